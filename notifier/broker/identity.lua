@@ -1,0 +1,13 @@
+-- The epoch rule: a primary that is not the one this shard was last used on may have lost its newest writes, so a new
+-- order of events begins. Compare-and-set: of several processes that notice, one replaces the epoch.
+--
+-- KEYS  epoch, identity
+-- ARGV  1 this primary's identity, 2 fresh epoch
+-- Answer: epoch, whether it was replaced (0 or 1)
+
+local known = redis.call('GET', KEYS[2])
+local epoch = redis.call('GET', KEYS[1])
+if known == ARGV[1] and epoch then return { epoch, 0 } end
+redis.call('SET', KEYS[2], ARGV[1])
+redis.call('SET', KEYS[1], ARGV[2])
+return { ARGV[2], 1 }

@@ -1,0 +1,77 @@
+"""The names of everything in Redis. One prefix, one hash tag per shard; see docs/redis.md for what each key holds.
+
+Must not know: asyncio, HTTP, who reads or writes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under one prefix, over `shards` shards (a shard is a Redis hash tag)."""
+
+    prefix: str = "notifier:"
+    shards: int = 1
+
+    def shard_of(self, channel: str) -> int | None:
+        """The shard of a user's channel; None for groups and `all`, which are written to every shard."""
+        kind, _, name = channel.partition(":")
+        return self.shard_of_name(name) if kind == "user" else None
+
+    def shard_of_name(self, name: str) -> int:
+        """The shard of a user id, or the home shard of a task id."""
+        return zlib.crc32(name.encode()) % self.shards if self.shards > 1 else 0
+
+    def shards_of(self, channel: str) -> range:
+        """Every shard that an event to this channel is written to."""
+        shard = self.shard_of(channel)
+        return range(self.shards) if shard is None else range(shard, shard + 1)
+
+    def tag(self, shard: int) -> str:
+        return f"{self.prefix}{{{shard}}}:"
+
+    def seq(self, shard: int) -> str:
+        return f"{self.tag(shard)}seq"
+
+    def epoch(self, shard: int) -> str:
+        return f"{self.tag(shard)}epoch"
+
+    def identity(self, shard: int) -> str:
+        return f"{self.tag(shard)}identity"
+
+    def log(self, shard: int, channel: str) -> str:
+        return f"{self.tag(shard)}log:{channel}"
+
+    def meta(self, shard: int, channel: str) -> str:
+        return f"{self.tag(shard)}meta:{channel}"
+
+    def task_prefix(self, shard: int) -> str:
+        return f"{self.tag(shard)}task:"
+
+    def task(self, shard: int, task_id: str) -> str:
+        return f"{self.tag(shard)}task:{task_id}"
+
+    def tasks(self, shard: int, channel: str) -> str:
+        return f"{self.tag(shard)}tasks:{channel}"
+
+    def read(self, shard: int, user: str) -> str:
+        return f"{self.tag(shard)}read:{user}"
+
+    def hidden(self, shard: int, user: str) -> str:
+        return f"{self.tag(shard)}hidden:{user}"
+
+    def idempotency(self, shard: int, key: str) -> str:
+        """Keys come from outside and may be long; they are kept as a digest."""
+        return f"{self.tag(shard)}idem:{hashlib.sha256(key.encode()).hexdigest()[:40]}"
+
+    def announcements(self, shard: int, channel: str) -> str:
+        """The pub/sub channel of a channel."""
+        return f"{self.tag(shard)}ch:{channel}"
+
+    def canary(self, shard: int, process: str) -> str:
+        """The pub/sub channel on which a process hears its own canary."""
+        return f"{self.tag(shard)}canary:{process}"

@@ -1,0 +1,47 @@
+-- Marks a user's messages as read, or hides them, and tells the user's other tabs and devices.
+--
+-- KEYS  seq, read marks, hidden, then for each channel: its log
+-- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 keep marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
+--       6 the user's pub/sub channel, then the message ids
+-- Answer: unread, the ids that changed
+
+local action, now_ms = ARGV[1], tonumber(ARGV[2])
+local read_key, hidden_key = KEYS[2], KEYS[3]
+local logs = {}
+for i = 4, #KEYS do logs[#logs + 1] = KEYS[i] end
+local wanted = {}
+for i = 7, #ARGV do wanted[ARGV[i]] = true end
+
+local changed = {}
+each_message(logs, read_key, hidden_key, 0, now_ms, function(entry, is_read)
+  if action == 'delete' then
+    if wanted[entry.m] then
+      redis.call('ZADD', hidden_key, entry.seq, entry.m)
+      changed[#changed + 1] = entry.m
+    end
+  elseif not is_read and (action == 'all' or wanted[entry.m]) then
+    if action == 'read' then redis.call('ZADD', read_key, entry.seq, entry.m) end
+    changed[#changed + 1] = entry.m
+  end
+end)
+
+if action == 'all' then
+  local top = redis.call('GET', KEYS[1]) or '0'
+  redis.call('ZREMRANGEBYSCORE', read_key, '-inf', top)
+  redis.call('ZADD', read_key, top, READ_UP_TO)
+end
+for _, key in ipairs({ read_key, hidden_key }) do
+  -- The lowest rank may be READ_UP_TO: it stays.
+  redis.call('ZREMRANGEBYRANK', key, 1, -tonumber(ARGV[4]) - 1)
+  redis.call('EXPIRE', key, ARGV[3])
+end
+
+local unread = count_unread(logs, read_key, hidden_key, now_ms)
+if #changed > 0 then
+  local ids = '["' .. table.concat(changed, '","') .. '"]'
+  local read = action == 'delete' and '[]' or ids
+  local deleted = action == 'delete' and ids or '[]'
+  redis.call(ARGV[5], ARGV[6], '- 0 0 -\nevent: inbox\ndata: {"read":' .. read .. ',"deleted":' .. deleted ..
+    ',"unread":' .. unread .. '}\n\n')
+end
+return { unread, changed }

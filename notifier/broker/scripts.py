@@ -1,0 +1,185 @@
+"""The Redis scripts as values: what to call them with and what their answers mean.
+
+Shared by the service (asynchronous) and the Django bridge (synchronous), so that both publish alike. A `Call` is
+only described here; whoever holds a connection runs it with EVALSHA, and with EVAL after NOSCRIPT.
+
+Must not know: asyncio, HTTP, connections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from notifier.broker.keys import Keys
+from notifier.errors import IdempotencyMismatch
+from notifier.event import Event, new_epoch
+from notifier.rules import to_json
+from notifier.task import KEEP_RUNNING_S, Task
+
+CHUNK: Final = 500
+"""Recipients of one script call. A larger publish is cut, so that Redis is not held for more than some milliseconds."""
+IDEMPOTENCY_TTL_S: Final = 300
+MAX_INDEXED_TASKS: Final = 200
+"""Newest tasks that one channel's index keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the SHA-1 by which Redis knows it."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark` or `identity`."""
+    here = files("notifier.broker")
+    source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One script call on one shard."""
+
+    script: Script
+    shard: int
+    keys: Sequence[str]
+    args: Sequence[str | bytes | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A publisher's key, already made its own (two publishers may use the same word), and what it was used for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The broker's answer to a publish: stored and ordered, not yet seen by anyone."""
+
+    epoch: str
+    seq: int
+    watched: bool
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+def publish_calls(
+    event: Event,
+    keys: Keys,
+    *,
+    history_size: int,
+    history_ttl_s: int,
+    idempotency: Idempotency | None = None,
+    publish_command: str = "PUBLISH",
+) -> Iterator[Call]:
+    """The calls that publish one event: one for each shard and each `CHUNK` of its recipients."""
+    for shard in range(keys.shards):
+        here = [channel for channel in event.to if shard in keys.shards_of(channel)]
+        for start in range(0, len(here), CHUNK):
+            chunk = here[start : start + CHUNK]
+            names: list[str] = [keys.seq(shard), keys.epoch(shard)]
+            names.append(keys.idempotency(shard, f"{idempotency.key}#{start}" if idempotency else ""))
+            args: list[str | bytes | int] = [
+                new_epoch(),
+                history_size,
+                history_ttl_s,
+                event.head,
+                event.tail,
+                event.message_id,
+                event.expires_at_ms,
+                idempotency.fingerprint if idempotency else "",
+                IDEMPOTENCY_TTL_S,
+                (event.message_id if len(here) > CHUNK else "") or "-",
+                "1" if event.durable else "0",
+                publish_command,
+            ]
+            for channel in chunk:
+                names += (keys.log(shard, channel), keys.meta(shard, channel))
+                args += (keys.announcements(shard, channel), to_json(channel))
+            yield Call(script("publish"), shard, names, args)
+
+
+def receipt(answers: Sequence[Sequence[Any]]) -> Receipt:
+    """What the answers of all calls of one publish say together. Raises `IdempotencyMismatch`."""
+    for answer in answers:
+        _refuse_other(answer)
+    _, epoch, seq, _ = answers[0]
+    return Receipt(_text(epoch), int(seq), any(int(answer[3]) for answer in answers))
+
+
+def task_call(
+    task: Task,
+    keys: Keys,
+    *,
+    shard: int,
+    expected_version: int,
+    idempotency: Idempotency | None = None,
+    publish_command: str = "PUBLISH",
+) -> Call:
+    """The call that stores `task` on one shard if the kept version is `expected_version` (-1: if it is older)."""
+    watching = [channel for channel in task.to if shard in keys.shards_of(channel)]
+    idem_key = keys.idempotency(shard, idempotency.key if idempotency else "")
+    return Call(
+        script("task"),
+        shard,
+        [keys.task(shard, task.id), idem_key, *(keys.tasks(shard, channel) for channel in watching)],
+        [
+            expected_version,
+            task.version,
+            task.record(),
+            task.frame(),
+            task.updated_at_ms,
+            task.keep_s,
+            idempotency.fingerprint if idempotency else "",
+            IDEMPOTENCY_TTL_S,
+            task.id,
+            publish_command,
+            MAX_INDEXED_TASKS,
+            KEEP_RUNNING_S,
+            *(keys.announcements(shard, channel) for channel in watching),
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswer:
+    """`stored`; or the record that is kept instead (`stale`), or was answered before (`repeated`)."""
+
+    stored: bool = False
+    repeated: bool = False
+    record: bytes | None = None
+
+
+def task_answer(answer: Sequence[Any]) -> TaskAnswer:
+    """What a task call's answer means. Raises `IdempotencyMismatch`."""
+    _refuse_other(answer)
+    state = _text(answer[0])
+    if state == "ok":
+        return TaskAnswer(stored=True)
+    return TaskAnswer(repeated=state == "same", record=_bytes(answer[1]) or None)
+
+
+def _refuse_other(answer: Sequence[Any]) -> None:
+    if _text(answer[0]) == "other":
+        raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode()

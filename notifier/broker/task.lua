@@ -1,0 +1,35 @@
+-- Stores a task's next state if it follows on the kept one, and announces it to the channels that watch it.
+--
+-- KEYS  task, idempotency key, then for each channel: its index of tasks
+-- ARGV  1 expected version   '0': the task must not exist; '-1': any older version may be replaced (a copy from the
+--                            task's home shard)
+--       2 version, 3 record, 4 frame, 5 updated at (ms), 6 keep (s)
+--       7 fingerprint, 8 idempotency ttl (s)
+--       9 task id, 10 PUBLISH or SPUBLISH, 11 most tasks an index keeps, 12 index keep (s)
+--      then for each channel: its pub/sub channel
+-- Answer: 'ok', watched | 'stale', the kept record | 'same', the answer kept under the key | 'other'
+
+local expected, version, record = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
+
+local state, answer = remembered(KEYS[2], fingerprint)
+if state then return { state, answer or '' } end
+
+local kept = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+if expected == -1 then
+  if kept >= version then return { 'ok', 0 } end
+elseif kept ~= expected then
+  return { 'stale', redis.call('HGET', KEYS[1], 'record') or '' }
+end
+
+redis.call('HSET', KEYS[1], 'version', version, 'record', record)
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+local watched = 0
+for i = 3, #KEYS do
+  redis.call('ZADD', KEYS[i], updated_ms, id)
+  redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -tonumber(ARGV[11]) - 1)
+  redis.call('EXPIRE', KEYS[i], ARGV[12])
+  if redis.call(ARGV[10], ARGV[10 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
+end
+remember(KEYS[2], fingerprint, record, ARGV[8])
+return { 'ok', watched }

@@ -1,0 +1,117 @@
+"""The error tree. Each leaf is one cause and carries the one HTTP status it is answered with.
+
+    NotifierError
+    ├── InvalidInput            422  a field's value breaks a rule
+    │   └── IdempotencyMismatch 422  the key was used with another body
+    ├── MalformedBody           400  the body is not JSON
+    ├── PayloadTooLarge         413  over a size limit
+    ├── Unauthenticated         401  no token, or one that does not hold
+    ├── NotAllowed              403  a good token that may not do this
+    ├── NotFound                404  no such task or message
+    ├── Conflict                409  the task has ended
+    ├── RateLimited             429  later, please
+    ├── BrokerUnavailable       503  Redis is away; nothing was stored, or it is unknown whether it was
+    └── ConfigurationError           the service refuses to start
+
+Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9457) in one place.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class NotifierError(Exception):
+    """Base of all. `field` is the path of the offending value (`to[0]`, `data.a`), or None."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(f"{field}: {detail}" if field else detail)
+        self.detail = detail
+        self.field = field
+
+
+class InvalidInput(NotifierError, ValueError):
+    """A field's value breaks a rule; the detail holds the value's fault."""
+
+    status = 422
+    title = "Invalid input"
+
+
+class IdempotencyMismatch(InvalidInput):
+    """The Idempotency-Key was used before with another body."""
+
+    title = "Idempotency-Key reused"
+
+
+class MalformedBody(NotifierError, ValueError):
+    """The body cannot be read as JSON at all."""
+
+    status = 400
+    title = "Malformed body"
+
+
+class PayloadTooLarge(NotifierError, ValueError):
+    """A body or one event is over its size limit."""
+
+    status = 413
+    title = "Payload too large"
+
+
+class Unauthenticated(NotifierError):
+    """No credentials, or credentials that do not hold."""
+
+    status = 401
+    title = "Authentication required"
+
+    def __init__(self, detail: str, *, code: str | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        """RFC 6750 error code for WWW-Authenticate (`invalid_token`), None when nothing was presented."""
+
+
+class NotAllowed(NotifierError):
+    """Good credentials that do not cover this."""
+
+    status = 403
+    title = "Not allowed"
+
+
+class NotFound(NotifierError):
+    """No such task or message, or none that this user may see."""
+
+    status = 404
+    title = "Not found"
+
+
+class Conflict(NotifierError):
+    """The present state does not admit the change (a task that has ended)."""
+
+    status = 409
+    title = "Conflict"
+
+
+class RateLimited(NotifierError):
+    """Over the publish rate; `retry_after_s` says when to come back."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class BrokerUnavailable(NotifierError):
+    """The broker did not answer in time. A publish under an idempotency key can be repeated safely."""
+
+    status = 503
+    title = "Broker unavailable"
+
+
+class ConfigurationError(NotifierError):
+    """A setting is missing or contradicts another; the service does not start."""
+
+    title = "Configuration"

@@ -1,0 +1,204 @@
+"""Events and frames: what is published, and the bytes it becomes on a stream.
+
+An `Event` that exists is safe to write: its builders check every value (see `rules`). The frame is encoded here, once,
+by the publisher; nobody parses it again on its way to the browser.
+
+    frame of an event   event: message\\ndata: {...}\\n\\n          as the broker keeps it
+    on the wire         id: <epoch>-<seq>\\n + frame                as a stream sends it
+
+Sources: WHATWG HTML, "Server-sent events". Must not know: asyncio, Redis, HTTP.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from notifier import rules
+from notifier.errors import InvalidInput
+
+PING: Final = b"event: ping\ndata: {}\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One published thing, ready to be stored and sent."""
+
+    to: tuple[str, ...]
+    """Channels, from `rules.recipients`."""
+    head: str
+    """The frame; or, when `tail` is not empty, the frame up to the recipient's name."""
+    tail: str = ""
+    message_id: str = ""
+    """Not empty for a message: it has a place in the inbox and a read mark."""
+    durable: bool = True
+    """False: announced to open streams only, without id and without history."""
+    expires_at_ms: int = 0
+    """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
+
+    def frame_for(self, channel: str) -> str:
+        """The frame as the streams of one channel get it."""
+        return f"{self.head}{rules.to_json(channel)}{self.tail}" if self.tail else self.head
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last event id that a client has: a place in one epoch's order."""
+
+    epoch: str
+    seq: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+
+_CURSOR = re.compile(r"([a-z0-9]{1,32})-([0-9]{1,16})")
+
+
+def parse_cursor(value: str) -> Cursor | None:
+    """A client's cursor, or None when it cannot be read (it is then unknown, not an error)."""
+    found = _CURSOR.fullmatch(value)
+    return Cursor(found.group(1), int(found.group(2))) if found else None
+
+
+def new_epoch() -> str:
+    """A random word for a new order of events."""
+    return uuid.uuid4().hex[:12]
+
+
+def new_id() -> str:
+    """An id for a message or a task."""
+    return uuid.uuid4().hex
+
+
+def id_from_key(key: str) -> str:
+    """The id of a message published under an idempotency key: the same at each repeat, on every shard."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, key).hex
+
+
+def frame(event_type: str, data: str) -> str:
+    """A frame without id from a checked name and one line of JSON."""
+    return f"event: {event_type}\ndata: {data}\n\n"
+
+
+def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = None) -> bytes:
+    """A frame of the service's own (`hello`, `reset`, `bye`...) as it goes on the wire."""
+    line = f"id: {cursor}\n" if cursor else ""
+    return (line + frame(event_type, rules.to_json(data))).encode()
+
+
+_STORED_FRAME = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: [^\r\n\x00]*\n\n")
+
+
+def is_safe_frame(stored: bytes) -> bool:
+    """Whether bytes that came from the broker are one well-formed frame (a producer may write to Redis directly).
+
+    A frame that is not would end or forge events on its streams; it is skipped and counted instead.
+    """
+    if not _STORED_FRAME.fullmatch(stored):
+        return False
+    try:
+        stored.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def message(
+    *,
+    to: object,
+    subject: object,
+    text: object = "",
+    sender: object = None,
+    level: object = "info",
+    url: object = None,
+    data: object = None,
+    sent_at: object = None,
+    expires_at: object = None,
+    message_id: object = None,
+    max_bytes: int = rules.MAX_EVENT_BYTES,
+    now: datetime | None = None,
+) -> Event:
+    """A message: a durable event for people.
+
+    `sender` is None (the system) or `{"id": ..., "name": ...}`; `sent_at` is now by default. Raises `InvalidInput` or
+    `PayloadTooLarge`, each naming the field as the HTTP API spells it.
+    """
+    now = now or datetime.now(UTC)
+    channels = rules.recipients(to)
+    identity = new_id() if message_id is None else rules.identifier(message_id)
+    fields = {
+        "from": _sender(sender),
+        "subject": rules.text(subject, "subject", max_chars=rules.MAX_TITLE_CHARS, empty=False),
+        "text": rules.text(text, "text"),
+        "sent_at": rules.iso(now if sent_at is None else rules.moment(sent_at, "sent_at")),
+        "level": rules.level(level),
+        "url": rules.url(url),
+        "data": rules.json_object({} if data is None else data),
+    }
+    expires = None if expires_at is None else rules.moment(expires_at, "expires_at")
+    if expires is not None and expires <= now:
+        raise InvalidInput(f"is in the past: {rules.iso(expires)}", field="expires_at")
+    encoded = rules.bounded(rules.to_json(fields), fields, max_bytes)
+    return Event(
+        to=channels,
+        head=f'event: message\ndata: {{"id":"{identity}","to":',
+        tail=f",{encoded[1:]}\n\n",
+        message_id=identity,
+        expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
+    )
+
+
+def custom(
+    *,
+    to: object,
+    event_type: object,
+    data: object = None,
+    durable: bool = True,
+    max_bytes: int = rules.MAX_EVENT_BYTES,
+) -> Event:
+    """An event of the publisher's own: any name that is not reserved, any JSON."""
+    channels = rules.recipients(to)
+    checked = rules.event_name(event_type)
+    value = rules.json_value(data, "data")
+    encoded = rules.bounded(rules.to_json(value), {"data": value}, max_bytes)
+    return Event(to=channels, head=frame(checked, encoded), durable=durable)
+
+
+def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:
+    """What a user's other tabs and devices are told when the read state changes."""
+    return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
+
+
+def message_of(stored: str) -> dict[str, Any] | None:
+    """The message inside a stored frame, or None when it is not a message in our form."""
+    opening = "event: message\ndata: "
+    if not stored.startswith(opening):
+        return None
+    try:
+        found = rules.parse_json(stored[len(opening) :].rstrip("\n"))
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _sender(value: object) -> dict[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"must be an object with 'id' and 'name', not {rules.shown(value)}", field="from")
+    for key in value:
+        if key not in ("id", "name"):
+            raise InvalidInput("is not a field of 'from'", field=f"from.{key}")
+    found = {}
+    if value.get("id") is not None:
+        found["id"] = rules.name(value["id"], "from.id")
+    if value.get("name") is not None:
+        found["name"] = rules.text(value["name"], "from.name", max_chars=rules.MAX_TITLE_CHARS)
+    if not found:
+        raise InvalidInput("must have an 'id' or a 'name'", field="from")
+    return found

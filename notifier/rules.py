@@ -1,0 +1,274 @@
+"""The rules for values, in one place: names, channels, texts, JSON, links, times.
+
+Used at the HTTP API, in the Django bridge and again before delivery. Every check returns the value in the form the
+rest of the program uses, or raises `InvalidInput` with the field's path and the value's fault.
+
+Must not know: asyncio, Redis, HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from notifier.errors import InvalidInput, MalformedBody, PayloadTooLarge
+
+MAX_NAME_CHARS: Final = 128
+MAX_ID_CHARS: Final = 64
+MAX_TITLE_CHARS: Final = 255
+"""Of a message's subject, a task's name, a sender's name."""
+MAX_STATE_CHARS: Final = 2000
+"""Of a task's state text and error text."""
+MAX_URL_CHARS: Final = 2048
+MAX_DEPTH: Final = 32
+MAX_EVENT_BYTES: Final = 16 * 1024
+"""Default bound of one event's encoded data."""
+MAX_BODY_BYTES: Final = 64 * 1024
+MAX_WHOLE: Final = 2**53 - 1
+"""The largest whole number that JavaScript keeps exactly."""
+
+LEVELS: Final = ("debug", "info", "success", "warning", "error")
+
+RESERVED_EVENTS: Final = frozenset(
+    ("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error")
+)
+"""The service's own event names, and the two that `EventSource` fires by itself."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")
+_EVENT_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,%d}" % MAX_ID_CHARS)
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: short, and printable whatever it holds."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def name(value: object, field: str) -> str:
+    """A user id or a group name: 1-128 characters, no control characters; compared exactly."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"must be a string, not {shown(value)}", field=field)
+    if not 1 <= len(value) <= MAX_NAME_CHARS:
+        raise InvalidInput(f"must have 1 to {MAX_NAME_CHARS} characters, not {len(value)}", field=field)
+    if found := _CONTROL.search(value):
+        raise InvalidInput(f"holds the character {shown(found.group())}, which is not allowed", field=field)
+    return value
+
+
+def channel(value: object, field: str = "to") -> str:
+    """`user:<id>`, `group:<name>` or `all`."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"must be a string, not {shown(value)}", field=field)
+    if value == "all":
+        return value
+    kind, colon, rest = value.partition(":")
+    if not colon or kind not in ("user", "group"):
+        raise InvalidInput(
+            f"no such channel: {shown(value)}; a channel is 'user:<id>', 'group:<name>' or 'all'", field=field
+        )
+    name(rest, field)
+    return value
+
+
+def recipients(values: object, field: str = "to") -> tuple[str, ...]:
+    """Channels to publish to: at least one, without repeats; `all` and groups first, users after them.
+
+    The order matters to a publish that is cut into chunks: channels that one stream may hear together stay together.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInput(f"must be a list of channels, not {shown(values)}", field=field)
+    found = dict.fromkeys(channel(value, f"{field}[{i}]") for i, value in enumerate(values))
+    if not found:
+        raise InvalidInput("must name at least one recipient", field=field)
+    return tuple(sorted(found, key=lambda one: one.startswith("user:")))
+
+
+def event_name(value: object, field: str = "type") -> str:
+    """A name for an event of the publisher's own: `[a-z][a-z0-9._-]{0,63}`, none of the reserved ones."""
+    if not isinstance(value, str) or not _EVENT_NAME.fullmatch(value):
+        raise InvalidInput(f"must match [a-z][a-z0-9._-]{{0,63}}, and {shown(value)} does not", field=field)
+    if value in RESERVED_EVENTS:
+        raise InvalidInput(f"{value!r} is a reserved event name", field=field)
+    return value
+
+
+def identifier(value: object, field: str = "id") -> str:
+    """An id of a message or a task: 1-64 of `A-Z a-z 0-9 . _ -`."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidInput(f"must be 1 to {MAX_ID_CHARS} of A-Z a-z 0-9 . _ - and {shown(value)} is not", field=field)
+    return value
+
+
+def text(value: object, field: str, *, max_chars: int | None = None, empty: bool = True) -> str:
+    """Text that can be written as UTF-8: no lone surrogates, no NUL."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"must be a string, not {shown(value)}", field=field)
+    if not empty and not value.strip():
+        raise InvalidInput("must not be empty", field=field)
+    if max_chars is not None and len(value) > max_chars:
+        raise InvalidInput(f"must have at most {max_chars} characters, not {len(value)}", field=field)
+    if found := _UNENCODABLE.search(value):
+        raise InvalidInput(f"holds the character {shown(found.group())}, which is not allowed", field=field)
+    return value
+
+
+def whole(value: object, field: str) -> int:
+    """A whole number from 0 to 2^53-1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidInput(f"must be a whole number, not {shown(value)}", field=field)
+    if not 0 <= value <= MAX_WHOLE:
+        raise InvalidInput(f"must be from 0 to {MAX_WHOLE}, not {shown(value)}", field=field)
+    return value
+
+
+def level(value: object, field: str = "level") -> str:
+    """How urgent a message is: one of `LEVELS`."""
+    if value not in LEVELS:
+        raise InvalidInput(f"must be one of {', '.join(LEVELS)}, not {shown(value)}", field=field)
+    return str(value)
+
+
+def url(value: object, field: str = "url") -> str | None:
+    """A link: http, https or relative. Whatever else a browser could run or open is refused."""
+    if value is None:
+        return None
+    link = text(value, field, max_chars=MAX_URL_CHARS, empty=False)
+    if _CONTROL.search(link) or link != link.strip():
+        raise InvalidInput("must hold no control characters and no space around it", field=field)
+    scheme = _SCHEME.match(link)
+    if scheme and scheme.group(1).lower() not in ("http", "https"):
+        raise InvalidInput(f"must be http, https or relative, not {shown(scheme.group(1))}", field=field)
+    return link
+
+
+def moment(value: object, field: str) -> datetime:
+    """A point in time: an aware datetime or ISO 8601 text with an offset; answered in UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise InvalidInput(f"must be an ISO 8601 time, not {shown(value)}", field=field) from None
+    if not isinstance(value, datetime):
+        raise InvalidInput(f"must be an ISO 8601 time, not {shown(value)}", field=field)
+    if value.tzinfo is None:
+        raise InvalidInput(f"must have an offset from UTC, and {shown(value.isoformat())} has none", field=field)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput(f"is out of range: {shown(value.isoformat())}", field=field) from None
+
+
+def json_value(value: object, field: str) -> Any:
+    """A value that can be written as JSON: known types, no NaN, text as in `text`, at most 32 levels deep."""
+    _walk(value, field, 1)
+    return value
+
+
+def json_object(value: object, field: str = "data") -> dict[str, Any]:
+    """A JSON object under the rules of `json_value`."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"must be an object, not {shown(value)}", field=field)
+    plain = dict(value)
+    _walk(plain, field, 1)
+    return plain
+
+
+def _walk(value: object, field: str, depth: int) -> None:
+    if value is None or isinstance(value, bool | int):
+        return
+    if isinstance(value, str):
+        text(value, field)
+    elif isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            raise InvalidInput(f"must be a finite number, not {value}", field=field)
+    elif isinstance(value, dict | list | tuple):
+        if depth > MAX_DEPTH:
+            raise InvalidInput(f"is nested deeper than {MAX_DEPTH} levels", field=field.split(".")[0].split("[")[0])
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise InvalidInput(f"has the key {shown(key)}, which is not a string", field=field)
+                text(key, field)
+                _walk(item, f"{field}.{key}", depth + 1)
+        else:
+            for i, item in enumerate(value):
+                _walk(item, f"{field}[{i}]", depth + 1)
+    else:
+        raise InvalidInput(f"cannot be written as JSON: {type(value).__name__}", field=field)
+
+
+def parse_json(body: bytes | str, field: str = "body") -> Any:
+    """Reads JSON as it comes from outside: strict UTF-8, no NaN, no repeated keys, bounded depth.
+
+    Raises `MalformedBody` where it is not JSON, `InvalidInput` (with the path inside) where a value breaks a rule.
+    """
+    try:
+        value = json.loads(
+            body.decode("utf-8") if isinstance(body, bytes) else body,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise InvalidInput(f"is nested deeper than {MAX_DEPTH} levels", field=field) from None
+    except UnicodeDecodeError as fault:
+        raise MalformedBody(f"is not UTF-8 at byte {fault.start}", field=field) from None
+    except json.JSONDecodeError as fault:
+        raise MalformedBody(f"is not JSON: {fault.msg} at character {fault.pos}", field=field) from None
+    except InvalidInput:
+        raise
+    except ValueError as fault:
+        raise MalformedBody(f"is not JSON: {fault}", field=field) from None
+    if isinstance(value, dict):
+        for key, item in value.items():
+            text(key, field)
+            _walk(item, key or field, 2)
+    else:
+        _walk(value, field, 1)
+    return value
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() answers None on purpose
+        raise InvalidInput("is given twice in one object", field=ascii(again)[1:-1])
+    return found
+
+
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def to_json(value: object) -> str:
+    """Compact JSON on one line: what stands in a `data:` field. Line ends inside strings come out escaped."""
+    return _COMPACT.encode(value)
+
+
+def bounded(data: str, fields: Mapping[str, object], max_bytes: int) -> str:
+    """Encoded data of one event, if it is within `max_bytes`; else `PayloadTooLarge` naming the largest field."""
+    size = len(data) if data.isascii() else len(data.encode())
+    if size > max_bytes:
+        largest = max(fields, key=lambda one: len(to_json(fields[one]))) if fields else None
+        raise PayloadTooLarge(f"makes an event of {size} bytes; at most {max_bytes} are taken", field=largest)
+    return data
+
+
+def iso(when: datetime) -> str:
+    """A UTC time as the wire shows it: `2026-01-31T12:00:00Z`, with milliseconds where there are any."""
+    plain = when.astimezone(UTC).replace(tzinfo=None)
+    return plain.isoformat(timespec="milliseconds" if plain.microsecond >= 1000 else "seconds") + "Z"
+
+
+def iso_ms(when_ms: int | None) -> str | None:
+    """Milliseconds since 1970 as the wire shows a time."""
+    return None if when_ms is None else iso(datetime.fromtimestamp(when_ms / 1000, UTC))

@@ -1,0 +1,203 @@
+"""A task's state and the rules of its life. Pure: every change is a function from one state to the next.
+
+    pending -> running -> succeeded | failed | cancelled
+                  |-> cancelling -> (the same ends)
+                  |-> stalled    -> running, or one of the ends
+
+Brokers store the record and compare versions; they know none of these rules. Must not know: asyncio, Redis, HTTP.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from notifier import rules
+from notifier.errors import Conflict, InvalidInput
+from notifier.event import frame, new_id
+
+ENDED: Final = frozenset(("succeeded", "failed", "cancelled"))
+STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | ENDED
+CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "advance"))
+
+KEEP_RUNNING_S: Final = 7 * 24 * 3600
+"""A task without an end is forgotten this long after its last update."""
+KEEP_ENDED_S: Final = 24 * 3600
+"""An ended task stays in the snapshot this long, or until it is dismissed."""
+MAX_SNAPSHOT: Final = 100
+"""Newest tasks of one channel in a snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task as the broker keeps it. Times are ms since 1970."""
+
+    id: str
+    name: str
+    to: tuple[str, ...]
+    status: str
+    state: str
+    done: int
+    total: int | None
+    error: str | None
+    started_at_ms: int
+    updated_at_ms: int
+    ended_at_ms: int | None = None
+    cancel_requested: bool = False
+    version: int = 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over: nothing changes any more."""
+        return self.status in ENDED
+
+    @property
+    def percent(self) -> int | None:
+        """0-100, rounded down; 100 only when all is done; None while the total is unknown."""
+        if self.total is None:
+            return None
+        return 100 if self.done >= self.total else self.done * 100 // self.total
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at the mean rate so far; None where nothing can be said."""
+        if self.ended or self.total is None or not self.done:
+            return None
+        per_item_s = (self.updated_at_ms - self.started_at_ms) / 1000 / self.done
+        return round((self.total - self.done) * per_item_s, 1)
+
+    @property
+    def keep_s(self) -> int:
+        """How long the broker keeps this state."""
+        return KEEP_ENDED_S if self.ended else KEEP_RUNNING_S
+
+    def public(self) -> dict[str, Any]:
+        """What streams and API answers show."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "status": self.status,
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "percent": self.percent,
+            "eta_s": self.eta_s,
+            "started_at": rules.iso_ms(self.started_at_ms),
+            "updated_at": rules.iso_ms(self.updated_at_ms),
+            "ended_at": rules.iso_ms(self.ended_at_ms),
+            "error": self.error,
+        }
+
+    def for_publisher(self) -> dict[str, Any]:
+        """What its producer is answered: the public state and whether the user asked to cancel."""
+        return {**self.public(), "cancel_requested": self.cancel_requested}
+
+    def frame(self) -> str:
+        """The task event. It has no id: state, not history."""
+        return frame("task", rules.to_json(self.public()))
+
+    def record(self) -> str:
+        """As the broker stores it."""
+        return rules.to_json(dataclasses.asdict(self))
+
+    def changed(self, change: Mapping[str, object], *, now_ms: int) -> Task:
+        """The state after a producer's change: any of `CHANGES`, with raw values as they came.
+
+        Raises `InvalidInput` for a value that breaks a rule, `Conflict` when the task has ended.
+        """
+        for key in change:
+            if key not in CHANGES:
+                raise InvalidInput("is not a field of a task's change", field=key)
+        if self.ended:
+            field = next((key for key in ("status", *change) if key in change), "status")
+            raise Conflict(f"the task {self.id} ended as {self.status}; nothing changes any more", field=field)
+        total = self.total
+        if "total" in change:
+            total = None if change["total"] is None else rules.whole(change["total"], "total")
+        done = self._done_after(change, total)
+        status = self._status_after(change)
+        error = self.error
+        if change.get("error") is not None:
+            error = rules.text(change["error"], "error", max_chars=rules.MAX_STATE_CHARS)
+        state = self.state
+        if change.get("state") is not None:
+            state = rules.text(change["state"], "state", max_chars=rules.MAX_STATE_CHARS)
+        return dataclasses.replace(
+            self,
+            status=status,
+            state=state,
+            done=done,
+            total=total,
+            error=error,
+            updated_at_ms=max(now_ms, self.updated_at_ms),
+            ended_at_ms=max(now_ms, self.updated_at_ms) if status in ENDED else None,
+            version=self.version + 1,
+        )
+
+    def cancelled_by_user(self, *, now_ms: int) -> Task:
+        """The state after a user asked to cancel; asking twice changes nothing. Raises `Conflict` when ended."""
+        if self.ended:
+            raise Conflict(f"the task {self.id} ended as {self.status}; it cannot be cancelled")
+        if self.cancel_requested:
+            return self
+        return dataclasses.replace(
+            self,
+            status="cancelling",
+            cancel_requested=True,
+            updated_at_ms=max(now_ms, self.updated_at_ms),
+            version=self.version + 1,
+        )
+
+    def _done_after(self, change: Mapping[str, object], total: int | None) -> int:
+        if "done" in change and "advance" in change:
+            raise InvalidInput("cannot be given together with 'done'", field="advance")
+        field = "advance" if "advance" in change else "done"
+        if "advance" in change:
+            done = self.done + rules.whole(change["advance"], "advance")
+        else:
+            done = rules.whole(change["done"], "done") if change.get("done") is not None else self.done
+        if total is not None and done > total:
+            field = field if field in change else "total"
+            raise InvalidInput(f"makes {done} done of a total of {total}", field=field)
+        return done
+
+    def _status_after(self, change: Mapping[str, object]) -> str:
+        status = change.get("status")
+        if status is None:
+            return "running" if self.status in ("pending", "stalled") else self.status
+        if not isinstance(status, str) or status not in STATUSES:
+            raise InvalidInput(f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status")
+        if status == "pending" and self.status != "pending":
+            raise InvalidInput(f"a task that is {self.status} cannot become pending", field="status")
+        # A producer that keeps saying "running" has not seen the user's wish yet; the wish stands.
+        return "cancelling" if self.cancel_requested and status == "running" else status
+
+
+def begin(
+    *, to: object, name: object, state: object = "", total: object = None, task_id: object = None, now_ms: int
+) -> Task:
+    """A new running task. Raises `InvalidInput`."""
+    return Task(
+        id=new_id() if task_id is None else rules.identifier(task_id),
+        name=rules.text(name, "name", max_chars=rules.MAX_TITLE_CHARS, empty=False),
+        to=rules.recipients(to),
+        status="running",
+        state=rules.text("" if state is None else state, "state", max_chars=rules.MAX_STATE_CHARS),
+        done=0,
+        total=None if total is None else rules.whole(total, "total"),
+        error=None,
+        started_at_ms=now_ms,
+        updated_at_ms=now_ms,
+    )
+
+
+def from_record(record: str | bytes) -> Task | None:
+    """A stored task, or None when what is stored is not in our form (a producer may write to Redis directly)."""
+    try:
+        found = json.loads(record)
+        return Task(**{**found, "to": tuple(found["to"])})
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,30 @@
+"""Servers that tests share. Each is real; see `support`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import RedisServer, Service, running
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole run. Tests that stop or flush it start their own."""
+    with running(RedisServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """The service on its embedded broker, as `notifier serve` starts it."""
+    with running(Service(dev=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_service(redis_server: RedisServer) -> Iterator[Service]:
+    """The service with two workers on Redis."""
+    with running(Service(redis_url=redis_server.url, workers=2)) as server:
+        yield server

@@ -1,0 +1,198 @@
+"""The real parts that tests run against: a Redis server, the service, free ports, waiting for a condition.
+
+Every server listens on 127.0.0.1 only, on a port of its own, and ends with the test that started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import httpx
+import jwt
+import redis
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+JWT_SECRET = "a-secret-for-tests-that-is-long-enough"
+API_KEY = "test-key-0123456789abcdef"
+ADMIN_KEY = "test-admin-0123456789abcdef"
+
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], T], *, timeout_s: float = 15, what: str = "the condition") -> T:
+    """The first true answer of `condition`, asked again and again; AssertionError after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if found := condition():
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come within {timeout_s} s")
+        time.sleep(0.02)
+
+
+def subscriber_token(user: str, *, expires_in_s: float = 3600, **claims: Any) -> str:
+    """A token with which `user` may open a stream of the service started here."""
+    now = time.time()
+    body = {"sub": user, "aud": "notifier:stream", "iat": int(now), "exp": int(now + expires_in_s), **claims}
+    return jwt.encode(body, JWT_SECRET, algorithm="HS256")
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+class Process:
+    """A child process whose output is kept in a file and shown when it fails."""
+
+    def __init__(self, command: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
+        self.child = subprocess.Popen(
+            command, stdout=self.log, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}, cwd=cwd
+        )
+
+    def output(self) -> str:
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+        """Waits for `ready`; a process that ends first, or time that runs out, is an error with its output."""
+        deadline = time.monotonic() + timeout_s
+        while not ready():
+            if self.child.poll() is not None:
+                raise AssertionError(f"{what} ended with {self.child.returncode}:\n{self.output()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{what} was not ready within {timeout_s} s:\n{self.output()}")
+            time.sleep(0.02)
+
+    def signal(self, number: int) -> None:
+        self.child.send_signal(number)
+
+    def stop(self, timeout_s: float = 15) -> int:
+        """Ends the process (SIGTERM, then SIGKILL) and answers its exit code."""
+        if self.child.poll() is None:
+            self.child.send_signal(signal.SIGCONT)
+            self.child.terminate()
+            try:
+                self.child.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait(5)
+        if not self.log.closed:
+            self.log.close()
+        return self.child.returncode
+
+
+class RedisServer:
+    """A real redis-server with a data folder of its own. `append_only` keeps its data over a kill."""
+
+    def __init__(self, *, append_only: bool = False) -> None:
+        self.port = free_port()
+        self.folder = Path(tempfile.mkdtemp(prefix="notifier-redis-"))
+        self.append_only = append_only
+        self.process: Process | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port, host="127.0.0.1")
+
+    def start(self) -> None:
+        self.process = Process(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
+            + (["--appendonly", "yes", "--appendfsync", "always"] if self.append_only else [])
+        )
+        self.process.wait_until(self._answers, "redis-server")
+
+    def _answers(self) -> bool:
+        with contextlib.closing(self.client()) as client, contextlib.suppress(redis.RedisError):
+            return bool(client.ping())
+        return False
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.child.kill()
+        self.process.child.wait(5)
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Service:
+    """The real service: `notifier serve` in a process of its own. No `redis_url`: the embedded broker."""
+
+    def __init__(
+        self,
+        *,
+        redis_url: str = "",
+        workers: int = 1,
+        dev: bool = False,
+        port: int | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.port = port or free_port()
+        command = [sys.executable, "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", str(workers)] + (["--dev"] if dev else [])
+        self.process = Process(
+            command,
+            cwd=REPOSITORY,
+            env={
+                "NOTIFIER_REDIS_URL": redis_url,
+                "NOTIFIER_JWT_SECRET": JWT_SECRET,
+                "NOTIFIER_API_KEYS": f"{API_KEY},{ADMIN_KEY}:publish+admin",
+                "NOTIFIER_DRAIN_S": "0.3",
+                **(env or {}),
+            },
+        )
+        self.process.wait_until(self._ready, "the service")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, key: str = API_KEY) -> httpx.Client:
+        """A client that may publish."""
+        return httpx.Client(base_url=self.url, headers=bearer(key), timeout=10)
+
+    def user(self, user: str, **claims: Any) -> httpx.Client:
+        """A client that may hear and read what `user` gets."""
+        return httpx.Client(base_url=self.url, headers=bearer(subscriber_token(user, **claims)), timeout=10)
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
+        return False
+
+    def stop(self) -> int:
+        return self.process.stop()
+
+
+@contextlib.contextmanager
+def running(server: T) -> Iterator[T]:
+    """`with running(RedisServer()) as redis_server:` stops the server at the end."""
+    try:
+        yield server
+    finally:
+        server.stop()  # type: ignore[attr-defined]  # RedisServer and Service
