@@ -94,12 +94,12 @@ def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = 
 _STORED_FRAME = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: [^\r\n\x00]*\n\n")
 
 
-def is_safe_frame(stored: bytes) -> bool:
-    """Whether bytes that came from the broker are one well-formed frame (a producer may write to Redis directly).
+def is_safe_frame(stored: bytes, start: int = 0) -> bool:
+    """Whether bytes (from `start` on) that came from the broker are one well-formed frame (a producer may write to Redis directly).
 
     A frame that is not would end or forge events on its streams; it is skipped and counted instead.
     """
-    if not _STORED_FRAME.fullmatch(stored):
+    if not _STORED_FRAME.fullmatch(stored, start):
         return False
     try:
         stored.decode()

@@ -1,0 +1,136 @@
+"""The user's own data: messages and tasks, with the subscriber's token.
+
+Must not know: who publishes, how brokers keep things.
+"""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import rules
+from notifier.api.http import json_response, parse, read_body, subscriber
+from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
+from notifier.api.openapi import body_of
+from notifier.auth import Subscriber
+from notifier.broker import Broker
+from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.task import Task
+
+MAX_PAGE = 100
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["user"],
+    responses={code: {"model": Problem} for code in (401, 403, 422, 503)},
+)
+
+
+@router.get("/inbox", summary="List messages", responses={200: {"model": InboxPage}}, openapi_extra={"parameters": [
+    {"name": "limit", "in": "query", "schema": {"type": "integer", "default": 25, "minimum": 1, "maximum": MAX_PAGE}},
+    {"name": "before", "in": "query", "description": "A message's id: only older ones.", "schema": {"type": "string"}},
+    {"name": "unread", "in": "query", "description": "1: only unread ones.", "schema": {"enum": ["0", "1"]}},
+]})  # fmt: skip
+async def list_inbox(request: Request) -> Response:
+    """The user's messages, newest first, with their read marks."""
+    who, broker = _caller(request)
+    query = request.query_params
+    limit = _limit(query.get("limit", "25"))
+    before = rules.identifier(query["before"], "before") if query.get("before") else None
+    unread = query.get("unread", "0")
+    if unread not in ("0", "1"):
+        raise InvalidInput(f"must be 0 or 1, not {rules.shown(unread)}", field="unread")
+    page = await broker.inbox(who.user, who.channels, limit=limit, before=before, unread_only=unread == "1")
+    return json_response(
+        {"messages": list(page.messages), "more": page.more, "unread": page.unread, "cursor": str(page.cursor)}
+    )
+
+
+@router.get("/inbox/unread", summary="Count unread messages", responses={200: {"model": Unread}})
+async def count_unread(request: Request) -> Response:
+    """How many messages the user has not read."""
+    who, broker = _caller(request)
+    return json_response({"unread": await broker.unread(who.user, who.channels)})
+
+
+@router.post(
+    "/inbox/read", summary="Mark as read", responses={200: {"model": Unread}}, openapi_extra=body_of(Ids)
+)
+async def mark_read(request: Request) -> Response:
+    """Marks some messages, or all, as read. Ids that are not in the inbox are passed over."""
+    who, broker = _caller(request)
+    body = parse(Ids, await read_body(request))
+    if (body.ids is None) == (not body.all):
+        raise InvalidInput('give either "ids" or "all": true', field="ids")
+    ids = [rules.identifier(one, f"ids[{i}]") for i, one in enumerate(body.ids or ())]
+    marked = await broker.mark(who.user, who.channels, "all" if body.all else "read", ids)
+    return json_response({"unread": marked.unread})
+
+
+@router.delete(
+    "/inbox/{message_id}", summary="Delete a message", responses={200: {"model": Unread}, 404: {"model": Problem}}
+)
+async def delete_message(request: Request, message_id: str) -> Response:
+    """Removes a message from this user's inbox; other recipients keep it."""
+    who, broker = _caller(request)
+    marked = await broker.mark(who.user, who.channels, "delete", [rules.identifier(message_id, "id")])
+    if not marked.changed:
+        raise NotFound(f"there is no message {message_id!r} in this inbox", field="id")
+    return json_response({"unread": marked.unread})
+
+
+@router.get("/tasks", summary="List tasks", responses={200: {"model": Tasks}})
+async def list_tasks(request: Request) -> Response:
+    """The tasks that the user watches: running ones, and ended ones until dismissed or for a day."""
+    who, broker = _caller(request)
+    found = await broker.tasks(who.user, who.channels)
+    return json_response({"tasks": [one.public() for one in found]})
+
+
+@router.post(
+    "/tasks/{task_id}/cancel",
+    summary="Ask to cancel a task",
+    responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
+)
+async def cancel_task(request: Request, task_id: str) -> Response:
+    """Asks the task's producer to stop: it sees `cancel_requested` in its next answer. Asking twice is asking once."""
+    who, broker = _caller(request)
+    await _own_task(broker, who, task_id)
+    task = await broker.change_task(task_id, lambda one: one.cancelled_by_user(now_ms=int(time.time() * 1000)))
+    return json_response(task.for_publisher())
+
+
+@router.delete(
+    "/tasks/{task_id}",
+    summary="Dismiss an ended task",
+    status_code=204,
+    responses={404: {"model": Problem}, 409: {"model": Problem}},
+)
+async def dismiss_task(request: Request, task_id: str) -> Response:
+    """Removes an ended task from this user's list."""
+    who, broker = _caller(request)
+    task = await _own_task(broker, who, task_id)
+    if not task.ended:
+        raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
+    await broker.dismiss_task(who.user, task_id)
+    return Response(status_code=204)
+
+
+def _caller(request: Request) -> tuple[Subscriber, Broker]:
+    return subscriber(request), request.app.state.broker
+
+
+async def _own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
+    """A task that this user watches; whether others exist is not told."""
+    task = await broker.task(task_id)
+    if task is None or not who.hears(task.to):
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return task
+
+
+def _limit(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= MAX_PAGE:
+        raise InvalidInput(f"must be a whole number from 1 to {MAX_PAGE}, not {rules.shown(value)}", field="limit")
+    return int(value)

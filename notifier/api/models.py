@@ -1,0 +1,202 @@
+"""The bodies of the publishing API and what streams carry, as pydantic models: types and names of fields.
+
+The rules for values stand in `notifier.rules` and are applied when the event is built, for the API and the bridge alike.
+The stream's models are for the OpenAPI document only; frames are never built from them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Strict(BaseModel):
+    """No unknown fields, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Sender(Strict):
+    id: str | None = Field(None, description="The sender's user id.")
+    name: str | None = Field(None, description="The sender's name as shown.")
+
+
+class MessageIn(Strict):
+    """A message: a durable event for people."""
+
+    to: list[str] = Field(description="Recipients: `user:<id>`, `group:<name>` or `all`.", examples=[["user:42"]])
+    subject: str = Field(description="1 to 255 characters.", examples=["Report ready"])
+    text: str = ""
+    sender: Sender | None = Field(None, alias="from", description="Who sends; null is the system.")
+    level: str = Field("info", description="debug, info, success, warning or error.")
+    url: str | None = Field(None, description="http, https or relative.")
+    data: dict[str, Any] | None = Field(None, description="Anything more, for the page's own code.")
+    sent_at: str | None = Field(None, description="ISO 8601 with offset; now by default.")
+    expires_at: str | None = Field(None, description="From then on it is neither replayed nor listed.")
+    id: str | None = Field(None, description="The message's own id; made by the service by default.")
+
+
+class TaskIn(Strict):
+    """A new task."""
+
+    to: list[str] = Field(description="Who watches it.", examples=[["user:42"]])
+    name: str = Field(description="1 to 255 characters.", examples=["Import"])
+    state: str | None = Field(None, description="What it is doing, in words.")
+    total: int | None = Field(None, description="Items in all; null while unknown.")
+    id: str | None = Field(None, description="1 to 64 of `A-Z a-z 0-9 . _ -`; made by the service by default.")
+
+
+class TaskPatch(Strict):
+    """A change of a task; fields that are left out stay."""
+
+    state: str | None = None
+    done: int | None = Field(None, description="Items done so far, at most the total.")
+    total: int | None = None
+    status: str | None = Field(None, description="pending, running, succeeded, failed, cancelling, cancelled, stalled.")
+    error: str | None = None
+    advance: int | None = Field(None, description="Added to `done`, atomically; not together with `done`.")
+
+
+class EventIn(Strict):
+    """Any other event."""
+
+    to: list[str] = Field(examples=[["group:staff"]])
+    type: str = Field(description="`[a-z][a-z0-9._-]{0,63}`, not a reserved name.", examples=["order.paid"])
+    data: Any = Field(None, description="Any JSON.")
+    durable: bool = Field(True, description="false: announced to open streams only, without id and history.")
+
+
+class Ids(Strict):
+    """Messages to mark as read: some, or all."""
+
+    ids: list[str] | None = Field(None, max_length=1000)
+    all: bool | None = None
+
+
+class Published(BaseModel):
+    """Stored and ordered by the broker; not yet seen by anyone."""
+
+    id: str | None = Field(None, description="The message's id; null for other events.")
+    cursor: str = Field(description="`<epoch>-<seq>`: its place in the order.")
+    watched: bool = Field(description="Whether some recipient has an open stream now.")
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+
+
+class TaskData(BaseModel):
+    """A task's present state."""
+
+    id: str
+    name: str
+    status: Literal["pending", "running", "succeeded", "failed", "cancelling", "cancelled", "stalled"]
+    state: str
+    done: int
+    total: int | None
+    percent: int | None = Field(description="0 to 100; 100 only when the work is done; null while the total is unknown.")
+    eta_s: float | None
+    started_at: str
+    updated_at: str
+    ended_at: str | None
+    error: str | None
+
+
+class PublisherTask(TaskData):
+    cancel_requested: bool = Field(description="Whether a user asked to cancel.")
+
+
+class MessageData(BaseModel):
+    """A message as streams carry it."""
+
+    id: str
+    to: str
+    sender: Sender | None = Field(alias="from")
+    subject: str
+    text: str
+    sent_at: str
+    level: str
+    url: str | None
+    data: dict[str, Any]
+
+
+class InboxMessage(MessageData):
+    read: bool
+
+
+class InboxPage(BaseModel):
+    messages: list[InboxMessage]
+    more: bool
+    unread: int
+    cursor: str
+
+
+class Tasks(BaseModel):
+    tasks: list[TaskData]
+
+
+class Unread(BaseModel):
+    unread: int
+
+
+class Hello(BaseModel):
+    """First event of every stream; its id is the cursor that the stream starts from."""
+
+    v: int
+    recovered: bool = Field(description="Nothing is missing since the cursor, or none was given.")
+    replayed: int
+    unread: int
+    tasks: list[TaskData]
+    heartbeat_s: float
+    time: str
+
+
+class InboxChange(BaseModel):
+    """Another tab or device changed the read state."""
+
+    read: list[str]
+    deleted: list[str]
+    unread: int
+
+
+class Reset(BaseModel):
+    """Something may have been missed: drop what you hold, take this, list the inbox again. Its id is the new cursor."""
+
+    reason: str = Field(
+        description="cursor_unknown, epoch_changed, history_trimmed, history_lost or too_many_missed."
+    )
+    unread: int
+    tasks: list[TaskData]
+
+
+class Degraded(BaseModel):
+    """The broker is away (true), or back (false)."""
+
+    degraded: bool
+
+
+class Bye(BaseModel):
+    """The server ends this stream."""
+
+    reason: Literal["drain", "slow", "expired", "evicted", "revoked", "rotate"]
+    retry_ms: int
+
+
+STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
+    "hello": (Hello, True),
+    "message": (MessageData, True),
+    "task": (TaskData, False),
+    "inbox": (InboxChange, False),
+    "reset": (Reset, True),
+    "degraded": (Degraded, False),
+    "ping": (None, False),
+    "bye": (Bye, False),
+}
+"""Events of a stream: their data, and whether they carry an id."""

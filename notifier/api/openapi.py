@@ -1,0 +1,109 @@
+"""The OpenAPI document: what FastAPI finds in the routes, the bodies they read themselves, and the stream.
+
+Must not know: what the routes do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from notifier.api import models
+
+BODIES: tuple[type[BaseModel], ...] = (
+    models.MessageIn,
+    models.TaskIn,
+    models.TaskPatch,
+    models.EventIn,
+    models.Ids,
+)
+REF = "#/components/schemas/{model}"
+
+
+def body_of(model: type[BaseModel] | None, description: str = "") -> dict[str, Any]:
+    """A route's request body for the document: the routes read and check bodies themselves."""
+    schema = {"$ref": REF.format(model=model.__name__)} if model else {}
+    body: dict[str, Any] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if description:
+        body["description"] = description
+    return {"requestBody": body}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document; made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        carried = [model for model, _ in models.STREAM_EVENTS.values() if model is not None]
+        _, shapes = models_json_schema([(model, "validation") for model in (*BODIES, *carried)], ref_template=REF)
+        components = made.setdefault("components", {})
+        components.setdefault("schemas", {}).update(shapes.get("$defs", {}))
+        components["securitySchemes"] = {
+            "publisher": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT for notifier:publish."},
+            "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
+            "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
+        }
+        _secure(made)
+        made["paths"]["/v1/stream"] = {"get": _stream()}
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _secure(made: dict[str, Any]) -> None:
+    for path, calls in made["paths"].items():
+        for call in calls.values():
+            tags = call.get("tags", [])
+            if "publish" in tags or "administration" in tags:
+                call["security"] = [{"publisher": []}]
+            elif "user" in tags:
+                call["security"] = [{"subscriber": []}, {"subscriberCookie": []}]
+            if path.startswith("/v1"):
+                # Bodies are checked here by hand: FastAPI's own 422 never occurs.
+                call["responses"].pop("422", None) if "requestBody" not in call and not call.get("parameters") else None
+
+
+def _stream() -> dict[str, Any]:
+    lines = ["A Server-Sent Events stream. Its events:", "", "| event | id | data |", "|---|---|---|"]
+    for name, (model, has_id) in models.STREAM_EVENTS.items():
+        lines.append(f"| `{name}` | {'yes' if has_id else 'no'} | {_fields(model)} |")
+    lines += ["| any other | as published | what `POST /v1/events` was given |", ""]
+    lines.append("Reconnect with the last id in `Last-Event-ID`; limits answer 200 with `retry:` and `bye`.")
+    query = {"in": "query", "required": False, "schema": {"type": "string"}}
+    return {
+        "tags": ["stream"],
+        "summary": "Listen",
+        "description": "\n".join(lines),
+        "operationId": "stream",
+        "security": [{"subscriber": []}, {"subscriberCookie": []}],
+        "parameters": [
+            {"name": "Last-Event-ID", "in": "header", "required": False, "schema": {"type": "string"}},
+            {"name": "last_event_id", **query, "description": "The cursor, for clients that cannot set the header."},
+            {"name": "token", **query, "description": "A short-lived token, for clients that can set nothing else."},
+        ],
+        "responses": {
+            "200": {
+                "description": "The stream; it ends with `bye`.",
+                "content": {
+                    "text/event-stream": {
+                        "schema": {"type": "string"},
+                        "x-events": {
+                            name: {"$ref": REF.format(model=model.__name__)} if model else {}
+                            for name, (model, _) in models.STREAM_EVENTS.items()
+                        },
+                    }
+                },
+            },
+            "401": {"description": "No token, or one that does not hold."},
+        },
+    }
+
+
+def _fields(model: type[BaseModel] | None) -> str:
+    if model is None:
+        return "`{}`"
+    names = ", ".join(f"`{field.alias or name}`" for name, field in model.model_fields.items())
+    said = (model.__doc__ or "").strip().split("\n")[0]
+    return f"{names}. {said}".replace("|", "\\|")

@@ -1,0 +1,244 @@
+"""Publishing: messages, tasks, events, batches. What comes in is checked, becomes an `Event` or a `Task`, and goes to the
+broker; nothing here touches a stream.
+
+Must not know: how brokers keep things, who listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import event as events
+from notifier import rules, task
+from notifier.api.http import idempotency, json_response, parse, problem_body, publisher, read_body, validate
+from notifier.api.models import EventIn, MessageIn, Problem, Published, PublisherTask, TaskIn, TaskPatch
+from notifier.api.openapi import body_of
+from notifier.broker import Broker, Idempotency
+from notifier.errors import InvalidInput, MalformedBody, NotifierError
+from notifier.event import Event
+
+MAX_BATCH_BYTES: Final = 1024 * 1024
+MAX_BATCH_ITEMS: Final = 1000
+BATCH_SLICE: Final = 100
+"""Items of a batch that are on their way to the broker together."""
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["publish"],
+    responses={
+        code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (400, 401, 403, 413, 422, 503)
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """What publishing needs, built by `app`."""
+
+    broker: Broker
+    max_event_bytes: int
+
+    async def message(self, body: MessageIn, idem: Idempotency | None) -> dict[str, Any]:
+        identity = body.id or (events.id_from_key(idem.key) if idem else None)
+        sender = None if body.sender is None else body.sender.model_dump(exclude_none=True)
+        fields = {name: getattr(body, name) for name in _MESSAGE_FIELDS}
+        event = events.message(**fields, sender=sender, message_id=identity, max_bytes=self.max_event_bytes)
+        return await self._publish(event, idem)
+
+    async def event(self, body: EventIn, idem: Idempotency | None) -> dict[str, Any]:
+        event = events.custom(
+            to=body.to, event_type=body.type, data=body.data, durable=body.durable, max_bytes=self.max_event_bytes
+        )
+        return await self._publish(event, idem)
+
+    async def _publish(self, event: Event, idem: Idempotency | None) -> dict[str, Any]:
+        receipt = await self.broker.publish(event, idem)
+        return {"id": event.message_id or None, "cursor": receipt.cursor, "watched": receipt.watched}
+
+    async def create_task(self, body: TaskIn, idem: Idempotency | None) -> dict[str, Any]:
+        identity = body.id or (events.id_from_key(idem.key) if idem else None)
+        made = task.begin(
+            to=body.to, name=body.name, state=body.state, total=body.total, task_id=identity, now_ms=_now_ms()
+        )
+        return (await self.broker.create_task(made, idem)).for_publisher()
+
+    async def change_task(self, task_id: str, body: TaskPatch, idem: Idempotency | None) -> dict[str, Any]:
+        given = {name: getattr(body, name) for name in body.model_fields_set}
+        change = {name: value for name, value in given.items() if value is not None or name == "total"}
+        if not change:
+            raise InvalidInput("must change something: state, done, total, status, error or advance", field="body")
+        changed = await self.broker.change_task(task_id, lambda one: one.changed(change, now_ms=_now_ms()), idem)
+        return changed.for_publisher()
+
+
+_MESSAGE_FIELDS: Final = ("to", "subject", "text", "level", "url", "data", "sent_at", "expires_at")
+
+
+@router.post("/messages", summary="Send a message", responses={200: {"model": Published}}, openapi_extra=body_of(MessageIn))
+async def post_message(request: Request) -> Response:
+    """Stores a message in its recipients' history and announces it. 200: stored and ordered, not yet seen by anyone."""
+    who = publisher(request)
+    body = await read_body(request)
+    publishing: Publishing = request.app.state.publishing
+    return json_response(await publishing.message(parse(MessageIn, body), idempotency(request, who, body)))
+
+
+@router.post("/tasks", summary="Begin a task", responses={200: {"model": PublisherTask}}, openapi_extra=body_of(TaskIn))
+async def post_task(request: Request) -> Response:
+    """Creates a running task that its recipients watch."""
+    who = publisher(request)
+    body = await read_body(request)
+    publishing: Publishing = request.app.state.publishing
+    return json_response(await publishing.create_task(parse(TaskIn, body), idempotency(request, who, body)))
+
+
+@router.patch(
+    "/tasks/{task_id}",
+    summary="Report on a task",
+    responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
+    openapi_extra=body_of(TaskPatch),
+)
+async def patch_task(request: Request, task_id: str) -> Response:
+    """Changes a task's state, progress or status; the answer says whether a user asked to cancel."""
+    who = publisher(request)
+    body = await read_body(request)
+    publishing: Publishing = request.app.state.publishing
+    patch = parse(TaskPatch, body)
+    return json_response(await publishing.change_task(task_id, patch, idempotency(request, who, body)))
+
+
+@router.post("/events", summary="Publish an event", responses={200: {"model": Published}}, openapi_extra=body_of(EventIn))
+async def post_event(request: Request) -> Response:
+    """Publishes an event of your own type. `application/cloudevents+json` is taken too: its `type` and `data`, with the
+    recipients in the extension attribute `to` (separated by commas)."""
+    who = publisher(request)
+    body = await read_body(request)
+    publishing: Publishing = request.app.state.publishing
+    idem = idempotency(request, who, body)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/cloudevents+json":
+        return json_response(await publishing.event(parse(EventIn, body), idem))
+    cloud = _object(rules.parse_json(body))
+    event = validate(EventIn, _from_cloud_event(cloud))
+    if idem is None:
+        # CloudEvents 1.0: source and id together name one event.
+        key = f"{who.name}:ce:{rules.to_json([cloud['source'], cloud['id']])}"
+        idem = Idempotency(key, hashlib.sha256(body).hexdigest()[:32])
+    return json_response(await publishing.event(event, idem))
+
+
+@router.post(
+    "/batch",
+    summary="Publish many",
+    responses={200: {"description": "`results`: for each item, in order, its `status` and `body`."}},
+    openapi_extra=body_of(None, "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: "
+                          "message, task, event, or patch (with the task's `id`)."),
+)  # fmt: skip
+async def post_batch(request: Request) -> Response:
+    """Each item has a `kind` and the body of its own call. One that fails does not stop the others."""
+    who = publisher(request)
+    body = await read_body(request, MAX_BATCH_BYTES)
+    items = _items(body, request.headers.get("content-type", ""))
+    idem = idempotency(request, who, body)
+    publishing: Publishing = request.app.state.publishing
+    results: list[dict[str, Any]] = []
+    for start, stop in _slices(items):
+        calls = [_one(publishing, items[i], idem, i) for i in range(start, stop)]
+        # Their first steps run in order, and so do their calls to the broker: the batch's order is kept.
+        results += await asyncio.gather(*calls)
+    return json_response({"results": results})
+
+
+async def _one(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
+    mine = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
+    try:
+        return {"status": 200, "body": await _dispatch(publishing, item, mine)}
+    except NotifierError as fault:
+        return {"status": fault.status, "body": problem_body(fault)}
+
+
+async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None) -> dict[str, Any]:
+    if isinstance(item, NotifierError):
+        raise item
+    fields = dict(_object(item))
+    kind = fields.pop("kind", None)
+    if kind == "message":
+        return await publishing.message(validate(MessageIn, fields), idem)
+    if kind == "event":
+        return await publishing.event(validate(EventIn, fields), idem)
+    if kind == "task":
+        return await publishing.create_task(validate(TaskIn, fields), idem)
+    if kind == "patch":
+        task_id = rules.identifier(fields.pop("id", None), "id")
+        return await publishing.change_task(task_id, validate(TaskPatch, fields), idem)
+    raise InvalidInput(f"must be message, task, event or patch, not {rules.shown(kind)}", field="kind")
+
+
+def _items(body: bytes, content_type: str) -> list[Any]:
+    lines = body.strip()
+    if "ndjson" in content_type or not lines.startswith(b"["):
+        items = [_line(line) for line in lines.split(b"\n") if line.strip()]
+    else:
+        items = rules.parse_json(lines)
+    if len(items) > MAX_BATCH_ITEMS:
+        raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are taken", field="body")
+    if not items:
+        raise InvalidInput("must have at least one item", field="body")
+    return items
+
+
+def _line(line: bytes) -> Any:
+    try:
+        return rules.parse_json(line)
+    except NotifierError as fault:
+        return fault
+
+
+def _slices(items: Sequence[Any]) -> list[tuple[int, int]]:
+    """Runs of items that may go together: messages and events. What touches a task waits for what came before it."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    for i, item in enumerate(items):
+        alone = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
+        if alone or i - start >= BATCH_SLICE:
+            if i > start:
+                found.append((start, i))
+            start = i
+        if alone:
+            found.append((i, i + 1))
+            start = i + 1
+    if start < len(items):
+        found.append((start, len(items)))
+    return found
+
+
+def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("specversion", "id", "source", "type"):
+        if not isinstance(cloud.get(name), str) or not cloud[name]:
+            raise InvalidInput("is required in a CloudEvent, as a string", field=name)
+    if cloud["specversion"] != "1.0":
+        raise InvalidInput(f"must be '1.0', not {rules.shown(cloud['specversion'])}", field="specversion")
+    if "data_base64" in cloud:
+        raise InvalidInput("is not taken: events carry JSON", field="data_base64")
+    to = cloud.get("to")
+    if isinstance(to, str):
+        to = [one.strip() for one in to.split(",")]
+    found = {"to": to, "type": cloud["type"], "data": cloud.get("data")}
+    return {**found, "durable": cloud["durable"]} if "durable" in cloud else found
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise MalformedBody(f"must be a JSON object, not {rules.shown(value)}", field="body")
+    return value
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

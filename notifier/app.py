@@ -1,0 +1,206 @@
+"""Composition: the only place that builds things. Settings become a broker, a hub, routes; errors become answers.
+
+Must not hold rules of any kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from notifier import rules
+from notifier.api import demo, inbox, openapi, operation, publish
+from notifier.api.http import problem
+from notifier.api.publish import Publishing
+from notifier.api.stream import StreamEndpoint
+from notifier.auth import Authenticator
+from notifier.broker import Broker
+from notifier.broker.keys import Keys
+from notifier.broker.link import address
+from notifier.broker.memory import MemoryBroker
+from notifier.broker.redis import RedisBroker
+from notifier.errors import ConfigurationError, InvalidInput, NotifierError
+from notifier.hub import Hub
+from notifier.settings import Settings, load
+
+log = logging.getLogger("notifier")
+
+CLIENT = Path(__file__).parent / "client"
+"""The browser client's files: a link to `client/` in the repository, copied into the wheel."""
+
+DESCRIPTION = """Server-Sent Events for browsers, fed by HTTP POST: messages that prove they were not lost, and live
+progress of tasks."""
+
+
+def create() -> FastAPI:
+    """The application of one process, from the environment. uvicorn calls it in each worker."""
+    return build(load())
+
+
+def build(settings: Settings) -> FastAPI:
+    """The application. Nothing connects before its lifespan begins. Raises `ConfigurationError`."""
+    settings.check_credentials()
+    broker = open_broker(settings)
+    hub = Hub(
+        broker,
+        heartbeat_s=settings.heartbeat_s,
+        max_streams_per_user=settings.max_streams_per_user,
+        max_streams_per_address=settings.max_streams_per_address,
+        max_backlog_bytes=settings.max_backlog_bytes,
+    )
+    app = FastAPI(
+        title="notifier",
+        version=version("sse-notifier"),
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    app.state.settings = settings
+    app.state.broker = broker
+    app.state.hub = hub
+    app.state.publishing = Publishing(broker, settings.max_event_bytes)
+    app.state.demo_tasks = set()
+    app.state.auth = Authenticator(
+        secret=settings.jwt_secret,
+        public_key=settings.jwt_public_key,
+        issuer=settings.jwt_issuer,
+        api_keys=settings.api_keys,
+    )
+    _add_routes(app, StreamEndpoint(hub, broker, life_s=settings.stream_life_s))
+    _add_errors(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
+            expose_headers=["Retry-After"],
+        )
+    return app
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker of a Redis address, or the embedded one. Connects when it is started."""
+    limits = {"history_size": settings.history_size, "max_replay": settings.max_replay}
+    if not settings.redis_url:
+        return MemoryBroker(history_ttl_s=settings.history_ttl_s, **limits)
+    try:
+        target = address(settings.redis_url)
+    except (ValueError, OSError) as fault:
+        raise ConfigurationError(f"NOTIFIER_REDIS_URL: {fault}") from None
+    keys = Keys(settings.prefix, settings.shards)
+    return RedisBroker(target, keys, history_ttl_s=settings.history_ttl_s, **limits)
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    broker: Broker = app.state.broker
+    hub: Hub = app.state.hub
+    settings: Settings = app.state.settings
+    await broker.start(hub)
+    loops = asyncio.create_task(_watch(broker, hub), name="loops")
+
+    async def drain(hurry: Callable[[], bool]) -> None:
+        await hub.drain(settings.drain_s, hurry)
+
+    try:
+        yield {"drain": drain}
+    finally:
+        loops.cancel()
+        for work in app.state.demo_tasks:
+            work.cancel()
+        await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
+        await broker.close()
+
+
+async def _watch(broker: Broker, hub: Hub) -> None:
+    """Runs the background loops. One that fails for an unknown reason ends the process: it would look healthy and
+    deliver nothing."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(hub.tick_forever(), name="ticker")
+            group.create_task(hub.reopen_forever(), name="reopener")
+            group.create_task(broker.failed(), name="broker")
+    except Exception:
+        log.critical("a background loop failed; the process ends", exc_info=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
+    app.router.routes.append(Route("/v1/stream", endpoint=stream, methods=["GET"]))
+    app.include_router(publish.router)
+    app.include_router(inbox.router)
+    app.include_router(operation.admin)
+    app.include_router(operation.operation)
+    if app.state.settings.dev:
+        app.include_router(demo.router)
+        app.router.routes.append(Route("/demo", endpoint=_demo_page))
+    app.mount("/client", _Client(directory=CLIENT, check_dir=False), name="client")
+
+
+async def _demo_page(_: Request) -> Response:
+    policy = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(CLIENT / "demo" / "index.html", headers=headers)
+
+
+class _Client(StaticFiles):
+    """The client's files: modules that other origins' pages may import."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Access-Control-Allow-Origin"] = "*"
+        return response
+
+
+# Errors: one status for each leaf of the tree, mapped here and nowhere else
+
+
+def _add_errors(app: FastAPI) -> None:
+    app.add_exception_handler(NotifierError, _answer_fault)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+async def _answer_fault(_: Request, fault: Exception) -> Response:
+    assert isinstance(fault, NotifierError)
+    return problem(fault)
+
+
+async def _answer_validation(_: Request, fault: Exception) -> Response:
+    assert isinstance(fault, RequestValidationError)
+    first = fault.errors()[0]
+    return problem(InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:])))
+
+
+async def _answer_http(_: Request, fault: Exception) -> Response:
+    assert isinstance(fault, HTTPException)
+    body = {"type": "about:blank", "title": fault.detail, "status": fault.status_code, "detail": fault.detail}
+    return Response(
+        rules.to_json(body).encode(), fault.status_code, headers=fault.headers, media_type="application/problem+json"
+    )
+
+
+async def _answer_unexpected(_: Request, fault: Exception) -> Response:
+    return problem(NotifierError("the service failed; its log says more"))

@@ -1,0 +1,335 @@
+"""The embedded broker: one process, no Redis. Same ids, history, snapshot, reset and inbox.
+
+A restart begins a new epoch, so that clients get a reset and not a silent hole. Everything here is synchronous between
+two awaits, which is what makes each step atomic. Must not know: HTTP, streams, Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from notifier import event as events
+from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
+from notifier.broker.scripts import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS
+from notifier.errors import Conflict, IdempotencyMismatch, NotFound
+from notifier.event import Cursor, Event
+from notifier.task import MAX_SNAPSHOT, Task
+
+MAX_MARKS: Final = 4096
+"""Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
+SWEEP_EVERY: Final = 1000
+"""Publishes between two searches for what has expired."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    seq: int
+    frame: str
+    message_id: str
+    expires_at_ms: int
+
+
+@dataclass(slots=True)
+class _Channel:
+    log: deque[_Entry] = field(default_factory=deque)
+    last: int = 0
+    low: int = 0
+    """Newest seq that is no longer in the log."""
+    touched_s: float = 0
+
+
+@dataclass(slots=True)
+class _Marks:
+    read_up_to: int = 0
+    read: dict[str, None] = field(default_factory=dict)
+    hidden: dict[str, None] = field(default_factory=dict)
+
+
+class MemoryBroker(Broker):
+    """Keeps everything in this process."""
+
+    def __init__(self, *, history_size: int, history_ttl_s: float, max_replay: int) -> None:
+        self._history_size = history_size
+        self._history_ttl_s = history_ttl_s
+        self._max_replay = max_replay
+        self._epoch = events.new_epoch()
+        self._seq = 0
+        self._channels: dict[str, _Channel] = {}
+        self._tasks: dict[str, Task] = {}
+        self._watched_tasks: dict[str, dict[str, None]] = {}
+        self._marks: dict[str, _Marks] = {}
+        self._answers: dict[str, tuple[str, object, float]] = {}
+        self._subscribed: set[str] = set()
+        self._until_sweep = SWEEP_EVERY
+        self._sink: Sink | None = None
+
+    # The process's side
+
+    async def start(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def close(self) -> None:
+        self._sink = None
+
+    async def failed(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @property
+    def ready(self) -> bool:
+        return self._sink is not None
+
+    def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(channels)
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        self._subscribed.update(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self._subscribed.difference_update(topics)
+
+    # Events
+
+    async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+        known = self._remembered(idempotency)
+        if isinstance(known, Receipt):
+            return known
+        self._sweep_sometimes()
+        if event.durable:
+            self._seq += 1
+        cursor = Cursor(self._epoch, self._seq)
+        for channel in event.to:
+            frame = event.frame_for(channel)
+            if event.durable:
+                self._append(channel, frame, event)
+            self._announce(channel, frame, cursor if event.durable else None)
+        receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
+        self._remember(idempotency, receipt)
+        return receipt
+
+    def _append(self, channel: str, frame: str, event: Event) -> None:
+        kept = self._channel(channel)
+        kept.log.append(_Entry(self._seq, frame, event.message_id, event.expires_at_ms))
+        if len(kept.log) > self._history_size:
+            kept.low = kept.log.popleft().seq
+        kept.last = self._seq
+        kept.touched_s = time.time()
+
+    def _announce(self, channel: str, frame: str, cursor: Cursor | None, key: str = "") -> None:
+        if self._sink is None or channel not in self._subscribed:
+            return
+        if cursor is None:
+            self._sink.deliver_state(channel, key, frame.encode())
+        else:
+            self._sink.deliver(channel, cursor.epoch, cursor.seq, "", f"id: {cursor}\n{frame}".encode())
+
+    def _channel(self, channel: str) -> _Channel:
+        kept = self._channels.get(channel)
+        if kept is None:
+            kept = self._channels[channel] = _Channel(touched_s=time.time())
+        elif kept.log and kept.touched_s + self._history_ttl_s < time.time():
+            kept.log.clear()
+            kept.low = kept.last
+        return kept
+
+    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
+        kept = [self._channel(channel) for channel in channels]
+        verdict, replay = self._replay(kept, cursor)
+        return Opening(
+            verdict=verdict,
+            cursor=Cursor(self._epoch, self._seq),
+            replay=replay,
+            unread=self._count_unread(user, channels),
+            tasks=self._visible_tasks(user, channels),
+            lasts={channel: one.last for channel, one in zip(channels, kept, strict=True)},
+        )
+
+    def _replay(self, kept: list[_Channel], cursor: Cursor | str | None) -> tuple[str, list[tuple[int, bytes]]]:
+        if cursor is None:
+            return "new", []
+        if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
+            return "cursor_unknown", []
+        if cursor.epoch != self._epoch:
+            return "epoch_changed", []
+        if any(one.low > cursor.seq for one in kept):
+            return "history_trimmed", []
+        now_ms = time.time() * 1000
+        missed: dict[int, bytes] = {}
+        for one in kept:
+            for entry in reversed(one.log):
+                if entry.seq <= cursor.seq:
+                    break
+                if not 0 < entry.expires_at_ms <= now_ms:
+                    missed.setdefault(entry.seq, entry.frame.encode())
+        if len(missed) > self._max_replay:
+            return "too_many_missed", []
+        return "ok", sorted(missed.items())
+
+    # The inbox
+
+    def _messages(self, user: str, channels: Sequence[str]) -> Iterator[tuple[_Entry, bool]]:
+        """Every message that the user can see, once, with its read mark; in no order."""
+        marks = self._marks.get(user) or _Marks()
+        now_ms = time.time() * 1000
+        seen: set[str] = set()
+        for channel in channels:
+            for entry in self._channel(channel).log:
+                identity = entry.message_id
+                if not identity or identity in seen or 0 < entry.expires_at_ms <= now_ms:
+                    continue
+                seen.add(identity)
+                if identity not in marks.hidden:
+                    yield entry, entry.seq <= marks.read_up_to or identity in marks.read
+
+    def _count_unread(self, user: str, channels: Sequence[str]) -> int:
+        return sum(not read for _, read in self._messages(user, channels))
+
+    async def unread(self, user: str, channels: Sequence[str]) -> int:
+        return self._count_unread(user, channels)
+
+    async def inbox(
+        self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
+    ) -> Page:
+        found = sorted(self._messages(user, channels), key=lambda one: one[0].seq, reverse=True)
+        unread = sum(not read for _, read in found)
+        if before is not None:
+            seqs = [entry.seq for entry, _ in found if entry.message_id == before]
+            found = [one for one in found if seqs and one[0].seq < seqs[0]]
+        if unread_only:
+            found = [one for one in found if not one[1]]
+        messages = [
+            {**message, "read": read}
+            for entry, read in found[:limit]
+            if (message := events.message_of(entry.frame)) is not None
+        ]
+        return Page(messages, len(found) > limit, unread, Cursor(self._epoch, self._seq))
+
+    async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
+        marks = self._marks.setdefault(user, _Marks())
+        wanted = set(ids)
+        changed: list[str] = []
+        for entry, read in list(self._messages(user, channels)):
+            if action == "delete":
+                if entry.message_id in wanted:
+                    marks.hidden[entry.message_id] = None
+                    changed.append(entry.message_id)
+            elif not read and (action == "all" or entry.message_id in wanted):
+                marks.read[entry.message_id] = None
+                changed.append(entry.message_id)
+        if action == "all":
+            marks.read_up_to = self._seq
+            marks.read.clear()
+        for kept in (marks.read, marks.hidden):
+            while len(kept) > MAX_MARKS:
+                del kept[next(iter(kept))]
+        unread = self._count_unread(user, channels)
+        if changed:
+            read_ids, deleted = ([], changed) if action == "delete" else (changed, [])
+            self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread), None)
+        return Marked(changed, unread)
+
+    # Tasks
+
+    async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        known = self._remembered(idempotency)
+        if isinstance(known, Task):
+            return known
+        if self._kept_task(task.id) is not None:
+            raise Conflict(f"a task with the id {task.id} exists", field="id")
+        return self._store(task, idempotency)
+
+    async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
+        known = self._remembered(idempotency)
+        if isinstance(known, Task):
+            return known
+        task = self._kept_task(task_id)
+        if task is None:
+            raise NotFound(f"there is no task {task_id!r}", field="id")
+        changed = change(task)
+        return task if changed is task else self._store(changed, idempotency)
+
+    def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
+        self._sweep_sometimes()
+        self._tasks[task.id] = task
+        for channel in task.to:
+            watched = self._watched_tasks.setdefault(channel, {})
+            watched.pop(task.id, None)
+            watched[task.id] = None
+            while len(watched) > MAX_INDEXED_TASKS:
+                del watched[next(iter(watched))]
+            self._announce(channel, task.frame(), None, task.id)
+        self._remember(idempotency, task)
+        return task
+
+    def _kept_task(self, task_id: str) -> Task | None:
+        task = self._tasks.get(task_id)
+        if task is not None and task.updated_at_ms / 1000 + task.keep_s < time.time():
+            del self._tasks[task_id]
+            return None
+        return task
+
+    async def task(self, task_id: str) -> Task | None:
+        return self._kept_task(task_id)
+
+    async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
+        return self._visible_tasks(user, channels)
+
+    def _visible_tasks(self, user: str, channels: Sequence[str]) -> list[Task]:
+        hidden = self._marks[user].hidden if user in self._marks else {}
+        found: dict[str, Task] = {}
+        for channel in channels:
+            for task_id in list(reversed(self._watched_tasks.get(channel, {})))[:MAX_SNAPSHOT]:
+                task = self._kept_task(task_id)
+                if task is not None and f"t:{task_id}" not in hidden:
+                    found[task_id] = task
+        return sorted(found.values(), key=lambda one: one.updated_at_ms, reverse=True)
+
+    async def dismiss_task(self, user: str, task_id: str) -> None:
+        self._marks.setdefault(user, _Marks()).hidden[f"t:{task_id}"] = None
+
+    # Users
+
+    async def is_watched(self, topic: str) -> bool:
+        return topic in self._subscribed
+
+    async def disconnect(self, user: str) -> None:
+        if self._sink is not None:
+            self._sink.disconnect(f"user:{user}", "revoked")
+
+    # Keeping it bounded
+
+    def _remembered(self, idempotency: Idempotency | None) -> object:
+        if idempotency is None:
+            return None
+        known = self._answers.get(idempotency.key)
+        if known is None or known[2] < time.time():
+            return None
+        if known[0] != idempotency.fingerprint:
+            raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
+        return known[1]
+
+    def _remember(self, idempotency: Idempotency | None, answer: object) -> None:
+        if idempotency is not None:
+            self._answers[idempotency.key] = (idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
+
+    def _sweep_sometimes(self) -> None:
+        self._until_sweep -= 1
+        if self._until_sweep > 0:
+            return
+        self._until_sweep = SWEEP_EVERY
+        now = time.time()
+        self._answers = {key: kept for key, kept in self._answers.items() if kept[2] >= now}
+        for task_id in list(self._tasks):
+            self._kept_task(task_id)
+        for channel, watched in list(self._watched_tasks.items()):
+            alive = {task_id: None for task_id in watched if task_id in self._tasks}
+            self._watched_tasks[channel] = alive
+            if not alive:
+                del self._watched_tasks[channel]
+        for channel, kept in list(self._channels.items()):
+            if kept.touched_s + 10 * self._history_ttl_s < now:
+                del self._channels[channel]

@@ -1,0 +1,393 @@
+"""The broker on Redis: any number of processes, one order of events for each shard.
+
+Two links: one for calls, one for subscriptions. Each is owned by a loop that opens it, watches it and opens it again.
+Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement that
+does not follow on the last one) the sink is told to doubt, and its streams read on from their cursors.
+
+Must not know: HTTP, streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+
+from notifier import event as events
+from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
+from notifier.broker.keys import Keys
+from notifier.broker.link import Address, Link, forget, open_link
+from notifier.broker.memory import MAX_MARKS
+from notifier.broker.scripts import Call, TaskAnswer, publish_calls, receipt, script, task_answer, task_call
+from notifier.broker.subscriptions import Subscriptions
+from notifier.errors import BrokerUnavailable, Conflict, NotFound
+from notifier.event import Cursor, Event
+from notifier.task import MAX_SNAPSHOT, Task, from_record
+
+log = logging.getLogger("notifier.broker")
+
+CALL_TIMEOUT_S: Final = 3.0
+"""A call that Redis has not answered by then fails, and the link with it."""
+WATCH_EVERY_S: Final = 1.0
+RECONNECT_S: Final = (0.05, 2.0)
+"""First and longest pause before another attempt; each pause is drawn at random below its bound."""
+MAX_TASK_RETRIES: Final = 100
+"""Attempts of one task change against others who change the same task; each round one of them succeeds."""
+
+
+class RedisBroker(Broker):
+    """Keeps everything in one Redis."""
+
+    def __init__(
+        self, target: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int
+    ) -> None:
+        self._address = target
+        self._keys = keys
+        self._history_size = history_size
+        self._history_ttl_s = history_ttl_s
+        self._max_replay = max_replay
+        self._link: Link | None = None
+        self._sink: Sink | None = None
+        self._process = f"{os.getpid()}-{events.new_epoch()}"
+        self._subscriptions: Subscriptions | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._told_away = False
+
+    # The process's side
+
+    async def start(self, sink: Sink) -> None:
+        """Connects, or goes on trying: a service that starts before its Redis is degraded, not dead."""
+        self._sink = sink
+        with contextlib.suppress(BrokerUnavailable):
+            self._link = await self._connect()
+        self._subscriptions = Subscriptions(
+            self._address,
+            canary=self._keys.canary(0, self._process),
+            name=f"notifier-{self._process}-sub",
+            on_deliver=sink.deliver,
+            on_state=sink.deliver_state,
+            on_doubt=sink.doubt,
+            on_disconnect=sink.disconnect,
+            on_change=self._tell_degraded,
+            send_canary=self._send_canary,
+        )
+        await self._subscriptions.start()
+        self._keeper = asyncio.create_task(self._keep_link(), name="redis-calls")
+
+    async def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._subscriptions is not None:
+            await self._subscriptions.close()
+        if self._link is not None:
+            self._link.close()
+
+    async def failed(self) -> None:
+        assert self._keeper is not None
+        assert self._subscriptions is not None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_never_returns(self._keeper))
+            group.create_task(_never_returns(self._subscriptions.keeper))
+
+    @property
+    def ready(self) -> bool:
+        return self._alive and self._subscriptions is not None and self._subscriptions.live
+
+    @property
+    def _alive(self) -> bool:
+        return self._link is not None and not self._link.lost.done()
+
+    def _tell_degraded(self) -> None:
+        away = not self.ready
+        if away != self._told_away and self._sink is not None:
+            self._told_away = away
+            log.warning("Redis at %s is away", self._address) if away else log.info("Redis is back")
+            self._sink.degraded(away)
+
+    async def _connect(self) -> Link:
+        """A link whose primary is known: where it is another one than before, the epoch is replaced first."""
+        link = await open_link(self._address, name=f"notifier-{self._process}")
+        try:
+            identity = await _identity(link)
+            for shard in range(self._keys.shards):
+                names = [self._keys.epoch(shard), self._keys.identity(shard)]
+                epoch, replaced = await link.run(script("identity"), names, [identity, events.new_epoch()])
+                if replaced:
+                    log.warning("shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
+        except (hiredis.HiredisError, BrokerUnavailable) as fault:
+            link.close()
+            raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
+        return link
+
+    async def _keep_link(self) -> None:
+        pause_s = RECONNECT_S[0]
+        while True:
+            if self._link is not None and not self._link.lost.done():
+                await self._watch(self._link)
+            self._tell_degraded()
+            try:
+                self._link = await self._connect()
+            except BrokerUnavailable as fault:
+                log.warning("%s; trying again", fault)
+                await asyncio.sleep(random.uniform(0, pause_s))
+                pause_s = min(pause_s * 2, RECONNECT_S[1])
+                continue
+            pause_s = RECONNECT_S[0]
+            assert self._sink is not None
+            # What waited for an answer, and streams that could not be opened, start again from their cursors.
+            if self._subscriptions is not None and self._subscriptions.live:
+                self._sink.doubt(None)
+            self._tell_degraded()
+
+    async def _watch(self, link: Link) -> None:
+        while not link.lost.done():
+            await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
+            if link.oldest_wait_s > CALL_TIMEOUT_S:
+                link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+    def _send_canary(self, word: str) -> None:
+        if self._alive and self._link is not None:
+            forget(self._link.call("PUBLISH", self._keys.canary(0, self._process), word))
+
+    async def _run(self, call: Call) -> Any:
+        """One script call. Raises `BrokerUnavailable`."""
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        try:
+            return await self._link.run(call.script, call.keys, call.args)
+        except hiredis.ReplyError as fault:
+            raise BrokerUnavailable(f"Redis refused the script {call.script.name}: {fault}") from fault
+
+    # Topics
+
+    def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
+        shard = self._keys.shard_of_name(user)
+        return tuple(self._keys.announcements(shard, channel) for channel in channels)
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        if self._subscriptions is None:
+            raise BrokerUnavailable("Redis is away")
+        await self._subscriptions.add(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.remove(topics)
+
+    # Events
+
+    async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+        calls = publish_calls(
+            event,
+            self._keys,
+            history_size=self._history_size,
+            history_ttl_s=self._history_ttl_s,
+            idempotency=idempotency,
+        )
+        return receipt([await self._run(call) for call in calls])
+
+    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
+        shard = self._keys.shard_of_name(user)
+        keys = self._keys
+        names = [keys.epoch(shard), keys.seq(shard), keys.read(shard, user), keys.hidden(shard, user)]
+        for channel in channels:
+            names += (keys.log(shard, channel), keys.meta(shard, channel), keys.tasks(shard, channel))
+        asked: tuple[str, int] = ("", 0)
+        if isinstance(cursor, Cursor):
+            asked = (cursor.epoch, cursor.seq)
+        elif cursor is not None:
+            asked = ("?", 0)
+        args = [*asked, _now_ms(), self._max_replay, events.new_epoch(), keys.task_prefix(shard), MAX_SNAPSHOT]
+        verdict, epoch, top, replay, unread, tasks, lasts = await self._run(Call(script("open"), shard, names, args))
+        topics = self.topics(user, channels)
+        known = dict(zip(topics, (int(last) for last in lasts), strict=True))
+        assert self._subscriptions is not None
+        self._subscriptions.note_lasts(known)
+        return Opening(
+            verdict=verdict.decode(),
+            cursor=Cursor(epoch.decode(), int(top)),
+            replay=_in_order(replay),
+            unread=int(unread),
+            tasks=_tasks(tasks),
+            lasts=known,
+        )
+
+    # The inbox
+
+    def _inbox_names(self, user: str, channels: Sequence[str]) -> tuple[int, list[str], list[str]]:
+        shard = self._keys.shard_of_name(user)
+        marks = [self._keys.read(shard, user), self._keys.hidden(shard, user)]
+        return shard, marks, [self._keys.log(shard, channel) for channel in channels]
+
+    async def inbox(
+        self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
+    ) -> Page:
+        shard, marks, logs = self._inbox_names(user, channels)
+        names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
+        args = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
+        epoch, top, unread, more, *rest = await self._run(Call(script("inbox"), shard, names, args))
+        messages = [
+            {**message, "read": bool(read)}
+            for frame, read in zip(rest[::2], rest[1::2], strict=True)
+            if (message := events.message_of(frame.decode(errors="replace"))) is not None
+        ]
+        return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
+
+    async def unread(self, user: str, channels: Sequence[str]) -> int:
+        return (await self.inbox(user, channels, limit=0, before=None, unread_only=True)).unread
+
+    async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
+        shard, marks, logs = self._inbox_names(user, channels)
+        names = [self._keys.seq(shard), *marks, *logs]
+        announce = self._keys.announcements(shard, f"user:{user}")
+        args = [action, _now_ms(), self._history_ttl_s * 10, MAX_MARKS, "PUBLISH", announce, *ids]
+        unread, changed = await self._run(Call(script("mark"), shard, names, args))
+        return Marked([one.decode() for one in changed], int(unread))
+
+    # Tasks: the record lives in the home shard of its id, with copies where its recipients are.
+
+    async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        answer = await self._put(task, 0, idempotency)
+        if answer.repeated:
+            return _known(answer, task.id)
+        if not answer.stored:
+            raise Conflict(f"a task with the id {task.id} exists", field="id")
+        await self._copy(task)
+        return task
+
+    async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
+        for _ in range(MAX_TASK_RETRIES):
+            task, answered = await self._kept(task_id, idempotency)
+            if answered is not None:
+                return answered
+            if task is None:
+                raise NotFound(f"there is no task {task_id!r}", field="id")
+            changed = change(task)
+            if changed is task:
+                return task
+            answer = await self._put(changed, task.version, idempotency)
+            if answer.repeated:
+                return _known(answer, task_id)
+            if answer.stored:
+                await self._copy(changed)
+                return changed
+            await asyncio.sleep(random.uniform(0, 0.005))
+        raise BrokerUnavailable(f"too many change the task {task_id} at once")
+
+    async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskAnswer:
+        shard = self._keys.shard_of_name(task.id)
+        call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
+        return task_answer(await self._run(call))
+
+    async def _copy(self, task: Task) -> None:
+        home = self._keys.shard_of_name(task.id)
+        watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
+        for shard in watching - {home}:
+            await self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
+
+    async def _kept(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
+        """The task as it is kept, and the one that was answered under this key before."""
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        shard = self._keys.shard_of_name(task_id)
+        reading = self._link.call("HGET", self._keys.task(shard, task_id), "record")
+        if idempotency is None:
+            return _task(await reading), None
+        key = self._keys.idempotency(shard, idempotency.key)
+        asking = self._link.call("HMGET", key, "fingerprint", "answer")
+        record, (fingerprint, answer) = await asyncio.gather(reading, asking)
+        if fingerprint is None:
+            return _task(record), None
+        state = "same" if fingerprint.decode() == idempotency.fingerprint else "other"
+        return None, _known(task_answer([state, answer]), task_id)
+
+    async def task(self, task_id: str) -> Task | None:
+        return (await self._kept(task_id, None))[0]
+
+    async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
+        return (await self.open(user, channels, None)).tasks
+
+    async def dismiss_task(self, user: str, task_id: str) -> None:
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        shard = self._keys.shard_of_name(user)
+        hidden = self._keys.hidden(shard, user)
+        top = await self._link.call("GET", self._keys.seq(shard))
+        await asyncio.gather(
+            self._link.call("ZADD", hidden, int(top or 0), f"t:{task_id}"),
+            self._link.call("EXPIRE", hidden, self._history_ttl_s * 10),
+        )
+
+    # Users
+
+    async def is_watched(self, topic: str) -> bool:
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        return int((await self._link.call("PUBSUB", "NUMSUB", topic))[1]) > 0
+
+    async def disconnect(self, user: str) -> None:
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        topic = self.topics(user, [f"user:{user}"])[0]
+        await self._link.call("PUBLISH", topic, "! 0 0 revoked\n")
+
+
+async def _identity(link: Link) -> str:
+    """What tells one life of one primary from another: its run id and its replication id."""
+    found = {}
+    for section in ("server", "replication"):
+        text = (await link.call("INFO", section)).decode()
+        found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if found.get("role") not in (None, "master"):
+        raise BrokerUnavailable("this Redis is a replica; the primary is needed")
+    return f"{found.get('run_id', '?')}/{found.get('master_replid', '?')}"
+
+
+async def _never_returns(task: asyncio.Task[None]) -> None:
+    """A loop that ends without being cancelled was ended by a fault; it is raised here."""
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(task)
+
+
+def _in_order(replay: list[Any]) -> list[tuple[int, bytes]]:
+    """Entries of several channels as one order; what came over several channels (or in several chunks) once."""
+    found: dict[int, bytes] = {}
+    seen: set[bytes] = set()
+    entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda one: int(one[0]))
+    for seq, frame, message_id in entries:
+        if int(seq) in found or (message_id and message_id in seen):
+            continue
+        if not events.is_safe_frame(frame):
+            log.error("skipped a stored entry that is not a frame of ours: seq %d", seq)
+            continue
+        seen.add(message_id)
+        found[int(seq)] = frame
+    return list(found.items())
+
+
+def _tasks(records: list[bytes]) -> list[Task]:
+    found = [task for record in records if (task := from_record(record)) is not None]
+    return sorted(found, key=lambda one: one.updated_at_ms, reverse=True)
+
+
+def _task(record: bytes | None) -> Task | None:
+    return None if record is None else from_record(record)
+
+
+def _known(answer: TaskAnswer, task_id: str) -> Task:
+    task = _task(answer.record)
+    if task is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return task
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

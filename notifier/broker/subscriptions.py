@@ -1,0 +1,291 @@
+"""The one subscription link of a process: which topics it should hear, whether it hears them, what it hears.
+
+    connect -> subscribe to all that is desired -> every acknowledgement -> canary back -> live -> lost -> connect ...
+
+While it is not live, announcements are dropped: going live tells everybody to doubt, and streams then read the log.
+The next announcement of a topic must follow on the last one; where it does not, that topic is doubted.
+
+Must not know: streams, how the log is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from notifier.broker.link import Address, Link, forget, open_link
+from notifier.errors import BrokerUnavailable
+from notifier.event import is_safe_frame
+
+log = logging.getLogger("notifier.broker")
+
+CANARY_EVERY_S: Final = 2.0
+DEAD_AFTER_S: Final = 6.0
+"""A link on which neither a PING nor the canary came back for so long is dropped."""
+RECONNECT_S: Final = (0.05, 2.0)
+BATCH: Final = 1000
+"""Topics of one SUBSCRIBE command."""
+
+
+@dataclass(slots=True, eq=False)
+class _Topic:
+    acknowledged: asyncio.Future[None] | None
+    """None once the subscription is known to be active."""
+    last: int | None = None
+    epoch: bytes = b""
+
+
+class Subscriptions:
+    """Keeps the desired topics subscribed and hands on what is announced on them."""
+
+    def __init__(
+        self,
+        target: Address,
+        *,
+        canary: str,
+        name: str,
+        on_deliver: Callable[[str, str, int, str, bytes], None],
+        on_state: Callable[[str, str, bytes], None],
+        on_doubt: Callable[..., None],
+        on_disconnect: Callable[[str, str], None],
+        on_change: Callable[[], None],
+        send_canary: Callable[[str], None],
+    ) -> None:
+        self._address = target
+        self._canary = canary.encode()
+        self._name = name
+        self._on_deliver = on_deliver
+        self._on_state = on_state
+        self._on_doubt = on_doubt
+        self._on_disconnect = on_disconnect
+        self._on_change = on_change
+        self._send_canary = send_canary
+        self._topics: dict[bytes, _Topic] = {}
+        self._unacknowledged: dict[bytes, int] = {}
+        """SUBSCRIBE commands sent and not yet acknowledged, by topic; a topic that is left and taken again has two."""
+        self._link: Link | None = None
+        self._canary_back_at = 0.0
+        self._canary_heard = asyncio.Event()
+        self.live = False
+        """Whether an event published now would be heard."""
+        self.skipped = 0
+        """Announcements that were not in our form and went to nobody."""
+        self.keeper: asyncio.Task[None]
+
+    async def start(self) -> None:
+        """Begins to connect; returns when live, or when the first attempt failed."""
+        first = asyncio.Event()
+        self.keeper = asyncio.create_task(self._keep(first), name="redis-subscriptions")
+        await first.wait()
+
+    async def close(self) -> None:
+        self.keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.keeper
+        if self._link is not None:
+            self._link.close()
+
+    def __len__(self) -> int:
+        return len(self._topics)
+
+    async def add(self, names: Sequence[str]) -> None:
+        """Subscribes; returns when all are acknowledged. Raises `BrokerUnavailable` where that cannot be now; they
+        stay desired and are subscribed when the link is back."""
+        new = []
+        waiting = []
+        for name in names:
+            key = name.encode()
+            topic = self._topics.get(key)
+            if topic is None:
+                topic = self._topics[key] = _Topic(asyncio.get_running_loop().create_future())
+                new.append(key)
+            if topic.acknowledged is not None:
+                waiting.append(topic.acknowledged)
+        if not self.live:
+            raise BrokerUnavailable("the subscriptions are down")
+        self._send_subscribe(new)
+        for acknowledged in waiting:
+            await asyncio.shield(acknowledged)
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Unsubscribes."""
+        gone = [key for key in (name.encode() for name in names) if self._topics.pop(key, None) is not None]
+        if gone and self._link is not None and not self._link.lost.done():
+            self._send("UNSUBSCRIBE", gone)
+
+    def note_lasts(self, lasts: Mapping[str, int]) -> None:
+        """The newest seq of topics as the log has it: what the first announcement must follow on."""
+        for name, last in lasts.items():
+            topic = self._topics.get(name.encode())
+            if topic is not None and topic.last is None:
+                topic.last = max(last, 0)
+
+    # The link
+
+    async def _keep(self, first: asyncio.Event) -> None:
+        pause_s = RECONNECT_S[0]
+        begun = False
+        while True:
+            try:
+                link = await self._open()
+            except BrokerUnavailable as fault:
+                log.warning("subscriptions: %s; trying again", fault)
+                first.set()
+                await asyncio.sleep(random.uniform(0, pause_s))
+                pause_s = min(pause_s * 2, RECONNECT_S[1])
+                continue
+            pause_s = RECONNECT_S[0]
+            # From here to the end of doubt() nothing is awaited: no announcement can come between.
+            self.live = True
+            if begun or self._topics:
+                self._on_doubt(None)
+            begun = True
+            self._on_change()
+            first.set()
+            await self._watch(link)
+            self.live = False
+            self._forget_link()
+            log.warning("subscriptions: the link is lost: %s", link.lost.result())
+            self._on_change()
+
+    def _forget_link(self) -> None:
+        """Nothing is known of any topic any more; whoever waits for an acknowledgement is told."""
+        for topic in self._topics.values():
+            topic.last = None
+            if topic.acknowledged is not None:
+                topic.acknowledged.set_exception(BrokerUnavailable("the subscriptions are down"))
+                topic.acknowledged.exception()  # where nobody waits, that is no fault
+                topic.acknowledged = None
+
+    async def _open(self) -> Link:
+        link = await open_link(self._address, name=self._name, on_push=self._take)
+        self._link = link
+        try:
+            async with asyncio.timeout(DEAD_AFTER_S + len(self._topics) / 10_000):
+                loop = asyncio.get_running_loop()
+                self._unacknowledged.clear()
+                for topic in self._topics.values():
+                    topic.acknowledged = topic.acknowledged or loop.create_future()
+                self._send("SUBSCRIBE", [self._canary])
+                self._send_subscribe(list(self._topics))
+                while waiting := [one.acknowledged for one in self._topics.values() if one.acknowledged is not None]:
+                    await asyncio.wait([*waiting[:BATCH], link.lost], return_when=asyncio.FIRST_COMPLETED)
+                    if link.lost.done():
+                        raise BrokerUnavailable(str(link.lost.result()))
+                self._canary_heard.clear()
+                while not self._canary_heard.is_set():
+                    self._send_canary("ready?")
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._canary_heard.wait(), 0.5)
+                    if link.lost.done():
+                        raise BrokerUnavailable(str(link.lost.result()))
+        except TimeoutError:
+            link.close()
+            self._forget_link()
+            raise BrokerUnavailable("the subscriptions were not acknowledged, or the canary did not come back") from None
+        except BaseException:
+            link.close()
+            self._forget_link()
+            raise
+        return link
+
+    async def _watch(self, link: Link) -> None:
+        while not link.lost.done():
+            forget(link.call("PING"))
+            self._send_canary("alive?")
+            await asyncio.wait((link.lost,), timeout=CANARY_EVERY_S)
+            silent_s = max(link.oldest_wait_s, time.monotonic() - self._canary_back_at)
+            if silent_s > DEAD_AFTER_S:
+                link.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
+
+    def _send_subscribe(self, keys: list[bytes]) -> None:
+        for key in keys:
+            self._unacknowledged[key] = self._unacknowledged.get(key, 0) + 1
+        self._send("SUBSCRIBE", keys)
+
+    def _send(self, command: str, keys: list[bytes]) -> None:
+        assert self._link is not None
+        for start in range(0, len(keys), BATCH):
+            self._link.push_only(command, *keys[start : start + BATCH])
+
+    # What comes
+
+    def _take(self, push: list[Any]) -> None:
+        kind = push[0]
+        if kind == b"message":
+            self._take_announcement(push[1], push[2])
+        elif kind == b"subscribe":
+            self._take_acknowledgement(push[1])
+
+    def _take_acknowledgement(self, key: bytes) -> None:
+        if key == self._canary:
+            return
+        left = self._unacknowledged.pop(key, 1) - 1
+        if left > 0:
+            self._unacknowledged[key] = left
+            return
+        topic = self._topics.get(key)
+        if topic is not None and topic.acknowledged is not None:
+            topic.acknowledged.set_result(None)
+            topic.acknowledged = None
+
+    def _take_announcement(self, key: bytes, payload: bytes) -> None:
+        if key == self._canary:
+            self._canary_back_at = time.monotonic()
+            self._canary_heard.set()
+            return
+        topic = self._topics.get(key)
+        if topic is None or not self.live:
+            return
+        lead, _, wire = payload.partition(b"\n")
+        try:
+            epoch, seq_text, prev_text, repeat_key = lead.split(b" ")
+            seq, prev = int(seq_text), int(prev_text)
+            name, word = key.decode(), repeat_key.decode("ascii")
+        except ValueError:
+            self._skip(key, lead)
+            return
+        if epoch == b"!":
+            self._on_disconnect(name, word)
+        elif seq == 0:
+            if not is_safe_frame(wire):
+                self._skip(key, lead)
+                return
+            self._on_state(name, "" if word == "-" else word, wire)
+        else:
+            id_line = b"id: %b-%d\n" % (epoch, seq)
+            if not wire.startswith(id_line) or not is_safe_frame(wire, len(id_line)):
+                self._skip(key, lead)
+                # Its place in the order is taken all the same.
+                if topic.last is not None:
+                    topic.last = max(seq, topic.last)
+                return
+            self._take_event(name, topic, epoch, seq, prev, "" if word == "-" else word, wire)
+
+    def _take_event(
+        self, name: str, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes
+    ) -> None:
+        if topic.epoch != epoch:
+            if topic.epoch:
+                # A new order began while we listened: every stream's cursor is of the old one.
+                for other in self._topics.values():
+                    other.epoch, other.last = b"", None
+                self._on_doubt(None)
+            topic.epoch = epoch
+        elif topic.last is not None and prev != topic.last:
+            if seq <= topic.last:
+                return
+            log.warning("a hole on %s: %d follows %d, not %d; reading the log", name, seq, prev, topic.last)
+            self._on_doubt([name], after=topic.last)
+        topic.last = seq
+        self._on_deliver(name, epoch.decode(), seq, repeat_key, wire)
+
+    def _skip(self, key: bytes, lead: bytes) -> None:
+        self.skipped += 1
+        log.error("skipped what is not an announcement of ours: topic %r, lead %r", key[:200], lead[:80])

@@ -1,0 +1,227 @@
+"""The command `notifier`: serve, token, send, listen.
+
+Must not know: Redis; what is behind the HTTP API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import click
+import httpx
+
+from notifier import auth, server
+from notifier.errors import ConfigurationError, NotifierError
+from notifier.settings import Settings, load
+
+URL_OPTION = click.option("--url", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is.")
+
+
+@click.group()
+@click.version_option(package_name="sse-notifier", prog_name="notifier")
+def main() -> None:
+    """Server-Sent Events for Django and anything that can POST."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one need Redis.")
+@click.option("--dev", is_flag=True, help="Make a secret and a key where none are set, print them, and serve /demo.")
+@click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
+    """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
+    settings = _settings(dev=True) if dev else _settings()
+    try:
+        settings.check_credentials()
+    except ConfigurationError as fault:
+        _refuse(str(fault))
+    if workers > 1 and not settings.redis_url:
+        _refuse(
+            f"--workers {workers} needs NOTIFIER_REDIS_URL: the embedded broker lives in one process, so an event "
+            "published to one worker would not reach the streams of another."
+        )
+    try:
+        sock = server.listen(host, port)
+    except OSError as fault:
+        _refuse(f"cannot listen on {host}:{port}: {fault.strerror}")
+    if settings.dev:
+        _share_dev_settings(settings)
+        click.echo(_dev_banner(settings, host, port))
+    how = server.config(
+        "notifier.app:create", workers=workers, drain_s=settings.drain_s, log_level=log_level, log_config=_logging(log_level)
+    )
+    sys.exit(server.run(how, sock))
+
+
+@main.command()
+@click.argument("user")
+@click.option("--ttl", default=3600, show_default=True, type=click.IntRange(1), help="Seconds until it expires.")
+@click.option("--group", "groups", multiple=True, help="A group the user hears; may be repeated.")
+@click.option("--name", help="The user's name.")
+def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> None:
+    """Print a token with which USER may listen, signed with NOTIFIER_JWT_SECRET."""
+    settings = _settings()
+    if not settings.jwt_secret:
+        _refuse("NOTIFIER_JWT_SECRET must be set to sign a token")
+    claims: dict[str, Any] = {"groups": list(groups)} if groups else {}
+    if name:
+        claims["name"] = name
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    try:
+        click.echo(auth.subscriber_token(settings.jwt_secret, user, ttl_s=ttl, **claims))
+    except NotifierError as fault:
+        _refuse(str(fault))
+
+
+@main.command()
+@click.argument("to", nargs=-1, required=True)
+@click.option("--subject", required=True)
+@click.option("--text", default="")
+@click.option("--level", default="info", show_default=True)
+@click.option("--link", help="A URL the message leads to.")
+@click.option("--data", help="A JSON object for the page's own code.")
+@URL_OPTION
+@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+def send(
+    to: tuple[str, ...], subject: str, text: str, level: str, link: str | None, data: str | None, url: str, key: str | None
+) -> None:
+    """Send a message TO channels: user:<id>, group:<name> or all."""
+    body: dict[str, Any] = {"to": list(to), "subject": subject, "text": text, "level": level}
+    if link:
+        body["url"] = link
+    if data:
+        try:
+            body["data"] = json.loads(data)
+        except ValueError as fault:
+            _refuse(f"--data is not JSON: {fault}")
+    headers = {"Authorization": f"Bearer {key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
+    click.echo(_post(f"{url}/v1/messages", body, headers))
+
+
+@main.command()
+@click.option("--user", help="Listen as this user, with a token signed with NOTIFIER_JWT_SECRET.")
+@click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Listen with this token.")
+@click.option("--after", help="A cursor to go on from.")
+@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@URL_OPTION
+def listen(user: str | None, given: str | None, after: str | None, count: int | None, url: str) -> None:
+    """Print the events of a stream as they come."""
+    if not given:
+        settings = _settings()
+        if not user or not settings.jwt_secret:
+            _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
+        given = auth.subscriber_token(settings.jwt_secret, user)
+    headers = {"Authorization": f"Bearer {given}", "Accept": "text/event-stream"}
+    if after:
+        headers["Last-Event-ID"] = after
+    try:
+        with httpx.stream("GET", f"{url}/v1/stream", headers=headers, timeout=httpx.Timeout(10, read=None)) as response:
+            if response.status_code != 200:
+                response.read()
+                _refuse(_problem(response))
+            for seen, event in enumerate(_events(response.iter_lines()), 1):
+                click.echo(event)
+                if seen == count:
+                    return
+    except httpx.HTTPError as fault:
+        _refuse(f"cannot listen at {url}: {fault}")
+    except KeyboardInterrupt:
+        return
+
+
+def _events(lines: Iterator[str]) -> Iterator[str]:
+    """Each event as one line: id, type, data."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        elif fields:
+            if "event" in fields:
+                yield "\t".join((fields.get("id", "-"), fields["event"], fields.get("data", "")))
+            fields = {}
+
+
+def _settings(**overrides: Any) -> Settings:
+    try:
+        return load(**overrides)
+    except ConfigurationError as fault:
+        _refuse(str(fault))
+
+
+def _refuse(reason: str) -> Any:
+    click.echo(f"notifier: {reason}", err=True)
+    sys.exit(2)
+
+
+def _first_key() -> str:
+    keys = _settings().api_keys
+    if not keys:
+        _refuse("give --key, or set NOTIFIER_API_KEY")
+    return str(keys[0])
+
+
+def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
+    """One POST under an idempotency key, so that a lost answer can be asked for again."""
+    with httpx.Client(timeout=10) as client:
+        for last in (False, True):
+            try:
+                response = client.post(url, json=body, headers=headers)
+            except httpx.HTTPError as fault:
+                if last:
+                    _refuse(f"cannot send to {url}: {fault}")
+                continue
+            if response.status_code == 503 and not last:
+                continue
+            if response.status_code != 200:
+                _refuse(_problem(response))
+            return response.text
+    return ""
+
+
+def _problem(response: httpx.Response) -> str:
+    try:
+        return f"{response.status_code}: {response.json()['detail']}"
+    except (ValueError, KeyError, TypeError):
+        return f"{response.status_code}: {response.text[:200]}"
+
+
+def _share_dev_settings(settings: Settings) -> None:
+    """What --dev made, for the workers and for other commands started from this environment."""
+    os.environ["NOTIFIER_DEV"] = "1"
+    os.environ["NOTIFIER_JWT_SECRET"] = settings.jwt_secret
+    os.environ["NOTIFIER_API_KEYS"] = ",".join(f"{key!s}:{'+'.join(sorted(key.scopes))}" for key in settings.api_keys)
+
+
+def _dev_banner(settings: Settings, host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return "\n".join(
+        (
+            "",
+            "  notifier --dev: do not use this in production",
+            f"  demo      http://{shown}:{port}/demo",
+            f"  API docs  http://{shown}:{port}/docs",
+            f"  NOTIFIER_JWT_SECRET={settings.jwt_secret}",
+            f"  NOTIFIER_API_KEY={settings.api_keys[0]!s}",
+            "",
+        )
+    )
+
+
+def _logging(level: str) -> dict[str, Any]:
+    """Everything to stderr in one form. Requests are not logged: their queries may hold tokens."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {"uvicorn.error": {"level": level.upper()}},
+    }

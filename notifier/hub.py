@@ -1,0 +1,423 @@
+"""The hub: one per process. It knows the open streams by topic, brings each from its cursor to live, and hands on frames.
+
+    attach -> opening (what comes is held) -> subscribed -> broker.open -> hello, replay, held -> live -> detached
+
+Doubt (a lost link, a hole) takes a live stream back to opening. Frames for a few streams are written at once; a frame
+for many goes out in rounds that yield to the event loop, and what arrives during a round joins the next write.
+
+Must not know: HTTP, Redis. A stream here is whatever has the methods of `Stream`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from notifier.broker import Broker, Opening
+from notifier.errors import BrokerUnavailable
+from notifier.event import PING, Cursor, own_frame
+from notifier.rules import iso_ms
+
+log = logging.getLogger("notifier.hub")
+
+DIRECT: Final = 64
+"""Topics with at most so many streams are written at once, ahead of a round that is under way."""
+ROUND_SLICE_S: Final = 0.004
+"""A round gives the loop back after so long."""
+MAX_HELD: Final = 5000
+"""Frames held for a stream that is opening. One more, and the stream is ended: it comes back with its cursor."""
+STALLED_AFTER_S: Final = 10.0
+"""A stream whose socket took nothing for so long is ended as slow."""
+OPENERS: Final = 200
+"""Streams that are brought back from doubt at the same time."""
+RETRY_MS: Final = (500, 3000)
+"""Bounds of the random `retry:` of every stream, so that clients do not come back together."""
+OVERLOAD_RETRY_MS: Final = (5000, 20000)
+
+
+class Wire:
+    """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
+
+    __slots__ = ("chunk", "plain")
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+        self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
+
+
+Held = tuple[Cursor | None, str, Wire]
+"""A frame that waits for its stream to be open: its place in the order (None: state), its key, the frame."""
+
+
+class Stream(Protocol):
+    """What the hub needs of an open stream. `stream.py` has the real one."""
+
+    user: str
+    address: str
+    channels: tuple[str, ...]
+    topics: tuple[str, ...]
+    cursor: Cursor | str | None
+    """The client's cursor; once open, the last event that was handed to the stream."""
+    opening: int
+    """0 when live; else the number of the attempt that is bringing it there."""
+    held: list[Held]
+    greeted: bool
+    queued: bool
+    slot: int
+    ends_at: float
+    """When its life is over (monotonic seconds)."""
+    ends_why: str
+
+    @property
+    def backlog_bytes(self) -> int: ...
+    @property
+    def accepted_bytes(self) -> int: ...
+    def offer(self, wire: Wire) -> None: ...
+    def offer_state(self, key: str, wire: Wire) -> None: ...
+    def is_repeat(self, key: str) -> bool: ...
+    def flush(self) -> None: ...
+    def release_states(self) -> None: ...
+    def end(self, farewell: Wire | None) -> None: ...
+
+
+class Hub:
+    """Implements `broker.Sink`."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        heartbeat_s: float,
+        max_streams_per_user: int,
+        max_streams_per_address: int,
+        max_backlog_bytes: int,
+    ) -> None:
+        self._broker = broker
+        self._heartbeat_s = heartbeat_s
+        self._max_per_user = max_streams_per_user
+        self._max_per_address = max_streams_per_address
+        self._max_backlog = max_backlog_bytes
+        self._topics: dict[str, dict[Stream, None]] = {}
+        self._streams: dict[Stream, None] = {}
+        self._addresses: Counter[str] = Counter()
+        self._queue: deque[Stream] = deque()
+        self._round_scheduled = False
+        self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self._tick_s)))]
+        self._slow: dict[Stream, tuple[int, float]] = {}
+        """Streams whose socket is full: what it had accepted, and since when it has been that much."""
+        self._ending: dict[int, dict[Stream, None]] = {}
+        """Streams by the (monotonic) second in which their life is over."""
+        self._attempts = 0
+        self._doubted: dict[Stream, None] = {}
+        self._wake = asyncio.Event()
+        self.away = False
+        self.draining = False
+        self.counts: Counter[str] = Counter()
+        """What happened so far, for metrics: streams opened, events, deliveries, resets, streams ended by reason."""
+
+    @property
+    def _tick_s(self) -> float:
+        return min(1.0, self._heartbeat_s / 5)
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    # Streams come and go
+
+    def refusal(self, user_topic: str, address: str) -> str | None:
+        """Why one more stream cannot be taken now: the reason of its `bye`, or None."""
+        if self.draining:
+            return "drain"
+        if len(self._topics.get(user_topic, ())) >= self._max_per_user:
+            return "evicted"
+        if self._addresses[address] >= self._max_per_address:
+            return "evicted"
+        return None
+
+    async def attach(self, stream: Stream) -> None:
+        """Takes a stream and brings it to live. Returns when it is, or when that has to wait for the broker."""
+        self._streams[stream] = None
+        self._addresses[stream.address] += 1
+        stream.slot = random.randrange(len(self._slots))
+        self._slots[stream.slot][stream] = None
+        self._ending.setdefault(int(stream.ends_at), {})[stream] = None
+        for topic in stream.topics:
+            self._topics.setdefault(topic, {})[stream] = None
+        self.counts["streams_opened"] += 1
+        if self.away:
+            stream.offer(_DEGRADED)
+            stream.flush()
+        await self._open(stream)
+
+    def detach(self, stream: Stream) -> None:
+        """Forgets a stream whose connection is gone. Calling it again does nothing."""
+        if self._streams.pop(stream, _ABSENT) is _ABSENT:
+            return
+        self._addresses[stream.address] -= 1
+        if not self._addresses[stream.address]:
+            del self._addresses[stream.address]
+        self._slots[stream.slot].pop(stream, None)
+        self._ending.get(int(stream.ends_at), {}).pop(stream, None)
+        self._slow.pop(stream, None)
+        self._doubted.pop(stream, None)
+        left = []
+        for topic in stream.topics:
+            streams = self._topics.get(topic)
+            if streams is None:
+                continue
+            streams.pop(stream, None)
+            if not streams:
+                del self._topics[topic]
+                left.append(topic)
+        if left:
+            self._broker.unsubscribe(left)
+
+    def end(self, stream: Stream, reason: str, *, retry_ms: tuple[int, int] = RETRY_MS) -> None:
+        """Ends a stream with `bye`; its client comes back after a random pause."""
+        self.counts[f"ended_{reason}"] += 1
+        stream.end(farewell(reason, random.randint(*retry_ms)))
+        self.detach(stream)
+
+    # From cursor to live
+
+    async def _open(self, stream: Stream) -> None:
+        self._attempts += 1
+        attempt = stream.opening = self._attempts
+        try:
+            await self._broker.subscribe(stream.topics)
+            opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
+        except BrokerUnavailable as fault:
+            # It stays open and waits: the broker tells us to doubt everything when it is back.
+            log.info("a stream waits for the broker: %s", fault)
+            return
+        if stream.opening != attempt or stream not in self._streams:
+            return
+        self._go_live(stream, opening)
+
+    def _go_live(self, stream: Stream, opening: Opening) -> None:
+        """Writes what the stream starts from and what was held meanwhile. Nothing is awaited here."""
+        top = opening.cursor
+        again = stream.greeted
+        lost = not opening.recovered
+        if not again:
+            stream.offer(self._hello(stream, opening))
+            stream.greeted = True
+        if lost:
+            self.counts["resets"] += 1
+            stream.offer(_reset(opening))
+        for seq, frame in opening.replay:
+            stream.offer(Wire(b"id: %b-%d\n%b" % (top.epoch.encode(), seq, frame)))
+        if again and not lost:
+            self._repair_state(stream, opening)
+        held, stream.held = stream.held, []
+        stream.cursor = top
+        stream.opening = 0
+        for place, key, wire in held:
+            if place is None:
+                stream.offer_state(key, wire)
+            else:
+                self._hand(stream, place, key, wire)
+        stream.flush()
+
+    def _hello(self, stream: Stream, opening: Opening) -> Wire:
+        # The id of hello is where the stream starts from: with a replay to follow, that is the client's own cursor.
+        start = stream.cursor if opening.replay and isinstance(stream.cursor, Cursor) else opening.cursor
+        data = {
+            "v": 1,
+            "recovered": opening.recovered,
+            "replayed": len(opening.replay),
+            "unread": opening.unread,
+            "tasks": [task.public() for task in opening.tasks],
+            "heartbeat_s": self._heartbeat_s,
+            "time": iso_ms(int(time.time() * 1000)),
+        }
+        return Wire(own_frame("hello", data, start))
+
+    def _repair_state(self, stream: Stream, opening: Opening) -> None:
+        """Frames without id may have been missed in the doubt: the present state is sent again."""
+        for task in reversed(opening.tasks):
+            stream.offer_state(task.id, Wire(task.frame().encode()))
+        stream.offer(Wire(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
+
+    # broker.Sink
+
+    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+        streams = self._topics.get(topic)
+        if not streams:
+            return
+        self.counts["events"] += 1
+        place, frame, at_once = Cursor(epoch, seq), Wire(wire), len(streams) <= DIRECT
+        for stream in list(streams) if at_once else streams:
+            if stream.opening:
+                self._hold(stream, (place, key, frame))
+            else:
+                self._hand(stream, place, key, frame)
+                self._write(stream, at_once)
+        self._schedule_round()
+
+    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+        streams = self._topics.get(topic)
+        if not streams:
+            return
+        frame, at_once = Wire(wire), len(streams) <= DIRECT
+        for stream in list(streams) if at_once else streams:
+            if stream.opening:
+                self._hold(stream, (None, key, frame))
+            else:
+                stream.offer_state(key, frame)
+                self._write(stream, at_once)
+        self._schedule_round()
+
+    def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
+        """Takes streams back to opening at once, so that what comes from here on is held for them."""
+        doubted = self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
+        for stream in doubted:
+            if after is not None and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
+                stream.cursor = "past a hole"
+            self._attempts += 1
+            stream.opening = self._attempts
+            self._doubted[stream] = None
+        if self._doubted:
+            self._wake.set()
+
+    async def reopen_forever(self) -> None:
+        """Brings doubted streams back, some at a time. Its owner ends the process with it."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._doubted:
+                some = list(self._doubted)[:OPENERS]
+                for stream in some:
+                    del self._doubted[stream]
+                await asyncio.gather(*(self._open(stream) for stream in some))
+
+    def disconnect(self, topic: str, reason: str) -> None:
+        for stream in list(self._topics.get(topic, ())):
+            self.end(stream, reason)
+
+    def degraded(self, away: bool) -> None:
+        self.away = away
+        for stream in list(self._streams):
+            stream.offer(_DEGRADED if away else _HEALED)
+            self._flush(stream)
+
+    # Writing
+
+    def _hold(self, stream: Stream, item: Held) -> None:
+        if len(stream.held) < MAX_HELD:
+            stream.held.append(item)
+        else:
+            asyncio.get_running_loop().call_soon(self.end, stream, "slow")
+
+    def _hand(self, stream: Stream, place: Cursor, key: str, wire: Wire) -> None:
+        """Hands one event to a live stream, unless it already has it."""
+        at = stream.cursor
+        if isinstance(at, Cursor) and at.epoch == place.epoch and place.seq <= at.seq:
+            return  # over another channel of the same publish, or part of what it started from
+        if key and stream.is_repeat(key):
+            return
+        stream.cursor = place
+        stream.offer(wire)
+        self.counts["deliveries"] += 1
+
+    def _write(self, stream: Stream, at_once: bool) -> None:
+        if at_once:
+            self._flush(stream)
+        elif not stream.queued:
+            stream.queued = True
+            self._queue.append(stream)
+
+    def _flush(self, stream: Stream) -> None:
+        stream.flush()
+        if waiting := stream.backlog_bytes:
+            if waiting > self._max_backlog:
+                self.end(stream, "slow")
+            elif stream not in self._slow:
+                self._slow[stream] = (stream.accepted_bytes, time.monotonic())
+
+    def _schedule_round(self) -> None:
+        if self._queue and not self._round_scheduled:
+            self._round_scheduled = True
+            asyncio.get_running_loop().call_soon(self._round)
+
+    def _round(self) -> None:
+        """Writes queued streams for one slice of time; the loop serves others before the next slice."""
+        queue, until = self._queue, time.perf_counter() + ROUND_SLICE_S
+        while queue:
+            for _ in range(min(32, len(queue))):
+                stream = queue.popleft()
+                stream.queued = False
+                self._flush(stream)
+            if time.perf_counter() > until:
+                break
+        self._round_scheduled = False
+        self._schedule_round()
+
+    # Time
+
+    async def tick_forever(self) -> None:
+        """Heartbeats, connection life, slow readers: one ticker for all streams. Its owner ends the process with it."""
+        at = 0
+        while True:
+            await asyncio.sleep(self._tick_s)
+            at = (at + 1) % len(self._slots)
+            for stream in list(self._slots[at]):
+                stream.offer(_PING)
+                self._flush(stream)
+            self._check_lives()
+
+    def _check_lives(self) -> None:
+        now = time.monotonic()
+        for second in [one for one in self._ending if one <= now]:
+            for stream in list(self._ending[second]):
+                self.end(stream, stream.ends_why)
+            self._ending.pop(second, None)
+        for stream, (accepted, since) in list(self._slow.items()):
+            if not stream.backlog_bytes:
+                del self._slow[stream]
+                stream.release_states()
+                self._flush(stream)
+            elif stream.accepted_bytes != accepted:
+                self._slow[stream] = (stream.accepted_bytes, now)
+            elif now - since > STALLED_AFTER_S:
+                self.end(stream, "slow")
+
+    async def drain(self, over_s: float, hurry: Callable[[], bool]) -> None:
+        """Ends all streams, spread evenly over `over_s` seconds; at once when `hurry()` becomes true."""
+        self.draining = True
+        going = list(self._streams)
+        random.shuffle(going)
+        started, total = time.monotonic(), len(going)
+        while going and not hurry():
+            share = (time.monotonic() - started) / over_s if over_s > 0 else 1.0
+            keep = total - int(total * min(1.0, share + 0.02))
+            while len(going) > keep:
+                self.end(going.pop(), "drain", retry_ms=(100, 2000))
+            await asyncio.sleep(min(0.05, over_s / 20))
+        for stream in list(self._streams):
+            self.end(stream, "drain", retry_ms=(100, 2000))
+
+
+def farewell(reason: str, retry_ms: int) -> Wire:
+    """`retry:` and `bye`: the server ends the stream, and says when to come back."""
+    return Wire(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
+
+
+def _reset(opening: Opening) -> Wire:
+    data = {
+        "reason": opening.verdict,
+        "unread": opening.unread,
+        "tasks": [task.public() for task in opening.tasks],
+    }
+    return Wire(own_frame("reset", data, opening.cursor))
+
+
+_ABSENT: Final = object()
+_PING: Final = Wire(PING)
+_DEGRADED: Final = Wire(own_frame("degraded", {"degraded": True}))
+_HEALED: Final = Wire(own_frame("degraded", {"degraded": False}))

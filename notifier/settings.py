@@ -1,0 +1,157 @@
+"""Every knob of the service, as a frozen value read from `NOTIFIER_*` environment variables.
+
+docs/settings.md shows the same table; a test holds the two together. Must not know: whoever uses them.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from notifier.errors import ConfigurationError
+
+MIN_SECRET_BYTES: Final = 32
+"""RFC 7518, 3.2: a key of at least the hash's size for HS256."""
+MIN_KEY_CHARS: Final = 16
+
+Scope = Literal["publish", "admin"]
+
+
+class ApiKey(str):
+    """One key of `NOTIFIER_API_KEYS`: the word itself, with its scopes beside it."""
+
+    scopes: frozenset[str]
+
+    def __new__(cls, word: str, scopes: frozenset[str]) -> Self:
+        made = super().__new__(cls, word)
+        made.scopes = scopes
+        return made
+
+    def __repr__(self) -> str:
+        return f"ApiKey(...{self[-4:]}, {'+'.join(sorted(self.scopes))})"
+
+
+class Settings(BaseSettings):
+    """The service's settings. Raises `ConfigurationError` through `load`."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True, extra="ignore")
+
+    redis_url: str = Field("", description="`redis://`, `rediss://` or `unix://` address. Empty: the embedded broker.")
+    jwt_secret: str = Field(
+        "", repr=False, description="Secret of HS256 tokens, at least 32 bytes. This or the public key is needed."
+    )
+    jwt_public_key: str = Field("", description="Public key (PEM) of RS256, ES256 or EdDSA tokens.")
+    jwt_issuer: str = Field("", description="When set, tokens must carry this `iss`.")
+    api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
+        (), repr=False, description="Publishers' keys: `key` or `key:publish+admin`, separated by commas; 16+ characters."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins whose pages may use the service, separated by commas."
+    )
+    history_size: int = Field(256, ge=1, le=10_000, description="Events kept for each channel.")
+    history_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="How long a channel's history outlives its last event.")
+    heartbeat_s: float = Field(15, ge=0.2, le=300, description="Seconds between two `ping` events of a stream.")
+    drain_s: float = Field(10, ge=0, le=300, description="Over how long the streams are ended when the service stops.")
+    max_streams_per_user: int = Field(20, ge=1, description="Open streams of one user in one process.")
+    max_streams_per_address: int = Field(1000, ge=1, description="Open streams of one client address in one process.")
+    max_event_bytes: int = Field(16 * 1024, ge=256, le=64 * 1024, description="Largest encoded data of one event.")
+    max_backlog_bytes: int = Field(
+        256 * 1024, ge=16 * 1024, description="A stream with more than this waiting in its socket is closed as slow."
+    )
+    max_replay: int = Field(2000, ge=1, description="Most missed events sent after a reconnect; more make a reset.")
+    stream_life_s: float = Field(600, ge=2, description="Streams are ended after half of this to all of it, at random.")
+    prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
+    shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
+    dev: bool = Field(False, description="Makes a secret and a key when none are given, and serves `/demo`.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._:-]{1,64}", value):
+            raise ValueError("must be 1 to 64 of A-Z a-z 0-9 . _ : -")
+        return value
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _jwt_secret(cls, value: str) -> str:
+        if value and len(value.encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes, not {len(value.encode())}")
+        return value
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: Any) -> Any:
+        origins = _words(value)
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path or parts.query:
+                raise ValueError(f"{origin!r} is not an origin such as https://example.org")
+        return origins
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _api_keys(cls, value: Any) -> Any:
+        return tuple(item if isinstance(item, ApiKey) else _api_key(item) for item in _words(value))
+
+    @model_validator(mode="after")
+    def _dev_credentials(self) -> Self:
+        if self.dev:
+            if not self.jwt_secret and not self.jwt_public_key:
+                object.__setattr__(self, "jwt_secret", secrets.token_urlsafe(32))
+            if not self.api_keys:
+                object.__setattr__(self, "api_keys", (_api_key(secrets.token_urlsafe(24) + ":publish+admin"),))
+        return self
+
+    def check_credentials(self) -> None:
+        """Raises `ConfigurationError` when nobody could publish or listen."""
+        if not self.jwt_secret and not self.jwt_public_key:
+            raise ConfigurationError(
+                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: without them nobody can listen. "
+                "For a try, `notifier serve --dev` makes its own."
+            )
+        if not self.api_keys and not self.jwt_public_key and not self.jwt_secret:
+            raise ConfigurationError("NOTIFIER_API_KEYS must be set: without a key nobody can publish.")
+        if not self.api_keys:
+            raise ConfigurationError(
+                "NOTIFIER_API_KEYS must be set: without a key nobody can publish. "
+                "For a try, `notifier serve --dev` makes its own."
+            )
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings from the environment, with some replaced. Raises `ConfigurationError` naming the variable."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as fault:
+        lines = [
+            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in fault.errors()
+        ]
+        raise ConfigurationError("; ".join(lines)) from None
+
+
+def _words(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _api_key(entry: str) -> ApiKey:
+    word, _, scopes = entry.partition(":")
+    if len(word) < MIN_KEY_CHARS:
+        raise ValueError(f"a key must have at least {MIN_KEY_CHARS} characters, and one has {len(word)}")
+    found = frozenset(scopes.split("+")) if scopes else frozenset(("publish",))
+    if unknown := found - {"publish", "admin"}:
+        raise ValueError(f"no such scope: {', '.join(sorted(unknown))}; there are publish and admin")
+    return ApiKey(word, found)

@@ -1,0 +1,196 @@
+"""One open stream: what it is told is put in order, and written to its connection within bounds.
+
+Two ways out. `TransportStream` writes ready HTTP chunks straight to the connection, which is what makes one event to
+many streams cost what the kernel's `send` costs. `QueuedStream` feeds sse-starlette's response over a bounded queue, for
+servers that do not offer the transport.
+
+Must not know: brokers, auth, who publishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import Final
+
+from notifier.event import Cursor
+from notifier.hub import Held, Wire
+
+MAX_REPEAT_KEYS: Final = 64
+"""Keys of chunked publishes that a stream remembers; chunks of one publish follow each other closely."""
+MAX_STATES: Final = 1000
+"""Tasks whose newest state waits for a slow reader. More are dropped: the next snapshot has them."""
+MAX_QUEUED: Final = 1000
+"""Frames waiting in a `QueuedStream`; one more and it is ended as slow."""
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Stream(ABC):
+    """A stream of one user. The hub sets its cursor and opening state; see `hub.Stream`."""
+
+    __slots__ = (
+        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "greeted", "held",
+        "opening", "queued", "slot", "topics", "user",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        user: str,
+        address: str,
+        channels: tuple[str, ...],
+        topics: tuple[str, ...],
+        cursor: Cursor | str | None,
+        ends_at: float,
+        ends_why: str,
+    ) -> None:
+        self.user = user
+        self.address = address
+        self.channels = channels
+        self.topics = topics
+        self.cursor = cursor
+        self.ends_at = ends_at
+        self.ends_why = ends_why
+        self.opening = 1
+        self.greeted = False
+        self.queued = False
+        self.slot = 0
+        self.held: list[Held] = []
+        self._out: list[Wire] = []
+        self._states: dict[str, Wire] | None = None
+        self._repeats: dict[str, None] | None = None
+
+    @property
+    @abstractmethod
+    def backlog_bytes(self) -> int:
+        """Bytes that wait because the reader does not take them."""
+
+    @property
+    @abstractmethod
+    def accepted_bytes(self) -> int:
+        """A number that grows whenever the reader takes something."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Writes what was offered."""
+
+    @abstractmethod
+    def end(self, farewell: Wire | None) -> None:
+        """Writes a farewell when there is room for it, and closes. Calling it again does nothing."""
+
+    def offer(self, wire: Wire) -> None:
+        """Takes a frame for the next flush."""
+        self._out.append(wire)
+
+    def offer_state(self, key: str, wire: Wire) -> None:
+        """Takes a frame of which only the newest counts: behind a slow reader it replaces the one before it."""
+        if key and (self._states or self.backlog_bytes):
+            if self._states is None:
+                self._states = {}
+            if key in self._states or len(self._states) < MAX_STATES:
+                self._states[key] = wire
+        else:
+            self._out.append(wire)
+
+    def release_states(self) -> None:
+        """The reader caught up: the newest states go out."""
+        if self._states:
+            self._out.extend(self._states.values())
+            self._states = None
+
+    def is_repeat(self, key: str) -> bool:
+        """Whether this key was handed out before; remembers it."""
+        if self._repeats is None:
+            self._repeats = {}
+        if key in self._repeats:
+            return True
+        self._repeats[key] = None
+        if len(self._repeats) > MAX_REPEAT_KEYS:
+            del self._repeats[next(iter(self._repeats))]
+        return False
+
+
+class TransportStream(Stream):
+    """Writes chunks to the connection's transport; the headers have already gone out through ASGI."""
+
+    __slots__ = ("_transport", "_written")
+
+    def __init__(self, transport: asyncio.WriteTransport, **fields: object) -> None:
+        super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
+        self._transport = transport
+        self._written = 0
+
+    @property
+    def backlog_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def accepted_bytes(self) -> int:
+        return self._written - self._transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        out = self._out
+        if not out:
+            return
+        data = out[0].chunk if len(out) == 1 else b"".join([wire.chunk for wire in out])
+        out.clear()
+        if not self._transport.is_closing():
+            self._written += len(data)
+            self._transport.write(data)
+
+    def end(self, farewell: Wire | None) -> None:
+        if self._transport.is_closing():
+            return
+        if self.backlog_bytes:
+            # No room for a farewell, and waiting for room would hold the connection for as long as it likes.
+            self._transport.abort()
+            return
+        if farewell is not None:
+            self._out.append(farewell)
+        self.flush()
+        self._transport.write(LAST_CHUNK)
+        self._transport.close()
+
+
+class QueuedStream(Stream):
+    """Hands frames to an ASGI response over a bounded queue."""
+
+    __slots__ = ("_closed", "_queue", "_taken")
+
+    def __init__(self, **fields: object) -> None:
+        super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._taken = 0
+        self._closed = False
+
+    @property
+    def backlog_bytes(self) -> int:
+        # Frames have no common size; the bound is in frames, and what is over it counts as over any number of bytes.
+        return 1 << 40 if self._queue.qsize() > MAX_QUEUED else 0
+
+    @property
+    def accepted_bytes(self) -> int:
+        return self._taken
+
+    def flush(self) -> None:
+        out, self._out = self._out, []
+        if not self._closed:
+            for wire in out:
+                self._queue.put_nowait(wire.plain)
+
+    def end(self, farewell: Wire | None) -> None:
+        if self._closed:
+            return
+        if farewell is not None:
+            self._out.append(farewell)
+        self.flush()
+        self._closed = True
+        self._queue.put_nowait(None)
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """What the response writes, until the stream is ended."""
+        while (frame := await self._queue.get()) is not None:
+            self._taken += 1
+            yield frame
