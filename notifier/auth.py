@@ -1,7 +1,7 @@
 """Who may listen and who may publish: tokens and keys become a `Subscriber` or a `Publisher`.
 
-JWT by RFC 7519 with a fixed list of algorithms for each kind of key, so that neither `alg: none` nor a public key used as
-an HMAC secret is ever accepted. Must not know: HTTP routes, brokers.
+JWT by RFC 7519 with a fixed list of algorithms for each kind of key, so that neither `alg: none` nor a public key used
+as an HMAC secret is ever accepted. Must not know: HTTP routes, brokers.
 """
 
 from __future__ import annotations

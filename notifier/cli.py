@@ -10,7 +10,7 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import httpx
@@ -31,9 +31,13 @@ def main() -> None:
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one need Redis.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one need Redis."
+)
 @click.option("--dev", is_flag=True, help="Make a secret and a key where none are set, print them, and serve /demo.")
-@click.option("--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"]))
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
 def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
     """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
     settings = _settings(dev=True) if dev else _settings()
@@ -54,7 +58,11 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
     how = server.config(
-        "notifier.app:create", workers=workers, drain_s=settings.drain_s, log_level=log_level, log_config=_logging(log_level)
+        "notifier.app:create",
+        workers=workers,
+        drain_s=settings.drain_s,
+        log_level=log_level,
+        log_config=_logging(log_level),
     )
     sys.exit(server.run(how, sock))
 
@@ -90,7 +98,14 @@ def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> Non
 @URL_OPTION
 @click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
 def send(
-    to: tuple[str, ...], subject: str, text: str, level: str, link: str | None, data: str | None, url: str, key: str | None
+    to: tuple[str, ...],
+    subject: str,
+    text: str,
+    level: str,
+    link: str | None,
+    data: str | None,
+    url: str,
+    key: str | None,
 ) -> None:
     """Send a message TO channels: user:<id>, group:<name> or all."""
     body: dict[str, Any] = {"to": list(to), "subject": subject, "text": text, "level": level}
@@ -156,7 +171,7 @@ def _settings(**overrides: Any) -> Settings:
         _refuse(str(fault))
 
 
-def _refuse(reason: str) -> Any:
+def _refuse(reason: str) -> NoReturn:
     click.echo(f"notifier: {reason}", err=True)
     sys.exit(2)
 
@@ -183,7 +198,7 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
             if response.status_code != 200:
                 _refuse(_problem(response))
             return response.text
-    return ""
+    raise AssertionError("the second attempt answers or refuses")
 
 
 def _problem(response: httpx.Response) -> str:

@@ -95,7 +95,7 @@ _STORED_FRAME = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: [^\r\n\x00]*\
 
 
 def is_safe_frame(stored: bytes, start: int = 0) -> bool:
-    """Whether bytes (from `start` on) that came from the broker are one well-formed frame (a producer may write to Redis directly).
+    """Whether bytes from the broker are, from `start` on, one good frame: a producer may write to Redis directly.
 
     A frame that is not would end or forge events on its streams; it is skipped and counted instead.
     """

@@ -1,4 +1,4 @@
-"""The hub: one per process. It knows the open streams by topic, brings each from its cursor to live, and hands on frames.
+"""The hub, one per process: knows the open streams by topic, brings each from its cursor to live, hands on frames.
 
     attach -> opening (what comes is held) -> subscribed -> broker.open -> hello, replay, held -> live -> detached
 
@@ -150,7 +150,7 @@ class Hub:
             self._topics.setdefault(topic, {})[stream] = None
         self.counts["streams_opened"] += 1
         if self.away:
-            stream.offer(_DEGRADED)
+            stream.offer(Wire(_retry() + _DEGRADED.plain))
             stream.flush()
         await self._open(stream)
 
@@ -236,7 +236,7 @@ class Hub:
             "heartbeat_s": self._heartbeat_s,
             "time": iso_ms(int(time.time() * 1000)),
         }
-        return Wire(own_frame("hello", data, start))
+        return Wire(_retry() + own_frame("hello", data, start))
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed in the doubt: the present state is sent again."""
@@ -275,7 +275,9 @@ class Hub:
 
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""
-        doubted = self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
+        doubted = (
+            self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
+        )
         for stream in doubted:
             if after is not None and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
                 stream.cursor = "past a hole"
@@ -406,6 +408,11 @@ class Hub:
 def farewell(reason: str, retry_ms: int) -> Wire:
     """`retry:` and `bye`: the server ends the stream, and says when to come back."""
     return Wire(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
+
+
+def _retry() -> bytes:
+    """Not a block of its own: some clients take `retry:` alone for an event."""
+    return b"retry: %d\n" % random.randint(*RETRY_MS)
 
 
 def _reset(opening: Opening) -> Wire:

@@ -1,7 +1,7 @@
 """The uvicorn server: its sockets, the connection's transport in the request's scope, and the drain before it stops.
 
-uvicorn waits for open responses before the lifespan's shutdown, so streams must be ended from the signal: `shutdown` here
-drains first. The application offers `drain(hurry)` in its lifespan state.
+uvicorn waits for open responses before the lifespan's shutdown, so streams must be ended from the signal: `shutdown`
+here drains first. The application offers `drain(hurry)` in its lifespan state.
 
 Must not know: channels, Redis, what a stream carries.
 """
@@ -37,7 +37,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}  # type: ignore[typeddict-unknown-key]
+        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
 
 
 class Server(uvicorn.Server):
@@ -80,7 +80,8 @@ class _Supervisor(multiprocess.Multiprocess):
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket whose connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family)
+    # With the protocol named, asyncio recognises TCP and turns Nagle's delay off (40 ms on every small answer else).
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sys.platform == "linux":
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)

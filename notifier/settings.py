@@ -48,7 +48,9 @@ class Settings(BaseSettings):
     jwt_public_key: str = Field("", description="Public key (PEM) of RS256, ES256 or EdDSA tokens.")
     jwt_issuer: str = Field("", description="When set, tokens must carry this `iss`.")
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
-        (), repr=False, description="Publishers' keys: `key` or `key:publish+admin`, separated by commas; 16+ characters."
+        (),
+        repr=False,
+        description="Publishers' keys: `key` or `key:publish+admin`, separated by commas; 16+ characters.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may use the service, separated by commas."
@@ -136,7 +138,8 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as fault:
         lines = [
-            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}" for error in fault.errors()
+            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+            for error in fault.errors()
         ]
         raise ConfigurationError("; ".join(lines)) from None
 

@@ -1,8 +1,8 @@
 """One open stream: what it is told is put in order, and written to its connection within bounds.
 
 Two ways out. `TransportStream` writes ready HTTP chunks straight to the connection, which is what makes one event to
-many streams cost what the kernel's `send` costs. `QueuedStream` feeds sse-starlette's response over a bounded queue, for
-servers that do not offer the transport.
+many streams cost what the kernel's `send` costs. `QueuedStream` feeds sse-starlette's response over a bounded queue,
+for servers that do not offer the transport.
 
 Must not know: brokers, auth, who publishes.
 """

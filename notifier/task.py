@@ -169,7 +169,9 @@ class Task:
         if status is None:
             return "running" if self.status in ("pending", "stalled") else self.status
         if not isinstance(status, str) or status not in STATUSES:
-            raise InvalidInput(f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status")
+            raise InvalidInput(
+                f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status"
+            )
         if status == "pending" and self.status != "pending":
             raise InvalidInput(f"a task that is {self.status} cannot become pending", field="status")
         # A producer that keeps saying "running" has not seen the user's wish yet; the wish stands.

@@ -1,7 +1,7 @@
 """The backend of `/demo`, only with `--dev`: two users who may log in without a password, and a task to watch.
 
-It does what an application would do with its own users: makes their tokens, and publishes in their name. It uses the same
-calls as everybody else. Must not know: streams.
+It does what an application would do with its own users: makes their tokens, and publishes in their name. It uses the
+same calls as everybody else. Must not know: streams.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.auth import Publisher, Subscriber
+from notifier.auth import Authenticator, Publisher, Subscriber
 from notifier.broker import Idempotency
 from notifier.errors import (
     BrokerUnavailable,
@@ -147,21 +147,18 @@ def publisher(request: Request, scope: str = "publish") -> Publisher:
 
 def subscriber(connection: HTTPConnection, *, query: bool = False) -> Subscriber:
     """Who listens: header, then cookie, then (for streams) the query. A change by cookie needs an allowed Origin."""
-    auth = connection.app.state.auth
+    auth: Authenticator = connection.app.state.auth
     credential = bearer(connection)
     if credential is not None:
-        found: Subscriber = auth.subscriber(credential)
-        return found
+        return auth.subscriber(credential)
     cookie = connection.cookies.get(COOKIE)
     if cookie:
         if connection.scope["method"] not in ("GET", "HEAD"):
             _check_origin(connection)
-        found = auth.subscriber(cookie)
-        return found
+        return auth.subscriber(cookie)
     token = connection.query_params.get("token") if query else None
     if token:
-        found = auth.subscriber(token)
-        return found
+        return auth.subscriber(token)
     raise Unauthenticated("a token is needed: 'Authorization: Bearer <jwt>' or the cookie notifier_token")
 
 

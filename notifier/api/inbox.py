@@ -55,9 +55,7 @@ async def count_unread(request: Request) -> Response:
     return json_response({"unread": await broker.unread(who.user, who.channels)})
 
 
-@router.post(
-    "/inbox/read", summary="Mark as read", responses={200: {"model": Unread}}, openapi_extra=body_of(Ids)
-)
+@router.post("/inbox/read", summary="Mark as read", responses={200: {"model": Unread}}, openapi_extra=body_of(Ids))
 async def mark_read(request: Request) -> Response:
     """Marks some messages, or all, as read. Ids that are not in the inbox are passed over."""
     who, broker = _caller(request)

@@ -1,6 +1,6 @@
 """The bodies of the publishing API and what streams carry, as pydantic models: types and names of fields.
 
-The rules for values stand in `notifier.rules` and are applied when the event is built, for the API and the bridge alike.
+The rules for values stand in `notifier.rules` and are applied when the event is built, for API and bridge alike.
 The stream's models are for the OpenAPI document only; frames are never built from them.
 """
 
@@ -101,7 +101,9 @@ class TaskData(BaseModel):
     state: str
     done: int
     total: int | None
-    percent: int | None = Field(description="0 to 100; 100 only when the work is done; null while the total is unknown.")
+    percent: int | None = Field(
+        description="0 to 100; 100 only when the work is done; null while the total is unknown."
+    )
     eta_s: float | None
     started_at: str
     updated_at: str
@@ -169,9 +171,7 @@ class InboxChange(BaseModel):
 class Reset(BaseModel):
     """Something may have been missed: drop what you hold, take this, list the inbox again. Its id is the new cursor."""
 
-    reason: str = Field(
-        description="cursor_unknown, epoch_changed, history_trimmed, history_lost or too_many_missed."
-    )
+    reason: str = Field(description="cursor_unknown, epoch_changed, history_trimmed, history_lost or too_many_missed.")
     unread: int
     tasks: list[TaskData]
 

@@ -42,7 +42,11 @@ def document(app: FastAPI) -> dict[str, Any]:
         components = made.setdefault("components", {})
         components.setdefault("schemas", {}).update(shapes.get("$defs", {}))
         components["securitySchemes"] = {
-            "publisher": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT for notifier:publish."},
+            "publisher": {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An API key, or a JWT for notifier:publish.",
+            },
             "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
             "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
         }

@@ -26,7 +26,9 @@ async def healthz() -> Response:
     return json_response({"status": "ok"})
 
 
-@operation.get("/readyz", summary="It can deliver", responses={503: {"description": "Draining, or the broker is away."}})
+@operation.get(
+    "/readyz", summary="It can deliver", responses={503: {"description": "Draining, or the broker is away."}}
+)
 async def readyz(request: Request) -> Response:
     """200 when an event published now would reach the streams of this process."""
     state = request.app.state

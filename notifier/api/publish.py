@@ -1,5 +1,5 @@
-"""Publishing: messages, tasks, events, batches. What comes in is checked, becomes an `Event` or a `Task`, and goes to the
-broker; nothing here touches a stream.
+"""Publishing: messages, tasks, events, batches. What comes in is checked, becomes an `Event` or a `Task`, and goes to
+the broker; nothing here touches a stream.
 
 Must not know: how brokers keep things, who listens.
 """
@@ -82,7 +82,9 @@ class Publishing:
 _MESSAGE_FIELDS: Final = ("to", "subject", "text", "level", "url", "data", "sent_at", "expires_at")
 
 
-@router.post("/messages", summary="Send a message", responses={200: {"model": Published}}, openapi_extra=body_of(MessageIn))
+@router.post(
+    "/messages", summary="Send a message", responses={200: {"model": Published}}, openapi_extra=body_of(MessageIn)
+)
 async def post_message(request: Request) -> Response:
     """Stores a message in its recipients' history and announces it. 200: stored and ordered, not yet seen by anyone."""
     who = publisher(request)
@@ -115,7 +117,9 @@ async def patch_task(request: Request, task_id: str) -> Response:
     return json_response(await publishing.change_task(task_id, patch, idempotency(request, who, body)))
 
 
-@router.post("/events", summary="Publish an event", responses={200: {"model": Published}}, openapi_extra=body_of(EventIn))
+@router.post(
+    "/events", summary="Publish an event", responses={200: {"model": Published}}, openapi_extra=body_of(EventIn)
+)
 async def post_event(request: Request) -> Response:
     """Publishes an event of your own type. `application/cloudevents+json` is taken too: its `type` and `data`, with the
     recipients in the extension attribute `to` (separated by commas)."""

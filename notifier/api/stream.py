@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
-from notifier.hub import OVERLOAD_RETRY_MS, RETRY_MS, Hub, Wire, farewell
+from notifier.hub import OVERLOAD_RETRY_MS, Hub, farewell
 from notifier.server import TRANSPORT
 from notifier.stream import QueuedStream, Stream, TransportStream
 
@@ -64,7 +64,6 @@ class StreamEndpoint:
             "ends_why": ends_why,
         }
         stream = QueuedStream(**fields) if transport is None else TransportStream(transport, **fields)
-        stream.offer(Wire(b"retry: %d\n\n" % random.randint(*RETRY_MS)))
         try:
             if isinstance(stream, QueuedStream):
                 await self._respond(stream, scope, receive, send)
@@ -90,7 +89,7 @@ class StreamEndpoint:
             attaching.cancel()
 
     def _end_of(self, who: Subscriber) -> tuple[float, str]:
-        """When the stream's life is over, and why: at random, so that they do not end together; never past the token."""
+        """When the stream's life is over, and why: at random, so that streams do not end together."""
         now = time.monotonic()
         left_s = max(0.0, who.expires_at - time.time())
         life_s = random.uniform(self._life_s / 2, self._life_s)

@@ -25,7 +25,7 @@ from notifier.errors import BrokerUnavailable
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_WAITING: Final = 20_000
-"""Calls waiting for a reply; one more is refused as `BrokerUnavailable`, so that a stopped Redis does not fill memory."""
+"""Calls waiting for a reply. One more is refused as `BrokerUnavailable`: a stopped Redis must not fill memory."""
 
 Push = Callable[[list[Any]], None]
 
@@ -48,7 +48,7 @@ class Address:
 
 def address(url: str) -> Address:
     """An address from `redis://`, `rediss://` or `unix://`. Raises ValueError."""
-    found = parse_url(url)
+    found: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     tls = None
     if found.get("connection_class") is SSLConnection:
         tls = ssl.create_default_context(cafile=found.get("ssl_ca_certs"))
@@ -124,13 +124,13 @@ class Link(asyncio.Protocol):
             waiter.set_exception(BrokerUnavailable("too many calls are waiting for Redis"))
         else:
             self._waiting.append((waiter, time.monotonic()))
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(pack(command))
         return waiter
 
     def push_only(self, *command: str | bytes) -> None:
         """Writes a command that is answered by pushes alone (SUBSCRIBE, UNSUBSCRIBE)."""
         if not self.lost.done() and self._transport is not None:
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(pack(command))
 
     async def run(self, script: Script, keys: Any, args: Any) -> Any:
         """Runs a script; sends its source where Redis does not know it yet."""
@@ -185,6 +185,9 @@ async def open_link(target: Address, *, name: str, on_push: Push | None = None) 
         link.close()
         raise
     return link
+
+
+pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command
 
 
 def forget(waiter: asyncio.Future[Any]) -> None:

@@ -1,8 +1,8 @@
 """The broker on Redis: any number of processes, one order of events for each shard.
 
 Two links: one for calls, one for subscriptions. Each is owned by a loop that opens it, watches it and opens it again.
-Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement that
-does not follow on the last one) the sink is told to doubt, and its streams read on from their cursors.
+Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement
+that does not follow on the last one) the sink is told to doubt, and its streams read on from their cursors.
 
 Must not know: HTTP, streams.
 """
@@ -45,9 +45,7 @@ MAX_TASK_RETRIES: Final = 100
 class RedisBroker(Broker):
     """Keeps everything in one Redis."""
 
-    def __init__(
-        self, target: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int
-    ) -> None:
+    def __init__(self, target: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int) -> None:
         self._address = target
         self._keys = keys
         self._history_size = history_size
@@ -205,7 +203,14 @@ class RedisBroker(Broker):
             asked = (cursor.epoch, cursor.seq)
         elif cursor is not None:
             asked = ("?", 0)
-        args = [*asked, _now_ms(), self._max_replay, events.new_epoch(), keys.task_prefix(shard), MAX_SNAPSHOT]
+        args: list[str | bytes | int] = [
+            *asked,
+            _now_ms(),
+            self._max_replay,
+            events.new_epoch(),
+            keys.task_prefix(shard),
+            MAX_SNAPSHOT,
+        ]
         verdict, epoch, top, replay, unread, tasks, lasts = await self._run(Call(script("open"), shard, names, args))
         topics = self.topics(user, channels)
         known = dict(zip(topics, (int(last) for last in lasts), strict=True))
@@ -248,7 +253,15 @@ class RedisBroker(Broker):
         shard, marks, logs = self._inbox_names(user, channels)
         names = [self._keys.seq(shard), *marks, *logs]
         announce = self._keys.announcements(shard, f"user:{user}")
-        args = [action, _now_ms(), self._history_ttl_s * 10, MAX_MARKS, "PUBLISH", announce, *ids]
+        args: list[str | bytes | int] = [
+            action,
+            _now_ms(),
+            self._history_ttl_s * 10,
+            MAX_MARKS,
+            "PUBLISH",
+            announce,
+            *ids,
+        ]
         unread, changed = await self._run(Call(script("mark"), shard, names, args))
         return Marked([one.decode() for one in changed], int(unread))
 
@@ -342,7 +355,7 @@ class RedisBroker(Broker):
 
 async def _identity(link: Link) -> str:
     """What tells one life of one primary from another: its run id and its replication id."""
-    found = {}
+    found: dict[str, str] = {}
     for section in ("server", "replication"):
         text = (await link.call("INFO", section)).decode()
         found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)

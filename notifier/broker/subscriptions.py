@@ -175,7 +175,8 @@ class Subscriptions:
                 self._send("SUBSCRIBE", [self._canary])
                 self._send_subscribe(list(self._topics))
                 while waiting := [one.acknowledged for one in self._topics.values() if one.acknowledged is not None]:
-                    await asyncio.wait([*waiting[:BATCH], link.lost], return_when=asyncio.FIRST_COMPLETED)
+                    first_ones: list[asyncio.Future[Any]] = [*waiting[:BATCH], link.lost]
+                    await asyncio.wait(first_ones, return_when=asyncio.FIRST_COMPLETED)
                     if link.lost.done():
                         raise BrokerUnavailable(str(link.lost.result()))
                 self._canary_heard.clear()
@@ -188,7 +189,9 @@ class Subscriptions:
         except TimeoutError:
             link.close()
             self._forget_link()
-            raise BrokerUnavailable("the subscriptions were not acknowledged, or the canary did not come back") from None
+            raise BrokerUnavailable(
+                "the subscriptions were not acknowledged, or the canary did not come back"
+            ) from None
         except BaseException:
             link.close()
             self._forget_link()
