@@ -1,0 +1,68 @@
+/**
+ * Connects a page that Django rendered: a script tag and nothing to write. It reads
+ *
+ *     <script id="notifier-config" type="application/json">{"url": "...", "token": "...", "tokenUrl": "..."}</script>
+ *
+ * sets `window.notifier`, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
+ * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
+ * `notifier:state` with `{state, reason, final}`. Without the config (nobody is logged in) it does nothing.
+ *
+ * Owns: the config element, the DOM events, the token's address. Must not know: the stream.
+ */
+
+import { connect } from "./notifier.js";
+
+/** @typedef {{url?: string, token?: string, tokenUrl?: string}} Config */
+
+const SILENT = new Set(["ping", "bye", "degraded"]); // told by notifier:state
+const PATIENCE_MS = 15_000;
+
+const element = document.getElementById("notifier-config");
+if (element) begin(JSON.parse(element.textContent || "{}"));
+
+/** @param {Config} config */
+function begin({ url = "/", token, tokenUrl }) {
+  const notifier = connect(url, {
+    token,
+    getToken: tokenUrl ? () => fetchToken(tokenUrl) : undefined,
+    fetch: (...args) => window.fetch(...args), // EventSource would hear only the names it is told of
+    onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
+    onState: (state, detail) => announce("state", { state, ...detail }),
+  });
+  /** @type {any} */ (window).notifier = notifier;
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} detail
+ */
+function announce(name, detail) {
+  document.dispatchEvent(new CustomEvent(`notifier:${name}`, { detail }));
+}
+
+/** @param {string} data */
+function parsed(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return data;
+  }
+}
+
+/**
+ * Asks Django for the next token. Answers null when the user is no longer logged in: a 401, a 403, or a redirect that
+ * ended at a login page instead of at JSON.
+ *
+ * @param {string} tokenUrl
+ * @returns {Promise<{token: string, expires_in?: number} | null>}
+ */
+async function fetchToken(tokenUrl) {
+  const response = await fetch(tokenUrl, {
+    credentials: "same-origin", cache: "no-store", headers: { Accept: "application/json" },
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
+  if (response.status === 401 || response.status === 403) return null;
+  if (response.ok && !/\bjson\b/.test(response.headers.get("Content-Type") ?? "")) return null;
+  if (!response.ok) throw new Error(`The token's address answered ${response.status}`);
+  return response.json();
+}

@@ -1,0 +1,87 @@
+/**
+ * The subscriber's token: kept, renewed before it ends and after it was refused, by one request at a time.
+ *
+ * Owns: the present token and when to ask for the next. Must not know: where tokens come from, what they open.
+ */
+
+/** @typedef {import("./types.js").TokenAnswer} TokenAnswer */
+/** @typedef {ReturnType<typeof createTokens>} Tokens */
+
+const LONGEST_TIMER_MS = 2 ** 31 - 1; // a longer one would fire at once
+const PATIENCE_MS = 30_000; // after this the next caller asks again instead of waiting on
+
+/**
+ * @param {object} options
+ * @param {string} [options.token]
+ * @param {() => TokenAnswer | null | Promise<TokenAnswer | null>} [options.getToken]
+ */
+export function createTokens({ token = "", getToken }) {
+  let current = "";
+  let renewAt = Infinity;
+  let askedAt = 0;
+  let closed = false;
+  /** @type {Promise<void> | null} */
+  let asking = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  take(token);
+
+  return { get, refused, close: () => (closed = true, clearTimeout(timer)) };
+
+  /** The token to use now; "" when there is none to be had. Fails as `getToken` fails, unless an old one may still do. */
+  async function get() {
+    if (getToken && (!current || Date.now() >= renewAt)) {
+      await renew().catch((error) => {
+        if (!current) throw error;
+      });
+    }
+    return current;
+  }
+
+  /**
+   * The service did not take this token. Answers whether asking for another makes sense.
+   *
+   * @param {string} [bad]  the present one when not given
+   */
+  function refused(bad = current) {
+    if (bad === current) current = "";
+    return Boolean(getToken);
+  }
+
+  function renew() {
+    if (asking && Date.now() - askedAt < PATIENCE_MS) return asking;
+    askedAt = Date.now();
+    const mine = Promise.resolve().then(getToken).then(take).finally(() => {
+      if (asking === mine) asking = null;
+    });
+    return (asking = mine);
+  }
+
+  /** @param {TokenAnswer | null | undefined} answer */
+  function take(answer) {
+    const given = typeof answer === "string" ? { token: answer } : answer;
+    current = given?.token ?? "";
+    const lifeMs = 1000 * (given?.expires_in ?? lifeOf(current));
+    const leftMs = lifeMs - Math.min(60_000, lifeMs / 10);
+    renewAt = Date.now() + leftMs;
+    clearTimeout(timer);
+    if (closed || !getToken || leftMs <= 0 || leftMs > LONGEST_TIMER_MS) return;
+    timer = setTimeout(() => renew().catch(() => {}), leftMs); // one that fails is made up for by get()
+  }
+}
+
+/**
+ * Seconds from issue to end, read from a JWT: a page's clock may be wrong, a difference of two of the server's times is
+ * not. Infinity for a token that does not tell.
+ *
+ * @param {string} token
+ * @returns {number}
+ */
+function lifeOf(token) {
+  try {
+    const { exp, iat } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    return exp - (iat ?? Date.now() / 1000) || Infinity;
+  } catch {
+    return Infinity;
+  }
+}

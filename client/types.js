@@ -1,0 +1,114 @@
+/**
+ * The shapes that cross the wire and the shapes of `connect`, as types only: no code, and no page ever loads this file.
+ *
+ * Owns: names of fields, as the wire contract (v1) has them. Must not know: how anything is fetched or shown.
+ */
+
+/**
+ * @typedef {object} WireEvent  One event as it stood on the wire.
+ * @property {string} event  its name; `message` when it had none
+ * @property {string} data   the data lines, joined; JSON, not read yet
+ * @property {string} id     the last event id of the stream when it came
+ */
+
+/** @typedef {"debug" | "info" | "success" | "warning" | "error"} Level */
+
+/**
+ * @typedef {object} Message
+ * @property {string} id
+ * @property {string} to       the channel it came by: `user:42`, `group:staff`, `all`
+ * @property {{id?: string, name?: string} | null} from  null: the system
+ * @property {string} subject
+ * @property {string} text
+ * @property {string} sent_at  ISO 8601, UTC
+ * @property {Level} level
+ * @property {string | null} url  http, https or relative
+ * @property {Record<string, unknown>} data
+ * @property {boolean} [read]  only in an inbox page
+ */
+
+/** @typedef {"pending" | "running" | "succeeded" | "failed" | "cancelling" | "cancelled" | "stalled"} TaskStatus */
+
+/**
+ * @typedef {object} Task
+ * @property {string} id
+ * @property {string} name
+ * @property {TaskStatus} status
+ * @property {string} state            what it is at, in words
+ * @property {number} done
+ * @property {number | null} total     null: unknown
+ * @property {number | null} percent   0-100, whole; null while the total is unknown
+ * @property {number | null} eta_s     seconds left, a guess
+ * @property {string} started_at
+ * @property {string} updated_at
+ * @property {string | null} ended_at
+ * @property {string | null} error
+ */
+
+/**
+ * @typedef {object} Hello  The stream is open.
+ * @property {number} v
+ * @property {boolean} recovered  nothing is missing since the cursor, or none was given
+ * @property {number} replayed    messages that follow from history
+ * @property {number} unread
+ * @property {Task[]} tasks       all tasks there are: others are gone
+ * @property {number} heartbeat_s
+ * @property {string} time
+ */
+
+/**
+ * @typedef {object} Reset  Something may be missing: drop what you hold, take this, list the inbox again.
+ * @property {string} reason
+ * @property {number} unread
+ * @property {Task[]} tasks
+ */
+
+/**
+ * @typedef {object} InboxChange  The read state changed, here or in another tab or device.
+ * @property {string[]} read
+ * @property {string[]} deleted
+ * @property {number} unread
+ */
+
+/**
+ * @typedef {object} InboxPage
+ * @property {Message[]} messages  newest first
+ * @property {boolean} more        there are older ones
+ * @property {number} unread
+ * @property {string} cursor
+ */
+
+/**
+ * @typedef {"connecting" | "live" | "degraded" | "offline"} State
+ *   connecting: on the way, or the next attempt follows soon ·
+ *   live: everything arrives ·
+ *   degraded: the stream is open, and the service has lost its broker for now ·
+ *   offline: the last attempt failed (it goes on trying), or the connection has ended for good
+ */
+
+/**
+ * @typedef {object} StateDetail  Why the state is what it is.
+ * @property {string} reason  `network` · `silent` (no byte in time) · `closed` (by the page) · `stopped` (204) ·
+ *   `refused` (403) · `unauthorized` (no token to be had) · `status 503` and the like · the reason of a `bye`
+ * @property {boolean} final  it will not try again
+ */
+
+/** @typedef {string | {token: string, expires_in?: number}} TokenAnswer  `expires_in` in seconds */
+
+/**
+ * @typedef {object} Options
+ * @property {string} [token]  the subscriber's token; it goes in a header, never in an address
+ * @property {() => TokenAnswer | null | Promise<TokenAnswer | null>} [getToken]
+ *   asked for a token when there is none, before one ends and after a 401; null: nobody is logged in
+ * @property {string} [cursor]  the last event id that is already known
+ * @property {typeof globalThis.fetch} [fetch]  used for everything, the stream too
+ * @property {(message: Message, event: WireEvent) => void} [onMessage]
+ * @property {(task: Task, event: WireEvent) => void} [onTask]
+ * @property {(hello: Hello, event: WireEvent) => void} [onHello]
+ * @property {(reset: Reset, event: WireEvent) => void} [onReset]
+ * @property {(change: InboxChange, event: WireEvent) => void} [onInbox]
+ * @property {(state: State, detail: StateDetail) => void} [onState]
+ * @property {(event: WireEvent) => void} [onEvent]  every event, as it stood on the wire
+ */
+
+export {};
