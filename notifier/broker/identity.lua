@@ -3,11 +3,12 @@
 --
 -- KEYS  epoch, identity
 -- ARGV  1 this primary's identity, 2 fresh epoch
--- Answer: epoch, whether it was replaced (0 or 1)
+-- Answer: epoch, 0 (kept), 1 (replaced) or 2 (this shard is new)
 
 local known = redis.call('GET', KEYS[2])
 local epoch = redis.call('GET', KEYS[1])
 if known == ARGV[1] and epoch then return { epoch, 0 } end
+local state = (known or epoch) and 1 or 2
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[1], ARGV[2])
-return { ARGV[2], 1 }
+return { ARGV[2], state }

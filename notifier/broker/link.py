@@ -187,7 +187,7 @@ async def open_link(target: Address, *, name: str, on_push: Push | None = None) 
     return link
 
 
-pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command
+pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # it takes any number
 
 
 def forget(waiter: asyncio.Future[Any]) -> None:

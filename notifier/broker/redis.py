@@ -120,7 +120,8 @@ class RedisBroker(Broker):
                 names = [self._keys.epoch(shard), self._keys.identity(shard)]
                 epoch, replaced = await link.run(script("identity"), names, [identity, events.new_epoch()])
                 if replaced:
-                    log.warning("shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
+                    level = logging.WARNING if replaced == 1 else logging.INFO
+                    log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
         except (hiredis.HiredisError, BrokerUnavailable) as fault:
             link.close()
             raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
@@ -237,7 +238,7 @@ class RedisBroker(Broker):
     ) -> Page:
         shard, marks, logs = self._inbox_names(user, channels)
         names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
-        args = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
+        args: list[str | bytes | int] = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
         epoch, top, unread, more, *rest = await self._run(Call(script("inbox"), shard, names, args))
         messages = [
             {**message, "read": bool(read)}
