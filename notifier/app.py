@@ -31,10 +31,7 @@ from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
 from notifier.broker.memory import MemoryBroker
-from notifier.broker.redis import RedisBroker
 from notifier.errors import ConfigurationError, InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.settings import Settings, load
@@ -102,6 +99,11 @@ def open_broker(settings: Settings) -> Broker:
     limits = {"history_size": settings.history_size, "max_replay": settings.max_replay}
     if not settings.redis_url:
         return MemoryBroker(history_ttl_s=settings.history_ttl_s, **limits)
+    # Imported where it is needed: redis-py is 6 MB that the embedded broker does without.
+    from notifier.broker.keys import Keys
+    from notifier.broker.link import address
+    from notifier.broker.redis import RedisBroker
+
     try:
         target = address(settings.redis_url)
     except (ValueError, OSError) as fault:

@@ -1,5 +1,6 @@
 """The command `notifier`: serve, token, send, listen.
 
+Each command imports what it needs: `serve` is a process that stays, and carries nothing of the others.
 Must not know: Redis; what is behind the HTTP API.
 """
 
@@ -10,14 +11,15 @@ import os
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-import httpx
 
-from notifier import auth, server
 from notifier.errors import ConfigurationError, NotifierError
 from notifier.settings import Settings, load
+
+if TYPE_CHECKING:
+    import httpx
 
 URL_OPTION = click.option("--url", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is.")
 
@@ -40,6 +42,8 @@ def main() -> None:
 )
 def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
     """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
+    from notifier import server
+
     settings = _settings(dev=True) if dev else _settings()
     try:
         settings.check_credentials()
@@ -74,6 +78,8 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
 @click.option("--name", help="The user's name.")
 def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> None:
     """Print a token with which USER may listen, signed with NOTIFIER_JWT_SECRET."""
+    from notifier import auth
+
     settings = _settings()
     if not settings.jwt_secret:
         _refuse("NOTIFIER_JWT_SECRET must be set to sign a token")
@@ -128,6 +134,10 @@ def send(
 @URL_OPTION
 def listen(user: str | None, given: str | None, after: str | None, count: int | None, url: str) -> None:
     """Print the events of a stream as they come."""
+    import httpx
+
+    from notifier import auth
+
     if not given:
         settings = _settings()
         if not user or not settings.jwt_secret:
@@ -185,6 +195,8 @@ def _first_key() -> str:
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
     """One POST under an idempotency key, so that a lost answer can be asked for again."""
+    import httpx
+
     with httpx.Client(timeout=10) as client:
         for last in (False, True):
             try:
