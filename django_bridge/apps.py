@@ -1,0 +1,18 @@
+"""The Django app: registers the system checks and, where Celery is installed, the shared task that workers need."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core.checks import register
+
+
+class DjangoBridgeConfig(AppConfig):
+    name = "django_bridge"
+    verbose_name = "Notifier"
+
+    def ready(self) -> None:
+        from django_bridge import celery, checks
+
+        register(checks.check_settings)
+        register(checks.check_deployment, deploy=True)
+        celery.sending_task()

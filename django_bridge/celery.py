@@ -1,0 +1,32 @@
+"""What Celery workers run: the sending of a message that was a link. Works without Celery installed.
+
+Must not know: how messages are made.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from django_bridge.payload import Payload
+
+
+@cache
+def sending_task() -> Any:
+    """The shared task that sends a payload; None where Celery is not installed.
+
+    Made when Django starts (see `apps`), so that every worker of the project knows it.
+    """
+    try:
+        from celery import shared_task
+    except ImportError:
+        return None
+    return shared_task(name="django_bridge.send_message")(send_message)
+
+
+def send_message(payload: Payload) -> str:
+    """Sends a message and returns its id. Running twice sends once: the id is the idempotency key."""
+    from django_bridge.message import send_payload
+
+    return send_payload(payload)

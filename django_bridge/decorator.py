@@ -1,0 +1,113 @@
+"""`@progress`: a function whose run is a task.
+
+Must not know: how a task reports.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, ParamSpec, TypeVar, cast
+
+from asgiref.sync import sync_to_async
+from django.utils.translation import gettext_lazy as _
+
+from django_bridge.task import Task
+
+log = logging.getLogger("django_bridge")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BEGIN_TEXT: Final = _("Started")
+END_TEXT: Final = _("Finished")
+
+
+def progress(
+    task_name: Any, begin: Any = BEGIN_TEXT, end: Any = END_TEXT
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Announces the begin and the end of each call of a function as a task of the user of its request.
+
+        @progress("Walk through a model")
+        def test_model(request, model, task=None):
+            for i in Progress(model.objects.all(), parts=5, task=task):
+                time.sleep(0.03)
+
+    The function gets its `Task` as the keyword argument `task`. The user is that of the argument `request`, or of the
+    first argument that has a `user`. An exception fails the task with that error and goes on. A caller that gives a
+    `task` of its own gets no new one: the function then reports to that. Works on methods and on `async def` too.
+
+    Raises `TypeError` where the function takes no `task`, and at a call where no argument has a `user`.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        if not _takes_task(signature):
+            raise TypeError(f"{function.__qualname__} must take the keyword argument 'task'")
+
+        def new_task(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task | None:
+            if signature.bind_partial(*args, **kwargs).arguments.get("task") is not None or kwargs.get("task"):
+                return None
+            return Task(from_user=_user(signature, args, kwargs), task_name=task_name)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            task = new_task(args, kwargs)
+            if task is None:
+                return function(*args, **kwargs)
+            task.begin(state=begin)
+            try:
+                answer = function(*args, **{**kwargs, "task": task})
+            except BaseException as fault:
+                _fail(task, fault)
+                raise
+            if not task.ended:
+                task.end(state=end)
+            return answer
+
+        @functools.wraps(function)
+        async def arun(*args: Any, **kwargs: Any) -> Any:
+            task = await sync_to_async(new_task)(args, kwargs)
+            function_of = cast(Callable[..., Any], function)
+            if task is None:
+                return await function_of(*args, **kwargs)
+            await sync_to_async(task.begin)(state=begin)
+            try:
+                answer = await function_of(*args, **{**kwargs, "task": task})
+            except BaseException as fault:
+                await sync_to_async(_fail)(task, fault)
+                raise
+            if not task.ended:
+                await sync_to_async(task.end)(state=end)
+            return answer
+
+        return cast(Callable[P, R], arun if inspect.iscoroutinefunction(function) else run)
+
+    return decorate
+
+
+def _takes_task(signature: inspect.Signature) -> bool:
+    found = signature.parameters.get("task")
+    if found is not None:
+        return found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+
+
+def _user(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    named = signature.bind_partial(*args, **kwargs).arguments.get("request")
+    for argument in (named, *args, *kwargs.values()):
+        user = getattr(argument, "user", None)
+        if user is not None:
+            return user
+    raise TypeError("@progress takes the user from the request, and no argument has a `user`")
+
+
+def _fail(task: Task, fault: BaseException) -> None:
+    """What ends the function is on its way and must arrive: nothing may be raised here."""
+    try:
+        if not task.ended:
+            task.fail(fault)
+    except Exception:
+        log.exception("the failure of task %s could not be told", task.id)

@@ -1,0 +1,178 @@
+"""`Message`: one notification for people.
+
+Makes the payload, by the rules of `notifier.event`, and hands it to the publisher when the transaction is through.
+Must not know: transports.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any, Final
+
+from django.db import connections
+from django.utils import timezone
+from django.utils.functional import Promise
+
+from django_bridge import celery, publisher
+from django_bridge.payload import Payload, built, expired
+from django_bridge.recipients import channels, sender
+from notifier import event, rules
+from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
+
+log = logging.getLogger("django_bridge")
+
+_DJANGO_WORDS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
+
+
+class Message:
+    """A notification from one user, or from the system, to others.
+
+        message = Message(from_user=user, subject="Test", text="Loong text", to_users=user)
+        message.send()
+
+    - `from_user`: a user, its primary key, or None for the system.
+    - `to_users`: a user, a primary key, a Django `Group`, `group("staff")`, `ALL`, a QuerySet, or any iterable of
+      these. A QuerySet is read when the message is sent.
+    - `send_datetime`: the time that is shown; without a zone it is in Django's current time zone. Omitted: now.
+    - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: where a click leads: http, https or relative.
+    - `data`: a JSON object for your own use. `expires_at`: after this time it is neither replayed nor listed.
+
+    Lazy translations become text, in the language that is active, when the message is sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        to_users: Any,
+        subject: Any,
+        text: Any = "",
+        from_user: Any = None,
+        send_datetime: datetime | None = None,
+        level: str = "info",
+        url: Any = None,
+        data: Mapping[str, Any] | None = None,
+        expires_at: datetime | None = None,
+    ) -> None:
+        self.to_users = to_users
+        self.subject = subject
+        self.text = text
+        self.from_user = from_user
+        self.send_datetime = send_datetime
+        self.level = level
+        self.url = url
+        self.data = data
+        self.expires_at = expires_at
+
+    @property
+    def send(self) -> Callable[[], str]:
+        """`message.send()` sends the message and returns its id; each time it is a new message.
+
+        Inside `transaction.atomic()` it goes out on commit, and never when the transaction is rolled back; the id is
+        known at once. Raises `InvalidInput` or `PayloadTooLarge` for values that break a rule, before anything is sent.
+        A service that cannot be reached raises nothing (see `NOTIFIER["RAISE"]`).
+
+        Where Celery is installed, this is the immutable signature of a shared task with the message in it, so that
+        `link=subtask(message.send)` is valid too; a signature that is called runs its task in this process. The
+        recipients and the language are then those of the moment when `message.send` is read, the time is that of the
+        sending.
+        """
+        task = celery.sending_task()
+        if task is None:
+            return self._send
+        signature: Callable[[], str] = task.si(self.payload())
+        return signature
+
+    def payload(self) -> Payload:
+        """What is sent, checked, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
+        payload: Payload = {
+            "id": event.new_id(),
+            "to": list(rules.recipients(channels(self.to_users), "to_users")),
+            "subject": rendered(self.subject),
+            "text": rendered(self.text),
+            "from": sender(self.from_user),
+            "level": self.level,
+            "url": rendered(self.url),
+            "data": {} if self.data is None else rendered(self.data),
+            "sent_at": _moment(self.send_datetime, "send_datetime"),
+            "expires_at": _moment(self.expires_at, "expires_at"),
+        }
+        with _in_django_words():
+            built(payload)
+        return payload
+
+    def _send(self) -> str:
+        return send_payload(self.payload())
+
+
+def send_payload(payload: Payload) -> str:
+    """Hands a payload to the publisher when all open transactions are through; returns the message's id."""
+    after_commit(partial(_publish, payload))
+    return payload["id"]
+
+
+def _publish(payload: Payload) -> None:
+    if expired(payload):
+        log.info("message %s expired before it was sent", payload["id"])
+    else:
+        publisher.current().send(payload)
+
+
+def after_commit(action: Callable[[], object]) -> None:
+    """Runs `action` once every transaction that is open in this thread is committed; at once where none is.
+
+    A rollback of any of them drops it. Transactions are those of `atomic()`; with `set_autocommit(False)` Django has no
+    hook for a commit, and the action runs at once.
+    """
+    open_ones = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    if not open_ones:
+        action()
+        return
+    waiting = len(open_ones)
+
+    def committed() -> None:
+        nonlocal waiting
+        waiting -= 1
+        if not waiting:
+            action()
+
+    for connection in open_ones:
+        connection.on_commit(committed)
+
+
+def rendered(value: Any) -> Any:
+    """The value with every lazy translation in it as text."""
+    if isinstance(value, Promise):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {rendered(key): rendered(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rendered(item) for item in value]
+    return value
+
+
+def _moment(value: object, field: str) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime) and timezone.is_naive(value):
+        value = timezone.make_aware(value)
+    return rules.iso(rules.moment(value, field))
+
+
+@contextmanager
+def _in_django_words() -> Iterator[None]:
+    """Errors name the argument of `Message`, not the field on the wire."""
+    try:
+        yield
+    except (InvalidInput, PayloadTooLarge) as fault:
+        raise _renamed(fault) from None
+
+
+def _renamed(fault: NotifierError) -> NotifierError:
+    for wire, ours in _DJANGO_WORDS.items():
+        if fault.field == wire or (fault.field or "").startswith((f"{wire}.", f"{wire}[")):
+            return type(fault)(fault.detail, field=ours + (fault.field or "")[len(wire) :])
+    return fault

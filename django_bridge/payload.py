@@ -1,0 +1,50 @@
+"""A message on its way: plain JSON from here on, in the form of the body of `POST /v1/messages`.
+
+Must not know: Django's users, transports.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypedDict
+
+from notifier import event
+
+Payload = TypedDict(
+    "Payload",
+    {
+        "id": str,
+        "to": list[str],
+        "subject": str,
+        "text": str,
+        "from": dict[str, str] | None,
+        "level": str,
+        "url": str | None,
+        "data": dict[str, Any],
+        "sent_at": str | None,
+        "expires_at": str | None,
+    },
+)
+"""`sent_at` None: whenever it is sent. It can wait in a transaction or in Celery's broker until then."""
+
+
+def built(payload: Payload) -> event.Event:
+    """The event of a payload. Raises `InvalidInput` or `PayloadTooLarge`."""
+    return event.message(
+        to=payload["to"],
+        subject=payload["subject"],
+        text=payload["text"],
+        sender=payload["from"],
+        level=payload["level"],
+        url=payload["url"],
+        data=payload["data"],
+        sent_at=payload["sent_at"],
+        expires_at=payload["expires_at"],
+        message_id=payload["id"],
+    )
+
+
+def expired(payload: Payload) -> bool:
+    """Whether the message waited for longer than it was good for."""
+    until = payload["expires_at"]
+    return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC)

@@ -1,0 +1,146 @@
+"""The way out of a Django process: one publisher for each process, over one of three transports.
+
+    current().send(payload)                    a message, in as many calls as it needs
+    current().create_task(task)                a task's first state, or all of it again
+    current().change_task(task_id, change)     a task's next state
+
+Nothing here breaks the caller's request. A call is repeated for `TIMEOUT_S` at most (its idempotency key makes that
+safe), then logged and counted; `RAISE` makes it raise. After some failures in a row the circuit opens, and for some
+seconds calls fail at once instead of holding their callers.
+
+Must not know: models, what a transport does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django_bridge.conf import Settings, settings
+from django_bridge.payload import Payload
+from django_bridge.publisher.retry import Breaker, repeat
+from django_bridge.publisher.transport import Attempt, TaskAnswer, Transport, Unreachable
+from notifier.errors import Conflict, NotFound, NotifierError
+from notifier.task import Task
+
+log = logging.getLogger("django_bridge")
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Counts:
+    """Calls of this process since it started, or since the settings changed."""
+
+    sent: int = 0
+    repeated: int = 0
+    failed: int = 0
+    refused_at_once: int = 0
+    """Of the failed: those that met an open circuit."""
+
+
+class Publisher:
+    """Sends over one transport, and keeps what goes wrong away from the caller. Safe to use from many threads."""
+
+    def __init__(self, transport: Transport, *, timeout_s: float, raises: bool) -> None:
+        self.transport = transport
+        self.counts = Counts()
+        self.breaker = Breaker()
+        self._counting = threading.Lock()
+        self._timeout_s = timeout_s
+        self._raises = raises
+
+    def send(self, payload: Payload) -> bool:
+        """Sends a message; whether it went out to all of its recipients."""
+        calls = enumerate(self.transport.message(payload), 1)
+        return all(self._call(f"message {payload['id']}, part {n}", attempt) is not None for n, attempt in calls)
+
+    def create_task(self, task: Task, key: str) -> TaskAnswer | None:
+        """Makes the service know a task; None when that failed."""
+        return self._call(f"task {task.id}", self.transport.create_task(task, key))
+
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> TaskAnswer | None:
+        """Changes a task; None when that failed. Raises `NotFound` and `Conflict`."""
+        return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
+
+    def _call(self, what: str, attempt: Attempt[T]) -> T | None:
+        if not self.breaker.allows():
+            self._count("refused_at_once")
+            self._failed(what, Unreachable("not tried: the last calls failed one after the other"))
+            return None
+        try:
+            answer = repeat(attempt, self._timeout_s, lambda: self._count("repeated"))
+        except Unreachable as fault:
+            self.breaker.failed()
+            self._failed(what, fault)
+            return None
+        except NotifierError as fault:
+            self.breaker.succeeded()  # it answered
+            if isinstance(fault, NotFound | Conflict):
+                raise
+            self._failed(what, fault)
+            return None
+        self.breaker.succeeded()
+        self._count("sent")
+        return answer
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            setattr(self.counts, what, getattr(self.counts, what) + 1)
+
+    def _failed(self, what: str, fault: NotifierError) -> None:
+        self._count("failed")
+        if self._raises:
+            raise fault
+        log.error("%s could not be sent: %s", what, fault)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+class _Process:
+    """What one process holds. A forked child starts its own, and keeps the parent's unused: its sockets are shared."""
+
+    def __init__(self, parent: _Process | None = None) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.settings: Settings | None = None
+        self.publisher: Publisher | None = None
+        self.parent = parent
+
+
+_process = _Process()
+
+
+def current() -> Publisher:
+    """This process's publisher under the present settings. Raises `ImproperlyConfigured`."""
+    global _process
+    if _process.pid != os.getpid():
+        _process = _Process(_process)
+    mine, wanted = _process, settings()
+    with mine.lock:
+        if mine.publisher is None or mine.settings != wanted:
+            if mine.publisher is not None:
+                mine.publisher.close()
+            mine.publisher = Publisher(_transport(wanted), timeout_s=wanted.timeout_s, raises=wanted.raise_)
+            mine.settings = wanted
+        return mine.publisher
+
+
+def _transport(wanted: Settings) -> Transport:
+    # Imported when wanted: a project that uses one of them does not load the others.
+    if wanted.transport == "http":
+        from django_bridge.publisher.http import HttpTransport
+
+        return HttpTransport(wanted)
+    if wanted.transport == "redis":
+        from django_bridge.publisher.redis import RedisTransport
+
+        return RedisTransport(wanted)
+    from django_bridge.publisher.memory import MemoryTransport
+
+    return MemoryTransport()

@@ -1,0 +1,143 @@
+"""The transport `http`: the service's publishing API.
+
+One client for the process, its connections kept. Must not know: when a call is repeated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+import httpx
+
+from django_bridge.conf import Settings
+from django_bridge.payload import Payload
+from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
+from notifier import errors
+from notifier.rules import MAX_BODY_BYTES, to_json
+from notifier.task import Task
+
+LATER: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+_REFUSALS: Final = {
+    leaf.status: leaf
+    for leaf in (
+        errors.InvalidInput,
+        errors.PayloadTooLarge,
+        errors.Unauthenticated,
+        errors.NotAllowed,
+        errors.NotFound,
+        errors.Conflict,
+    )
+}
+
+
+class HttpTransport:
+    """Calls `POST /v1/messages`, `POST /v1/tasks` and `PATCH /v1/tasks/{id}`, each with an `Idempotency-Key`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = httpx.Client(
+            base_url=settings.url,
+            headers={"Authorization": f"Bearer {settings.api_key}", "Content-Type": "application/json"},
+        )
+
+    def message(self, payload: Payload) -> Iterator[Attempt[object]]:
+        for n, body in enumerate(bodies(payload)):
+            key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
+            yield partial(self._call, "POST", "/v1/messages", body, key)
+
+    def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
+        first = {"id": task.id, "to": task.to, "name": task.name, "state": task.state, "total": task.total}
+        rest: dict[str, object] = {}
+        if task.done:
+            rest["done"] = task.done
+        if task.ended:
+            rest |= {"status": task.status, "error": task.error}
+
+        def attempt(within_s: float) -> TaskAnswer:
+            answer = self._call("POST", "/v1/tasks", to_json(first).encode(), key, within_s)
+            return self.change_task(task.id, rest, f"{key}.1")(within_s) if rest else _task_answer(answer)
+
+        return attempt
+
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
+        body = to_json(change).encode()
+
+        def attempt(within_s: float) -> TaskAnswer:
+            return _task_answer(self._call("PATCH", f"/v1/tasks/{task_id}", body, key, within_s))
+
+        return attempt
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
+        # Connecting and reading each get half, so that together they stay within the budget.
+        timeout_s = within_s / 2
+        try:
+            answer = self._client.request(
+                method, path, content=body, headers={"Idempotency-Key": key}, timeout=timeout_s
+            )
+        except httpx.HTTPError as fault:
+            raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+        if answer.status_code == 200:
+            return _parsed(answer)
+        raise _error(answer)
+
+
+def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:
+    """The body of a message's POST; several, each with some of the recipients, where one would be over the limit."""
+    rest = to_json({name: value for name, value in payload.items() if name != "to"})
+    room = max_bytes - len(rest.encode()) - len('"to":[],')
+    chunk: list[str] = []
+    used = 0
+    for channel in payload["to"]:
+        item = to_json(channel)
+        size = len(item.encode()) + 1
+        if chunk and used + size > room:
+            yield _body(rest, chunk)
+            chunk, used = [], 0
+        chunk.append(item)
+        used += size
+    yield _body(rest, chunk)
+
+
+def _body(rest: str, recipients: list[str]) -> bytes:
+    return f'{{"to":[{",".join(recipients)}],{rest[1:]}'.encode()
+
+
+def _task_answer(answer: Any) -> TaskAnswer:
+    try:
+        return TaskAnswer(int(answer["done"]), answer["total"], bool(answer.get("cancel_requested")))
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise errors.NotifierError("the answer is not a task; is this the notifier's address?") from fault
+
+
+def _parsed(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError as fault:
+        raise errors.NotifierError("the answer is not JSON; is this the notifier's address?") from fault
+
+
+def _error(answer: httpx.Response) -> errors.NotifierError:
+    detail = f"{answer.status_code} {answer.reason_phrase}: {_problem(answer)}"
+    if answer.status_code in LATER:
+        return Unreachable(detail, retry_after_s=_retry_after_s(answer))
+    return _REFUSALS.get(answer.status_code, errors.NotifierError)(detail)
+
+
+def _problem(answer: httpx.Response) -> str:
+    """What problem+json says in words; else the beginning of whatever came."""
+    try:
+        found = json.loads(answer.content)
+        return str(found["detail"])[:500]
+    except (ValueError, KeyError, TypeError):
+        return ascii(answer.text[:200])
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    """Seconds of `Retry-After`. Its other form, a date, is left alone: the budget ends before it."""
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else 0.0

@@ -1,0 +1,36 @@
+"""The transport `memory`: everything stays in this process, in `django_bridge.testing.outbox`.
+
+The same rules as with the others: what would be refused there is refused here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+from django_bridge.payload import Payload, built
+from django_bridge.publisher.transport import Attempt, TaskAnswer
+from django_bridge.testing import outbox
+from notifier.task import Task
+
+
+class MemoryTransport:
+    """Keeps messages and tasks for tests to look at."""
+
+    def message(self, payload: Payload) -> Iterator[Attempt[object]]:
+        built(payload)
+        yield lambda within_s: outbox.put_message(payload)
+
+    def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
+        return lambda within_s: _answer(outbox.put_task(task))
+
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
+        now_ms = int(time.time() * 1000)
+        return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
+
+    def close(self) -> None:
+        """What was sent stays in the outbox."""
+
+
+def _answer(task: Task) -> TaskAnswer:
+    return TaskAnswer(task.done, task.total, task.cancel_requested)

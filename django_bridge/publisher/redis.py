@@ -1,0 +1,159 @@
+"""The transport `redis`: the service's own scripts, run on its Redis from here.
+
+Events are stored and announced in one step, as the service does it. Must not know: when a call is repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError, RedisError
+from redis.retry import Retry
+
+from django_bridge.conf import Settings
+from django_bridge.payload import Payload, built
+from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
+from notifier import task as tasks
+from notifier.broker.keys import Keys
+from notifier.broker.scripts import Call, Idempotency, publish_calls, receipt, task_answer, task_call
+from notifier.errors import Conflict, NotFound
+from notifier.rules import to_json
+
+TIMEOUT_SHARE: Final = 0.4
+"""Of the budget, for one connect or one command: a try that hangs leaves time for another."""
+MAX_RACES: Final = 20
+"""How often a task that others change at the same time is read again within one try."""
+
+
+class RedisTransport:
+    """Runs `publish.lua` and `task.lua` through a pool of redis-py connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = Keys(settings.prefix, settings.shards)
+        self._history_size = settings.history_size
+        self._history_ttl_s = settings.history_ttl_s
+        timeout_s = settings.timeout_s * TIMEOUT_SHARE
+        self._client: redis.Redis = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),  # redis-py's own repeats know no idempotency key
+        )
+
+    def message(self, payload: Payload) -> Iterator[Attempt[object]]:
+        calls = publish_calls(
+            built(payload),
+            self._keys,
+            history_size=self._history_size,
+            history_ttl_s=self._history_ttl_s,
+            idempotency=_idempotency(payload["id"], payload),
+        )
+        for call in calls:
+            yield partial(self._publish, call)
+
+    def create_task(self, task: tasks.Task, key: str) -> Attempt[TaskAnswer]:
+        return partial(self._store, lambda kept: _created(task, kept), task.id, _idempotency(key, task.record()))
+
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
+        return partial(self._store, lambda kept: _changed(task_id, change, kept), task_id, _idempotency(key, change))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _publish(self, call: Call, within_s: float) -> object:
+        return receipt([self._run(call)])
+
+    def _store(
+        self,
+        change: Callable[[tasks.Task | None], tasks.Task],
+        task_id: str,
+        idempotency: Idempotency,
+        within_s: float,
+    ) -> TaskAnswer:
+        """Takes the kept state one step further; again, when another publisher was faster."""
+        deadline = time.monotonic() + within_s
+        home = self._keys.shard_of_name(task_id)
+        for _ in range(MAX_RACES):
+            kept = self._kept(home, task_id, idempotency)
+            if isinstance(kept, _Repeated):
+                task = kept.task
+            else:
+                task = change(kept)
+                call = task_call(
+                    task,
+                    self._keys,
+                    shard=home,
+                    expected_version=kept.version if kept else 0,
+                    idempotency=idempotency,
+                )
+                if not task_answer(self._run(call)).stored:
+                    if time.monotonic() > deadline:
+                        break
+                    continue
+            self._copy(task, home)
+            return _answer(task)
+        raise Unreachable(f"too many change the task {task_id} at once")
+
+    def _kept(self, shard: int, task_id: str, idempotency: Idempotency) -> tasks.Task | _Repeated | None:
+        """The stored task; or the one that was stored under this key by an earlier try."""
+        with self._client.pipeline(transaction=False) as reading:
+            reading.hget(self._keys.task(shard, task_id), "record")
+            reading.hget(self._keys.idempotency(shard, idempotency.key), "answer")
+            try:
+                record, repeated = reading.execute()
+            except RedisError as fault:
+                raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+        if repeated is not None and (known := tasks.from_record(repeated)) is not None:
+            return _Repeated(known)
+        return tasks.from_record(record) if record is not None else None
+
+    def _copy(self, task: tasks.Task, home: int) -> None:
+        """To the shards of those who watch it; a copy that is newer already stays."""
+        watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
+        for shard in sorted(watching - {home}):
+            self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
+
+    def _run(self, call: Call) -> Any:
+        script = call.script
+        try:
+            try:
+                return self._client.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
+            except NoScriptError:
+                return self._client.eval(script.source, len(call.keys), *call.keys, *call.args)
+        except RedisError as fault:
+            raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+
+
+class _Repeated:
+    """A state that an earlier try of the same call has stored."""
+
+    def __init__(self, task: tasks.Task) -> None:
+        self.task = task
+
+
+def _created(task: tasks.Task, kept: tasks.Task | None) -> tasks.Task:
+    if kept is not None:
+        raise Conflict(f"a task with the id {task.id} exists", field="id")
+    return task
+
+
+def _changed(task_id: str, change: Mapping[str, object], kept: tasks.Task | None) -> tasks.Task:
+    if kept is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return kept.changed(change, now_ms=int(time.time() * 1000))
+
+
+def _answer(task: tasks.Task) -> TaskAnswer:
+    return TaskAnswer(task.done, task.total, task.cancel_requested)
+
+
+def _idempotency(key: str, meant: object) -> Idempotency:
+    """The key, in a space of the bridge's own, and a digest of what it stands for."""
+    digest = hashlib.sha256(to_json(meant).encode()).hexdigest()
+    return Idempotency(f"bridge:{key}", digest)

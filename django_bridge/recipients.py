@@ -1,0 +1,182 @@
+"""Who: from Django's users and groups to channels and senders.
+
+Must not know: messages, tasks, transports.
+"""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
+from django.db.models import Manager, Model, QuerySet
+from django.db.models.query import ModelIterable
+from django.utils.module_loading import import_string
+
+from django_bridge.conf import settings
+from notifier import rules
+from notifier.errors import InvalidInput
+
+CHUNK: Final = 2000
+"""Rows that are fetched at a time when a QuerySet names the recipients."""
+
+
+class _All(enum.Enum):
+    ALL = "all"
+
+    def __repr__(self) -> str:
+        return "ALL"
+
+
+ALL: Final = _All.ALL
+"""Everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGroup:
+    """A group by name. Made by `group`."""
+
+    name: str
+
+
+def group(name: str) -> NamedGroup:
+    """Everybody whose token carries this group: a Django group's name, or one of your own. Raises `InvalidInput`."""
+    return NamedGroup(rules.name(name, "group"))
+
+
+def user_id(user: Any, field: str = "user") -> str:
+    """A user's id on the wire: `str(user.pk)`, or what the function of `NOTIFIER["USER_ID"]` says."""
+    if user.pk is None:
+        raise InvalidInput("is a user that was never saved", field=field)
+    path = settings().user_id
+    return rules.name(import_string(path)(user) if path else str(user.pk), field)
+
+
+def user_name(user: Any) -> str:
+    """A user as others see it: the full name, else the user name; cut to what a message can carry."""
+    full_name = getattr(user, "get_full_name", str)() or user.get_username()
+    return str(full_name)[: rules.MAX_TITLE_CHARS]
+
+
+def is_anonymous(user: object) -> bool:
+    return getattr(user, "is_anonymous", False) is True
+
+
+def channels(to: object, field: str = "to_users") -> Iterator[str]:
+    """The channels of a user, a primary key, a group, `group(...)`, `ALL`, a QuerySet, or any iterable of these.
+
+    A QuerySet of users is read in chunks, primary keys only. Raises `InvalidInput`.
+    """
+    from django.contrib.auth.models import Group
+
+    if to is ALL:
+        yield "all"
+    elif isinstance(to, NamedGroup):
+        yield f"group:{to.name}"
+    elif isinstance(to, Group):
+        yield f"group:{rules.name(to.name, field)}"
+    elif isinstance(to, Model) or is_anonymous(to):
+        yield f"user:{_id_of(to, field)}"
+    elif isinstance(to, str | int | uuid.UUID):
+        yield f"user:{_id_of_key(to, field)}"
+    elif isinstance(to, Manager):
+        yield from channels(to.all(), field)
+    elif isinstance(to, QuerySet):
+        yield from _channels_of_rows(to, field)
+    elif isinstance(to, Iterable) and not isinstance(to, bytes | Mapping):
+        for i, one in enumerate(to):
+            yield from channels(one, f"{field}[{i}]")
+    else:
+        raise InvalidInput(
+            "must be a user, a primary key, a Group, group(...), ALL, a QuerySet or an iterable of these, "
+            f"not {rules.shown(to)}",
+            field=field,
+        )
+
+
+def sender(from_user: object, field: str = "from_user") -> dict[str, str] | None:
+    """Who a message is from, as the wire shows it; None for the system and for anonymous users.
+
+    A primary key costs a query, for the name. Raises `InvalidInput`.
+    """
+    if from_user is None or is_anonymous(from_user):
+        return None
+    user = from_user if isinstance(from_user, Model) else _find(from_user, field)
+    if user is None:
+        return {"id": _id_of_key(from_user, field)}
+    return {"id": _id_of(user, field), "name": user_name(user)}
+
+
+def user_key(user: object, field: str = "from_user") -> Any:
+    """The primary key of a user given as itself, as its key or as None."""
+    if user is None or is_anonymous(user):
+        return None
+    if isinstance(user, Model):
+        _id_of(user, field)
+        return user.pk
+    return _key(user, field)
+
+
+def _channels_of_rows(rows: QuerySet[Any], field: str) -> Iterator[str]:
+    from django.contrib.auth.models import Group
+
+    if not issubclass(rows._iterable_class, ModelIterable):
+        for i, key in enumerate(rows.iterator(chunk_size=CHUNK)):
+            yield from channels(key, f"{field}[{i}]")
+    elif issubclass(rows.model, Group):
+        for name in rows.values_list("name", flat=True).iterator(chunk_size=CHUNK):
+            yield f"group:{rules.name(name, field)}"
+    elif not issubclass(rows.model, get_user_model()):
+        raise InvalidInput(f"is a QuerySet of {rows.model._meta.label}, not of users or groups", field=field)
+    elif rows._result_cache is not None or settings().user_id:
+        users = rows if rows._result_cache is not None else rows.iterator(chunk_size=CHUNK)
+        yield from (f"user:{user_id(user, field)}" for user in users)
+    else:
+        for key in rows.values_list("pk", flat=True).iterator(chunk_size=CHUNK):
+            yield f"user:{rules.name(str(key), field)}"
+
+
+def _is_user(value: object) -> TypeGuard[Any]:
+    return isinstance(value, get_user_model())
+
+
+def _id_of(user: object, field: str) -> str:
+    if is_anonymous(user):
+        raise InvalidInput("is anonymous: nobody can be reached by it", field=field)
+    if not _is_user(user):
+        # Another model's key would reach whichever user has the same number.
+        raise InvalidInput(f"is a {type(user).__name__}, not a user", field=field)
+    return user_id(user, field)
+
+
+def _id_of_key(value: object, field: str) -> str:
+    key = _key(value, field)
+    if not settings().user_id:
+        return rules.name(str(key), field)
+    user = _find(key, field)
+    if user is None:
+        raise InvalidInput(f"is not the key of a user: {rules.shown(value)}", field=field)
+    return user_id(user, field)
+
+
+def _key(value: object, field: str) -> Any:
+    """A primary key in the form the user model keeps it: "42" and 42 are one user."""
+    key_field = get_user_model()._meta.pk
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
+            raise ValidationError("not a key")
+        return key_field.to_python(value)
+    except (ValidationError, ValueError, TypeError, OverflowError):
+        hint = "; everybody is ALL, a group is group(...)" if isinstance(value, str) else ""
+        raise InvalidInput(f"is not a primary key of a user: {rules.shown(value)}{hint}", field=field) from None
+
+
+def _find(value: object, field: str) -> Any:
+    try:
+        return get_user_model()._default_manager.filter(pk=_key(value, field)).first()
+    except OverflowError:  # SQLite before Django 5: a number that no key can have
+        return None

@@ -1,0 +1,84 @@
+"""Between a task's state and its row: `TaskRecord`.
+
+A row is written in the caller's transaction, inside a savepoint: a write that fails leaves the caller's work alone, and
+a caller's rollback takes the row's change with it. Each write carries the whole state, so that the next one after a
+rollback repairs the row. Must not know: transports.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.db import DatabaseError, router, transaction
+
+from django_bridge.conf import settings
+from django_bridge.models import TaskRecord
+from notifier.errors import NotFound
+from notifier.task import Task
+
+log = logging.getLogger("django_bridge")
+
+
+def write(task: Task, user_key: Any) -> None:
+    """Brings the row to this state. A database that refuses is logged (and raises under `RAISE`)."""
+    fields = _fields(task, user_key)
+    try:
+        with transaction.atomic(using=router.db_for_write(TaskRecord)):
+            if not TaskRecord.objects.filter(pk=task.id).update(**fields):
+                TaskRecord.objects.create(pk=task.id, **fields)
+    except DatabaseError:
+        if settings().raise_:
+            raise
+        log.exception("the row of task %s could not be written", task.id)
+
+
+def read(task_id: str) -> tuple[Task, Any]:
+    """The state that a row keeps, and its user's key. Raises `NotFound`."""
+    row = TaskRecord.objects.filter(pk=task_id).first()
+    if row is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    task = Task(
+        id=row.pk,
+        name=row.name,
+        to=tuple(row.to),
+        status=row.status,
+        state=row.state,
+        done=row.done,
+        total=row.total,
+        error=row.error or None,
+        started_at_ms=_ms(row.started_at),
+        updated_at_ms=_ms(row.updated_at),
+        ended_at_ms=_ms(row.ended_at) if row.ended_at else None,
+        cancel_requested=row.cancel_requested,
+    )
+    return task, row.user_id
+
+
+def _fields(task: Task, user_key: Any) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "user_id": user_key,
+        "to": list(task.to),
+        "status": task.status,
+        "state": task.state,
+        "done": task.done,
+        "total": task.total,
+        "error": task.error or "",
+        "cancel_requested": task.cancel_requested,
+        "started_at": _moment(task.started_at_ms),
+        "updated_at": _moment(task.updated_at_ms),
+        "ended_at": None if task.ended_at_ms is None else _moment(task.ended_at_ms),
+    }
+
+
+def _moment(at_ms: int) -> datetime:
+    """As the database wants it: with USE_TZ off, local time without a zone."""
+    found = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return found if django_settings.USE_TZ else found.astimezone().replace(tzinfo=None)
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,93 @@
+"""Django for the tests of the bridge: a real project, a real database in a file, nothing left over between tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import django
+import pytest
+
+FOLDER = tempfile.mkdtemp(prefix="notifier-django-")
+os.environ["NOTIFIER_TEST_FOLDER"] = FOLDER
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.django.settings"
+django.setup()
+
+from django.contrib.auth.models import Group, User  # noqa: E402  # Django first
+from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
+from django.test import override_settings  # noqa: E402
+
+import django_bridge.publisher  # noqa: E402
+from django_bridge.models import TaskRecord  # noqa: E402
+from django_bridge.testing import outbox  # noqa: E402
+from tests.django.sample.models import SimpleModel  # noqa: E402
+from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _databases() -> Iterator[None]:
+    for alias in connections:
+        call_command("migrate", database=alias, run_syncdb=True, verbosity=0)
+    yield
+    connections.close_all()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _clean(_databases: None) -> Iterator[None]:
+    outbox.clear()
+    yield
+    for model in (TaskRecord, SimpleModel, Group, User):
+        model._default_manager.all().delete()
+    django_bridge.publisher.current().breaker.succeeded()
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create_user("ann", first_name="Ann", last_name="Lee")
+
+
+@pytest.fixture
+def other_user() -> User:
+    return User.objects.create_user("bob")
+
+
+@pytest.fixture
+def rows() -> int:
+    """How many `SimpleModel` there are."""
+    SimpleModel.objects.bulk_create(SimpleModel(title=f"row {n}") for n in range(20))
+    return 20
+
+
+@pytest.fixture
+def over_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
+    """The project on the transport `redis`, over an empty Redis."""
+    redis_server.client().flushall()
+    with override_settings(NOTIFIER=redis_settings(redis_server)):
+        yield redis_server
+
+
+@pytest.fixture(scope="session")
+def bridge_service() -> Iterator[Service]:
+    """The service on its embedded broker, for the bridge alone."""
+    with running(Service()) as server:
+        yield server
+
+
+@pytest.fixture
+def over_http(bridge_service: Service) -> Iterator[Service]:
+    """The project on the transport `http`, with a real service."""
+    with override_settings(NOTIFIER=http_settings(bridge_service.url)):
+        yield bridge_service
+
+
+def redis_settings(server: RedisServer, **more: Any) -> dict[str, Any]:
+    return {"TRANSPORT": "redis", "REDIS_URL": server.url, "JWT_SECRET": JWT_SECRET, **more}
+
+
+def http_settings(url: str, **more: Any) -> dict[str, Any]:
+    return {"TRANSPORT": "http", "URL": url, "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET, **more}

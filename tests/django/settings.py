@@ -1,0 +1,68 @@
+"""A real Django project for the tests of the bridge. Where things are comes from the environment, so that the tests and
+the Celery worker's process agree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.support import API_KEY, JWT_SECRET
+
+SECRET_KEY = "for tests only, but long enough to be taken seriously by everybody"
+DEBUG = False
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "tests.django.urls"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+TIME_ZONE = "Europe/Berlin"
+LANGUAGE_CODE = "en"
+STATIC_URL = "static/"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_bridge",
+    "tests.django.sample",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+_folder = Path(os.environ.get("NOTIFIER_TEST_FOLDER", "."))
+DATABASES = {
+    name: {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": _folder / f"{name}.sqlite3",
+        "OPTIONS": {"timeout": 20},
+    }
+    for name in ("default", "other")
+}
+
+NOTIFIER = (
+    {"TRANSPORT": "redis", "REDIS_URL": os.environ["NOTIFIER_TEST_REDIS_URL"], "JWT_SECRET": JWT_SECRET}
+    if "NOTIFIER_TEST_REDIS_URL" in os.environ
+    else {"TRANSPORT": "memory", "URL": "http://notifier.test:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
+)
+
+CELERY_BROKER_URL = os.environ.get("NOTIFIER_TEST_CELERY_URL", "memory://")
+CELERY_RESULT_BACKEND = os.environ.get("NOTIFIER_TEST_CELERY_URL")

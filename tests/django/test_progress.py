@@ -1,0 +1,325 @@
+"""`Progress`: the loop that reports after each part of its pass."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from hypothesis import given
+from hypothesis import strategies as st
+
+from django_bridge import Progress
+from django_bridge import loop as loop_module
+from tests.django.sample.models import SimpleModel
+
+Seen = list[tuple[int, int | None, int | None]]
+
+
+def note(seen: Seen) -> Any:
+    return lambda progress: seen.append((progress.done, progress.total, progress.percent))
+
+
+@given(items=st.integers(0, 400), parts=st.integers(1, 60))
+def test_a_full_pass_makes_exactly_its_parts_evenly_spread_and_the_last_at_100_percent(items: int, parts: int) -> None:
+    seen: Seen = []
+    assert list(Progress(range(items), parts=parts, callback=note(seen))) == list(range(items))
+    calls = min(items, parts)
+    assert len(seen) == calls
+    assert [done for done, _, _ in seen] == [-(-items * k // calls) for k in range(1, calls + 1)]
+    assert [percent for _, _, percent in seen[-1:]] == [100][:calls]
+    assert all(percent is not None and percent < 100 for _, _, percent in seen[:-1])
+
+
+def test_without_parts_there_are_ten() -> None:
+    seen: Seen = []
+    list(Progress(range(1000), callback=note(seen)))
+    assert [percent for _, _, percent in seen] == list(range(10, 101, 10))
+
+
+def test_a_report_comes_after_the_loop_is_through_with_the_parts_last_item() -> None:
+    order: list[object] = []
+    for i in Progress(range(4), parts=2, callback=lambda: order.append("report")):
+        order.append(f"item {i}")  # noqa: PERF401  # a loop is what is tested
+    assert order == ["item 0", "item 1", "report", "item 2", "item 3", "report"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys, lambda items: range(len(list(items)))])
+def test_it_takes_anything_with_a_length(kind: Any) -> None:
+    seen: Seen = []
+    assert sorted(Progress(kind(range(7)), parts=7, callback=note(seen))) == list(range(7))
+    assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_it_takes_an_object_of_ones_own_with_len() -> None:
+    class Pages:
+        def __len__(self) -> int:
+            return 6
+
+        def __iter__(self) -> Iterator[str]:
+            return iter("abcdef")
+
+    seen: Seen = []
+    assert "".join(Progress(Pages(), parts=3, callback=note(seen))) == "abcdef"
+    assert seen == [(2, 6, 33), (4, 6, 66), (6, 6, 100)]
+
+
+def test_it_takes_any_iterable_with_a_total() -> None:
+    seen: Seen = []
+    assert list(Progress((n * n for n in range(4)), total=4, parts=2, callback=note(seen))) == [0, 1, 4, 9]
+    assert seen == [(2, 4, 50), (4, 4, 100)]
+
+
+def test_an_iterable_of_unknown_length_is_refused_at_once_with_the_way_out() -> None:
+    with pytest.raises(TypeError, match=r"generator has no len.*total="):
+        Progress(n for n in range(3))
+
+
+@pytest.mark.parametrize(("name", "value"), [("parts", 0), ("parts", True), ("parts", 2.5), ("total", -1)])
+def test_numbers_out_of_range_are_refused_at_once(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        Progress([1], **{name: value})
+
+
+def test_a_callback_may_take_the_progress_or_nothing() -> None:
+    seen: list[object] = []
+    list(Progress([1], callback=lambda: seen.append("nothing")))
+    list(Progress([1], callback=lambda progress: seen.append(progress.percent)))
+    list(Progress([1], callback=lambda progress=None: seen.append(progress.percent)))
+    list(Progress([1], callback=lambda *all_of_it: seen.append(len(all_of_it))))
+    list(Progress([1], callback=seen.append))
+    assert seen[:4] == ["nothing", 100, 100, 1]
+    assert isinstance(seen[4], Progress)
+
+
+def test_a_callback_that_wants_more_than_one_argument_is_refused_at_once() -> None:
+    with pytest.raises(TypeError):
+        Progress([1], callback=lambda a, b: None)
+    with pytest.raises(TypeError, match="must be callable"):
+        Progress([1], callback="print")  # type: ignore[arg-type]  # what is tested
+
+
+def test_an_exception_of_the_callback_reaches_the_loop() -> None:
+    def broken(progress: Progress[int]) -> None:
+        raise LookupError("no")
+
+    progress = Progress(range(10), parts=5, callback=broken)
+    with pytest.raises(LookupError):
+        list(progress)
+    assert progress.done == 2
+
+
+def test_a_break_leaves_what_was_done_and_makes_no_further_call() -> None:
+    seen: Seen = []
+    progress = Progress(list(range(100)), callback=note(seen))
+    for i in progress:
+        if i == 55:
+            break
+    assert (progress.done, progress.total, progress.percent) == (55, 100, 55)
+    assert [done for done, _, _ in seen] == [10, 20, 30, 40, 50]
+
+
+@pytest.mark.parametrize("stop_at", [0, 9, 10, 11, 99])
+@pytest.mark.parametrize("source", [range(100), list(range(100)), dict.fromkeys(range(100))])
+def test_an_exception_in_the_body_leaves_the_number_of_items_that_were_done(source: Any, stop_at: int) -> None:
+    progress = Progress(source)
+
+    def walk() -> None:
+        for i in progress:
+            if i == stop_at:
+                raise LookupError
+
+    with pytest.raises(LookupError):
+        walk()
+    assert progress.done == stop_at
+    assert progress.percent == stop_at
+
+
+def test_an_exception_of_the_iterable_leaves_every_item_before_it_done() -> None:
+    def source() -> Iterator[int]:
+        yield from range(7)
+        raise ConnectionError
+
+    progress = Progress(source(), total=10, parts=2)
+    with pytest.raises(ConnectionError):
+        list(progress)
+    assert (progress.done, progress.total, progress.percent) == (7, 10, 70)
+
+
+def test_inside_the_body_the_item_in_hand_is_not_done() -> None:
+    progress = Progress(range(3))
+    assert (progress.done, progress.percent) == (0, None)
+    assert [(progress.done, progress.percent) for _ in progress] == [(0, 0), (1, 33), (2, 66)]
+    assert (progress.done, progress.percent) == (3, 100)
+
+
+@pytest.mark.parametrize(
+    ("holds", "seen_done", "last"),
+    [(4, [2, 4], (4, 4, 100)), (5, [2, 4], (5, 5, 100)), (1, [], (1, 1, 100)), (13, [2, 4, 6, 8], (13, 13, 100))],
+)
+def test_an_iterable_with_fewer_or_more_items_than_its_total_ends_at_what_it_held(
+    holds: int, seen_done: list[int], last: tuple[int, int, int]
+) -> None:
+    seen: Seen = []
+    assert list(Progress(iter(range(holds)), total=10, parts=5, callback=note(seen))) == list(range(holds))
+    assert [done for done, _, _ in seen[:-1]] == seen_done
+    assert seen[-1] == last
+    assert all(percent is not None and percent < 100 for _, _, percent in seen[:-1])
+
+
+def test_an_iterable_with_more_items_than_its_total_never_shows_100_percent_before_its_end() -> None:
+    progress = Progress(iter(range(13)), total=10)
+    seen = [progress.percent for _ in progress]
+    assert seen == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 90, 91, 92]
+    assert (progress.done, progress.total, progress.percent) == (13, 13, 100)
+
+
+def test_a_list_that_grows_and_one_that_shrinks_inside_the_loop_are_counted_as_they_were_walked() -> None:
+    growing = [1, 2, 3]
+    progress = Progress(growing, parts=3)
+    for i in progress:
+        if i == 3:
+            growing += [4]
+    assert (progress.done, progress.total) == (4, 4)
+    shrinking = [1, 2, 3, 4]
+    progress = Progress(shrinking, parts=4)
+    for _ in progress:
+        shrinking.pop()
+    assert (progress.done, progress.total, progress.percent) == (2, 2, 100)
+
+
+def test_nested_passes_each_keep_their_own_state() -> None:
+    outer_seen: Seen = []
+    inner_seen: Seen = []
+    for _ in Progress(range(3), parts=3, callback=note(outer_seen)):
+        for _ in Progress(range(4), parts=2, callback=note(inner_seen)):
+            pass
+    assert outer_seen == [(1, 3, 33), (2, 3, 66), (3, 3, 100)]
+    assert inner_seen == [(2, 4, 50), (4, 4, 100)] * 3
+
+
+def test_a_second_pass_starts_over() -> None:
+    seen: Seen = []
+    progress = Progress([1, 2], parts=2, callback=note(seen))
+    assert list(progress) == list(progress) == [1, 2]
+    assert seen == [(1, 2, 50), (2, 2, 100)] * 2
+
+
+def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
+    seen: Seen = []
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        walked = [row.title for row in Progress(SimpleModel.objects.order_by("pk"), parts=5, callback=note(seen))]
+    assert walked == [f"row {n}" for n in range(rows)]
+    assert [done for done, _, _ in seen] == [4, 8, 12, 16, 20]
+    statements = [query["sql"] for query in queries]
+    assert len(statements) == 2
+    assert statements[0].startswith("SELECT COUNT(*)")
+
+
+def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop_module, "CHUNK", 10)
+    rows_of = SimpleModel.objects.order_by("pk")
+    with CaptureQueriesContext(connection) as queries:
+        assert len(list(Progress(rows_of, parts=5))) == rows
+    assert len(queries) == 2
+    assert rows_of._result_cache is None
+
+
+def test_a_queryset_whose_rows_are_there_costs_nothing(rows: int) -> None:
+    rows_of = SimpleModel.objects.all()
+    assert len(rows_of) == rows
+    with CaptureQueriesContext(connection) as queries:
+        assert len(list(Progress(rows_of))) == rows
+    assert len(queries) == 0
+
+
+def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        list(Progress(SimpleModel.objects.all(), total=rows))
+    assert len(queries) == 1
+
+
+def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "CHUNK", 2)
+    for n in range(5):
+        Group.objects.create(name=f"group {n}").user_set.add(user)
+    with CaptureQueriesContext(connection) as queries:
+        for group in Progress(Group.objects.prefetch_related("user_set")):
+            assert list(group.user_set.all()) == [user]
+    assert len(queries) == 3
+
+
+def test_a_queryset_that_was_sliced_or_asked_for_values_is_counted_as_it_is(rows: int) -> None:
+    seen: Seen = []
+    titles = SimpleModel.objects.order_by("pk").values_list("title", flat=True)[5:9]
+    assert list(Progress(titles, parts=2, callback=note(seen))) == ["row 5", "row 6", "row 7", "row 8"]
+    assert seen == [(2, 4, 50), (4, 4, 100)]
+
+
+def test_a_row_that_vanished_after_the_count_does_not_leave_the_pass_short_of_100_percent(rows: int) -> None:
+    progress = Progress(SimpleModel.objects.order_by("pk"), total=rows + 3)
+    assert len(list(progress)) == rows
+    assert (progress.done, progress.total, progress.percent) == (rows, rows, 100)
+
+
+async def _ticker(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+
+
+async def test_an_async_for_reports_after_each_part() -> None:
+    order: list[object] = []
+    async for i in Progress(_ticker(4), total=4, parts=2, callback=lambda p: order.append(f"{p.percent} %")):
+        order.append(f"item {i}")  # noqa: PERF401  # a loop is what is tested
+    assert order == ["item 0", "item 1", "50 %", "item 2", "item 3", "100 %"]
+
+
+async def test_an_async_for_awaits_a_callback_that_is_a_coroutine_function() -> None:
+    seen: list[int | None] = []
+
+    async def callback(progress: Progress[int]) -> None:
+        await asyncio.sleep(0)
+        seen.append(progress.percent)
+
+    async for _ in Progress(_ticker(10), total=10, parts=5, callback=callback):
+        pass
+    assert seen == [20, 40, 60, 80, 100]
+
+
+async def test_an_async_for_that_is_left_early_leaves_what_was_done() -> None:
+    progress = Progress(_ticker(10), total=10)
+    async for i in progress:
+        if i == 4:
+            break
+    assert (progress.done, progress.total, progress.percent) == (4, 10, 40)
+
+
+@pytest.mark.parametrize(("holds", "last"), [(0, None), (3, (3, 3, 100)), (12, (12, 12, 100))])
+async def test_an_async_iterable_with_another_total_ends_at_what_it_held(holds: int, last: Any) -> None:
+    seen: Seen = []
+    progress = Progress(_ticker(holds), total=10, parts=5, callback=note(seen))
+    assert [i async for i in progress] == list(range(holds))
+    assert (seen[-1] if seen else None) == last
+    assert progress.percent == 100
+
+
+async def test_an_async_for_over_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
+    seen: Seen = []
+    titles = [row.title async for row in Progress(SimpleModel.objects.order_by("pk"), parts=4, callback=note(seen))]
+    assert len(titles) == rows
+    assert [done for done, _, _ in seen] == [5, 10, 15, 20]
+
+
+async def test_a_plain_iterable_in_an_async_for_is_refused_with_the_way_out() -> None:
+    with pytest.raises(TypeError, match="list is not asynchronous: use `for`"):
+        async for _ in Progress([1]):
+            pass
