@@ -1,0 +1,65 @@
+# make demo    a page to look at, on the embedded broker (PORT=8000, HOST=127.0.0.1)
+# make test    everything that is checked: lint, types, the browser client, all tests
+# make lint    the first half of it; make format repairs what can be repaired
+# make bench   the measurements of bench/
+# make clean   removes what these made
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+
+VENV := .venv
+BIN := $(VENV)/bin
+SERVER := $(VENV)/.installed-server
+DEV := $(VENV)/.installed-dev
+NODE := node_modules/.installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test lint format bench clean system
+
+# A process that was ended with Ctrl-C has done what it should.
+demo: $(SERVER)
+	@env -u NOTIFIER_REDIS_URL $(BIN)/notifier serve --dev --host $(HOST) --port $(PORT) || test $$? -eq 130
+
+# The system's packages first: what is missing there should be said before anything is fetched.
+test: system lint
+	npm test
+	$(BIN)/python -m pytest -p tools.no_skips
+
+lint: $(DEV) $(NODE)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	npm run check
+
+format: $(DEV)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: system $(DEV)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) node_modules build dist tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system:
+	@tools/install-test-packages
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The editable install follows the sources; only other dependencies make it necessary again.
+$(SERVER): pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[server]'
+	@touch $@
+
+$(DEV): pyproject.toml | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@touch $@ $(SERVER)
+
+$(NODE): package.json
+	npm install --no-audit --no-fund --no-package-lock --loglevel=error
+	@touch $@

@@ -1,0 +1,220 @@
+"""What people install: wheel and sdist hold everything, the base stays light, the service runs from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, free_port
+
+CLIENT_FILES = {
+    path.relative_to(REPOSITORY / "client").as_posix()
+    for path in (REPOSITORY / "client").rglob("*")
+    if path.is_file() and path.name != "tsconfig.json"
+}
+MAX_RESIDENT_MIB = 70
+MAX_START_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def dists(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sdist built from the tree, and a wheel built from that sdist."""
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(REPOSITORY)],
+        check=True,
+        capture_output=True,
+        timeout=100,
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(dists: Path) -> Path:
+    return next(dists.glob("*.whl"))
+
+
+def _wheel_files(path: Path) -> dict[str, int]:
+    with zipfile.ZipFile(path) as archive:
+        return {one.filename: one.CRC for one in archive.infolist()}
+
+
+def _check_contents(names: set[str]) -> None:
+    in_repository = {
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("notifier", "django_bridge")
+        for path in (REPOSITORY / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "tsconfig.json"
+    }
+    # rglob does not enter links: these are the packages' own files, whatever their kind.
+    own = {name for name in in_repository if not name.startswith(("notifier/client/", "django_bridge/static/"))}
+    assert own - names == set()
+    assert {f"notifier/client/{name}" for name in CLIENT_FILES} - names == set()
+    to_django = {name for name in CLIENT_FILES if not name.startswith("demo/")}
+    assert {f"django_bridge/static/notifier/{name}" for name in to_django} - names == set()
+    assert {"notifier/py.typed", "django_bridge/py.typed", "django_bridge/migrations/0001_initial.py"} <= names
+    assert {"notifier/broker/publish.lua", "notifier/client/notifier.js", "notifier/client/demo/index.html"} <= names
+
+
+def test_the_wheel_holds_every_file_of_both_packages_and_the_client_twice(wheel: Path) -> None:
+    _check_contents(set(_wheel_files(wheel)))
+
+
+def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
+    tops = {name.partition("/")[0] for name in _wheel_files(wheel)}
+    assert tops == {"notifier", "django_bridge", "sse_notifier-0.1.0.dist-info"}
+
+
+def test_the_sdist_holds_the_same(dists: Path) -> None:
+    with tarfile.open(next(dists.glob("*.tar.gz"))) as archive:
+        links = [one.name for one in archive if one.issym() or one.islnk()]
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert links == []
+    _check_contents(names)
+
+
+def test_tree_and_sdist_build_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    assert _wheel_files(next(tmp_path.glob("*.whl"))) == _wheel_files(wheel)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh venv that has the wheel. It borrows the dependencies of this one: nothing is fetched."""
+    home = tmp_path_factory.mktemp("venv")
+    venv.create(home, with_pip=False)
+    python = home / "bin" / "python"
+    site = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--no-index", "--target", site, str(wheel)],
+        check=True,
+        timeout=60,
+    )
+    # A line in a .pth file only extends the path: the repository's own .pth, which lies there, is not read.
+    borrowed = next(path for path in sys.path if path.endswith("site-packages"))
+    (Path(site) / "borrowed.pth").write_text(borrowed + "\n")
+    return python
+
+
+def test_the_installed_package_is_not_the_repository(installed: Path, tmp_path: Path) -> None:
+    code = "import notifier, django_bridge; print(notifier.__file__, django_bridge.__file__)"
+    found = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert str(REPOSITORY) not in found.replace(str(installed.parent), "")
+    assert found.count("site-packages") == 2
+
+
+def test_a_django_worker_loads_nothing_of_the_service(installed: Path, tmp_path: Path) -> None:
+    """What the base install leaves out must not be imported by the bridge."""
+    code = """
+import sys
+absent = {"fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "sse_starlette", "click", "httptools"}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "celery":
+            raise ModuleNotFoundError(name)
+        if name.partition(".")[0] in absent:
+            raise AssertionError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+import django
+from django.conf import settings
+settings.configure(
+    INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django_bridge"],
+    NOTIFIER={"TRANSPORT": "memory", "JWT_SECRET": "x" * 32}, USE_TZ=True,
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+)
+django.setup()
+from django_bridge import ALL, Message, Progress, Task, group, progress
+import django_bridge.publisher.http, django_bridge.publisher.memory, django_bridge.tokens
+Message(to_users=ALL, subject="Test").payload()
+"""
+    subprocess.run([installed, "-W", "error", "-c", code], check=True, cwd=tmp_path, timeout=60)
+
+
+def test_the_base_requires_only_what_publishing_needs(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read("sse_notifier-0.1.0.dist-info/METADATA").decode()
+    base = {
+        re.split(r"[^A-Za-z0-9-]", line.partition(": ")[2])[0]
+        for line in metadata.splitlines()
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    }
+    assert base == {"httpx", "pyjwt", "redis"}
+
+
+class _Start:
+    """One start of `notifier serve --dev` in an empty folder, timed from exec to the first answer."""
+
+    def __init__(self, python: Path, folder: Path) -> None:
+        self.url = f"http://127.0.0.1:{free_port()}"
+        command = [str(python), "-m", "notifier", "serve", "--dev", "--port", self.url.rpartition(":")[2]]
+        begun = time.monotonic()
+        self.process = Process(
+            command,
+            cwd=folder,
+            env={"NOTIFIER_REDIS_URL": "", "NOTIFIER_JWT_SECRET": JWT_SECRET, "NOTIFIER_API_KEYS": API_KEY},
+        )
+        self.process.wait_until(self._answers, "the service")
+        self.took_s = time.monotonic() - begun
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
+        return False
+
+    def resident_mib(self) -> float:
+        status = Path(f"/proc/{self.process.child.pid}/status").read_text()
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) / 1024
+
+
+def test_the_installed_service_serves_page_and_client_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    start = _Start(installed, tmp_path)
+    try:
+        with httpx.Client(base_url=start.url) as client:
+            page = client.get("/demo")
+            assert page.status_code == 200
+            assert "<title>notifier demo</title>" in page.text
+            for path in re.findall(r'(?:src|href)="(client/[^"]+)"', page.text):
+                assert client.get(f"/{path}").status_code == 200, path
+            module = client.get("/client/notifier.js")
+            assert module.status_code == 200
+            assert module.headers["content-type"].startswith("text/javascript")
+            assert "export function connect" in module.text
+    finally:
+        # Drained, and then ended by the signal, as supervisors expect it.
+        assert start.process.stop() == -signal.SIGTERM
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_idle_service_is_small_and_starts_at_once(installed: Path, tmp_path: Path) -> None:
+    """The best of three: this is about the program, not about what else the machine does."""
+    taken, resident = [], []
+    for _ in range(3):
+        start = _Start(installed, tmp_path)
+        try:
+            taken.append(start.took_s)
+            resident.append(start.resident_mib())
+        finally:
+            start.process.stop()
+    print(f"ready after {min(taken):.2f} s, {min(resident):.1f} MiB resident")
+    assert min(taken) < MAX_START_S
+    assert min(resident) < MAX_RESIDENT_MIB
