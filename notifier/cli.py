@@ -55,7 +55,7 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
             "published to one worker would not reach the streams of another."
         )
     try:
-        sock = server.listen(host, port)
+        sockets = server.listen(host, port, sockets=workers)
     except OSError as fault:
         _refuse(f"cannot listen on {host}:{port}: {fault.strerror}")
     if settings.dev:
@@ -68,7 +68,7 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         log_level=log_level,
         log_config=_logging(log_level),
     )
-    sys.exit(server.run(how, sock))
+    sys.exit(server.run(how, sockets))
 
 
 @main.command()

@@ -66,9 +66,33 @@ class _Worker(multiprocess.Process):
 
 
 class _Supervisor(multiprocess.Multiprocess):
-    """uvicorn's supervisor, which a second signal hurries as it hurries a single process."""
+    """uvicorn's supervisor, over workers that each accept on a socket of their own.
+
+    Workers on one socket would share badly: whoever wakes first takes the whole queue. With SO_REUSEPORT the kernel
+    spreads connections evenly. The sockets stay open here, so that what waits in a dead worker's queue is served by its
+    successor.
+    """
+
+    def __init__(self, how: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(how, sockets)
+        self._taken: dict[_Worker, socket.socket] = {}
+        # The supervisor has no parameter for the class of its workers; each of its methods names this one.
+        multiprocess.Process = self._worker  # type: ignore[misc, assignment]
+
+    def _worker(self, how: Config, sockets: list[socket.socket]) -> _Worker:
+        sock = self._free_socket(sockets)
+        worker = _Worker(how, [sock])
+        self._taken[worker] = sock
+        return worker
+
+    def _free_socket(self, sockets: list[socket.socket]) -> socket.socket:
+        """One that no living worker has; in a rolling restart, that of the oldest worker, which is replaced next."""
+        self._taken = {worker: sock for worker, sock in self._taken.items() if worker.process.is_alive()}
+        taken = list(self._taken.values())
+        return min(sockets, key=lambda sock: (taken.count(sock), taken.index(sock) if sock in taken else -1))
 
     def join_all(self) -> None:
+        """A second signal hurries the workers as it hurries a single process."""
         while any(worker.process.is_alive() for worker in self.processes):
             for worker in self.processes:
                 worker.process.join(0.05)
@@ -77,15 +101,26 @@ class _Supervisor(multiprocess.Multiprocess):
                     worker.process.kill()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket whose connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
+def listen(host: str, port: int, *, sockets: int = 1) -> list[socket.socket]:
+    """Listening sockets on one address, whose connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
+    alone = _bind(host, port, shared=False)
+    if sockets == 1:
+        return [alone]
+    # Shared sockets would bind beside another service's as well; the first one proved that the port is free.
+    alone.close()
+    return [_bind(host, port, shared=True) for _ in range(sockets)]
+
+
+def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio recognises TCP and turns Nagle's delay off (40 ms on every small answer else).
     made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sys.platform == "linux":
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
     try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if sys.platform == "linux":
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         made.bind((host, port))
     except OSError:
         made.close()
@@ -113,16 +148,14 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
     )
 
 
-def run(how: Config, sock: socket.socket) -> int:
+def run(how: Config, sockets: list[socket.socket]) -> int:
     """Serves until a signal; answers the exit code."""
     if how.workers > 1:
-        # The supervisor has no parameter for the class of its workers; each of its methods names this one.
-        multiprocess.Process = _Worker  # type: ignore[misc]
-        _Supervisor(how, sockets=[sock]).run()
+        _Supervisor(how, sockets).run()
         return 0
     server = Server(how)
     try:
-        server.run(sockets=[sock])
+        server.run(sockets)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0 if server.started else 3

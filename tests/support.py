@@ -132,7 +132,7 @@ class RedisServer:
     def kill(self) -> None:
         assert self.process is not None
         self.process.child.kill()
-        self.process.child.wait(5)
+        self.process.stop()
 
     def stop(self) -> None:
         assert self.process is not None

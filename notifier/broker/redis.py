@@ -150,7 +150,7 @@ class RedisBroker(Broker):
     async def _watch(self, link: Link) -> None:
         while not link.lost.done():
             await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
-            if link.oldest_wait_s > CALL_TIMEOUT_S:
+            if link.oldest_wait_s > CALL_TIMEOUT_S and not await link.answers_waiting():
                 link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
 
     def _send_canary(self, word: str) -> None:

@@ -204,8 +204,16 @@ class Subscriptions:
             self._send_canary("alive?")
             await asyncio.wait((link.lost,), timeout=CANARY_EVERY_S)
             silent_s = max(link.oldest_wait_s, time.monotonic() - self._canary_back_at)
-            if silent_s > DEAD_AFTER_S:
+            if silent_s > DEAD_AFTER_S and not await self._canary_returns():
                 link.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
+
+    async def _canary_returns(self) -> bool:
+        """One more look before a link is given up: it may be this loop that was held up."""
+        self._canary_heard.clear()
+        self._send_canary("still alive?")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._canary_heard.wait(), 0.5)
+        return self._canary_heard.is_set()
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         for key in keys:

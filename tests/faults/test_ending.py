@@ -1,0 +1,119 @@
+"""Streams that end: drained, slow, expired, half-open. The others stay."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+
+import httpx
+
+from tests.faults.clients import Listener, listening, until
+from tests.support import Service, bearer, running, subscriber_token
+
+
+async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_time() -> None:
+    with running(Service(env={"NOTIFIER_DRAIN_S": "2"})) as service:
+        listeners = [Listener(service.port, f"u{i}", comes_back=False) for i in range(200)]
+        ends: list[float] = []
+
+        async with listening(*listeners) as tasks:
+            for task in tasks:
+                task.add_done_callback(lambda _: ends.append(time.monotonic()))
+            service.process.signal(signal.SIGTERM)
+            asked = time.monotonic()
+            async with httpx.AsyncClient(base_url=service.url) as client:
+                while (ready := await client.get("/readyz")).status_code == 200:
+                    assert time.monotonic() < asked + 1
+                assert ready.json()["draining"] is True
+                assert (await client.get("/healthz")).status_code == 200
+            await until(lambda: len(ends) == 200, what="the end of every stream")
+        for one in listeners:
+            bye = one.of("bye")[-1].data
+            assert bye["reason"] == "drain"
+            assert one.retry_ms == bye["retry_ms"]
+            assert one.ended_cleanly == 1
+        assert len({one.retry_ms for one in listeners}) > 100
+        per_half_second = [sum(asked + i / 2 <= at < asked + (i + 1) / 2 for at in ends) for i in range(5)]
+        assert max(per_half_second) <= 100, per_half_second
+        assert await asyncio.to_thread(service.process.child.wait, 10) is not None
+
+
+async def test_a_second_signal_stops_at_once() -> None:
+    with running(Service(env={"NOTIFIER_DRAIN_S": "60"})) as service:
+        listener = Listener(service.port, "ann", comes_back=False)
+        async with listening(listener):
+            service.process.signal(signal.SIGTERM)
+            await asyncio.sleep(0.3)
+            assert service.process.child.poll() is None
+            service.process.signal(signal.SIGTERM)
+            await until(lambda: service.process.child.poll() is not None, 5, "the end of the process")
+
+
+async def test_a_frozen_reader_is_closed_and_the_others_stay() -> None:
+    env = {"NOTIFIER_MAX_BACKLOG_BYTES": "65536", "NOTIFIER_HISTORY_SIZE": "2000"}
+    with running(Service(env=env)) as service:
+        frozen = [_frozen_stream(service, f"f{i}") for i in range(20)]
+        listener = Listener(service.port, "ann")
+        async with listening(listener):
+            async with httpx.AsyncClient(base_url=service.url, headers=bearer("test-key-0123456789abcdef")) as client:
+                for i in range(600):
+                    body = {"to": ["all"], "subject": str(i), "text": "x" * 8000}
+                    assert (await client.post("/v1/messages", json=body)).status_code == 200
+            await until(lambda: len(listener.messages) == 600)
+            assert [one.data["subject"] for one in listener.messages] == [str(i) for i in range(600)]
+            assert listener.connects == 1
+        for one in frozen:
+            # What the kernel had taken is still there; after it comes the end, not more.
+            one.settimeout(5)
+            size = 0
+            try:
+                while data := one.recv(1 << 20):
+                    size += len(data)
+            except ConnectionResetError:
+                pass
+            assert size < 600 * 8000
+            one.close()
+
+
+def _frozen_stream(service: Service, user: str) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.connect(("127.0.0.1", service.port))
+    made.sendall(
+        f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token(user)}\r\n\r\n".encode()
+    )
+    return made
+
+
+async def test_a_stream_ends_with_its_token() -> None:
+    with running(Service()) as service:
+        token = subscriber_token("ann", expires_in_s=2)
+        async with (
+            httpx.AsyncClient(base_url=service.url, timeout=10) as client,
+            client.stream("GET", "/v1/stream", headers=bearer(token)) as response,
+        ):
+            started = time.monotonic()
+            text = "".join([part async for part in response.aiter_text()])
+        assert 0.5 < time.monotonic() - started < 8
+        assert 'event: bye\ndata: {"reason":"expired"' in text
+
+
+async def test_a_stream_s_life_ends_with_an_invitation_to_come_back() -> None:
+    with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2"})) as service:
+        listener = Listener(service.port, "ann")
+        async with listening(listener):
+            await until(lambda: listener.connects >= 2)
+            assert listener.of("bye")[0].data["reason"] == "rotate"
+            assert listener.ended_cleanly >= 1
+
+
+async def test_pings_come_at_the_heartbeat() -> None:
+    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "0.5"})) as service:
+        listener = Listener(service.port, "ann")
+        async with listening(listener):
+            started = time.monotonic()
+            await until(lambda: len(listener.of("ping")) >= 4)
+            assert 1 < time.monotonic() - started < 6
+            assert listener.of("hello")[0].data["heartbeat_s"] == 0.5
