@@ -122,14 +122,12 @@ class Task:
     def advance(self, n: int = 1) -> None:
         """Adds to what is done: right also where several processes advance one task. Begins the task first."""
         self._alter({"advance": n})
-        # Only the first was ever tried: what follows it joins into one, and goes out after it.
-        if len(self._owed) > 1:
-            n += self._owed.pop()[1]
-        self._owed.append((new_id(), n))
-        try:
-            self._settle()
-        finally:
-            self._write()
+        if "done" not in self._unsaid:
+            # Only the first was ever tried: what follows it joins into one, and goes out after it.
+            if len(self._owed) > 1:
+                n += self._owed.pop()[1]
+            self._owed.append((new_id(), n))
+        self._tell()
 
     def end(self, state: Any = None) -> None:
         """The work is done. `done` stays what it is: a pass that was left early does not become 100 %."""
@@ -166,16 +164,13 @@ class Task:
 
     def _change(self, **change: Any) -> None:
         change = {key: rendered(value) for key, value in change.items() if value is not None}
+        if not change:
+            return
         self._alter(change)
         self._unsaid |= change.keys()
         if "done" in change:
             self._owed.clear()
-        try:
-            self._settle()
-            if self._send(new_id(), {key: getattr(self._known, key) for key in sorted(self._unsaid)}):
-                self._unsaid.clear()
-        finally:
-            self._write()
+        self._tell()
 
     def _alter(self, change: Mapping[str, Any]) -> None:
         """The state here. Raises before anything is sent."""
@@ -184,10 +179,24 @@ class Task:
         assert self._known is not None
         self._known = self._known.changed(change, now_ms=_now_ms())
 
-    def _settle(self) -> None:
-        """Sends the advances that are owed, each under its own key, until one does not get through."""
-        while self._owed and self._send(self._owed[0][0], {"advance": self._owed[0][1]}):
+    def _tell(self) -> None:
+        """Sends what the service does not know yet, then writes the row."""
+        try:
+            if self._settle() and self._unsaid:
+                change = {key: getattr(self._known, key) for key in sorted(self._unsaid)}
+                if self._send(new_id(), change):
+                    self._unsaid.clear()
+        finally:
+            self._write()
+
+    def _settle(self) -> bool:
+        """Sends the advances that are owed, each under its own key; whether all got through."""
+        while self._owed:
+            key, n = self._owed[0]
+            if not self._send(key, {"advance": n}):
+                return False
             self._owed = self._owed[1:]
+        return True
 
     def _send(self, key: str, change: Mapping[str, object]) -> bool:
         """Whether the service has the change now, or does not want it."""
@@ -195,13 +204,13 @@ class Task:
         if not self._known.to:
             return True
         try:
-            answer = publisher.current().change_task(self.id, change, key)
+            outcome = publisher.current().change_task(self.id, change, key)
         except NotFound:  # the begin was lost, or the service has forgotten everything
             return self._announce()
         except Conflict:  # ended by someone else: the rest of this run concerns nobody
             return True
-        self._learn(answer)
-        return answer is not None
+        self._learn(outcome.answer)
+        return outcome.settled
 
     def _announce(self) -> bool:
         """Makes the service know all of the state."""
@@ -209,24 +218,26 @@ class Task:
         if not self._known.to:
             return True
         try:
-            answer = publisher.current().create_task(dataclasses.replace(self._known, version=1), new_id())
+            outcome = publisher.current().create_task(dataclasses.replace(self._known, version=1), new_id())
         except Conflict:
             return True
-        if answer is not None:
+        if outcome.answer is not None:
             self._owed.clear()
             self._unsaid.clear()
-        self._learn(answer)
-        return answer is not None
+        self._learn(outcome.answer)
+        return outcome.settled
 
     def _learn(self, answer: TaskAnswer | None) -> None:
         known = self._known
         if answer is None or known is None:
             return
+        # Of the advances, the first is the one that was answered; what follows it is done too.
+        owed = sum(n for _, n in self._owed[1:])
         cancelling = answer.cancel_requested and known.status == "running"
         self._known = dataclasses.replace(
             known,
-            done=answer.done,
-            total=answer.total,
+            done=known.done if "done" in self._unsaid else answer.done + owed,
+            total=known.total if "total" in self._unsaid else answer.total,
             cancel_requested=answer.cancel_requested,
             status="cancelling" if cancelling else known.status,
         )

@@ -18,13 +18,13 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
 from django_bridge.payload import Payload
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Transport, Unreachable
-from notifier.errors import Conflict, NotFound, NotifierError
+from notifier.errors import Conflict, InvalidInput, NotFound, NotifierError, PayloadTooLarge
 from notifier.task import Task
 
 log = logging.getLogger("django_bridge")
@@ -43,6 +43,15 @@ class Counts:
     """Of the failed: those that met an open circuit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[T]):
+    """How a call ended."""
+
+    settled: bool
+    """The service has it, or refused it for what it is: sending it again would change nothing."""
+    answer: T | None = None
+
+
 class Publisher:
     """Sends over one transport, and keeps what goes wrong away from the caller. Safe to use from many threads."""
 
@@ -55,48 +64,46 @@ class Publisher:
         self._raises = raises
 
     def send(self, payload: Payload) -> bool:
-        """Sends a message; whether it went out to all of its recipients."""
+        """Sends a message; whether it went out to all of its recipients. What follows a failed part is not tried."""
         calls = enumerate(self.transport.message(payload), 1)
-        return all(self._call(f"message {payload['id']}, part {n}", attempt) is not None for n, attempt in calls)
+        return all(self._call(f"message {payload['id']}, part {n}", attempt).answer is not None for n, attempt in calls)
 
-    def create_task(self, task: Task, key: str) -> TaskAnswer | None:
-        """Makes the service know a task; None when that failed."""
+    def create_task(self, task: Task, key: str) -> Outcome[TaskAnswer]:
+        """Makes the service know a task. Raises `Conflict`."""
         return self._call(f"task {task.id}", self.transport.create_task(task, key))
 
-    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> TaskAnswer | None:
-        """Changes a task; None when that failed. Raises `NotFound` and `Conflict`."""
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Outcome[TaskAnswer]:
+        """Changes a task. Raises `NotFound` and `Conflict`."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
 
-    def _call(self, what: str, attempt: Attempt[T]) -> T | None:
+    def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
         if not self.breaker.allows():
             self._count("refused_at_once")
-            self._failed(what, Unreachable("not tried: the last calls failed one after the other"))
-            return None
+            return self._failed(what, Unreachable("not tried: the last calls failed one after the other"))
         try:
             answer = repeat(attempt, self._timeout_s, lambda: self._count("repeated"))
         except Unreachable as fault:
             self.breaker.failed()
-            self._failed(what, fault)
-            return None
+            return self._failed(what, fault)
         except NotifierError as fault:
             self.breaker.succeeded()  # it answered
             if isinstance(fault, NotFound | Conflict):
                 raise
-            self._failed(what, fault)
-            return None
+            return self._failed(what, fault)
         self.breaker.succeeded()
         self._count("sent")
-        return answer
+        return Outcome(settled=True, answer=answer)
 
-    def _count(self, what: str) -> None:
-        with self._counting:
-            setattr(self.counts, what, getattr(self.counts, what) + 1)
-
-    def _failed(self, what: str, fault: NotifierError) -> None:
+    def _failed(self, what: str, fault: NotifierError) -> Outcome[Any]:
         self._count("failed")
         if self._raises:
             raise fault
         log.error("%s could not be sent: %s", what, fault)
+        return Outcome(settled=isinstance(fault, InvalidInput | PayloadTooLarge))
+
+    def _count(self, what: str) -> None:
+        with self._counting:
+            setattr(self.counts, what, getattr(self.counts, what) + 1)
 
     def close(self) -> None:
         self.transport.close()
