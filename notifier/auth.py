@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -87,7 +87,7 @@ class Authenticator:
         except InvalidInput as fault:
             raise Unauthenticated(f"the token's claim {fault}", code="invalid_token") from None
         channels = (f"user:{user}", *(f"group:{one}" for one in named), "all")
-        return Subscriber(user, name, channels, float(claims["exp"]))
+        return Subscriber(user, name, channels, float(min(int(claims["exp"]), rules.MAX_WHOLE)))
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`."""
@@ -120,7 +120,7 @@ class Authenticator:
                 raise Unauthenticated("the token has expired", code="invalid_token") from None
             except jwt.InvalidAudienceError:
                 raise Unauthenticated(f"the token is not for {audience!r}", code="invalid_token") from None
-            except (jwt.InvalidTokenError, ValueError, TypeError) as found:
+            except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as found:
                 fault = found
         raise Unauthenticated(f"the token does not hold: {fault}", code="invalid_token") from None
 
@@ -143,8 +143,8 @@ def _public_key(pem: str) -> tuple[Any, list[str]]:
         raise ConfigurationError(f"NOTIFIER_JWT_PUBLIC_KEY is not a PEM public key: {fault}") from None
     if isinstance(key, RSAPublicKey):
         return key, ["RS256"]
-    if isinstance(key, EllipticCurvePublicKey):
+    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
         return key, ["ES256"]
     if isinstance(key, Ed25519PublicKey):
         return key, ["EdDSA"]
-    raise ConfigurationError("NOTIFIER_JWT_PUBLIC_KEY must be an RSA, EC or Ed25519 key")
+    raise ConfigurationError("NOTIFIER_JWT_PUBLIC_KEY must be an RSA, EC (P-256) or Ed25519 key")

@@ -127,6 +127,11 @@ class Hub:
     def __len__(self) -> int:
         return len(self._streams)
 
+    @property
+    def topic_count(self) -> int:
+        """Topics that some stream listens to."""
+        return len(self._topics)
+
     # Streams come and go
 
     def refusal(self, user_topic: str, address: str) -> str | None:

@@ -208,8 +208,13 @@ def parse_json(body: bytes | str, field: str = "body") -> Any:
 
     Raises `MalformedBody` where it is not JSON, `InvalidInput` (with the path inside) where a value breaks a rule.
     """
+    return check_json(read_json(body, field), field)
+
+
+def read_json(body: bytes | str, field: str = "body") -> Any:
+    """The first half of `parse_json`: the syntax, for a body whose parts are checked one by one."""
     try:
-        value = json.loads(
+        return json.loads(
             body.decode("utf-8") if isinstance(body, bytes) else body,
             parse_constant=_refuse_constant,
             object_pairs_hook=_object,
@@ -224,6 +229,10 @@ def parse_json(body: bytes | str, field: str = "body") -> Any:
         raise
     except ValueError as fault:
         raise MalformedBody(f"is not JSON: {fault}", field=field) from None
+
+
+def check_json(value: Any, field: str = "body") -> Any:
+    """The second half of `parse_json`: the values."""
     if isinstance(value, dict):
         for key, item in value.items():
             text(key, field)

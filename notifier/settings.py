@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     stream_life_s: float = Field(600, ge=2, description="Streams are ended after half of this to all of it, at random.")
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
+    metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
     dev: bool = Field(False, description="Makes a secret and a key when none are given, and serves `/demo`.")
 
     @field_validator("redis_url")

@@ -465,6 +465,20 @@ async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Reco
     assert sink.ended == [(topics[0], "revoked")]
 
 
+async def test_forgetting_a_user_removes_its_data_and_doubts_its_cursors(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    await broker.publish(note(["user:ann", "user:bob"], subject="secret"))
+    await broker.create_task(running(["user:ann", "user:bob"]))
+    await broker.forget("ann")
+    assert await listed(broker) == []
+    assert not await broker.tasks("ann", ANN)
+    assert (await opened(broker, start)).verdict == "history_trimmed"
+    assert len(await listed(broker, "bob")) == 1
+    assert len(await broker.tasks("bob", ("user:bob",))) == 1
+    await broker.publish(note(subject="new life"))
+    assert await listed(broker) == [("new life", False)]
+
+
 HOSTILE = ["a", "a_b", "a:b", "{a}", "{0}", "*", "?", "a b", "ü", "用户", "[a]", "a\\b", "'", '"', "x" * 128]
 
 

@@ -9,7 +9,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import pydantic
 from starlette.requests import HTTPConnection, Request
@@ -166,9 +165,9 @@ def _check_origin(connection: HTTPConnection) -> None:
     origin = connection.headers.get("origin")
     if origin is None:
         raise NotAllowed("a change by cookie needs an Origin header", field="Origin")
-    if origin in connection.app.state.settings.cors_origins:
-        return
-    if urlsplit(origin).netloc != connection.headers.get("host"):
+    host = connection.headers.get("host")
+    own = (f"https://{host}", f"http://{host}") if host else ()
+    if origin not in (*own, *connection.app.state.settings.cors_origins):
         raise NotAllowed(f"the origin {rules.shown(origin)} is not allowed", field="Origin")
 
 
@@ -180,4 +179,10 @@ def idempotency(request: Request, who: Publisher, body: bytes) -> Idempotency | 
     if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isprintable():
         raise InvalidInput(f"must be 1 to {MAX_KEY_CHARS} printable characters", field="Idempotency-Key")
     digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).hexdigest()
-    return Idempotency(f"{who.name}:{key}", digest[:32])
+    return Idempotency(own_key(who, "header", key), digest[:32])
+
+
+def own_key(who: Publisher, *words: str) -> str:
+    """An idempotency key that no other publisher, and no other words, can come to; of one length, so that what is put
+    behind it cannot be taken for a part of it."""
+    return hashlib.sha256(ascii([who.name, *words]).encode()).hexdigest()

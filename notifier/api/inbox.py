@@ -5,6 +5,7 @@ Must not know: who publishes, how brokers keep things.
 
 from __future__ import annotations
 
+import re
 import time
 
 from fastapi import APIRouter, Request
@@ -55,7 +56,12 @@ async def count_unread(request: Request) -> Response:
     return json_response({"unread": await broker.unread(who.user, who.channels)})
 
 
-@router.post("/inbox/read", summary="Mark as read", responses={200: {"model": Unread}}, openapi_extra=body_of(Ids))
+@router.post(
+    "/inbox/read",
+    summary="Mark as read",
+    responses={200: {"model": Unread}, 400: {"model": Problem}, 413: {"model": Problem}},
+    openapi_extra=body_of({"application/json": Ids}),
+)
 async def mark_read(request: Request) -> Response:
     """Marks some messages, or all, as read. Ids that are not in the inbox are passed over."""
     who, broker = _caller(request)
@@ -129,6 +135,6 @@ async def _own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
 
 
 def _limit(value: str) -> int:
-    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= MAX_PAGE:
+    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= MAX_PAGE:
         raise InvalidInput(f"must be a whole number from 1 to {MAX_PAGE}, not {rules.shown(value)}", field="limit")
     return int(value)

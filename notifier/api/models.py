@@ -74,12 +74,29 @@ class Ids(Strict):
     all: bool | None = None
 
 
+class CloudEventIn(BaseModel):
+    """A CloudEvent 1.0 in structured mode. Shown in the document; what it is made of is checked as an `EventIn`."""
+
+    specversion: Literal["1.0"]
+    id: str = Field(description="With `source` it names one event: a repeat within 5 minutes changes nothing.")
+    source: str
+    type: str = Field(description="`[a-z][a-z0-9._-]{0,63}`, not a reserved name.", examples=["order.paid"])
+    to: str = Field(description="Extension: the recipients, separated by commas.", examples=["user:42,group:staff"])
+    durable: bool = Field(True, description="Extension: false is announced to open streams only.")
+    data: Any = Field(None, description="Any JSON.")
+
+
 class Published(BaseModel):
     """Stored and ordered by the broker; not yet seen by anyone."""
 
     id: str | None = Field(None, description="The message's id; null for other events.")
     cursor: str = Field(description="`<epoch>-<seq>`: its place in the order.")
     watched: bool = Field(description="Whether some recipient has an open stream now.")
+
+
+class FieldFault(BaseModel):
+    field: str
+    detail: str
 
 
 class Problem(BaseModel):
@@ -89,7 +106,38 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
-    field: str | None = None
+    field: str | None = Field(None, description="The path of the value at fault, such as `to[0]` or `data.a`.")
+    errors: list[FieldFault] | None = Field(None, description="The same as a list.")
+
+
+class Result(BaseModel):
+    status: int = Field(description="200, or the status of the problem.")
+    body: dict[str, Any] = Field(description="What the item's own call answers.")
+
+
+class Results(BaseModel):
+    """One result for each item of a batch, in order."""
+
+    results: list[Result]
+
+
+class Presence(BaseModel):
+    user: str
+    online: bool = Field(description="Whether any process holds a stream of this user.")
+
+
+class Disconnected(BaseModel):
+    user: str
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    ready: bool
+    broker: Literal["ok", "away"]
+    draining: bool
 
 
 class TaskData(BaseModel):

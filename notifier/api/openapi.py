@@ -5,6 +5,7 @@ Must not know: what the routes do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -19,15 +20,31 @@ BODIES: tuple[type[BaseModel], ...] = (
     models.TaskIn,
     models.TaskPatch,
     models.EventIn,
+    models.CloudEventIn,
     models.Ids,
 )
 REF = "#/components/schemas/{model}"
 
 
-def body_of(model: type[BaseModel] | None, description: str = "") -> dict[str, Any]:
-    """A route's request body for the document: the routes read and check bodies themselves."""
-    schema = {"$ref": REF.format(model=model.__name__)} if model else {}
-    body: dict[str, Any] = {"required": True, "content": {"application/json": {"schema": schema}}}
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "The same key and body give the same answer for 5 minutes; another body under it is a 422.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+def body_of(kinds: Mapping[str, type[BaseModel] | dict[str, Any]], description: str = "") -> dict[str, Any]:
+    """A route's request body by content type, for the document: the routes read and check bodies themselves."""
+    schemas = {
+        kind: shape if isinstance(shape, dict) else {"$ref": REF.format(model=shape.__name__)}
+        for kind, shape in kinds.items()
+    }
+    body: dict[str, Any] = {
+        "required": True,
+        "content": {kind: {"schema": schema} for kind, schema in schemas.items()},
+    }
     if description:
         body["description"] = description
     return {"requestBody": body}
@@ -50,23 +67,30 @@ def document(app: FastAPI) -> dict[str, Any]:
             "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
             "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
         }
-        _secure(made)
+        for path, calls in made["paths"].items():
+            for call in calls.values():
+                _complete(path, call)
         made["paths"]["/v1/stream"] = {"get": _stream()}
         app.openapi_schema = made
     return app.openapi_schema
 
 
-def _secure(made: dict[str, Any]) -> None:
-    for path, calls in made["paths"].items():
-        for call in calls.values():
-            tags = call.get("tags", [])
-            if "publish" in tags or "administration" in tags:
-                call["security"] = [{"publisher": []}]
-            elif "user" in tags:
-                call["security"] = [{"subscriber": []}, {"subscriberCookie": []}]
-            if path.startswith("/v1"):
-                # Bodies are checked here by hand: FastAPI's own 422 never occurs.
-                call["responses"].pop("422", None) if "requestBody" not in call and not call.get("parameters") else None
+def _complete(path: str, call: dict[str, Any]) -> None:
+    """What FastAPI cannot see in a route: who may call it, its header, what its errors look like."""
+    tags = call.get("tags", [])
+    if "publish" in tags:
+        call["parameters"] = [*call.get("parameters", ()), IDEMPOTENCY_KEY]
+    if "publish" in tags or "administration" in tags:
+        call["security"] = [{"publisher": []}]
+    elif "user" in tags:
+        call["security"] = [{"subscriber": []}, {"subscriberCookie": []}]
+    if path.startswith("/v1") and "requestBody" not in call and not call.get("parameters"):
+        # Bodies are checked by hand: FastAPI's own 422 never occurs.
+        call["responses"].pop("422", None)
+    for answer in call["responses"].values():
+        content = answer.get("content", {})
+        if content.get("application/json", {}).get("schema") == {"$ref": REF.format(model="Problem")}:
+            answer["content"] = {"application/problem+json": content["application/json"]}
 
 
 def _stream() -> dict[str, Any]:
@@ -84,7 +108,10 @@ def _stream() -> dict[str, Any]:
         "security": [{"subscriber": []}, {"subscriberCookie": []}],
         "parameters": [
             {"name": "Last-Event-ID", "in": "header", "required": False, "schema": {"type": "string"}},
-            {"name": "last_event_id", **query, "description": "The cursor, for clients that cannot set the header."},
+            *(
+                {"name": name, **query, "description": "The cursor, for clients that cannot set the header."}
+                for name in ("last_event_id", "lastEventId", "lastEventID")
+            ),
             {"name": "token", **query, "description": "A short-lived token, for clients that can set nothing else."},
         ],
         "responses": {
@@ -100,7 +127,10 @@ def _stream() -> dict[str, Any]:
                     }
                 },
             },
-            "401": {"description": "No token, or one that does not hold."},
+            "401": {
+                "description": "No token, or one that does not hold.",
+                "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
+            },
         },
     }
 

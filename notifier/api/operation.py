@@ -6,11 +6,12 @@ Must not know: what events mean.
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
-from notifier import rules
+from notifier import metrics, rules
 from notifier.api.http import json_response, publisher
-from notifier.api.models import Problem
+from notifier.api.models import Disconnected, Health, Presence, Problem, Readiness
+from notifier.errors import NotFound
 
 operation = APIRouter(tags=["operation"])
 admin = APIRouter(
@@ -20,14 +21,16 @@ admin = APIRouter(
 )
 
 
-@operation.get("/healthz", summary="The process lives")
+@operation.get("/healthz", summary="The process lives", responses={200: {"model": Health}})
 async def healthz() -> Response:
     """Always 200 while the process answers."""
     return json_response({"status": "ok"})
 
 
 @operation.get(
-    "/readyz", summary="It can deliver", responses={503: {"description": "Draining, or the broker is away."}}
+    "/readyz",
+    summary="It can deliver",
+    responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "Draining, or the broker is away."}},
 )
 async def readyz(request: Request) -> Response:
     """200 when an event published now would reach the streams of this process."""
@@ -39,7 +42,25 @@ async def readyz(request: Request) -> Response:
     )
 
 
-@admin.get("/{user_id}/presence", summary="Is a user listening?")
+@operation.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+async def read_metrics(request: Request) -> Response:
+    """This process's counters, in Prometheus' text format."""
+    state = request.app.state
+    if not state.settings.metrics:
+        raise NotFound("metrics are closed by NOTIFIER_METRICS")
+    hub, broker = state.hub, state.broker
+    said = metrics.text(
+        hub.counts,
+        streams=len(hub),
+        topics=hub.topic_count,
+        ready=broker.ready and not hub.draining,
+        draining=hub.draining,
+        skipped=broker.skipped,
+    )
+    return Response(said, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
+
+
+@admin.get("/{user_id:path}/presence", summary="Is a user listening?", responses={200: {"model": Presence}})
 async def presence(request: Request, user_id: str) -> Response:
     """Whether any process holds a stream of this user."""
     publisher(request, "admin")
@@ -48,7 +69,18 @@ async def presence(request: Request, user_id: str) -> Response:
     return json_response({"user": user_id, "online": await broker.is_watched(topic)})
 
 
-@admin.post("/{user_id}/disconnect", summary="End a user's streams")
+@admin.delete("/{user_id}", summary="Forget a user", status_code=204)
+async def forget(request: Request, user_id: str) -> Response:
+    """Ends a user's streams and removes what is kept for this user: messages, read marks, the list of tasks."""
+    publisher(request, "admin")
+    broker = request.app.state.broker
+    user = rules.name(user_id, "id")
+    await broker.forget(user)
+    await broker.disconnect(user)
+    return Response(status_code=204)
+
+
+@admin.post("/{user_id:path}/disconnect", summary="End a user's streams", responses={200: {"model": Disconnected}})
 async def disconnect(request: Request, user_id: str) -> Response:
     """Ends all streams of a user, in every process, with `bye` and the reason `revoked`."""
     publisher(request, "admin")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,8 +18,18 @@ from starlette.responses import Response
 
 from notifier import event as events
 from notifier import rules, task
-from notifier.api.http import idempotency, json_response, parse, problem_body, publisher, read_body, validate
-from notifier.api.models import EventIn, MessageIn, Problem, Published, PublisherTask, TaskIn, TaskPatch
+from notifier.api.http import idempotency, json_response, own_key, parse, problem_body, publisher, read_body, validate
+from notifier.api.models import (
+    CloudEventIn,
+    EventIn,
+    MessageIn,
+    Problem,
+    Published,
+    PublisherTask,
+    Results,
+    TaskIn,
+    TaskPatch,
+)
 from notifier.api.openapi import body_of
 from notifier.broker import Broker, Idempotency
 from notifier.errors import InvalidInput, MalformedBody, NotifierError
@@ -29,13 +39,21 @@ MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
 """Items of a batch that are on their way to the broker together."""
+CLOUD_EVENT: Final = "application/cloudevents+json"
+_BATCH: Final = {
+    "type": "array",
+    "maxItems": MAX_BATCH_ITEMS,
+    "items": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {"kind": {"enum": ["message", "task", "event", "patch"]}},
+    },
+}
 
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={
-        code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (400, 401, 403, 413, 422, 503)
-    },
+    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 422, 503)},
 )
 
 
@@ -47,7 +65,7 @@ class Publishing:
     max_event_bytes: int
 
     async def message(self, body: MessageIn, idem: Idempotency | None) -> dict[str, Any]:
-        identity = body.id or (events.id_from_key(idem.key) if idem else None)
+        identity = _identity(body.id, idem)
         sender = None if body.sender is None else body.sender.model_dump(exclude_none=True)
         fields = {name: getattr(body, name) for name in _MESSAGE_FIELDS}
         event = events.message(**fields, sender=sender, message_id=identity, max_bytes=self.max_event_bytes)
@@ -64,7 +82,7 @@ class Publishing:
         return {"id": event.message_id or None, "cursor": receipt.cursor, "watched": receipt.watched}
 
     async def create_task(self, body: TaskIn, idem: Idempotency | None) -> dict[str, Any]:
-        identity = body.id or (events.id_from_key(idem.key) if idem else None)
+        identity = _identity(body.id, idem)
         made = task.begin(
             to=body.to, name=body.name, state=body.state, total=body.total, task_id=identity, now_ms=_now_ms()
         )
@@ -79,11 +97,22 @@ class Publishing:
         return changed.for_publisher()
 
 
+def _identity(given: str | None, idem: Idempotency | None) -> str | None:
+    """The id asked for, or one that each repeat under the key comes to. The body has a part in it: when the key is
+    forgotten and used for something else, that must not take the place of the first."""
+    if given is not None or idem is None:
+        return given
+    return events.id_from_key(f"{idem.key}/{idem.fingerprint}")
+
+
 _MESSAGE_FIELDS: Final = ("to", "subject", "text", "level", "url", "data", "sent_at", "expires_at")
 
 
 @router.post(
-    "/messages", summary="Send a message", responses={200: {"model": Published}}, openapi_extra=body_of(MessageIn)
+    "/messages",
+    summary="Send a message",
+    responses={200: {"model": Published}},
+    openapi_extra=body_of({"application/json": MessageIn}),
 )
 async def post_message(request: Request) -> Response:
     """Stores a message in its recipients' history and announces it. 200: stored and ordered, not yet seen by anyone."""
@@ -93,7 +122,12 @@ async def post_message(request: Request) -> Response:
     return json_response(await publishing.message(parse(MessageIn, body), idempotency(request, who, body)))
 
 
-@router.post("/tasks", summary="Begin a task", responses={200: {"model": PublisherTask}}, openapi_extra=body_of(TaskIn))
+@router.post(
+    "/tasks",
+    summary="Begin a task",
+    responses={200: {"model": PublisherTask}},
+    openapi_extra=body_of({"application/json": TaskIn}),
+)
 async def post_task(request: Request) -> Response:
     """Creates a running task that its recipients watch."""
     who = publisher(request)
@@ -106,7 +140,7 @@ async def post_task(request: Request) -> Response:
     "/tasks/{task_id}",
     summary="Report on a task",
     responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
-    openapi_extra=body_of(TaskPatch),
+    openapi_extra=body_of({"application/json": TaskPatch}),
 )
 async def patch_task(request: Request, task_id: str) -> Response:
     """Changes a task's state, progress or status; the answer says whether a user asked to cancel."""
@@ -118,7 +152,10 @@ async def patch_task(request: Request, task_id: str) -> Response:
 
 
 @router.post(
-    "/events", summary="Publish an event", responses={200: {"model": Published}}, openapi_extra=body_of(EventIn)
+    "/events",
+    summary="Publish an event",
+    responses={200: {"model": Published}},
+    openapi_extra=body_of({"application/json": EventIn, CLOUD_EVENT: CloudEventIn}),
 )
 async def post_event(request: Request) -> Response:
     """Publishes an event of your own type. `application/cloudevents+json` is taken too: its `type` and `data`, with the
@@ -127,13 +164,13 @@ async def post_event(request: Request) -> Response:
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     idem = idempotency(request, who, body)
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/cloudevents+json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CLOUD_EVENT:
         return json_response(await publishing.event(parse(EventIn, body), idem))
     cloud = _object(rules.parse_json(body))
     event = validate(EventIn, _from_cloud_event(cloud))
     if idem is None:
         # CloudEvents 1.0: source and id together name one event.
-        key = f"{who.name}:ce:{rules.to_json([cloud['source'], cloud['id']])}"
+        key = own_key(who, "cloudevent", cloud["source"], cloud["id"])
         idem = Idempotency(key, hashlib.sha256(body).hexdigest()[:32])
     return json_response(await publishing.event(event, idem))
 
@@ -141,10 +178,13 @@ async def post_event(request: Request) -> Response:
 @router.post(
     "/batch",
     summary="Publish many",
-    responses={200: {"description": "`results`: for each item, in order, its `status` and `body`."}},
-    openapi_extra=body_of(None, "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: "
-                          "message, task, event, or patch (with the task's `id`)."),
-)  # fmt: skip
+    responses={200: {"model": Results}},
+    openapi_extra=body_of(
+        {"application/json": _BATCH, "application/x-ndjson": {"type": "string"}},
+        "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: message, task, event, or patch "
+        "(with the task's `id`).",
+    ),
+)
 async def post_batch(request: Request) -> Response:
     """Each item has a `kind` and the body of its own call. One that fails does not stop the others."""
     who = publisher(request)
@@ -188,9 +228,9 @@ async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None)
 def _items(body: bytes, content_type: str) -> list[Any]:
     lines = body.strip()
     if "ndjson" in content_type or not lines.startswith(b"["):
-        items = [_line(line) for line in lines.split(b"\n") if line.strip()]
+        items = [_taken(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
     else:
-        items = rules.parse_json(lines)
+        items = [_taken(rules.check_json, item) for item in rules.read_json(lines)]
     if len(items) > MAX_BATCH_ITEMS:
         raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are taken", field="body")
     if not items:
@@ -198,9 +238,10 @@ def _items(body: bytes, content_type: str) -> list[Any]:
     return items
 
 
-def _line(line: bytes) -> Any:
+def _taken(check: Callable[[Any], Any], item: Any) -> Any:
+    """An item, or the fault that it will be answered with: one bad item does not stop the others."""
     try:
-        return rules.parse_json(line)
+        return check(item)
     except NotifierError as fault:
         return fault
 

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
-from notifier.hub import OVERLOAD_RETRY_MS, Hub, farewell
+from notifier.hub import OVERLOAD_RETRY_MS, RETRY_MS, Hub, farewell
 from notifier.server import TRANSPORT
 from notifier.stream import QueuedStream, Stream, TransportStream
 
@@ -45,6 +45,11 @@ class StreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         who = subscriber(connection, query=True)
+        if scope["method"] == "HEAD":
+            # A stream would write its frames to the connection, where they would be read as the next answer.
+            await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
+            await send({"type": "http.response.body", "body": b""})
+            return
         cursor = _cursor(connection)
         address = scope["client"][0] if scope.get("client") else ""
         topics = self._broker.topics(who.user, who.channels)
@@ -111,6 +116,6 @@ def _last(values: list[str]) -> str | None:
 
 async def _refuse(send: Send, reason: str) -> None:
     """No room now: 200 all the same, since any other status makes a native EventSource give up for good."""
-    body = farewell(reason, random.randint(*OVERLOAD_RETRY_MS)).plain
+    body = farewell(reason, random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))).plain
     await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
     await send({"type": "http.response.body", "body": body})

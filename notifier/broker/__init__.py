@@ -149,3 +149,10 @@ class Broker(Protocol):
 
     async def disconnect(self, user: str) -> None:
         """Ends all streams of a user, in every process."""
+
+    async def forget(self, user: str) -> None:
+        """Removes what is kept for a user alone: history, marks, the list of tasks. Cursors from before get a reset."""
+
+    @property
+    def skipped(self) -> int:
+        """Entries and announcements that were not in our form and went to nobody."""

@@ -300,6 +300,18 @@ class MemoryBroker(Broker):
         if self._sink is not None:
             self._sink.disconnect(f"user:{user}", "revoked")
 
+    async def forget(self, user: str) -> None:
+        kept = self._channels.get(f"user:{user}")
+        if kept is not None:
+            kept.log.clear()
+            kept.low = kept.last
+        self._watched_tasks.pop(f"user:{user}", None)
+        self._marks.pop(user, None)
+
+    @property
+    def skipped(self) -> int:
+        return 0
+
     # Keeping it bounded
 
     def _remembered(self, idempotency: Idempotency | None) -> object:

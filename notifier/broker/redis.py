@@ -57,6 +57,7 @@ class RedisBroker(Broker):
         self._subscriptions: Subscriptions | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._told_away = False
+        self._skipped = 0
 
     # The process's side
 
@@ -220,11 +221,27 @@ class RedisBroker(Broker):
         return Opening(
             verdict=verdict.decode(),
             cursor=Cursor(epoch.decode(), int(top)),
-            replay=_in_order(replay),
+            replay=self._in_order(replay),
             unread=int(unread),
             tasks=_tasks(tasks),
             lasts=known,
         )
+
+    def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
+        """Entries of several channels as one order; what came over several channels (or in several chunks) once."""
+        found: dict[int, bytes] = {}
+        seen: set[bytes] = set()
+        entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda one: int(one[0]))
+        for seq, frame, message_id in entries:
+            if int(seq) in found or (message_id and message_id in seen):
+                continue
+            if not events.is_safe_frame(frame):
+                self._skipped += 1
+                log.error("skipped a stored entry that is not a frame of ours: seq %d", seq)
+                continue
+            seen.add(message_id)
+            found[int(seq)] = frame
+        return list(found.items())
 
     # The inbox
 
@@ -353,6 +370,15 @@ class RedisBroker(Broker):
         topic = self.topics(user, [f"user:{user}"])[0]
         await self._link.call("PUBLISH", topic, "! 0 0 revoked\n")
 
+    async def forget(self, user: str) -> None:
+        shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
+        names = [self._keys.meta(shard, f"user:{user}"), *logs, *marks, self._keys.tasks(shard, f"user:{user}")]
+        await self._run(Call(script("forget"), shard, names, []))
+
+    @property
+    def skipped(self) -> int:
+        return self._skipped + (self._subscriptions.skipped if self._subscriptions is not None else 0)
+
 
 async def _identity(link: Link) -> str:
     """What tells one life of one primary from another: its run id and its replication id."""
@@ -369,22 +395,6 @@ async def _never_returns(task: asyncio.Task[None]) -> None:
     """A loop that ends without being cancelled was ended by a fault; it is raised here."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.shield(task)
-
-
-def _in_order(replay: list[Any]) -> list[tuple[int, bytes]]:
-    """Entries of several channels as one order; what came over several channels (or in several chunks) once."""
-    found: dict[int, bytes] = {}
-    seen: set[bytes] = set()
-    entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda one: int(one[0]))
-    for seq, frame, message_id in entries:
-        if int(seq) in found or (message_id and message_id in seen):
-            continue
-        if not events.is_safe_frame(frame):
-            log.error("skipped a stored entry that is not a frame of ours: seq %d", seq)
-            continue
-        seen.add(message_id)
-        found[int(seq)] = frame
-    return list(found.items())
 
 
 def _tasks(records: list[bytes]) -> list[Task]:

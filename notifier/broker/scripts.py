@@ -39,7 +39,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark` or `identity`."""
+    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark`, `forget` or `identity`."""
     here = files("notifier.broker")
     source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
