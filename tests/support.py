@@ -153,6 +153,7 @@ class Service:
         env: dict[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
+        self.workers = workers
         command = [sys.executable, "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--workers", str(workers)] + (["--dev"] if dev else [])
         self.process = Process(
@@ -181,6 +182,8 @@ class Service:
         return httpx.Client(base_url=self.url, headers=bearer(subscriber_token(user, **claims)), timeout=10)
 
     def _ready(self) -> bool:
+        if self.process.output().count("Application startup complete") < self.workers:
+            return False
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
         return False

@@ -1,0 +1,194 @@
+"""One open stream: order, conflation behind a slow reader, farewells; and the way out without the transport."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import connect_sse
+
+from notifier.event import Cursor
+from notifier.hub import Wire, farewell
+from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, QueuedStream, Stream, TransportStream
+from tests.support import JWT_SECRET, REPOSITORY, Process, bearer, free_port, subscriber_token
+
+FIELDS: dict[str, Any] = {
+    "user": "ann",
+    "address": "127.0.0.1",
+    "channels": ("user:ann",),
+    "topics": ("user:ann",),
+    "cursor": Cursor("e", 0),
+    "ends_at": time.monotonic() + 60,
+    "ends_why": "rotate",
+}
+
+
+class Wall(asyncio.WriteTransport):
+    """A transport whose reader takes everything, or nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.waiting = 0
+        self.state = "open"
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def is_closing(self) -> bool:
+        return self.state != "open"
+
+    def close(self) -> None:
+        self.state = "closed"
+
+    def abort(self) -> None:
+        self.state = "aborted"
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def stream(wall: Wall) -> Stream:
+    return TransportStream(wall, **FIELDS)
+
+
+def test_a_frame_is_one_http_chunk(stream: Stream, wall: Wall) -> None:
+    stream.offer(Wire(b"event: ping\ndata: {}\n\n"))
+    stream.flush()
+    assert wall.written == [b"16\r\nevent: ping\ndata: {}\n\n\r\n"]
+
+
+def test_frames_that_were_offered_together_leave_in_one_write(stream: Stream, wall: Wall) -> None:
+    for text in (b"one", b"two", b"three"):
+        stream.offer(Wire(text))
+    stream.flush()
+    assert wall.written == [b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n"]
+    stream.flush()
+    assert len(wall.written) == 1
+
+
+def test_behind_a_slow_reader_only_the_newest_state_of_each_task_waits(stream: Stream, wall: Wall) -> None:
+    wall.waiting = 10
+    for done in range(5):
+        stream.offer_state("task-1", Wire(b"one %d" % done))
+        stream.offer_state("task-2", Wire(b"two %d" % done))
+    stream.flush()
+    assert wall.written == []
+    wall.waiting = 0
+    stream.release_states()
+    stream.flush()
+    assert b"".join(wall.written) == Wire(b"one 4").chunk + Wire(b"two 4").chunk
+
+
+def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
+    wall.waiting = 10
+    for number in range(3):
+        stream.offer(Wire(b"%d" % number))
+    stream.flush()
+    assert b"".join(wall.written) == b"1\r\n0\r\n1\r\n1\r\n1\r\n2\r\n"
+
+
+def test_states_that_wait_are_bounded(stream: Stream, wall: Wall) -> None:
+    wall.waiting = 10
+    for number in range(MAX_STATES + 50):
+        stream.offer_state(f"task-{number}", Wire(b"x"))
+    wall.waiting = 0
+    stream.release_states()
+    stream.flush()
+    assert b"".join(wall.written).count(b"x") == MAX_STATES
+
+
+def test_a_key_is_a_repeat_the_second_time_and_keys_are_bounded(stream: Stream) -> None:
+    assert not stream.is_repeat("a")
+    assert stream.is_repeat("a")
+    for number in range(MAX_REPEAT_KEYS):
+        stream.is_repeat(f"k{number}")
+    assert not stream.is_repeat("a")
+
+
+def test_the_end_says_farewell_and_closes_the_chunked_body(stream: Stream, wall: Wall) -> None:
+    bye = farewell("rotate", 1234)
+    stream.end(bye)
+    assert b"".join(wall.written) == bye.chunk + LAST_CHUNK
+    assert bye.plain == b'retry: 1234\nevent: bye\ndata: {"reason":"rotate","retry_ms":1234}\n\n'
+    assert wall.state == "closed"
+    stream.end(bye)
+    assert len(wall.written) == 2
+
+
+def test_a_reader_that_takes_nothing_is_cut_off_without_a_farewell(stream: Stream, wall: Wall) -> None:
+    wall.waiting = 1 << 20
+    stream.end(farewell("slow", 1))
+    assert (wall.written, wall.state) == ([], "aborted")
+
+
+def test_nothing_is_written_to_a_closed_connection(stream: Stream, wall: Wall) -> None:
+    wall.close()
+    stream.offer(Wire(b"late"))
+    stream.flush()
+    assert wall.written == []
+
+
+async def test_a_queued_stream_ends_after_its_farewell() -> None:
+    stream = QueuedStream(**FIELDS)
+    stream.offer(Wire(b"one"))
+    stream.flush()
+    stream.end(Wire(b"bye"))
+    stream.end(Wire(b"bye again"))
+    assert [frame async for frame in stream.frames()] == [b"one", b"bye"]
+
+
+def test_a_server_that_does_not_offer_its_transport_serves_streams_too() -> None:
+    port = free_port()
+    env = {
+        "NOTIFIER_JWT_SECRET": JWT_SECRET,
+        "NOTIFIER_API_KEYS": "key-0123456789abcdef",
+        "NOTIFIER_REDIS_URL": "",
+        "NOTIFIER_HEARTBEAT_S": "0.5",
+        "NOTIFIER_STREAM_LIFE_S": "4",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--factory",
+        "notifier.app:create",
+        "--port",
+        str(port),
+        "--http",
+        "h11",
+    ]
+    server = Process(command, env=env, cwd=REPOSITORY)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, timeout=10) as client:
+            server.wait_until(lambda: _answers(client), "uvicorn")
+            with connect_sse(client, "GET", "/v1/stream", headers=bearer(subscriber_token("ann"))) as source:
+                assert source.response.headers["x-accel-buffering"] == "no"
+                heard = source.iter_sse()
+                assert next(heard).event == "hello"
+                body = {"to": ["user:ann"], "subject": "hi"}
+                answer = client.post("/v1/messages", json=body, headers=bearer("key-0123456789abcdef"))
+                kinds = [(one.event, one.id) for one in heard]
+            assert ("message", answer.json()["cursor"]) in kinds
+            assert "ping" in [kind for kind, _ in kinds]
+            assert kinds[-1][0] == "bye"
+    finally:
+        server.stop()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False

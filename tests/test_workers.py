@@ -1,0 +1,82 @@
+"""Several processes on one Redis: whoever publishes where, every stream hears it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import httpx
+
+from tests.faults.clients import Listener, listening, until
+from tests.faults.test_nothing_lost import worker_pids
+from tests.support import API_KEY, RedisServer, Service, bearer, running
+
+
+async def test_an_event_published_at_any_worker_reaches_the_streams_of_all(redis_service: Service) -> None:
+    listeners = [Listener(redis_service.port, f"w{i}") for i in range(30)]
+    async with listening(*listeners):
+        for number in range(20):
+            # A connection of its own for each: the kernel spreads them over the workers.
+            async with httpx.AsyncClient(base_url=redis_service.url, headers=bearer(API_KEY)) as client:
+                body = {"to": [f"user:{one.user}" for one in listeners], "subject": str(number)}
+                assert (await client.post("/v1/messages", json=body)).json()["watched"] is True
+        await until(lambda: all(len(one.messages) == 20 for one in listeners))
+    for one in listeners:
+        assert [item.data["subject"] for item in one.messages] == [str(number) for number in range(20)]
+
+
+async def test_streams_are_spread_over_the_workers(redis_server: RedisServer) -> None:
+    with running(Service(redis_url=redis_server.url, workers=2)) as service:
+        listeners = [Listener(service.port, f"s{i}") for i in range(60)]
+        async with listening(*listeners):
+            counts = [_connections(pid) for pid in worker_pids(service)]
+        assert len(counts) == 2
+        assert min(counts) >= 10, counts
+
+
+async def test_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None:
+    with running(Service(redis_url=redis_server.url, workers=2)) as service:
+        before = set(worker_pids(service))
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(set(worker_pids(service)) - before) == 1, what="a new worker")
+        listeners = [Listener(service.port, f"d{i}") for i in range(20)]
+        async with listening(*listeners):
+            assert all(one.live for one in listeners)
+
+
+async def test_a_rolling_restart_under_load_loses_nothing(redis_server: RedisServer) -> None:
+    env = {"NOTIFIER_DRAIN_S": "0.5", "NOTIFIER_HISTORY_SIZE": "5000"}
+    with running(Service(redis_url=redis_server.url, workers=2, env=env)) as service:
+        before = set(worker_pids(service))
+        listeners = [Listener(service.port, f"r{i}") for i in range(20)]
+        sent: list[str] = []
+        stop = asyncio.Event()
+
+        async def publish() -> None:
+            while not stop.is_set():
+                key = {"Idempotency-Key": f"roll-{len(sent)}", "Connection": "close", **bearer(API_KEY)}
+                try:
+                    async with httpx.AsyncClient(base_url=service.url, headers=key) as client:
+                        body = {"to": [f"user:{one.user}" for one in listeners], "subject": str(len(sent))}
+                        answer = await client.post("/v1/messages", json=body)
+                except httpx.HTTPError:
+                    continue
+                if answer.status_code == 200:
+                    sent.append(answer.json()["id"])
+
+        async with listening(*listeners):
+            publishing = asyncio.create_task(publish())
+            service.process.signal(signal.SIGHUP)
+            await until(lambda: not set(worker_pids(service)) & before, 40, "new workers")
+            stop.set()
+            await publishing
+            await until(lambda: all(len(one.messages) >= len(sent) for one in listeners))
+        for one in listeners:
+            assert [item.data["id"] for item in one.messages] == sent
+            assert not one.resets
+        assert all(one.of("bye") for one in listeners)
+
+
+def _connections(pid: int) -> int:
+    return sum(1 for fd in os.scandir(f"/proc/{pid}/fd") if os.readlink(fd.path).startswith("socket:"))
