@@ -69,8 +69,9 @@ class Process:
         )
 
     def output(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # pread: the child writes through the same file offset, which must not be moved under it.
+        descriptor = self.log.fileno()
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
         """Waits for `ready`; a process that ends first, or time that runs out, is an error with its output."""
