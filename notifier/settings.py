@@ -41,7 +41,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True, extra="ignore")
 
-    redis_url: str = Field("", description="`redis://`, `rediss://` or `unix://` address. Empty: the embedded broker.")
+    redis_url: str = Field(
+        "", repr=False, description="`redis://`, `rediss://` or `unix://` address. Empty: the embedded broker."
+    )
     jwt_secret: str = Field(
         "", repr=False, description="Secret of HS256 tokens, at least 32 bytes. This or the public key is needed."
     )
@@ -139,7 +141,7 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as fault:
         lines = [
-            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg'].removeprefix('Value error, ')}"
             for error in fault.errors()
         ]
         raise ConfigurationError("; ".join(lines)) from None

@@ -167,7 +167,7 @@ class Task:
     def _status_after(self, change: Mapping[str, object]) -> str:
         status = change.get("status")
         if status is None:
-            return "running" if self.status in ("pending", "stalled") else self.status
+            status = "running" if self.status in ("pending", "stalled") else self.status
         if not isinstance(status, str) or status not in STATUSES:
             raise InvalidInput(
                 f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status"
@@ -197,9 +197,32 @@ def begin(
 
 
 def from_record(record: str | bytes) -> Task | None:
-    """A stored task, or None when what is stored is not in our form (a producer may write to Redis directly)."""
+    """A stored task, or None when what is stored breaks a rule (a producer may write to Redis directly)."""
     try:
         found = json.loads(record)
-        return Task(**{**found, "to": tuple(found["to"])})
-    except (ValueError, TypeError, KeyError):
+        task = Task(**{**found, "to": rules.recipients(found["to"])})
+        _check(task)
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
+    return task
+
+
+def _check(task: Task) -> None:
+    """Raises ValueError, TypeError or OverflowError for what could not be shown or changed."""
+    rules.identifier(task.id)
+    rules.text(task.name, "name")
+    rules.text(task.state, "state")
+    if task.error is not None:
+        rules.text(task.error, "error")
+    if task.status not in STATUSES:
+        raise InvalidInput(f"is no status: {rules.shown(task.status)}", field="status")
+    if not isinstance(task.cancel_requested, bool):
+        raise InvalidInput("must be true or false", field="cancel_requested")
+    for field in ("done", "started_at_ms", "updated_at_ms", "version"):
+        rules.whole(getattr(task, field), field)
+    if task.total is not None and rules.whole(task.total, "total") < task.done:
+        raise InvalidInput("is over the total", field="done")
+    if task.ended != (task.ended_at_ms is not None):
+        raise InvalidInput("does not agree with the status", field="ended_at_ms")
+    for moment_ms in (task.started_at_ms, task.updated_at_ms, task.ended_at_ms):
+        rules.iso_ms(moment_ms)

@@ -1,0 +1,252 @@
+"""Who a token or a key belongs to, and which tokens never hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from notifier.auth import PUBLISH, STREAM, Authenticator, subscriber_token
+from notifier.errors import ConfigurationError, NotAllowed, Unauthenticated
+from notifier.settings import ApiKey, load
+
+SECRET = "a-secret-for-tests-that-is-long-enough"
+KEY = "test-key-0123456789abcdef"
+
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+P256 = ec.generate_private_key(ec.SECP256R1())
+ED25519 = ed25519.Ed25519PrivateKey.generate()
+
+
+def private(key: Any) -> str:
+    return str(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
+
+
+def public(key: Any) -> str:
+    return str(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+
+
+def authenticator(**given: Any) -> Authenticator:
+    return Authenticator(**{"secret": SECRET, "public_key": "", "issuer": "", "api_keys": (), **given})
+
+
+def claims(**changed: Any) -> dict[str, Any]:
+    body = {"sub": "42", "aud": STREAM, "exp": int(time.time()) + 60, **changed}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def signed(key: Any = SECRET, algorithm: str = "HS256", **changed: Any) -> str:
+    return jwt.encode(claims(**changed), key, algorithm=algorithm)
+
+
+def by_hand(header: dict[str, Any], body: dict[str, Any] | bytes, secret: bytes) -> str:
+    """A token as an attacker makes one, with whatever header and whatever HMAC secret."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=") for part in (json.dumps(header).encode(), raw)]
+    mac = hmac.new(secret, b".".join(parts), hashlib.sha256).digest() if secret else b""
+    return b".".join([*parts, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
+
+
+def test_a_subscriber_hears_itself_its_groups_and_all() -> None:
+    who = authenticator().subscriber(signed(name="Ann", groups=["staff", "a:b", "staff"]))
+    assert (who.user, who.name) == ("42", "Ann")
+    assert who.channels == ("user:42", "group:staff", "group:a:b", "all")
+    assert who.hears(("group:x", "all"))
+    assert not who.hears(("user:4", "group:x"))
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(RSA, "RS256"), (P256, "ES256"), (ED25519, "EdDSA")], ids=["RS256", "ES256", "EdDSA"]
+)
+def test_a_public_key_checks_tokens_of_its_kind(key: Any, algorithm: str) -> None:
+    auth = authenticator(secret="", public_key=public(key))
+    assert auth.subscriber(signed(private(key), algorithm)).user == "42"
+    with pytest.raises(Unauthenticated):
+        auth.subscriber(signed())
+
+
+def test_a_public_key_may_stand_in_one_line_as_environments_hold_it() -> None:
+    auth = authenticator(secret="", public_key=public(RSA).replace("\n", "\\n"))
+    assert auth.subscriber(signed(private(RSA), "RS256")).user == "42"
+
+
+def test_with_a_secret_and_a_public_key_both_kinds_of_tokens_hold() -> None:
+    auth = authenticator(public_key=public(RSA))
+    assert auth.subscriber(signed()).user == "42"
+    assert auth.subscriber(signed(private(RSA), "RS256")).user == "42"
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
+@pytest.mark.parametrize("secret", [b"", SECRET.encode()], ids=["unsigned", "signed"])
+def test_a_token_without_algorithm_never_holds(algorithm: str, secret: bytes) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator(public_key=public(RSA)).subscriber(by_hand({"alg": algorithm, "typ": "JWT"}, claims(), secret))
+
+
+@pytest.mark.parametrize("with_secret", [SECRET, ""], ids=["with a secret", "public key only"])
+@pytest.mark.parametrize("key", [RSA, P256, ED25519], ids=["RSA", "EC", "Ed25519"])
+def test_a_public_key_used_as_hmac_secret_never_holds(key: Any, with_secret: str) -> None:
+    auth = authenticator(secret=with_secret, public_key=public(key))
+    for secret in (public(key), public(key).strip(), public(key).replace("\n", "\\n")):
+        with pytest.raises(Unauthenticated):
+            auth.subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, claims(), secret.encode()))
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
+def test_another_hmac_than_hs256_does_not_hold(algorithm: str) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator().subscriber(jwt.encode(claims(), SECRET + SECRET, algorithm=algorithm))
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
+def test_another_rsa_signature_than_rs256_does_not_hold(algorithm: str) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator(public_key=public(RSA)).subscriber(signed(private(RSA), algorithm))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"exp": int(time.time()) - 60},
+        {"exp": None},
+        {"exp": "soon"},
+        {"exp": []},
+        {"aud": None},
+        {"aud": PUBLISH},
+        {"aud": "notifier:stream2"},
+        {"aud": ["notifier:publish", "other"]},
+        {"sub": None},
+        {"sub": 42},
+        {"sub": ""},
+        {"sub": "a" * 129},
+        {"sub": "a\nb"},
+        {"sub": "\ud800"},
+        {"name": 7},
+        {"name": "\x00"},
+        {"groups": "staff"},
+        {"groups": ["staff", 7]},
+        {"groups": ["a\x00"]},
+        {"groups": [f"g{i}" for i in range(65)]},
+        {"nbf": int(time.time()) + 60},
+        {"iat": int(time.time()) + 60},
+    ],
+    ids=lambda changed: str(changed)[:40],
+)
+def test_a_token_with_a_bad_claim_does_not_hold(changed: dict[str, Any]) -> None:
+    body = {name: value for name, value in claims(**changed).items() if value is not None}
+    with pytest.raises(Unauthenticated) as fault:
+        authenticator().subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
+    assert fault.value.code == "invalid_token"
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "1" + "0" * 400], ids=["inf", "nan", "1e999", "10^400"])
+@pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
+def test_a_claim_with_an_endless_number_is_no_crash(claim: str, number: str) -> None:
+    body = json.dumps(claims(**{claim: 5})).replace(f'"{claim}": 5', f'"{claim}": {number}').encode()
+    try:
+        who = authenticator().subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
+    except Unauthenticated:
+        return
+    assert who.user == "42"
+
+
+@pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "\xff", "ä.ö.ü", "\ud800", "x" * 9000, KEY])
+def test_what_is_no_token_does_not_hold(token: str) -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator().subscriber(token)
+
+
+def test_a_token_of_another_secret_does_not_hold() -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator().subscriber(signed("another-secret-that-is-long-enough"))
+
+
+def test_a_token_outlives_its_end_by_the_leeway_between_two_clocks_and_no_more() -> None:
+    assert authenticator().subscriber(signed(exp=int(time.time()) - 2)).user == "42"
+    with pytest.raises(Unauthenticated):
+        authenticator().subscriber(signed(exp=int(time.time()) - 10))
+
+
+def test_the_issuer_counts_where_one_is_set() -> None:
+    auth = authenticator(issuer="https://shop.example")
+    assert auth.subscriber(signed(iss="https://shop.example")).user == "42"
+    for other in ("https://evil.example", None):
+        with pytest.raises(Unauthenticated):
+            auth.subscriber(signed(iss=other))
+    assert authenticator().subscriber(signed(iss="anyone")).user == "42"
+
+
+# Publishers
+
+
+def test_an_api_key_publishes_and_only_one_with_the_scope_administers() -> None:
+    admin = "test-admin-0123456789abcdef"
+    auth = authenticator(api_keys=load(jwt_secret=SECRET, api_keys=f"{KEY},{admin}:publish+admin").api_keys)
+    auth.publisher(KEY).require("publish")
+    auth.publisher(admin).require("admin")
+    with pytest.raises(NotAllowed):
+        auth.publisher(KEY).require("admin")
+
+
+def test_publishers_are_told_apart_and_never_named_by_their_key() -> None:
+    other = KEY + "2"
+    auth = authenticator(api_keys=tuple(ApiKey(one, frozenset(["publish"])) for one in (KEY, other)))
+    names = {auth.publisher(KEY).name, auth.publisher(other).name}
+    assert len(names) == 2
+    assert not any(KEY in name for name in names)
+
+
+@pytest.mark.parametrize("credential", ["", "unknown-key-0123456789", KEY[:-1], KEY + "x", KEY.upper(), "\ud800", "ä"])
+def test_an_unknown_key_does_not_hold(credential: str) -> None:
+    auth = authenticator(api_keys=(ApiKey(KEY, frozenset(["publish"])),))
+    with pytest.raises(Unauthenticated):
+        auth.publisher(credential)
+
+
+def test_a_token_for_publishing_publishes_with_the_scopes_it_names() -> None:
+    auth = authenticator()
+    auth.publisher(signed(aud=PUBLISH, sub=None)).require("publish")
+    auth.publisher(signed(aud=PUBLISH, scope="publish admin")).require("admin")
+    with pytest.raises(NotAllowed):
+        auth.publisher(signed(aud=PUBLISH)).require("admin")
+    with pytest.raises(NotAllowed):
+        auth.publisher(signed(aud=PUBLISH, scope="read")).require("publish")
+
+
+def test_a_subscribers_token_does_not_publish() -> None:
+    with pytest.raises(Unauthenticated):
+        authenticator().publisher(signed())
+
+
+# Keys of the service
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        "nonsense",
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        private(RSA),
+        public(ec.generate_private_key(ec.SECP384R1())),
+        public(dsa.generate_private_key(key_size=1024)),
+    ],
+    ids=["no PEM", "damaged", "private", "P-384", "DSA"],
+)
+def test_a_key_that_cannot_check_tokens_is_refused_at_the_start(pem: str) -> None:
+    with pytest.raises(ConfigurationError, match="NOTIFIER_JWT_PUBLIC_KEY"):
+        authenticator(public_key=pem)
+
+
+def test_the_services_own_tokens_hold_and_no_claim_takes_the_place_of_the_user() -> None:
+    token = subscriber_token(SECRET, "42", ttl_s=60, sub="1", groups=["staff"])
+    who = authenticator().subscriber(token)
+    assert (who.user, who.channels) == ("42", ("user:42", "group:staff", "all"))
+    assert 0 < who.expires_at - time.time() <= 60

@@ -1,0 +1,187 @@
+"""Events and frames: what is built, byte for byte, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier import event as events
+from notifier.errors import InvalidInput, PayloadTooLarge
+from notifier.event import Cursor
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def message(**fields: Any) -> events.Event:
+    return events.message(**{"to": ["user:42"], "subject": "Test", "message_id": "m1", "now": NOW, **fields})
+
+
+def data_of(frame: str) -> Any:
+    return json.loads(frame.split("\ndata: ", 1)[1].rstrip("\n"))
+
+
+def test_a_message_is_framed_as_the_contract_shows_it() -> None:
+    event = message(text="Loong text", sender={"id": "7", "name": "Ann"})
+    assert event.frame_for("user:42") == (
+        'event: message\ndata: {"id":"m1","to":"user:42","from":{"id":"7","name":"Ann"},"subject":"Test",'
+        '"text":"Loong text","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
+    )
+
+
+def test_each_recipient_gets_the_frame_in_its_own_name_and_the_id_is_the_same() -> None:
+    event = message(to=["user:1", "group:a", "all"])
+    shown = [data_of(event.frame_for(channel)) for channel in event.to]
+    assert [one["to"] for one in shown] == ["group:a", "all", "user:1"]
+    assert {one["id"] for one in shown} == {event.message_id}
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))
+def test_whatever_a_text_holds_a_frame_is_one_frame_and_gives_the_text_back(text: str) -> None:
+    frame = message(text=text).frame_for("user:42")
+    assert events.is_safe_frame(frame.encode())
+    assert data_of(frame)["text"] == text
+
+
+def test_a_message_without_an_id_gets_one_of_its_own() -> None:
+    first, second = message(message_id=None), message(message_id=None)
+    assert first.message_id != second.message_id
+
+
+def test_the_same_key_makes_the_same_id_and_another_key_another() -> None:
+    assert events.id_from_key("a") == events.id_from_key("a") != events.id_from_key("b")
+
+
+def test_the_system_sends_where_no_sender_is_given() -> None:
+    assert data_of(message().frame_for("user:42"))["from"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"to": []}, "to"),
+        ({"to": ["room:1"]}, "to[0]"),
+        ({"subject": ""}, "subject"),
+        ({"subject": "s" * 256}, "subject"),
+        ({"text": None}, "text"),
+        ({"text": "\ud800"}, "text"),
+        ({"sender": "Ann"}, "from"),
+        ({"sender": {}}, "from"),
+        ({"sender": {"id": "a\n"}}, "from.id"),
+        ({"sender": {"name": "n" * 256}}, "from.name"),
+        ({"sender": {"id": "1", "age": 3}}, "from.age"),
+        ({"level": "fatal"}, "level"),
+        ({"url": "javascript:1"}, "url"),
+        ({"data": []}, "data"),
+        ({"data": {"a": float("nan")}}, "data.a"),
+        ({"sent_at": "2026-01-31T12:00:00"}, "sent_at"),
+        ({"expires_at": "2026-01-31T11:59:59Z"}, "expires_at"),
+        ({"expires_at": NOW}, "expires_at"),
+        ({"message_id": "a b"}, "id"),
+    ],
+)
+def test_a_message_that_breaks_a_rule_is_refused_and_the_field_named(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as fault:
+        message(**fields)
+    assert fault.value.field == field
+
+
+def test_an_event_over_its_limit_is_too_large_in_the_name_of_the_largest_field() -> None:
+    with pytest.raises(PayloadTooLarge) as fault:
+        message(text="ä" * 9000, data={"a": "x" * 300})
+    assert fault.value.field == "text"
+    assert message(text="a" * 9000)
+
+
+def test_the_time_of_expiry_is_kept_in_milliseconds() -> None:
+    assert message(expires_at=NOW + timedelta(seconds=1.5)).expires_at_ms == 1_769_860_801_500
+    assert message().expires_at_ms == 0
+
+
+def test_an_event_of_the_publishers_own_carries_any_json() -> None:
+    event = events.custom(to=["all"], event_type="order.paid", data=[1, "Ä", None])
+    assert event.frame_for("all") == 'event: order.paid\ndata: [1,"Ä",null]\n\n'
+    assert event.message_id == ""
+
+
+@pytest.mark.parametrize("name", ["message", "hello", "ping", "error", "Order", "a\nid: 1", ""])
+def test_an_event_with_a_reserved_or_bad_name_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput) as fault:
+        events.custom(to=["all"], event_type=name)
+    assert fault.value.field == "type"
+
+
+def test_an_event_over_its_limit_is_too_large() -> None:
+    with pytest.raises(PayloadTooLarge) as fault:
+        events.custom(to=["all"], event_type="a", data="x" * 17_000)
+    assert fault.value.field == "data"
+
+
+# Cursors
+
+
+def test_a_cursor_reads_back_as_it_was_written() -> None:
+    cursor = Cursor(events.new_epoch(), 42)
+    assert events.parse_cursor(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "text", ["", "42", "abc-", "-1", "abc-1-2", "ABC-1", "abc-x", "abc-1 ", "abc-" + "9" * 17, "٣-٣"]
+)
+def test_a_cursor_of_another_form_is_unknown(text: str) -> None:
+    assert events.parse_cursor(text) is None
+
+
+# Frames from outside
+
+
+@pytest.mark.parametrize("frame", [b"event: task\ndata: {}\n\n", b"event: a.b-c_9\ndata: \xc3\xa4\n\n"])
+def test_a_good_stored_frame_is_safe(frame: bytes) -> None:
+    assert events.is_safe_frame(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"data: {}\n\n",
+        b"event: task\ndata: {}\n",
+        b"event: task\ndata: {}\n\n\n",
+        b"event: task\ndata: {}\n\nevent: forged\ndata: {}\n\n",
+        b"event: task\ndata: a\rb\n\n",
+        b"event: task\ndata: a\x00b\n\n",
+        b"event: task\ndata: \xff\n\n",
+        b"event: task\ndata: \xed\xa0\x80\n\n",
+        b"event: Task\ndata: {}\n\n",
+        b"id: 7\nevent: task\ndata: {}\n\n",
+        b"event: task\nretry: 1\ndata: {}\n\n",
+    ],
+)
+def test_a_stored_frame_that_would_end_or_forge_events_is_not_safe(frame: bytes) -> None:
+    assert not events.is_safe_frame(frame)
+
+
+def test_a_frame_is_checked_from_where_the_announcement_ends() -> None:
+    assert events.is_safe_frame(b"- 0 0 -\nevent: task\ndata: {}\n\n", 8)
+
+
+@pytest.mark.parametrize(
+    "stored", ["event: task\ndata: {}\n\n", "event: message\ndata: []\n\n", "event: message\ndata: {\n\n"]
+)
+def test_what_is_not_a_message_in_our_form_is_none(stored: str) -> None:
+    assert events.message_of(stored) is None
+
+
+def test_a_stored_message_is_read_back() -> None:
+    found = events.message_of(message().frame_for("user:42"))
+    assert found is not None
+    assert found["subject"] == "Test"
+
+
+def test_a_frame_of_the_services_own_carries_its_cursor_where_it_has_one() -> None:
+    assert events.own_frame("reset", {"unread": 1}, Cursor("e", 7)) == b'id: e-7\nevent: reset\ndata: {"unread":1}\n\n'
+    assert events.own_frame("ping", {}) == events.PING

@@ -1,0 +1,224 @@
+"""The rules of a task's life."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from notifier import task as tasks
+from notifier.errors import Conflict, InvalidInput
+from notifier.task import Task
+
+ENDS = ["succeeded", "failed", "cancelled"]
+
+
+def begun(**fields: Any) -> Task:
+    return tasks.begin(**{"to": ["user:42"], "name": "Import", "task_id": "t1", "now_ms": 1_769_860_800_000, **fields})
+
+
+def changed(task: Task, now_ms: int = 1_769_860_801_000, **change: Any) -> Task:
+    return task.changed(change, now_ms=now_ms)
+
+
+def refused_field(task: Task, **change: Any) -> str | None:
+    with pytest.raises((InvalidInput, Conflict)) as fault:
+        changed(task, **change)
+    return fault.value.field
+
+
+def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -> None:
+    assert begun(state="reading", total=100).public() == {
+        "id": "t1",
+        "name": "Import",
+        "status": "running",
+        "state": "reading",
+        "done": 0,
+        "total": 100,
+        "percent": 0,
+        "eta_s": None,
+        "started_at": "2026-01-31T12:00:00Z",
+        "updated_at": "2026-01-31T12:00:00Z",
+        "ended_at": None,
+        "error": None,
+    }
+
+
+def test_its_producer_is_also_told_whether_a_user_asked_to_cancel() -> None:
+    assert begun().for_publisher() == {**begun().public(), "cancel_requested": False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"to": []}, "to"),
+        ({"to": ["nobody"]}, "to[0]"),
+        ({"name": ""}, "name"),
+        ({"name": "n" * 256}, "name"),
+        ({"name": None}, "name"),
+        ({"state": "s" * 2001}, "state"),
+        ({"state": 1}, "state"),
+        ({"total": -1}, "total"),
+        ({"total": 1.5}, "total"),
+        ({"total": True}, "total"),
+        ({"task_id": "a b"}, "id"),
+        ({"task_id": ""}, "id"),
+    ],
+)
+def test_a_task_that_breaks_a_rule_does_not_begin(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as fault:
+        begun(**fields)
+    assert fault.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "percent"),
+    [(0, 3, 0), (1, 3, 33), (2, 3, 66), (3, 3, 100), (999, 1000, 99), (2**53 - 2, 2**53 - 1, 99), (5, None, None)],
+)
+def test_percent_is_rounded_down_and_100_only_when_all_is_done(
+    done: int, total: int | None, percent: int | None
+) -> None:
+    assert changed(begun(total=total), done=done).percent == percent
+
+
+def test_eta_is_the_mean_rate_carried_on_and_none_where_nothing_can_be_said() -> None:
+    task = changed(begun(total=100), done=20, now_ms=1_769_860_804_000)
+    assert task.eta_s == 16.0
+    assert begun(total=100).eta_s is None
+    assert changed(begun(), done=5).eta_s is None
+    assert changed(task, status="failed").eta_s is None
+
+
+def test_a_change_leaves_what_it_does_not_name() -> None:
+    task = changed(begun(state="reading", total=10), done=4)
+    assert (task.state, task.done, task.total, task.status) == ("reading", 4, 10, "running")
+    assert changed(task, state="writing").done == 4
+
+
+def test_advance_adds_to_what_is_done() -> None:
+    assert changed(changed(begun(total=10), advance=3), advance=4).done == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"done": 11}, "done"),
+        ({"advance": 11}, "advance"),
+        ({"advance": -1}, "advance"),
+        ({"done": 1, "advance": 1}, "advance"),
+        ({"done": "1"}, "done"),
+        ({"total": 2}, "total"),
+        ({"state": "\x00"}, "state"),
+        ({"state": "s" * 2001}, "state"),
+        ({"error": 1}, "error"),
+        ({"status": "over"}, "status"),
+        ({"status": ["running"]}, "status"),
+        ({"status": "pending"}, "status"),
+        ({"name": "Other"}, "name"),
+    ],
+)
+def test_a_change_that_breaks_a_rule_is_refused_and_the_field_named(change: dict[str, Any], field: str) -> None:
+    task = changed(begun(total=10), done=3)
+    assert refused_field(task, **change) == field
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("change", [{"status": "running"}, {"status": "succeeded"}, {"done": 1}, {"state": "x"}])
+def test_nothing_changes_a_task_that_has_ended(end: str, change: dict[str, Any]) -> None:
+    task = changed(begun(), status=end)
+    assert task.ended
+    assert task.ended_at_ms == task.updated_at_ms
+    with pytest.raises(Conflict) as fault:
+        changed(task, **change)
+    assert fault.value.field == next(iter(change))
+
+
+def test_an_ended_task_is_kept_a_day_and_a_running_one_a_week() -> None:
+    assert changed(begun(), status="succeeded").keep_s == 24 * 3600
+    assert begun().keep_s == 7 * 24 * 3600
+
+
+def test_a_stalled_task_runs_again_with_its_next_report() -> None:
+    stalled = changed(begun(total=10), status="stalled")
+    assert changed(stalled, advance=1).status == "running"
+
+
+def test_the_wish_to_cancel_stands_until_the_task_ends() -> None:
+    wished = begun().cancelled_by_user(now_ms=1_769_860_801_000)
+    assert (wished.status, wished.cancel_requested) == ("cancelling", True)
+    assert changed(wished, status="running").status == "cancelling"
+    assert changed(wished, done=1).status == "cancelling"
+    assert changed(changed(wished, status="stalled"), done=1).status == "cancelling"
+    assert changed(wished, status="succeeded").status == "succeeded"
+    assert changed(wished, status="cancelled").cancel_requested
+
+
+def test_asking_to_cancel_twice_changes_nothing_more() -> None:
+    wished = begun().cancelled_by_user(now_ms=1)
+    assert wished.cancelled_by_user(now_ms=2) is wished
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_ended_task_cannot_be_cancelled(end: str) -> None:
+    with pytest.raises(Conflict):
+        changed(begun(), status=end).cancelled_by_user(now_ms=1)
+
+
+def test_time_never_goes_back_with_the_clock() -> None:
+    task = changed(begun(), now_ms=1_000)
+    assert task.updated_at_ms == begun().updated_at_ms
+
+
+def test_each_change_makes_a_version_of_its_own() -> None:
+    task = changed(begun(), done=1)
+    assert (begun().version, task.version) == (1, 2)
+
+
+def test_a_task_event_carries_the_public_state_and_no_id() -> None:
+    assert begun().frame() == f"event: task\ndata: {json.dumps(begun().public(), separators=(',', ':'))}\n\n"
+
+
+# Records
+
+
+def test_a_record_reads_back_as_the_task_it_was() -> None:
+    for task in (begun(), changed(begun(total=3), done=3, status="failed", error="it broke")):
+        assert tasks.from_record(task.record()) == task
+        assert tasks.from_record(task.record().encode()) == task
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"done": "three"},
+        {"done": -1},
+        {"done": 9, "total": 3},
+        {"total": 1.5},
+        {"name": None},
+        {"name": "\ud800"},
+        {"state": "\x00"},
+        {"status": "over"},
+        {"status": ["running"]},
+        {"status": "succeeded"},
+        {"to": []},
+        {"to": "user:42"},
+        {"to": ["nobody"]},
+        {"id": "a b"},
+        {"error": 5},
+        {"started_at_ms": None},
+        {"updated_at_ms": 2**53 - 1},
+        {"ended_at_ms": 1},
+        {"version": "1"},
+        {"cancel_requested": "yes"},
+        {"surprise": 1},
+    ],
+)
+def test_a_record_that_another_wrote_badly_is_none_and_not_a_broken_stream(damage: dict[str, Any]) -> None:
+    record = {**json.loads(begun(total=10).record()), **damage}
+    assert tasks.from_record(json.dumps(record)) is None
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]", "null", "7", "{}", b"\xff", "[" * 100_000])
+def test_a_record_that_is_no_task_at_all_is_none(record: str | bytes) -> None:
+    assert tasks.from_record(record) is None
