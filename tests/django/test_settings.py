@@ -1,0 +1,183 @@
+"""`NOTIFIER`, its checks, and what works before Django does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+
+from django_bridge import Message, conf
+from tests.support import API_KEY, JWT_SECRET, REPOSITORY
+
+GOOD_HTTP = {"TRANSPORT": "http", "URL": "http://notifier:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
+GOOD_REDIS = {"TRANSPORT": "redis", "REDIS_URL": "rediss://:word@redis:6379/1", "JWT_SECRET": JWT_SECRET}
+
+
+def checked(value: object, **options: Any) -> str:
+    """What `manage.py check` says."""
+    said = StringIO()
+    with override_settings(NOTIFIER=value):
+        try:
+            call_command("check", stdout=said, stderr=said, **options)
+        except SystemCheckError as error:
+            said.write(str(error))
+    return said.getvalue()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        GOOD_HTTP,
+        GOOD_REDIS,
+        {"TRANSPORT": "memory", "JWT_SECRET": JWT_SECRET},
+        {**GOOD_HTTP, "PUBLIC_URL": "https://example.org/notifier", "TIMEOUT_S": 0.5, "RAISE": True, "TOKEN_TTL_S": 60},
+        {**GOOD_REDIS, "REDIS_URL": "unix:///run/redis.sock", "PREFIX": "n:", "SHARDS": 8, "HISTORY_SIZE": 10},
+        {**GOOD_REDIS, "HISTORY_TTL_S": 3600, "USER_ID": "tests.django.test_message.name_as_id"},
+    ],
+)
+def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
+    assert "no issues" in checked(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "check_id", "words"),
+    [
+        (None, "E001", "NOTIFIER is missing"),
+        ("http", "E001", "must be a dict, not str"),
+        ({**GOOD_HTTP, "TRANSPRT": "http"}, "E002", "Did you mean 'TRANSPORT'?"),
+        ({**GOOD_HTTP, "timeout_s": 1}, "E002", "Did you mean 'TIMEOUT_S'?"),
+        ({**GOOD_HTTP, 7: 1}, "E002", "There are TRANSPORT, URL"),
+        ({**GOOD_HTTP, "TRANSPORT": "carrier pigeon"}, "E003", "'http', 'redis', 'memory'"),
+        ({**GOOD_HTTP, "TRANSPORT": ["http"]}, "E003", "'http', 'redis', 'memory'"),
+        ({"TRANSPORT": "http", "API_KEY": API_KEY}, "E004", "NOTIFIER['URL'] is missing"),
+        ({"API_KEY": API_KEY}, "E004", "the transport 'http' needs it"),
+        ({**GOOD_HTTP, "URL": "notifier:8000"}, "E004", "'notifier:8000'"),
+        ({**GOOD_HTTP, "URL": "http://[bad"}, "E004", "does not hold"),
+        ({**GOOD_HTTP, "URL": None}, "E004", "does not hold"),
+        ({**GOOD_HTTP, "PUBLIC_URL": "/notifier"}, "E005", "as browsers see it"),
+        ({"TRANSPORT": "redis"}, "E006", "NOTIFIER['REDIS_URL'] is missing"),
+        ({**GOOD_REDIS, "REDIS_URL": "http://redis"}, "E006", "redis://localhost:6379/0"),
+        ({**GOOD_REDIS, "PREFIX": "a b"}, "E007", "NOTIFIER_PREFIX"),
+        ({**GOOD_REDIS, "SHARDS": 0}, "E008", "NOTIFIER_SHARDS"),
+        ({**GOOD_REDIS, "SHARDS": True}, "E008", "NOTIFIER_SHARDS"),
+        ({**GOOD_REDIS, "HISTORY_SIZE": "256"}, "E009", "NOTIFIER_HISTORY_SIZE"),
+        ({**GOOD_REDIS, "HISTORY_TTL_S": -1}, "E010", "NOTIFIER_HISTORY_TTL_S"),
+        ({**GOOD_HTTP, "API_KEY": "with a space"}, "E011", "NOTIFIER_API_KEYS"),
+        ({**GOOD_HTTP, "JWT_SECRET": "short"}, "E012", "at least 32 bytes"),
+        ({**GOOD_HTTP, "TOKEN_TTL_S": 1}, "E013", "at least 10"),
+        ({**GOOD_HTTP, "TIMEOUT_S": 0}, "E014", "0.1 to 60"),
+        ({**GOOD_HTTP, "RAISE": "yes"}, "E015", "True or False"),
+        ({**GOOD_HTTP, "USER_ID": "nowhere.at_all"}, "E016", "Dotted path"),
+        ({**GOOD_HTTP, "USER_ID": None}, "E016", "Dotted path"),
+        ({key: value for key, value in GOOD_HTTP.items() if key != "JWT_SECRET"}, "W001", "gives no browser a token"),
+    ],
+)
+def test_each_fault_is_named_with_a_hint(value: object, check_id: str, words: str) -> None:
+    said = checked(value)
+    assert f"notifier.{check_id}" in said
+    assert words in said
+    assert "HINT" in said
+
+
+def test_every_fault_is_named_at_once() -> None:
+    said = checked({"TRANSPORT": "redis", "SHARDS": 0, "RAISE": 1, "X": 1})
+    assert [number for number in range(1, 17) if f"E{number:03}" in said] == [2, 6, 8, 15]
+
+
+@pytest.mark.parametrize(("key", "secret"), [("API_KEY", "a secret"), ("JWT_SECRET", "a secret"), ("REDIS_URL", "a:b")])
+def test_no_secret_is_shown(key: str, secret: str) -> None:
+    assert secret not in checked({**GOOD_HTTP, key: secret}).replace("JWT_SECRET", "")
+    assert JWT_SECRET not in repr(conf.read(GOOD_HTTP))
+    assert API_KEY not in repr(conf.read(GOOD_HTTP))
+    assert "word" not in repr(conf.read(GOOD_REDIS))
+
+
+def test_in_production_the_memory_transport_is_warned_of() -> None:
+    value = {"TRANSPORT": "memory", "JWT_SECRET": JWT_SECRET}
+    assert "notifier.W002" in checked(value, deploy=True)
+    assert "notifier.W002" not in checked(GOOD_HTTP, deploy=True)
+
+
+def test_with_wrong_settings_the_first_call_says_what_is_wrong() -> None:
+    with (
+        override_settings(NOTIFIER={"TRANSPORT": "redis"}),
+        pytest.raises(ImproperlyConfigured, match=r"REDIS_URL.*is missing"),
+    ):
+        Message(to_users=1, subject="Test").send()
+
+
+def test_a_dict_that_is_changed_in_place_is_read_again() -> None:
+    value = dict(GOOD_HTTP)
+    with override_settings(NOTIFIER=value):
+        assert conf.settings().timeout_s == 2
+        value["TIMEOUT_S"] = 1
+        assert conf.settings().timeout_s == 1
+
+
+def test_browsers_use_the_same_address_unless_they_are_given_another() -> None:
+    assert conf.read({**GOOD_HTTP, "URL": "http://n:8000/"}).public_url == "http://n:8000"
+    assert conf.read({**GOOD_HTTP, "PUBLIC_URL": "https://example.org/n/"}).public_url == "https://example.org/n"
+
+
+# What works before Django does
+
+
+def python(program: str) -> None:
+    """Runs a program in a fresh interpreter, warnings as errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_and_its_names_can_be_imported_before_apps_are_loaded() -> None:
+    python(
+        "import django_bridge, sys\n"
+        "assert 'django' not in sys.modules\n"
+        "from django.conf import settings\n"
+        "settings.configure(INSTALLED_APPS=['django.contrib.contenttypes', 'django.contrib.auth', 'django_bridge'])\n"
+        "from django_bridge import ALL, Message, Progress, Task, group, progress\n"
+        "assert callable(progress) and callable(group) and repr(ALL) == 'ALL'\n"
+        "import django; django.setup()\n"
+        "from django_bridge import progress as again\n"
+        "assert again is progress\n"
+    )
+
+
+def test_progress_needs_no_settings() -> None:
+    python("from django_bridge import Progress\nassert list(Progress(range(3), callback=lambda: None)) == [0, 1, 2]\n")
+
+
+def test_neither_the_services_packages_nor_other_transports_are_loaded() -> None:
+    python(
+        "import os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.django.settings'\n"
+        "import django; django.setup()\n"
+        "from django_bridge import Message; Message(to_users=1, subject='x').send()\n"
+        "loaded = {'fastapi', 'uvicorn', 'pydantic', 'starlette', 'sse_starlette'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
+        "assert 'django_bridge.publisher.http' not in sys.modules\n"
+    )
+
+
+def test_without_celery_send_is_a_plain_method() -> None:
+    python(
+        "import os, sys; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.django.settings'\n"
+        "sys.modules['celery'] = None\n"
+        "import django; django.setup()\n"
+        "from django_bridge import Message\n"
+        "from django_bridge.testing import outbox\n"
+        "message = Message(to_users=1, subject='x')\n"
+        "assert type(message.send).__name__ == 'method'\n"
+        "assert message.send() == outbox.messages[0]['id']\n"
+    )
+
+
+def test_no_migration_is_missing() -> None:
+    call_command("makemigrations", "django_bridge", check=True, dry_run=True, verbosity=0)
