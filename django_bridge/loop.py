@@ -203,9 +203,9 @@ class Progress(Generic[T]):
         task = self._task
         if task is None or task.ended or task.follows is not None:
             return
-        task.follows = self
         if not task.begun:
             task.begin(total=self._total)
+        task.follows = self
 
     def _detach(self) -> None:
         if self._task is not None and self._task.follows is self:

@@ -18,7 +18,7 @@ from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.recipients import channels, is_anonymous, user_key
 from notifier import rules
 from notifier import task as states
-from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
 from notifier.event import new_id
 
 
@@ -155,6 +155,8 @@ class Task:
             task_id=self.id,
             now_ms=_now_ms(),
         )
+        if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
+            raise PayloadTooLarge("names too many recipients for a task: use a group", field="to_users")
         self._user_key = user_key(self._from_user)
         self._known = dataclasses.replace(known, to=to)
         try:

@@ -29,7 +29,7 @@ def notifier(context: Context) -> SafeString:
     if user is None or not user.is_authenticated:
         return mark_safe("")
     config = {
-        "url": f"{settings().public_url}/v1/stream",
+        "url": settings().public_url,
         "token": subscriber_token(user),
         "tokenUrl": _token_url(),
     }

@@ -58,11 +58,11 @@ DATABASES = {
     for name in ("default", "other")
 }
 
-NOTIFIER = (
-    {"TRANSPORT": "redis", "REDIS_URL": os.environ["NOTIFIER_TEST_REDIS_URL"], "JWT_SECRET": JWT_SECRET}
-    if "NOTIFIER_TEST_REDIS_URL" in os.environ
-    else {"TRANSPORT": "memory", "URL": "http://notifier.test:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
-)
+NOTIFIER = {"TRANSPORT": "memory", "URL": "http://notifier.test:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
+if "NOTIFIER_TEST_REDIS_URL" in os.environ:
+    NOTIFIER |= {"TRANSPORT": "redis", "REDIS_URL": os.environ["NOTIFIER_TEST_REDIS_URL"]}
+if "NOTIFIER_TEST_SERVICE_URL" in os.environ:
+    NOTIFIER |= {"TRANSPORT": "http", "URL": os.environ["NOTIFIER_TEST_SERVICE_URL"]}
 
 CELERY_BROKER_URL = os.environ.get("NOTIFIER_TEST_CELERY_URL", "memory://")
 CELERY_RESULT_BACKEND = os.environ.get("NOTIFIER_TEST_CELERY_URL")

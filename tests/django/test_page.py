@@ -72,7 +72,7 @@ def test_a_token_without_a_secret_is_said_to_lack_it(user: User) -> None:
 def test_the_tag_gives_the_page_its_address_token_and_script(user: User) -> None:
     page = rendered(user)
     found = config(page)
-    assert (found["url"], found["tokenUrl"]) == ("http://notifier.test:8000/v1/stream", "/notifier/token/")
+    assert (found["url"], found["tokenUrl"]) == ("http://notifier.test:8000", "/notifier/token/")
     assert claims(found["token"])["sub"] == str(user.pk)
     assert '<script type="module" src="/static/notifier/django.js"></script>' in page
 
@@ -97,7 +97,7 @@ def test_no_value_can_end_the_script_element(user: User) -> None:
     with override_settings(NOTIFIER={"TRANSPORT": "memory", "PUBLIC_URL": evil, "JWT_SECRET": JWT_SECRET}):
         page = rendered(user)
     assert page.count("</script>") == 2
-    assert config(page)["url"] == f"{evil}/v1/stream"
+    assert config(page)["url"] == evil
 
 
 @override_settings(ROOT_URLCONF="tests.django.sample.urls")

@@ -16,7 +16,7 @@ from django.utils.translation import gettext_lazy
 from django_bridge import ALL, Progress, Task, group, progress
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
-from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
 from tests.django.sample.models import SimpleModel
 
 
@@ -162,6 +162,12 @@ def test_a_task_that_nobody_could_see_is_refused(user: User) -> None:
         Task(task_name="Print")
     with pytest.raises(InvalidInput, match="to_users"):
         Task(from_user=user, task_name="Print", to_users=[]).begin()
+
+
+def test_a_task_for_more_people_than_a_call_can_name_is_refused() -> None:
+    with pytest.raises(PayloadTooLarge, match="use a group"):
+        Task(task_name="Print", to_users=range(1_000_000, 1_010_000)).begin()
+    Task(task_name="Print", to_users=range(1_000_000, 1_003_000)).begin()
 
 
 def test_the_task_of_an_anonymous_user_is_kept_and_shown_to_nobody() -> None:

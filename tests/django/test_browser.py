@@ -1,0 +1,107 @@
+"""The whole way: a Django page in a real browser, a view that works, and what the page is told."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+from playwright.async_api import Browser, Page, async_playwright
+
+from tests.django.conftest import FOLDER
+from tests.support import REPOSITORY, Process, Service, free_port, running
+
+
+class Site:
+    """The test project, served by Django, in front of a service that lets its pages in."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.service = Service(env={"NOTIFIER_CORS_ORIGINS": self.url})
+        self.process = Process(
+            [sys.executable, "-m", "django", "runserver", "--insecure", "--noreload", f"127.0.0.1:{self.port}"],
+            cwd=REPOSITORY,
+            env={
+                "DJANGO_SETTINGS_MODULE": "tests.django.settings",
+                "NOTIFIER_TEST_FOLDER": FOLDER,
+                "NOTIFIER_TEST_SERVICE_URL": self.service.url,
+            },
+        )
+        self.process.wait_until(self._ready, "the Django project")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/page/", timeout=5).status_code == 200
+        return False
+
+    def stop(self) -> None:
+        self.process.stop()
+        self.service.stop()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with running(Site()) as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    # The asynchronous interface: the other one runs a loop in this thread, where Django then refuses the database.
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield started
+        await started.close()
+
+
+@pytest.fixture
+def session_cookie(user: User, site: Site) -> Any:
+    """What the browser of a user who is logged in holds."""
+    client = Client()
+    client.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    return {"name": name, "value": client.cookies[name].value, "url": site.url}
+
+
+async def told(page: Page, name: str) -> list[Any]:
+    """The details of the DOM events of this name."""
+    pick = "name => seen.filter((one) => one.name === name).map((one) => one.detail)"
+    found: list[Any] = await page.evaluate(pick, name)
+    return found
+
+
+async def test_a_page_with_the_tag_hears_the_messages_and_tasks_of_its_user(site: Site, session_cookie: Any) -> None:
+    async with browser() as started:
+        context = await started.new_context()
+        await context.add_cookies([session_cookie])
+        page = await context.new_page()
+        await page.goto(f"{site.url}/page/")
+        await page.wait_for_function("seen.some(({ name }) => name === 'hello')")
+        assert (await page.request.get(f"{site.url}/work/")).ok
+        await page.wait_for_function("seen.some(({ name }) => name === 'message')")
+        await page.wait_for_function(
+            "seen.some(({ name, detail }) => name === 'task' && detail.status === 'succeeded')"
+        )
+        (message,) = await told(page, "message")
+        assert (message["subject"], message["from"]["name"]) == ("Walked", "Ann Lee")
+        last = (await told(page, "task"))[-1]
+        assert (last["name"], last["state"], last["percent"]) == ("Walk", "The walk is over", 100)
+
+
+async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None:
+    async with browser() as started:
+        page = await started.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.goto(f"{site.url}/page/", wait_until="networkidle")
+        assert [url for url in asked if "favicon" not in url] == [f"{site.url}/page/"]
