@@ -91,6 +91,9 @@ def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = 
     return (line + frame(event_type, rules.to_json(data))).encode()
 
 
+MAX_FRAME_BYTES: Final = 96 * 1024
+"""No event of ours is larger; what is, was written by somebody else."""
+
 _STORED_FRAME = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: [^\r\n\x00]*\n\n")
 
 
@@ -99,7 +102,7 @@ def is_safe_frame(stored: bytes, start: int = 0) -> bool:
 
     A frame that is not would end or forge events on its streams; it is skipped and counted instead.
     """
-    if not _STORED_FRAME.fullmatch(stored, start):
+    if len(stored) - start > MAX_FRAME_BYTES or not _STORED_FRAME.fullmatch(stored, start):
         return False
     try:
         stored.decode()
@@ -174,16 +177,19 @@ def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str
     return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
 
 
-def message_of(stored: str) -> dict[str, Any] | None:
+def message_of(stored: bytes | str) -> dict[str, Any] | None:
     """The message inside a stored frame, or None when it is not a message in our form."""
-    opening = "event: message\ndata: "
-    if not stored.startswith(opening):
+    if isinstance(stored, str):
+        stored = stored.encode("utf-8", "surrogatepass")
+    opening = b"event: message\ndata: "
+    if not stored.startswith(opening) or not is_safe_frame(stored):
         return None
     try:
-        found = rules.parse_json(stored[len(opening) :].rstrip("\n"))
+        found = rules.parse_json(stored[len(opening) : -2])
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    ours = isinstance(found, dict) and isinstance(found.get("id"), str) and isinstance(found.get("subject"), str)
+    return found if ours else None
 
 
 def _sender(value: object) -> dict[str, str] | None:

@@ -95,7 +95,7 @@ async def opened(broker: Broker, cursor: Cursor | str | None = None, user: str =
 
 
 def subjects(opening: Opening) -> list[str]:
-    found = [events.message_of(frame.decode()) for _, frame in opening.replay]
+    found = [events.message_of(frame) for _, frame in opening.replay]
     return [one["subject"] for one in found if one is not None]
 
 

@@ -8,6 +8,21 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
+from typing import Final
+
+KINDS: Final = {
+    "seq": "number",
+    "epoch": "string",
+    "identity": "string",
+    "log": "stream",
+    "meta": "hash",
+    "task": "hash",
+    "tasks": "zset",
+    "read": "zset",
+    "hidden": "zset",
+    "idem": "hash",
+}
+"""The Redis type behind each word that follows a shard's tag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +45,10 @@ class Keys:
         """Every shard that an event to this channel is written to."""
         shard = self.shard_of(channel)
         return range(self.shards) if shard is None else range(shard, shard + 1)
+
+    def word(self, key: str) -> str:
+        """The word after the tag: what kind of key this is."""
+        return key[len(self.prefix) :].partition("}:")[2].partition(":")[0]
 
     def tag(self, shard: int) -> str:
         return f"{self.prefix}{{{shard}}}:"

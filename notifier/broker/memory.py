@@ -204,7 +204,7 @@ class MemoryBroker(Broker):
         messages = [
             {**message, "read": read}
             for entry, read in found[:limit]
-            if (message := events.message_of(entry.frame)) is not None
+            if (message := events.message_of(entry.frame.encode())) is not None
         ]
         return Page(messages, len(found) > limit, unread, Cursor(self._epoch, self._seq))
 

@@ -32,6 +32,7 @@ local epoch = current_epoch(KEYS[2], fresh)
 local channels = (#KEYS - 3) / 2
 local seq, metas = 0, {}
 
+-- All keys are read before the first is written: one that holds something else stops the script while nothing is done.
 if durable then
   seq = redis.call('INCR', KEYS[1])
   local newest = 0
@@ -53,7 +54,7 @@ if durable then
       meta = { last, low }
     end
     newest = math.max(newest, last or 0)
-    metas[i] = { last = last or 0, low = tonumber(meta[2]) or 0 }
+    metas[i] = { last = last or 0, low = tonumber(meta[2]) or 0, length = redis.call('XLEN', log) }
   end
   if newest >= seq then
     -- The counter stepped back behind what the logs hold: a new order begins above both.
@@ -75,7 +76,7 @@ for i = 1, channels do
   local prev = 0
   if durable then
     local log, meta_key, meta = KEYS[2 + 2 * i], KEYS[3 + 2 * i], metas[i]
-    local low, length = meta.low, redis.call('XLEN', log)
+    local low, length = meta.low, meta.length
     if length >= size then
       local going = redis.call('XRANGE', log, '-', '+', 'COUNT', length - size + 1)
       low = seq_of(going[#going][1])

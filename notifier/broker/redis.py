@@ -22,7 +22,7 @@ import hiredis
 
 from notifier import event as events
 from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
-from notifier.broker.keys import Keys
+from notifier.broker.keys import KINDS, Keys
 from notifier.broker.link import Address, Link, forget, open_link
 from notifier.broker.memory import MAX_MARKS
 from notifier.broker.scripts import Call, TaskAnswer, publish_calls, receipt, script, task_answer, task_call
@@ -163,9 +163,33 @@ class RedisBroker(Broker):
         if self._link is None:
             raise BrokerUnavailable("Redis is away")
         try:
-            return await self._link.run(call.script, call.keys, call.args)
+            try:
+                return await self._link.run(call.script, call.keys, call.args)
+            except hiredis.ReplyError as fault:
+                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
+                    raise
+                # Somebody wrote something else under our names. Every script reads all its keys before it writes.
+                await self._mend(self._link, call.keys)
+                return await self._link.run(call.script, call.keys, call.args)
         except hiredis.ReplyError as fault:
             raise BrokerUnavailable(f"Redis refused the script {call.script.name}: {fault}") from fault
+
+    async def _call(self, *command: str | int) -> Any:
+        """One command. Raises `BrokerUnavailable`."""
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        try:
+            return await self._link.call(*command)
+        except hiredis.ReplyError as fault:
+            raise BrokerUnavailable(f"Redis refused {command[0]}: {fault}") from fault
+
+    async def _mend(self, link: Link, names: Sequence[str]) -> None:
+        """Puts aside what is not in our form, so that those who need the name can go on."""
+        kinds = [KINDS[self._keys.word(name)] for name in names]
+        aside = await link.run(script("mend"), names, kinds)
+        for name in aside:
+            self._skipped += 1
+            log.error("put aside what is not in our form: %s is now %s:foreign", name.decode(), name.decode())
 
     # Topics
 
@@ -217,7 +241,7 @@ class RedisBroker(Broker):
         topics = self.topics(user, channels)
         known = dict(zip(topics, (int(last) for last in lasts), strict=True))
         assert self._subscriptions is not None
-        self._subscriptions.note_lasts(known)
+        self._subscriptions.note_lasts(epoch, known)
         return Opening(
             verdict=verdict.decode(),
             cursor=Cursor(epoch.decode(), int(top)),
@@ -260,7 +284,7 @@ class RedisBroker(Broker):
         messages = [
             {**message, "read": bool(read)}
             for frame, read in zip(rest[::2], rest[1::2], strict=True)
-            if (message := events.message_of(frame.decode(errors="replace"))) is not None
+            if (message := events.message_of(frame)) is not None
         ]
         return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
 
@@ -326,14 +350,11 @@ class RedisBroker(Broker):
 
     async def _kept(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
         """The task as it is kept, and the one that was answered under this key before."""
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
         shard = self._keys.shard_of_name(task_id)
-        reading = self._link.call("HGET", self._keys.task(shard, task_id), "record")
+        reading = self._call("HGET", self._keys.task(shard, task_id), "record")
         if idempotency is None:
             return _task(await reading), None
-        key = self._keys.idempotency(shard, idempotency.key)
-        asking = self._link.call("HMGET", key, "fingerprint", "answer")
+        asking = self._call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
         record, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
             return _task(record), None
@@ -347,28 +368,20 @@ class RedisBroker(Broker):
         return (await self.open(user, channels, None)).tasks
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
-        top = await self._link.call("GET", self._keys.seq(shard))
-        await asyncio.gather(
-            self._link.call("ZADD", hidden, int(top or 0), f"t:{task_id}"),
-            self._link.call("EXPIRE", hidden, self._history_ttl_s * 10),
-        )
+        top = await self._call("GET", self._keys.seq(shard))
+        await self._call("ZADD", hidden, int(top or 0), f"t:{task_id}")
+        await self._call("EXPIRE", hidden, self._history_ttl_s * 10)
 
     # Users
 
     async def is_watched(self, topic: str) -> bool:
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
-        return int((await self._link.call("PUBSUB", "NUMSUB", topic))[1]) > 0
+        return int((await self._call("PUBSUB", "NUMSUB", topic))[1]) > 0
 
     async def disconnect(self, user: str) -> None:
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
         topic = self.topics(user, [f"user:{user}"])[0]
-        await self._link.call("PUBLISH", topic, "! 0 0 revoked\n")
+        await self._call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
         shard, marks, logs = self._inbox_names(user, [f"user:{user}"])

@@ -39,7 +39,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark`, `forget` or `identity`."""
+    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark`, `forget`, `mend` or `identity`."""
     here = files("notifier.broker")
     source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -91,7 +91,9 @@ def publish_calls(
         for start in range(0, len(here), CHUNK):
             chunk = here[start : start + CHUNK]
             names: list[str] = [keys.seq(shard), keys.epoch(shard)]
-            names.append(keys.idempotency(shard, f"{idempotency.key}#{start}" if idempotency else ""))
+            # The first chunk's key is the plain one, which tasks use as well: a key is for one call of any kind.
+            own = f"#{start}" if start else ""
+            names.append(keys.idempotency(shard, idempotency.key + own if idempotency else ""))
             args: list[str | bytes | int] = [
                 new_epoch(),
                 history_size,

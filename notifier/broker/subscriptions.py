@@ -38,6 +38,8 @@ class _Topic:
     acknowledged: asyncio.Future[None] | None
     """None once the subscription is known to be active."""
     last: int | None = None
+    noted: bool = False
+    """`last` was read from the log: what is announced up to there is in the log, and may still be on its way here."""
     epoch: bytes = b""
 
 
@@ -119,12 +121,12 @@ class Subscriptions:
         if gone and self._link is not None and not self._link.lost.done():
             self._send("UNSUBSCRIBE", gone)
 
-    def note_lasts(self, lasts: Mapping[str, int]) -> None:
+    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
         """The newest seq of topics as the log has it: what the first announcement must follow on."""
         for name, last in lasts.items():
             topic = self._topics.get(name.encode())
             if topic is not None and topic.last is None:
-                topic.last = max(last, 0)
+                topic.epoch, topic.last, topic.noted = epoch, max(last, 0), True
 
     # The link
 
@@ -273,28 +275,28 @@ class Subscriptions:
             id_line = b"id: %b-%d\n" % (epoch, seq)
             if not wire.startswith(id_line) or not is_safe_frame(wire, len(id_line)):
                 self._skip(key, lead)
-                # Its place in the order is taken all the same.
-                if topic.last is not None:
-                    topic.last = max(seq, topic.last)
                 return
             self._take_event(name, topic, epoch, seq, prev, "" if word == "-" else word, wire)
 
     def _take_event(
         self, name: str, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes
     ) -> None:
-        if topic.epoch != epoch:
-            if topic.epoch:
-                # A new order began while we listened: every stream's cursor is of the old one.
-                for other in self._topics.values():
-                    other.epoch, other.last = b"", None
-                self._on_doubt(None)
-            topic.epoch = epoch
-        elif topic.last is not None and prev != topic.last:
-            if seq <= topic.last:
+        # What does not follow is not handed on: it is in the log if it is true, and the log is read now. So neither a
+        # lost announcement nor a forged one can move a stream past events that it has not seen.
+        if topic.epoch and topic.epoch != epoch:
+            log.warning("a new order of events, %r, began on %s", epoch, name)
+            for other in self._topics.values():
+                other.epoch, other.last = b"", None
+            self._on_doubt(None)
+            return
+        if topic.last is not None and prev != topic.last:
+            if topic.noted and seq <= topic.last:
                 return
             log.warning("a hole on %s: %d follows %d, not %d; reading the log", name, seq, prev, topic.last)
-            self._on_doubt([name], after=topic.last)
-        topic.last = seq
+            after, topic.last = topic.last, None
+            self._on_doubt([name], after=after)
+            return
+        topic.epoch, topic.last, topic.noted = epoch, seq, False
         self._on_deliver(name, epoch.decode(), seq, repeat_key, wire)
 
     def _skip(self, key: bytes, lead: bytes) -> None:

@@ -22,6 +22,9 @@ elseif kept ~= expected then
   return { 'stale', redis.call('HGET', KEYS[1], 'record') or '' }
 end
 
+-- Read before the first write: an index that holds something else stops the script while nothing is done.
+for i = 3, #KEYS do redis.call('ZCARD', KEYS[i]) end
+
 redis.call('HSET', KEYS[1], 'version', version, 'record', record)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 local watched = 0

@@ -1,0 +1,198 @@
+"""What somebody wrote straight into Redis, under our names and not in our form, harms nobody but itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import redis
+
+from notifier.broker.keys import Keys
+from notifier.broker.link import address
+from notifier.broker.redis import RedisBroker
+from notifier.event import Cursor
+from tests.support import RedisServer
+from tests.test_broker_contract import ANN, Recorder, listed, note, opened, running, step, subjects, until
+
+KEYS = Keys("poison:")
+
+
+@pytest.fixture
+async def sink() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def raw(redis_server: RedisServer) -> redis.Redis:
+    client = redis_server.client()
+    for key in client.scan_iter("poison:*"):
+        client.delete(key)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+async def broker(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
+    made = RedisBroker(address(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    await made.start(sink)
+    yield made
+    await made.close()
+
+
+BAD_FRAMES = {
+    "not UTF-8": b'event: message\ndata: {"a":"\xff"}\n\n',
+    "two events in one": b"event: message\ndata: {}\n\nevent: message\ndata: {}\n\n",
+    "a forged id": b"id: e-999999\nevent: message\ndata: {}\n\n",
+    "a line end in the name": b"event: mess\nage\ndata: {}\n\n",
+    "a carriage return": b"event: message\rdata: {}\n\n",
+    "a NUL": b"event: message\ndata: {\x00}\n\n",
+    "no end": b"event: message\ndata: {}",
+    "nothing": b"",
+    "huge": b"event: message\ndata: " + b"x" * 1_000_000 + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+async def test_a_bad_stored_entry_is_skipped_and_the_rest_is_replayed(
+    broker: RedisBroker, raw: redis.Redis, name: str
+) -> None:
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="before"))
+    seq = int(raw.incr(KEYS.seq(0)))
+    raw.xadd(KEYS.log(0, "user:ann"), {"f": BAD_FRAMES[name], "m": "forged"}, id=f"{seq}-0")
+    raw.hset(KEYS.meta(0, "user:ann"), "last", seq)
+    await broker.publish(note(subject="after"))
+    found = await opened(broker, start)
+    assert (found.verdict, subjects(found)) == ("ok", ["before", "after"])
+    assert broker.skipped == 1
+    assert [subject for subject, _ in await listed(broker)] == ["after", "before"]
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+async def test_a_bad_announcement_reaches_nobody(
+    broker: RedisBroker, raw: redis.Redis, sink: Recorder, name: str
+) -> None:
+    topic = broker.topics("ann", ["user:ann"])[0]
+    await broker.subscribe([topic])
+    epoch, frame = (await opened(broker)).cursor.epoch.encode(), BAD_FRAMES[name]
+    raw.publish(topic, epoch + b" 1 0 -\nid: " + epoch + b"-1\n" + frame)
+    raw.publish(topic, b"- 0 0 task-1\n" + frame)
+    raw.publish(topic, frame)
+    await broker.publish(note(subject="real"))
+    await until(lambda: sink.events)
+    assert [b"real" in wire for _, _, wire in sink.events] == [True]
+    assert sink.states == []
+    assert broker.skipped == 3
+
+
+@pytest.mark.parametrize(
+    "lead", [b"", b"x", b"e 1", b"e one 0 -", b"e 1 0 - more", b"\xff 1 0 -", b"e 1 0 \xff", b"e 1.5 0 -"]
+)
+async def test_a_bad_lead_is_skipped(broker: RedisBroker, raw: redis.Redis, sink: Recorder, lead: bytes) -> None:
+    topic = broker.topics("ann", ["user:ann"])[0]
+    await broker.subscribe([topic])
+    raw.publish(topic, lead + b"\nevent: message\ndata: {}\n\n")
+    await broker.publish(note(subject="real"))
+    await until(lambda: sink.events)
+    assert len(sink.events) == 1
+    assert broker.skipped == 1
+
+
+async def test_a_forged_place_in_the_order_makes_doubt_and_loses_nothing(
+    broker: RedisBroker, raw: redis.Redis, sink: Recorder
+) -> None:
+    topic = broker.topics("ann", ["user:ann"])[0]
+    await broker.subscribe([topic])
+    await broker.publish(note(subject="one"))
+    await until(lambda: sink.events)
+    epoch = (await opened(broker)).cursor.epoch.encode()
+    raw.publish(topic, epoch + b" 999 1 -\nid: " + epoch + b'-999\nevent: message\ndata: {"forged":1}\n\n')
+    await broker.publish(note(subject="two"))
+    await until(lambda: sink.doubts)
+    assert sink.doubts == [([topic], 999)]
+    await broker.publish(note(subject="three"))
+    await until(lambda: b"three" in sink.events[-1][2])
+
+
+async def test_a_forged_epoch_makes_doubt(broker: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
+    topic = broker.topics("ann", ["user:ann"])[0]
+    await broker.subscribe([topic])
+    await broker.publish(note(subject="one"))
+    await until(lambda: sink.events)
+    raw.publish(topic, b'forged 2 1 -\nid: forged-2\nevent: message\ndata: {"forged":1}\n\n')
+    await until(lambda: sink.doubts == [(None, None)])
+    await broker.publish(note(subject="two"))
+    await until(lambda: b"two" in sink.events[-1][2])
+    assert not any(b"forged" in wire for _, _, wire in sink.events)
+
+
+@pytest.mark.parametrize("word", ["seq", "epoch", "log", "meta", "tasks", "read", "hidden"])
+async def test_a_key_of_another_type_is_put_aside(broker: RedisBroker, raw: redis.Redis, word: str) -> None:
+    key = {
+        "seq": KEYS.seq(0),
+        "epoch": KEYS.epoch(0),
+        "log": KEYS.log(0, "user:ann"),
+        "meta": KEYS.meta(0, "user:ann"),
+        "tasks": KEYS.tasks(0, "user:ann"),
+        "read": KEYS.read(0, "ann"),
+        "hidden": KEYS.hidden(0, "ann"),
+    }[word]
+    await broker.publish(note(subject="one"))
+    raw.delete(key)
+    raw.sadd(key, "not ours")
+    await broker.publish(note(subject="two"))
+    await broker.create_task(running())
+    assert "two" in [subject for subject, _ in await listed(broker)]
+    await broker.mark("ann", ANN, "all", [])
+    assert (await opened(broker)).unread == 0
+    assert len((await opened(broker)).tasks) == 1
+    assert raw.smembers(f"{key}:foreign") == {b"not ours"}
+    assert broker.skipped == 1
+
+
+async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroker, raw: redis.Redis) -> None:
+    good = await broker.create_task(running())
+    for number, record in enumerate([b"{}", b"\xff", b"[]", b'{"id": 1}', b"null"]):
+        raw.hset(KEYS.task(0, f"bad-{number}"), mapping={"version": 1, "record": record})
+        raw.zadd(KEYS.tasks(0, "user:ann"), {f"bad-{number}": number})
+    assert [one.id for one in await broker.tasks("ann", ANN)] == [good.id]
+    changed = await broker.change_task(good.id, step(done=1))
+    assert changed.done == 1
+
+
+async def test_a_log_that_vanished_makes_a_reset(broker: RedisBroker, raw: redis.Redis) -> None:
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="lost"))
+    raw.delete(KEYS.log(0, "user:ann"))
+    assert (await opened(broker, start)).verdict == "history_lost"
+    await broker.publish(note(subject="later"))
+    assert (await opened(broker, start)).verdict == "history_trimmed"
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="new"))
+    assert subjects(await opened(broker, start)) == ["new"]
+
+
+async def test_a_meta_that_vanished_makes_a_reset_until_the_log_is_judged_anew(
+    broker: RedisBroker, raw: redis.Redis
+) -> None:
+    for subject in ("one", "two"):
+        receipt = await broker.publish(note(subject=subject))
+    raw.delete(KEYS.meta(0, "user:ann"))
+    assert (await opened(broker, Cursor(receipt.epoch, 1))).verdict == "history_lost"
+    await broker.publish(note(subject="three"))
+    # From the log's first entry on it is known to be whole again.
+    assert subjects(await opened(broker, Cursor(receipt.epoch, 1))) == ["two", "three"]
+    raw.xtrim(KEYS.log(0, "user:ann"), maxlen=1, approximate=False)
+    raw.delete(KEYS.meta(0, "user:ann"))
+    await broker.publish(note(subject="four"))
+    assert (await opened(broker, Cursor(receipt.epoch, 1))).verdict == "history_trimmed"
+
+
+async def test_a_counter_that_stepped_back_begins_a_new_order(broker: RedisBroker, raw: redis.Redis) -> None:
+    for _ in range(5):
+        receipt = await broker.publish(note())
+    raw.set(KEYS.seq(0), 2)
+    later = await broker.publish(note(subject="after"))
+    assert later.epoch != receipt.epoch
+    assert later.seq > receipt.seq
+    assert (await opened(broker, Cursor(receipt.epoch, 4))).verdict == "epoch_changed"
