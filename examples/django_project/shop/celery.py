@@ -1,0 +1,11 @@
+"""The Celery application of the project. Nothing here is about the notifier."""
+
+import os
+
+from celery import Celery
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+
+app = Celery("shop")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks(["shop"], related_name="jobs")

@@ -1,0 +1,40 @@
+from decimal import Decimal
+from itertools import product
+from random import Random
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+from shop.models import Product
+
+NAMES = {"ann": "Ann", "bob": "Bob"}
+PASSWORD = "demo"
+COLOURS = ("Red", "Green", "Blue", "White", "Black", "Yellow", "Grey", "Orange", "Brown", "Pink")
+THINGS = ("mug", "lamp", "chair", "clock", "scarf", "notebook", "umbrella", "basket", "blanket", "kettle")
+
+
+class Command(BaseCommand):
+    help = "Makes the users ann and bob (password: demo) and a hundred products. Running it again changes nothing."
+
+    def handle(self, **options: object) -> None:
+        if not settings.DEBUG:
+            raise CommandError("These users have a password that everybody knows: only with DEBUG.")
+        for username, first_name in NAMES.items():
+            user, made = get_user_model().objects.get_or_create(username=username, defaults={"first_name": first_name})
+            if made:
+                user.set_password(PASSWORD)
+                user.save()
+        dice = Random(1)
+        Product.objects.bulk_create(
+            (
+                Product(
+                    name=f"{colour} {thing}",
+                    price=Decimal(dice.randrange(300, 9000)) / 100,
+                    stock=dice.randrange(100),
+                )
+                for colour, thing in product(COLOURS, THINGS)
+            ),
+            ignore_conflicts=True,
+        )
+        self.stdout.write(f"Log in as {' or '.join(NAMES)}, password: {PASSWORD}")

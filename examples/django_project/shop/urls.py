@@ -1,0 +1,14 @@
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+
+from shop import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("login/", LoginView.as_view(template_name="shop/login.html", redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("jobs/stock/", views.start_recount, name="recount"),
+    path("jobs/prices/", views.start_price_list, name="price-list"),
+    path("messages/", views.send_message, name="send-message"),
+    path("notifier/", include("django_bridge.urls")),  # where a page that stays open gets its next token
+]

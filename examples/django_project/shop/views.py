@@ -1,0 +1,60 @@
+import threading
+from collections.abc import Callable
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import connections
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_POST
+
+from django_bridge import Message, Task
+from shop import jobs
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    return render(request, "shop/home.html", {"other": _other(request.user)})
+
+
+@login_required
+@require_POST
+def start_recount(request: HttpRequest) -> HttpResponse:
+    """Celery: the task begins here, and the worker goes on with it."""
+    task = Task(from_user=request.user, task_name="Recount the stock")
+    task.begin(state="Waiting for a worker")
+    jobs.recount_stock.delay(task.id, request.user.pk)
+    return HttpResponse(status=202)
+
+
+@login_required
+@require_POST
+def start_price_list(request: HttpRequest) -> HttpResponse:
+    """A thread: no queue, and the job ends with the process."""
+    threading.Thread(target=_run, args=(jobs.write_price_list, request), daemon=True).start()
+    return HttpResponse(status=202)
+
+
+@login_required
+@require_POST
+def send_message(request: HttpRequest) -> HttpResponse:
+    Message(
+        from_user=request.user,
+        to_users=_other(request.user),
+        subject=request.POST["subject"],
+        text=request.POST.get("text", ""),
+    ).send()
+    return HttpResponse(status=202)
+
+
+def _other(user: AbstractBaseUser) -> AbstractBaseUser:
+    """Ann's other user is Bob, and the other way round."""
+    return get_user_model().objects.exclude(pk=user.pk).order_by("pk").first()
+
+
+def _run(job: Callable[[HttpRequest], object], request: HttpRequest) -> None:
+    try:
+        job(request)
+    finally:
+        connections.close_all()  # this thread's own; nobody else would

@@ -1,0 +1,170 @@
+"""The example as a person meets it: real service, Redis, Celery worker, web server and browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, RedisServer, Service, free_port, running
+
+PROJECT = REPOSITORY / "examples" / "django_project"
+OUTPUT = REPOSITORY / "tests" / "output"
+MIDDLE = re.compile(r"^[1-6]\d %$")
+"""A job that has begun and has time left."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    url: str
+    web: Process
+    worker: Process
+
+
+@pytest.fixture(scope="module")
+def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    port = free_port()
+    url = f"http://localhost:{port}"
+    with (
+        running(Service(redis_url=redis_server.url, env={"NOTIFIER_CORS_ORIGINS": url})) as service,
+        contextlib.ExitStack() as stack,
+    ):
+        folder = tmp_path_factory.mktemp("shop")
+        env = {
+            "NOTIFIER_URL": service.url,
+            "NOTIFIER_API_KEY": API_KEY,
+            "NOTIFIER_JWT_SECRET": JWT_SECRET,
+            "REDIS_URL": redis_server.url[:-1] + "1",
+            "SHOP_DATABASE": str(folder / "shop.sqlite3"),
+            "SHOP_JOB_SECONDS": "3",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        manage = [sys.executable, "-W", "error", "manage.py"]
+        for command in (["check"], ["makemigrations", "--check"], ["migrate"], ["demo_users"], ["demo_users"]):
+            subprocess.run(
+                [*manage, *command], cwd=PROJECT, env={**os.environ, **env}, check=True, capture_output=True, timeout=60
+            )
+        web = Process([*manage, "runserver", "--noreload", f"127.0.0.1:{port}"], cwd=PROJECT, env=env)
+        stack.callback(web.stop)
+        celery = [sys.executable, "-m", "celery", "-A", "shop", "worker", "--loglevel", "info", "--concurrency", "1"]
+        worker = Process(celery, cwd=PROJECT, env=env)
+        stack.callback(worker.stop)
+
+        def answers() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(f"{url}/login/").status_code == 200
+            return False
+
+        web.wait_until(answers, "the web server")
+        worker.wait_until(lambda: " ready." in worker.output(), "the Celery worker", timeout_s=40)
+        yield Shop(url, web, worker)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@contextlib.contextmanager
+def logged_in(browser: Browser, shop: Shop, user: str) -> Iterator[Page]:
+    """A window of its own for this user. An error in the page's console fails the test."""
+    context = browser.new_context(viewport={"width": 1100, "height": 720}, locale="en-GB")
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda fault: faults.append(str(fault)))
+    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    page.goto(shop.url)
+    page.fill("input[name=username]", user)
+    page.fill("input[name=password]", "demo")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#state")).to_have_text("live", timeout=15_000)
+    yield page
+    assert faults == []
+    context.close()
+
+
+def test_jobs_reach_100_percent_and_messages_reach_the_other_user(browser: Browser, shop: Shop) -> None:
+    OUTPUT.mkdir(exist_ok=True)
+    with logged_in(browser, shop, "ann") as ann, logged_in(browser, shop, "bob") as bob:
+        bob.fill("input[name=subject]", "Are the <b>mugs</b> in?")
+        bob.fill("textarea", "A customer asks for twenty of them.")
+        bob.get_by_role("button", name="Send").click()
+        expect(ann.locator(".message b").first).to_have_text("Are the <b>mugs</b> in?")
+        expect(ann.locator(".toast")).to_contain_text("Are the <b>mugs</b> in?")
+        expect(ann.locator("#unread")).to_have_text("1")
+
+        ann.click("#celery")
+        ann.click("#thread")
+        recount = ann.locator(".task", has_text="Recount the stock")
+        prices = ann.locator(".task", has_text="Write the price list")
+        expect(recount.locator(".number")).to_have_text(MIDDLE, timeout=15_000)
+        ann.screenshot(path=OUTPUT / "example-running.png")
+        ann.reload()
+        expect(recount).to_have_attribute("data-status", "running")
+        for task in (recount, prices):
+            expect(task).to_have_attribute("data-status", "succeeded", timeout=20_000)
+            expect(task.locator(".number")).to_have_text("100 %")
+            assert task.locator(".fill").evaluate("bar => bar.style.width") == "100%"
+        expect(prices).to_contain_text("The price list is ready")
+        expect(ann.locator(".message b").first).to_have_text("The stock is recounted")
+        expect(ann.locator(".message")).to_have_count(2)
+        ann.screenshot(path=OUTPUT / "example-done.png")
+        assert bob.locator(".task").count() == 0
+
+        ann.locator(".message", has_text="mugs").click()
+        expect(ann.locator("#unread")).to_have_text("1")
+        ann.click("#read-all")
+        expect(ann.locator("#unread")).to_be_hidden()
+
+
+def test_a_job_in_the_worker_and_one_in_a_thread_can_be_cancelled(browser: Browser, shop: Shop) -> None:
+    with logged_in(browser, shop, "bob") as bob:
+        for button in ("#celery", "#thread"):
+            bob.click(button)
+            task = bob.locator(".task").first
+            expect(task.locator(".number")).to_have_text(MIDDLE, timeout=15_000)
+            task.locator("text=Cancel").click()
+            expect(task).to_have_attribute("data-status", "cancelled", timeout=10_000)
+            expect(task).to_contain_text("Stopped on your request")
+            task.locator("text=Dismiss").click()
+            expect(bob.locator(".task")).to_have_count(0)
+
+
+def test_the_worker_and_the_web_server_have_nothing_to_complain_about(shop: Shop) -> None:
+    for process in (shop.web, shop.worker):
+        assert "Traceback" not in process.output()
+
+
+def test_the_login_page_looks_as_it_should(browser: Browser, shop: Shop) -> None:
+    OUTPUT.mkdir(exist_ok=True)
+    page = browser.new_page(viewport={"width": 1100, "height": 720})
+    page.goto(shop.url)
+    page.fill("input[name=username]", "ann")
+    page.fill("input[name=password]", "wrong")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_be_visible()
+    page.screenshot(path=OUTPUT / "example-login.png")
+    page.close()
+
+
+def test_its_readme_names_the_files_there_are() -> None:
+    readme = (PROJECT / "README.md").read_text()
+    for line in readme.splitlines():
+        if line.startswith("| `shop/"):
+            assert (PROJECT / line.split("`")[1]).is_file(), line
+    assert Path(PROJECT / "manage.py").stat().st_mode & 0o111
