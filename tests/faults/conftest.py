@@ -1,0 +1,76 @@
+"""How large the faults are, and what they measured.
+
+`make test` runs every case at a quick size; `make test-faults` (NOTIFIER_FAULTS=full) at the size that
+docs/reliability.md reports, and writes that page's table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support import REPOSITORY, RedisServer, running
+
+FIGURES = REPOSITORY / "tests" / "output" / "faults.json"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of the cases."""
+
+    full: bool
+
+    def __call__(self, quick: float, full: float) -> float:
+        return full if self.full else quick
+
+    def whole(self, quick: int, full: int) -> int:
+        return full if self.full else quick
+
+
+@pytest.fixture(scope="session")
+def scale() -> Scale:
+    return Scale(full=os.environ.get("NOTIFIER_FAULTS") == "full")
+
+
+@pytest.fixture
+def seed() -> random.Random:
+    """Randomness whose seed is printed with a failure; NOTIFIER_SEED repeats it."""
+    number = int(os.environ.get("NOTIFIER_SEED") or random.randrange(1 << 30))
+    print(f"NOTIFIER_SEED={number}")
+    made = random.Random(number)
+    made.number = number  # type: ignore[attr-defined]  # shown beside the figures
+    return made
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest, scale: Scale, seed: random.Random) -> Callable[..., None]:
+    """`figure(sent=..., lost=0, ...)`: what a case measured, for the table in docs/reliability.md."""
+
+    def note(**values: object) -> None:
+        print(request.node.name, values)
+        if scale.full:
+            FIGURES.parent.mkdir(exist_ok=True)
+            kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+            kept[request.node.name] = {"seed": seed.number, **values}  # type: ignore[attr-defined]
+            FIGURES.write_text(json.dumps(kept, indent=1))
+
+    return note
+
+
+@pytest.fixture
+def durable_redis() -> Iterator[RedisServer]:
+    """A Redis of this test's own, with an append-only file."""
+    with running(RedisServer(append_only=True)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis of this test's own."""
+    with running(RedisServer()) as server:
+        yield server

@@ -1,0 +1,77 @@
+"""A TCP proxy that can swallow a connection without closing it, as a failed network does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+
+
+@dataclass(eq=False)
+class Pipe:
+    """One proxied connection."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    first_bytes: bytes = b""
+    swallowed: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+
+class Proxy:
+    """`async with Proxy(port) as proxy:` listens on `proxy.port` and forwards to `port`."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.pipes: list[Pipe] = []
+        self._server: asyncio.Server | None = None
+
+    def swallow(self, word: bytes) -> int:
+        """From now on nothing passes on connections that began with this word; answers how many there are."""
+        found = [pipe for pipe in self.pipes if word in pipe.first_bytes and not pipe.swallowed]
+        for pipe in found:
+            pipe.swallowed = True
+        return len(found)
+
+    async def __aenter__(self) -> Proxy:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for pipe in self.pipes:
+            for task in pipe.tasks:
+                task.cancel()
+            pipe.client.transport.abort()
+            pipe.server.transport.abort()
+        await asyncio.gather(*(task for pipe in self.pipes for task in pipe.tasks), return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.transport.abort()
+            return
+        pipe = Pipe(writer, up_writer)
+        self.pipes.append(pipe)
+        pipe.tasks = [
+            asyncio.create_task(self._pump(pipe, reader, up_writer, note=True)),
+            asyncio.create_task(self._pump(pipe, up_reader, writer)),
+        ]
+
+    async def _pump(
+        self, pipe: Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, note: bool = False
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                if note and len(pipe.first_bytes) < 200:
+                    pipe.first_bytes += data
+                if pipe.swallowed:
+                    await asyncio.sleep(3600)
+                writer.write(data)
+                await writer.drain()
+        if not pipe.swallowed:
+            writer.transport.abort()

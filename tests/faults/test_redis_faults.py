@@ -1,0 +1,193 @@
+"""Redis that forgets, goes back in time, cuts us off, or disappears behind a black hole."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+
+from notifier import event as events
+from notifier.broker.keys import Keys
+from notifier.broker.scripts import publish_calls
+from tests.faults.clients import Listener, listening, until
+from tests.faults.conftest import Scale
+from tests.faults.proxy import Proxy
+from tests.faults.publishers import Publisher
+from tests.faults.test_nothing_lost import roomy
+from tests.support import RedisServer, Service, running
+
+
+async def test_a_black_hole_on_the_subscription_link_is_noticed_and_loses_nothing(
+    own_redis: RedisServer, seed: random.Random, figure: Callable[..., None]
+) -> None:
+    async with Proxy(own_redis.port) as proxy:
+        service = await asyncio.to_thread(lambda: Service(redis_url=f"redis://127.0.0.1:{proxy.port}", env=roomy()))
+        try:
+            listeners = [Listener(service.port, f"u{i}") for i in range(5)]
+            publisher = Publisher(service, ["user:u1", "all"], seed)
+            async with listening(*listeners):
+                publishing = asyncio.create_task(publisher.publish_for(12, 50))
+                await asyncio.sleep(0.5)
+                assert proxy.swallow(b"-sub") == 1
+                swallowed = time.monotonic()
+                await until(lambda: all(one.of("degraded") for one in listeners), 12, "degraded")
+                noticed_s = time.monotonic() - swallowed
+                await publishing
+                await publisher.delivered(listeners)
+            publisher.assert_complete(listeners)
+            assert all((one.connects, one.resets) == (1, []) for one in listeners)
+            figure(noticed_s=round(noticed_s, 1), published=len(publisher.acknowledged), lost=0)
+        finally:
+            await asyncio.to_thread(service.stop)
+
+
+async def test_an_output_buffer_kill_loses_nothing(
+    own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
+) -> None:
+    env = roomy()
+    with running(Service(redis_url=own_redis.url, env=env)) as service, own_redis.client() as client:
+        client.config_set("client-output-buffer-limit", "pubsub 64kb 32kb 1")
+        listener = Listener(service.port, "ann")
+        keys = Keys(env["NOTIFIER_PREFIX"])
+        sent: list[str] = []
+        async with listening(listener):
+            # While the service stands still, Redis piles up more for it than it will hold.
+            service.process.signal(signal.SIGSTOP)
+            for number in range(scale.whole(2000, 5000)):
+                event = events.message(to=["user:ann"], subject=str(number), text="x" * 10_000)
+                for call in publish_calls(event, keys, history_size=10_000, history_ttl_s=3600):
+                    client.eval(call.script.source, len(call.keys), *call.keys, *call.args)
+                sent.append(event.message_id)
+            assert not [one for one in client.client_list() if one["name"].endswith("-sub")], "it was not cut off"
+            service.process.signal(signal.SIGCONT)
+            await until(lambda: len(listener.messages) >= len(sent), 30, "every message")
+        assert [one.data["id"] for one in listener.messages] == sent
+        assert (listener.connects, listener.resets) == (1, [])
+        figure(published=len(sent), lost=0)
+
+
+async def test_a_rollback_to_older_data_resets_every_client(
+    seed: random.Random, scale: Scale, figure: Callable[..., None]
+) -> None:
+    with running(RedisServer()) as server, running(Service(redis_url=server.url, env=roomy())) as service:
+        listeners = [Listener(service.port, f"u{i}") for i in range(scale.whole(10, 100))]
+        gone = Listener(service.port, "u0")
+        publisher = Publisher(service, ["all"], seed)
+        async with listening(*listeners, gone):
+            await publisher.publish_for(0.5, 100)
+            with server.client() as client:
+                client.save()
+            shutil.copy(server.folder / "dump.rdb", server.folder / "older.rdb")
+            await publisher.publish_for(0.5, 100)
+            await until(
+                lambda: all(one.messages[-1].data["id"] == publisher.due(one)[-1] for one in [*listeners, gone])
+            )
+            gone.comes_back = False
+            gone.cut()
+            await until(lambda: not gone.live)
+            server.kill()
+            shutil.copy(server.folder / "older.rdb", server.folder / "dump.rdb")
+            await asyncio.to_thread(server.start)
+            await until(lambda: all(one.resets for one in listeners), 20, "a reset at every open stream")
+            await publisher.publish_for(1, 100)
+            late = publisher.acknowledged[-1][1]
+            await until(lambda: all(one.messages[-1].data["id"] == late for one in listeners))
+        returned = Listener(service.port, "u0", cursor=gone.cursor)
+        async with listening(returned):
+            await until(lambda: returned.resets)
+            assert returned.resets[0].data["reason"] == "epoch_changed"
+        assert all(one.connects == 1 and len(one.resets) == 1 for one in listeners)
+        figure(clients=len(listeners) + 1, reset=len(listeners) + 1)
+
+
+async def test_wiped_data_under_load_makes_a_reset_and_no_short_replay(
+    own_redis: RedisServer, seed: random.Random, figure: Callable[..., None]
+) -> None:
+    with running(Service(redis_url=own_redis.url, env=roomy())) as service, own_redis.client() as client:
+        listeners = [Listener(service.port, f"u{i}") for i in range(10)]
+        publisher = Publisher(service, ["all"], seed)
+        async with listening(*listeners):
+            publishing = asyncio.create_task(publisher.publish_for(3, 200))
+            await until(lambda: len(listeners[0].messages) > 50)
+            cursor = listeners[0].cursor
+            client.flushall()
+            await publishing
+            await until(lambda: all(one.resets for one in listeners), what="a reset")
+            await until(lambda: all(one.messages[-1].data["id"] == publisher.due(one)[-1] for one in listeners))
+        away = Listener(service.port, "u0", cursor=cursor)
+        async with listening(away):
+            await until(lambda: away.resets)
+            assert away.of("hello")[0].data["recovered"] is False
+            assert away.resets[0].data["reason"] == "epoch_changed"
+        figure(clients=len(listeners), reset=len(listeners), published=len(publisher.acknowledged))
+
+
+async def test_a_log_or_a_meta_that_vanished_under_load_never_makes_a_silent_gap(
+    own_redis: RedisServer, seed: random.Random, figure: Callable[..., None]
+) -> None:
+    env = roomy()
+    keys = Keys(env["NOTIFIER_PREFIX"])
+    with running(Service(redis_url=own_redis.url, env=env)) as service, own_redis.client() as client:
+        resets = 0
+        for gone in (keys.log(0, "user:ann"), keys.meta(0, "user:ann")):
+            listener = Listener(service.port, "ann", pause_s=0.01)
+            publisher = Publisher(service, ["user:ann"], seed)
+            async with listening(listener):
+                publishing = asyncio.create_task(publisher.publish_for(3, 200))
+                while not publishing.done():
+                    client.delete(gone)
+                    listener.cut()
+                    await asyncio.sleep(seed.uniform(0.05, 0.2))
+                await publishing
+                await until(lambda: listener.live and listener.messages[-1].data["id"] == publisher.acknowledged[-1][1])  # noqa: B023
+            _assert_every_gap_is_told(listener, publisher)
+            resets += len(listener.resets)
+        assert resets
+        figure(resets=resets, silent_gaps=0)
+
+
+def _assert_every_gap_is_told(listener: Listener, publisher: Publisher) -> None:
+    """Between two messages that do not follow on each other stands a reset."""
+    place = {identity: number for number, (_, identity) in enumerate(publisher.acknowledged)}
+    at = -1
+    told = False
+    for one in listener.heard:
+        told = told or one.type == "reset"
+        if one.type == "message":
+            number = place[one.data["id"]]
+            assert number == at + 1 or (told and number > at), f"{number} follows {at} without a reset"
+            at, told = number, False
+
+
+async def test_two_hundred_users_with_hostile_names_hear_only_their_own(redis_service: Service) -> None:
+    names = [
+        "a",
+        "a_b",
+        "a:b",
+        "{a}",
+        "{0}",
+        "*",
+        "?",
+        "[a-z]",
+        "a*",
+        "user:a",
+        "ü",
+        "用户",
+        "\u202e",
+        "'\"\\",
+        "a b",
+        "%61",
+    ]
+    names += [f"{name}{number}" for name in names for number in range(12)]
+    listeners = [Listener(redis_service.port, name) for name in names[:200]]
+    async with listening(*listeners):
+        with redis_service.client() as client:
+            for one in listeners:
+                answer = client.post("/v1/messages", json={"to": [f"user:{one.user}"], "subject": one.user})
+                assert answer.status_code == 200, answer.text
+        await until(lambda: all(one.messages for one in listeners))
+    for one in listeners:
+        assert [item.data["subject"] for item in one.messages if item.data["subject"] in names] == [one.user]
