@@ -1,0 +1,98 @@
+"""Every test of the API runs against both services: on the embedded broker, and with two workers on Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.api.support import User, calling, unique
+from tests.support import ADMIN_KEY, API_KEY, RedisServer, Service, running
+
+ORIGIN = "https://shop.example"
+MAX_STREAMS_PER_USER = 2
+MAX_STREAMS_PER_ADDRESS = 6
+HISTORY_SIZE = 3
+
+
+@pytest.fixture(scope="session", params=["embedded", "redis"])
+def api(request: pytest.FixtureRequest) -> Service:
+    """The service with its default settings."""
+    found: Service = request.getfixturevalue({"embedded": "service", "redis": "redis_service"}[request.param])
+    return found
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> RSAPrivateKey:
+    """The other half of the tight service's public key."""
+    return generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="session")
+def public_pem(signing_key: RSAPrivateKey) -> str:
+    return signing_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.fixture(scope="session", params=["embedded", "redis"])
+def tight(request: pytest.FixtureRequest, public_pem: str) -> Iterator[Service]:
+    """The service with narrow limits, a public key and an allowed origin. One worker: limits are per process."""
+    redis_url = ""
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        redis_url = server.url
+    env = {
+        "NOTIFIER_PREFIX": "tight:",
+        "NOTIFIER_MAX_STREAMS_PER_USER": str(MAX_STREAMS_PER_USER),
+        "NOTIFIER_MAX_STREAMS_PER_ADDRESS": str(MAX_STREAMS_PER_ADDRESS),
+        "NOTIFIER_HISTORY_SIZE": str(HISTORY_SIZE),
+        "NOTIFIER_HEARTBEAT_S": "0.2",
+        "NOTIFIER_CORS_ORIGINS": ORIGIN,
+        "NOTIFIER_JWT_PUBLIC_KEY": public_pem,
+    }
+    with running(Service(redis_url=redis_url, env=env)) as server:
+        yield server
+
+
+@pytest.fixture
+def anyone(api: Service) -> Iterator[httpx.Client]:
+    """A client without credentials."""
+    with calling(api) as client:
+        yield client
+
+
+@pytest.fixture
+def publisher(api: Service) -> Iterator[httpx.Client]:
+    """A client that may publish."""
+    with calling(api, API_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+def admin(api: Service) -> Iterator[httpx.Client]:
+    """A client that may publish and administer."""
+    with calling(api, ADMIN_KEY) as client:
+        yield client
+
+
+@pytest.fixture
+def someone(api: Service) -> Iterator[Callable[..., User]]:
+    """Makes users of the service; each has a name of its own where none is given."""
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str | None = None, *, at: Service | None = None, **claims: Any) -> User:
+            user = User(at or api, name or unique(), **claims)
+            stack.enter_context(user.client)
+            return user
+
+        yield make
+
+
+@pytest.fixture
+def user(someone: Callable[..., User]) -> User:
+    """A user to whom nothing was sent yet."""
+    return someone()

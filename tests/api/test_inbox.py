@@ -1,0 +1,388 @@
+"""The inbox: listing, paging, read marks, deletion; in step over a user's tabs and apart between users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import ORIGIN
+from tests.api.support import User, calling, data_of, problem_of, unique
+from tests.support import API_KEY, Service
+
+
+def send(client: httpx.Client, *to: User | str, subject: str = "Test") -> str:
+    """Sends a message; answers its id."""
+    channels = [one.channel if isinstance(one, User) else one for one in to]
+    response = client.post("/v1/messages", json={"to": channels, "subject": subject})
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
+
+
+def mark(user: User, *ids: str) -> int:
+    """Marks messages as read, or all where none are named; answers how many unread are left."""
+    response = user.client.post("/v1/inbox/read", json={"ids": list(ids)} if ids else {"all": True})
+    assert response.status_code == 200, response.text
+    return int(response.json()["unread"])
+
+
+# Listing
+
+
+def test_an_empty_inbox_has_no_messages_and_still_a_cursor(user: User) -> None:
+    page = user.inbox()
+    assert (page["messages"], page["more"], page["unread"]) == ([], False, 0)
+    with user.listen(after=page["cursor"]) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is True
+
+
+def test_messages_come_newest_first_with_all_that_streams_show_and_their_read_mark(
+    publisher: httpx.Client, user: User
+) -> None:
+    with user.listen() as stream:
+        stream.next("hello")
+        for subject in ("one", "two"):
+            send(publisher, user, subject=subject)
+        shown = [data_of(stream.next("message")) for _ in range(2)]
+    assert user.inbox()["messages"] == [{**message, "read": False} for message in reversed(shown)]
+
+
+def test_25_messages_come_where_no_limit_is_given(publisher: httpx.Client, user: User) -> None:
+    items = [{"kind": "message", "to": [user.channel], "subject": str(i)} for i in range(26)]
+    publisher.post("/v1/batch", json=items)
+    page = user.inbox()
+    assert (len(page["messages"]), page["more"], page["unread"]) == (25, True, 26)
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(publisher: httpx.Client, user: User) -> None:
+    ids = [send(publisher, user) for _ in range(7)]
+    found: list[str] = []
+    before: dict[str, str] = {}
+    for expected_more in (True, True, False):
+        page = user.inbox(limit=3, **before)
+        found += [message["id"] for message in page["messages"]]
+        assert page["more"] is expected_more
+        assert page["unread"] == 7
+        before = {"before": found[-1]}
+    assert found == ids[::-1]
+
+
+def test_a_page_that_ends_with_the_last_message_says_there_are_no_more(publisher: httpx.Client, user: User) -> None:
+    for _ in range(3):
+        send(publisher, user)
+    assert user.inbox(limit=3)["more"] is False
+
+
+def test_before_an_unknown_message_there_is_nothing(publisher: httpx.Client, user: User) -> None:
+    send(publisher, user)
+    page = user.inbox(before=unique("none"))
+    assert (page["messages"], page["more"]) == ([], False)
+
+
+def test_only_unread_ones_can_be_listed(publisher: httpx.Client, user: User) -> None:
+    first, second, third = (send(publisher, user) for _ in range(3))
+    mark(user, second)
+    assert [one["id"] for one in user.inbox(unread="1")["messages"]] == [third, first]
+    assert len(user.inbox(unread="0")["messages"]) == 3
+    assert user.inbox(unread="1", limit=1)["more"] is True
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"limit": "0"}, "limit"),
+        ({"limit": "101"}, "limit"),
+        ({"limit": "-1"}, "limit"),
+        ({"limit": "ten"}, "limit"),
+        ({"limit": "٣"}, "limit"),
+        ({"limit": "1.5"}, "limit"),
+        ({"limit": ""}, "limit"),
+        ({"limit": "9" * 5000}, "limit"),
+        ({"unread": "yes"}, "unread"),
+        ({"before": "a b"}, "before"),
+        ({"before": "x" * 65}, "before"),
+    ],
+    ids=str,
+)
+def test_a_query_that_breaks_a_rule_is_refused_and_the_field_named(
+    user: User, params: dict[str, str], field: str
+) -> None:
+    problem_of(user.client.get("/v1/inbox", params=params), 422, field)
+
+
+# Read marks and deletion
+
+
+def test_messages_are_marked_as_read_one_by_one_or_all(publisher: httpx.Client, user: User) -> None:
+    first, second, third = (send(publisher, user) for _ in range(3))
+    assert user.unread() == 3
+    assert mark(user, first, third) == 1
+    assert {one["id"]: one["read"] for one in user.messages()} == {first: True, second: False, third: True}
+    assert mark(user, first) == 1
+    assert mark(user) == 0
+    assert user.unread() == 0
+    send(publisher, user)
+    assert user.unread() == user.inbox()["unread"] == 1
+
+
+def test_unknown_ids_among_those_to_mark_are_passed_over(publisher: httpx.Client, user: User) -> None:
+    known = send(publisher, user)
+    assert mark(user, unique("none"), known) == 0
+
+
+def test_a_deleted_message_is_gone_from_list_count_and_paging(publisher: httpx.Client, user: User) -> None:
+    first, second, third = (send(publisher, user) for _ in range(3))
+    response = user.client.delete(f"/v1/inbox/{second}")
+    assert response.status_code == 200
+    assert [one["id"] for one in user.messages()] == [third, first]
+    assert user.unread() == 2
+    problem_of(user.client.delete(f"/v1/inbox/{second}"), 404, "id")
+
+
+def test_a_message_for_many_is_read_and_deleted_by_each_alone(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    ann, bob = someone(groups=[group]), someone(groups=[group])
+    identity = send(publisher, f"group:{group}")
+    mark(ann, identity)
+    with bob.sees_no_change():
+        ann.client.delete(f"/v1/inbox/{identity}")
+    assert [(one["id"], one["read"]) for one in bob.messages()] == [(identity, False)]
+    assert ann.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({}, 422, "ids"),
+        ({"all": False}, 422, "ids"),
+        ({"ids": ["a"], "all": True}, 422, "ids"),
+        ({"ids": "a"}, 422, "ids"),
+        ({"ids": [7]}, 422, "ids[0]"),
+        ({"ids": ["ok", "a b"]}, 422, "ids[1]"),
+        ({"ids": ["a"] * 1001}, 422, "ids"),
+        ({"all": 1}, 422, "all"),
+        ({"every": True}, 422, "every"),
+        ([], 400, "body"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_mark_that_breaks_a_rule_is_refused_and_changes_nothing(
+    publisher: httpx.Client, user: User, body: Any, status: int, field: str
+) -> None:
+    send(publisher, user)
+    with user.sees_no_change():
+        problem_of(user.client.post("/v1/inbox/read", json=body), status, field)
+
+
+# In step over tabs and devices
+
+
+def test_other_tabs_are_told_what_was_read_and_deleted(publisher: httpx.Client, user: User) -> None:
+    first, second = send(publisher, user), send(publisher, user)
+    with user.listen() as tab, user.listen() as device:
+        start = {one.next("hello").id for one in (tab, device)}
+        mark(user, first)
+        user.client.delete(f"/v1/inbox/{second}")
+        for one in (tab, device):
+            read, deleted = one.next("inbox"), one.next("inbox")
+            assert data_of(read) == {"read": [first], "deleted": [], "unread": 1}
+            assert data_of(deleted) == {"read": [], "deleted": [second], "unread": 0}
+            assert {read.id, deleted.id} == start  # of hello: the parser keeps the last id there was
+
+
+def test_marking_all_names_those_that_were_unread(publisher: httpx.Client, user: User) -> None:
+    first, second, third = (send(publisher, user) for _ in range(3))
+    mark(user, second)
+    with user.listen() as tab:
+        tab.next("hello")
+        mark(user)
+        change = data_of(tab.next("inbox"))
+    assert (sorted(change["read"]), change["deleted"], change["unread"]) == (sorted([first, third]), [], 0)
+
+
+def test_a_mark_that_changes_nothing_tells_nobody(publisher: httpx.Client, user: User) -> None:
+    identity = send(publisher, user)
+    mark(user, identity)
+    with user.listen() as tab:
+        tab.next("hello")
+        mark(user, identity)
+        mark(user)
+        send(publisher, user, subject="after")
+        assert data_of(tab.next("message"))["subject"] == "after"
+
+
+def test_hello_counts_the_unread(publisher: httpx.Client, user: User) -> None:
+    first, _ = send(publisher, user), send(publisher, user)
+    mark(user, first)
+    with user.listen() as stream:
+        assert data_of(stream.next("hello"))["unread"] == 1
+
+
+# Whose inbox
+
+HOSTILE = [
+    "a",
+    "a_b",
+    "a:b",
+    "{a}",
+    "*",
+    "?",
+    "[a]",
+    "a b",
+    "A",
+    "ä",
+    "a\u0308",
+    "中文",
+    "😀",
+    "a/b",
+    "..",
+    "x" * 128,
+    "all",
+]
+
+
+def test_names_that_look_alike_or_like_patterns_are_told_apart_exactly(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    word = unique("n")[:20]
+    names = [word, *(f"{word}{one}"[-128:] for one in HOSTILE), f"user:{word}", f"{word}:", f"group:{word}"]
+    users = [someone(name) for name in names]
+    sent = {user.name: send(publisher, user, subject=f"for {user.name[:40]}") for user in users}
+    tasks = {}
+    for user in users:
+        body = {"to": [user.channel], "name": "Import"}
+        tasks[user.name] = publisher.post("/v1/tasks", json=body).json()["id"]
+    for user in users:
+        assert [one["id"] for one in user.messages()] == [sent[user.name]]
+        assert [one["id"] for one in user.tasks()] == [tasks[user.name]]
+    mark(users[0])
+    assert [user.unread() for user in users] == [0] + [1] * (len(users) - 1)
+
+
+def test_a_name_in_full_and_its_shortened_twin_are_two_users(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    full = (unique("n") + "x" * 128)[:128]
+    long, short = someone(full), someone(full[:-1])
+    identity = send(publisher, long)
+    assert [one["id"] for one in long.messages()] == [identity]
+    assert short.messages() == []
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_stream_of_any_name_hears_its_own_and_only_its_own(
+    publisher: httpx.Client, someone: Callable[..., User], name: str
+) -> None:
+    word = unique("n")[:20]
+    user, other = someone(f"{word}{name}"[-128:]), someone(f"{word}{name}"[-127:] + "+")
+    with user.listen() as stream, other.listen() as elsewhere:
+        stream.next("hello")
+        elsewhere.next("hello")
+        identity = send(publisher, user)
+        assert data_of(stream.next("message"))["id"] == identity
+        after = send(publisher, other)
+        assert data_of(elsewhere.next("message"))["id"] == after
+
+
+def test_a_user_and_a_group_of_one_name_are_two(publisher: httpx.Client, someone: Callable[..., User]) -> None:
+    name = unique()
+    user, member = someone(name), someone(groups=[name])
+    to_user, to_group = send(publisher, user), send(publisher, f"group:{name}")
+    assert [one["id"] for one in user.messages()] == [to_user]
+    assert [one["id"] for one in member.messages()] == [to_group]
+
+
+def test_a_message_of_another_user_can_be_neither_marked_nor_deleted(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    ann, bob = someone(), someone()
+    identity = send(publisher, ann)
+    with ann.sees_no_change():
+        mark(bob, identity)
+        mark(bob)
+        problem_of(bob.client.delete(f"/v1/inbox/{identity}"), 404, "id")
+
+
+# Who asks
+
+CALLS = [
+    ("GET", "/v1/inbox"),
+    ("GET", "/v1/inbox/unread"),
+    ("POST", "/v1/inbox/read"),
+    ("DELETE", "/v1/inbox/m1"),
+    ("GET", "/v1/tasks"),
+    ("POST", "/v1/tasks/t1/cancel"),
+    ("DELETE", "/v1/tasks/t1"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_without_a_subscribers_token_nothing_is_told(
+    anyone: httpx.Client, publisher: httpx.Client, user: User, method: str, path: str
+) -> None:
+    for client in (anyone, publisher):
+        problem = client.request(method, path)
+        problem_of(problem, 401)
+        assert problem.headers["WWW-Authenticate"].startswith("Bearer ")
+    problem_of(anyone.request(method, path, params={"token": user.token}), 401)
+
+
+def test_answers_about_a_user_are_not_to_be_cached(user: User) -> None:
+    for path in ("/v1/inbox", "/v1/inbox/unread", "/v1/tasks"):
+        assert user.client.get(path).headers["Cache-Control"] == "no-store"
+
+
+# By cookie
+
+
+def cookie(user: User, **headers: str) -> dict[str, str]:
+    return {"Cookie": f"notifier_token={user.token}", **headers}
+
+
+def test_a_cookie_reads_without_an_origin(anyone: httpx.Client, user: User) -> None:
+    for path in ("/v1/inbox", "/v1/inbox/unread", "/v1/tasks"):
+        assert anyone.get(path, headers=cookie(user)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, "", "null", "https://evil.example", "http://[", "https://127.0.0.1", "http://127.0.0.1:1", "//", "*"],
+)
+def test_a_change_by_cookie_needs_an_allowed_origin(
+    anyone: httpx.Client, publisher: httpx.Client, user: User, origin: str | None
+) -> None:
+    identity = send(publisher, user)
+    headers = cookie(user) if origin is None else cookie(user, Origin=origin)
+    with user.sees_no_change():
+        problem_of(anyone.post("/v1/inbox/read", json={"all": True}, headers=headers), 403, "Origin")
+        problem_of(anyone.delete(f"/v1/inbox/{identity}", headers=headers), 403, "Origin")
+        problem_of(anyone.post("/v1/tasks/t1/cancel", headers=headers), 403, "Origin")
+        problem_of(anyone.delete("/v1/tasks/t1", headers=headers), 403, "Origin")
+
+
+def test_a_change_by_cookie_from_the_services_own_pages_passes(
+    api: Service, anyone: httpx.Client, publisher: httpx.Client, user: User
+) -> None:
+    send(publisher, user)
+    response = anyone.post("/v1/inbox/read", json={"all": True}, headers=cookie(user, Origin=api.url))
+    assert response.json() == {"unread": 0}
+
+
+def test_a_change_by_cookie_from_an_origin_of_the_settings_passes(tight: Service, someone: Callable[..., User]) -> None:
+    user = someone(at=tight)
+    with calling(tight, API_KEY) as publisher, calling(tight) as anyone:
+        send(publisher, user)
+        response = anyone.post("/v1/inbox/read", json={"all": True}, headers=cookie(user, Origin=ORIGIN))
+        assert response.json() == {"unread": 0}
+        for other in (f"{ORIGIN}.evil.example", ORIGIN.replace("https", "http"), f"{ORIGIN}:444", ORIGIN + "/"):
+            response = anyone.post("/v1/inbox/read", json={"all": True}, headers=cookie(user, Origin=other))
+            problem_of(response, 403, "Origin")
+
+
+def test_a_change_with_a_token_in_the_header_needs_no_origin(user: User) -> None:
+    response = user.client.post("/v1/inbox/read", json={"all": True}, headers={"Origin": "https://evil.example"})
+    assert response.status_code == 200
