@@ -1,0 +1,222 @@
+"""A machine that does to brokers whatever comes to its mind, and holds them to a model of a few lines.
+
+A replay is exactly what was published after the cursor, in order; or the opening says that it is not. While nothing was
+taken away, it must not say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from notifier import event as events
+from notifier.broker import Broker
+from notifier.broker.keys import Keys
+from notifier.broker.link import address
+from notifier.broker.memory import MemoryBroker
+from notifier.broker.redis import RedisBroker
+from notifier.event import Cursor
+from tests.support import RedisServer
+from tests.test_broker_contract import Recorder
+
+CHANNELS = ["user:ann", "user:bob", "group:staff", "all"]
+HEARS = {"ann": ("user:ann", "group:staff", "all"), "bob": ("user:bob", "all")}
+HISTORY = 4
+MAX_REPLAY = 9
+
+users = st.sampled_from(sorted(HEARS))
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """The model: what was published to each channel, in order, and since when everything is known."""
+
+    make: Callable[[str], Broker]
+    redis_server: RedisServer | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.prefix = f"m{uuid.uuid4().hex[:10]}:"
+        self.keys = Keys(self.prefix)
+        self.published: dict[str, list[tuple[int, str, float]]] = {channel: [] for channel in CHANNELS}
+        self.trimmed: dict[str, int] = dict.fromkeys(CHANNELS, 0)
+        self.cursors: list[Cursor] = []
+        self.tampered_at = -1
+        """Cursors up to this place may be answered with a reset."""
+        self.epoch = ""
+        self.started = False
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    @initialize()
+    def start(self) -> None:
+        self.broker = type(self).make(self.prefix)
+        self.run(self.broker.start(Recorder()))
+        self.cursors.append(self.run(self.broker.open("ann", HEARS["ann"], None)).cursor)
+        self.epoch = self.cursors[0].epoch
+        self.started = True
+
+    def teardown(self) -> None:
+        if self.started:
+            self.run(self.broker.close())
+        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        self.loop.close()
+
+    @rule(to=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=4, unique=True), brief=st.booleans())
+    def publish(self, to: list[str], brief: bool) -> None:
+        subject = uuid.uuid4().hex
+        expires = time.time() + 0.02 if brief else float("inf")
+        event = events.message(
+            to=to, subject=subject, expires_at=datetime.now(UTC) + timedelta(seconds=0.02) if brief else None
+        )
+        receipt = self.run(self.broker.publish(event))
+        self.cursors.append(Cursor(receipt.epoch, receipt.seq))
+        if receipt.epoch != self.epoch:
+            assert self.tampered_at >= 0, "the epoch changed for no reason"
+            self.epoch = receipt.epoch
+        for channel in to:
+            kept = self.published[channel]
+            kept.append((receipt.seq, subject, expires))
+            if len(kept) > HISTORY:
+                self.trimmed[channel] = kept.pop(0)[0]
+
+    @rule(user=users, data=st.data())
+    def return_with_a_cursor(self, user: str, data: st.DataObject) -> None:
+        cursor = data.draw(st.sampled_from(self.cursors))
+        before = time.time()
+        opening = self.run(self.broker.open(user, HEARS[user], cursor))
+        due: dict[int, tuple[str, float]] = {}
+        for channel in HEARS[user]:
+            for seq, subject, expires in self.published[channel]:
+                if seq > cursor.seq:
+                    due[seq] = (subject, expires)
+        if opening.recovered:
+            assert cursor.epoch == opening.cursor.epoch
+            found = [(seq, (events.message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
+            assert [seq for seq, _ in found] == sorted(seq for seq, _ in found)
+            surely = [(seq, subject) for seq, (subject, expires) in sorted(due.items()) if expires > before + 0.5]
+            perhaps = {(seq, subject) for seq, (subject, _) in due.items()}
+            assert set(surely) <= set(found) <= perhaps, "a silently short replay"
+            assert len(found) == len(set(found))
+            assert all(self.trimmed[channel] <= cursor.seq for channel in HEARS[user])
+        else:
+            trimmed = any(self.trimmed[channel] > cursor.seq for channel in HEARS[user])
+            entries = sum(seq > cursor.seq for channel in HEARS[user] for seq, _, _ in self.published[channel])
+            reason = trimmed or cursor.epoch != opening.cursor.epoch or entries > MAX_REPLAY
+            assert reason or cursor.seq <= self.tampered_at, f"a reset for no reason: {opening.verdict}"
+            assert not opening.replay
+
+    @rule(user=users, text=st.sampled_from(["", "x", "e-", "-1", "1-1-1", "e-99999999999999999999", "E-1"]))
+    def return_with_nonsense(self, user: str, text: str) -> None:
+        opening = self.run(self.broker.open(user, HEARS[user], text))
+        assert (opening.verdict, list(opening.replay)) == ("cursor_unknown", [])
+
+    @rule(user=users, ahead=st.integers(1, 1000))
+    def return_from_the_future(self, user: str, ahead: int) -> None:
+        top = self.run(self.broker.open(user, HEARS[user], None)).cursor
+        opening = self.run(self.broker.open(user, HEARS[user], Cursor(top.epoch, top.seq + ahead)))
+        assert opening.verdict == "cursor_unknown"
+
+    @rule(user=users)
+    def the_inbox_lists_what_is_kept(self, user: str) -> None:
+        before = time.time()
+        page = self.run(self.broker.inbox(user, HEARS[user], limit=100, before=None, unread_only=False))
+        found = [one["subject"] for one in page.messages]
+        kept = {seq: (subject, expires) for channel in HEARS[user] for seq, subject, expires in self.published[channel]}
+        surely = [subject for _, (subject, expires) in sorted(kept.items(), reverse=True) if expires > before + 0.5]
+        assert len(found) == len(set(found))
+        if self.tampered_at < 0:
+            assert [one for one in found if one in surely] == surely
+            assert set(found) <= {subject for subject, _ in kept.values()}
+        assert page.unread == len(found)
+
+    def _tampered(self) -> None:
+        self.tampered_at = max((cursor.seq for cursor in self.cursors), default=0)
+
+    @precondition(lambda self: self.redis_server is not None)
+    @rule(channel=st.sampled_from(CHANNELS), what=st.sampled_from(["log", "meta"]))
+    def a_key_vanishes(self, channel: str, what: str) -> None:
+        assert self.redis_server is not None
+        with self.redis_server.client() as client:
+            client.delete(getattr(self.keys, what)(0, channel))
+        self._tampered()
+        if what == "log":
+            kept = self.published[channel]
+            self.trimmed[channel] = max([self.trimmed[channel], *(seq for seq, _, _ in kept)])
+            kept.clear()
+
+    @precondition(lambda self: self.redis_server is not None)
+    @rule()
+    def everything_is_wiped(self) -> None:
+        assert self.redis_server is not None
+        with self.redis_server.client() as client:
+            for key in client.scan_iter(f"{self.prefix}*"):
+                client.delete(key)
+        self._forget()
+
+    @precondition(lambda self: self.redis_server is None)
+    @rule()
+    def the_service_restarts(self) -> None:
+        self.run(self.broker.close())
+        self.broker = type(self).make(self.prefix)
+        self.run(self.broker.start(Recorder()))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tampered()
+        for channel in CHANNELS:
+            self.published[channel].clear()
+            self.trimmed[channel] = 0
+        for cursor in self.cursors:
+            assert not self.run(self.broker.open("ann", HEARS["ann"], cursor)).recovered
+        self.epoch = self.run(self.broker.open("ann", HEARS["ann"], None)).cursor.epoch
+
+    @precondition(lambda self: self.redis_server is not None)
+    @rule()
+    def another_primary_takes_over(self) -> None:
+        """Somebody finds another identity than the one that is kept, and the epoch is replaced."""
+        assert self.redis_server is not None
+        with self.redis_server.client() as client:
+            client.set(self.keys.identity(0), "another/primary")
+        self.run(self.broker.close())
+        self.broker = type(self).make(self.prefix)
+        self.run(self.broker.start(Recorder()))
+        epoch = self.run(self.broker.open("ann", HEARS["ann"], None)).cursor.epoch
+        assert epoch != self.epoch
+        self.epoch = epoch
+        for cursor in self.cursors:
+            assert not self.run(self.broker.open("ann", HEARS["ann"], cursor)).recovered
+
+
+LIMITS = {"history_size": HISTORY, "history_ttl_s": 3600, "max_replay": MAX_REPLAY}
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_brokers_keep_to_the_model(kind: str, request: pytest.FixtureRequest) -> None:
+    server: RedisServer | None = None if kind == "memory" else request.getfixturevalue("redis_server")
+
+    class Machine(BrokerMachine):
+        redis_server = server
+
+        @staticmethod
+        def make(prefix: str) -> Broker:
+            if server is None:
+                return MemoryBroker(**LIMITS)
+            return RedisBroker(address(server.url), Keys(prefix), **LIMITS)
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
