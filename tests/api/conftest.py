@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -80,16 +81,22 @@ def admin(api: Service) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def someone(api: Service) -> Iterator[Callable[..., User]]:
-    """Makes users of the service; each has a name of its own where none is given."""
+def user_of() -> Iterator[Callable[..., User]]:
+    """Makes users of the service it is given; each has a name of its own where none is given."""
     with contextlib.ExitStack() as stack:
 
-        def make(name: str | None = None, *, at: Service | None = None, **claims: Any) -> User:
-            user = User(at or api, name or unique(), **claims)
+        def make(service: Service, name: str | None = None, **claims: Any) -> User:
+            user = User(service, name or unique(), **claims)
             stack.enter_context(user.client)
             return user
 
         yield make
+
+
+@pytest.fixture
+def someone(api: Service, user_of: Callable[..., User]) -> Callable[..., User]:
+    """Makes users of the service under test."""
+    return partial(user_of, api)
 
 
 @pytest.fixture

@@ -421,8 +421,8 @@ def _foreign_key() -> RSAPrivateKey:
 
 
 @pytest.mark.parametrize("kind", BAD_TOKENS)
-def test_a_token_that_does_not_hold(tight: Service, someone: Callable[..., User], public_pem: str, kind: str) -> None:
-    user = someone(at=tight)
+def test_a_token_that_does_not_hold(tight: Service, user_of: Callable[..., User], public_pem: str, kind: str) -> None:
+    user = user_of(tight)
     with calling(tight, API_KEY) as publisher, calling(tight) as anyone:
         sent = publisher.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).json()
         token = BAD_TOKENS[kind](user, public_pem)
@@ -443,16 +443,16 @@ def test_a_token_that_does_not_hold(tight: Service, someone: Callable[..., User]
 
 
 def test_a_token_of_the_private_key_holds(
-    tight: Service, someone: Callable[..., User], signing_key: RSAPrivateKey
+    tight: Service, user_of: Callable[..., User], signing_key: RSAPrivateKey
 ) -> None:
-    user = someone(at=tight)
+    user = user_of(tight)
     token = jwt.encode(claims_of(user), signing_key, algorithm="RS256")
     with calling(tight, token) as client:
         assert client.get("/v1/inbox").status_code == 200
 
 
-def test_a_publishers_token_that_does_not_hold(tight: Service, someone: Callable[..., User], public_pem: str) -> None:
-    user = someone(at=tight)
+def test_a_publishers_token_that_does_not_hold(tight: Service, user_of: Callable[..., User], public_pem: str) -> None:
+    user = user_of(tight)
     claims = claims_of(user, aud="notifier:publish")
     bad = [
         forged({"alg": "none"}, claims, ""),

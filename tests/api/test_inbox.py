@@ -372,8 +372,8 @@ def test_a_change_by_cookie_from_the_services_own_pages_passes(
     assert response.json() == {"unread": 0}
 
 
-def test_a_change_by_cookie_from_an_origin_of_the_settings_passes(tight: Service, someone: Callable[..., User]) -> None:
-    user = someone(at=tight)
+def test_a_change_by_cookie_from_an_origin_of_the_settings_passes(tight: Service, user_of: Callable[..., User]) -> None:
+    user = user_of(tight)
     with calling(tight, API_KEY) as publisher, calling(tight) as anyone:
         send(publisher, user)
         response = anyone.post("/v1/inbox/read", json={"all": True}, headers=cookie(user, Origin=ORIGIN))

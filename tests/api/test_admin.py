@@ -1,0 +1,99 @@
+"""Administration, with the scope `admin`: is a user listening, and ending a user's streams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from tests.api.support import User, data_of, problem_of, unique
+from tests.support import wait_for
+
+CALLS = [("GET", "presence"), ("POST", "disconnect")]
+
+
+def path(name: str, call: str) -> str:
+    return f"/v1/users/{quote(name, safe='')}/{call}"
+
+
+def is_online(admin: httpx.Client, name: str) -> bool:
+    response = admin.get(path(name, "presence"))
+    assert response.status_code == 200, response.text
+    assert response.json() == {"user": name, "online": response.json()["online"]}
+    return bool(response.json()["online"])
+
+
+def test_a_user_is_present_while_any_stream_is_open(admin: httpx.Client, user: User) -> None:
+    assert is_online(admin, user.name) is False
+    with user.listen() as first:
+        first.next("hello")
+        with user.listen() as second:
+            second.next("hello")
+            assert is_online(admin, user.name) is True
+        assert is_online(admin, user.name) is True
+    wait_for(lambda: not is_online(admin, user.name), what="absence")
+
+
+def test_all_streams_of_a_user_are_ended_and_those_of_others_stay(
+    admin: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    ann, bob = someone(groups=[group]), someone(groups=[group])
+    with ann.listen() as one, ann.listen() as two, ann.listen() as three, bob.listen() as other:
+        for stream in (one, two, three, other):
+            stream.next("hello")
+        assert admin.post(path(ann.name, "disconnect")).json() == {"user": ann.name}
+        for stream in (one, two, three):
+            (bye,) = stream.rest()
+            assert data_of(bye) == {"reason": "revoked", "retry_ms": bye.retry}
+        admin.post("/v1/messages", json={"to": [f"group:{group}"], "subject": "Test"})
+        other.next("message")
+
+
+def test_nothing_is_lost_by_a_disconnect(admin: httpx.Client, user: User) -> None:
+    with user.listen() as stream:
+        cursor = stream.next("hello").id
+        admin.post(path(user.name, "disconnect"))
+        stream.rest()
+    sent = admin.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).json()
+    with user.listen(after=cursor) as stream:
+        stream.next("hello")
+        assert stream.next("message").id == sent["cursor"]
+
+
+def test_a_user_without_streams_can_be_disconnected(admin: httpx.Client) -> None:
+    assert admin.post(path(unique(), "disconnect")).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["a/b", "a:b", "{a}", "a?b#c", "a b", "ä", "presence", "a/presence", "x" * 110])
+def test_users_of_any_name_are_told_apart(admin: httpx.Client, someone: Callable[..., User], name: str) -> None:
+    user = someone(f"{unique('n')[:15]}{name}")
+    with user.listen() as stream:
+        stream.next("hello")
+        assert is_online(admin, user.name) is True
+        assert is_online(admin, user.name[:-1]) is False
+        admin.post(path(user.name, "disconnect"))
+        assert stream.next("bye").event == "bye"
+
+
+@pytest.mark.parametrize("name", ["a" * 129, "a\t", "\x7f"])
+@pytest.mark.parametrize(("method", "call"), CALLS)
+def test_a_name_that_breaks_a_rule_is_refused(admin: httpx.Client, method: str, call: str, name: str) -> None:
+    problem_of(admin.request(method, path(name, call)), 422, "id")
+
+
+@pytest.mark.parametrize(("method", "call"), CALLS)
+def test_only_the_scope_admin_administers(
+    anyone: httpx.Client, publisher: httpx.Client, user: User, method: str, call: str
+) -> None:
+    with user.listen() as stream:
+        stream.next("hello")
+        problem_of(anyone.request(method, path(user.name, call)), 401)
+        problem_of(user.client.request(method, path(user.name, call)), 401)
+        refused = publisher.request(method, path(user.name, call))
+        problem_of(refused, 403)
+        assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
+        publisher.post("/v1/messages", json={"to": [user.channel], "subject": "still there"})
+        stream.next("message")

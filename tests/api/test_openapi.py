@@ -1,0 +1,230 @@
+"""The OpenAPI document: valid, whole, and true to what the calls answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+
+from tests.api.support import User, data_of, unique
+
+CALLS = {
+    ("get", "/v1/stream"),
+    ("post", "/v1/messages"),
+    ("post", "/v1/tasks"),
+    ("patch", "/v1/tasks/{task_id}"),
+    ("post", "/v1/events"),
+    ("post", "/v1/batch"),
+    ("get", "/v1/inbox"),
+    ("post", "/v1/inbox/read"),
+    ("delete", "/v1/inbox/{message_id}"),
+    ("get", "/v1/inbox/unread"),
+    ("get", "/v1/tasks"),
+    ("post", "/v1/tasks/{task_id}/cancel"),
+    ("delete", "/v1/tasks/{task_id}"),
+    ("get", "/v1/users/{user_id}/presence"),
+    ("post", "/v1/users/{user_id}/disconnect"),
+    ("get", "/healthz"),
+    ("get", "/readyz"),
+}
+EVENTS = {
+    "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "time"},
+    "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "data"},
+    "task": {
+        "id", "name", "status", "state", "done", "total", "percent", "eta_s",
+        "started_at", "updated_at", "ended_at", "error",
+    },
+    "inbox": {"read", "deleted", "unread"},
+    "reset": {"reason", "unread", "tasks"},
+    "degraded": {"degraded"},
+    "ping": set(),
+    "bye": {"reason", "retry_ms"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def document(anyone: httpx.Client) -> dict[str, Any]:
+    found: dict[str, Any] = anyone.get("/openapi.json").json()
+    return found
+
+
+def calls_of(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(method, path): call for path, calls in document["paths"].items() for method, call in calls.items()}
+
+
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema
+    while "$ref" in found:
+        found = document["components"]["schemas"][found["$ref"].rpartition("/")[2]]
+    return found
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["title"] == "notifier"
+
+
+def test_every_call_of_the_contract_is_documented(document: dict[str, Any]) -> None:
+    assert set(calls_of(document)) >= CALLS
+
+
+def test_every_call_says_what_it_does_who_may_call_it_and_what_it_answers(document: dict[str, Any]) -> None:
+    for (method, path), call in calls_of(document).items():
+        assert call["summary"], path
+        assert call["description"], path
+        assert ("security" in call) is path.startswith("/v1/"), path
+        good = [answer for status, answer in call["responses"].items() if status.startswith("2")]
+        assert len(good) == 1, path
+        if "204" not in call["responses"] and path.startswith("/v1/"):
+            ((_, content),) = good[0]["content"].items()
+            assert content["schema"], path
+        if path.startswith("/v1/"):
+            assert list(call["responses"]["401"]["content"]) == ["application/problem+json"], path
+        assert ("requestBody" in call) is ((method, path) in WITH_BODY), path
+        for kind, content in call.get("requestBody", {}).get("content", {}).items():
+            assert content["schema"], (path, kind)
+
+
+WITH_BODY = {
+    ("post", "/v1/messages"),
+    ("post", "/v1/tasks"),
+    ("patch", "/v1/tasks/{task_id}"),
+    ("post", "/v1/events"),
+    ("post", "/v1/batch"),
+    ("post", "/v1/inbox/read"),
+}
+
+
+def test_calls_that_publish_take_an_idempotency_key(document: dict[str, Any]) -> None:
+    for (method, path), call in calls_of(document).items():
+        names = {one["name"] for one in call.get("parameters", ()) if one["in"] == "header"}
+        assert ("Idempotency-Key" in names) is ((method, path) in WITH_BODY - {("post", "/v1/inbox/read")}), path
+
+
+def test_events_may_be_cloud_events_and_batches_ndjson(document: dict[str, Any]) -> None:
+    calls = calls_of(document)
+    assert "application/cloudevents+json" in calls["post", "/v1/events"]["requestBody"]["content"]
+    assert "application/x-ndjson" in calls["post", "/v1/batch"]["requestBody"]["content"]
+
+
+def test_the_cursor_of_a_stream_is_documented_under_all_its_names(document: dict[str, Any]) -> None:
+    call = calls_of(document)["get", "/v1/stream"]
+    names = {(one["in"], one["name"]) for one in call["parameters"]}
+    assert names >= {("header", "Last-Event-ID"), ("query", "token")}
+    assert names >= {("query", name) for name in ("last_event_id", "lastEventId", "lastEventID")}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_every_event_of_a_stream_is_documented_with_its_fields(document: dict[str, Any], name: str) -> None:
+    call = calls_of(document)["get", "/v1/stream"]
+    content = call["responses"]["200"]["content"]["text/event-stream"]
+    assert set(content["x-events"]) == set(EVENTS)
+    shape = resolved(document, content["x-events"][name])
+    assert set(shape.get("properties", {})) == EVENTS[name]
+    (line,) = (line for line in call["description"].splitlines() if line.startswith(f"| `{name}` |"))
+    assert set(re.findall(r"`([a-z_]+)`", line)) >= EVENTS[name] | {name}
+
+
+def holds(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """The value is what this schema of the document says."""
+    whole = {**schema, "components": document["components"]}
+    Draft202012Validator(whole).validate(value)
+
+
+def answers(document: dict[str, Any], method: str, path: str, response: httpx.Response) -> Any:
+    """The body of an answer, after it was held against the document."""
+    content = calls_of(document)[method, path]["responses"][str(response.status_code)]["content"]
+    ((kind, shape),) = content.items()
+    assert response.headers["Content-Type"].partition(";")[0] == kind
+    holds(document, shape["schema"], response.json())
+    return response.json()
+
+
+def test_the_calls_answer_what_the_document_says(
+    document: dict[str, Any], publisher: httpx.Client, admin: httpx.Client, anyone: httpx.Client, user: User
+) -> None:
+    to = {"to": [user.channel]}
+    sender = {"id": "7", "name": "Ann"}
+    message = publisher.post("/v1/messages", json={**to, "subject": "Test", "from": sender})
+    answers(document, "post", "/v1/messages", message)
+    answers(document, "post", "/v1/events", publisher.post("/v1/events", json={**to, "type": "order.paid"}))
+    task = answers(document, "post", "/v1/tasks", publisher.post("/v1/tasks", json={**to, "name": "Import"}))
+    one = f"/v1/tasks/{task['id']}"
+    answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch(one, json={"done": 1, "total": 4}))
+    batch = [{"kind": "patch", "id": task["id"], "done": 2}, {"kind": "letter"}]
+    answers(document, "post", "/v1/batch", publisher.post("/v1/batch", json=batch))
+    answers(document, "get", "/v1/inbox", user.client.get("/v1/inbox"))
+    answers(document, "get", "/v1/inbox/unread", user.client.get("/v1/inbox/unread"))
+    answers(document, "get", "/v1/tasks", user.client.get("/v1/tasks"))
+    answers(document, "post", "/v1/tasks/{task_id}/cancel", user.client.post(f"{one}/cancel"))
+    answers(document, "post", "/v1/inbox/read", user.client.post("/v1/inbox/read", json={"all": True}))
+    mine = f"/v1/inbox/{message.json()['id']}"
+    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(mine))
+    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(mine))
+    answers(document, "delete", "/v1/tasks/{task_id}", user.client.delete(one))
+    answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch("/v1/tasks/none", json={"done": 1}))
+    answers(document, "post", "/v1/messages", publisher.post("/v1/messages", json={}))
+    answers(document, "post", "/v1/messages", publisher.post("/v1/messages", content=b"{"))
+    answers(document, "post", "/v1/messages", publisher.post("/v1/messages", content=b" " * 70_000))
+    answers(document, "post", "/v1/messages", anyone.post("/v1/messages"))
+    answers(document, "post", "/v1/inbox/read", user.client.post("/v1/inbox/read", content=b"{"))
+    presence = "/v1/users/{user_id}/presence"
+    answers(document, "get", presence, admin.get(f"/v1/users/{user.name}/presence"))
+    answers(document, "get", presence, publisher.get(f"/v1/users/{user.name}/presence"))
+    disconnect = "/v1/users/{user_id}/disconnect"
+    answers(document, "post", disconnect, admin.post(f"/v1/users/{user.name}/disconnect"))
+    answers(document, "get", "/healthz", anyone.get("/healthz"))
+    answers(document, "get", "/readyz", anyone.get("/readyz"))
+
+
+def test_a_stream_carries_what_the_document_says(
+    document: dict[str, Any], publisher: httpx.Client, admin: httpx.Client, user: User
+) -> None:
+    events = calls_of(document)["get", "/v1/stream"]["responses"]["200"]["content"]["text/event-stream"]["x-events"]
+    with user.listen(after="nonsense") as stream:
+        shown = [stream.next("hello"), stream.next("reset")]
+        to = {"to": [user.channel]}
+        publisher.post("/v1/messages", json={**to, "subject": "Test"})
+        publisher.post("/v1/tasks", json={**to, "name": "Import"})
+        user.client.post("/v1/inbox/read", json={"all": True})
+        admin.post(f"/v1/users/{user.name}/disconnect")
+        shown += stream.rest()
+    assert [event.event for event in shown] == ["hello", "reset", "message", "task", "inbox", "bye"]
+    for event in shown:
+        holds(document, events[event.event], data_of(event))
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/messages", {"subject": "Test", "from": {"name": "Ann"}, "url": None, "expires_at": None, "data": {}}),
+        ("/v1/tasks", {"name": "Import", "state": "reading", "total": 100, "id": None}),
+        ("/v1/events", {"type": "order.paid", "data": {}, "durable": False}),
+    ],
+)
+def test_the_document_takes_the_bodies_that_the_calls_take(
+    document: dict[str, Any], publisher: httpx.Client, user: User, path: str, body: dict[str, Any]
+) -> None:
+    whole = {"to": [user.channel], **body}
+    shape = calls_of(document)["post", path]["requestBody"]["content"]["application/json"]["schema"]
+    holds(document, shape, whole)
+    assert publisher.post(path, json=whole).status_code == 200
+    with pytest.raises(Exception, match="extra"):
+        holds(document, shape, {**whole, "extra": 1})
+
+
+def test_the_page_shows_the_document(anyone: httpx.Client) -> None:
+    page = anyone.get("/docs")
+    assert page.status_code == 200
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "/openapi.json" in page.text
+
+
+def test_the_demo_is_documented_nowhere(document: dict[str, Any]) -> None:
+    assert not [path for path in document["paths"] if path.startswith("/demo")]
+    assert unique() not in document["paths"]

@@ -1,0 +1,478 @@
+"""GET /v1/stream: statuses, headers, who may listen, cursors, limits, and the frames byte for byte."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import HISTORY_SIZE, MAX_STREAMS_PER_ADDRESS, MAX_STREAMS_PER_USER
+from tests.api.support import Listening, User, calling, data_of, problem_of, unique
+from tests.support import API_KEY, Service, bearer, running, subscriber_token, wait_for
+
+CURSOR = re.compile(r"[a-z0-9]+-[0-9]+")
+OTHER_EPOCH = "000000000000-1"
+
+
+def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, Any]:
+    """Publishes a message, or an event where a `type` is given."""
+    channels = [one.channel if isinstance(one, User) else one for one in to]
+    path, body = ("/v1/events", {}) if "type" in fields else ("/v1/messages", {"subject": "Test"})
+    response = client.post(path, json={"to": channels, **body, **fields})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def raw(service: Service, user: User, *, until: bytes, act: Callable[[], object], query: str = "") -> bytes:
+    """The bytes of a stream from its start up to some of them; `act` is done once hello is there."""
+    found, acted = b"", False
+    with calling(service, user.token) as client, client.stream("GET", f"/v1/stream{query}") as response:
+        for part in response.iter_raw():
+            found += part
+            if b"event: hello" in found and not acted:
+                acted = True
+                act()
+            if until in found and found.endswith(b"\n\n"):
+                return found
+    raise AssertionError(f"{until!r} did not come: {found!r}")
+
+
+# The answer
+
+
+def test_the_headers_keep_proxies_and_caches_from_holding_it_back(user: User) -> None:
+    with user.listen() as stream:
+        assert stream.response.status_code == 200
+        assert stream.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert stream.response.headers["Cache-Control"] == "no-store, no-transform"
+        assert stream.response.headers["X-Accel-Buffering"] == "no"
+
+
+def test_the_first_block_is_hello_with_a_random_retry(api: Service, user: User) -> None:
+    retries = set()
+    for _ in range(5):
+        block = raw(api, user, until=b"\n\n", act=lambda: None)
+        found = re.fullmatch(
+            rb"retry: ([0-9]+)\nid: [a-z0-9]+-[0-9]+\nevent: hello\ndata: \{\"v\":1,[^\n]*\}\n\n", block
+        )
+        assert found is not None, block
+        retries.add(found.group(1))
+    assert len(retries) > 1
+
+
+def test_hello_has_every_field_of_the_contract(publisher: httpx.Client, user: User) -> None:
+    publish(publisher, user)
+    task = publisher.post("/v1/tasks", json={"to": [user.channel], "name": "Import"}).json()
+    before = datetime.now(UTC) - timedelta(milliseconds=1)
+    with user.listen() as stream:
+        event = stream.next("hello")
+    hello = data_of(event)
+    assert before <= datetime.fromisoformat(hello.pop("time")) <= datetime.now(UTC)
+    assert hello.pop("tasks") == user.tasks()
+    assert task["id"] == user.tasks()[0]["id"]
+    assert hello == {"v": 1, "recovered": True, "replayed": 0, "unread": 1, "heartbeat_s": 15}
+    assert event.id == user.inbox()["cursor"]
+    assert event.retry is not None
+
+
+def test_head_answers_the_headers_and_leaves_the_connection_in_order(anyone: httpx.Client, user: User) -> None:
+    head = anyone.head("/v1/stream", headers=bearer(user.token))
+    assert head.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    assert anyone.get("/healthz").json() == {"status": "ok"}
+
+
+# Who may listen
+
+
+def test_a_token_is_taken_from_header_cookie_or_query(api: Service, user: User) -> None:
+    ways: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
+        (bearer(user.token), []),
+        ({"Authorization": f"bearer  {user.token}"}, []),
+        ({"Cookie": f"other=1; notifier_token={user.token}"}, []),
+        ({}, [("token", user.token)]),
+    ]
+    for headers, query in ways:
+        with Listening(api, headers, query) as stream:
+            stream.next("hello")
+
+
+def test_the_first_that_is_found_counts_and_the_others_are_not_looked_at(api: Service, user: User) -> None:
+    good, bad = user.token, subscriber_token(user.name, expires_in_s=-60)
+    for header, cookie, query, status in (
+        (good, bad, bad, 200),
+        (bad, good, good, 401),
+        (None, good, bad, 200),
+        (None, bad, good, 401),
+    ):
+        headers = {"Cookie": f"notifier_token={cookie}"} | (bearer(header) if header else {})
+        with Listening(api, headers, [("token", query)]) as stream:
+            assert stream.response.status_code == status
+
+
+def test_without_a_token_it_is_a_401_with_a_challenge(anyone: httpx.Client) -> None:
+    for params in ({}, {"token": ""}):
+        response = anyone.get("/v1/stream", params=params)
+        problem_of(response, 401)
+        assert response.headers["WWW-Authenticate"] == 'Bearer realm="notifier"'
+
+
+def test_an_api_key_does_not_listen(publisher: httpx.Client, anyone: httpx.Client) -> None:
+    response = publisher.get("/v1/stream")
+    problem_of(response, 401)
+    assert 'error="invalid_token"' in response.headers["WWW-Authenticate"]
+    problem_of(anyone.get("/v1/stream", params={"token": API_KEY}), 401)
+
+
+def test_a_user_hears_itself_its_groups_and_all_and_nothing_else(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    mine, other = unique("group"), unique("group")
+    user = someone(groups=[mine])
+    with user.listen() as stream:
+        stream.next("hello")
+        for to in (f"group:{other}", someone(), f"user:{mine}", f"group:{user.name}"):
+            publish(publisher, to, type="not.mine")
+        for to in (user, f"group:{mine}", "all"):
+            publish(publisher, to, type="mine", data=to if isinstance(to, str) else "user")
+        assert [data_of(stream.next("mine")) for _ in range(3)] == ["user", f"group:{mine}", "all"]
+
+
+def test_a_message_over_several_channels_comes_once_live_and_replayed(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    groups = [unique("group"), unique("group")]
+    user = someone(groups=groups)
+    with user.listen() as stream:
+        start = stream.next("hello").id
+        publish(publisher, user, *(f"group:{one}" for one in groups), subject="once")
+        publish(publisher, user, subject="after")
+        assert [data_of(stream.next("message"))["subject"] for _ in range(2)] == ["once", "after"]
+    with user.listen(after=start) as stream:
+        assert data_of(stream.next("hello"))["replayed"] == 2
+        assert [data_of(stream.next("message"))["subject"] for _ in range(2)] == ["once", "after"]
+    assert [one["subject"] for one in user.messages()] == ["after", "once"]
+
+
+# Cursors
+
+
+@pytest.fixture
+def missed(publisher: httpx.Client, user: User) -> tuple[str, list[str]]:
+    """A cursor, and the ids of two messages after it."""
+    with user.listen() as stream:
+        start = stream.next("hello").id
+    return start, [publish(publisher, user, subject=one)["cursor"] for one in ("one", "two")]
+
+
+def ids_replayed(stream: Listening, count: int) -> list[str]:
+    hello = data_of(stream.next("hello"))
+    assert (hello["recovered"], hello["replayed"]) == (True, count)
+    return [stream.next("message").id for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "lastEventID"])
+def test_a_cursor_is_taken_from_the_query_under_three_names(
+    user: User, missed: tuple[str, list[str]], name: str
+) -> None:
+    start, ids = missed
+    with user.listen(query=[(name, start)]) as stream:
+        assert ids_replayed(stream, 2) == ids
+
+
+def test_the_header_wins_over_the_query(user: User, missed: tuple[str, list[str]]) -> None:
+    start, ids = missed
+    with user.listen(after=ids[0], query=[("last_event_id", start)]) as stream:
+        assert ids_replayed(stream, 1) == ids[1:]
+    with user.listen(after=start, query=[("last_event_id", "nonsense")]) as stream:
+        assert ids_replayed(stream, 2) == ids
+
+
+def test_the_last_value_that_is_not_empty_counts(user: User, missed: tuple[str, list[str]]) -> None:
+    start, ids = missed
+    with user.listen(query=[("last_event_id", start), ("lastEventId", ids[0]), ("lastEventID", "")]) as stream:
+        assert ids_replayed(stream, 1) == ids[1:]
+    with user.listen(after="", query=[("last_event_id", start)]) as stream:
+        assert ids_replayed(stream, 2) == ids
+
+
+@pytest.mark.parametrize("query", [[], [("last_event_id", "")]])
+def test_without_a_cursor_nothing_is_missing(
+    user: User, missed: tuple[str, list[str]], query: list[tuple[str, str]]
+) -> None:
+    with user.listen(query=query) as stream:
+        hello = stream.next("hello")
+    assert (data_of(hello)["recovered"], data_of(hello)["replayed"]) == (True, 0)
+    assert hello.id == missed[1][-1]
+
+
+def test_a_replay_comes_in_order_and_goes_on_live_without_gap_or_repeat(
+    publisher: httpx.Client, user: User, missed: tuple[str, list[str]]
+) -> None:
+    start, ids = missed
+    with user.listen(after=start) as stream:
+        hello = stream.next("hello")
+        assert hello.id == start  # a client that is cut off now asks for all of it again
+        assert [stream.next("message").id for _ in ids] == ids
+        last = publish(publisher, user)["cursor"]
+        assert stream.next("message").id == last
+    with user.listen(after=last) as stream:
+        assert ids_replayed(stream, 0) == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["nonsense", "0", "-", "abc-", "-5", "abc-def", "ABC-1", "a-1-2", "a-" + "9" * 40, "\xff\xfe", "x" * 3000, " - "],
+)
+def test_a_cursor_that_cannot_be_read_is_a_reset_and_never_an_error(
+    publisher: httpx.Client, user: User, cursor: str
+) -> None:
+    publish(publisher, user)
+    task = publisher.post("/v1/tasks", json={"to": [user.channel], "name": "Import"}).json()
+    with user.listen(query=[("last_event_id", cursor)]) as stream:
+        hello, reset = stream.next("hello"), stream.next("reset")
+        assert (data_of(hello)["recovered"], data_of(hello)["replayed"]) == (False, 0)
+        assert set(data_of(reset)) == {"reason", "unread", "tasks"}
+        assert data_of(reset)["reason"] == "cursor_unknown"
+        assert data_of(reset)["unread"] == 1
+        assert [one["id"] for one in data_of(reset)["tasks"]] == [task["id"]]
+        assert reset.id == hello.id == user.inbox()["cursor"]
+        after = publish(publisher, user)["cursor"]
+        assert stream.next("message").id == after
+
+
+def test_a_cursor_of_another_epoch_is_a_reset(user: User) -> None:
+    with user.listen(after=OTHER_EPOCH) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is False
+        assert data_of(stream.next("reset"))["reason"] == "epoch_changed"
+
+
+def test_a_cursor_from_the_future_is_a_reset(user: User) -> None:
+    epoch, _, seq = str(user.inbox()["cursor"]).rpartition("-")
+    with user.listen(after=f"{epoch}-{int(seq) + 1000}") as stream:
+        assert data_of(stream.next("hello"))["recovered"] is False
+        assert data_of(stream.next("reset"))["reason"] == "cursor_unknown"
+
+
+def test_after_a_reset_its_cursor_is_a_good_one(user: User) -> None:
+    with user.listen(after=OTHER_EPOCH) as stream:
+        cursor = stream.until("reset")[-1].id
+    with user.listen(after=cursor) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is True
+
+
+@pytest.mark.parametrize("beyond", [0, 1], ids=["all kept", "one trimmed away"])
+def test_history_that_was_trimmed_away_is_a_reset(tight: Service, user_of: Callable[..., User], beyond: int) -> None:
+    user = user_of(tight)
+    start = user.inbox()["cursor"]
+    with calling(tight, API_KEY) as client:
+        ids = [publish(client, user)["cursor"] for _ in range(HISTORY_SIZE + beyond)]
+    with user.listen(after=start) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is not beyond
+        if beyond:
+            reset = stream.next("reset")
+            assert (reset.id, data_of(reset)["reason"]) == (ids[-1], "history_trimmed")
+            assert data_of(reset)["unread"] == HISTORY_SIZE
+        else:
+            assert [stream.next("message").id for _ in ids] == ids
+
+
+# Limits, heartbeats, ends
+
+
+def refused(service: Service, user: User, address: str = "127.0.0.1") -> Listening:
+    return Listening(service, bearer(user.token), address=address)
+
+
+def test_one_stream_too_many_of_a_user_is_a_200_with_retry_and_bye(
+    tight: Service, user_of: Callable[..., User]
+) -> None:
+    user = user_of(tight)
+    with user.listen() as first, user.listen() as second:
+        assert MAX_STREAMS_PER_USER == 2
+        for stream in (first, second):
+            stream.next("hello")
+        with refused(tight, user) as extra:
+            assert extra.response.status_code == 200
+            assert extra.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+            (bye,) = extra.rest()
+        assert (bye.event, bye.id) == ("bye", "")
+        assert data_of(bye) == {"reason": "evicted", "retry_ms": bye.retry}
+        assert bye.retry is not None
+        with user_of(tight).listen() as other:
+            other.next("hello")
+
+    def is_taken_again() -> bool:
+        with user.listen() as stream:
+            return stream.next().event == "hello"
+
+    wait_for(is_taken_again, what="a place for another stream")
+
+
+def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(
+    tight: Service, user_of: Callable[..., User]
+) -> None:
+    crowded = "127.0.0.9"
+    streams = [Listening(tight, bearer(user_of(tight).token), address=crowded) for _ in range(MAX_STREAMS_PER_ADDRESS)]
+    for stream in streams:
+        stream.__enter__().next("hello")
+    try:
+        with refused(tight, user_of(tight), crowded) as extra:
+            (bye,) = extra.rest()
+        assert data_of(bye)["reason"] == "evicted"
+        with refused(tight, user_of(tight), "127.0.0.10") as elsewhere:
+            elsewhere.next("hello")
+    finally:
+        for stream in streams:
+            stream.close()
+
+
+def test_a_named_ping_comes_in_the_rhythm_that_hello_tells(tight: Service, user_of: Callable[..., User]) -> None:
+    with user_of(tight).listen() as stream:
+        assert data_of(stream.next("hello"))["heartbeat_s"] == 0.2
+        started = time.monotonic()
+        for _ in range(5):
+            assert data_of(stream.ping()) == {}
+        assert 0.6 <= time.monotonic() - started <= 5
+
+
+def test_a_ping_on_the_wire_has_no_id(tight: Service, user_of: Callable[..., User]) -> None:
+    found = raw(tight, user_of(tight), until=b"event: ping\ndata: {}\n\n", act=lambda: None)
+    assert found.endswith(b"}\n\nevent: ping\ndata: {}\n\n")
+
+
+def test_a_stream_ends_with_its_token_and_says_so(someone: Callable[..., User]) -> None:
+    with someone(expires_in_s=1).listen() as stream:
+        (hello, bye) = stream.rest()
+    assert (hello.event, bye.event) == ("hello", "bye")
+    assert data_of(bye) == {"reason": "expired", "retry_ms": bye.retry}
+
+
+@pytest.fixture(scope="module")
+def brief() -> Iterator[Service]:
+    """The service with streams that live for one to two seconds."""
+    with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2"})) as service:
+        yield service
+
+
+def test_a_stream_is_ended_after_its_life_and_goes_on_from_its_cursor(
+    brief: Service, user_of: Callable[..., User]
+) -> None:
+    user = user_of(brief)
+    with user.listen() as stream:
+        cursor = stream.next("hello").id
+        (bye,) = stream.rest()
+    assert data_of(bye) == {"reason": "rotate", "retry_ms": bye.retry}
+    with calling(brief, API_KEY) as client:
+        sent = publish(client, user)
+    with user.listen(after=cursor) as stream:
+        assert ids_replayed(stream, 1) == [sent["cursor"]]
+
+
+def test_a_signal_drains_the_streams_with_bye(user_of: Callable[..., User]) -> None:
+    with running(Service()) as service, user_of(service).listen() as stream:
+        stream.next("hello")
+        service.process.child.terminate()
+        (bye,) = stream.rest()
+    assert data_of(bye) == {"reason": "drain", "retry_ms": bye.retry}
+
+
+# Frames, byte for byte
+
+
+def test_a_message_on_the_wire(api: Service, publisher: httpx.Client, user: User) -> None:
+    sent: dict[str, Any] = {}
+
+    def send() -> None:
+        fields = {
+            "subject": "Тест",
+            "text": "Loong\ntext",
+            "from": {"id": "7", "name": "Ann"},
+            "sent_at": "2026-01-31T12:00:00Z",
+            "id": unique("m"),
+        }
+        sent.update(publish(publisher, user, **fields))
+
+    found = raw(api, user, until=b"event: message\n", act=send)
+    assert found.partition(b"\n\n")[2].decode() == (
+        f"id: {sent['cursor']}\nevent: message\n"
+        f'data: {{"id":"{sent["id"]}","to":"{user.channel}","from":{{"id":"7","name":"Ann"}},"subject":"Тест",'
+        '"text":"Loong\\ntext","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
+    )
+
+
+def test_a_replayed_message_is_the_same_bytes_as_a_live_one(api: Service, publisher: httpx.Client, user: User) -> None:
+    start = user.inbox()["cursor"]
+    live = raw(api, user, until=b"event: message\n", act=lambda: publish(publisher, user, subject="Тест"))
+    again = raw(api, user, until=b"event: message\n", act=lambda: None, query=f"?last_event_id={start}")
+    assert again.partition(b"\n\n")[2] == live.partition(b"\n\n")[2]
+
+
+def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
+    task: dict[str, Any] = {}
+
+    def begin() -> None:
+        body = {"to": [user.channel], "name": "Import", "state": "reading", "total": 100}
+        task.update(publisher.post("/v1/tasks", json=body).json())
+
+    found = raw(api, user, until=b"event: task\n", act=begin)
+    assert found.partition(b"\n\n")[2].decode() == (
+        f'event: task\ndata: {{"id":"{task["id"]}","name":"Import","status":"running","state":"reading","done":0,'
+        f'"total":100,"percent":0,"eta_s":null,"started_at":"{task["started_at"]}",'
+        f'"updated_at":"{task["updated_at"]}","ended_at":null,"error":null}}\n\n'
+    )
+
+
+def test_a_change_of_the_inbox_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
+    identity = publish(publisher, user)["id"]
+    found = raw(api, user, until=b"event: inbox\n", act=lambda: user.client.delete(f"/v1/inbox/{identity}"))
+    expected = f'event: inbox\ndata: {{"read":[],"deleted":["{identity}"],"unread":0}}\n\n'
+    assert found.partition(b"\n\n")[2].decode() == expected
+
+
+def test_an_event_on_the_wire_with_and_without_history(api: Service, publisher: httpx.Client, user: User) -> None:
+    sent: dict[str, Any] = {}
+
+    def send() -> None:
+        publish(publisher, user, type="a.b", data="x\r\ny", durable=False)
+        sent.update(publish(publisher, user, type="a.b", data={"ä": [1, 2.5]}))
+
+    found = raw(api, user, until=b"2.5", act=send)
+    assert found.partition(b"\n\n")[2].decode() == (
+        f'event: a.b\ndata: "x\\r\\ny"\n\nid: {sent["cursor"]}\nevent: a.b\ndata: {{"ä":[1,2.5]}}\n\n'
+    )
+
+
+def test_a_refusal_on_the_wire(tight: Service, user_of: Callable[..., User]) -> None:
+    user = user_of(tight)
+    with user.listen() as first, user.listen() as second, calling(tight, user.token) as client:
+        first.next("hello")
+        second.next("hello")
+        body = client.get("/v1/stream").content
+    found = re.fullmatch(rb'retry: ([0-9]+)\nevent: bye\ndata: \{"reason":"evicted","retry_ms":([0-9]+)\}\n\n', body)
+    assert found is not None, body
+    assert found.group(1) == found.group(2)
+
+
+# What the log must not hold
+
+
+def test_no_token_and_no_key_ever_stands_in_the_log(api: Service, user: User, publisher: httpx.Client) -> None:
+    with Listening(api, {}, [("token", user.token)]) as stream:
+        stream.next("hello")
+    with calling(api) as anyone:
+        anyone.get("/v1/stream", params={"token": user.token + "x"})
+        anyone.get("/v1/inbox", headers=bearer(user.token + "x"))
+        anyone.get(f"/v1/nothing?token={user.token}")
+        anyone.post("/v1/messages", headers=bearer(API_KEY + "x"))
+    publish(publisher, user)
+    log = api.process.output()
+    assert user.token not in log
+    assert user.token.rpartition(".")[2] not in log
+    if "do not use this in production" not in log:  # --dev prints its keys on purpose
+        assert API_KEY not in log
