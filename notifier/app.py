@@ -34,6 +34,7 @@ from notifier.broker import Broker
 from notifier.broker.memory import MemoryBroker
 from notifier.errors import ConfigurationError, InvalidInput, NotifierError
 from notifier.hub import Hub
+from notifier.limits import RateLimit
 from notifier.settings import Settings, load
 
 log = logging.getLogger("notifier")
@@ -72,7 +73,7 @@ def build(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.broker = broker
     app.state.hub = hub
-    app.state.publishing = Publishing(broker, settings.max_event_bytes)
+    app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.demo_tasks = set()
     app.state.auth = Authenticator(
         secret=settings.jwt_secret,
@@ -89,7 +90,7 @@ def build(settings: Settings) -> FastAPI:
             allow_credentials=True,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     return app
 

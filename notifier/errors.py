@@ -18,6 +18,7 @@ Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -99,9 +100,11 @@ class RateLimited(NotifierError):
     status = 429
     title = "Too many requests"
 
-    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+        """What the answer says of the limit, beside Retry-After."""
 
 
 class BrokerUnavailable(NotifierError):

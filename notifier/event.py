@@ -37,6 +37,8 @@ class Event:
     """Not empty for a message: it has a place in the inbox and a read mark."""
     durable: bool = True
     """False: announced to open streams only, without id and without history."""
+    may_repeat: bool = False
+    """The same message may reach a stream again, by another publish: streams then drop it by its id."""
     expires_at_ms: int = 0
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
 
@@ -123,6 +125,7 @@ def message(
     sent_at: object = None,
     expires_at: object = None,
     message_id: object = None,
+    may_repeat: bool = False,
     max_bytes: int = rules.MAX_EVENT_BYTES,
     now: datetime | None = None,
 ) -> Event:
@@ -152,6 +155,7 @@ def message(
         head=f'event: message\ndata: {{"id":"{identity}","to":',
         tail=f",{encoded[1:]}\n\n",
         message_id=identity,
+        may_repeat=may_repeat,
         expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
     )
 

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     max_backlog_bytes: int = Field(
         256 * 1024, ge=16 * 1024, description="A stream with more than this waiting in its socket is closed as slow."
     )
+    publish_rate: float = Field(
+        1000,
+        ge=0,
+        description="Items a second that one key may publish at one process, with bursts of twice that; 0: any.",
+    )
     max_replay: int = Field(2000, ge=1, description="Most missed events sent after a reconnect; more make a reset.")
     stream_life_s: float = Field(600, ge=2, description="Streams are ended after half of this to all of it, at random.")
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
@@ -140,11 +145,12 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as fault:
-        lines = [
-            f"NOTIFIER_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg'].removeprefix('Value error, ')}"
-            for error in fault.errors()
-        ]
-        raise ConfigurationError("; ".join(lines)) from None
+        raise ConfigurationError("; ".join(_said(error["loc"], error["msg"]) for error in fault.errors())) from None
+
+
+def _said(loc: tuple[int | str, ...], message: str) -> str:
+    variable = "NOTIFIER_" + "_".join(str(part) for part in loc).upper()
+    return f"{variable}: {message.removeprefix('Value error, ')}"
 
 
 def _words(value: Any) -> Any:

@@ -17,8 +17,8 @@ from typing import Final
 from notifier.event import Cursor
 from notifier.hub import Held, Wire
 
-MAX_REPEAT_KEYS: Final = 64
-"""Keys of chunked publishes that a stream remembers; chunks of one publish follow each other closely."""
+MAX_REPEAT_KEYS: Final = 16
+"""Ids of messages that come in parts which a stream remembers; the parts follow each other closely."""
 MAX_STATES: Final = 1000
 """Tasks whose newest state waits for a slow reader. More are dropped: the next snapshot has them."""
 MAX_QUEUED: Final = 1000

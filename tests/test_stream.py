@@ -14,7 +14,8 @@ from httpx_sse import connect_sse
 from notifier.event import Cursor
 from notifier.hub import Wire, farewell
 from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, QueuedStream, Stream, TransportStream
-from tests.support import JWT_SECRET, REPOSITORY, Process, bearer, free_port, subscriber_token
+from tests.faults.clients import Listener, listening, until
+from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 
 FIELDS: dict[str, Any] = {
     "user": "ann",
@@ -192,3 +193,15 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/healthz").status_code == 200
     except httpx.HTTPError:
         return False
+
+
+async def test_a_message_that_comes_in_parts_is_heard_once() -> None:
+    with running(Service()) as service:
+        listener = Listener(service.port, "ann", ("staff",))
+        async with listening(listener):
+            with service.client() as client:
+                for to in (["group:staff", "user:x"], ["user:y", "user:ann"], ["user:bob", "all"]):
+                    assert client.post("/v1/messages", json={"id": "m-1", "to": to, "subject": "parts"}).is_success
+                assert client.post("/v1/messages", json={"to": ["user:ann"], "subject": "end"}).is_success
+            await until(lambda: listener.messages and listener.messages[-1].data["subject"] == "end")
+    assert [one.data["subject"] for one in listener.messages] == ["parts", "end"]

@@ -67,7 +67,7 @@ def problem(fault: NotifierError) -> Response:
     elif isinstance(fault, NotAllowed):
         headers["WWW-Authenticate"] = 'Bearer realm="notifier", error="insufficient_scope"'
     elif isinstance(fault, RateLimited):
-        headers["Retry-After"] = str(max(1, math.ceil(fault.retry_after_s)))
+        headers |= {"Retry-After": str(max(1, math.ceil(fault.retry_after_s))), **fault.headers}
     elif isinstance(fault, BrokerUnavailable):
         headers["Retry-After"] = "2"
     body = rules.to_json(problem_body(fault)).encode("utf-8", "replace")

@@ -34,6 +34,7 @@ from notifier.api.openapi import body_of
 from notifier.broker import Broker, Idempotency
 from notifier.errors import InvalidInput, MalformedBody, NotifierError
 from notifier.event import Event
+from notifier.limits import RateLimit
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_BATCH_ITEMS: Final = 1000
@@ -53,7 +54,7 @@ _BATCH: Final = {
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 422, 503)},
+    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 422, 429, 503)},
 )
 
 
@@ -62,13 +63,21 @@ class Publishing:
     """What publishing needs, built by `app`."""
 
     broker: Broker
+    limit: RateLimit
     max_event_bytes: int
 
     async def message(self, body: MessageIn, idem: Idempotency | None) -> dict[str, Any]:
         identity = _identity(body.id, idem)
         sender = None if body.sender is None else body.sender.model_dump(exclude_none=True)
         fields = {name: getattr(body, name) for name in _MESSAGE_FIELDS}
-        event = events.message(**fields, sender=sender, message_id=identity, max_bytes=self.max_event_bytes)
+        event = events.message(
+            **fields,
+            sender=sender,
+            message_id=identity,
+            # An id of the publisher's own may stand for a message that comes in several calls, to some recipients each.
+            may_repeat=body.id is not None and len(body.to) > 1,
+            max_bytes=self.max_event_bytes,
+        )
         return await self._publish(event, idem)
 
     async def event(self, body: EventIn, idem: Idempotency | None) -> dict[str, Any]:
@@ -119,7 +128,9 @@ async def post_message(request: Request) -> Response:
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
-    return json_response(await publishing.message(parse(MessageIn, body), idempotency(request, who, body)))
+    headers = publishing.limit.take(who.name)
+    answer = await publishing.message(parse(MessageIn, body), idempotency(request, who, body))
+    return json_response(answer, headers=headers)
 
 
 @router.post(
@@ -133,7 +144,9 @@ async def post_task(request: Request) -> Response:
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
-    return json_response(await publishing.create_task(parse(TaskIn, body), idempotency(request, who, body)))
+    headers = publishing.limit.take(who.name)
+    answer = await publishing.create_task(parse(TaskIn, body), idempotency(request, who, body))
+    return json_response(answer, headers=headers)
 
 
 @router.patch(
@@ -147,8 +160,10 @@ async def patch_task(request: Request, task_id: str) -> Response:
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
+    headers = publishing.limit.take(who.name)
     patch = parse(TaskPatch, body)
-    return json_response(await publishing.change_task(task_id, patch, idempotency(request, who, body)))
+    answer = await publishing.change_task(task_id, patch, idempotency(request, who, body))
+    return json_response(answer, headers=headers)
 
 
 @router.post(
@@ -163,16 +178,17 @@ async def post_event(request: Request) -> Response:
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
+    headers = publishing.limit.take(who.name)
     idem = idempotency(request, who, body)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CLOUD_EVENT:
-        return json_response(await publishing.event(parse(EventIn, body), idem))
+        return json_response(await publishing.event(parse(EventIn, body), idem), headers=headers)
     cloud = _object(rules.parse_json(body))
     event = validate(EventIn, _from_cloud_event(cloud))
     if idem is None:
         # CloudEvents 1.0: source and id together name one event.
         key = own_key(who, "cloudevent", cloud["source"], cloud["id"])
         idem = Idempotency(key, hashlib.sha256(body).hexdigest()[:32])
-    return json_response(await publishing.event(event, idem))
+    return json_response(await publishing.event(event, idem), headers=headers)
 
 
 @router.post(
@@ -192,12 +208,13 @@ async def post_batch(request: Request) -> Response:
     items = _items(body, request.headers.get("content-type", ""))
     idem = idempotency(request, who, body)
     publishing: Publishing = request.app.state.publishing
+    headers = publishing.limit.take(who.name, len(items))
     results: list[dict[str, Any]] = []
     for start, stop in _slices(items):
         calls = [_one(publishing, items[i], idem, i) for i in range(start, stop)]
         # Their first steps run in order, and so do their calls to the broker: the batch's order is kept.
         results += await asyncio.gather(*calls)
-    return json_response({"results": results})
+    return json_response({"results": results}, headers=headers)
 
 
 async def _one(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:

@@ -106,7 +106,9 @@ class MemoryBroker(Broker):
             frame = event.frame_for(channel)
             if event.durable:
                 self._append(channel, frame, event)
-            self._announce(channel, frame, cursor if event.durable else None)
+            self._announce(
+                channel, frame, cursor if event.durable else None, event.message_id if event.may_repeat else ""
+            )
         receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
         self._remember(idempotency, receipt)
         return receipt
@@ -125,7 +127,7 @@ class MemoryBroker(Broker):
         if cursor is None:
             self._sink.deliver_state(channel, key, frame.encode())
         else:
-            self._sink.deliver(channel, cursor.epoch, cursor.seq, "", f"id: {cursor}\n{frame}".encode())
+            self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
 
     def _channel(self, channel: str) -> _Channel:
         kept = self._channels.get(channel)

@@ -104,7 +104,7 @@ def publish_calls(
                 event.expires_at_ms,
                 idempotency.fingerprint if idempotency else "",
                 IDEMPOTENCY_TTL_S,
-                (event.message_id if len(here) > CHUNK else "") or "-",
+                (event.message_id if event.may_repeat or len(here) > CHUNK else "") or "-",
                 "1" if event.durable else "0",
                 publish_command,
             ]

@@ -19,6 +19,7 @@ from tests.support import RedisServer, Service, running
 ROOMY = {
     "NOTIFIER_HISTORY_SIZE": "10000",
     "NOTIFIER_MAX_REPLAY": "50000",
+    "NOTIFIER_PUBLISH_RATE": "0",
     "NOTIFIER_MAX_STREAMS_PER_USER": "10000",
     "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "10000",
 }

@@ -1,0 +1,72 @@
+"""How fast one publisher may publish: a token bucket for each, in this process.
+
+The answer's headers follow the IETF draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers): a
+policy with its quota and window, and what is left of it. Must not know: HTTP routes, brokers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.errors import RateLimited
+
+MAX_PUBLISHERS: Final = 10_000
+"""Buckets that are kept. Over it the fullest go: those that were used least."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    left: float
+    at: float
+
+
+class RateLimit:
+    """At most `per_second` items a second for each publisher, with bursts of twice that. 0: no limit."""
+
+    def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = per_second
+        self._burst = max(1.0, 2 * per_second)
+        self._clock = clock
+        self._buckets: dict[str, _Bucket] = {}
+
+    def take(self, publisher: str, items: int = 1) -> dict[str, str]:
+        """Takes from the publisher's bucket; the headers to answer with. Raises `RateLimited` and takes nothing."""
+        if not self._rate:
+            return {}
+        now = self._clock()
+        bucket = self._buckets.get(publisher)
+        if bucket is None:
+            bucket = self._buckets[publisher] = _Bucket(self._burst, now)
+            if len(self._buckets) > MAX_PUBLISHERS:
+                self._forget_idle(now)
+        bucket.left = min(self._burst, bucket.left + (now - bucket.at) * self._rate)
+        bucket.at = now
+        # More than a burst at once is let through when the bucket is full: it could never be taken otherwise.
+        wanted = min(items, self._burst)
+        if bucket.left < wanted:
+            wait_s = (wanted - bucket.left) / self._rate
+            raise RateLimited(
+                f"more than {self._rate:g} a second; try again in {wait_s:.1f} s",
+                retry_after_s=wait_s,
+                headers=self._headers(bucket),
+            )
+        bucket.left -= items
+        return self._headers(bucket)
+
+    def _headers(self, bucket: _Bucket) -> dict[str, str]:
+        left = max(0, math.floor(bucket.left))
+        full_in_s = math.ceil((self._burst - bucket.left) / self._rate)
+        quota, window = math.floor(self._burst), math.ceil(self._burst / self._rate)
+        return {
+            "RateLimit-Policy": f'"publish";q={quota};w={window}',
+            "RateLimit": f'"publish";r={left};t={full_in_s}',
+        }
+
+    def _forget_idle(self, now: float) -> None:
+        by_fill = sorted(self._buckets, key=lambda one: self._buckets[one].left + (now - self._buckets[one].at))
+        for name in by_fill[MAX_PUBLISHERS // 2 :]:
+            del self._buckets[name]

@@ -1,0 +1,108 @@
+"""The publish rate: a bucket for each publisher, told in headers, refused with 429."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from notifier.errors import RateLimited
+from notifier.limits import MAX_PUBLISHERS, RateLimit
+from tests.support import API_KEY, Service, bearer, running, wait_for
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
+    clock = Clock()
+    limit = RateLimit(10, clock=clock)
+    for _ in range(20):
+        limit.take("a")
+    with pytest.raises(RateLimited) as fault:
+        limit.take("a")
+    assert fault.value.retry_after_s == pytest.approx(0.1)
+    clock.now += 0.5
+    for _ in range(5):
+        limit.take("a")
+    with pytest.raises(RateLimited):
+        limit.take("a")
+
+
+def test_a_refusal_takes_nothing() -> None:
+    clock = Clock()
+    limit = RateLimit(10, clock=clock)
+    limit.take("a", 15)
+    for _ in range(3):
+        with pytest.raises(RateLimited):
+            limit.take("a", 10)
+    limit.take("a", 5)
+
+
+def test_publishers_do_not_share() -> None:
+    limit = RateLimit(1, clock=Clock())
+    limit.take("a", 2)
+    limit.take("b", 2)
+    with pytest.raises(RateLimited):
+        limit.take("a")
+
+
+def test_a_batch_larger_than_the_burst_is_taken_when_the_bucket_is_full_and_paid_for_after() -> None:
+    clock = Clock()
+    limit = RateLimit(10, clock=clock)
+    limit.take("a", 100)
+    clock.now += 7.9
+    with pytest.raises(RateLimited):
+        limit.take("a")
+    clock.now += 0.3
+    limit.take("a")
+
+
+def test_the_headers_say_what_is_left() -> None:
+    limit = RateLimit(10, clock=Clock())
+    assert limit.take("a", 5) == {"RateLimit-Policy": '"publish";q=20;w=2', "RateLimit": '"publish";r=15;t=1'}
+
+
+def test_no_rate_is_no_limit_and_no_headers() -> None:
+    limit = RateLimit(0)
+    assert limit.take("a", 10**9) == {}
+
+
+def test_buckets_are_bounded() -> None:
+    limit = RateLimit(1, clock=Clock())
+    limit.take("busy", 2)
+    for number in range(MAX_PUBLISHERS + 10):
+        limit.take(f"p{number}")
+    assert len(limit._buckets) <= MAX_PUBLISHERS
+    with pytest.raises(RateLimited):
+        limit.take("busy")
+
+
+def test_the_api_answers_429_and_says_when_to_come_back() -> None:
+    with running(Service(env={"NOTIFIER_PUBLISH_RATE": "2"})) as service, service.client() as client:
+        answers = [client.post("/v1/messages", json={"to": ["user:a"], "subject": "x"}) for _ in range(8)]
+        assert [one.status_code for one in answers[:4]] == [200] * 4
+        assert answers[0].headers["ratelimit"].startswith('"publish";r=3')
+        refused = answers[-1]
+        assert refused.status_code == 429
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["ratelimit-policy"] == '"publish";q=4;w=2'
+        # Another key is another publisher, and so is a batch's every item.
+        headers = bearer("test-admin-0123456789abcdef")
+        lines = b"\n".join([b'{"kind":"message","to":["user:a"],"subject":"x"}'] * 4)
+        other = httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers)
+        assert other.status_code == 200
+        assert httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers).status_code == 429
+        wait_for(
+            lambda: (
+                httpx.post(
+                    f"{service.url}/v1/events", json={"to": ["all"], "type": "x"}, headers=bearer(API_KEY)
+                ).status_code
+                == 200
+            )
+        )
