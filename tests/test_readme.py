@@ -21,7 +21,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support import REPOSITORY, Process, free_port, wait_for
+from tests.support import REPOSITORY, Process, Service, free_port, wait_for
 
 README = (REPOSITORY / "README.md").read_text()
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -283,6 +283,20 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
     for code in blocks(text, "json"):
         json.loads(code)
     assert str(REPOSITORY) not in text
+
+
+def test_the_protocol_page_shows_what_the_service_says(service: Service) -> None:
+    message, task, batch = map(json.loads, blocks((REPOSITORY / "docs" / "protocol.md").read_text(), "json"))
+    sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
+    with service.client() as api, service.user("42") as user:
+        bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
+        good, bad = api.post("/v1/batch", json=bodies).json()["results"]
+        assert bad == batch["results"][1]
+        assert {**good["body"], "cursor": "", "watched": True} == {**batch["results"][0]["body"], "cursor": ""}
+        [listed] = user.get("/v1/inbox").json()["messages"]
+        assert listed == {**message, "read": False}
+        known = api.post("/v1/tasks", json={"id": task["id"], "to": ["user:42"], "name": task["name"]}).json()
+        assert set(known) == {*task, "cancel_requested"}
 
 
 def test_the_picture_is_there_and_not_large() -> None:
