@@ -1,0 +1,142 @@
+/**
+ * The demo: logs in, connects, and puts the boxes together.
+ *
+ * Owns: the forms, the header, who is shown. Must not know: how messages and tasks are listed.
+ */
+
+import { connect } from "../notifier.js";
+import { byId, refreshTimes } from "./dom.js";
+import { showMessages } from "./messages.js";
+import { act, BASE, kept, logIn, logOut } from "./session.js";
+import { showTasks } from "./tasks.js";
+import { attempt } from "./toasts.js";
+import { showWire } from "./wire.js";
+
+/** @typedef {import("./session.js").Login} Login */
+
+/** @type {Record<string, string>} */
+const NAMES = { ann: "Ann", bob: "Bob" };
+/** @type {Record<string, string>} */
+const STATES = { connecting: "Connecting", live: "Live", degraded: "Degraded", offline: "Offline" };
+
+const wanted = new URLSearchParams(location.search).get("user");
+const login = kept(wanted);
+if (login) enter(login);
+else if (wanted && wanted in NAMES) void choose(wanted);
+else askWho();
+
+function askWho() {
+  byId("login").hidden = false;
+  for (const button of document.querySelectorAll("button.person")) {
+    button.addEventListener("click", () => choose(/** @type {HTMLElement} */ (button).dataset.user ?? ""));
+  }
+}
+
+/** @param {string} userId */
+async function choose(userId) {
+  try {
+    enter(await logIn(userId));
+  } catch (error) {
+    if (byId("login").hidden) askWho();
+    byId("login-fault").textContent = /** @type {Error} */ (error).message;
+  }
+}
+
+/** @param {Login} login */
+function enter({ user, token, curl }) {
+  history.replaceState(null, "", `?user=${user.id}`); // a reload and a bookmark stay with this user
+  byId("login").hidden = true;
+  byId("app").hidden = false;
+  showWho(user);
+  showShell(curl);
+  const notifier = connect(BASE, { token, getToken: async () => (await logIn(user.id)).token });
+  notifier.on("state", showState);
+  showWire(notifier);
+  showMessages(notifier, (unread) => showUnread(unread, user.name));
+  showTasks(notifier);
+  setUpForms();
+  setInterval(refreshTimes, 20_000);
+  byId("logout").addEventListener("click", () => {
+    notifier.close();
+    logOut();
+    location.assign(location.pathname);
+  });
+}
+
+/** @param {import("./session.js").User} user */
+function showWho({ id, name }) {
+  const other = Object.keys(NAMES).find((one) => one !== id) ?? id;
+  byId("me").textContent = name;
+  byId("avatar").textContent = name[0];
+  byId("avatar").dataset.user = id;
+  byId("to").replaceChildren(new Option(NAMES[other], other), new Option(`${name} (yourself)`, id));
+  /** @type {HTMLInputElement} */ (byId("send").querySelector("[name=subject]")).value = `Hello from ${name}`;
+  byId("other-tab-text").textContent = `Open as ${NAMES[other]}`;
+  byId("other-tab").setAttribute("href", `?user=${other}`);
+}
+
+/** @param {string} [curl] */
+function showShell(curl) {
+  byId("shell").hidden = !curl;
+  byId("curl").textContent = curl ?? "";
+  byId("copy").addEventListener("click", async () => {
+    const done = await navigator.clipboard?.writeText(curl ?? "").then(() => true, () => false);
+    byId("copied").textContent = done ? "Copied" : "Select the text and copy it";
+  });
+}
+
+/**
+ * @param {import("../types.js").State} state
+ * @param {import("../types.js").StateDetail} detail
+ */
+function showState(state, { reason, final }) {
+  byId("state").dataset.state = state;
+  byId("state").title = reason;
+  byId("state-text").textContent = final ? `${STATES[state]} (${reason})` : STATES[state];
+}
+
+/**
+ * @param {number} unread
+ * @param {string} name
+ */
+function showUnread(unread, name) {
+  for (const id of ["badge", "unread"]) byId(id).hidden = !unread;
+  byId("badge").textContent = unread > 99 ? "99+" : String(unread);
+  byId("unread").textContent = `${unread} unread`;
+  byId("badge-text").textContent = unread === 1 ? "1 unread message" : `${unread || "No"} unread messages`;
+  document.title = `${unread ? `(${unread}) ` : ""}${name} · notifier demo`;
+}
+
+function setUpForms() {
+  /** @type {HTMLFormElement} */
+  const send = byId("send");
+  onSubmit(send, "sent", async ({ to, subject, text, level }) => {
+    const { watched } = await act("demo/messages", { to, subject, text, level });
+    /** @type {HTMLTextAreaElement} */ (send.elements.namedItem("text")).value = "";
+    return watched ? `Sent. ${NAMES[to]} has a page open.` : `Stored. ${NAMES[to]} will get it on the next visit.`;
+  });
+  onSubmit(byId("start"), "started", async ({ name, seconds }) => {
+    await act("demo/tasks", { name, seconds: Number(seconds) });
+    return "";
+  });
+  byId("seconds").addEventListener("input", (event) => {
+    byId("seconds-text").textContent = `${/** @type {HTMLInputElement} */ (event.target).value} s`;
+  });
+}
+
+/**
+ * @param {HTMLFormElement} form
+ * @param {string} outputId
+ * @param {(fields: Record<string, string>) => Promise<string>} call  answers what to say
+ */
+function onSubmit(form, outputId, call) {
+  const button = /** @type {HTMLButtonElement} */ (form.querySelector("button[type=submit]"));
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true; // one press, one message
+    byId(outputId).textContent = "";
+    const fields = /** @type {Record<string, string>} */ (Object.fromEntries(new FormData(form)));
+    await attempt(async () => (byId(outputId).textContent = await call(fields)));
+    button.disabled = false;
+  });
+}
