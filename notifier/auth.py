@@ -70,7 +70,7 @@ class Authenticator:
         if secret:
             self._verifiers.append((secret, ["HS256"]))
         if public_key:
-            self._verifiers.append(_public_key(public_key))
+            self._verifiers.append(verifier(public_key))
 
     def subscriber(self, token: str) -> Subscriber:
         """The user of a token with `aud` = `notifier:stream`. Raises `Unauthenticated`."""
@@ -136,7 +136,8 @@ def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _public_key(pem: str) -> tuple[Any, list[str]]:
+def verifier(pem: str) -> tuple[Any, list[str]]:
+    """A key in PEM and the algorithms whose tokens it checks. Raises `ConfigurationError`."""
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
     except ValueError as fault:

@@ -47,6 +47,11 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
     settings = _settings(dev=True) if dev else _settings()
     try:
         settings.check_credentials()
+        if settings.jwt_public_key:
+            from notifier import auth
+
+            # Each worker reads it again; here a bad one is said once, instead of by workers that end and come again.
+            auth.verifier(settings.jwt_public_key)
     except ConfigurationError as fault:
         _refuse(str(fault))
     if workers > 1 and not settings.redis_url:
@@ -142,7 +147,10 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
         settings = _settings()
         if not user or not settings.jwt_secret:
             _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
-        given = auth.subscriber_token(settings.jwt_secret, user)
+        try:
+            given = auth.subscriber_token(settings.jwt_secret, user)
+        except NotifierError as fault:
+            _refuse(str(fault))
     headers = {"Authorization": f"Bearer {given}", "Accept": "text/event-stream"}
     if after:
         headers["Last-Event-ID"] = after
@@ -155,7 +163,7 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
                 click.echo(event)
                 if seen == count:
                     return
-    except httpx.HTTPError as fault:
+    except (httpx.HTTPError, httpx.InvalidURL) as fault:
         _refuse(f"cannot listen at {url}: {fault}")
     except KeyboardInterrupt:
         return
@@ -201,7 +209,7 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
         for last in (False, True):
             try:
                 response = client.post(url, json=body, headers=headers)
-            except httpx.HTTPError as fault:
+            except (httpx.HTTPError, httpx.InvalidURL) as fault:
                 if last:
                     _refuse(f"cannot send to {url}: {fault}")
                 continue

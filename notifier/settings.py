@@ -84,6 +84,8 @@ class Settings(BaseSettings):
     def _redis_url(cls, value: str) -> str:
         if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        if value:
+            _ = urlsplit(value).port  # raises ValueError
         return value
 
     @field_validator("prefix")

@@ -52,6 +52,8 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     [
         ("redis_url", "localhost:6379"),
         ("redis_url", "http://localhost"),
+        ("redis_url", "redis://localhost:port"),
+        ("redis_url", "redis://localhost:99999"),
         ("jwt_secret", "short"),
         ("jwt_secret", "ä" * 15),
         ("api_keys", "short"),

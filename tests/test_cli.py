@@ -1,0 +1,374 @@
+"""The command `notifier`: what it prints, what it refuses and in which words."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, subscriber_token
+
+CREDENTIALS = {"NOTIFIER_JWT_SECRET": JWT_SECRET, "NOTIFIER_API_KEYS": API_KEY}
+USER = "cli-user"
+
+
+def clean_environment(**settings: str) -> dict[str, str]:
+    """This environment without any setting of the service, and with these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
+    return {**kept, **settings}
+
+
+def run(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command to its end."""
+    command = [sys.executable, "-m", "notifier", *args]
+    return subprocess.run(
+        command, env=clean_environment(**settings), cwd=REPOSITORY, capture_output=True, text=True, timeout=30
+    )
+
+
+def refused(*args: str, **settings: str) -> str:
+    """Runs the command, which must refuse; answers its one line of reason."""
+    done = run(*args, **settings)
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("notifier: ")
+    return line
+
+
+def printed(*args: str, **settings: str) -> str:
+    """Runs the command, which must succeed; answers what it prints."""
+    done = run(*args, **settings)
+    assert done.returncode == 0, done
+    assert done.stderr == ""
+    return done.stdout
+
+
+@contextlib.contextmanager
+def running(*args: str, **settings: str) -> Iterator[Process]:
+    """Runs the command until the end of the block."""
+    process = Process([sys.executable, "-m", "notifier", *args], env=settings, cwd=REPOSITORY)
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+# The command itself
+
+
+def test_the_command_has_a_version_and_says_what_each_part_is_for() -> None:
+    assert re.fullmatch(r"notifier, version \S+\n", printed("--version"))
+    text = printed("--help")
+    for command in ("serve", "token", "send", "listen"):
+        assert re.search(rf"^  {command} +\S", text, re.MULTILINE)
+        assert printed(command, "--help").startswith("Usage:")
+
+
+def test_the_installed_command_is_the_same_as_the_module() -> None:
+    script = Path(sys.executable).parent / "notifier"
+    done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=30)
+    assert done.stdout.replace("notifier [", "python -m notifier [") == printed("--help")
+
+
+# serve: what it refuses
+
+
+def test_serve_refuses_to_start_without_a_secret() -> None:
+    reason = refused("serve", NOTIFIER_API_KEYS=API_KEY)
+    assert "NOTIFIER_JWT_SECRET" in reason
+    assert "--dev" in reason
+
+
+def test_serve_refuses_to_start_without_a_key() -> None:
+    reason = refused("serve", NOTIFIER_JWT_SECRET=JWT_SECRET)
+    assert "NOTIFIER_API_KEYS" in reason
+    assert "--dev" in reason
+
+
+def test_serve_refuses_several_workers_without_redis_and_says_why() -> None:
+    reason = refused("serve", "--workers", "2", **CREDENTIALS)
+    assert "NOTIFIER_REDIS_URL" in reason
+    assert "one process" in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("NOTIFIER_REDIS_URL", "localhost"),
+        ("NOTIFIER_REDIS_URL", "redis://localhost:port"),
+        ("NOTIFIER_JWT_SECRET", "short"),
+        ("NOTIFIER_JWT_PUBLIC_KEY", "nonsense"),
+        ("NOTIFIER_API_KEYS", "short"),
+        ("NOTIFIER_CORS_ORIGINS", "*"),
+        ("NOTIFIER_HISTORY_SIZE", "many"),
+        ("NOTIFIER_SHARDS", "0"),
+    ],
+)
+def test_serve_refuses_a_bad_setting_by_its_name_and_in_one_line(name: str, value: str) -> None:
+    assert name in refused("serve", **{**CREDENTIALS, name: value})
+
+
+def test_several_bad_settings_are_named_together() -> None:
+    reason = refused("serve", **{**CREDENTIALS, "NOTIFIER_SHARDS": "0", "NOTIFIER_DRAIN_S": "-1"})
+    assert "NOTIFIER_SHARDS" in reason
+    assert "NOTIFIER_DRAIN_S" in reason
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_refuses_a_port_that_is_taken(workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        settings = {**CREDENTIALS, "NOTIFIER_REDIS_URL": "redis://127.0.0.1:1"}
+        assert port in refused("serve", "--port", port, "--workers", workers, **settings)
+
+
+@pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
+def test_serve_refuses_an_option_out_of_its_bounds(option: list[str]) -> None:
+    done = run("serve", *option, **CREDENTIALS)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+
+
+# serve: what it does
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=1).status_code == 200
+    return False
+
+
+def test_dev_makes_a_secret_and_a_key_prints_them_and_they_hold() -> None:
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    empty = dict.fromkeys(("NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS", "NOTIFIER_REDIS_URL"), "")
+    with running("serve", "--dev", "--port", port, **empty) as process:
+        process.wait_until(lambda: answers(url), "the service")
+        banner = process.output()
+        assert "do not use this in production" in banner
+        assert f"{url}/demo" in banner
+        assert f"{url}/docs" in banner
+        made = dict(re.findall(r"(NOTIFIER_\w+)=(\S+)", banner))
+        sent = json.loads(
+            printed("send", f"user:{USER}", "--subject", "Hi", "--url", url, "--key", made["NOTIFIER_API_KEY"])
+        )
+        token = printed("token", USER, NOTIFIER_JWT_SECRET=made["NOTIFIER_JWT_SECRET"]).strip()
+        inbox = httpx.get(f"{url}/v1/inbox", headers=bearer(token)).json()
+        assert [message["id"] for message in inbox["messages"]] == [sent["id"]]
+        assert httpx.get(f"{url}/demo").status_code == 200
+
+
+def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_debug() -> None:
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    token = subscriber_token(USER)
+    with running("serve", "--port", port, "--log-level", "debug", **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
+        process.wait_until(lambda: answers(url), "the service")
+        for path in ("/demo", "/demo/login"):
+            assert httpx.get(f"{url}{path}").status_code == 404
+        with httpx.stream("GET", f"{url}/v1/stream", params={"token": token}) as response:
+            assert response.status_code == 200
+            next(response.iter_raw())
+        httpx.get(f"{url}/v1/stream", params={"token": token + "x"})
+        httpx.post(f"{url}/v1/messages", headers=bearer(API_KEY), json={"to": ["all"], "subject": "Hi"})
+        process.signal(signal.SIGTERM)
+        process.child.wait(15)
+        log = process.output()
+    assert log
+    for secret in (token, token.rpartition(".")[2], API_KEY, JWT_SECRET):
+        assert secret not in log
+    assert "Traceback" not in log
+
+
+def test_serve_stops_at_a_signal_and_gives_the_port_back() -> None:
+    port = free_port()
+    with running("serve", "--port", str(port), **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
+        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
+        process.signal(signal.SIGTERM)
+        process.child.wait(15)
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
+# token
+
+
+def claims_of(token: str, **options: Any) -> dict[str, Any]:
+    claims: dict[str, Any] = jwt.decode(
+        token.strip(), JWT_SECRET, algorithms=["HS256"], audience="notifier:stream", **options
+    )
+    return claims
+
+
+def test_token_prints_a_token_of_the_contract() -> None:
+    claims = claims_of(printed("token", "42", **CREDENTIALS))
+    assert claims == {"sub": "42", "aud": "notifier:stream", "iat": claims["iat"], "exp": claims["iat"] + 3600}
+    assert abs(claims["iat"] - time.time()) < 30
+
+
+def test_token_carries_groups_name_and_issuer() -> None:
+    args = ["--group", "staff", "--group", "a b", "--name", "Ann", "--ttl", "60"]
+    claims = claims_of(printed("token", "42", *args, **CREDENTIALS, NOTIFIER_JWT_ISSUER="shop"), issuer="shop")
+    assert (claims["groups"], claims["name"], claims["exp"] - claims["iat"]) == (["staff", "a b"], "Ann", 60)
+
+
+def test_token_refuses_without_a_secret() -> None:
+    assert "NOTIFIER_JWT_SECRET" in refused("token", "42")
+
+
+@pytest.mark.parametrize("user", ["", "a\nb", "a" * 129])
+def test_token_refuses_a_user_that_could_not_listen(user: str) -> None:
+    assert "sub" in refused("token", user, **CREDENTIALS)
+
+
+# send
+
+
+def test_send_prints_the_answer_and_the_message_arrives(service: Service) -> None:
+    options = ["--text", "Loong text", "--level", "success", "--link", "/a", "--data", '{"a":1}']
+    with service.user("cli-send") as user:
+        out = printed(
+            "send", "user:cli-send", "group:g", "--subject", "Hi", *options, "--url", service.url, **CREDENTIALS
+        )
+        (message,) = user.get("/v1/inbox").json()["messages"]
+    assert set(json.loads(out)) == {"id", "cursor", "watched"}
+    assert message["id"] == json.loads(out)["id"]
+    assert {name: message[name] for name in ("subject", "text", "level", "url", "data")} == {
+        "subject": "Hi",
+        "text": "Loong text",
+        "level": "success",
+        "url": "/a",
+        "data": {"a": 1},
+    }
+
+
+def test_send_takes_its_key_and_address_from_the_environment(service: Service) -> None:
+    settings = {"NOTIFIER_URL": service.url, "NOTIFIER_API_KEY": API_KEY}
+    assert json.loads(printed("send", "user:cli-env", "--subject", "Hi", **settings))["id"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["user:1", "--key", "unknown-key-0123456789"], "401: "),
+        (["room:1"], "422: to[0]"),
+        (["user:1", "--level", "loud"], "422: level"),
+        (["user:1", "--link", "javascript:x"], "422: url"),
+        (["user:1", "--data", "{"], "--data is not JSON"),
+        (["user:1", "--data", "[]"], "422: data"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_send_refuses_in_the_words_of_the_service(service: Service, args: list[str], said: str) -> None:
+    assert said in refused("send", *args, "--subject", "Hi", "--url", service.url, **CREDENTIALS)
+
+
+def test_send_refuses_without_a_key(service: Service) -> None:
+    assert "NOTIFIER_API_KEY" in refused("send", "user:1", "--subject", "Hi", "--url", service.url)
+
+
+def test_send_says_that_nobody_answers() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert url in refused("send", "user:1", "--subject", "Hi", "--url", url, **CREDENTIALS)
+
+
+# listen
+
+
+def lines_of(out: str) -> list[tuple[str, str, Any]]:
+    """Printed events as (id, type, data), without pings: they come when they like."""
+    rows = [line.split("\t", 2) for line in out.splitlines()]
+    return [(row[0], row[1], json.loads(row[2])) for row in rows if row[1] != "ping"]
+
+
+def publish(service: Service, user: str, subject: str) -> dict[str, Any]:
+    with service.client() as client:
+        answer: dict[str, Any] = client.post("/v1/messages", json={"to": [f"user:{user}"], "subject": subject}).json()
+    return answer
+
+
+def test_listen_prints_events_as_they_come(service: Service) -> None:
+    with running("listen", "--user", "cli-listen", "--url", service.url, **CREDENTIALS) as process:
+        process.wait_until(lambda: "hello" in process.output(), "hello")
+        sent = publish(service, "cli-listen", "Hi")
+        process.wait_until(lambda: "message" in process.output(), "the message")
+        hello, message = lines_of(process.output())
+    assert hello[1:2] == ("hello",)
+    assert message[:2] == (sent["cursor"], "message")
+    assert message[2]["subject"] == "Hi"
+
+
+def test_listen_goes_on_from_a_cursor_and_ends_after_a_count(service: Service) -> None:
+    first = publish(service, "cli-after", "one")
+    second = publish(service, "cli-after", "two")
+    out = printed(
+        "listen", "--user", "cli-after", "--after", first["cursor"], "--count", "2", "--url", service.url, **CREDENTIALS
+    )
+    hello, message = lines_of(out)
+    assert hello[2]["replayed"] == 1
+    assert message[:2] == (second["cursor"], "message")
+
+
+def test_listen_takes_a_token_from_option_or_environment(service: Service) -> None:
+    token = subscriber_token("cli-token")
+    for args, settings in ((["--token", token], {}), ([], {"NOTIFIER_TOKEN": token})):
+        out = printed("listen", *args, "--count", "1", "--url", service.url, **settings)
+        assert lines_of(out)[0][1] == "hello"
+
+
+def test_listen_ends_when_the_service_says_bye(service: Service) -> None:
+    token = subscriber_token("cli-bye", expires_in_s=1)
+    events = lines_of(printed("listen", "--token", token, "--url", service.url))
+    assert [event[1] for event in events] == ["hello", "bye"]
+    assert events[-1][2]["reason"] == "expired"
+
+
+def test_listen_ends_quietly_at_an_interrupt(service: Service) -> None:
+    with running("listen", "--user", "cli-interrupt", "--url", service.url, **CREDENTIALS) as process:
+        process.wait_until(lambda: "hello" in process.output(), "hello")
+        process.signal(signal.SIGINT)
+        assert process.child.wait(15) == 0
+        assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize(
+    ("args", "settings", "said"),
+    [
+        (["--token", "nonsense"], {}, "401: "),
+        ([], CREDENTIALS, "--user"),
+        (["--user", "42"], {}, "NOTIFIER_JWT_SECRET"),
+        (["--user", "a\nb"], CREDENTIALS, "sub"),
+    ],
+    ids=["bad token", "nobody", "no secret", "bad user"],
+)
+def test_listen_refuses_without_a_good_token(
+    service: Service, args: list[str], settings: dict[str, str], said: str
+) -> None:
+    assert said in refused("listen", *args, "--url", service.url, **settings)
+
+
+def test_listen_says_that_nobody_answers() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    assert url in refused("listen", "--user", "42", "--url", url, **CREDENTIALS)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port"])
+@pytest.mark.parametrize(
+    "command", [["send", "user:1", "--subject", "Hi"], ["listen", "--user", "42"]], ids=["send", "listen"]
+)
+def test_an_address_that_is_none_is_refused_in_one_line(command: list[str], url: str) -> None:
+    assert url in refused(*command, "--url", url, **CREDENTIALS)
