@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from notifier import rules
 from notifier.api import demo, inbox, openapi, operation, publish
@@ -197,12 +197,24 @@ async def _answer_validation(_: Request, fault: Exception) -> Response:
     return problem(InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:])))
 
 
-async def _answer_http(_: Request, fault: Exception) -> Response:
+async def _answer_http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     body = {"type": "about:blank", "title": fault.detail, "status": fault.status_code, "detail": fault.detail}
+    headers = dict(fault.headers or {})
+    if fault.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     return Response(
-        rules.to_json(body).encode(), fault.status_code, headers=fault.headers, media_type="application/problem+json"
+        rules.to_json(body).encode(), fault.status_code, headers=headers, media_type="application/problem+json"
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that some route takes at this path; the router's own answer names those of one route only."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] != Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 async def _answer_unexpected(_: Request, fault: Exception) -> Response:

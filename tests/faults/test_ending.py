@@ -6,16 +6,22 @@ import asyncio
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import httpx
 
 from tests.faults.clients import Listener, listening, until
+from tests.faults.conftest import Scale
 from tests.support import Service, bearer, running, subscriber_token
 
 
-async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_time() -> None:
-    with running(Service(env={"NOTIFIER_DRAIN_S": "2"})) as service:
-        listeners = [Listener(service.port, f"u{i}", comes_back=False) for i in range(200)]
+async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_time(
+    scale: Scale, figure: Callable[..., None]
+) -> None:
+    streams, drain_s = scale.whole(200, 2000), scale.whole(2, 10)
+    env = {"NOTIFIER_DRAIN_S": str(drain_s), "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "10000"}
+    with running(Service(env=env)) as service:
+        listeners = [Listener(service.port, f"u{i}", comes_back=False) for i in range(streams)]
         ends: list[float] = []
 
         async with listening(*listeners) as tasks:
@@ -28,15 +34,19 @@ async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_
                     assert time.monotonic() < asked + 1
                 assert ready.json()["draining"] is True
                 assert (await client.get("/healthz")).status_code == 200
-            await until(lambda: len(ends) == 200, what="the end of every stream")
+            await until(lambda: len(ends) == streams, what="the end of every stream")
         for one in listeners:
             bye = one.of("bye")[-1].data
             assert bye["reason"] == "drain"
             assert one.retry_ms == bye["retry_ms"]
             assert one.ended_cleanly == 1
         assert len({one.retry_ms for one in listeners}) > 100
-        per_half_second = [sum(asked + i / 2 <= at < asked + (i + 1) / 2 for at in ends) for i in range(5)]
-        assert max(per_half_second) <= 100, per_half_second
+        began = min(ends)
+        per_half_second = [
+            sum(began + i / 2 <= at < began + (i + 1) / 2 for at in ends) for i in range(2 * drain_s + 2)
+        ]
+        assert max(per_half_second) <= 2 * streams / (2 * drain_s), per_half_second
+        figure(streams=streams, drain_s=drain_s, most_ended_in_half_a_second=max(per_half_second), farewells=streams)
         assert await asyncio.to_thread(service.process.child.wait, 10) is not None
 
 
@@ -51,10 +61,10 @@ async def test_a_second_signal_stops_at_once() -> None:
             await until(lambda: service.process.child.poll() is not None, 5, "the end of the process")
 
 
-async def test_a_frozen_reader_is_closed_and_the_others_stay() -> None:
+async def test_a_frozen_reader_is_closed_and_the_others_stay(scale: Scale, figure: Callable[..., None]) -> None:
     env = {"NOTIFIER_MAX_BACKLOG_BYTES": "65536", "NOTIFIER_HISTORY_SIZE": "2000"}
     with running(Service(env=env)) as service:
-        frozen = [_frozen_stream(service, f"f{i}") for i in range(20)]
+        frozen = [_frozen_stream(service, f"f{i}") for i in range(scale.whole(20, 200))]
         listener = Listener(service.port, "ann")
         async with listening(listener):
             async with httpx.AsyncClient(base_url=service.url, headers=bearer("test-key-0123456789abcdef")) as client:
@@ -75,6 +85,7 @@ async def test_a_frozen_reader_is_closed_and_the_others_stay() -> None:
                 pass
             assert size < 600 * 8000
             one.close()
+        figure(frozen=len(frozen), delivered_to_the_other=600)
 
 
 def _frozen_stream(service: Service, user: str) -> socket.socket:
