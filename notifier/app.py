@@ -147,12 +147,13 @@ async def _watch(broker: Broker, hub: Hub) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+_ROUTERS = (publish.router, inbox.router, operation.admin, operation.operation)
+
+
 def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
     app.router.routes.append(Route("/v1/stream", endpoint=stream, methods=["GET"]))
-    app.include_router(publish.router)
-    app.include_router(inbox.router)
-    app.include_router(operation.admin)
-    app.include_router(operation.operation)
+    for router in _ROUTERS:
+        app.include_router(router)
     if app.state.settings.dev:
         app.include_router(demo.router)
         app.router.routes.append(Route("/demo", endpoint=_demo_page))
@@ -201,8 +202,8 @@ async def _answer_http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     body = {"type": "about:blank", "title": fault.detail, "status": fault.status_code, "detail": fault.detail}
     headers = dict(fault.headers or {})
-    if fault.status_code == 405:
-        headers["Allow"] = ", ".join(_methods(request))
+    if fault.status_code == 405 and (methods := _methods(request)):
+        headers["Allow"] = ", ".join(methods)
     return Response(
         rules.to_json(body).encode(), fault.status_code, headers=headers, media_type="application/problem+json"
     )
@@ -211,7 +212,9 @@ async def _answer_http(request: Request, fault: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """Every method that some route takes at this path; the router's own answer names those of one route only."""
     found: set[str] = set()
-    for route in request.app.routes:
+    # FastAPI keeps an included router as one route without methods: its own routes are asked.
+    included = [route for router in _ROUTERS for route in router.routes]
+    for route in (*request.app.routes, *included):
         if route.matches(request.scope)[0] != Match.NONE:
             found |= getattr(route, "methods", None) or set()
     return sorted(found)

@@ -69,7 +69,7 @@ async def presence(request: Request, user_id: str) -> Response:
     return json_response({"user": user_id, "online": await broker.is_watched(topic)})
 
 
-@admin.delete("/{user_id}", summary="Forget a user", status_code=204)
+@admin.delete("/{user_id:path}", summary="Forget a user", status_code=204)
 async def forget(request: Request, user_id: str) -> Response:
     """Ends a user's streams and removes what is kept for this user: messages, read marks, the list of tasks."""
     publisher(request, "admin")

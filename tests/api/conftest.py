@@ -19,6 +19,7 @@ ORIGIN = "https://shop.example"
 MAX_STREAMS_PER_USER = 2
 MAX_STREAMS_PER_ADDRESS = 6
 HISTORY_SIZE = 3
+PUBLISH_RATE = 20
 
 
 @pytest.fixture(scope="session", params=["embedded", "redis"])
@@ -52,6 +53,8 @@ def tight(request: pytest.FixtureRequest, public_pem: str) -> Iterator[Service]:
         "NOTIFIER_MAX_STREAMS_PER_ADDRESS": str(MAX_STREAMS_PER_ADDRESS),
         "NOTIFIER_HISTORY_SIZE": str(HISTORY_SIZE),
         "NOTIFIER_HEARTBEAT_S": "0.2",
+        "NOTIFIER_PUBLISH_RATE": str(PUBLISH_RATE),
+        "NOTIFIER_METRICS": "false",
         "NOTIFIER_CORS_ORIGINS": ORIGIN,
         "NOTIFIER_JWT_PUBLIC_KEY": public_pem,
     }

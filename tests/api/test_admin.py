@@ -1,4 +1,4 @@
-"""Administration, with the scope `admin`: is a user listening, and ending a user's streams."""
+"""Administration, with the scope `admin`: is a user listening, ending a user's streams, forgetting a user."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pytest
 from tests.api.support import User, data_of, problem_of, unique
 from tests.support import wait_for
 
-CALLS = [("GET", "presence"), ("POST", "disconnect")]
+CALLS = [("GET", "/presence"), ("POST", "/disconnect"), ("DELETE", "")]
 
 
-def path(name: str, call: str) -> str:
-    return f"/v1/users/{quote(name, safe='')}/{call}"
+def path(name: str, call: str = "") -> str:
+    return f"/v1/users/{quote(name, safe='')}{call}"
 
 
 def is_online(admin: httpx.Client, name: str) -> bool:
-    response = admin.get(path(name, "presence"))
+    response = admin.get(path(name, "/presence"))
     assert response.status_code == 200, response.text
     assert response.json() == {"user": name, "online": response.json()["online"]}
     return bool(response.json()["online"])
@@ -44,7 +44,7 @@ def test_all_streams_of_a_user_are_ended_and_those_of_others_stay(
     with ann.listen() as one, ann.listen() as two, ann.listen() as three, bob.listen() as other:
         for stream in (one, two, three, other):
             stream.next("hello")
-        assert admin.post(path(ann.name, "disconnect")).json() == {"user": ann.name}
+        assert admin.post(path(ann.name, "/disconnect")).json() == {"user": ann.name}
         for stream in (one, two, three):
             (bye,) = stream.rest()
             assert data_of(bye) == {"reason": "revoked", "retry_ms": bye.retry}
@@ -55,7 +55,7 @@ def test_all_streams_of_a_user_are_ended_and_those_of_others_stay(
 def test_nothing_is_lost_by_a_disconnect(admin: httpx.Client, user: User) -> None:
     with user.listen() as stream:
         cursor = stream.next("hello").id
-        admin.post(path(user.name, "disconnect"))
+        admin.post(path(user.name, "/disconnect"))
         stream.rest()
     sent = admin.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).json()
     with user.listen(after=cursor) as stream:
@@ -64,7 +64,61 @@ def test_nothing_is_lost_by_a_disconnect(admin: httpx.Client, user: User) -> Non
 
 
 def test_a_user_without_streams_can_be_disconnected(admin: httpx.Client) -> None:
-    assert admin.post(path(unique(), "disconnect")).status_code == 200
+    assert admin.post(path(unique(), "/disconnect")).status_code == 200
+
+
+# Forgetting
+
+
+def test_a_forgotten_user_has_no_messages_no_marks_and_no_tasks(admin: httpx.Client, user: User) -> None:
+    to = {"to": [user.channel]}
+    first, second = (admin.post("/v1/messages", json={**to, "subject": "Test"}).json()["id"] for _ in range(2))
+    user.client.post("/v1/inbox/read", json={"ids": [first]})
+    user.client.delete(f"/v1/inbox/{second}")
+    admin.post("/v1/tasks", json={**to, "name": "Import"})
+    assert admin.delete(path(user.name)).status_code == 204
+    assert (user.messages(), user.unread(), user.tasks()) == ([], 0, [])
+    with user.listen() as stream:
+        hello = data_of(stream.next("hello"))
+    assert (hello["unread"], hello["tasks"]) == (0, [])
+
+
+def test_forgetting_a_user_ends_its_streams_and_an_old_cursor_is_a_reset(admin: httpx.Client, user: User) -> None:
+    to = {"to": [user.channel]}
+    with user.listen() as stream:
+        cursor = stream.next("hello").id
+        admin.post("/v1/messages", json={**to, "subject": "Test"})
+        stream.next("message")
+        admin.delete(path(user.name))
+        assert data_of(stream.rest()[-1])["reason"] == "revoked"
+    with user.listen(after=cursor) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is False
+        cursor = stream.next("reset").id
+    sent = admin.post("/v1/messages", json={**to, "subject": "after"}).json()
+    with user.listen(after=cursor) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is True
+        assert stream.next("message").id == sent["cursor"]
+
+
+def test_forgetting_one_user_leaves_the_others_what_they_have(
+    admin: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    ann, bob, anna = someone(groups=[group]), someone(groups=[group]), someone(unique("ann") + "a")
+    for to in (bob.channel, anna.channel, f"group:{group}"):
+        admin.post("/v1/messages", json={"to": [to], "subject": "Test"})
+        admin.post("/v1/tasks", json={"to": [to], "name": "Import"})
+    before = [(one.messages(), one.tasks()) for one in (bob, anna)]
+    admin.delete(path(ann.name))
+    admin.delete(path(anna.name[:-1]))
+    assert [(one.messages(), one.tasks()) for one in (bob, anna)] == before
+
+
+def test_forgetting_a_user_who_has_nothing_is_no_fault(admin: httpx.Client) -> None:
+    assert [admin.delete(path(unique())).status_code for _ in range(2)] == [204, 204]
+
+
+# Names and scopes
 
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "{a}", "a?b#c", "a b", "ä", "presence", "a/presence", "x" * 110])
@@ -74,8 +128,13 @@ def test_users_of_any_name_are_told_apart(admin: httpx.Client, someone: Callable
         stream.next("hello")
         assert is_online(admin, user.name) is True
         assert is_online(admin, user.name[:-1]) is False
-        admin.post(path(user.name, "disconnect"))
+        admin.post("/v1/messages", json={"to": [user.channel], "subject": "Test"})
+        stream.next("message")
+        admin.delete(path(user.name[:-1]))
+        assert len(user.messages()) == 1
+        admin.delete(path(user.name))
         assert stream.next("bye").event == "bye"
+        assert user.messages() == []
 
 
 @pytest.mark.parametrize("name", ["a" * 129, "a\t", "\x7f"])

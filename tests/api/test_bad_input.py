@@ -368,11 +368,23 @@ def test_a_path_that_is_not_there_is_a_problem_too(anyone: httpx.Client, path: s
     problem_of(anyone.get(path), 404)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/messages"), ("PUT", "/v1/tasks"), ("POST", "/v1/stream")])
-def test_a_method_that_is_not_there_is_a_problem_too(publisher: httpx.Client, method: str, path: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/messages", {"POST"}),
+        ("PUT", "/v1/tasks", {"GET", "POST"}),
+        ("GET", "/v1/tasks/t1", {"PATCH", "DELETE"}),
+        ("DELETE", "/v1/inbox", {"GET"}),
+        ("POST", "/v1/stream", {"GET", "HEAD"}),
+        ("POST", "/healthz", {"GET"}),
+    ],
+)
+def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are(
+    publisher: httpx.Client, method: str, path: str, allowed: set[str]
+) -> None:
     response = publisher.request(method, path)
     problem_of(response, 405)
-    assert response.headers["Allow"]
+    assert set(response.headers["Allow"].split(", ")) == allowed
 
 
 # Tokens

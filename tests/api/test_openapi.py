@@ -28,6 +28,8 @@ CALLS = {
     ("delete", "/v1/tasks/{task_id}"),
     ("get", "/v1/users/{user_id}/presence"),
     ("post", "/v1/users/{user_id}/disconnect"),
+    ("delete", "/v1/users/{user_id}"),
+    ("get", "/metrics"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 }
