@@ -70,10 +70,16 @@ class Settings(BaseSettings):
     publish_rate: float = Field(
         1000,
         ge=0,
+        allow_inf_nan=False,
         description="Items a second that one key may publish at one process, with bursts of twice that; 0: any.",
     )
     max_replay: int = Field(2000, ge=1, description="Most missed events sent after a reconnect; more make a reset.")
-    stream_life_s: float = Field(600, ge=2, description="Streams are ended after half of this to all of it, at random.")
+    stream_life_s: float = Field(
+        600,
+        ge=2,
+        allow_inf_nan=False,
+        description="Streams are ended after half of this to all of it, at random.",
+    )
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
