@@ -51,9 +51,10 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         }
         manage = [sys.executable, "-W", "error", "manage.py"]
         for command in (["check"], ["makemigrations", "--check"], ["migrate"], ["demo_users"], ["demo_users"]):
-            subprocess.run(
-                [*manage, *command], cwd=PROJECT, env={**os.environ, **env}, check=True, capture_output=True, timeout=60
+            done = subprocess.run(
+                [*manage, *command], cwd=PROJECT, env={**os.environ, **env}, capture_output=True, text=True, timeout=60
             )
+            assert done.returncode == 0, done.stdout + done.stderr
         web = Process([*manage, "runserver", "--noreload", f"127.0.0.1:{port}"], cwd=PROJECT, env=env)
         stack.callback(web.stop)
         celery = [sys.executable, "-m", "celery", "-A", "shop", "worker", "--loglevel", "info", "--concurrency", "1"]
