@@ -41,6 +41,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
     ):
         folder = tmp_path_factory.mktemp("shop")
         env = {
+            "DJANGO_SETTINGS_MODULE": "shop.settings",  # other tests of this run have set another
             "NOTIFIER_URL": service.url,
             "NOTIFIER_API_KEY": API_KEY,
             "NOTIFIER_JWT_SECRET": JWT_SECRET,
