@@ -61,7 +61,7 @@ export function createTokens({ token = "", getToken }) {
   function take(answer) {
     const given = typeof answer === "string" ? { token: answer } : answer;
     current = given?.token ?? "";
-    const lifeMs = 1000 * (given?.expires_in ?? lifeOf(current));
+    const lifeMs = 1000 * (given?.expires_in ?? leftOf(current));
     const leftMs = lifeMs - Math.min(60_000, lifeMs / 10);
     renewAt = Date.now() + leftMs;
     clearTimeout(timer);
@@ -71,16 +71,20 @@ export function createTokens({ token = "", getToken }) {
 }
 
 /**
- * Seconds from issue to end, read from a JWT: a page's clock may be wrong, a difference of two of the server's times is
- * not. Infinity for a token that does not tell.
+ * Seconds that a JWT has left. Infinity for a token that does not tell.
+ *
+ * A page's clock may be wrong, and the difference of two of the server's times is not: where the two disagree by more
+ * than half of the token's life, the clock is not believed.
  *
  * @param {string} token
  * @returns {number}
  */
-function lifeOf(token) {
+function leftOf(token) {
   try {
     const { exp, iat } = JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-    return exp - (iat ?? Date.now() / 1000) || Infinity;
+    const left = exp - Date.now() / 1000;
+    const life = exp - (iat ?? exp - left);
+    return (left > life / 2 && left < life ? left : life) || Infinity;
   } catch {
     return Infinity;
   }

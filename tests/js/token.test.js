@@ -58,6 +58,16 @@ test("the life of a JWT is read from it, whatever the page's clock says", async 
   assert.equal(await tokens.get(), "next");
 });
 
+test("a page that was a while on its way has so much less of its token's life", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_700_000_030_000 });
+  const { asked } = source(t, () => "next", jwt({ iat: 1_700_000_000, exp: 1_700_000_100 }));
+  t.mock.timers.tick(62_000);
+  assert.equal(asked.times, 0);
+  t.mock.timers.tick(1_000);
+  await Promise.resolve();
+  assert.equal(asked.times, 1);
+});
+
 test("a renewal ahead of time that fails leaves the old token in use", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 1_700_000_000_000 });
   const { tokens } = source(t, () => { throw new Error("away"); }, jwt({ iat: 0, exp: 100 }));

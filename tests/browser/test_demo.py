@@ -1,0 +1,352 @@
+"""The demo, as two people use it: what one sends, the other sees; what one tab does, the other shows."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+from tests.browser.conftest import Open, Witness, live, shot
+from tests.support import Service, running, wait_for
+
+HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
+
+
+@pytest.fixture(autouse=True)
+def _empty(service: Service) -> None:
+    """What earlier tests left is taken away: both inboxes are empty, all ended tasks dismissed."""
+    for user in ("ann", "bob"):
+        with service.user(user) as client:
+            for message in client.get("/v1/inbox?limit=100").json()["messages"]:
+                client.delete(f"/v1/inbox/{message['id']}")
+            for task in client.get("/v1/tasks").json()["tasks"]:
+                client.delete(f"/v1/tasks/{task['id']}")
+
+
+def send(page: Page, to: str, subject: str, text: str = "", level: str = "info") -> None:
+    """Fills the form in and sends it."""
+    page.get_by_label("To", exact=True).select_option(to)
+    page.get_by_label("Subject").fill(subject)
+    page.get_by_label("Text").fill(text)
+    page.get_by_role("radio", name=level.capitalize()).check(force=True)
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#sent")).to_have_text(re.compile("Sent|Stored"))
+
+
+def start(page: Page, name: str, seconds: int) -> Locator:
+    """Starts a task; answers its row."""
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Takes").fill(str(seconds))
+    page.get_by_role("button", name="Start").click()
+    return task(page, name)
+
+
+def message(page: Page, subject: str) -> Locator:
+    return page.locator(".message").filter(has=page.locator(".message-subject", has_text=subject))
+
+
+def task(page: Page, name: str) -> Locator:
+    return page.locator(".task").filter(has=page.locator(".task-name", has_text=name))
+
+
+def toast(page: Page, text: str) -> Locator:
+    return page.locator(".toast", has_text=text)
+
+
+def unread(page: Page, count: int) -> None:
+    """Waits until badge, header and title show this count."""
+    expect(page.locator("#badge-text")).to_have_text(re.compile(rf"^{count or 'No'} unread"))
+    expect(page.locator("#unread")).to_be_visible(visible=count > 0)
+    expect(page).to_have_title(re.compile(rf"^\({count}\) " if count else r"^[A-Z]"))
+
+
+def subject() -> str:
+    return f"Subject {uuid.uuid4().hex[:6]}"
+
+
+def publish(service: Service, user: str, subject: str, **fields: object) -> None:
+    with service.client() as client:
+        client.post("/v1/messages", json={"to": [f"user:{user}"], "subject": subject, **fields}).raise_for_status()
+
+
+def test_a_person_logs_in_with_a_click_and_stays_after_a_reload(
+    context: BrowserContext, service: Service, witness: Witness
+) -> None:
+    page = context.new_page()
+    witness.watch(page)
+    page.goto(f"{service.url}/demo")
+    page.get_by_role("button", name="Log in as Bob").click()
+    live(page)
+    expect(page.locator("#me")).to_have_text("Bob")
+    page.reload()
+    live(page)
+    expect(page.locator("#me")).to_have_text("Bob")
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("button", name="Log in as Ann")).to_be_visible()
+    assert witness.faults == []
+
+
+def test_the_link_opens_a_second_tab_as_the_other_person(demo: Open, context: BrowserContext) -> None:
+    ann = demo("ann")
+    with context.expect_page() as opened:
+        ann.get_by_role("link", name="Open as Bob").click()
+    bob = opened.value
+    live(bob)
+    expect(bob.locator("#me")).to_have_text("Bob")
+    ann.reload()
+    expect(ann.locator("#me")).to_have_text("Ann")
+
+
+def test_what_ann_sends_bob_sees_in_pop_up_badge_and_box(demo: Open) -> None:
+    ann, bob = demo("ann"), demo("bob")
+    unread(bob, 0)
+    told = subject()
+    send(ann, "bob", told, "See you at noon", level="warning")
+    expect(ann.locator("#sent")).to_have_text("Sent. Bob has a page open.")
+    expect(toast(bob, f"Ann: {told}")).to_contain_text("See you at noon")
+    row = message(bob, told)
+    expect(row).to_have_class(re.compile("unread"))
+    expect(row).to_have_attribute("data-level", "warning")
+    expect(row).to_contain_text("See you at noon")
+    unread(bob, 1)
+    expect(ann.locator(".message")).to_have_count(0)
+    shot(bob, "demo-message")
+
+
+def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service: Service) -> None:
+    first, second = demo("bob"), demo("bob")
+    subjects = [subject() for _ in range(3)]
+    for one in subjects:
+        publish(service, "bob", one)
+    for page in (first, second):
+        expect(page.locator(".message.unread")).to_have_count(3)
+    message(first, subjects[0]).get_by_role("button", name="as read").click()
+    for page in (first, second):
+        expect(message(page, subjects[0])).not_to_have_class(re.compile("unread"))
+        unread(page, 2)
+    message(second, subjects[1]).get_by_role("button", name="Delete").click()
+    for page in (first, second):
+        expect(message(page, subjects[1])).to_have_count(0)
+        unread(page, 1)
+    first.get_by_role("button", name="Mark all read").click()
+    for page in (first, second):
+        expect(page.locator(".message.unread")).to_have_count(0)
+        unread(page, 0)
+    second.reload()
+    expect(second.locator(".message")).to_have_count(2)
+    unread(second, 0)
+
+
+def test_older_messages_come_page_by_page(demo: Open, service: Service) -> None:
+    for n in range(14):
+        publish(service, "bob", f"Number {n:02}")
+    page = demo("bob")
+    rows, more = page.locator(".message-subject"), page.get_by_role("button", name="More messages")
+    unread(page, 14)
+    expect(rows).to_have_text([f"Number {n:02}" for n in range(13, 7, -1)])
+    more.click()
+    expect(rows).to_have_count(12)
+    more.click()
+    expect(rows).to_have_text([f"Number {n:02}" for n in range(13, -1, -1)])
+    expect(more).to_be_hidden()
+
+
+def test_a_task_runs_to_its_end_with_bar_state_and_pop_ups(demo: Open) -> None:
+    page, other = demo("ann"), demo("ann")
+    name = subject()
+    row = start(page, name, 3)
+    bar = row.get_by_role("progressbar", name=name)
+    expect(toast(page, f"{name}: started")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="All running tasks")).to_be_visible()
+    seen: set[int] = set()
+
+    def watched_to_the_end() -> bool:
+        seen.add(int(bar.get_attribute("aria-valuenow") or 0))
+        return 100 in seen and row.get_attribute("data-status") == "succeeded"
+
+    wait_for(watched_to_the_end, what="the end of the task")
+    assert len(seen) > 3, f"the bar was seen only at {sorted(seen)}"
+    expect(row).to_contain_text("The report is ready")
+    expect(toast(page, f"{name}: done")).to_be_visible()
+    expect(task(other, name)).to_have_attribute("data-status", "succeeded")
+    expect(page.locator("#overall")).to_be_hidden()
+    row.get_by_role("button", name="Dismiss").click()
+    expect(row).to_have_count(0)
+    page.reload()
+    live(page)
+    expect(page.locator(".task")).to_have_count(0)
+
+
+def test_a_running_task_is_still_there_after_a_reload(demo: Open) -> None:
+    page = demo("ann")
+    name = subject()
+    start(page, name, 30)
+    page.reload()
+    row = task(page, name)
+    expect(row).to_have_attribute("data-status", "running")
+    expect(page.locator(".toast")).to_have_count(0)  # what is there at the start is no news
+    row.get_by_role("button", name="Cancel").click()
+    expect(row).to_have_attribute("data-status", "cancelled")
+
+
+def test_a_task_is_cancelled_from_any_tab(demo: Open) -> None:
+    page, other = demo("ann"), demo("ann")
+    name = subject()
+    row = start(page, name, 20)
+    task(other, name).get_by_role("button", name="Cancel").click()
+    for tab in (row, task(other, name)):
+        expect(tab).to_have_attribute("data-status", "cancelled")
+        expect(tab).to_contain_text("Stopped on your request")
+        expect(tab.get_by_role("button", name="Cancel")).to_be_hidden()
+    expect(toast(page, f"{name}: cancelled")).to_be_visible()
+
+
+def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service) -> None:
+    page = demo("ann")
+    with service.client() as client:
+        for done in (20, 60):
+            made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "By hand", "total": 100}).json()
+            client.patch(f"/v1/tasks/{made['id']}", json={"done": done})
+        made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "Who knows"}).json()
+        client.patch(f"/v1/tasks/{made['id']}", json={"done": 7, "state": "Counting"})
+        unknown = task(page, "Who knows")
+        expect(unknown).to_contain_text("7 so far")
+        expect(unknown.get_by_role("progressbar")).not_to_have_attribute("aria-valuenow", re.compile(""))
+        expect(page.get_by_role("progressbar", name="All running tasks")).to_have_attribute("aria-valuenow", "26")
+        expect(page.locator("#running")).to_have_text("3 running")
+        shot(page, "demo-tasks")
+        for one in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{one['id']}", json={"status": "failed", "error": "No disk left"})
+    expect(page.locator(".task[data-status=failed]")).to_have_count(3)
+    expect(task(page, "Who knows")).to_contain_text("No disk left")
+
+
+def test_hostile_texts_are_shown_and_never_run(demo: Open, service: Service, witness: Witness) -> None:
+    page = demo("ann")
+    publish(service, "ann", HOSTILE, text=HOSTILE, **{"from": {"name": HOSTILE}}, url='/x"onclick=alert(1)')
+    with service.client() as client:
+        client.post("/v1/tasks", json={"to": ["user:ann"], "name": HOSTILE, "state": HOSTILE})
+        client.post("/v1/events", json={"to": ["user:ann"], "type": "constructor", "data": HOSTILE})
+    expect(page.locator(".message-subject")).to_have_text(HOSTILE)
+    expect(page.locator(".message-text")).to_have_text(HOSTILE)
+    expect(page.locator(".task-name")).to_have_text(HOSTILE)
+    expect(toast(page, "onerror")).to_have_count(2)
+    page.locator("#wire summary").click()
+    expect(page.locator("#wire-log [data-event=constructor]")).to_contain_text("onerror")
+    assert page.locator("img, .columns script, .toasts script").count() == 0
+    assert "pwned" not in page.title()
+    assert not [url for url in witness.requests if url.endswith("/x")]
+    with service.client() as client:
+        for one in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{one['id']}", json={"status": "succeeded"})
+
+
+def test_the_page_asks_nothing_of_other_hosts_and_puts_no_token_in_an_address(demo: Open, witness: Witness) -> None:
+    page = demo("ann")
+    send(page, "ann", subject())
+    expect(page.locator(".message")).to_have_count(1)
+    assert witness.foreign == []
+    assert any(url.endswith("/v1/stream") for url in witness.requests)
+    assert not [url for url in witness.requests if "eyJ" in url]
+
+
+def test_the_wire_shows_events_as_they_came(demo: Open, service: Service) -> None:
+    page = demo("ann")
+    page.locator("#wire summary").click()
+    with service.client() as client:
+        client.post("/v1/events", json={"to": ["user:ann"], "type": "order.paid", "data": {"n": 7}})
+    expect(page.locator("#wire-log [data-event='order.paid'] .wire-data")).to_have_text('{"n":7}')
+    expect(page.locator("#wire-log [data-event=hello]")).to_contain_text("heartbeat_s")
+    expect(page.locator("#wire-count")).to_have_text(re.compile(r"^\d+ events · "))
+    page.locator("#shell summary").click()
+    expect(page.locator("#curl")).to_contain_text(f"curl -X POST {service.url}/v1/messages")
+
+
+def test_the_keyboard_alone_is_enough(demo: Open, service: Service) -> None:
+    page = demo("ann")
+    told = [subject(), subject()]
+    for one in told:
+        publish(service, "ann", one)
+    expect(page.locator(".message")).to_have_count(2)
+    page.get_by_role("button", name=f'Delete "{told[1]}"').focus()
+    page.keyboard.press("Enter")
+    expect(message(page, told[1])).to_have_count(0)
+    expect(message(page, told[0])).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    unread(page, 0)
+
+
+def test_every_control_has_a_name(demo: Open, service: Service) -> None:
+    page = demo("ann")
+    publish(service, "ann", subject(), text="With a text")
+    start(page, subject(), 2)
+    expect(page.locator(".message")).to_have_count(1)
+    expect(page.locator(".task[data-status=succeeded]")).to_have_count(1)
+    for control in page.locator("button:visible, a:visible, input:visible, select:visible, textarea:visible").all():
+        named = control.evaluate(
+            "one => one.getAttribute('aria-label') || one.labels?.[0]?.innerText.trim() || one.innerText.trim()"
+        )
+        assert named, control.evaluate("one => one.outerHTML")
+
+
+@pytest.fixture
+def narrow(browser: Browser) -> Iterator[BrowserContext]:
+    """A phone that likes it dark."""
+    made = browser.new_context(
+        viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True, color_scheme="dark"
+    )
+    yield made
+    made.close()
+
+
+def test_a_phone_shows_it_all_without_scrolling_sideways(narrow: BrowserContext, service: Service) -> None:
+    publish(service, "ann", "W" * 200, text="x" * 2000)
+    with service.client() as client:
+        made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "T" * 200, "state": "S" * 300}).json()
+    page = narrow.new_page()
+    page.goto(f"{service.url}/demo?user=ann")
+    expect(page.locator(".message")).to_have_count(1)
+    page.locator("#wire summary").click()
+    page.locator("#shell summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    shot(page, "demo-phone")
+    with service.client() as client:
+        client.patch(f"/v1/tasks/{made['id']}", json={"status": "succeeded"})
+
+
+def test_a_restart_of_the_service_is_survived_and_nothing_sent_meanwhile_is_missed(context: BrowserContext) -> None:
+    with running(Service(dev=True)) as first:
+        page = context.new_page()
+        page.goto(f"{first.url}/demo?user=bob")
+        live(page)
+        publish(first, "bob", "Before")
+        expect(message(page, "Before")).to_be_visible()
+        first.stop()
+        expect(page.locator("#state")).not_to_have_attribute("data-state", "live")
+        # The embedded broker forgets: the page must see that (a reset), and not go on showing what is gone.
+        with running(Service(dev=True, port=first.port)) as second:
+            publish(second, "bob", "Meanwhile")
+            live(page)
+            expect(message(page, "Meanwhile")).to_be_visible()
+            expect(message(page, "Before")).to_have_count(0)
+            unread(page, 1)
+            publish(second, "bob", "After")
+            expect(message(page, "After")).to_be_visible()
+            unread(page, 2)
+
+
+def test_a_network_that_was_away_brings_what_was_missed(demo: Open, context: BrowserContext, service: Service) -> None:
+    page = demo("bob")
+    seen, missed = subject(), subject()
+    publish(service, "bob", seen)
+    expect(message(page, seen)).to_be_visible()
+    context.set_offline(True)
+    publish(service, "bob", missed)
+    context.set_offline(False)
+    expect(message(page, missed)).to_be_visible()
+    expect(page.locator(".message")).to_have_count(2)
+    unread(page, 2)
