@@ -39,7 +39,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 bench: system $(DEV)
-	$(BIN)/python -m bench
+	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
 clean:
 	rm -rf $(VENV) node_modules build dist tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
