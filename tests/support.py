@@ -102,26 +102,41 @@ class Process:
 
 
 class RedisServer:
-    """A real redis-server with a data folder of its own. `append_only` keeps its data over a kill."""
+    """A real redis-server with a data folder of its own.
 
-    def __init__(self, *, append_only: bool = False) -> None:
+    `append_only` keeps its data over a kill. `guarded` gives everybody the rights of deploy/redis-users.acl and no
+    more; passwords are the users' names, and `admin` may do everything.
+    """
+
+    def __init__(self, *, append_only: bool = False, guarded: bool = False) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="notifier-redis-"))
         self.append_only = append_only
+        self.guarded = guarded
+        if guarded:
+            (self.folder / "users.acl").write_text(_users_with_passwords())
         self.process: Process | None = None
         self.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
+        """What the service is given."""
+        return self.url_of("notifier")
+
+    def url_of(self, user: str) -> str:
+        login = f"{user}:{user}@" if self.guarded else ""
+        return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, host="127.0.0.1")
+        """A client that may do everything."""
+        login = {"username": "admin", "password": "admin"} if self.guarded else {}
+        return redis.Redis(port=self.port, host="127.0.0.1", **login)
 
     def start(self) -> None:
         self.process = Process(
             ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
             + (["--appendonly", "yes", "--appendfsync", "always"] if self.append_only else [])
+            + (["--aclfile", str(self.folder / "users.acl")] if self.guarded else [])
         )
         self.process.wait_until(self._answers, "redis-server")
 
@@ -139,6 +154,14 @@ class RedisServer:
         assert self.process is not None
         self.process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _users_with_passwords() -> str:
+    lines = []
+    for line in (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines():
+        name = line.split()[1]
+        lines.append(line if name == "default" else f"{line} >{name}")
+    return "\n".join([*lines, "user admin on >admin ~* &* +@all"]) + "\n"
 
 
 class Service:

@@ -1,11 +1,14 @@
-"""One contract for every broker: memory, Redis, and Redis with several shards. See notifier/broker/__init__.py."""
+"""One contract for every broker: memory; Redis, with several shards, with an append-only file, with the least rights.
+
+See notifier/broker/__init__.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +25,7 @@ from notifier.broker.redis import RedisBroker
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from notifier.event import Cursor
 from tests.support import RedisServer
+from tests.support import running as running_server
 
 HISTORY = 5
 
@@ -66,7 +70,30 @@ def sink() -> Recorder:
     return Recorder()
 
 
-@pytest.fixture(params=["memory", "redis", "redis-3-shards"])
+@pytest.fixture(scope="module")
+def append_only_redis() -> Iterator[RedisServer]:
+    with running_server(RedisServer(append_only=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guarded_redis() -> Iterator[RedisServer]:
+    """With the rights of deploy/redis-users.acl, and no others. Nothing may have been refused at the end."""
+    with running_server(RedisServer(guarded=True)) as server:
+        yield server
+        with server.client() as client:
+            assert client.acl_log() == []
+
+
+SERVERS = {
+    "redis": "redis_server",
+    "redis-3-shards": "redis_server",
+    "redis-append-only": "append_only_redis",
+    "redis-guarded": "guarded_redis",
+}
+
+
+@pytest.fixture(params=["memory", *SERVERS])
 async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
     made = make(request.param, request)
     await made.start(sink)
@@ -74,12 +101,12 @@ async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterato
     await made.close()
 
 
-def make(kind: str, request: pytest.FixtureRequest, prefix: str = "") -> Broker:
+def make(kind: str, request: pytest.FixtureRequest) -> Broker:
     limits = {"history_size": HISTORY, "history_ttl_s": 3600, "max_replay": 12}
     if kind == "memory":
         return MemoryBroker(**limits)
-    server: RedisServer = request.getfixturevalue("redis_server")
-    keys = Keys(prefix or f"t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
+    server: RedisServer = request.getfixturevalue(SERVERS[kind])
+    keys = Keys(f"notifier:t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
     return RedisBroker(address(server.url), keys, **limits)
 
 
