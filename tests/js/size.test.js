@@ -1,0 +1,43 @@
+/** The client stays lean: what a page runs, without comments, within a budget. And nothing of it needs a package. */
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const MOST_BYTES = 5 * 1024;
+
+/** A module and all it imports. */
+function withImports(folder, name, found = new Set()) {
+  found.add(name);
+  for (const [, next] of readFileSync(join(folder, name), "utf8").matchAll(/(?:from|import) "(.*?)"/g)) {
+    assert.match(next, /^\.\.?\//, `${name} imports ${next}, which a browser cannot find`);
+    if (!found.has(next.slice(2))) withImports(folder, next.slice(2), found);
+  }
+  return found;
+}
+
+test("the client without its comments, gzipped, is under 5 KiB", (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "notifier-client-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const arguments_ = ["-p", "client", "--noEmit", "false", "--outDir", folder, "--removeComments"];
+  execFileSync(join(ROOT, "node_modules", ".bin", "tsc"), arguments_, { cwd: ROOT });
+  const names = withImports(folder, "notifier.js");
+  const bytes = gzipSync([...names].map((name) => readFileSync(join(folder, name), "utf8")).join(""), { level: 9 }).length;
+  t.diagnostic(`${[...names].join(" ")}: ${bytes} bytes`);
+  assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
+});
+
+test("no file of the client names a host of its own", () => {
+  const files = readdirSync(join(ROOT, "client"), { recursive: true }).filter((name) => /\.(js|css|html|svg)$/.test(name));
+  for (const name of files) {
+    const found = readFileSync(join(ROOT, "client", name), "utf8").match(/\b(?:https?:)?\/\/(?!www\.w3\.org\/2000\/svg)[a-z]\S*\.\S+/g);
+    const links = (found ?? []).filter((one) => !one.startsWith("// "));
+    assert.deepEqual(links, [], name);
+  }
+});
