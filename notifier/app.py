@@ -17,6 +17,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -67,6 +68,7 @@ def build(settings: Settings) -> FastAPI:
         version=version("sse-notifier"),
         description=DESCRIPTION,
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
@@ -157,7 +159,20 @@ def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
     if app.state.settings.dev:
         app.include_router(demo.router)
         app.router.routes.append(Route("/demo", endpoint=_demo_page))
+    app.router.routes.append(Route("/docs", endpoint=_docs_page))
+    app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs")
     app.mount("/client", _Client(directory=CLIENT, check_dir=False), name="client")
+
+
+async def _docs_page(request: Request) -> Response:
+    """Swagger UI from files of our own: FastAPI's page would load it from another host."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="notifier: the API",
+        swagger_js_url="docs/static/swagger-ui-bundle.js",
+        swagger_css_url="docs/static/swagger-ui.css",
+        swagger_favicon_url="client/demo/icon.svg",
+    )
 
 
 async def _demo_page(_: Request) -> Response:

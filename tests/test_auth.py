@@ -115,7 +115,7 @@ def test_another_rsa_signature_than_rs256_does_not_hold(algorithm: str) -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"exp": int(time.time()) - 60},
+        {"exp": 1_600_000_000},
         {"exp": None},
         {"exp": "soon"},
         {"exp": []},
@@ -135,8 +135,8 @@ def test_another_rsa_signature_than_rs256_does_not_hold(algorithm: str) -> None:
         {"groups": ["staff", 7]},
         {"groups": ["a\x00"]},
         {"groups": [f"g{i}" for i in range(65)]},
-        {"nbf": int(time.time()) + 60},
-        {"iat": int(time.time()) + 60},
+        {"nbf": 4102444800},
+        {"iat": 4102444800},
     ],
     ids=lambda changed: str(changed)[:40],
 )
