@@ -220,11 +220,17 @@ def test_the_document_takes_the_bodies_that_the_calls_take(
         holds(document, shape, {**whole, "extra": 1})
 
 
-def test_the_page_shows_the_document(anyone: httpx.Client) -> None:
+def test_the_page_shows_the_document_and_loads_nothing_from_elsewhere(anyone: httpx.Client) -> None:
     page = anyone.get("/docs")
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")
-    assert "/openapi.json" in page.text
+    found = re.findall(r"(?:src=|href=|url: )[\"']([^\"']+)", page.text)
+    loaded = {str(page.url.join(one)) for one in found}
+    assert str(page.url.join("/openapi.json")) in loaded
+    assert len(loaded) >= 3
+    for url in loaded:
+        assert url.startswith(str(anyone.base_url)), url
+        assert anyone.get(url).status_code == 200, url
 
 
 def test_the_demo_is_documented_nowhere(document: dict[str, Any]) -> None:
