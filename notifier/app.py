@@ -21,6 +21,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Match, Route
@@ -161,7 +162,7 @@ def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
         app.router.routes.append(Route("/demo", endpoint=_demo_page))
     app.router.routes.append(Route("/docs", endpoint=_docs_page))
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs")
-    app.mount("/client", _Client(directory=CLIENT, check_dir=False), name="client")
+    app.mount("/client", GZipMiddleware(_Client(directory=CLIENT, check_dir=False)), name="client")
 
 
 async def _docs_page(request: Request) -> Response:

@@ -336,6 +336,9 @@ async def test_the_inbox_lists_newest_first_and_pages_back(broker: Broker) -> No
     last = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
     assert [one["subject"] for one in last.messages] == ["0"]
     assert not last.more
+    await broker.mark("ann", ANN, "delete", [second.messages[-1]["id"]])
+    again = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
+    assert again.messages == last.messages
     gone = await broker.inbox("ann", ANN, limit=2, before="no-such-id", unread_only=False)
     assert not gone.messages
     assert not gone.more

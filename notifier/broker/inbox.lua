@@ -8,12 +8,22 @@ local now_ms, limit, before, unread_only = tonumber(ARGV[2]), tonumber(ARGV[3]),
 local logs = {}
 for i = 5, #KEYS do logs[#logs + 1] = KEYS[i] end
 
+-- Where the page goes on, also when that message was deleted meanwhile.
+local function place_of(id)
+  for _, log in ipairs(logs) do
+    for _, raw in ipairs(redis.call('XREVRANGE', log, '+', '-')) do
+      local entry = entry_of(raw)
+      if entry.m == id then return entry.seq end
+    end
+  end
+end
+
 local all, unread, before_seq = {}, 0, nil
+if before ~= '' then before_seq = place_of(before) end
 each_message(logs, KEYS[3], KEYS[4], 0, now_ms, function(entry, is_read)
   if not is_read then unread = unread + 1 end
   entry.read = is_read and 1 or 0
   all[#all + 1] = entry
-  if entry.m == before then before_seq = entry.seq end
 end)
 table.sort(all, function(a, b) return a.seq > b.seq end)
 

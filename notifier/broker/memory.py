@@ -199,7 +199,9 @@ class MemoryBroker(Broker):
         found = sorted(self._messages(user, channels), key=lambda one: one[0].seq, reverse=True)
         unread = sum(not read for _, read in found)
         if before is not None:
-            seqs = [entry.seq for entry, _ in found if entry.message_id == before]
+            # Also when that message was deleted meanwhile: the page goes on from its place.
+            entries = (entry for channel in channels for entry in self._channel(channel).log)
+            seqs = [entry.seq for entry in entries if entry.message_id == before]
             found = [one for one in found if seqs and one[0].seq < seqs[0]]
         if unread_only:
             found = [one for one in found if not one[1]]
