@@ -24,7 +24,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Match, Route
+from starlette.routing import Route, compile_path
 
 from notifier import rules
 from notifier.api import demo, inbox, openapi, operation, publish
@@ -226,14 +226,11 @@ async def _answer_http(request: Request, fault: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that some route takes at this path; the router's own answer names those of one route only."""
-    found: set[str] = set()
-    # FastAPI keeps an included router as one route without methods: its own routes are asked.
-    included = [route for router in _ROUTERS for route in router.routes]
-    for route in (*request.app.routes, *included):
-        if route.matches(request.scope)[0] != Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return sorted(found)
+    """Every method of this path; the router's own answer names those of one route only."""
+    paths = openapi.document(request.app)["paths"]
+    found = [path for path in paths if compile_path(path)[0].match(request.url.path)]
+    # `/v1/inbox/read` is a path of its own, though `/v1/inbox/{message_id}` matches it too.
+    return [method.upper() for method in paths[min(found, key=lambda path: path.count("{"))]] if found else []
 
 
 async def _answer_unexpected(_: Request, fault: Exception) -> Response:

@@ -6,6 +6,7 @@ Must not know: what events mean.
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from notifier import metrics, rules
@@ -73,6 +74,9 @@ async def presence(request: Request, user_id: str) -> Response:
 async def forget(request: Request, user_id: str) -> Response:
     """Ends a user's streams and removes what is kept for this user: messages, read marks, the list of tasks."""
     publisher(request, "admin")
+    if user_id.endswith(("/presence", "/disconnect")):
+        # Those are paths of their own: a mistaken method there must not forget anybody.
+        raise HTTPException(405)
     broker = request.app.state.broker
     user = rules.name(user_id, "id")
     await broker.forget(user)

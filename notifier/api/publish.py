@@ -43,12 +43,10 @@ BATCH_SLICE: Final = 100
 CLOUD_EVENT: Final = "application/cloudevents+json"
 _BATCH: Final = {
     "type": "array",
+    "minItems": 1,
     "maxItems": MAX_BATCH_ITEMS,
-    "items": {
-        "type": "object",
-        "required": ["kind"],
-        "properties": {"kind": {"enum": ["message", "task", "event", "patch"]}},
-    },
+    # What an item holds is judged by itself: one that is not in order gets its own result, and the others go on.
+    "items": {"description": "An object with its `kind` (message, task, event or patch) and the fields of its call."},
 }
 
 router = APIRouter(
@@ -244,7 +242,10 @@ async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None)
 
 def _items(body: bytes, content_type: str) -> list[Any]:
     lines = body.strip()
-    if "ndjson" in content_type or not lines.startswith(b"["):
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "application/json" and not lines.startswith(b"["):
+        raise MalformedBody("must be a JSON array; NDJSON lines come as application/x-ndjson", field="body")
+    if "ndjson" in kind or not lines.startswith(b"["):
         items = [_taken(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
     else:
         items = [_taken(rules.check_json, item) for item in rules.read_json(lines)]
