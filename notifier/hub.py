@@ -98,7 +98,8 @@ class Hub:
         max_backlog_bytes: int,
     ) -> None:
         self._broker = broker
-        self._heartbeat_s = heartbeat_s
+        # A whole number of seconds is shown as one.
+        self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
         self._max_per_user = max_streams_per_user
         self._max_per_address = max_streams_per_address
         self._max_backlog = max_backlog_bytes

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.config import Config
+from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import multiprocess
 
@@ -47,6 +47,16 @@ class Server(uvicorn.Server):
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """An application that cannot be built would fail again: the supervisor stops instead of trying for ever."""
+        try:
+            if not self.config.loaded:
+                self.config.load()
+        except Exception:
+            log.critical("the application cannot be built", exc_info=True)
+            sys.exit(STARTUP_FAILURE)
+        await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = self.lifespan.state.get("drain")

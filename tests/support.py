@@ -191,7 +191,11 @@ class Service:
                 **(env or {}),
             },
         )
-        self.process.wait_until(self._ready, "the service")
+        try:
+            self.process.wait_until(self._ready, "the service")
+        except BaseException:
+            self.process.stop()
+            raise
 
     @property
     def url(self) -> str:

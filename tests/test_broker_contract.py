@@ -499,7 +499,9 @@ async def test_forgetting_a_user_removes_its_data_and_doubts_its_cursors(broker:
     start = (await opened(broker)).cursor
     await broker.publish(note(["user:ann", "user:bob"], subject="secret"))
     await broker.create_task(running(["user:ann", "user:bob"]))
+    own = await broker.create_task(running("user:ann"))
     await broker.forget("ann")
+    assert await broker.task(own.id) is None
     assert await listed(broker) == []
     assert not await broker.tasks("ann", ANN)
     assert (await opened(broker, start)).verdict == "history_trimmed"

@@ -7,6 +7,7 @@ import os
 import signal
 
 import httpx
+import pytest
 
 from tests.faults.clients import Listener, listening, until
 from tests.faults.test_nothing_lost import worker_pids
@@ -80,3 +81,10 @@ async def test_a_rolling_restart_under_load_loses_nothing(redis_server: RedisSer
 
 def _connections(pid: int) -> int:
     return sum(1 for fd in os.scandir(f"/proc/{pid}/fd") if os.readlink(fd.path).startswith("socket:"))
+
+
+def test_workers_that_cannot_be_built_end_the_service(redis_server: RedisServer) -> None:
+    url = f"rediss://127.0.0.1:{redis_server.port}/0?ssl_ca_certs=/no/such/file.pem"
+    with pytest.raises(AssertionError, match=r"ended with") as fault:
+        Service(redis_url=url, workers=2)
+    assert "NOTIFIER_REDIS_URL" in str(fault.value)

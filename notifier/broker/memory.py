@@ -309,7 +309,10 @@ class MemoryBroker(Broker):
         if kept is not None:
             kept.log.clear()
             kept.low = kept.last
-        self._watched_tasks.pop(f"user:{user}", None)
+        for task_id in self._watched_tasks.pop(f"user:{user}", {}):
+            # Others may watch it too: then it is theirs.
+            if task_id in self._tasks and self._tasks[task_id].to == (f"user:{user}",):
+                del self._tasks[task_id]
         self._marks.pop(user, None)
 
     @property

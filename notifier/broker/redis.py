@@ -385,8 +385,11 @@ class RedisBroker(Broker):
 
     async def forget(self, user: str) -> None:
         shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
-        names = [self._keys.meta(shard, f"user:{user}"), *logs, *marks, self._keys.tasks(shard, f"user:{user}")]
-        await self._run(Call(script("forget"), shard, names, []))
+        channel = f"user:{user}"
+        names = [self._keys.meta(shard, channel), self._keys.tasks(shard, channel), *logs, *marks]
+        gone = await self._run(Call(script("forget"), shard, names, [self._keys.task_prefix(shard), channel]))
+        for task_id in (one.decode() for one in gone):
+            await self._call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
 
     @property
     def skipped(self) -> int:
