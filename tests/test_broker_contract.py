@@ -224,8 +224,9 @@ async def test_the_same_key_publishes_once_and_answers_alike(broker: Broker) -> 
 async def test_another_body_under_a_key_is_refused_and_publishes_nothing(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     await broker.publish(note(), Idempotency("p:key", "body-1"))
-    with pytest.raises(IdempotencyMismatch):
-        await broker.publish(note(), Idempotency("p:key", "body-2"))
+    for to in ("user:ann", "user:bob", "user:carl", "user:dora"):
+        with pytest.raises(IdempotencyMismatch):
+            await broker.publish(note(to), Idempotency("p:key", "body-2"))
     assert len((await opened(broker, start)).replay) == 1
 
 

@@ -25,9 +25,18 @@ from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Pa
 from notifier.broker.keys import KINDS, Keys
 from notifier.broker.link import Address, Link, forget, open_link
 from notifier.broker.memory import MAX_MARKS
-from notifier.broker.scripts import Call, TaskAnswer, publish_calls, receipt, script, task_answer, task_call
+from notifier.broker.scripts import (
+    IDEMPOTENCY_TTL_S,
+    Call,
+    TaskAnswer,
+    publish_calls,
+    receipt,
+    script,
+    task_answer,
+    task_call,
+)
 from notifier.broker.subscriptions import Subscriptions
-from notifier.errors import BrokerUnavailable, Conflict, NotFound
+from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
 from notifier.task import MAX_SNAPSHOT, Task, from_record
 
@@ -209,6 +218,8 @@ class RedisBroker(Broker):
     # Events
 
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+        if idempotency is not None and self._keys.shards > 1:
+            await self._claim(idempotency)
         calls = publish_calls(
             event,
             self._keys,
@@ -217,6 +228,18 @@ class RedisBroker(Broker):
             idempotency=idempotency,
         )
         return receipt([await self._run(call) for call in calls])
+
+    async def _claim(self, idempotency: Idempotency) -> None:
+        """Each shard remembers its own part of a publish. What the key was used for is kept in one place beside."""
+        shard = self._keys.shard_of_name(idempotency.key)
+        key = self._keys.idempotency(shard, f"{idempotency.key}#all")
+        _, _, kept = await asyncio.gather(
+            self._call("HSETNX", key, "fingerprint", idempotency.fingerprint),
+            self._call("EXPIRE", key, IDEMPOTENCY_TTL_S),
+            self._call("HGET", key, "fingerprint"),
+        )
+        if kept is not None and kept.decode() != idempotency.fingerprint:
+            raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
         shard = self._keys.shard_of_name(user)
