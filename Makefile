@@ -1,5 +1,6 @@
 # make demo    a page to look at, on the embedded broker (PORT=8000, HOST=127.0.0.1)
 # make test    everything that is checked: lint, types, the browser client, all tests
+# make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    the first half of it; make format repairs what can be repaired
 # make bench   the measurements of bench/
 # make clean   removes what these made
@@ -17,7 +18,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test lint format bench clean system
+.PHONY: demo test test-faults lint format bench clean system
 
 # A process that was ended with Ctrl-C has done what it should.
 demo: $(SERVER)
@@ -37,6 +38,11 @@ lint: $(DEV) $(NODE)
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The same cases as in `make test`, at full size; writes the table of docs/reliability.md.
+test-faults: system $(DEV)
+	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
+	$(BIN)/python -m tools.reliability
 
 bench: system $(DEV)
 	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
