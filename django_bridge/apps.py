@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks and, where Celery is installed, the shared task that workers need."""
+"""The Django app: registers the system checks and, where Celery is installed, the shared tasks that workers need."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from django.core.checks import register
 
 class DjangoBridgeConfig(AppConfig):
     name = "django_bridge"
+    default_auto_field = "django.db.models.BigAutoField"
     verbose_name = "Notifier"
 
     def ready(self) -> None:
@@ -16,3 +17,4 @@ class DjangoBridgeConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_deployment, deploy=True)
         celery.sending_task()
+        celery.delivering_task()

@@ -1,4 +1,5 @@
-"""What Celery workers run: the sending of a message that was a link. Works without Celery installed.
+"""What Celery workers run: the sending of a message that was a link, and the delivery of what waits in the outbox.
+Works without Celery installed.
 
 Must not know: how messages are made.
 """
@@ -23,6 +24,23 @@ def sending_task() -> Any:
     except ImportError:
         return None
     return shared_task(name="django_bridge.send_message")(send_message)
+
+
+@cache
+def delivering_task() -> Any:
+    """The shared task that delivers what waits, for Celery's beat; None where Celery is not installed."""
+    try:
+        from celery import shared_task
+    except ImportError:
+        return None
+    return shared_task(name="django_bridge.deliver_outbox", ignore_result=True)(deliver_outbox)
+
+
+def deliver_outbox() -> dict[str, int]:
+    """Delivers what waits and is due, until nothing is left or the service is away; what became of how many."""
+    from django_bridge.delivery import deliver_all
+
+    return deliver_all().counts()
 
 
 def send_message(payload: Payload) -> str:

@@ -50,6 +50,8 @@ class Settings:
     """The longest that one notification may hold its caller, repeats included."""
     raise_: bool = False
     """`RAISE`: a notification that cannot be sent raises, instead of being logged."""
+    outbox: bool = False
+    """Messages are rows of the caller's transaction first, and wait in the table until they can be delivered."""
     user_id: str = ""
     """Dotted path of a function from a user to its id on the wire; `str(user.pk)` by default."""
 
@@ -141,6 +143,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     ),
     "RAISE": _Rule(15, "raise_", lambda v: isinstance(v, bool), "True or False."),
     "USER_ID": _Rule(16, "user_id", _is_function, "Dotted path of a function that takes a user and returns its id."),
+    "OUTBOX": _Rule(17, "outbox", lambda v: isinstance(v, bool), "True or False."),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))
 _NEEDED_BY: Final = {"http": ("URL", "API_KEY"), "redis": ("REDIS_URL",), "memory": ()}

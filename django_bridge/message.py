@@ -1,7 +1,7 @@
 """`Message`: one notification for people.
 
-Makes the payload, by the rules of `notifier.event`, and hands it to the publisher when the transaction is through.
-Must not know: transports.
+Makes the payload, by the rules of `notifier.event`, and hands it to the publisher when the transaction is through, or
+to the outbox. Must not know: transports.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from django.db import connections
-from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 from django.utils.functional import Promise
 
 from django_bridge import celery, publisher
+from django_bridge.commit import after_commit
+from django_bridge.conf import settings
 from django_bridge.payload import Payload, built, expired
 from django_bridge.recipients import channels, sender
 from notifier import event, rules
@@ -74,7 +74,8 @@ class Message:
 
         Inside `transaction.atomic()` it goes out on commit, and never when the transaction is rolled back; the id is
         known at once. Raises `InvalidInput` or `PayloadTooLarge` for values that break a rule, before anything is sent.
-        A service that cannot be reached raises nothing (see `NOTIFIER["RAISE"]`).
+        A service that cannot be reached raises nothing (see `NOTIFIER["RAISE"]`). With `NOTIFIER["OUTBOX"]` the message
+        is a row of the same transaction first, and waits there until it can be delivered.
 
         Where Celery is installed, this is the immutable signature of a shared task with the message in it, so that
         `link=subtask(message.send)` is valid too; a signature that is called runs its task in this process. The
@@ -110,8 +111,14 @@ class Message:
 
 
 def send_payload(payload: Payload) -> str:
-    """Hands a payload to the publisher when all open transactions are through; returns the message's id."""
-    after_commit(partial(_publish, payload))
+    """Hands a payload to the publisher when all open transactions are through, by way of the outbox where the project
+    has one; returns the message's id."""
+    if settings().outbox:
+        from django_bridge import outbox
+
+        outbox.keep(payload)
+    else:
+        after_commit(partial(_publish, payload))
     return payload["id"]
 
 
@@ -120,35 +127,6 @@ def _publish(payload: Payload) -> None:
         log.info("message %s expired before it was sent", payload["id"])
     else:
         publisher.current().send(payload)
-
-
-def after_commit(action: Callable[[], object]) -> None:
-    """Runs `action` once every transaction that is open in this thread is committed; at once where none is.
-
-    A rollback of any of them drops it. Transactions are those of `atomic()`; with `set_autocommit(False)` Django has no
-    hook for a commit, and the action runs at once.
-    """
-    open_ones = _open_transactions()
-    if not open_ones:
-        action()
-        return
-    waiting = len(open_ones)
-
-    def committed() -> None:
-        nonlocal waiting
-        waiting -= 1
-        if not waiting:
-            action()
-
-    for connection in open_ones:
-        connection.on_commit(committed)
-
-
-def _open_transactions() -> list[BaseDatabaseWrapper]:
-    found = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
-    # A TestCase opens one on each database and commits none: of those alone, the first (its default) speaks for all.
-    real = [one for one in found if not all(getattr(block, "_from_testcase", False) for block in one.atomic_blocks)]
-    return real or found[:1]
 
 
 def rendered(value: Any) -> Any:

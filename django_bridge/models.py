@@ -1,9 +1,13 @@
-"""The state of every task, in the project's own database. Written by `records`; the browser reads the notifier."""
+"""What the project's own database keeps: the state of every task, and the messages that wait to be delivered.
+
+Written by `records`, by `outbox` and by `delivery`; the browser reads the notifier.
+"""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
@@ -55,3 +59,32 @@ class TaskRecord(models.Model):
         if self.total is None:
             return None
         return 100 if self.done >= self.total else self.done * 100 // self.total
+
+
+class OutboxMessage(models.Model):
+    """A message that is not delivered yet; with `NOTIFIER["OUTBOX"]`. What is delivered is deleted."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("waiting")
+        SENDING = "sending", _("sending")
+        FAILED = "failed", _("failed")
+
+    message_id = models.CharField(_("message id"), max_length=64, unique=True)
+    # Text, not a JSONField: jsonb changes the order of keys, and a repeat must be the same bytes under the same key.
+    payload = models.TextField(_("payload"))
+    state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.WAITING, db_index=True)
+    # While it waits: the next try is not before this. While it is being sent: whoever took it has it until then.
+    due_at = models.DateTimeField(_("due at"), default=timezone.now)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    error = models.TextField(_("error"), blank=True)
+    # The process that wrote it: its messages stay in order.
+    origin = models.CharField(_("origin"), max_length=32)
+    created_at = models.DateTimeField(_("created at"), default=timezone.now)
+
+    class Meta:
+        ordering = ("pk",)
+        verbose_name = _("waiting message")
+        verbose_name_plural = _("waiting messages")
+
+    def __str__(self) -> str:
+        return self.message_id

@@ -1,6 +1,7 @@
 """The way out of a Django process: one publisher for each process, over one of three transports.
 
     current().send(payload)                    a message, in as many calls as it needs
+    current().deliver(payload)                 the same for those who repeat it themselves: it raises
     current().create_task(task)                a task's first state, or all of it again
     current().change_task(task_id, change)     a task's next state
 
@@ -18,13 +19,13 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
 from django_bridge.payload import Payload
 from django_bridge.publisher.retry import Breaker, repeat
-from django_bridge.publisher.transport import Attempt, TaskAnswer, Transport, Unreachable
-from notifier.errors import Conflict, InvalidInput, NotFound, NotifierError, PayloadTooLarge
+from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
+from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.task import Task
 
 log = logging.getLogger("django_bridge")
@@ -68,6 +69,11 @@ class Publisher:
         calls = enumerate(self.transport.message(payload), 1)
         return all(self._call(f"message {payload['id']}, part {n}", attempt).answer is not None for n, attempt in calls)
 
+    def deliver(self, payload: Payload) -> None:
+        """Sends a message to all of its recipients. Raises `Unreachable` or another `NotifierError`, logs nothing."""
+        for attempt in self.transport.message(payload):
+            self._tried(attempt)
+
     def create_task(self, task: Task, key: str) -> Outcome[TaskAnswer]:
         """Makes the service know a task. Raises `Conflict`."""
         return self._call(f"task {task.id}", self.transport.create_task(task, key))
@@ -77,33 +83,40 @@ class Publisher:
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
 
     def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
+        try:
+            return Outcome(settled=True, answer=self._tried(attempt))
+        except (NotFound, Conflict):
+            raise
+        except NotifierError as fault:
+            if self._raises:
+                raise
+            log.error("%s could not be sent: %s", what, fault)
+            return Outcome(settled=isinstance(fault, REFUSED))
+
+    def _tried(self, attempt: Attempt[T]) -> T:
+        """What the service answers within the budget. Counts, and tells the breaker."""
         if not self.breaker.allows():
-            self._count("refused_at_once")
-            return self._failed(what, Unreachable("not tried: the last calls failed one after the other"))
+            self._count("refused_at_once", "failed")
+            raise Unreachable("not tried: the last calls failed one after the other")
         try:
             answer = repeat(attempt, self._timeout_s, lambda: self._count("repeated"))
-        except Unreachable as fault:
+        except Unreachable:
             self.breaker.failed()
-            return self._failed(what, fault)
+            self._count("failed")
+            raise
         except NotifierError as fault:
             self.breaker.succeeded()  # it answered
-            if isinstance(fault, NotFound | Conflict):
-                raise
-            return self._failed(what, fault)
+            if not isinstance(fault, NotFound | Conflict):
+                self._count("failed")
+            raise
         self.breaker.succeeded()
         self._count("sent")
-        return Outcome(settled=True, answer=answer)
+        return answer
 
-    def _failed(self, what: str, fault: NotifierError) -> Outcome[Any]:
-        self._count("failed")
-        if self._raises:
-            raise fault
-        log.error("%s could not be sent: %s", what, fault)
-        return Outcome(settled=isinstance(fault, InvalidInput | PayloadTooLarge))
-
-    def _count(self, what: str) -> None:
+    def _count(self, *names: str) -> None:
         with self._counting:
-            setattr(self.counts, what, getattr(self.counts, what) + 1)
+            for name in names:
+                setattr(self.counts, name, getattr(self.counts, name) + 1)
 
     def close(self) -> None:
         self.transport.close()

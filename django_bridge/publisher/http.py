@@ -24,6 +24,7 @@ _REFUSALS: Final = {
     leaf.status: leaf
     for leaf in (
         errors.InvalidInput,
+        errors.MalformedBody,
         errors.PayloadTooLarge,
         errors.Unauthenticated,
         errors.NotAllowed,

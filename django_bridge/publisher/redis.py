@@ -6,24 +6,29 @@ Events are stored and announced in one step, as the service does it. Must not kn
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from django_bridge.conf import Settings
 from django_bridge.payload import Payload, built
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
-from notifier.broker.keys import Keys
-from notifier.broker.scripts import Call, Idempotency, publish_calls, receipt, task_answer, task_call
+from notifier.broker.keys import KINDS, Keys
+from notifier.broker.scripts import Call, Idempotency, Script, publish_calls, receipt, script, task_answer, task_call
 from notifier.errors import Conflict, NotFound
 from notifier.rules import to_json
+
+log = logging.getLogger("django_bridge")
+
+T = TypeVar("T")
 
 TIMEOUT_SHARE: Final = 0.4
 """Of the budget, for one connect or one command: a try that hangs leaves time for another."""
@@ -102,13 +107,15 @@ class RedisTransport:
 
     def _kept(self, shard: int, task_id: str, idempotency: Idempotency) -> tasks.Task | _Repeated | None:
         """The stored task; or the one that was stored under this key by an earlier try."""
-        with self._client.pipeline(transaction=False) as reading:
-            reading.hget(self._keys.task(shard, task_id), "record")
-            reading.hget(self._keys.idempotency(shard, idempotency.key), "answer")
-            try:
-                record, repeated = reading.execute()
-            except RedisError as fault:
-                raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+        names = [self._keys.task(shard, task_id), self._keys.idempotency(shard, idempotency.key)]
+
+        def read() -> list[Any]:
+            with self._client.pipeline(transaction=False) as reading:
+                reading.hget(names[0], "record")
+                reading.hget(names[1], "answer")
+                return reading.execute()
+
+        record, repeated = self._mended(read, names)
         if repeated is not None and (known := tasks.from_record(repeated)) is not None:
             return _Repeated(known)
         return tasks.from_record(record) if record is not None else None
@@ -120,14 +127,31 @@ class RedisTransport:
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     def _run(self, call: Call) -> Any:
-        script = call.script
+        return self._mended(lambda: self._script(call.script, call.keys, call.args), call.keys)
+
+    def _mended(self, action: Callable[[], T], names: Sequence[str]) -> T:
+        """What `action` answers; where somebody wrote something else under our names, after putting that aside.
+
+        Every script reads all its keys before it writes, so the first run of it has done nothing.
+        """
         try:
             try:
-                return self._client.evalsha(script.sha, len(call.keys), *call.keys, *call.args)
-            except NoScriptError:
-                return self._client.eval(script.source, len(call.keys), *call.keys, *call.args)
+                return action()
+            except ResponseError as fault:
+                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
+                    raise
+                kinds = [KINDS[self._keys.word(name)] for name in names]
+                for aside in self._script(script("mend"), names, kinds):
+                    log.error("put aside what is not in our form: %s is now %s:foreign", *[aside.decode()] * 2)
+                return action()
         except RedisError as fault:
             raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+
+    def _script(self, one: Script, names: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        try:
+            return self._client.evalsha(one.sha, len(names), *names, *args)
+        except NoScriptError:
+            return self._client.eval(one.source, len(names), *names, *args)
 
 
 class _Repeated:

@@ -48,6 +48,12 @@ class Breaker:
         self._failures = 0
         self._next_try = 0.0
 
+    @property
+    def open(self) -> bool:
+        """Whether a call that came now would not be tried."""
+        with self._lock:
+            return self._failures >= self._threshold and self._clock() < self._next_try
+
     def allows(self) -> bool:
         """Whether a call may be tried now."""
         with self._lock:

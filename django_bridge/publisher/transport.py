@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from django_bridge.payload import Payload
-from notifier.errors import BrokerUnavailable
+from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, PayloadTooLarge
 from notifier.task import Task
 
 T = TypeVar("T")
+
+REFUSED = (InvalidInput, MalformedBody, PayloadTooLarge)
+"""The service refused a call for what it is: sending it again would change nothing."""
 
 Attempt = Callable[[float], T]
 """One try that takes at most that many seconds. The same however often it is repeated: its key is inside."""

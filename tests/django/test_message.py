@@ -16,7 +16,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy
 
 from django_bridge import ALL, Message, group
-from django_bridge.message import after_commit
+from django_bridge.commit import after_commit
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput, PayloadTooLarge
 from tests.django.sample.models import SimpleModel

@@ -255,6 +255,28 @@ def test_over_redis_the_scripts_are_sent_again_when_redis_forgot_them(over_redis
         assert client.xlen(Keys().log(0, "user:1")) == 2
 
 
+def test_over_redis_a_key_that_holds_something_else_is_put_aside(
+    over_redis: RedisServer, user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys()
+    task = Task(from_user=user, task_name="Import")
+    log, tasks, record = keys.log(0, f"user:{user.pk}"), keys.tasks(0, f"user:{user.pk}"), keys.task(0, task.id)
+    with over_redis.client() as client:
+        for name in (log, tasks, record, keys.seq(0)):
+            client.set(name, "something else")
+        message_id = Message(to_users=user, subject="Test").send()
+        task.begin(total=2)
+        client.delete(record)
+        client.sadd(record, "something else")
+        task.advance()
+        assert message_of(client.xrange(log)[0][1][b"f"].decode())["id"] == message_id  # type: ignore[index]  # it is one
+        assert client.zrange(tasks, 0, -1) == [task.id.encode()]
+        assert b'"done":1' in client.hget(record, "record")
+        assert client.get(f"{log}:foreign") == b"something else"
+    assert caplog.text.count("put aside what is not in our form") == 5
+    assert publisher.current().counts.failed == 0
+
+
 def test_over_redis_a_message_outlives_a_restart_that_is_short_enough(user: User) -> None:
     with running(RedisServer(append_only=True)) as server:
         with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=5)):
@@ -272,9 +294,9 @@ def test_over_redis_a_message_outlives_a_restart_that_is_short_enough(user: User
 
 
 class Answering(ThreadingHTTPServer):
-    """A stand-in for the service that answers as it is told, and notes what it was asked."""
+    """A stand-in for the service that answers as it is told (or by a function of the body); notes what it is asked."""
 
-    def __init__(self, *answers: tuple[int, dict[str, str], bytes]) -> None:
+    def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
         self.asked: list[tuple[str, str, dict[str, str], Any]] = []
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -294,7 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.asked.append((self.command, self.path, dict(self.headers), json.loads(body)))
         answers = self.server.answers
-        status, headers, content = answers.pop(0) if len(answers) > 1 else answers[0]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        status, headers, content = answer(self.server.asked[-1][3]) if callable(answer) else answer
         if status == 0:
             self.close_connection = True
             return
@@ -517,9 +540,13 @@ def test_the_circuit_lets_one_call_try_after_its_pause_and_closes_when_it_works(
     breaker.failed()
     now = 10.0
     assert not breaker.allows()
+    assert breaker.open
     now = 10.3
+    assert not breaker.open
     assert breaker.allows()
+    assert breaker.open
     breaker.succeeded()
+    assert not breaker.open
     assert breaker.allows()
     assert breaker.allows()
 

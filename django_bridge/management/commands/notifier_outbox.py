@@ -1,0 +1,78 @@
+"""`manage.py notifier_outbox`: delivers what waits in the outbox, once or for as long as it runs."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError, close_old_connections
+
+from django_bridge.delivery import Round, deliver_all
+from django_bridge.outbox import waiting
+
+POLL_S: Final = 1.0
+"""How often the table is looked at while nothing waits in it."""
+LONGEST_PAUSE_S: Final = 30.0
+"""Between two tries while the service or the database is away."""
+
+
+class Command(BaseCommand):
+    help = "Delivers the messages that wait in the outbox. Several may run at once; the Celery task does the same."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--follow", action="store_true", help="go on until SIGTERM or SIGINT")
+        parser.add_argument("--count", action="store_true", help="say what waits, and deliver nothing")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["count"]:
+            self.stdout.write("{waiting:.0f} waiting, {failed:.0f} failed; oldest {oldest_s} s".format(**waiting()))
+        elif options["follow"]:
+            with _stopped_by_signals() as stop:
+                self._follow(stop)
+        else:
+            found = deliver_all()
+            self._say(found)
+            if found.error:
+                raise CommandError(f"{waiting()['waiting']:.0f} messages wait: {found.error}")
+
+    def _follow(self, stop: threading.Event) -> None:
+        self.stdout.write("delivering what waits")
+        self.stdout.flush()
+        pause_s = POLL_S
+        while not stop.is_set():
+            close_old_connections()
+            try:
+                found = deliver_all(stop.is_set)
+            except DatabaseError as fault:
+                found = Round(error=f"{type(fault).__name__}: {fault}")
+            self._say(found)
+            if found.error:
+                self.stderr.write(f"trying again: {found.error}")
+                stop.wait(random.uniform(pause_s / 2, pause_s))
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+            else:
+                pause_s = POLL_S
+                stop.wait(POLL_S)
+        self.stdout.write("stopped")
+
+    def _say(self, found: Round) -> None:
+        if any(found.counts().values()):
+            self.stdout.write("{delivered} delivered, {expired} expired, {failed} failed".format(**found.counts()))
+            self.stdout.flush()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGTERM or SIGINT sets: the message at hand is finished, the rest stays."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

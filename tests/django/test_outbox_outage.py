@@ -1,0 +1,154 @@
+"""The outbox over outages of the real service, with deliverers in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test import override_settings
+
+from django_bridge import Message, outbox, publisher
+from django_bridge.models import OutboxMessage
+from tests.django.conftest import FOLDER, http_settings, redis_settings
+from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for
+
+
+class Site:
+    """The service on a Redis that keeps its data, and the settings of a project in front of it."""
+
+    def __init__(self, transport: str) -> None:
+        self.redis = RedisServer(append_only=True)
+        self.port = free_port()
+        self.service = self._started()
+        url = f"http://127.0.0.1:{self.port}"
+        made = http_settings(url) if transport == "http" else redis_settings(self.redis)
+        self.settings: dict[str, Any] = {**made, "OUTBOX": True, "TIMEOUT_S": 0.2}
+        where = (
+            {"NOTIFIER_TEST_SERVICE_URL": url} if transport == "http" else {"NOTIFIER_TEST_REDIS_URL": self.redis.url}
+        )
+        self.env = {
+            "DJANGO_SETTINGS_MODULE": "tests.django.settings",
+            "NOTIFIER_TEST_FOLDER": FOLDER,
+            "NOTIFIER_TEST_OUTBOX": "1",
+            **where,
+        }
+
+    def _started(self) -> Service:
+        return Service(redis_url=self.redis.url, port=self.port)
+
+    def kill(self) -> None:
+        """SIGKILL for the service and its Redis."""
+        self.service.process.child.kill()
+        self.service.stop()
+        self.redis.kill()
+
+    def start(self) -> None:
+        self.redis.start()
+        self.service = self._started()
+
+    def inbox(self, user: User) -> list[str]:
+        """The ids of everything that came, the first first."""
+        with self.service.user(str(user.pk)) as client:
+            page = client.get("/v1/inbox?limit=100").raise_for_status().json()
+        return [one["id"] for one in reversed(page["messages"])]
+
+    def stop(self) -> None:
+        self.service.stop()
+        self.redis.stop()
+
+
+@pytest.fixture(params=["http", "redis"])
+def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(outbox, "_process", outbox._Process())
+    with running(Site(request.param)) as started, override_settings(NOTIFIER=started.settings):
+        yield started
+    OutboxMessage.objects.all().delete()
+
+
+def sent(user: User, count: int) -> list[str]:
+    """The ids of messages that were committed; as many more were rolled back."""
+    ids = []
+    for n in range(count):
+        with transaction.atomic():
+            ids.append(Message(to_users=user, subject=f"committed {n}").send())
+        with transaction.atomic():
+            Message(to_users=user, subject=f"rolled back {n}").send()
+            transaction.set_rollback(True)
+    return ids
+
+
+def run(site: Site, *args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "django", "notifier_outbox", *args]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **site.env}, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_order(site: Site, user: User) -> None:
+    ids = sent(user, 3)
+    assert not OutboxMessage.objects.exists()
+    site.kill()
+    ids += sent(user, 20)
+    assert OutboxMessage.objects.count() == 20
+    failed = run(site)
+    assert (failed.returncode, "20 messages wait" in failed.stderr) == (1, True)
+    site.start()
+    done = run(site)
+    assert (done.returncode, done.stdout) == (0, "20 delivered, 0 expired, 0 failed\n")
+    assert site.inbox(user) == ids
+    assert not OutboxMessage.objects.exists()
+
+
+def test_the_process_itself_catches_up_with_its_next_message_after_an_outage(site: Site, user: User) -> None:
+    site.kill()
+    ids = sent(user, 5)
+    site.start()
+    wait_for(lambda: not publisher.current().breaker.open, what="the circuit's next try")
+    ids += sent(user, 1)
+    assert site.inbox(user) == ids
+
+
+def test_deliverers_that_follow_bring_everything_after_an_outage_and_end_cleanly(site: Site, user: User) -> None:
+    command = [sys.executable, "-m", "django", "notifier_outbox", "--follow"]
+    followers = [Process(command, cwd=REPOSITORY, env=site.env) for _ in range(2)]
+    try:
+        for follower in followers:
+            follower.wait_until(lambda one=follower: "delivering what waits" in one.output(), "the deliverer")  # type: ignore[misc]  # binds the loop's variable
+        site.kill()
+        ids = sent(user, 20)
+        wait_for(lambda: any("trying again" in one.output() for one in followers), what="a try that failed")
+        site.start()
+        wait_for(lambda: not OutboxMessage.objects.exists(), timeout_s=40, what="an empty outbox")
+        assert site.inbox(user) == ids
+        for follower, number in zip(followers, (signal.SIGTERM, signal.SIGINT), strict=True):
+            follower.signal(number)
+            assert follower.child.wait(5) == 0
+            assert follower.output().endswith("stopped\n")
+    finally:
+        for follower in followers:
+            follower.stop()
+
+
+def test_a_deliverer_that_is_killed_in_the_middle_loses_nothing_and_repeats_nothing(site: Site, user: User) -> None:
+    site.kill()
+    ids = sent(user, 50)
+    site.start()
+    command = [sys.executable, "-m", "django", "notifier_outbox"]
+    killed = Process(command, cwd=REPOSITORY, env=site.env)
+    try:
+        wait_for(lambda: OutboxMessage.objects.count() < 45, what="the first messages")
+        killed.child.kill()
+        killed.child.wait(5)
+    finally:
+        killed.stop()
+    # What it had in its hands is nobody's when its time is over.
+    OutboxMessage.objects.filter(state="sending").update(due_at="2026-01-01T00:00:00Z")
+    assert run(site).returncode == 0
+    assert site.inbox(user) == ids
