@@ -20,10 +20,12 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_bridge import Message, Progress, Task, progress
-from django_bridge.models import TaskRecord
+from django_bridge.celery import delivering_task
+from django_bridge.models import OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from notifier.broker.keys import Keys
 from notifier.event import message_of
+from notifier.rules import to_json
 from tests.django.conftest import FOLDER, redis_settings
 from tests.django.sample.models import SimpleModel
 from tests.support import REPOSITORY, Process, RedisServer, running, wait_for
@@ -139,6 +141,15 @@ def test_a_link_that_runs_twice_sends_once(celery: None, user: User, redis_serve
     first, second = signature.apply_async(), signature.apply_async()
     assert first.get(timeout=30) == second.get(timeout=30)
     assert len(inbox(redis_server, user)) == 1
+
+
+def test_what_waits_in_the_outbox_is_delivered_by_a_worker(celery: None, user: User, redis_server: RedisServer) -> None:
+    payload = Message(to_users=user, subject="waited").payload()
+    OutboxMessage.objects.create(message_id=payload["id"], payload=to_json(payload), origin="a process that is gone")
+    delivering_task().delay()
+    (sent,) = wait_for(lambda: inbox(redis_server, user), timeout_s=30, what="the message that waited")
+    assert sent["id"] == payload["id"]
+    wait_for(lambda: not OutboxMessage.objects.exists(), what="an empty outbox")
 
 
 def test_a_callback_comes_after_every_tenth_of_the_pass(capsys: pytest.CaptureFixture[str]) -> None:

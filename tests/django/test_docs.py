@@ -1,0 +1,133 @@
+"""Every example of docs/django.md, run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import types
+import unittest
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from django.test import override_settings
+from django.utils import timezone
+
+from django_bridge import Message, conf
+from django_bridge.models import OutboxMessage, TaskRecord
+from django_bridge.testing import outbox
+from tests.django.sample.models import SimpleModel
+from tests.django.sample.tasks import generate_report
+from tests.support import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "django.md").read_text("utf-8")
+CODE: dict[str, str] = dict(
+    reversed([(code.strip().splitlines()[0], code) for code in re.findall(r"```python\n(.*?)```", PAGE, re.S)])
+)
+"""The examples by their first lines."""
+_seen: set[str] = set()
+
+
+def run(starts: str, **names: Any) -> dict[str, Any]:
+    """Runs the one example whose first line begins so; answers what it defined."""
+    (first,) = [line for line in CODE if line.startswith(starts)]
+    _seen.add(first)
+    exec(compile(CODE[first], "docs/django.md", "exec"), names)
+    return names
+
+
+@pytest.fixture
+def eager() -> Iterator[Any]:
+    """The project's Celery app, running its tasks in this process."""
+    from tests.django.celery_app import app
+
+    app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    yield app
+    app.conf.update(task_always_eager=False, task_eager_propagates=False, beat_schedule={})
+
+
+def test_the_settings_are_good() -> None:
+    found = run("NOTIFIER = {")["NOTIFIER"]
+    found["API_KEY"] = "a-key"
+    assert conf.faults({**found, "JWT_SECRET": "x" * 32}) == []
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    table = PAGE[PAGE.index("| key | default |") : PAGE.index("The transport `redis` needs")].strip()
+    keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
+    assert keys == set(conf._RULES)
+
+
+def test_messages(user: User) -> None:
+    Group.objects.create(name="editors")
+    User.objects.create_user("staff", is_staff=True)
+    run("from datetime import datetime", user=user, User=User, tomorrow=timezone.now() + timedelta(days=1))
+    assert [one["subject"] for one in outbox.messages] == ["Test", "Deploy at noon", "A new draft", "We are back"]
+
+
+def test_a_message_as_the_link_of_a_celery_task(eager: Any, user: User) -> None:
+    message = Message(to_users=user, subject="Done")
+    run("from celery import subtask", generate_report=generate_report, args=(7,), kwargs={}, message=message)
+    assert [one["subject"] for one in outbox.messages] == ["Done"]
+
+
+def test_the_commands_of_the_outbox() -> None:
+    commands = re.findall(r"^python manage.py (notifier_outbox[^#\n]*)", PAGE, re.M)
+    assert len(commands) == 3
+    for line in commands:
+        name, *options = shlex.split(line)
+        if options != ["--follow"]:  # runs in test_outbox_outage
+            said = StringIO()
+            call_command(name, *options, stdout=said)
+            assert said.getvalue() == ("0 waiting, 0 failed; oldest 0.0 s\n" if options else "")
+
+
+def test_the_schedule_of_the_outbox(eager: Any) -> None:
+    run("app.conf.beat_schedule", app=eager)
+    ((entry),) = eager.conf.beat_schedule.values()
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "OUTBOX": True}):
+        OutboxMessage.objects.create(message_id="m1", payload="nonsense", origin="x")
+        assert eager.tasks[entry["task"]].delay().get() == {"delivered": 0, "expired": 0, "failed": 1}
+    OutboxMessage.objects.all().delete()
+
+
+def test_the_decorator(user: User, rows: int) -> None:
+    worked: list[Any] = []
+    walk = run("from django_bridge import Progress, Task, progress", work_on=worked.append)["walk"]
+    walk(types.SimpleNamespace(user=user), SimpleModel)
+    assert (len(worked), TaskRecord.objects.get().status) == (rows, "succeeded")
+
+
+def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
+    from celery import shared_task
+
+    from django_bridge import Progress, Task
+
+    cancel = {"at": -1}
+    names = run(
+        "def view(request):", shared_task=shared_task, Task=Task, Progress=Progress, rows=lambda: iter(range(500)),
+        work_on=lambda row: outbox.request_cancel(TaskRecord.objects.get().pk) if row == cancel["at"] else None,
+    )  # fmt: skip
+    for cancel["at"], status in ((-1, "succeeded"), (100, "cancelled")):
+        names["view"](types.SimpleNamespace(user=user))
+        assert TaskRecord.objects.get().status == status
+        TaskRecord.objects.all().delete()
+
+
+def test_the_tests_of_a_project(user: User) -> None:
+    def pay(order: User) -> None:
+        Message(to_users=order, subject="Paid").send()
+
+    case = run("from django.test import TestCase", pay=pay, order=user)["OrderTests"]
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert result.testsRun == 1
+    assert result.wasSuccessful(), result.failures + result.errors
+
+
+def test_no_example_was_left_out() -> None:
+    assert set(CODE) == _seen
