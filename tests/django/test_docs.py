@@ -11,6 +11,7 @@ from datetime import timedelta
 from io import StringIO
 from typing import Any
 
+import celery
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
@@ -42,12 +43,14 @@ def run(starts: str, **names: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def eager() -> Iterator[Any]:
-    """The project's Celery app, running its tasks in this process."""
-    from tests.django.celery_app import app
-
+    """A Celery app that runs its tasks in this process. One of its own: an app keeps its first broker."""
+    before = celery.current_app._get_current_object()
+    app = celery.Celery("docs", broker="memory://", set_as_current=False)
     app.conf.update(task_always_eager=True, task_eager_propagates=True)
+    app.set_current()
     yield app
-    app.conf.update(task_always_eager=False, task_eager_propagates=False, beat_schedule={})
+    before.set_current()
+    app.close()
 
 
 def test_the_settings_are_good() -> None:
