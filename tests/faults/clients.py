@@ -7,8 +7,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tests.support import subscriber_token
@@ -21,6 +23,8 @@ class Heard:
     id: str
     type: str
     data: Any
+    at: float = 0.0
+    """When it came (monotonic seconds)."""
 
     @property
     def seq(self) -> int:
@@ -54,6 +58,12 @@ class Listener:
 
     def of(self, kind: str) -> list[Heard]:
         return [one for one in self.heard if one.type == kind]
+
+    @property
+    def longest_degraded_s(self) -> float:
+        """The longest time between `degraded` true and the false that followed."""
+        seen = self.of("degraded")
+        return max((end.at - begin.at for begin, end in pairwise(seen) if begin.data["degraded"]), default=0.0)
 
     async def run(self) -> None:
         while True:
@@ -106,7 +116,7 @@ class Listener:
             return
         if "id" in fields:
             self.cursor = fields["id"]
-        found = Heard(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
+        found = Heard(fields.get("id", ""), fields["event"], json.loads(fields["data"]), time.monotonic())
         self.live = self.live or found.type == "hello"
         self.heard.append(found)
 
