@@ -17,13 +17,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from django_bridge.cancel import TaskCancelled
     from django_bridge.decorator import progress
     from django_bridge.loop import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
     from django_bridge.task import Task
 
-__all__ = ["ALL", "Message", "Progress", "Task", "group", "progress"]
+__all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
 
 # No module here may be named like one of these: importing it would put the module in the name's place.
 _HOMES: Final = {
@@ -31,6 +32,7 @@ _HOMES: Final = {
     "Message": "message",
     "Progress": "loop",
     "Task": "task",
+    "TaskCancelled": "cancel",
     "group": "recipients",
     "progress": "decorator",
 }

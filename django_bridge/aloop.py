@@ -36,6 +36,7 @@ class AsyncPass(Generic[T]):
         if progress._counted == self._bound:
             self._bound = next(self._bounds, None)
             await self._report()
+            await self._check()
         try:
             item = await anext(items)
         except StopAsyncIteration:
@@ -64,6 +65,15 @@ class AsyncPass(Generic[T]):
         await sync_to_async(progress._attach)()
         self._items = items = cast(AsyncIterator[T], aiter(rows))
         return items
+
+    async def _check(self) -> None:
+        if self._progress._task is None:
+            return
+        try:
+            await sync_to_async(self._progress._check)()
+        except BaseException:
+            self._progress._detach()
+            raise
 
     async def _report(self) -> None:
         """The task is told in a thread: it may wait for the database and the network."""

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
+from django_bridge.cancel import TaskCancelled
 from django_bridge.task import Task
 
 log = logging.getLogger("django_bridge")
@@ -23,10 +25,16 @@ R = TypeVar("R")
 
 BEGIN_TEXT: Final = _("Started")
 END_TEXT: Final = _("Finished")
+CANCELLED_TEXT: Final = _("Cancelled")
 
 
 def progress(
-    task_name: Any, begin: Any = BEGIN_TEXT, end: Any = END_TEXT
+    task_name: Any,
+    begin: Any = BEGIN_TEXT,
+    end: Any = END_TEXT,
+    *,
+    cancelled: Any = CANCELLED_TEXT,
+    raise_cancelled: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Announces the begin and the end of each call of a function as a task of the user of its request.
 
@@ -39,6 +47,9 @@ def progress(
     first argument that has a `user`. An exception fails the task with that error and goes on. A caller that gives a
     `task` of its own gets no new one: the function then reports to that. Works on methods and on `async def` too.
 
+    A user's cancel ends the task with the text `cancelled`, and the call returns None, or an empty answer (204) where
+    one of its arguments is an `HttpRequest`; with `raise_cancelled` the `TaskCancelled` goes on instead.
+
     Raises `TypeError` where the function takes no `task`, and at a call where no argument has a `user`.
     """
 
@@ -50,7 +61,12 @@ def progress(
         def new_task(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task | None:
             if signature.bind_partial(*args, **kwargs).arguments.get("task") is not None or kwargs.get("task"):
                 return None
-            return Task(from_user=_user(signature, args, kwargs), task_name=task_name)
+            task = Task(from_user=_user(signature, args, kwargs), task_name=task_name)
+            task.cancelled_text = cancelled
+            return task
+
+        def is_return(fault: BaseException, task: Task) -> bool:
+            return isinstance(fault, TaskCancelled) and fault.task_id == task.id and not raise_cancelled
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -62,6 +78,8 @@ def progress(
                 answer = function(*args, **{**kwargs, "task": task})
             except BaseException as fault:
                 _fail(task, fault)
+                if is_return(fault, task):
+                    return _nothing(args, kwargs)
                 raise
             if not task.ended:
                 task.end(state=end)
@@ -78,6 +96,8 @@ def progress(
                 answer = await function_of(*args, **{**kwargs, "task": task})
             except BaseException as fault:
                 await sync_to_async(_fail)(task, fault)
+                if is_return(fault, task):
+                    return _nothing(args, kwargs)
                 raise
             if not task.ended:
                 await sync_to_async(task.end)(state=end)
@@ -102,6 +122,13 @@ def _user(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[s
         if user is not None:
             return user
     raise TypeError("@progress takes the user from the request, and no argument has a `user`")
+
+
+def _nothing(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> HttpResponse | None:
+    """What a cancelled call returns: a view must answer."""
+    if any(isinstance(argument, HttpRequest) for argument in (*args, *kwargs.values())):
+        return HttpResponse(status=204)
+    return None
 
 
 def _fail(task: Task, fault: BaseException) -> None:

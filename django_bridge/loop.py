@@ -44,6 +44,8 @@ class Reporter(Protocol):
 
     def set_state(self, state: str | None = None, *, done: int | None = None, total: int | None = None) -> None: ...
 
+    def raise_if_cancelled(self) -> None: ...
+
 
 class Progress(Generic[T]):
     """Wraps the iterable of a long loop and reports after each part of it.
@@ -63,6 +65,7 @@ class Progress(Generic[T]):
     `async for` it may be a coroutine function.
 
     `task` begins with the pass if it has not begun. Of nested passes with one task, the outermost is the one it shows.
+    After a part, but not after the last one, a user's cancel raises `TaskCancelled`.
 
     A pass that is left early (`break`, an exception) makes no further call of `callback`; `done` is then the number of
     items whose body ran to its end, and `task` is told that number (not after an `async for`: nothing can be awaited
@@ -143,6 +146,7 @@ class Progress(Generic[T]):
                 if self._handed_out < bound:  # the iterable ended before its total
                     break
                 self._report()
+                self._check()
             else:  # the last part is whatever is left, be it more or less than the total said
                 self._in_hand = 1
                 yield items
@@ -220,6 +224,12 @@ class Progress(Generic[T]):
         task = self._task
         if task is not None and task.follows is self and not task.ended:
             task.set_state(done=self.done, total=self.total)
+
+    def _check(self) -> None:
+        """A user's cancel ends the pass here. Not after the last part: the work is done then."""
+        task = self._task
+        if task is not None and not task.ended:
+            task.raise_if_cancelled()
 
     def _leave(self) -> None:
         """The pass was left early. The exception that ended it may be on its way: nothing may be raised here."""

@@ -14,13 +14,13 @@ from functools import partial
 from typing import Any, Final
 
 from django.utils import timezone
-from django.utils.functional import Promise
 
 from django_bridge import celery, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.payload import Payload, built, expired
 from django_bridge.recipients import channels, sender
+from django_bridge.texts import rendered
 from notifier import event, rules
 from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
 
@@ -127,17 +127,6 @@ def _publish(payload: Payload) -> None:
         log.info("message %s expired before it was sent", payload["id"])
     else:
         publisher.current().send(payload)
-
-
-def rendered(value: Any) -> Any:
-    """The value with every lazy translation in it as text."""
-    if isinstance(value, Promise):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {rendered(key): rendered(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rendered(item) for item in value]
-    return value
 
 
 def _moment(value: object, field: str) -> str | None:

@@ -7,19 +7,22 @@ change to the service at once, and then to the row. Must not know: transports, l
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from django_bridge import publisher
-from django_bridge.message import rendered
+from django_bridge.cancel import Shield, TaskCancelled
 from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.recipients import channels, is_anonymous, user_key
+from django_bridge.texts import fault_text, rendered
 from notifier import rules
 from notifier import task as states
 from notifier.errors import Conflict, InvalidInput, NotFound, PayloadTooLarge
 from notifier.event import new_id
+
+ASK_EVERY_S: Final = 1.0
+"""How old an answer may be before the service is asked again whether a user cancelled."""
 
 
 class Task:
@@ -50,6 +53,10 @@ class Task:
         self.id = new_id()
         """Known before the task begins."""
         self.follows: object = None
+        self.cancelled_text: Any = None
+        """The state that a user's cancel ends it with; None: the last one stays."""
+        self._shield = Shield()
+        self._asked_at = 0.0
         self._name = task_name
         self._to_users = from_user if to_users is None else to_users
         self._from_user = from_user
@@ -103,6 +110,23 @@ class Task:
         """Whether a user asked to cancel, as of the last change that the service answered."""
         return self._known is not None and self._known.cancel_requested
 
+    def raise_if_cancelled(self) -> None:
+        """Where a user asked to cancel: ends the task as cancelled and raises `TaskCancelled`.
+
+        `Progress` calls it after each part. It goes by the last answer; one that is older than a second is renewed.
+        """
+        if self._known is None or self.ended or self._shield:
+            return
+        if not self.cancel_requested and time.monotonic() - self._asked_at >= ASK_EVERY_S:
+            self._ask()
+        if self.cancel_requested:
+            self.cancelled(self.cancelled_text)
+            raise TaskCancelled(self.id)
+
+    def shield(self) -> Shield:
+        """`with task.shield():` a part of the work that a user's cancel does not interrupt. It comes after it."""
+        return self._shield
+
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.status}>"
 
@@ -135,11 +159,17 @@ class Task:
 
     def fail(self, error: Any, state: Any = None) -> None:
         """The work has failed: `error` is an exception or a text, and users see it. Characters that cannot be sent are
-        replaced and what is too long is cut, since this is called where something else already went wrong."""
-        self._change(status="failed", error=_fault_text(error), state=state)
+        replaced and what is too long is cut, since this is called where something else already went wrong. For
+        its own `TaskCancelled` this is `cancelled`."""
+        if isinstance(error, TaskCancelled) and error.task_id == self.id:
+            self.cancelled(state)
+            return
+        self._change(status="failed", error=fault_text(error), state=state)
 
     def cancelled(self, state: Any = None) -> None:
-        """The work was given up, as a user asked."""
+        """The work was given up, as a user asked. Nothing happens where it has ended so already."""
+        if self.status == "cancelled":
+            return
         self._change(status="cancelled", state=state)
 
     # One change: here, to the service, to the row
@@ -200,11 +230,19 @@ class Task:
             self._owed = self._owed[1:]
         return True
 
+    def _ask(self) -> None:
+        """A change that changes nothing: its answer is what is wanted."""
+        if self._owed or self._unsaid:
+            self._tell()
+        else:
+            self._send(new_id(), {"advance": 0})
+
     def _send(self, key: str, change: Mapping[str, object]) -> bool:
         """Whether the service has the change now, or does not want it."""
         assert self._known is not None
         if not self._known.to:
             return True
+        self._asked_at = time.monotonic()  # answered or not: a service that is away is not asked at each part
         try:
             outcome = publisher.current().change_task(self.id, change, key)
         except NotFound:  # the begin was lost, or the service has forgotten everything
@@ -219,6 +257,7 @@ class Task:
         assert self._known is not None
         if not self._known.to:
             return True
+        self._asked_at = time.monotonic()
         try:
             outcome = publisher.current().create_task(dataclasses.replace(self._known, version=1), new_id())
         except Conflict:
@@ -249,16 +288,6 @@ class Task:
 
         assert self._known is not None
         records.write(self._known, self._user_key)
-
-
-_UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def _fault_text(error: object) -> str:
-    if isinstance(error, BaseException):
-        error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    text = _UNSENDABLE.sub("\N{REPLACEMENT CHARACTER}", str(error))
-    return text if len(text) <= rules.MAX_STATE_CHARS else text[: rules.MAX_STATE_CHARS - 1] + "…"
 
 
 def _now_ms() -> int:

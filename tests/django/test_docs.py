@@ -100,7 +100,7 @@ def test_the_schedule_of_the_outbox(eager: Any) -> None:
 
 def test_the_decorator(user: User, rows: int) -> None:
     worked: list[Any] = []
-    walk = run("from django_bridge import Progress, Task, progress", work_on=worked.append)["walk"]
+    walk = run("from django_bridge import Progress, Task, TaskCancelled, progress", work_on=worked.append)["walk"]
     walk(types.SimpleNamespace(user=user), SimpleModel)
     assert (len(worked), TaskRecord.objects.get().status) == (rows, "succeeded")
 
@@ -108,17 +108,38 @@ def test_the_decorator(user: User, rows: int) -> None:
 def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
     from celery import shared_task
 
-    from django_bridge import Progress, Task
+    from django_bridge import Progress, Task, TaskCancelled
 
     cancel = {"at": -1}
     names = run(
-        "def view(request):", shared_task=shared_task, Task=Task, Progress=Progress, rows=lambda: iter(range(500)),
+        "def view(request):",
+        **{one.__name__: one for one in (shared_task, Progress, Task, TaskCancelled)},
+        rows=lambda: iter(range(500)),
         work_on=lambda row: outbox.request_cancel(TaskRecord.objects.get().pk) if row == cancel["at"] else None,
-    )  # fmt: skip
-    for cancel["at"], status in ((-1, "succeeded"), (100, "cancelled")):
+    )
+    for cancel["at"], status, done in ((-1, "succeeded", 500), (100, "cancelled", 150)):
         names["view"](types.SimpleNamespace(user=user))
-        assert TaskRecord.objects.get().status == status
+        row = TaskRecord.objects.get()
+        assert (row.status, row.done) == (status, done)
         TaskRecord.objects.all().delete()
+
+
+def test_a_part_that_is_not_interrupted(user: User) -> None:
+    from django_bridge import Progress, Task, TaskCancelled
+
+    booked: list[int] = []
+
+    def book(line: int) -> None:
+        booked.append(line)
+        if line == 12:
+            outbox.request_cancel(task.id)
+
+    task = Task(from_user=user, task_name="Book")
+    with pytest.raises(TaskCancelled):
+        run("task.cancelled_text", task=task, Progress=Progress, orders=[[1, 2], [11, 12, 13, 14], [21]], book=book)
+    assert booked == [1, 2, 11, 12, 13, 14]
+    row = TaskRecord.objects.get()
+    assert (row.status, row.state, row.done) == ("cancelled", "Stopped on your request", 2)
 
 
 def test_the_tests_of_a_project(user: User) -> None:
