@@ -13,6 +13,14 @@ import { openEventSource, openFetch } from "./transport.js";
 /** @typedef {import("./types.js").StateDetail} StateDetail */
 /** @typedef {import("./transport.js").End} End */
 /** @typedef {import("./transport.js").Link} Link */
+/** @typedef {ReturnType<typeof createPlace>} Place */
+/** @typedef {{close: () => void, listen: (type: string) => void, readonly state: State}} Connection */
+
+/**
+ * @typedef {object} Listener  What it hears must not throw.
+ * @property {(event: WireEvent, data: any, key: any) => void} onEvent  `key`: by what a repeat is known, if by anything
+ * @property {(state: State, detail: StateDetail) => void} onState
+ */
 
 const STEP_MS = 1000;
 const LONGEST_STEP_MS = 30_000;
@@ -34,6 +42,33 @@ export function backoffMs(failures, atLeastMs = 0) {
 }
 
 /**
+ * What a page has had: the last event id, and by what repeats are known. It outlives connections.
+ *
+ * The service sends nothing twice on purpose; a proxy that repeats a request, or a replay after a cut, may.
+ *
+ * @param {string} cursor
+ */
+export function createPlace(cursor) {
+  /** @type {Set<string>} */
+  const seen = new Set();
+  return {
+    cursor,
+    forget: () => seen.clear(),
+    /** @param {any} key  whether it was had before; from now on it was */
+    had(key) {
+      if (!key) return false;
+      if (seen.has(key)) return true;
+      seen.add(key);
+      for (const oldest of seen) {
+        if (seen.size <= REMEMBERED) break;
+        seen.delete(oldest);
+      }
+      return false;
+    },
+  };
+}
+
+/**
  * Opens the stream and keeps it open until `close`.
  *
  * @param {object} options
@@ -41,12 +76,12 @@ export function backoffMs(failures, atLeastMs = 0) {
  * @param {import("./token.js").Tokens | null} options.tokens
  * @param {typeof globalThis.fetch} options.fetch
  * @param {boolean} options.native  use the browser's EventSource while it works
- * @param {string} options.cursor
+ * @param {Place} options.place
  * @param {Set<string>} options.types  event names that are listened to
- * @param {(event: WireEvent, data: any) => void} options.onEvent  must not throw
- * @param {(state: State, detail: StateDetail) => void} options.onState  must not throw
+ * @param {Listener} options.listener
+ * @returns {Connection}
  */
-export function openConnection({ url, tokens, fetch, native, cursor, types, onEvent, onState }) {
+export function openConnection({ url, tokens, fetch, native, place, types, listener: { onEvent, onState } }) {
   /** @type {State} */
   let state = "connecting";
   /** @type {Link | null} */
@@ -61,8 +96,6 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
   let patient = false; // the server said when to come back
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer; // the watchdog while there is a link, the wait while there is none
-  /** @type {Set<string>} */
-  const seen = new Set();
 
   const unhook = hookWakeUps(wake);
   start();
@@ -70,7 +103,6 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
     close: () => stop("closed"),
     listen: (/** @type {string} */ type) => types.has(type) || (types.add(type), link?.listen(type)),
     get state() { return state; },
-    get cursor() { return cursor; },
   };
 
   function start() {
@@ -88,8 +120,8 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
       onEnd: heard(ended),
     };
     link = mine = native
-      ? openEventSource(url, cursor, types, listener)
-      : openFetch(url, cursor, tokens, fetch, listener);
+      ? openEventSource(url, place.cursor, types, listener)
+      : openFetch(url, place.cursor, tokens, fetch, listener);
     watch();
   }
 
@@ -103,13 +135,14 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
   /** @param {WireEvent} event */
   function received(event) {
     const data = read(event.data);
-    if (isRepeated(event, data)) return;
+    const key = keyOf(event, data);
+    if (place.had(key)) return;
     if (event.event === "hello") greeted(data);
-    if (event.event === "reset") seen.clear();
+    if (event.event === "reset") place.forget();
     if (event.event === "degraded") become(data?.degraded ? "degraded" : "live", "broker");
-    onEvent(event, data);
+    onEvent(event, data, key);
     if (done) return;
-    if (event.id) cursor = event.id;
+    if (event.id) place.cursor = event.id;
     if (event.event === "bye") dismissed(data);
   }
 
@@ -158,7 +191,6 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
     done = true;
     drop();
     unhook();
-    tokens?.close();
     become("offline", reason);
   }
 
@@ -188,27 +220,17 @@ export function openConnection({ url, tokens, fetch, native, cursor, types, onEv
   }
 
   /**
-   * The service sends nothing twice on purpose; a proxy that repeats a request, or a replay after a cut, may.
-   *
    * @param {WireEvent} event
    * @param {any} data
    */
-  function isRepeated({ event, id }, data) {
+  function keyOf({ event, id }, data) {
     // An event without an id of its own carries the id before it: such a one is never a repeat.
-    const key = event === "message" ? data?.id : id !== cursor && event !== "hello" && event !== "reset" && id;
-    if (!key) return false;
-    if (seen.has(key)) return true;
-    seen.add(key);
-    for (const oldest of seen) {
-      if (seen.size <= REMEMBERED) break;
-      seen.delete(oldest);
-    }
-    return false;
+    return event === "message" ? data?.id : id !== place.cursor && event !== "hello" && event !== "reset" && id;
   }
 }
 
-/** @param {string} data */
-function read(data) {
+/** @param {string} data  JSON, or anything else */
+export function read(data) {
   try {
     return JSON.parse(data);
   } catch {

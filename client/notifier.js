@@ -5,12 +5,13 @@
  *     const notifier = connect("/", { getToken, onMessage: (message) => show(message.subject) });
  *     notifier.on("order.paid", (data) => ...);
  *
- * Owns: the public names and who listens to what. Must not know: bytes, retries, widgets.
+ * Owns: the public names and who listens to what. Must not know: bytes, retries, elections, widgets.
  */
 
 import { createApi } from "./api.js";
-import { openConnection } from "./connection.js";
-import { createTokens } from "./token.js";
+import { createPlace, openConnection } from "./connection.js";
+import { canShare, openShared } from "./tabs.js";
+import { createTokens, subjectOf } from "./token.js";
 
 export { ServiceError } from "./api.js";
 
@@ -27,7 +28,7 @@ const OWN_EVENTS = ["hello", "message", "task", "inbox", "reset", "degraded", "p
  * @param {Options} [options]
  */
 export function connect(url, options = {}) {
-  const { token, getToken, cursor = "", fetch = (...args) => globalThis.fetch(...args) } = options;
+  const { token, getToken, user, cursor = "", shared = !cursor, fetch = (...args) => globalThis.fetch(...args) } = options;
   const base = new URL(String(url).replace(/\/*$/, "/"), globalThis.location?.href);
   const tokens = token || getToken ? createTokens({ token, getToken }) : null;
   /** @type {Map<string, Set<Handler>>} */
@@ -36,20 +37,30 @@ export function connect(url, options = {}) {
     const handler = /** @type {any} */ (options)[`on${name[0].toUpperCase()}${name.slice(1)}`];
     if (handler) add(name === "event" ? "*" : name, handler);
   }
-  const connection = openConnection({
+  const api = createApi(base, tokens, fetch);
+  const place = createPlace(cursor);
+  const sharing = shared && (tokens || user) && canShare();
+  /** @param {import("./connection.js").Listener} listener */
+  const open = (listener) => openConnection({
     url: new URL("v1/stream", base),
-    tokens, fetch, cursor,
-    native: !tokens && !options.fetch && "EventSource" in globalThis,
-    types: new Set(OWN_EVENTS),
-    onEvent(event, data) {
+    tokens, fetch, place, listener,
+    native: !sharing && !tokens && !options.fetch && "EventSource" in globalThis, // it hears only names it is told of
+    types: new Set([...OWN_EVENTS, ...handlers.keys()]),
+  });
+  const listener = {
+    onEvent(/** @type {WireEvent} */ event, /** @type {any} */ data) {
       tell("*", event, event);
       if (event.event !== "state") tell(event.event, data, event); // "state" is a name of ours
     },
-    onState: (state, detail) => tell("state", state, detail),
-  });
+    onState(/** @type {import("./types.js").State} */ state, /** @type {import("./types.js").StateDetail} */ detail) {
+      if (detail.final) tokens?.close();
+      tell("state", state, detail);
+    },
+  };
+  const connection = sharing ? openShared({ findKey, place, open, greet, listener }) : open(listener);
 
   return {
-    ...createApi(base, tokens, fetch),
+    ...api,
     /**
      * Listens to one type of event: the service's own, `state`, `*` (every event as it stood on the wire), or any name
      * that was published. Answers a function that ends it.
@@ -66,8 +77,19 @@ export function connect(url, options = {}) {
     close: () => connection.close(),
     get state() { return connection.state; },
     /** The last event id that came: what a later `connect` can go on from. */
-    get cursor() { return connection.cursor; },
+    get cursor() { return place.cursor; },
   };
+
+  /** Two users of one browser, each in a tab, have nothing in common. */
+  async function findKey() {
+    const who = user ?? subjectOf(await tokens?.get());
+    return who && `notifier ${base} ${who}`;
+  }
+
+  async function greet(/** @type {string} */ event) {
+    const [{ unread, cursor: id }, tasks] = await Promise.all([api.inbox({ limit: 1 }), api.tasks()]);
+    return { event, id, data: JSON.stringify({ v: 1, recovered: true, replayed: 0, reason: "shared", unread, tasks }) };
+  }
 
   /**
    * @param {string} type

@@ -46,14 +46,14 @@
  */
 
 /**
- * @typedef {object} Hello  The stream is open.
+ * @typedef {object} Hello  The stream is open. A tab that joins another tab's stream makes one of its own.
  * @property {number} v
  * @property {boolean} recovered  nothing is missing since the cursor, or none was given
  * @property {number} replayed    messages that follow from history
  * @property {number} unread
  * @property {Task[]} tasks       all tasks there are: others are gone
- * @property {number} heartbeat_s
- * @property {string} time
+ * @property {number} [heartbeat_s]  not in one that a tab made
+ * @property {string} [time]
  */
 
 /**
@@ -88,7 +88,7 @@
 
 /**
  * @typedef {object} StateDetail  Why the state is what it is.
- * @property {string} reason  `network` · `silent` (no byte in time) · `closed` (by the page) · `stopped` (204) ·
+ * @property {string} reason  `handover` (another tab had the stream) · `network` · `silent` (no byte in time) · `closed` (by the page) · `stopped` (204) ·
  *   `refused` (403) · `unauthorized` (no token to be had) · `status 503` and the like · the reason of a `bye`
  * @property {boolean} final  it will not try again
  */
@@ -100,7 +100,10 @@
  * @property {string} [token]  the subscriber's token; it goes in a header, never in an address
  * @property {() => TokenAnswer | null | Promise<TokenAnswer | null>} [getToken]
  *   asked for a token when there is none, before one ends and after a 401; null: nobody is logged in
- * @property {string} [cursor]  the last event id that is already known
+ * @property {string} [cursor]  the last event id that is already known; such a tab has a stream of its own
+ * @property {boolean} [shared]  one stream for all tabs of this user (the default), or one for each tab. Tabs share
+ *   where the browser has Web Locks and BroadcastChannel and the user is known: by the token's `sub`, or by `user`
+ * @property {string} [user]  who listens, where a cookie is the token: a word that differs from user to user
  * @property {typeof globalThis.fetch} [fetch]  used for everything, the stream too
  * @property {(message: Message, event: WireEvent) => void} [onMessage]
  * @property {(task: Task, event: WireEvent) => void} [onTask]

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createTokens } from "../../client/token.js";
+import { createTokens, subjectOf } from "../../client/token.js";
 
 /** A JWT as the service reads it, unsigned. */
 function jwt(claims) {
@@ -108,4 +108,11 @@ test("nothing is renewed after close", async (t) => {
   t.mock.timers.tick(200_000);
   await Promise.resolve();
   assert.equal(asked.times, 0);
+});
+
+test("a token tells whose it is: users and groups differ, what is no JWT tells nothing", () => {
+  const [ann, bob, staff] = [{ sub: "ann" }, { sub: "bob" }, { sub: "ann", groups: ["staff"] }].map((one) => subjectOf(jwt(one)));
+  assert.equal(new Set([ann, bob, staff]).size, 3);
+  assert.equal(subjectOf(jwt({ sub: "ann", exp: 1, iat: 0 })), ann);
+  for (const none of ["", undefined, "opaque", "a.b.c", jwt({}), jwt(null)]) assert.equal(subjectOf(none), "");
 });

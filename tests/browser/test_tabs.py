@@ -1,0 +1,253 @@
+"""One stream for all tabs of a user: eight tabs, a leader that closes or crashes, a hand-over amid publishing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import BrowserContext, Error, Page, Route
+
+from tests.browser.conftest import Witness
+from tests.support import Service, running, subscriber_token, wait_for
+
+PAGE = """<!doctype html><title>Tab</title><script type="module">
+  import { connect } from "/client/notifier.js";
+  const { token, ...options } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+  window.told = [];
+  window.greetings = [];
+  window.notifier = connect("/", {
+    ...options,
+    ...(token && { getToken: () => token }),
+    onMessage: ({ subject }) => told.push(subject),
+    onHello: (hello) => greetings.push({ name: "hello", ...hello }),
+    onReset: (reset) => greetings.push({ name: "reset", ...reset }),
+  });
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def own_service() -> Iterator[Service]:
+    """A service whose streams are all of this module."""
+    with running(Service()) as server:
+        yield server
+
+
+class Tabs:
+    """Tabs of one browser on one origin."""
+
+    def __init__(self, context: BrowserContext, service: Service) -> None:
+        self.context = context
+        self.service = service
+        self.witness = Witness(service.url)
+        self.user = f"u{uuid.uuid4().hex[:8]}"
+        context.route(f"{service.url}/page", _answer)
+
+    def open(self, who: str = "", **options: Any) -> Page:
+        """A tab whose stream is open."""
+        page = self.context.new_page()
+        self.witness.watch(page)
+        chosen = {"token": subscriber_token(who or self.user), **options}
+        page.goto(f"{self.service.url}/page#{quote(json.dumps(chosen))}")
+        page.wait_for_function("window.notifier?.state === 'live' && greetings.length > 0")
+        return page
+
+    def publish(self, subject: str, user: str = "") -> None:
+        with self.service.client() as client:
+            body = {"to": [f"user:{user or self.user}"], "subject": subject}
+            client.post("/v1/messages", json=body).raise_for_status()
+
+    def streams(self) -> int:
+        with self.service.client() as client:
+            found = re.search(r"^notifier_streams (\d+)", client.get("/metrics").text, re.MULTILINE)
+        assert found
+        return int(found[1])
+
+    def leader(self) -> Page:
+        """The tab that holds the lock."""
+        held = "navigator.locks.query().then(({ held }) => held[0]?.clientId)"
+        return next(page for page in self.context.pages if page.evaluate(held) == _client_id(page))
+
+
+def _answer(route: Route) -> None:
+    route.fulfill(body=PAGE, content_type="text/html")
+
+
+def _client_id(page: Page) -> str:
+    """By what the browser tells the page among those that hold locks."""
+    return str(
+        page.evaluate(
+            "navigator.locks.request(`mine ${Math.random()}`, async ({ name }) =>"
+            " (await navigator.locks.query()).held.find((one) => one.name === name).clientId)"
+        )
+    )
+
+
+def told(page: Page, *subjects: str) -> None:
+    """Waits until the tab was told these, in this order, each once."""
+    page.wait_for_function("wanted => told.at(-1) === wanted", arg=subjects[-1])
+    assert page.evaluate("told") == list(subjects)
+
+
+@pytest.fixture
+def tabs(context: BrowserContext, own_service: Service) -> Iterator[Tabs]:
+    made = Tabs(context, own_service)
+    wait_for(lambda: made.streams() == 0, what="the end of earlier streams")
+    yield made
+    assert made.witness.faults == []
+
+
+def test_eight_tabs_have_one_stream_and_each_hears_everything_once(tabs: Tabs) -> None:
+    pages = [tabs.open() for _ in range(8)]
+    assert tabs.streams() == 1
+    for n in range(5):
+        tabs.publish(f"Number {n}")
+    for page in pages:
+        told(page, *(f"Number {n}" for n in range(5)))
+    assert tabs.streams() == 1
+    assert sum(url.endswith("/v1/stream") for url in tabs.witness.requests) == 1
+
+
+def test_two_users_in_two_tabs_never_share(tabs: Tabs) -> None:
+    ann, bob = tabs.open("ann"), tabs.open("bob")
+    assert tabs.streams() == 2
+    tabs.publish("For Ann", "ann")
+    tabs.publish("For Bob", "bob")
+    told(ann, "For Ann")
+    told(bob, "For Bob")
+
+
+def test_a_tab_may_have_a_stream_of_its_own(tabs: Tabs) -> None:
+    pages = [tabs.open(), tabs.open(shared=False), tabs.open(shared=False)]
+    assert tabs.streams() == 3
+    tabs.publish("To all")
+    for page in pages:
+        told(page, "To all")
+
+
+def test_a_browser_without_web_locks_has_a_stream_for_each_tab(tabs: Tabs) -> None:
+    tabs.context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
+    pages = [tabs.open(), tabs.open()]
+    assert tabs.streams() == 2
+    tabs.publish("To all")
+    for page in pages:
+        told(page, "To all")
+
+
+def test_tabs_with_a_cookie_share_when_the_page_names_the_user(tabs: Tabs) -> None:
+    cookie = {"name": "notifier_token", "value": subscriber_token(tabs.user), "url": tabs.service.url}
+    tabs.context.add_cookies([cookie])  # type: ignore[list-item]  # a plain dict is what it takes
+    pages = [tabs.open(token=None, user=tabs.user) for _ in range(3)]
+    assert tabs.streams() == 1
+    tabs.publish("Hello")
+    for page in pages:
+        told(page, "Hello")
+
+
+def test_a_tab_that_comes_later_is_told_the_present_state(tabs: Tabs) -> None:
+    first = tabs.open()
+    tabs.publish("Before")
+    told(first, "Before")
+    with tabs.service.client() as client:
+        client.post("/v1/tasks", json={"to": [f"user:{tabs.user}"], "name": "Walk"}).raise_for_status()
+    late = tabs.open()
+    [greeting] = late.evaluate("greetings")
+    assert greeting["name"] == "hello"
+    assert greeting["unread"] == 1
+    assert [task["name"] for task in greeting["tasks"]] == ["Walk"]
+    tabs.publish("After")
+    told(late, "After")
+    told(first, "Before", "After")
+
+
+def test_everything_that_is_published_comes_to_every_tab_whatever_its_name(tabs: Tabs) -> None:
+    pages = [tabs.open(), tabs.open()]
+    for page in pages:
+        page.evaluate("() => { window.paid = []; notifier.on('order.paid', (data) => paid.push(data)); }")
+    with tabs.service.client() as client:
+        for n, durable in enumerate((True, False, True, False, False)):
+            body = {"to": [f"user:{tabs.user}"], "type": "order.paid", "data": n, "durable": durable}
+            client.post("/v1/events", json=body).raise_for_status()
+    for page in pages:
+        page.wait_for_function("paid.at(-1) === 4")
+        assert page.evaluate("paid") == [0, 1, 2, 3, 4]
+
+
+def close(page: Page) -> None:
+    page.close()
+
+
+def navigate(page: Page) -> None:
+    page.goto("about:blank")
+
+
+def end(page: Page) -> None:
+    page.evaluate("notifier.close()")
+
+
+def crash(page: Page) -> None:
+    """Kills the process of the tab: no handler of the page runs."""
+    with page.expect_event("crash"), contextlib.suppress(Error):
+        page.goto("chrome://crash", timeout=5000)  # nobody answers
+
+
+@pytest.mark.parametrize("leave", [close, navigate, end, crash])
+def test_the_leader_goes_and_another_tab_takes_over_within_three_seconds(
+    tabs: Tabs, leave: Callable[[Page], None]
+) -> None:
+    pages = [tabs.open() for _ in range(4)]
+    tabs.publish("Before")
+    for page in pages:
+        told(page, "Before")
+    leader = tabs.leader()
+    assert leader is pages[0]
+    leave(leader)
+    tabs.publish("Meanwhile")
+    left_at = time.monotonic()
+    for page in pages[1:]:
+        told(page, "Before", "Meanwhile")
+    assert time.monotonic() - left_at < 3
+    wait_for(lambda: tabs.streams() == 1, what="one stream")
+
+
+def test_handing_over_while_messages_come_loses_and_repeats_nothing(tabs: Tabs) -> None:
+    pages = [tabs.open() for _ in range(6)]
+    subjects = []
+    for n in range(120):
+        if n and n % 30 == 0:
+            [close, crash, navigate][n // 30 - 1](pages.pop(0))
+        subjects.append(f"Number {n}")
+        tabs.publish(subjects[-1])
+    assert len(pages) == 3
+    for page in pages:
+        told(page, *subjects)
+
+
+def test_a_leader_that_hangs_is_replaced(tabs: Tabs) -> None:
+    hung, page = tabs.open(), tabs.open()
+    hung.evaluate("() => { setTimeout(() => { for (const end = Date.now() + 12_000; Date.now() < end;); }, 0); }")
+    tabs.publish("Meanwhile")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # somebody looks at the other tab
+    told(page, "Meanwhile")
+    told(hung, "Meanwhile")
+    wait_for(lambda: tabs.streams() == 1, what="one stream")
+
+
+def test_a_page_that_comes_out_of_the_back_forward_cache_takes_part_again(tabs: Tabs) -> None:
+    page, other = tabs.open(), tabs.open()
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    tabs.publish("Missed")
+    told(other, "Missed")
+    assert page.evaluate("told") == []
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    page.wait_for_function("greetings.length === 2")
+    assert page.evaluate("[greetings[1].name, greetings[1].unread]") == ["reset", 1]
+    tabs.publish("Heard")
+    told(page, "Heard")
+    assert tabs.streams() == 1
