@@ -1,6 +1,7 @@
 """The broker on Redis: any number of processes, one order of events for each shard.
 
-Two links: one for calls, one for subscriptions. Each is owned by a loop that opens it, watches it and opens it again.
+Two links: one for calls (`primary`), one for subscriptions. Each is owned by a loop that opens it, watches it and opens
+it again.
 Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement
 that does not follow on the last one) the sink is told to doubt, and its streams read on from their cursors.
 
@@ -18,13 +19,12 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import hiredis
-
 from notifier import event as events
 from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
-from notifier.broker.keys import KINDS, Keys
-from notifier.broker.link import Address, Link, forget, open_link
+from notifier.broker.keys import Keys
+from notifier.broker.link import Address
 from notifier.broker.memory import MAX_MARKS
+from notifier.broker.primary import Primary
 from notifier.broker.scripts import (
     IDEMPOTENCY_TTL_S,
     Call,
@@ -42,11 +42,6 @@ from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 log = logging.getLogger("notifier.broker")
 
-CALL_TIMEOUT_S: Final = 3.0
-"""A call that Redis has not answered by then fails, and the link with it."""
-WATCH_EVERY_S: Final = 1.0
-RECONNECT_S: Final = (0.05, 2.0)
-"""First and longest pause before another attempt; each pause is drawn at random below its bound."""
 MAX_TASK_RETRIES: Final = 100
 """Attempts of one task change against others who change the same task; each round one of them succeeds."""
 
@@ -60,11 +55,11 @@ class RedisBroker(Broker):
         self._history_size = history_size
         self._history_ttl_s = history_ttl_s
         self._max_replay = max_replay
-        self._link: Link | None = None
         self._sink: Sink | None = None
         self._process = f"{os.getpid()}-{events.new_epoch()}"
         self._subscriptions: Subscriptions | None = None
-        self._keeper: asyncio.Task[None] | None = None
+        name = f"notifier-{self._process}"
+        self._primary = Primary(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
         self._told_away = False
         self._skipped = 0
 
@@ -73,46 +68,35 @@ class RedisBroker(Broker):
     async def start(self, sink: Sink) -> None:
         """Connects, or goes on trying: a service that starts before its Redis is degraded, not dead."""
         self._sink = sink
-        with contextlib.suppress(BrokerUnavailable):
-            self._link = await self._connect()
+        await self._primary.start()
+        canary = self._keys.canary(0, self._process)
         self._subscriptions = Subscriptions(
             self._address,
-            canary=self._keys.canary(0, self._process),
+            canary=canary,
             name=f"notifier-{self._process}-sub",
             on_deliver=sink.deliver,
             on_state=sink.deliver_state,
             on_doubt=sink.doubt,
             on_disconnect=sink.disconnect,
             on_change=self._tell_degraded,
-            send_canary=self._send_canary,
+            send_canary=lambda word: self._primary.send("PUBLISH", canary, word),
         )
         await self._subscriptions.start()
-        self._keeper = asyncio.create_task(self._keep_link(), name="redis-calls")
 
     async def close(self) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
         if self._subscriptions is not None:
             await self._subscriptions.close()
-        if self._link is not None:
-            self._link.close()
+            await self._primary.close()
 
     async def failed(self) -> None:
-        assert self._keeper is not None
         assert self._subscriptions is not None
         async with asyncio.TaskGroup() as group:
-            group.create_task(_never_returns(self._keeper))
+            group.create_task(_never_returns(self._primary.keeper))
             group.create_task(_never_returns(self._subscriptions.keeper))
 
     @property
     def ready(self) -> bool:
-        return self._alive and self._subscriptions is not None and self._subscriptions.live
-
-    @property
-    def _alive(self) -> bool:
-        return self._link is not None and not self._link.lost.done()
+        return self._primary.alive and self._subscriptions is not None and self._subscriptions.live
 
     def _tell_degraded(self) -> None:
         away = not self.ready
@@ -121,84 +105,11 @@ class RedisBroker(Broker):
             log.warning("Redis at %s is away", self._address) if away else log.info("Redis is back")
             self._sink.degraded(away)
 
-    async def _connect(self) -> Link:
-        """A link whose primary is known: where it is another one than before, the epoch is replaced first."""
-        link = await open_link(self._address, name=f"notifier-{self._process}")
-        try:
-            identity = await _identity(link)
-            for shard in range(self._keys.shards):
-                names = [self._keys.epoch(shard), self._keys.identity(shard)]
-                epoch, replaced = await link.run(script("identity"), names, [identity, events.new_epoch()])
-                if replaced:
-                    level = logging.WARNING if replaced == 1 else logging.INFO
-                    log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
-        except (hiredis.HiredisError, BrokerUnavailable) as fault:
-            link.close()
-            raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
-        return link
-
-    async def _keep_link(self) -> None:
-        pause_s = RECONNECT_S[0]
-        while True:
-            if self._link is not None and not self._link.lost.done():
-                await self._watch(self._link)
-            self._tell_degraded()
-            try:
-                self._link = await self._connect()
-            except BrokerUnavailable as fault:
-                log.warning("%s; trying again", fault)
-                await asyncio.sleep(random.uniform(0, pause_s))
-                pause_s = min(pause_s * 2, RECONNECT_S[1])
-                continue
-            pause_s = RECONNECT_S[0]
-            assert self._sink is not None
-            # What waited for an answer, and streams that could not be opened, start again from their cursors.
-            if self._subscriptions is not None and self._subscriptions.live:
-                self._sink.doubt(None)
-            self._tell_degraded()
-
-    async def _watch(self, link: Link) -> None:
-        while not link.lost.done():
-            await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
-            if link.oldest_wait_s > CALL_TIMEOUT_S and not await link.answers_waiting():
-                link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
-
-    def _send_canary(self, word: str) -> None:
-        if self._alive and self._link is not None:
-            forget(self._link.call("PUBLISH", self._keys.canary(0, self._process), word))
-
-    async def _run(self, call: Call) -> Any:
-        """One script call. Raises `BrokerUnavailable`."""
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
-        try:
-            try:
-                return await self._link.run(call.script, call.keys, call.args)
-            except hiredis.ReplyError as fault:
-                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
-                    raise
-                # Somebody wrote something else under our names. Every script reads all its keys before it writes.
-                await self._mend(self._link, call.keys)
-                return await self._link.run(call.script, call.keys, call.args)
-        except hiredis.ReplyError as fault:
-            raise BrokerUnavailable(f"Redis refused the script {call.script.name}: {fault}") from fault
-
-    async def _call(self, *command: str | int) -> Any:
-        """One command. Raises `BrokerUnavailable`."""
-        if self._link is None:
-            raise BrokerUnavailable("Redis is away")
-        try:
-            return await self._link.call(*command)
-        except hiredis.ReplyError as fault:
-            raise BrokerUnavailable(f"Redis refused {command[0]}: {fault}") from fault
-
-    async def _mend(self, link: Link, names: Sequence[str]) -> None:
-        """Puts aside what is not in our form, so that those who need the name can go on."""
-        kinds = [KINDS[self._keys.word(name)] for name in names]
-        aside = await link.run(script("mend"), names, kinds)
-        for name in aside:
-            self._skipped += 1
-            log.error("put aside what is not in our form: %s is now %s:foreign", name.decode(), name.decode())
+    def _back(self) -> None:
+        """What waited for an answer, and streams that could not be opened, start again from their cursors."""
+        if self._sink is not None and self._subscriptions is not None and self._subscriptions.live:
+            self._sink.doubt(None)
+        self._tell_degraded()
 
     # Topics
 
@@ -227,16 +138,16 @@ class RedisBroker(Broker):
             history_ttl_s=self._history_ttl_s,
             idempotency=idempotency,
         )
-        return receipt([await self._run(call) for call in calls])
+        return receipt([await self._primary.run(call) for call in calls])
 
     async def _claim(self, idempotency: Idempotency) -> None:
         """Each shard remembers its own part of a publish. What the key was used for is kept in one place beside."""
         shard = self._keys.shard_of_name(idempotency.key)
         key = self._keys.idempotency(shard, f"{idempotency.key}#all")
         _, _, kept = await asyncio.gather(
-            self._call("HSETNX", key, "fingerprint", idempotency.fingerprint),
-            self._call("EXPIRE", key, IDEMPOTENCY_TTL_S),
-            self._call("HGET", key, "fingerprint"),
+            self._primary.call("HSETNX", key, "fingerprint", idempotency.fingerprint),
+            self._primary.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
+            self._primary.call("HGET", key, "fingerprint"),
         )
         if kept is not None and kept.decode() != idempotency.fingerprint:
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
@@ -260,7 +171,9 @@ class RedisBroker(Broker):
             keys.task_prefix(shard),
             MAX_SNAPSHOT,
         ]
-        verdict, epoch, top, replay, unread, tasks, lasts = await self._run(Call(script("open"), shard, names, args))
+        verdict, epoch, top, replay, unread, tasks, lasts = await self._primary.run(
+            Call(script("open"), shard, names, args)
+        )
         topics = self.topics(user, channels)
         known = dict(zip(topics, (int(last) for last in lasts), strict=True))
         assert self._subscriptions is not None
@@ -303,7 +216,7 @@ class RedisBroker(Broker):
         shard, marks, logs = self._inbox_names(user, channels)
         names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
         args: list[str | bytes | int] = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
-        epoch, top, unread, more, *rest = await self._run(Call(script("inbox"), shard, names, args))
+        epoch, top, unread, more, *rest = await self._primary.run(Call(script("inbox"), shard, names, args))
         messages = [
             {**message, "read": bool(read)}
             for frame, read in zip(rest[::2], rest[1::2], strict=True)
@@ -327,7 +240,7 @@ class RedisBroker(Broker):
             announce,
             *ids,
         ]
-        unread, changed = await self._run(Call(script("mark"), shard, names, args))
+        unread, changed = await self._primary.run(Call(script("mark"), shard, names, args))
         return Marked([one.decode() for one in changed], int(unread))
 
     # Tasks: the record lives in the home shard of its id, with copies where its recipients are.
@@ -363,21 +276,21 @@ class RedisBroker(Broker):
     async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskAnswer:
         shard = self._keys.shard_of_name(task.id)
         call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        return task_answer(await self._run(call))
+        return task_answer(await self._primary.run(call))
 
     async def _copy(self, task: Task) -> None:
         home = self._keys.shard_of_name(task.id)
         watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
         for shard in watching - {home}:
-            await self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
+            await self._primary.run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     async def _kept(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
         """The task as it is kept, and the one that was answered under this key before."""
         shard = self._keys.shard_of_name(task_id)
-        reading = self._call("HGET", self._keys.task(shard, task_id), "record")
+        reading = self._primary.call("HGET", self._keys.task(shard, task_id), "record")
         if idempotency is None:
             return _task(await reading), None
-        asking = self._call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
+        asking = self._primary.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
         record, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
             return _task(record), None
@@ -393,41 +306,31 @@ class RedisBroker(Broker):
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
-        top = await self._call("GET", self._keys.seq(shard))
-        await self._call("ZADD", hidden, int(top or 0), f"t:{task_id}")
-        await self._call("EXPIRE", hidden, self._history_ttl_s * 10)
+        top = await self._primary.call("GET", self._keys.seq(shard))
+        await self._primary.call("ZADD", hidden, int(top or 0), f"t:{task_id}")
+        await self._primary.call("EXPIRE", hidden, self._history_ttl_s * 10)
 
     # Users
 
     async def is_watched(self, topic: str) -> bool:
-        return int((await self._call("PUBSUB", "NUMSUB", topic))[1]) > 0
+        return int((await self._primary.call("PUBSUB", "NUMSUB", topic))[1]) > 0
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
-        await self._call("PUBLISH", topic, "! 0 0 revoked\n")
+        await self._primary.call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
         shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
         channel = f"user:{user}"
         names = [self._keys.meta(shard, channel), self._keys.tasks(shard, channel), *logs, *marks]
-        gone = await self._run(Call(script("forget"), shard, names, [self._keys.task_prefix(shard), channel]))
+        gone = await self._primary.run(Call(script("forget"), shard, names, [self._keys.task_prefix(shard), channel]))
         for task_id in (one.decode() for one in gone):
-            await self._call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
+            await self._primary.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
 
     @property
     def skipped(self) -> int:
-        return self._skipped + (self._subscriptions.skipped if self._subscriptions is not None else 0)
-
-
-async def _identity(link: Link) -> str:
-    """What tells one life of one primary from another: its run id and its replication id."""
-    found: dict[str, str] = {}
-    for section in ("server", "replication"):
-        text = (await link.call("INFO", section)).decode()
-        found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    if found.get("role") not in (None, "master"):
-        raise BrokerUnavailable("this Redis is a replica; the primary is needed")
-    return f"{found.get('run_id', '?')}/{found.get('master_replid', '?')}"
+        heard = self._subscriptions.skipped if self._subscriptions is not None else 0
+        return self._skipped + self._primary.put_aside + heard
 
 
 async def _never_returns(task: asyncio.Task[None]) -> None:

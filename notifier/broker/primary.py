@@ -1,0 +1,162 @@
+"""The calls to Redis' primary: one link for all of them, opened again when it is lost, and the epoch rule.
+
+Whoever opens a connection to a primary compares its identity with the one that each shard keeps. Another one may have
+lost its newest writes, so the epoch is replaced before any cursor is judged.
+
+Must not know: channels, streams, subscriptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import hiredis
+
+from notifier.broker.keys import KINDS, Keys
+from notifier.broker.link import Address, Link, forget, open_link
+from notifier.broker.scripts import Call, script
+from notifier.errors import BrokerUnavailable
+from notifier.event import new_epoch
+
+log = logging.getLogger("notifier.broker")
+
+CALL_TIMEOUT_S: Final = 3.0
+"""A call that Redis has not answered by then fails, and the link with it."""
+WATCH_EVERY_S: Final = 1.0
+RECONNECT_S: Final = (0.05, 2.0)
+"""First and longest pause before another attempt; each pause is drawn at random below its bound."""
+
+
+class Primary:
+    """Runs commands and scripts, or raises `BrokerUnavailable`."""
+
+    def __init__(
+        self,
+        target: Address,
+        keys: Keys,
+        *,
+        name: str,
+        on_lost: Callable[[], None],
+        on_back: Callable[[], None],
+    ) -> None:
+        self._address = target
+        self._keys = keys
+        self._name = name
+        self._on_lost = on_lost
+        self._on_back = on_back
+        self._link: Link | None = None
+        self.keeper: asyncio.Task[None]
+        self.put_aside = 0
+        """Keys that held something else than our names stand for."""
+
+    async def start(self) -> None:
+        """Returns when connected, or when the first attempt failed."""
+        with contextlib.suppress(BrokerUnavailable):
+            self._link = await self._connect()
+        self.keeper = asyncio.create_task(self._keep(), name="redis-calls")
+
+    async def close(self) -> None:
+        self.keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.keeper
+        if self._link is not None:
+            self._link.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._link is not None and not self._link.lost.done()
+
+    # Calls
+
+    async def run(self, call: Call) -> Any:
+        """One script call."""
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        try:
+            try:
+                return await self._link.run(call.script, call.keys, call.args)
+            except hiredis.ReplyError as fault:
+                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
+                    raise
+                # Somebody wrote something else under our names. Every script reads all its keys before it writes.
+                await self._mend(self._link, call.keys)
+                return await self._link.run(call.script, call.keys, call.args)
+        except hiredis.ReplyError as fault:
+            raise BrokerUnavailable(f"Redis refused the script {call.script.name}: {fault}") from fault
+
+    async def call(self, *command: str | int) -> Any:
+        """One command."""
+        if self._link is None:
+            raise BrokerUnavailable("Redis is away")
+        try:
+            return await self._link.call(*command)
+        except hiredis.ReplyError as fault:
+            raise BrokerUnavailable(f"Redis refused {command[0]}: {fault}") from fault
+
+    def send(self, *command: str | int) -> None:
+        """One command whose answer nobody waits for."""
+        if self.alive and self._link is not None:
+            forget(self._link.call(*command))
+
+    async def _mend(self, link: Link, names: Sequence[str]) -> None:
+        """Puts aside what is not in our form, so that those who need the name can go on."""
+        kinds = [KINDS[self._keys.word(name)] for name in names]
+        for name in await link.run(script("mend"), names, kinds):
+            self.put_aside += 1
+            log.error("put aside what is not in our form: %s is now %s:foreign", name.decode(), name.decode())
+
+    # The link
+
+    async def _connect(self) -> Link:
+        """A link whose primary is known: where it is another one than before, the epoch is replaced first."""
+        link = await open_link(self._address, name=self._name)
+        try:
+            identity = await _identity(link)
+            for shard in range(self._keys.shards):
+                names = [self._keys.epoch(shard), self._keys.identity(shard)]
+                epoch, replaced = await link.run(script("identity"), names, [identity, new_epoch()])
+                if replaced:
+                    level = logging.WARNING if replaced == 1 else logging.INFO
+                    log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
+        except (hiredis.HiredisError, BrokerUnavailable) as fault:
+            link.close()
+            raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
+        return link
+
+    async def _keep(self) -> None:
+        pause_s = RECONNECT_S[0]
+        while True:
+            if self._link is not None and not self._link.lost.done():
+                await self._watch(self._link)
+            self._on_lost()
+            try:
+                self._link = await self._connect()
+            except BrokerUnavailable as fault:
+                log.warning("%s; trying again", fault)
+                await asyncio.sleep(random.uniform(0, pause_s))
+                pause_s = min(pause_s * 2, RECONNECT_S[1])
+                continue
+            pause_s = RECONNECT_S[0]
+            self._on_back()
+
+    async def _watch(self, link: Link) -> None:
+        while not link.lost.done():
+            await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
+            if link.oldest_wait_s > CALL_TIMEOUT_S and not await link.answers_waiting():
+                link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+
+async def _identity(link: Link) -> str:
+    """What tells one life of one primary from another: its run id and its replication id."""
+    found: dict[str, str] = {}
+    for section in ("server", "replication"):
+        text = (await link.call("INFO", section)).decode()
+        found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if found.get("role") not in (None, "master"):
+        raise BrokerUnavailable("this Redis is a replica; the primary is needed")
+    return f"{found.get('run_id', '?')}/{found.get('master_replid', '?')}"
