@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -17,8 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bridge.cancel import TaskCancelled
 from django_bridge.task import Task
-
-log = logging.getLogger("django_bridge")
+from django_bridge.task_context import fail_quietly
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +75,7 @@ def progress(
             try:
                 answer = function(*args, **{**kwargs, "task": task})
             except BaseException as fault:
-                _fail(task, fault)
+                fail_quietly(task, fault)
                 if is_return(fault, task):
                     return _nothing(args, kwargs)
                 raise
@@ -95,7 +93,7 @@ def progress(
             try:
                 answer = await function_of(*args, **{**kwargs, "task": task})
             except BaseException as fault:
-                await sync_to_async(_fail)(task, fault)
+                await sync_to_async(fail_quietly)(task, fault)
                 if is_return(fault, task):
                     return _nothing(args, kwargs)
                 raise
@@ -129,12 +127,3 @@ def _nothing(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> HttpResponse |
     if any(isinstance(argument, HttpRequest) for argument in (*args, *kwargs.values())):
         return HttpResponse(status=204)
     return None
-
-
-def _fail(task: Task, fault: BaseException) -> None:
-    """What ends the function is on its way and must arrive: nothing may be raised here."""
-    try:
-        if not task.ended:
-            task.fail(fault)
-    except Exception:
-        log.exception("the failure of task %s could not be told", task.id)

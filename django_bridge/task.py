@@ -15,6 +15,7 @@ from django_bridge import publisher
 from django_bridge.cancel import Shield, TaskCancelled
 from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.recipients import channels, is_anonymous, user_key
+from django_bridge.task_context import TaskContext
 from django_bridge.texts import fault_text, rendered
 from notifier import rules
 from notifier import task as states
@@ -25,7 +26,7 @@ ASK_EVERY_S: Final = 1.0
 """How old an answer may be before the service is asked again whether a user cancelled."""
 
 
-class Task:
+class Task(TaskContext):
     """A run of progress messages, sent to the browser while something long runs.
 
         task = Task(from_user=request.user, task_name="A long task")
@@ -34,9 +35,9 @@ class Task:
             time.sleep(0.03)
         task.end(state="The task is over")
 
-    `from_user` is a user, its primary key, or None for the system; `to_users`, whoever shall see the task, is given as
-    for a `Message`, and is `from_user` when omitted. The task of an anonymous user is kept in the model and shown to
-    nobody.
+    `with Task(...) as task:` begins and ends it; `abegin` and the like are for asynchronous code. `from_user` is a user,
+    its primary key, or None for the system; `to_users`, whoever shall see the task, is given as for a `Message`, and is
+    `from_user` when omitted. The task of an anonymous user is kept in the model and shown to nobody.
 
     Changes go out at once, also inside `transaction.atomic()`: progress that waited for the commit would be none. The
     row (`TaskRecord`) belongs to the transaction it is written in: after a rollback it says what it said before, until
@@ -76,6 +77,10 @@ class Task:
         found = cls(task_name=known.name, to_users=())
         found.id, found._known, found._user_key = known.id, known, key
         return found
+
+    def __json__(self) -> str:
+        """As the argument of a Celery task it is its id, for `resume`."""
+        return self.id
 
     # What is known here
 
@@ -124,7 +129,7 @@ class Task:
             raise TaskCancelled(self.id)
 
     def shield(self) -> Shield:
-        """`with task.shield():` a part of the work that a user's cancel does not interrupt. It comes after it."""
+        """`with task.shield():` a part of the work that a user's cancel does not interrupt."""
         return self._shield
 
     def __repr__(self) -> str:

@@ -124,6 +124,15 @@ def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
         TaskRecord.objects.all().delete()
 
 
+def test_a_block(user: User) -> None:
+    from django_bridge import Progress, Task
+
+    request = types.SimpleNamespace(user=user)
+    run("with Task(", Task=Task, Progress=Progress, request=request, rows=[1, 2], work_on=str)
+    row = TaskRecord.objects.get()
+    assert (row.status, row.done) == ("succeeded", 2)
+
+
 def test_a_part_that_is_not_interrupted(user: User) -> None:
     from django_bridge import Progress, Task, TaskCancelled
 
