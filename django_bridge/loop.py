@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
 from itertools import chain, compress, islice, repeat
 from operator import length_hint
@@ -61,8 +62,8 @@ class Progress(Generic[T]):
     `async for` an asynchronous iterable. A QuerySet costs one `SELECT COUNT(*)`, at the start of the pass, and none if
     its rows are already there.
 
-    `callback` takes the `Progress` itself (`done`, `total`, `percent`), or nothing if it has no parameter for it. In an
-    `async for` it may be a coroutine function.
+    `callback` takes the `Progress` itself (`done total percent rate eta_s`), or nothing if it has no parameter for it.
+    In an `async for` it may be a coroutine function.
 
     `task` begins with the pass if it has not begun. Of nested passes with one task, the outermost is the one it shows.
     After a part, but not after the last one, a user's cancel raises `TaskCancelled`.
@@ -112,6 +113,22 @@ class Progress(Generic[T]):
         if total is None:
             return None
         return min(99, self.done * 100 // total) if total else 0
+
+    @property
+    def rate(self) -> float | None:
+        """Items a second, the mean since the pass started; None while nothing can be said."""
+        if not self.done:
+            return None
+        elapsed_s = (self._ended_at or time.monotonic()) - self._started_at
+        return self.done / elapsed_s if elapsed_s else None
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds left at that rate; 0 when the pass is over, None while nothing can be said."""
+        if self._finished:
+            return 0.0
+        rate, total = self.rate, self.total
+        return None if rate is None or total is None else (total - self.done) / rate
 
     def __repr__(self) -> str:
         return f"<Progress {self.done} of {self.total}>"
@@ -190,10 +207,13 @@ class Progress(Generic[T]):
         self._counted = 0
         self._in_hand = 0
         self._finished = False
+        self._started_at = time.monotonic()
+        self._ended_at: float | None = None
 
     def _finish(self) -> None:
         self._in_hand = 0
         self._finished = True
+        self._ended_at = time.monotonic()
         self._total = self._handed_out
 
     @property

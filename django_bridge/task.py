@@ -35,9 +35,9 @@ class Task(TaskContext):
             time.sleep(0.03)
         task.end(state="The task is over")
 
-    `with Task(...) as task:` begins and ends it; `abegin` and the like are for asynchronous code. `from_user` is a user,
-    its primary key, or None for the system; `to_users`, whoever shall see the task, is given as for a `Message`, and is
-    `from_user` when omitted. The task of an anonymous user is kept in the model and shown to nobody.
+    `with Task(...) as task:` begins and ends it; `abegin` and the like are for asynchronous code. `from_user` is a
+    user, its primary key, or None for the system; `to_users`, whoever shall see the task, is given as for a `Message`,
+    and is `from_user` when omitted. The task of an anonymous user is kept in the model and shown to nobody.
 
     Changes go out at once, also inside `transaction.atomic()`: progress that waited for the commit would be none. The
     row (`TaskRecord`) belongs to the transaction it is written in: after a rollback it says what it said before, until

@@ -212,6 +212,29 @@ def test_a_message_whose_process_died_before_it_could_send_is_taken_when_its_tim
     assert subjects() == ["orphan"]
 
 
+def test_a_message_whose_transaction_took_too_long_is_taken_again_before_it_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 0)
+    with transaction.atomic():
+        Message(to_users=1, subject="late").send()
+    assert (subjects(), waiting()) == (["late"], [])
+
+
+def test_a_database_that_fails_after_the_commit_does_not_break_the_caller(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(row: OutboxMessage) -> None:
+        raise DatabaseError("database is locked")
+
+    monkeypatch.setattr(outbox, "remove", broken)
+    message_id = Message(to_users=1, subject="Paid").send()
+    assert f"message {message_id} stays in the outbox" in caplog.text
+    OutboxMessage.objects.update(due_at=timezone.now())
+    delivery.deliver_all()
+    assert (subjects(), waiting()) == (["Paid"], [])
+
+
 def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
     put("soon over", expires_at=timezone.now() + timedelta(milliseconds=200))
     put("good")

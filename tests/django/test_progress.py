@@ -341,3 +341,46 @@ async def test_a_plain_iterable_in_an_async_for_is_refused_with_the_way_out() ->
     with pytest.raises(TypeError, match="list is not asynchronous: use `for`"):
         async for _ in Progress([1]):
             pass
+
+
+# Rate and time left
+
+
+def test_it_knows_its_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now)
+    progress = Progress(range(10), parts=5)
+    assert (progress.rate, progress.eta_s) == (None, None)
+    for i in progress:
+        if i == 4:
+            assert (progress.rate, progress.eta_s) == (2.0, 3.0)
+        now += 0.5
+    assert (progress.rate, progress.eta_s) == (2.0, 0.0)
+    now += 100
+    assert progress.rate == 2.0
+
+
+def test_where_nothing_can_be_said_there_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 100.0)
+    progress = Progress(range(3), parts=3)
+    for _ in progress:
+        assert (progress.rate, progress.eta_s) == (None, None)
+    assert (progress.rate, progress.eta_s) == (None, 0.0)
+    empty: Progress[int] = Progress([])
+    assert (list(empty), empty.rate, empty.eta_s) == ([], None, 0.0)
+
+
+async def test_an_async_for_has_a_rate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now)
+
+    async def numbers() -> AsyncIterator[int]:
+        nonlocal now
+        for n in range(4):
+            now += 1
+            yield n
+
+    rates = []
+    async for _ in Progress(numbers(), parts=4, total=4, callback=lambda one: rates.append((one.rate, one.eta_s))):
+        pass
+    assert rates == [(1.0, 3.0), (1.0, 2.0), (1.0, 1.0), (1.0, 0.0)]
