@@ -20,8 +20,8 @@ from typing import Final, Protocol
 
 from notifier.broker import Broker, Opening
 from notifier.errors import BrokerUnavailable
-from notifier.event import PING, Cursor, own_frame
-from notifier.rules import iso_ms
+from notifier.event import Cursor, own_frame
+from notifier.wire import DEGRADED, HEALED, PINGING, RETRY_MS, Wire, farewell, hello, reset, waiting
 
 log = logging.getLogger("notifier.hub")
 
@@ -35,21 +35,6 @@ STALLED_AFTER_S: Final = 10.0
 """A stream whose socket took nothing for so long is ended as slow."""
 OPENERS: Final = 200
 """Streams that are brought back from doubt at the same time."""
-RETRY_MS: Final = (500, 3000)
-"""Bounds of the random `retry:` of every stream, so that clients do not come back together."""
-OVERLOAD_RETRY_MS: Final = (5000, 20000)
-
-
-class Wire:
-    """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
-
-    __slots__ = ("chunk", "plain")
-
-    def __init__(self, plain: bytes) -> None:
-        self.plain = plain
-        self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
-
-
 Held = tuple[Cursor | None, str, Wire]
 """A frame that waits for its stream to be open: its place in the order (None: state), its key, the frame."""
 
@@ -156,7 +141,7 @@ class Hub:
             self._topics.setdefault(topic, {})[stream] = None
         self.counts["streams_opened"] += 1
         if self.away:
-            stream.offer(Wire(_retry() + _DEGRADED.plain))
+            stream.offer(waiting())
             stream.flush()
         await self._open(stream)
 
@@ -211,11 +196,11 @@ class Hub:
         again = stream.greeted
         lost = not opening.recovered
         if not again:
-            stream.offer(self._hello(stream, opening))
+            stream.offer(hello(opening, stream.cursor, heartbeat_s=self._heartbeat_s))
             stream.greeted = True
         if lost:
             self.counts["resets"] += 1
-            stream.offer(_reset(opening))
+            stream.offer(reset(opening))
         for seq, frame in opening.replay:
             stream.offer(Wire(b"id: %b-%d\n%b" % (top.epoch.encode(), seq, frame)))
         if again and not lost:
@@ -229,20 +214,6 @@ class Hub:
             else:
                 self._hand(stream, place, key, wire)
         stream.flush()
-
-    def _hello(self, stream: Stream, opening: Opening) -> Wire:
-        # The id of hello is where the stream starts from: with a replay to follow, that is the client's own cursor.
-        start = stream.cursor if opening.replay and isinstance(stream.cursor, Cursor) else opening.cursor
-        data = {
-            "v": 1,
-            "recovered": opening.recovered,
-            "replayed": len(opening.replay),
-            "unread": opening.unread,
-            "tasks": [task.public() for task in opening.tasks],
-            "heartbeat_s": self._heartbeat_s,
-            "time": iso_ms(int(time.time() * 1000)),
-        }
-        return Wire(_retry() + own_frame("hello", data, start))
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed in the doubt: the present state is sent again."""
@@ -311,7 +282,7 @@ class Hub:
     def degraded(self, away: bool) -> None:
         self.away = away
         for stream in list(self._streams):
-            stream.offer(_DEGRADED if away else _HEALED)
+            stream.offer(DEGRADED if away else HEALED)
             self._flush(stream)
 
     # Writing
@@ -375,7 +346,7 @@ class Hub:
             await asyncio.sleep(self._tick_s)
             at = (at + 1) % len(self._slots)
             for stream in list(self._slots[at]):
-                stream.offer(_PING)
+                stream.offer(PINGING)
                 self._flush(stream)
             self._check_lives()
 
@@ -411,26 +382,4 @@ class Hub:
             self.end(stream, "drain", retry_ms=(100, 2000))
 
 
-def farewell(reason: str, retry_ms: int) -> Wire:
-    """`retry:` and `bye`: the server ends the stream, and says when to come back."""
-    return Wire(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
-
-
-def _retry() -> bytes:
-    """Not a block of its own: some clients take `retry:` alone for an event."""
-    return b"retry: %d\n" % random.randint(*RETRY_MS)
-
-
-def _reset(opening: Opening) -> Wire:
-    data = {
-        "reason": opening.verdict,
-        "unread": opening.unread,
-        "tasks": [task.public() for task in opening.tasks],
-    }
-    return Wire(own_frame("reset", data, opening.cursor))
-
-
 _ABSENT: Final = object()
-_PING: Final = Wire(PING)
-_DEGRADED: Final = Wire(own_frame("degraded", {"degraded": True}))
-_HEALED: Final = Wire(own_frame("degraded", {"degraded": False}))

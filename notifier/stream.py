@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from notifier.event import Cursor
-from notifier.hub import Held, Wire
+from notifier.hub import Held
+from notifier.wire import Wire
 
 MAX_REPEAT_KEYS: Final = 16
 """Ids of messages that come in parts which a stream remembers; the parts follow each other closely."""

@@ -21,6 +21,7 @@ LAYERS = [
     {"api"},
     {"auth", "stream"},
     {"hub"},
+    {"wire"},
     {"metrics", "limits"},
     {"broker"},
     {"task"},

@@ -12,8 +12,8 @@ import pytest
 from httpx_sse import connect_sse
 
 from notifier.event import Cursor
-from notifier.hub import Wire, farewell
 from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, QueuedStream, Stream, TransportStream
+from notifier.wire import Wire, farewell
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 

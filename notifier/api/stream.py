@@ -18,9 +18,10 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
-from notifier.hub import OVERLOAD_RETRY_MS, RETRY_MS, Hub, farewell
+from notifier.hub import Hub
 from notifier.server import TRANSPORT
 from notifier.stream import QueuedStream, Stream, TransportStream
+from notifier.wire import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 
 if TYPE_CHECKING:
     from notifier.broker import Broker

@@ -1,0 +1,74 @@
+"""Frames as they leave, and what the service itself says on a stream: hello, reset, degraded, ping, bye.
+
+Must not know: HTTP, which streams there are.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+from notifier.broker import Opening
+from notifier.event import PING, Cursor, own_frame
+from notifier.rules import iso_ms
+
+RETRY_MS: Final = (500, 3000)
+"""Bounds of the random `retry:` of every stream, so that clients do not come back together."""
+OVERLOAD_RETRY_MS: Final = (5000, 20000)
+
+
+class Wire:
+    """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
+
+    __slots__ = ("chunk", "plain")
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+        self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
+
+
+def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> Wire:
+    """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay
+    follows."""
+    start = asked if opening.replay and isinstance(asked, Cursor) else opening.cursor
+    data = {
+        "v": 1,
+        "recovered": opening.recovered,
+        "replayed": len(opening.replay),
+        "unread": opening.unread,
+        "tasks": [task.public() for task in opening.tasks],
+        "heartbeat_s": heartbeat_s,
+        "time": iso_ms(int(time.time() * 1000)),
+    }
+    return Wire(_retry() + own_frame("hello", data, start))
+
+
+def reset(opening: Opening) -> Wire:
+    """Something may have been missed: the reason, and the present state."""
+    data = {
+        "reason": opening.verdict,
+        "unread": opening.unread,
+        "tasks": [task.public() for task in opening.tasks],
+    }
+    return Wire(own_frame("reset", data, opening.cursor))
+
+
+def waiting() -> Wire:
+    """The first thing on a stream that is opened while the broker is away."""
+    return Wire(_retry() + DEGRADED.plain)
+
+
+def farewell(reason: str, retry_ms: int) -> Wire:
+    """`retry:` and `bye`: the server ends the stream, and says when to come back."""
+    return Wire(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
+
+
+def _retry() -> bytes:
+    """Not a block of its own: some clients take `retry:` alone for an event."""
+    return b"retry: %d\n" % random.randint(*RETRY_MS)
+
+
+PINGING: Final = Wire(PING)
+DEGRADED: Final = Wire(own_frame("degraded", {"degraded": True}))
+HEALED: Final = Wire(own_frame("degraded", {"degraded": False}))
