@@ -124,6 +124,18 @@ def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
         TaskRecord.objects.all().delete()
 
 
+def test_the_decorator_on_a_celery_task(eager: Any, user: User) -> None:
+    from celery import shared_task
+
+    from django_bridge import Progress, progress
+
+    names = {one.__name__: one for one in (shared_task, Progress, progress)}
+    found = run("@shared_task(bind=True)", **names, lines=list, work_on=str)["import_file"]
+    found.delay(user.pk, "a.csv").get()
+    row = TaskRecord.objects.get()
+    assert (row.name, row.user, row.status, row.done) == ("Import of a.csv", user, "succeeded", 5)
+
+
 def test_a_block(user: User) -> None:
     from django_bridge import Progress, Task
 
