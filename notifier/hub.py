@@ -33,6 +33,8 @@ MAX_HELD: Final = 5000
 """Frames held for a stream that is opening. One more, and the stream is ended: it comes back with its cursor."""
 STALLED_AFTER_S: Final = 10.0
 """A stream whose socket took nothing for so long is ended as slow."""
+ASK_AGAIN_S: Final = (0.5, 2.0)
+"""Bounds of the random pause before a stream that a living broker refused to open is tried again."""
 OPENERS: Final = 200
 """Streams that are brought back from doubt at the same time."""
 Held = tuple[Cursor | None, str, Wire]
@@ -183,12 +185,20 @@ class Hub:
             await self._broker.subscribe(stream.topics)
             opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
         except BrokerUnavailable as fault:
-            # It stays open and waits: the broker tells us to doubt everything when it is back.
+            # It stays open and waits. A broker that is away tells us to doubt everything when it is back; one that only
+            # refused this (busy, loading, out of memory) is asked again.
             log.info("a stream waits for the broker: %s", fault)
+            if self._broker.ready:
+                asyncio.get_running_loop().call_later(random.uniform(*ASK_AGAIN_S), self._ask_again, stream, attempt)
             return
         if stream.opening != attempt or stream not in self._streams:
             return
         self._go_live(stream, opening)
+
+    def _ask_again(self, stream: Stream, attempt: int) -> None:
+        if stream.opening == attempt and stream in self._streams:
+            self._doubted[stream] = None
+            self._wake.set()
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
         """Writes what the stream starts from and what was held meanwhile. Nothing is awaited here."""

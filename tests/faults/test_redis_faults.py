@@ -205,3 +205,19 @@ async def test_two_hundred_users_with_hostile_names_hear_only_their_own(redis_se
         await until(lambda: all(one.messages for one in listeners))
     for one in listeners:
         assert [item.data["subject"] for item in one.messages if item.data["subject"] in names] == [one.user]
+
+
+async def test_streams_that_a_living_redis_refused_to_open_are_opened_later(own_redis: RedisServer) -> None:
+    with running(Service(redis_url=own_redis.url, env=roomy())) as service, own_redis.client() as client:
+        listeners = [Listener(service.port, f"u{i}") for i in range(20)]
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all", "-evalsha", "-eval"], keys=["*"])
+        tasks = [asyncio.create_task(one.run()) for one in listeners]
+        await until(lambda: all(one.connects for one in listeners))
+        await asyncio.sleep(0.3)
+        assert not any(one.live for one in listeners)
+        client.acl_setuser("default", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
+        await until(lambda: all(one.live for one in listeners), what="hello at every stream")
+        assert all(one.connects == 1 for one in listeners)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
