@@ -1,23 +1,25 @@
 """For the tests of your own project: what was sent, without a service.
 
-    @override_settings(NOTIFIER={"TRANSPORT": "memory"})
-    class OrderTests(TestCase):
-        def setUp(self):
-            outbox.clear()
-
+    class OrderTests(NotificationAssertions, TestCase):
         def test_the_buyer_is_told(self):
-            with self.captureOnCommitCallbacks(execute=True):   # TestCase never commits
+            with self.assertNotified(buyer, subject="Paid"):
                 pay(order)
-            self.assertEqual(outbox.messages[0]["subject"], "Paid")
 
-Values are checked by the same rules as with the other transports.
+    def test_the_buyer_is_told(db):
+        with capture_notifications() as sent:
+            pay(order)
+        assert sent.messages[0]["subject"] == "Paid"
+
+With `NOTIFIER = {"TRANSPORT": "memory"}` everything that was sent is in `outbox`. Values are checked by the same rules
+as with the other transports.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.errors import NotFound
@@ -26,7 +28,7 @@ from notifier.task import Task
 if TYPE_CHECKING:
     from django_bridge.payload import Payload
 
-__all__ = ["Outbox", "outbox"]
+__all__ = ["NotificationAssertions", "Outbox", "capture_notifications", "outbox"]
 
 
 class Outbox:
@@ -35,6 +37,8 @@ class Outbox:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
+        self.captures: list[Outbox] = []
+        """Those who get it instead; the last one does."""
         self.messages: list[Payload] = []
         """Messages with `id to subject text from level url data sent_at expires_at`."""
         self.task_updates: list[Mapping[str, Any]] = []
@@ -59,21 +63,76 @@ class Outbox:
     # For the transport
 
     def put_message(self, payload: Payload) -> bool:
+        if self.captures:
+            return self.captures[-1].put_message(payload)
         with self._lock:
             if all(kept["id"] != payload["id"] for kept in self.messages):
                 self.messages.append(payload)
         return True
 
     def put_task(self, task: Task) -> Task:
+        if self.captures:
+            return self.captures[-1].put_task(task)
         with self._lock:
             self._tasks[task.id] = task
             self.task_updates.append(task.public())
         return task
 
     def kept_task(self, task_id: str) -> Task:
+        for one in reversed(self.captures):
+            if task_id in one._tasks:
+                return one._tasks[task_id]
         if task_id not in self._tasks:
             raise NotFound(f"there is no task {task_id!r}", field="id")
         return self._tasks[task_id]
 
 
 outbox: Final = Outbox()
+
+
+@contextmanager
+def capture_notifications() -> Iterator[Outbox]:
+    """An `Outbox` of what is sent inside the block, whatever the transport is; nothing of it leaves the process.
+
+    What waits for a commit comes when the block ends: a `TestCase` never commits. Of nested blocks the innermost has
+    it. What was captured can be read after the block.
+    """
+    # Loaded where it is wanted: this module is part of the transport `memory`.
+    from django.conf import settings
+    from django.test import TestCase, override_settings
+
+    captured = Outbox()
+    memory = {**getattr(settings, "NOTIFIER", {}), "TRANSPORT": "memory"}
+    outbox.captures.append(captured)
+    try:
+        with override_settings(NOTIFIER=memory), TestCase.captureOnCommitCallbacks(execute=True):
+            yield captured
+    finally:
+        outbox.captures.remove(captured)
+
+
+class NotificationAssertions:
+    """For a `TestCase`: `with self.assertNotified(user, subject="Paid"):` and `with self.assertNotNotified():`."""
+
+    @contextmanager
+    def assertNotified(self, to: Any, **fields: Any) -> Iterator[Outbox]:  # noqa: N802  # as unittest spells it
+        """Fails unless the block sends a message to `to` (as for a `Message`) with these fields."""
+        from django_bridge.recipients import channels
+
+        wanted = set(channels(to, "to"))
+        with capture_notifications() as captured:
+            yield captured
+        if not any(wanted <= set(one["to"]) and _has(one, fields) for one in captured.messages):
+            raise AssertionError(f"no message to {sorted(wanted)} with {fields}; there were {captured.messages}")
+
+    @contextmanager
+    def assertNotNotified(self) -> Iterator[Outbox]:  # noqa: N802  # as unittest spells it
+        """Fails if the block sends a message to anybody."""
+        with capture_notifications() as captured:
+            yield captured
+        if captured.messages:
+            raise AssertionError(f"there were messages: {captured.messages}")
+
+
+def _has(message: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+    return all(name in message and message[name] == value for name, value in fields.items())

@@ -164,13 +164,14 @@ def test_a_part_that_is_not_interrupted(user: User) -> None:
 
 
 def test_the_tests_of_a_project(user: User) -> None:
-    def pay(order: User) -> None:
-        Message(to_users=order, subject="Paid").send()
+    def pay(order: str) -> None:
+        Message(to_users=user, subject="Paid", text=f"{order}: 12.50").send()
 
-    case = run("from django.test import TestCase", pay=pay, order=user)["OrderTests"]
+    names = {"pay": pay, "save_draft": str, "order": "7", "buyer": user}
+    case = run("from django.test import TestCase", **names)["OrderTests"]
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
-    assert result.testsRun == 1
+    assert result.testsRun == 3
     assert result.wasSuccessful(), result.failures + result.errors
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from django.contrib.auth.models import User
+import pytest
+from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.test import TestCase, override_settings
 
 from django_bridge import Message, Task
-from django_bridge.testing import outbox
+from django_bridge.models import TaskRecord
+from django_bridge.testing import NotificationAssertions, capture_notifications, outbox
+from notifier.errors import InvalidInput
+from tests.django.conftest import http_settings
 
 
 @override_settings(NOTIFIER={"TRANSPORT": "memory"})
@@ -33,3 +37,65 @@ class TestOneDatabase(TestCase):
 
 class TestSeveralDatabases(TestOneDatabase):
     databases = ("default", "other")  # type: ignore[assignment]  # Django takes any container
+
+
+# What is sent inside a block
+
+
+@override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.1))
+class TestABlock(NotificationAssertions, TestCase):
+    def test_everything_that_is_sent_is_captured_and_nothing_leaves(self) -> None:
+        with capture_notifications() as sent:
+            Message(subject="Paid", to_users=1).send()
+            task = Task(from_user=User.objects.create_user("ann"), task_name="Print")
+            task.begin()
+            assert not sent.messages
+        task.end()
+        assert [message["subject"] for message in sent.messages] == ["Paid"]
+        assert [one["status"] for one in sent.task_updates] == ["running"]
+        assert not outbox.messages
+
+    @override_settings(NOTIFIER={"TRANSPORT": "memory"})
+    def test_of_nested_blocks_the_innermost_has_it_and_tasks_go_on(self) -> None:
+        task = Task(from_user=User.objects.create_user("ann"), task_name="Print")
+        task.begin()
+        with capture_notifications() as outer:
+            task.advance(1)
+            with capture_notifications() as inner:
+                Message(subject="Paid", to_users=1).send()
+                task.advance(2)
+                inner.request_cancel(task.id)
+                task.set_state("on it")
+        assert (len(outer.messages), len(inner.messages)) == (0, 1)
+        assert [one["done"] for one in outer.task_updates] == [1]
+        assert inner.tasks[0]["done"] == 3
+        assert TaskRecord.objects.get().status == "cancelling"
+
+    def test_who_is_told_can_be_asserted(self) -> None:
+        ann, staff = User.objects.create_user("ann"), Group.objects.create(name="staff")
+        with self.assertNotified(ann, subject="Paid", data={"order": [7]}) as sent:
+            Message(subject="Paid", to_users=[ann, staff], data={"order": [7]}).send()
+        assert len(sent.messages) == 1
+        with self.assertNotified([ann, staff]):
+            Message(subject="Paid", to_users=[ann, staff]).send()
+        with self.assertNotNotified():
+            pass
+
+    def test_what_was_not_sent_is_said_with_what_was(self) -> None:
+        wrong: list[tuple[int, dict[str, str]]] = [(2, {}), (1, {"subject": "Sent"}), (1, {"colour": "red"})]
+        for to, fields in wrong:
+            with pytest.raises(AssertionError, match="Paid"), self.assertNotified(to, **fields):
+                Message(subject="Paid", to_users=1).send()
+        with pytest.raises(AssertionError, match="Paid"), self.assertNotNotified():
+            Message(subject="Paid", to_users=1).send()
+
+    def test_an_error_of_the_block_is_the_one_that_is_seen(self) -> None:
+        with pytest.raises(InvalidInput), self.assertNotified(1):
+            Message(subject="", to_users=1).send()
+        assert not outbox.captures
+
+
+def test_outside_a_test_case_it_works_too(user: User) -> None:
+    with capture_notifications() as sent, transaction.atomic():
+        Message(subject="Paid", to_users=user).send()
+    assert len(sent.messages) == 1
