@@ -93,6 +93,21 @@
  * @property {boolean} final  it will not try again
  */
 
+/**
+ * @typedef {object} StoreState  What a user has. It is never changed: a change makes a new one.
+ * @property {Message[]} messages  newest first, with `read`
+ * @property {number} unread       of all, also of those that are not listed yet
+ * @property {boolean} more        there are older ones
+ * @property {boolean} loaded      the list was fetched once
+ * @property {Task[]} tasks        newest first
+ * @property {State} connection
+ */
+
+/**
+ * @typedef {{kind: "message", message: Message} | {kind: "task", task: Task}} News
+ *   A message came, or a task began or ended, while the page was open.
+ */
+
 /** @typedef {string | {token: string, expires_in?: number}} TokenAnswer  `expires_in` in seconds */
 
 /**

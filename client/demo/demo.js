@@ -5,6 +5,7 @@
  */
 
 import { connect } from "../notifier.js";
+import { createStore } from "../store.js";
 import { byId, refreshTimes } from "./dom.js";
 import { showMessages } from "./messages.js";
 import { act, BASE, kept, logIn, logOut } from "./session.js";
@@ -14,6 +15,7 @@ import { showWire } from "./wire.js";
 
 /** @typedef {import("./session.js").Login} Login */
 
+const PAGE = 6;
 /** @type {Record<string, string>} */
 const NAMES = { ann: "Ann", bob: "Bob" };
 /** @type {Record<string, string>} */
@@ -52,8 +54,10 @@ function enter({ user, token, curl }) {
   const notifier = connect(BASE, { token, getToken: async () => (await logIn(user.id)).token });
   notifier.on("state", showState);
   showWire(notifier);
-  showMessages(notifier, (unread) => showUnread(unread, user.name));
-  showTasks(notifier);
+  const store = createStore(notifier, { pageSize: PAGE });
+  store.subscribe(({ unread }) => showUnread(unread, user.name));
+  showMessages(store);
+  showTasks(store);
   setUpForms();
   setInterval(refreshTimes, 20_000);
   byId("logout").addEventListener("click", () => {

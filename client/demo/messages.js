@@ -1,141 +1,57 @@
 /**
- * The messages box: newest first, read and unread, deleting, older pages, the unread badge.
+ * The messages box: newest first, read and unread, deleting, older pages, pop-ups for new ones.
  *
- * Owns: the messages this tab holds, and their list. Must not know: tokens, how the stream is kept open.
+ * Owns: their list. Must not know: what is true of messages (the store does), tokens, the stream.
  */
 
 import { byId, el, icon, iconButton, keepInStep, safeLink, timeElement } from "./dom.js";
 import { attempt, toast } from "./toasts.js";
 
 /** @typedef {import("../types.js").Message} Message */
-/** @typedef {import("../types.js").InboxChange} InboxChange */
-/** @typedef {import("../types.js").WireEvent} WireEvent */
-/** @typedef {ReturnType<typeof import("../notifier.js").connect>} Notifier */
-
-const PAGE = 6;
+/** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 
 /**
  * Fills the box and keeps it in step.
  *
- * @param {Notifier} notifier
- * @param {(unread: number) => void} onUnread
+ * @param {Store} store
  */
-export function showMessages(notifier, onUnread) {
-  /** @type {Message[]} */
-  let messages = []; // newest first
-  let unread = 0;
-  let more = false;
-  let countedTo = ""; // the cursor up to which the service's own count of unread ones reaches
-  /** @type {[Message, WireEvent][] | null} */
-  let waiting = null; // messages that came while the list was being fetched
-  let stale = false; // something happened that this fetch may not show
+export function showMessages(store) {
   const rows = new Map();
 
-  notifier.on("hello", (hello, event) => {
-    countedTo = event.id;
-    setUnread(hello.unread);
-    // Without a replay the list we have is whole; after a reset it is listed again anyway.
-    if (!rows.size || hello.replayed) load();
+  store.subscribe(draw);
+  store.onNews((news) => {
+    if (news.kind !== "message") return;
+    const { message } = news;
+    toast(message.level, `${senderOf(message)}: ${message.subject}`, message.text);
   });
-  notifier.on("reset", load);
-  notifier.on("message", arrived);
-  notifier.on("inbox", changed);
-  byId("more").addEventListener("click", older);
-  byId("read-all").addEventListener("click", () => attempt(async () => {
-    const { unread: left } = await notifier.markRead("all");
-    changed({ read: messages.map(({ id }) => id), deleted: [], unread: left });
-  }));
-
-  /** Lists the newest page anew: what is shown may be stale. */
-  async function load() {
-    stale = true;
-    if (waiting) return;
-    waiting = [];
-    stale = false;
-    await attempt(async () => {
-      const page = await notifier.inbox({ limit: PAGE });
-      messages = page.messages;
-      more = page.more;
-      countedTo = page.cursor;
-      setUnread(page.unread);
-    });
-    const late = waiting;
-    waiting = null;
-    for (const [message, event] of late) add(message, event);
-    draw();
-    if (stale) await load();
-  }
+  byId("more").addEventListener("click", () => attempt(older));
+  byId("read-all").addEventListener("click", () => attempt(() => store.read("all")));
 
   async function older() {
-    const { length } = messages;
-    await attempt(async () => {
-      const page = await notifier.inbox({ limit: PAGE, before: messages.at(-1)?.id });
-      const known = new Set(messages.map(({ id }) => id));
-      messages = messages.concat(page.messages.filter(({ id }) => !known.has(id)));
-      more = page.more;
-    });
-    draw();
-    rows.get(messages[length]?.id)?.focus(); // the button may be gone; reading goes on at the first older one
-  }
-
-  /**
-   * @param {Message} message
-   * @param {WireEvent} event
-   */
-  function arrived(message, event) {
-    toast(message.level, `${senderOf(message)}: ${message.subject}`, message.text);
-    if (waiting) {
-      waiting.push([message, event]);
-    } else {
-      add(message, event);
-      draw();
-    }
-  }
-
-  /**
-   * @param {Message} message
-   * @param {WireEvent} event
-   */
-  function add(message, event) {
-    if (messages.some(({ id }) => id === message.id)) return;
-    messages.unshift({ ...message, read: false });
-    if (isAfter(event.id, countedTo)) setUnread(unread + 1);
-  }
-
-  /** @param {InboxChange} change */
-  function changed({ read, deleted, unread: count }) {
-    // Without ids it says only how many there are: the service knows that something changed, and not what.
-    if (!read.length && !deleted.length && count !== unread) void load();
-    for (const message of messages) message.read ||= read.includes(message.id);
-    messages = messages.filter(({ id }) => !deleted.includes(id));
-    setUnread(count);
-    draw();
-    if (!messages.length && more) void load();
+    const { length } = store.state.messages;
+    await store.older();
+    draw(store.state);
+    rows.get(store.state.messages[length]?.id)?.focus(); // the button may be gone; reading goes on at the first older one
   }
 
   /** @param {Message} message */
-  function read(message) {
-    if (!message.read) {
-      void attempt(async () => changed({ read: [message.id], deleted: [], ...(await notifier.markRead(message.id)) }));
-    }
+  function read({ id, read }) {
+    if (!read) void attempt(() => store.read(id));
   }
 
   /** @param {Message} message */
-  function remove(message) {
-    const next = rows.get(messages[messages.findIndex(({ id }) => id === message.id) + 1]?.id);
-    void attempt(async () => {
-      changed({ read: [], deleted: [message.id], ...(await notifier.deleteMessage(message.id)) });
+  function remove({ id }) {
+    const next = rows.get(id).nextElementSibling;
+    void attempt(() => {
+      const removed = store.remove(id);
+      draw(store.state); // at once: the focus goes on with the next one
       (next ?? byId("messages-title")).focus();
+      return removed;
     });
   }
 
-  /** @param {number} count */
-  function setUnread(count) {
-    unread = count;
-    onUnread(count);
-  }
-
-  function draw() {
+  /** @param {import("../types.js").StoreState} state */
+  function draw({ messages, unread, more }) {
     const wanted = messages.map((message) => {
       const row = rows.get(message.id) ?? drawRow(message);
       rows.set(message.id, row);
@@ -153,7 +69,7 @@ export function showMessages(notifier, onUnread) {
 
   /** @param {Message} message */
   function drawRow(message) {
-    const now = () => messages.find(({ id }) => id === message.id) ?? message;
+    const now = () => store.state.messages.find(({ id }) => id === message.id) ?? message;
     const markRead = iconButton("check", `Mark "${message.subject}" as read`, () => read(now()));
     markRead.classList.add("mark-read");
     const link = safeLink(message.url);
@@ -173,16 +89,4 @@ export function showMessages(notifier, onUnread) {
 /** @param {Message} message */
 function senderOf({ from }) {
   return from?.name ?? from?.id ?? "System";
-}
-
-/**
- * Whether an event came after a cursor. Of another epoch: it did, there is no other order.
- *
- * @param {string} id
- * @param {string} cursor
- */
-function isAfter(id, cursor) {
-  const [epoch, seq] = id.split("-");
-  const [cursorEpoch, cursorSeq] = cursor.split("-");
-  return epoch !== cursorEpoch || Number(seq) > Number(cursorSeq);
 }

@@ -1,7 +1,7 @@
 /**
  * The tasks box: a bar for each task, one bar over all that run, cancel, dismiss, pop-ups for begin and end.
  *
- * Owns: the tasks this tab knows, and their list. Must not know: tokens, how the stream is kept open.
+ * Owns: their list. Must not know: what is true of tasks (the store does), tokens, the stream.
  */
 
 import { byId, el, iconButton, keepInStep, setBar, timeElement } from "./dom.js";
@@ -9,7 +9,7 @@ import { attempt, toast } from "./toasts.js";
 
 /** @typedef {import("../types.js").Task} Task */
 /** @typedef {import("../types.js").TaskStatus} TaskStatus */
-/** @typedef {ReturnType<typeof import("../notifier.js").connect>} Notifier */
+/** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 
 /** @type {Record<TaskStatus, string>} */
 const WORDS = {
@@ -22,69 +22,41 @@ const ENDS = { succeeded: "success", failed: "error", cancelled: "warning" };
 /**
  * Fills the box and keeps it in step.
  *
- * @param {Notifier} notifier
+ * @param {Store} store
  */
-export function showTasks(notifier) {
-  /** @type {Map<string, Task>} */
-  let tasks = new Map();
+export function showTasks(store) {
   /** @type {Map<string, HTMLElement>} */
   const rows = new Map();
-  let known = false; // whether we were told once: what is there at the start is no news
 
-  notifier.on("hello", takeAll);
-  notifier.on("reset", takeAll);
-  notifier.on("task", (task) => (take(task), draw()));
+  store.subscribe(draw);
+  store.onNews((news) => {
+    if (news.kind !== "task") return;
+    const { name, status, error, state } = news.task;
+    const end = ENDS[status];
+    if (end) toast(end, `${name}: ${WORDS[status].toLowerCase()}`, error ?? state);
+    else toast("task", `${name}: started`, state);
+  });
 
-  /** @param {{tasks: Task[]}} snapshot  all there are; others are gone */
-  function takeAll(snapshot) {
-    const before = tasks;
-    tasks = new Map();
-    for (const task of snapshot.tasks) {
-      const old = before.get(task.id);
-      if (old) tasks.set(task.id, old);
-      take(task, known);
-    }
-    known = true;
-    draw();
-  }
-
-  /**
-   * Takes a task's state, unless a newer one is already here: the answer to a call and the event race.
-   *
-   * @param {Task} task
-   * @param {boolean} [news]
-   */
-  function take(task, news = true) {
-    const old = tasks.get(task.id);
-    if (old && (Date.parse(old.updated_at) > Date.parse(task.updated_at) || old.ended_at)) return;
-    tasks.set(task.id, task);
-    const end = ENDS[task.status];
-    if (news && end) toast(end, `${task.name}: ${WORDS[task.status].toLowerCase()}`, task.error ?? task.state);
-    else if (news && !old) toast("task", `${task.name}: started`, task.state);
-  }
-
-  function draw() {
-    const newest = [...tasks.values()].sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at));
-    const wanted = newest.map((task) => {
+  /** @param {import("../types.js").StoreState} state */
+  function draw({ tasks }) {
+    const wanted = tasks.map((task) => {
       const row = rows.get(task.id) ?? drawRow(task);
       rows.set(task.id, row);
       update(row, task);
       return row;
     });
-    for (const id of rows.keys()) if (!tasks.has(id)) rows.delete(id);
+    for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
     keepInStep(byId("task-list"), wanted);
-    byId("no-tasks").hidden = tasks.size > 0;
-    drawOverall(newest.filter(({ ended_at }) => !ended_at));
+    byId("no-tasks").hidden = tasks.length > 0;
+    drawOverall(tasks.filter(({ ended_at }) => !ended_at));
   }
 
   /** @param {Task} task */
   function drawRow({ id, name, started_at }) {
     const cancel = el("button", { type: "button", class: "quiet cancel", "aria-label": `Cancel ${name}` }, "Cancel");
-    cancel.addEventListener("click", () => attempt(async () => (take(await notifier.cancelTask(id)), draw())));
+    cancel.addEventListener("click", () => attempt(() => store.cancel(id)));
     const dismiss = iconButton("close", `Dismiss ${name}`, () => attempt(async () => {
-      await notifier.dismissTask(id);
-      tasks.delete(id);
-      draw();
+      await store.dismiss(id);
       byId("tasks-title").focus();
     }));
     dismiss.classList.add("dismiss");

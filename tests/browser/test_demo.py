@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import Open, Witness, live, shot
 from tests.support import Service, running, wait_for
@@ -138,6 +138,27 @@ def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service
     second.reload()
     expect(second.locator(".message")).to_have_count(2)
     unread(second, 0)
+
+
+def test_a_deletion_shows_at_once_and_is_taken_back_when_the_service_refuses(
+    context: BrowserContext, service: Service
+) -> None:
+    told = subject()
+    publish(service, "ann", told)
+    page = context.new_page()
+    held: list[Route] = []
+    page.route(
+        "**/v1/inbox/*", lambda route: held.append(route) if route.request.method == "DELETE" else route.continue_()
+    )
+    page.goto(f"{service.url}/demo?user=ann")
+    message(page, told).get_by_role("button", name="Delete").click()
+    expect(message(page, told)).to_have_count(0)
+    unread(page, 0)
+    wait_for(lambda: page.evaluate("1") and held, what="the request")
+    held[0].fulfill(status=503, json={"title": "The broker is away"})
+    expect(message(page, told)).to_be_visible()
+    expect(toast(page, "The broker is away")).to_be_visible()
+    unread(page, 1)
 
 
 def test_older_messages_come_page_by_page(demo: Open, service: Service) -> None:

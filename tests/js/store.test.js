@@ -1,0 +1,174 @@
+/** The store over a connection that the test speaks for: what it holds, wishes that show at once, refusals. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { createStore } from "../../client/store.js";
+
+/** What `connect` answers, with events that a test sends and calls that it settles. */
+function fake(inbox = []) {
+  const handlers = new Map();
+  const calls = [];
+  const call = (name) => (...args) => new Promise((resolve, reject) => calls.push({ name, args, resolve, reject }));
+  const notifier = {
+    state: "live",
+    on: (type, handler) => (handlers.set(type, handler), () => handlers.delete(type)),
+    async inbox({ limit, before }) {
+      const from = before ? inbox.findIndex(({ id }) => id === before) + 1 : 0;
+      const messages = inbox.slice(from, from + limit);
+      return { messages, more: from + limit < inbox.length, unread: inbox.filter(({ read }) => !read).length, cursor: "e-5" };
+    },
+    markRead: call("markRead"), deleteMessage: call("deleteMessage"),
+    cancelTask: call("cancelTask"), dismissTask: call("dismissTask"),
+  };
+  const send = (type, data, id = "e-5") => handlers.get(type)?.(data, { event: type, id });
+  return { notifier, send, calls, handlers };
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+const unreadOne = (n) => ({ id: `m${n}`, subject: `Number ${n}`, read: false });
+const ids = (store) => store.state.messages.map(({ id, read }) => (read ? `${id} read` : id));
+
+/** A store that has said hello and listed this inbox. */
+async function filled(inbox, options) {
+  const parts = fake(inbox);
+  const store = createStore(parts.notifier, options);
+  parts.send("hello", { unread: inbox.filter(({ read }) => !read).length, tasks: [] });
+  await settled();
+  return { store, ...parts };
+}
+
+test("a hello fills it, and a subscriber hears the present and each change once", async () => {
+  const { notifier, send } = fake([unreadOne(2), { ...unreadOne(1), read: true }]);
+  const store = createStore(notifier);
+  const seen = [];
+  const stop = store.subscribe((state) => seen.push(state));
+  assert.deepEqual(seen.map(({ loaded }) => loaded), [false]);
+  send("hello", { unread: 1, tasks: [{ id: "t1", started_at: "2026-01-01T00:00:00Z" }] });
+  await settled();
+  assert.deepEqual(ids(store), ["m2", "m1 read"]);
+  assert.equal(seen.at(-1), store.state);
+  assert.deepEqual([store.state.unread, store.state.loaded, store.state.tasks.length], [1, true, 1]);
+  const before = seen.length;
+  for (const n of [3, 4, 5]) send("message", unreadOne(n), `e-${n + 5}`);
+  assert.equal(store.state.unread, 4); // to be had at once
+  await settled();
+  assert.equal(seen.length, before + 1);
+  stop();
+  send("message", unreadOne(6), "e-11");
+  await settled();
+  assert.equal(seen.length, before + 1);
+});
+
+test("messages that the count already holds are not counted again", async () => {
+  const { store, send } = await filled([unreadOne(1)]);
+  send("message", unreadOne(1), "e-5");
+  send("message", unreadOne(9), "e-4");
+  assert.deepEqual([store.state.unread, ids(store)], [1, ["m9", "m1"]]);
+  send("message", unreadOne(2), "other-1");
+  assert.equal(store.state.unread, 2);
+});
+
+test("reading shows at once and stays when the service agrees", async () => {
+  const { store, calls } = await filled([unreadOne(2), unreadOne(1)]);
+  const done = store.read("m2");
+  assert.deepEqual([store.state.unread, ids(store)], [1, ["m2 read", "m1"]]);
+  calls[0].resolve({ unread: 1 });
+  await done;
+  assert.deepEqual([store.state.unread, ids(store)], [1, ["m2 read", "m1"]]);
+  await store.read("m2");
+  assert.equal(calls.length, 1); // it is read already
+});
+
+test("a refusal takes it back, and what came meanwhile stays", async () => {
+  const { store, send, calls } = await filled([unreadOne(2), unreadOne(1)]);
+  const read = store.read("all");
+  const removed = store.remove("m1");
+  assert.deepEqual([store.state.unread, ids(store)], [0, ["m2 read"]]);
+  send("message", unreadOne(3), "e-6");
+  assert.deepEqual([store.state.unread, ids(store)], [1, ["m3", "m2 read"]]);
+  calls[0].reject(new Error("no"));
+  calls[1].reject(new Error("neither"));
+  await assert.rejects(read, /no/);
+  await assert.rejects(removed, /neither/);
+  assert.deepEqual([store.state.unread, ids(store)], [3, ["m3", "m2", "m1"]]);
+});
+
+test("the stream's word may come before the answer: nothing counts twice, and a late answer undoes nothing", async () => {
+  const { store, send, calls } = await filled([unreadOne(2), unreadOne(1)]);
+  const done = store.read("m1");
+  send("inbox", { read: ["m1"], deleted: [], unread: 1 });
+  assert.equal(store.state.unread, 1);
+  send("message", unreadOne(3), "e-6");
+  calls[0].resolve({ unread: 1 });
+  await done;
+  assert.equal(store.state.unread, 2);
+});
+
+test("what another tab or device reads and deletes is taken over", async () => {
+  const { store, send } = await filled([unreadOne(2), unreadOne(1)]);
+  send("inbox", { read: ["m2"], deleted: ["m1"], unread: 0 });
+  assert.deepEqual([store.state.unread, ids(store)], [0, ["m2 read"]]);
+});
+
+test("all are read, also those that are not listed yet", async () => {
+  const { store, calls } = await filled([unreadOne(3), unreadOne(2), unreadOne(1)], { pageSize: 2 });
+  const done = store.read("all");
+  assert.equal(store.state.unread, 0);
+  assert.deepEqual(calls[0].args, ["all"]);
+  calls[0].resolve({ unread: 0 });
+  await done;
+  assert.equal(store.state.unread, 0);
+});
+
+test("older messages come page by page", async () => {
+  const inbox = [5, 4, 3, 2, 1].map(unreadOne);
+  const { store } = await filled(inbox, { pageSize: 2 });
+  await store.older();
+  assert.deepEqual([ids(store), store.state.more], [["m5", "m4", "m3", "m2"], true]);
+  await store.older();
+  assert.deepEqual([ids(store).at(-1), store.state.more], ["m1", false]);
+});
+
+test("a page that was asked for before a reset does not mix with the new list", async () => {
+  const inbox = [3, 2, 1].map(unreadOne);
+  const { store, send } = await filled(inbox, { pageSize: 2 });
+  const older = store.older();
+  inbox.splice(0, 3, unreadOne(7));
+  send("reset", { unread: 1, tasks: [] });
+  await older;
+  await settled();
+  assert.deepEqual([ids(store), store.state.unread, store.state.more], [["m7"], 1, false]);
+});
+
+test("tasks: the newest state counts, what is gone is gone, and only what happens now is news", async () => {
+  const { notifier, send } = fake();
+  const store = createStore(notifier);
+  const news = [];
+  store.onNews(({ task }) => news.push(`${task.id} ${task.status}`));
+  const task = (id, status, s, ended_at = null) => ({ id, status, started_at: `2026-01-01T00:00:0${id.at(-1)}Z`, updated_at: `2026-01-01T00:00:${s}Z`, ended_at });
+  send("hello", { unread: 0, tasks: [task("t1", "running", 10)] });
+  send("task", task("t2", "running", 20));
+  send("task", task("t2", "cancelling", 30));
+  send("task", task("t2", "running", 25));
+  assert.deepEqual(store.state.tasks.map(({ id, status }) => `${id} ${status}`), ["t2 cancelling", "t1 running"]);
+  send("hello", { unread: 0, tasks: [task("t2", "cancelled", 40, "x")] });
+  assert.deepEqual(store.state.tasks.map(({ id, status }) => `${id} ${status}`), ["t2 cancelled"]);
+  assert.deepEqual(news, ["t2 running", "t2 cancelled"]);
+});
+
+test("a task is dismissed at once, and comes back when that is refused", async () => {
+  const { store, send, calls } = await filled([]);
+  send("task", { id: "t1", started_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z", ended_at: "x" });
+  const done = store.dismiss("t1");
+  assert.equal(store.state.tasks.length, 0);
+  calls[0].reject(new Error("no"));
+  await assert.rejects(done, /no/);
+  assert.equal(store.state.tasks.length, 1);
+});
+
+test("it lets go of the connection when closed", async () => {
+  const { store, handlers } = await filled([]);
+  store.close();
+  assert.equal(handlers.size, 0);
+});
