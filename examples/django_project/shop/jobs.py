@@ -6,7 +6,7 @@ from celery import shared_task
 from django.conf import settings
 from django.http import HttpRequest
 
-from django_bridge import Message, Progress, Task, progress
+from django_bridge import Message, Progress, Task, TaskCancelled, progress
 from shop.models import Product
 
 
@@ -14,15 +14,15 @@ from shop.models import Product
 def recount_stock(task_id: str, user_id: int) -> None:
     """Goes on with a task that the view began, so that the user saw it at once, while the queue was still full."""
     task = Task.resume(task_id)
+    task.cancelled_text = "Stopped on your request"
     pieces = 0
     try:
         task.set_state("Counting the pieces")
         for product in Progress(Product.objects.all(), parts=25, task=task):
-            if task.cancel_requested:
-                task.cancelled("Stopped on your request")
-                return
             pieces += product.stock
             _pretend_to_work()
+    except TaskCancelled:
+        return
     except Exception as fault:
         task.fail(fault)
         raise
@@ -35,13 +35,12 @@ def recount_stock(task_id: str, user_id: int) -> None:
     ).send()
 
 
-@progress("Write the price list", "Reading the prices", "The price list is ready")
+@progress(
+    "Write the price list", "Reading the prices", "The price list is ready", cancelled="Stopped on your request"
+)
 def write_price_list(request: HttpRequest, task: Task | None = None) -> list[str]:
     lines = []
     for product in Progress(Product.objects.order_by("name"), parts=25, task=task):
-        if task.cancel_requested:
-            task.cancelled("Stopped on your request")
-            break
         lines.append(f"{product.name}: {product.price}")
         _pretend_to_work()
     return lines
