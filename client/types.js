@@ -108,6 +108,36 @@
  *   A message came, or a task began or ended, while the page was open.
  */
 
+/** @typedef {Record<string, string>} Plural  by the names of `Intl.PluralRules`; `other` is always there */
+
+/**
+ * @typedef {object} Texts  The widgets' words in one language; see i18n/en.js.
+ * @property {string} lang  BCP 47
+ * @property {Plural} unread
+ * @property {Plural} away
+ * @property {Plural} overall
+ * @property {Record<TaskStatus, string>} status
+ * @property {string} messages
+ * @property {string} none
+ * @property {string} system
+ * @property {string} isUnread
+ * @property {string} read
+ * @property {string} readAll
+ * @property {string} remove
+ * @property {string} more
+ * @property {string} open
+ * @property {string} close
+ * @property {string} notifications
+ * @property {string} failed
+ * @property {string} tasks
+ * @property {string} noTasks
+ * @property {string} cancel
+ * @property {string} cancelOne
+ * @property {string} dismiss
+ * @property {string} soFar
+ * @property {string} left
+ */
+
 /** @typedef {string | {token: string, expires_in?: number}} TokenAnswer  `expires_in` in seconds */
 
 /**

@@ -49,6 +49,12 @@ test("the client with the store, minified and gzipped, is under 6 KiB", (t) => {
   assert.ok(bytes < 6 * 1024, `${bytes} bytes`);
 });
 
+test("the whole client with widgets and English texts, minified and gzipped, is under 12 KiB", (t) => {
+  const bytes = gzip(minified("notifier.js", "store.js", "widgets.js"));
+  t.diagnostic(`notifier.js, store.js and widgets.js with all they import: ${bytes} bytes`);
+  assert.ok(bytes < 12 * 1024, `${bytes} bytes`);
+});
+
 test("no file of the client names a host of its own", () => {
   const files = readdirSync(join(ROOT, "client"), { recursive: true }).filter((name) => /\.(js|css|html|svg)$/.test(name));
   for (const name of files) {

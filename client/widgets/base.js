@@ -1,0 +1,218 @@
+/**
+ * What all widgets stand on: the store they show, words, times, elements, the common style.
+ *
+ *     showWidgets(store, { texts: ru });
+ *
+ * Owns: that every text goes in as text and every address is checked; when a widget begins and ends. Styles are
+ * constructed sheets: no policy forbids them. Must not know: what a widget shows.
+ */
+
+import en from "../i18n/en.js";
+
+/** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
+/** @typedef {import("../types.js").Task} Task */
+/** @typedef {import("../types.js").Texts} Texts */
+
+/** @type {Store | null} */
+let store = null;
+/** @type {Texts} */
+let texts = en;
+/** @type {Set<Widget>} */
+const present = new Set();
+
+/**
+ * Gives all widgets of the page, and those to come, the store to show.
+ *
+ * @param {Store} next
+ * @param {{texts?: Texts}} [options]  words of a language: a file of i18n/
+ */
+export function showWidgets(next, options = {}) {
+  store = next;
+  texts = options.texts ?? en;
+  for (const widget of present) widget.begin();
+}
+
+const COMMON = `
+:host { --_accent: var(--notifier-accent, light-dark(#2456c7, #8fb2ff)); --_surface: var(--notifier-surface, light-dark(#fff, #1c1f26));
+  --_text: var(--notifier-text, light-dark(#1b1e24, #eceef2)); --_muted: var(--notifier-muted, light-dark(#5a6170, #a9b0bd));
+  --_line: var(--notifier-line, light-dark(#d9dde5, #3a404c)); --_error: var(--notifier-error, light-dark(#b3261e, #ff8f86));
+  color: var(--_text); font: var(--notifier-font, 0.9375rem/1.4 system-ui, sans-serif); }
+:host(:not([hidden])) { display: block; }
+[hidden] { display: none !important; }
+* { box-sizing: border-box; }
+ol { list-style: none; margin: 0; padding: 0; }
+button { font: inherit; color: inherit; background: none; border: 1px solid transparent; border-radius: 6px; cursor: pointer; min-width: 1.75rem; min-height: 1.75rem; padding: 0 0.35rem; }
+button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
+button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
+a { color: var(--_accent); }
+.sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.muted, time { color: var(--_muted); font-size: 0.8125rem; }
+.line { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
+.line > :first-child { margin-inline-end: auto; }
+.text { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
+.text, [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; }
+.track { height: 0.5rem; border-radius: 1rem; background: var(--_line); overflow: hidden; border: 1px solid transparent; }
+.fill { height: 100%; background: var(--_accent); border-radius: inherit; transition: width 0.2s; }
+.track:not([aria-valuenow]) .fill { width: 40%; animation: pass 1.4s infinite; }
+@keyframes pass { from { margin-inline-start: -40%; } to { margin-inline-start: 100%; } }
+@media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
+@media (forced-colors: active) { .track { border-color: CanvasText; } .fill { background: Highlight; forced-color-adjust: none; } }
+`;
+
+/** @type {Map<string, CSSStyleSheet>} */
+const sheets = new Map();
+
+/** @param {string} css */
+function sheet(css) {
+  const made = sheets.get(css) ?? new CSSStyleSheet();
+  if (!sheets.has(css)) made.replaceSync(css);
+  sheets.set(css, made);
+  return made;
+}
+
+export class Widget extends HTMLElement {
+  static css = "";
+  root = this.attachShadow({ mode: "open" });
+  /** @type {(() => void)[]} */
+  ends = [];
+
+  /** A part has begun to be shown, with a store. Adds to `ends` what is to be undone. @param {Store} _store */
+  start(_store) {}
+
+  connectedCallback() {
+    const { css } = /** @type {typeof Widget} */ (this.constructor);
+    this.root.adoptedStyleSheets = [sheet(COMMON), sheet(css)];
+    present.add(this);
+    this.begin();
+  }
+
+  disconnectedCallback() {
+    present.delete(this);
+    this.end();
+  }
+
+  begin() {
+    this.end();
+    if (!store) return;
+    this.root.replaceChildren();
+    this.start(store);
+  }
+
+  end() {
+    for (const end of this.ends.splice(0)) end();
+  }
+
+  /**
+   * Runs a call; its failure is an event that bubbles to the page, and a toast where there are any.
+   *
+   * @param {Promise<unknown>} call
+   */
+  attempt(call) {
+    call.catch((error) => document.dispatchEvent(new CustomEvent("notifier:failed", { detail: error })));
+  }
+}
+
+/**
+ * Words in the page's language; `n` chooses the plural form.
+ *
+ * @param {Exclude<keyof Texts, "status">} key
+ * @param {{n?: number, name?: string, time?: string}} [values]
+ */
+export function say(key, { n = 0, ...rest } = {}) {
+  const found = texts[key];
+  const forms = /** @type {Record<string, string>} */ (typeof found === "string" ? { other: found } : found);
+  const form = forms[new Intl.PluralRules(texts.lang).select(n)] ?? forms.other;
+  /** @type {Record<string, string>} */
+  const values = { n: new Intl.NumberFormat(texts.lang).format(n), ...rest };
+  return form.replace(/\{(\w+)\}/g, (_, name) => values[name]);
+}
+
+/** @param {Task} task */
+export const statusOf = ({ status }) => texts.status[status];
+
+/** @param {number} percent */
+export const percentText = (percent) => new Intl.NumberFormat(texts.lang, { style: "percent" }).format(percent / 100);
+
+/** @param {Task} task  percent and the time that is left */
+export function howFar({ percent, done, eta_s: eta, status, ended_at: ended }) {
+  const far = percent === null ? (ended ? "" : say("soFar", { n: done })) : percentText(percent);
+  if (ended || eta === null || status !== "running") return far;
+  const [count, unit] = eta < 90 ? [eta, "second"] : [eta / 60, "minute"];
+  const time = new Intl.NumberFormat(texts.lang, { style: "unit", unit }).format(Math.ceil(count));
+  return `${far} · ${say("left", { time })}`;
+}
+
+/** @param {string} iso */
+export function timeElement(iso) {
+  const date = new Date(iso);
+  const format = new Intl.DateTimeFormat(texts.lang, { dateStyle: "medium", timeStyle: "short" });
+  return el("time", { datetime: iso, part: "time" }, Number.isNaN(date.getTime()) ? "" : format.format(date));
+}
+
+/**
+ * @template {keyof HTMLElementTagNameMap} N
+ * @param {N} name
+ * @param {Record<string, string>} [attributes]
+ * @param {...(Node | string | null)} children  strings become text nodes
+ * @returns {HTMLElementTagNameMap[N]}
+ */
+export function el(name, attributes = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/**
+ * @param {string} shown
+ * @param {string} label
+ * @param {() => void} action
+ */
+export function button(shown, label, action) {
+  const made = el("button", { type: "button", part: "button", "aria-label": label, title: label }, shown);
+  made.addEventListener("click", action);
+  return made;
+}
+
+/** A link to an address that is safe to follow, or null. @param {string | null} url */
+export function link(url) {
+  const target = url ? parsed(url) : null;
+  if (!target || !/^https?:$/.test(target.protocol)) return null;
+  return el("a", { href: target.href, part: "link", target: "_blank", rel: "noopener noreferrer" }, say("open"));
+}
+
+/** @param {string} url */
+function parsed(url) {
+  try {
+    return new URL(url, document.baseURI);
+  } catch {
+    return null;
+  }
+}
+
+/** @param {string} label */
+export function bar(label) {
+  return el("div", { class: "track", part: "track", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, el("div", { class: "fill", part: "fill" }));
+}
+
+/**
+ * @param {Element} track
+ * @param {number | null} percent  null: it moves, and nobody knows how far
+ */
+export function setBar(track, percent) {
+  if (percent === null) track.removeAttribute("aria-valuenow");
+  else track.setAttribute("aria-valuenow", String(percent));
+  /** @type {HTMLElement} */ (track.firstElementChild).style.width = percent === null ? "" : `${percent}%`;
+}
+
+/**
+ * Brings a list's rows into this order without touching those in place: focus and selection stay.
+ *
+ * @param {HTMLElement} list
+ * @param {HTMLElement[]} wanted
+ */
+export function keepInStep(list, wanted) {
+  const stay = new Set(wanted);
+  for (const row of [...list.children]) if (!stay.has(/** @type {HTMLElement} */ (row))) row.remove();
+  wanted.forEach((row, i) => list.children[i] === row || list.insertBefore(row, list.children[i] ?? null));
+}

@@ -1,0 +1,62 @@
+/**
+ * `<notifier-progress task="ID">`: one bar, anywhere in a page. Until the task is known it shows nothing.
+ *
+ * Owns: that bar and what is said of it. Must not know: other tasks.
+ */
+
+import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
+
+/** @typedef {import("../types.js").Task} Task */
+
+const STEP = 25; // percent between two announcements
+
+/**
+ * Says how far a task is at every quarter and at its end; between them it is silent.
+ *
+ * @param {HTMLElement} region  a live region
+ */
+export function announcer(region) {
+  /** @type {Map<string, string>} */
+  const said = new Map();
+  /** @param {Task} task */
+  return (task) => {
+    const quarter = task.percent === null ? 0 : Math.floor(task.percent / STEP);
+    const now = task.ended_at ? task.status : String(quarter);
+    const before = said.get(task.id);
+    said.set(task.id, now);
+    if (before === undefined || before === now) return; // what is there at the start is no news
+    region.textContent = `${task.name}: ${task.ended_at ? statusOf(task) : percentText(quarter * STEP)}`;
+  };
+}
+
+export class NotifierProgress extends Widget {
+  static observedAttributes = ["task"];
+
+  attributeChangedCallback() {
+    if (this.isConnected) this.begin();
+  }
+
+  /** @param {import("./base.js").Store} store */
+  start(store) {
+    const id = this.getAttribute("task");
+    const track = bar("");
+    const state = el("span", { part: "state", class: "text" });
+    const far = el("span", { part: "percent", class: "muted" });
+    const live = el("div", { class: "sr", role: "status" });
+    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far));
+    const announce = announcer(live);
+    this.root.append(box, live);
+    this.ends.push(store.subscribe(({ tasks }) => {
+      const task = tasks.find((one) => one.id === id);
+      box.hidden = !task;
+      if (!task) return;
+      track.setAttribute("aria-label", task.name);
+      setBar(track, task.percent ?? (task.ended_at ? 100 : null));
+      state.textContent = task.error ?? (task.state || statusOf(task));
+      far.textContent = howFar(task);
+      announce(task);
+    }));
+  }
+}
+
+customElements.get("notifier-progress") ?? customElements.define("notifier-progress", NotifierProgress);

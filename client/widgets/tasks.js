@@ -1,0 +1,91 @@
+/**
+ * `<notifier-tasks>`: a bar for each task, one over all that run, cancel, dismiss.
+ *
+ * Owns: that list. Must not know: pop-ups, messages.
+ */
+
+import { bar, button, el, howFar, keepInStep, percentText, say, setBar, statusOf, timeElement, Widget } from "./base.js";
+import { announcer } from "./progress.js";
+
+/** @typedef {import("../types.js").Task} Task */
+
+export class NotifierTasks extends Widget {
+  static css = `
+    [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
+    li { padding-block: 0.6rem; border-block-end: 1px solid var(--_line); }
+    [part=name] { font-weight: 600; overflow-wrap: anywhere; }
+    [part=status] { border: 1px solid; border-radius: 1rem; padding-inline: 0.5rem; font-size: 0.75rem; }
+    .failed [part=status], .failed [part=state] { color: var(--_error); }
+    .failed .fill { background: var(--_error); }
+    .line { margin-block: 0.15rem; }`;
+
+  /** @param {import("./base.js").Store} store */
+  start(store) {
+    /** @type {Map<string, {row: HTMLElement, update: (task: Task) => void}>} */
+    const rows = new Map();
+    const all = bar(say("tasks"));
+    const text = el("span", { class: "text" });
+    const percent = el("span", { class: "muted" });
+    const overall = el("div", { part: "overall" }, el("div", { class: "line" }, text, percent), all);
+    const list = el("ol", { part: "list", tabindex: "-1", "aria-label": say("tasks") });
+    const none = el("p", { part: "empty", class: "muted" }, say("noTasks"));
+    const live = el("div", { class: "sr", role: "status" });
+    const announce = announcer(live);
+    this.root.append(overall, list, none, live);
+    this.ends.push(store.subscribe(({ tasks, loaded }) => {
+      const wanted = tasks.map((task) => {
+        const one = rows.get(task.id) ?? this.row(store, task, list);
+        rows.set(task.id, one);
+        one.update(task);
+        announce(task);
+        return one.row;
+      });
+      for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
+      keepInStep(list, wanted);
+      none.hidden = !loaded || tasks.length > 0;
+      const running = tasks.filter(({ ended_at }) => !ended_at);
+      overall.hidden = !running.length;
+      if (overall.hidden) return;
+      const known = running.some((task) => task.percent !== null);
+      const mean = Math.floor(running.reduce((sum, task) => sum + (task.percent ?? 0), 0) / running.length);
+      text.textContent = say("overall", { n: running.length });
+      percent.textContent = known ? percentText(mean) : "";
+      all.setAttribute("aria-label", text.textContent);
+      setBar(all, known ? mean : null);
+    }));
+  }
+
+  /**
+   * @param {import("./base.js").Store} store
+   * @param {Task} task
+   * @param {HTMLElement} list  takes the focus when the row that has it goes
+   */
+  row(store, { id, name, started_at }, list) {
+    const track = bar(name);
+    const status = el("span", { part: "status" });
+    const state = el("span", { part: "state", class: "text" });
+    const far = el("span", { part: "percent", class: "muted" });
+    const cancel = button(say("cancel"), say("cancelOne", { name }), () => this.attempt(store.cancel(id)));
+    const dismiss = button("×", say("dismiss", { name }), () => {
+      list.focus();
+      this.attempt(store.dismiss(id));
+    });
+    const row = el("li", { part: "task" },
+      el("div", { class: "line" }, el("span", { part: "name" }, name), status, timeElement(started_at), cancel, dismiss),
+      track, el("div", { class: "line" }, state, far));
+    /** @param {Task} task */
+    const update = (task) => {
+      const ended = Boolean(task.ended_at);
+      row.className = task.status;
+      status.textContent = statusOf(task);
+      state.textContent = task.error ?? task.state;
+      far.textContent = howFar(task);
+      cancel.hidden = ended || task.status === "cancelling";
+      dismiss.hidden = !ended;
+      setBar(track, task.percent ?? (ended ? 100 : null));
+    };
+    return { row, update };
+  }
+}
+
+customElements.get("notifier-tasks") ?? customElements.define("notifier-tasks", NotifierTasks);

@@ -1,0 +1,283 @@
+"""The widgets in a page under the strictest policy: what they show, do and say, and that nothing hostile runs."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.conftest import Witness, shot
+from tests.support import REPOSITORY, Service, subscriber_token, wait_for
+
+POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-abc'; connect-src 'self'; img-src 'self'; base-uri 'none';"
+    " require-trusted-types-for 'script'; trusted-types 'none'"
+)
+PAGE = """<!doctype html><html lang="{lang}" dir="{dir}"><meta name="color-scheme" content="light dark">
+<title>Widgets</title><link rel="icon" href="/client/demo/icon.svg"><h1>Shop</h1>
+<notifier-bell></notifier-bell><notifier-tasks></notifier-tasks>
+<notifier-progress task="{task}"></notifier-progress><notifier-toasts></notifier-toasts>
+<script type="module" nonce="abc">
+  import {{ connect }} from "/client/notifier.js";
+  import {{ createStore }} from "/client/store.js";
+  import {{ showWidgets }} from "/client/widgets.js";
+  import texts from "/client/i18n/{lang}.js";
+  window.notifier = connect("/", {{ token: "{token}" }});
+  window.store = createStore(notifier, {{ pageSize: 5 }});
+  showWidgets(store, {{ texts }});
+</script>"""
+HOSTILE = [
+    "<img src=x onerror=\"document.title='pwned'\">",
+    "<script>document.title='pwned'</script>",
+    "\"><svg onload=document.title='pwned'>",
+    "{{constructor.constructor('document.title=`pwned`')()}}",
+    "<iframe srcdoc=\"<script>parent.document.title='pwned'</script>\"></iframe>",
+]
+BAD_URLS = ["javascript:document.title='pwned'", "data:text/html,x", "vbscript:x", "file:///etc/passwd"]
+
+
+class Shop:
+    """A user's page with all widgets."""
+
+    def __init__(self, context: BrowserContext, service: Service, witness: Witness) -> None:
+        self.context = context
+        self.service = service
+        self.witness = witness
+        self.user = f"w{uuid.uuid4().hex[:8]}"
+
+    def open(self, *, lang: str = "en", direction: str = "ltr", task: str = "", policy: str = POLICY) -> Page:
+        page = self.context.new_page()
+        self.witness.watch(page)
+        body = PAGE.format(lang=lang, dir=direction, task=task, token=subscriber_token(self.user))
+        headers = {"Content-Security-Policy": policy} if policy else {}
+        page.route("**/shop", lambda route: route.fulfill(body=body, content_type="text/html", headers=headers))
+        page.goto(f"{self.service.url}/shop")
+        # Not wait_for_function: it evaluates strings, and the policy forbids that.
+        wait_for(lambda: page.evaluate("window.store?.state.loaded"), what="the list")
+        return page
+
+    def publish(self, subject: str, **fields: object) -> None:
+        self._call("POST", "/v1/messages", {"to": [f"user:{self.user}"], "subject": subject, **fields})
+
+    def begin(self, name: str, **fields: object) -> str:
+        made = self._call("POST", "/v1/tasks", {"to": [f"user:{self.user}"], "name": name, "total": 100, **fields})
+        return str(made["id"])
+
+    def change(self, task: str, **fields: object) -> None:
+        self._call("PATCH", f"/v1/tasks/{task}", fields)
+
+    def _call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        with self.service.client() as client:
+            answer = client.request(method, path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+
+@pytest.fixture
+def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
+    made = Shop(context, service, witness)
+    yield made
+    assert witness.faults == []
+
+
+def test_the_bell_counts_and_its_panel_lists_reads_and_deletes(shop: Shop) -> None:
+    for n in range(7):
+        shop.publish(f"Number {n}", text=f"Text {n}", **{"from": {"name": "Ann"}}, url="/orders/7")
+    page = shop.open()
+    bell = page.get_by_role("button", name="Messages. 7 unread messages")
+    expect(bell).to_have_attribute("aria-expanded", "false")
+    bell.click()
+    panel = page.get_by_role("dialog", name="Messages")
+    rows = panel.locator("li")
+    expect(rows).to_have_count(5)
+    expect(rows.first).to_contain_text("Ann")
+    expect(rows.first).to_contain_text("Number 6")
+    expect(rows.first.locator("time")).to_have_text(re.compile(r"\d"))
+    expect(rows.first.get_by_role("link", name="Open")).to_have_attribute("href", f"{shop.service.url}/orders/7")
+    panel.get_by_role("button", name="More messages").click()
+    expect(rows).to_have_count(7)
+    expect(rows.nth(5)).to_be_focused()
+    expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
+    panel.get_by_role("button", name="Mark as read: Number 6").click()
+    expect(page.get_by_role("button", name="Messages. 6 unread messages")).to_be_visible()
+    panel.get_by_role("button", name="Delete: Number 5").click()
+    expect(rows).to_have_count(6)
+    expect(rows.nth(1)).to_be_focused()
+    panel.get_by_role("button", name="Mark all read").click()
+    expect(page.get_by_role("button", name="Messages. 0 unread messages")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(page.locator("notifier-bell").get_by_role("button")).to_be_focused()
+
+
+def test_the_bell_opens_and_closes_by_keyboard_and_by_a_press_elsewhere(shop: Shop) -> None:
+    page = shop.open()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    panel = page.get_by_role("dialog", name="Messages")
+    expect(panel).to_contain_text("No messages")
+    page.get_by_role("heading", name="Shop").click()
+    expect(panel).to_be_hidden()
+
+
+def test_a_toast_comes_for_a_message_by_its_level_and_for_a_task(shop: Shop) -> None:
+    page = shop.open()
+    shop.publish("Paid", text="Order 7", **{"from": {"name": "Ann"}})
+    expect(page.get_by_role("status").filter(has_text="Ann: Paid")).to_contain_text("Order 7")
+    shop.publish("On fire", level="error")
+    expect(page.get_by_role("alert")).to_contain_text("System: On fire")
+    task = shop.begin("Walk")
+    expect(page.locator("[part=toast]", has_text="Walk: Running")).to_be_visible()
+    shop.change(task, status="failed", error="No disk left")
+    expect(page.get_by_role("alert")).to_contain_text("No disk left")
+    assert page.evaluate("document.activeElement === document.body")  # the focus is never taken
+    page.locator("[part=toast]", has_text="Paid").get_by_role("button", name="Close").click()
+    expect(page.locator("[part=toast]", has_text="Paid")).to_have_count(0)
+
+
+def test_many_messages_in_one_go_are_one_toast(shop: Shop) -> None:
+    page = shop.open()
+    one = {"kind": "message", "to": [f"user:{shop.user}"]}
+    shop._call("POST", "/v1/batch", [{**one, "subject": f"Number {n}"} for n in range(14)])
+    expect(page.locator("[part=toast]")).to_have_text([re.compile("14 messages while you were away")])
+
+
+def test_a_toast_stays_while_the_pointer_is_on_it(shop: Shop) -> None:
+    shop.context.clock.install()
+    page = shop.open()
+    shop.publish("Look")
+    toast = page.locator("[part=toast]")
+    page.clock.run_for(200)
+    expect(toast).to_be_visible()
+    toast.hover()
+    page.clock.run_for(8000)
+    expect(toast).to_be_visible()
+    page.mouse.move(5, 5)
+    page.clock.run_for(8000)
+    expect(toast).to_have_count(0)
+
+
+def test_tasks_have_bar_state_percent_and_time_left_and_are_cancelled_and_dismissed(shop: Shop) -> None:
+    first, second = shop.begin("First"), shop.begin("Second")
+    page = shop.open(task=second)
+    tasks = page.locator("notifier-tasks")
+    shop.change(first, done=20, state="Reading")
+    shop.change(second, done=60)
+    row = tasks.locator("li", has_text="First")
+    expect(row).to_contain_text("Reading")
+    expect(row).to_contain_text("20%")
+    expect(row.get_by_role("progressbar", name="First")).to_have_attribute("aria-valuenow", "20")
+    expect(tasks.get_by_role("progressbar", name="2 tasks are running")).to_have_attribute("aria-valuenow", "40")
+    alone = page.locator("notifier-progress")
+    expect(alone.get_by_role("progressbar", name="Second")).to_have_attribute("aria-valuenow", "60")
+    expect(alone.get_by_role("status")).to_have_text("Second: 50%")
+    row.get_by_role("button", name="Cancel: First").click()
+    expect(row).to_contain_text("Cancelling")
+    shop.change(first, status="cancelled")
+    expect(row).to_contain_text("Cancelled")
+    row.get_by_role("button", name="Dismiss: First").click()
+    expect(tasks.locator("li")).to_have_count(1)
+    expect(tasks.locator("ol")).to_be_focused()
+    shop.change(second, status="succeeded")
+    expect(alone.get_by_role("status")).to_have_text("Second: Done")
+    expect(tasks.locator("[part=overall]")).to_be_hidden()
+
+
+def test_a_progress_may_be_given_another_task_and_shows_nothing_for_an_unknown_one(shop: Shop) -> None:
+    task = shop.begin("Walk")
+    page = shop.open(task="unknown")
+    bar = page.locator("notifier-progress").get_by_role("progressbar")
+    expect(bar).to_have_count(0)
+    page.evaluate("id => document.querySelector('notifier-progress').setAttribute('task', id)", task)
+    expect(bar).to_be_visible()
+
+
+def test_a_refused_call_is_told_in_a_toast_and_the_message_is_back(shop: Shop) -> None:
+    shop.publish("Keep me")
+    page = shop.open()
+    page.route("**/v1/inbox/*", lambda route: route.fulfill(status=409, json={"title": "Not now"}))
+    page.locator("notifier-bell").get_by_role("button").first.click()
+    page.get_by_role("button", name="Delete: Keep me").click()
+    expect(page.get_by_role("alert")).to_contain_text("Not now")
+    expect(page.get_by_role("dialog").locator("li")).to_have_count(1)
+    shop.witness.faults.clear()  # the browser logs the 409
+
+
+def test_two_hundred_hostile_texts_are_shown_and_run_nothing(shop: Shop) -> None:
+    page = shop.open()
+    for n in range(200):
+        text = f"{HOSTILE[n % len(HOSTILE)]} {n}"
+        shop.publish(text, text=text, **{"from": {"name": text}}, data={"x": text})
+    task = shop.begin(HOSTILE[0], state=HOSTILE[1])
+    wait_for(lambda: page.evaluate("store.state.messages.length === 200 && store.state.tasks.length === 1"))
+    page.locator("notifier-bell").get_by_role("button").first.click()
+    expect(page.get_by_role("dialog").locator("li")).to_have_count(200)
+    expect(page.locator("notifier-tasks [part=name]")).to_have_text(HOSTILE[0])
+    shop.change(task, status="succeeded")
+    assert page.locator("li img, li script, li iframe").count() == 0
+    assert page.title() == "Widgets"
+    assert shop.witness.foreign == []
+
+
+def test_only_addresses_that_are_safe_become_links(shop: Shop) -> None:
+    page = shop.open()
+    made = page.evaluate(
+        "urls => import('/client/widgets/base.js').then(({ link }) => urls.map((url) => link(url)?.href ?? null))",
+        [*BAD_URLS, " javascript:1", "java\nscript:1", "http://[", None, "/a", "https://example.org/"],
+    )
+    assert made == [None] * 8 + [f"{shop.service.url}/a", "https://example.org/"]
+
+
+@pytest.fixture(params=["light", "dark"])
+def coloured(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[str, BrowserContext]]:
+    made = browser.new_context(viewport={"width": 900, "height": 640}, color_scheme=request.param)
+    yield request.param, made
+    made.close()
+
+
+@pytest.fixture
+def audit() -> Callable[[Page], None]:
+    """Lets axe-core look at the page."""
+    source = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+    def run(page: Page) -> None:
+        page.evaluate(f"() => {{ {source} }}")
+        found = page.evaluate("axe.run().then(({ violations }) => violations)")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["id"] not in PAGE_RULES] == []
+
+    return run
+
+
+PAGE_RULES = {"region", "landmark-one-main"}
+"""Rules for the page around the widgets, not for them."""
+
+
+@pytest.mark.parametrize("lang", ["en", "ru", "rtl"])
+def test_axe_finds_nothing_in_light_and_dark_in_any_language(
+    coloured: tuple[str, BrowserContext], service: Service, witness: Witness, audit: Callable[[Page], None], lang: str
+) -> None:
+    scheme, context = coloured
+    shop = Shop(context, service, witness)
+    first, second = shop.begin("Quarterly report"), shop.begin("Import of customers")
+    right = lang == "rtl"
+    page = shop.open(lang="en" if right else lang, direction="rtl" if right else "ltr", task=first, policy="")
+    shop.change(first, done=40, state="Adding them up")
+    shop.change(second, status="failed", error="No disk left")
+    for level in ("info", "warning"):
+        shop.publish(f"Order {level}", text="See you at noon", level=level, url="/a", **{"from": {"name": "Ann"}})
+    expect(page.locator("[part=toast]", has_text="Order warning")).to_be_visible()
+    page.locator("notifier-bell").get_by_role("button").first.click()
+    box = page.get_by_role("dialog").bounding_box()
+    assert box
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 900
+    if lang == "ru":
+        expect(page.get_by_role("button", name="Сообщения. 2 непрочитанных сообщения")).to_be_visible()
+    page.evaluate("document.body.style.background = 'Canvas'")  # axe takes a page without one for white
+    audit(page)
+    shot(page, f"widgets-{lang}-{scheme}")
+    assert witness.faults == []
