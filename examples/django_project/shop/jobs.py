@@ -35,9 +35,7 @@ def recount_stock(task_id: str, user_id: int) -> None:
     ).send()
 
 
-@progress(
-    "Write the price list", "Reading the prices", "The price list is ready", cancelled="Stopped on your request"
-)
+@progress("Write the price list", "Reading the prices", "The price list is ready", cancelled="Stopped on your request")
 def write_price_list(request: HttpRequest, task: Task | None = None) -> list[str]:
     lines = []
     for product in Progress(Product.objects.order_by("name"), parts=25, task=task):
