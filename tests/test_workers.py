@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 
@@ -44,39 +43,6 @@ async def test_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None
         listeners = [Listener(service.port, f"d{i}") for i in range(20)]
         async with listening(*listeners):
             assert all(one.live for one in listeners)
-
-
-async def test_a_rolling_restart_under_load_loses_nothing(redis_server: RedisServer) -> None:
-    env = {"NOTIFIER_DRAIN_S": "0.5", "NOTIFIER_HISTORY_SIZE": "5000"}
-    with running(Service(redis_url=redis_server.url, workers=2, env=env)) as service:
-        before = set(worker_pids(service))
-        listeners = [Listener(service.port, f"r{i}") for i in range(20)]
-        sent: list[str] = []
-        stop = asyncio.Event()
-
-        async def publish() -> None:
-            while not stop.is_set():
-                key = {"Idempotency-Key": f"roll-{len(sent)}", "Connection": "close", **bearer(API_KEY)}
-                try:
-                    async with httpx.AsyncClient(base_url=service.url, headers=key) as client:
-                        body = {"to": [f"user:{one.user}" for one in listeners], "subject": str(len(sent))}
-                        answer = await client.post("/v1/messages", json=body)
-                except httpx.HTTPError:
-                    continue
-                if answer.status_code == 200:
-                    sent.append(answer.json()["id"])
-
-        async with listening(*listeners):
-            publishing = asyncio.create_task(publish())
-            service.process.signal(signal.SIGHUP)
-            await until(lambda: not set(worker_pids(service)) & before, 40, "new workers")
-            stop.set()
-            await publishing
-            await until(lambda: all(len(one.messages) >= len(sent) for one in listeners))
-        for one in listeners:
-            assert [item.data["id"] for item in one.messages] == sent
-            assert not one.resets
-        assert all(one.of("bye") for one in listeners)
 
 
 def _connections(pid: int) -> int:

@@ -31,7 +31,7 @@ class Heard:
         return int(self.id.rpartition("-")[2])
 
 
-@dataclass
+@dataclass(eq=False)
 class Listener:
     """One user's stream. `run` goes on until it is cancelled; `cut` drops the connection as a network would."""
 

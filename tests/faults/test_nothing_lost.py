@@ -116,18 +116,19 @@ async def test_a_killed_subscription_link_loses_nothing(
         figure(kills=kills, published=len(publisher.acknowledged), lost=0, longest_degraded_s=round(healed_s, 2))
 
 
+@pytest.mark.parametrize("away_s", [3, 15])
 async def test_redis_killed_and_started_again_loses_nothing(
-    durable_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
+    durable_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None], away_s: int
 ) -> None:
     with running(Service(redis_url=durable_redis.url, env=roomy())) as service:
         listeners = [Listener(service.port, f"u{i}") for i in range(5)]
         publisher = Publisher(service, ["user:u1", "all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(5, 25), 200))
+            publishing = asyncio.create_task(publisher.publish_for(scale(4, away_s + 8), 200))
             await asyncio.sleep(1)
             durable_redis.kill()
             await until(lambda: all(one.of("degraded") for one in listeners), what="degraded")
-            await asyncio.sleep(scale(1, 15))
+            await asyncio.sleep(scale(away_s / 10, away_s))
             await asyncio.to_thread(durable_redis.start)
             await publishing
             await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
@@ -191,6 +192,55 @@ async def test_a_killed_worker_s_users_go_on_at_another(
         moved = sum(one.connects > 1 for one in listeners)
         assert moved
         figure(streams=len(listeners), moved=moved, published=len(publisher.acknowledged), lost=0)
+
+
+async def test_a_rolling_restart_under_load_loses_nothing(
+    redis_server: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
+) -> None:
+    env = roomy(NOTIFIER_DRAIN_S=str(scale(0.5, 5)))
+    with running(Service(redis_url=redis_server.url, workers=2, env=env)) as service:
+        before = set(worker_pids(service))
+        listeners = [Listener(service.port, f"u{i}") for i in range(scale.whole(20, 200))]
+        publisher = Publisher(service, ["all"], seed)
+        async with listening(*listeners):
+            publishing = asyncio.create_task(publisher.publish_for(scale(5, 25), 200))
+            await asyncio.sleep(0.5)
+            service.process.signal(signal.SIGHUP)
+            await until(lambda: not set(worker_pids(service)) & before, 60, "new workers")
+            await publishing
+            await publisher.delivered(listeners)
+        publisher.assert_complete(listeners)
+        assert not any(one.resets for one in listeners)
+        assert all(one.of("bye") for one in listeners)
+        figure(streams=len(listeners), published=len(publisher.acknowledged), lost=0, moved=len(listeners))
+
+
+async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
+    own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
+) -> None:
+    env = roomy()
+    with running(Service(redis_url=own_redis.url, env=env)) as service, own_redis.client() as client:
+        listeners = [Listener(service.port, f"u{i % 40}", pause_s=0.001) for i in range(scale.whole(80, 400))]
+        cuts = scale.whole(600, 6000)
+        async with listening(*listeners):
+            for number in range(cuts):
+                seed.choice(listeners).cut()
+                if number % 100 == 50:
+                    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                await asyncio.sleep(0.002)
+            staying = listeners[: len(listeners) // 4]
+            for one in listeners:
+                one.comes_back = one in staying
+            for one in listeners[len(staying) :]:
+                one.cut()
+            users = {one.user for one in staying}
+            expected = {
+                f"{env['NOTIFIER_PREFIX']}{{0}}:ch:{name}".encode() for name in ("all", *map("user:{}".format, users))
+            }
+            pattern = f"{env['NOTIFIER_PREFIX']}*:ch:*"
+            await until(lambda: set(client.pubsub_channels(pattern)) == expected, 20, "the right subscriptions")
+        await until(lambda: not client.pubsub_channels(pattern), 20, "no subscription")
+        figure(cuts=cuts, subscriptions=len(expected), surplus=0)
 
 
 def worker_pids(service: Service) -> list[int]:
