@@ -218,8 +218,11 @@ async def _answer_http(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
     body = {"type": "about:blank", "title": fault.detail, "status": fault.status_code, "detail": fault.detail}
     headers = dict(fault.headers or {})
-    if fault.status_code == 405 and (methods := _methods(request)):
-        headers["Allow"] = ", ".join(methods)
+    if fault.status_code == 405:
+        said = {one.strip() for one in headers.get("Allow", "").split(",")}
+        documented = set(_methods(request))
+        # HEAD goes with GET and is in no document.
+        headers["Allow"] = ", ".join(sorted(documented | (said & {"HEAD"}) if documented else said))
     return Response(
         rules.to_json(body).encode(), fault.status_code, headers=headers, media_type="application/problem+json"
     )
