@@ -87,7 +87,7 @@ async def test_a_page_with_the_tag_hears_the_messages_and_tasks_of_its_user(site
         page = await context.new_page()
         await page.goto(f"{site.url}/page/")
         await page.wait_for_function("seen.some(({ name }) => name === 'hello')")
-        assert (await page.request.get(f"{site.url}/work/")).ok
+        assert (await page.request.get(f"{site.url}/labour/")).ok
         await page.wait_for_function("seen.some(({ name }) => name === 'message')")
         await page.wait_for_function(
             "seen.some(({ name, detail }) => name === 'task' && detail.status === 'succeeded')"

@@ -35,5 +35,5 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("notifier/", include("django_bridge.urls")),
     path("page/", page),
-    path("work/", work),
+    path("labour/", work),
 ]
