@@ -61,11 +61,13 @@ async def test_an_output_buffer_kill_loses_nothing(
                 for call in publish_calls(event, keys, history_size=10_000, history_ttl_s=3600):
                     client.eval(call.script.source, len(call.keys), *call.keys, *call.args)
                 sent.append(event.message_id)
-            assert not [one for one in client.client_list() if one["name"].endswith("-sub")], "it was not cut off"
+            await until(
+                lambda: not [one for one in client.client_list() if one["name"].endswith("-sub")], what="the cut"
+            )
             service.process.signal(signal.SIGCONT)
-            await until(lambda: len(listener.messages) >= len(sent), 30, "every message")
+            await until(lambda: len(listener.messages) >= len(sent), 60, "every message")
         assert [one.data["id"] for one in listener.messages] == sent
-        assert (listener.connects, listener.resets) == (1, [])
+        assert not listener.resets
         figure(published=len(sent), lost=0)
 
 
