@@ -74,7 +74,7 @@ export function createTokens({ token = "", getToken }) {
  * Seconds that a JWT has left. Infinity for a token that does not tell.
  *
  * A page's clock may be wrong, and the difference of two of the server's times is not: where the two disagree by more
- * than half of the token's life, the clock is not believed.
+ * than nine tenths of the token's life, the clock is not believed.
  *
  * @param {string} token
  * @returns {number}
@@ -84,7 +84,7 @@ function leftOf(token) {
     const { exp, iat } = claimsOf(token);
     const left = exp - Date.now() / 1000;
     const life = exp - (iat ?? exp - left);
-    return (left > life / 2 && left < life ? left : life) || Infinity;
+    return (left > life / 10 && left < life ? left : life) || Infinity;
   } catch {
     return Infinity;
   }

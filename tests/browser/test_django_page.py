@@ -96,7 +96,7 @@ def test_the_token_is_renewed_before_it_ends_and_the_stream_goes_on(
     django: Django, service: Service, witness: Witness
 ) -> None:
     django.token_answers = [token_answer(subscriber_token("ann"), 3600)]
-    django.show({"url": service.url, "token": subscriber_token("ann", expires_in_s=6), "tokenUrl": "/token/"})
+    django.show({"url": service.url, "token": subscriber_token("ann", expires_in_s=12), "tokenUrl": "/token/"})
     django.wait("state", "detail.reason === 'expired'")  # the service ends the stream with its token
     assert django.tokens_asked == 1  # by then the next one was there
     django.page.wait_for_function("seen.filter(({ name }) => name === 'hello').length === 2")

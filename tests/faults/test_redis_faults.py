@@ -145,7 +145,14 @@ async def test_a_log_or_a_meta_that_vanished_under_load_never_makes_a_silent_gap
             await _publish_and_damage(listener, publisher, damage, seed)
             _assert_every_gap_is_told(listener, publisher)
             resets += len(listener.resets)
-        assert resets
+
+            await publisher.publish_for(0.2, 100)  # missed by the one who is away, and gone when it returns
+            client.delete(gone)
+            returned = Listener(service.port, "ann", cursor=listener.cursor)
+            async with listening(returned):
+                await until(lambda back=returned: back.resets)  # type: ignore[misc]
+            assert returned.resets[0].data["reason"] == "history_lost"
+            resets += 1
         figure(resets=resets, silent_gaps=0)
 
 
