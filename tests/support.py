@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -208,6 +209,18 @@ class Service:
     def user(self, user: str, **claims: Any) -> httpx.Client:
         """A client that may hear and read what `user` gets."""
         return httpx.Client(base_url=self.url, headers=bearer(subscriber_token(user, **claims)), timeout=10)
+
+    def open_streams(self) -> int:
+        """Streams that a service of one process holds now."""
+        text = httpx.get(f"{self.url}/metrics", timeout=5).text
+        return int(re.findall(r"^notifier_streams (\d+)$", text, re.MULTILINE)[0])
+
+    def used(self) -> tuple[float, float]:
+        """Memory (resident, MiB) and CPU time (s) that a service of one process has used up to now."""
+        folder = Path("/proc") / str(self.process.child.pid)
+        resident = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+        return resident / 2**20, (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _ready(self) -> bool:
         if self.process.output().count("Application startup complete") < self.workers:

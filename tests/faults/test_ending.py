@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -12,7 +14,7 @@ import httpx
 
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
-from tests.support import Service, bearer, running, subscriber_token
+from tests.support import ADMIN_KEY, RedisServer, Service, bearer, running, subscriber_token
 
 
 async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_time(
@@ -86,6 +88,57 @@ async def test_a_frozen_reader_is_closed_and_the_others_stay(scale: Scale, figur
             assert size < 600 * 8000
             one.close()
         figure(frozen=len(frozen), delivered_to_the_other=600)
+
+
+async def test_a_half_open_connection_is_freed(scale: Scale, figure: Callable[..., None]) -> None:
+    env = {"NOTIFIER_HEARTBEAT_S": "1", "NOTIFIER_MAX_STREAMS_PER_USER": "100"}
+    with running(Service(env=env)) as service:
+        listener = Listener(service.port, "ann")
+        async with listening(listener):
+            lost = [_frozen_stream(service, "gone") for _ in range(scale.whole(5, 100))]
+            await until(lambda: service.open_streams() == 1 + len(lost))
+            for one in lost:
+                _drop_everything_that_arrives(one)
+            dropped = time.monotonic()
+            await until(lambda: service.open_streams() == 1, 30, "the end of every half-open stream")
+            freed_s = round(time.monotonic() - dropped, 1)
+            assert freed_s > 10  # by the time limit for unacknowledged data, and by nothing that is a connection's end
+            assert listener.connects == 1
+        for one in lost:
+            one.close()
+        figure(half_open=len(lost), freed_after_s=freed_s)
+
+
+def _drop_everything_that_arrives(one: socket.socket) -> None:
+    """The kernel acknowledges nothing any more, and says nothing: to the other side, the network is gone.
+
+    A socket filter of one instruction, "keep 0 bytes" (bpf(2), SO_ATTACH_FILTER), sees segments before TCP does.
+    """
+    keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(keep_nothing))
+    so_attach_filter = 26
+    one.setsockopt(socket.SOL_SOCKET, so_attach_filter, program)
+
+
+async def test_a_revoked_user_s_streams_end_in_every_process(figure: Callable[..., None]) -> None:
+    with (
+        running(RedisServer()) as redis,
+        running(Service(redis_url=redis.url, workers=2)) as two,
+        running(Service(redis_url=redis.url)) as third,
+        third.client(ADMIN_KEY) as admin,
+    ):
+        revoked = [Listener(two.port, "ann", comes_back=False) for _ in range(8)]
+        revoked.append(Listener(third.port, "ann", comes_back=False))
+        others = [Listener(two.port, "bob"), Listener(third.port, "bob")]
+        async with listening(*revoked, *others):
+            asked = time.monotonic()
+            admin.post("/v1/users/ann/disconnect").raise_for_status()
+            await until(lambda: all(one.of("bye") for one in revoked), 5, "the end of every stream")
+            took_s = time.monotonic() - asked
+            assert {one.of("bye")[0].data["reason"] for one in revoked} == {"revoked"}
+            assert took_s < 2
+            assert all(one.live for one in others)
+        figure(streams=len(revoked), processes=3, ended_within_s=round(took_s, 2))
 
 
 def _frozen_stream(service: Service, user: str) -> socket.socket:

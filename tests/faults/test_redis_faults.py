@@ -230,3 +230,41 @@ async def test_streams_that_a_living_redis_refused_to_open_are_opened_later(own_
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_memory_and_cpu_stay_flat_while_redis_is_away(
+    own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
+) -> None:
+    with running(Service(redis_url=own_redis.url, env=roomy())) as service:
+        listeners = [Listener(service.port, f"u{i}") for i in range(scale.whole(50, 500))]
+        publisher = Publisher(service, ["all"], seed)
+        async with listening(*listeners):
+            await publisher.publish_for(0.5, 100)
+            own_redis.kill()
+            await until(lambda: all(one.of("degraded") for one in listeners), what="degraded")
+            # First with publishers that try again and again, then with open streams alone.
+            publishing = asyncio.create_task(publisher.publish_for(0.1, 500))
+            await asyncio.sleep(1)
+            memory_before, _ = service.used()
+            await asyncio.sleep(scale(2, 60))
+            memory_after, _ = service.used()
+            assert not publishing.done()
+            await asyncio.to_thread(own_redis.start)
+            await publishing
+            await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
+            own_redis.kill()
+            await until(lambda: all(len(one.of("degraded")) == 3 for one in listeners), what="degraded again")
+            (_, cpu_before), alone_s = service.used(), scale(2, 30)
+            await asyncio.sleep(alone_s)
+            _, cpu_after = service.used()
+            await asyncio.to_thread(own_redis.start)
+            await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
+        share = (cpu_after - cpu_before) / alone_s
+        assert memory_after - memory_before < 4
+        assert share < 0.5  # a link that is tried without pause would take all of it
+        figure(
+            streams=len(listeners),
+            refused=publisher.refused,
+            grown_MiB=round(memory_after - memory_before, 2),
+            percent_of_a_core_while_away=round(100 * share, 1),
+        )
