@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -52,6 +53,10 @@ class Settings:
     """`RAISE`: a notification that cannot be sent raises, instead of being logged."""
     outbox: bool = False
     """Messages are rows of the caller's transaction first, and wait in the table until they can be delivered."""
+    keep_messages: bool = False
+    """`KEEP_MESSAGES`: every message is kept in the database too, for the admin and the history page."""
+    test_transport: Literal["http", "redis", "memory"] = "memory"
+    """`TEST_TRANSPORT`: what takes the place of `TRANSPORT` while Django's test environment is set up."""
     user_id: str = ""
     """Dotted path of a function from a user to its id on the wire; `str(user.pk)` by default."""
 
@@ -144,6 +149,10 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "RAISE": _Rule(15, "raise_", lambda v: isinstance(v, bool), "True or False."),
     "USER_ID": _Rule(16, "user_id", _is_function, "Dotted path of a function that takes a user and returns its id."),
     "OUTBOX": _Rule(17, "outbox", lambda v: isinstance(v, bool), "True or False."),
+    "TEST_TRANSPORT": _Rule(
+        18, "test_transport", lambda v: v in TRANSPORTS, f"One of {', '.join(map(repr, TRANSPORTS))}."
+    ),
+    "KEEP_MESSAGES": _Rule(19, "keep_messages", lambda v: isinstance(v, bool), "True or False."),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))
 _NEEDED_BY: Final = {"http": ("URL", "API_KEY"), "redis": ("REDIS_URL",), "memory": ()}
@@ -159,12 +168,12 @@ def faults(raw: object) -> list[Fault]:
         if key in raw and not rule.holds(raw[key]):
             shown = "" if key in _SECRETS else f": {raw[key]!r}"
             found.append(Fault(rule.number, f"NOTIFIER[{key!r}] does not hold{shown}.", rule.hint))
-    transport = raw.get("TRANSPORT", "http")
-    needed = _NEEDED_BY.get(transport, ()) if isinstance(transport, str) else ()
-    for key in needed:
-        if key not in raw:
-            text = f"NOTIFIER[{key!r}] is missing, and the transport {transport!r} needs it."
-            found.append(Fault(_RULES[key].number, text, _RULES[key].hint))
+    transports = [raw.get("TRANSPORT", "http"), raw.get("TEST_TRANSPORT", "memory")]
+    for transport in dict.fromkeys(one for one in transports if isinstance(one, str)):
+        for key in _NEEDED_BY.get(transport, ()):
+            if key not in raw:
+                text = f"NOTIFIER[{key!r}] is missing, and the transport {transport!r} needs it."
+                found.append(Fault(_RULES[key].number, text, _RULES[key].hint))
     return found
 
 
@@ -187,18 +196,30 @@ def read(raw: object) -> Settings:
 
 
 class _Latest:
-    """The last dict that was read, and what it meant."""
-
-    raw: object = None
-    settings: Settings | None = None
+    known: tuple[object, bool, Settings] | None = None
+    """The last dict that was read, whether under tests, and what it meant. One value: threads see all of it or none."""
 
 
 def settings() -> Settings:
-    """The present settings. Raises `ImproperlyConfigured`."""
-    raw = getattr(django_settings, "NOTIFIER", None)
+    """The present settings; under Django's test environment with `TEST_TRANSPORT` as the transport.
+
+    Raises `ImproperlyConfigured`.
+    """
+    raw, tested = getattr(django_settings, "NOTIFIER", None), under_tests()
     # Compared by value: notices override_settings and a dict that was changed in place, without a signal.
-    if _Latest.settings is None or raw != _Latest.raw:
-        made = read(raw)
-        _Latest.raw, _Latest.settings = copy.copy(raw), made
-        return made
-    return _Latest.settings
+    if (known := _Latest.known) and known[0] == raw and known[1] is tested:
+        return known[2]
+    made = read(raw)
+    if tested:
+        made = replace(made, transport=made.test_transport)
+    _Latest.known = (copy.copy(raw), tested, made)
+    return made
+
+
+def under_tests() -> bool:
+    """Whether Django's test environment is set up, by its own runner, by pytest-django or by anybody else.
+
+    `mail.outbox` would tell as much, but the `locmem` e-mail backend makes one outside of tests too.
+    """
+    utils = sys.modules.get("django.test.utils")
+    return utils is not None and hasattr(utils._TestState, "saved_data")

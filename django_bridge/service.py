@@ -1,0 +1,138 @@
+"""The real service as a child of this process: for `manage.py notifier`, and for tests in a browser.
+
+The child ends with its parent, however that ends: it reads a pipe that only the parent holds open. It is a process of
+its own, so that nothing of FastAPI comes into Django's. Must not know: runserver, tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import IO, Final
+
+import httpx
+
+from django_bridge.conf import Settings
+
+NEEDED: Final = ("fastapi", "uvicorn", "click", "pydantic_settings", "sse_starlette")
+"""Packages of the extra `server`, by which it is known."""
+START_S: Final = 20.0
+"""How long the service may take to answer."""
+STOP_S: Final = 15.0
+
+
+class ServiceNotStarted(RuntimeError):
+    """The service could not be started; the text says why."""
+
+
+def check_installed() -> None:
+    """Raises `ServiceNotStarted` where this Python lacks the service's own packages."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ServiceNotStarted(
+            f"The service's packages are not installed in this Python ({', '.join(missing)}): "
+            "pip install 'sse-notifier[server]'. Or run the service elsewhere, as a container, and set NOTIFIER['URL']."
+        )
+
+
+def environment(settings: Settings, *, origins: str) -> dict[str, str]:
+    """The service's settings that fit to a project's: the same key and secret, the same Redis."""
+    return {
+        "NOTIFIER_API_KEYS": settings.api_key,
+        "NOTIFIER_JWT_SECRET": settings.jwt_secret,
+        "NOTIFIER_CORS_ORIGINS": origins,
+        "NOTIFIER_REDIS_URL": settings.redis_url if settings.transport == "redis" else "",
+        "NOTIFIER_PREFIX": settings.prefix,
+        "NOTIFIER_SHARDS": str(settings.shards),
+        "NOTIFIER_HISTORY_SIZE": str(settings.history_size),
+        "NOTIFIER_HISTORY_TTL_S": str(settings.history_ttl_s),
+    }
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServiceProcess:
+    """`notifier serve`, running when this is made. `output` is where it writes; None: where this process does.
+
+    Raises `ServiceNotStarted`.
+    """
+
+    def __init__(
+        self, env: Mapping[str, str], *, host: str = "127.0.0.1", port: int, output: IO[bytes] | None = None
+    ) -> None:
+        check_installed()
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{port}"
+        self.child = subprocess.Popen(  # noqa: S603  # this Python, and options of our own
+            [sys.executable, "-m", __name__, "serve", "--host", host, "--port", str(port), "--log-level", "warning"],
+            env={**os.environ, **env},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # Ctrl-C is for the parent, which ends it
+        )
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> int:
+        """Ends it: its streams get their `bye`. The exit code."""
+        if self.child.poll() is None:
+            self.child.terminate()
+            try:
+                self.child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+        assert self.child.stdin is not None
+        with contextlib.suppress(OSError):
+            self.child.stdin.close()
+        return self.child.returncode
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_S
+        while not self._answers():
+            if self.child.poll() is not None:
+                raise ServiceNotStarted(f"the service at {self.url} ended with {self.child.returncode} as it started")
+            if time.monotonic() > deadline:
+                raise ServiceNotStarted(f"the service at {self.url} did not answer within {START_S:.0f} s")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            # Whoever else listens there would answer too, while our child ends for want of the port.
+            return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200 and self.child.poll() is None
+        return False
+
+
+def main() -> None:
+    """The child: the command `notifier`, until it is told to end or its parent is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    runpy.run_module("notifier", run_name="__main__", alter_sys=True)
+
+
+def _end_with_parent() -> None:
+    # os.read and not sys.stdin: a thread that sits in a buffered read keeps the interpreter from ending.
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

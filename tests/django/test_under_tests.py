@@ -1,0 +1,190 @@
+"""What a project gets without asking while it is tested: by Django's own runner, and by pytest-django."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+from django.test.utils import setup_test_environment, teardown_test_environment
+
+from django_bridge import Message, conf, publisher
+from django_bridge.testing import outbox
+from tests.django.conftest import http_settings
+from tests.support import REPOSITORY
+
+NOWHERE = http_settings("http://127.0.0.1:1", TIMEOUT_S=0.1, RAISE=True)
+
+SETTINGS = f"""
+SECRET_KEY = "for tests"
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.staticfiles", "django_bridge"]
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+USE_TZ = True
+STATIC_URL = "static/"
+ROOT_URLCONF = "urls"
+NOTIFIER = {NOWHERE!r}
+"""
+URLS = """
+from django.http import HttpResponse
+from django.urls import path
+urlpatterns = [path("", lambda request: HttpResponse("hello"))]
+"""
+UNITTESTS = """
+import httpx
+from django.contrib.auth.models import User
+from django.test import LiveServerTestCase, TestCase, TransactionTestCase
+
+from django_bridge import Message
+from django_bridge.testing import LiveNotifierMixin, NotificationAssertions, outbox
+from django_bridge.tokens import subscriber_token
+
+
+class Automatic(NotificationAssertions, TransactionTestCase):
+    def test_one(self):
+        Message(to_users=1, subject="One").send()
+        self.assertEqual([one["subject"] for one in outbox.messages], ["One"])
+
+    def test_two(self):
+        self.assertEqual(outbox.messages, [])
+
+
+class Asserting(NotificationAssertions, TestCase):
+    def test_it(self):
+        with self.assertNotified(1, subject="One"):
+            Message(to_users=1, subject="One").send()
+
+
+class Live(LiveNotifierMixin, LiveServerTestCase):
+    def test_the_service_has_what_the_project_sends_and_its_pages_may_listen(self):
+        self.assertEqual(httpx.get(self.live_server_url).text, "hello")
+        user = User.objects.create(username="ann")
+        Message(to_users=user, subject="One").send()
+        answer = httpx.get(
+            f"{self.notifier_url}/v1/inbox",
+            headers={"Authorization": f"Bearer {subscriber_token(user)}", "Origin": self.live_server_url},
+        )
+        self.assertEqual([one["subject"] for one in answer.json()["messages"]], ["One"])
+        self.assertEqual(answer.headers["Access-Control-Allow-Origin"], self.live_server_url)
+        self.assertEqual(outbox.messages, [])
+"""
+PYTESTS = """
+import httpx
+import pytest
+
+from django_bridge import Message, Task
+
+
+def test_nothing_leaves(transactional_db, notification_outbox):
+    Message(to_users=1, subject="One").send()
+    assert [one["subject"] for one in notification_outbox.messages] == ["One"]
+
+
+def test_each_test_begins_with_an_empty_one(notification_outbox):
+    assert notification_outbox.messages == []
+
+
+def test_blocks(db, assert_notified, assert_not_notified, capture_notifications):
+    with assert_notified(1, subject="One"):
+        Message(to_users=1, subject="One").send()
+    with assert_not_notified():
+        pass
+    with pytest.raises(AssertionError), assert_not_notified():
+        Message(to_users=1, subject="One").send()
+    with capture_notifications() as sent:
+        Message(to_users=1, subject="One").send()
+        assert sent.messages == []
+    assert len(sent.messages) == 1
+
+
+def test_the_real_service(transactional_db, live_server, live_notifier, notification_outbox, admin_user):
+    Message(to_users=admin_user, subject="One").send()
+    assert httpx.get(f"{live_notifier.url}/readyz").status_code == 200
+    assert notification_outbox.messages == []
+"""
+
+
+PYTEST = ["pytest", "-q", *(f"-pno:{other}" for other in ("asyncio", "schemathesis", "cacheprovider"))]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "settings.py").write_text(SETTINGS)
+    (tmp_path / "urls.py").write_text(URLS)
+    return tmp_path
+
+
+def run(project: Path, *command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", *command],
+        cwd=project,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{project}:{REPOSITORY}"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+def test_under_djangos_runner_nothing_leaves_and_the_mixins_work(project: Path) -> None:
+    (project / "test_it.py").write_text(UNITTESTS)
+    assert "Ran 4 tests" in run(project, "django", "test")
+
+
+def test_under_pytest_django_nothing_leaves_and_the_fixtures_work(project: Path) -> None:
+    (project / "test_it.py").write_text(PYTESTS)
+    assert "4 passed" in run(project, *PYTEST)
+
+
+def test_where_there_is_no_django_project_the_plugin_loads_nothing_of_django(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import sys\n\ndef test_it():\n    assert 'django_bridge.testing.pytest_plugin' in sys.modules\n"
+        "    assert 'django' not in sys.modules\n    assert 'httpx' not in sys.modules\n"
+    )
+    assert "1 passed" in run(tmp_path, *PYTEST, "-p", "no:django")
+
+
+# The choice
+
+
+@pytest.fixture
+def tested() -> Iterator[None]:
+    setup_test_environment()
+    try:
+        yield
+    finally:
+        teardown_test_environment()
+
+
+@override_settings(NOTIFIER=NOWHERE)
+def test_the_transport_is_memory_from_the_setup_of_the_test_environment_to_its_end() -> None:
+    assert conf.settings().transport == "http"
+    setup_test_environment()
+    try:
+        assert conf.settings().transport == "memory"
+        Message(to_users=1, subject="One").send()
+        assert len(outbox.messages) == 1
+    finally:
+        teardown_test_environment()
+    assert conf.settings().transport == "http"
+
+
+def test_a_project_can_choose_another(tested: None) -> None:
+    with override_settings(NOTIFIER={**NOWHERE, "TEST_TRANSPORT": "http"}):
+        assert conf.settings().transport == "http"
+        assert type(publisher.current().transport).__name__ == "HttpTransport"
+
+
+def test_the_locmem_e_mail_backend_alone_does_not_look_like_tests() -> None:
+    from django.core import mail
+
+    with override_settings(NOTIFIER=NOWHERE, EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend"):
+        mail.send_mail("a", "b", "c@example.org", ["d@example.org"])
+        assert conf.settings().transport == "http"
+    del mail.outbox
