@@ -1,0 +1,71 @@
+"""`manage.py notifier_send`: a message from the command line, delivered before the command ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_bridge import ALL, Message, group, publisher
+from django_bridge.conf import settings
+from notifier.errors import NotifierError
+from notifier.rules import LEVELS
+
+
+class Command(BaseCommand):
+    help = "Sends a message to users, groups or everybody, and prints its id. Fails where it could not be delivered."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("users", nargs="*", metavar="USER", help="a user's name, as for the log-in")
+        parser.add_argument("--pk", action="append", default=[], help="a user's primary key; may be repeated")
+        parser.add_argument("--group", action="append", default=[], help="a group's name; may be repeated")
+        parser.add_argument("--all", action="store_true", help="everybody")
+        parser.add_argument("--subject", required=True)
+        parser.add_argument("--text", default="", help="the text; - reads it from the standard input")
+        parser.add_argument("--level", default="info", choices=LEVELS)
+        parser.add_argument("--url", help="where a click leads")
+        parser.add_argument("--data", help="a JSON object for the page's own code")
+        parser.add_argument("--from", dest="sender", metavar="USER", help="the name of the user it is from")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings().transport == "memory":
+            raise CommandError("NOTIFIER['TRANSPORT'] is 'memory': it would reach nobody.")
+        try:
+            payload = _message(options).payload()
+            publisher.current().deliver(payload)
+        except NotifierError as fault:
+            raise CommandError(str(fault)) from fault
+        self.stdout.write(payload["id"])
+
+
+def _message(options: dict[str, Any]) -> Message:
+    to = [*map(_user, options["users"]), *options["pk"], *map(group, options["group"]), *[ALL] * options["all"]]
+    if not to:
+        raise CommandError("Say to whom: user names, --pk, --group or --all.")
+    return Message(
+        to_users=to,
+        from_user=options["sender"] and _user(options["sender"]),
+        subject=options["subject"],
+        text=sys.stdin.read() if options["text"] == "-" else options["text"],
+        level=options["level"],
+        url=options["url"],
+        data=_object(options["data"]),
+    )
+
+
+def _user(name: str) -> Any:
+    model: Any = get_user_model()
+    try:
+        return model._default_manager.get_by_natural_key(name)
+    except model.DoesNotExist:
+        raise CommandError(f"There is no user {name!r}.") from None
+
+
+def _object(text: str | None) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError as fault:
+        raise CommandError(f"--data is not JSON: {fault}") from None
