@@ -102,6 +102,7 @@ def progress(
             if task is None:
                 return function(*args, **kwargs)
             task.begin(state=text(begin, args, kwargs))
+            task.works_here()
             try:
                 answer = function(*args, **{**kwargs, "task": task})
             except BaseException as fault:
@@ -120,6 +121,7 @@ def progress(
             if task is None:
                 return await function_of(*args, **kwargs)
             await sync_to_async(task.begin)(state=text(begin, args, kwargs))
+            task.works_here()
             try:
                 answer = await function_of(*args, **{**kwargs, "task": task})
             except BaseException as fault:

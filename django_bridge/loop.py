@@ -43,6 +43,8 @@ class Reporter(Protocol):
 
     def begin(self, state: str = "", total: int | None = None) -> None: ...
 
+    def works_here(self) -> None: ...
+
     def set_state(self, state: str | None = None, *, done: int | None = None, total: int | None = None) -> None: ...
 
     def raise_if_cancelled(self) -> None: ...
@@ -229,6 +231,7 @@ class Progress(Generic[T]):
             return
         if not task.begun:
             task.begin(total=self._total)
+        task.works_here()
         task.follows = self
 
     def _detach(self) -> None:
@@ -247,9 +250,8 @@ class Progress(Generic[T]):
 
     def _check(self) -> None:
         """A user's cancel ends the pass here. Not after the last part: the work is done then."""
-        task = self._task
-        if task is not None and not task.ended:
-            task.raise_if_cancelled()
+        if self._task is not None:
+            self._task.raise_if_cancelled()
 
     def _leave(self) -> None:
         """The pass was left early. The exception that ended it may be on its way: nothing may be raised here."""

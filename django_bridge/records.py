@@ -23,11 +23,18 @@ log = logging.getLogger("django_bridge")
 
 
 def write(task: Task, user_key: Any) -> None:
-    """Brings the row to this state. A database that refuses is logged (and raises under `RAISE`)."""
+    """Brings the row to this state, unless it holds a newer one or an end: several processes may work on one task.
+
+    A database that refuses is logged (and raises under `RAISE`).
+    """
     fields = _fields(task, user_key)
+    row = TaskRecord.objects.filter(pk=task.id)
     try:
         with transaction.atomic(using=router.db_for_write(TaskRecord)):
-            if not TaskRecord.objects.filter(pk=task.id).update(**fields):
+            if (
+                not row.filter(updated_at__lte=fields["updated_at"], ended_at=None).update(**fields)
+                and not row.exists()
+            ):
                 TaskRecord.objects.create(pk=task.id, **fields)
     except DatabaseError:
         if settings().raise_:

@@ -24,6 +24,8 @@ class Worked(Protocol):
 
     def begin(self, state: Any = "", total: int | None = None) -> None: ...
 
+    def works_here(self) -> None: ...
+
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None: ...
 
     def advance(self, n: int = 1) -> None: ...
@@ -50,6 +52,7 @@ class TaskContext:
 
     def __enter__(self: T) -> T:
         self.begin()
+        self.works_here()
         return self
 
     def __exit__(
@@ -62,6 +65,7 @@ class TaskContext:
 
     async def __aenter__(self: T) -> T:
         await sync_to_async(self.begin)()
+        self.works_here()
         return self
 
     async def __aexit__(

@@ -23,6 +23,9 @@ ENDED: Final = frozenset(("succeeded", "failed", "cancelled"))
 STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | ENDED
 CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "advance"))
 
+BEAT: Final[Mapping[str, object]] = {"status": "running"}
+"""The change by which a producer says that it is alive, and nothing else. From the first one on, they are expected."""
+
 KEEP_RUNNING_S: Final = 7 * 24 * 3600
 """A task without an end is forgotten this long after its last update."""
 KEEP_ENDED_S: Final = 24 * 3600

@@ -4,6 +4,7 @@
     current().deliver(payload)                 the same for those who repeat it themselves: it raises
     current().create_task(task)                a task's first state, or all of it again
     current().change_task(task_id, change)     a task's next state
+    current().beat(task_id)                    its producer lives
 
 Nothing here breaks the caller's request. A call is repeated for `TIMEOUT_S` at most (its idempotency key makes that
 safe), then logged and counted; `RAISE` makes it raise. After some failures in a row the circuit opens, and for some
@@ -26,7 +27,8 @@ from django_bridge.payload import Payload
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
 from notifier.errors import Conflict, NotFound, NotifierError
-from notifier.task import Task
+from notifier.event import new_id
+from notifier.task import BEAT, Task
 
 log = logging.getLogger("django_bridge")
 
@@ -64,6 +66,11 @@ class Publisher:
         self._timeout_s = timeout_s
         self._raises = raises
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether calls leave this process."""
+        return self.transport.is_remote
+
     def send(self, payload: Payload) -> bool:
         """Sends a message; whether it went out to all of its recipients. What follows a failed part is not tried."""
         calls = enumerate(self.transport.message(payload), 1)
@@ -81,6 +88,10 @@ class Publisher:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Outcome[TaskAnswer]:
         """Changes a task. Raises `NotFound` and `Conflict`."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
+
+    def beat(self, task_id: str) -> TaskAnswer:
+        """Says that whoever works on a task is alive. Raises `NotifierError`, logs nothing: another one follows."""
+        return self._tried(self.transport.change_task(task_id, BEAT, new_id()))
 
     def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ _REFUSALS: Final = {
 
 class HttpTransport:
     """Calls `POST /v1/messages`, `POST /v1/tasks` and `PATCH /v1/tasks/{id}`, each with an `Idempotency-Key`."""
+
+    is_remote = True
 
     def __init__(self, settings: Settings) -> None:
         self._client = httpx.Client(
@@ -114,7 +117,13 @@ def _body(rest: str, recipients: list[str]) -> bytes:
 
 def _task_answer(answer: Any) -> TaskAnswer:
     try:
-        return TaskAnswer(int(answer["done"]), answer["total"], bool(answer.get("cancel_requested")))
+        updated_at = answer.get("updated_at")
+        return TaskAnswer(
+            int(answer["done"]),
+            answer["total"],
+            bool(answer.get("cancel_requested")),
+            round(datetime.fromisoformat(updated_at).timestamp() * 1000) if updated_at else 0,
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise errors.NotifierError("the answer is not a task; is this the notifier's address?") from fault
 

@@ -15,7 +15,9 @@ from notifier.task import Task
 
 
 class MemoryTransport:
-    """Keeps messages and tasks for tests to look at."""
+    """Keeps messages and tasks for tests to look at: at once, each state of them."""
+
+    is_remote = False
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         built(payload)
@@ -33,4 +35,4 @@ class MemoryTransport:
 
 
 def _answer(task: Task) -> TaskAnswer:
-    return TaskAnswer(task.done, task.total, task.cancel_requested)
+    return TaskAnswer(task.done, task.total, task.cancel_requested, task.updated_at_ms)

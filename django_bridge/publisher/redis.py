@@ -39,6 +39,8 @@ MAX_RACES: Final = 20
 class RedisTransport:
     """Runs `publish.lua` and `task.lua` through a pool of redis-py connections."""
 
+    is_remote = True
+
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings.prefix, settings.shards)
         self._history_size = settings.history_size
@@ -174,7 +176,7 @@ def _changed(task_id: str, change: Mapping[str, object], kept: tasks.Task | None
 
 
 def _answer(task: tasks.Task) -> TaskAnswer:
-    return TaskAnswer(task.done, task.total, task.cancel_requested)
+    return TaskAnswer(task.done, task.total, task.cancel_requested, task.updated_at_ms)
 
 
 def _idempotency(key: str, meant: object) -> Idempotency:

@@ -29,10 +29,15 @@ class TaskAnswer:
     done: int
     total: int | None
     cancel_requested: bool
+    updated_at_ms: int = 0
+    """By the clock of whoever keeps the task: the order of its states."""
 
 
 class Transport(Protocol):
     """How calls leave. Tries raise `Unreachable` where another try may help, else another `NotifierError`."""
+
+    is_remote: bool
+    """Whether calls leave this process: then they are paced, and signs of life are given."""
 
     def message(self, payload: Payload) -> Iterable[Attempt[object]]:
         """The calls that together bring a message to all of its recipients."""

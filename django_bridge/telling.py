@@ -1,0 +1,282 @@
+"""What one process knows of a task, and what it still has to tell: to the service at once, then to the row.
+
+A change that does not get through is carried by the next one. Advances that come quickly one after the other join: ten
+calls a second, the first at once, the last one not lost. While the work goes on here, the service gets signs of life.
+
+Must not know: what users of a task may call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from django_bridge import publisher
+from django_bridge.publisher.transport import TaskAnswer
+from django_bridge.ticker import ticker
+from notifier import task as states
+from notifier.errors import Conflict, NotFound, NotifierError
+from notifier.event import new_id
+from notifier.task import ENDED, Task
+
+log = logging.getLogger("django_bridge")
+
+ASK_EVERY_S: Final = 1.0
+"""How old an answer may be before the service is asked again whether a user cancelled."""
+PACE_S: Final = 0.1
+"""Between two advances that are told."""
+BEAT_EVERY_S: Final = 10.0
+"""Between two signs of life; the service calls a task stalled after three that are missing."""
+FIRST_BEAT_S: Final = 0.5
+"""After the work has begun here. What is over by then costs no call for it."""
+
+
+class Telling:
+    """The state of one task as this process knows it. Its lock is held while the caller or the ticker talks."""
+
+    def __init__(self, known: Task, user_key: Any) -> None:
+        self.known = known
+        self.user_key = user_key
+        self._lock = threading.RLock()
+        self.ended_elsewhere = False
+        """Whether somebody else has ended it: the rest of this run concerns nobody."""
+        self._owed: list[tuple[str, int]] = []
+        """Advances (key, n) that did not get through, or wait for their time."""
+        self._tried = False
+        """Whether the first of them was sent, and may have arrived."""
+        self._unsaid: set[str] = set()
+        """Fields whose latest values did not get through."""
+        self._asked_at = 0.0
+        self._advanced_at = 0.0
+        self._waiting = False
+        """Whether the ticker will tell what is owed."""
+        self._row_is_behind = False
+        self._beating = False
+        self._beats_over: publisher.Publisher | None = None
+
+    # What the caller does
+
+    def announce(self) -> None:
+        """Makes service and row know the task."""
+        with self._lock:
+            try:
+                self._announce()
+            finally:
+                self._write()
+        self.beat_in(BEAT_EVERY_S)
+
+    def change(self, change: Mapping[str, Any]) -> None:
+        """Raises `InvalidInput` or `Conflict` before anything is told."""
+        with self._lock:
+            if self.ended_elsewhere:
+                return
+            self.known = self.known.changed(change, now_ms=_now_ms())
+            self._unsaid |= change.keys()
+            if "done" in change:
+                self._forget_owed()
+            self._tell()
+        self.works_here()
+
+    def advance(self, n: int) -> None:
+        """As `change`. Told at once, or with those that follow within a tenth of a second."""
+        with self._lock:
+            if self.ended_elsewhere:
+                return
+            self.known = self.known.changed({"advance": n}, now_ms=_now_ms())
+            if "done" not in self._unsaid:
+                # One that was tried keeps its key and its number; what follows it joins into one.
+                if len(self._owed) > self._tried:
+                    n += self._owed.pop()[1]
+                self._owed.append((new_id(), n))
+            if self._may_wait():
+                self._row_is_behind = True
+                self._tell_later()
+            else:
+                self._tell()
+        self.works_here()
+
+    def ask(self) -> None:
+        """Renews the answer where it is older than a second: a change that changes nothing."""
+        with self._lock:
+            if time.monotonic() - self._asked_at < ASK_EVERY_S:
+                return
+            if self._owed or self._unsaid:
+                self._tell()
+            else:
+                self._send(new_id(), {"advance": 0})
+
+    def settle(self, *, row: bool = True) -> None:
+        """Tells what waits for its time, and brings the row up to date."""
+        with self._lock:
+            if self._waiting:
+                self._settle()
+            if row and self._row_is_behind:
+                self._write()
+
+    # Its time
+
+    def _may_wait(self) -> bool:
+        known = self.known
+        if not publisher.current().is_remote or (known.total is not None and known.done >= known.total):
+            return False
+        return time.monotonic() - self._advanced_at < PACE_S
+
+    def _tell_later(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            ticker().at_exit(self)
+            ticker().after(self._advanced_at + PACE_S - time.monotonic(), self._its_time)
+
+    def _its_time(self) -> None:
+        if not self._lock.acquire(blocking=False):  # the caller is talking: it takes this along
+            ticker().after(PACE_S, self._its_time)
+            return
+        try:
+            if self._waiting:
+                self._settle()
+        finally:
+            self._lock.release()
+
+    # Signs of life
+
+    def works_here(self) -> None:
+        """From now on the service hears that this process is alive."""
+        self.beat_in(FIRST_BEAT_S)
+
+    def beat_in(self, wait_s: float) -> None:
+        if not self._beating and self.known.to and not self.known.ended and publisher.current().is_remote:
+            self._beating = True
+            self._beats_over = publisher.current()
+            ticker().after(wait_s, self._beat)
+
+    def rest(self) -> None:
+        """No more signs of life: the work goes on elsewhere."""
+        self._beating = False
+
+    def _beat(self) -> None:
+        if not self._beating or self.known.ended or publisher.current() is not self._beats_over:
+            return
+        try:
+            answer = publisher.current().beat(self.known.id)
+        except (Conflict, NotFound):  # the next change finds out what it means
+            self._beating = False
+            return
+        except NotifierError as fault:
+            log.debug("no sign of life of task %s: %s", self.known.id, fault)
+        else:
+            self._asked_at = time.monotonic()
+            if answer.cancel_requested:
+                with self._lock:
+                    self._learn_cancel()
+        ticker().after(BEAT_EVERY_S, self._beat)
+
+    # One change: to the service, then to the row
+
+    def _tell(self) -> None:
+        try:
+            if self._settle() and self._unsaid:
+                change = {key: getattr(self.known, key) for key in sorted(self._unsaid)}
+                if self._send(new_id(), change):
+                    self._unsaid.clear()
+        finally:
+            self._write()
+
+    def _settle(self) -> bool:
+        """Sends the advances that are owed, each under its own key; whether all got through."""
+        self._waiting = False
+        while self._owed:
+            key, n = self._owed[0]
+            self._tried = True
+            self._advanced_at = time.monotonic()
+            if not self._send(key, {"advance": n}):
+                return False
+            self._owed = self._owed[1:]
+            self._tried = False
+        return True
+
+    def _forget_owed(self) -> None:
+        self._owed.clear()
+        self._tried = False
+
+    def _send(self, key: str, change: Mapping[str, object]) -> bool:
+        """Whether the service has the change now, or does not want it."""
+        if not self.known.to:
+            return True
+        self._asked_at = time.monotonic()  # answered or not: a service that is away is not asked at each part
+        try:
+            outcome = publisher.current().change_task(self.known.id, change, key)
+        except NotFound:  # the begin was lost, or the service has forgotten everything
+            return self._announce()
+        except Conflict as fault:
+            self._learn_end(fault)
+            return True
+        self._learn(outcome.answer)
+        return outcome.settled
+
+    def _announce(self) -> bool:
+        """Makes the service know all of the state."""
+        if not self.known.to:
+            return True
+        self._asked_at = time.monotonic()  # answered or not: a service that is away is not asked at each part
+        try:
+            outcome = publisher.current().create_task(dataclasses.replace(self.known, version=1), new_id())
+        except Conflict as fault:
+            self._learn_end(fault)
+            return True
+        if outcome.answer is not None:
+            self._forget_owed()
+            self._unsaid.clear()
+        self._learn(outcome.answer)
+        return outcome.settled
+
+    def _learn(self, answer: TaskAnswer | None) -> None:
+        if answer is None:
+            return
+        # Of the advances, the first is the one that was answered; what follows it is done too.
+        owed = sum(n for _, n in self._owed[1:])
+        self.known = dataclasses.replace(
+            self.known,
+            done=self.known.done if "done" in self._unsaid else answer.done + owed,
+            total=self.known.total if "total" in self._unsaid else answer.total,
+            updated_at_ms=max(self.known.updated_at_ms, answer.updated_at_ms),
+        )
+        if answer.cancel_requested:
+            self._learn_cancel()
+
+    def _learn_cancel(self) -> None:
+        cancelling = self.known.status in ("running", "pending")
+        status = "cancelling" if cancelling else self.known.status
+        self.known = dataclasses.replace(self.known, cancel_requested=True, status=status)
+
+    def _learn_end(self, fault: Conflict) -> None:
+        self._forget_owed()
+        self._unsaid.clear()
+        if self.known.ended:
+            return
+        self.ended_elsewhere = True
+        found = re.search(r"ended as (\w+)", str(fault))
+        if found and found[1] in ENDED:
+            self.known = dataclasses.replace(self.known, status=found[1], ended_at_ms=self.known.updated_at_ms)
+
+    def _write(self) -> None:
+        from django_bridge import records
+
+        self._row_is_behind = False
+        records.write(self.known, self.user_key)
+
+
+def begun(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> Task:
+    """A new state. Nobody may watch it: `to` may be empty. Raises `InvalidInput`."""
+    made = states.begin(
+        to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=_now_ms()
+    )
+    return dataclasses.replace(made, to=to)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

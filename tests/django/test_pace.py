@@ -1,0 +1,207 @@
+"""Quick advances: how often they are told, what of them is never left out, what several processes make of them."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from django_bridge import Progress, Task, TaskCancelled, publisher
+from django_bridge.models import TaskRecord
+from django_bridge.testing import outbox
+from tests.django.conftest import FOLDER
+from tests.django.test_publisher import listening, live  # noqa: F401  # a fixture
+from tests.support import REPOSITORY, Service, wait_for
+
+
+@pytest.fixture
+def task(user: User) -> Task:
+    return Task(from_user=user, task_name="Import")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """When the project changed a task, by the clock of this process."""
+    found: list[float] = []
+    real = publisher.Publisher.change_task
+
+    def change_task(self: Any, task_id: str, change: Any, key: str) -> Any:
+        found.append(time.monotonic())
+        return real(self, task_id, change, key)
+
+    monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
+    return found
+
+
+def shown(service: Service, user: User, task: Task) -> dict[str, Any]:
+    with service.user(str(user.pk)) as client:
+        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+    return dict(found)
+
+
+def test_a_tight_loop_tells_ten_times_a_second(
+    live: Service,  # noqa: F811  # the fixture
+    user: User,
+    task: Task,
+    calls: list[float],
+) -> None:
+    task.begin(total=10_000_000)
+    started = time.monotonic()
+    n = 0
+    while time.monotonic() < started + 1.2:
+        task.advance()
+        n += 1
+        assert n > 1 or len(calls) == 1, "the first goes out at once"
+    wait_for(lambda: shown(live, user, task)["done"] == n, what="the last one")
+    assert n > 500
+    assert len(calls) <= 14
+    assert min(after - before for before, after in itertools.pairwise(calls)) > 0.09
+    task.set_state("all in")
+    assert (task.done, TaskRecord.objects.get().done) == (n, n)
+
+
+def test_what_makes_it_complete_goes_out_at_once(
+    live: Service,  # noqa: F811  # the fixture
+    user: User,
+    task: Task,
+    calls: list[float],
+) -> None:
+    task.begin(total=50)
+    for _ in range(50):
+        task.advance()
+    assert shown(live, user, task)["percent"] == 100
+    assert TaskRecord.objects.get().percent == 100
+
+
+def test_an_end_takes_along_what_waits(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+    task.begin(total=50)
+    for _ in range(7):
+        task.advance()
+    task.end("seven are enough")
+    assert (shown(live, user, task)["done"], shown(live, user, task)["status"]) == (7, "succeeded")
+    assert TaskRecord.objects.get().done == 7
+
+
+def test_a_loop_without_an_end_leaves_the_row_up_to_date_too(live: Service, user: User) -> None:  # noqa: F811  # the fixture
+    def work(task: Task) -> Task:
+        for _ in range(7):
+            task.advance()
+        return task
+
+    held = [work(Task(from_user=user, task_name="Import"))]
+    wait_for(lambda: shown(live, user, held[0])["done"] == 7, what="the last one")
+    held.clear()
+    assert TaskRecord.objects.get().done == 7
+
+
+@pytest.mark.parametrize("kept", ["task = ", ""], ids=["kept", "dropped"])
+def test_a_process_that_ends_with_the_loop_tells_the_last_one(kept: str, user: User, over_http: Service) -> None:
+    program = f"""
+import os
+import django
+django.setup()
+from django_bridge import Task
+def work(task):
+    for _ in range(7):
+        task.advance()
+    return task
+{kept}work(Task(from_user={user.pk}, task_name="Import"))
+"""
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.django.settings",
+        "NOTIFIER_TEST_FOLDER": FOLDER,
+        "NOTIFIER_TEST_SERVICE_URL": over_http.url,
+    }
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, check=True, timeout=60)
+    with over_http.user(str(user.pk)) as client:
+        (found,) = client.get("/v1/tasks").json()["tasks"]
+    assert (found["done"], TaskRecord.objects.get().done) == (7, 7)
+
+
+def test_under_test_transports_each_advance_is_seen_at_once(task: Task) -> None:
+    task.begin(total=5)
+    for _ in range(5):
+        task.advance()
+    assert [one["done"] for one in outbox.task_updates] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_did_not_get_through_waits_for_the_next_one_and_is_counted_once(
+    live: Service,  # noqa: F811  # the fixture
+    user: User,
+    task: Task,
+) -> None:
+    task.begin(total=1000)
+    breaker = publisher.current().breaker
+    task.advance()
+    for _ in range(3):
+        breaker.failed()
+    for _ in range(20):
+        task.advance(2)
+        time.sleep(0.01)
+    breaker.succeeded()
+    task.advance()
+    wait_for(lambda: shown(live, user, task)["done"] == 42, what="all of them")
+
+
+def test_threads_may_share_a_task(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+    task.begin(total=800)
+
+    def work(_: int) -> None:
+        try:
+            for _ in range(100):
+                task.advance()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    wait_for(lambda: shown(live, user, task)["done"] == 800, what="all of them")
+
+
+def test_of_several_processes_none_puts_an_older_state_over_a_newer_row(user: User, task: Task) -> None:
+    task.begin(total=10)
+    late = Task.resume(task.id)
+    first, second = Task.resume(task.id), Task.resume(task.id)
+    first.advance(4)
+    second.advance(3)
+    assert TaskRecord.objects.get().done == 7
+    second.end("over")
+    late.advance(1)  # refused there: it has ended
+    late.set_state("still at it")
+    row = TaskRecord.objects.get()
+    assert (row.status, row.state, row.done) == ("succeeded", "over", 7)
+    assert (late.status, late.ended) == ("succeeded", True)
+
+
+def test_a_cancel_that_another_process_answered_stops_this_one_too(user: User, task: Task) -> None:
+    task.begin(total=10)
+    other = Task.resume(task.id)
+    outbox.request_cancel(task.id)
+    task.set_state("on it")
+    with pytest.raises(TaskCancelled):
+        task.raise_if_cancelled()
+
+    with pytest.raises(TaskCancelled):
+        list(Progress(range(10), parts=5, task=other))
+    assert other.ended
+    assert TaskRecord.objects.get().status == "cancelled"
+
+
+def test_in_a_transaction_the_row_follows_its_fate(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+    task.begin(total=100)
+    with transaction.atomic():
+        for _ in range(7):
+            task.advance()
+        task.set_state("seven")
+        transaction.set_rollback(True)
+    assert TaskRecord.objects.get().done == 0
+    task.end()
+    assert TaskRecord.objects.get().done == 7
