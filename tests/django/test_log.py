@@ -1,0 +1,259 @@
+"""`NotifierHandler`: chosen users are told of errors, and logging goes on whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import logging.config
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, transaction
+from django.test import Client, RequestFactory, override_settings
+from django.urls import path
+
+from django_bridge import log as handlers
+from django_bridge.log import NotifierHandler
+from django_bridge.testing import outbox
+from tests.django.conftest import http_settings
+from tests.support import REPOSITORY, Service, wait_for
+
+ours = logging.getLogger("shop.orders")
+
+
+@pytest.fixture
+def boss() -> User:
+    return User.objects.create_superuser("boss")
+
+
+def attach(**options: Any) -> NotifierHandler:
+    handler = NotifierHandler(**options)
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+@pytest.fixture(autouse=True)
+def _detached() -> Iterator[None]:
+    before = list(logging.getLogger().handlers)
+    yield
+    for handler in set(logging.getLogger().handlers) - set(before):
+        logging.getLogger().removeHandler(handler)
+        handler.flush()
+        handler.close()
+
+
+def someone(record: logging.LogRecord) -> int:
+    return 7
+
+
+def fail(text: str = "the till is stuck") -> None:
+    try:
+        raise ValueError("13 is not a coin")
+    except ValueError:
+        ours.exception(text)
+
+
+# What is told to whom
+
+
+def test_superusers_are_told_what_happened_and_where(boss: User, user: User) -> None:
+    handler = attach(url="/errors/")
+    fail("the till\nis stuck")
+    handler.flush()
+    (message,) = outbox.messages
+    assert message["to"] == [f"user:{boss.pk}"]
+    assert (message["subject"], message["level"], message["url"]) == ("ERROR: the till", "error", "/errors/")
+    assert f"shop.orders, {__file__}:" in message["text"]
+    assert "ValueError: 13 is not a coin" in message["text"]
+    assert "Traceback" not in message["text"]
+
+
+@pytest.mark.parametrize(
+    ("to", "channel"),
+    [("group:oncall", "group:oncall"), ("tests.django.test_log.someone", "user:7"), (someone, "user:7")],
+)
+def test_others_can_be_chosen(to: Any, channel: str) -> None:
+    handler = attach(to=to)
+    fail()
+    handler.flush()
+    assert outbox.messages[0]["to"] == [channel]
+
+
+def test_staff_is_a_word_and_anything_else_is_an_error(boss: User) -> None:
+    handler = attach(to="staff")
+    fail()
+    handler.flush()
+    assert outbox.messages[0]["to"] == [f"user:{boss.pk}"]
+    with pytest.raises(ValueError, match="'everybody'"):
+        NotifierHandler(to="everybody")
+
+
+def test_it_is_configured_by_django_and_a_formatter_makes_the_text(boss: User) -> None:
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"long": {"format": "%(message)s!"}},
+        "handlers": {"people": {"class": "django_bridge.log.NotifierHandler", "level": "WARNING", "formatter": "long"}},
+        "loggers": {"shop.config": {"handlers": ["people"]}},
+    }
+    logging.config.dictConfig(config)
+    logger = logging.getLogger("shop.config")
+    logger.warning("low stock")
+    logger.info("not this")
+    (handler,) = logger.handlers
+    handler.flush()
+    logger.removeHandler(handler)
+    assert [(one["text"], one["level"]) for one in outbox.messages] == [("low stock!", "warning")]
+
+
+def test_a_view_that_fails_is_told_with_its_path(boss: User) -> None:
+    handler = attach()
+    with override_settings(ROOT_URLCONF="tests.django.test_log"):
+        Client(raise_request_exception=False).get("/broken/")
+    handler.flush()
+    assert "GET /broken/" in outbox.messages[0]["text"]
+
+
+def broken(request: object) -> None:
+    raise RuntimeError("broken")
+
+
+urlpatterns = [path("broken/", broken)]
+
+
+def test_what_cannot_be_sent_is_replaced_and_what_is_too_long_is_cut(boss: User) -> None:
+    handler = attach()
+    ours.error("%s", "\x00\ud800" + "x" * 100_000)
+    handler.flush()
+    assert outbox.messages[0]["subject"].startswith("ERROR: \ufffd\ufffdxxx")
+
+
+# How much
+
+
+def test_the_same_place_is_told_once_and_then_with_a_count(boss: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = attach(repeat_s=0.3)
+    for _ in range(5):
+        fail()
+    handler.flush()
+    assert len(outbox.messages) == 1
+    wait_for(lambda: (fail(), handler.flush(), len(outbox.messages) == 2)[2], what="the next one")
+    count = outbox.messages[1]["data"]["left_out"]
+    assert count >= 4
+    assert f"{count} more were left out" in outbox.messages[1]["text"]
+
+
+def test_a_storm_is_bounded(boss: User) -> None:
+    handler = attach(per_minute=3)
+    for line in range(50):
+        ours.handle(logging.LogRecord("shop.orders", logging.ERROR, "a.py", line, "storm", (), None))
+    handler.flush()
+    assert len(outbox.messages) == 3
+
+
+# What must not happen
+
+
+def test_what_is_logged_while_it_is_told_is_not_told(boss: User) -> None:
+    def recipients(record: logging.LogRecord) -> User:
+        logging.getLogger("shop.inner").error("again")
+        return boss
+
+    handler = attach(to=recipients)
+    fail()
+    handler.flush()
+    assert len(outbox.messages) == 1
+
+
+def test_a_service_that_is_away_holds_nobody_and_is_not_told_of(boss: User, caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.5)):
+        handler = attach()
+        started = time.monotonic()
+        fail()
+        assert time.monotonic() - started < 0.2
+        handler.flush()
+        wait_for(lambda: "an error could not be told" in caplog.text, what="the word of it")
+    assert "the till is stuck" in caplog.text
+    assert not outbox.messages
+
+
+def test_a_broken_transaction_and_a_rollback_do_not_silence_it(boss: User) -> None:
+    handler = attach()
+    with transaction.atomic():
+        with pytest.raises(DatabaseError):
+            connection.cursor().execute("SELECT nothing FROM nowhere")
+        fail()
+        transaction.set_rollback(True)
+    handler.flush()
+    assert len(outbox.messages) == 1
+
+
+def test_a_record_that_cannot_be_formatted_is_loggings_own_affair(
+    boss: User, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler = NotifierHandler()
+    handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", 1, "%d", ("x",), None))
+    handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", 2, "fine", (), None))
+    handler.flush()
+    assert "--- Logging error ---" in capfd.readouterr().err
+    assert [one["subject"] for one in outbox.messages] == ["ERROR: fine"]
+
+
+def test_recipients_that_cannot_be_found_do_not_stop_the_next_one() -> None:
+    seen: list[int] = []
+
+    def recipients(record: logging.LogRecord) -> int:
+        seen.append(record.lineno)
+        return 7 // (len(seen) - 1)
+
+    handler = NotifierHandler(to=recipients)
+    for line in (1, 2):
+        handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", line, "x", (), None))
+    handler.flush()
+    assert len(outbox.messages) == 1
+
+
+def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "WAITING", 1)
+    go = threading.Event()
+
+    def recipients(record: logging.LogRecord) -> int:
+        go.wait(10)
+        return 1
+
+    handler = NotifierHandler(to=recipients, per_minute=100)
+    for line in range(5):
+        handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", line, "x", (), None))
+    go.set()
+    handler.flush()
+    handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", 9, "x", (), None))
+    handler.flush()
+    assert sum(1 + one["data"]["left_out"] for one in outbox.messages) == 6
+
+
+def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service) -> None:
+    program = (
+        "import logging, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.django.settings'\n"
+        "import django; django.setup()\n"
+        "from django_bridge.log import NotifierHandler\n"
+        "logging.getLogger().addHandler(NotifierHandler(to='group:last'))\n"
+        "logging.getLogger('shop').error('the last word')\n"
+    )
+    env = {**os.environ, "NOTIFIER_TEST_SERVICE_URL": over_http.url}
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, check=True, timeout=30)
+    with over_http.user("nobody", groups=["last"]) as client:
+        (message,) = client.get("/v1/inbox").json()["messages"]
+    assert message["subject"] == "ERROR: the last word"
+
+
+def test_a_request_is_not_needed(boss: User) -> None:
+    handler = attach()
+    ours.error("no request", extra={"request": RequestFactory().post("/pay/")})
+    handler.flush()
+    assert "POST /pay/" in outbox.messages[0]["text"]
