@@ -1,4 +1,4 @@
-"""A message on its way: plain JSON from here on, in the form of the body of `POST /v1/messages`.
+"""A message, or an event of the project's own, on its way: plain JSON from here on, as the service's API takes it.
 
 Must not know: Django's users, transports.
 """
@@ -28,6 +28,14 @@ Payload = TypedDict(
 """`sent_at` None: whenever it is sent. It can wait in a transaction or in Celery's broker until then."""
 
 
+class EventBody(TypedDict):
+    """An event of the project's own, in the form of the body of `POST /v1/events`."""
+
+    to: list[str]
+    type: str
+    data: Any
+
+
 def built(payload: Payload) -> event.Event:
     """The event of a payload. Raises `InvalidInput` or `PayloadTooLarge`."""
     return event.message(
@@ -42,6 +50,11 @@ def built(payload: Payload) -> event.Event:
         expires_at=payload["expires_at"],
         message_id=payload["id"],
     )
+
+
+def built_event(body: EventBody) -> event.Event:
+    """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
+    return event.custom(to=body["to"], event_type=body["type"], data=body["data"])
 
 
 def expired(payload: Payload) -> bool:

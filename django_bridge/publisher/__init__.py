@@ -2,6 +2,7 @@
 
     current().send(payload)                    a message, in as many calls as it needs
     current().deliver(payload)                 the same for those who repeat it themselves: it raises
+    current().send_event(body)                 an event of the project's own
     current().create_task(task)                a task's first state, or all of it again
     current().change_task(task_id, change)     a task's next state
     current().beat(task_id)                    its producer lives
@@ -18,12 +19,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
-from django_bridge.payload import Payload
+from django_bridge.payload import EventBody, Payload
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
 from notifier.errors import Conflict, NotFound, NotifierError
@@ -55,6 +59,30 @@ class Outcome(Generic[T]):
     answer: T | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """One call, for those who look on."""
+
+    what: str
+    took_s: float
+    error: str
+    """Why it failed; empty where it did not."""
+
+
+_notes: ContextVar[list[Noted] | None] = ContextVar("notifier_notes", default=None)
+
+
+@contextmanager
+def noting() -> Iterator[list[Noted]]:
+    """The calls that are made inside the block, by its thread or its coroutine."""
+    found: list[Noted] = []
+    token = _notes.set(found)
+    try:
+        yield found
+    finally:
+        _notes.reset(token)
+
+
 class Publisher:
     """Sends over one transport, and keeps what goes wrong away from the caller. Safe to use from many threads."""
 
@@ -79,7 +107,12 @@ class Publisher:
     def deliver(self, payload: Payload) -> None:
         """Sends a message to all of its recipients. Raises `Unreachable` or another `NotifierError`, logs nothing."""
         for attempt in self.transport.message(payload):
-            self._tried(attempt)
+            self._tried(f"message {payload['id']}", attempt)
+
+    def send_event(self, body: EventBody) -> bool:
+        """Sends an event of the project's own; whether it went out to all of its recipients."""
+        calls = self.transport.event(body, new_id())
+        return all(self._call(f"event {body['type']}", attempt).answer is not None for attempt in calls)
 
     def create_task(self, task: Task, key: str) -> Outcome[TaskAnswer]:
         """Makes the service know a task. Raises `Conflict`."""
@@ -91,11 +124,11 @@ class Publisher:
 
     def beat(self, task_id: str) -> TaskAnswer:
         """Says that whoever works on a task is alive. Raises `NotifierError`, logs nothing: another one follows."""
-        return self._tried(self.transport.change_task(task_id, BEAT, new_id()))
+        return self._tried(f"beat of task {task_id}", self.transport.change_task(task_id, BEAT, new_id()))
 
     def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
         try:
-            return Outcome(settled=True, answer=self._tried(attempt))
+            return Outcome(settled=True, answer=self._tried(what, attempt))
         except (NotFound, Conflict):
             raise
         except NotifierError as fault:
@@ -104,7 +137,20 @@ class Publisher:
             log.error("%s could not be sent: %s", what, fault)
             return Outcome(settled=isinstance(fault, REFUSED))
 
-    def _tried(self, attempt: Attempt[T]) -> T:
+    def _tried(self, what: str, attempt: Attempt[T]) -> T:
+        notes = _notes.get()
+        if notes is None:
+            return self._answer(attempt)
+        began, error = time.perf_counter(), ""
+        try:
+            return self._answer(attempt)
+        except NotifierError as fault:
+            error = f"{type(fault).__name__}: {fault}"
+            raise
+        finally:
+            notes.append(Noted(what, time.perf_counter() - began, error))
+
+    def _answer(self, attempt: Attempt[T]) -> T:
         """What the service answers within the budget. Counts, and tells the breaker."""
         if not self.breaker.allows():
             self._count("refused_at_once", "failed")

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from django_bridge.conf import Settings
-from django_bridge.payload import Payload
+from django_bridge.payload import EventBody, Payload, built_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import errors
 from notifier.rules import MAX_BODY_BYTES, to_json
@@ -36,7 +36,7 @@ _REFUSALS: Final = {
 
 
 class HttpTransport:
-    """Calls `POST /v1/messages`, `POST /v1/tasks` and `PATCH /v1/tasks/{id}`, each with an `Idempotency-Key`."""
+    """Calls `POST` of `/v1/messages`, `/v1/events`, `/v1/tasks`, and `PATCH /v1/tasks/{id}`, by `Idempotency-Key`."""
 
     is_remote = True
 
@@ -50,6 +50,10 @@ class HttpTransport:
         for n, body in enumerate(bodies(payload)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
             yield partial(self._call, "POST", "/v1/messages", body, key)
+
+    def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
+        built_event(body)
+        yield partial(self._call, "POST", "/v1/events", to_json(body).encode(), key)
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
         first = {"id": task.id, "to": task.to, "name": task.name, "state": task.state, "total": task.total}

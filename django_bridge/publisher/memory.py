@@ -6,16 +6,16 @@ The same rules as with the others: what would be refused there is refused here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from django_bridge.payload import Payload, built
+from django_bridge.payload import EventBody, Payload, built, built_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.task import Task
 
 
 class MemoryTransport:
-    """Keeps messages and tasks for tests to look at: at once, each state of them."""
+    """Keeps messages, events and tasks for tests to look at: at once, each state of them."""
 
     is_remote = False
 
@@ -23,12 +23,19 @@ class MemoryTransport:
         built(payload)
         yield lambda within_s: outbox.put_message(payload)
 
+    def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
+        built_event(body)
+        yield lambda within_s: outbox.put_event(body)
+
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
         return lambda within_s: _answer(outbox.put_task(task))
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         now_ms = int(time.time() * 1000)
         return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
+
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
+        return lambda within_s: {one: outbox.kept_task(one) for one in ids if outbox.has_task(one)}
 
     def close(self) -> None:
         """What was sent stays in the outbox."""

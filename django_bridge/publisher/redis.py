@@ -18,12 +18,13 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from django_bridge.conf import Settings
-from django_bridge.payload import Payload, built
+from django_bridge.payload import EventBody, Payload, built, built_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker.keys import KINDS, Keys
 from notifier.broker.scripts import Call, Idempotency, Script, publish_calls, receipt, script, task_answer, task_call
 from notifier.errors import Conflict, NotFound
+from notifier.event import Event
 from notifier.rules import to_json
 
 log = logging.getLogger("django_bridge")
@@ -54,12 +55,18 @@ class RedisTransport:
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
+        return self._publications(built(payload), _idempotency(payload["id"], payload))
+
+    def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
+        return self._publications(built_event(body), _idempotency(key, body))
+
+    def _publications(self, event: Event, idempotency: Idempotency) -> Iterator[Attempt[object]]:
         calls = publish_calls(
-            built(payload),
+            event,
             self._keys,
             history_size=self._history_size,
             history_ttl_s=self._history_ttl_s,
-            idempotency=_idempotency(payload["id"], payload),
+            idempotency=idempotency,
         )
         for call in calls:
             yield partial(self._publish, call)

@@ -1,15 +1,15 @@
-"""What a transport is: three kinds of calls, each as a try that can be repeated.
+"""What a transport is: four kinds of calls, each as a try that can be repeated.
 
 Must not know: when a try is repeated, which transports there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from django_bridge.payload import Payload
+from django_bridge.payload import EventBody, Payload
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, PayloadTooLarge
 from notifier.task import Task
 
@@ -42,11 +42,20 @@ class Transport(Protocol):
     def message(self, payload: Payload) -> Iterable[Attempt[object]]:
         """The calls that together bring a message to all of its recipients."""
 
+    def event(self, body: EventBody, key: str) -> Iterable[Attempt[object]]:
+        """The calls that together bring an event to all of its recipients."""
+
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
         """Stores all of a task's state under its id."""
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         """Changes a task. Its try raises `NotFound` where the service does not know it, `Conflict` where it ended."""
+
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
+        """What is kept of these tasks, which this channel watches, by id; those that are not known any more are absent.
+
+        Its try raises `NotAllowed` where the project cannot ask.
+        """
 
     def close(self) -> None: ...
 

@@ -15,7 +15,7 @@ from notifier.errors import NotFound
 from notifier.task import Task
 
 if TYPE_CHECKING:
-    from django_bridge.payload import Payload
+    from django_bridge.payload import EventBody, Payload
 
 
 class Outbox:
@@ -28,6 +28,8 @@ class Outbox:
         """Those who get it instead; the last one does."""
         self.messages: list[Payload] = []
         """Messages with `id to subject text from level url data sent_at expires_at`."""
+        self.events: list[EventBody] = []
+        """Events of the project's own with `to type data`."""
         self.task_updates: list[Mapping[str, Any]] = []
         """Each state of each task as browsers would have got it."""
 
@@ -40,6 +42,7 @@ class Outbox:
         """Forgets everything."""
         with self._lock:
             self.messages.clear()
+            self.events.clear()
             self.task_updates.clear()
             self._tasks.clear()
 
@@ -55,6 +58,13 @@ class Outbox:
         with self._lock:
             if all(kept["id"] != payload["id"] for kept in self.messages):
                 self.messages.append(payload)
+        return True
+
+    def put_event(self, body: EventBody) -> bool:
+        if self.captures:
+            return self.captures[-1].put_event(body)
+        with self._lock:
+            self.events.append(body)
         return True
 
     def put_task(self, task: Task) -> Task:
