@@ -18,3 +18,4 @@ class DjangoBridgeConfig(AppConfig):
         register(checks.check_deployment, deploy=True)
         celery.sending_task()
         celery.delivering_task()
+        celery.checking_task()

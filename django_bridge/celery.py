@@ -6,6 +6,7 @@ Must not know: how messages are made.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,23 @@ def delivering_task() -> Any:
     except ImportError:
         return None
     return shared_task(name="django_bridge.deliver_outbox", ignore_result=True)(deliver_outbox)
+
+
+@cache
+def checking_task() -> Any:
+    """The shared task that looks after silent tasks, for Celery's beat; None where Celery is not installed."""
+    try:
+        from celery import shared_task
+    except ImportError:
+        return None
+    return shared_task(name="django_bridge.check_tasks", ignore_result=True)(check_tasks)
+
+
+def check_tasks() -> dict[str, Any]:
+    """Brings the rows of silent tasks to what the service knows; what became of how many."""
+    from django_bridge import silence
+
+    return asdict(silence.check_tasks())
 
 
 def deliver_outbox() -> dict[str, int]:

@@ -42,6 +42,15 @@ def write(task: Task, user_key: Any) -> None:
         log.exception("the row of task %s could not be written", task.id)
 
 
+def take(row: TaskRecord, task: Task) -> bool:
+    """Brings a row to what the service keeps, where that is newer; whether it was."""
+    fields = _fields(task, None)
+    for name in ("user_id", "to", "cancel_requested"):
+        del fields[name]
+    same = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
+    return fields["updated_at"] > row.updated_at and same.update(**fields) == 1
+
+
 def read(task_id: str) -> tuple[Task, Any]:
     """The state that a row keeps, and its user's key. Raises `NotFound`."""
     row = TaskRecord.objects.filter(pk=task_id).first()

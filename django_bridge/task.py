@@ -71,7 +71,7 @@ class Task(TaskContext):
     def __json__(self) -> str:
         """As the argument of a Celery task it is its id, for `resume`; the work goes on there."""
         if self._telling is not None:
-            self._telling.rest()
+            self._telling.hand_over()
         return self.id
 
     def __del__(self) -> None:

@@ -57,6 +57,7 @@ class Telling:
         """Whether the ticker will tell what is owed."""
         self._row_is_behind = False
         self._beating = False
+        self._beats = 0
         self._beats_over: publisher.Publisher | None = None
 
     # What the caller does
@@ -154,8 +155,10 @@ class Telling:
             self._beats_over = publisher.current()
             ticker().after(wait_s, self._beat)
 
-    def rest(self) -> None:
-        """No more signs of life: the work goes on elsewhere."""
+    def hand_over(self) -> None:
+        """The work goes on elsewhere: until then nobody gives signs of life, and nobody misses them."""
+        if self._beats:
+            self.change({"status": "pending"})
         self._beating = False
 
     def _beat(self) -> None:
@@ -169,6 +172,7 @@ class Telling:
         except NotifierError as fault:
             log.debug("no sign of life of task %s: %s", self.known.id, fault)
         else:
+            self._beats += 1
             self._asked_at = time.monotonic()
             if answer.cancel_requested:
                 with self._lock:

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django_bridge.conf import settings
 from django_bridge.recipients import user_id, user_name
 from notifier import rules
-from notifier.errors import InvalidInput
+from notifier.errors import InvalidInput, NotAllowed
 
 AUDIENCE = "notifier:stream"
 
@@ -37,6 +37,17 @@ def subscriber_token(user: Any) -> str:
         "groups": group_names(user),
     }
     return jwt.encode(claims, found.jwt_secret, algorithm="HS256")
+
+
+def channel_token(channel: str, *, holds_s: int = 60) -> str:
+    """A JWT with which this project itself reads what a channel's users see. Raises `NotAllowed` without a secret."""
+    secret = settings().jwt_secret
+    if not secret:
+        raise NotAllowed("NOTIFIER['JWT_SECRET'] is missing")
+    kind, _, name = channel.partition(":")
+    now = int(time.time())
+    claims = {"sub": name if kind == "user" else "-", "aud": AUDIENCE, "iat": now, "exp": now + holds_s}
+    return jwt.encode({**claims, "groups": [name] if kind == "group" else []}, secret, algorithm="HS256")
 
 
 def group_names(user: Any) -> list[str]:

@@ -38,6 +38,7 @@ from notifier.errors import ConfigurationError, InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.limits import RateLimit
 from notifier.settings import Settings, load
+from notifier.silence import Silence
 
 log = logging.getLogger("notifier")
 
@@ -122,7 +123,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     hub: Hub = app.state.hub
     settings: Settings = app.state.settings
     await broker.start(hub)
-    loops = asyncio.create_task(_watch(broker, hub), name="loops")
+    silence = Silence(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
+    loops = asyncio.create_task(_watch(broker, hub, silence), name="loops")
 
     async def drain(hurry: Callable[[], bool]) -> None:
         await hub.drain(settings.drain_s, hurry)
@@ -137,7 +139,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await broker.close()
 
 
-async def _watch(broker: Broker, hub: Hub) -> None:
+async def _watch(broker: Broker, hub: Hub, silence: Silence) -> None:
     """Runs the background loops. One that fails for an unknown reason ends the process: it would look healthy and
     deliver nothing."""
     try:
@@ -145,6 +147,7 @@ async def _watch(broker: Broker, hub: Hub) -> None:
             group.create_task(hub.tick_forever(), name="ticker")
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(broker.failed(), name="broker")
+            group.create_task(silence.watch_forever(), name="silence")
     except Exception:
         log.critical("a background loop failed; the process ends", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -80,6 +80,10 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Streams are ended after half of this to all of it, at random.",
     )
+    task_stalled_s: float = Field(
+        30, ge=0.5, le=86_400, description="Silence of a producer that gave signs of life, until its task is stalled."
+    )
+    task_failed_s: float = Field(3600, ge=1, le=604_800, description="The same, until its task is failed.")
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")

@@ -1,8 +1,12 @@
 """A task's state and the rules of its life. Pure: every change is a function from one state to the next.
 
-    pending -> running -> succeeded | failed | cancelled
-                  |-> cancelling -> (the same ends)
-                  |-> stalled    -> running, or one of the ends
+    pending <-> running -> succeeded | failed | cancelled
+                   |-> cancelling -> (the same ends)
+                   |-> stalled    -> running, or one of the ends
+
+A producer that says "running" and nothing else gives a sign of life (`BEAT`). From the first one on, silence means
+that it died: the task is stalled, and later failed. One that never gives signs may be silent for as long as it likes,
+and so may one that says "pending": nobody works on it, it waits.
 
 Brokers store the record and compare versions; they know none of these rules. Must not know: asyncio, Redis, HTTP.
 """
@@ -51,6 +55,8 @@ class Task:
     ended_at_ms: int | None = None
     cancel_requested: bool = False
     version: int = 1
+    alive_at_ms: int | None = None
+    """The producer's last sign of life; None where none are expected."""
 
     @property
     def ended(self) -> bool:
@@ -122,6 +128,8 @@ class Task:
             total = None if change["total"] is None else rules.whole(change["total"], "total")
         done = self._done_after(change, total)
         status = self._status_after(change)
+        at_ms = max(now_ms, self.updated_at_ms)
+        gives_signs = status not in ENDED and status != "pending" and (self.alive_at_ms is not None or change == BEAT)
         error = self.error
         if change.get("error") is not None:
             error = rules.text(change["error"], "error", max_chars=rules.MAX_STATE_CHARS)
@@ -135,23 +143,50 @@ class Task:
             done=done,
             total=total,
             error=error,
-            updated_at_ms=max(now_ms, self.updated_at_ms),
-            ended_at_ms=max(now_ms, self.updated_at_ms) if status in ENDED else None,
+            updated_at_ms=at_ms,
+            ended_at_ms=at_ms if status in ENDED else None,
             version=self.version + 1,
+            alive_at_ms=at_ms if gives_signs else None,
         )
 
+    def after_silence(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
+        """The state when its producer was not heard from until now: stalled after one time, failed after another."""
+        if self.ended or self.alive_at_ms is None:
+            return self
+        silence_ms = now_ms - self.alive_at_ms
+        at_ms = max(now_ms, self.updated_at_ms)
+        if silence_ms >= failed_ms:
+            error = f"Nothing was heard from its producer for {silence_ms // 1000} seconds"
+            return self._ended_as("failed", at_ms, error=error)
+        if silence_ms < stalled_ms or self.status == "stalled":
+            return self
+        return dataclasses.replace(self, status="stalled", updated_at_ms=at_ms, version=self.version + 1)
+
     def cancelled_by_user(self, *, now_ms: int) -> Task:
-        """The state after a user asked to cancel; asking twice changes nothing. Raises `Conflict` when ended."""
+        """The state after a user asked to cancel; asking twice changes nothing. Raises `Conflict` when ended.
+
+        Where the producer died nobody is left to hear it: the task ends at once.
+        """
         if self.ended:
             raise Conflict(f"the task {self.id} ended as {self.status}; it cannot be cancelled")
+        at_ms = max(now_ms, self.updated_at_ms)
+        if self.status == "stalled" and self.alive_at_ms is not None:
+            return self._ended_as("cancelled", at_ms, cancel_requested=True)
         if self.cancel_requested:
             return self
         return dataclasses.replace(
+            self, status="cancelling", cancel_requested=True, updated_at_ms=at_ms, version=self.version + 1
+        )
+
+    def _ended_as(self, status: str, at_ms: int, **more: Any) -> Task:
+        return dataclasses.replace(
             self,
-            status="cancelling",
-            cancel_requested=True,
-            updated_at_ms=max(now_ms, self.updated_at_ms),
+            status=status,
+            updated_at_ms=at_ms,
+            ended_at_ms=at_ms,
             version=self.version + 1,
+            alive_at_ms=None,
+            **more,
         )
 
     def _done_after(self, change: Mapping[str, object], total: int | None) -> int:
@@ -175,10 +210,8 @@ class Task:
             raise InvalidInput(
                 f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status"
             )
-        if status == "pending" and self.status != "pending":
-            raise InvalidInput(f"a task that is {self.status} cannot become pending", field="status")
         # A producer that keeps saying "running" has not seen the user's wish yet; the wish stands.
-        return "cancelling" if self.cancel_requested and status == "running" else status
+        return "cancelling" if self.cancel_requested and status in ("running", "pending") else status
 
 
 def begin(
@@ -227,5 +260,7 @@ def _check(task: Task) -> None:
         raise InvalidInput("is over the total", field="done")
     if task.ended != (task.ended_at_ms is not None):
         raise InvalidInput("does not agree with the status", field="ended_at_ms")
+    if task.alive_at_ms is not None:
+        rules.whole(task.alive_at_ms, "alive_at_ms")
     for moment_ms in (task.started_at_ms, task.updated_at_ms, task.ended_at_ms):
         rules.iso_ms(moment_ms)

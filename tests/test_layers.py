@@ -20,7 +20,7 @@ LAYERS = [
     {"app"},
     {"api"},
     {"auth", "stream"},
-    {"hub"},
+    {"hub", "silence"},
     {"wire"},
     {"metrics", "limits"},
     {"broker"},

@@ -114,7 +114,6 @@ def test_advance_adds_to_what_is_done() -> None:
         ({"error": 1}, "error"),
         ({"status": "over"}, "status"),
         ({"status": ["running"]}, "status"),
-        ({"status": "pending"}, "status"),
         ({"name": "Other"}, "name"),
     ],
 )
@@ -142,6 +141,50 @@ def test_an_ended_task_is_kept_a_day_and_a_running_one_a_week() -> None:
 def test_a_stalled_task_runs_again_with_its_next_report() -> None:
     stalled = changed(begun(total=10), status="stalled")
     assert changed(stalled, advance=1).status == "running"
+
+
+def test_a_task_that_runs_may_have_to_wait_again() -> None:
+    waiting = changed(begun(), status="pending", state="Retry 2")
+    assert (waiting.status, changed(waiting, done=1).status) == ("pending", "running")
+
+
+# Signs of life
+
+ALIVE_MS = 1_769_860_801_000
+
+
+def silent(task: Task, seconds: float) -> Task:
+    return task.after_silence(now_ms=ALIVE_MS + int(seconds * 1000), stalled_ms=30_000, failed_ms=3_600_000)
+
+
+def test_a_producer_that_gave_a_sign_of_life_is_stalled_by_silence_and_later_failed() -> None:
+    alive = changed(begun(), status="running")
+    assert silent(alive, 29.9) is alive
+    stalled = silent(alive, 30)
+    assert (stalled.status, stalled.version, stalled.ended) == ("stalled", alive.version + 1, False)
+    assert silent(stalled, 3599) is stalled
+    failed = silent(stalled, 3600)
+    assert (failed.status, failed.error) == ("failed", "Nothing was heard from its producer for 3600 seconds")
+    assert failed.ended_at_ms == failed.updated_at_ms == ALIVE_MS + 3_600_000
+    assert silent(failed, 9999) is failed
+
+
+@pytest.mark.parametrize("change", [{"status": "running"}, {"advance": 1}, {"state": "still here"}])
+def test_whatever_a_stalled_producer_says_brings_its_task_back(change: dict[str, Any]) -> None:
+    back = changed(silent(changed(begun(), status="running"), 60), now_ms=ALIVE_MS + 70_000, **change)
+    assert (back.status, silent(back, 99)) == ("running", back)
+    assert silent(back, 101).status == "stalled"
+
+
+@pytest.mark.parametrize("change", [{}, {"status": "pending"}, {"status": "succeeded"}])
+def test_who_gave_no_sign_or_waits_or_ended_may_be_silent(change: dict[str, Any]) -> None:
+    task = changed(changed(begun(), status="running"), **change) if change else changed(begun(), done=1)
+    assert silent(task, 10_000) is task
+
+
+def test_a_task_whose_producer_died_is_cancelled_at_once() -> None:
+    cancelled = silent(changed(begun(), status="running"), 60).cancelled_by_user(now_ms=ALIVE_MS + 61_000)
+    assert (cancelled.status, cancelled.ended, cancelled.cancel_requested) == ("cancelled", True, True)
 
 
 def test_the_wish_to_cancel_stands_until_the_task_ends() -> None:
@@ -211,6 +254,7 @@ def test_a_record_reads_back_as_the_task_it_was() -> None:
         {"ended_at_ms": 1},
         {"version": "1"},
         {"cancel_requested": "yes"},
+        {"alive_at_ms": "now"},
         {"surprise": 1},
     ],
 )

@@ -20,7 +20,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -125,6 +125,10 @@ class Publisher:
     def beat(self, task_id: str) -> TaskAnswer:
         """Says that whoever works on a task is alive. Raises `NotifierError`, logs nothing: another one follows."""
         return self._tried(f"beat of task {task_id}", self.transport.change_task(task_id, BEAT, new_id()))
+
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Mapping[str, Task]:
+        """What the service keeps of these tasks. Raises `NotifierError`, logs nothing."""
+        return self._tried(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
 
     def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
         try:

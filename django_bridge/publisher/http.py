@@ -6,7 +6,7 @@ One client for the process, its connections kept. Must not know: when a call is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ import httpx
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, built_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
+from django_bridge.tokens import channel_token
 from notifier import errors
 from notifier.rules import MAX_BODY_BYTES, to_json
 from notifier.task import Task
@@ -77,16 +78,25 @@ class HttpTransport:
 
         return attempt
 
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
+        def attempt(within_s: float) -> Mapping[str, Task]:
+            headers = {"Authorization": f"Bearer {channel_token(channel)}"}
+            answer = self._asked("GET", "/v1/tasks", within_s, headers=headers)
+            shown = [_task_shown(one, channel) for one in answer.get("tasks", ())]
+            return {one.id: one for one in shown if one.id in ids}
+
+        return attempt
+
     def close(self) -> None:
         self._client.close()
 
     def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
+        return self._asked(method, path, within_s, content=body, headers={"Idempotency-Key": key})
+
+    def _asked(self, method: str, path: str, within_s: float, **more: Any) -> Any:
         # Connecting and reading each get half, so that together they stay within the budget.
-        timeout_s = within_s / 2
         try:
-            answer = self._client.request(
-                method, path, content=body, headers={"Idempotency-Key": key}, timeout=timeout_s
-            )
+            answer = self._client.request(method, path, timeout=within_s / 2, **more)
         except httpx.HTTPError as fault:
             raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
         if answer.status_code == 200:
@@ -121,15 +131,24 @@ def _body(rest: str, recipients: list[str]) -> bytes:
 
 def _task_answer(answer: Any) -> TaskAnswer:
     try:
-        updated_at = answer.get("updated_at")
         return TaskAnswer(
             int(answer["done"]),
             answer["total"],
             bool(answer.get("cancel_requested")),
-            round(datetime.fromisoformat(updated_at).timestamp() * 1000) if updated_at else 0,
+            _ms(answer.get("updated_at")) or 0,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise errors.NotifierError("the answer is not a task; is this the notifier's address?") from fault
+
+
+def _task_shown(shown: Mapping[str, Any], channel: str) -> Task:
+    fields = {name: shown[name] for name in ("id", "name", "status", "state", "done", "total", "error")}
+    times = {f"{name}_ms": _ms(shown[name]) for name in ("started_at", "updated_at", "ended_at")}
+    return Task(to=(channel,), **fields, **times)
+
+
+def _ms(moment: str | None) -> Any:
+    return None if moment is None else round(datetime.fromisoformat(moment).timestamp() * 1000)
 
 
 def _parsed(answer: httpx.Response) -> Any:

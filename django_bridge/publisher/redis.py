@@ -77,6 +77,22 @@ class RedisTransport:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         return partial(self._store, lambda kept: _changed(task_id, change, kept), task_id, _idempotency(key, change))
 
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, tasks.Task]]:
+        names = [self._keys.task(self._keys.shard_of_name(one), one) for one in ids]
+
+        def attempt(within_s: float) -> Mapping[str, tasks.Task]:
+            try:
+                with self._client.pipeline(transaction=False) as reading:
+                    for name in names:
+                        reading.hget(name, "record")
+                    records = reading.execute()
+            except RedisError as fault:
+                raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+            found = [tasks.from_record(record) for record in records if record is not None]
+            return {one.id: one for one in found if one is not None}
+
+        return attempt
+
     def close(self) -> None:
         self._client.close()
 

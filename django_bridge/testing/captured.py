@@ -75,6 +75,9 @@ class Outbox:
             self.task_updates.append(task.public())
         return task
 
+    def has_task(self, task_id: str) -> bool:
+        return any(task_id in one._tasks for one in (self, *self.captures))
+
     def kept_task(self, task_id: str) -> Task:
         for one in reversed(self.captures):
             if task_id in one._tasks:

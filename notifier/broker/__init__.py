@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from notifier.broker.scripts import Idempotency, Receipt
 from notifier.event import Cursor, Event
@@ -24,6 +24,9 @@ __all__ = ["Broker", "Idempotency", "Marked", "Opening", "Page", "Receipt", "Sin
 
 TaskChange = Callable[[Task], Task]
 """A pure step from one state of a task to the next; may be called more than once when others change it as well."""
+
+MAX_SILENT: Final = 1000
+"""Silent tasks of one shard that are looked at in one go; more of them have to wait until the first are failed."""
 
 MarkAction = Literal["read", "all", "delete"]
 
@@ -137,6 +140,10 @@ class Broker(Protocol):
         """Takes a task one step further, atomically. Raises `NotFound`, and whatever `change` raises."""
 
     async def task(self, task_id: str) -> Task | None: ...
+
+    async def silent(self, before_ms: int) -> Sequence[str]:
+        """The ids of tasks whose producers give signs of life and gave none since then; those silent longest first,
+        `MAX_SILENT` at most."""
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         """The tasks that these channels watch, newest first, without those the user dismissed."""

@@ -18,6 +18,7 @@ KINDS: Final = {
     "meta": "hash",
     "task": "hash",
     "tasks": "zset",
+    "beats": "zset",
     "read": "zset",
     "hidden": "zset",
     "idem": "hash",
@@ -76,6 +77,9 @@ class Keys:
 
     def tasks(self, shard: int, channel: str) -> str:
         return f"{self.tag(shard)}tasks:{channel}"
+
+    def beats(self, shard: int) -> str:
+        return f"{self.tag(shard)}beats"
 
     def read(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}read:{user}"

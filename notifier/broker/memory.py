@@ -14,7 +14,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from notifier import event as events
-from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
+from notifier.broker import (
+    MAX_SILENT,
+    Broker,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Page,
+    Receipt,
+    Sink,
+    TaskChange,
+)
 from notifier.broker.scripts import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS
 from notifier.errors import Conflict, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
@@ -61,6 +72,8 @@ class MemoryBroker(Broker):
         self._seq = 0
         self._channels: dict[str, _Channel] = {}
         self._tasks: dict[str, Task] = {}
+        self._giving_signs: set[str] = set()
+        """Tasks whose producers say that they live."""
         self._watched_tasks: dict[str, dict[str, None]] = {}
         self._marks: dict[str, _Marks] = {}
         self._answers: dict[str, tuple[str, object, float]] = {}
@@ -259,6 +272,10 @@ class MemoryBroker(Broker):
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
         self._sweep_sometimes()
         self._tasks[task.id] = task
+        if task.alive_at_ms is None:
+            self._giving_signs.discard(task.id)
+        else:
+            self._giving_signs.add(task.id)
         for channel in task.to:
             watched = self._watched_tasks.setdefault(channel, {})
             watched.pop(task.id, None)
@@ -273,11 +290,17 @@ class MemoryBroker(Broker):
         task = self._tasks.get(task_id)
         if task is not None and task.updated_at_ms / 1000 + task.keep_s < time.time():
             del self._tasks[task_id]
+            self._giving_signs.discard(task_id)
             return None
         return task
 
     async def task(self, task_id: str) -> Task | None:
         return self._kept_task(task_id)
+
+    async def silent(self, before_ms: int) -> Sequence[str]:
+        kept = [task for task_id in list(self._giving_signs) if (task := self._kept_task(task_id)) is not None]
+        found = [(task.alive_at_ms, task.id) for task in kept if (task.alive_at_ms or before_ms) < before_ms]
+        return [task_id for _, task_id in sorted(found)[:MAX_SILENT]]
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return self._visible_tasks(user, channels)
@@ -313,6 +336,7 @@ class MemoryBroker(Broker):
             # Others may watch it too: then it is theirs.
             if task_id in self._tasks and self._tasks[task_id].to == (f"user:{user}",):
                 del self._tasks[task_id]
+                self._giving_signs.discard(task_id)
         self._marks.pop(user, None)
 
     @property

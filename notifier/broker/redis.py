@@ -20,7 +20,18 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from notifier import event as events
-from notifier.broker import Broker, Idempotency, MarkAction, Marked, Opening, Page, Receipt, Sink, TaskChange
+from notifier.broker import (
+    MAX_SILENT,
+    Broker,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Page,
+    Receipt,
+    Sink,
+    TaskChange,
+)
 from notifier.broker.keys import Keys
 from notifier.broker.link import Address
 from notifier.broker.memory import MAX_MARKS
@@ -299,6 +310,12 @@ class RedisBroker(Broker):
 
     async def task(self, task_id: str) -> Task | None:
         return (await self._kept(task_id, None))[0]
+
+    async def silent(self, before_ms: int) -> Sequence[str]:
+        bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_SILENT)
+        shards = range(self._keys.shards)
+        found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
+        return [one.decode() for ids in found for one in ids]
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return (await self.open(user, channels, None)).tasks

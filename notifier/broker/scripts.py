@@ -137,7 +137,7 @@ def task_call(
     return Call(
         script("task"),
         shard,
-        [keys.task(shard, task.id), idem_key, *(keys.tasks(shard, channel) for channel in watching)],
+        [keys.task(shard, task.id), idem_key, keys.beats(shard), *(keys.tasks(shard, channel) for channel in watching)],
         [
             expected_version,
             task.version,
@@ -151,6 +151,7 @@ def task_call(
             publish_command,
             MAX_INDEXED_TASKS,
             KEEP_RUNNING_S,
+            task.alive_at_ms or 0,
             *(keys.announcements(shard, channel) for channel in watching),
         ],
     )

@@ -1,11 +1,12 @@
 -- Stores a task's next state if it follows on the kept one, and announces it to the channels that watch it.
 --
--- KEYS  task, idempotency key, then for each channel: its index of tasks
+-- KEYS  task, idempotency key, the producers' last signs of life, then for each channel: its index of tasks
 -- ARGV  1 expected version   '0': the task must not exist; '-1': any older version may be replaced (a copy from the
 --                            task's home shard)
 --       2 version, 3 record, 4 frame, 5 updated at (ms), 6 keep (s)
 --       7 fingerprint, 8 idempotency ttl (s)
 --       9 task id, 10 PUBLISH or SPUBLISH, 11 most tasks an index keeps, 12 index keep (s)
+--       13 the producer's last sign of life (ms), 0: none are expected
 --      then for each channel: its pub/sub channel
 -- Answer: 'ok', watched | 'stale', the kept record | 'same', the answer kept under the key | 'other'
 
@@ -24,11 +25,18 @@ end
 
 -- Read before the first write: an index that holds something else stops the script while nothing is done.
 for i = 3, #KEYS do redis.call('ZCARD', KEYS[i]) end
+-- Watched over in its home shard only.
+if expected ~= -1 and ARGV[13] ~= '0' then
+  redis.call('ZADD', KEYS[3], ARGV[13], id)
+  redis.call('EXPIRE', KEYS[3], ARGV[12])
+elseif expected ~= -1 then
+  redis.call('ZREM', KEYS[3], id)
+end
 
 redis.call('HSET', KEYS[1], 'version', version, 'record', record)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
 local watched = 0
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   redis.call('ZADD', KEYS[i], updated_ms, id)
   redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -tonumber(ARGV[11]) - 1)
   redis.call('EXPIRE', KEYS[i], ARGV[12])

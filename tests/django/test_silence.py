@@ -1,0 +1,154 @@
+"""A producer that dies is noticed, in the service and in the model; one that is merely slow is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+from django.utils import timezone
+
+from django_bridge import Task, silence, telling
+from django_bridge.celery import check_tasks
+from django_bridge.models import TaskRecord
+from tests.django.conftest import FOLDER, http_settings, redis_settings
+from tests.django.test_publisher import listening
+from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for
+
+STALLED_S, FAILED_S, BEAT_S = 2.0, 4.0, 0.3
+ENV = {"NOTIFIER_TASK_STALLED_S": str(STALLED_S), "NOTIFIER_TASK_FAILED_S": str(FAILED_S)}
+PRODUCER = """
+import sys, time
+import django
+django.setup()
+from django_bridge import Progress, Task, telling
+telling.BEAT_EVERY_S = telling.FIRST_BEAT_S = {beat_s}
+task = Task(from_user={user}, task_name="Import")
+for i in Progress(range(10), task=task):
+    if i == 5:
+        print(task.id, flush=True)
+        time.sleep({slow_s})
+task.end("all in")
+"""
+
+
+@pytest.fixture(params=["memory", "redis", "redis, two processes, past the service"])
+def watching(request: pytest.FixtureRequest) -> Iterator[tuple[Service, dict[str, Any], dict[str, str]]]:
+    """A service that soon calls a task stalled, the settings to publish to it, and those of a producer's process."""
+    if request.param == "memory":
+        with running(Service(env=ENV)) as service:
+            yield service, http_settings(service.url), {"NOTIFIER_TEST_SERVICE_URL": service.url}
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.client().flushall()
+    past = "past" in request.param
+    with running(Service(redis_url=server.url, env=ENV, workers=2 if past else 1)) as service:
+        if past:
+            yield service, redis_settings(server), {"NOTIFIER_TEST_REDIS_URL": server.url}
+        else:
+            yield service, http_settings(service.url), {"NOTIFIER_TEST_SERVICE_URL": service.url}
+
+
+def producer(user: User, env: dict[str, str], slow_s: float) -> Process:
+    program = PRODUCER.format(beat_s=BEAT_S, user=user.pk, slow_s=slow_s)
+    env = {"DJANGO_SETTINGS_MODULE": "tests.django.settings", "NOTIFIER_TEST_FOLDER": FOLDER, **env}
+    found = Process([sys.executable, "-c", program], cwd=REPOSITORY, env=env)
+    wait_for(lambda: "\n" in found.output(), what="a producer in its slow item")
+    return found
+
+
+def statuses(listener: Any) -> list[str]:
+    found = [one["status"] for one in listener.data("task")]
+    return [status for n, status in enumerate(found) if n == 0 or status != found[n - 1]]
+
+
+def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_on(
+    watching: tuple[Service, dict[str, Any], dict[str, str]], user: User, other_user: User
+) -> None:
+    service, settings, env = watching
+    with (
+        override_settings(NOTIFIER=settings),
+        listening(service, user.pk) as listener,
+        listening(service, other_user.pk) as other,
+        running(producer(other_user, env, slow_s=STALLED_S + FAILED_S + 3)) as slow,
+        running(producer(user, env, slow_s=60)) as killed,
+    ):
+        wait_for(lambda: len(listener.data("task")) > 8, what="signs of life")
+        assert statuses(listener) == ["running"]
+        os.kill(killed.child.pid, signal.SIGKILL)
+
+        wait_for(lambda: statuses(listener)[-1] == "stalled", what="a stalled task")
+        check = silence.check_tasks(quiet_s=0)
+        row = TaskRecord.objects.get(user=user)
+        assert (row.status, row.done, row.ended_at, check.error) == ("stalled", 5, None, "")
+
+        wait_for(lambda: statuses(listener)[-1] == "failed", what="a failed task")
+        assert "Nothing was heard from its producer" in listener.data("task")[-1]["error"]
+        silence.check_tasks(quiet_s=0)
+        row = TaskRecord.objects.get(user=user)
+        assert (row.status, row.ended_at is not None) == ("failed", True)
+        assert "Nothing was heard" in row.error
+
+        wait_for(lambda: statuses(other)[-1] == "succeeded", what="the end of the slow one")
+        assert statuses(other) == ["running", "succeeded"]
+        assert slow.child.wait(10) == 0
+        assert TaskRecord.objects.get(user=other_user).status == "succeeded"
+
+
+def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "FIRST_BEAT_S", 0.05)
+    monkeypatch.setattr(telling, "BEAT_EVERY_S", 0.05)
+    with (
+        running(Service(env={"NOTIFIER_TASK_STALLED_S": "0.5"})) as service,
+        override_settings(NOTIFIER=http_settings(service.url)),
+        listening(service, user.pk) as listener,
+    ):
+        waits, dies = Task(from_user=user, task_name="Waits"), Task(from_user=user, task_name="Dies")
+        waits.begin("Waiting for a worker")
+        dies.begin()
+        wait_for(lambda: len(listener.data("task")) > 6, what="signs of life")
+        assert waits.__json__() == waits.id  # as Celery's argument: the work goes on elsewhere
+        del dies
+        wait_for(lambda: listener.data("task")[-1]["status"] == "stalled", what="a stalled task")
+        assert {one["name"]: one["status"] for one in listener.data("task")} == {"Waits": "pending", "Dies": "stalled"}
+        Task.resume(waits.id).set_state("On it")
+        assert wait_for(lambda: listener.data("task")[-1]["status"] == "running")
+
+
+def test_a_quiet_row_is_left_alone_for_its_time_and_while_the_service_says_nothing_newer(user: User) -> None:
+    task = Task(from_user=user, task_name="Import")
+    task.begin()
+    assert silence.check_tasks() == silence.Checked()
+    assert silence.check_tasks(quiet_s=0) == silence.Checked(quiet=1)
+    assert check_tasks() == {"quiet": 0, "changed": 0, "lost": 0, "error": ""}
+
+
+def test_a_row_that_the_service_does_not_know_any_more_is_failed_after_a_week(user: User) -> None:
+    for days, name in ((6, "younger"), (8, "older")):
+        moment = timezone.now() - timedelta(days=days)
+        TaskRecord.objects.create(
+            id=name, name=name, user=user, to=["user:1"], status="running", started_at=moment, updated_at=moment
+        )
+    said = StringIO()
+    call_command("notifier_tasks", stdout=said)
+    assert said.getvalue() == "2 quiet, 0 changed, 1 lost\n"
+    assert dict(TaskRecord.objects.values_list("name", "status")) == {"younger": "running", "older": "failed"}
+
+
+def test_while_the_service_is_away_no_row_is_judged(user: User) -> None:
+    moment = timezone.now() - timedelta(days=8)
+    TaskRecord.objects.create(
+        id="t", name="t", user=user, to=["user:1"], status="running", started_at=moment, updated_at=moment
+    )
+    away = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)
+    with override_settings(NOTIFIER=away), pytest.raises(CommandError, match="not all could be asked for"):
+        call_command("notifier_tasks", stdout=StringIO())
+    assert TaskRecord.objects.get().status == "running"
