@@ -1,55 +1,102 @@
-"""The admin's lists: tasks, and messages that wait. To look at, not to change: the rows say what happened.
+"""The admin's lists: tasks with live bars, kept messages, and messages that wait. To look at, not to change: the rows
+say what happened. A message that was refused can be tried again or deleted.
 
-A message that was refused can be tried again or deleted.
+An administrator's stream does not carry other people's tasks: the list asks for the rows that run, every two seconds,
+while any of them does.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, JsonResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from django_bridge.models import OutboxMessage, TaskRecord
+from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 
 if TYPE_CHECKING:
     _Tasks = admin.ModelAdmin[TaskRecord]
-    _Messages = admin.ModelAdmin[OutboxMessage]
+    _Kept = admin.ModelAdmin[MessageRecord]
+    _Waiting = admin.ModelAdmin[OutboxMessage]
+    _Any = admin.ModelAdmin[Any]
 else:
-    _Tasks = _Messages = admin.ModelAdmin
+    _Tasks = _Kept = _Waiting = _Any = admin.ModelAdmin
+
+LIVE: Final = 200
+"""Tasks that one call of a page may ask for."""
+SHOWN: Final = 3
+"""Recipients that the list of messages shows of each."""
+
+
+class _ReadOnly(_Any):
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(TaskRecord)
-class TaskRecordAdmin(_Tasks):
+class TaskRecordAdmin(_ReadOnly, _Tasks):
     list_display = ("name", "user", "status", "progress", "state", "started_at", "ended_at")
     list_filter = ("status", "started_at")
     list_select_related = ("user",)
     search_fields = ("id", "name", "state", "error")
     date_hierarchy = "started_at"
 
+    class Media:
+        js = ("django_bridge/admin_tasks.js",)
+
     @admin.display(description=_("progress"))
     def progress(self, record: TaskRecord) -> str:
         if record.percent is None:
-            return str(record.done)
-        return format_html('<progress max="100" value="{0}"></progress> {0} %', record.percent)
+            bar = str(record.done)
+        else:
+            bar = format_html('<progress max="100" value="{0}"></progress> {0} %', record.percent)
+        if record.ended_at is not None:
+            return bar
+        return format_html('<span data-notifier-task="{}">{}</span>', record.pk, bar)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
+    def get_urls(self) -> list[URLPattern]:
+        live = self.admin_site.admin_view(self.live)
+        return [path("live/", live, name="django_bridge_taskrecord_live"), *super().get_urls()]
 
-    def has_change_permission(self, request: HttpRequest, obj: TaskRecord | None = None) -> bool:
-        return False
+    def live(self, request: HttpRequest) -> JsonResponse:
+        """The present state of the tasks `?id=...&id=...`, for those who may see them."""
+        if not self.has_view_permission(request):
+            return JsonResponse({"tasks": []}, status=403)
+        records = self.get_queryset(request).filter(pk__in=request.GET.getlist("id")[:LIVE])
+        return JsonResponse({"tasks": [_live(record) for record in records]})
 
-    def has_delete_permission(self, request: HttpRequest, obj: TaskRecord | None = None) -> bool:
-        return False
+
+@admin.register(MessageRecord)
+class MessageRecordAdmin(_ReadOnly, _Kept):
+    list_display = ("subject", "sender_name", "to", "level", "sent_at")
+    list_filter = ("level", "sent_at")
+    search_fields = ("id", "subject", "text", "sender_name", "recipients__channel")
+    date_hierarchy = "sent_at"
+    readonly_fields = ("to",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[MessageRecord]:
+        return super().get_queryset(request).prefetch_related(Prefetch("recipients", _first_recipients(), "first_ones"))
+
+    @admin.display(description=_("recipients"))
+    def to(self, record: MessageRecord) -> str:
+        found = [one.channel for one in getattr(record, "first_ones", ())]
+        return ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
 
 
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(_Messages):
+class OutboxMessageAdmin(_Waiting):
     list_display = ("message_id", "subject", "state", "attempts", "error", "created_at", "due_at")
     list_filter = ("state", "created_at")
     search_fields = ("message_id", "payload", "error")
@@ -77,3 +124,19 @@ class OutboxMessageAdmin(_Messages):
 
     def has_change_permission(self, request: HttpRequest, obj: OutboxMessage | None = None) -> bool:
         return False
+
+
+def _first_recipients() -> QuerySet[MessageRecipient]:
+    """One more than are shown, of each message: a sliced prefetch, one query for the whole list."""
+    return MessageRecipient.objects.order_by("pk")[: SHOWN + 1]
+
+
+def _live(record: TaskRecord) -> dict[str, Any]:
+    return {
+        "id": record.pk,
+        "status": record.get_status_display(),
+        "state": record.state,
+        "done": record.done,
+        "percent": record.percent,
+        "ended": record.ended_at is not None,
+    }

@@ -113,7 +113,12 @@ class Message:
 def send_payload(payload: Payload) -> str:
     """Hands a payload to the publisher when all open transactions are through, by way of the outbox where the project
     has one; returns the message's id."""
-    if settings().outbox:
+    found = settings()
+    if found.keep_messages:
+        from django_bridge import history
+
+        history.keep(payload)
+    if found.outbox:
         from django_bridge import outbox
 
         outbox.keep(payload)

@@ -1,6 +1,7 @@
-"""What the project's own database keeps: the state of every task, and the messages that wait to be delivered.
+"""What the project's own database keeps: the state of every task, the messages that wait to be delivered, and, where
+the project wants it, all that were sent.
 
-Written by `records`, by `outbox` and by `delivery`; the browser reads the notifier.
+Written by `records`, by `outbox` and `delivery`, and by `history`; the browser reads the notifier.
 """
 
 from __future__ import annotations
@@ -88,3 +89,50 @@ class OutboxMessage(models.Model):
 
     def __str__(self) -> str:
         return self.message_id
+
+
+class MessageRecord(models.Model):
+    """A message as it was sent; with `NOTIFIER["KEEP_MESSAGES"]`. Read marks are the service's."""
+
+    class Level(models.TextChoices):
+        DEBUG = "debug", _("debug")
+        INFO = "info", _("info")
+        SUCCESS = "success", _("success")
+        WARNING = "warning", _("warning")
+        ERROR = "error", _("error")
+
+    id = models.CharField(_("id"), max_length=64, primary_key=True)
+    sender_id = models.CharField(_("sender's id"), max_length=128, blank=True)
+    sender_name = models.CharField(_("sender"), max_length=255, blank=True)
+    subject = models.CharField(_("subject"), max_length=255)
+    text = models.TextField(_("text"), blank=True)
+    level = models.CharField(_("level"), max_length=16, choices=Level.choices, default=Level.INFO, db_index=True)
+    url = models.CharField(_("URL"), max_length=2048, blank=True)
+    data = models.JSONField(_("data"), default=dict)
+    sent_at = models.DateTimeField(_("sent at"), db_index=True)
+    expires_at = models.DateTimeField(_("expires at"), null=True)
+
+    class Meta:
+        ordering = ("-sent_at", "-id")
+        verbose_name = _("message")
+        verbose_name_plural = _("messages")
+
+    def __str__(self) -> str:
+        return self.subject
+
+
+class MessageRecipient(models.Model):
+    """A channel that a kept message went to: `user:42`, `group:staff` or `all`."""
+
+    message = models.ForeignKey(
+        MessageRecord, verbose_name=_("message"), on_delete=models.CASCADE, related_name="recipients"
+    )
+    channel = models.CharField(_("recipient"), max_length=140, db_index=True)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("message", "channel"), name="notifier_recipient_once"),)
+        verbose_name = _("recipient")
+        verbose_name_plural = _("recipients")
+
+    def __str__(self) -> str:
+        return self.channel

@@ -7,4 +7,4 @@ from django.urls import path
 from django_bridge import views
 
 app_name = "django_bridge"
-urlpatterns = [path("token/", views.token, name="token")]
+urlpatterns = [path("token/", views.token, name="token"), path("history/", views.history, name="history")]

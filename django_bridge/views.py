@@ -1,13 +1,23 @@
-"""The view that renews a page's token."""
+"""Two views for a project's users: the one that renews a page's token, and the history of messages and tasks."""
 
 from __future__ import annotations
 
-from django.http import HttpRequest, JsonResponse
+from typing import Any, Final
+
+from django.contrib.auth.decorators import login_required
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_safe
 
 from django_bridge.conf import settings
+from django_bridge.history import messages_of, tasks_of
 from django_bridge.tokens import subscriber_token
+
+PAGE: Final = 25
+"""Rows on one page of the history."""
 
 
 @never_cache
@@ -17,3 +27,26 @@ def token(request: HttpRequest) -> JsonResponse:
     if not request.user.is_authenticated:
         return JsonResponse({"detail": "log in first"}, status=401)
     return JsonResponse({"token": subscriber_token(request.user), "expires_in": settings().token_ttl_s})
+
+
+@never_cache
+@require_safe
+@login_required
+def history(request: HttpRequest) -> HttpResponse:
+    """The page `django_bridge/history.html`: the user's own tasks, and its messages where they are kept."""
+    return render(request, "django_bridge/history.html", history_of(request))
+
+
+def history_of(request: HttpRequest) -> dict[str, Any]:
+    """What `django_bridge/history_list.html` needs, for a page of your own that includes it.
+
+    The pages' numbers come from the query: `?messages=2&tasks=3`.
+    """
+    found = {"notifier_tasks": _page(tasks_of(request.user), request.GET.get("tasks"))}
+    if settings().keep_messages:
+        found["notifier_messages"] = _page(messages_of(request.user), request.GET.get("messages"))
+    return found
+
+
+def _page(rows: QuerySet[Any], number: str | None) -> Any:
+    return Paginator(rows, PAGE).get_page(number)

@@ -1,0 +1,46 @@
+// The admin's list of tasks: keeps the bars of those that run up to date. It asks the admin, since an administrator's
+// stream does not carry other people's tasks; it stops when none runs, and while the page is hidden.
+"use strict";
+
+(() => {
+  const EVERY_MS = 2000;
+
+  const running = () => [...document.querySelectorAll("[data-notifier-task]")];
+
+  const put = (row, column, text) => {
+    const cell = row?.querySelector(`.field-${column}`);
+    if (cell) cell.textContent = text;
+  };
+
+  function show(place, task) {
+    const row = place.closest("tr");
+    const bar = place.querySelector("progress");
+    if (bar && task.percent !== null) {
+      bar.value = task.percent;
+      bar.nextSibling.textContent = ` ${task.percent} %`;
+    } else if (!bar) {
+      place.textContent = String(task.done);
+    }
+    put(row, "status", task.status);
+    put(row, "state", task.state);
+    if (task.ended) delete place.dataset.notifierTask;
+  }
+
+  async function refresh() {
+    const places = new Map(running().map((place) => [place.dataset.notifierTask, place]));
+    if (!places.size) return;
+    if (!document.hidden) {
+      const query = new URLSearchParams([...places.keys()].map((id) => ["id", id]));
+      try {
+        const answer = await fetch(new URL(`live/?${query}`, location.href.split(/[?#]/)[0]));
+        if (answer.status === 403) return;
+        if (answer.ok) for (const task of (await answer.json()).tasks) show(places.get(task.id), task);
+      } catch {
+        // The server is away: the next try says whether it is back.
+      }
+    }
+    setTimeout(refresh, EVERY_MS);
+  }
+
+  document.addEventListener("DOMContentLoaded", refresh);
+})();
