@@ -9,7 +9,6 @@ Must not know: how a task reports, what a browser shows.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
@@ -19,12 +18,13 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from django.db.models import QuerySet
 
+from django_bridge.loop_arguments import CHUNK, in_chunks, one_argument, whole
+from django_bridge.weights import Weights
+
 log = logging.getLogger("django_bridge")
 
 T = TypeVar("T")
 
-CHUNK: Final = 2000
-"""A QuerySet with more rows than this is read in chunks of this many, and does not fill its result cache."""
 _FULL: Final = 2**62
 _NEVER_RAISE: Final = (list, tuple, range)
 
@@ -68,6 +68,12 @@ class Progress(Generic[T]):
     In an `async for` it may be a coroutine function.
 
     `task` begins with the pass if it has not begun. Of nested passes with one task, the outermost is the one it shows.
+    With `weights` (one whole number for all items, or a list with one for each) the task counts in these instead of in
+    items, and a nested pass with the same task shows its way through the item that it belongs to:
+
+        for step, work in Progress(zip(names, steps), total=3, weights=[10, 70, 20], task=task):
+            work(task)  # has a Progress of its own, with this task
+
     After a part, but not after the last one, a user's cancel raises `TaskCancelled`.
 
     A pass that is left early (`break`, an exception) makes no further call of `callback`; `done` is then the number of
@@ -85,14 +91,19 @@ class Progress(Generic[T]):
         callback: Callable[..., Any] | None = None,
         task: Reporter | None = None,
         total: int | None = None,
+        weights: int | Iterable[int] | None = None,
     ) -> None:
-        self.parts = _whole(parts, "parts", least=1)
+        self.parts = whole(parts, "parts", least=1)
         self._iterable: Any = iterable
-        self._callback = None if callback is None else _one_argument(callback)
+        self._callback = None if callback is None else one_argument(callback)
         self._task = task
-        self._given_total = None if total is None else _whole(total, "total", least=0)
+        self._given_total = None if total is None else whole(total, "total", least=0)
         if total is None and not isinstance(iterable, Sized | QuerySet):
             raise TypeError(f"a {type(iterable).__name__} has no len(): say how many items it holds with total=")
+        self._weights = Weights(1 if weights is None else weights)
+        self._is_filled = weights is not None
+        """Whether nested passes show in it."""
+        self._outer: Progress[Any] | None = None
         self._ticks: repeat[bool] | None = None
         self._restart(None)
 
@@ -111,10 +122,10 @@ class Progress(Generic[T]):
         """0-100, rounded down; 100 only when the pass is over; None while the total is unknown."""
         if self._finished:
             return 100
-        total = self.total
+        done, total = self._weighed()
         if total is None:
             return None
-        return min(99, self.done * 100 // total) if total else 0
+        return min(99, done * 100 // total) if total else 0
 
     @property
     def rate(self) -> float | None:
@@ -126,11 +137,12 @@ class Progress(Generic[T]):
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at that rate; 0 when the pass is over, None while nothing can be said."""
+        """Seconds left at that pace, by weights; 0 when the pass is over, None while nothing can be said."""
         if self._finished:
             return 0.0
-        rate, total = self.rate, self.total
-        return None if rate is None or total is None else (total - self.done) / rate
+        done, total = self._weighed()
+        elapsed_s = time.monotonic() - self._started_at
+        return None if not done or not elapsed_s or total is None else (total - done) * elapsed_s / done
 
     def __repr__(self) -> str:
         return f"<Progress {self.done} of {self.total}>"
@@ -208,6 +220,8 @@ class Progress(Generic[T]):
         self._ticks = None
         self._counted = 0
         self._in_hand = 0
+        self._inner: tuple[int, float] = (0, 0.0)
+        """How far nested passes are in the item in hand: its number, and their share of it."""
         self._finished = False
         self._started_at = time.monotonic()
         self._ended_at: float | None = None
@@ -225,18 +239,21 @@ class Progress(Generic[T]):
     # Reports
 
     def _attach(self) -> None:
-        """Takes the task, unless an outer pass has it, and begins it where nobody has."""
+        """Takes the task, unless an outer pass has it and is not to be filled in; begins it where nobody has."""
         task = self._task
-        if task is None or task.ended or task.follows is not None:
+        if task is None or task.ended:
+            return
+        outer = task.follows
+        if outer is not None and not (isinstance(outer, Progress) and outer._is_filled):
             return
         if not task.begun:
-            task.begin(total=self._total)
+            task.begin(total=self._weighed()[1])
         task.works_here()
-        task.follows = self
+        self._outer, task.follows = outer, self
 
     def _detach(self) -> None:
         if self._task is not None and self._task.follows is self:
-            self._task.follows = None
+            self._task.follows = self._outer
 
     def _report(self) -> None:
         self._tell_task()
@@ -246,7 +263,27 @@ class Progress(Generic[T]):
     def _tell_task(self) -> None:
         task = self._task
         if task is not None and task.follows is self and not task.ended:
-            task.set_state(done=self.done, total=self.total)
+            self._show(task)
+
+    def _show(self, task: Reporter) -> None:
+        done, total = self._weighed()
+        if self._outer is None:
+            task.set_state(done=done, total=total)
+        else:
+            self._outer._fill(task, done / total if total else 0.0)
+
+    def _fill(self, task: Reporter, share: float) -> None:
+        """A nested pass is so far. A second one in the same item does not take back what the first has shown."""
+        item, before = self._inner
+        self._inner = (self._handed_out, max(share, before) if item == self._handed_out else share)
+        self._show(task)
+
+    def _weighed(self) -> tuple[int, int | None]:
+        """`done` and `total` in weights."""
+        total = self.total
+        item, share = self._inner
+        inner = share if self._in_hand and item == self._handed_out else 0.0
+        return self._weights.within(self.done, inner), None if total is None else self._weights.upto(total)
 
     def _check(self) -> None:
         """A user's cancel ends the pass here. Not after the last part: the work is done then."""
@@ -259,30 +296,3 @@ class Progress(Generic[T]):
             self._tell_task()
         except Exception:
             log.exception("the progress of a loop that was left early could not be told to its task")
-
-
-def in_chunks(rows: QuerySet[Any], total: int) -> bool:
-    """Whether to bypass the result cache: for many rows that are neither there already nor to be prefetched for."""
-    return total > CHUNK and rows._result_cache is None and not rows._prefetch_related_lookups  # type: ignore[attr-defined]  # the stubs lack it
-
-
-def _whole(value: object, name: str, *, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
-    return value
-
-
-def _one_argument(callback: Callable[..., Any]) -> Callable[[Progress[Any]], Any]:
-    """The callback as one that takes the `Progress`, whether it wants it or not."""
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, not {type(callback).__name__}")
-    try:
-        signature = inspect.signature(callback)
-    except ValueError:  # some builtins have none
-        return callback
-    try:
-        signature.bind(None)
-    except TypeError:
-        signature.bind()  # raises TypeError for a callback that wants more than one
-        return lambda _: callback()
-    return callback

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from django_bridge import Progress
 from django_bridge import loop as loop_module
+from django_bridge import loop_arguments
 from tests.django.sample.models import SimpleModel
 
 Seen = list[tuple[int, int | None, int | None]]
@@ -226,7 +227,8 @@ def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
 def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_module, "CHUNK", 10)
+    for module in (loop_module, loop_arguments):
+        monkeypatch.setattr(module, "CHUNK", 10)
     rows_of = SimpleModel.objects.order_by("pk")
     with CaptureQueriesContext(connection) as queries:
         assert len(list(Progress(rows_of, parts=5))) == rows
@@ -249,7 +251,8 @@ def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
 
 
 def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "CHUNK", 2)
+    for module in (loop_module, loop_arguments):
+        monkeypatch.setattr(module, "CHUNK", 2)
     for n in range(5):
         Group.objects.create(name=f"group {n}").user_set.add(user)
     with CaptureQueriesContext(connection) as queries:
