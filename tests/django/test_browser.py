@@ -12,8 +12,9 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
+from django_bridge import Task
 from tests.django.conftest import FOLDER
 from tests.support import REPOSITORY, Process, Service, free_port, running
 
@@ -105,3 +106,36 @@ async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None
         page.on("request", lambda request: asked.append(request.url))
         await page.goto(f"{site.url}/page/", wait_until="networkidle")
         assert [url for url in asked if "favicon" not in url] == [f"{site.url}/page/"]
+
+
+async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
+    site: Site, session_cookie: Any, user: User
+) -> None:
+    """Tasks of others: their frames never come to this user's stream."""
+    await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
+    someone = await User.objects.acreate(username="someone")
+    known, unknown = Task(from_user=someone, task_name="Known"), Task(from_user=someone, task_name="Unknown")
+    await known.abegin(total=10)
+    await unknown.abegin()
+    async with browser() as started:
+        context = await started.new_context()
+        await context.add_cookies([session_cookie])
+        page = await context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda fault: faults.append(str(fault)))
+        await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
+        bar = page.locator(f"[data-notifier-task='{known.id}']")
+        count = page.locator(f"[data-notifier-task='{unknown.id}']")
+        await expect(bar).to_have_text("0 %")
+        await known.aset_state("half-way", done=5)
+        await unknown.aset_state(done=7)
+        await expect(bar).to_have_text("50 %")
+        await expect(bar.locator("progress")).to_have_js_property("value", 50)
+        await expect(count).to_have_text("7")
+        await expect(page.locator("tr", has=bar).locator(".field-state")).to_have_text("half-way")
+        await unknown.aend()
+        await known.aset_state(done=10)
+        await known.aend("all in")
+        await expect(page.locator("[data-notifier-task]")).to_have_count(0)
+        await expect(page.locator("tr", has_text="all in").locator(".field-status")).to_have_text("succeeded")
+        assert faults == []

@@ -1,0 +1,285 @@
+"""What the database keeps: messages where the project wants it, the history page, what is removed, and the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.db import DatabaseError, connection, transaction
+from django.template.loader import render_to_string
+from django.test import Client, RequestFactory, override_settings
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_bridge import ALL, Message, Task, group, history
+from django_bridge.celery import send_message
+from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
+from django_bridge.testing import outbox
+from django_bridge.views import history_of
+
+KEPT = {"TRANSPORT": "memory", "KEEP_MESSAGES": True}
+
+
+@pytest.fixture(autouse=True)
+def _keeping() -> Iterator[None]:
+    with override_settings(NOTIFIER=KEPT):
+        yield
+    MessageRecord.objects.all().delete()
+    OutboxMessage.objects.all().delete()
+
+
+def subjects(user: User) -> list[str]:
+    return [one.subject for one in history.messages_of(user)]
+
+
+def logged_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+# Keeping
+
+
+def test_a_message_is_kept_as_it_was_sent(user: User, other_user: User) -> None:
+    due = timezone.now() + timedelta(days=1)
+    sent_id = Message(
+        from_user=user,
+        to_users=[other_user, group("staff")],
+        subject="Paid",
+        text="12.50",
+        level="success",
+        url="/orders/7/",
+        data={"order": [7]},
+        expires_at=due,
+    ).send()
+    row = MessageRecord.objects.get()
+    assert (row.pk, row.subject, row.text, row.level, row.url) == (sent_id, "Paid", "12.50", "success", "/orders/7/")
+    assert (row.sender_id, row.sender_name, row.data) == (str(user.pk), "Ann Lee", {"order": [7]})
+    assert abs(row.sent_at - timezone.now()) < timedelta(seconds=5)
+    assert row.expires_at is not None
+    assert abs(row.expires_at - due) < timedelta(milliseconds=1)
+    assert {one.channel for one in row.recipients.all()} == {f"user:{other_user.pk}", "group:staff"}
+
+
+def test_without_the_setting_nothing_is_kept() -> None:
+    with override_settings(NOTIFIER={"TRANSPORT": "memory"}):
+        Message(to_users=1, subject="Paid").send()
+    assert not MessageRecord.objects.exists()
+
+
+def test_what_is_rolled_back_is_not_kept() -> None:
+    with transaction.atomic():
+        Message(to_users=1, subject="Paid").send()
+        assert MessageRecord.objects.exists()
+        transaction.set_rollback(True)
+    assert not MessageRecord.objects.exists()
+
+
+def test_a_celery_task_that_runs_twice_keeps_once() -> None:
+    payload = Message(to_users=1, subject="Paid").payload()
+    send_message(payload)
+    send_message(payload)
+    assert MessageRecipient.objects.count() == 1
+
+
+def test_it_is_kept_by_way_of_the_outbox_too() -> None:
+    with override_settings(NOTIFIER={**KEPT, "OUTBOX": True}):
+        Message(to_users=1, subject="Paid").send()
+    assert (MessageRecord.objects.count(), len(outbox.messages)) == (1, 1)
+
+
+def test_a_message_to_ten_thousand_is_kept_by_a_dozen_statements() -> None:
+    with CaptureQueriesContext(connection) as queries:
+        Message(to_users=range(1, 10_001), subject="Everybody").send()
+    assert MessageRecipient.objects.count() == 10_000
+    assert len(queries) <= 30, [one["sql"][:80] for one in queries]
+
+
+def test_a_database_that_refuses_leaves_the_callers_work_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(MessageRecord, "django_bridge_messagerecord", "aside")
+    try:
+        with transaction.atomic():
+            Message(to_users=1, subject="Paid").send()
+            User.objects.create_user("still-there")
+        with override_settings(NOTIFIER={**KEPT, "RAISE": True}), pytest.raises(DatabaseError):
+            Message(to_users=1, subject="Paid").send()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(MessageRecord, "aside", "django_bridge_messagerecord")
+    assert User.objects.filter(username="still-there").exists()
+    assert [one["subject"] for one in outbox.messages] == ["Paid"]
+    assert "could not be kept" in caplog.text
+
+
+# Whose history it is
+
+
+def test_a_user_sees_what_it_was_sent_itself_in_a_group_and_with_everybody(user: User, other_user: User) -> None:
+    user.groups.add(Group.objects.create(name="staff"))
+    now = timezone.now()
+    for minutes, (to, subject) in enumerate(
+        [(user, "own"), (other_user, "another's"), (group("staff"), "group's"), (group("board"), "no"), (ALL, "all's")]
+    ):
+        Message(to_users=to, subject=subject, send_datetime=now - timedelta(minutes=9 - minutes)).send()
+    Message(to_users=[user, ALL, group("staff")], subject="thrice").send()
+    assert subjects(user) == ["thrice", "all's", "group's", "own"]
+    assert subjects(other_user) == ["thrice", "all's", "another's"]
+
+
+def test_what_has_expired_or_is_not_due_is_not_shown(user: User) -> None:
+    soon = timezone.now() + timedelta(hours=1)
+    Message(to_users=user, subject="later", send_datetime=soon).send()
+    Message(to_users=user, subject="short", expires_at=soon).send()
+    MessageRecord.objects.filter(subject="short").update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert subjects(user) == []
+
+
+# The page
+
+
+def test_the_page_shows_messages_and_tasks_and_nobody_elses(user: User, other_user: User) -> None:
+    Message(from_user=other_user, to_users=user, subject="<Paid>", text="one\n\ntwo", url="/orders/7/").send()
+    Message(to_users=other_user, subject="secret").send()
+    for owner, name in ((user, "Import"), (other_user, "hidden")):
+        task = Task(from_user=owner, task_name=name)
+        task.begin(total=4)
+        task.advance()
+    page = logged_in(user).get("/notifier/history/")
+    text = page.content.decode()
+    assert '<a href="/orders/7/">&lt;Paid&gt;</a>' in text
+    assert "<p>one</p>" in text
+    assert '<progress max="100" value="25">' in text
+    assert "Import" in text
+    assert "secret" not in text
+    assert "hidden" not in text
+    assert "no-store" in page.headers["Cache-Control"]
+
+
+def test_only_who_is_logged_in_has_a_history() -> None:
+    answer = Client().get("/notifier/history/")
+    assert (answer.status_code, answer.headers["Location"].split("?")[0]) == (302, "/accounts/login/")
+
+
+def test_a_long_history_has_pages_each_of_few_queries(user: User) -> None:
+    for number in range(60):
+        Message(to_users=user, subject=f"message {number:02}").send()
+    client = logged_in(user)
+    client.get("/notifier/history/")
+    with CaptureQueriesContext(connection) as queries:
+        text = client.get("/notifier/history/?messages=2").content.decode()
+    assert "message 34" in text
+    assert "message 35" not in text
+    assert 'href="?messages=1"' in text
+    assert 'href="?messages=3"' in text
+    assert len(queries) <= 8
+    assert client.get("/notifier/history/?messages=nonsense&tasks=-1").status_code == 200
+
+
+def test_without_kept_messages_it_is_a_page_of_tasks(user: User) -> None:
+    with override_settings(NOTIFIER={"TRANSPORT": "memory"}):
+        text = logged_in(user).get("/notifier/history/").content.decode()
+    assert "Messages" not in text
+    assert "No tasks." in text
+
+
+def test_the_list_can_be_included_in_a_page_of_ones_own(user: User) -> None:
+    Message(to_users=user, subject="Paid").send()
+    request = RequestFactory().get("/mine/")
+    request.user = user
+    assert "Paid" in render_to_string("django_bridge/history_list.html", history_of(request), request)
+
+
+# Removing
+
+
+def pruned(*options: str) -> str:
+    said = StringIO()
+    call_command("notifier_prune", *options, stdout=said)
+    return said.getvalue()
+
+
+def aged(days: float) -> Any:
+    return timezone.now() - timedelta(days=days)
+
+
+def test_what_is_older_is_removed_and_the_rest_stays(user: User) -> None:
+    for days in (1, 40, 100):
+        Message(to_users=user, subject=f"{days} days", send_datetime=aged(days)).send()
+        task = Task(from_user=user, task_name=f"{days} days")
+        task.begin()
+        TaskRecord.objects.filter(pk=task.id).update(updated_at=aged(days))
+        for state in ("failed", "waiting"):
+            OutboxMessage.objects.create(
+                message_id=f"{state}{days}", payload="{}", state=state, created_at=aged(days), origin="x"
+            )
+    dry = pruned("--tasks", "30", "--messages", "90", "--failed", "0.5", "--dry-run")
+    assert dry == "tasks: 2 would be removed\nmessages: 1 would be removed\nfailed: 3 would be removed\n"
+    assert pruned("--tasks", "30", "--messages", "90", "--failed", "0.5") == dry.replace("would be ", "")
+    assert set(TaskRecord.objects.values_list("name", flat=True)) == {"1 days"}
+    assert subjects(user) == ["1 days", "40 days"]
+    assert MessageRecipient.objects.count() == 2
+    assert set(OutboxMessage.objects.values_list("state", flat=True)) == {"waiting"}
+
+
+def test_it_removes_in_batches(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "BATCH", 10)
+    TaskRecord.objects.bulk_create(
+        TaskRecord(pk=f"t{n}", name="x", user=user, status="running", started_at=aged(9), updated_at=aged(9))
+        for n in range(25)
+    )
+    assert list(history.removed(history.old_tasks(timedelta(days=1)))) == [10, 10, 5]
+
+
+@pytest.mark.parametrize("options", [[], ["--tasks", "0"], ["--messages", "-1"], ["--tasks", "nan"]])
+def test_an_age_must_be_said(options: list[str]) -> None:
+    with pytest.raises(CommandError):
+        pruned(*options)
+
+
+# The admin
+
+
+@pytest.fixture
+def boss() -> Client:
+    return logged_in(User.objects.create_superuser("boss"))
+
+
+def test_the_admin_lists_kept_messages_with_their_first_recipients(boss: Client) -> None:
+    for number in range(5):
+        Message(to_users=range(1, 6), subject=f"message {number}", level="warning").send()
+    boss.get("/admin/django_bridge/messagerecord/")
+    with CaptureQueriesContext(connection) as queries:
+        text = boss.get("/admin/django_bridge/messagerecord/?level=warning&q=message").content.decode()
+    assert text.count("user:1, user:2, user:3, …") == 5
+    assert len(queries) <= 12
+    pk = MessageRecord.objects.values_list("pk", flat=True)[0]
+    assert "user:1, user:2" in boss.get(f"/admin/django_bridge/messagerecord/{pk}/change/").content.decode()
+    assert boss.get("/admin/django_bridge/messagerecord/add/").status_code == 403
+    assert boss.get("/admin/django_bridge/messagerecord/?q=user:3").content.decode().count("message 4") == 1
+
+
+def test_the_bars_of_running_tasks_ask_for_the_present_state(boss: Client, user: User) -> None:
+    task, over = Task(from_user=user, task_name="Import"), Task(from_user=user, task_name="Over")
+    task.begin(total=4)
+    over.begin(total=1)
+    over.end()
+    text = boss.get("/admin/django_bridge/taskrecord/").content.decode()
+    assert f'data-notifier-task="{task.id}"' in text
+    assert over.id not in text.replace(f"/{over.id}/", "").replace(f'value="{over.id}"', "")
+    assert "django_bridge/admin_tasks.js" in text
+    task.set_state("half", done=2)
+    address = "/admin/django_bridge/taskrecord/live/"
+    (found,) = boss.get(address, {"id": [task.id, "unknown"]}).json()["tasks"]
+    assert found == {
+        "id": task.id, "status": "running", "state": "half", "done": 2, "percent": 50, "ended": False,
+    }  # fmt: skip
+    clerk = logged_in(User.objects.create_user("clerk", is_staff=True))
+    assert clerk.get(address, {"id": task.id}).status_code == 403
+    assert Client().get(address, {"id": task.id}).status_code == 302
