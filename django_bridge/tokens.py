@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
 from django_bridge.recipients import user_id, user_name
@@ -51,7 +52,10 @@ def channel_token(channel: str, *, holds_s: int = 60) -> str:
 
 
 def group_names(user: Any) -> list[str]:
-    """The names of a user's Django groups, without those that no channel can have (over 128 characters)."""
+    """The names of the groups that a user hears: what the function of `NOTIFIER["GROUPS"]` says, else those of its
+    Django groups that a channel can have (128 characters). Raises `InvalidInput` for a name of that function's."""
+    if path := settings().groups:
+        return [rules.name(name, "group") for name in import_string(path)(user)]
     if not hasattr(user, "groups"):  # a user model without PermissionsMixin
         return []
     return [name for name in user.groups.order_by("name").values_list("name", flat=True) if _is_name(name)]

@@ -40,7 +40,7 @@ def checked(value: object, **options: Any) -> str:
         {**GOOD_HTTP, "PUBLIC_URL": "https://example.org/notifier", "TIMEOUT_S": 0.5, "RAISE": True, "TOKEN_TTL_S": 60},
         {**GOOD_REDIS, "REDIS_URL": "unix:///run/redis.sock", "PREFIX": "n:", "SHARDS": 8, "HISTORY_SIZE": 10},
         {**GOOD_REDIS, "HISTORY_TTL_S": 3600, "USER_ID": "tests.django.test_message.name_as_id", "OUTBOX": True},
-        {**GOOD_HTTP, "TEST_TRANSPORT": "http", "KEEP_MESSAGES": True},
+        {**GOOD_HTTP, "TEST_TRANSPORT": "http", "KEEP_MESSAGES": True, "GROUPS": "builtins.list"},
     ],
 )
 def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
@@ -78,6 +78,7 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_HTTP, "USER_ID": "nowhere.at_all"}, "E016", "Dotted path"),
         ({**GOOD_HTTP, "USER_ID": None}, "E016", "Dotted path"),
         ({**GOOD_HTTP, "OUTBOX": "yes"}, "E017", "True or False"),
+        ({**GOOD_HTTP, "GROUPS": "nowhere.at_all"}, "E020", "names of groups"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "locmem"}, "E018", "'http', 'redis', 'memory'"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "redis"}, "E006", "the transport 'redis' needs it"),
         ({**GOOD_HTTP, "KEEP_MESSAGES": 1}, "E019", "True or False"),
@@ -93,7 +94,7 @@ def test_each_fault_is_named_with_a_hint(value: object, check_id: str, words: st
 
 def test_every_fault_is_named_at_once() -> None:
     said = checked({"TRANSPORT": "redis", "SHARDS": 0, "RAISE": 1, "X": 1})
-    assert [number for number in range(1, 20) if f"E{number:03}" in said] == [2, 6, 8, 15]
+    assert [number for number in range(1, 21) if f"E{number:03}" in said] == [2, 6, 8, 15]
 
 
 @pytest.mark.parametrize(("key", "secret"), [("API_KEY", "a secret"), ("JWT_SECRET", "a secret"), ("REDIS_URL", "a:b")])

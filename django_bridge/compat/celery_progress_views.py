@@ -1,0 +1,62 @@
+"""celery-progress's JSON views, answered from the database: bars that poll go on working while a page is moved."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from celery.backends.base import DisabledBackend
+from celery.result import AsyncResult, GroupResult
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+
+from django_bridge.models import TaskRecord
+
+_ENDS: Final = {"succeeded": ("SUCCESS", True), "failed": ("FAILURE", False), "cancelled": ("REVOKED", False)}
+
+
+@never_cache
+def get_progress(request: HttpRequest, task_id: str) -> JsonResponse:
+    """`{"state", "complete", "success", "progress": {...}, "result"}`. A task that has a user is shown to that user."""
+    row = TaskRecord.objects.filter(pk=task_id).first()
+    if row is not None and row.user_id is not None and row.user_id != getattr(request.user, "pk", None):
+        raise Http404
+    return JsonResponse(_info(row))
+
+
+@never_cache
+def get_group_progress(request: HttpRequest, group_id: str) -> JsonResponse:
+    """The sum over the tasks of a saved group."""
+    found = GroupResult.restore(group_id)
+    if found is None:
+        raise Http404
+    rows = TaskRecord.objects.filter(user__in=[None, request.user.pk]).in_bulk([child.id for child in found.children])
+    infos = [_info(rows.get(child.id)) for child in found.children]
+    total, current = (sum(info["progress"][key] for info in infos) for key in ("total", "current"))
+    return JsonResponse(
+        {
+            "complete": all(info["complete"] for info in infos),
+            "success": all(info["success"] for info in infos),
+            "progress": {"total": total, "current": current, "percent": float(round(100 * current / total, 2))},
+        }
+    )
+
+
+def _info(row: TaskRecord | None) -> dict[str, Any]:
+    if row is None:
+        progress: dict[str, Any] = {"pending": True, "current": 0, "total": 100, "percent": 0}
+        return {"state": "PENDING", "complete": False, "success": None, "progress": progress}
+    if row.status in _ENDS:
+        state, success = _ENDS[row.status]
+        progress = {"pending": False, "current": 100, "total": 100, "percent": 100}
+        result = _result(row.pk) if success else row.error or row.state
+        return {"state": state, "complete": True, "success": success, "progress": progress, "result": result}
+    total = row.total or 0
+    percent = round(100 * row.done / total, 2) if total else 0
+    progress = {"pending": False, "current": row.done, "total": total, "percent": percent, "description": row.state}
+    return {"state": "PROGRESS", "complete": False, "success": None, "progress": progress}
+
+
+def _result(task_id: str) -> Any:
+    """What the Celery task returned, where the project keeps results."""
+    found = AsyncResult(task_id)
+    return None if isinstance(found.backend, DisabledBackend) else found.result
