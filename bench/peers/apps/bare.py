@@ -1,0 +1,72 @@
+"""The least that takes an event from Redis pub/sub to a stream in Python: hiredis reads, the transport is written.
+
+    python bare.py PORT REDIS_PORT
+
+A stream's path is its channel. Events are the announcements that the service's publish script makes: a line of its
+own, then the frame. No order, no gaps found, no replay, no tokens, no bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from typing import Any
+
+import hiredis
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+CHANNEL = b"notifier:{0}:ch:"
+
+streams: dict[bytes, asyncio.Transport] = {}
+
+
+class FromRedis(asyncio.Protocol):
+    """The subscription link."""
+
+    def __init__(self) -> None:
+        self.reader = hiredis.Reader(notEnoughData=False)
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.reader.feed(data)
+        while reply := self.reader.gets():
+            if reply[0] == b"message" and (stream := streams.get(reply[1])) is not None:
+                frame = reply[2].partition(b"\n")[2]
+                stream.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+
+
+class Stream(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, redis: FromRedis) -> None:
+        self.redis = redis
+        self.transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        channel = CHANNEL + data.split(b" ", 2)[1][1:]
+        streams[channel] = self.transport
+        assert self.redis.transport is not None
+        self.redis.transport.write(hiredis.pack_command(("SUBSCRIBE", channel)))
+        self.transport.write(HEAD)
+
+
+async def main(port: int, redis_port: int) -> None:
+    loop = asyncio.get_running_loop()
+    _, redis = await loop.create_connection(FromRedis, "127.0.0.1", redis_port)
+    # With the protocol named, asyncio sets TCP_NODELAY, as it does for the service.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    server = await loop.create_server(lambda: Stream(redis), sock=listener, backlog=4096)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

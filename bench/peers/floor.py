@@ -1,0 +1,58 @@
+"""What is measured against: one send() per stream in C, and the least that a Python process does from Redis to streams."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+from bench.peers import Peer, request
+from bench.peers.notifier import Redis
+from bench.system import HERE
+
+
+class Floor(Peer):
+    """`floor.c`."""
+
+    name: ClassVar[str] = "floor (C, one send each)"
+    targets: ClassVar[bool] = False
+
+    def __init__(self, folder: Path, program: Path) -> None:
+        super().__init__(folder)
+        self._program = program
+
+    def start(self) -> None:
+        server = self._run([self._program, str(self.port)])
+        self.ready_s = server.wait_until(self._listens)
+
+    def stream_path(self, number: int, channel: str) -> str:
+        return "/"
+
+    def publish_request(self, channel: str, text: str) -> bytes:
+        return request("POST", "/", text)
+
+
+class Bare(Peer):
+    """`apps/bare.py`: reads pub/sub with hiredis, writes to transports, and does nothing else."""
+
+    name: ClassVar[str] = "bare (hiredis to transports)"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.redis = Redis(folder)
+
+    def start(self) -> None:
+        self.redis.start()
+        app = HERE / "peers" / "apps" / "bare.py"
+        server = self._run([sys.executable, app, str(self.port), str(self.redis.port)])
+        self.ready_s = server.wait_until(self._listens)
+
+    def stream_path(self, number: int, channel: str) -> str:
+        return f"/user:{channel}"
+
+    def publish_request(self, channel: str, text: str) -> bytes:
+        raise TypeError("it takes events from Redis")
+
+    def stop(self) -> None:
+        super().stop()
+        self.redis.stop()

@@ -1,0 +1,143 @@
+"""The service itself: on its embedded broker, or on a Redis of its own, with one worker or several."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import ClassVar
+
+import jwt
+
+from bench.peers import ALL, SOME, Peer, json_request, user
+from bench.system import Process, accepts, free_port
+from notifier.broker.keys import Keys
+from notifier.broker.scripts import publish_calls
+from notifier.event import Event, custom
+
+KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)
+"""Of servers that live for a minute."""
+
+
+class Notifier(Peer):
+    """`notifier serve` on the embedded broker."""
+
+    name: ClassVar[str] = "notifier"
+    marker: ClassVar[str] = "event: hello"
+
+    def __init__(self, folder: Path, *, workers: int = 1, redis: Redis | None = None) -> None:
+        super().__init__(folder)
+        self.workers = workers
+        self.redis = redis
+        self._ends = int(time.time()) + 3600
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        if self.workers > 1:
+            command += ["--workers", str(self.workers)]
+        env = {
+            "NOTIFIER_API_KEYS": KEY,
+            "NOTIFIER_JWT_SECRET": SECRET,
+            "NOTIFIER_REDIS_URL": self.redis.url if self.redis else "",
+            # Limits against abuse, which one address with thousands of streams would meet.
+            "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
+            "NOTIFIER_MAX_STREAMS_PER_USER": "100000",
+            "NOTIFIER_PUBLISH_RATE": "1000000",
+            "NOTIFIER_DRAIN_S": "0.5",
+        }
+        server = self._run([*command], env=env)
+        self.ready_s = server.wait_until(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        if self.processes[0].output().count("Application startup complete") < self.workers:
+            return False
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stream_path(self, number: int, channel: str) -> str:
+        return "/v1/stream"
+
+    def stream_request(self, number: int, channel: str, **headers: str) -> bytes:
+        claims = {"aud": "notifier:stream", "sub": user(number), "exp": self._ends, "groups": [SOME] if channel == SOME else []}
+        token = jwt.encode(claims, SECRET, algorithm="HS256")
+        return super().stream_request(number, channel, Authorization=f"Bearer {token}", **headers)
+
+    def publish_request(self, channel: str, text: str) -> bytes:
+        body = {"to": [_channel(channel)], "type": "bench", "data": text}
+        return json_request("/v1/events", body, {"Authorization": f"Bearer {KEY}"})
+
+    def batch_request(self, items: list[tuple[str, str]]) -> bytes:
+        """Many events (channel, text) in one request."""
+        body = [{"kind": "event", "to": [_channel(to)], "type": "bench", "data": text} for to, text in items]
+        return json_request("/v1/batch", body, {"Authorization": f"Bearer {KEY}"})
+
+
+class NotifierOnRedis(Notifier):
+    """The same, with every event through a Redis."""
+
+    name: ClassVar[str] = "notifier, Redis"
+
+    def __init__(self, folder: Path, *, workers: int = 1) -> None:
+        super().__init__(folder, workers=workers, redis=Redis(folder))
+
+    def start(self) -> None:
+        assert self.redis is not None
+        self.redis.start()
+        super().start()
+
+    def redis_request(self, channel: str, text: str) -> bytes:
+        """What a Django process with the transport `redis` sends to publish: the service's own script."""
+        event = custom(to=[_channel(channel)], event_type="bench", data=text)
+        return resp(publish_words(event))
+
+    def stop(self) -> None:
+        super().stop()
+        if self.redis is not None:
+            self.redis.stop()
+
+
+def _channel(name: str) -> str:
+    return {ALL: ALL, SOME: f"group:{SOME}"}.get(name, f"user:{name}")
+
+
+class Redis:
+    """A Redis server without persistence."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = Process([*command, "--dir", str(self._folder)], self._folder)
+        self.process.wait_until(lambda: accepts(self.port))
+
+    def cpu_s(self) -> float:
+        return self.process.cpu_s() if self.process else 0.0
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.stop()
+
+
+def publish_words(event: Event) -> list[bytes]:
+    """The words of one call of the publish script, as the service makes it with its own settings."""
+    (call,) = publish_calls(event, Keys(), history_size=256, history_ttl_s=7 * 86_400)
+    words = ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]
+    return [word if isinstance(word, bytes) else str(word).encode() for word in words]
+
+
+def resp(words: list[bytes]) -> bytes:
+    """A Redis command as bytes."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)

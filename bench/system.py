@@ -1,0 +1,141 @@
+"""Processes under measurement: started, awaited, ended; what they used up, by the operating system's accounting.
+
+Must not know: what they serve.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+def build(name: str, folder: Path) -> Path:
+    """Compiles `bench/<name>.c` with the system's C compiler."""
+    made = folder / name
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-std=c11"]
+    subprocess.run(["cc", *flags, "-o", str(made), str(HERE / f"{name}.c")], check=True)
+    return made
+
+
+def allow_many_files() -> int:
+    """As many open files as this machine lets us have; answers how many."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Process:
+    """A program and its children."""
+
+    def __init__(self, command: Sequence[str | Path], folder: Path, *, env: Mapping[str, str] | None = None) -> None:
+        self.name = Path(command[0]).name
+        self._log = (folder / f"{self.name}-{time.monotonic_ns()}.log").open("w+b")
+        self.started_at = time.monotonic()
+        self._child = subprocess.Popen(
+            [str(part) for part in command],
+            cwd=REPOSITORY,
+            env={**os.environ, **(env or {})},
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float = 30) -> float:
+        """Waits; answers the seconds since its start. Raises RuntimeError with what it printed."""
+        while not ready():
+            over = self._child.poll() is not None
+            if over or time.monotonic() > self.started_at + timeout_s:
+                raise RuntimeError(f"{self.name} {'ended' if over else 'is not ready'}:\n{self.output()[-2000:]}")
+            time.sleep(0.005)
+        return time.monotonic() - self.started_at
+
+    def output(self) -> str:
+        self._log.flush()
+        return Path(self._log.name).read_text(errors="replace")
+
+    def cpu_s(self) -> float:
+        """CPU time that the program and its living children have used."""
+        return sum(_cpu_s(pid) for pid in tree(self.pid))
+
+    def memory_kib(self) -> float:
+        """Proportional set size: shared pages are counted once."""
+        return sum(_pss_kib(pid) for pid in tree(self.pid))
+
+    def stop(self) -> None:
+        family = tree(self.pid)
+        self._child.terminate()
+        try:
+            self._child.wait(10)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        for pid in family[1:]:
+            try:
+                os.kill(pid, 9)
+            except ProcessLookupError:
+                continue
+        self._log.close()
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        for children in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in children.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def _pss_kib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return float(next(line.split()[1] for line in lines if line.startswith("Pss:")))
+
+
+def machine() -> dict[str, str | int]:
+    """What the figures were made on."""
+    model = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {
+        "cores": os.cpu_count() or 1,
+        "processor": model[0] if model else "unknown",
+        "kernel": os.uname().release,
+        "python": sys.version.split()[0],
+    }

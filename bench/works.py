@@ -1,0 +1,190 @@
+"""What each server is asked to do, and what comes of it: letters as in docs/performance.md.
+
+    D  open the streams    A  one event to all of them    B  events each for one user    C  let them be idle
+    E  all come back       F  latency at a fixed rate
+
+Each work answers a dict of figures. Every event's number is checked at every stream: `faults` counts the streams that
+lost, repeated or reordered one, and the publishes that were refused.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.load import Load, stamped
+from bench.peers import ALL, SOME, Peer, request, user
+from bench.peers.notifier import Notifier, NotifierOnRedis
+
+Figures = dict[str, Any]
+
+
+@dataclass
+class Bench:
+    """One server, the load program that holds its streams, and the one that publishes."""
+
+    peer: Peer
+    streams: Load
+    publisher: Load
+    _numbers: int = field(default=0)
+
+    def numbers(self, count: int) -> range:
+        """Numbers for new events."""
+        start, self._numbers = self._numbers + 1, self._numbers + count
+        return range(start, self._numbers + 1)
+
+
+def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100) -> Figures:
+    """D: opens streams as fast as they go. `channel`: what they hear; None: each its own user's."""
+    peer = bench.peer
+    requests = [peer.stream_request(number, channel or user(number)) for number in range(count)]
+    memory, cpu = peer.memory_kib(), peer.cpu_s()
+    answer = bench.streams.open(requests, peer.port, marker=peer.marker, at_once=at_once)
+    time.sleep(0.3)
+    opened = max(1, answer["opened"])
+    return {
+        "streams": answer["opened"],
+        "seconds": answer["seconds"],
+        "cpu_us": 1e6 * (peer.cpu_s() - cpu) / opened,
+        "memory_kib": (peer.memory_kib() - memory) / opened,
+        "faults": count - answer["opened"],
+    }
+
+
+def broadcast(bench: Bench, streams: int, per_s: float, seconds: float, *, to: str = ALL) -> Figures:
+    """A: events to all streams at a rate."""
+    peer = bench.peer
+    numbers = bench.numbers(max(3, round(per_s * seconds)))
+    requests = [peer.publish_request(to, stamped(number)) for number in numbers]
+    bench.streams.zero()
+    cpu = peer.cpu_s()
+    sent = bench.publisher.send(requests, peer.publish_port, per_s=per_s, connections=1)
+    got = bench.streams.expect(len(numbers) * streams, 60)
+    time.sleep(0.3)
+    used = max(1e-6, peer.cpu_s() - cpu)
+    right = (len(numbers), sum(numbers), 0)
+    return {
+        "events": len(numbers),
+        "asked_per_s": per_s,
+        "deliveries": got["events"],
+        "cpu_us": 1e6 * used / max(1, got["events"]),
+        "deliveries_per_s": got["events"] / max(1e-9, got["span_s"]),
+        "deliveries_per_cpu_s": got["events"] / used,
+        **_latencies(got),
+        "faults": sent["refused"] + sum(row != right for row in bench.streams.counts()),
+    }
+
+
+def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: str = "http") -> Figures:
+    """B and F: events each for one user. `how`: `http` one by one, `batch`, or `redis` (straight to the script)."""
+    peer = bench.peer
+    chooser = random.Random(events)
+    items = [(chooser.randrange(users), number) for number in bench.numbers(events)]
+    requests, port, kind = _requests(peer, items, how)
+    bench.streams.zero()
+    cpu, redis_cpu = peer.cpu_s(), _redis_cpu_s(peer)
+    rate = per_s * len(requests) / events
+    sent = bench.publisher.send(requests, port, per_s=rate, connections=16, kind=kind)
+    got = bench.streams.expect(events, 30)
+    time.sleep(0.3)
+    used, redis_used = peer.cpu_s() - cpu, _redis_cpu_s(peer) - redis_cpu
+    return {
+        "events": events,
+        "asked_per_s": per_s,
+        "per_s": events / sent["seconds"],
+        "cpu_us": 1e6 * used / max(1, got["events"]),
+        "redis_cpu_us": 1e6 * redis_used / max(1, got["events"]),
+        **_latencies(got),
+        "faults": sent["refused"] + _wrong(bench.streams, items),
+    }
+
+
+def idle(bench: Bench, seconds: float) -> Figures:
+    """C: nothing happens but heartbeats."""
+    cpu, started = bench.peer.cpu_s(), time.monotonic()
+    time.sleep(seconds)
+    return {"percent_of_a_core": 100 * (bench.peer.cpu_s() - cpu) / (time.monotonic() - started)}
+
+
+def storm(bench: Bench, count: int, missed: int) -> Figures:
+    """E: all streams are cut, events come, and all are opened again at once, each with its cursor."""
+    peer = bench.peer
+    cursor = _cursor_of(peer.publish_request(ALL, "before"), peer.port)
+    bench.streams.cut()
+    time.sleep(1)
+    numbers = bench.numbers(missed)
+    bench.publisher.send([peer.publish_request(ALL, stamped(number)) for number in numbers], peer.publish_port, connections=1)
+    requests = [peer.stream_request(number, ALL, **{"Last-Event-ID": cursor}) for number in range(count)]
+    bench.streams.zero()
+    cpu = peer.cpu_s()
+    answer = bench.streams.open(requests, peer.port, marker=peer.marker, at_once=count)
+    bench.streams.expect(count * missed, 30)
+    right = (missed, sum(numbers), 0)
+    return {
+        "streams": answer["opened"],
+        "missed_each": missed,
+        "seconds": answer["seconds"],
+        "cpu_us": 1e6 * (peer.cpu_s() - cpu) / max(1, answer["opened"]),
+        "faults": sum(row != right for row in bench.streams.counts()),
+    }
+
+
+def pause(bench: Bench, folder_of_others: Load, spare: Load, *, rate: float, seconds: float) -> Figures:
+    """What others notice of rounds to many streams: events to 200 single users and /healthz, with and without them.
+
+    `bench.streams` holds the crowd, which hears `SOME`.
+    """
+    peer, users = bench.peer, 200
+    others = Bench(peer, folder_of_others, bench.publisher, _numbers=10**6)
+    connect(others, users, None)
+    health = [request("GET", "/healthz")] * int(200 * seconds)
+    figures: Figures = {}
+    for name in ("quiet", "busy"):
+        if name == "busy":
+            rounds = [peer.publish_request(SOME, stamped(number)) for number in bench.numbers(int(rate * seconds * 2))]
+            spare.send_begin(rounds, peer.port, per_s=rate, connections=1)
+        answered = bench.publisher.send(health, peer.port, per_s=200, connections=1)
+        heard = targeted(others, users, int(100 * seconds), per_s=100)
+        figures |= {f"{name}_{key}": heard[key] for key in ("p50_ms", "p99_ms", "max_ms")}
+        figures |= {f"{name}_healthz_{key}": answered[key] for key in ("p50_ms", "p99_ms", "max_ms")}
+    spare.send_end()
+    return figures
+
+
+def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[bytes], int, str]:
+    texts = [(user(whom), stamped(number)) for whom, number in items]
+    if how == "redis":
+        assert isinstance(peer, NotifierOnRedis) and peer.redis is not None
+        return [peer.redis_request(*one) for one in texts], peer.redis.port, "resp"
+    if how == "batch":
+        assert isinstance(peer, Notifier)
+        return [peer.batch_request(texts[at : at + 100]) for at in range(0, len(texts), 100)], peer.port, "http"
+    return [peer.publish_request(*one) for one in texts], peer.publish_port, "http"
+
+
+def _wrong(streams: Load, items: list[tuple[int, int]]) -> int:
+    """Users who did not get each of their events once. (The order is that of 16 connections, and not checked.)"""
+    due: dict[int, list[int]] = {}
+    for whom, number in items:
+        due.setdefault(whom, []).append(number)
+    counts = streams.counts()
+    return sum(counts[whom][:2] != (len(numbers), sum(numbers)) for whom, numbers in due.items())
+
+
+def _cursor_of(publish: bytes, port: int) -> str:
+    with socket.create_connection(("127.0.0.1", port)) as link:
+        link.sendall(publish)
+        return str(json.loads(link.recv(65536).partition(b"\r\n\r\n")[2])["cursor"])
+
+
+def _redis_cpu_s(peer: Peer) -> float:
+    redis = getattr(peer, "redis", None)
+    return float(redis.cpu_s()) if redis else 0.0
+
+
+def _latencies(got: Figures) -> Figures:
+    return {name: got[name] for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms")}
