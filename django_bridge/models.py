@@ -62,6 +62,27 @@ class TaskRecord(models.Model):
         return 100 if self.done >= self.total else self.done * 100 // self.total
 
 
+class TaskShare(models.Model):
+    """How far one worker's part of a task has come: what a repeated run is measured by. Goes with the task's row."""
+
+    # Without a constraint in the database: the task's row may be in a transaction that others do not see yet.
+    task = models.ForeignKey(
+        TaskRecord, verbose_name=_("task"), on_delete=models.CASCADE, db_constraint=False, related_name="shares"
+    )
+    key = models.CharField(_("key"), max_length=200)
+    counted = models.PositiveBigIntegerField(_("counted"), default=0)
+    # What the service has of it. Less than is counted: a process ended between the two.
+    told = models.PositiveBigIntegerField(_("told"), default=0)
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("task", "key"), name="notifier_share_once"),)
+        verbose_name = _("share of a task")
+        verbose_name_plural = _("shares of tasks")
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.counted}"
+
+
 class OutboxMessage(models.Model):
     """A message that is not delivered yet; with `NOTIFIER["OUTBOX"]`. What is delivered is deleted."""
 

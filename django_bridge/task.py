@@ -6,18 +6,23 @@ Every change is told to the service, and then to the row, by `telling`. Must not
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Self
+import dataclasses
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import connections
 
 from django_bridge.cancel import Shield, TaskCancelled
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task_context import TaskContext
-from django_bridge.telling import Telling, begun
+from django_bridge.telling import Telling, now_ms
 from django_bridge.texts import fault_text, rendered
 from notifier import rules
+from notifier import task as states
 from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import new_id
+
+if TYPE_CHECKING:
+    from django_bridge.share import Share
 
 
 class Task(TaskContext):
@@ -167,6 +172,20 @@ class Task(TaskContext):
         """
         self._begun().advance(n)
 
+    def advance_once(self, key: str, n: int) -> bool:
+        """Adds to what is done, once however often it is called with this key within five minutes; whether the service
+        has it. `share` keeps count for longer."""
+        return self._begun().advance_once(key, n)
+
+    def share(self, key: object) -> Share:
+        """One worker's part of this task: what runs again under the same key is not counted twice.
+
+        At most 200 characters; one process at a time works under one key. Raises `InvalidInput`.
+        """
+        from django_bridge.share import Share
+
+        return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
+
     def end(self, state: Any = None) -> None:
         """The work is done. `done` stays what it is: a pass that was left early does not become 100 %."""
         self._change(status="succeeded", state=state)
@@ -200,8 +219,16 @@ class Task(TaskContext):
     def _begin(self, state: Any, total: int | None) -> None:
         anonymous = is_anonymous(self._to_users)
         to = () if anonymous else rules.recipients(channels(self._to_users), "to_users")
-        known = begun(to=to, name=rendered(self._name), state=rendered(state), total=total, task_id=self.id)
+        known = _new(to=to, name=rendered(self._name), state=rendered(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("names too many recipients for a task: use a group", field="to_users")
         self._telling = Telling(known, user_key(self._from_user))
         self._telling.announce()
+
+
+def _new(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> states.Task:
+    """A new state. Nobody may watch it: `to` may be empty. Raises `InvalidInput`."""
+    made = states.begin(
+        to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=now_ms()
+    )
+    return dataclasses.replace(made, to=to)

@@ -19,7 +19,6 @@ from typing import Any, Final
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.ticker import ticker
-from notifier import task as states
 from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.event import new_id
 from notifier.task import ENDED, Task
@@ -52,6 +51,7 @@ class Telling:
         self._unsaid: set[str] = set()
         """Fields whose latest values did not get through."""
         self._asked_at = 0.0
+        self._answered_ms = 0
         self._advanced_at = 0.0
         self._waiting = False
         """Whether the ticker will tell what is owed."""
@@ -76,7 +76,7 @@ class Telling:
         with self._lock:
             if self.ended_elsewhere:
                 return
-            self.known = self.known.changed(change, now_ms=_now_ms())
+            self.known = self.known.changed(change, now_ms=now_ms())
             self._unsaid |= change.keys()
             if "done" in change:
                 self._forget_owed()
@@ -88,7 +88,7 @@ class Telling:
         with self._lock:
             if self.ended_elsewhere:
                 return
-            self.known = self.known.changed({"advance": n}, now_ms=_now_ms())
+            self.known = self.known.changed({"advance": n}, now_ms=now_ms())
             if "done" not in self._unsaid:
                 # One that was tried keeps its key and its number; what follows it joins into one.
                 if len(self._owed) > self._tried:
@@ -100,6 +100,22 @@ class Telling:
             else:
                 self._tell()
         self.works_here()
+
+    def advance_once(self, key: str, n: int) -> bool:
+        """An advance with a key of the caller's own; whether the service has it, or does not want it."""
+        with self._lock:
+            if self.known.ended or self.ended_elsewhere:
+                return True
+            before, done = self.known, self.known.done + n
+            self.known = dataclasses.replace(before, done=min(done, done if before.total is None else before.total))
+            told = False
+            try:
+                told = self._settle() and self._send(key, {"advance": n})
+            finally:
+                self.known = self.known if told else before
+                self._write()
+        self.works_here()
+        return told
 
     def ask(self) -> None:
         """Renews the answer where it is older than a second: a change that changes nothing."""
@@ -239,8 +255,9 @@ class Telling:
         return outcome.settled
 
     def _learn(self, answer: TaskAnswer | None) -> None:
-        if answer is None:
+        if answer is None or answer.updated_at_ms < self._answered_ms:  # that of a repeat is older
             return
+        self._answered_ms = answer.updated_at_ms
         # Of the advances, the first is the one that was answered; what follows it is done too.
         owed = sum(n for _, n in self._owed[1:])
         self.known = dataclasses.replace(
@@ -274,13 +291,5 @@ class Telling:
         records.write(self.known, self.user_key)
 
 
-def begun(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> Task:
-    """A new state. Nobody may watch it: `to` may be empty. Raises `InvalidInput`."""
-    made = states.begin(
-        to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=_now_ms()
-    )
-    return dataclasses.replace(made, to=to)
-
-
-def _now_ms() -> int:
+def now_ms() -> int:
     return int(time.time() * 1000)

@@ -23,11 +23,9 @@ def shown() -> list[tuple[int, int]]:
 
 
 def test_an_item_counts_for_what_it_weighs(task: Task) -> None:
-    percents = []
-    for _ in Progress(
-        ["load", "compute", "write"], weights=[10, 70, 20], task=task, callback=lambda p: percents.append(p.percent)
-    ):
-        pass
+    percents: list[int | None] = []
+    names = ["load", "compute", "write"]
+    list(Progress(names, weights=[10, 70, 20], task=task, callback=lambda p: percents.append(p.percent)))
     assert shown() == [(0, 100), (10, 100), (80, 100), (100, 100)]
     assert percents == [10, 80, 100]
 

@@ -10,7 +10,9 @@ from django_bridge.silence import QUIET_S, check_tasks
 
 
 class Command(BaseCommand):
-    help = "Rows of tasks whose process died become stalled or failed, as in the browser. The Celery task does the same."
+    help = (
+        "Rows of tasks whose process died become stalled or failed, as in the browser. The Celery task does the same."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--quiet-for", type=float, default=QUIET_S, help="seconds without a change (%(default)g)")

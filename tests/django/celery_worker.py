@@ -1,0 +1,61 @@
+"""A real Celery worker for the tests of the bridge: the project in a process of its own, on a Redis as its broker."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.test import override_settings
+
+from tests.django.conftest import FOLDER, http_settings
+from tests.support import REPOSITORY, Process, RedisServer, Service, running
+
+
+class Worker:
+    """`celery -A tests.django.celery_app worker`, which sends to a service over HTTP."""
+
+    def __init__(
+        self, server: RedisServer, service: Service, *, pool: str = "prefork", concurrency: int = 2, name: str = "w1"
+    ) -> None:
+        self.celery_url = server.url.removesuffix("/0") + "/1"
+        command = [sys.executable, "-m", "celery", "-A", "tests.django.celery_app", "worker", "-n", name]
+        self.process = Process(
+            [*command, "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"],
+            cwd=REPOSITORY,
+            env={
+                "NOTIFIER_TEST_FOLDER": FOLDER,
+                "NOTIFIER_TEST_SERVICE_URL": service.url,
+                "NOTIFIER_TEST_CELERY_URL": self.celery_url,
+            },
+        )
+        self.process.wait_until(lambda: " ready." in self.process.output(), "the Celery worker", 60)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+@contextmanager
+def project_on(server: RedisServer, service: Service) -> Iterator[Any]:
+    """The project in this process, on the worker's broker and the service; its Celery app."""
+    from tests.django.celery_app import app
+
+    url = server.url.removesuffix("/0") + "/1"
+    app.conf.update(broker_url=url, result_backend=url)
+    app.set_current()
+    try:
+        with override_settings(NOTIFIER=http_settings(service.url)):
+            yield app
+    finally:
+        app.backend.result_consumer.stop()
+        app.backend.client.close()
+        app.close()
+
+
+@contextmanager
+def working(server: RedisServer, service: Service, **how: Any) -> Iterator[Worker]:
+    """A worker, and the project in this process beside it."""
+    server.client().flushall()
+    with running(Worker(server, service, **how)) as worker, project_on(server, service):
+        yield worker

@@ -1,0 +1,180 @@
+"""Several workers advance one task, and what runs again is not counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from django_bridge import Progress, Task, publisher
+from django_bridge.models import TaskRecord, TaskShare
+from django_bridge.testing import outbox
+from notifier.errors import InvalidInput
+from tests.django.celery_worker import Worker, working
+from tests.support import RedisServer, Service, wait_for
+
+
+@pytest.fixture
+def task(user: User) -> Task:
+    task = Task(from_user=user, task_name="Import")
+    task.begin(total=20)
+    return task
+
+
+def shown() -> int:
+    return int(outbox.tasks[0]["done"])
+
+
+def run(task: Task, key: object, items: int) -> None:
+    with Task.resume(task.id).share(key) as share:
+        for _ in range(items):
+            share.advance()
+
+
+def test_a_share_that_runs_again_adds_only_what_is_new(task: Task) -> None:
+    run(task, "a", 4)
+    run(task, "b", 3)
+    assert shown() == 7
+    run(task, "a", 2)
+    assert shown() == 7
+    run(task, "a", 10)
+    assert shown() == 13
+    assert sorted(TaskShare.objects.values_list("key", "counted", "told")) == [("a", 10, 10), ("b", 3, 3)]
+
+
+def test_a_loop_may_have_a_share_as_its_task(task: Task) -> None:
+    for _ in range(2):
+        list(Progress(range(8), parts=4, task=task.share("a")))
+    assert (shown(), outbox.tasks[0]["total"]) == (8, 20)
+
+
+def test_what_was_counted_and_never_told_is_told_by_the_next_run(task: Task) -> None:
+    TaskShare.objects.create(task_id=task.id, key="a", counted=5, told=2)
+    run(task, "a", 0)
+    assert shown() == 3
+    run(task, "a", 6)
+    assert shown() == 4
+    assert TaskShare.objects.get().told == 6
+
+
+def test_what_was_told_and_not_noted_is_not_told_twice(task: Task, over_http: Service, user: User) -> None:
+    share = task.share("a")
+    for share.done in (3, 5):
+        share.count()
+    TaskShare.objects.update(told=3)  # the process ended between the two
+    list(Progress(range(12), parts=2, task=task.share("a")))
+    with over_http.user(str(user.pk)) as client:
+        assert client.get("/v1/tasks").json()["tasks"][0]["done"] == 12
+    assert TaskShare.objects.get().told == 12
+
+
+@pytest.mark.parametrize("fate", ["commit", "rollback"])
+def test_in_a_transaction_it_counts_what_is_committed(task: Task, fate: str) -> None:
+    with transaction.atomic():
+        run(task, "a", 5)
+        assert shown() == 0
+        if fate == "rollback":
+            transaction.set_rollback(True)
+    assert shown() == (5 if fate == "commit" else 0)
+    run(task, "a", 6)
+    assert shown() == 6
+
+
+def test_a_tight_loop_counts_ten_times_a_second_and_the_last_one(
+    task: Task, over_http: Service, django_assert_at_most: Any
+) -> None:
+    with django_assert_at_most(40):
+        run(task, "a", 15)
+    assert TaskShare.objects.get().counted == 15
+
+
+@pytest.fixture
+def django_assert_at_most() -> Any:
+    from django.db import connection
+    from django.test.utils import CaptureQueriesContext
+
+    class AtMost(CaptureQueriesContext):
+        def __init__(self, most: int) -> None:
+            super().__init__(connection)
+            self.most = most
+
+        def __exit__(self, kind: Any, fault: Any, trace: Any) -> None:
+            super().__exit__(kind, fault, trace)
+            assert kind or len(self) <= self.most, f"{len(self)} queries"
+
+    return AtMost
+
+
+def test_after_the_end_of_the_task_a_share_changes_nothing(task: Task) -> None:
+    task.end("enough")
+    run(task, "late", 3)
+    assert (shown(), TaskRecord.objects.get().status) == (0, "succeeded")
+
+
+def test_a_cancel_stops_the_loop_of_a_share(task: Task) -> None:
+    from django_bridge import TaskCancelled
+
+    outbox.request_cancel(task.id)
+    with pytest.raises(TaskCancelled):
+        list(Progress(range(10), parts=5, task=Task.resume(task.id).share("a")))
+    assert (shown(), outbox.tasks[0]["status"]) == (2, "cancelled")
+
+
+def test_the_shares_go_with_the_row_of_their_task(task: Task) -> None:
+    run(task, "a", 1)
+    TaskRecord.objects.all().delete()
+    assert not TaskShare.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201])
+def test_a_key_that_does_not_fit_is_refused(task: Task, key: str) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        task.share(key)
+
+
+# Celery
+
+
+@pytest.fixture(scope="module")
+def worker(redis_server: RedisServer, bridge_service: Service) -> Iterator[Worker]:
+    with working(redis_server, bridge_service, concurrency=3) as started:
+        yield started
+
+
+def test_a_chord_advances_one_task_and_its_callback_ends_it(
+    worker: Worker, over_http: Service, user: User, tmp_path: Path
+) -> None:
+    from celery import chord
+
+    from tests.django.sample.tasks import finish_import, import_chunk
+
+    task = Task(from_user=user, task_name="Import")
+    task.begin(total=300)
+    died = tmp_path / "died"
+    chunks = [import_chunk.s(task, 50, fail_at, None) for fail_at in (None, 10, 49, None, 0)]
+    killed = import_chunk.s(task, 50, None, str(died))
+    chord([*chunks, killed])(finish_import.s(task))
+    row = wait_for(lambda: TaskRecord.objects.filter(status="succeeded").first(), timeout_s=60, what="the end")
+    assert died.exists(), "a process was killed in the middle of a chunk"
+    assert (row.done, row.state) == (300, "300 rows are in")
+    with over_http.user(str(user.pk)) as client:
+        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+    assert (found["done"], found["status"]) == (300, "succeeded")
+    assert set(TaskShare.objects.values_list("counted", "told")) == {(50, 50)}
+
+
+def test_a_group_walks_with_loops(worker: Worker, over_http: Service, user: User) -> None:
+    from celery import group
+
+    from tests.django.sample.tasks import walk_chunk
+
+    task = Task(from_user=user, task_name="Walk")
+    task.begin(total=60)
+    group(walk_chunk.s(task, n) for n in (10, 20, 30))().get(timeout=30)
+    task.set_state("all in")
+    assert task.done == 60
+    assert publisher.current().counts.failed == 0
