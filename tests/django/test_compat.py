@@ -1,0 +1,243 @@
+"""Moving from celery-progress and django-eventstream by an import: the same calls, beside the real packages."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import celery_progress.backend
+import celery_progress.urls
+import celery_progress.views
+import django_eventstream.eventstream
+import httpx
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import transaction
+from django.http import Http404
+from django.test import RequestFactory, override_settings
+from httpx_sse import connect_sse
+
+from django_bridge.compat import celery_progress as ours
+from django_bridge.compat import celery_progress_urls, celery_progress_views
+from django_bridge.compat.eventstream import send_event
+from django_bridge.models import TaskRecord
+from django_bridge.testing import outbox
+from django_bridge.tokens import subscriber_token
+from notifier.errors import InvalidInput
+from tests.django import compat_app
+from tests.django.conftest import FOLDER, http_settings
+from tests.support import REPOSITORY, Process, RedisServer, Service, running, wait_for
+
+# celery-progress
+
+
+class Worker:
+    def __init__(self, server: RedisServer, service: Service) -> None:
+        self.celery_url = server.url.removesuffix("/0") + "/2"
+        command = [sys.executable, "-m", "celery", "-A", "tests.django.compat_app", "worker", "--pool", "threads"]
+        self.process = Process(
+            [*command, "--concurrency", "4", "--loglevel", "INFO"],
+            cwd=REPOSITORY,
+            env={
+                "NOTIFIER_TEST_FOLDER": FOLDER,
+                "NOTIFIER_TEST_SERVICE_URL": service.url,
+                "NOTIFIER_TEST_CELERY_URL": self.celery_url,
+            },
+        )
+        self.process.wait_until(lambda: " ready." in self.process.output(), "the Celery worker", 60)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(redis_server: RedisServer, bridge_service: Service) -> Iterator[Worker]:
+    with running(Worker(redis_server, bridge_service)) as started:
+        yield started
+
+
+@pytest.fixture
+def queue(worker: Worker) -> Iterator[None]:
+    """The app of the worker, as this process's own."""
+    app = compat_app.app
+    app.conf.update(broker_url=worker.celery_url, result_backend=worker.celery_url)
+    from celery import current_app
+
+    before = current_app._get_current_object()
+    app.set_current()
+    yield
+    before.set_current()
+
+
+def polled(view: Any, task_id: str, user: Any = None) -> Any:
+    request = RequestFactory().get("/")
+    request.user = user or AnonymousUser()
+    return json.loads(view(request, task_id).content)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_task_that_only_changed_its_import_answers_pollers_alike(queue: None, tmp_path: Path, fails: bool) -> None:
+    gate = tmp_path / "gate"
+    old = compat_app.theirs.delay(10, str(gate), fails)
+    new = compat_app.ours.delay(10, str(gate), fails)
+    views = ((celery_progress.views.get_progress, old.id), (celery_progress_views.get_progress, new.id))
+
+    def at_the_gate() -> Any:
+        found = [polled(*one) for one in views]
+        return all(one["progress"].get("description") == "at the gate" for one in found) and found
+
+    theirs, mine = wait_for(at_the_gate, timeout_s=30, what="both halves")
+    assert mine == theirs
+    gate.touch()
+    theirs, mine = wait_for(
+        lambda: (found := [polled(*one) for one in views]) and all(one["complete"] for one in found) and found,
+        timeout_s=30,
+        what="both ends",
+    )
+    if fails:
+        assert mine.pop("result") == "ValueError: " + theirs.pop("result")
+    assert mine == theirs
+    assert TaskRecord.objects.get(pk=new.id).status == ("failed" if fails else "succeeded")
+
+
+def test_before_it_begins_it_is_pending(queue: None) -> None:
+    views = (celery_progress.views.get_progress, celery_progress_views.get_progress)
+    theirs, mine = (polled(view, str(uuid.uuid4())) for view in views)
+    assert mine == theirs
+
+
+def test_with_a_user_its_browser_hears_it_and_nobody_else_may_ask(
+    queue: None, bridge_service: Service, user: User, other_user: User
+) -> None:
+    with override_settings(NOTIFIER=http_settings(bridge_service.url)):
+        token = subscriber_token(user)
+    with httpx.Client(base_url=bridge_service.url, headers={"Authorization": f"Bearer {token}"}, timeout=20) as client:
+        with connect_sse(client, "GET", "/v1/stream") as stream:
+            events = stream.iter_sse()
+            next(events)
+            result = compat_app.ours_for.delay(user.pk, 5)
+            heard = next(task for one in events if (task := json.loads(one.data)).get("status") == "succeeded")
+        assert (heard["id"], heard["name"], heard["percent"]) == (result.id, "Ours for", 100)
+    # The row follows the frame.
+    wait_for(lambda: polled(celery_progress_views.get_progress, result.id, user)["complete"], what="the end")
+    with pytest.raises(Http404):
+        polled(celery_progress_views.get_progress, result.id, other_user)
+
+
+def test_a_retry_goes_on_with_the_same_task(queue: None) -> None:
+    result = compat_app.tried_twice.delay()
+    assert result.get(timeout=30) == "the second time"
+    row = wait_for(lambda: TaskRecord.objects.filter(pk=result.id, status="succeeded").first(), what="the end")
+    assert (row.done, row.total) == (2, 2)
+
+
+def test_a_hundred_thousand_calls_are_some_dozens_of_updates(user: User) -> None:
+    app = compat_app.app
+    app.conf.update(task_always_eager=True, task_store_eager_result=False)
+    try:
+        compat_app.ours_for.apply((user.pk, 100_000)).get()
+    finally:
+        app.conf.update(task_always_eager=False)
+    assert outbox.tasks[-1]["percent"] == 100
+    assert outbox.tasks[-1]["status"] == "succeeded"
+    assert len(outbox.task_updates) < 60
+
+
+def test_a_loop_that_stops_early_leaves_the_last_number() -> None:
+    class Celerys:
+        name = "shop.tasks.load_all"
+
+        class request:
+            id = "abc"
+
+    recorder = ours.ProgressRecorder(Celerys())
+    for done in range(1, 78):
+        recorder.set_progress(done, 100)
+    ours._over("abc", "SUCCESS")
+    row = TaskRecord.objects.get()
+    assert (row.name, row.done, row.total, row.status) == ("Load all", 77, 100, "succeeded")
+    ours._over("abc", "SUCCESS")
+
+
+def test_the_calls_and_the_names_of_the_urls_are_theirs() -> None:
+    theirs: Any = celery_progress.backend
+    for name in ("set_progress", "increment_progress"):
+        for kind in ("ProgressRecorder", "ConsoleProgressRecorder"):
+            old, new = (list(inspect.signature(getattr(getattr(m, kind), name)).parameters) for m in (theirs, ours))
+            assert new == old
+    assert [one.name for one in celery_progress_urls.urlpatterns] == [
+        one.name for one in celery_progress.urls.urlpatterns
+    ]
+    assert celery_progress_urls.app_name == celery_progress.urls.app_name
+
+
+# django-eventstream
+
+
+def test_send_event_is_called_as_theirs_is() -> None:
+    old, new = (inspect.signature(one) for one in (django_eventstream.eventstream.send_event, send_event))
+    assert list(new.parameters) == list(old.parameters)
+    assert [one.default for one in new.parameters.values()] == [one.default for one in old.parameters.values()]
+
+
+def channels_of(user: User) -> list[str]:
+    """What `NOTIFIER["GROUPS"]` names in these tests."""
+    return ["test", f"user-{user.pk}"]
+
+
+@pytest.mark.parametrize("transport", ["http", "redis"])
+def test_what_is_sent_to_a_channel_is_heard_by_who_may_read_it(
+    redis_server: RedisServer, redis_service: Service, user: User, transport: str
+) -> None:
+    value = http_settings(redis_service.url, GROUPS=f"{__name__}.channels_of")
+    with override_settings(NOTIFIER={**value, "TRANSPORT": transport, "REDIS_URL": redis_server.url}):
+        headers = {"Authorization": f"Bearer {subscriber_token(user)}"}
+        with (
+            httpx.Client(base_url=redis_service.url, headers=headers, timeout=20) as client,
+            connect_sse(client, "GET", "/v1/stream") as stream,
+        ):
+            events = stream.iter_sse()
+            next(events)
+            send_event("somewhere-else", "message", {"text": "not for you"})
+            send_event("test", "message", {"text": "hello world"})
+            send_event(f"user-{user.pk}", "paid", '{"order": 7}', json_encode=False)
+            heard = [next(events) for _ in range(2)]
+    assert [(one.event, json.loads(one.data)) for one in heard] == [
+        ("channel.message", {"text": "hello world"}),
+        ("paid", {"order": 7}),
+    ]
+    assert all(one.id for one in heard)
+
+
+def test_data_is_encoded_as_django_does_it() -> None:
+    send_event("test", "paid", {"at": datetime(2026, 1, 31, 12, tzinfo=UTC), "sum": Decimal("12.50")})
+    send_event("test", "note", "plain text", json_encode=False, async_publish=False)
+    assert outbox.events == [
+        {"to": ["group:test"], "type": "paid", "data": {"at": "2026-01-31T12:00:00Z", "sum": "12.50"}},
+        {"to": ["group:test"], "type": "note", "data": "plain text"},
+    ]
+
+
+def test_it_waits_for_the_commit_and_a_rollback_drops_it() -> None:
+    with transaction.atomic():
+        send_event("test", "paid", {})
+        assert not outbox.events
+    with transaction.atomic():
+        send_event("test", "unpaid", {})
+        transaction.set_rollback(True)
+    assert [one["type"] for one in outbox.events] == ["paid"]
+
+
+def test_what_cannot_be_is_said_at_the_call() -> None:
+    with pytest.raises(TypeError, match="skip_user_ids"):
+        send_event("test", "message", {}, skip_user_ids=[1])
+    for channel, event_type in (("", "message"), ("test", "Paid Order"), ("test", "task")):
+        with pytest.raises(InvalidInput):
+            send_event(channel, event_type, {})
