@@ -14,9 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_bridge import Progress
+from django_bridge import Progress, loop_arguments
 from django_bridge import loop as loop_module
-from django_bridge import loop_arguments
 from tests.django.sample.models import SimpleModel
 
 Seen = list[tuple[int, int | None, int | None]]
