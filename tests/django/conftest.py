@@ -28,6 +28,11 @@ from tests.django.sample.models import SimpleModel  # noqa: E402
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running  # noqa: E402
 
 
+def pytest_report_header() -> str:
+    found = connections["default"]
+    return f"databases: {found.vendor} {str(found.settings_dict['NAME']).removesuffix('_default')}"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _databases() -> Iterator[None]:
     for alias in connections:

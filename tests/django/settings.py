@@ -57,6 +57,17 @@ DATABASES = {
     }
     for name in ("default", "other")
 }
+if "NOTIFIER_TEST_POSTGRES" in os.environ:  # "folder of the socket:prefix of the databases"; see test_postgresql
+    _socket, _prefix = os.environ["NOTIFIER_TEST_POSTGRES"].split(":")
+    DATABASES = {
+        name: {
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": _socket,
+            "NAME": f"{_prefix}_{name}",
+            "USER": "notifier",
+        }
+        for name in ("default", "other")
+    }
 
 NOTIFIER = {"TRANSPORT": "memory", "URL": "http://notifier.test:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
 if "NOTIFIER_TEST_REDIS_URL" in os.environ:
