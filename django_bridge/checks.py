@@ -13,7 +13,7 @@ from django_bridge.conf import faults
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """`notifier.E001`-`E020`: each wrong, missing or unknown key, with a hint."""
+    """`notifier.E001`-`E021`: each wrong, missing or unknown key, with a hint."""
     raw = getattr(django_settings, "NOTIFIER", None)
     found: list[CheckMessage] = [
         Error(fault.text, hint=fault.hint, id=f"notifier.E{fault.number:03}") for fault in faults(raw)

@@ -59,6 +59,8 @@ class Settings:
     """`TEST_TRANSPORT`: what takes the place of `TRANSPORT` while Django's test environment is set up."""
     user_id: str = ""
     """Dotted path of a function from a user to its id on the wire; `str(user.pk)` by default."""
+    user_language: str = ""
+    """Dotted path of a function from a user to the language of its texts, or None where it is not known."""
     groups: str = ""
     """Dotted path of a function from a user to the names of the groups it hears; by default its Django groups."""
 
@@ -155,6 +157,9 @@ _RULES: Final[Mapping[str, _Rule]] = {
         18, "test_transport", lambda v: v in TRANSPORTS, f"One of {', '.join(map(repr, TRANSPORTS))}."
     ),
     "KEEP_MESSAGES": _Rule(19, "keep_messages", lambda v: isinstance(v, bool), "True or False."),
+    "USER_LANGUAGE": _Rule(
+        21, "user_language", _is_function, "Dotted path of a function that takes a user and returns a language code."
+    ),
     "GROUPS": _Rule(
         20, "groups", _is_function, "Dotted path of a function that takes a user and returns names of groups."
     ),

@@ -16,6 +16,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from django_bridge.cancel import TaskCancelled
+from django_bridge.languages import speaking
 from django_bridge.task import Task
 from django_bridge.task_context import fail_quietly
 
@@ -86,12 +87,14 @@ def progress(
             if given.get("task") is not None:
                 return None
             found = _user(given, args, kwargs) if user is None else _named_user(user, given, args, kwargs)
-            task = Task(from_user=found, task_name=_text(name, given))
-            task.cancelled_text = _text(cancelled, given)
+            with speaking(found):
+                task = Task(from_user=found, task_name=_text(name, given))
+                task.cancelled_text = _text(cancelled, given)
             return task
 
-        def text(template: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-            return _text(template, _arguments(signature, args, kwargs))
+        def text(task: Task, template: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+            with task.speaking():
+                return _text(template, _arguments(signature, args, kwargs))
 
         def is_return(fault: BaseException, task: Task) -> bool:
             return isinstance(fault, TaskCancelled) and fault.task_id == task.id and not raise_cancelled
@@ -101,7 +104,7 @@ def progress(
             task = new_task(args, kwargs)
             if task is None:
                 return function(*args, **kwargs)
-            task.begin(state=text(begin, args, kwargs))
+            task.begin(state=text(task, begin, args, kwargs))
             task.works_here()
             try:
                 answer = function(*args, **{**kwargs, "task": task})
@@ -111,7 +114,7 @@ def progress(
                     return _nothing(args, kwargs)
                 raise
             if not task.ended:
-                task.end(state=text(end, args, kwargs))
+                task.end(state=text(task, end, args, kwargs))
             return answer
 
         @functools.wraps(function)
@@ -120,7 +123,7 @@ def progress(
             function_of = cast(Callable[..., Any], function)
             if task is None:
                 return await function_of(*args, **kwargs)
-            await sync_to_async(task.begin)(state=text(begin, args, kwargs))
+            await sync_to_async(lambda: task.begin(state=text(task, begin, args, kwargs)))()
             task.works_here()
             try:
                 answer = await function_of(*args, **{**kwargs, "task": task})
@@ -130,7 +133,7 @@ def progress(
                     return _nothing(args, kwargs)
                 raise
             if not task.ended:
-                await sync_to_async(task.end)(state=text(end, args, kwargs))
+                await sync_to_async(lambda: task.end(state=text(task, end, args, kwargs)))()
             return answer
 
         return cast(Callable[P, R], arun if inspect.iscoroutinefunction(function) else run)

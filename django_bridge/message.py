@@ -11,20 +11,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.utils import timezone
 
 from django_bridge import celery, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
-from django_bridge.payload import Payload, built, expired
+from django_bridge.languages import by_language, override
+from django_bridge.payload import Payload, built, expired, spoken
 from django_bridge.recipients import channels, sender
-from django_bridge.texts import rendered
+from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
 from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
 
 log = logging.getLogger("django_bridge")
+
+MAX_KEY_CHARS: Final = 128
 
 _DJANGO_WORDS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
 
@@ -41,8 +44,10 @@ class Message:
     - `send_datetime`: the time that is shown; without a zone it is in Django's current time zone. Omitted: now.
     - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: where a click leads: http, https or relative.
     - `data`: a JSON object for your own use. `expires_at`: after this time it is neither replayed nor listed.
+    - `key`: on screen a later message with the same key takes the place of the earlier one. It travels as `data.key`.
 
-    Lazy translations become text, in the language that is active, when the message is sent.
+    Lazy translations become text when the message is sent: for each recipient in its own language where that is known
+    (`NOTIFIER["USER_LANGUAGE"]`), else in the one that is active.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Message:
         url: Any = None,
         data: Mapping[str, Any] | None = None,
         expires_at: datetime | None = None,
+        key: str | None = None,
     ) -> None:
         self.to_users = to_users
         self.subject = subject
@@ -67,6 +73,7 @@ class Message:
         self.url = url
         self.data = data
         self.expires_at = expires_at
+        self.key = key
 
     @property
     def send(self) -> Callable[[], str]:
@@ -90,21 +97,39 @@ class Message:
 
     def payload(self) -> Payload:
         """What is sent, checked, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
-        payload: Payload = {
+        to = self._by_language()
+        first, *others = [self._in(language, to[language]) for language in to] or [self._in("", [])]
+        payload: Any = {
             "id": event.new_id(),
-            "to": list(rules.recipients(channels(self.to_users), "to_users")),
-            "subject": rendered(self.subject),
-            "text": rendered(self.text),
+            **first,
             "from": sender(self.from_user),
             "level": self.level,
-            "url": rendered(self.url),
-            "data": {} if self.data is None else rendered(self.data),
             "sent_at": _moment(self.send_datetime, "send_datetime"),
             "expires_at": _moment(self.expires_at, "expires_at"),
         }
+        if others:
+            payload["also"] = others
         with _in_django_words():
-            built(payload)
-        return payload
+            for one in spoken(payload):
+                built(one)
+        return cast(Payload, payload)
+
+    def _by_language(self) -> Mapping[str, list[str]]:
+        if is_lazy((self.subject, self.text, self.url, self.data)):
+            return by_language(self.to_users, "to_users")
+        return {"": list(channels(self.to_users))}
+
+    def _in(self, language: str, to: list[str]) -> Any:
+        """The fields that depend on the language."""
+        data = {} if self.data is None else self.data
+        with override(language):
+            return {
+                "to": list(rules.recipients(to, "to_users")),
+                "subject": rendered(self.subject),
+                "text": rendered(self.text),
+                "url": rendered(self.url),
+                "data": rendered(data if self.key is None else {**data, "key": _key(self.key)}),
+            }
 
     def _send(self) -> str:
         return send_payload(self.payload())
@@ -117,7 +142,8 @@ def send_payload(payload: Payload) -> str:
     if found.keep_messages:
         from django_bridge import history
 
-        history.keep(payload)
+        everybody = [channel for one in spoken(payload) for channel in one["to"]]
+        history.keep({**payload, "to": everybody})
     if found.outbox:
         from django_bridge import outbox
 
@@ -132,6 +158,10 @@ def _publish(payload: Payload) -> None:
         log.info("message %s expired before it was sent", payload["id"])
     else:
         publisher.current().send(payload)
+
+
+def _key(key: object) -> str:
+    return rules.text(key, "key", max_chars=MAX_KEY_CHARS, empty=False)
 
 
 def _moment(value: object, field: str) -> str | None:

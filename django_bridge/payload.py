@@ -5,8 +5,9 @@ Must not know: Django's users, transports.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from notifier import event
 
@@ -23,9 +24,11 @@ Payload = TypedDict(
         "data": dict[str, Any],
         "sent_at": str | None,
         "expires_at": str | None,
+        "also": NotRequired[list[dict[str, Any]]],
     },
 )
-"""`sent_at` None: whenever it is sent. It can wait in a transaction or in Celery's broker until then."""
+"""`also`: the fields that differ for recipients who read another language, their `to` among them. `sent_at` None:
+whenever it is sent. It can wait in a transaction or in Celery's broker until then."""
 
 
 class EventBody(TypedDict):
@@ -34,6 +37,15 @@ class EventBody(TypedDict):
     to: list[str]
     type: str
     data: Any
+
+
+def spoken(payload: Payload) -> Iterator[Payload]:
+    """The message in each of its languages, to those who read it. All have one id: each reads one message."""
+    plain: Any = {name: value for name, value in payload.items() if name != "also"}
+    yield plain
+    for differs in payload.get("also", ()):
+        one: Any = {**plain, **differs}
+        yield one
 
 
 def built(payload: Payload) -> event.Event:

@@ -111,6 +111,16 @@ def sender(from_user: object, field: str = "from_user") -> dict[str, str] | None
     return {"id": _id_of(user, field), "name": user_name(user)}
 
 
+def is_key(value: object) -> TypeGuard[str | int | uuid.UUID]:
+    """Whether this is a primary key, by its type."""
+    return isinstance(value, str | int | uuid.UUID)
+
+
+def find_user(key: object, field: str = "user") -> Any:
+    """The user of a primary key; None where there is none. Raises `InvalidInput`."""
+    return _find(key, field)
+
+
 def user_key(user: object, field: str = "from_user") -> Any:
     """The primary key of a user given as itself, as its key or as None."""
     if user is None or is_anonymous(user):

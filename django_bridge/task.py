@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 from django.db import connections
 
 from django_bridge.cancel import Shield, TaskCancelled
+from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task_context import TaskContext
 from django_bridge.telling import Telling, now_ms
-from django_bridge.texts import fault_text, rendered
+from django_bridge.texts import fault_text, is_lazy, rendered
 from notifier import rules
 from notifier import task as states
 from notifier.errors import InvalidInput, PayloadTooLarge
@@ -141,6 +143,11 @@ class Task(TaskContext):
         """`with task.shield():` a part of the work that a user's cancel does not interrupt."""
         return self._shield
 
+    def speaking(self) -> AbstractContextManager[object]:
+        """`with task.speaking():` lazy translations become text in the language of the one user who watches it."""
+        key = None if self._telling is None else self._telling.user_key
+        return speaking(self._to_users if self._to_users else key)
+
     def __repr__(self) -> str:
         return f"<Task {self.id} {self.status}>"
 
@@ -206,9 +213,15 @@ class Task(TaskContext):
         self._change(status="cancelled", state=state)
 
     def _change(self, **change: Any) -> None:
-        change = {key: rendered(value) for key, value in change.items() if value is not None}
+        change = {key: self._text(value) for key, value in change.items() if value is not None}
         if change:
             self._begun().change(change)
+
+    def _text(self, value: Any) -> Any:
+        if not is_lazy(value):
+            return value
+        with self.speaking():
+            return rendered(value)
 
     def _begun(self) -> Telling:
         if self._telling is None:
@@ -219,7 +232,7 @@ class Task(TaskContext):
     def _begin(self, state: Any, total: int | None) -> None:
         anonymous = is_anonymous(self._to_users)
         to = () if anonymous else rules.recipients(channels(self._to_users), "to_users")
-        known = _new(to=to, name=rendered(self._name), state=rendered(state), total=total, task_id=self.id)
+        known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("names too many recipients for a task: use a group", field="to_users")
         self._telling = Telling(known, user_key(self._from_user))

@@ -27,6 +27,13 @@ def rendered(value: Any) -> Any:
     return value
 
 
+def is_lazy(value: Any) -> bool:
+    """Whether there is a lazy translation in it."""
+    if isinstance(value, Mapping):
+        return any(is_lazy(part) for pair in value.items() for part in pair)
+    return isinstance(value, Promise) or (isinstance(value, list | tuple) and any(map(is_lazy, value)))
+
+
 def fault_text(error: object) -> str:
     """An exception or a text, with what cannot be sent replaced and what is too long cut."""
     if isinstance(error, BaseException):

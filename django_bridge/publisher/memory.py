@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
-from django_bridge.payload import EventBody, Payload, built, built_event
+from django_bridge.payload import EventBody, Payload, built, built_event, spoken
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.task import Task
@@ -20,8 +21,9 @@ class MemoryTransport:
     is_remote = False
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        built(payload)
-        yield lambda within_s: outbox.put_message(payload)
+        for one in spoken(payload):
+            built(one)
+            yield partial(_put_message, one)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         built_event(body)
@@ -39,6 +41,10 @@ class MemoryTransport:
 
     def close(self) -> None:
         """What was sent stays in the outbox."""
+
+
+def _put_message(payload: Payload, within_s: float) -> object:
+    return outbox.put_message(payload)
 
 
 def _answer(task: Task) -> TaskAnswer:

@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from django_bridge.conf import Settings
-from django_bridge.payload import EventBody, Payload, built, built_event
+from django_bridge.payload import EventBody, Payload, built, built_event, spoken
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker.keys import KINDS, Keys
@@ -55,7 +55,8 @@ class RedisTransport:
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        return self._publications(built(payload), _idempotency(payload["id"], payload))
+        for n, one in enumerate(spoken(payload)):
+            yield from self._publications(built(one), _idempotency(f"{one['id']}.{n}" if n else one["id"], one))
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         return self._publications(built_event(body), _idempotency(key, body))

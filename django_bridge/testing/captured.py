@@ -56,7 +56,7 @@ class Outbox:
         if self.captures:
             return self.captures[-1].put_message(payload)
         with self._lock:
-            if all(kept["id"] != payload["id"] for kept in self.messages):
+            if all((kept["id"], kept["to"]) != (payload["id"], payload["to"]) for kept in self.messages):
                 self.messages.append(payload)
         return True
 

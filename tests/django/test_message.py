@@ -281,3 +281,14 @@ def test_a_message_that_expired_while_it_waited_is_not_sent() -> None:
         while timezone.now() <= soon:
             pass
     assert not outbox.messages
+
+
+def test_a_key_travels_in_the_data() -> None:
+    Message(to_users=1, subject="40 %", key="import-7", data={"n": 1}).send()
+    assert outbox.messages[0]["data"] == {"n": 1, "key": "import-7"}
+
+
+@pytest.mark.parametrize("key", ["", "x" * 129, 7])
+def test_a_key_that_does_not_fit_is_refused(key: Any) -> None:
+    with pytest.raises(InvalidInput, match="key"):
+        Message(to_users=1, subject="40 %", key=key).send()

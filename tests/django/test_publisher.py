@@ -18,6 +18,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from httpx_sse import ServerSentEvent, connect_sse
 
 from django_bridge import ALL, Message, Progress, Task, group, progress, publisher
@@ -220,6 +221,18 @@ def test_a_message_to_many_reaches_each_of_them_once(live: Service, user: User) 
         Message(to_users=[user.pk, many[-1]], subject="after").send()
         for one in (listener, last):
             assert [message["subject"] for message in one.wait("message", 2)] == ["many", "after"]
+
+
+def test_a_queryset_of_ten_thousand_users_costs_one_query_and_a_handful_of_calls(live: Service) -> None:
+    User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
+    one = User.objects.get(username="7777")
+    with listening(live, one.pk) as listener:
+        before = publisher.current().counts.sent
+        with CaptureQueriesContext(connection) as queries:
+            Message(to_users=User.objects.all(), subject="many").send()
+        assert listener.wait("message")[0]["subject"] == "many"
+    assert [query["sql"].startswith('SELECT "auth_user"."id"') for query in queries] == [True]
+    assert publisher.current().counts.sent - before <= 25  # over Redis 500 a call, on three shards
 
 
 def test_a_repeated_message_arrives_once(live: Service, user: User) -> None:

@@ -1,0 +1,156 @@
+"""Texts in the language of who reads them."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import connection
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+from django.utils import translation
+from django.utils.translation import gettext_lazy
+
+from django_bridge import ALL, Message, Task, group, progress
+from django_bridge.celery import deliver_outbox
+from django_bridge.models import MessageRecipient, OutboxMessage
+from django_bridge.outbox import _written, release
+from django_bridge.testing import outbox
+from tests.django.conftest import http_settings
+from tests.django.test_publisher import listening, live  # noqa: F401  # a fixture
+from tests.support import Service
+
+YES = gettext_lazy("Yes")
+SAID = {"de": "Ja", "ru": "Да", "": "Yes"}
+
+
+def language_of(user: User) -> str | None:
+    return user.last_name or None
+
+
+PATH = f"{__name__}.language_of"
+
+
+@pytest.fixture
+def known() -> Iterator[None]:
+    from django.conf import settings
+
+    with override_settings(NOTIFIER={**settings.NOTIFIER, "USER_LANGUAGE": PATH}):
+        yield
+
+
+@pytest.fixture
+def people() -> dict[str, User]:
+    return {name: User.objects.create_user(name or "any", last_name=name) for name in SAID}
+
+
+def said() -> dict[str, list[str]]:
+    return {one["subject"]: one["to"] for one in outbox.messages}
+
+
+def channels(*users: User) -> list[str]:
+    return sorted(f"user:{user.pk}" for user in users)
+
+
+@pytest.mark.parametrize("form", ["users", "keys", "queryset", "nested", "manager"])
+def test_each_recipient_reads_its_own_language(known: None, people: dict[str, User], form: str) -> None:
+    to: Any = {
+        "users": list(people.values()),
+        "keys": [user.pk for user in people.values()],
+        "queryset": User.objects.all(),
+        "nested": [[people["de"], people["ru"].pk], User.objects.filter(last_name="")],
+        "manager": User.objects,
+    }[form]
+    message_id = Message(to_users=to, subject=YES, data={"word": YES}).send()
+    assert said() == {SAID[language]: channels(user) for language, user in people.items()}
+    assert {one["data"]["word"] for one in outbox.messages} == set(SAID.values())
+    assert {one["id"] for one in outbox.messages} == {message_id}
+
+
+def test_one_user_needs_one_message(known: None, people: dict[str, User]) -> None:
+    for to in (people["de"], people["de"].pk):
+        outbox.clear()
+        Message(to_users=to, subject=YES).send()
+        assert said() == {"Ja": channels(people["de"])}
+
+
+def test_where_no_language_is_known_it_is_the_active_one(known: None, people: dict[str, User]) -> None:
+    Group.objects.create(name="staff")
+    with translation.override("fr"):
+        Message(to_users=[people[""], group("staff"), ALL, 10**9], subject=YES).send()
+        Message(to_users=[people["de"]], subject=YES).send()
+    oui = {"all", "group:staff", f"user:{10**9}", f"user:{people[''].pk}"}
+    assert {subject: set(to) for subject, to in said().items()} == {"Oui": oui, "Ja": set(channels(people["de"]))}
+    assert translation.get_language() == "en"
+
+
+def test_without_lazy_texts_nobody_is_asked_for_a_language(known: None, people: dict[str, User]) -> None:
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        Message(to_users=[user.pk for user in people.values()], subject="Yes").send()
+    assert (len(queries), len(outbox.messages)) == (0, 1)
+
+
+@pytest.mark.parametrize("form", ["queryset", "keys"])
+def test_ten_thousand_users_cost_a_handful_of_queries(known: None, form: str) -> None:
+    User.objects.bulk_create(User(username=str(n), last_name=("de", "ru")[n % 2]) for n in range(10_000))
+    keys = list(User.objects.values_list("pk", flat=True))
+    with CaptureQueriesContext(connection) as queries:
+        Message(to_users=User.objects.all() if form == "queryset" else keys, subject=YES).send()
+    assert len(queries) <= 20  # SQLite takes 999 keys in one query
+    assert {subject: len(to) for subject, to in said().items()} == {"Ja": 5000, "Да": 5000}
+
+
+def test_both_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:  # noqa: F811  # the fixture
+    from django.conf import settings
+
+    with (
+        override_settings(NOTIFIER={**settings.NOTIFIER, "USER_LANGUAGE": PATH}),
+        listening(live, people["de"].pk) as german,
+        listening(live, people["ru"].pk) as russian,
+    ):
+        message_id = Message(to_users=User.objects.all(), subject=YES).send()
+        found = [listener.wait("message")[0] for listener in (german, russian)]
+    assert [(one["subject"], one["id"]) for one in found] == [("Ja", message_id), ("Да", message_id)]
+
+
+def test_what_waits_in_the_outbox_keeps_its_languages(people: dict[str, User], over_http: Service) -> None:
+
+    settings = http_settings(over_http.url, USER_LANGUAGE=PATH, OUTBOX=True, KEEP_MESSAGES=True)
+    with override_settings(NOTIFIER=settings), listening(over_http, people["ru"].pk) as russian:
+        release(_written(Message(to_users=User.objects.all(), subject=YES).payload()))
+        assert deliver_outbox()["delivered"] == 1
+        assert russian.wait("message")[0]["subject"] == "Да"
+        Message(to_users=User.objects.all(), subject=YES).send()
+    assert MessageRecipient.objects.count() == 3
+    assert not OutboxMessage.objects.exists()
+
+
+# Tasks
+
+
+def test_a_task_speaks_the_language_of_the_user_who_sees_it(known: None, people: dict[str, User]) -> None:
+    task = Task(from_user=people["de"].pk, task_name=YES)
+    task.begin(state=YES)
+    Task.resume(task.id).set_state(gettext_lazy("No"))
+    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
+
+
+def test_a_decorated_function_speaks_it_too(known: None, people: dict[str, User]) -> None:
+    @progress(YES, YES, gettext_lazy("No"))
+    def run(request: Any, task: Any = None) -> None: ...
+
+    run(types.SimpleNamespace(user=people["de"]))
+    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
+
+
+async def test_a_decorated_coroutine_too(known: None, people: dict[str, User]) -> None:
+    @progress(YES, YES, gettext_lazy("No"))
+    async def run(request: Any, task: Any = None) -> None: ...
+
+    await run(types.SimpleNamespace(user=people["ru"]))
+    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Да", "Да"), ("Да", "Нет")]
