@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from django.conf import settings as django_settings
@@ -33,7 +34,9 @@ def keep(payload: Payload) -> None:
     alias = router.db_for_write(MessageRecord)
     # Written without a look first: SQLite cannot turn a transaction that has read into one that writes beside others.
     ignoring = connections[alias].features.supports_ignore_conflicts
-    recipients = [MessageRecipient(message_id=payload["id"], channel=one) for one in payload["to"]]
+    # In whichever language it was sent: what is kept is the text of the first.
+    channels = chain(payload["to"], *(other["to"] for other in payload.get("also", ())))
+    recipients = [MessageRecipient(message_id=payload["id"], channel=one) for one in dict.fromkeys(channels)]
     try:
         with transaction.atomic(using=alias):
             MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
