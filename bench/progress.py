@@ -1,7 +1,11 @@
-"""What `Progress` costs for each item, beside a counting generator and tqdm: `python bench/progress.py`.
+"""What progress costs: `python -m bench.progress`.
 
-One run, the candidates in turn within each repeat; the figure is the median over the repeats of (loop over the wrapped
-iterable - bare loop of the same repeat) / items. The loops' bodies are empty, so nothing else is in it.
+1. For each item of a loop: `Progress` beside a counting generator and tqdm. One run, the candidates in turn within each
+   repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same repeat) /
+   items. The loops' bodies are empty, so nothing else is in it.
+2. For a loop that reports to somebody: `Progress` with a `Task`, and a report for each item by `Task.advance`, by
+   celery-progress's `ProgressRecorder`, and by ours of the same calls. All against one real Redis on this machine and a
+   database in a file; the calls that Redis counted, and the statements that the database got.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tqdm import tqdm
 
-from django_bridge import Progress
+from django_bridge import Progress, Task
+from tests.support import RedisServer, running
 
 Wrap = Callable[[Any], Iterable[Any]]
 
@@ -79,6 +86,127 @@ def overheads(make: Callable[[], Any], items: int, repeats: int) -> dict[str, li
     return found
 
 
+# Reporting
+
+
+def project(folder: str, redis_url: str) -> None:
+    """A Django project on the transport `redis`, with its tables."""
+    import django
+    from django.conf import settings
+    from django.core.management import call_command
+
+    settings.configure(
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_bridge"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{folder}/bench.sqlite3"}},
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+        USE_TZ=True,
+        NOTIFIER={"TRANSPORT": "redis", "REDIS_URL": redis_url},
+    )
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+def celery_task(backend: str) -> Any:
+    """A bound Celery task as it is inside a worker: with an id, and a backend for its results."""
+    from celery import Celery
+
+    app = Celery("bench", broker="memory://", backend=backend, set_as_current=False)
+
+    @app.task(bind=True, name="bench.work")
+    def work(self: Any) -> None: ...
+
+    work.push_request(id=str(uuid.uuid4()))
+    return work
+
+
+def with_task(items: Sequence[int]) -> None:
+    with Task(from_user=1, task_name="bench") as task:
+        for _ in Progress(items, parts=100, task=task):
+            pass
+
+
+def with_advance(items: Sequence[int]) -> None:
+    with Task(from_user=1, task_name="bench") as task:
+        task.begin(total=len(items))
+        for _ in items:
+            task.advance()
+
+
+def recording(recorder: Any, items: Sequence[int]) -> None:
+    total = len(items)
+    for done, _ in enumerate(items, 1):
+        recorder.set_progress(done, total)
+
+
+def reporters(redis_url: str) -> dict[str, Callable[[Sequence[int]], None]]:
+    from celery_progress.backend import ProgressRecorder as TheirRecorder
+
+    from django_bridge.compat import celery_progress as ours
+
+    def our_recorder(items: Sequence[int]) -> None:
+        task = celery_task("cache+memory://")
+        recording(ours.ProgressRecorder(task, user=1), items)
+        ours._over(task.request.id, "SUCCESS")
+
+    return {
+        "Progress, parts=100, with a Task": with_task,
+        "Task.advance() for each item": with_advance,
+        "our ProgressRecorder.set_progress": our_recorder,
+        "celery-progress, results in Redis": lambda items: recording(TheirRecorder(celery_task(redis_url)), items),
+        "celery-progress, results in memory": lambda items: recording(
+            TheirRecorder(celery_task("cache+memory://")), items
+        ),
+    }
+
+
+def redis_calls(server: RedisServer) -> int:
+    """Commands that Redis has been sent, without those of scripts and of looking."""
+    with server.client() as client:
+        found: Any = client.info("commandstats")
+    inside = ("cmdstat_info", "cmdstat_client|setinfo", "cmdstat_hello")
+    sent = {name: one["calls"] for name, one in found.items() if not name.startswith(inside)}
+    return sum(calls for name, calls in sent.items() if name in SENT)
+
+
+SENT = {
+    f"cmdstat_{name}" for name in ("evalsha", "eval", "get", "set", "setex", "publish", "subscribe", "multi", "exec")
+}
+"""What clients send here; `evalsha` stands for all that its script does."""
+
+
+def reported(work: Callable[[Sequence[int]], None], server: RedisServer, items: int) -> tuple[float, int, int]:
+    """Nanoseconds per item over the bare loop, Redis calls, statements of the database that write."""
+    from django.db import connection
+
+    statements: list[str] = []
+
+    def watch(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        statements.append(sql)
+        return execute(sql, params, many, context)
+
+    source = range(items)
+    bare = loop_ns(lambda one: one, source)
+    before = redis_calls(server)
+    with connection.execute_wrapper(watch):
+        started = time.perf_counter_ns()
+        work(source)
+        took = time.perf_counter_ns() - started
+    calls = redis_calls(server) - before
+    return (took - bare) / items, calls, sum(sql.startswith(("INSERT", "UPDATE")) for sql in statements)
+
+
+def print_reports(items: int) -> None:
+    with running(RedisServer()) as server, tempfile.TemporaryDirectory() as folder:
+        project(folder, server.url)
+        print(f"\nA loop over {items:,} items that reports, one run each; figures for 100,000 items\n")
+        print(row(["loop", "ns per item over the bare loop", "Redis calls", "database writes"]))
+        print(row(["---", "---:", "---:", "---:"]))
+        for name, work in reporters(server.url).items():
+            overhead, calls, writes = reported(work, server, items)
+            scaled = [f"{round(count * 100_000 / items):,}" for count in (calls, writes)]
+            print(row([name, f"{overhead:,.0f}", *scaled]), flush=True)
+
+
 def row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -87,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--reported", type=int, default=100_000, help="items of the loops that report; 0: none")
     given = parser.parse_args()
     print(f"Python {platform.python_version()}, {given.items:,} items, median of {given.repeats} (least to most)\n")
     print(row(["source", "loop", "ns per item over the bare loop"]))
@@ -95,6 +224,8 @@ def main() -> None:
         for name, values in overheads(make, given.items, given.repeats).items():
             spread = f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
             print(row([source, name, f"{spread}, by itself" if name == "bare loop" else spread]))
+    if given.reported:
+        print_reports(given.reported)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     attach -> opening (what comes is held) -> subscribed -> broker.open -> hello, replay, held -> live -> detached
 
 Doubt (a lost link, a hole) takes a live stream back to opening. Frames for a few streams are written at once; a frame
-for many goes out in rounds that yield to the event loop, and what arrives during a round joins the next write.
+for many goes out in rounds, which give the event loop back to others (`rounds.py`).
 
-Must not know: HTTP, Redis. A stream here is whatever has the methods of `Stream`.
+Must not know: HTTP, Redis. A stream here is whatever has the methods of `rounds.Stream`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from notifier.broker import Broker, Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, own_frame
+from notifier.rounds import OPENING, Item, Rounds, Stream
 from notifier.wire import DEGRADED, HEALED, PINGING, RETRY_MS, Wire, farewell, hello, reset, waiting
 
 log = logging.getLogger("notifier.hub")
 
 DIRECT: Final = 64
 """Topics with at most so many streams are written at once, ahead of a round that is under way."""
-ROUND_SLICE_S: Final = 0.004
-"""A round gives the loop back after so long."""
 MAX_HELD: Final = 5000
 """Frames held for a stream that is opening. One more, and the stream is ended: it comes back with its cursor."""
 STALLED_AFTER_S: Final = 10.0
@@ -37,39 +36,6 @@ ASK_AGAIN_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a living broker refused to open is tried again."""
 OPENERS: Final = 200
 """Streams that are brought back from doubt at the same time."""
-Held = tuple[Cursor | None, str, Wire]
-"""A frame that waits for its stream to be open: its place in the order (None: state), its key, the frame."""
-
-
-class Stream(Protocol):
-    """What the hub needs of an open stream. `stream.py` has the real one."""
-
-    user: str
-    address: str
-    channels: tuple[str, ...]
-    topics: tuple[str, ...]
-    cursor: Cursor | str | None
-    """The client's cursor; once open, the last event that was handed to the stream."""
-    opening: int
-    """0 when live; else the number of the attempt that is bringing it there."""
-    held: list[Held]
-    greeted: bool
-    queued: bool
-    slot: int
-    ends_at: float
-    """When its life is over (monotonic seconds)."""
-    ends_why: str
-
-    @property
-    def backlog_bytes(self) -> int: ...
-    @property
-    def accepted_bytes(self) -> int: ...
-    def offer(self, wire: Wire) -> None: ...
-    def offer_state(self, key: str, wire: Wire) -> None: ...
-    def is_repeat(self, key: str) -> bool: ...
-    def flush(self) -> None: ...
-    def release_states(self) -> None: ...
-    def end(self, farewell: Wire | None) -> None: ...
 
 
 class Hub:
@@ -93,8 +59,12 @@ class Hub:
         self._topics: dict[str, dict[Stream, None]] = {}
         self._streams: dict[Stream, None] = {}
         self._addresses: Counter[str] = Counter()
-        self._queue: deque[Stream] = deque()
-        self._round_scheduled = False
+        self._rounds = Rounds(
+            hand=self._hand,
+            flush=self._flush,
+            slow=self._note_slow,
+            listeners=lambda topic: self._topics.get(topic, ()),
+        )
         self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self._tick_s)))]
         self._slow: dict[Stream, tuple[int, float]] = {}
         """Streams whose socket is full: what it had accepted, and since when it has been that much."""
@@ -105,8 +75,9 @@ class Hub:
         self._wake = asyncio.Event()
         self.away = False
         self.draining = False
+        self._handed = 0
         self.counts: Counter[str] = Counter()
-        """What happened so far, for metrics: streams opened, events, deliveries, resets, streams ended by reason."""
+        """What happened so far, for metrics: streams opened, events, resets, streams ended by reason."""
 
     @property
     def _tick_s(self) -> float:
@@ -114,6 +85,11 @@ class Hub:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    @property
+    def deliveries(self) -> int:
+        """Events that were written to streams so far."""
+        return self._handed + self._rounds.deliveries
 
     @property
     def topic_count(self) -> int:
@@ -149,6 +125,7 @@ class Hub:
 
     def detach(self, stream: Stream) -> None:
         """Forgets a stream whose connection is gone. Calling it again does nothing."""
+        stream.fd = -1
         if self._streams.pop(stream, _ABSENT) is _ABSENT:
             return
         self._addresses[stream.address] -= 1
@@ -202,7 +179,6 @@ class Hub:
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
         """Writes what the stream starts from and what was held meanwhile. Nothing is awaited here."""
-        top = opening.cursor
         again = stream.greeted
         lost = not opening.recovered
         if not again:
@@ -212,18 +188,16 @@ class Hub:
             self.counts["resets"] += 1
             stream.offer(reset(opening))
         for seq, frame in opening.replay:
-            stream.offer(Wire(b"id: %b-%d\n%b" % (top.epoch.encode(), seq, frame)))
+            stream.offer(Wire(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
         if again and not lost:
             self._repair_state(stream, opening)
         held, stream.held = stream.held, []
-        stream.cursor = top
+        stream.cursor = None
+        stream.epoch, stream.seq = opening.cursor.epoch, opening.cursor.seq
         stream.opening = 0
-        for place, key, wire in held:
-            if place is None:
-                stream.offer_state(key, wire)
-            else:
-                self._hand(stream, place, key, wire)
-        stream.flush()
+        for item in held:
+            self._hand(stream, item)
+        self._flush(stream)
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed in the doubt: the present state is sent again."""
@@ -235,39 +209,37 @@ class Hub:
 
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
-        if not streams:
-            return
-        self.counts["events"] += 1
-        place, frame, at_once = Cursor(epoch, seq), Wire(wire), len(streams) <= DIRECT
-        for stream in list(streams) if at_once else streams:
-            if stream.opening:
-                self._hold(stream, (place, key, frame))
-            else:
-                self._hand(stream, place, key, frame)
-                self._write(stream, at_once)
-        self._schedule_round()
+        if streams:
+            self.counts["events"] += 1
+            self._send(topic, streams, Item(epoch, seq, key, Wire(wire)))
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
-        if not streams:
+        if streams:
+            self._send(topic, streams, Item("", 0, key, Wire(wire)))
+
+    def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
+        if len(streams) > DIRECT:
+            self._rounds.add(topic, item)
             return
-        frame, at_once = Wire(wire), len(streams) <= DIRECT
-        for stream in list(streams) if at_once else streams:
-            if stream.opening:
-                self._hold(stream, (None, key, frame))
-            else:
-                stream.offer_state(key, frame)
-                self._write(stream, at_once)
-        self._schedule_round()
+        for stream in list(streams):
+            if self._rounds:
+                self._rounds.pass_first(stream)
+            self._hand(stream, item)
+            self._flush(stream)
 
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""
+        if topics is None:
+            self._rounds.forget_events()
         doubted = (
             self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
         )
         for stream in doubted:
-            if after is not None and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
-                stream.cursor = "past a hole"
+            if not stream.opening:
+                past = after is not None and stream.seq > after
+                stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
+                stream.seq = OPENING
             self._attempts += 1
             stream.opening = self._attempts
             self._doubted[stream] = None
@@ -297,55 +269,37 @@ class Hub:
 
     # Writing
 
-    def _hold(self, stream: Stream, item: Held) -> None:
+    def _hold(self, stream: Stream, item: Item) -> None:
         if len(stream.held) < MAX_HELD:
             stream.held.append(item)
         else:
             asyncio.get_running_loop().call_soon(self.end, stream, "slow")
 
-    def _hand(self, stream: Stream, place: Cursor, key: str, wire: Wire) -> None:
-        """Hands one event to a live stream, unless it already has it."""
-        at = stream.cursor
-        if isinstance(at, Cursor) and at.epoch == place.epoch and place.seq <= at.seq:
+    def _hand(self, stream: Stream, item: Item) -> None:
+        """Gives one frame to a stream: held while it opens, dropped where it is there already."""
+        if stream.opening:
+            self._hold(stream, item)
+        elif not item.seq:
+            stream.offer_state(item.key, item.wire)
+        elif item.seq <= stream.seq and item.epoch == stream.epoch:
             return  # over another channel of the same publish, or part of what it started from
-        if key and stream.is_repeat(key):
-            return
-        stream.cursor = place
-        stream.offer(wire)
-        self.counts["deliveries"] += 1
-
-    def _write(self, stream: Stream, at_once: bool) -> None:
-        if at_once:
-            self._flush(stream)
-        elif not stream.queued:
-            stream.queued = True
-            self._queue.append(stream)
+        elif not item.key or not stream.is_repeat(item.key):
+            stream.epoch, stream.seq = item.epoch, item.seq
+            stream.offer(item.wire)
+            self._handed += 1
 
     def _flush(self, stream: Stream) -> None:
         stream.flush()
-        if waiting := stream.backlog_bytes:
+        if stream.fd < 0:
+            self._note_slow(stream)
+
+    def _note_slow(self, stream: Stream) -> None:
+        """Looks at what waits in front of a stream's reader; more than the bound ends it."""
+        if (waiting := stream.backlog_bytes) and stream in self._streams:
             if waiting > self._max_backlog:
                 self.end(stream, "slow")
             elif stream not in self._slow:
                 self._slow[stream] = (stream.accepted_bytes, time.monotonic())
-
-    def _schedule_round(self) -> None:
-        if self._queue and not self._round_scheduled:
-            self._round_scheduled = True
-            asyncio.get_running_loop().call_soon(self._round)
-
-    def _round(self) -> None:
-        """Writes queued streams for one slice of time; the loop serves others before the next slice."""
-        queue, until = self._queue, time.perf_counter() + ROUND_SLICE_S
-        while queue:
-            for _ in range(min(32, len(queue))):
-                stream = queue.popleft()
-                stream.queued = False
-                self._flush(stream)
-            if time.perf_counter() > until:
-                break
-        self._round_scheduled = False
-        self._schedule_round()
 
     # Time
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(counts: Mapping[str, int], *, streams: int, topics: int, ready: bool, draining: bool, skipped: int) -> str:
+def text(
+    counts: Mapping[str, int], *, streams: int, topics: int, deliveries: int, ready: bool, draining: bool, skipped: int
+) -> str:
     """One process's metrics. With several workers each answers for itself."""
     ended = [(f'{{reason="{name[6:]}"}}', n) for name, n in sorted(counts.items()) if name.startswith("ended_")]
     families = [
@@ -22,7 +24,7 @@ def text(counts: Mapping[str, int], *, streams: int, topics: int, ready: bool, d
         _family("streams_opened_total", "counter", "Streams opened.", [("", counts.get("streams_opened", 0))]),
         _family("streams_ended_total", "counter", "Streams ended by the service, by reason.", ended),
         _family("events_total", "counter", "Events taken from the broker for open streams.", [("", counts["events"])]),
-        _family("deliveries_total", "counter", "Events written to streams.", [("", counts["deliveries"])]),
+        _family("deliveries_total", "counter", "Events written to streams.", [("", deliveries)]),
         _family("resets_total", "counter", "Resets sent.", [("", counts["resets"])]),
         _family("skipped_total", "counter", "Stored or announced entries not in our form.", [("", skipped)]),
     ]

@@ -1,4 +1,4 @@
-"""The uvicorn server: its sockets, the connection's transport in the request's scope, and the drain before it stops.
+"""The uvicorn server: its sockets, requests that take their connection over, and the drain before it stops.
 
 uvicorn waits for open responses before the lifespan's shutdown, so streams must be ended from the signal: `shutdown`
 here drains first. The application offers `drain(hurry)` in its lifespan state.
@@ -8,10 +8,12 @@ Must not know: channels, Redis, what a stream carries.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -22,8 +24,8 @@ from uvicorn.supervisors import multiprocess
 
 log = logging.getLogger("notifier.server")
 
-TRANSPORT: Final = "notifier.transport"
-"""The name in `scope["extensions"]` under which a request finds its connection's transport."""
+TAKE_OVER: Final = "notifier.take_over"
+"""The name in `scope["extensions"]` under which a request finds the way to take its connection over."""
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted: a reconnect storm must not see refusals."""
@@ -33,11 +35,43 @@ USER_TIMEOUT_MS: Final = 20_000
 
 
 class Protocol(HttpToolsProtocol):
-    """Puts the transport into each request's scope, so that a stream can write to it."""
+    """Lets a request take its connection over, which then is a stream and nothing else.
+
+    What a request needs and a stream does not (scope, headers, parser, the running ASGI call) is given back: the
+    larger part of what an open connection would cost.
+    """
+
+    _on_lost: Callable[[], None] | None = None
+    _gone = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {TRANSPORT: {"transport": self.transport}}
+        self.scope["extensions"] = {TAKE_OVER: {"take_over": self.take_over}}
+
+    def take_over(self, on_lost: Callable[[], None]) -> asyncio.WriteTransport | None:
+        """The connection of the request whose response has begun, or None when it is gone.
+
+        The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
+        descriptor is closed (and may become another connection's).
+        """
+        if self._gone:
+            return None
+        self._on_lost = on_lost
+        # uvicorn does not complete the response of a call whose client has left.
+        self.cycle.disconnected = True
+        self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
+        self.pipeline.clear()
+        return self.transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._on_lost is None:  # whoever listens has no more to say
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._gone = True
+        if self._on_lost is not None:
+            self._on_lost()
+        super().connection_lost(exc)
 
 
 class Server(uvicorn.Server):

@@ -10,12 +10,13 @@ Must not know: brokers, auth, who publishes.
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Final
 
 from notifier.event import Cursor
-from notifier.hub import Held
+from notifier.rounds import OPENING, Item
 from notifier.wire import Wire
 
 MAX_REPEAT_KEYS: Final = 16
@@ -29,11 +30,11 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Stream(ABC):
-    """A stream of one user. The hub sets its cursor and opening state; see `hub.Stream`."""
+    """A stream of one user. The hub sets its cursor and opening state; see `rounds.Stream`."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "greeted", "held",
-        "opening", "queued", "slot", "topics", "user",
+        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "fd", "greeted",
+        "held", "opening", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -54,11 +55,13 @@ class Stream(ABC):
         self.cursor = cursor
         self.ends_at = ends_at
         self.ends_why = ends_why
+        self.epoch = ""
+        self.seq = OPENING
+        self.fd = -1
         self.opening = 1
         self.greeted = False
-        self.queued = False
         self.slot = 0
-        self.held: list[Held] = []
+        self.held: list[Item] = []
         self._out: list[Wire] = []
         self._states: dict[str, Wire] | None = None
         self._repeats: dict[str, None] | None = None
@@ -76,6 +79,10 @@ class Stream(ABC):
     @abstractmethod
     def flush(self) -> None:
         """Writes what was offered."""
+
+    @abstractmethod
+    def rest(self, data: bytes) -> None:
+        """Takes the end of a write of which the socket took only the beginning."""
 
     @abstractmethod
     def end(self, farewell: Wire | None) -> None:
@@ -116,12 +123,16 @@ class Stream(ABC):
 class TransportStream(Stream):
     """Writes chunks to the connection's transport; the headers have already gone out through ASGI."""
 
-    __slots__ = ("_transport", "_written")
+    __slots__ = ("_descriptor", "_transport", "_written")
 
     def __init__(self, transport: asyncio.WriteTransport, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         self._transport = transport
         self._written = 0
+        # Through TLS the descriptor would be a way around the encryption.
+        plain = transport.get_extra_info("sslcontext") is None
+        socket = transport.get_extra_info("socket") if plain else None
+        self.fd = self._descriptor = -1 if socket is None else socket.fileno()
 
     @property
     def backlog_bytes(self) -> int:
@@ -137,11 +148,32 @@ class TransportStream(Stream):
             return
         data = out[0].chunk if len(out) == 1 else b"".join([wire.chunk for wire in out])
         out.clear()
+        if self.fd >= 0:
+            try:
+                wrote = os.write(self.fd, data)
+            except OSError:
+                wrote = 0  # full, or gone: the transport finds out which
+            if wrote == len(data):
+                return
+            data = data[wrote:]
+        self.rest(data)
+
+    def rest(self, data: bytes) -> None:
+        if self._transport.is_closing():
+            self.fd = -1
+            return
+        self._written += len(data)
+        self._transport.write(data)
+        # Nothing may overtake what waits, so the short way is closed until the reader has caught up.
+        self.fd = -1 if self.backlog_bytes or self._states else self._descriptor
+
+    def release_states(self) -> None:
+        super().release_states()
         if not self._transport.is_closing():
-            self._written += len(data)
-            self._transport.write(data)
+            self.fd = self._descriptor
 
     def end(self, farewell: Wire | None) -> None:
+        self.fd = -1
         if self._transport.is_closing():
             return
         if self.backlog_bytes:
@@ -151,6 +183,7 @@ class TransportStream(Stream):
         if farewell is not None:
             self._out.append(farewell)
         self.flush()
+        self.fd = -1
         self._transport.write(LAST_CHUNK)
         self._transport.close()
 
@@ -189,6 +222,9 @@ class QueuedStream(Stream):
         self.flush()
         self._closed = True
         self._queue.put_nowait(None)
+
+    def rest(self, data: bytes) -> None:
+        raise AssertionError("a queue takes all or nothing")
 
     async def frames(self) -> AsyncIterator[bytes]:
         """What the response writes, until the stream is ended."""

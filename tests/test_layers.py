@@ -21,6 +21,7 @@ LAYERS = [
     {"api"},
     {"auth", "stream"},
     {"hub", "silence"},
+    {"rounds"},
     {"wire"},
     {"metrics", "limits"},
     {"broker"},

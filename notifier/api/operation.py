@@ -54,6 +54,7 @@ async def read_metrics(request: Request) -> Response:
         hub.counts,
         streams=len(hub),
         topics=hub.topic_count,
+        deliveries=hub.deliveries,
         ready=broker.ready and not hub.draining,
         draining=hub.draining,
         skipped=broker.skipped,

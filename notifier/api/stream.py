@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import HTTPConnection
@@ -19,12 +20,15 @@ from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
 from notifier.hub import Hub
-from notifier.server import TRANSPORT
-from notifier.stream import QueuedStream, Stream, TransportStream
+from notifier.server import TAKE_OVER
+from notifier.stream import QueuedStream, TransportStream
 from notifier.wire import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 
 if TYPE_CHECKING:
     from notifier.broker import Broker
+
+TakeOver = Callable[[Callable[[], None]], asyncio.WriteTransport | None]
+"""`server.Protocol.take_over`."""
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -59,7 +63,6 @@ class StreamEndpoint:
             await _refuse(send, refused)
             return
         ends_at, ends_why = self._end_of(who)
-        transport = scope.get("extensions", {}).get(TRANSPORT, {}).get("transport")
         fields = {
             "user": who.user,
             "address": address,
@@ -69,21 +72,28 @@ class StreamEndpoint:
             "ends_at": ends_at,
             "ends_why": ends_why,
         }
-        stream = QueuedStream(**fields) if transport is None else TransportStream(transport, **fields)
-        try:
-            if isinstance(stream, QueuedStream):
-                await self._respond(stream, scope, receive, send)
-            else:
-                await self._write_through(stream, receive, send)
-        finally:
-            self._hub.detach(stream)
+        take_over = scope.get("extensions", {}).get(TAKE_OVER, {}).get("take_over")
+        if take_over is None:
+            await self._respond(QueuedStream(**fields), scope, receive, send)
+        else:
+            await self._write_through(fields, take_over, send)
 
-    async def _write_through(self, stream: Stream, receive: Receive, send: Send) -> None:
-        """Headers go out by ASGI; from then on frames are written to the transport, and we wait for its end."""
+    async def _write_through(self, fields: dict[str, Any], take_over: TakeOver, send: Send) -> None:
+        """Headers go out by ASGI; from then on frames are written to the transport, and this call is over."""
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-        await self._hub.attach(stream)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        stream: TransportStream | None = None
+
+        def lost() -> None:
+            if stream is not None:
+                self._hub.detach(stream)
+
+        if (transport := take_over(lost)) is not None:
+            stream = TransportStream(transport, **fields)
+            try:
+                await self._hub.attach(stream)
+            except BaseException:
+                transport.abort()
+                raise
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
         """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are put off."""
@@ -93,6 +103,7 @@ class StreamEndpoint:
             await response(scope, receive, send)
         finally:
             attaching.cancel()
+            self._hub.detach(stream)
 
     def _end_of(self, who: Subscriber) -> tuple[float, str]:
         """When the stream's life is over, and why: at random, so that streams do not end together."""

@@ -1,0 +1,209 @@
+"""Rounds: one frame to many streams, written in slices that give the event loop back to others.
+
+    add -> waiting -> begun: every stream in turn, some at a time -> done
+
+While a round waits for those before it, what arrives for the same topic joins it, so that a loop that cannot keep up
+sends more in each write instead of falling behind. The fast way is one `write()` to the stream's descriptor, which is
+what makes a round cost little more than the kernel's part; whatever is not plain (opening, slow, a repeat) goes to
+`hand`.
+
+Must not know: brokers, HTTP, why a stream is not plain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from notifier.event import Cursor
+from notifier.wire import Wire
+
+SLICE_S: Final = 0.004
+"""A round gives the loop back after so long."""
+STRIDE: Final = 32
+"""Streams written between two looks at the clock."""
+MAX_JOINED: Final = 100
+"""Frames in one write of a round."""
+OPENING: Final = 1 << 62
+"""The `seq` of a stream that is not live: behind every event, so that no fast way takes it for one that is due."""
+
+
+class Item:
+    """One frame on its way: its place in the order (seq 0: a state, of which only the newest counts) and its key."""
+
+    __slots__ = ("epoch", "key", "seq", "wire")
+
+    def __init__(self, epoch: str, seq: int, key: str, wire: Wire) -> None:
+        self.epoch = epoch
+        self.seq = seq
+        self.key = key
+        self.wire = wire
+
+
+class Stream(Protocol):
+    """What the hub needs of an open stream. `stream.py` has the real one."""
+
+    user: str
+    address: str
+    channels: tuple[str, ...]
+    topics: tuple[str, ...]
+    cursor: Cursor | str | None
+    """From where it is opened: the client's cursor, later the last event that was handed to it."""
+    epoch: str
+    seq: int
+    """The last event that was handed to a live stream; `OPENING` while it is not live."""
+    fd: int
+    """Where a write goes straight to the kernel; -1 where something is in the way (slow, ended, not a plain socket)."""
+    opening: int
+    """0 when live; else the number of the attempt that is bringing it there."""
+    held: list[Item]
+    greeted: bool
+    slot: int
+    ends_at: float
+    """When its life is over (monotonic seconds)."""
+    ends_why: str
+
+    @property
+    def backlog_bytes(self) -> int: ...
+    @property
+    def accepted_bytes(self) -> int: ...
+    def offer(self, wire: Wire) -> None: ...
+    def offer_state(self, key: str, wire: Wire) -> None: ...
+    def is_repeat(self, key: str) -> bool: ...
+    def flush(self) -> None: ...
+    def rest(self, data: bytes) -> None: ...
+    def release_states(self) -> None: ...
+    def end(self, farewell: Wire | None) -> None: ...
+
+
+class Round:
+    """Frames of one topic, all events or all states, and the streams that do not have them yet."""
+
+    __slots__ = ("at", "events", "items", "passed", "plain", "streams", "topic")
+
+    def __init__(self, topic: str, item: Item) -> None:
+        self.topic = topic
+        self.events = item.seq > 0
+        self.items: list[Item] = []
+        self.plain = True
+        """Whether no event of it can be a repeat."""
+        self.streams: list[Stream] | None = None
+        self.at = 0
+        self.passed: set[Stream] = set()
+        """Streams that got a state ahead of their turn; events have a place in the order, which tells that."""
+        self.join(item)
+
+    def join(self, item: Item) -> None:
+        """Adds a frame. Of a state that is there already, the newer one counts."""
+        if not self.events and item.key:
+            self.items = [one for one in self.items if one.key != item.key]
+        self.items.append(item)
+        self.plain = self.plain and not (self.events and item.key)
+
+    def takes(self, topic: str, item: Item) -> bool:
+        """Whether a frame can join: the same kind, nothing written yet."""
+        same = self.streams is None and self.topic == topic and self.events == (item.seq > 0)
+        return same and len(self.items) < MAX_JOINED and not self.passed
+
+
+class Rounds:
+    """The rounds of one process, one after the other.
+
+    hand: gives one frame to one stream by all the rules. flush: writes what a stream was given.
+    slow: called with a stream whose socket did not take all of a write.
+    """
+
+    def __init__(
+        self,
+        *,
+        hand: Callable[[Stream, Item], None],
+        flush: Callable[[Stream], None],
+        slow: Callable[[Stream], None],
+        listeners: Callable[[str], Iterable[Stream]],
+    ) -> None:
+        self._hand = hand
+        self._flush = flush
+        self._slow = slow
+        self._listeners = listeners
+        self._waiting: deque[Round] = deque()
+        self.deliveries = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, topic: str, item: Item) -> None:
+        """Sends a frame to all streams of a topic, soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._slice)
+        elif self._waiting[-1].takes(topic, item):
+            self._waiting[-1].join(item)
+            return
+        self._waiting.append(Round(topic, item))
+
+    def pass_first(self, stream: Stream) -> None:
+        """Gives a stream now what the rounds still hold for it: something later is about to be written to it."""
+        for one in self._waiting:
+            if one.topic in stream.topics and stream not in one.passed:
+                for item in one.items:
+                    self._hand(stream, item)
+                if not one.events:
+                    one.passed.add(stream)
+
+    def forget_events(self) -> None:
+        """Every stream reads the log anew: what is on its way there would come from an order that is over."""
+        for one in self._waiting:
+            if one.events:
+                one.items.clear()
+
+    def _slice(self) -> None:
+        until = time.perf_counter() + SLICE_S
+        while self._waiting:
+            first = self._waiting[0]
+            if first.streams is None:
+                first.streams = list(self._listeners(first.topic))
+            while first.at < len(first.streams) and first.items:
+                self._write(first, first.streams[first.at : first.at + STRIDE])
+                first.at += STRIDE
+                if time.perf_counter() > until:
+                    asyncio.get_running_loop().call_soon(self._slice)
+                    return
+            self._waiting.popleft()
+
+    def _write(self, one: Round, streams: list[Stream]) -> None:
+        items = one.items
+        if one.passed:
+            streams = [stream for stream in streams if stream not in one.passed]
+        if not one.plain:
+            for stream in streams:
+                self._by_hand(stream, items)
+            return
+        data = items[0].wire.chunk if len(items) == 1 else b"".join([item.wire.chunk for item in items])
+        size, write, others = len(data), os.write, 0
+        # States have no place in the order: they go to every live stream, and leave its place as it is.
+        due, last = (items[0].seq, items[-1].seq) if one.events else (OPENING, 0)
+        for stream in streams:
+            fd = stream.fd
+            if fd < 0 or stream.seq >= due:
+                others += 1
+                self._by_hand(stream, items)
+                continue
+            try:
+                wrote = write(fd, data)
+            except OSError:
+                wrote = 0  # full, or gone: the transport finds out which
+            if last:
+                stream.seq = last
+            if wrote != size:
+                stream.rest(data[wrote:])
+                self._slow(stream)
+        if one.events:
+            self.deliveries += (len(streams) - others) * len(items)
+
+    def _by_hand(self, stream: Stream, items: list[Item]) -> None:
+        for item in items:
+            self._hand(stream, item)
+        self._flush(stream)
