@@ -1,8 +1,8 @@
 """What progress costs: `python -m bench.progress`.
 
 1. For each item of a loop: `Progress` beside a counting generator and tqdm. One run, the candidates in turn within each
-   repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same repeat) /
-   items. The loops' bodies are empty, so nothing else is in it.
+   repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same
+   repeat) / items. The loops' bodies are empty, so nothing else is in it.
 2. For a loop that reports to somebody: `Progress` with a `Task`, and a report for each item by `Task.advance`, by
    celery-progress's `ProgressRecorder`, and by ours of the same calls. All against one real Redis on this machine and a
    database in a file; the calls that Redis counted, and the statements that the database got.
@@ -175,8 +175,9 @@ SENT = {
 
 
 def reported(work: Callable[[Sequence[int]], None], server: RedisServer, items: int) -> tuple[float, int, int]:
-    """Nanoseconds per item over the bare loop, Redis calls, statements of the database that write."""
-    from django.db import connection
+    """Nanoseconds per item over the bare loop, Redis calls, statements of the database that write (by any thread)."""
+    from django.db import connections
+    from django.db.backends.signals import connection_created
 
     statements: list[str] = []
 
@@ -184,13 +185,18 @@ def reported(work: Callable[[Sequence[int]], None], server: RedisServer, items: 
         statements.append(sql)
         return execute(sql, params, many, context)
 
+    def watched(connection: Any, **_: Any) -> None:
+        connection.execute_wrappers.append(watch)
+
+    connections.close_all()
+    connection_created.connect(watched)
     source = range(items)
     bare = loop_ns(lambda one: one, source)
     before = redis_calls(server)
-    with connection.execute_wrapper(watch):
-        started = time.perf_counter_ns()
-        work(source)
-        took = time.perf_counter_ns() - started
+    started = time.perf_counter_ns()
+    work(source)
+    took = time.perf_counter_ns() - started
+    connection_created.disconnect(watched)
     calls = redis_calls(server) - before
     return (took - bare) / items, calls, sum(sql.startswith(("INSERT", "UPDATE")) for sql in statements)
 
