@@ -3,25 +3,31 @@
  *
  *     <script id="notifier-config" type="application/json">{"url": "...", "token": "...", "tokenUrl": "..."}</script>
  *
- * sets `window.notifier`, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
+ * sets `window.notifier`, with the store as `notifier.store`, fills the widgets of the page and those to come, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
  * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
  * `notifier:state` with `{state, reason, final}`. Without the config (nobody is logged in) it does nothing.
  *
- * Owns: the config element, the DOM events, the token's address. Must not know: the stream.
+ * htmx and the like may swap any part of the page: the stream belongs to the document, and goes on.
+ *
+ * Owns: the config element, the DOM events, the token's address. Must not know: the stream, what widgets show.
  */
 
 import { connect } from "./notifier.js";
 
-/** @typedef {{url?: string, token?: string, tokenUrl?: string}} Config */
+/** @typedef {{url?: string, token?: string, tokenUrl?: string, texts?: string, widgets?: boolean}} Config */
 
 const SILENT = new Set(["ping", "bye", "degraded"]); // told by notifier:state
 const PATIENCE_MS = 15_000;
 
 const element = document.getElementById("notifier-config");
-if (element) begin(JSON.parse(element.textContent || "{}"));
+if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */
-function begin({ url = "/", token, tokenUrl }) {
+async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
+  // All of it before the first event, so that none comes too early to be shown.
+  const [store, shown, words] = await Promise.all(
+    widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts)] : [],
+  );
   const notifier = connect(url, {
     token,
     getToken: tokenUrl ? () => fetchToken(tokenUrl) : undefined,
@@ -29,7 +35,9 @@ function begin({ url = "/", token, tokenUrl }) {
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
     onState: (state, detail) => announce("state", { state, ...detail }),
   });
-  /** @type {any} */ (window).notifier = notifier;
+  const made = store?.createStore(notifier);
+  if (made) shown?.showWidgets(made, { texts: words?.default });
+  /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: made });
 }
 
 /**

@@ -128,6 +128,7 @@
  * @property {string} open
  * @property {string} close
  * @property {string} notifications
+ * @property {string} notify
  * @property {string} failed
  * @property {string} tasks
  * @property {string} noTasks

@@ -1,16 +1,14 @@
 /**
- * The demo: logs in, connects, and puts the boxes together.
+ * The demo: logs in, connects, and gives the widgets their store.
  *
- * Owns: the forms, the header, who is shown. Must not know: how messages and tasks are listed.
+ * Owns: the forms, the header, who is shown, which language. Must not know: how messages and tasks are shown.
  */
 
 import { connect } from "../notifier.js";
 import { createStore } from "../store.js";
-import { byId, refreshTimes } from "./dom.js";
-import { showMessages } from "./messages.js";
+import { showWidgets } from "../widgets.js";
+import { byId } from "./dom.js";
 import { act, BASE, kept, logIn, logOut } from "./session.js";
-import { showTasks } from "./tasks.js";
-import { attempt } from "./toasts.js";
 import { showWire } from "./wire.js";
 
 /** @typedef {import("./session.js").Login} Login */
@@ -56,15 +54,32 @@ function enter({ user, token, curl }) {
   showWire(notifier);
   const store = createStore(notifier, { pageSize: PAGE });
   store.subscribe(({ unread }) => showUnread(unread, user.name));
-  showMessages(store);
-  showTasks(store);
+  void speak(store);
   setUpForms();
-  setInterval(refreshTimes, 20_000);
   byId("logout").addEventListener("click", () => {
     notifier.close();
     logOut();
     location.assign(location.pathname);
   });
+}
+
+/**
+ * The widgets in the language of the page's menu; the demo's own words stay English.
+ *
+ * @param {ReturnType<typeof createStore>} store
+ */
+async function speak(store) {
+  /** @type {HTMLSelectElement} */
+  const menu = byId("lang");
+  const show = async () => {
+    sessionStorage.setItem("notifier-demo-lang", menu.value);
+    showWidgets(store, { texts: (await import(`../i18n/${menu.value}.js`)).default });
+    for (const widget of document.querySelectorAll("notifier-bell, notifier-inbox, notifier-tasks, notifier-toasts")) widget.setAttribute("lang", menu.value);
+  };
+  menu.value = sessionStorage.getItem("notifier-demo-lang") ?? "en";
+  menu.addEventListener("change", show);
+  showWidgets(store); // at once, in English: what comes while a language is on its way is shown, too
+  if (menu.value !== "en") await show();
 }
 
 /** @param {import("./session.js").User} user */
@@ -104,10 +119,6 @@ function showState(state, { reason, final }) {
  * @param {string} name
  */
 function showUnread(unread, name) {
-  for (const id of ["badge", "unread"]) byId(id).hidden = !unread;
-  byId("badge").textContent = unread > 99 ? "99+" : String(unread);
-  byId("unread").textContent = `${unread} unread`;
-  byId("badge-text").textContent = unread === 1 ? "1 unread message" : `${unread || "No"} unread messages`;
   document.title = `${unread ? `(${unread}) ` : ""}${name} · notifier demo`;
 }
 
@@ -140,7 +151,11 @@ function onSubmit(form, outputId, call) {
     button.disabled = true; // one press, one message
     byId(outputId).textContent = "";
     const fields = /** @type {Record<string, string>} */ (Object.fromEntries(new FormData(form)));
-    await attempt(async () => (byId(outputId).textContent = await call(fields)));
+    try {
+      byId(outputId).textContent = await call(fields);
+    } catch (error) {
+      document.dispatchEvent(new CustomEvent("notifier:failed", { detail: error })); // the widgets' own way: a toast
+    }
     button.disabled = false;
   });
 }

@@ -16,6 +16,7 @@ export default {
   close: "Close",
   notifications: "Notifications",
   away: { one: "{n} message while you were away", other: "{n} messages while you were away" },
+  notify: "Notify me when I am elsewhere",
   failed: "That did not work",
   tasks: "Tasks",
   noTasks: "No tasks",

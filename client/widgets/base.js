@@ -45,6 +45,10 @@ button { font: inherit; color: inherit; background: none; border: 1px solid tran
 button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
 button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
 a { color: var(--_accent); }
+.icon { inline-size: 1.15rem; block-size: 1.15rem; flex: none; fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linecap: round; stroke-linejoin: round; display: block; margin: auto; }
+.level { color: var(--_level); margin: 0.1rem 0 0; }
+.info, .debug { --_level: var(--_accent); } .success { --_level: light-dark(#1b7f3b, #6fd08c); }
+.warning { --_level: light-dark(#a05a00, #f2b950); } .error { --_level: var(--_error); }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .muted, time { color: var(--_muted); font-size: 0.8125rem; }
 .line { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
@@ -93,9 +97,12 @@ export class Widget extends HTMLElement {
 
   begin() {
     this.end();
-    if (!store) return;
+    this.clear();
+    if (store) this.start(store);
+  }
+
+  clear() {
     this.root.replaceChildren();
-    this.start(store);
   }
 
   end() {
@@ -145,7 +152,8 @@ export function howFar({ percent, done, eta_s: eta, status, ended_at: ended }) {
 /** @param {string} iso */
 export function timeElement(iso) {
   const date = new Date(iso);
-  const format = new Intl.DateTimeFormat(texts.lang, { dateStyle: "medium", timeStyle: "short" });
+  const isToday = date.toDateString() === new Date().toDateString();
+  const format = new Intl.DateTimeFormat(texts.lang, { dateStyle: isToday ? undefined : "medium", timeStyle: "short" });
   return el("time", { datetime: iso, part: "time" }, Number.isNaN(date.getTime()) ? "" : format.format(date));
 }
 
@@ -163,8 +171,34 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
+const CIRCLE = "M12 3a9 9 0 1 0 .01 0";
+const INFO = `${CIRCLE}M12 11v5M12 7.6v.1`;
+/** @type {Record<string, string>} */
+const SHAPES = {
+  info: INFO, debug: INFO, success: `${CIRCLE}M8 12.4l2.7 2.7L16 9.6`,
+  warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17v.1", error: `${CIRCLE}M9 9l6 6m0-6-6 6`,
+  read: "m5 12.5 4.5 4.5L19 7.5", close: "m6.5 6.5 11 11m0-11-11 11", remove: "M4.5 7h15M10 7V4.5h4V7M6.5 7l1 12.5h9l1-12.5",
+  bell: "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 20.5a2.2 2.2 0 0 0 4 0",
+};
+const SVG = "http://www.w3.org/2000/svg";
+
 /**
- * @param {string} shown
+ * @param {string} name
+ * @param {string} [more]  classes
+ */
+export function icon(name, more = "") {
+  const svg = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", `icon ${more}`);
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", SHAPES[name]);
+  svg.append(path);
+  return svg;
+}
+
+/**
+ * @param {Node | string} shown
  * @param {string} label
  * @param {() => void} action
  */

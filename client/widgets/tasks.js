@@ -4,7 +4,7 @@
  * Owns: that list. Must not know: pop-ups, messages.
  */
 
-import { bar, button, el, howFar, keepInStep, percentText, say, setBar, statusOf, timeElement, Widget } from "./base.js";
+import { bar, button, el, howFar, icon, keepInStep, percentText, say, setBar, statusOf, timeElement, Widget } from "./base.js";
 import { announcer } from "./progress.js";
 
 /** @typedef {import("../types.js").Task} Task */
@@ -12,11 +12,13 @@ import { announcer } from "./progress.js";
 export class NotifierTasks extends Widget {
   static css = `
     [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
-    li { padding-block: 0.6rem; border-block-end: 1px solid var(--_line); }
+    li { padding-block: 0.75rem; border-block-end: 1px solid var(--_line); }
+    li:last-child { border: 0; padding-block-end: 0; }
     [part=name] { font-weight: 600; overflow-wrap: anywhere; }
     [part=status] { border: 1px solid; border-radius: 1rem; padding-inline: 0.5rem; font-size: 0.75rem; }
     .failed [part=status], .failed [part=state] { color: var(--_error); }
     .failed .fill { background: var(--_error); }
+    .succeeded .fill { background: light-dark(#1b7f3b, #6fd08c); }
     .line { margin-block: 0.15rem; }`;
 
   /** @param {import("./base.js").Store} store */
@@ -66,13 +68,13 @@ export class NotifierTasks extends Widget {
     const state = el("span", { part: "state", class: "text" });
     const far = el("span", { part: "percent", class: "muted" });
     const cancel = button(say("cancel"), say("cancelOne", { name }), () => this.attempt(store.cancel(id)));
-    const dismiss = button("×", say("dismiss", { name }), () => {
+    const dismiss = button(icon("close"), say("dismiss", { name }), () => {
       list.focus();
       this.attempt(store.dismiss(id));
     });
     const row = el("li", { part: "task" },
-      el("div", { class: "line" }, el("span", { part: "name" }, name), status, timeElement(started_at), cancel, dismiss),
-      track, el("div", { class: "line" }, state, far));
+      el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
+      track, el("div", { class: "line" }, state, far, timeElement(started_at)));
     /** @param {Task} task */
     const update = (task) => {
       const ended = Boolean(task.ended_at);

@@ -4,58 +4,85 @@
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
 
-import { button, el, link, say, statusOf, Widget } from "./base.js";
+import { button, el, icon, link, say, statusOf, Widget } from "./base.js";
+import { senderOf } from "./inbox.js";
+import { beLookedAt, notify } from "./notify.js";
 
 /** @typedef {import("../types.js").Level} Level */
-/** @typedef {import("../types.js").News} News */
+/** @typedef {import("../types.js").Message} Message */
+/** @typedef {import("../types.js").Task} Task */
 
 const STAY_MS = 6000;
 const MOST = 4; // one more, and the oldest goes
 const STORM = 3; // more messages than these in one go are told as a number
-const GATHER_MS = 100;
+const GATHER_MS = 100; // of silence end a go
+const LONGEST_MS = 1000; // for the first of it to wait
 
 export class NotifierToasts extends Widget {
   static css = `
     :host { position: fixed; inset-block-end: 1rem; inset-inline-end: 1rem; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
-    [part=toast] { display: flex; gap: 0.5rem; margin-block-start: 0.5rem; padding: 0.7rem 0.8rem; background: var(--_surface);
-      border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: 8px; box-shadow: 0 4px 16px #0003; }
+    [part=toast] { display: flex; gap: 0.6rem; align-items: start; margin-block-start: 0.5rem; padding: 0.7rem 0.6rem 0.7rem 0.8rem; background: var(--_surface);
+      border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: 8px; box-shadow: 0 4px 16px #0003; animation: rise 0.2s; }
+    @keyframes rise { from { opacity: 0; translate: 0 0.8rem; } }
     .body { flex: 1; min-inline-size: 0; overflow-wrap: anywhere; }
-    .text { max-block-size: 6lh; overflow: hidden; }
-    .info, .debug { --_level: var(--_accent); } .success { --_level: light-dark(#1b7f3b, #6fd08c); }
-    .warning { --_level: light-dark(#a86400, #f2b950); } .error { --_level: var(--_error); }`;
+    .text { max-block-size: 6lh; overflow: hidden; }`;
+  polite = el("div", { role: "status", part: "stack" });
+  urgent = el("div", { role: "alert", part: "stack" });
+  region = el("div", { role: "region" }, this.urgent, this.polite);
+  /** @type {Message[]} */
+  messages = []; // gathered: a replay comes in one go, and while nobody looks nothing is shown
+  /** @type {Map<string, Task>} */
+  tasks = new Map();
+
+  /** What is shown stays: it needs no store, and a page may move the element. */
+  clear() {
+    this.region.setAttribute("aria-label", say("notifications"));
+    this.root.append(this.region);
+  }
 
   /** @param {import("./base.js").Store} store */
   start(store) {
-    this.polite = el("div", { role: "status", part: "stack" });
-    this.urgent = el("div", { role: "alert", part: "stack" });
-    this.root.append(el("div", { role: "region", "aria-label": say("notifications") }, this.urgent, this.polite));
-    /** @type {import("../types.js").Message[]} */
-    let gathered = [];
+    let since = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
-    const told = () => {
-      timer = undefined;
-      const late = gathered;
-      gathered = [];
+    const gather = () => {
+      clearTimeout(timer);
+      since ||= Date.now();
+      timer = setTimeout(tell, Math.max(0, Math.min(GATHER_MS, since + LONGEST_MS - Date.now())));
+    };
+    const tell = () => {
+      if (document.hidden) return;
+      for (const task of this.tasks.values()) this.task(task);
+      this.tasks.clear();
+      const late = this.messages.splice(0);
+      since = 0;
       if (late.length > STORM) return this.show("info", say("away", { n: late.length }));
-      for (const { level, from, subject, text, url } of late) {
-        this.show(level, `${from?.name ?? from?.id ?? say("system")}: ${subject}`, text, link(url));
-      }
+      for (const one of late) this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url));
     };
     const failed = (/** @type {Event} */ event) => this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
+    const isNative = this.hasAttribute("native");
+    gather();
     document.addEventListener("notifier:failed", failed);
+    document.addEventListener("visibilitychange", tell);
     this.ends.push(
       store.onNews((news) => {
-        if (news.kind === "task") return this.task(news.task);
-        gathered.push(news.message);
-        timer ??= setTimeout(told, GATHER_MS); // a replay comes in one go
+        if (news.kind === "task") {
+          if (!document.hidden) return this.task(news.task);
+          return void this.tasks.set(news.task.id, news.task);
+        }
+        const { message } = news;
+        this.messages.push(message);
+        gather();
+        if (isNative) void notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text);
       }),
+      isNative ? beLookedAt() : () => {},
       () => clearTimeout(timer),
       () => document.removeEventListener("notifier:failed", failed),
+      () => document.removeEventListener("visibilitychange", tell),
     );
   }
 
-  /** @param {import("../types.js").Task} task */
+  /** @param {Task} task */
   task(task) {
     /** @type {Partial<Record<import("../types.js").TaskStatus, Level>>} */
     const levels = { succeeded: "success", failed: "error", cancelled: "warning" };
@@ -70,10 +97,10 @@ export class NotifierToasts extends Widget {
    */
   show(level, title, text = "", action = null) {
     const stack = level === "error" || level === "warning" ? this.urgent : this.polite;
-    const one = el("div", { class: level, part: "toast" },
+    const one = el("div", { class: level, part: "toast" }, icon(level, "level"),
       el("div", { class: "body" }, el("strong", { part: "title" }, title), text ? el("p", { class: "text", part: "text" }, text) : null, action),
-      button("×", say("close"), () => one.remove()));
-    stack?.append(one);
+      button(icon("close"), say("close"), () => one.remove()));
+    stack.append(one);
     const all = this.root.querySelectorAll("[part=toast]");
     if (all.length > MOST) all[0].remove();
     this.stay(one);
@@ -85,7 +112,7 @@ export class NotifierToasts extends Widget {
     let timer;
     const wait = () => {
       clearTimeout(timer);
-      if (!one.matches(":hover, :focus-within")) timer = setTimeout(() => one.remove(), STAY_MS);
+      if (!one.matches(":hover, :focus-within")) timer = setTimeout(() => (document.hidden ? wait() : one.remove()), STAY_MS);
     };
     for (const type of ["pointerenter", "pointerleave", "focusin"]) one.addEventListener(type, wait);
     one.addEventListener("focusout", () => setTimeout(wait));

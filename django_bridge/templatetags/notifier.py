@@ -1,45 +1,66 @@
-"""`{% load notifier %}{% notifier %}`: gives a page its token and the browser client."""
+"""`{% load notifier %}`: `{% notifier %}` gives a page its token, store and widgets; `{% notifier_messages %}` shows
+the messages of `django.contrib.messages` as toasts."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 from django import template
 from django.template import Context
 from django.templatetags.static import static
-from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html, json_script
+from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString, mark_safe
 
-from django_bridge.conf import settings
-from django_bridge.tokens import subscriber_token
+from django_bridge.page import config_of
 
 register = template.Library()
 
-SCRIPT = "notifier/django.js"
+SCRIPT: Final = "notifier/django.js"
+MESSAGE_SCRIPT: Final = "notifier/widgets/message.js"
+LEVELS: Final = ((40, "error"), (30, "warning"), (25, "success"), (20, "info"))
+"""Those of `django.contrib.messages`, which knows no names for levels in between."""
 
 
 @register.simple_tag(takes_context=True)
-def notifier(context: Context) -> SafeString:
+def notifier(context: Context, *, widgets: bool = True, texts: str = "") -> SafeString:
     """The configuration as inert JSON, and the script that reads it; nothing for anonymous users.
 
     The page holds a token then: shared caches must not keep it. With a CSP, the script carries the request's nonce.
+    `widgets=False` only connects. `texts` is a static file with the widgets' words in another language.
     """
-    user = _user(context)
-    if user is None or not user.is_authenticated:
+    config = config_of(_user(context))
+    if config is None:
         return mark_safe("")
-    config = {
-        "url": settings().public_url,
-        "token": subscriber_token(user),
-        "tokenUrl": _token_url(),
-    }
+    config["widgets"] = widgets
+    if texts:
+        config["texts"] = static(texts)
     # json_script escapes <, > and &: no value can end the element.
-    return format_html(
-        '{}\n<script type="module" src="{}"{}></script>',
-        json_script(config, "notifier-config"),
-        static(SCRIPT),
-        _nonce(context),
-    )
+    return format_html("{}\n{}", json_script(config, "notifier-config"), _script(context, SCRIPT))
+
+
+@register.simple_tag(takes_context=True)
+def notifier_messages(context: Context) -> SafeString:
+    """The messages that wait for this user, as elements that become toasts. Without scripts they are text in the page.
+
+    It needs no connection and no login, and serves answers to htmx, too.
+    """
+    rows = [(_level(one.level), one.message) for one in _waiting(context)]
+    if not rows:
+        return mark_safe("")
+    elements = format_html_join("\n", '<notifier-message level="{}">{}</notifier-message>', rows)
+    return format_html("{}\n{}", elements, _script(context, MESSAGE_SCRIPT))
+
+
+def _waiting(context: Context) -> Iterable[Any]:
+    """Reading them takes them away; a template that has read them already has none left here."""
+    request = context.get("request")
+    found: Iterable[Any] = getattr(request, "_messages", None) or context.get("messages") or ()
+    return found
+
+
+def _level(number: int) -> str:
+    return next((name for least, name in LEVELS if number >= least), "debug")
 
 
 def _user(context: Context) -> Any:
@@ -47,12 +68,8 @@ def _user(context: Context) -> Any:
     return getattr(request, "user", None) or context.get("user")
 
 
-def _token_url() -> str | None:
-    """Where the page gets its next token; None where the project does not include `django_bridge.urls`."""
-    try:
-        return reverse("django_bridge:token")
-    except NoReverseMatch:
-        return None
+def _script(context: Context, path: str) -> SafeString:
+    return format_html('<script type="module" src="{}"{}></script>', static(path), _nonce(context))
 
 
 def _nonce(context: Context) -> SafeString:

@@ -44,22 +44,33 @@ def start(page: Page, name: str, seconds: int) -> Locator:
     return task(page, name)
 
 
+def messages(page: Page) -> Locator:
+    return page.locator("notifier-inbox li")
+
+
 def message(page: Page, subject: str) -> Locator:
-    return page.locator(".message").filter(has=page.locator(".message-subject", has_text=subject))
+    return messages(page).filter(has=page.locator("[part=subject]", has_text=subject))
+
+
+def tasks(page: Page) -> Locator:
+    return page.locator("notifier-tasks li")
 
 
 def task(page: Page, name: str) -> Locator:
-    return page.locator(".task").filter(has=page.locator(".task-name", has_text=name))
+    return tasks(page).filter(has=page.locator("[part=name]", has_text=name))
 
 
 def toast(page: Page, text: str) -> Locator:
-    return page.locator(".toast", has_text=text)
+    return page.locator("[part=toast]", has_text=text)
+
+
+def status(row: Locator, expected: str) -> None:
+    expect(row).to_have_class(expected)
 
 
 def unread(page: Page, count: int) -> None:
-    """Waits until badge, header and title show this count."""
-    expect(page.locator("#badge-text")).to_have_text(re.compile(rf"^{count or 'No'} unread"))
-    expect(page.locator("#unread")).to_be_visible(visible=count > 0)
+    """Waits until badge and title show this count."""
+    expect(page.get_by_role("button", name=f"Messages. {count} unread message")).to_be_visible()
     expect(page).to_have_title(re.compile(rf"^\({count}\) " if count else r"^[A-Z]"))
 
 
@@ -109,10 +120,10 @@ def test_what_ann_sends_bob_sees_in_pop_up_badge_and_box(demo: Open) -> None:
     expect(toast(bob, f"Ann: {told}")).to_contain_text("See you at noon")
     row = message(bob, told)
     expect(row).to_have_class(re.compile("unread"))
-    expect(row).to_have_attribute("data-level", "warning")
+    expect(row).to_have_class(re.compile("warning"))
     expect(row).to_contain_text("See you at noon")
     unread(bob, 1)
-    expect(ann.locator(".message")).to_have_count(0)
+    expect(messages(ann)).to_have_count(0)
     shot(bob, "demo-message")
 
 
@@ -122,8 +133,8 @@ def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service
     for one in subjects:
         publish(service, "bob", one)
     for page in (first, second):
-        expect(page.locator(".message.unread")).to_have_count(3)
-    message(first, subjects[0]).get_by_role("button", name="as read").click()
+        expect(page.locator("notifier-inbox li.unread")).to_have_count(3)
+    message(first, subjects[0]).get_by_role("button", name="Mark as read").click()
     for page in (first, second):
         expect(message(page, subjects[0])).not_to_have_class(re.compile("unread"))
         unread(page, 2)
@@ -131,12 +142,12 @@ def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service
     for page in (first, second):
         expect(message(page, subjects[1])).to_have_count(0)
         unread(page, 1)
-    first.get_by_role("button", name="Mark all read").click()
+    first.locator("notifier-inbox").get_by_role("button", name="Mark all read").click()
     for page in (first, second):
-        expect(page.locator(".message.unread")).to_have_count(0)
+        expect(page.locator("notifier-inbox li.unread")).to_have_count(0)
         unread(page, 0)
     second.reload()
-    expect(second.locator(".message")).to_have_count(2)
+    expect(messages(second)).to_have_count(2)
     unread(second, 0)
 
 
@@ -165,7 +176,8 @@ def test_older_messages_come_page_by_page(demo: Open, service: Service) -> None:
     for n in range(14):
         publish(service, "bob", f"Number {n:02}")
     page = demo("bob")
-    rows, more = page.locator(".message-subject"), page.get_by_role("button", name="More messages")
+    box = page.locator("notifier-inbox")
+    rows, more = box.locator("[part=subject]"), box.get_by_role("button", name="More messages")
     unread(page, 14)
     expect(rows).to_have_text([f"Number {n:02}" for n in range(13, 7, -1)])
     more.click()
@@ -180,25 +192,25 @@ def test_a_task_runs_to_its_end_with_bar_state_and_pop_ups(demo: Open) -> None:
     name = subject()
     row = start(page, name, 3)
     bar = row.get_by_role("progressbar", name=name)
-    expect(toast(page, f"{name}: started")).to_be_visible()
-    expect(page.get_by_role("progressbar", name="All running tasks")).to_be_visible()
+    expect(toast(page, f"{name}: Running")).to_be_visible()
+    expect(page.get_by_role("progressbar", name=re.compile(r"tasks? (is|are) running"))).to_be_visible()
     seen: set[int] = set()
 
     def watched_to_the_end() -> bool:
         seen.add(int(bar.get_attribute("aria-valuenow") or 0))
-        return 100 in seen and row.get_attribute("data-status") == "succeeded"
+        return 100 in seen and row.get_attribute("class") == "succeeded"
 
     wait_for(watched_to_the_end, what="the end of the task")
     assert len(seen) > 3, f"the bar was seen only at {sorted(seen)}"
     expect(row).to_contain_text("The report is ready")
-    expect(toast(page, f"{name}: done")).to_be_visible()
-    expect(task(other, name)).to_have_attribute("data-status", "succeeded")
-    expect(page.locator("#overall")).to_be_hidden()
+    expect(toast(page, f"{name}: Done")).to_be_visible()
+    status(task(other, name), "succeeded")
+    expect(page.locator("[part=overall]")).to_be_hidden()
     row.get_by_role("button", name="Dismiss").click()
     expect(row).to_have_count(0)
     page.reload()
     live(page)
-    expect(page.locator(".task")).to_have_count(0)
+    expect(tasks(page)).to_have_count(0)
 
 
 def test_a_running_task_is_still_there_after_a_reload(demo: Open) -> None:
@@ -207,10 +219,10 @@ def test_a_running_task_is_still_there_after_a_reload(demo: Open) -> None:
     start(page, name, 30)
     page.reload()
     row = task(page, name)
-    expect(row).to_have_attribute("data-status", "running")
-    expect(page.locator(".toast")).to_have_count(0)  # what is there at the start is no news
+    status(row, "running")
+    expect(page.locator("[part=toast]")).to_have_count(0)  # what is there at the start is no news
     row.get_by_role("button", name="Cancel").click()
-    expect(row).to_have_attribute("data-status", "cancelled")
+    status(row, "cancelled")
 
 
 def test_a_task_is_cancelled_from_any_tab(demo: Open) -> None:
@@ -219,10 +231,10 @@ def test_a_task_is_cancelled_from_any_tab(demo: Open) -> None:
     row = start(page, name, 20)
     task(other, name).get_by_role("button", name="Cancel").click()
     for tab in (row, task(other, name)):
-        expect(tab).to_have_attribute("data-status", "cancelled")
+        status(tab, "cancelled")
         expect(tab).to_contain_text("Stopped on your request")
         expect(tab.get_by_role("button", name="Cancel")).to_be_hidden()
-    expect(toast(page, f"{name}: cancelled")).to_be_visible()
+    expect(toast(page, f"{name}: Cancelled")).to_be_visible()
 
 
 def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service) -> None:
@@ -236,12 +248,14 @@ def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service)
         unknown = task(page, "Who knows")
         expect(unknown).to_contain_text("7 so far")
         expect(unknown.get_by_role("progressbar")).not_to_have_attribute("aria-valuenow", re.compile(""))
-        expect(page.get_by_role("progressbar", name="All running tasks")).to_have_attribute("aria-valuenow", "26")
-        expect(page.locator("#running")).to_have_text("3 running")
+        expect(page.get_by_role("progressbar", name=re.compile(r"tasks? (is|are) running"))).to_have_attribute(
+            "aria-valuenow", "26"
+        )
+        expect(page.locator("[part=overall]")).to_contain_text("3 tasks are running")
         shot(page, "demo-tasks")
         for one in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
             client.patch(f"/v1/tasks/{one['id']}", json={"status": "failed", "error": "No disk left"})
-    expect(page.locator(".task[data-status=failed]")).to_have_count(3)
+    expect(page.locator("notifier-tasks li.failed")).to_have_count(3)
     expect(task(page, "Who knows")).to_contain_text("No disk left")
 
 
@@ -251,13 +265,13 @@ def test_hostile_texts_are_shown_and_never_run(demo: Open, service: Service, wit
     with service.client() as client:
         client.post("/v1/tasks", json={"to": ["user:ann"], "name": HOSTILE, "state": HOSTILE})
         client.post("/v1/events", json={"to": ["user:ann"], "type": "constructor", "data": HOSTILE})
-    expect(page.locator(".message-subject")).to_have_text(HOSTILE)
-    expect(page.locator(".message-text")).to_have_text(HOSTILE)
-    expect(page.locator(".task-name")).to_have_text(HOSTILE)
+    expect(page.locator("notifier-inbox [part=subject]")).to_have_text(HOSTILE)
+    expect(page.locator("notifier-inbox [part=text]")).to_have_text(HOSTILE)
+    expect(page.locator("notifier-tasks [part=name]")).to_have_text(HOSTILE)
     expect(toast(page, "onerror")).to_have_count(2)
     page.locator("#wire summary").click()
     expect(page.locator("#wire-log [data-event=constructor]")).to_contain_text("onerror")
-    assert page.locator("img, .columns script, .toasts script").count() == 0
+    assert page.locator("img, main script, li script, [part=toast] script").count() == 0
     assert "pwned" not in page.title()
     assert not [url for url in witness.requests if url.endswith("/x")]
     with service.client() as client:
@@ -268,7 +282,7 @@ def test_hostile_texts_are_shown_and_never_run(demo: Open, service: Service, wit
 def test_the_page_asks_nothing_of_other_hosts_and_puts_no_token_in_an_address(demo: Open, witness: Witness) -> None:
     page = demo("ann")
     send(page, "ann", subject())
-    expect(page.locator(".message")).to_have_count(1)
+    expect(messages(page)).to_have_count(1)
     assert witness.foreign == []
     assert any(url.endswith("/v1/stream") for url in witness.requests)
     assert not [url for url in witness.requests if "eyJ" in url]
@@ -291,8 +305,8 @@ def test_the_keyboard_alone_is_enough(demo: Open, service: Service) -> None:
     told = [subject(), subject()]
     for one in told:
         publish(service, "ann", one)
-    expect(page.locator(".message")).to_have_count(2)
-    page.get_by_role("button", name=f'Delete "{told[1]}"').focus()
+    expect(messages(page)).to_have_count(2)
+    page.get_by_role("button", name=f"Delete: {told[1]}").focus()
     page.keyboard.press("Enter")
     expect(message(page, told[1])).to_have_count(0)
     expect(message(page, told[0])).to_be_focused()
@@ -305,8 +319,8 @@ def test_every_control_has_a_name(demo: Open, service: Service) -> None:
     page = demo("ann")
     publish(service, "ann", subject(), text="With a text")
     start(page, subject(), 2)
-    expect(page.locator(".message")).to_have_count(1)
-    expect(page.locator(".task[data-status=succeeded]")).to_have_count(1)
+    expect(messages(page)).to_have_count(1)
+    expect(page.locator("notifier-tasks li.succeeded")).to_have_count(1)
     for control in page.locator("button:visible, a:visible, input:visible, select:visible, textarea:visible").all():
         named = control.evaluate(
             "one => one.getAttribute('aria-label') || one.labels?.[0]?.innerText.trim() || one.innerText.trim()"
@@ -330,7 +344,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(narrow: BrowserContext,
         made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "T" * 200, "state": "S" * 300}).json()
     page = narrow.new_page()
     page.goto(f"{service.url}/demo?user=ann")
-    expect(page.locator(".message")).to_have_count(1)
+    expect(messages(page)).to_have_count(1)
     page.locator("#wire summary").click()
     page.locator("#shell summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -369,5 +383,5 @@ def test_a_network_that_was_away_brings_what_was_missed(demo: Open, context: Bro
     publish(service, "bob", missed)
     context.set_offline(False)
     expect(message(page, missed)).to_be_visible()
-    expect(page.locator(".message")).to_have_count(2)
+    expect(messages(page)).to_have_count(2)
     unread(page, 2)

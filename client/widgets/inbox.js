@@ -1,0 +1,100 @@
+/**
+ * `<notifier-inbox>`: the messages box, anywhere in a page. The bell has the same one in its panel.
+ *
+ * Owns: the list of messages and what is done with them. Must not know: panels, pop-ups, tasks.
+ */
+
+import { button, el, icon, keepInStep, link, say, timeElement, Widget } from "./base.js";
+
+/** @typedef {import("../types.js").Message} Message */
+/** @typedef {import("./base.js").Store} Store */
+
+export const INBOX_CSS = `
+  h2 { font-size: 1rem; margin: 0; outline: 0; }
+  li { display: flex; gap: 0.6rem; padding: 0.65rem 0.6rem; border-block-start: 1px solid var(--_line); border-inline-start: 3px solid transparent; }
+  li .body { flex: 1; min-inline-size: 0; }
+  li.unread { border-inline-start-color: var(--_accent); background: color-mix(in srgb, var(--_accent) 6%, transparent); }
+  li.unread [part=subject] { font-weight: 600; }
+  [part=list] { margin-block-start: 0.4rem; }
+  [part=subject] { overflow-wrap: anywhere; }
+  [part=more] { inline-size: 100%; color: var(--_accent); border-block-start: 1px solid var(--_line); }`;
+
+/** @param {Message} message  who it is from */
+export const senderOf = ({ from }) => from?.name ?? from?.id ?? say("system");
+
+/**
+ * The box, kept in step with the store for as long as the widget is shown.
+ *
+ * @param {Widget} widget
+ * @param {Store} store
+ */
+export function inbox(widget, store) {
+  /** @type {Map<string, HTMLElement>} */
+  const rows = new Map();
+  const title = el("h2", { tabindex: "-1" }, say("messages"));
+  const all = el("button", { type: "button", part: "button" }, say("readAll"));
+  const list = el("ol", { part: "list" });
+  const none = el("p", { part: "empty", class: "muted" }, say("none"));
+  const more = el("button", { type: "button", part: "more" }, say("more"));
+  all.addEventListener("click", () => (title.focus(), widget.attempt(store.read("all"))));
+  more.addEventListener("click", () => widget.attempt(older()));
+
+  /** @param {import("../types.js").StoreState} state */
+  function draw({ messages, unread, more: isMore, loaded }) {
+    const wanted = messages.map((message) => {
+      const row = rows.get(message.id) ?? drawRow(message);
+      rows.set(message.id, row);
+      row.classList.toggle("unread", !message.read);
+      for (const one of row.querySelectorAll(".for-unread")) /** @type {HTMLElement} */ (one).hidden = Boolean(message.read);
+      return row;
+    });
+    for (const id of rows.keys()) if (!messages.some((one) => one.id === id)) rows.delete(id);
+    keepInStep(list, wanted);
+    none.hidden = !loaded || messages.length > 0;
+    more.hidden = !isMore;
+    all.hidden = !unread;
+  }
+
+  async function older() {
+    const { length } = store.state.messages;
+    await store.older();
+    draw(store.state);
+    rows.get(store.state.messages[length]?.id)?.focus(); // the button may be gone; reading goes on at the first older one
+  }
+
+  /** @param {Message} message */
+  function drawRow(message) {
+    const { id, level, subject, text, sent_at, url } = message;
+    const markRead = () => widget.attempt(store.read(id));
+    const read = button(icon("read"), say("read", { name: subject }), () => (row.focus(), markRead()));
+    read.classList.add("for-unread");
+    const remove = button(icon("remove"), say("remove", { name: subject }), () => {
+      const next = /** @type {HTMLElement | null} */ (row.nextElementSibling ?? row.previousElementSibling);
+      (next ?? title).focus();
+      widget.attempt(store.remove(id));
+    });
+    const target = link(url);
+    target?.addEventListener("click", markRead);
+    const row = el("li", { part: "message", class: level, tabindex: "-1" }, icon(level, "level"),
+      el("div", { class: "body" },
+        el("div", { class: "line" },
+          el("span", { part: "sender", class: "muted" }, el("span", { class: "sr for-unread" }, say("isUnread")), ` ${senderOf(message)}`),
+          timeElement(sent_at), read, remove),
+        el("div", { part: "subject" }, subject), text ? el("p", { part: "text", class: "text" }, text) : null, target));
+    return row;
+  }
+
+  widget.ends.push(store.subscribe(draw));
+  return { title, box: [el("div", { class: "line" }, title, all), list, none, more] };
+}
+
+export class NotifierInbox extends Widget {
+  static css = INBOX_CSS;
+
+  /** @param {Store} store */
+  start(store) {
+    this.root.append(...inbox(this, store).box);
+  }
+}
+
+customElements.get("notifier-inbox") ?? customElements.define("notifier-inbox", NotifierInbox);

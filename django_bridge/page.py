@@ -1,0 +1,46 @@
+"""What a page of the project is told, so that its scripts can connect: address, token, language.
+
+Must not know: templates, how the client uses it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
+from django.utils.translation import get_language
+
+from django_bridge.conf import settings
+from django_bridge.tokens import subscriber_token
+
+TEXTS: Final = Path(__file__).parent / "static" / "notifier" / "i18n"
+
+
+def config_of(user: Any) -> dict[str, Any] | None:
+    """What `client/django.js` reads; None for anonymous users, and where nobody is known."""
+    if user is None or not user.is_authenticated:
+        return None
+    return {
+        "url": settings().public_url,
+        "token": subscriber_token(user),
+        "tokenUrl": _token_url(),
+        "texts": _texts(),
+    }
+
+
+def _token_url() -> str | None:
+    """Where the page gets its next token; None where the project does not include `django_bridge.urls`."""
+    try:
+        return reverse("django_bridge:token")
+    except NoReverseMatch:
+        return None
+
+
+def _texts() -> str | None:
+    """The widgets' words in the language that is active; None: English."""
+    language = (get_language() or "").partition("-")[0]
+    if language == "en" or not (TEXTS / f"{language}.js").is_file():
+        return None
+    return static(f"notifier/i18n/{language}.js")

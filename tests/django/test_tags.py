@@ -1,0 +1,78 @@
+"""The template tags and the context processor: widgets, languages, messages of django.contrib.messages."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from django.contrib import messages
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.messages.storage.cookie import CookieStorage
+from django.template import Context, Template
+from django.test import RequestFactory
+from django.utils import translation
+from django.utils.safestring import mark_safe
+
+from django_bridge.context_processors import notifier
+
+
+def asked(user: object, **attributes: Any) -> Any:
+    request: Any = RequestFactory().get("/")
+    request.user = user
+    request._messages = CookieStorage(request)
+    for name, value in attributes.items():
+        setattr(request, name, value)
+    return request
+
+
+def rendered(tag: str, request: Any) -> str:
+    return Template("{% load notifier %}{% " + tag + " %}").render(Context({"request": request}))
+
+
+def config(tag: str, user: User) -> Any:
+    found = re.search(
+        r'<script id="notifier-config" type="application/json">(.*?)</script>', rendered(tag, asked(user))
+    )
+    assert found
+    return json.loads(found.group(1))
+
+
+@pytest.mark.parametrize(
+    ("language", "texts"),
+    [("ru", "/static/notifier/i18n/ru.js"), ("ru-by", "/static/notifier/i18n/ru.js"), ("en-gb", None), ("xx", None)],
+)
+def test_the_widgets_speak_the_language_that_is_active(user: User, language: str, texts: str | None) -> None:
+    with translation.override(language):
+        found = config("notifier", user)
+    assert (found["texts"], found["widgets"]) == (texts, True)
+
+
+def test_a_page_may_go_without_widgets_and_bring_words_of_its_own(user: User) -> None:
+    found = config("notifier widgets=False texts='shop/uk.js'", user)
+    assert (found["texts"], found["widgets"]) == ("/static/shop/uk.js", False)
+
+
+def test_waiting_messages_become_elements_with_a_level_and_are_taken() -> None:
+    request = asked(AnonymousUser(), csp_nonce="abc")
+    messages.success(request, "Saved")
+    messages.error(request, "<b>No</b>")
+    messages.add_message(request, 33, mark_safe("Almost <i>full</i>"))
+    page = rendered("notifier_messages", request)
+    assert '<notifier-message level="success">Saved</notifier-message>' in page
+    assert '<notifier-message level="error">&lt;b&gt;No&lt;/b&gt;</notifier-message>' in page
+    assert '<notifier-message level="warning">Almost <i>full</i></notifier-message>' in page
+    assert '<script type="module" src="/static/notifier/widgets/message.js" nonce="abc"></script>' in page
+    assert request._messages.used
+
+
+def test_without_messages_and_without_their_app_there_is_nothing() -> None:
+    assert rendered("notifier_messages", asked(AnonymousUser())) == ""
+    assert Template("{% load notifier %}{% notifier_messages %}").render(Context()) == ""
+
+
+def test_templates_have_the_configuration_in_their_context(user: User) -> None:
+    show = Template("{% if notifier %}{{ notifier.tokenUrl }}{% else %}nobody{% endif %}")
+    assert show.render(Context(notifier(asked(user)))) == "/notifier/token/"
+    assert show.render(Context(notifier(asked(AnonymousUser())))) == "nobody"
