@@ -19,3 +19,4 @@ class DjangoBridgeConfig(AppConfig):
         celery.sending_task()
         celery.delivering_task()
         celery.checking_task()
+        celery.connect_reports()

@@ -14,6 +14,23 @@ if TYPE_CHECKING:
     from django_bridge.payload import Payload
 
 
+def __getattr__(name: str) -> Any:
+    """`report_tasks` and `reported_task`, where Celery is installed."""
+    if name not in ("report_tasks", "reported_task"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from django_bridge import celery_reports
+
+    return getattr(celery_reports, name)
+
+
+def connect_reports() -> None:
+    """Celery tasks with the option `notifier_user` report themselves. Called when Django starts."""
+    if sending_task() is not None:
+        from django_bridge import celery_reports
+
+        celery_reports.connect()
+
+
 @cache
 def sending_task() -> Any:
     """The shared task that sends a payload; None where Celery is not installed.

@@ -157,6 +157,8 @@ class Task(TaskContext):
         """Announces the task. For one that has begun already this is `set_state`."""
         if self._telling is None:
             self._begin(state, total)
+        elif self.status == "pending":
+            self._change(status="running", state=state or None, total=total)
         else:
             self.set_state(state or None, total=total)
 
@@ -171,6 +173,10 @@ class Task(TaskContext):
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
         """Says what is going on, how much is done and of how much; what is omitted stays. Begins the task first."""
         self._change(state=state, done=done, total=total)
+
+    def wait(self, state: Any = None) -> None:
+        """Nobody works on it for now: it is pending until its next change, and no signs of life are missed."""
+        self._change(status="pending", state=state)
 
     def advance(self, n: int = 1) -> None:
         """Adds to what is done: right also where several processes advance one task. Begins the task first.

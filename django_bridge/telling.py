@@ -81,7 +81,10 @@ class Telling:
             if "done" in change:
                 self._forget_owed()
             self._tell()
-        self.works_here()
+        if self.known.status == "pending":
+            self._beating = False
+        else:
+            self.works_here()
 
     def advance(self, n: int) -> None:
         """As `change`. Told at once, or with those that follow within a tenth of a second."""
@@ -173,7 +176,7 @@ class Telling:
 
     def hand_over(self) -> None:
         """The work goes on elsewhere: until then nobody gives signs of life, and nobody misses them."""
-        if self._beats:
+        if self._beats and not self.known.ended:
             self.change({"status": "pending"})
         self._beating = False
 
@@ -277,11 +280,9 @@ class Telling:
     def _learn_end(self, fault: Conflict) -> None:
         self._forget_owed()
         self._unsaid.clear()
-        if self.known.ended:
-            return
-        self.ended_elsewhere = True
         found = re.search(r"ended as (\w+)", str(fault))
-        if found and found[1] in ENDED:
+        if found and found[1] in ENDED and not self.known.ended:
+            self.ended_elsewhere = True
             self.known = dataclasses.replace(self.known, status=found[1], ended_at_ms=self.known.updated_at_ms)
 
     def _write(self) -> None:

@@ -61,6 +61,8 @@ class HttpTransport:
         rest: dict[str, object] = {}
         if task.done:
             rest["done"] = task.done
+        if task.status == "pending":
+            rest["status"] = "pending"
         if task.ended:
             rest |= {"status": task.status, "error": task.error}
 

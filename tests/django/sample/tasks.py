@@ -8,7 +8,8 @@ from typing import Any
 
 from celery import shared_task
 
-from django_bridge import Progress, Task
+from django_bridge import Progress, Task, progress
+from django_bridge.celery import reported_task
 
 
 @shared_task
@@ -40,3 +41,40 @@ def finish_import(counts: list[int], task_id: str) -> None:
 @shared_task
 def walk_chunk(task_id: str, items: int) -> None:
     list(Progress(range(items), parts=5, task=Task.resume(task_id).share(f"chunk of {items}")))
+
+
+@shared_task(notifier_user="user_id", notifier_name="Crunch {items}")
+def crunch(user_id: int, items: int, broken_at: int | None = None) -> int:
+    for n in Progress(range(items), parts=5, task=reported_task()):
+        if n == broken_at:
+            raise LookupError(f"item {n}")
+    return items
+
+
+@shared_task(bind=True, notifier_user="user_id", max_retries=3)
+def stumble(self: Any, user_id: int, times: int, countdown_s: float) -> str:
+    if self.request.retries < times:
+        raise self.retry(exc=LookupError("not yet"), countdown=countdown_s)
+    return "over"
+
+
+@shared_task(notifier_user="user_id", acks_late=False)
+def vanish(user_id: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task
+@progress("Plain {items}", user="user_id")
+def decorated(user_id: int, items: int, task: Task | None = None) -> None:
+    list(Progress(range(items), parts=2, task=task))
+
+
+@shared_task(bind=True)
+@progress("Bound {items}", user="user_id")
+def decorated_bound(self: Any, user_id: int, items: int, task: Task | None = None) -> str:
+    list(Progress(range(items), parts=2, task=task))
+    return str(self.request.id)
+
+
+@shared_task
+def unnamed(user_id: int) -> None: ...

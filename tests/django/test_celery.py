@@ -1,0 +1,149 @@
+"""Celery workers of each pool: tasks that report themselves, retries, failures, links and error links."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from django_bridge import Message
+from django_bridge.celery import report_tasks
+from django_bridge.celery_reports import _Project
+from django_bridge.models import TaskRecord
+from tests.django.celery_worker import Worker, working
+from tests.django.sample import tasks
+from tests.django.test_publisher import listening
+from tests.support import RedisServer, Service, wait_for
+
+
+@pytest.fixture(scope="module", params=["prefork", "threads", "gevent"])
+def worker(request: pytest.FixtureRequest, redis_server: RedisServer, bridge_service: Service) -> Iterator[Worker]:
+    with working(redis_server, bridge_service, pool=request.param) as started:
+        started.pool = request.param
+        yield started
+
+
+def ended(task_id: str) -> TaskRecord:
+    rows = TaskRecord.objects.filter(pk=task_id).exclude(ended_at=None)
+    found: TaskRecord = wait_for(rows.first, timeout_s=30, what="the end of the task")
+    return found
+
+
+def shown(service: Service, user: User, task_id: str) -> dict[str, Any]:
+    with service.user(str(user.pk)) as client:
+        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task_id]
+    return dict(found)
+
+
+def test_a_task_reports_itself_by_an_option(worker: Worker, over_http: Service, user: User) -> None:
+    with listening(over_http, user.pk) as listener:
+        result = tasks.crunch.delay(user.pk, 50)
+        row = ended(result.id)
+        wait_for(lambda: listener.data("task") and listener.data("task")[-1]["status"] == "succeeded")
+        percents = [one["percent"] for one in listener.data("task")]
+    assert (row.name, row.user, row.status, row.done, row.total) == ("Crunch 50", user, "succeeded", 50, 50)
+    assert percents[-1] == 100
+    assert result.get(timeout=10) == 50
+
+
+def test_a_failure_is_reported_with_its_error(worker: Worker, over_http: Service, user: User) -> None:
+    row = ended(tasks.crunch.delay(user.pk, 50, broken_at=25).id)
+    assert (row.status, row.error, row.done) == ("failed", "LookupError: item 25", 25)
+    assert shown(over_http, user, row.pk)["error"] == "LookupError: item 25"
+
+
+def test_a_retry_is_the_same_task_which_waits(worker: Worker, over_http: Service, user: User) -> None:
+    with listening(over_http, user.pk) as listener:
+        result = tasks.stumble.delay(user.pk, 2, 0.5)
+        row = ended(result.id)
+        wait_for(lambda: listener.data("task")[-1]["status"] == "succeeded")
+        told = list(dict.fromkeys((one["status"], one["state"]) for one in listener.data("task")))
+    first, second = "Retry 1 of 3: LookupError: not yet", "Retry 2 of 3: LookupError: not yet"
+    states = [("running", ""), ("pending", first), ("running", first), ("pending", second), ("running", second)]
+    # Of states that come quickly one after the other, older ones may be skipped.
+    assert [one for one in [*states, ("succeeded", second)] if one in told] == told
+    assert {states[1], states[3]} <= set(told)
+    assert (row.name, row.status, TaskRecord.objects.count()) == ("Stumble", "succeeded", 1)
+
+
+def test_retries_that_are_used_up_are_a_failure(worker: Worker, over_http: Service, user: User) -> None:
+    row = ended(tasks.stumble.delay(user.pk, 9, 0.05).id)
+    assert (row.status, row.error) == ("failed", "LookupError: not yet")
+
+
+def test_decorated_tasks_work_bound_and_unbound(worker: Worker, over_http: Service, user: User) -> None:
+    tasks.decorated.delay(user.pk, 4).get(timeout=30)
+    assert tasks.decorated_bound.delay(user_id=user.pk, items=6).get(timeout=30)
+    rows = {row.name: (row.status, row.done) for row in TaskRecord.objects.all()}
+    assert rows == {"Plain 4": ("succeeded", 4), "Bound 6": ("succeeded", 6)}
+
+
+def test_links_and_error_links_are_messages(worker: Worker, over_http: Service, user: User) -> None:
+    from celery import subtask
+
+    good = Message(to_users=user, subject="It went well")
+    bad = Message(to_users=user, subject="It went wrong", level="error")
+    with listening(over_http, user.pk) as listener:
+        for broken_at, subject in ((None, "It went well"), (3, "It went wrong")):
+            tasks.crunch.apply_async((user.pk, 10, broken_at), link=subtask(good.send), link_error=subtask(bad.send))
+            wait_for(lambda wanted=subject: wanted in [one["subject"] for one in listener.data("message")])
+        assert [one["subject"] for one in listener.data("message")] == ["It went well", "It went wrong"]
+
+
+def test_a_task_that_waits_can_be_revoked(worker: Worker, over_http: Service, user: User) -> None:
+    result = tasks.stumble.delay(user.pk, 2, 2)
+    wait_for(lambda: TaskRecord.objects.filter(pk=result.id, status="pending").exists(), timeout_s=30)
+    result.revoke()
+    assert ended(result.id).status == "cancelled"
+    assert shown(over_http, user, result.id)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+def test_a_worker_process_that_is_killed_fails_its_task(worker: Worker, over_http: Service, user: User) -> None:
+    row = ended(tasks.vanish.delay(user.pk).id)
+    assert (row.status, row.error.startswith("WorkerLostError")) == ("failed", True)
+    assert signal.SIGKILL.name in row.error or str(int(signal.SIGKILL)) in row.error
+
+
+# In this process
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    from tests.django.celery_app import app
+
+    app.set_current()
+    app.conf.update(task_always_eager=True)
+    yield
+    app.conf.update(task_always_eager=False)
+    _Project.user, _Project.skip = None, frozenset()
+
+
+def test_every_task_of_a_project_may_be_reported_without_code_in_it(eager: None, user: User) -> None:
+    report_tasks(user="user_id", skip=["tests.django.sample.tasks.crunch"])
+    tasks.unnamed.delay(user.pk)
+    tasks.generate_report.delay(7)
+    tasks.crunch.delay(user.pk, 3)
+    tasks.decorated.delay(user.pk, 3)
+    assert sorted(TaskRecord.objects.values_list("name", "status")) == [
+        ("Plain 3", "succeeded"),
+        ("Unnamed", "succeeded"),
+    ]
+
+
+def test_the_user_may_be_found_by_a_function(eager: None, user: User) -> None:
+    report_tasks(user=lambda *args, **kwargs: args[0] if args else None)
+    tasks.unnamed.delay(user.pk)
+    tasks.unnamed.delay(user_id=user.pk)
+    assert [row.user for row in TaskRecord.objects.all()] == [user]
+
+
+def test_what_cannot_be_reported_is_logged_and_the_work_goes_on(
+    eager: None, user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    report_tasks(user=lambda *args: 1 // 0)
+    assert tasks.generate_report.delay(7).get() == "Report: 7 rows"
+    assert "could not be reported" in caplog.text
