@@ -34,8 +34,12 @@ STALLED_AFTER_S: Final = 10.0
 """A stream whose socket took nothing for so long is ended as slow."""
 ASK_AGAIN_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a living broker refused to open is tried again."""
-OPENERS: Final = 200
+OPENERS: Final = 16
 """Streams that are brought back from doubt at the same time."""
+MAX_OPEN_CALLS: Final = 8
+"""Streams of one process whose start is read at the same time: a storm must not hold the broker up for everybody."""
+OPEN_TIMEOUT_S: Final = 15.0
+"""A stream that was not brought back by then is tried again later, so that it does not hold others up."""
 
 
 class Hub:
@@ -66,13 +70,14 @@ class Hub:
             listeners=lambda topic: self._topics.get(topic, ()),
         )
         self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self._tick_s)))]
-        self._slow: dict[Stream, tuple[int, float]] = {}
-        """Streams whose socket is full: what it had accepted, and since when it has been that much."""
+        self._slow: dict[Stream, tuple[int, float, int]] = {}
+        """Streams whose socket is full: what it had accepted, since when it has been that much, most bytes to wait."""
         self._ending: dict[int, dict[Stream, None]] = {}
         """Streams by the (monotonic) second in which their life is over."""
         self._attempts = 0
         self._doubted: dict[Stream, None] = {}
         self._wake = asyncio.Event()
+        self._open_calls = asyncio.Semaphore(MAX_OPEN_CALLS)
         self.away = False
         self.draining = False
         self._handed = 0
@@ -156,21 +161,28 @@ class Hub:
     # From cursor to live
 
     async def _open(self, stream: Stream) -> None:
+        if stream not in self._streams:
+            return
         self._attempts += 1
         attempt = stream.opening = self._attempts
         try:
             await self._broker.subscribe(stream.topics)
-            opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
+            async with self._open_calls:
+                if stream.opening != attempt:
+                    return
+                opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
         except BrokerUnavailable as fault:
             # It stays open and waits. A broker that is away tells us to doubt everything when it is back; one that only
             # refused this (busy, loading, out of memory) is asked again.
             log.info("a stream waits for the broker: %s", fault)
             if self._broker.ready:
-                asyncio.get_running_loop().call_later(random.uniform(*ASK_AGAIN_S), self._ask_again, stream, attempt)
+                self._ask_later(stream, attempt)
             return
-        if stream.opening != attempt or stream not in self._streams:
-            return
-        self._go_live(stream, opening)
+        if stream.opening == attempt and stream in self._streams:
+            self._go_live(stream, opening)
+
+    def _ask_later(self, stream: Stream, attempt: int) -> None:
+        asyncio.get_running_loop().call_later(random.uniform(*ASK_AGAIN_S), self._ask_again, stream, attempt)
 
     def _ask_again(self, stream: Stream, attempt: int) -> None:
         if stream.opening == attempt and stream in self._streams:
@@ -196,8 +208,12 @@ class Hub:
         stream.epoch, stream.seq = opening.cursor.epoch, opening.cursor.seq
         stream.opening = 0
         for item in held:
-            self._hand(stream, item)
-        self._flush(stream)
+            # An event of an order that is over is in no log any more, and what the stream starts from came after it.
+            if not item.seq or item.epoch == stream.epoch:
+                self._hand(stream, item)
+        stream.flush()
+        # A long replay may be more than a slow reader's share; it is bounded by the history.
+        self._note_slow(stream, most=self._max_backlog + stream.backlog_bytes)
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed in the doubt: the present state is sent again."""
@@ -240,6 +256,8 @@ class Hub:
                 past = after is not None and stream.seq > after
                 stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
                 stream.seq = OPENING
+            # Events and tasks are read again; what is left has no other way to come.
+            stream.held = [item for item in stream.held if not item.seq and not item.key]
             self._attempts += 1
             stream.opening = self._attempts
             self._doubted[stream] = None
@@ -248,14 +266,22 @@ class Hub:
 
     async def reopen_forever(self) -> None:
         """Brings doubted streams back, some at a time. Its owner ends the process with it."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(OPENERS):
+                group.create_task(self._reopen_forever())
+
+    async def _reopen_forever(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._doubted:
-                some = list(self._doubted)[:OPENERS]
-                for stream in some:
-                    del self._doubted[stream]
-                await asyncio.gather(*(self._open(stream) for stream in some))
+            while not self._doubted:
+                self._wake.clear()
+                await self._wake.wait()
+            stream = next(iter(self._doubted))
+            del self._doubted[stream]
+            try:
+                async with asyncio.timeout(OPEN_TIMEOUT_S):
+                    await self._open(stream)
+            except TimeoutError:
+                self._ask_later(stream, stream.opening)
 
     def disconnect(self, topic: str, reason: str) -> None:
         for stream in list(self._topics.get(topic, ())):
@@ -293,13 +319,18 @@ class Hub:
         if stream.fd < 0:
             self._note_slow(stream)
 
-    def _note_slow(self, stream: Stream) -> None:
-        """Looks at what waits in front of a stream's reader; more than the bound ends it."""
+    def _note_slow(self, stream: Stream, *, most: int | None = None) -> None:
+        """Looks at what waits in front of a stream's reader; more than `most` bytes end it."""
+        if not stream.backlog_bytes:
+            # Room again. A state that waited has nobody else to send it.
+            stream.release_states()
+            stream.flush()
         if (waiting := stream.backlog_bytes) and stream in self._streams:
-            if waiting > self._max_backlog:
+            accepted, since, bound = self._slow.get(stream) or (stream.accepted_bytes, time.monotonic(), 0)
+            bound = max(bound, self._max_backlog if most is None else most)
+            self._slow[stream] = (accepted, since, bound)
+            if waiting > bound:
                 self.end(stream, "slow")
-            elif stream not in self._slow:
-                self._slow[stream] = (stream.accepted_bytes, time.monotonic())
 
     # Time
 
@@ -320,13 +351,12 @@ class Hub:
             for stream in list(self._ending[second]):
                 self.end(stream, stream.ends_why)
             self._ending.pop(second, None)
-        for stream, (accepted, since) in list(self._slow.items()):
+        for stream, (accepted, since, bound) in list(self._slow.items()):
             if not stream.backlog_bytes:
                 del self._slow[stream]
-                stream.release_states()
-                self._flush(stream)
+                self._note_slow(stream)
             elif stream.accepted_bytes != accepted:
-                self._slow[stream] = (stream.accepted_bytes, now)
+                self._slow[stream] = (stream.accepted_bytes, now, bound)
             elif now - since > STALLED_AFTER_S:
                 self.end(stream, "slow")
 

@@ -18,6 +18,10 @@ RETRY_MS: Final = (500, 3000)
 OVERLOAD_RETRY_MS: Final = (5000, 20000)
 
 
+NOWHERE: Final = Cursor("0", 0)
+"""A cursor of no order: whoever comes back with it gets a reset."""
+
+
 class Wire:
     """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
 
@@ -29,9 +33,11 @@ class Wire:
 
 
 def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> Wire:
-    """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay
-    follows."""
-    start = asked if opening.replay and isinstance(asked, Cursor) else opening.cursor
+    """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay or a
+    reset follows, so that a client that is cut off before it asks for the same again."""
+    start = opening.cursor
+    if opening.replay or not opening.recovered:
+        start = asked if isinstance(asked, Cursor) else NOWHERE
     data = {
         "v": 1,
         "recovered": opening.recovered,

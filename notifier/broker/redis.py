@@ -90,7 +90,6 @@ class RedisBroker(Broker):
             on_doubt=sink.doubt,
             on_disconnect=sink.disconnect,
             on_change=self._tell_degraded,
-            send_canary=lambda word: self._primary.send("PUBLISH", canary, word),
         )
         await self._subscriptions.start()
 

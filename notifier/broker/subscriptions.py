@@ -57,7 +57,6 @@ class Subscriptions:
         on_doubt: Callable[..., None],
         on_disconnect: Callable[[str, str], None],
         on_change: Callable[[], None],
-        send_canary: Callable[[str], None],
     ) -> None:
         self._address = target
         self._canary = canary.encode()
@@ -67,7 +66,6 @@ class Subscriptions:
         self._on_doubt = on_doubt
         self._on_disconnect = on_disconnect
         self._on_change = on_change
-        self._send_canary = send_canary
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
         """SUBSCRIBE commands sent and not yet acknowledged, by topic; a topic that is left and taken again has two."""
@@ -109,15 +107,21 @@ class Subscriptions:
                 new.append(key)
             if topic.acknowledged is not None:
                 waiting.append(topic.acknowledged)
+        # Also while the link is being opened: it goes live with what was asked for by then, all of it.
+        if self._link is not None and not self._link.lost.done():
+            self._send_subscribe(new)
         if not self.live:
             raise BrokerUnavailable("the subscriptions are down")
-        self._send_subscribe(new)
         for acknowledged in waiting:
             await asyncio.shield(acknowledged)
 
     def remove(self, names: Iterable[str]) -> None:
         """Unsubscribes."""
-        gone = [key for key in (name.encode() for name in names) if self._topics.pop(key, None) is not None]
+        gone = []
+        for key in (name.encode() for name in names):
+            if (topic := self._topics.pop(key, None)) is not None:
+                gone.append(key)
+                _give_up(topic, "nobody listens any more")
         if gone and self._link is not None and not self._link.lost.done():
             self._send("UNSUBSCRIBE", gone)
 
@@ -160,10 +164,7 @@ class Subscriptions:
         """Nothing is known of any topic any more; whoever waits for an acknowledgement is told."""
         for topic in self._topics.values():
             topic.last = None
-            if topic.acknowledged is not None:
-                topic.acknowledged.set_exception(BrokerUnavailable("the subscriptions are down"))
-                topic.acknowledged.exception()  # where nobody waits, that is no fault
-                topic.acknowledged = None
+            _give_up(topic, "the subscriptions are down")
 
     async def _open(self) -> Link:
         link = await open_link(self._address, name=self._name, on_push=self._take)
@@ -183,7 +184,7 @@ class Subscriptions:
                         raise BrokerUnavailable(str(link.lost.result()))
                 self._canary_heard.clear()
                 while not self._canary_heard.is_set():
-                    self._send_canary("ready?")
+                    self._send_canary(link, "ready?")
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._canary_heard.wait(), 0.5)
                     if link.lost.done():
@@ -203,19 +204,23 @@ class Subscriptions:
     async def _watch(self, link: Link) -> None:
         while not link.lost.done():
             forget(link.call("PING"))
-            self._send_canary("alive?")
+            self._send_canary(link, "alive?")
             await asyncio.wait((link.lost,), timeout=CANARY_EVERY_S)
             silent_s = max(link.oldest_wait_s, time.monotonic() - self._canary_back_at)
-            if silent_s > DEAD_AFTER_S and not await self._canary_returns():
+            if silent_s > DEAD_AFTER_S and not await self._canary_returns(link):
                 link.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
 
-    async def _canary_returns(self) -> bool:
+    async def _canary_returns(self, link: Link) -> bool:
         """One more look before a link is given up: it may be this loop that was held up."""
         self._canary_heard.clear()
-        self._send_canary("still alive?")
+        self._send_canary(link, "still alive?")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._canary_heard.wait(), 0.5)
         return self._canary_heard.is_set()
+
+    def _send_canary(self, link: Link, word: str) -> None:
+        """Over this link and not over that of the calls, where it would wait behind a storm of them."""
+        forget(link.call("PUBLISH", self._canary, word))
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         for key in keys:
@@ -302,3 +307,11 @@ class Subscriptions:
     def _skip(self, key: bytes, lead: bytes) -> None:
         self.skipped += 1
         log.error("skipped what is not an announcement of ours: topic %r, lead %r", key[:200], lead[:80])
+
+
+def _give_up(topic: _Topic, why: str) -> None:
+    """Tells whoever waits for the acknowledgement that it will not come."""
+    if topic.acknowledged is not None:
+        topic.acknowledged.set_exception(BrokerUnavailable(why))
+        topic.acknowledged.exception()  # where nobody waits, that is no fault
+        topic.acknowledged = None

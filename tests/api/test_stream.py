@@ -248,9 +248,13 @@ def test_a_cursor_that_cannot_be_read_is_a_reset_and_never_an_error(
         assert data_of(reset)["reason"] == "cursor_unknown"
         assert data_of(reset)["unread"] == 1
         assert [one["id"] for one in data_of(reset)["tasks"]] == [task["id"]]
-        assert reset.id == hello.id == user.inbox()["cursor"]
+        assert reset.id == user.inbox()["cursor"]
         after = publish(publisher, user)["cursor"]
         assert stream.next("message").id == after
+    # A client that was cut off between the two must not take itself for recovered.
+    with user.listen(after=hello.id) as stream:
+        assert data_of(stream.next("hello"))["recovered"] is False
+        assert stream.next("reset").id == after
 
 
 def test_a_cursor_of_another_epoch_is_a_reset(user: User) -> None:
