@@ -146,7 +146,7 @@ def reporters(redis_url: str) -> dict[str, Callable[[Sequence[int]], None]]:
     def our_recorder(items: Sequence[int]) -> None:
         task = celery_task("cache+memory://")
         recording(ours.ProgressRecorder(task, user=1), items)
-        ours._over(task.request.id, "SUCCESS")
+        ours._over(task, "SUCCESS")
 
     return {
         "Progress, parts=100, with a Task": with_task,

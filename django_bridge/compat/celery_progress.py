@@ -22,8 +22,9 @@ PROGRESS_STATE: Final = "PROGRESS"
 PACE_S: Final = 0.1
 """Between two calls that are told; the first, and one that reaches the total, always are."""
 
-_running: dict[str, ProgressRecorder] = {}
-"""Recorders of this process by the ids of their Celery tasks, until these are over."""
+_running: dict[tuple[str, int], ProgressRecorder] = {}
+"""Recorders of this process by their Celery tasks and tries, until these are over: another thread may have begun the
+next try before this one is."""
 
 
 class BaseProgressRecorder:
@@ -73,7 +74,7 @@ class ProgressRecorder(BaseProgressRecorder):
         self._told = True
         self._ours = _begun(task, user) if task.request.id else None
         if self._ours is not None:
-            _running[self._ours.id] = self
+            _running[_try(task)] = self
             task_postrun.connect(_over, dispatch_uid="django_bridge.celery_progress")
 
     def set_progress(self, current: Any, total: Any, description: str = "") -> tuple[str, dict[str, Any]]:
@@ -125,8 +126,12 @@ def _begun(task: Any, user: Any) -> Task:
     return found
 
 
-def _over(task_id: str, state: str, retval: Any = None, **more: Any) -> None:
-    recorder = _running.pop(task_id, None)
+def _try(task: Any) -> tuple[str, int]:
+    return task.request.id, task.request.retries
+
+
+def _over(task: Any, state: str, retval: Any = None, **more: Any) -> None:
+    recorder = _running.pop(_try(task), None)
     if recorder is not None:
         with suppress(Conflict):  # ended by somebody else
             recorder.over(state, retval)

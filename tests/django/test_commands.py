@@ -74,7 +74,10 @@ def answer(url: str) -> str | None:
 @pytest.fixture
 def developer(tmp_path: Path) -> Iterator[Developer]:
     found = Developer(tmp_path)
+    # A shell's background job ignores Ctrl-C, and so would our child.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield found
+    signal.signal(signal.SIGINT, before)
     if found.process is not None:
         found.process.stop()
         wait_for(lambda: not found.notifies(), what="the end of the service")

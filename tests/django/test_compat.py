@@ -156,14 +156,15 @@ def test_a_loop_that_stops_early_leaves_the_last_number() -> None:
 
         class request:
             id = "abc"
+            retries = 0
 
     recorder = ours.ProgressRecorder(Celerys())
     for done in range(1, 78):
         recorder.set_progress(done, 100)
-    ours._over("abc", "SUCCESS")
+    ours._over(Celerys(), "SUCCESS")
     row = TaskRecord.objects.get()
     assert (row.name, row.done, row.total, row.status) == ("Load all", 77, 100, "succeeded")
-    ours._over("abc", "SUCCESS")
+    ours._over(Celerys(), "SUCCESS")
 
 
 def test_the_calls_and_the_names_of_the_urls_are_theirs() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import logging.config
 import re
 import shlex
 import types
@@ -12,18 +14,20 @@ from io import StringIO
 from typing import Any
 
 import celery
+import httpx
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.management import call_command
-from django.test import override_settings
+from django.core.management import call_command, load_command_class
+from django.test import RequestFactory, override_settings
 from django.utils import timezone
 
-from django_bridge import Message, conf
-from django_bridge.models import OutboxMessage, TaskRecord
+from django_bridge import Message, conf, testing
+from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
+from django_bridge.tokens import subscriber_token
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, Service
 
 PAGE = (REPOSITORY / "docs" / "django.md").read_text("utf-8")
 CODE: dict[str, str] = dict(
@@ -163,16 +167,93 @@ def test_a_part_that_is_not_interrupted(user: User) -> None:
     assert (row.status, row.state, row.done) == ("cancelled", "Stopped on your request", 2)
 
 
-def test_the_tests_of_a_project(user: User) -> None:
+def shop(user: User) -> dict[str, Any]:
+    """What the tests in the examples test."""
+
     def pay(order: str) -> None:
         Message(to_users=user, subject="Paid", text=f"{order}: 12.50").send()
 
-    names = {"pay": pay, "save_draft": str, "order": "7", "buyer": user}
+    return {"pay": pay, "save_draft": str, "order": "7", "buyer": user}
+
+
+def test_the_tests_of_a_project(user: User) -> None:
+    names = shop(user)
     case = run("from django.test import TestCase", **names)["OrderTests"]
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     assert result.testsRun == 3
     assert result.wasSuccessful(), result.failures + result.errors
+
+
+def test_the_tests_of_a_project_with_fixtures(user: User) -> None:
+    found = run("def test_the_buyer_is_told(db", **shop(user))
+    found["test_the_buyer_is_told"](None, testing.assert_notified)
+    found["test_nobody_is_told_of_a_draft"](None, testing.assert_not_notified)
+    found["test_what_is_said"](None, testing.capture_notifications)
+    outbox.clear()
+    found["test_what_is_committed"](None, outbox)
+
+
+def test_a_test_in_a_browser(user: User) -> None:
+    seen: list[str] = []
+
+    def see(browser: None, subject: str, url: str) -> None:
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {subscriber_token(user)}"}) as client:
+            seen.extend(one["subject"] for one in client.get("/v1/inbox").json()["messages"])
+
+    names = {"log_in": lambda browser, url: user, "see": see, "browser": None}
+    case = run("from django.contrib.staticfiles.testing", **names)["BellTests"]
+    # Not as a TransactionTestCase does: the tables are this run's.
+    case._fixture_setup = case._fixture_teardown = classmethod(lambda cls: None)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+    assert result.wasSuccessful(), result.failures + result.errors
+    assert seen == ["Paid"]
+
+
+def test_the_panels() -> None:
+    (panel,) = [one for one in run("DEBUG_TOOLBAR_PANELS")["DEBUG_TOOLBAR_PANELS"] if "django_bridge" in one]
+    assert (REPOSITORY / "django_bridge" / "panel.py").read_text().count(f"class {panel.rpartition('.')[2]}(") == 1
+
+
+def test_errors_are_told(user: User) -> None:
+    config = run("LOGGING = {")["LOGGING"]
+    logging.config.dictConfig(config)
+    logger = logging.getLogger("shop")
+    try:
+        logger.error("the till is stuck")
+        logger.handlers[0].flush()
+        assert [(one["to"], one["level"]) for one in outbox.messages] == [(["group:oncall"], "error")]
+    finally:
+        for name in config["loggers"]:
+            logging.getLogger(name).handlers.clear()
+
+
+def test_a_page_with_the_history_in_it(user: User) -> None:
+    request = RequestFactory().get("/account/")
+    request.user = user
+    assert '{% include "django_bridge/history_list.html" %}' in PAGE
+    pages = {"account.html": '{% include "django_bridge/history_list.html" %}{{ orders }}'}
+    loaders = [("django.template.loaders.locmem.Loader", pages), "django.template.loaders.app_directories.Loader"]
+    engine = {"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": loaders}}
+    with override_settings(TEMPLATES=[engine], NOTIFIER={"TRANSPORT": "memory", "KEEP_MESSAGES": True}):
+        Message(to_users=user, subject="Paid").send()
+        page = run("from django.contrib.auth.decorators", orders=lambda user: "7 orders")["account"](request)
+    assert "Paid" in page.content.decode()
+    assert "7 orders" in page.content.decode()
+    MessageRecord.objects.all().delete()
+
+
+def test_the_commands_of_the_database_and_of_the_service(over_http: Service, user: User) -> None:
+    lines = re.findall(r"^python manage.py (notifier(?:_send|_prune)?(?= |$)[^#\n]*)", PAGE, re.M)
+    assert len(lines) == 7
+    for line in lines:
+        name, *options = shlex.split(line)
+        if name == "notifier":  # runs in test_commands
+            parser = load_command_class("django_bridge", name).create_parser("manage.py", name)
+            parser.parse_args(options)
+        else:
+            call_command(name, *options, stdout=StringIO())
 
 
 def test_no_example_was_left_out() -> None:
