@@ -20,7 +20,7 @@ from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, RedisServer,
 
 PROJECT = REPOSITORY / "examples" / "django_project"
 OUTPUT = REPOSITORY / "tests" / "output"
-MIDDLE = re.compile(r"^[1-6]\d %$")
+MIDDLE = re.compile(r"^[1-6]\d%")
 """A job that has begun and has time left."""
 
 
@@ -83,9 +83,9 @@ def browser() -> Iterator[Browser]:
 
 
 @contextlib.contextmanager
-def logged_in(browser: Browser, shop: Shop, user: str) -> Iterator[Page]:
+def logged_in(browser: Browser, shop: Shop, user: str, locale: str = "en-GB") -> Iterator[Page]:
     """A window of its own for this user. An error in the page's console fails the test."""
-    context = browser.new_context(viewport={"width": 1100, "height": 720}, locale="en-GB")
+    context = browser.new_context(viewport={"width": 1100, "height": 720}, locale=locale)
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda fault: faults.append(str(fault)))
@@ -106,45 +106,53 @@ def test_jobs_reach_100_percent_and_messages_reach_the_other_user(browser: Brows
         bob.fill("input[name=subject]", "Are the <b>mugs</b> in?")
         bob.fill("textarea", "A customer asks for twenty of them.")
         bob.get_by_role("button", name="Send").click()
-        expect(ann.locator(".message b").first).to_have_text("Are the <b>mugs</b> in?")
-        expect(ann.locator(".toast")).to_contain_text("Are the <b>mugs</b> in?")
-        expect(ann.locator("#unread")).to_have_text("1")
+        expect(bob.locator("[part=toast]")).to_contain_text("Sent to Ann")
+        message = ann.locator("notifier-inbox li", has_text="mugs")
+        expect(message.locator("[part=subject]")).to_have_text("Are the <b>mugs</b> in?")
+        expect(ann.locator("[part=toast]")).to_contain_text("Are the <b>mugs</b> in?")
+        expect(ann.locator("notifier-bell [part=badge]")).to_have_text("1")
 
         ann.click("#celery")
         ann.click("#thread")
-        recount = ann.locator(".task", has_text="Recount the stock")
-        prices = ann.locator(".task", has_text="Write the price list")
-        expect(recount.locator(".number")).to_have_text(MIDDLE, timeout=15_000)
+        recount = ann.locator("notifier-tasks li", has_text="Recount the stock")
+        prices = ann.locator("notifier-tasks li", has_text="Write the price list")
+        expect(recount.locator("[part=percent]")).to_have_text(MIDDLE, timeout=15_000)
         ann.screenshot(path=OUTPUT / "example-running.png")
         ann.reload()
-        expect(recount).to_have_attribute("data-status", "running")
+        expect(recount).to_have_class("running")
         for task in (recount, prices):
-            expect(task).to_have_attribute("data-status", "succeeded", timeout=20_000)
-            expect(task.locator(".number")).to_have_text("100 %")
-            assert task.locator(".fill").evaluate("bar => bar.style.width") == "100%"
+            expect(task).to_have_class("succeeded", timeout=20_000)
+            expect(task.locator("[part=percent]")).to_have_text("100%")
+            assert task.locator("[part=fill]").evaluate("bar => bar.style.width") == "100%"
         expect(prices).to_contain_text("The price list is ready")
-        expect(ann.locator(".message b").first).to_have_text("The stock is recounted")
-        expect(ann.locator(".message")).to_have_count(2)
+        expect(ann.locator("notifier-inbox [part=subject]").first).to_have_text("The stock is recounted")
+        expect(ann.locator("notifier-inbox li")).to_have_count(2)
         ann.screenshot(path=OUTPUT / "example-done.png")
-        assert bob.locator(".task").count() == 0
+        assert bob.locator("notifier-tasks li").count() == 0
 
-        ann.locator(".message", has_text="mugs").click()
-        expect(ann.locator("#unread")).to_have_text("1")
-        ann.click("#read-all")
-        expect(ann.locator("#unread")).to_be_hidden()
+        message.get_by_role("button", name="Mark as read").click()
+        expect(ann.locator("notifier-bell [part=badge]")).to_have_text("1")
+        ann.locator("notifier-inbox").get_by_role("button", name="Mark all read").click()
+        expect(ann.locator("notifier-bell [part=badge]")).to_be_hidden()
 
 
 def test_a_job_in_the_worker_and_one_in_a_thread_can_be_cancelled(browser: Browser, shop: Shop) -> None:
     with logged_in(browser, shop, "bob") as bob:
         for button in ("#celery", "#thread"):
             bob.click(button)
-            task = bob.locator(".task").first
-            expect(task.locator(".number")).to_have_text(MIDDLE, timeout=15_000)
-            task.locator("text=Cancel").click()
-            expect(task).to_have_attribute("data-status", "cancelled", timeout=10_000)
+            task = bob.locator("notifier-tasks li").first
+            expect(task.locator("[part=percent]")).to_have_text(MIDDLE, timeout=15_000)
+            task.get_by_role("button", name="Cancel").click()
+            expect(task).to_have_class("cancelled", timeout=10_000)
             expect(task).to_contain_text("Stopped on your request")
-            task.locator("text=Dismiss").click()
-            expect(bob.locator(".task")).to_have_count(0)
+            task.get_by_role("button", name="Dismiss").click()
+            expect(bob.locator("notifier-tasks li")).to_have_count(0)
+
+
+def test_the_widgets_speak_the_users_language(browser: Browser, shop: Shop) -> None:
+    with logged_in(browser, shop, "bob", locale="ru-RU") as bob:
+        expect(bob.locator("notifier-inbox").get_by_role("heading")).to_have_text("Сообщения")
+        bob.screenshot(path=OUTPUT / "example-russian.png")
 
 
 def test_the_worker_and_the_web_server_have_nothing_to_complain_about(shop: Shop) -> None:

@@ -1,6 +1,7 @@
 import threading
 from collections.abc import Callable
 
+from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
@@ -45,7 +46,8 @@ def send_message(request: HttpRequest) -> HttpResponse:
         subject=request.POST["subject"],
         text=request.POST.get("text", ""),
     ).send()
-    return HttpResponse(status=202)
+    messages.success(request, f"Sent to {_other(request.user).first_name}")
+    return render(request, "shop/messages.html")
 
 
 def _other(user: AbstractBaseUser) -> AbstractBaseUser:
