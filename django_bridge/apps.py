@@ -15,6 +15,7 @@ class DjangoBridgeConfig(AppConfig):
         from django_bridge import celery, checks
 
         register(checks.check_settings)
+        register(checks.check_urls)
         register(checks.check_deployment, deploy=True)
         celery.sending_task()
         celery.delivering_task()

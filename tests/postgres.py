@@ -32,7 +32,8 @@ class PostgresServer:
     """Databases are made by `create`; whoever can read the folder may do everything."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="notifier-pg-"))
+        # Not below TMPDIR: that may be closed to the other user, and a socket's path must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="notifier-pg-", dir="/tmp"))
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}

@@ -111,6 +111,18 @@ def test_in_production_the_memory_transport_is_warned_of() -> None:
     assert "notifier.W002" not in checked(GOOD_HTTP, deploy=True)
 
 
+def test_in_production_tokens_that_travel_in_the_clear_are_warned_of() -> None:
+    assert "notifier.W004" in checked(GOOD_HTTP, deploy=True)
+    assert "notifier.W004" not in checked(GOOD_HTTP)
+    assert "notifier.W004" not in checked({**GOOD_HTTP, "PUBLIC_URL": "https://example.org/n"}, deploy=True)
+
+
+def test_a_project_that_does_not_include_the_urls_is_told_so() -> None:
+    with override_settings(ROOT_URLCONF="tests.django.sample.urls"):
+        assert "notifier.W003" in checked(GOOD_HTTP)
+        assert "notifier.W003" not in checked({key: GOOD_HTTP[key] for key in ("TRANSPORT", "URL", "API_KEY")})
+
+
 def test_with_wrong_settings_the_first_call_says_what_is_wrong() -> None:
     with (
         override_settings(NOTIFIER={"TRANSPORT": "redis"}),
