@@ -29,6 +29,7 @@ from starlette.routing import Route, compile_path
 from notifier import rules
 from notifier.api import demo, inbox, openapi, operation, publish
 from notifier.api.http import problem
+from notifier.api.lane import Lane
 from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
@@ -85,8 +86,10 @@ def build(settings: Settings) -> FastAPI:
         issuer=settings.jwt_issuer,
         api_keys=settings.api_keys,
     )
-    _add_routes(app, StreamEndpoint(hub, broker, life_s=settings.stream_life_s))
+    stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
+    _add_routes(app, stream)
     _add_errors(app)
+    app.add_middleware(Lane, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

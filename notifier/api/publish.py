@@ -215,6 +215,14 @@ async def post_batch(request: Request) -> Response:
     return json_response({"results": results}, headers=headers)
 
 
+CALLS: Final = {
+    ("POST", "/v1/messages"): post_message,
+    ("POST", "/v1/events"): post_event,
+    ("POST", "/v1/batch"): post_batch,
+}
+"""The calls that `lane` takes past the framework's routing."""
+
+
 async def _one(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
     mine = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
     try:
