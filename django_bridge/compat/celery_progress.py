@@ -15,6 +15,7 @@ from typing import Any, Final
 from celery.signals import task_postrun
 from django.contrib.auth.models import AnonymousUser
 
+from django_bridge.celery_reports import reported_task
 from django_bridge.task import Task
 from notifier.errors import Conflict, NotFound
 
@@ -62,7 +63,8 @@ class ProgressRecorder(BaseProgressRecorder):
             for i in range(seconds):
                 progress_recorder.set_progress(i + 1, seconds)
 
-    `user` is new: whose browser shows it. Without one nobody's does, the row is kept all the same, and the view of
+    `user` is new: whose browser shows it (where `report_tasks` finds the user, it need not be said). Without one
+    nobody's does, the row is kept all the same, and the view of
     `celery_progress_urls` answers. When the Celery task succeeds, fails or is given up, so does the `Task`; a retry
     goes on with it. Outside of a worker, where the task has no id, nothing is reported.
     """
@@ -112,7 +114,10 @@ class ProgressRecorder(BaseProgressRecorder):
 
 
 def _begun(task: Any, user: Any) -> Task:
-    """The task of this id: as it is where this is a retry, else a new one."""
+    """The task of this id: the one that reports this Celery task anyway, or as a try before this left it, or new."""
+    reported: Task | None = reported_task()
+    if reported is not None and reported.id == task.request.id:
+        return reported
     try:
         found = Task.resume(task.request.id)
         if not found.ended:

@@ -65,3 +65,11 @@ def tried_twice(self: Any) -> str:
     if not self.request.retries:
         raise self.retry(countdown=0)
     return "the second time"
+
+
+@app.task(bind=True, notifier_user="user_id")
+def reported(self: Any, user_id: int, items: int) -> None:
+    """One that reports itself anyway."""
+    recorder = ProgressRecorder(self)
+    for done in range(1, items + 1):
+        recorder.set_progress(done, items)

@@ -138,6 +138,13 @@ def test_a_retry_goes_on_with_the_same_task(queue: None) -> None:
     assert (row.done, row.total) == (2, 2)
 
 
+def test_a_task_that_reports_itself_anyway_is_one_task_with_its_user(queue: None, user: User) -> None:
+    result = compat_app.reported.delay(user.pk, 5)
+    wait_for(lambda: TaskRecord.objects.filter(status="succeeded").exists(), timeout_s=30, what="the end")
+    row = TaskRecord.objects.get()
+    assert (row.pk, row.user, row.name, row.done, row.total) == (result.id, user, "Reported", 5, 5)
+
+
 def test_a_hundred_thousand_calls_are_some_dozens_of_updates(user: User) -> None:
     app = compat_app.app
     app.conf.update(task_always_eager=True, task_store_eager_result=False)
