@@ -18,7 +18,7 @@ _ENDS: Final = {"succeeded": ("SUCCESS", True), "failed": ("FAILURE", False), "c
 def get_progress(request: HttpRequest, task_id: str) -> JsonResponse:
     """`{"state", "complete", "success", "progress": {...}, "result"}`. A task that has a user is shown to that user."""
     row = TaskRecord.objects.filter(pk=task_id).first()
-    if row is not None and row.user_id is not None and row.user_id != getattr(request.user, "pk", None):
+    if row is not None and row.user_id not in (None, _asking(request)):
         raise Http404
     return JsonResponse(_info(row))
 
@@ -29,7 +29,9 @@ def get_group_progress(request: HttpRequest, group_id: str) -> JsonResponse:
     found = GroupResult.restore(group_id)
     if found is None:
         raise Http404
-    rows = TaskRecord.objects.filter(user__in=[None, request.user.pk]).in_bulk([child.id for child in found.children])
+    rows = TaskRecord.objects.in_bulk([child.id for child in found.children])
+    if any(row.user_id not in (None, _asking(request)) for row in rows.values()):
+        raise Http404
     infos = [_info(rows.get(child.id)) for child in found.children]
     total, current = (sum(info["progress"][key] for info in infos) for key in ("total", "current"))
     return JsonResponse(
@@ -39,6 +41,10 @@ def get_group_progress(request: HttpRequest, group_id: str) -> JsonResponse:
             "progress": {"total": total, "current": current, "percent": float(round(100 * current / total, 2))},
         }
     )
+
+
+def _asking(request: HttpRequest) -> Any:
+    return getattr(getattr(request, "user", None), "pk", None)
 
 
 def _info(row: TaskRecord | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import celery
 import celery_progress.backend
 import celery_progress.urls
 import celery_progress.views
@@ -136,6 +137,29 @@ def test_a_retry_goes_on_with_the_same_task(queue: None) -> None:
     assert result.get(timeout=30) == "the second time"
     row = wait_for(lambda: TaskRecord.objects.filter(pk=result.id, status="succeeded").first(), what="the end")
     assert (row.done, row.total) == (2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # Celery's, of redis-py
+def test_a_saved_group_answers_pollers_alike(queue: None, tmp_path: Path, user: User) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    found = []
+    for task, view in (
+        (compat_app.theirs, celery_progress.views.get_group_progress),
+        (compat_app.ours, celery_progress_views.get_group_progress),
+    ):
+        result = celery.group([task.s(2, str(gate)), task.s(4, str(gate))]).apply_async()
+        result.save()
+        wait_for(lambda: polled(view, result.id)["complete"], timeout_s=30, what="the end of the group")  # noqa: B023
+        found.append(polled(view, result.id))
+    assert found[0] == found[1] == {
+        "complete": True, "success": True, "progress": {"total": 200, "current": 200, "percent": 100.0},
+    }  # fmt: skip
+    TaskRecord.objects.update(user=user)
+    with pytest.raises(Http404):
+        polled(celery_progress_views.get_group_progress, result.id)
+    with pytest.raises(Http404):
+        polled(celery_progress_views.get_group_progress, str(uuid.uuid4()))
 
 
 def test_a_task_that_reports_itself_anyway_is_one_task_with_its_user(queue: None, user: User) -> None:

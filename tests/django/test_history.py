@@ -67,6 +67,13 @@ def test_a_message_is_kept_as_it_was_sent(user: User, other_user: User) -> None:
     assert {one.channel for one in row.recipients.all()} == {f"user:{other_user.pk}", "group:staff"}
 
 
+def test_of_a_message_in_several_languages_all_recipients_are_kept_with_the_first_text() -> None:
+    payload = Message(to_users=[1, 2], subject="Paid").payload()
+    history.keep({**payload, "also": [{"to": ["user:3"], "subject": "Bezahlt"}]})
+    assert MessageRecord.objects.get().subject == "Paid"
+    assert sorted(MessageRecipient.objects.values_list("channel", flat=True)) == ["user:1", "user:2", "user:3"]
+
+
 def test_without_the_setting_nothing_is_kept() -> None:
     with override_settings(NOTIFIER={"TRANSPORT": "memory"}):
         Message(to_users=1, subject="Paid").send()
