@@ -34,14 +34,14 @@ def take(browser: Browser, url: str, picture: Path) -> None:
         ann.fill("#start [name=name]", name)
         ann.locator("#seconds").fill(seconds)
         ann.locator("#start button[type=submit]").click()
-        expect(ann.locator("#task-list")).to_contain_text(name)
+        expect(ann.locator("notifier-tasks")).to_contain_text(name)
     for one in MESSAGES[:-1]:
         _send(bob, ann, *one)
-    ann.locator("#message-list li", has_text=MESSAGES[0][0]).click()
+    ann.locator("notifier-inbox li", has_text=MESSAGES[0][0]).get_by_role("button", name="Mark as read").click()
     # The pop-ups of all this go away; one stays in the picture.
-    expect(ann.locator("#toasts > *")).to_have_count(0, timeout=20_000)
+    expect(ann.locator("[part=toast]")).to_have_count(0, timeout=20_000)
     _send(bob, ann, *MESSAGES[-1])
-    expect(ann.locator("#toasts > *")).to_have_count(1)
+    expect(ann.locator("[part=toast]")).to_have_count(1)
     ann.evaluate("document.activeElement.blur(), scrollTo(0, 0)")
     ann.mouse.move(0, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def _send(sender: Page, to: Page, subject: str, text: str, level: str) -> None:
     sender.fill("#send [name=text]", text)
     sender.locator(f"#send [data-level={level}]").click()
     sender.locator("#send button[type=submit]").click()
-    expect(to.locator("#message-list")).to_contain_text(subject)
+    expect(to.locator("notifier-inbox")).to_contain_text(subject)
 
 
 def _log_in(browser: Browser, url: str, name: str) -> Page:

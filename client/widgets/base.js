@@ -36,12 +36,12 @@ const COMMON = `
 :host { --_accent: var(--notifier-accent, light-dark(#2456c7, #8fb2ff)); --_surface: var(--notifier-surface, light-dark(#fff, #1c1f26));
   --_text: var(--notifier-text, light-dark(#1b1e24, #eceef2)); --_muted: var(--notifier-muted, light-dark(#5a6170, #a9b0bd));
   --_line: var(--notifier-line, light-dark(#d9dde5, #3a404c)); --_error: var(--notifier-error, light-dark(#b3261e, #ff8f86));
-  color: var(--_text); font: var(--notifier-font, 0.9375rem/1.4 system-ui, sans-serif); }
+  color: var(--_text); text-align: start; font: var(--notifier-font, 0.9375rem/1.4 system-ui, sans-serif); }
 :host(:not([hidden])) { display: block; }
 [hidden] { display: none !important; }
 * { box-sizing: border-box; }
 ol { list-style: none; margin: 0; padding: 0; }
-button { font: inherit; color: inherit; background: none; border: 1px solid transparent; border-radius: 6px; cursor: pointer; min-width: 1.75rem; min-height: 1.75rem; padding: 0 0.35rem; }
+button { font: inherit; font-size: 0.875rem; color: inherit; background: none; border: 1px solid transparent; border-radius: 6px; cursor: pointer; min-width: 1.75rem; min-height: 1.75rem; padding: 0 0.35rem; }
 button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
 button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
 a { color: var(--_accent); }

@@ -19,7 +19,9 @@ export class NotifierTasks extends Widget {
     .failed [part=status], .failed [part=state] { color: var(--_error); }
     .failed .fill { background: var(--_error); }
     .succeeded .fill { background: light-dark(#1b7f3b, #6fd08c); }
-    .line { margin-block: 0.15rem; }`;
+    .line { margin-block: 0.15rem; flex-wrap: nowrap; }
+    .line > * { flex: none; } .line > :first-child { flex-shrink: 1; min-inline-size: 0; }
+    [part=state] { color: var(--_muted); font-size: 0.875rem; }`;
 
   /** @param {import("./base.js").Store} store */
   start(store) {
@@ -72,9 +74,10 @@ export class NotifierTasks extends Widget {
       list.focus();
       this.attempt(store.dismiss(id));
     });
+    const time = timeElement(started_at);
     const row = el("li", { part: "task" },
       el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
-      track, el("div", { class: "line" }, state, far, timeElement(started_at)));
+      track, el("div", { class: "line" }, state, far, time));
     /** @param {Task} task */
     const update = (task) => {
       const ended = Boolean(task.ended_at);
@@ -83,7 +86,7 @@ export class NotifierTasks extends Widget {
       state.textContent = task.error ?? task.state;
       far.textContent = howFar(task);
       cancel.hidden = ended || task.status === "cancelling";
-      dismiss.hidden = !ended;
+      dismiss.hidden = time.hidden = !ended; // while it runs, the time left says more
       setBar(track, task.percent ?? (ended ? 100 : null));
     };
     return { row, update };
