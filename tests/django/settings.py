@@ -75,7 +75,7 @@ if "NOTIFIER_TEST_REDIS_URL" in os.environ:
 if "NOTIFIER_TEST_SERVICE_URL" in os.environ:
     NOTIFIER |= {"TRANSPORT": "http", "URL": os.environ["NOTIFIER_TEST_SERVICE_URL"]}
 if "NOTIFIER_TEST_OUTBOX" in os.environ:
-    NOTIFIER |= {"OUTBOX": True, "TIMEOUT_S": 0.2}
+    NOTIFIER |= {"OUTBOX": True, "TIMEOUT_S": 0.6}
 
 CELERY_BROKER_URL = os.environ.get("NOTIFIER_TEST_CELERY_URL", "memory://")
 CELERY_RESULT_BACKEND = os.environ.get("NOTIFIER_TEST_CELERY_URL")

@@ -183,8 +183,10 @@ def test_a_project_can_choose_another(tested: None) -> None:
 
 def test_the_locmem_e_mail_backend_alone_does_not_look_like_tests() -> None:
     from django.core import mail
+    from django.core.mail.backends import locmem
 
-    with override_settings(NOTIFIER=NOWHERE, EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend"):
-        mail.send_mail("a", "b", "c@example.org", ["d@example.org"])
+    locmem.EmailBackend()
+    assert hasattr(mail, "outbox")
+    with override_settings(NOTIFIER=NOWHERE):
         assert conf.settings().transport == "http"
     del mail.outbox
