@@ -9,7 +9,6 @@ Must not know: what users of a task may call.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import re
 import threading
 import time
@@ -17,22 +16,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django_bridge import publisher
+from django_bridge.beats import Beats
 from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.ticker import ticker
-from notifier.errors import Conflict, NotFound, NotifierError
+from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
 from notifier.task import ENDED, Task
-
-log = logging.getLogger("django_bridge")
 
 ASK_EVERY_S: Final = 1.0
 """How old an answer may be before the service is asked again whether a user cancelled."""
 PACE_S: Final = 0.1
 """Between two advances that are told."""
-BEAT_EVERY_S: Final = 10.0
-"""Between two signs of life; the service calls a task stalled after three that are missing."""
-FIRST_BEAT_S: Final = 0.5
-"""After the work has begun here. What is over by then costs no call for it."""
 
 
 class Telling:
@@ -56,9 +50,7 @@ class Telling:
         self._waiting = False
         """Whether the ticker will tell what is owed."""
         self._row_is_behind = False
-        self._beating = False
-        self._beats = 0
-        self._beats_over: publisher.Publisher | None = None
+        self._beats = Beats(known.id, self._heard)
 
     # What the caller does
 
@@ -69,10 +61,14 @@ class Telling:
                 self._announce()
             finally:
                 self._write()
-        self.beat_in(BEAT_EVERY_S)
+        if self.known.to:
+            self._beats.plan()
 
     def change(self, change: Mapping[str, Any]) -> None:
         """Raises `InvalidInput` or `Conflict` before anything is told."""
+        ends_here = change.get("status", "running") != "running"
+        if ends_here:
+            self._beats.rest()  # a sign of life after it would say the opposite
         with self._lock:
             if self.ended_elsewhere:
                 return
@@ -81,9 +77,7 @@ class Telling:
             if "done" in change:
                 self._forget_owed()
             self._tell()
-        if self.known.status == "pending":
-            self._beating = False
-        else:
+        if not ends_here:
             self.works_here()
 
     def advance(self, n: int) -> None:
@@ -166,37 +160,20 @@ class Telling:
 
     def works_here(self) -> None:
         """From now on the service hears that this process is alive."""
-        self.beat_in(FIRST_BEAT_S)
-
-    def beat_in(self, wait_s: float) -> None:
-        if not self._beating and self.known.to and not self.known.ended and publisher.current().is_remote:
-            self._beating = True
-            self._beats_over = publisher.current()
-            ticker().after(wait_s, self._beat)
+        if self.known.to and not self.known.ended:
+            self._beats.work_here()
 
     def hand_over(self) -> None:
         """The work goes on elsewhere: until then nobody gives signs of life, and nobody misses them."""
-        if self._beats and not self.known.ended:
+        if self._beats.given and not self.known.ended:
             self.change({"status": "pending"})
-        self._beating = False
+        self._beats.rest()
 
-    def _beat(self) -> None:
-        if not self._beating or self.known.ended or publisher.current() is not self._beats_over:
-            return
-        try:
-            answer = publisher.current().beat(self.known.id)
-        except (Conflict, NotFound):  # the next change finds out what it means
-            self._beating = False
-            return
-        except NotifierError as fault:
-            log.debug("no sign of life of task %s: %s", self.known.id, fault)
-        else:
-            self._beats += 1
+    def _heard(self, answer: TaskAnswer) -> None:
+        with self._lock:
             self._asked_at = time.monotonic()
-            if answer.cancel_requested:
-                with self._lock:
-                    self._learn_cancel()
-        ticker().after(BEAT_EVERY_S, self._beat)
+            if answer.cancel_requested and not self.known.ended:
+                self._learn_cancel()
 
     # One change: to the service, then to the row
 

@@ -8,6 +8,10 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 
+from django_bridge import beats  # the environment first
+
+beats.EVERY_S = float(os.environ.get("NOTIFIER_TEST_BEAT_S", beats.EVERY_S))  # type: ignore[misc]
+
 app = Celery("tests")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from django.test import override_settings
@@ -17,20 +20,36 @@ class Worker:
     """`celery -A tests.django.celery_app worker`, which sends to a service over HTTP."""
 
     def __init__(
-        self, server: RedisServer, service: Service, *, pool: str = "prefork", concurrency: int = 2, name: str = "w1"
+        self,
+        server: RedisServer,
+        service: Service,
+        *,
+        pool: str = "prefork",
+        concurrency: int = 2,
+        queue: str = "celery",
+        env: dict[str, str] | None = None,
     ) -> None:
         self.celery_url = server.url.removesuffix("/0") + "/1"
-        command = [sys.executable, "-m", "celery", "-A", "tests.django.celery_app", "worker", "-n", name]
+        command = [sys.executable, "-m", "celery", "-A", "tests.django.celery_app", "worker", "-n", queue, "-Q", queue]
+        options = ["--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"]
         self.process = Process(
-            [*command, "--pool", pool, "--concurrency", str(concurrency), "--loglevel", "INFO"],
+            [*command, *options, "--without-gossip", "--without-mingle"],
             cwd=REPOSITORY,
             env={
                 "NOTIFIER_TEST_FOLDER": FOLDER,
                 "NOTIFIER_TEST_SERVICE_URL": service.url,
                 "NOTIFIER_TEST_CELERY_URL": self.celery_url,
+                **(env or {}),
             },
         )
         self.process.wait_until(lambda: " ready." in self.process.output(), "the Celery worker", 60)
+
+    def kill(self) -> None:
+        """SIGKILL to the worker and to all of its processes."""
+        pid = self.process.child.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            os.kill(one, signal.SIGKILL)
 
     def stop(self) -> None:
         self.process.stop()

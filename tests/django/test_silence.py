@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from django_bridge import Task, silence, telling
+from django_bridge import Task, beats, silence
 from django_bridge.celery import check_tasks
 from django_bridge.models import TaskRecord
 from tests.django.conftest import FOLDER, http_settings, redis_settings
@@ -29,8 +29,8 @@ PRODUCER = """
 import sys, time
 import django
 django.setup()
-from django_bridge import Progress, Task, telling
-telling.BEAT_EVERY_S = telling.FIRST_BEAT_S = {beat_s}
+from django_bridge import Progress, Task, beats
+beats.EVERY_S = beats.FIRST_S = {beat_s}
 task = Task(from_user={user}, task_name="Import")
 for i in Progress(range(10), task=task):
     if i == 5:
@@ -104,8 +104,8 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
 
 
 def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "FIRST_BEAT_S", 0.05)
-    monkeypatch.setattr(telling, "BEAT_EVERY_S", 0.05)
+    monkeypatch.setattr(beats, "FIRST_S", 0.05)
+    monkeypatch.setattr(beats, "EVERY_S", 0.05)
     with (
         running(Service(env={"NOTIFIER_TASK_STALLED_S": "0.5"})) as service,
         override_settings(NOTIFIER=http_settings(service.url)),
@@ -121,6 +121,23 @@ def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: 
         assert {one["name"]: one["status"] for one in listener.data("task")} == {"Waits": "pending", "Dies": "stalled"}
         Task.resume(waits.id).set_state("On it")
         assert wait_for(lambda: listener.data("task")[-1]["status"] == "running")
+
+
+def test_the_first_sign_of_life_comes_soon_and_none_after_the_work_went_elsewhere(
+    user: User, over_http: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beats, "FIRST_S", 0.05)
+    task = Task(from_user=user, task_name="Import")
+    with listening(over_http, user.pk) as listener:
+        task.begin()
+        task.works_here()
+        wait_for(lambda: len(listener.data("task")) == 2, what="a sign of life, long before the next one is due")
+        task.wait("Retry 2")
+        wait_for(lambda: listener.data("task")[-1]["status"] == "pending", what="a task that waits")
+        task.begin()
+        wait_for(lambda: listener.data("task")[-1]["status"] == "running", what="a task that runs again")
+        count = len(listener.data("task"))
+        wait_for(lambda: len(listener.data("task")) > count, what="another sign of life")
 
 
 def test_a_quiet_row_is_left_alone_for_its_time_and_while_the_service_says_nothing_newer(user: User) -> None:

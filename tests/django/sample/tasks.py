@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 from celery import shared_task
@@ -78,3 +79,20 @@ def decorated_bound(self: Any, user_id: int, items: int, task: Task | None = Non
 
 @shared_task
 def unnamed(user_id: int) -> None: ...
+
+
+@shared_task(bind=True, notifier_user="user_id", notifier_name="{plan} {number}", max_retries=2)
+def soak(self: Any, user_id: int, number: int, plan: str) -> None:
+    """One of 200: does what its plan says."""
+    step_s = 0.05 if plan in ("cancelled", "lost") else 0.002
+    items = 10_000 if plan in ("cancelled", "lost") else 20
+    for n in Progress(range(items), parts=items // 5, task=reported_task()):
+        time.sleep(step_s)
+        if n != 7:
+            continue
+        if plan == "fails":
+            raise LookupError(f"item {n}")
+        if plan == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if plan == "exhausted" or (plan == "retried" and self.request.retries < 2):
+            raise self.retry(exc=LookupError("not yet"), countdown=0.1)

@@ -1,0 +1,141 @@
+"""200 Celery tasks that fail, are retried, cancelled and killed at random, and a worker that dies with its tasks: every
+one ends in its right state, in the service, in the model and in the browser.
+
+The seed is printed; NOTIFIER_SOAK_SEED=... runs the same again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from django_bridge import silence
+from django_bridge.models import TaskRecord
+from tests.django.celery_worker import Worker, project_on
+from tests.django.sample.tasks import soak
+from tests.django.test_publisher import listening
+from tests.support import RedisServer, Service, running, wait_for
+
+TASKS, USERS, LOST = 200, 4, 4
+ENDS = {
+    "succeeds": "succeeded",
+    "fails": "failed",
+    "retried": "succeeded",
+    "exhausted": "failed",
+    "cancelled": "cancelled",
+    "killed": "failed",
+    "lost": "failed",
+}
+"""How a plan ends."""
+WEIGHTS = {"succeeds": 100, "fails": 30, "retried": 30, "exhausted": 10, "cancelled": 20, "killed": 6}
+BEAT_S, STALLED_S, FAILED_S = 0.5, 3.0, 5.0
+
+
+@pytest.fixture
+def seed() -> int:
+    found = int(os.environ.get("NOTIFIER_SOAK_SEED") or random.randrange(10**6))
+    print(f"NOTIFIER_SOAK_SEED={found}")
+    return found
+
+
+@pytest.fixture
+def service(redis_server: RedisServer) -> Iterator[Service]:
+    redis_server.client().flushall()
+    env = {"NOTIFIER_TASK_STALLED_S": str(STALLED_S), "NOTIFIER_TASK_FAILED_S": str(FAILED_S)}
+    with running(Service(redis_url=redis_server.url, workers=2, env=env)) as started:
+        yield started
+
+
+@pytest.fixture
+def workers(redis_server: RedisServer, service: Service) -> Iterator[tuple[Worker, Worker]]:
+    """One that stays, and one that will be killed with all that it works on."""
+
+    def start(queue: str) -> Worker:
+        env = {"NOTIFIER_TEST_BEAT_S": str(BEAT_S)}
+        return Worker(redis_server, service, concurrency=LOST, queue=queue, env=env)
+
+    with ThreadPoolExecutor(2) as pool:
+        stays, dies = pool.map(start, ("celery", "doomed"))
+    with running(stays), running(dies), project_on(redis_server, service):
+        yield stays, dies
+
+
+def plans(seed: int) -> list[str]:
+    chance = random.Random(seed)
+    found = ["lost"] * LOST + list(WEIGHTS)
+    found += chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=TASKS - len(found))
+    chance.shuffle(found)
+    return found
+
+
+def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker], service: Service, seed: int) -> None:
+    users = [User.objects.create_user(f"user{n}") for n in range(USERS)]
+    wanted: dict[str, str] = {}
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(listening(service, user.pk)) for user in users]
+        clients = [stack.enter_context(service.user(str(user.pk))) for user in users]
+        for number, plan in enumerate(plans(seed)):
+            queue = "doomed" if plan == "lost" else "celery"
+            soak.apply_async((users[number % USERS].pk, number, plan), queue=queue)
+            wanted[f"{plan} {number}"] = ENDS[plan]
+
+        def seen() -> dict[str, dict[str, Any]]:
+            """The newest state of each task as the streams told it."""
+            return {one["name"]: one for listener in listeners for one in listener.data("task")}
+
+        # People press "cancel" on what runs; the worker dies when all that it has is under way.
+        pressed: set[str] = set()
+        deadline = time.monotonic() + 75
+
+        def press() -> None:
+            for name, one in seen().items():
+                if name.startswith("cancelled") and one["status"] == "running" and name not in pressed:
+                    pressed.add(name)
+                    owner = clients[int(name.split()[1]) % USERS]
+                    owner.post(f"/v1/tasks/{one['id']}/cancel").raise_for_status()
+
+        def until(condition: Callable[[], bool], what: str) -> None:
+            while not condition():
+                press()
+                assert time.monotonic() < deadline, f"{what}: {differs(states(), wanted)}"
+                time.sleep(0.05)
+
+        def states() -> dict[str, str]:
+            return {name: one["status"] for name, one in seen().items()}
+
+        until(lambda: sum(one["done"] > 0 for name, one in seen().items() if "lost" in name) == LOST, "the doomed")
+        print(f"killed at {time.monotonic() - deadline + 75:.1f} s")
+        workers[1].kill()
+        until(lambda: states() == wanted, "the streams")
+
+        print(f"all told at {time.monotonic() - deadline + 75:.1f} s")
+        shown = {one["name"]: one["status"] for client in clients for one in client.get("/v1/tasks").json()["tasks"]}
+        assert shown == wanted
+        for user in users:  # who comes later sees the same
+            with listening(service, user.pk) as late:
+                snapshot = {one["name"]: one["status"] for one in late.data("hello")[0]["tasks"]}
+            assert snapshot.items() <= wanted.items()
+
+    def rows() -> dict[str, str]:
+        silence.check_tasks(quiet_s=0)
+        return dict(TaskRecord.objects.values_list("name", "status"))
+
+    wait_for(lambda: rows() == wanted, what="the rows", timeout_s=20)
+    found = {row.name: row for row in TaskRecord.objects.all()}
+    assert all(row.ended_at is not None for row in found.values())
+    assert all(row.percent == 100 for name, row in found.items() if wanted[name] == "succeeded")
+    assert all(row.error for name, row in found.items() if wanted[name] == "failed")
+    print(Counter(name.split()[0] for name in wanted))
+
+
+def differs(found: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str | None, str]]:
+    return {name: (found.get(name), status) for name, status in wanted.items() if found.get(name) != status}
