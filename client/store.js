@@ -65,6 +65,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     }),
     notifier.on("inbox", changed),
     notifier.on("task", (task) => take(task, true)),
+    notifier.on("task.dismissed", ({ id }) => (tasks.delete(id), changedValue())),
     notifier.on("state", changedValue),
   ];
 

@@ -11,6 +11,7 @@ import time
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from notifier import event as events
 from notifier import rules
 from notifier.api.http import json_response, parse, read_body, subscriber
 from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
@@ -21,6 +22,7 @@ from notifier.errors import Conflict, InvalidInput, NotFound
 from notifier.task import Task
 
 MAX_PAGE = 100
+DISMISSED = "task.dismissed"
 
 router = APIRouter(
     prefix="/v1",
@@ -113,12 +115,14 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     responses={404: {"model": Problem}, 409: {"model": Problem}},
 )
 async def dismiss_task(request: Request, task_id: str) -> Response:
-    """Removes an ended task from this user's list."""
+    """Removes an ended task from this user's list, and tells the other tabs and devices."""
     who, broker = _caller(request)
     task = await _own_task(broker, who, task_id)
     if not task.ended:
         raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
     await broker.dismiss_task(who.user, task_id)
+    told = events.custom(to=[f"user:{who.user}"], event_type=DISMISSED, data={"id": task_id}, durable=False)
+    await broker.publish(told)
     return Response(status_code=204)
 
 
