@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from django.test import override_settings
 from django.test.utils import setup_test_environment, teardown_test_environment
@@ -35,6 +36,8 @@ from django.urls import path
 urlpatterns = [path("", lambda request: HttpResponse("hello"))]
 """
 UNITTESTS = """
+from pathlib import Path
+
 import httpx
 from django.contrib.auth.models import User
 from django.test import LiveServerTestCase, TestCase, TransactionTestCase
@@ -61,6 +64,7 @@ class Asserting(NotificationAssertions, TestCase):
 
 class Live(LiveNotifierMixin, LiveServerTestCase):
     def test_the_service_has_what_the_project_sends_and_its_pages_may_listen(self):
+        Path("address").write_text(self.notifier_url)
         self.assertEqual(httpx.get(self.live_server_url).text, "hello")
         user = User.objects.create(username="ann")
         Message(to_users=user, subject="One").send()
@@ -73,6 +77,8 @@ class Live(LiveNotifierMixin, LiveServerTestCase):
         self.assertEqual(outbox.messages, [])
 """
 PYTESTS = """
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -103,6 +109,7 @@ def test_blocks(db, assert_notified, assert_not_notified, capture_notifications)
 
 def test_the_real_service(transactional_db, live_server, live_notifier, notification_outbox, admin_user):
     Message(to_users=admin_user, subject="One").send()
+    Path("address").write_text(live_notifier.url)
     assert httpx.get(f"{live_notifier.url}/readyz").status_code == 200
     assert notification_outbox.messages == []
 """
@@ -132,14 +139,22 @@ def run(project: Path, *command: str) -> str:
     return said
 
 
+def is_gone(url: str) -> bool:
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+    return True
+
+
 def test_under_djangos_runner_nothing_leaves_and_the_mixins_work(project: Path) -> None:
     (project / "test_it.py").write_text(UNITTESTS)
     assert "Ran 4 tests" in run(project, "django", "test")
+    assert is_gone((project / "address").read_text())
 
 
 def test_under_pytest_django_nothing_leaves_and_the_fixtures_work(project: Path) -> None:
     (project / "test_it.py").write_text(PYTESTS)
     assert "4 passed" in run(project, *PYTEST)
+    assert is_gone((project / "address").read_text())
 
 
 def test_where_there_is_no_django_project_the_plugin_loads_nothing_of_django(tmp_path: Path) -> None:
