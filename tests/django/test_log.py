@@ -252,6 +252,27 @@ def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service
     assert message["subject"] == "ERROR: the last word"
 
 
+def test_it_can_stand_in_the_settings_which_are_read_before_any_app_is_loaded() -> None:
+    program = (
+        "import logging, django\n"
+        "from django.conf import settings\n"
+        "settings.configure(\n"
+        "    INSTALLED_APPS=['django.contrib.contenttypes', 'django.contrib.auth', 'django_bridge'],\n"
+        "    NOTIFIER={'TRANSPORT': 'memory'}, DEFAULT_AUTO_FIELD='django.db.models.BigAutoField',\n"
+        "    LOGGING={'version': 1, 'root': {'handlers': ['people']}, 'handlers': {'people':\n"
+        "        {'class': 'django_bridge.log.NotifierHandler', 'level': 'ERROR', 'to': 'group:oncall'}}},\n"
+        ")\n"
+        "django.setup()\n"
+        "from django_bridge.testing import outbox\n"
+        "logging.getLogger('shop').error('stuck'); logging.getLogger().handlers[0].flush()\n"
+        "assert [one['subject'] for one in outbox.messages] == ['ERROR: stuck']\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_request_is_not_needed(boss: User) -> None:
     handler = attach()
     ours.error("no request", extra={"request": RequestFactory().post("/pay/")})
