@@ -66,11 +66,12 @@ class Task(TaskContext):
         """From the begin on."""
 
     @classmethod
-    def resume(cls, task_id: str) -> Self:
+    def resume(cls, task_id: str | Task) -> Self:
         """A task that began elsewhere, from its row: a view begins it, a worker goes on. Raises `NotFound`."""
         from django_bridge import records
 
-        known, key = records.read(task_id)
+        # Celery's eager mode hands over the task itself, where a worker gets its id.
+        known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
         found = cls(task_name=known.name, to_users=())
         found.id, found._telling = known.id, Telling(known, key)
         return found

@@ -6,6 +6,7 @@ import logging
 import logging.config
 import re
 import shlex
+import sys
 import types
 import unittest
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command, load_command_class
 from django.test import RequestFactory, override_settings
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from django_bridge import Message, conf, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
@@ -94,7 +96,7 @@ def test_the_commands_of_the_outbox() -> None:
 
 
 def test_the_schedule_of_the_outbox(eager: Any) -> None:
-    run("app.conf.beat_schedule", app=eager)
+    run('app.conf.beat_schedule = {"outbox"', app=eager)
     ((entry),) = eager.conf.beat_schedule.values()
     with override_settings(NOTIFIER={"TRANSPORT": "memory", "OUTBOX": True}):
         OutboxMessage.objects.create(message_id="m1", payload="nonsense", origin="x")
@@ -254,6 +256,101 @@ def test_the_commands_of_the_database_and_of_the_service(over_http: Service, use
             parser.parse_args(options)
         else:
             call_command(name, *options, stdout=StringIO())
+
+
+def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run("def language_of(user):")
+    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
+    monkeypatch.setitem(sys.modules, "shop.users", types.SimpleNamespace(language_of=found["language_of"]))  # type: ignore[arg-type]
+    monkeypatch.setattr(User, "profile", types.SimpleNamespace(language="de"), raising=False)
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", **found["NOTIFIER"]}):
+        Message(to_users=user.pk, subject=gettext_lazy("Yes")).send()
+    assert outbox.messages[0]["subject"] == "Ja"
+
+
+def test_weights(user: User) -> None:
+    from django_bridge import Progress, Task
+
+    def step(row: int) -> None: ...
+
+    step.rows = range(2)  # type: ignore[attr-defined]
+    task = Task(from_user=user, task_name="Import")
+    run("steps = [", read=step, compute=step, write=step, Progress=Progress, task=task)
+    assert sorted({(one["done"], one["total"]) for one in outbox.task_updates}) == [
+        (done, 100) for done in (0, 5, 10, 45, 80, 90, 100)
+    ]
+
+
+def test_shares(eager: Any, user: User) -> None:
+    from celery import chord, shared_task
+
+    from django_bridge import Progress, Task
+
+    names = {"shared_task": shared_task, "Progress": Progress, "Task": Task, "chord": chord}
+    chunks = [[1, 2], [3], [4, 5, 6]]
+    view = run("@shared_task(bind=True, max_retries=3", **names, chunks=chunks, work_on=str)["view"]
+    view(types.SimpleNamespace(user=user))
+    row = TaskRecord.objects.get()
+    assert (row.status, row.state, row.done, row.total) == ("succeeded", "All rows are in", 6, 6)
+
+
+def test_the_schedule_of_the_tasks(eager: Any) -> None:
+    run('app.conf.beat_schedule = {"tasks"', app=eager)
+    ((entry),) = eager.conf.beat_schedule.values()
+    assert eager.tasks[entry["task"]].delay().get() == {"quiet": 0, "changed": 0, "lost": 0, "error": ""}
+
+
+def test_the_command_of_the_tasks() -> None:
+    said = StringIO()
+    call_command("notifier_tasks", stdout=said)
+    assert "manage.py notifier_tasks   # 12 quiet, 1 changed, 0 lost" in PAGE
+    assert said.getvalue() == "0 quiet, 0 changed, 0 lost\n"
+
+
+def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
+    from celery import shared_task
+
+    from django_bridge import Progress, celery_reports
+
+    try:
+        names = run("from django_bridge.celery import report_tasks")
+        run(
+            "@shared_task(notifier_user",
+            **{**names, "shared_task": shared_task, "Progress": Progress},
+            rows=lambda year: range(5),
+            work_on=str,
+        )["report"].delay(user.pk, 2026)
+    finally:
+        celery_reports._Project.user = None
+    row = TaskRecord.objects.get()
+    assert (row.name, row.user, row.status, row.done) == ("Report of 2026", user, "succeeded", 5)
+
+
+def test_other_queues(user: User) -> None:
+    """Their workers run in test_queues; here the calls go to queues of this process."""
+    import dramatiq
+    from dramatiq.brokers.stub import StubBroker
+
+    from django_bridge import Progress, progress
+
+    before = dramatiq.get_broker()
+    dramatiq.set_broker(StubBroker())
+    try:
+        found = run(
+            '@progress("Import of {path}", user="user_id")',
+            **{one.__name__: one for one in (Progress, progress)},
+            dramatiq=dramatiq,
+            background_task=lambda: lambda function: types.SimpleNamespace(enqueue=function),
+            queue=types.SimpleNamespace(enqueue=lambda function, *args: function(*args)),
+            user=user,
+            lines=list,
+            work_on=str,
+        )
+        (message,) = found["import_actor"].broker.queues["default"].queue
+    finally:
+        dramatiq.set_broker(before)
+    assert b"a.csv" in message
+    assert [row.status for row in TaskRecord.objects.all()] == ["succeeded", "succeeded"]
 
 
 def test_no_example_was_left_out() -> None:
