@@ -130,7 +130,7 @@ class Hub:
 
     def detach(self, stream: Stream) -> None:
         """Forgets a stream whose connection is gone. Calling it again does nothing."""
-        stream.fd = -1
+        stream.send = None
         if self._streams.pop(stream, _ABSENT) is _ABSENT:
             return
         self._addresses[stream.address] -= 1
@@ -316,7 +316,7 @@ class Hub:
 
     def _flush(self, stream: Stream) -> None:
         stream.flush()
-        if stream.fd < 0:
+        if stream.send is None:
             self._note_slow(stream)
 
     def _note_slow(self, stream: Stream, *, most: int | None = None) -> None:

@@ -3,7 +3,7 @@
     add -> waiting -> begun: every stream in turn, some at a time -> done
 
 While a round waits for those before it, what arrives for the same topic joins it, so that a loop that cannot keep up
-sends more in each write instead of falling behind. The fast way is one `write()` to the stream's descriptor, which is
+sends more in each write instead of falling behind. The fast way is one `send()` of the stream's socket, which is
 what makes a round cost little more than the kernel's part; whatever is not plain (opening, slow, a repeat) goes to
 `hand`.
 
@@ -13,7 +13,6 @@ Must not know: brokers, HTTP, why a stream is not plain.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -56,8 +55,8 @@ class Stream(Protocol):
     epoch: str
     seq: int
     """The last event that was handed to a live stream; `OPENING` while it is not live."""
-    fd: int
-    """Where a write goes straight to the kernel; -1 where something is in the way (slow, ended, not a plain socket)."""
+    send: Callable[[bytes], int] | None
+    """The socket's own, straight to the kernel; None where something is in the way (slow, ended, no plain socket)."""
     opening: int
     """0 when live; else the number of the attempt that is bringing it there."""
     held: list[Item]
@@ -182,17 +181,17 @@ class Rounds:
                 self._by_hand(stream, items)
             return
         data = items[0].wire.chunk if len(items) == 1 else b"".join([item.wire.chunk for item in items])
-        size, write, others = len(data), os.write, 0
+        size, others = len(data), 0
         # States have no place in the order: they go to every live stream, and leave its place as it is.
         due, last = (items[0].seq, items[-1].seq) if one.events else (OPENING, 0)
         for stream in streams:
-            fd = stream.fd
-            if fd < 0 or stream.seq >= due:
+            send = stream.send
+            if send is None or stream.seq >= due:
                 others += 1
                 self._by_hand(stream, items)
                 continue
             try:
-                wrote = write(fd, data)
+                wrote = send(data)
             except OSError:
                 wrote = 0  # full, or gone: the transport finds out which
             if last:

@@ -10,9 +10,8 @@ Must not know: brokers, auth, who publishes.
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from notifier.event import Cursor
@@ -33,8 +32,8 @@ class Stream(ABC):
     """A stream of one user. The hub sets its cursor and opening state; see `rounds.Stream`."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "fd", "greeted",
-        "held", "opening", "seq", "slot", "topics", "user",
+        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "greeted",
+        "held", "opening", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +56,7 @@ class Stream(ABC):
         self.ends_why = ends_why
         self.epoch = ""
         self.seq = OPENING
-        self.fd = -1
+        self.send: Callable[[bytes], int] | None = None
         self.opening = 1
         self.greeted = False
         self.slot = 0
@@ -123,16 +122,16 @@ class Stream(ABC):
 class TransportStream(Stream):
     """Writes chunks to the connection's transport; the headers have already gone out through ASGI."""
 
-    __slots__ = ("_descriptor", "_transport", "_written")
+    __slots__ = ("_straight", "_transport", "_written")
 
     def __init__(self, transport: asyncio.WriteTransport, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         self._transport = transport
         self._written = 0
-        # Through TLS the descriptor would be a way around the encryption.
-        plain = transport.get_extra_info("sslcontext") is None
-        socket = transport.get_extra_info("socket") if plain else None
-        self.fd = self._descriptor = -1 if socket is None else socket.fileno()
+        # asyncio's own writes cost as much again as the kernel's. They are needed for what the kernel does not take at
+        # once, and where the transport is not that of a plain socket (TLS). The socket is the transport's: when that
+        # closes it, a late send fails and goes nowhere else.
+        self.send = self._straight = getattr(getattr(transport, "_sock", None), "send", None)
 
     @property
     def backlog_bytes(self) -> int:
@@ -148,9 +147,9 @@ class TransportStream(Stream):
             return
         data = out[0].chunk if len(out) == 1 else b"".join([wire.chunk for wire in out])
         out.clear()
-        if self.fd >= 0:
+        if self.send is not None:
             try:
-                wrote = os.write(self.fd, data)
+                wrote = self.send(data)
             except OSError:
                 wrote = 0  # full, or gone: the transport finds out which
             if wrote == len(data):
@@ -160,20 +159,20 @@ class TransportStream(Stream):
 
     def rest(self, data: bytes) -> None:
         if self._transport.is_closing():
-            self.fd = -1
+            self.send = None
             return
         self._written += len(data)
         self._transport.write(data)
         # Nothing may overtake what waits, so the short way is closed until the reader has caught up.
-        self.fd = -1 if self.backlog_bytes or self._states else self._descriptor
+        self.send = None if self.backlog_bytes or self._states else self._straight
 
     def release_states(self) -> None:
         super().release_states()
         if not self._transport.is_closing():
-            self.fd = self._descriptor
+            self.send = self._straight
 
     def end(self, farewell: Wire | None) -> None:
-        self.fd = -1
+        self.send = None
         if self._transport.is_closing():
             return
         if self.backlog_bytes:
@@ -183,7 +182,7 @@ class TransportStream(Stream):
         if farewell is not None:
             self._out.append(farewell)
         self.flush()
-        self.fd = -1
+        self.send = None
         self._transport.write(LAST_CHUNK)
         self._transport.close()
 
