@@ -1,0 +1,307 @@
+"""A hub with a scripted broker behind it, and streams in front of it: on a transport of our own, or on real sockets.
+
+The broker keeps a log, so that a stream that reads on from its cursor gets what a real one would give it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from notifier.broker import Broker, Opening
+from notifier.event import Cursor
+from notifier.hub import Hub
+from notifier.stream import TransportStream
+from notifier.task import Task
+from tests.test_stream import Wall
+
+EPOCH = "e"
+
+
+class ScriptedBroker(Broker):
+    """Answers at once, or when `gate` is opened; `away` (raised by every call) says that it cannot."""
+
+    def __init__(self) -> None:
+        self.epoch = EPOCH
+        self.seq = 0
+        self.log: list[tuple[int, str, bytes]] = []
+        """(seq, channel, stored frame)"""
+        self.tasks_now: tuple[Task, ...] = ()
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.away: Exception | None = None
+        self.is_ready = True
+        self.subscribed: set[str] = set()
+        self.opened: list[str] = []
+        """Users whose start was asked for."""
+        self.opening_now = 0
+        self.most_at_once = 0
+
+    @property
+    def ready(self) -> bool:
+        return self.is_ready
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        self.subscribed.update(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self.subscribed.difference_update(topics)
+
+    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
+        self.opened.append(user)
+        self.opening_now += 1
+        self.most_at_once = max(self.most_at_once, self.opening_now)
+        try:
+            await self.gate.wait()
+        finally:
+            self.opening_now -= 1
+        if self.away is not None:
+            raise self.away
+        replay: list[tuple[int, bytes]] = []
+        verdict = "new"
+        if isinstance(cursor, Cursor) and cursor.epoch == self.epoch:
+            verdict = "ok"
+            replay = [(seq, frame) for seq, channel, frame in self.log if channel in channels and seq > cursor.seq]
+        elif isinstance(cursor, Cursor):
+            verdict = "epoch_changed"
+        elif cursor is not None:
+            verdict = "cursor_unknown"
+        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {})
+
+    def publish(self, hub: Hub, channel: str, text: str = "", *, key: str = "", announced: bool = True) -> int:
+        """Stores an event and announces it, unless the announcement is lost. Answers its seq."""
+        self.seq += 1
+        frame = f"event: x\ndata: {text or self.seq}\n\n".encode()
+        self.log.append((self.seq, channel, frame))
+        if announced:
+            wire = f"id: {self.epoch}-{self.seq}\n".encode() + frame
+            hub.deliver(channel, self.epoch, self.seq, key, wire)
+        return self.seq
+
+
+def state(hub: Hub, channel: str, key: str, text: str) -> None:
+    """Announces a state: a frame without id, of which only the newest counts."""
+    hub.deliver_state(channel, key, f"event: task\ndata: {text}\n\n".encode())
+
+
+@contextlib.asynccontextmanager
+async def running_hub(broker: Broker, **limits: Any) -> AsyncIterator[Hub]:
+    """A hub whose loops run, as in the service. Its ticker is quick."""
+    settings = {
+        "heartbeat_s": 0.25,
+        "max_streams_per_user": 10_000,
+        "max_streams_per_address": 10_000,
+        "max_backlog_bytes": 1 << 20,
+        **limits,
+    }
+    hub = Hub(broker, **settings)
+    loops = [asyncio.create_task(hub.tick_forever()), asyncio.create_task(hub.reopen_forever())]
+    try:
+        yield hub
+        for loop in loops:
+            assert not loop.done(), "a loop of the hub ended"
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+
+
+def stream_on(
+    transport: asyncio.WriteTransport,
+    user: str = "ann",
+    topics: tuple[str, ...] = ("all",),
+    cursor: Cursor | str | None = None,
+) -> TransportStream:
+    return TransportStream(
+        transport,
+        user=user,
+        address="",
+        channels=topics,
+        topics=topics,
+        cursor=cursor,
+        ends_at=time.monotonic() + 600,
+        ends_why="rotate",
+    )
+
+
+async def attach_crowd(hub: Hub, size: int, topic: str = "all") -> list[Wall]:
+    """Streams whose readers take everything; with more than 64, a frame to the topic goes out in a round."""
+    walls = [Wall() for _ in range(size)]
+    for number, wall in enumerate(walls):
+        await hub.attach(stream_on(wall, f"crowd-{number}", (topic,)))
+    return walls
+
+
+# What a client sees
+
+
+class Body:
+    """A chunked body, read as it comes."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        """As `type:data`, or `type` where the data says nothing that a test compares. Without pings."""
+        self.blocks: list[str] = []
+        self._rest = b""
+        self._content = b""
+
+    def feed(self, data: bytes) -> None:
+        rest, at = self._rest + data, 0
+        while (line := rest.find(b"\r\n", at)) >= 0:
+            end = line + 2 + int(rest[at:line], 16)
+            if len(rest) < end + 2:
+                break
+            assert rest[end : end + 2] == b"\r\n", "a chunk does not end where it says"
+            self._content += rest[line + 2 : end]
+            at = end + 2
+        self._rest = rest[at:]
+        *blocks, self._content = self._content.split(b"\n\n")
+        for block in blocks:
+            self._take(block.decode())
+
+    def _take(self, block: str) -> None:
+        fields = dict(line.split(": ", 1) for line in block.split("\n"))
+        name, data = fields["event"], fields["data"]
+        if name != "ping":
+            self.blocks.append(block)
+            self.events.append(f"{name}:{data}" if name == "x" or data[0] != "{" else name)
+
+
+def body_of(wall: Wall) -> Body:
+    body = Body()
+    body.feed(b"".join(wall.written))
+    return body
+
+
+def heard(wall: Wall) -> list[str]:
+    return body_of(wall).events
+
+
+async def soon(condition: Callable[[], Any]) -> None:
+    """Waits for a condition that a few turns of the loop bring, and goes on in the very turn that brought it."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("a thousand turns of the loop did not bring it")
+
+
+class Client:
+    """The other end of a real stream: reads when it is told to."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+        self.ended = False
+        self._body = Body()
+
+    def read(self, most: int = 1 << 30) -> int:
+        """Takes what has come, up to `most` bytes; answers how many that were."""
+        size = 0
+        while size < most and not self.ended:
+            try:
+                data = self.socket.recv(min(most - size, 1 << 16))
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                data = b""
+            self.ended = not data
+            self._body.feed(data)
+            size += len(data)
+        return size
+
+    @property
+    def heard(self) -> list[str]:
+        self.read()
+        return self._body.events
+
+    def of(self, kind: str) -> list[str]:
+        """The data of all events of a type, for `x` and states."""
+        return [one.partition(":")[2] for one in self.heard if one.partition(":")[0] == kind]
+
+
+def read_all(clients: Sequence[Client]) -> bool:
+    """Lets every client take what has come; answers True."""
+    for client in clients:
+        client.read()
+    return True
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self) -> None:
+        self.on_lost: Callable[[], None] = lambda: None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.on_lost()
+
+
+class Sockets:
+    """Real connections, which are closed at the end: `async with Sockets(hub) as sockets:`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._ends: list[socket.socket] = []
+        self._transports: list[asyncio.BaseTransport] = []
+        self.writes: Counter[str] = Counter()
+        """Writes that went straight to the kernel, by user."""
+
+    async def __aenter__(self) -> Sockets:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for transport in self._transports:
+            transport.abort()  # type: ignore[attr-defined]
+        for end in self._ends:
+            end.close()
+        await asyncio.sleep(0)
+
+    async def connect(
+        self,
+        user: str = "ann",
+        topics: tuple[str, ...] = ("all",),
+        *,
+        cursor: Cursor | str | None = None,
+        send_buffer: int | None = None,
+    ) -> tuple[TransportStream, Client]:
+        """A stream that is about to be attached, and its client. As in the server, its loss detaches it."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        if send_buffer is not None:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+        self._ends.append(theirs)
+        transport, connection = await asyncio.get_running_loop().create_connection(_Connection, sock=ours)
+        self._transports.append(transport)
+        stream = stream_on(transport, user, topics, cursor)
+        self._count_writes(stream)
+        connection.on_lost = lambda: self._hub.detach(stream)
+        return stream, Client(theirs)
+
+    def _count_writes(self, stream: TransportStream) -> None:
+        straight = stream.send
+        assert straight is not None, "the short way to the kernel is not taken"
+
+        def send(data: bytes) -> int:
+            self.writes[stream.user] += 1
+            return straight(data)
+
+        stream.send = stream._straight = send
+
+    def descriptor(self, stream: TransportStream) -> int:
+        return int(stream._transport.get_extra_info("socket").fileno())
+
+    def drop(self, stream: TransportStream) -> None:
+        """The connection is lost, as the loop of the server finds it."""
+        stream._transport.abort()
+
+    async def attached(self, count: int, **how: Any) -> tuple[list[TransportStream], list[Client]]:
+        """Streams that are live, and their clients. Writes are counted from here on."""
+        pairs = [await self.connect(f"u{number}", **how) for number in range(count)]
+        for stream, _ in pairs:
+            await self._hub.attach(stream)
+        self.writes.clear()
+        return [stream for stream, _ in pairs], [client for _, client in pairs]

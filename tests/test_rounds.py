@@ -1,0 +1,350 @@
+"""Rounds write straight to real sockets: whole, in order, once, and never to what is no longer the stream's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections import Counter
+
+import pytest
+
+from notifier.event import Cursor
+from notifier.rounds import MAX_JOINED, STRIDE
+from tests.faults.clients import until
+from tests.hubs import ScriptedBroker, Sockets, read_all, running_hub, soon, state
+
+CROWD = 150
+"""A round of several strides."""
+
+
+@pytest.fixture
+async def broker() -> ScriptedBroker:
+    return ScriptedBroker()
+
+
+@pytest.fixture
+def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round gives the loop back after each stride."""
+    monkeypatch.setattr("notifier.rounds.SLICE_S", 0)
+
+
+async def test_a_round_reaches_every_stream_by_one_write_each(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        broker.publish(hub, "all", "to everybody")
+        await until(lambda: not hub._rounds)
+        assert all(client.heard == ["hello", "x:to everybody"] for client in clients)
+        assert sockets.writes == Counter({stream.user: 1 for stream in streams})
+        assert hub.deliveries == CROWD
+
+
+async def test_events_that_arrive_while_a_round_waits_join_its_write(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        for _ in range(5):
+            broker.publish(hub, "all")
+        await until(lambda: not hub._rounds)
+        assert all(client.of("x") == ["1", "2", "3", "4", "5"] for client in clients)
+        assert sockets.writes == Counter({stream.user: 1 for stream in streams})
+        assert hub.deliveries == 5 * CROWD
+
+
+async def test_events_that_arrive_while_a_round_is_written_join_the_next(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        broker.publish(hub, "all")
+        await soon(lambda: sum(sockets.writes.values()) >= STRIDE)
+        assert sum(sockets.writes.values()) < CROWD
+        for _ in range(4):
+            broker.publish(hub, "all")
+        await until(lambda: not hub._rounds)
+        assert all(client.of("x") == ["1", "2", "3", "4", "5"] for client in clients)
+        assert sockets.writes == Counter({stream.user: 2 for stream in streams})
+
+
+async def test_more_events_than_one_write_holds_come_in_order(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        for _ in range(2 * MAX_JOINED + 1):
+            broker.publish(hub, "all")
+        await until(lambda: not hub._rounds)
+        expected = [str(number) for number in range(1, 2 * MAX_JOINED + 2)]
+        assert all(client.of("x") == expected for client in clients)
+        assert sockets.writes == Counter({stream.user: 3 for stream in streams})
+
+
+async def test_of_the_states_that_wait_for_a_round_the_newest_of_each_key_is_written(broker: ScriptedBroker) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        for number in range(3):
+            state(hub, "all", "a", f"a{number}")
+            state(hub, "all", "b", f"b{number}")
+        await until(lambda: not hub._rounds)
+        assert all(client.of("task") == ["a2", "b2"] for client in clients)
+
+
+async def test_a_direct_event_during_a_round_comes_after_the_round_s_and_each_comes_once(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        await sockets.attached(CROWD, topics=("staff",))
+        mine = [await sockets.connect(f"m{n}", ("all", f"user:m{n}")) for n in range(40)]
+        for stream, _ in mine:
+            await hub.attach(stream)
+        broker.publish(hub, "all", "first")
+        broker.publish(hub, "staff", "to nobody of them")
+        broker.publish(hub, "all", "second")
+        for number, (_, client) in enumerate(mine):
+            broker.publish(hub, f"user:m{number}", "direct")
+            assert client.heard == ["hello", "x:first", "x:second", "x:direct"]
+            await asyncio.sleep(0)
+        await until(lambda: not hub._rounds)
+        broker.publish(hub, "all", "third")
+        await until(lambda: not hub._rounds)
+        for _, client in mine:
+            assert client.of("x") == ["first", "second", "direct", "third"]
+
+
+async def test_a_stream_that_ends_or_leaves_during_a_round_is_skipped(broker: ScriptedBroker, stepwise: None) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        broker.publish(hub, "all")
+        await soon(lambda: sockets.writes)
+        assert sum(sockets.writes.values()) <= 2 * STRIDE
+        hub.end(streams[-1], "rotate")
+        sockets.drop(streams[-2])
+        await until(lambda: not hub._rounds)
+        assert clients[-1].heard == ["hello", "bye"]
+        assert clients[-2].heard == ["hello"]
+        assert all(client.heard == ["hello", "x:1"] for client in clients[:-2])
+        assert set(sockets.writes) == {stream.user for stream in streams[:-2]}
+        assert len(hub) == CROWD - 2
+
+
+async def test_nothing_is_written_to_a_descriptor_that_has_become_another_connection_s(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD)
+        number = sockets.descriptor(streams[-1])
+        broker.publish(hub, "all")
+        await soon(lambda: clients[0].of("x"))
+        # The round has it still before it when its connection is lost and its number given to another.
+        sockets.drop(streams[-1])
+        ours, theirs = socket.socketpair()
+        try:
+            await soon(lambda: _is_free(number))
+            assert hub._rounds
+            os.dup2(ours.fileno(), number)
+            broker.publish(hub, "all", "later")
+            hub.end(streams[-1], "rotate")
+            await until(lambda: clients[0].of("x")[-1] == "later" and not hub._rounds)
+            theirs.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1)
+        finally:
+            os.close(number)
+            ours.close()
+            theirs.close()
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False
+
+
+async def test_clients_that_leave_all_through_the_rounds_disturb_nobody(broker: ScriptedBroker, stepwise: None) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, leaving = await sockets.attached(CROWD)
+        _, staying = await sockets.attached(CROWD)
+        for client in leaving:
+            broker.publish(hub, "all", "x" * 2000)
+            client.socket.close()
+            await asyncio.sleep(0)
+        await until(lambda: len(hub) == CROWD)
+        await until(lambda: not hub._rounds)
+        await until(lambda: read_all(staying) and all(len(client.of("x")) == len(leaving) for client in staying))
+
+
+# Sockets that take less than all
+
+
+async def test_a_write_of_which_only_a_part_was_taken_is_completed_byte_for_byte_and_in_order(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD, send_buffer=4096)
+        parts = [letter * size for letter, size in zip("abcdef", (1, 9_000, 70_000, 5, 40_000, 300), strict=True)]
+        for part in parts:
+            broker.publish(hub, "all", part)
+            await until(lambda: not hub._rounds)
+        assert all(stream.backlog_bytes and stream.send is None for stream in streams), "the writes were partial"
+        broker.publish(hub, "all", "behind")
+        due = [*parts, "behind"]
+        await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every byte")
+        # And once they have caught up, the short way again.
+        await until(lambda: all(stream.send is not None for stream in streams), 3, "the short way")
+        broker.publish(hub, "all", "after")
+        await until(lambda: all(client.of("x")[-1] == "after" for client in clients))
+        assert not hub.counts["ended_slow"]
+
+
+async def test_rounds_direct_events_states_and_pings_behind_a_small_buffer_are_whole_and_in_order(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        mine = [await sockets.connect(f"m{n}", ("all", f"user:m{n}"), send_buffer=4096) for n in range(20)]
+        for stream, _ in mine:
+            await hub.attach(stream)
+        due: list[str] = []
+        for turn in range(200):
+            text = f"{turn}-" + "y" * (turn * 37 % 3000)
+            broker.publish(hub, "all", text)
+            state(hub, "all", "t", f"state-{turn}")
+            due.append(text)
+            if turn % 3 == 0:
+                for number, (_, client) in enumerate(mine):
+                    broker.publish(hub, f"user:m{number}", f"direct-{turn}")
+                    client.read(turn * 113 % 5000)
+                due.append(f"direct-{turn}")
+            if turn % 5 == 0:
+                await asyncio.sleep(0)
+        clients = [client for _, client in mine]
+        await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every event")
+        await until(lambda: all(client.of("task")[-1] == "state-199" for _, client in mine), 3, "the newest state")
+        for _, client in mine:
+            turns = [int(one.partition("-")[2]) for one in client.of("task")]
+            assert turns == sorted(turns)
+
+
+async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room_also_in_a_round(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        stream, client = await sockets.connect(send_buffer=4096)
+        await hub.attach(stream)
+        broker.publish(hub, "all", "z" * 50_000)
+        await until(lambda: stream.backlog_bytes)
+        for number in range(10):
+            state(hub, "all", "t1", f"{number}")
+            await until(lambda: not hub._rounds)
+        # Nothing more is published: the newest state has nobody else to send it.
+        await until(lambda: client.of("task"), 3, "the state")
+        assert client.of("task") == ["9"]
+        assert client.of("x") == ["z" * 50_000]
+
+
+# Long replays
+
+
+def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
+    """A history; answers the cursor of a client that has none of it."""
+    text = "r" * size
+    for _ in range(count):
+        broker.seq += 1
+        broker.log.append((broker.seq, "all", f"event: x\ndata: {broker.seq}-{text}\n\n".encode()))
+    return Cursor(broker.epoch, 0)
+
+
+async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.hub.STALLED_AFTER_S", 0.5)
+    async with running_hub(broker, max_backlog_bytes=1 << 20) as hub, Sockets(hub) as sockets:
+        cursor = missed(broker, 1500, 4096)
+        stream, client = await sockets.connect(cursor=cursor)
+        await hub.attach(stream)
+        assert stream.backlog_bytes > 4 << 20
+        began = time.monotonic()
+        size = 0
+        while stream in hub._streams and stream.backlog_bytes:
+            size += client.read(40_000)
+            if not size % 7:
+                broker.publish(hub, "all", f"{broker.seq + 1}-live")
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - began > 0.5, "it took longer than a stalled client would have been given"
+        last = broker.publish(hub, "all", f"{broker.seq + 1}-end")
+        await until(lambda: client.of("x")[-1] == f"{last}-end")
+        assert [int(one.partition("-")[0]) for one in client.of("x")] == list(range(1, last + 1))
+        assert not client.ended
+        assert not hub.counts["ended_slow"]
+
+
+async def test_a_client_that_stands_still_is_ended_after_its_time_and_not_before(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.hub.STALLED_AFTER_S", 0.6)
+    async with running_hub(broker, max_backlog_bytes=1 << 20) as hub, Sockets(hub) as sockets:
+        cursor = missed(broker, 1500, 4096)
+        stalled, client = await sockets.connect("stalled", cursor=cursor)
+        await hub.attach(stalled)
+        began = time.monotonic()
+        _, (other,) = await sockets.attached(1)
+        await until(lambda: stalled not in hub._streams, 5, "the end of the stalled stream")
+        assert 0.6 <= time.monotonic() - began < 3
+        assert hub.counts["ended_slow"] == 1
+        broker.publish(hub, "all", "still")
+        assert other.of("x") == ["still"]
+        await until(lambda: client.read() == 0 and client.ended)
+
+
+async def test_behind_a_long_replay_the_bound_of_what_may_wait_still_holds(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, max_backlog_bytes=100_000) as hub, Sockets(hub) as sockets:
+        cursor = missed(broker, 500, 4096)
+        stream, _ = await sockets.connect(cursor=cursor)
+        await hub.attach(stream)
+        at_first = stream.backlog_bytes
+        assert at_first > 1 << 20
+        for _ in range(60):
+            if stream not in hub._streams:
+                break
+            assert stream.backlog_bytes <= at_first + 100_000
+            broker.publish(hub, "all", "w" * 4096)
+        assert stream not in hub._streams
+        assert hub.counts["ended_slow"] == 1
+
+
+# Doubt
+
+
+async def test_a_doubt_during_a_round_loses_nothing_and_repeats_nothing(broker: ScriptedBroker, stepwise: None) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        for turn in range(1, 6):
+            sockets.writes.clear()
+            broker.publish(hub, "all")
+            broker.publish(hub, "all")
+            await soon(lambda turn=turn: sum(sockets.writes.values()) >= min(turn, 3) * STRIDE)  # type: ignore[misc]
+            assert sum(sockets.writes.values()) < CROWD, "the round was under way"
+            hub.doubt(None)
+            last = str(broker.publish(hub, "all"))
+            await until(lambda last=last: all(last in client.of("x") for client in clients))  # type: ignore[misc]
+        assert all(client.of("x") == [str(number) for number in range(1, 16)] for client in clients)
+        assert all(client.heard.count("reset") == 0 for client in clients)
+
+
+async def test_a_hole_in_a_topic_with_a_round_under_way_loses_nothing_and_repeats_nothing(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        broker.publish(hub, "all")
+        await soon(lambda: sockets.writes)
+        assert sum(sockets.writes.values()) < CROWD
+        broker.publish(hub, "all", announced=False)
+        hub.doubt(["all"], after=1)
+        broker.publish(hub, "all")
+        await until(lambda: all("3" in client.of("x") for client in clients))
+        await until(lambda: not hub._rounds)
+        assert all(client.of("x") == ["1", "2", "3"] for client in clients)
+        assert not hub.counts["resets"]
