@@ -7,16 +7,17 @@ import types
 from io import StringIO
 from typing import Any
 
+import asgiref.sync
 import pytest
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import AsyncRequestFactory, RequestFactory
 from django.utils import translation
 from django.utils.translation import gettext_lazy
 from django.views import View
 
-from django_bridge import Task, progress
+from django_bridge import Progress, Task, progress
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
 
@@ -169,3 +170,30 @@ def test_it_works_on_an_admin_action(user: User) -> None:
 
     publish(object(), request_of(user), [1, 2])
     assert shown("state")[1] == ("2 rows",)
+
+
+async def test_it_works_on_an_asynchronous_view_and_on_the_methods_of_one(user: User) -> None:
+    @progress("Function")
+    async def view(request: HttpRequest, task: Task | None = None) -> HttpResponse:
+        async for _ in Progress(User.objects.all(), parts=1, task=task):
+            pass
+        return HttpResponse("done")
+
+    class Export(View):
+        @progress("Method of {self.kind}")
+        async def get(self, request: HttpRequest, task: Task | None = None) -> HttpResponse:
+            assert task is not None
+            await task.aset_state("half", done=1, total=2)
+            return HttpResponse("done")
+
+        kind = "export"
+
+    request = AsyncRequestFactory().get("/")
+    request.user = user
+    for one in (view, Export.as_view()):
+        assert asgiref.sync.iscoroutinefunction(one)
+        assert (await one(request)).content == b"done"
+    assert [(one["name"], one["status"], one["done"]) for one in outbox.tasks] == [
+        ("Function", "succeeded", 1),
+        ("Method of export", "succeeded", 1),
+    ]
