@@ -17,7 +17,7 @@ import pytest
 
 from notifier import event as events
 from notifier import task as tasks
-from notifier.broker import Broker, Idempotency, Opening
+from notifier.broker import ONCE, Broker, Idempotency, Opening
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
 from notifier.broker.memory import MemoryBroker
@@ -207,6 +207,34 @@ async def test_more_recipients_than_one_chunk_all_get_it_once(broker: Broker, si
     assert sorted(topic for topic, _, _ in sink.events) == sorted(topics)
     page = await broker.inbox("u1100", ["user:u1100"], limit=5, before=None, unread_only=False)
     assert [one["id"] for one in page.messages] == [event.message_id]
+
+
+async def test_an_event_that_is_not_kept_has_a_word_by_which_it_comes_once_over_several_channels(
+    broker: Broker, sink: Recorder
+) -> None:
+    await broker.subscribe(broker.topics("ann", ANN))
+    for to in (list(ANN), list(ANN), ["user:ann"]):
+        await broker.publish(events.custom(to=to, event_type="cursor.moved", durable=False))
+    await until(lambda: len(sink.states) == 7)
+    first, second, alone = ({key for _, key, _ in sink.states[at : at + 3]} for at in (0, 3, 6))
+    assert len(first) == len(second) == 1
+    assert first != second
+    assert all(key.startswith(ONCE) for key in first | second)
+    assert alone == {""}
+
+
+async def test_what_came_in_one_part_of_a_large_publish_is_not_replayed_in_another(broker: Broker) -> None:
+    many = ["all", *(f"user:u{i}" for i in range(600)), "user:ann"]
+    start = (await opened(broker)).cursor
+    custom = events.custom(to=many, event_type="order.paid")
+    for event in (note(many, subject="large"), custom):
+        receipt = await broker.publish(event)
+        # The receipt names the first part, which `all` is in.
+        assert len((await opened(broker, start)).replay) == 1
+        assert not (await opened(broker, Cursor(receipt.epoch, receipt.seq))).replay
+        await broker.publish(note("all", subject="next"))
+        assert subjects(await opened(broker, Cursor(receipt.epoch, receipt.seq))) == ["next"]
+        start = (await opened(broker)).cursor
 
 
 # Idempotency
@@ -510,6 +538,20 @@ async def test_forgetting_a_user_removes_its_data_and_doubts_its_cursors(broker:
     assert len(await broker.tasks("bob", ("user:bob",))) == 1
     await broker.publish(note(subject="new life"))
     assert await listed(broker) == [("new life", False)]
+
+
+async def test_forgetting_a_user_resets_also_who_had_seen_everything(broker: Broker) -> None:
+    await broker.publish(note("all"))
+    for user, published in (("ann", 1), ("bob", 0)):
+        for _ in range(published):
+            await broker.publish(note(f"user:{user}"))
+        at_top = (await opened(broker, user=user)).cursor
+        await broker.forget(user)
+        assert (await opened(broker, at_top, user)).verdict == "history_trimmed"
+        after = (await opened(broker, user=user)).cursor
+        assert (await opened(broker, after, user)).verdict == "ok"
+        await broker.publish(note(f"user:{user}", subject="new life"))
+        assert subjects(await opened(broker, after, user)) == ["new life"]
 
 
 HOSTILE = ["a", "a_b", "a:b", "{a}", "{0}", "*", "?", "a b", "ü", "用户", "[a]", "a\\b", "'", '"', "x" * 128]

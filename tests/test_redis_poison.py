@@ -150,6 +150,71 @@ async def test_a_key_of_another_type_is_put_aside(broker: RedisBroker, raw: redi
     assert broker.skipped == 1
 
 
+@pytest.mark.parametrize("entry_id", ["*", "40-7", "18446744073709551615-1"])
+@pytest.mark.parametrize("with_meta", [True, False])
+async def test_an_entry_that_somebody_added_does_not_block_its_channel(
+    broker: RedisBroker, raw: redis.Redis, entry_id: str, with_meta: bool
+) -> None:
+    if with_meta:
+        await broker.publish(note("all", subject="before"))
+    raw.xadd(KEYS.log(0, "all"), {"f": "x"}, id=entry_id)
+    await broker.publish(note(["user:ann", "all"], subject="one"))
+    start = (await opened(broker)).cursor
+    await broker.publish(note("all", subject="two"))
+    await broker.publish(note(subject="three"))
+    assert subjects(await opened(broker, start)) == ["two", "three"]
+
+
+async def test_a_log_that_somebody_emptied_does_not_block_its_channel(broker: RedisBroker, raw: redis.Redis) -> None:
+    for subject in ("one", "two"):
+        await broker.publish(note(subject=subject))
+        entry = raw.xadd(KEYS.log(0, "user:ann"), {"f": "x"})
+        raw.xtrim(KEYS.log(0, "user:ann"), maxlen=0, approximate=False)
+        assert entry
+    await broker.publish(note(subject="three"))
+    assert await listed(broker) == [("three", False)]
+
+
+@pytest.mark.parametrize("value", ["9223372036854775807", "9" * 16, "-5", "1.5", "two"])
+async def test_a_counter_that_somebody_wrote_is_put_aside(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
+    receipt = await broker.publish(note(subject="one"))
+    raw.set(KEYS.seq(0), value)
+    later = await broker.publish(note("user:bob", subject="two"))
+    assert later.epoch != receipt.epoch
+    assert (await opened(broker, Cursor(receipt.epoch, 1))).verdict == "epoch_changed"
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="three"))
+    assert subjects(await opened(broker, start)) == ["three"]
+
+
+@pytest.mark.parametrize("word", [b"\xff\xfe", b"", b"UPPER", b"a b", b"x" * 33, b"a\r\nid: 1"])
+async def test_an_epoch_that_is_none_of_ours_is_replaced(broker: RedisBroker, raw: redis.Redis, word: bytes) -> None:
+    receipt = await broker.publish(note())
+    cursor = Cursor(receipt.epoch, receipt.seq)
+    for use in (opened(broker, cursor), listed(broker), broker.publish(note())):
+        raw.set(KEYS.epoch(0), word)
+        await use
+        assert raw.get(KEYS.epoch(0)).isalnum()
+    raw.set(KEYS.epoch(0), word)
+    assert (await opened(broker, cursor)).verdict == "epoch_changed"
+
+
+async def test_what_somebody_wrote_beside_the_frames_harms_nobody(broker: RedisBroker, raw: redis.Redis) -> None:
+    raw.hset(KEYS.floor(0), mapping={"a": "inf", "b": "1e400", "t": "\xff"})
+    await broker.publish(note("user:bob"))
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="one"))
+    raw.set(KEYS.revoked(0, "ann"), b"\xff")
+    seq = int(raw.incr(KEYS.seq(0)))
+    raw.xadd(KEYS.log(0, "user:ann"), {"f": b"\xff", "m": b'\xff"\n', "k": b"\xff", "x": "soon"}, id=f"{seq}-0")
+    raw.hset(KEYS.meta(0, "user:ann"), "last", seq)
+    await broker.publish(note(subject="two"))
+    assert subjects(await opened(broker, start)) == ["one", "two"]
+    assert len((await broker.mark("ann", ANN, "all", [])).changed) == 2
+    raw.zadd(KEYS.beats(0), {b"\xff": 1})
+    assert await broker.silent(2) == ["\ufffd"]
+
+
 async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroker, raw: redis.Redis) -> None:
     good = await broker.create_task(running())
     for number, record in enumerate([b"{}", b"\xff", b"[]", b'{"id": 1}', b"null"]):

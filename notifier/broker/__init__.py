@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from notifier.broker.scripts import Idempotency, Receipt
+from notifier.broker.scripts import ONCE, Idempotency, Receipt
 from notifier.event import Cursor, Event
 from notifier.task import Task
 
-__all__ = ["Broker", "Idempotency", "Marked", "Opening", "Page", "Receipt", "Sink", "TaskChange"]
+__all__ = ["ONCE", "Broker", "Idempotency", "Marked", "Opening", "Page", "Receipt", "Sink", "TaskChange"]
 
 TaskChange = Callable[[Task], Task]
 """A pure step from one state of a task to the next; may be called more than once when others change it as well."""
@@ -45,6 +45,9 @@ class Opening:
     tasks: Sequence[Task]
     lasts: Mapping[str, int]
     """The newest seq of each topic."""
+    revoked: str = ""
+    """A word that is another one after each `disconnect` of the user. Empty: none lately. A stream that was opened with
+    another word than it is opened again with was to be ended meanwhile."""
 
     @property
     def recovered(self) -> bool:
@@ -80,7 +83,8 @@ class Sink(Protocol):
         """
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
-        """A frame without id. With a key, a newer frame of the same key replaces it."""
+        """A frame without id. With a key, a newer frame of the same key replaces it; but where the key begins with
+        `ONCE`, it is an event, and repeats of it are to be dropped."""
 
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Something may have been missed on these topics (None: on all): every stream reads on from its cursor.

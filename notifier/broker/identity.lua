@@ -7,7 +7,7 @@
 
 local known = redis.call('GET', KEYS[2])
 local epoch = redis.call('GET', KEYS[1])
-if known == ARGV[1] and epoch then return { epoch, 0 } end
+if known == ARGV[1] and is_epoch(epoch) then return { epoch, 0 } end
 local state = (known or epoch) and 1 or 2
 redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[1], ARGV[2])

@@ -5,14 +5,13 @@
 -- Answer: epoch, top seq, unread, more (0 or 1), then for each message: frame, read (0 or 1)
 
 local now_ms, limit, before, unread_only = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
-local logs = {}
-for i = 5, #KEYS do logs[#logs + 1] = KEYS[i] end
+local lists = {}
+for i = 5, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
 
 -- Where the page goes on, also when that message was deleted meanwhile.
 local function place_of(id)
-  for _, log in ipairs(logs) do
-    for _, raw in ipairs(redis.call('XREVRANGE', log, '+', '-')) do
-      local entry = entry_of(raw)
+  for _, entries in ipairs(lists) do
+    for _, entry in ipairs(entries) do
       if entry.m == id then return entry.seq end
     end
   end
@@ -20,7 +19,7 @@ end
 
 local all, unread, before_seq = {}, 0, nil
 if before ~= '' then before_seq = place_of(before) end
-each_message(logs, KEYS[3], KEYS[4], 0, now_ms, function(entry, is_read)
+each_message(lists, KEYS[3], KEYS[4], now_ms, function(entry, is_read)
   if not is_read then unread = unread + 1 end
   entry.read = is_read and 1 or 0
   all[#all + 1] = entry

@@ -14,6 +14,7 @@ KINDS: Final = {
     "seq": "number",
     "epoch": "string",
     "identity": "string",
+    "floor": "hash",
     "log": "stream",
     "meta": "hash",
     "task": "hash",
@@ -21,6 +22,7 @@ KINDS: Final = {
     "beats": "zset",
     "read": "zset",
     "hidden": "zset",
+    "revoked": "string",
     "idem": "hash",
 }
 """The Redis type behind each word that follows a shard's tag."""
@@ -63,6 +65,9 @@ class Keys:
     def identity(self, shard: int) -> str:
         return f"{self.tag(shard)}identity"
 
+    def floor(self, shard: int) -> str:
+        return f"{self.tag(shard)}floor"
+
     def log(self, shard: int, channel: str) -> str:
         return f"{self.tag(shard)}log:{channel}"
 
@@ -86,6 +91,9 @@ class Keys:
 
     def hidden(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}hidden:{user}"
+
+    def revoked(self, shard: int, user: str) -> str:
+        return f"{self.tag(shard)}revoked:{user}"
 
     def idempotency(self, shard: int, key: str) -> str:
         """Keys come from outside and may be long; they are kept as a digest."""

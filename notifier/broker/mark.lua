@@ -7,13 +7,15 @@
 
 local action, now_ms = ARGV[1], tonumber(ARGV[2])
 local read_key, hidden_key = KEYS[2], KEYS[3]
-local logs = {}
-for i = 4, #KEYS do logs[#logs + 1] = KEYS[i] end
+local lists = {}
+for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
 local wanted = {}
 for i = 7, #ARGV do wanted[ARGV[i]] = true end
 
 local changed = {}
-each_message(logs, read_key, hidden_key, 0, now_ms, function(entry, is_read)
+each_message(lists, read_key, hidden_key, now_ms, function(entry, is_read)
+  -- Written by others: it would break the frame that tells the other tabs.
+  if string.find(entry.m, '[^%w._-]') then return end
   if action == 'delete' then
     if wanted[entry.m] then
       redis.call('ZADD', hidden_key, entry.seq, entry.m)
@@ -36,7 +38,7 @@ for _, key in ipairs({ read_key, hidden_key }) do
   redis.call('EXPIRE', key, ARGV[3])
 end
 
-local unread = count_unread(logs, read_key, hidden_key, now_ms)
+local unread = count_unread(lists, read_key, hidden_key, now_ms)
 if #changed > 0 then
   local ids = '["' .. table.concat(changed, '","') .. '"]'
   local read = action == 'delete' and '[]' or ids

@@ -26,7 +26,7 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.scripts import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS
+from notifier.broker.scripts import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, ONCE
 from notifier.errors import Conflict, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
 from notifier.task import MAX_SNAPSHOT, Task
@@ -71,6 +71,8 @@ class MemoryBroker(Broker):
         self._epoch = events.new_epoch()
         self._seq = 0
         self._channels: dict[str, _Channel] = {}
+        self._swept_up_to = 0
+        """Newest seq of all channels that were forgotten as a whole."""
         self._tasks: dict[str, Task] = {}
         self._giving_signs: set[str] = set()
         """Tasks whose producers say that they live."""
@@ -115,19 +117,21 @@ class MemoryBroker(Broker):
         if event.durable:
             self._seq += 1
         cursor = Cursor(self._epoch, self._seq)
+        if event.durable:
+            key = event.message_id if event.may_repeat else ""
+        else:
+            key = ONCE + events.new_id() if len(event.to) > 1 else ""
         for channel in event.to:
             frame = event.frame_for(channel)
             if event.durable:
                 self._append(channel, frame, event)
-            self._announce(
-                channel, frame, cursor if event.durable else None, event.message_id if event.may_repeat else ""
-            )
+            self._announce(channel, frame, cursor if event.durable else None, key)
         receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
         self._remember(idempotency, receipt)
         return receipt
 
     def _append(self, channel: str, frame: str, event: Event) -> None:
-        kept = self._channel(channel)
+        kept = self._channels[channel] = self._channel(channel)
         kept.log.append(_Entry(self._seq, frame, event.message_id, event.expires_at_ms))
         if len(kept.log) > self._history_size:
             kept.low = kept.log.popleft().seq
@@ -143,10 +147,11 @@ class MemoryBroker(Broker):
             self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
 
     def _channel(self, channel: str) -> _Channel:
+        """What is kept of a channel. Of one without events, or with none any more, there is nothing to keep."""
         kept = self._channels.get(channel)
         if kept is None:
-            kept = self._channels[channel] = _Channel(touched_s=time.time())
-        elif kept.log and kept.touched_s + self._history_ttl_s < time.time():
+            return _Channel(low=self._swept_up_to)
+        if kept.log and kept.touched_s + self._history_ttl_s < time.time():
             kept.log.clear()
             kept.low = kept.last
         return kept
@@ -328,10 +333,9 @@ class MemoryBroker(Broker):
             self._sink.disconnect(f"user:{user}", "revoked")
 
     async def forget(self, user: str) -> None:
-        kept = self._channels.get(f"user:{user}")
-        if kept is not None:
-            kept.log.clear()
-            kept.low = kept.last
+        # It takes a place in the order: every cursor from before gets a reset, also one that had seen all.
+        self._seq += 1
+        self._channels[f"user:{user}"] = _Channel(last=self._seq, low=self._seq, touched_s=time.time())
         for task_id in self._watched_tasks.pop(f"user:{user}", {}):
             # Others may watch it too: then it is theirs.
             if task_id in self._tasks and self._tasks[task_id].to == (f"user:{user}",):
@@ -375,4 +379,5 @@ class MemoryBroker(Broker):
                 del self._watched_tasks[channel]
         for channel, kept in list(self._channels.items()):
             if kept.touched_s + 10 * self._history_ttl_s < now:
+                self._swept_up_to = max(self._swept_up_to, kept.last)
                 del self._channels[channel]

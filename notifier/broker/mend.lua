@@ -1,4 +1,5 @@
--- Renames keys that do not hold what our names stand for, to <key>:foreign, kept for a day to be looked at.
+-- Renames keys that do not hold what our names stand for (also a log without entries, or one that ends at an id which is
+-- out of all order: nothing could ever be added to it), to <key>:foreign, kept for a day to be looked at.
 --
 -- KEYS  any of ours    ARGV  for each: the type it must have ('number': a string that INCR takes)
 -- Answer: the keys that were renamed
@@ -9,7 +10,10 @@ for i, key in ipairs(KEYS) do
   local wanted = ARGV[i] == 'number' and 'string' or ARGV[i]
   local sound = found == 'none' or found == wanted
   if sound and ARGV[i] == 'number' and found == 'string' then
-    sound = string.match(redis.call('GET', key), '^%d+$') ~= nil
+    sound = number_of(redis.call('GET', key)) ~= nil
+  elseif sound and found == 'stream' then
+    local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+    sound = newest ~= nil and seq_of(newest[1]) < MAX_SEQ
   end
   if not sound then
     redis.call('RENAME', key, key .. ':foreign')

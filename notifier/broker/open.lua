@@ -1,22 +1,31 @@
 -- Everything a stream starts from, read in one step: the replay after its cursor and the present state.
 --
--- KEYS  epoch, seq, read marks, hidden, then for each channel: log, meta, index of tasks
+-- KEYS  epoch, seq, floor, the user's last revocation, read marks, hidden, then for each channel: log, meta, index of tasks
 -- ARGV  1 cursor's epoch ('' where the client has no cursor, '?' where it could not be read), 2 cursor's seq
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
--- Answer: verdict, epoch, top seq, replay {seq, frame, ...} by channel, unread, task records, last seq by channel
+--       8 history ttl (s)
+-- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} by channel, unread, task records, last seq by
+--   channel, the word of the user's last revocation
 --   verdict: 'new' | 'ok' | the reason for a reset
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local epoch = current_epoch(KEYS[1], ARGV[5])
 local top = tonumber(redis.call('GET', KEYS[2]) or '0')
-local read_key, hidden_key = KEYS[3], KEYS[4]
+local read_key, hidden_key = KEYS[5], KEYS[6]
 
 local logs, indexes, lasts, lows = {}, {}, {}, {}
-for i = 5, #KEYS, 3 do
+for i = 7, #KEYS, 3 do
   logs[#logs + 1], indexes[#indexes + 1] = KEYS[i], KEYS[i + 2]
   local meta = redis.call('HMGET', KEYS[i + 1], 'last', 'low')
-  lasts[#lasts + 1] = tonumber(meta[1]) or -1
-  lows[#lows + 1] = tonumber(meta[2]) or 0
+  lasts[#lasts + 1] = number_of(meta[1]) or -1
+  lows[#lows + 1] = number_of(meta[2]) or 0
+end
+
+-- Below this place a channel without a meta may have had events of which nothing is left.
+local function floor()
+  local a, _, t = read_floor(KEYS[3])
+  if not a or math.abs(redis_now_ms() - t) > 4000 * tonumber(ARGV[8]) then return top end
+  return a
 end
 
 local function judge()
@@ -24,45 +33,66 @@ local function judge()
   if asked == '?' then return 'cursor_unknown' end
   if asked ~= epoch then return 'epoch_changed' end
   if after > top then return 'cursor_unknown' end
+  for i, low in ipairs(lows) do
+    if low > after or (lasts[i] == -1 and after < floor()) then return 'history_trimmed' end
+  end
   return 'ok'
+end
+
+-- Each log is read once, from where the replay or the unread messages begin. A log without a meta may hold anything.
+local verdict, up_to, lists = judge(), read_up_to(read_key), {}
+local needed = verdict == 'ok' and math.min(after, up_to) or up_to
+for i, log in ipairs(logs) do
+  lists[i] = (lasts[i] == -1 or lasts[i] > needed) and entries_after(log, needed) or {}
+end
+
+-- Ids of what came before the cursor by another part of the same publish: it is there already. Parts follow each other
+-- closely, so a few entries are enough.
+local NEAR = 32
+local before
+local function came_before(id)
+  if not before then
+    before = {}
+    for _, log in ipairs(logs) do
+      for _, raw in ipairs(redis.call('XREVRANGE', log, whole(after) .. '-0', '-', 'COUNT', NEAR)) do
+        before[entry_of(raw).k or ''] = true
+      end
+    end
+  end
+  return before[id]
 end
 
 -- The missed entries, or the reason why they cannot be complete.
 local function missed()
   local entries, count = {}, 0
-  for i, log in ipairs(logs) do
-    if lows[i] > after then return 'history_trimmed' end
-    if lasts[i] > after or lasts[i] == -1 then
-      local found = redis.call('XRANGE', log, whole(after + 1) .. '-0', '+')
-      if lasts[i] == -1 then
-        -- No meta: either nothing was ever published here, or the meta is lost and the log cannot be judged.
-        if #found > 0 then return 'history_lost' end
-      elseif #found == 0 or seq_of(found[#found][1]) ~= lasts[i] then
-        return 'history_lost'
-      end
-      count = count + #found
-      if count > tonumber(ARGV[4]) then return 'too_many_missed' end
-      for _, raw in ipairs(found) do
-        local entry = entry_of(raw)
-        if entry.f and not expired(entry, now_ms) then
+  for i, list in ipairs(lists) do
+    local newest = list[#list]
+    -- No meta: either nothing was ever published here, or the meta is lost and the log cannot be judged.
+    if lasts[i] == -1 and newest and newest.seq > after then return 'history_lost' end
+    if lasts[i] > after and (not newest or newest.seq ~= lasts[i]) then return 'history_lost' end
+    for _, entry in ipairs(list) do
+      if entry.seq > after then
+        count = count + 1
+        if entry.f and not expired(entry, now_ms) and not (entry.k and came_before(entry.k)) then
           entries[#entries + 1] = entry.seq
           entries[#entries + 1] = entry.f
-          entries[#entries + 1] = entry.m or ''
+          entries[#entries + 1] = entry.k or entry.m or ''
         end
       end
     end
   end
+  if count > tonumber(ARGV[4]) then return 'too_many_missed' end
   return 'ok', entries
 end
 
-local verdict, entries = judge(), {}
+local entries
 if verdict == 'ok' then
   verdict, entries = missed()
 end
 
 return {
   verdict, epoch, top, entries or {},
-  count_unread(logs, read_key, hidden_key, now_ms),
+  count_unread(lists, read_key, hidden_key, now_ms),
   snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7])),
-  lasts,
+  lasts, redis.call('GET', KEYS[4]) or '',
 }

@@ -1,7 +1,7 @@
 -- Stores one event in the history of each recipient channel and announces it: one step, all or nothing.
 -- Used by the HTTP API and by the Django bridge alike.
 --
--- KEYS  seq, epoch, idempotency key, then for each channel: log, meta
+-- KEYS  seq, epoch, idempotency key, floor, then for each channel: log, meta
 -- ARGV  1 fresh epoch        used where the shard has none
 --       2 history size       exact bound of each log (MAXLEN ~ lets short histories grow tenfold)
 --       3 history ttl, s     meta lives ten times longer, so that an expired log is told from an empty one
@@ -10,7 +10,7 @@
 --       7 expires at, ms     0: never
 --       8 fingerprint        '' where no idempotency key was given
 --       9 idempotency ttl, s
---      10 repeat key         '-', or the id by which a stream drops repeats of a publish that was cut into chunks
+--      10 repeat key         '-', or the word by which a stream drops what comes to it more than once
 --      11 durable            '1', or '0': announce only
 --      12 PUBLISH or SPUBLISH
 --      then for each channel: its pub/sub channel, its name as JSON
@@ -29,38 +29,47 @@ if state then
 end
 
 local epoch = current_epoch(KEYS[2], fresh)
-local channels = (#KEYS - 3) / 2
-local seq, metas = 0, {}
+local channels = (#KEYS - 4) / 2
+local seq, metas, floor = 0, {}, 0
 
 -- All keys are read before the first is written: one that holds something else stops the script while nothing is done.
 if durable then
+  local counter = redis.call('GET', KEYS[1])
+  if counter and not number_of(counter) then return redis.error_reply('WRONGTYPE a counter that is not ours') end
   seq = redis.call('INCR', KEYS[1])
-  local newest = 0
+  local a, b, t = read_floor(KEYS[4])
+  local newest = b or 0
   for i = 1, channels do
-    local meta = redis.call('HMGET', KEYS[3 + 2 * i], 'last', 'low')
-    local last = tonumber(meta[1])
-    local log = KEYS[2 + 2 * i]
-    if not last or redis.call('EXISTS', log) == 0 then
-      -- One of the pair vanished. What the log held before is unknown: everything up to its first entry counts as
-      -- trimmed when the meta is gone, everything up to `last` when the log is gone.
-      local low = last
-      if not last then
-        local first = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
-        if first then
-          low = seq_of(first[1]) - 1
-          last = seq_of(redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1][1])
-        end
-      end
-      meta = { last, low }
+    local log, meta = KEYS[3 + 2 * i], redis.call('HMGET', KEYS[4 + 2 * i], 'last', 'low')
+    local last, low = number_of(meta[1]), number_of(meta[2]) or 0
+    local top = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+    local held = top and seq_of(top[1])
+    -- To a log that ends out of all order nothing could be added; the same goes for one that somebody emptied.
+    if (held or 0) >= MAX_SEQ or (not held and redis.call('EXISTS', log) == 1) then
+      return redis.error_reply('WRONGTYPE a log that is not ours')
     end
-    newest = math.max(newest, last or 0)
-    metas[i] = { last = last or 0, low = tonumber(meta[2]) or 0, length = redis.call('XLEN', log) }
+    if not held then
+      -- All that was here is gone; without a meta it is not even known what that was.
+      low = last
+    elseif not last then
+      -- What the log held before is unknown: everything up to its first entry counts as trimmed.
+      last, low = held, seq_of(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1]) - 1
+    end
+    newest = math.max(newest, last or 0, held or 0)
+    metas[i] = { last = last or 0, low = low, length = redis.call('XLEN', log) }
   end
   if newest >= seq then
-    -- The counter stepped back behind what the logs hold: a new order begins above both.
+    -- The counter stepped back behind what is known of the order: a new one begins above both.
     seq, epoch = newest + 1, fresh
     redis.call('SET', KEYS[1], whole(seq))
     redis.call('SET', KEYS[2], fresh)
+  end
+
+  local now_ms, ttl_ms = redis_now_ms(), 1000 * ttl_s
+  local age_ms = t and math.abs(now_ms - t) or math.huge
+  floor = age_ms > 4 * ttl_ms and seq - 1 or age_ms > 2 * ttl_ms and b or a
+  if age_ms > 2 * ttl_ms then
+    redis.call('HSET', KEYS[4], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms))
   end
 else
   seq = tonumber(redis.call('GET', KEYS[1]) or '0')
@@ -75,8 +84,8 @@ for i = 1, channels do
   local frame = tail == '' and head or (head .. name .. tail)
   local prev = 0
   if durable then
-    local log, meta_key, meta = KEYS[2 + 2 * i], KEYS[3 + 2 * i], metas[i]
-    local low, length = meta.low, meta.length
+    local log, meta_key, meta = KEYS[3 + 2 * i], KEYS[4 + 2 * i], metas[i]
+    local low, length = meta.low or floor, meta.length
     if length >= size then
       local going = redis.call('XRANGE', log, '-', '+', 'COUNT', length - size + 1)
       low = seq_of(going[#going][1])
@@ -84,6 +93,7 @@ for i = 1, channels do
     local entry = { 'XADD', log, 'MAXLEN', size, shown .. '-0', 'f', frame }
     if message_id ~= '' then entry[#entry + 1] = 'm'; entry[#entry + 1] = message_id end
     if expires_ms ~= '0' then entry[#entry + 1] = 'x'; entry[#entry + 1] = expires_ms end
+    if repeat_key ~= '-' then entry[#entry + 1] = 'k'; entry[#entry + 1] = repeat_key end
     redis.call(unpack(entry))
     redis.call('EXPIRE', log, ttl_s)
     redis.call('HSET', meta_key, 'last', shown, 'low', whole(low))

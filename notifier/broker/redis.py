@@ -53,6 +53,8 @@ from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 log = logging.getLogger("notifier.broker")
 
+REVOKED_TTL_S: Final = 7 * 86_400
+"""For how long it is kept that a user was disconnected: longer than streams live."""
 MAX_TASK_RETRIES: Final = 100
 """Attempts of one task change against others who change the same task; each round one of them succeeds."""
 
@@ -159,13 +161,14 @@ class RedisBroker(Broker):
             self._primary.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
             self._primary.call("HGET", key, "fingerprint"),
         )
-        if kept is not None and kept.decode() != idempotency.fingerprint:
+        if kept is not None and kept != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
         shard = self._keys.shard_of_name(user)
         keys = self._keys
-        names = [keys.epoch(shard), keys.seq(shard), keys.read(shard, user), keys.hidden(shard, user)]
+        names = [keys.epoch(shard), keys.seq(shard), keys.floor(shard), keys.revoked(shard, user)]
+        names += (keys.read(shard, user), keys.hidden(shard, user))
         for channel in channels:
             names += (keys.log(shard, channel), keys.meta(shard, channel), keys.tasks(shard, channel))
         asked: tuple[str, int] = ("", 0)
@@ -180,8 +183,9 @@ class RedisBroker(Broker):
             events.new_epoch(),
             keys.task_prefix(shard),
             MAX_SNAPSHOT,
+            self._history_ttl_s,
         ]
-        verdict, epoch, top, replay, unread, tasks, lasts = await self._primary.run(
+        verdict, epoch, top, replay, unread, tasks, lasts, revoked = await self._primary.run(
             Call(script("open"), shard, names, args)
         )
         topics = self.topics(user, channels)
@@ -195,6 +199,7 @@ class RedisBroker(Broker):
             unread=int(unread),
             tasks=_tasks(tasks),
             lasts=known,
+            revoked=revoked.decode("utf-8", "replace"),
         )
 
     def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
@@ -202,14 +207,14 @@ class RedisBroker(Broker):
         found: dict[int, bytes] = {}
         seen: set[bytes] = set()
         entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda one: int(one[0]))
-        for seq, frame, message_id in entries:
-            if int(seq) in found or (message_id and message_id in seen):
+        for seq, frame, repeat_key in entries:
+            if int(seq) in found or (repeat_key and repeat_key in seen):
                 continue
             if not events.is_safe_frame(frame):
                 self._skipped += 1
                 log.error("skipped a stored entry that is not a frame of ours: seq %d", seq)
                 continue
-            seen.add(message_id)
+            seen.add(repeat_key)
             found[int(seq)] = frame
         return list(found.items())
 
@@ -304,7 +309,7 @@ class RedisBroker(Broker):
         record, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
             return _task(record), None
-        state = "same" if fingerprint.decode() == idempotency.fingerprint else "other"
+        state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
         return None, _known(task_answer([state, answer]), task_id)
 
     async def task(self, task_id: str) -> Task | None:
@@ -314,7 +319,7 @@ class RedisBroker(Broker):
         bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_SILENT)
         shards = range(self._keys.shards)
         found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
-        return [one.decode() for ids in found for one in ids]
+        return [one.decode("utf-8", "replace") for ids in found for one in ids]
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return (await self.open(user, channels, None)).tasks
@@ -333,14 +338,24 @@ class RedisBroker(Broker):
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
+        revoked = self._keys.revoked(self._keys.shard_of_name(user), user)
+        # A process whose subscriptions are down at this moment reads it when its streams are opened again.
+        await self._primary.call("SET", revoked, events.new_id(), "EX", REVOKED_TTL_S)
         await self._primary.call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
         shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
         channel = f"user:{user}"
-        names = [self._keys.meta(shard, channel), self._keys.tasks(shard, channel), *logs, *marks]
-        gone = await self._primary.run(Call(script("forget"), shard, names, [self._keys.task_prefix(shard), channel]))
-        for task_id in (one.decode() for one in gone):
+        names = [
+            self._keys.seq(shard),
+            self._keys.meta(shard, channel),
+            self._keys.tasks(shard, channel),
+            *logs,
+            *marks,
+        ]
+        args: list[str | bytes | int] = [self._keys.task_prefix(shard), channel, self._history_ttl_s * 10]
+        gone = await self._primary.run(Call(script("forget"), shard, names, args))
+        for task_id in (one.decode("utf-8", "replace") for one in gone):
             await self._primary.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
 
     @property

@@ -17,12 +17,14 @@ from typing import Any, Final
 
 from notifier.broker.keys import Keys
 from notifier.errors import IdempotencyMismatch
-from notifier.event import Event, new_epoch
+from notifier.event import Event, id_from_key, new_epoch, new_id
 from notifier.rules import to_json
 from notifier.task import KEEP_RUNNING_S, Task
 
 CHUNK: Final = 500
 """Recipients of one script call. A larger publish is cut, so that Redis is not held for more than some milliseconds."""
+ONCE: Final = ":"
+"""Before the key of an event that is not kept: it comes to a stream once. Ids of tasks never begin so."""
 IDEMPOTENCY_TTL_S: Final = 300
 MAX_INDEXED_TASKS: Final = 200
 """Newest tasks that one channel's index keeps."""
@@ -39,7 +41,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """`publish`, `task`, `open`, `catchup`, `inbox`, `mark`, `forget`, `mend` or `identity`."""
+    """`publish`, `task`, `open`, `inbox`, `mark`, `forget`, `mend` or `identity`."""
     here = files("notifier.broker")
     source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -86,14 +88,20 @@ def publish_calls(
     publish_command: str = "PUBLISH",
 ) -> Iterator[Call]:
     """The calls that publish one event: one for each shard and each `CHUNK` of its recipients."""
+    word = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
     for shard in range(keys.shards):
         here = [channel for channel in event.to if shard in keys.shards_of(channel)]
         for start in range(0, len(here), CHUNK):
             chunk = here[start : start + CHUNK]
             names: list[str] = [keys.seq(shard), keys.epoch(shard)]
+            if not event.durable:
+                # It has no place in the order, by which a stream knows what it has.
+                repeat_key = ONCE + word if len(here) > 1 else "-"
+            else:
+                repeat_key = word if event.may_repeat or len(here) > CHUNK else "-"
             # The first chunk's key is the plain one, which tasks use as well: a key is for one call of any kind.
             own = f"#{start}" if start else ""
-            names.append(keys.idempotency(shard, idempotency.key + own if idempotency else ""))
+            names += (keys.idempotency(shard, idempotency.key + own if idempotency else ""), keys.floor(shard))
             args: list[str | bytes | int] = [
                 new_epoch(),
                 history_size,
@@ -104,7 +112,7 @@ def publish_calls(
                 event.expires_at_ms,
                 idempotency.fingerprint if idempotency else "",
                 IDEMPOTENCY_TTL_S,
-                (event.message_id if event.may_repeat or len(here) > CHUNK else "") or "-",
+                repeat_key,
                 "1" if event.durable else "0",
                 publish_command,
             ]
@@ -181,7 +189,7 @@ def _refuse_other(answer: Sequence[Any]) -> None:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _bytes(value: str | bytes) -> bytes:

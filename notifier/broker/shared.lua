@@ -17,17 +17,40 @@ local function remember(key, fingerprint, answer, ttl_s)
   redis.call('EXPIRE', key, ttl_s)
 end
 
--- The epoch of this shard; `fresh` becomes the epoch where none is kept (first use, or the data was wiped).
+-- The epoch of this shard; `fresh` becomes the epoch where none is kept (first use, or the data was wiped), and where
+-- somebody wrote what is no epoch of ours.
+local function is_epoch(word) return word and #word <= 32 and string.match(word, '^[a-z0-9]+$') ~= nil end
+
 local function current_epoch(key, fresh)
   local epoch = redis.call('GET', key)
-  if epoch then return epoch end
+  if is_epoch(epoch) then return epoch end
   redis.call('SET', key, fresh)
   return fresh
 end
 
+-- A number that we wrote, or nil. Others are not believed: a double holds whole numbers up to 2^53.
+local MAX_SEQ = 1e15
+local function number_of(text)
+  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
+local function redis_now_ms()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+-- What tells a channel that never was from one of which even the meta has expired, ten history ttls after its last event.
+-- All events after `a` were published after those of `b`'s predecessor: less than eight ttls ago. `b` was published at `t`.
+local function read_floor(key)
+  local kept = redis.call('HMGET', key, 'a', 'b', 't')
+  local a, b, t = number_of(kept[1]), number_of(kept[2]), number_of(kept[3])
+  if a and b and t then return a, b, t end
+end
+
 local function seq_of(entry_id) return tonumber(string.match(entry_id, '^%d+')) end
 
--- One history entry as a table: seq, f (frame), m (message id), x (expiry in ms). Written by others: any may be absent.
+-- One history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). Written by others: any
+-- may be absent.
 local function entry_of(raw)
   local entry = { seq = seq_of(raw[1]) }
   local fields = raw[2]
@@ -35,35 +58,55 @@ local function entry_of(raw)
   return entry
 end
 
+local function entries_after(log, after)
+  local entries = redis.call('XRANGE', log, whole(after + 1) .. '-0', '+')
+  for i, raw in ipairs(entries) do entries[i] = entry_of(raw) end
+  return entries
+end
+
 local function expired(entry, now_ms)
   local at = tonumber(entry.x)
   return at ~= nil and at <= now_ms
 end
 
--- Calls visit(entry, is_read) once for each message that the user can see after `after`, over all logs.
--- A message that came over several channels has one seq and one id: it is visited once.
+-- Whether an id is in a sorted set. Many are not asked for one by one: that took most of the time of a long inbox.
+local function members_of(key)
+  local asked, all = 0, nil
+  return function(id)
+    if all then return all[id] == true end
+    asked = asked + 1
+    if asked > 50 then
+      all = {}
+      for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do all[one] = true end
+      return all[id] == true
+    end
+    return redis.call('ZSCORE', key, id) ~= false
+  end
+end
+
+-- Calls visit(entry, is_read) once for each message that the user can see, over the entries of all logs.
+-- A message that came over several channels has one id: it is visited once.
 local READ_UP_TO = '*'
-local function each_message(logs, read_key, hidden_key, after, now_ms, visit)
-  local up_to = tonumber(redis.call('ZSCORE', read_key, READ_UP_TO) or '0')
-  local seen = {}
-  for _, log in ipairs(logs) do
-    for _, raw in ipairs(redis.call('XRANGE', log, whole(after + 1) .. '-0', '+')) do
-      local entry = entry_of(raw)
+local function read_up_to(read_key) return tonumber(redis.call('ZSCORE', read_key, READ_UP_TO) or '0') end
+
+local function each_message(lists, read_key, hidden_key, now_ms, visit)
+  local up_to = read_up_to(read_key)
+  local is_hidden, is_marked, seen = members_of(hidden_key), members_of(read_key), {}
+  for _, entries in ipairs(lists) do
+    for _, entry in ipairs(entries) do
       local id = entry.m
       if id and not seen[id] and not expired(entry, now_ms) then
         seen[id] = true
-        if not redis.call('ZSCORE', hidden_key, id) then
-          visit(entry, entry.seq <= up_to or redis.call('ZSCORE', read_key, id) ~= false)
-        end
+        if not is_hidden(id) then visit(entry, entry.seq <= up_to or is_marked(id)) end
       end
     end
   end
 end
 
-local function count_unread(logs, read_key, hidden_key, now_ms)
+-- `lists` may leave out what is not after the mark up to which everything is read.
+local function count_unread(lists, read_key, hidden_key, now_ms)
   local unread = 0
-  local up_to = tonumber(redis.call('ZSCORE', read_key, READ_UP_TO) or '0')
-  each_message(logs, read_key, hidden_key, up_to, now_ms, function(_, is_read)
+  each_message(lists, read_key, hidden_key, now_ms, function(_, is_read)
     if not is_read then unread = unread + 1 end
   end)
   return unread

@@ -1,0 +1,139 @@
+"""What time does to the brokers: logs and metas expire, channels are forgotten, no cursor is told less than the truth.
+
+Time is made to pass: the embedded broker reads another clock, and what Redis keeps is made older.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+
+import pytest
+
+from notifier.broker import Broker, memory
+from notifier.broker.keys import Keys
+from notifier.broker.link import address
+from notifier.broker.memory import MemoryBroker
+from notifier.broker.redis import RedisBroker
+from tests.support import RedisServer
+from tests.test_broker_contract import Recorder, note, opened, subjects
+
+TTL_S = 3600
+KEYS = Keys("aging:")
+LIMITS = {"history_size": 5, "history_ttl_s": TTL_S, "max_replay": 12}
+
+Pass = Callable[[float], None]
+
+
+def age(server: RedisServer, prefix: str, by_s: float) -> None:
+    """Makes everything under a prefix older."""
+    with server.client() as client:
+        for key in client.scan_iter(f"{prefix}*"):
+            left_ms = client.pttl(key)
+            if left_ms > by_s * 1000:
+                client.pexpire(key, int(left_ms - by_s * 1000))
+            elif left_ms >= 0:
+                client.delete(key)
+            if key.endswith(b"floor"):
+                client.hincrby(key, "t", -int(by_s * 1000))
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Broker, Pass]]:
+    made: Broker
+    if request.param == "memory":
+        clock = SimpleNamespace(passed_s=0.0)
+        clock.time = lambda: time.time() + clock.passed_s
+        monkeypatch.setattr(memory, "time", clock)
+        monkeypatch.setattr(memory, "SWEEP_EVERY", 1)
+
+        def passes(ttls: float) -> None:
+            clock.passed_s += ttls * TTL_S
+
+        made = MemoryBroker(**LIMITS)
+    else:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        with server.client() as client:
+            for key in client.scan_iter(f"{KEYS.prefix}*"):
+                client.delete(key)
+
+        def passes(ttls: float) -> None:
+            age(server, KEYS.prefix, ttls * TTL_S)
+
+        made = RedisBroker(address(server.url), KEYS, **LIMITS)
+    await made.start(Recorder())
+    yield made, passes
+    await made.close()
+
+
+@pytest.mark.parametrize("goes_on", ["nothing", "others", "the channel", "others, then the channel"])
+@pytest.mark.parametrize("ttls", [1.5, 9, 11, 30])
+async def test_a_cursor_older_than_everything_that_is_kept_is_told_so(
+    aging: tuple[Broker, Pass], goes_on: str, ttls: float
+) -> None:
+    broker, passes = aging
+    await broker.publish(note(subject="seen"))
+    start = (await opened(broker)).cursor
+    await broker.publish(note(subject="missed"))
+    passes(ttls)
+    if "others" in goes_on:
+        for _ in range(3):
+            await broker.publish(note("user:bob"))
+    if "channel" in goes_on:
+        await broker.publish(note(subject="newest"))
+    assert not (await opened(broker, start)).recovered
+
+
+async def test_a_cursor_is_told_so_however_others_published_meanwhile(aging: tuple[Broker, Pass]) -> None:
+    broker, passes = aging
+    await broker.publish(note("user:bob"))
+    for step in (0.1, 0.7, 1.9, 2.1, 3.9, 4.1):
+        start = (await opened(broker)).cursor
+        await broker.publish(note(subject="missed"))
+        passed = 0.0
+        while passed < 11:
+            passes(step)
+            passed += step
+            await broker.publish(note("user:bob"))
+            if abs(passed - 1) > 0.05:
+                assert (await opened(broker, start)).recovered == (passed < 1), f"{passed} ttls later, by {step}"
+        await broker.publish(note(subject="newest"))
+        assert not (await opened(broker, start)).recovered
+
+
+async def test_who_was_away_for_less_than_two_ttls_is_not_reset_for_channels_that_never_were(
+    aging: tuple[Broker, Pass],
+) -> None:
+    broker, passes = aging
+    for _ in range(30):
+        await broker.publish(note("user:bob"))
+        start = (await opened(broker)).cursor
+        await broker.publish(note("user:bob"))
+        passes(0.9)
+        await broker.publish(note("user:bob"))
+        assert (await opened(broker, start)).verdict == "ok"
+        passes(1)
+        assert (await opened(broker, start)).verdict == "ok"
+
+
+async def test_a_first_event_on_a_channel_is_replayed(aging: tuple[Broker, Pass]) -> None:
+    broker, passes = aging
+    for ttls in (0.5, 3, 20):
+        await broker.publish(note("user:bob"))
+        passes(ttls)
+        await broker.publish(note("user:bob"))
+        start = (await opened(broker)).cursor
+        await broker.publish(note(f"group:{'staff' if ttls == 20 else ttls}", subject="first"))
+        found = await opened(broker, start)
+        assert (found.verdict, subjects(found)) == ("ok", ["first"] if ttls == 20 else [])
+
+
+async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:
+    broker = MemoryBroker(**LIMITS)
+    for number in range(100):
+        await opened(broker, user=f"u{number}")
+        await broker.forget(f"u{number}")
+        await broker.unread(f"v{number}", [f"user:v{number}"])
+    assert set(broker._channels) <= {f"user:u{number}" for number in range(100)}
+    assert not broker._marks
