@@ -18,7 +18,8 @@ from typing import Any
 
 from bench.load import Load, stamped
 from bench.peers import ALL, SOME, Peer, request, user
-from bench.peers.notifier import Notifier, NotifierOnRedis
+from bench.peers.floor import Bare
+from bench.peers.notifier import Notifier, NotifierOnRedis, redis_request
 
 Figures = dict[str, Any]
 
@@ -133,13 +134,13 @@ def storm(bench: Bench, count: int, missed: int) -> Figures:
     }
 
 
-def pause(bench: Bench, folder_of_others: Load, spare: Load, *, rate: float, seconds: float) -> Figures:
+def pause(bench: Bench, others_load: Load, spare: Load, *, rate: float, seconds: float) -> Figures:
     """What others notice of rounds to many streams: events to 200 single users and /healthz, with and without them.
 
     `bench.streams` holds the crowd, which hears `SOME`.
     """
     peer, users = bench.peer, 200
-    others = Bench(peer, folder_of_others, bench.publisher, _numbers=10**6)
+    others = Bench(peer, others_load, bench.publisher, _numbers=10**6)
     connect(others, users, None)
     health = [request("GET", "/healthz")] * int(200 * seconds)
     figures: Figures = {}
@@ -158,8 +159,9 @@ def pause(bench: Bench, folder_of_others: Load, spare: Load, *, rate: float, sec
 def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[bytes], int, str]:
     texts = [(user(whom), stamped(number)) for whom, number in items]
     if how == "redis":
-        assert isinstance(peer, NotifierOnRedis) and peer.redis is not None
-        return [peer.redis_request(*one) for one in texts], peer.redis.port, "resp"
+        assert isinstance(peer, NotifierOnRedis | Bare) and peer.redis is not None
+        peer.redis.load_script()
+        return [redis_request(*one) for one in texts], peer.redis.port, "resp"
     if how == "batch":
         assert isinstance(peer, Notifier)
         return [peer.batch_request(texts[at : at + 100]) for at in range(0, len(texts), 100)], peer.port, "http"

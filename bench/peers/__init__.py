@@ -67,6 +67,7 @@ class Peer(ABC):
     def stop(self) -> None:
         for one in reversed(self.processes):
             one.stop()
+        self.processes.clear()
 
     def _run(self, command: list[str | Path], *, env: dict[str, str] | None = None) -> Process:
         started = Process(command, self.folder, env=env)

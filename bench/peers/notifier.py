@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import jwt
+import redis
 
 from bench.peers import ALL, SOME, Peer, json_request, user
 from bench.system import Process, accepts, free_port
 from notifier.broker.keys import Keys
-from notifier.broker.scripts import publish_calls
-from notifier.event import Event, custom
+from notifier.broker.scripts import publish_calls, script
+from notifier.event import custom
 
 KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)
 """Of servers that live for a minute."""
@@ -28,10 +29,10 @@ class Notifier(Peer):
     name: ClassVar[str] = "notifier"
     marker: ClassVar[str] = "event: hello"
 
-    def __init__(self, folder: Path, *, workers: int = 1, redis: Redis | None = None) -> None:
+    def __init__(self, folder: Path, *, workers: int = 1, redis_server: Redis | None = None) -> None:
         super().__init__(folder)
         self.workers = workers
-        self.redis = redis
+        self.redis = redis_server
         self._ends = int(time.time()) + 3600
 
     def start(self) -> None:
@@ -84,17 +85,12 @@ class NotifierOnRedis(Notifier):
     name: ClassVar[str] = "notifier, Redis"
 
     def __init__(self, folder: Path, *, workers: int = 1) -> None:
-        super().__init__(folder, workers=workers, redis=Redis(folder))
+        super().__init__(folder, workers=workers, redis_server=Redis(folder))
 
     def start(self) -> None:
         assert self.redis is not None
         self.redis.start()
         super().start()
-
-    def redis_request(self, channel: str, text: str) -> bytes:
-        """What a Django process with the transport `redis` sends to publish: the service's own script."""
-        event = custom(to=[_channel(channel)], event_type="bench", data=text)
-        return resp(publish_words(event))
 
     def stop(self) -> None:
         super().stop()
@@ -120,8 +116,15 @@ class Redis:
 
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        # The load program connects from several loopback addresses; protected mode knows one.
+        command += ["--protected-mode", "no"]
         self.process = Process([*command, "--dir", str(self._folder)], self._folder)
         self.process.wait_until(lambda: accepts(self.port))
+
+    def load_script(self) -> None:
+        """Makes the publish script known."""
+        with redis.Redis(port=self.port) as client:
+            client.script_load(script("publish").source)
 
     def cpu_s(self) -> float:
         return self.process.cpu_s() if self.process else 0.0
@@ -131,11 +134,12 @@ class Redis:
             self.process.stop()
 
 
-def publish_words(event: Event) -> list[bytes]:
-    """The words of one call of the publish script, as the service makes it with its own settings."""
+def redis_request(channel: str, text: str) -> bytes:
+    """What a Django process with the transport `redis` sends to publish: one call of the service's own script."""
+    event = custom(to=[_channel(channel)], event_type="bench", data=text)
     (call,) = publish_calls(event, Keys(), history_size=256, history_ttl_s=7 * 86_400)
     words = ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]
-    return [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return resp([word if isinstance(word, bytes) else str(word).encode() for word in words])
 
 
 def resp(words: list[bytes]) -> bytes:

@@ -1,0 +1,52 @@
+"""`python -m bench`: every server, every work; the table, the JSON and the charts.
+
+--quick     small sizes, to see whether everything works
+--only TEXT the servers whose name holds TEXT; nothing is written to docs/ then
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+from bench import chart, report, system
+from bench.run import Run, Sizes
+
+RESULTS = system.REPOSITORY / "bench" / "results.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="The service beside what one would pick instead.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name holds TEXT")
+    asked = parser.parse_args()
+    files = system.allow_many_files()
+    sizes = Sizes.quick() if asked.quick else Sizes()
+    if files < sizes.many + 1000:
+        sys.exit(f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)")
+    started = time.monotonic()
+    results = Run(sizes, lambda line: print(line, flush=True)).all(asked.only)
+    made = {
+        "at": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": system.machine(),
+        "sizes": vars(sizes),
+        "results": results,
+        "took_s": round(time.monotonic() - started),
+    }
+    print("\n" + report.text(made))
+    if not asked.only:
+        print("Progress, beside other ways to count:\n", flush=True)
+        subprocess.run([sys.executable, "-m", "bench.progress"], cwd=system.REPOSITORY, check=True)
+    if not asked.only and not asked.quick:
+        RESULTS.write_text(json.dumps(made, indent=1) + "\n")
+        report.write(made)
+        chart.write(made)
+        print(f"Written: {RESULTS.relative_to(system.REPOSITORY)}, docs/performance.md, docs/images/performance.svg")
+
+
+if __name__ == "__main__":
+    main()
