@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import runpy
+import secrets
 import signal
 import socket
 import subprocess
@@ -47,7 +48,8 @@ def check_installed() -> None:
 def environment(settings: Settings, *, origins: str) -> dict[str, str]:
     """The service's settings that fit to a project's: the same key and secret, the same Redis."""
     return {
-        "NOTIFIER_API_KEYS": settings.api_key,
+        # With the transport `redis` a project has none, and the service does not start without.
+        "NOTIFIER_API_KEYS": settings.api_key or secrets.token_hex(16),
         "NOTIFIER_JWT_SECRET": settings.jwt_secret,
         "NOTIFIER_CORS_ORIGINS": origins,
         "NOTIFIER_REDIS_URL": settings.redis_url if settings.transport == "redis" else "",

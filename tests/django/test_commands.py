@@ -21,8 +21,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from django_bridge.tokens import subscriber_token
-from tests.django.conftest import http_settings
-from tests.support import REPOSITORY, Process, Service, free_port, wait_for
+from tests.django.conftest import http_settings, redis_settings
+from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, wait_for
 
 PROJECT = """
 SECRET_KEY = "for tests"
@@ -40,9 +40,10 @@ URLS = "from django.http import HttpResponse\nfrom django.urls import path\n"
 class Developer:
     """A project in a folder of its own, and `manage.py notifier` running in it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **notifier: Any) -> None:
         self.folder, self.port, self.page = folder, free_port(), free_port()
-        self.notifier = http_settings(f"http://127.0.0.1:{self.port}")
+        self.notifier = notifier or http_settings(f"http://127.0.0.1:{self.port}")
+        self.notifier["URL"] = f"http://127.0.0.1:{self.port}"
         (folder / "settings.py").write_text(PROJECT.format(folder=str(folder), notifier=self.notifier))
         self.say("hello")
         self.process: Process | None = None
@@ -114,6 +115,22 @@ def test_the_pages_of_runserver_may_listen_and_the_project_may_publish(developer
         assert found.headers["Access-Control-Allow-Origin"] == origin
 
 
+def test_with_the_transport_redis_the_service_is_on_the_projects_redis(
+    tmp_path: Path, redis_server: RedisServer, user: User
+) -> None:
+    developer = Developer(tmp_path, **redis_settings(redis_server, PREFIX="beside:"))
+    process = developer.run("--alone")
+    try:
+        process.wait_until(developer.notifies, "the service")
+        with override_settings(NOTIFIER=developer.notifier):
+            call_command("notifier_send", "ann", "--subject", "By Redis", stdout=StringIO())
+            token = subscriber_token(user)
+        found = httpx.get(f"{developer.notifier['URL']}/v1/inbox", headers={"Authorization": f"Bearer {token}"})
+        assert [one["subject"] for one in found.json()["messages"]] == ["By Redis"]
+    finally:
+        process.stop()
+
+
 def test_a_reload_of_the_code_leaves_the_service_and_its_streams_alone(developer: Developer) -> None:
     developer.run().wait_until(developer.serves, "runserver")
     with override_settings(NOTIFIER=developer.notifier):
@@ -158,7 +175,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_left_running(developer: Dev
         ({"URL": "https://127.0.0.1:8001"}, "'http://127.0.0.1:8001'"),
         ({"URL": "http://127.0.0.1:8000"}, "the same port, 8000"),
         ({"URL": "http://localhost:8000"}, "the same port, 8000"),
-        ({"JWT_SECRET": None}, "needs an API_KEY and a JWT_SECRET"),
+        ({"JWT_SECRET": None}, "JWT_SECRET.* is missing"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_is_started(change: dict[str, Any], words: str) -> None:
