@@ -1,0 +1,147 @@
+"""Connections that a stream has taken over: what their clients send is nothing, and when they leave nothing stays."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.faults.clients import Listener, listening, until
+from tests.faults.conftest import Scale
+from tests.faults.test_nothing_lost import roomy
+from tests.support import Service, running, subscriber_token, wait_for
+
+ABORT = struct.pack("ii", 1, 0)
+"""SO_LINGER of no time: the close is a reset."""
+
+
+@pytest.fixture(params=["memory", "redis"])
+def single(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """One process, so that its figures are all there are. Pings are rare: nobody's loss is noticed by them."""
+    url = "" if request.param == "memory" else request.getfixturevalue("redis_server").url
+    with running(Service(redis_url=url, env=roomy(NOTIFIER_HEARTBEAT_S="60"))) as service:
+        yield service
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{",
+        b"\x00\xff\x16\x03\x01garbage\r\n\r\n" * 50,
+        b"\r\n",
+    ],
+    ids=["a request", "another stream", "half a request", "garbage", "an empty line"],
+)
+async def test_what_a_client_sends_on_a_stream_s_connection_changes_nothing(service: Service, sent: bytes) -> None:
+    if b"%s" in sent:
+        sent = sent % subscriber_token("eve").encode()
+    open_before = service.open_streams()
+    sender, other = Listener(service.port, "ann"), Listener(service.port, "bob")
+    async with listening(sender, other):
+        assert sender._writer is not None
+        for _ in range(3):
+            sender._writer.write(sent)
+            await sender._writer.drain()
+            before = len(sender.messages)
+            with service.client() as client:
+                assert client.post("/v1/messages", json={"to": ["all"], "subject": "still"}).status_code == 200
+            # An answer on this connection would break the chunks that the listener reads.
+            await until(lambda before=before: len(sender.messages) == len(other.messages) == before + 1)  # type: ignore[misc]
+        assert (sender.connects, other.connects) == (1, 1)
+        assert service.open_streams() == open_before + 2
+    await until(lambda: service.open_streams() == open_before, what="the end of both streams")
+
+
+async def test_ten_megabytes_on_a_stream_s_connection_are_taken_and_not_kept(
+    scale: Scale, figure: Callable[..., None]
+) -> None:
+    with running(Service(env=roomy(NOTIFIER_HEARTBEAT_S="60"))) as service:
+        sender, other = Listener(service.port, "ann"), Listener(service.port, "bob")
+        megabyte = b"GET / HTTP/1.1\r\n" * (1 << 16)
+        async with listening(sender, other):
+            assert sender._writer is not None
+            memory_before, _ = service.used()
+            for _ in range(scale.whole(10, 200)):
+                sender._writer.write(megabyte)
+                async with asyncio.timeout(10):
+                    await sender._writer.drain()
+            with service.client() as client:
+                assert client.post("/v1/messages", json={"to": ["all"], "subject": "still"}).status_code == 200
+            await until(lambda: len(sender.messages) == len(other.messages) == 1)
+            memory_after, _ = service.used()
+            assert (sender.connects, other.connects) == (1, 1)
+        await until(lambda: service.open_streams() == 0, what="the end of both streams")
+        assert memory_after - memory_before < 4
+        figure(sent_MiB=scale.whole(10, 200), grown_MiB=round(memory_after - memory_before, 2))
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_clients_that_connect_and_leave_at_once_leave_no_stream_behind(
+    single: Service, scale: Scale, reset: bool
+) -> None:
+    opened_before = _metric(single, "streams_opened_total")
+    for number in range(scale.whole(200, 2000)):
+        with contextlib.closing(_asking(single, f"u{number % 50}")) as one:
+            if reset:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+    staying = _asking(single, "ann")
+    _read_hello(staying)
+    wait_for(lambda: (_metric(single, "streams"), _metric(single, "topics")) == (1, 2), what="the one that stays")
+    staying.close()
+    wait_for(lambda: (_metric(single, "streams"), _metric(single, "topics")) == (0, 0), what="no stream")
+    assert _metric(single, "streams_opened_total") > opened_before
+    assert "Traceback" not in single.process.output()
+    assert "ERROR" not in single.process.output()
+
+
+def test_connecting_and_leaving_again_and_again_takes_no_memory(
+    single: Service, scale: Scale, figure: Callable[..., None]
+) -> None:
+    _come_and_go(single, 1000)
+    memory_before, _ = single.used()
+    cycles = scale.whole(2000, 20_000)
+    began = time.monotonic()
+    _come_and_go(single, cycles)
+    took_s = time.monotonic() - began
+    memory_after, _ = single.used()
+    wait_for(lambda: _metric(single, "streams") == 0, what="no stream")
+    assert memory_after - memory_before < 4
+    figure(cycles=cycles, per_second=round(cycles / took_s), grown_MiB=round(memory_after - memory_before, 2))
+
+
+def _asking(service: Service, user: str) -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", service.port), timeout=10)
+    token = subscriber_token(user)
+    made.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    return made
+
+
+def _come_and_go(service: Service, cycles: int, together: int = 20) -> None:
+    """Streams that are opened, greeted and closed; some at a time."""
+    for _ in range(cycles // together):
+        open_now = [_asking(service, f"u{number}") for number in range(together)]
+        for one in open_now:
+            _read_hello(one)
+            one.close()
+
+
+def _read_hello(one: socket.socket) -> None:
+    text = b""
+    while b"event: hello" not in text:
+        data = one.recv(4096)
+        assert data, text
+        text += data
+
+
+def _metric(service: Service, name: str) -> int:
+    text = httpx.get(f"{service.url}/metrics", timeout=10).text
+    return int(re.findall(rf"^notifier_{name} (\d+)$", text, re.MULTILINE)[0])
