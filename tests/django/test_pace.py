@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -116,6 +117,7 @@ def work(task):
 {kept}work(Task(from_user={user.pk}, task_name="Import"))
 """
     env = {
+        **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.django.settings",
         "NOTIFIER_TEST_FOLDER": FOLDER,
         "NOTIFIER_TEST_SERVICE_URL": over_http.url,

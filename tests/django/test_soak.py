@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from playwright.sync_api import sync_playwright
 
 from django_bridge import silence
 from django_bridge.models import TaskRecord
 from tests.django.celery_worker import Worker, project_on
 from tests.django.sample.tasks import soak
 from tests.django.test_publisher import listening
-from tests.support import RedisServer, Service, running, wait_for
+from tests.support import RedisServer, Service, running, subscriber_token, wait_for
 
 TASKS, USERS, LOST = 200, 4, 4
 ENDS = {
@@ -37,7 +38,40 @@ ENDS = {
 }
 """How a plan ends."""
 WEIGHTS = {"succeeds": 100, "fails": 30, "retried": 30, "exhausted": 10, "cancelled": 20, "killed": 6}
-BEAT_S, STALLED_S, FAILED_S = 0.5, 3.0, 5.0
+BEAT_S, STALLED_S, FAILED_S = 0.5, 5.0, 9.0
+
+
+OPEN = """
+import { connect } from "/client/notifier.js";
+import { createStore } from "/client/store.js";
+window.store = createStore(connect("/", { token: "%s" }));
+"""
+
+
+class Tab:
+    """A user's tab in a real Chromium. In a thread: playwright runs a loop, where Django refuses the database."""
+
+    def __init__(self, service: Service, user: User) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._thread.submit(self._open, service, OPEN % subscriber_token(str(user.pk))).result()
+
+    def _open(self, service: Service, script: str) -> None:
+        self._playwright = sync_playwright().start()
+        chromium = self._playwright.chromium
+        self._browser = chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        self._page = self._browser.new_page()
+        self._page.goto(f"{service.url}/healthz")
+        self._page.add_script_tag(content=script, type="module")
+        self._page.wait_for_function("window.store?.state.connection === 'live'")
+
+    def statuses(self) -> dict[str, str]:
+        pick = "Object.fromEntries(store.state.tasks.map(({ name, status }) => [name, status]))"
+        found: dict[str, str] = self._thread.submit(lambda: self._page.evaluate(pick)).result()
+        return found
+
+    def stop(self) -> None:
+        self._thread.submit(lambda: (self._browser.close(), self._playwright.stop())).result()
+        self._thread.shutdown()
 
 
 @pytest.fixture
@@ -81,6 +115,7 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
     users = [User.objects.create_user(f"user{n}") for n in range(USERS)]
     wanted: dict[str, str] = {}
     with ExitStack() as stack:
+        tab = stack.enter_context(running(Tab(service, users[0])))
         listeners = [stack.enter_context(listening(service, user.pk)) for user in users]
         clients = [stack.enter_context(service.user(str(user.pk))) for user in users]
         for number, plan in enumerate(plans(seed)):
@@ -120,6 +155,8 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
         print(f"all told at {time.monotonic() - deadline + 75:.1f} s")
         shown = {one["name"]: one["status"] for client in clients for one in client.get("/v1/tasks").json()["tasks"]}
         assert shown == wanted
+        in_tab = {name: status for name, status in wanted.items() if int(name.split()[1]) % USERS == 0}
+        wait_for(lambda: tab.statuses() == in_tab, what="the browser")
         for user in users:  # who comes later sees the same
             with listening(service, user.pk) as late:
                 snapshot = {one["name"]: one["status"] for one in late.data("hello")[0]["tasks"]}
