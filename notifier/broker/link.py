@@ -146,6 +146,12 @@ class Link(asyncio.Protocol):
         """For how long the oldest call has been waiting."""
         return time.monotonic() - self._waiting[0][1] if self._waiting else 0.0
 
+    @property
+    def silent_s(self) -> float:
+        """For how long calls have been waiting while nothing came. A Redis with much to do answers all the time,
+        though the newest call waits for long."""
+        return min(self.oldest_wait_s, time.monotonic() - self.heard_at)
+
     async def answers_waiting(self) -> bool:
         """Whether the oldest call is answered once the loop has read what has already come.
 

@@ -13,12 +13,13 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
 
 from notifier.broker.keys import KINDS, Keys
-from notifier.broker.link import Address, Link, forget, open_link
+from notifier.broker.link import Address, Link, open_link
 from notifier.broker.scripts import Call, script
 from notifier.errors import BrokerUnavailable
 from notifier.event import new_epoch
@@ -26,10 +27,17 @@ from notifier.event import new_epoch
 log = logging.getLogger("notifier.broker")
 
 CALL_TIMEOUT_S: Final = 3.0
-"""A call that Redis has not answered by then fails, and the link with it."""
+"""While calls wait and nothing at all comes for so long, the link is dead, and they fail with it."""
+CONNECT_TIMEOUT_S: Final = 5.0
+"""For all of it: the connection, and the look at the primary's identity."""
 WATCH_EVERY_S: Final = 1.0
+ROLE: Final = "replication"
+"""The section of INFO that tells a primary from a replica."""
 RECONNECT_S: Final = (0.05, 2.0)
 """First and longest pause before another attempt; each pause is drawn at random below its bound."""
+
+NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING")
+"""Refusals of a Redis that is no primary, or no longer: whoever connects again finds out, and keeps the epoch rule."""
 
 
 class Primary:
@@ -75,33 +83,30 @@ class Primary:
 
     async def run(self, call: Call) -> Any:
         """One script call."""
-        if self._link is None:
+        link = self._link
+        if link is None:
             raise BrokerUnavailable("Redis is away")
         try:
             try:
-                return await self._link.run(call.script, call.keys, call.args)
+                return await link.run(call.script, call.keys, call.args)
             except hiredis.ReplyError as fault:
                 if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
                     raise
                 # Somebody wrote something else under our names. Every script reads all its keys before it writes.
-                await self._mend(self._link, call.keys)
-                return await self._link.run(call.script, call.keys, call.args)
+                await self._mend(link, call.keys)
+                return await link.run(call.script, call.keys, call.args)
         except hiredis.ReplyError as fault:
-            raise BrokerUnavailable(f"Redis refused the script {call.script.name}: {fault}") from fault
+            raise _refused(link, f"the script {call.script.name}", fault) from fault
 
     async def call(self, *command: str | int) -> Any:
         """One command."""
-        if self._link is None:
+        link = self._link
+        if link is None:
             raise BrokerUnavailable("Redis is away")
         try:
-            return await self._link.call(*command)
+            return await link.call(*command)
         except hiredis.ReplyError as fault:
-            raise BrokerUnavailable(f"Redis refused {command[0]}: {fault}") from fault
-
-    def send(self, *command: str | int) -> None:
-        """One command whose answer nobody waits for."""
-        if self.alive and self._link is not None:
-            forget(self._link.call(*command))
+            raise _refused(link, str(command[0]), fault) from fault
 
     async def _mend(self, link: Link, names: Sequence[str]) -> None:
         """Puts aside what is not in our form, so that those who need the name can go on."""
@@ -114,7 +119,13 @@ class Primary:
 
     async def _connect(self) -> Link:
         """A link whose primary is known: where it is another one than before, the epoch is replaced first."""
-        link = await open_link(self._address, name=self._name)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._identified(await open_link(self._address, name=self._name))
+        except TimeoutError as fault:
+            raise BrokerUnavailable(f"Redis at {self._address} did not tell who it is") from fault
+
+    async def _identified(self, link: Link) -> Link:
         try:
             identity = await _identity(link)
             for shard in range(self._keys.shards):
@@ -126,6 +137,9 @@ class Primary:
         except (hiredis.HiredisError, BrokerUnavailable) as fault:
             link.close()
             raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
+        except BaseException:
+            link.close()
+            raise
         return link
 
     async def _keep(self) -> None:
@@ -146,15 +160,29 @@ class Primary:
 
     async def _watch(self, link: Link) -> None:
         while not link.lost.done():
+            # Who only reads would not notice that writes are refused; and an idle link must not be a dead one.
+            link.call("INFO", ROLE).add_done_callback(partial(_judge_role, link))
             await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
-            if link.oldest_wait_s > CALL_TIMEOUT_S and not await link.answers_waiting():
+            if link.silent_s > CALL_TIMEOUT_S and not await link.answers_waiting():
                 link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+
+def _refused(link: Link, what: str, fault: hiredis.ReplyError) -> BrokerUnavailable:
+    """The error for a refusal. The link is closed where it leads to no primary."""
+    if str(fault).startswith(NOT_PRIMARY):
+        link.close(BrokerUnavailable(str(fault)))
+    return BrokerUnavailable(f"Redis refused {what}: {fault}")
+
+
+def _judge_role(link: Link, answer: asyncio.Future[bytes]) -> None:
+    if not answer.cancelled() and answer.exception() is None and b"role:slave" in answer.result():
+        link.close(BrokerUnavailable("this Redis is a replica now"))
 
 
 async def _identity(link: Link) -> str:
     """What tells one life of one primary from another: its run id and its replication id."""
     found: dict[str, str] = {}
-    for section in ("server", "replication"):
+    for section in ("server", ROLE):
         text = (await link.call("INFO", section)).decode()
         found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if found.get("role") not in (None, "master"):

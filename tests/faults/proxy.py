@@ -25,6 +25,8 @@ class Proxy:
         self.target = target
         self.port = 0
         self.pipes: list[Pipe] = []
+        self.swallow_from = b""
+        """Nothing passes on a connection any more from where a client says this."""
         self._server: asyncio.Server | None = None
 
     def swallow(self, word: bytes) -> int:
@@ -69,6 +71,8 @@ class Proxy:
             while data := await reader.read(65536):
                 if note and len(pipe.first_bytes) < 200:
                     pipe.first_bytes += data
+                if note and self.swallow_from and self.swallow_from in data:
+                    pipe.swallowed = True
                 if pipe.swallowed:
                     await asyncio.sleep(3600)
                 writer.write(data)

@@ -1,0 +1,91 @@
+"""The link to Redis' primary: what makes it be left, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from notifier.broker.keys import Keys
+from notifier.broker.link import address
+from notifier.broker.primary import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from notifier.broker.redis import RedisBroker
+from notifier.errors import BrokerUnavailable
+from tests.faults.clients import until
+from tests.faults.proxy import Proxy
+from tests.support import RedisServer, running
+from tests.test_broker_contract import Recorder, note, opened
+
+LIMITS = {"history_size": 50, "history_ttl_s": 3600, "max_replay": 100}
+
+
+@contextlib.asynccontextmanager
+async def broker_at(port: int) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
+    sink = Recorder()
+    made = RedisBroker(address(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
+    await made.start(sink)
+    yield made, sink
+    await made.close()
+
+
+@pytest.mark.parametrize("noticed_by", ["a write", "a look"])
+async def test_a_primary_that_became_a_replica_is_left_until_it_is_one_again(
+    own_redis: RedisServer, noticed_by: str
+) -> None:
+    with running(RedisServer()) as other, own_redis.client() as client:
+        async with broker_at(own_redis.port) as (broker, sink):
+            before = await broker.publish(note())
+            client.replicaof("127.0.0.1", other.port)
+            await until(lambda: client.info("replication")["role"] == "slave", what="the demotion")
+            if noticed_by == "a write":
+                with pytest.raises(BrokerUnavailable):
+                    await broker.publish(note())
+            await until(lambda: sink.away, 3, "degraded")
+            assert not broker.ready
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish(note())
+            client.replicaof("NO", "ONE")
+            await until(lambda: broker.ready, what="the way back")
+            # What was written there meanwhile, and what was lost, is not known: a new order of events.
+            assert (await broker.publish(note())).epoch != before.epoch
+
+
+async def test_a_link_that_dies_while_the_primary_tells_who_it_is_is_given_up(own_redis: RedisServer) -> None:
+    async with Proxy(own_redis.port) as proxy:
+        proxy.swallow_from = b"INFO"
+        async with broker_at(proxy.port) as (broker, _):
+            assert not broker.ready
+            proxy.swallow_from = b""
+            await until(lambda: broker.ready, CONNECT_TIMEOUT_S + 4, "the connection after")
+            await broker.publish(note())
+
+
+async def test_a_dead_link_that_nobody_calls_over_is_noticed(own_redis: RedisServer) -> None:
+    async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, sink):
+        await broker.publish(note())
+        assert proxy.swallow(b"SETNAME") == 2  # calls and subscriptions
+        await until(lambda: sink.away, 5, "degraded, before the subscriptions notice")
+
+
+async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queue(own_redis: RedisServer) -> None:
+    async with broker_at(own_redis.port) as (broker, sink):
+        await broker.publish(note())
+        # Each call takes a tenth of a second, so the last ones wait for longer than a dead link would be given.
+        started = time.monotonic()
+        calls = [broker._primary.call("EVAL", SLOW, 0) for _ in range(50)]
+        await asyncio.gather(*calls)
+        assert time.monotonic() - started > CALL_TIMEOUT_S + 1.1
+        assert sink.away == []
+        assert (await opened(broker)).verdict == "new"
+
+
+SLOW = """
+local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 1000 end
+local start = now()
+while now() - start < 100 do end
+"""
+# Redis answers when it has done all that came in one read.
+SLOW += f"-- {'x' * 4000}"
