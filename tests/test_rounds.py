@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 from notifier.event import Cursor
+from notifier.hub import DIRECT
 from notifier.rounds import MAX_JOINED, STRIDE
 from tests.faults.clients import until
 from tests.hubs import ScriptedBroker, Sockets, read_all, running_hub, soon, state
@@ -108,6 +109,43 @@ async def test_a_direct_event_during_a_round_comes_after_the_round_s_and_each_co
         await until(lambda: not hub._rounds)
         for _, client in mine:
             assert client.of("x") == ["first", "second", "direct", "third"]
+
+
+async def test_a_topic_that_grows_and_shrinks_past_what_is_written_directly_keeps_its_order(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(DIRECT)
+        for turn in range(5):
+            (extra,), _ = await sockets.attached(1)
+            broker.publish(hub, "all")
+            assert hub._rounds
+            hub.end(extra, "rotate")
+            # Few enough now to be written at once, ahead of the round that is to come.
+            broker.publish(hub, "all")
+            assert clients[turn].of("x") == [str(number) for number in range(1, broker.seq + 1)]
+        await until(lambda: not hub._rounds)
+        assert all(client.of("x") == [str(number) for number in range(1, 11)] for client in clients)
+        assert len(hub) == len(streams)
+
+
+async def test_a_stream_that_gets_live_while_rounds_wait_has_each_event_once(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        comers = []
+        for _ in range(20):
+            cursor = Cursor(broker.epoch, broker.seq)
+            broker.publish(hub, "all")
+            broker.publish(hub, "all")
+            stream, client = await sockets.connect("comer", cursor=cursor)
+            await hub.attach(stream)
+            comers.append((cursor.seq, client))
+            await asyncio.sleep(0)
+        await until(lambda: not hub._rounds)
+        for seen, client in comers:
+            assert client.of("x") == [str(number) for number in range(seen + 1, broker.seq + 1)]
 
 
 async def test_a_stream_that_ends_or_leaves_during_a_round_is_skipped(broker: ScriptedBroker, stepwise: None) -> None:

@@ -61,6 +61,20 @@ async def test_what_a_client_sends_on_a_stream_s_connection_changes_nothing(serv
     await until(lambda: service.open_streams() == open_before, what="the end of both streams")
 
 
+def test_a_stream_may_be_asked_for_behind_other_requests_of_its_connection(service: Service) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as one:
+        ask = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token('ann')}\r\n\r\n"
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + ask.encode())
+        text = _read_hello(one)
+        assert text.count(b"HTTP/1.1 200") == 3
+        with service.client() as client:
+            assert client.post("/v1/messages", json={"to": ["user:ann"], "subject": "heard"}).status_code == 200
+        while b"event: message" not in text:
+            text += one.recv(4096)
+        open_now = service.open_streams()
+    wait_for(lambda: service.open_streams() == open_now - 1, what="the end of the stream")
+
+
 async def test_ten_megabytes_on_a_stream_s_connection_are_taken_and_not_kept(
     scale: Scale, figure: Callable[..., None]
 ) -> None:
@@ -134,12 +148,13 @@ def _come_and_go(service: Service, cycles: int, together: int = 20) -> None:
             one.close()
 
 
-def _read_hello(one: socket.socket) -> None:
+def _read_hello(one: socket.socket) -> bytes:
     text = b""
     while b"event: hello" not in text:
         data = one.recv(4096)
         assert data, text
         text += data
+    return text
 
 
 def _metric(service: Service, name: str) -> int:
