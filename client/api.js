@@ -8,6 +8,7 @@
 /** @typedef {import("./types.js").Task} Task */
 
 const PATIENCE_MS = 15_000;
+const JSON_TYPE = "application/json";
 
 /** An answer that is not a success. `message` is what the service said about it. */
 export class ServiceError extends Error {
@@ -26,10 +27,10 @@ export class ServiceError extends Error {
 
 /**
  * @param {URL} base  ends in a slash
- * @param {import("./token.js").Tokens | null} tokens  null: the cookie is the token
- * @param {typeof globalThis.fetch} fetch
+ * @param {import("./request.js").Request} request
+ * @param {() => boolean} [canRenew]  whether another token may do after a 401
  */
-export function createApi(base, tokens, fetch) {
+export function createApi(base, request, canRenew) {
   return {
     /**
      * One page of messages, newest first. `before`: the id of the last one that is already there.
@@ -38,11 +39,8 @@ export function createApi(base, tokens, fetch) {
      * @returns {Promise<InboxPage>}
      */
     inbox: ({ limit, before, unread } = {}) => {
-      const query = new URLSearchParams();
-      if (limit) query.set("limit", String(limit));
-      if (before) query.set("before", before);
-      if (unread) query.set("unread", "1");
-      return call("GET", `inbox?${query}`);
+      const given = Object.entries({ limit, before, unread: unread && 1 }).filter(([, value]) => value);
+      return call("GET", `inbox?${new URLSearchParams(/** @type {any} */ (given))}`);
     },
     /** @param {string | string[]} ids  ids, or "all" */
     markRead: (ids) => call("POST", "inbox/read", ids === "all" ? { all: true } : { ids: [ids].flat() }),
@@ -67,17 +65,13 @@ export function createApi(base, tokens, fetch) {
   async function call(method, path, body) {
     for (let again = true; ; again = false) {
       /** @type {Record<string, string>} */
-      const headers = { Accept: "application/json" };
-      const token = await tokens?.get();
-      if (token) headers.Authorization = `Bearer ${token}`;
-      if (body) headers["Content-Type"] = "application/json";
-      const response = await fetch(new URL(`v1/${path}`, base), {
-        method, headers, body: body && JSON.stringify(body), cache: "no-store",
-        credentials: tokens ? "same-origin" : "include", signal: AbortSignal.timeout(PATIENCE_MS),
-      });
-      if (response.status === 401 && tokens?.refused(token) && again) continue;
-      const answer = await response.json().catch(() => null);
-      if (!response.ok) throw new ServiceError(response.status, answer ?? undefined);
+      const headers = { Accept: JSON_TYPE };
+      if (body) headers["Content-Type"] = JSON_TYPE;
+      const signal = AbortSignal.timeout(PATIENCE_MS);
+      const response = await request(new URL(`v1/${path}`, base), { method, headers, body: body && JSON.stringify(body), signal });
+      if (response?.status === 401 && again && canRenew?.()) continue;
+      const answer = await response?.json().catch(() => null);
+      if (!response?.ok) throw new ServiceError(response?.status ?? 401, answer ?? undefined);
       return answer;
     }
   }

@@ -26,8 +26,6 @@ const STEP_MS = 1000;
 const LONGEST_STEP_MS = 30_000;
 const LONGEST_WAIT_MS = 600_000; // whatever a server asks for
 const PROVEN_MS = 10_000; // a stream that lives this long was a success
-/** @type {Record<number, string>} */
-const ENDS = { 0: "network", 200: "ended" };
 const REMEMBERED = 500; // a repeat that comes later than so many events after the first is taken for new
 
 /**
@@ -59,10 +57,8 @@ export function createPlace(cursor) {
       if (!key) return false;
       if (seen.has(key)) return true;
       seen.add(key);
-      for (const oldest of seen) {
-        if (seen.size <= REMEMBERED) break;
-        seen.delete(oldest);
-      }
+      const [oldest] = seen;
+      if (seen.size > REMEMBERED) seen.delete(oldest);
       return false;
     },
   };
@@ -74,14 +70,14 @@ export function createPlace(cursor) {
  * @param {object} options
  * @param {URL} options.url
  * @param {import("./token.js").Tokens | null} options.tokens
- * @param {typeof globalThis.fetch} options.fetch
+ * @param {import("./request.js").Request} options.request
  * @param {boolean} options.native  use the browser's EventSource while it works
  * @param {Place} options.place
  * @param {Set<string>} options.types  event names that are listened to
  * @param {Listener} options.listener
  * @returns {Connection}
  */
-export function openConnection({ url, tokens, fetch, native, place, types, listener: { onEvent, onState } }) {
+export function openConnection({ url, tokens, request, native, place, types, listener: { onEvent, onState } }) {
   /** @type {State} */
   let state = "connecting";
   /** @type {Link | null} */
@@ -97,7 +93,12 @@ export function openConnection({ url, tokens, fetch, native, place, types, liste
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer; // the watchdog while there is a link, the wait while there is none
 
-  const unhook = hookWakeUps(wake);
+  const hooks = new AbortController();
+  hook(hooks.signal, {
+    online: () => wake(true),
+    pageshow: ({ persisted }) => persisted && wake(true),
+    visibilitychange: () => document.hidden || wake(false),
+  });
   start();
   return {
     close: () => stop("closed"),
@@ -121,7 +122,7 @@ export function openConnection({ url, tokens, fetch, native, place, types, liste
     };
     link = mine = native
       ? openEventSource(url, place.cursor, types, listener)
-      : openFetch(url, place.cursor, tokens, fetch, listener);
+      : openFetch(url, place.cursor, request, listener);
     watch();
   }
 
@@ -160,14 +161,14 @@ export function openConnection({ url, tokens, fetch, native, place, types, liste
   function dismissed(bye) {
     const reason = String(bye?.reason);
     if (reason === "expired" || reason === "revoked") tokens?.refused();
-    ended({ status: 200, afterMs: Number(bye?.retry_ms) }, reason);
+    ended({ status: 200, afterMs: bye?.retry_ms }, reason);
   }
 
   /**
    * @param {End} end
    * @param {string} [reason]
    */
-  function ended({ status, afterMs = 0, signedOut }, reason = ENDS[Number(status)] ?? `status ${status}`) {
+  function ended({ status, afterMs = 0, signedOut }, reason = !status ? "network" : status === 200 ? "ended" : `status ${status}`) {
     const wasLive = helloAt > 0;
     failures = wasLive && Date.now() - helloAt > PROVEN_MS ? 0 : failures + 1;
     drop();
@@ -190,7 +191,7 @@ export function openConnection({ url, tokens, fetch, native, place, types, liste
     if (done) return;
     done = true;
     drop();
-    unhook();
+    hooks.abort();
     become("offline", reason);
   }
 
@@ -239,15 +240,12 @@ export function read(data) {
 }
 
 /**
- * Calls `wake` when the page is shown again, comes out of the back-forward cache, or the network is back.
+ * Listens to what happens to the page (and in Node to nothing) until the signal.
  *
- * @param {(cut: boolean) => void} wake
+ * @param {AbortSignal} signal
+ * @param {Record<string, (event: any) => void>} handlers  by type
  */
-function hookWakeUps(wake) {
-  const hooks = new AbortController();
-  const { signal } = hooks;
-  globalThis.addEventListener?.("online", () => wake(true), { signal });
-  globalThis.addEventListener?.("pageshow", ({ persisted }) => persisted && wake(true), { signal });
-  globalThis.document?.addEventListener("visibilitychange", () => document.hidden || wake(false), { signal });
-  return () => hooks.abort();
+export function hook(signal, handlers) {
+  // `visibilitychange` bubbles from the document to here.
+  for (const type in handlers) globalThis.addEventListener?.(type, handlers[type], { signal });
 }

@@ -10,6 +10,7 @@
 
 import { createApi } from "./api.js";
 import { createPlace, openConnection } from "./connection.js";
+import { createRequest } from "./request.js";
 import { canShare, openShared } from "./tabs.js";
 import { createTokens, subjectOf } from "./token.js";
 
@@ -19,7 +20,7 @@ export { ServiceError } from "./api.js";
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {(data: any, event: any) => void} Handler */
 
-const OWN_EVENTS = ["hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye"];
+const OWN_EVENTS = "hello message task inbox reset degraded ping bye".split(" ");
 
 /**
  * Opens a stream that stays open, and answers its handle at once.
@@ -33,17 +34,17 @@ export function connect(url, options = {}) {
   const tokens = token || getToken ? createTokens({ token, getToken }) : null;
   /** @type {Map<string, Set<Handler>>} */
   const handlers = new Map();
-  for (const name of ["message", "task", "hello", "reset", "inbox", "state", "event"]) {
-    const handler = /** @type {any} */ (options)[`on${name[0].toUpperCase()}${name.slice(1)}`];
-    if (handler) add(name === "event" ? "*" : name, handler);
+  for (const [name, handler] of Object.entries(options)) {
+    if (/^on[A-Z]/.test(name) && handler) add(name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
   }
-  const api = createApi(base, tokens, fetch);
+  const request = createRequest(tokens, fetch);
+  const api = createApi(base, request, () => Boolean(getToken));
   const place = createPlace(cursor);
   const sharing = shared && (tokens || user) && canShare();
   /** @param {import("./connection.js").Listener} listener */
   const open = (listener) => openConnection({
     url: new URL("v1/stream", base),
-    tokens, fetch, place, listener,
+    tokens, request, place, listener,
     native: !sharing && !tokens && !options.fetch && "EventSource" in globalThis, // it hears only names it is told of
     types: new Set([...OWN_EVENTS, ...handlers.keys()]),
   });
@@ -109,7 +110,7 @@ export function connect(url, options = {}) {
       try {
         handler(data, detail);
       } catch (error) {
-        "reportError" in globalThis ? reportError(error) : console.error(error);
+        (globalThis.reportError ?? console.error)(error);
       }
     }
   }

@@ -15,7 +15,7 @@
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").News} News */
 /** @typedef {import("./types.js").StoreState} StoreState */
-/** @typedef {{ids: Set<string>, unseen: number, remove: boolean}} Wish  what the user did and nobody has answered yet */
+/** @typedef {{ids: string[], unseen: number, remove: boolean}} Wish  what the user did and nobody has answered yet */
 
 const MOST = 100; // messages a page of the inbox may have
 
@@ -48,17 +48,8 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
   const listeners = new Set();
 
   const ends = [
-    notifier.on("hello", (hello, { id }) => {
-      countedTo = id;
-      ({ unread } = hello);
-      takeAll(hello.tasks);
-      void load(); // read elsewhere, deleted elsewhere: that is not replayed
-    }),
-    notifier.on("reset", (reset) => {
-      ({ unread } = reset);
-      takeAll(reset.tasks);
-      void load();
-    }),
+    notifier.on("hello", begun),
+    notifier.on("reset", begun),
     notifier.on("message", (message, event) => {
       waiting ? waiting.push([message, event]) : add(message, event);
       tell({ kind: "message", message });
@@ -105,7 +96,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
       const list = lists;
       const page = await notifier.inbox({ limit: pageSize, before: messages.at(-1)?.id });
       if (list !== lists) return; // another list by now
-      messages = messages.concat(page.messages.filter(({ id }) => !find(id)));
+      messages = messages.concat(page.messages.filter((one) => !isListed(one)));
       ({ more } = page);
       changedValue();
     },
@@ -118,26 +109,35 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
       const task = tasks.get(id);
       tasks.delete(id);
       changedValue();
-      try {
-        await notifier.dismissTask(id);
-      } catch (error) {
+      await notifier.dismissTask(id).catch((/** @type {unknown} */ error) => {
         if (task) tasks.set(id, task);
         changedValue();
         throw error;
-      }
+      });
     },
     /** Ends it; the connection goes on. */
     close: () => ends.forEach((end) => end()),
   };
 
+  /**
+   * @param {import("./types.js").Hello | import("./types.js").Reset} present
+   * @param {WireEvent} event
+   */
+  function begun(present, { id }) {
+    countedTo = id;
+    ({ unread } = present);
+    takeAll(present.tasks);
+    void load(); // read elsewhere, deleted elsewhere: that is not replayed
+  }
+
   function look() {
     let left = unread;
     let shown = messages;
     for (const { ids, unseen, remove } of wishes) {
-      left -= unseen + shown.filter(({ id, read }) => !read && ids.has(id)).length;
+      left -= unseen + shown.filter(({ id, read }) => !read && ids.includes(id)).length;
       shown = remove
-        ? shown.filter(({ id }) => !ids.has(id))
-        : shown.map((one) => (ids.has(one.id) ? { ...one, read: true } : one));
+        ? shown.filter(({ id }) => !ids.includes(id))
+        : shown.map((one) => (ids.includes(one.id) ? { ...one, read: true } : one));
     }
     const newest = [...tasks.values()].sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at));
     return { messages: shown, unread: Math.max(0, left), more, loaded, tasks: newest, connection: notifier.state };
@@ -158,9 +158,9 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     for (const listener of listeners) listener(news);
   }
 
-  /** @param {string} wanted */
-  function find(wanted) {
-    return messages.find(({ id }) => id === wanted);
+  /** @param {Message} wanted */
+  function isListed(wanted) {
+    return messages.some(({ id }) => id === wanted.id);
   }
 
   /** Lists the newest messages: what is held may be stale. */
@@ -189,7 +189,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
    * @param {WireEvent} event
    */
   function add(message, event) {
-    if (find(message.id)) return;
+    if (isListed(message)) return;
     messages = [{ ...message, read: false }, ...messages];
     if (isAfter(event.id, countedTo)) unread += 1;
     changedValue();
@@ -198,11 +198,11 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
   /** @param {import("./types.js").InboxChange} change */
   function changed({ read, deleted, unread: count }) {
     // Without ids it says only how many there are: the service knows that something changed, and not what.
-    if (waiting || (!read.length && !deleted.length && count !== unread)) void load();
+    const isVague = !read.length && !deleted.length && count !== unread;
     messages = messages.filter(({ id }) => !deleted.includes(id));
     messages = messages.map((one) => (read.includes(one.id) ? { ...one, read: true } : one));
     unread = count;
-    if (!messages.length && more) void load();
+    if (waiting || isVague || (!messages.length && more)) void load();
     changedValue();
   }
 
@@ -213,14 +213,14 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
    */
   async function wish(over, { unseen, remove }, call) {
     const ids = over.map(({ id }) => id);
-    const mine = { ids: new Set(ids), unseen, remove };
+    const mine = { ids, unseen, remove };
     wishes.add(mine);
     changedValue();
     try {
       const { unread: left } = await call();
       wishes.delete(mine);
       // The stream may have told already, and more since then.
-      const isNew = unseen > 0 || messages.some(({ id, read }) => mine.ids.has(id) && (remove || !read));
+      const isNew = unseen > 0 || messages.some(({ id, read }) => ids.includes(id) && (remove || !read));
       if (isNew) changed({ read: remove ? [] : ids, deleted: remove ? ids : [], unread: left });
     } finally {
       wishes.delete(mine);

@@ -10,7 +10,7 @@
  * Owns: the election, the channel between tabs. Must not know: how a stream is kept open, what events mean.
  */
 
-import { read } from "./connection.js";
+import { hook, read } from "./connection.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").State} State */
@@ -60,9 +60,11 @@ export function openShared({ findKey, place, open, greet, listener }) {
     if (!key) return leading();
     join();
     // A page in the back-forward cache may have neither a lock nor a channel.
-    globalThis.addEventListener("pagehide", leave, { signal });
-    globalThis.addEventListener("pageshow", ({ persisted }) => persisted && join(), { signal });
-    globalThis.document?.addEventListener("visibilitychange", () => document.hidden || ask(), { signal });
+    hook(signal, {
+      pagehide: leave,
+      pageshow: ({ persisted }) => persisted && join(),
+      visibilitychange: () => document.hidden || ask(),
+    });
   });
   return {
     close() {

@@ -7,7 +7,6 @@
 import { createParser } from "./parse.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
-/** @typedef {import("./token.js").Tokens} Tokens */
 
 /**
  * @typedef {object} End
@@ -29,42 +28,35 @@ import { createParser } from "./parse.js";
 /**
  * @param {URL} url
  * @param {string} cursor
- * @param {Tokens | null} tokens  null: the cookie is the token
- * @param {typeof globalThis.fetch} fetch
+ * @param {import("./request.js").Request} request
  * @param {Listener} listener
  * @returns {Link}
  */
-export function openFetch(url, cursor, tokens, fetch, listener) {
+export function openFetch(url, cursor, request, listener) {
   const abort = new AbortController();
-  let closed = false;
+  const { signal } = abort;
   read().catch(() => ({ status: 0 })).then((end) => {
+    if (!signal.aborted) listener.onEnd(end);
     abort.abort();
-    if (!closed) listener.onEnd(end);
   });
-  return { close: () => (closed = true, abort.abort()), listen() {} };
+  return { close: () => abort.abort(), listen() {} };
 
   /** @returns {Promise<End>} */
   async function read() {
     /** @type {Record<string, string>} */
     const headers = { Accept: "text/event-stream" };
     if (cursor) headers["Last-Event-ID"] = cursor;
-    const token = await tokens?.get();
-    if (token === "") return { status: 401, signedOut: true };
-    if (token) headers.Authorization = `Bearer ${token}`;
-    if (closed) return { status: 0 };
-    const response = await fetch(url, {
-      headers, signal: abort.signal, cache: "no-store", credentials: tokens ? "same-origin" : "include",
-    });
-    const { status, body } = response;
-    if (status === 401) tokens?.refused(token);
-    if (status !== 200 || !body || !/^text\/event-stream\b/i.test(response.headers.get("Content-Type") ?? "")) {
-      return { status, afterMs: 1000 * Number(response.headers.get("Retry-After")) };
+    const response = await request(url, { headers, signal });
+    if (!response) return { status: 401, signedOut: true };
+    const { status, body, headers: told } = response;
+    if (status !== 200 || !body || !/^text\/event-stream\b/i.test(told.get("Content-Type") ?? "")) {
+      return { status, afterMs: 1000 * Number(told.get("Retry-After")) };
     }
     const { onRetry } = listener;
-    const parser = createParser({ onRetry, lastEventId: cursor, onEvent: (event) => closed || listener.onEvent(event) });
+    const parser = createParser({ onRetry, lastEventId: cursor, onEvent: (event) => signal.aborted || listener.onEvent(event) });
     for (const reader = body.getReader(); ; ) {
       const { done, value } = await reader.read();
-      if (done || closed) return { status };
+      if (done || signal.aborted) return { status };
       listener.onBytes();
       parser.push(value);
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import Open, Witness, live, shot
-from tests.support import Service, running, wait_for
+from tests.support import REPOSITORY, Service, running, wait_for
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
@@ -385,3 +386,20 @@ def test_a_network_that_was_away_brings_what_was_missed(demo: Open, context: Bro
     expect(message(page, missed)).to_be_visible()
     expect(messages(page)).to_have_count(2)
     unread(page, 2)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_page(browser: Browser, service: Service, scheme: Literal["light", "dark"]) -> None:
+    context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{service.url}/demo?user=ann")
+    live(page)
+    for level in ("info", "success", "warning", "error"):
+        publish(service, "ann", f"Hello {level}", text="See you at noon", level=level, url="/a")
+    start(page, "Report", 2)
+    expect(page.locator("notifier-tasks li.succeeded")).to_have_count(1)
+    page.locator("notifier-bell").get_by_role("button").first.click()
+    page.evaluate(f"() => {{ {(REPOSITORY / 'node_modules' / 'axe-core' / 'axe.min.js').read_text()} }}")
+    found = page.evaluate("axe.run().then(({ violations }) => violations)")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    context.close()

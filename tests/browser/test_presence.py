@@ -15,7 +15,7 @@ from tests.support import Service, wait_for
 # Chromium without a window takes every tab for visible: what a window would do when another tab is chosen.
 HIDE = """hidden => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-  document.dispatchEvent(new Event("visibilitychange"));
+  document.dispatchEvent(new Event("visibilitychange", { bubbles: true }));
 }"""
 # The browser's own class does the work; this only writes down what it is asked for.
 WATCH = """

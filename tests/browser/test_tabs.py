@@ -233,7 +233,9 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs) -> None:
     hung, page = tabs.open(), tabs.open()
     hung.evaluate("() => { setTimeout(() => { for (const end = Date.now() + 12_000; Date.now() < end;); }, 0); }")
     tabs.publish("Meanwhile")
-    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # somebody looks at the other tab
+    page.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))"
+    )  # somebody looks at the other tab
     told(page, "Meanwhile")
     told(hung, "Meanwhile")
     wait_for(lambda: tabs.streams() == 1, what="one stream")

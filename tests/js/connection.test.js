@@ -334,20 +334,20 @@ test("an EventSource that is refused gives way to fetch, which sees why", async 
 });
 
 test("a page that is shown again does not wait out its own backoff", async (t) => {
-  likePage(t);
+  const { page } = likePage(t);
   const server = await serve(t, cut, stream());
   const { states } = open(t, server.url, {}, { random: 1 });
   await states.reached(1);
-  document.dispatchEvent(new Event("visibilitychange"));
+  page.dispatchEvent(new Event("visibilitychange")); // it bubbles there from the document
   assert.deepEqual(await states.reached(2), ["offline network", "live hello"]);
 });
 
 test("a page that is shown again does wait out what the server asked for", async (t) => {
-  likePage(t);
+  const { page } = likePage(t);
   const server = await serve(t, stream(frame("bye", { reason: "drain", retry_ms: 400 })), stream());
   const { states } = open(t, server.url);
   await states.reached(2);
-  document.dispatchEvent(new Event("visibilitychange"));
+  page.dispatchEvent(new Event("visibilitychange")); // it bubbles there from the document
   const second = await server.nthRequest(2);
   assert.ok(second.at - server.requests[0].at >= 390);
 });

@@ -1,4 +1,9 @@
-/** The client stays lean: what a page runs, minified and gzipped, within a budget. And nothing of it needs a package. */
+/**
+ * The client stays lean: what a page runs, within a budget. And nothing of it needs a package.
+ *
+ * Counted as pages ship it: bundled by esbuild, minified by terser (its plain settings, three passes), gzipped. What is
+ * not counted: other languages than English, and django.js, which adds the DOM events to the whole.
+ */
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -8,6 +13,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { minify } from "terser";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MOST_BYTES = 5 * 1024;
@@ -25,32 +31,34 @@ function withImports(folder, name, found = new Set()) {
 }
 
 /** The modules as a bundler would ship them with all they import. */
-function minified(...names) {
+async function minified(...names) {
   const all = names.map((name) => `export * from "./client/${name}";`).join("");
-  const arguments_ = ["--bundle", "--minify", "--format=esm", "--target=es2022"];
-  return execFileSync(join(ROOT, "node_modules", ".bin", "esbuild"), [...arguments_, "--log-level=error"], { cwd: ROOT, input: all });
+  const arguments_ = ["--bundle", "--format=esm", "--target=es2022", "--log-level=error"];
+  const bundle = execFileSync(join(ROOT, "node_modules", ".bin", "esbuild"), arguments_, { cwd: ROOT, input: all, encoding: "utf8" });
+  const { code } = await minify(bundle, { module: true, ecma: 2020, compress: { passes: 3 } });
+  return code;
 }
 
-test("the client, minified and gzipped, is under 5 KiB", (t) => {
+test("the client, minified and gzipped, is under 5 KiB", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "notifier-client-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const arguments_ = ["-p", "client", "--noEmit", "false", "--outDir", folder, "--removeComments"];
   execFileSync(join(ROOT, "node_modules", ".bin", "tsc"), arguments_, { cwd: ROOT });
   const names = withImports(folder, "notifier.js");
   const plain = gzip([...names].map((name) => readFileSync(join(folder, name), "utf8")).join(""));
-  const bytes = gzip(minified("notifier.js"));
+  const bytes = gzip(await minified("notifier.js"));
   t.diagnostic(`${[...names].join(" ")}: ${bytes} bytes; without comments, not minified: ${plain} bytes`);
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
-test("the client with the store, minified and gzipped, is under 6 KiB", (t) => {
-  const bytes = gzip(minified("notifier.js", "store.js"));
+test("the client with the store, minified and gzipped, is under 5.5 KiB", async (t) => {
+  const bytes = gzip(await minified("notifier.js", "store.js"));
   t.diagnostic(`notifier.js and store.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 6 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 5.5 * 1024, `${bytes} bytes`);
 });
 
-test("the whole client with widgets and English texts, minified and gzipped, is under 12 KiB", (t) => {
-  const bytes = gzip(minified("notifier.js", "store.js", "widgets.js"));
+test("the whole client with widgets and English texts, minified and gzipped, is under 12 KiB", async (t) => {
+  const bytes = gzip(await minified("notifier.js", "store.js", "widgets.js"));
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import: ${bytes} bytes`);
   assert.ok(bytes < 12 * 1024, `${bytes} bytes`);
 });
