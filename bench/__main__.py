@@ -20,14 +20,16 @@ RESULTS = system.REPOSITORY / "bench" / "results.json"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="The service beside what one would pick instead.")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
     parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name holds TEXT")
     asked = parser.parse_args()
     files = system.allow_many_files()
     sizes = Sizes.quick() if asked.quick else Sizes()
     if files < sizes.many + 1000:
-        sys.exit(f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)")
+        sys.exit(
+            f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)"
+        )
     started = time.monotonic()
     results = Run(sizes, lambda line: print(line, flush=True)).all(asked.only)
     made = {

@@ -96,4 +96,3 @@ class Load:
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
-

@@ -75,7 +75,9 @@ class Run:
             for make in (Bare, NotifierOnRedis):
                 self._measure(make, self._straight_from_redis)
             self._measure(NotifierOnRedis, self._broadcasts, self._targets)
-            self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name="notifier, Redis, 2 workers")
+            self._measure(
+                lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name="notifier, Redis, 2 workers"
+            )
             for make in (Pushpin, SseStarlette, FastapiSse, DjangoEventstream):
                 self._measure(make, self._broadcasts, self._targets)
             for binary in (Mercure, Centrifugo):

@@ -132,7 +132,9 @@ def _pss_kib(pid: int) -> float:
 
 def machine() -> dict[str, str | int]:
     """What the figures were made on."""
-    model = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    model = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {
         "cores": os.cpu_count() or 1,
         "processor": model[0] if model else "unknown",

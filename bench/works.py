@@ -118,7 +118,9 @@ def storm(bench: Bench, count: int, missed: int) -> Figures:
     bench.streams.cut()
     time.sleep(1)
     numbers = bench.numbers(missed)
-    bench.publisher.send([peer.publish_request(ALL, stamped(number)) for number in numbers], peer.publish_port, connections=1)
+    bench.publisher.send(
+        [peer.publish_request(ALL, stamped(number)) for number in numbers], peer.publish_port, connections=1
+    )
     requests = [peer.stream_request(number, ALL, **{"Last-Event-ID": cursor}) for number in range(count)]
     bench.streams.zero()
     cpu = peer.cpu_s()

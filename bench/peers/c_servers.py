@@ -100,7 +100,9 @@ class Pushpin(Peer):
 
     def publish_request(self, channel: str, text: str) -> bytes:
         content = f"event: bench\ndata: {text}\n\n"
-        return json_request("/publish/", {"items": [{"channel": channel, "formats": {"http-stream": {"content": content}}}]})
+        return json_request(
+            "/publish/", {"items": [{"channel": channel, "formats": {"http-stream": {"content": content}}}]}
+        )
 
 
 class Mercure(Peer):

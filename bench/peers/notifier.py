@@ -65,7 +65,12 @@ class Notifier(Peer):
         return "/v1/stream"
 
     def stream_request(self, number: int, channel: str, **headers: str) -> bytes:
-        claims = {"aud": "notifier:stream", "sub": user(number), "exp": self._ends, "groups": [SOME] if channel == SOME else []}
+        claims = {
+            "aud": "notifier:stream",
+            "sub": user(number),
+            "exp": self._ends,
+            "groups": [SOME] if channel == SOME else [],
+        }
         token = jwt.encode(claims, SECRET, algorithm="HS256")
         return super().stream_request(number, channel, Authorization=f"Bearer {token}", **headers)
 

@@ -11,7 +11,7 @@ settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_eventstream"],
     ROOT_URLCONF=__name__,
-    SECRET_KEY="of a server that lives for a minute",  # noqa: S106
+    SECRET_KEY="of a server that lives for a minute",
     USE_TZ=True,
 )
 django.setup()

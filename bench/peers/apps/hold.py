@@ -1,6 +1,6 @@
 """The origin behind Pushpin: answers every request with "hold this open as a stream on the channel of its path".
 
-    python hold.py PORT
+python hold.py PORT
 """
 
 from __future__ import annotations

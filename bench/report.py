@@ -1,0 +1,225 @@
+"""The figures of a run as tables with ratios, and the goals beside what was measured.
+
+Must not know: how anything was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.system import REPOSITORY
+
+PAGE = REPOSITORY / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -->"
+US, FLOOR, NCHAN, BARE = "notifier", "floor (C, one send each)", "nginx + nchan", "bare (hiredis to transports)"
+REDIS, STARLETTE = "notifier, Redis", "sse-starlette"
+
+Made = dict[str, Any]
+Row = Sequence[str]
+
+
+class Figures:
+    """The results of a run, by server, work and name; None where there is none."""
+
+    def __init__(self, made: Made) -> None:
+        self._results = made["results"]
+
+    def __call__(self, server: str, work: str, name: str) -> float | None:
+        found = self._results.get(server, {}).get(work, {}).get(name)
+        return None if found is None else float(found)
+
+    def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str]) -> float | None:
+        first, second = self(*one), self(*other)
+        return None if first is None or not second else first / second
+
+    def servers(self, work: str) -> list[str]:
+        return [server for server, works in self._results.items() if work in works]
+
+
+def text(made: Made) -> str:
+    """Everything, as Markdown."""
+    machine, get = made["machine"], Figures(made)
+    head = (
+        f"Run of {made['at']}: {machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python "
+        f"{machine['python']}, everything on loopback. CPU is the server's own, by the operating system's accounting."
+    )
+    sizes = made["sizes"]
+    parts = [
+        head,
+        _faults(made),
+        f"**One event to {sizes['streams']:,} streams**, at a rate that each keeps up with ({sizes['light_per_s']:g} a "
+        f"second; the slow ones {sizes['slow_per_s']:g}), and at {sizes['saturated_per_s']:g} a second, more than one "
+        "core can send one by one.",
+        _fan_out(get),
+        f"**Events for one of {sizes['streams']:,} users each**, published by HTTP from 16 connections, and at 1,000 a "
+        "second.",
+        _targeted(get),
+        f"**{sizes['many']:,} streams.**",
+        _many(get),
+        f"**Straight to Redis**, {sizes['redis_per_s']:,.0f} events a second by the service's own script.",
+        _from_redis(get),
+        "**Goals.**",
+        _goals(get),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def write(made: Made) -> None:
+    """Puts the tables into docs/performance.md."""
+    page = PAGE.read_text()
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{text(made)}\n{END}{after}")
+
+
+def _faults(made: Made) -> str:
+    wrong = {
+        f"{server}, {work}": figures["faults"]
+        for server, works in made["results"].items()
+        for work, figures in works.items()
+        if figures.get("faults")
+    }
+    if not wrong:
+        return "Every event's number was checked at every stream: none was lost, repeated or out of order."
+    said = "; ".join(f"{where}: {count:g}" for where, count in wrong.items())
+    return f"Every event's number was checked at every stream. Streams or publishes at fault: {said}."
+
+
+def _fan_out(get: Figures) -> str:
+    rows = []
+    for server in get.servers("broadcast"):
+        light = get(server, "broadcast", "cpu_us")
+        rows.append([
+            server,
+            _n(get(server, "connect", "cpu_us"), 0),
+            _n(get(server, "connect", "memory_kib"), 1),
+            _n(light, 1),
+            _x(get.ratio((server, "broadcast", "cpu_us"), (FLOOR, "broadcast", "cpu_us"))),
+            _x(get.ratio((server, "broadcast", "cpu_us"), (US, "broadcast", "cpu_us"))),
+            _n(get(server, "saturated", "cpu_us"), 2),
+            _n(get(server, "saturated", "deliveries_per_s"), 0),
+            _n(get(server, "saturated", "p50_ms"), 0),
+        ])  # fmt: skip
+    head = [
+        "server", "connect, CPU µs", "memory, KiB a stream", "delivery, CPU µs", "to the floor", "to notifier",
+        "saturated: CPU µs", "deliveries a second", "p50 ms",
+    ]  # fmt: skip
+    return _table(head, rows)
+
+
+def _targeted(get: Figures) -> str:
+    rows = [
+        [
+            server,
+            _n(get(server, "one by one", "cpu_us"), 0),
+            _x(get.ratio((server, "one by one", "cpu_us"), (US, "one by one", "cpu_us"))),
+            _n(get(server, "one by one", "per_s"), 0),
+            _n(get(server, "batch", "cpu_us"), 0),
+            *(_n(get(server, "latency", name), 2) for name in ("p50_ms", "p99_ms", "p999_ms")),
+        ]
+        for server in get.servers("one by one")
+    ]
+    head = [
+        "server",
+        "event, CPU µs",
+        "to notifier",
+        "events a second",
+        "batch, CPU µs",
+        "p50 ms",
+        "p99 ms",
+        "p99.9 ms",
+    ]
+    return _table(head, rows)
+
+
+def _many(get: Figures) -> str:
+    rows = [
+        [
+            server,
+            _n(get(server, "connect many", "memory_kib"), 1),
+            _n(get(server, "idle", "percent_of_a_core"), 1),
+            _n(get(server, "broadcast many", "cpu_us"), 1),
+            _n(get(server, "broadcast many", "p50_ms"), 0),
+            _n(get(server, "broadcast many", "max_ms"), 0),
+        ]
+        for server in get.servers("idle")
+    ]
+    head = ["server", "memory, KiB a stream", "idle, % of a core", "delivery, CPU µs", "p50 ms", "last stream, ms"]
+    return _table(head, rows)
+
+
+def _from_redis(get: Figures) -> str:
+    rows = [
+        [
+            server,
+            _n(get(server, "from Redis", "cpu_us"), 1),
+            _x(get.ratio((server, "from Redis", "cpu_us"), (BARE, "from Redis", "cpu_us"))),
+            _n(get(server, "from Redis", "redis_cpu_us"), 1),
+            *(_n(get(server, "from Redis", name), 2) for name in ("p50_ms", "p99_ms")),
+        ]
+        for server in get.servers("from Redis")
+    ]
+    return _table(["server", "event, CPU µs", "to the bare program", "Redis, CPU µs", "p50 ms", "p99 ms"], rows)
+
+
+Goal = tuple[str, str, Callable[[Figures], float | None], Callable[[float], bool]]
+
+
+def _at_most(what: str, bound: float, one: tuple[str, str, str], other: tuple[str, str, str] | None = None) -> Goal:
+    find = (lambda get: get.ratio(one, other)) if other else (lambda get: get(*one))
+    return what, f"at most {bound:g}", find, lambda found: found <= bound
+
+
+def _at_least(what: str, bound: float, one: tuple[str, str, str], other: tuple[str, str, str]) -> Goal:
+    return what, f"at least {bound:g}", lambda get: get.ratio(one, other), lambda found: found >= bound
+
+
+def _cpu(server: str, work: str) -> tuple[str, str, str]:
+    return server, work, "cpu_us"
+
+
+GOALS: list[Goal] = [
+    _at_most("light fan-out, CPU to the floor's", 1.15, _cpu(US, "broadcast"), _cpu(FLOOR, "broadcast")),
+    _at_most("… to nchan's", 0.85, _cpu(US, "broadcast"), _cpu(NCHAN, "broadcast")),
+    _at_most("… to sse-starlette's", 0.125, _cpu(US, "broadcast"), _cpu(STARLETTE, "broadcast")),
+    _at_least("saturated, deliveries per CPU second to nchan's", 3.5, _cpu(NCHAN, "saturated"), _cpu(US, "saturated")),
+    _at_least("… to the floor's", 1.8, _cpu(FLOOR, "saturated"), _cpu(US, "saturated")),
+    _at_most("longest /healthz answer during rounds to 15,000, ms", 20, (US, "pauses", "busy_healthz_max_ms")),
+    _at_most("p99 of others' events during rounds to idle's", 2, (US, "pauses", "busy_p99_ms"), (US, "pauses", "quiet_p99_ms")),
+    _at_most("from Redis, CPU to the bare program's", 1.25, _cpu(REDIS, "from Redis"), _cpu(BARE, "from Redis")),
+    _at_most("… to nchan's event by HTTP", 0.6, _cpu(REDIS, "from Redis"), _cpu(NCHAN, "one by one")),
+    _at_most("by HTTP, one by one, CPU to nchan's", 3, _cpu(US, "one by one"), _cpu(NCHAN, "one by one")),
+    _at_most("batch, CPU to nchan's single posts", 0.2, _cpu(US, "batch"), _cpu(NCHAN, "one by one")),
+    _at_most("memory of an idle stream, KiB", 10, (US, "connect many", "memory_kib")),
+    _at_most("heartbeats of 15,000 streams, % of a core", 2, (US, "idle", "percent_of_a_core")),
+    _at_most("connect with token and snapshot, CPU to sse-starlette's bare one", 1 / 3, _cpu(US, "connect"), _cpu(STARLETTE, "connect")),
+    _at_most("storm with 50 missed each, time to as many first connects", 1.5, (US, "storm", "seconds"), (US, "connect at once", "seconds")),
+    _at_most("p99 at 1,000 events a second to nchan's", 1.5, (US, "latency", "p99_ms"), (NCHAN, "latency", "p99_ms")),
+    _at_most("start to ready, s", 1, (US, "start", "ready_s")),
+    _at_most("idle memory, MiB", 60, (US, "start", "memory_mib")),
+]  # fmt: skip
+
+
+def _goals(get: Figures) -> str:
+    rows = []
+    for what, bound, find, holds in GOALS:
+        found = find(get)
+        if found is not None:
+            rows.append([what, bound, _n(found, 2), "yes" if holds(found) else "**no**"])
+    return _table(["goal", "bound", "measured", "met"], rows)
+
+
+def _table(head: Row, rows: Sequence[Row]) -> str:
+    if not rows:
+        return ""
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rows))
+
+
+def _n(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _x(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f} x"
