@@ -73,7 +73,9 @@ export class NotifierToasts extends Widget {
         const { message } = news;
         this.messages.push(message);
         gather();
-        if (isNative) void notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text);
+        if (!isNative) return;
+        // Where a page may not make one (Chrome on Android), there is the toast.
+        notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text).catch(() => {});
       }),
       isNative ? beLookedAt() : () => {},
       () => clearTimeout(timer),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import Witness
 from tests.support import Service, subscriber_token
@@ -146,4 +146,29 @@ def test_a_page_without_a_config_does_nothing(django: Django, service: Service, 
     django.page.wait_for_load_state("networkidle")
     assert django.page.evaluate("window.notifier") is None
     assert not [url for url in witness.requests if "/v1/" in url]
+    assert witness.faults == []
+
+
+def test_store_widgets_and_words_come_with_the_tag_under_a_policy_that_knows_only_the_nonce(
+    context: BrowserContext, service: Service, witness: Witness
+) -> None:
+    config = {"url": "", "token": subscriber_token("eve"), "widgets": True, "texts": "/client/i18n/ru.js"}
+    body = f"""<!doctype html><link rel="icon" href="data:,"><notifier-bell></notifier-bell>
+<notifier-toasts></notifier-toasts><notifier-message level="success">Saved</notifier-message>
+<script id="notifier-config" type="application/json">{json.dumps(config)}</script>
+<script type="module" src="/client/django.js" nonce="abc"></script>"""
+    policy = "default-src 'none'; script-src 'nonce-abc'; connect-src 'self'; img-src data:; base-uri 'none';"
+    headers = {"Content-Security-Policy": f"{policy} require-trusted-types-for 'script'; trusted-types 'none'"}
+    context.route(
+        f"{service.url}/strict", lambda route: route.fulfill(body=body, content_type="text/html", headers=headers)
+    )
+    page = context.new_page()
+    witness.watch(page)
+    page.goto(f"{service.url}/strict")
+    expect(page.locator("[part=toast]", has_text="Saved")).to_be_visible()
+    expect(page.get_by_role("button", name="Сообщения. 0 непрочитанных сообщений")).to_be_visible()
+    with service.client() as client:
+        client.post("/v1/messages", json={"to": ["user:eve"], "subject": "Hi"}).raise_for_status()
+    expect(page.get_by_role("button", name="Сообщения. 1 непрочитанное сообщение")).to_be_visible()
+    assert page.evaluate("notifier.store.state.unread") == 1
     assert witness.faults == []
