@@ -321,6 +321,7 @@ async def test_a_doubt_with_a_round_under_way_loses_nothing_and_repeats_nothing(
                 assert 0 < begun < len(crowd), "the round was under way"
             last = f"x:{broker.seq}"
             await until(lambda last=last: all(last in heard(wall) for wall in crowd))  # type: ignore[misc]
+            await until(lambda: not hub._rounds)
         expected = [f"x:{number}" for number in range(1, broker.seq + 1)]
         assert all(events(wall) == expected for wall in crowd)
 
