@@ -5,12 +5,10 @@ Every change is told to the service, and then to the row, by `telling`. Must not
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
-
-from django.db import connections
 
 from django_bridge.cancel import Shield, TaskCancelled
 from django_bridge.languages import speaking
@@ -83,12 +81,11 @@ class Task(TaskContext):
         return self.id
 
     def __del__(self) -> None:
-        # The last of quick advances, where the loop ended without an end. A connection that nobody would close is not
-        # opened for the row.
+        # The last of quick advances, where the loop ended without an end. It may be the garbage collector that calls,
+        # in the middle of anything: nothing is sent, written or waited for here.
         telling = getattr(self, "_telling", None)
-        with contextlib.suppress(Exception):
-            if telling is not None:
-                telling.settle(row=any(one.connection for one in connections.all(initialized_only=True)))
+        if telling is not None and not sys.is_finalizing():
+            telling.leave()
 
     # What is known here
 

@@ -124,13 +124,18 @@ class Telling:
             else:
                 self._send(new_id(), {"advance": 0})
 
-    def settle(self, *, row: bool = True) -> None:
+    def settle(self) -> None:
         """Tells what waits for its time, and brings the row up to date."""
         with self._lock:
             if self._waiting:
                 self._settle()
-            if row and self._row_is_behind:
+            if self._row_is_behind:
                 self._write()
+
+    def leave(self) -> None:
+        """Nobody holds the task any more. What waits is told by the ticker; the row is left to `notifier_tasks`."""
+        if self._waiting:
+            ticker().last(self._its_time)
 
     # Its time
 

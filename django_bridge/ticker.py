@@ -14,6 +14,7 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -27,10 +28,12 @@ class Ticker:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._wake = threading.Condition()
+        self._wake = threading.Condition()  # its lock may be taken again by the same thread: see `last`
         self._order = itertools.count()
         # As many entries as there are living tasks, two at most for each; those of dead ones go when they are due.
         self._due: list[tuple[float, int, weakref.WeakMethod[Action]]] = []
+        self._last: deque[Action] = deque()
+        """What is to be done soon although nobody holds it any more; one for each task that was left so."""
         self._thread: threading.Thread | None = None
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -38,16 +41,30 @@ class Ticker:
         """Runs a bound method in `wait_s` seconds, if its object lives as long."""
         with self._wake:
             heapq.heappush(self._due, (time.monotonic() + wait_s, next(self._order), weakref.WeakMethod(action)))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="notifier-ticker", daemon=True)
-                self._thread.start()
-            self._wake.notify()
+            self._start()
+
+    def last(self, action: Action) -> None:
+        """Runs an action soon, also when the process ends first. May be called by the garbage collector."""
+        with self._wake:
+            self._last.append(action)
+            self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="notifier-ticker", daemon=True)
+            self._thread.start()
+        self._wake.notify()
 
     def at_exit(self, owner: Any) -> None:
         """Calls `owner.settle()` when the process ends in order, if the owner lives as long."""
         self._owners.add(owner)
 
     def settle(self) -> None:
+        with self._wake:
+            last = list(self._last)
+            self._last.clear()
+        for action in last:
+            _quietly(action)
         for owner in list(self._owners):
             _quietly(owner.settle)
 
@@ -61,6 +78,8 @@ class Ticker:
     def _next(self) -> Action | None:
         with self._wake:
             while True:
+                if self._last:
+                    return self._last.popleft()
                 wait_s = self._due[0][0] - time.monotonic() if self._due else None
                 if wait_s is not None and wait_s <= 0:
                     return heapq.heappop(self._due)[2]()
@@ -74,7 +93,7 @@ def _quietly(action: Action) -> None:
         log.exception("%s failed", getattr(action, "__qualname__", action))
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _ticker: Ticker | None = None
 
 

@@ -21,6 +21,8 @@ FILES = [
     "test_original_samples.py",
     "test_outbox.py",
     "test_outbox_outage.py",
+    "test_pace.py",
+    "test_share.py",
     "test_task.py",
 ]
 
