@@ -411,12 +411,13 @@ static void send_requests(const char *path, int port, uint32_t lane_count, doubl
       Lane *lane = &lanes[ready[i].data.u32];
       ssize_t got;
       if (!lane->busy) {
-        if (recv(lane->fd, lane->answer, 1, MSG_PEEK) == 0) reconnect(lane, lanes_fd, ready[i].data.u32, port);
+        if (recv(lane->fd, buffer, 1, MSG_PEEK) == 0) reconnect(lane, lanes_fd, ready[i].data.u32, port);
         continue;
       }
       push(lane);
       while ((got = recv(lane->fd, lane->answer + lane->got, sizeof lane->answer - 1 - lane->got, 0)) > 0)
         lane->got += (uint32_t)got;
+      if (got < 0 && errno != EAGAIN && errno != EINTR) got = 0;
       int status = 0;
       if (resp ? is_whole_resp(lane, &status) : is_whole(lane, &status)) {
         note(now_ns() - lane->due);
@@ -424,7 +425,7 @@ static void send_requests(const char *path, int port, uint32_t lane_count, doubl
         if (status < 200 || status > 299) {
           if (!refused++) first_refusal = status;
         }
-        if (got == 0) reconnect(lane, lanes_fd, ready[i].data.u32, port);
+        if (got == 0 || strcasestr(lane->answer, "\r\nconnection: close")) reconnect(lane, lanes_fd, ready[i].data.u32, port);
         lane->busy = 0;
         free_lanes[free_count++] = ready[i].data.u32;
       } else if (got == 0 && !lane->got) { /* it had closed before it read this */

@@ -105,7 +105,7 @@ def _fan_out(get: Figures) -> str:
         "server", "connect, CPU µs", "memory, KiB a stream", "delivery, CPU µs", "to the floor", "to notifier",
         "saturated: CPU µs", "deliveries a second", "p50 ms",
     ]  # fmt: skip
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _targeted(get: Figures) -> str:
@@ -130,7 +130,7 @@ def _targeted(get: Figures) -> str:
         "p99 ms",
         "p99.9 ms",
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _many(get: Figures) -> str:
@@ -146,7 +146,7 @@ def _many(get: Figures) -> str:
         for server in get.servers("idle")
     ]
     head = ["server", "memory, KiB a stream", "idle, % of a core", "delivery, CPU µs", "p50 ms", "last stream, ms"]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _from_redis(get: Figures) -> str:
@@ -160,7 +160,7 @@ def _from_redis(get: Figures) -> str:
         ]
         for server in get.servers("from Redis")
     ]
-    return _table(["server", "event, CPU µs", "to the bare program", "Redis, CPU µs", "p50 ms", "p99 ms"], rows)
+    return table(["server", "event, CPU µs", "to the bare program", "Redis, CPU µs", "p50 ms", "p99 ms"], rows)
 
 
 Goal = tuple[str, str, Callable[[Figures], float | None], Callable[[float], bool]]
@@ -186,19 +186,34 @@ GOALS: list[Goal] = [
     _at_least("saturated, deliveries per CPU second to nchan's", 3.5, _cpu(NCHAN, "saturated"), _cpu(US, "saturated")),
     _at_least("… to the floor's", 1.8, _cpu(FLOOR, "saturated"), _cpu(US, "saturated")),
     _at_most("longest /healthz answer during rounds to 15,000, ms", 20, (US, "pauses", "busy_healthz_max_ms")),
-    _at_most("p99 of others' events during rounds to idle's", 2, (US, "pauses", "busy_p99_ms"), (US, "pauses", "quiet_p99_ms")),
+    _at_most(
+        "p99 of others' events during rounds to that without",
+        2,
+        (US, "pauses", "busy_p99_ms"),
+        (US, "pauses", "quiet_p99_ms"),
+    ),
     _at_most("from Redis, CPU to the bare program's", 1.25, _cpu(REDIS, "from Redis"), _cpu(BARE, "from Redis")),
     _at_most("… to nchan's event by HTTP", 0.6, _cpu(REDIS, "from Redis"), _cpu(NCHAN, "one by one")),
     _at_most("by HTTP, one by one, CPU to nchan's", 3, _cpu(US, "one by one"), _cpu(NCHAN, "one by one")),
     _at_most("batch, CPU to nchan's single posts", 0.2, _cpu(US, "batch"), _cpu(NCHAN, "one by one")),
     _at_most("memory of an idle stream, KiB", 10, (US, "connect many", "memory_kib")),
     _at_most("heartbeats of 15,000 streams, % of a core", 2, (US, "idle", "percent_of_a_core")),
-    _at_most("connect with token and snapshot, CPU to sse-starlette's bare one", 1 / 3, _cpu(US, "connect"), _cpu(STARLETTE, "connect")),
-    _at_most("storm with 50 missed each, time to as many first connects", 1.5, (US, "storm", "seconds"), (US, "connect at once", "seconds")),
+    _at_most(
+        "connect with token and snapshot, CPU to sse-starlette's bare one",
+        0.33,
+        _cpu(US, "connect"),
+        _cpu(STARLETTE, "connect"),
+    ),
+    _at_most(
+        "storm with 50 missed each, time to as many first connects",
+        1.5,
+        (US, "storm", "seconds"),
+        (US, "connect at once", "seconds"),
+    ),
     _at_most("p99 at 1,000 events a second to nchan's", 1.5, (US, "latency", "p99_ms"), (NCHAN, "latency", "p99_ms")),
     _at_most("start to ready, s", 1, (US, "start", "ready_s")),
     _at_most("idle memory, MiB", 60, (US, "start", "memory_mib")),
-]  # fmt: skip
+]
 
 
 def _goals(get: Figures) -> str:
@@ -207,10 +222,10 @@ def _goals(get: Figures) -> str:
         found = find(get)
         if found is not None:
             rows.append([what, bound, _n(found, 2), "yes" if holds(found) else "**no**"])
-    return _table(["goal", "bound", "measured", "met"], rows)
+    return table(["goal", "bound", "measured", "met"], rows)
 
 
-def _table(head: Row, rows: Sequence[Row]) -> str:
+def table(head: Row, rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     rule = ["---", *("---:" for _ in head[1:])]

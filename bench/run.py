@@ -64,21 +64,21 @@ class Run:
             self._program = system.build("load", self._folder)
             floor = system.build("floor", self._folder)
             self._only = only
-            for make in (lambda at: Floor(at, floor), Notifier, Nchan):
+            for make in _makers(lambda at: Floor(at, floor), Notifier, Nchan):
                 self._measure(make, self._broadcasts)
-            for make in (lambda at: Floor(at, floor), Notifier, Nchan):
+            for make in _makers(lambda at: Floor(at, floor), Notifier, Nchan):
                 self._measure(make, self._many)
-            for make in (Notifier, Nchan):
+            for make in _makers(Notifier, Nchan):
                 self._measure(make, self._targets)
             self._measure(Notifier, self._storm)
             self._measure(Notifier, self._pauses)
-            for make in (Bare, NotifierOnRedis):
+            for make in _makers(Bare, NotifierOnRedis):
                 self._measure(make, self._straight_from_redis)
             self._measure(NotifierOnRedis, self._broadcasts, self._targets)
-            self._measure(
-                lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name="notifier, Redis, 2 workers"
-            )
-            for make in (Pushpin, SseStarlette, FastapiSse, DjangoEventstream):
+            self._measure(NotifierOnRedis, self._channels)
+            two = "notifier, Redis, 2 workers"
+            self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name=two)
+            for make in _makers(Pushpin, SseStarlette, FastapiSse, DjangoEventstream):
                 self._measure(make, self._broadcasts, self._targets)
             for binary in (Mercure, Centrifugo):
                 if shutil.which(binary.program):
@@ -147,6 +147,12 @@ class Run:
         rate = sizes.redis_per_s
         self._note("from Redis", works.targeted(bench, sizes.streams, sizes.events, per_s=rate, how="redis"))
 
+    def _channels(self, bench: Bench) -> None:
+        """Growth by channel, for the model."""
+        count = self._sizes.streams // 5
+        for groups in (0, 10):
+            self._note(f"{groups} groups", works.channels(bench, count, groups))
+
     def _storm(self, bench: Bench) -> None:
         """E, beside D with as many at once."""
         count = self._sizes.streams
@@ -162,3 +168,7 @@ class Run:
         finally:
             others.stop()
             spare.stop()
+
+
+def _makers(*makers: Callable[[Path], Peer]) -> tuple[Callable[[Path], Peer], ...]:
+    return makers

@@ -43,7 +43,7 @@ def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100
     """D: opens streams as fast as they go. `channel`: what they hear; None: each its own user's."""
     peer = bench.peer
     requests = [peer.stream_request(number, channel or user(number)) for number in range(count)]
-    memory, cpu = peer.memory_kib(), peer.cpu_s()
+    memory, cpu, redis_cpu = peer.memory_kib(), peer.cpu_s(), _redis_cpu_s(peer)
     answer = bench.streams.open(requests, peer.port, marker=peer.marker, at_once=at_once)
     time.sleep(0.3)
     opened = max(1, answer["opened"])
@@ -51,8 +51,27 @@ def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100
         "streams": answer["opened"],
         "seconds": answer["seconds"],
         "cpu_us": 1e6 * (peer.cpu_s() - cpu) / opened,
+        "redis_cpu_us": 1e6 * (_redis_cpu_s(peer) - redis_cpu) / opened,
         "memory_kib": (peer.memory_kib() - memory) / opened,
         "faults": count - answer["opened"],
+    }
+
+
+def channels(bench: Bench, count: int, groups: int) -> Figures:
+    """What one more channel of a stream costs, beside as many streams that hear only their user's and `all`."""
+    peer = bench.peer
+    assert isinstance(peer, Notifier)
+    memory, cpu, redis_cpu = peer.memory_kib(), peer.cpu_s(), _redis_cpu_s(peer)
+    requests = [peer.request_with_groups(number, groups) for number in range(count)]
+    opened = max(1, bench.streams.open(requests, peer.port, marker=peer.marker)["opened"])
+    time.sleep(0.3)
+    return {
+        "streams": opened,
+        "groups": groups,
+        "memory_kib": (peer.memory_kib() - memory) / opened,
+        "cpu_us": 1e6 * (peer.cpu_s() - cpu) / opened,
+        "redis_cpu_us": 1e6 * (_redis_cpu_s(peer) - redis_cpu) / opened,
+        "faults": count - opened,
     }
 
 
@@ -87,7 +106,7 @@ def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: st
     items = [(chooser.randrange(users), number) for number in bench.numbers(events)]
     requests, port, kind = _requests(peer, items, how)
     bench.streams.zero()
-    cpu, redis_cpu = peer.cpu_s(), _redis_cpu_s(peer)
+    cpu, redis_cpu, kept = peer.cpu_s(), _redis_cpu_s(peer), _redis_bytes(peer)
     rate = per_s * len(requests) / events
     sent = bench.publisher.send(requests, port, per_s=rate, connections=16, kind=kind)
     got = bench.streams.expect(events, 30)
@@ -99,6 +118,7 @@ def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: st
         "per_s": events / sent["seconds"],
         "cpu_us": 1e6 * used / max(1, got["events"]),
         "redis_cpu_us": 1e6 * redis_used / max(1, got["events"]),
+        "redis_bytes": (_redis_bytes(peer) - kept) / max(1, got["events"]),
         **_latencies(got),
         "faults": sent["refused"] + _wrong(bench.streams, items),
     }
@@ -161,7 +181,8 @@ def pause(bench: Bench, others_load: Load, spare: Load, *, rate: float, seconds:
 def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[bytes], int, str]:
     texts = [(user(whom), stamped(number)) for whom, number in items]
     if how == "redis":
-        assert isinstance(peer, NotifierOnRedis | Bare) and peer.redis is not None
+        assert isinstance(peer, NotifierOnRedis | Bare)
+        assert peer.redis is not None
         peer.redis.load_script()
         return [redis_request(*one) for one in texts], peer.redis.port, "resp"
     if how == "batch":
@@ -188,6 +209,11 @@ def _cursor_of(publish: bytes, port: int) -> str:
 def _redis_cpu_s(peer: Peer) -> float:
     redis = getattr(peer, "redis", None)
     return float(redis.cpu_s()) if redis else 0.0
+
+
+def _redis_bytes(peer: Peer) -> int:
+    redis = getattr(peer, "redis", None)
+    return int(redis.memory_bytes()) if redis else 0
 
 
 def _latencies(got: Figures) -> Figures:

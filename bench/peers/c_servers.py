@@ -15,10 +15,6 @@ from bench.peers.notifier import SECRET
 from bench.system import HERE, accepts, free_port
 
 
-def _name(user: int | None) -> str:
-    return channel
-
-
 class Nchan(Peer):
     """nginx with the module nchan, one worker, history in memory."""
 
@@ -73,8 +69,8 @@ class Pushpin(Peer):
             "push_in_sub_specs": f"ipc://{self.folder}/push-sub",
             "command_spec": f"ipc://{self.folder}/command",
             "push_in_http_port": str(self.publish_port),
-            "message_rate": "1000000",
-            "message_hwm": "1000000",
+            "message_rate": "100000",
+            "message_hwm": "100000",
             "log_level": "1",
         }
         lines = []

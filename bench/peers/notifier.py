@@ -74,6 +74,12 @@ class Notifier(Peer):
         token = jwt.encode(claims, SECRET, algorithm="HS256")
         return super().stream_request(number, channel, Authorization=f"Bearer {token}", **headers)
 
+    def request_with_groups(self, number: int, groups: int) -> bytes:
+        """A stream that hears so many groups of its own besides."""
+        claims = {"aud": "notifier:stream", "sub": user(number), "exp": self._ends}
+        token = jwt.encode({**claims, "groups": [f"g{number}-{i}" for i in range(groups)]}, SECRET, algorithm="HS256")
+        return super().stream_request(number, user(number), Authorization=f"Bearer {token}")
+
     def publish_request(self, channel: str, text: str) -> bytes:
         body = {"to": [_channel(channel)], "type": "bench", "data": text}
         return json_request("/v1/events", body, {"Authorization": f"Bearer {KEY}"})
@@ -125,6 +131,11 @@ class Redis:
         command += ["--protected-mode", "no"]
         self.process = Process([*command, "--dir", str(self._folder)], self._folder)
         self.process.wait_until(lambda: accepts(self.port))
+
+    def memory_bytes(self) -> int:
+        """What its data takes."""
+        with redis.Redis(port=self.port) as client:
+            return int(client.info("memory")["used_memory"])
 
     def load_script(self) -> None:
         """Makes the publish script known."""

@@ -53,7 +53,7 @@ class Stream(asyncio.Protocol):
         channel = CHANNEL + data.split(b" ", 2)[1][1:]
         streams[channel] = self.transport
         assert self.redis.transport is not None
-        self.redis.transport.write(hiredis.pack_command(("SUBSCRIBE", channel)))
+        self.redis.transport.write(b"*2\r\n$9\r\nSUBSCRIBE\r\n$%d\r\n%b\r\n" % (len(channel), channel))
         self.transport.write(HEAD)
 
 
