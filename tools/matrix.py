@@ -88,11 +88,13 @@ def outcomes(pairs: list[tuple[str, str]], options: list[str]) -> Iterator[tuple
 
 
 def main() -> int:
-    words, _, options = " ".join(sys.argv[1:]).partition("--")
-    pairs = [one for one in PAIRS if not words.split() or any(word in one for word in words.split())]
+    given = [*sys.argv[1:], "--"]
+    cut = given.index("--")
+    words, options = given[:cut], given[cut + 1 : -1]
+    pairs = [one for one in PAIRS if not words or any(word in one for word in words)]
     HOME.mkdir(parents=True, exist_ok=True)
     good = True
-    for what, how, well in outcomes(pairs, options.split()):
+    for what, how, well in outcomes(pairs, options):
         print(f"{what}: {how}", flush=True)
         good &= well
     return 0 if good else 1
