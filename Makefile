@@ -2,7 +2,7 @@
 # make test    everything that is checked: lint, types, the browser client, all tests
 # make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    the first half of it; make format repairs what can be repaired
-# make bench   the measurements of bench/
+# make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
 # make clean   removes what these made
 
 PYTHON ?= python3
@@ -45,7 +45,9 @@ test-faults: system $(DEV)
 	$(BIN)/python -m tools.reliability
 
 bench: system $(DEV)
-	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	@tools/install-test-packages bench
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench.model
 
 clean:
 	rm -rf $(VENV) node_modules build dist tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -144,9 +144,9 @@ def text(made: dict[str, Any], load: Load) -> str:
     beside = [_beside(what, get(*one), get(*other)) for what, one, other in _PAIRS]
     return "\n\n".join([
         f"From the run of {made['at']} (docs/performance.md):",
-        table(["cost", "measured"], [[name.replace("_", " "), f"{cost:,.2f}"] for name, cost in vars(costs).items()]),
-        f"With {load.events_per_user_per_hour:g} events an hour for each user, {load.broadcasts_per_hour:g} an hour for "
-        f"all, and streams that live {STREAM_LIFE_S:g} s:",
+        table(["cost", "measured"], [[name.replace("_", " "), f"{one:,.2f}"] for name, one in vars(costs).items()]),
+        f"With {load.events_per_user_per_hour:g} events an hour for each user, {load.broadcasts_per_hour:g} an hour "
+        f"for all, and streams that live {STREAM_LIFE_S:g} s:",
         table(head, rows),
         "The model takes each cost to be the same at every size. What was measured at two:",
         table(["", "measured", "the model's", "ratio"], beside),
