@@ -149,7 +149,10 @@ async def test_after_a_doubt_of_everything_nothing_of_an_old_epoch_is_written(
         hub.deliver("all", "e", 10, "", b"id: e-10\nevent: x\ndata: old\n\n")
         before = [len(heard(wall)) for wall in crowd]  # few streams had it at once, before the doubt
         hub.doubt(None)
+        broker.gate.clear()
         hub.deliver("all", "e", 11, "", b"id: e-11\nevent: x\ndata: older\n\n")
+        await until(lambda: not hub._rounds)
+        broker.gate.set()
         await until(lambda: all("reset" in heard(wall) for wall in crowd))
         broker.publish(hub, "all", "new")
         await until(lambda: all(heard(wall)[-1] == "x:new" for wall in crowd))
