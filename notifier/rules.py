@@ -214,11 +214,7 @@ def parse_json(body: bytes | str, field: str = "body") -> Any:
 def read_json(body: bytes | str, field: str = "body") -> Any:
     """The first half of `parse_json`: the syntax, for a body whose parts are checked one by one."""
     try:
-        return json.loads(
-            body.decode("utf-8") if isinstance(body, bytes) else body,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_object,
-        )
+        return _STRICT.decode(body.decode("utf-8") if isinstance(body, bytes) else body)
     except RecursionError:
         raise InvalidInput(f"is nested deeper than {MAX_DEPTH} levels", field=field) from None
     except UnicodeDecodeError as fault:
@@ -255,6 +251,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
