@@ -72,8 +72,8 @@ class Load:
         return self.send_end()
 
     def stop(self) -> None:
-        self._child.kill()
-        self._child.wait()
+        with self._child:  # closes its pipes
+            self._child.kill()
 
     def _write(self, requests: Iterable[bytes]) -> Path:
         self._files += 1

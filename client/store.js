@@ -84,13 +84,17 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     },
     /** @param {string | string[]} ids  ids, or "all" */
     read(ids) {
-      const known = messages.filter(({ id, read }) => !read && (ids === "all" || ids.includes(id)));
+      const known = (ids === "all" ? messages : replacedBy(ids)).filter(({ read }) => !read);
       const unseen = ids === "all" ? unread - known.length : 0;
       if (!known.length && unseen <= 0) return Promise.resolve();
-      return wish(known, { unseen, remove: false }, () => notifier.markRead(ids));
+      return wish(known, { unseen, remove: false }, () => notifier.markRead(ids === "all" ? ids : known.map(({ id }) => id)));
     },
     /** @param {string} id */
-    remove: (id) => wish(messages.filter((one) => one.id === id), { unseen: 0, remove: true }, () => notifier.deleteMessage(id)),
+    remove(id) {
+      const all = replacedBy([id]);
+      return wish(all, { unseen: 0, remove: true }, async () =>
+        /** @type {{unread: number}} */ ((await Promise.all(all.map((one) => notifier.deleteMessage(one.id)))).at(-1)));
+    },
     /** Fetches the next page of older messages. */
     async older() {
       const list = lists;
@@ -139,6 +143,13 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
         ? shown.filter(({ id }) => !ids.includes(id))
         : shown.map((one) => (ids.includes(one.id) ? { ...one, read: true } : one));
     }
+    const keys = new Set();
+    shown = shown.filter(({ data, read }) => {
+      const isReplaced = data?.key && keys.has(data.key);
+      keys.add(data?.key);
+      if (isReplaced && !read) left -= 1;
+      return !isReplaced;
+    });
     const newest = [...tasks.values()].sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at));
     return { messages: shown, unread: Math.max(0, left), more, loaded, tasks: newest, connection: notifier.state };
   }
@@ -156,6 +167,16 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
   /** @param {News} news */
   function tell(news) {
     for (const listener of listeners) listener(news);
+  }
+
+  /**
+   * Messages, and those that are not shown because one of these came later under the same key.
+   *
+   * @param {string | string[]} ids
+   */
+  function replacedBy(ids) {
+    const keys = messages.filter(({ id, data }) => data?.key && ids.includes(id)).map(({ data }) => data.key);
+    return messages.filter(({ id, data }) => ids.includes(id) || keys.includes(data?.key));
   }
 
   /** @param {Message} wanted */

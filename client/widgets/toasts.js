@@ -57,7 +57,7 @@ export class NotifierToasts extends Widget {
       const late = this.messages.splice(0);
       since = 0;
       if (late.length > STORM) return this.show("info", say("away", { n: late.length }));
-      for (const one of late) this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url));
+      for (const one of late) this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url), one.data?.key);
     };
     const failed = (/** @type {Event} */ event) => this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
     const isNative = this.hasAttribute("native");
@@ -96,12 +96,15 @@ export class NotifierToasts extends Widget {
    * @param {string} title
    * @param {string} [text]
    * @param {Node | null} [action]
+   * @param {unknown} [key]  takes the place of what is shown under the same
    */
-  show(level, title, text = "", action = null) {
+  show(level, title, text = "", action = null, key = "") {
     const stack = level === "error" || level === "warning" ? this.urgent : this.polite;
     const one = el("div", { class: level, part: "toast" }, icon(level, "level"),
       el("div", { class: "body" }, el("strong", { part: "title" }, title), text ? el("p", { class: "text", part: "text" }, text) : null, action),
       button(icon("close"), say("close"), () => one.remove()));
+    for (const old of this.root.querySelectorAll("[data-key]")) if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
+    if (key) one.dataset.key = `${key}`;
     stack.append(one);
     const all = this.root.querySelectorAll("[part=toast]");
     if (all.length > MOST) all[0].remove();

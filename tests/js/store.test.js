@@ -172,3 +172,22 @@ test("it lets go of the connection when closed", async () => {
   store.close();
   assert.equal(handlers.size, 0);
 });
+
+test("a later message with the same key takes the place of the earlier one, read and deleted with it", async () => {
+  const keyed = (n) => ({ ...unreadOne(n), data: { key: "order-7" } });
+  const { store, send, calls } = await filled([unreadOne(3), keyed(2), unreadOne(1)]);
+  send("message", keyed(4), "e-9");
+  assert.deepEqual(ids(store), ["m4", "m3", "m1"]);
+  assert.equal(store.state.unread, 3);
+  const reading = store.read("m4");
+  assert.deepEqual(calls[0].args, [["m4", "m2"]]);
+  assert.deepEqual([ids(store), store.state.unread], [["m4 read", "m3", "m1"], 2]);
+  calls[0].resolve({ unread: 2 });
+  await reading;
+  const removing = store.remove("m4");
+  assert.deepEqual(calls.slice(1).map(({ args }) => args), [["m4"], ["m2"]]);
+  assert.deepEqual(ids(store), ["m3", "m1"]);
+  for (const { resolve } of calls.slice(1)) resolve({ unread: 2 });
+  await removing;
+  assert.deepEqual([ids(store), store.state.unread], [["m3", "m1"], 2]);
+});
