@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -154,6 +155,8 @@ class Hub:
 
     def end(self, stream: Stream, reason: str, *, retry_ms: tuple[int, int] = RETRY_MS) -> None:
         """Ends a stream with `bye`; its client comes back after a random pause."""
+        if stream not in self._streams:
+            return
         self.counts[f"ended_{reason}"] += 1
         stream.end(farewell(reason, random.randint(*retry_ms)))
         self.detach(stream)
@@ -168,7 +171,7 @@ class Hub:
         try:
             await self._broker.subscribe(stream.topics)
             async with self._open_calls:
-                if stream.opening != attempt:
+                if stream.opening != attempt or stream not in self._streams:
                     return
                 opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
         except BrokerUnavailable as fault:
@@ -191,6 +194,7 @@ class Hub:
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
         """Writes what the stream starts from and what was held meanwhile. Nothing is awaited here."""
+        stream.forget_states()  # older than what follows
         again = stream.greeted
         lost = not opening.recovered
         if not again:
@@ -205,7 +209,8 @@ class Hub:
             self._repair_state(stream, opening)
         held, stream.held = stream.held, []
         stream.cursor = None
-        stream.epoch, stream.seq = opening.cursor.epoch, opening.cursor.seq
+        # Interned, so that a round compares epochs without looking at each stream's own copy.
+        stream.epoch, stream.seq = sys.intern(opening.cursor.epoch), opening.cursor.seq
         stream.opening = 0
         for item in held:
             # An event of an order that is over is in no log any more, and what the stream starts from came after it.
@@ -227,7 +232,7 @@ class Hub:
         streams = self._topics.get(topic)
         if streams:
             self.counts["events"] += 1
-            self._send(topic, streams, Item(epoch, seq, key, Wire(wire)))
+            self._send(topic, streams, Item(sys.intern(epoch), seq, key, Wire(wire)))
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
@@ -236,7 +241,8 @@ class Hub:
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
         if len(streams) > DIRECT:
-            self._rounds.add(topic, item)
+            if not self._rounds.add(topic, item):
+                self.doubt([topic])
             return
         for stream in list(streams):
             if self._rounds:
@@ -247,22 +253,24 @@ class Hub:
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""
         if topics is None:
-            self._rounds.forget_events()
+            self._rounds.forget()
         doubted = (
             self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
         )
         for stream in doubted:
-            if not stream.opening:
-                past = after is not None and stream.seq > after
-                stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
-                stream.seq = OPENING
-            # Events and tasks are read again; what is left has no other way to come.
-            stream.held = [item for item in stream.held if not item.seq and not item.key]
-            self._attempts += 1
-            stream.opening = self._attempts
-            self._doubted[stream] = None
-        if self._doubted:
-            self._wake.set()
+            self._doubt(stream, after)
+
+    def _doubt(self, stream: Stream, after: int | None = None) -> None:
+        if not stream.opening:
+            past = after is not None and stream.seq > after
+            stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
+            stream.seq = OPENING
+        # Events and tasks are read again; what is left has no other way to come.
+        stream.held = [item for item in stream.held if not item.seq and not item.key]
+        self._attempts += 1
+        stream.opening = self._attempts
+        self._doubted[stream] = None
+        self._wake.set()
 
     async def reopen_forever(self) -> None:
         """Brings doubted streams back, some at a time. Its owner ends the process with it."""
@@ -307,10 +315,12 @@ class Hub:
             self._hold(stream, item)
         elif not item.seq:
             stream.offer_state(item.key, item.wire)
-        elif item.seq <= stream.seq and item.epoch == stream.epoch:
+        elif item.epoch != stream.epoch:
+            self._doubt(stream)  # one of the two orders is over; the log knows which
+        elif item.seq <= stream.seq:
             return  # over another channel of the same publish, or part of what it started from
         elif not item.key or not stream.is_repeat(item.key):
-            stream.epoch, stream.seq = item.epoch, item.seq
+            stream.seq = item.seq
             stream.offer(item.wire)
             self._handed += 1
 
@@ -339,6 +349,8 @@ class Hub:
         at = 0
         while True:
             await asyncio.sleep(self._tick_s)
+            if self._rounds.fault is not None:
+                raise self._rounds.fault
             at = (at + 1) % len(self._slots)
             for stream in list(self._slots[at]):
                 stream.offer(PINGING)

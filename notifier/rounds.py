@@ -27,6 +27,8 @@ STRIDE: Final = 32
 """Streams written between two looks at the clock."""
 MAX_JOINED: Final = 100
 """Frames in one write of a round."""
+MAX_ROUNDS: Final = 1000
+"""Rounds that wait. One more is refused, and its streams read the log instead."""
 OPENING: Final = 1 << 62
 """The `seq` of a stream that is not live: behind every event, so that no fast way takes it for one that is due."""
 
@@ -76,6 +78,7 @@ class Stream(Protocol):
     def flush(self) -> None: ...
     def rest(self, data: bytes) -> None: ...
     def release_states(self) -> None: ...
+    def forget_states(self) -> None: ...
     def end(self, farewell: Wire | None) -> None: ...
 
 
@@ -130,18 +133,24 @@ class Rounds:
         self._listeners = listeners
         self._waiting: deque[Round] = deque()
         self.deliveries = 0
+        self.fault: Exception | None = None
+        """What ended the rounds for good. Whoever owns the hub's loops ends the process with it."""
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, topic: str, item: Item) -> None:
-        """Sends a frame to all streams of a topic, soon."""
+    def add(self, topic: str, item: Item) -> bool:
+        """Sends a frame to all streams of a topic, soon. False: too much waits already."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._slice)
         elif self._waiting[-1].takes(topic, item):
+            # Only the last: a frame that overtook another topic's would stand before it at those who hear both.
             self._waiting[-1].join(item)
-            return
+            return True
+        elif len(self._waiting) >= MAX_ROUNDS:
+            return False
         self._waiting.append(Round(topic, item))
+        return True
 
     def pass_first(self, stream: Stream) -> None:
         """Gives a stream now what the rounds still hold for it: something later is about to be written to it."""
@@ -152,13 +161,20 @@ class Rounds:
                 if not one.events:
                     one.passed.add(stream)
 
-    def forget_events(self) -> None:
-        """Every stream reads the log anew: what is on its way there would come from an order that is over."""
+    def forget(self) -> None:
+        """Every stream reads log and tasks anew: what is on its way would come after the newer, or out of an order that
+        is over. Frames that are kept nowhere stay."""
         for one in self._waiting:
-            if one.events:
-                one.items.clear()
+            one.items = [] if one.events else [item for item in one.items if not item.key]
 
     def _slice(self) -> None:
+        try:
+            self._write_for_a_while()
+        except Exception as fault:
+            self.fault = fault
+            raise
+
+    def _write_for_a_while(self) -> None:
         until = time.perf_counter() + SLICE_S
         while self._waiting:
             first = self._waiting[0]
@@ -182,11 +198,12 @@ class Rounds:
             return
         data = items[0].wire.chunk if len(items) == 1 else b"".join([item.wire.chunk for item in items])
         size, others = len(data), 0
+        epoch = items[0].epoch
         # States have no place in the order: they go to every live stream, and leave its place as it is.
         due, last = (items[0].seq, items[-1].seq) if one.events else (OPENING, 0)
         for stream in streams:
             send = stream.send
-            if send is None or stream.seq >= due:
+            if send is None or stream.seq >= due or (last and stream.epoch != epoch):
                 others += 1
                 self._by_hand(stream, items)
                 continue

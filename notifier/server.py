@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import multiprocess
 
 log = logging.getLogger("notifier.server")
@@ -44,21 +45,23 @@ class Protocol(HttpToolsProtocol):
     _on_lost: Callable[[], None] | None = None
     _gone = False
 
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {TAKE_OVER: {"take_over": self.take_over}}
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        # Bound to its own request: the next one may be in the same packet.
+        self.scope["extensions"] = {TAKE_OVER: {"take_over": partial(self._take_over, self.cycle)}}
 
-    def take_over(self, on_lost: Callable[[], None]) -> asyncio.WriteTransport | None:
+    def _take_over(self, cycle: RequestResponseCycle, on_lost: Callable[[], None]) -> asyncio.WriteTransport | None:
         """The connection of the request whose response has begun, or None when it is gone.
 
         The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
         descriptor is closed (and may become another connection's).
         """
-        if self._gone:
+        # uvicorn does not complete the response of a call whose client has left.
+        cycle.disconnected = True
+        if self._gone or self.transport.is_closing():
             return None
         self._on_lost = on_lost
-        # uvicorn does not complete the response of a call whose client has left.
-        self.cycle.disconnected = True
+        self.flow.resume_reading()  # a body, or a next request, may have stopped it
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
         return self.transport

@@ -107,6 +107,10 @@ class Stream(ABC):
             self._out.extend(self._states.values())
             self._states = None
 
+    def forget_states(self) -> None:
+        """Drops the states that wait: newer ones are about to be written."""
+        self._states = None
+
     def is_repeat(self, key: str) -> bool:
         """Whether this key was handed out before; remembers it."""
         if self._repeats is None:

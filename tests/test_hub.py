@@ -11,7 +11,7 @@ from notifier.event import Cursor
 from notifier.hub import MAX_HELD, MAX_OPEN_CALLS
 from notifier.task import Task, begin
 from tests.faults.clients import until
-from tests.hubs import ScriptedBroker, attach_crowd, body_of, heard, running_hub, state, stream_on
+from tests.hubs import ScriptedBroker, Sockets, attach_crowd, body_of, heard, read_all, running_hub, state, stream_on
 from tests.test_stream import Wall
 
 CROWD = 70
@@ -448,3 +448,97 @@ async def test_after_a_doubt_the_present_state_of_tasks_is_sent_again(broker: Sc
         await until(lambda: len(statuses(wall)) == 2)
         assert statuses(wall)[-1] == "succeeded"
         assert [one.split("\n")[0] for one in body_of(wall).blocks[1:]] == ["event: task", "event: inbox"]
+
+
+async def test_a_state_of_a_round_that_waited_from_before_a_doubt_does_not_come_after_the_snapshot(
+    broker: ScriptedBroker,
+) -> None:
+    task = begin(to=["all"], name="t", now_ms=0, total=10)
+    async with running_hub(broker) as hub:
+        crowd = await attach_crowd(hub, CROWD)
+        announce(hub, task.changed({"done": 5}, now_ms=1))  # waits for its round
+        broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
+        hub.doubt(None)  # its end was announced while the link was lost
+        await until(lambda: all("succeeded" in statuses(wall) for wall in crowd))
+        await until(lambda: not hub._rounds)
+        assert all(statuses(wall)[-1] == "succeeded" for wall in crowd)
+
+
+async def test_a_state_conflated_before_a_reset_does_not_come_after_it(broker: ScriptedBroker) -> None:
+    task = begin(to=["all"], name="t", now_ms=0, total=10)
+    async with running_hub(broker) as hub:
+        wall = Wall()
+        await hub.attach(stream_on(wall))
+        wall.waiting = 100
+        announce(hub, task.changed({"done": 5}, now_ms=1))
+        broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
+        broker.epoch = "new"
+        hub.doubt(None)
+        await until(lambda: "succeeded" in statuses(wall))
+        wall.waiting = 0
+        announce(hub, begin(to=["all"], name="another", now_ms=3, total=1))
+        await until(lambda: statuses(wall).count("running") > 0)
+        assert statuses(wall) == ["succeeded", "running"]
+
+
+async def test_a_stream_whose_held_frames_are_too_many_is_ended_and_counted_once(broker: ScriptedBroker) -> None:
+    async with running_hub(broker) as hub:
+        broker.gate.clear()
+        attaching = asyncio.create_task(hub.attach(stream_on(Wall())))
+        await until(lambda: broker.opening_now)
+        for _ in range(MAX_HELD + 10):
+            state(hub, "all", "", "x")
+        await until(lambda: not len(hub))
+        assert hub.counts["ended_slow"] == 1
+        broker.gate.set()
+        await attaching
+
+
+async def test_streams_that_leave_while_they_wait_for_their_turn_are_not_opened(broker: ScriptedBroker) -> None:
+    async with running_hub(broker) as hub:
+        broker.gate.clear()
+        streams = [stream_on(Wall(), f"u{i}") for i in range(30)]
+        attaching = [asyncio.create_task(hub.attach(stream)) for stream in streams]
+        await until(lambda: broker.opening_now)
+        for stream in streams:
+            hub.detach(stream)
+        broker.gate.set()
+        await asyncio.gather(*attaching)
+        assert len(broker.opened) == MAX_OPEN_CALLS
+
+
+async def test_a_round_s_event_of_an_order_that_is_over_reaches_nobody_and_what_comes_next_does(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.rounds.SLICE_S", 0)
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(70)
+        await attach_crowd(hub, 640, "staff")
+        for _ in range(4):
+            broker.publish(hub, "all")
+        await until(lambda: not hub._rounds)
+        broker.epoch, broker.seq, broker.log = "new", 0, []
+        hub.doubt(None)
+        for _ in range(5):  # the loop is behind: rounds wait
+            state(hub, "staff", "", "s")
+            hub.deliver("staff", "new", 1, "", b"id: new-1\nevent: x\ndata: s\n\n")
+        hub.deliver("all", "e", 400, "", b"id: e-400\nevent: x\ndata: old\n\n")
+        await until(lambda: not hub._rounds)
+        await until(lambda: read_all(clients) and all("reset" in client.heard for client in clients))
+        for _ in range(3):
+            broker.publish(hub, "all", "new")
+        await until(lambda: read_all(clients) and all(client.of("x")[4:] == ["new"] * 3 for client in clients))
+
+
+async def test_rounds_without_end_become_a_look_at_the_log(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.rounds.MAX_ROUNDS", 4)
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        await attach_crowd(hub, CROWD, "staff")
+        for number in range(10):  # each waits behind another topic's, so that none can join
+            broker.publish(hub, "all", str(number))
+            state(hub, "staff", "", "s")
+        everything = [str(number) for number in range(10)]
+        await until(lambda: read_all(clients) and all(client.of("x") == everything for client in clients))

@@ -160,3 +160,34 @@ def _read_hello(one: socket.socket) -> bytes:
 def _metric(service: Service, name: str) -> int:
     text = httpx.get(f"{service.url}/metrics", timeout=10).text
     return int(re.findall(rf"^notifier_{name} (\d+)$", text, re.MULTILINE)[0])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3, b"GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n"],
+    ids=["requests", "another stream"],
+)
+def test_what_a_client_sends_in_the_same_packet_changes_nothing(service: Service, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=3) as one, service.client() as client:
+        head = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token('ann')}\r\n\r\n"
+        one.sendall(head.encode() + sent)
+        text = b""
+        while text.count(b"event: message") < 2:
+            if b"event: hello" in text:
+                client.post("/v1/messages", json={"to": ["user:ann"], "subject": "still"})
+            data = one.recv(4096)
+            assert data, f"the stream was ended: {text!r}"
+            text += data
+        assert text.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_sent_a_long_body_and_leaves_is_noticed_at_once() -> None:
+    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "60"})) as service:
+        one = socket.create_connection(("127.0.0.1", service.port), timeout=3)
+        head = f"Host: x\r\nContent-Length: 100000\r\nAuthorization: Bearer {subscriber_token('ann')}"
+        one.sendall(f"GET /v1/stream HTTP/1.1\r\n{head}\r\n\r\n".encode() + b"x" * 100_000)
+        text = b""
+        while b"event: hello" not in text:
+            text += one.recv(4096)
+        one.close()
+        wait_for(lambda: service.open_streams() == 0, timeout_s=5, what="the end of the stream")
