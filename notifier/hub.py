@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from notifier.broker import Broker, Opening
+from notifier.broker import ONCE, Broker, Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, own_frame
 from notifier.rounds import OPENING, Item, Rounds, Stream
@@ -194,6 +194,12 @@ class Hub:
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
         """Writes what the stream starts from and what was held meanwhile. Nothing is awaited here."""
+        if stream.revoked is None:
+            stream.revoked = opening.revoked
+        elif opening.revoked and opening.revoked != stream.revoked:
+            # The user was disconnected while the subscriptions were down.
+            self.end(stream, "revoked")
+            return
         stream.forget_states()  # older than what follows
         again = stream.greeted
         lost = not opening.recovered
@@ -265,8 +271,7 @@ class Hub:
             past = after is not None and stream.seq > after
             stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
             stream.seq = OPENING
-        # Events and tasks are read again; what is left has no other way to come.
-        stream.held = [item for item in stream.held if not item.seq and not item.key]
+        stream.held = [item for item in stream.held if item.is_kept_nowhere]
         self._attempts += 1
         stream.opening = self._attempts
         self._doubted[stream] = None
@@ -314,7 +319,10 @@ class Hub:
         if stream.opening:
             self._hold(stream, item)
         elif not item.seq:
-            stream.offer_state(item.key, item.wire)
+            if not item.key.startswith(ONCE):
+                stream.offer_state(item.key, item.wire)
+            elif not stream.is_repeat(item.key):
+                stream.offer(item.wire)
         elif item.epoch != stream.epoch:
             self._doubt(stream)  # one of the two orders is over; the log knows which
         elif item.seq <= stream.seq:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
+from notifier.broker import ONCE
 from notifier.event import Cursor
 from notifier.wire import Wire
 
@@ -44,6 +45,11 @@ class Item:
         self.key = key
         self.wire = wire
 
+    @property
+    def is_kept_nowhere(self) -> bool:
+        """Whether it has no other way to come; events and tasks are read again when a stream is opened."""
+        return not self.seq and (not self.key or self.key.startswith(ONCE))
+
 
 class Stream(Protocol):
     """What the hub needs of an open stream. `stream.py` has the real one."""
@@ -63,6 +69,8 @@ class Stream(Protocol):
     """0 when live; else the number of the attempt that is bringing it there."""
     held: list[Item]
     greeted: bool
+    revoked: str | None
+    """The word of the user's last disconnecting when the stream was opened; None before."""
     slot: int
     ends_at: float
     """When its life is over (monotonic seconds)."""
@@ -92,7 +100,7 @@ class Round:
         self.events = item.seq > 0
         self.items: list[Item] = []
         self.plain = True
-        """Whether no event of it can be a repeat."""
+        """Whether nothing of it can be a repeat."""
         self.streams: list[Stream] | None = None
         self.at = 0
         self.passed: set[Stream] = set()
@@ -104,7 +112,7 @@ class Round:
         if not self.events and item.key:
             self.items = [one for one in self.items if one.key != item.key]
         self.items.append(item)
-        self.plain = self.plain and not (self.events and item.key)
+        self.plain = self.plain and not (item.key if self.events else item.key.startswith(ONCE))
 
     def takes(self, topic: str, item: Item) -> bool:
         """Whether a frame can join: the same kind, nothing written yet."""
@@ -165,7 +173,7 @@ class Rounds:
         """Every stream reads log and tasks anew: what is on its way would come after the newer, or out of an order that
         is over. Frames that are kept nowhere stay."""
         for one in self._waiting:
-            one.items = [] if one.events else [item for item in one.items if not item.key]
+            one.items = [item for item in one.items if item.is_kept_nowhere]
 
     def _slice(self) -> None:
         try:

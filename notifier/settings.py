@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     stream_life_s: float = Field(
         600,
         ge=2,
-        allow_inf_nan=False,
+        le=7 * 24 * 3600,
         description="Streams are ended after half of this to all of it, at random.",
     )
     task_stalled_s: float = Field(

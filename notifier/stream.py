@@ -33,7 +33,7 @@ class Stream(ABC):
 
     __slots__ = (
         "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "greeted",
-        "held", "opening", "send", "seq", "slot", "topics", "user",
+        "held", "opening", "revoked", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Stream(ABC):
         self.send: Callable[[bytes], int] | None = None
         self.opening = 1
         self.greeted = False
+        self.revoked: str | None = None
         self.slot = 0
         self.held: list[Item] = []
         self._out: list[Wire] = []

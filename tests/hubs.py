@@ -32,6 +32,7 @@ class ScriptedBroker(Broker):
         self.log: list[tuple[int, str, bytes]] = []
         """(seq, channel, stored frame)"""
         self.tasks_now: tuple[Task, ...] = ()
+        self.revoked = ""
         self.gate = asyncio.Event()
         self.gate.set()
         self.away: Exception | None = None
@@ -71,7 +72,7 @@ class ScriptedBroker(Broker):
             verdict = "epoch_changed"
         elif cursor is not None:
             verdict = "cursor_unknown"
-        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {})
+        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {}, self.revoked)
 
     def publish(self, hub: Hub, channel: str, text: str = "", *, key: str = "", announced: bool = True) -> int:
         """Stores an event and announces it, unless the announcement is lost. Answers its seq."""

@@ -542,3 +542,34 @@ async def test_rounds_without_end_become_a_look_at_the_log(
             state(hub, "staff", "", "s")
         everything = [str(number) for number in range(10)]
         await until(lambda: read_all(clients) and all(client.of("x") == everything for client in clients))
+
+
+async def test_a_stream_of_a_user_who_was_disconnected_while_nobody_could_hear_it_ends_when_it_is_opened_again(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker) as hub:
+        broker.revoked = "before"
+        first = Wall()
+        await hub.attach(stream_on(first))
+        hub.doubt(None)
+        await until(lambda: len(broker.opened) == 2)
+        assert len(hub) == 1  # it began after that
+        broker.revoked = "since"
+        hub.doubt(None)
+        await until(lambda: not len(hub))
+        assert b'"reason":"revoked"' in first.written[-2]
+
+
+@pytest.mark.parametrize("others", [0, CROWD], ids=["alone", "in rounds"])
+async def test_an_event_without_history_over_several_channels_is_heard_once(
+    broker: ScriptedBroker, others: int
+) -> None:
+    async with running_hub(broker) as hub:
+        await attach_crowd(hub, others)
+        wall = Wall()
+        await hub.attach(stream_on(wall, "ann", ("all", "user:ann")))
+        for topic in ("all", "user:ann", "all"):
+            state(hub, topic, ":publish-1", "50")
+        state(hub, "all", ":publish-2", "51")
+        await until(lambda: not hub._rounds)
+        assert heard(wall) == ["hello", "task:50", "task:51"]

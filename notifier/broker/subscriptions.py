@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
 """A link on which neither a PING nor the canary came back for so long is dropped."""
 RECONNECT_S: Final = (0.05, 2.0)
+_LEAD: Final = re.compile(rb"(?:[a-z0-9]{1,32}|!) -?[0-9]{1,20} -?[0-9]{1,20} [!-~]{1,200}")
+"""Epoch, seq, previous seq, key: what stands before the frame of an announcement."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
 
@@ -262,6 +265,9 @@ class Subscriptions:
         if topic is None or not self.live:
             return
         lead, _, wire = payload.partition(b"\n")
+        if not _LEAD.fullmatch(lead):
+            self._skip(key, lead)
+            return
         try:
             epoch, seq_text, prev_text, repeat_key = lead.split(b" ")
             seq, prev = int(seq_text), int(prev_text)
