@@ -161,6 +161,7 @@ class Run:
 
     def _pauses(self, bench: Bench) -> None:
         works.connect(bench, self._sizes.many, SOME)
+        bench.streams.stand_back()
         others, spare = Load(self._program, self._folder), Load(self._program, self._folder)
         try:
             seconds = self._sizes.seconds

@@ -118,9 +118,10 @@ class RedisBroker(Broker):
             self._sink.degraded(away)
 
     def _back(self) -> None:
-        """What waited for an answer, and streams that could not be opened, start again from their cursors."""
-        if self._sink is not None and self._subscriptions is not None and self._subscriptions.live:
-            self._sink.doubt(None)
+        """Another link to the primary, perhaps to another primary: the subscriptions must lead there too. When they do,
+        what waited for an answer and streams that could not be opened start again from their cursors."""
+        if self._subscriptions is not None:
+            self._subscriptions.renew("the primary was lost")
         self._tell_degraded()
 
     # Topics

@@ -128,6 +128,12 @@ class Subscriptions:
         if gone and self._link is not None and not self._link.lost.done():
             self._send("UNSUBSCRIBE", gone)
 
+    def renew(self, why: str) -> None:
+        """Gives the link up and opens another: it may lead to a Redis that is not the primary any more."""
+        self.live = False
+        if self._link is not None:
+            self._link.close(BrokerUnavailable(why))
+
     def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
         """The newest seq of topics as the log has it: what the first announcement must follow on."""
         for name, last in lasts.items():
