@@ -30,7 +30,7 @@ CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
 """A link on which neither a PING nor the canary came back for so long is dropped."""
 RECONNECT_S: Final = (0.05, 2.0)
-_LEAD: Final = re.compile(rb"(?:[a-z0-9]{1,32}|!) -?[0-9]{1,20} -?[0-9]{1,20} [!-~]{1,200}")
+_LEAD: Final = re.compile(rb"(?:[a-z0-9]{1,32}|[-!]) -?[0-9]{1,20} -?[0-9]{1,20} [!-~]{1,200}")
 """Epoch, seq, previous seq, key: what stands before the frame of an announcement."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
