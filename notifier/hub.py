@@ -23,6 +23,7 @@ from notifier.broker import ONCE, Broker, Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, own_frame
 from notifier.rounds import OPENING, Item, Rounds, Stream
+from notifier.slow import SlowReaders
 from notifier.wire import DEGRADED, HEALED, PINGING, RETRY_MS, Wire, farewell, hello, reset, waiting
 
 log = logging.getLogger("notifier.hub")
@@ -31,8 +32,6 @@ DIRECT: Final = 64
 """Topics with at most so many streams are written at once, ahead of a round that is under way."""
 MAX_HELD: Final = 5000
 """Frames held for a stream that is opening. One more, and the stream is ended: it comes back with its cursor."""
-STALLED_AFTER_S: Final = 10.0
-"""A stream whose socket took nothing for so long is ended as slow."""
 ASK_AGAIN_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a living broker refused to open is tried again."""
 OPENERS: Final = 16
@@ -60,7 +59,6 @@ class Hub:
         self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
         self._max_per_user = max_streams_per_user
         self._max_per_address = max_streams_per_address
-        self._max_backlog = max_backlog_bytes
         self._topics: dict[str, dict[Stream, None]] = {}
         self._streams: dict[Stream, None] = {}
         self._addresses: Counter[str] = Counter()
@@ -71,8 +69,7 @@ class Hub:
             listeners=lambda topic: self._topics.get(topic, ()),
         )
         self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self._tick_s)))]
-        self._slow: dict[Stream, tuple[int, float, int]] = {}
-        """Streams whose socket is full: what it had accepted, since when it has been that much, most bytes to wait."""
+        self._slow = SlowReaders(max_backlog_bytes=max_backlog_bytes, give_up=lambda stream: self.end(stream, "slow"))
         self._ending: dict[int, dict[Stream, None]] = {}
         """Streams by the (monotonic) second in which their life is over."""
         self._attempts = 0
@@ -139,7 +136,7 @@ class Hub:
             del self._addresses[stream.address]
         self._slots[stream.slot].pop(stream, None)
         self._ending.get(int(stream.ends_at), {}).pop(stream, None)
-        self._slow.pop(stream, None)
+        self._slow.forget(stream)
         self._doubted.pop(stream, None)
         left = []
         for topic in stream.topics:
@@ -224,7 +221,7 @@ class Hub:
                 self._hand(stream, item)
         stream.flush()
         # A long replay may be more than a slow reader's share; it is bounded by the history.
-        self._note_slow(stream, most=self._max_backlog + stream.backlog_bytes)
+        self._slow.look(stream, beyond=stream.backlog_bytes)
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed in the doubt: the present state is sent again."""
@@ -337,18 +334,9 @@ class Hub:
         if stream.send is None:
             self._note_slow(stream)
 
-    def _note_slow(self, stream: Stream, *, most: int | None = None) -> None:
-        """Looks at what waits in front of a stream's reader; more than `most` bytes end it."""
-        if not stream.backlog_bytes:
-            # Room again. A state that waited has nobody else to send it.
-            stream.release_states()
-            stream.flush()
-        if (waiting := stream.backlog_bytes) and stream in self._streams:
-            accepted, since, bound = self._slow.get(stream) or (stream.accepted_bytes, time.monotonic(), 0)
-            bound = max(bound, self._max_backlog if most is None else most)
-            self._slow[stream] = (accepted, since, bound)
-            if waiting > bound:
-                self.end(stream, "slow")
+    def _note_slow(self, stream: Stream) -> None:
+        if stream in self._streams:
+            self._slow.look(stream)
 
     # Time
 
@@ -371,14 +359,7 @@ class Hub:
             for stream in list(self._ending[second]):
                 self.end(stream, stream.ends_why)
             self._ending.pop(second, None)
-        for stream, (accepted, since, bound) in list(self._slow.items()):
-            if not stream.backlog_bytes:
-                del self._slow[stream]
-                self._note_slow(stream)
-            elif stream.accepted_bytes != accepted:
-                self._slow[stream] = (stream.accepted_bytes, now, bound)
-            elif now - since > STALLED_AFTER_S:
-                self.end(stream, "slow")
+        self._slow.look_again()
 
     async def drain(self, over_s: float, hurry: Callable[[], bool]) -> None:
         """Ends all streams, spread evenly over `over_s` seconds; at once when `hurry()` becomes true."""

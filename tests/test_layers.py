@@ -21,6 +21,7 @@ LAYERS = [
     {"api"},
     {"auth", "stream"},
     {"hub", "silence"},
+    {"slow"},
     {"rounds"},
     {"wire"},
     {"metrics", "limits"},

@@ -297,7 +297,7 @@ def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
 async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.hub.STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr("notifier.slow.STALLED_AFTER_S", 0.5)
     async with running_hub(broker, max_backlog_bytes=1 << 20) as hub, Sockets(hub) as sockets:
         cursor = missed(broker, 1500, 4096)
         stream, client = await sockets.connect(cursor=cursor)
@@ -321,7 +321,7 @@ async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
 async def test_a_client_that_stands_still_is_ended_after_its_time_and_not_before(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.hub.STALLED_AFTER_S", 0.6)
+    monkeypatch.setattr("notifier.slow.STALLED_AFTER_S", 0.6)
     async with running_hub(broker, max_backlog_bytes=1 << 20) as hub, Sockets(hub) as sockets:
         cursor = missed(broker, 1500, 4096)
         stalled, client = await sockets.connect("stalled", cursor=cursor)
