@@ -28,6 +28,8 @@ class Proxy:
         self.swallow_from = b""
         """Nothing passes on a connection any more from where a client says this."""
         self._server: asyncio.Server | None = None
+        self._accepted: list[asyncio.StreamWriter] = []
+        self._over = False
 
     def swallow(self, word: bytes) -> int:
         """From now on nothing passes on connections that began with this word; answers how many there are."""
@@ -44,6 +46,9 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        self._over = True
+        for writer in self._accepted:
+            writer.transport.abort()
         for pipe in self.pipes:
             for task in pipe.tasks:
                 task.cancel()
@@ -52,10 +57,14 @@ class Proxy:
         await asyncio.gather(*(task for pipe in self.pipes for task in pipe.tasks), return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._accepted.append(writer)
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
+            return
+        if self._over:
+            up_writer.transport.abort()
             return
         pipe = Pipe(writer, up_writer)
         self.pipes.append(pipe)
