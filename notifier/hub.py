@@ -34,6 +34,8 @@ MAX_HELD: Final = 5000
 """Frames held for a stream that is opening. One more, and the stream is ended: it comes back with its cursor."""
 ASK_AGAIN_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a living broker refused to open is tried again."""
+TICK_S: Final = 0.05
+"""Between two looks at which streams are due a heartbeat: a few at a time, so that it holds nobody up."""
 OPENERS: Final = 16
 """Streams that are brought back from doubt at the same time."""
 MAX_OPEN_CALLS: Final = 8
@@ -68,6 +70,7 @@ class Hub:
             slow=self._note_slow,
             listeners=lambda topic: self._topics.get(topic, ()),
         )
+        self._tick_s = min(TICK_S, heartbeat_s / 5)
         self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self._tick_s)))]
         self._slow = SlowReaders(max_backlog_bytes=max_backlog_bytes, give_up=lambda stream: self.end(stream, "slow"))
         self._ending: dict[int, dict[Stream, None]] = {}
@@ -81,10 +84,6 @@ class Hub:
         self._handed = 0
         self.counts: Counter[str] = Counter()
         """What happened so far, for metrics: streams opened, events, resets, streams ended by reason."""
-
-    @property
-    def _tick_s(self) -> float:
-        return min(1.0, self._heartbeat_s / 5)
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -342,16 +341,24 @@ class Hub:
 
     async def tick_forever(self) -> None:
         """Heartbeats, connection life, slow readers: one ticker for all streams. Its owner ends the process with it."""
-        at = 0
+        started = time.monotonic()
+        ticks = 0
         while True:
             await asyncio.sleep(self._tick_s)
             if self._rounds.fault is not None:
                 raise self._rounds.fault
-            at = (at + 1) % len(self._slots)
-            for stream in list(self._slots[at]):
-                stream.offer(PINGING)
-                self._flush(stream)
-            self._check_lives()
+            # By the clock: a loop that is busy wakes late, and heartbeats must not come late with it.
+            due = int((time.monotonic() - started) / self._tick_s)
+            for tick in range(max(ticks + 1, due + 1 - len(self._slots)), due + 1):
+                self._ping(self._slots[tick % len(self._slots)])
+            if int(due * self._tick_s) > int(ticks * self._tick_s):
+                self._check_lives()
+            ticks = due
+
+    def _ping(self, streams: dict[Stream, None]) -> None:
+        for stream in list(streams):
+            stream.offer(PINGING)
+            self._flush(stream)
 
     def _check_lives(self) -> None:
         now = time.monotonic()

@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import sys
+import weakref
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -47,19 +48,24 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        # Bound to its own request: the next one may be in the same packet.
-        self.scope["extensions"] = {TAKE_OVER: {"take_over": partial(self._take_over, self.cycle)}}
+        # Bound to its own request: the next one may be in the same packet. Weakly, since the request holds the scope:
+        # what refers to itself is freed by the collector only, and a pause of 9 ms for each thousand requests.
+        mine = weakref.ref(self.cycle)
+        self.scope["extensions"] = {TAKE_OVER: {"take_over": partial(self._take_over, mine)}}
 
-    def _take_over(self, cycle: RequestResponseCycle, on_lost: Callable[[], None]) -> asyncio.WriteTransport | None:
+    def _take_over(
+        self, request: weakref.ref[RequestResponseCycle], on_lost: Callable[[], None]
+    ) -> asyncio.WriteTransport | None:
         """The connection of the request whose response has begun, or None when it is gone.
 
         The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
         descriptor is closed (and may become another connection's).
         """
+        cycle = request()
+        if cycle is None or self._gone or self.transport.is_closing():
+            return None
         # uvicorn does not complete the response of a call whose client has left.
         cycle.disconnected = True
-        if self._gone or self.transport.is_closing():
-            return None
         self._on_lost = on_lost
         self.flow.resume_reading()  # a body, or a next request, may have stopped it
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]

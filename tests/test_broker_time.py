@@ -46,7 +46,7 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
         monkeypatch.setattr(memory, "time", clock)
-        monkeypatch.setattr(memory, "SWEEP_EVERY", 1)
+        monkeypatch.setattr(memory, "SWEEP_STEPS", 100)
 
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S

@@ -33,8 +33,8 @@ from notifier.task import MAX_SNAPSHOT, Task
 
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
-SWEEP_EVERY: Final = 1000
-"""Publishes between two searches for what has expired."""
+SWEEP_STEPS: Final = 4
+"""Things that each publish looks at for whether they have expired: the search is spread, so that it holds nobody up."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ class MemoryBroker(Broker):
         self._marks: dict[str, _Marks] = {}
         self._answers: dict[str, tuple[str, object, float]] = {}
         self._subscribed: set[str] = set()
-        self._until_sweep = SWEEP_EVERY
+        self._sweeping = self._sweep()
         self._sink: Sink | None = None
 
     # The process's side
@@ -113,7 +113,7 @@ class MemoryBroker(Broker):
         known = self._remembered(idempotency)
         if isinstance(known, Receipt):
             return known
-        self._sweep_sometimes()
+        self._sweep_a_little()
         if event.durable:
             self._seq += 1
         cursor = Cursor(self._epoch, self._seq)
@@ -275,7 +275,7 @@ class MemoryBroker(Broker):
         return task if changed is task else self._store(changed, idempotency)
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
-        self._sweep_sometimes()
+        self._sweep_a_little()
         self._tasks[task.id] = task
         if task.alive_at_ms is None:
             self._giving_signs.discard(task.id)
@@ -361,23 +361,37 @@ class MemoryBroker(Broker):
 
     def _remember(self, idempotency: Idempotency | None, answer: object) -> None:
         if idempotency is not None:
+            self._answers.pop(idempotency.key, None)  # the oldest stand first
             self._answers[idempotency.key] = (idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
 
-    def _sweep_sometimes(self) -> None:
-        self._until_sweep -= 1
-        if self._until_sweep > 0:
-            return
-        self._until_sweep = SWEEP_EVERY
-        now = time.time()
-        self._answers = {key: kept for key, kept in self._answers.items() if kept[2] >= now}
-        for task_id in list(self._tasks):
-            self._kept_task(task_id)
-        for channel, watched in list(self._watched_tasks.items()):
-            alive = {task_id: None for task_id in watched if task_id in self._tasks}
+    def _sweep_a_little(self) -> None:
+        for _ in range(SWEEP_STEPS):
+            next(self._sweeping)
+
+    def _sweep(self) -> Iterator[None]:
+        """Removes what has expired, round and round, one thing a step."""
+        while True:
+            for task_id in list(self._tasks):
+                self._kept_task(task_id)
+                yield
+            for channel in list(self._watched_tasks):
+                self._forget_gone_tasks(channel)
+                yield
+            for channel in list(self._channels):
+                self._forget_old_channel(channel)
+                yield
+            while self._answers and next(iter(self._answers.values()))[2] < time.time():
+                del self._answers[next(iter(self._answers))]
+                yield
+            yield
+
+    def _forget_gone_tasks(self, channel: str) -> None:
+        alive = {task_id: None for task_id in self._watched_tasks.pop(channel, {}) if task_id in self._tasks}
+        if alive:
             self._watched_tasks[channel] = alive
-            if not alive:
-                del self._watched_tasks[channel]
-        for channel, kept in list(self._channels.items()):
-            if kept.touched_s + 10 * self._history_ttl_s < now:
-                self._swept_up_to = max(self._swept_up_to, kept.last)
-                del self._channels[channel]
+
+    def _forget_old_channel(self, channel: str) -> None:
+        kept = self._channels.get(channel)
+        if kept is not None and kept.touched_s + 10 * self._history_ttl_s < time.time():
+            self._swept_up_to = max(self._swept_up_to, kept.last)
+            del self._channels[channel]
