@@ -96,7 +96,7 @@ def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = 
 MAX_FRAME_BYTES: Final = 96 * 1024
 """No event of ours is larger; what is, was written by somebody else."""
 
-_STORED_FRAME = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: [^\r\n\x00]*\n\n")
+_STORED_HEAD = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: ")
 
 
 def is_safe_frame(stored: bytes, start: int = 0) -> bool:
@@ -104,7 +104,11 @@ def is_safe_frame(stored: bytes, start: int = 0) -> bool:
 
     A frame that is not would end or forge events on its streams; it is skipped and counted instead.
     """
-    if len(stored) - start > MAX_FRAME_BYTES or not _STORED_FRAME.fullmatch(stored, start):
+    size = len(stored)
+    if size - start > MAX_FRAME_BYTES or (head := _STORED_HEAD.match(stored, start)) is None:
+        return False
+    # One line of data, and the empty one that ends the frame. (Searches by the byte, which a pattern is slower at.)
+    if stored.find(b"\n", head.end()) != size - 2 or stored[-1] != 10 or b"\r" in stored or b"\0" in stored:
         return False
     try:
         stored.decode()

@@ -242,15 +242,10 @@ class Hub:
             self._send(topic, streams, Item("", 0, key, Wire(wire)))
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
-        if len(streams) > DIRECT:
-            if not self._rounds.add(topic, item):
-                self.doubt([topic])
-            return
-        for stream in list(streams):
-            if self._rounds:
-                self._rounds.pass_first(stream)
-            self._hand(stream, item)
-            self._flush(stream)
+        if len(streams) <= DIRECT:
+            self._rounds.pass_by(list(streams), item)
+        elif not self._rounds.add(topic, item):
+            self.doubt([topic])
 
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from notifier.broker import ONCE
@@ -44,6 +44,11 @@ class Item:
         self.seq = seq
         self.key = key
         self.wire = wire
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it cannot be a repeat of something that a stream had before."""
+        return not (self.key if self.seq else self.key.startswith(ONCE))
 
     @property
     def is_kept_nowhere(self) -> bool:
@@ -112,7 +117,7 @@ class Round:
         if not self.events and item.key:
             self.items = [one for one in self.items if one.key != item.key]
         self.items.append(item)
-        self.plain = self.plain and not (item.key if self.events else item.key.startswith(ONCE))
+        self.plain = self.plain and item.is_plain
 
     def takes(self, topic: str, item: Item) -> bool:
         """Whether a frame can join: the same kind, nothing written yet."""
@@ -160,8 +165,16 @@ class Rounds:
         self._waiting.append(Round(topic, item))
         return True
 
-    def pass_first(self, stream: Stream) -> None:
-        """Gives a stream now what the rounds still hold for it: something later is about to be written to it."""
+    def pass_by(self, streams: Sequence[Stream], item: Item) -> None:
+        """Sends a frame to a few streams now, ahead of the rounds that wait."""
+        if self._waiting:
+            for stream in streams:
+                self._pass_first(stream)
+                self._flush(stream)
+        self._write(streams, [item], plain=item.is_plain)
+
+    def _pass_first(self, stream: Stream) -> None:
+        """Gives a stream what the rounds still hold for it: something later is about to be written to it."""
         for one in self._waiting:
             if one.topic in stream.topics and stream not in one.passed:
                 for item in one.items:
@@ -189,26 +202,27 @@ class Rounds:
             if first.streams is None:
                 first.streams = list(self._listeners(first.topic))
             while first.at < len(first.streams) and first.items:
-                self._write(first, first.streams[first.at : first.at + STRIDE])
+                streams = first.streams[first.at : first.at + STRIDE]
+                if first.passed:
+                    streams = [stream for stream in streams if stream not in first.passed]
+                self._write(streams, first.items, plain=first.plain)
                 first.at += STRIDE
                 if time.perf_counter() > until:
                     asyncio.get_running_loop().call_soon(self._slice)
                     return
             self._waiting.popleft()
 
-    def _write(self, one: Round, streams: list[Stream]) -> None:
-        items = one.items
-        if one.passed:
-            streams = [stream for stream in streams if stream not in one.passed]
-        if not one.plain:
+    def _write(self, streams: Sequence[Stream], items: list[Item], *, plain: bool) -> None:
+        """Frames to streams: all events of one order, or all states. plain: none of them can be a repeat."""
+        if not plain:
             for stream in streams:
                 self._by_hand(stream, items)
             return
         data = items[0].wire.chunk if len(items) == 1 else b"".join([item.wire.chunk for item in items])
         size, others = len(data), 0
-        epoch = items[0].epoch
-        # States have no place in the order: they go to every live stream, and leave its place as it is.
-        due, last = (items[0].seq, items[-1].seq) if one.events else (OPENING, 0)
+        epoch, last = items[0].epoch, items[-1].seq
+        # States have no place in the order (last is 0): they go to every live stream, and leave its place as it is.
+        due = items[0].seq or OPENING
         for stream in streams:
             send = stream.send
             if send is None or stream.seq >= due or (last and stream.epoch != epoch):
@@ -224,7 +238,7 @@ class Rounds:
             if wrote != size:
                 stream.rest(data[wrote:])
                 self._slow(stream)
-        if one.events:
+        if last:
             self.deliveries += (len(streams) - others) * len(items)
 
     def _by_hand(self, stream: Stream, items: list[Item]) -> None:

@@ -18,6 +18,7 @@ from notifier.event import Cursor
 from notifier.hub import Hub
 from notifier.stream import TransportStream
 from notifier.task import Task
+from notifier.wire import PINGING
 from tests.test_stream import Wall
 
 EPOCH = "e"
@@ -248,7 +249,7 @@ class Sockets:
         self._ends: list[socket.socket] = []
         self._transports: list[asyncio.BaseTransport] = []
         self.writes: Counter[str] = Counter()
-        """Writes that went straight to the kernel, by user."""
+        """Writes that went straight to the kernel, by user; without pings."""
 
     async def __aenter__(self) -> Sockets:
         return self
@@ -287,7 +288,7 @@ class Sockets:
         assert straight is not None, "the short way to the kernel is not taken"
 
         def send(data: bytes) -> int:
-            self.writes[stream.user] += 1
+            self.writes[stream.user] += data != PINGING.chunk
             return straight(data)
 
         stream.send = stream._straight = send

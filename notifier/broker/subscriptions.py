@@ -30,14 +30,17 @@ CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
 """A link on which neither a PING nor the canary came back for so long is dropped."""
 RECONNECT_S: Final = (0.05, 2.0)
-_LEAD: Final = re.compile(rb"(?:[a-z0-9]{1,32}|[-!]) -?[0-9]{1,20} -?[0-9]{1,20} [!-~]{1,200}")
-"""Epoch, seq, previous seq, key: what stands before the frame of an announcement."""
+_LEAD: Final = re.compile(
+    rb"([a-z0-9]{1,32}|[-!]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
+)
+"""Epoch, seq, previous seq, key: what stands before the frame of an announcement; and an event's id, the same again."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
 
 
 @dataclass(slots=True, eq=False)
 class _Topic:
+    name: str
     acknowledged: asyncio.Future[None] | None
     """None once the subscription is known to be active."""
     last: int | None = None
@@ -106,7 +109,7 @@ class Subscriptions:
             key = name.encode()
             topic = self._topics.get(key)
             if topic is None:
-                topic = self._topics[key] = _Topic(asyncio.get_running_loop().create_future())
+                topic = self._topics[key] = _Topic(name, asyncio.get_running_loop().create_future())
                 new.append(key)
             if topic.acknowledged is not None:
                 waiting.append(topic.acknowledged)
@@ -270,38 +273,28 @@ class Subscriptions:
         topic = self._topics.get(key)
         if topic is None or not self.live:
             return
-        lead, _, wire = payload.partition(b"\n")
-        if not _LEAD.fullmatch(lead):
-            self._skip(key, lead)
+        lead = _LEAD.match(payload)
+        if lead is None:
+            self._skip(key, payload)
             return
-        try:
-            epoch, seq_text, prev_text, repeat_key = lead.split(b" ")
-            seq, prev = int(seq_text), int(prev_text)
-            name, word = key.decode(), repeat_key.decode("ascii")
-        except ValueError:
-            self._skip(key, lead)
-            return
+        epoch, seq_text, prev, word, id_line = lead.groups()
+        seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
-            self._on_disconnect(name, word)
-        elif seq == 0:
-            if not is_safe_frame(wire):
-                self._skip(key, lead)
-                return
-            self._on_state(name, "" if word == "-" else word, wire)
+            self._on_disconnect(topic.name, repeat_key)
+            return
+        wire = payload[lead.end(4) + 1 :]
+        if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
+            self._skip(key, payload)
+        elif seq:
+            self._take_event(topic, epoch, seq, int(prev), repeat_key, wire)
         else:
-            id_line = b"id: %b-%d\n" % (epoch, seq)
-            if not wire.startswith(id_line) or not is_safe_frame(wire, len(id_line)):
-                self._skip(key, lead)
-                return
-            self._take_event(name, topic, epoch, seq, prev, "" if word == "-" else word, wire)
+            self._on_state(topic.name, repeat_key, wire)
 
-    def _take_event(
-        self, name: str, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes
-    ) -> None:
+    def _take_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
         # What does not follow is not handed on: it is in the log if it is true, and the log is read now. So neither a
         # lost announcement nor a forged one can move a stream past events that it has not seen.
         if topic.epoch and topic.epoch != epoch:
-            log.warning("a new order of events, %r, began on %s", epoch, name)
+            log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
                 other.epoch, other.last = b"", None
             self._on_doubt(None)
@@ -309,15 +302,16 @@ class Subscriptions:
         if topic.last is not None and prev != topic.last:
             if topic.noted and seq <= topic.last:
                 return
-            log.warning("a hole on %s: %d follows %d, not %d; reading the log", name, seq, prev, topic.last)
+            log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
             after, topic.last = topic.last, None
-            self._on_doubt([name], after=after)
+            self._on_doubt([topic.name], after=after)
             return
         topic.epoch, topic.last, topic.noted = epoch, seq, False
-        self._on_deliver(name, epoch.decode(), seq, repeat_key, wire)
+        self._on_deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
 
-    def _skip(self, key: bytes, lead: bytes) -> None:
+    def _skip(self, key: bytes, payload: bytes) -> None:
         self.skipped += 1
+        lead = payload.partition(b"\n")[0]
         log.error("skipped what is not an announcement of ours: topic %r, lead %r", key[:200], lead[:80])
 
 
