@@ -26,11 +26,12 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route, compile_path
+from starlette.types import ASGIApp
 
 from notifier import rules
 from notifier.api import demo, inbox, openapi, operation, publish
 from notifier.api.http import problem
-from notifier.api.lane import Lane
+from notifier.api.lane import UNEXPECTED, Lane
 from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
@@ -51,13 +52,16 @@ DESCRIPTION = """Server-Sent Events for browsers, fed by HTTP POST: messages tha
 progress of tasks."""
 
 
-def create() -> FastAPI:
+def create() -> ASGIApp:
     """The application of one process, from the environment. uvicorn calls it in each worker."""
     return build(load())
 
 
-def build(settings: Settings) -> FastAPI:
-    """The application. Nothing connects before its lifespan begins. Raises `ConfigurationError`."""
+def build(settings: Settings) -> ASGIApp:
+    """The application, with the short lane around it. Nothing connects before its lifespan begins.
+
+    Raises `ConfigurationError`.
+    """
     settings.check_credentials()
     broker = open_broker(settings)
     hub = Hub(
@@ -90,17 +94,17 @@ def build(settings: Settings) -> FastAPI:
     stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
     _add_routes(app, stream)
     _add_errors(app)
-    app.add_middleware(Lane, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
+    lane = Lane(app, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
     if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
+        return CORSMiddleware(
+            lane,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
             expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         )
-    return app
+    return lane
 
 
 def open_broker(settings: Settings) -> Broker:
@@ -253,4 +257,4 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _answer_unexpected(_: Request, fault: Exception) -> Response:
-    return problem(NotifierError("the service failed; its log says more"))
+    return problem(NotifierError(UNEXPECTED))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from notifier import app, server
+from notifier.broker.memory import MemoryBroker
 from notifier.settings import ApiKey, Settings
 from tests.support import JWT_SECRET
 
@@ -62,4 +63,23 @@ async def test_requests_leave_nothing_for_the_collector(port: int, garbage: None
         assert head.startswith(b"HTTP/1.1 200")
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     assert gc.collect() < REQUESTS / 10
+    writer.close()
+
+
+@pytest.mark.parametrize("status", [500, 200])
+async def test_a_fault_of_the_service_itself_is_a_problem(
+    port: int, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    async def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    if status == 500:
+        monkeypatch.setattr(MemoryBroker, "publish", fails)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request("POST", "/v1/events", KEY, b'{"to": ["user:ann"], "type": "note"}'))
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    assert head.startswith(b"HTTP/1.1 %d" % status)
+    assert (b"application/problem+json" in head) == (status == 500)
+    assert ("detail" in json.loads(body)) == (status == 500)
     writer.close()
