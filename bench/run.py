@@ -36,8 +36,9 @@ class Sizes:
     """A rate that each of the fast servers keeps up with at `streams`."""
     slow_per_s: float = 1.0
     """The same for the slow ones."""
-    saturated_per_s: float = 120.0
-    """More than any of them can send one by one."""
+    saturated_per_s: float = 200.0
+    """More than any of them can send one by one, and for so long:"""
+    saturated_s: float = 3.0
     events: int = 20_000
     slow_events: int = 2000
     redis_per_s: float = 8000.0
@@ -119,7 +120,7 @@ class Run:
         light = sizes.light_per_s if fast else sizes.slow_per_s
         self._note("broadcast", works.broadcast(bench, opened, light, sizes.seconds))
         if fast:
-            self._note("saturated", works.broadcast(bench, opened, sizes.saturated_per_s, sizes.seconds))
+            self._note("saturated", works.broadcast(bench, opened, sizes.saturated_per_s, sizes.saturated_s))
 
     def _many(self, bench: Bench) -> None:
         """C and A, with many streams."""

@@ -22,7 +22,7 @@ from notifier.broker import ONCE
 from notifier.event import Cursor
 from notifier.wire import Wire
 
-SLICE_S: Final = 0.001
+SLICE_S: Final = 0.0005
 """A round gives the loop back after so long."""
 STRIDE: Final = 32
 """Streams written between two looks at the clock."""
