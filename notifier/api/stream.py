@@ -72,14 +72,17 @@ class StreamEndpoint:
             "ends_at": ends_at,
             "ends_why": ends_why,
         }
-        take_over = scope.get("extensions", {}).get(TAKE_OVER, {}).get("take_over")
-        if take_over is None:
+        extension = scope.get("extensions", {}).get(TAKE_OVER)
+        if extension is None:
             await self._respond(QueuedStream(**fields), scope, receive, send)
         else:
-            await self._write_through(fields, take_over, send)
+            await self._write_through(fields, extension["take_over"], extension["cork"], send)
 
-    async def _write_through(self, fields: dict[str, Any], take_over: TakeOver, send: Send) -> None:
+    async def _write_through(
+        self, fields: dict[str, Any], take_over: TakeOver, cork: Callable[[bool], None], send: Send
+    ) -> None:
         """Headers go out by ASGI; from then on frames are written to the transport, and this call is over."""
+        cork(True)
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         stream: TransportStream | None = None
 
@@ -94,6 +97,7 @@ class StreamEndpoint:
             except BaseException:
                 transport.abort()
                 raise
+            cork(False)
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
         """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are put off."""
