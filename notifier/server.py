@@ -69,11 +69,11 @@ class Protocol(HttpToolsProtocol):
         The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
         descriptor is closed (and may become another connection's).
         """
-        cycle = request()
-        if cycle is None or self._gone or self.transport.is_closing():
+        if (cycle := request()) is not None:
+            # uvicorn does not complete the response of a call whose client has left.
+            cycle.disconnected = True
+        if self._gone or self.transport.is_closing():
             return None
-        # uvicorn does not complete the response of a call whose client has left.
-        cycle.disconnected = True
         self._on_lost = on_lost
         self.flow.resume_reading()  # a body, or a next request, may have stopped it
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
