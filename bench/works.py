@@ -14,6 +14,7 @@ import random
 import socket
 import time
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from typing import Any
 
 from bench.load import Load, stamped
@@ -203,7 +204,9 @@ def _wrong(streams: Load, items: list[tuple[int, int]]) -> int:
 def _cursor_of(publish: bytes, port: int) -> str:
     with socket.create_connection(("127.0.0.1", port)) as link:
         link.sendall(publish)
-        return str(json.loads(link.recv(65536).partition(b"\r\n\r\n")[2])["cursor"])
+        with HTTPResponse(link) as answer:
+            answer.begin()
+            return str(json.load(answer)["cursor"])
 
 
 def _redis_cpu_s(peer: Peer) -> float:

@@ -29,7 +29,7 @@ class Proxy:
         """Nothing passes on a connection any more from where a client says this."""
         self._server: asyncio.Server | None = None
         self._accepted: list[asyncio.StreamWriter] = []
-        self._over = False
+        self._accepting: set[asyncio.Task[None]] = set()
 
     def swallow(self, word: bytes) -> int:
         """From now on nothing passes on connections that began with this word; answers how many there are."""
@@ -46,7 +46,11 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        self._over = True
+        for _ in range(5):  # turns that a connection takes from the listening socket to `_accept`
+            await asyncio.sleep(0)
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
         for writer in self._accepted:
             writer.transport.abort()
         for pipe in self.pipes:
@@ -58,13 +62,14 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._accepted.append(writer)
+        task = asyncio.current_task()
+        assert task is not None
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
         try:
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             writer.transport.abort()
-            return
-        if self._over:
-            up_writer.transport.abort()
             return
         pipe = Pipe(writer, up_writer)
         self.pipes.append(pipe)
