@@ -249,8 +249,7 @@ class Hub:
 
     def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""
-        if topics is None:
-            self._rounds.forget()
+        self._rounds.forget(topics)
         doubted = (
             self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
         )

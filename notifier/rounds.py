@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from notifier.broker import ONCE
@@ -98,7 +98,7 @@ class Stream(Protocol):
 class Round:
     """Frames of one topic, all events or all states, and the streams that do not have them yet."""
 
-    __slots__ = ("at", "events", "items", "passed", "plain", "streams", "topic")
+    __slots__ = ("_places", "at", "events", "items", "passed", "plain", "streams", "topic")
 
     def __init__(self, topic: str, item: Item) -> None:
         self.topic = topic
@@ -109,7 +109,8 @@ class Round:
         self.streams: list[Stream] | None = None
         self.at = 0
         self.passed: set[Stream] = set()
-        """Streams that got a state ahead of their turn; events have a place in the order, which tells that."""
+        """Streams that got it ahead of their turn, where no place in the order tells that."""
+        self._places: dict[Stream, int] | None = None
         self.join(item)
 
     def join(self, item: Item) -> None:
@@ -118,6 +119,14 @@ class Round:
             self.items = [one for one in self.items if one.key != item.key]
         self.items.append(item)
         self.plain = self.plain and item.is_plain
+
+    def owes(self, stream: Stream) -> bool:
+        """Whether a stream that hears the topic is still to get it: not passed, and its turn has not come."""
+        if self.streams is None:
+            return stream not in self.passed
+        if self._places is None:
+            self._places = {one: place for place, one in enumerate(self.streams)}
+        return self._places.get(stream, -1) >= self.at and stream not in self.passed
 
     def takes(self, topic: str, item: Item) -> bool:
         """Whether a frame can join: the same kind, nothing written yet."""
@@ -176,17 +185,22 @@ class Rounds:
     def _pass_first(self, stream: Stream) -> None:
         """Gives a stream what the rounds still hold for it: something later is about to be written to it."""
         for one in self._waiting:
-            if one.topic in stream.topics and stream not in one.passed:
+            if one.topic not in stream.topics:
+                continue
+            if one.events and not stream.opening:
+                for item in one.items:  # what it has had, its place in the order tells
+                    self._hand(stream, item)
+            elif one.owes(stream):
+                one.passed.add(stream)
                 for item in one.items:
                     self._hand(stream, item)
-                if not one.events:
-                    one.passed.add(stream)
 
-    def forget(self) -> None:
-        """Every stream reads log and tasks anew: what is on its way would come after the newer, or out of an order that
-        is over. Frames that are kept nowhere stay."""
+    def forget(self, topics: Collection[str] | None) -> None:
+        """The streams of these topics (None: all) read log and tasks anew: what is on its way would come after the
+        newer, or out of an order that is over. Frames that are kept nowhere stay."""
         for one in self._waiting:
-            one.items = [item for item in one.items if item.is_kept_nowhere]
+            if topics is None or one.topic in topics:
+                one.items = [item for item in one.items if item.is_kept_nowhere]
 
     def _slice(self) -> None:
         try:

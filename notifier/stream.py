@@ -136,7 +136,9 @@ class TransportStream(Stream):
         # asyncio's own writes cost as much again as the kernel's. They are needed for what the kernel does not take at
         # once, and where the transport is not that of a plain socket (TLS). The socket is the transport's: when that
         # closes it, a late send fails and goes nowhere else.
-        self.send = self._straight = getattr(getattr(transport, "_sock", None), "send", None)
+        self._straight = getattr(getattr(transport, "_sock", None), "send", None)
+        # The head of the answer may still wait in the transport: nothing may overtake it.
+        self.send = None if self.backlog_bytes else self._straight
 
     @property
     def backlog_bytes(self) -> int:

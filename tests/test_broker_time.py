@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import Broker, memory
+from notifier.broker import Broker, Idempotency, memory
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
 from notifier.broker.memory import MemoryBroker
 from notifier.broker.redis import RedisBroker
+from notifier.broker.scripts import IDEMPOTENCY_TTL_S
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder, note, opened, subjects
 
@@ -137,3 +138,20 @@ async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:
         await broker.unread(f"v{number}", [f"user:v{number}"])
     assert set(broker._channels) <= {f"user:u{number}" for number in range(100)}
     assert not broker._marks
+
+
+@pytest.mark.parametrize("channels", [1, 10])
+async def test_what_expired_is_removed_as_fast_as_new_things_come(
+    monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    clock = SimpleNamespace(now=1e9)
+    clock.time = lambda: clock.now
+    monkeypatch.setattr(memory, "time", clock)
+    broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
+    alive = 10 * 30  # publishes, one a second, until a channel is forgotten
+    for number in range(8 * alive):
+        to = [f"group:{number}-{one}" for one in range(channels)]
+        await broker.publish(note(to), Idempotency(f"key-{number}", "same"))
+        clock.now += 1
+    assert len(broker._channels) <= 1.4 * alive * channels
+    assert len(broker._answers) <= IDEMPOTENCY_TTL_S + 10

@@ -11,10 +11,10 @@ from collections import Counter
 import pytest
 
 from notifier.event import Cursor
-from notifier.hub import DIRECT
+from notifier.hub import DIRECT, Hub
 from notifier.rounds import MAX_JOINED, STRIDE
 from tests.faults.clients import until
-from tests.hubs import ScriptedBroker, Sockets, read_all, running_hub, soon, state
+from tests.hubs import Client, ScriptedBroker, Sockets, read_all, running_hub, soon, state
 
 CROWD = 150
 """A round of several strides."""
@@ -387,3 +387,64 @@ async def test_a_hole_in_a_topic_with_a_round_under_way_loses_nothing_and_repeat
         await until(lambda: not hub._rounds)
         assert all(client.of("x") == ["1", "2", "3"] for client in clients)
         assert not hub.counts["resets"]
+
+
+# Frames that no place in the order tells apart
+
+
+async def test_a_frame_that_is_kept_nowhere_comes_once_to_those_who_are_written_to_meanwhile(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        early = await listeners(hub, sockets, "early")
+        _, crowd = await sockets.attached(CROWD)
+        late = await listeners(hub, sockets, "late")
+        hub.deliver_state("all", "", b"event: note\ndata: once\n\n")
+        await soon(lambda: sockets.writes)
+        assert hub._rounds, "the round is past the early ones and not at the late ones"
+        while hub._rounds:
+            for user in ("early", "late"):
+                broker.publish(hub, f"user:{user}")
+            await asyncio.sleep(0)
+        assert all(client.heard.count("note:once") == 1 for client in (*early, *crowd, *late))
+
+
+async def listeners(hub: Hub, sockets: Sockets, user: str) -> list[Client]:
+    """Five streams of a user that hear `all` too."""
+    pairs = [await sockets.connect(user, ("all", f"user:{user}")) for _ in range(5)]
+    for stream, _ in pairs:
+        await hub.attach(stream)
+    sockets.writes.clear()
+    return [client for _, client in pairs]
+
+
+async def test_what_waits_for_an_opening_stream_is_held_once(broker: ScriptedBroker, stepwise: None) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        stream, client = await sockets.connect("ann", ("all", "user:ann"), cursor=Cursor(broker.epoch, 0))
+        broker.gate.clear()
+        opening = asyncio.ensure_future(hub.attach(stream))
+        await soon(lambda: "ann" in broker.opened)
+        for _ in range(5):
+            broker.publish(hub, "all")
+        for _ in range(5):
+            broker.publish(hub, "user:ann")
+        assert len(stream.held) == 10
+        broker.gate.set()
+        await opening
+        await until(lambda: not hub._rounds)
+        assert client.of("x") == [str(number) for number in range(1, 11)]
+
+
+async def test_a_state_that_waits_does_not_come_after_the_newer_one_of_a_doubt(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        state(hub, "all", "job", "older")
+        await soon(lambda: sockets.writes)
+        hub.doubt(["all"])  # as after a newer one that was not heard
+        await until(lambda: not hub._rounds)
+        await until(lambda: not any(stream.opening for stream in hub._streams))
+        late = [client for client in clients if "inbox" in client.heard and "task:older" in client.heard]
+        assert all(client.heard.index("task:older") < client.heard.index("inbox") for client in late)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from notifier import app, server
-from notifier.broker.memory import MemoryBroker
+from notifier.auth import Authenticator
 from notifier.settings import ApiKey, Settings
 from tests.support import JWT_SECRET
 
@@ -66,17 +66,19 @@ async def test_requests_leave_nothing_for_the_collector(port: int, garbage: None
     writer.close()
 
 
-@pytest.mark.parametrize("status", [500, 200])
+@pytest.mark.parametrize(
+    ("status", "method", "path"), [(500, "POST", "/v1/events"), (200, "POST", "/v1/events"), (500, "GET", "/v1/stream")]
+)
 async def test_a_fault_of_the_service_itself_is_a_problem(
-    port: int, monkeypatch: pytest.MonkeyPatch, status: int
+    port: int, monkeypatch: pytest.MonkeyPatch, status: int, method: str, path: str
 ) -> None:
-    async def fails(*_: object) -> None:
+    def fails(*_: object) -> None:
         raise ZeroDivisionError
 
     if status == 500:
-        monkeypatch.setattr(MemoryBroker, "publish", fails)
+        monkeypatch.setattr(Authenticator, "publisher" if method == "POST" else "subscriber", fails)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request("POST", "/v1/events", KEY, b'{"to": ["user:ann"], "type": "note"}'))
+    writer.write(request(method, path, KEY, b'{"to": ["user:ann"], "type": "note"}' if method == "POST" else b""))
     head = await reader.readuntil(b"\r\n\r\n")
     body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     assert head.startswith(b"HTTP/1.1 %d" % status)

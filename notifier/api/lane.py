@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.api.http import problem
 from notifier.errors import NotifierError
@@ -38,16 +38,24 @@ class Lane:
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app  # as Starlette's own entry does
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
         try:
-            if call is None:
+            if call is not None:
+                response = await call(Request(scope, receive))
+            else:
                 assert short is not None
-                await short(scope, receive, send)
+                await short(scope, receive, noting)
                 return
-            response = await call(Request(scope, receive))
         except NotifierError as fault:
             response = problem(fault)
         except Exception:
-            if call is not None:
+            if not started:
                 await problem(NotifierError(UNEXPECTED))(scope, receive, send)
             raise  # the server logs it
         await response(scope, receive, send)

@@ -36,6 +36,8 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+MAX_CORKED_S: Final = 0.02
+"""How long a stream's head waits for its first event, to go out with it."""
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
@@ -83,6 +85,7 @@ class StreamEndpoint:
     ) -> None:
         """Headers go out by ASGI; from then on frames are written to the transport, and this call is over."""
         cork(True)
+        patience = asyncio.get_running_loop().call_later(MAX_CORKED_S, cork, False)
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         stream: TransportStream | None = None
 
@@ -97,6 +100,7 @@ class StreamEndpoint:
             except BaseException:
                 transport.abort()
                 raise
+            patience.cancel()
             cork(False)
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:

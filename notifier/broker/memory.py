@@ -34,7 +34,8 @@ from notifier.task import MAX_SNAPSHOT, Task
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
 SWEEP_STEPS: Final = 4
-"""Things that each publish looks at for whether they have expired: the search is spread, so that it holds nobody up."""
+"""Things that are looked at, for each that is kept, for whether they have expired: the search is spread over the
+publishes, so that it holds nobody up."""
 
 
 @dataclass(slots=True)
@@ -79,6 +80,8 @@ class MemoryBroker(Broker):
         self._watched_tasks: dict[str, dict[str, None]] = {}
         self._marks: dict[str, _Marks] = {}
         self._answers: dict[str, tuple[str, object, float]] = {}
+        self._expiring: deque[tuple[float, str]] = deque()
+        """When each of the answers expires, and its key; the oldest first."""
         self._subscribed: set[str] = set()
         self._sweeping = self._sweep()
         self._sink: Sink | None = None
@@ -113,7 +116,7 @@ class MemoryBroker(Broker):
         known = self._remembered(idempotency)
         if isinstance(known, Receipt):
             return known
-        self._sweep_a_little()
+        self._sweep_a_little(len(event.to))
         if event.durable:
             self._seq += 1
         cursor = Cursor(self._epoch, self._seq)
@@ -275,7 +278,7 @@ class MemoryBroker(Broker):
         return task if changed is task else self._store(changed, idempotency)
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
-        self._sweep_a_little()
+        self._sweep_a_little(1 + len(task.to))
         self._tasks[task.id] = task
         if task.alive_at_ms is None:
             self._giving_signs.discard(task.id)
@@ -361,12 +364,21 @@ class MemoryBroker(Broker):
 
     def _remember(self, idempotency: Idempotency | None, answer: object) -> None:
         if idempotency is not None:
-            self._answers.pop(idempotency.key, None)  # the oldest stand first
-            self._answers[idempotency.key] = (idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
+            expires_s = time.time() + IDEMPOTENCY_TTL_S
+            self._answers[idempotency.key] = (idempotency.fingerprint, answer, expires_s)
+            self._expiring.append((expires_s, idempotency.key))
 
-    def _sweep_a_little(self) -> None:
-        for _ in range(SWEEP_STEPS):
+    def _sweep_a_little(self, kept: int) -> None:
+        """For so many things that are kept now."""
+        for _ in range(SWEEP_STEPS * kept):
             next(self._sweeping)
+        for _ in range(SWEEP_STEPS):
+            if not self._expiring or self._expiring[0][0] >= time.time():
+                break
+            expires_s, key = self._expiring.popleft()
+            kept_answer = self._answers.get(key)
+            if kept_answer is not None and kept_answer[2] <= expires_s:
+                del self._answers[key]
 
     def _sweep(self) -> Iterator[None]:
         """Removes what has expired, round and round, one thing a step."""
@@ -379,9 +391,6 @@ class MemoryBroker(Broker):
                 yield
             for channel in list(self._channels):
                 self._forget_old_channel(channel)
-                yield
-            while self._answers and next(iter(self._answers.values()))[2] < time.time():
-                del self._answers[next(iter(self._answers))]
                 yield
             yield
 
