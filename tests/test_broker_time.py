@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import Broker, Idempotency, memory
+from notifier.broker import Broker, Idempotency, answers, memory
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
 from notifier.broker.memory import MemoryBroker
@@ -147,6 +147,7 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
     clock = SimpleNamespace(now=1e9)
     clock.time = lambda: clock.now
     monkeypatch.setattr(memory, "time", clock)
+    monkeypatch.setattr(answers, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
     alive = 10 * 30  # publishes, one a second, until a channel is forgotten
     for number in range(8 * alive):

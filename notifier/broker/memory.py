@@ -26,8 +26,9 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.scripts import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, ONCE
-from notifier.errors import Conflict, IdempotencyMismatch, NotFound
+from notifier.broker.answers import Answers
+from notifier.broker.scripts import MAX_INDEXED_TASKS, ONCE
+from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.task import MAX_SNAPSHOT, Task
 
@@ -79,9 +80,7 @@ class MemoryBroker(Broker):
         """Tasks whose producers say that they live."""
         self._watched_tasks: dict[str, dict[str, None]] = {}
         self._marks: dict[str, _Marks] = {}
-        self._answers: dict[str, tuple[str, object, float]] = {}
-        self._expiring: deque[tuple[float, str]] = deque()
-        """When each of the answers expires, and its key; the oldest first."""
+        self._answers = Answers()
         self._subscribed: set[str] = set()
         self._sweeping = self._sweep()
         self._sink: Sink | None = None
@@ -113,7 +112,7 @@ class MemoryBroker(Broker):
     # Events
 
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
-        known = self._remembered(idempotency)
+        known = self._answers.find(idempotency)
         if isinstance(known, Receipt):
             return known
         self._sweep_a_little(len(event.to))
@@ -130,7 +129,7 @@ class MemoryBroker(Broker):
                 self._append(channel, frame, event)
             self._announce(channel, frame, cursor if event.durable else None, key)
         receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
-        self._remember(idempotency, receipt)
+        self._answers.keep(idempotency, receipt)
         return receipt
 
     def _append(self, channel: str, frame: str, event: Event) -> None:
@@ -260,7 +259,7 @@ class MemoryBroker(Broker):
     # Tasks
 
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
-        known = self._remembered(idempotency)
+        known = self._answers.find(idempotency)
         if isinstance(known, Task):
             return known
         if self._kept_task(task.id) is not None:
@@ -268,7 +267,7 @@ class MemoryBroker(Broker):
         return self._store(task, idempotency)
 
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
-        known = self._remembered(idempotency)
+        known = self._answers.find(idempotency)
         if isinstance(known, Task):
             return known
         task = self._kept_task(task_id)
@@ -291,7 +290,7 @@ class MemoryBroker(Broker):
             while len(watched) > MAX_INDEXED_TASKS:
                 del watched[next(iter(watched))]
             self._announce(channel, task.frame(), None, task.id)
-        self._remember(idempotency, task)
+        self._answers.keep(idempotency, task)
         return task
 
     def _kept_task(self, task_id: str) -> Task | None:
@@ -352,33 +351,10 @@ class MemoryBroker(Broker):
 
     # Keeping it bounded
 
-    def _remembered(self, idempotency: Idempotency | None) -> object:
-        if idempotency is None:
-            return None
-        known = self._answers.get(idempotency.key)
-        if known is None or known[2] < time.time():
-            return None
-        if known[0] != idempotency.fingerprint:
-            raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
-        return known[1]
-
-    def _remember(self, idempotency: Idempotency | None, answer: object) -> None:
-        if idempotency is not None:
-            expires_s = time.time() + IDEMPOTENCY_TTL_S
-            self._answers[idempotency.key] = (idempotency.fingerprint, answer, expires_s)
-            self._expiring.append((expires_s, idempotency.key))
-
     def _sweep_a_little(self, kept: int) -> None:
         """For so many things that are kept now."""
         for _ in range(SWEEP_STEPS * kept):
             next(self._sweeping)
-        for _ in range(SWEEP_STEPS):
-            if not self._expiring or self._expiring[0][0] >= time.time():
-                break
-            expires_s, key = self._expiring.popleft()
-            kept_answer = self._answers.get(key)
-            if kept_answer is not None and kept_answer[2] <= expires_s:
-                del self._answers[key]
 
     def _sweep(self) -> Iterator[None]:
         """Removes what has expired, round and round, one thing a step."""
