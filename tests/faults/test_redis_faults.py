@@ -118,6 +118,7 @@ async def test_wiped_data_under_load_makes_a_reset_and_no_short_replay(
             client.flushall()
             await publishing
             await until(lambda: all(one.resets for one in listeners), what="a reset")
+            await publisher.publish_for(0.5, 100)  # after the reset, so that it comes live
             await until(lambda: all(one.messages[-1].data["id"] == publisher.due(one)[-1] for one in listeners))
         away = Listener(service.port, "u0", cursor=cursor)
         async with listening(away):
