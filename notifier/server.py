@@ -9,7 +9,6 @@ Must not know: channels, Redis, what a stream carries.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
@@ -52,33 +51,37 @@ class Protocol(HttpToolsProtocol):
         # Bound to its own request: the next one may be in the same packet. Weakly, since the request holds the scope:
         # what refers to itself is freed by the collector only, and a pause of 9 ms for each thousand requests.
         mine = weakref.ref(self.cycle)
-        self.scope["extensions"] = {TAKE_OVER: {"take_over": partial(self._take_over, mine), "cork": self._cork}}
+        self.scope["extensions"] = {
+            TAKE_OVER: {"hold": partial(self._hold, mine), "take_over": partial(self._take_over, mine)}
+        }
 
-    def _cork(self, corked: bool) -> None:
-        """While corked the kernel holds back what fills no segment (for 200 ms at most, tcp(7)): the answer's head and
-        the first event then cost one segment and one wake-up of the client."""
-        if hasattr(socket, "TCP_CORK"):
-            with contextlib.suppress(OSError):  # closed meanwhile
-                self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, corked)
+    def _hold(self, request: weakref.ref[RequestResponseCycle]) -> None:
+        """From now on what the request writes is kept: `take_over` hands it on, to go out with the first event."""
+        if (cycle := request()) is not None:
+            cycle.transport = _Held(self.transport)  # type: ignore[assignment]  # as much of it as a request uses
 
     def _take_over(
         self, request: weakref.ref[RequestResponseCycle], on_lost: Callable[[], None]
-    ) -> asyncio.WriteTransport | None:
-        """The connection of the request whose response has begun, or None when it is gone.
+    ) -> tuple[asyncio.WriteTransport, bytes] | None:
+        """The connection of the request whose response has begun, and what of it was held back; None when it is gone.
 
         The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
         descriptor is closed (and may become another connection's).
         """
+        held = b""
         if (cycle := request()) is not None:
             # uvicorn does not complete the response of a call whose client has left.
             cycle.disconnected = True
+            written_to: object = cycle.transport
+            if isinstance(written_to, _Held):
+                held = written_to.kept
         if self._gone or self.transport.is_closing():
             return None
         self._on_lost = on_lost
         self.flow.resume_reading()  # a body, or a next request, may have stopped it
         self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
-        return self.transport
+        return self.transport, held
 
     def data_received(self, data: bytes) -> None:
         if self._on_lost is None:  # whoever listens has no more to say
@@ -89,6 +92,30 @@ class Protocol(HttpToolsProtocol):
         if self._on_lost is not None:
             self._on_lost()
         super().connection_lost(exc)
+        if hasattr(self.transport, "_read_ready_cb"):
+            # asyncio's transport refers to itself. Left to the collector, a wave of ends is a pause for those who stay.
+            self.transport._read_ready_cb = None
+
+
+class _Held:
+    """Stands for a request's connection and keeps what is written. A request that fails meanwhile closes it: then that
+    goes out."""
+
+    __slots__ = ("_transport", "kept")
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+        self.kept = b""
+
+    def write(self, data: bytes) -> None:
+        self.kept += data
+
+    def close(self) -> None:
+        self._transport.write(self.kept)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class Server(uvicorn.Server):

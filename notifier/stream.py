@@ -125,19 +125,21 @@ class Stream(ABC):
 
 
 class TransportStream(Stream):
-    """Writes chunks to the connection's transport; the headers have already gone out through ASGI."""
+    """Writes chunks to the connection's transport, after the head of the answer that ASGI has made."""
 
     __slots__ = ("_straight", "_transport", "_written")
 
-    def __init__(self, transport: asyncio.WriteTransport, **fields: object) -> None:
+    def __init__(self, transport: asyncio.WriteTransport, head: bytes, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
+        if head:
+            self._out.append(Wire.bare(head))
         self._transport = transport
         self._written = 0
         # asyncio's own writes cost as much again as the kernel's. They are needed for what the kernel does not take at
         # once, and where the transport is not that of a plain socket (TLS). The socket is the transport's: when that
         # closes it, a late send fails and goes nowhere else.
         self._straight = getattr(getattr(transport, "_sock", None), "send", None)
-        # The head of the answer may still wait in the transport: nothing may overtake it.
+        # An answer before this one may still wait in the transport: nothing may overtake it.
         self.send = None if self.backlog_bytes else self._straight
 
     @property

@@ -31,6 +31,13 @@ class Wire:
         self.plain = plain
         self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
 
+    @classmethod
+    def bare(cls, data: bytes) -> Wire:
+        """Bytes that are no frame and no chunk: the head of an answer."""
+        made = cls.__new__(cls)
+        made.plain, made.chunk = b"", data
+        return made
+
 
 def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> Wire:
     """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay or a

@@ -121,6 +121,7 @@ def stream_on(
 ) -> TransportStream:
     return TransportStream(
         transport,
+        b"",
         user=user,
         address="",
         channels=topics,

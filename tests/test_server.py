@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from notifier import app, server
+from notifier.api import stream
 from notifier.auth import Authenticator
+from notifier.broker.memory import MemoryBroker
+from notifier.errors import BrokerUnavailable
+from notifier.hub import Hub
 from notifier.settings import ApiKey, Settings
-from tests.support import JWT_SECRET
+from tests.support import JWT_SECRET, subscriber_token
 
 KEY = "only-for-this-test"
 REQUESTS = 300
@@ -64,6 +70,90 @@ async def test_requests_leave_nothing_for_the_collector(port: int, garbage: None
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     assert gc.collect() < REQUESTS / 10
     writer.close()
+
+
+async def opened_stream(port: int) -> socket.socket:
+    """A connection that has asked for a stream. (asyncio's own would leave cycles.)"""
+    link = socket.socket()
+    link.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(link, ("127.0.0.1", port))
+    await loop.sock_sendall(link, request("GET", "/v1/stream", subscriber_token("ann")))
+    return link
+
+
+async def received(link: socket.socket) -> bytes:
+    """What comes with the next segment."""
+    async with asyncio.timeout(20):
+        return await asyncio.get_running_loop().sock_recv(link, 1 << 16)
+
+
+async def test_streams_leave_nothing_for_the_collector(port: int, garbage: None) -> None:
+    for i in range(REQUESTS + 1):
+        if i == 1:
+            gc.collect()  # what the first one sets up
+        with await opened_stream(port) as link:
+            assert b"event: hello" in await received(link)
+    await asyncio.sleep(0.05)
+    assert gc.collect() < REQUESTS / 10
+
+
+async def test_a_streams_head_goes_out_with_its_first_event(port: int) -> None:
+    with await opened_stream(port) as link:
+        first = await received(link)
+    assert first.startswith(b"HTTP/1.1 200")
+    assert b"event: hello" in first
+
+
+async def test_a_streams_head_does_not_wait_long_for_its_first_event(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+    answer = MemoryBroker.open
+
+    async def slow(*asked: object) -> object:
+        await answered.wait()
+        return await answer(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryBroker, "open", slow)
+    with await opened_stream(port) as link:
+        assert (await received(link)).endswith(b"transfer-encoding: chunked\r\n\r\n")
+        answered.set()
+        assert b"event: hello" in await received(link)
+
+
+async def test_a_streams_head_goes_out_while_a_busy_broker_is_asked_again(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, asked = MemoryBroker.open, 0
+
+    async def busy(*words: object) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise BrokerUnavailable("busy")
+        return await answer(*words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryBroker, "open", busy)
+    with await opened_stream(port) as link:
+        assert (await received(link)).endswith(b"\r\n\r\n")
+        assert asked == 1
+        assert b"event: hello" in await received(link)
+
+
+@pytest.mark.parametrize("where", ["while the head is made", "while it is attached"])
+async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    if where == "while the head is made":
+        monkeypatch.setattr(stream, "_RAW_HEADERS", [(b"not a name", b"")])
+    else:
+        monkeypatch.setattr(Hub, "attach", fails)
+    got = b"?"
+    with await opened_stream(port) as link, contextlib.suppress(ConnectionResetError):
+        got = await received(link)
+    assert got in (b"?", b"")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def wall() -> Wall:
 
 @pytest.fixture
 def stream(wall: Wall) -> Stream:
-    return TransportStream(wall, **FIELDS)
+    return TransportStream(wall, b"", **FIELDS)
 
 
 def test_a_frame_is_one_http_chunk(stream: Stream, wall: Wall) -> None:

@@ -27,7 +27,7 @@ from notifier.wire import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 if TYPE_CHECKING:
     from notifier.broker import Broker
 
-TakeOver = Callable[[Callable[[], None]], asyncio.WriteTransport | None]
+TakeOver = Callable[[Callable[[], None]], tuple[asyncio.WriteTransport, bytes] | None]
 """`server.Protocol.take_over`."""
 
 HEADERS: Final = {
@@ -36,8 +36,8 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-MAX_CORKED_S: Final = 0.02
-"""How long a stream's head waits for its first event, to go out with it."""
+HEAD_WAITS_S: Final = 0.02
+"""For so long the answer's head waits for the first event, to go out with it."""
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
@@ -78,14 +78,13 @@ class StreamEndpoint:
         if extension is None:
             await self._respond(QueuedStream(**fields), scope, receive, send)
         else:
-            await self._write_through(fields, extension["take_over"], extension["cork"], send)
+            await self._write_through(fields, extension["hold"], extension["take_over"], send)
 
     async def _write_through(
-        self, fields: dict[str, Any], take_over: TakeOver, cork: Callable[[bool], None], send: Send
+        self, fields: dict[str, Any], hold: Callable[[], None], take_over: TakeOver, send: Send
     ) -> None:
-        """Headers go out by ASGI; from then on frames are written to the transport, and this call is over."""
-        cork(True)
-        patience = asyncio.get_running_loop().call_later(MAX_CORKED_S, cork, False)
+        """Headers go through ASGI; from then on frames are written to the transport, and this call is over."""
+        hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         stream: TransportStream | None = None
 
@@ -93,15 +92,18 @@ class StreamEndpoint:
             if stream is not None:
                 self._hub.detach(stream)
 
-        if (transport := take_over(lost)) is not None:
-            stream = TransportStream(transport, **fields)
+        if (taken := take_over(lost)) is not None:
+            transport, head = taken
+            stream = TransportStream(transport, head, **fields)
+            waiting = asyncio.get_running_loop().call_later(HEAD_WAITS_S, stream.flush)
             try:
                 await self._hub.attach(stream)
             except BaseException:
                 transport.abort()
                 raise
-            patience.cancel()
-            cork(False)
+            finally:
+                waiting.cancel()
+            stream.flush()  # where that takes longer, the head goes now
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
         """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are put off."""
