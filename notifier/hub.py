@@ -114,7 +114,7 @@ class Hub:
         """Takes a stream and brings it to live. Returns when it is, or when that has to wait for the broker."""
         self._streams[stream] = None
         self._addresses[stream.address] += 1
-        stream.slot = random.randrange(len(self._slots))
+        stream.slot = self.counts["streams_opened"] % len(self._slots)
         self._slots[stream.slot][stream] = None
         self._ending.setdefault(int(stream.ends_at), {})[stream] = None
         for topic in stream.topics:

@@ -15,7 +15,6 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable
-from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -43,58 +42,75 @@ class Protocol(HttpToolsProtocol):
     larger part of what an open connection would cost.
     """
 
-    _on_lost: Callable[[], None] | None = None
+    on_lost: Callable[[], None] | None = None
+    """For whoever took the connection over: called when it ends, before its descriptor is closed (and may become
+    another connection's)."""
+    _taken = False
     _gone = False
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        # Bound to its own request: the next one may be in the same packet. Weakly, since the request holds the scope:
-        # what refers to itself is freed by the collector only, and a pause of 9 ms for each thousand requests.
-        mine = weakref.ref(self.cycle)
-        self.scope["extensions"] = {
-            TAKE_OVER: {"hold": partial(self._hold, mine), "take_over": partial(self._take_over, mine)}
-        }
+        self.scope["extensions"] = {TAKE_OVER: {"connection": Connection(self, self.cycle)}}
 
-    def _hold(self, request: weakref.ref[RequestResponseCycle]) -> None:
-        """From now on what the request writes is kept: `take_over` hands it on, to go out with the first event."""
-        if (cycle := request()) is not None:
-            cycle.transport = _Held(self.transport)  # type: ignore[assignment]  # as much of it as a request uses
-
-    def _take_over(
-        self, request: weakref.ref[RequestResponseCycle], on_lost: Callable[[], None]
-    ) -> tuple[asyncio.WriteTransport, bytes] | None:
-        """The connection of the request whose response has begun, and what of it was held back; None when it is gone.
-
-        The ASGI call should return now; nobody answers for it. `on_lost` is called when the connection ends, before its
-        descriptor is closed (and may become another connection's).
-        """
-        held = b""
-        if (cycle := request()) is not None:
-            # uvicorn does not complete the response of a call whose client has left.
-            cycle.disconnected = True
-            written_to: object = cycle.transport
-            if isinstance(written_to, _Held):
-                held = written_to.kept
+    def hand_over(self) -> bool:
+        """Gives the connection to the stream that its request asked for, unless it is gone."""
         if self._gone or self.transport.is_closing():
-            return None
-        self._on_lost = on_lost
+            return False
+        self._taken = True
         self.flow.resume_reading()  # a body, or a next request, may have stopped it
-        self.cycle = self.scope = self.headers = self.parser = None  # type: ignore[assignment]
+        self._forget_requests()
+        self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
-        return self.transport, held
+        return True
+
+    def _forget_requests(self) -> None:
+        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self._on_lost is None:  # whoever listens has no more to say
+        if not self._taken:  # whoever listens has no more to say
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._gone = True
-        if self._on_lost is not None:
-            self._on_lost()
+        if self.on_lost is not None:
+            self.on_lost()
         super().connection_lost(exc)
+        # The last request and this refer to each other, and asyncio's transport to itself. Left to the collector, a
+        # wave of ends is a pause for those who stay.
+        self._forget_requests()
         if hasattr(self.transport, "_read_ready_cb"):
-            # asyncio's transport refers to itself. Left to the collector, a wave of ends is a pause for those who stay.
             self.transport._read_ready_cb = None
+
+
+class Connection:
+    """What a request may do with its connection."""
+
+    __slots__ = ("_protocol", "_request")
+
+    def __init__(self, protocol: Protocol, request: RequestResponseCycle) -> None:
+        self._protocol = protocol
+        # This request: the next one may be in the same packet. Weakly, since the request holds the scope, and the scope
+        # this: what refers to itself is freed by the collector only, a pause of 9 ms for each thousand requests.
+        self._request = weakref.ref(request)
+
+    def hold(self) -> None:
+        """From now on what the request writes is kept: `take_over` hands it on, to go out with the first event."""
+        if (request := self._request()) is not None:
+            request.transport = _Held(request.transport)  # type: ignore[assignment]  # as much of it as a request uses
+
+    def take_over(self) -> tuple[Protocol, bytes] | None:
+        """The connection, once the response has begun, and what of it was held back; None when it is gone.
+
+        The ASGI call should return now; nobody answers for it.
+        """
+        held = b""
+        if (request := self._request()) is not None:
+            # uvicorn does not complete the response of a call whose client has left.
+            request.disconnected = True
+            written_to: object = request.transport
+            if isinstance(written_to, _Held):
+                held = written_to.kept
+        return (self._protocol, held) if self._protocol.hand_over() else None
 
 
 class _Held:

@@ -98,6 +98,20 @@ async def test_streams_leave_nothing_for_the_collector(port: int, garbage: None)
     assert gc.collect() < REQUESTS / 10
 
 
+async def test_connections_leave_nothing_for_the_collector(port: int, garbage: None) -> None:
+    loop = asyncio.get_running_loop()
+    for i in range(REQUESTS + 1):
+        if i == 1:
+            gc.collect()  # what the first one sets up
+        with socket.socket() as link:
+            link.setblocking(False)
+            await loop.sock_connect(link, ("127.0.0.1", port))
+            await loop.sock_sendall(link, request("POST", "/v1/events", KEY, b'{"to": ["all"], "type": "note"}'))
+            assert b" 200 OK" in await received(link)
+    await asyncio.sleep(0.05)
+    assert gc.collect() < REQUESTS / 10
+
+
 async def test_a_streams_head_goes_out_with_its_first_event(port: int) -> None:
     with await opened_stream(port) as link:
         first = await received(link)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sse_starlette.sse import EventSourceResponse
@@ -20,15 +20,12 @@ from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
 from notifier.hub import Hub
-from notifier.server import TAKE_OVER
+from notifier.server import TAKE_OVER, Connection
 from notifier.stream import QueuedStream, TransportStream
 from notifier.wire import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 
 if TYPE_CHECKING:
     from notifier.broker import Broker
-
-TakeOver = Callable[[Callable[[], None]], tuple[asyncio.WriteTransport, bytes] | None]
-"""`server.Protocol.take_over`."""
 
 HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -78,32 +75,26 @@ class StreamEndpoint:
         if extension is None:
             await self._respond(QueuedStream(**fields), scope, receive, send)
         else:
-            await self._write_through(fields, extension["hold"], extension["take_over"], send)
+            await self._write_through(fields, extension["connection"], send)
 
-    async def _write_through(
-        self, fields: dict[str, Any], hold: Callable[[], None], take_over: TakeOver, send: Send
-    ) -> None:
+    async def _write_through(self, fields: dict[str, Any], connection: Connection, send: Send) -> None:
         """Headers go through ASGI; from then on frames are written to the transport, and this call is over."""
-        hold()
+        connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-        stream: TransportStream | None = None
-
-        def lost() -> None:
-            if stream is not None:
-                self._hub.detach(stream)
-
-        if (taken := take_over(lost)) is not None:
-            transport, head = taken
-            stream = TransportStream(transport, head, **fields)
-            waiting = asyncio.get_running_loop().call_later(HEAD_WAITS_S, stream.flush)
-            try:
-                await self._hub.attach(stream)
-            except BaseException:
-                transport.abort()
-                raise
-            finally:
-                waiting.cancel()
-            stream.flush()  # where that takes longer, the head goes now
+        if (taken := connection.take_over()) is None:
+            return
+        protocol, head = taken
+        stream = TransportStream(protocol.transport, head, **fields)
+        protocol.on_lost = partial(self._hub.detach, stream)
+        waiting = asyncio.get_running_loop().call_later(HEAD_WAITS_S, stream.flush)
+        try:
+            await self._hub.attach(stream)
+        except BaseException:
+            protocol.transport.abort()
+            raise
+        finally:
+            waiting.cancel()
+        stream.flush()  # where that takes longer, the head goes now
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
         """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are put off."""

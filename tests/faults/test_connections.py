@@ -53,7 +53,8 @@ async def test_what_a_client_sends_on_a_stream_s_connection_changes_nothing(serv
             await sender._writer.drain()
             before = len(sender.messages)
             with service.client() as client:
-                assert client.post("/v1/messages", json={"to": ["all"], "subject": "still"}).status_code == 200
+                note = {"to": ["user:ann", "user:bob"], "subject": "still"}
+                assert client.post("/v1/messages", json=note).status_code == 200
             # An answer on this connection would break the chunks that the listener reads.
             await until(lambda before=before: len(sender.messages) == len(other.messages) == before + 1)  # type: ignore[misc]
         assert (sender.connects, other.connects) == (1, 1)
