@@ -15,7 +15,6 @@ from typing import Final
 
 from notifier import event as events
 from notifier.broker import (
-    MAX_SILENT,
     Broker,
     Idempotency,
     MarkAction,
@@ -27,10 +26,11 @@ from notifier.broker import (
     TaskChange,
 )
 from notifier.broker.answers import Answers
-from notifier.broker.scripts import MAX_INDEXED_TASKS, ONCE
+from notifier.broker.scripts import ONCE
+from notifier.broker.tasks_in_memory import TasksInMemory
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
-from notifier.task import MAX_SNAPSHOT, Task
+from notifier.task import Task
 
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
@@ -75,10 +75,7 @@ class MemoryBroker(Broker):
         self._channels: dict[str, _Channel] = {}
         self._swept_up_to = 0
         """Newest seq of all channels that were forgotten as a whole."""
-        self._tasks: dict[str, Task] = {}
-        self._giving_signs: set[str] = set()
-        """Tasks whose producers say that they live."""
-        self._watched_tasks: dict[str, dict[str, None]] = {}
+        self._tasks = TasksInMemory()
         self._marks: dict[str, _Marks] = {}
         self._answers = Answers()
         self._subscribed: set[str] = set()
@@ -262,7 +259,7 @@ class MemoryBroker(Broker):
         known = self._answers.find(idempotency)
         if isinstance(known, Task):
             return known
-        if self._kept_task(task.id) is not None:
+        if self._tasks.find(task.id) is not None:
             raise Conflict(f"a task with the id {task.id} exists", field="id")
         return self._store(task, idempotency)
 
@@ -270,7 +267,7 @@ class MemoryBroker(Broker):
         known = self._answers.find(idempotency)
         if isinstance(known, Task):
             return known
-        task = self._kept_task(task_id)
+        task = self._tasks.find(task_id)
         if task is None:
             raise NotFound(f"there is no task {task_id!r}", field="id")
         changed = change(task)
@@ -278,49 +275,24 @@ class MemoryBroker(Broker):
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
         self._sweep_a_little(1 + len(task.to))
-        self._tasks[task.id] = task
-        if task.alive_at_ms is None:
-            self._giving_signs.discard(task.id)
-        else:
-            self._giving_signs.add(task.id)
+        self._tasks.keep(task)
         for channel in task.to:
-            watched = self._watched_tasks.setdefault(channel, {})
-            watched.pop(task.id, None)
-            watched[task.id] = None
-            while len(watched) > MAX_INDEXED_TASKS:
-                del watched[next(iter(watched))]
             self._announce(channel, task.frame(), None, task.id)
         self._answers.keep(idempotency, task)
         return task
 
-    def _kept_task(self, task_id: str) -> Task | None:
-        task = self._tasks.get(task_id)
-        if task is not None and task.updated_at_ms / 1000 + task.keep_s < time.time():
-            del self._tasks[task_id]
-            self._giving_signs.discard(task_id)
-            return None
-        return task
-
     async def task(self, task_id: str) -> Task | None:
-        return self._kept_task(task_id)
+        return self._tasks.find(task_id)
 
     async def silent(self, before_ms: int) -> Sequence[str]:
-        kept = [task for task_id in list(self._giving_signs) if (task := self._kept_task(task_id)) is not None]
-        found = [(task.alive_at_ms, task.id) for task in kept if (task.alive_at_ms or before_ms) < before_ms]
-        return [task_id for _, task_id in sorted(found)[:MAX_SILENT]]
+        return self._tasks.silent(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return self._visible_tasks(user, channels)
 
     def _visible_tasks(self, user: str, channels: Sequence[str]) -> list[Task]:
         hidden = self._marks[user].hidden if user in self._marks else {}
-        found: dict[str, Task] = {}
-        for channel in channels:
-            for task_id in list(reversed(self._watched_tasks.get(channel, {})))[:MAX_SNAPSHOT]:
-                task = self._kept_task(task_id)
-                if task is not None and f"t:{task_id}" not in hidden:
-                    found[task_id] = task
-        return sorted(found.values(), key=lambda one: one.updated_at_ms, reverse=True)
+        return [task for task in self._tasks.watched(channels) if f"t:{task.id}" not in hidden]
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
         self._marks.setdefault(user, _Marks()).hidden[f"t:{task_id}"] = None
@@ -338,11 +310,7 @@ class MemoryBroker(Broker):
         # It takes a place in the order: every cursor from before gets a reset, also one that had seen all.
         self._seq += 1
         self._channels[f"user:{user}"] = _Channel(last=self._seq, low=self._seq, touched_s=time.time())
-        for task_id in self._watched_tasks.pop(f"user:{user}", {}):
-            # Others may watch it too: then it is theirs.
-            if task_id in self._tasks and self._tasks[task_id].to == (f"user:{user}",):
-                del self._tasks[task_id]
-                self._giving_signs.discard(task_id)
+        self._tasks.forget(f"user:{user}")
         self._marks.pop(user, None)
 
     @property
@@ -359,21 +327,11 @@ class MemoryBroker(Broker):
     def _sweep(self) -> Iterator[None]:
         """Removes what has expired, round and round, one thing a step."""
         while True:
-            for task_id in list(self._tasks):
-                self._kept_task(task_id)
-                yield
-            for channel in list(self._watched_tasks):
-                self._forget_gone_tasks(channel)
-                yield
+            yield from self._tasks.sweep()
             for channel in list(self._channels):
                 self._forget_old_channel(channel)
                 yield
             yield
-
-    def _forget_gone_tasks(self, channel: str) -> None:
-        alive = {task_id: None for task_id in self._watched_tasks.pop(channel, {}) if task_id in self._tasks}
-        if alive:
-            self._watched_tasks[channel] = alive
 
     def _forget_old_channel(self, channel: str) -> None:
         kept = self._channels.get(channel)

@@ -14,14 +14,12 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from notifier import event as events
 from notifier.broker import (
-    MAX_SILENT,
     Broker,
     Idempotency,
     MarkAction,
@@ -36,18 +34,10 @@ from notifier.broker.keys import Keys
 from notifier.broker.link import Address
 from notifier.broker.memory import MAX_MARKS
 from notifier.broker.primary import Primary
-from notifier.broker.scripts import (
-    IDEMPOTENCY_TTL_S,
-    Call,
-    TaskAnswer,
-    publish_calls,
-    receipt,
-    script,
-    task_answer,
-    task_call,
-)
+from notifier.broker.scripts import IDEMPOTENCY_TTL_S, Call, publish_calls, receipt, script
 from notifier.broker.subscriptions import Subscriptions
-from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch, NotFound
+from notifier.broker.tasks_in_redis import TasksInRedis
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
 from notifier.task import MAX_SNAPSHOT, Task, from_record
 
@@ -55,8 +45,6 @@ log = logging.getLogger("notifier.broker")
 
 REVOKED_TTL_S: Final = 7 * 86_400
 """For how long it is kept that a user was disconnected: longer than streams live."""
-MAX_TASK_RETRIES: Final = 100
-"""Attempts of one task change against others who change the same task; each round one of them succeeds."""
 
 
 class RedisBroker(Broker):
@@ -73,6 +61,7 @@ class RedisBroker(Broker):
         self._subscriptions: Subscriptions | None = None
         name = f"notifier-{self._process}"
         self._primary = Primary(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
+        self._tasks = TasksInRedis(self._primary, keys)
         self._told_away = False
         self._skipped = 0
 
@@ -259,68 +248,19 @@ class RedisBroker(Broker):
         unread, changed = await self._primary.run(Call(script("mark"), shard, names, args))
         return Marked([one.decode() for one in changed], int(unread))
 
-    # Tasks: the record lives in the home shard of its id, with copies where its recipients are.
+    # Tasks
 
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
-        answer = await self._put(task, 0, idempotency)
-        if answer.repeated:
-            return _known(answer, task.id)
-        if not answer.stored:
-            raise Conflict(f"a task with the id {task.id} exists", field="id")
-        await self._copy(task)
-        return task
+        return await self._tasks.create(task, idempotency)
 
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
-        for _ in range(MAX_TASK_RETRIES):
-            task, answered = await self._kept(task_id, idempotency)
-            if answered is not None:
-                return answered
-            if task is None:
-                raise NotFound(f"there is no task {task_id!r}", field="id")
-            changed = change(task)
-            if changed is task:
-                return task
-            answer = await self._put(changed, task.version, idempotency)
-            if answer.repeated:
-                return _known(answer, task_id)
-            if answer.stored:
-                await self._copy(changed)
-                return changed
-            await asyncio.sleep(random.uniform(0, 0.005))
-        raise BrokerUnavailable(f"too many change the task {task_id} at once")
-
-    async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskAnswer:
-        shard = self._keys.shard_of_name(task.id)
-        call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        return task_answer(await self._primary.run(call))
-
-    async def _copy(self, task: Task) -> None:
-        home = self._keys.shard_of_name(task.id)
-        watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
-        for shard in watching - {home}:
-            await self._primary.run(task_call(task, self._keys, shard=shard, expected_version=-1))
-
-    async def _kept(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
-        """The task as it is kept, and the one that was answered under this key before."""
-        shard = self._keys.shard_of_name(task_id)
-        reading = self._primary.call("HGET", self._keys.task(shard, task_id), "record")
-        if idempotency is None:
-            return _task(await reading), None
-        asking = self._primary.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
-        record, (fingerprint, answer) = await asyncio.gather(reading, asking)
-        if fingerprint is None:
-            return _task(record), None
-        state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
-        return None, _known(task_answer([state, answer]), task_id)
+        return await self._tasks.change(task_id, change, idempotency)
 
     async def task(self, task_id: str) -> Task | None:
-        return (await self._kept(task_id, None))[0]
+        return await self._tasks.find(task_id)
 
     async def silent(self, before_ms: int) -> Sequence[str]:
-        bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_SILENT)
-        shards = range(self._keys.shards)
-        found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
-        return [one.decode("utf-8", "replace") for ids in found for one in ids]
+        return await self._tasks.silent(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return (await self.open(user, channels, None)).tasks
@@ -374,17 +314,6 @@ async def _never_returns(task: asyncio.Task[None]) -> None:
 def _tasks(records: list[bytes]) -> list[Task]:
     found = [task for record in records if (task := from_record(record)) is not None]
     return sorted(found, key=lambda one: one.updated_at_ms, reverse=True)
-
-
-def _task(record: bytes | None) -> Task | None:
-    return None if record is None else from_record(record)
-
-
-def _known(answer: TaskAnswer, task_id: str) -> Task:
-    task = _task(answer.record)
-    if task is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
-    return task
 
 
 def _now_ms() -> int:

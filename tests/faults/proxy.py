@@ -46,7 +46,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for _ in range(5):  # turns that a connection takes from the listening socket to `_accept`
+        for _turn in range(5):  # turns that a connection takes from the listening socket to `_accept`
             await asyncio.sleep(0)
         for task in self._accepting:
             task.cancel()
