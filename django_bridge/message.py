@@ -19,7 +19,7 @@ from django_bridge import celery, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.languages import by_language, override
-from django_bridge.payload import Payload, built, expired, spoken
+from django_bridge.payload import Payload, built, expired, per_language
 from django_bridge.recipients import channels, sender
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
@@ -110,7 +110,7 @@ class Message:
         if others:
             payload["also"] = others
         with _in_django_words():
-            for one in spoken(payload):
+            for one in per_language(payload):
                 built(one)
         return cast(Payload, payload)
 
@@ -142,7 +142,7 @@ def send_payload(payload: Payload) -> str:
     if found.keep_messages:
         from django_bridge import history
 
-        everybody = [channel for one in spoken(payload) for channel in one["to"]]
+        everybody = [channel for one in per_language(payload) for channel in one["to"]]
         history.keep({**payload, "to": everybody})
     if found.outbox:
         from django_bridge import outbox

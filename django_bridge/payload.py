@@ -39,7 +39,7 @@ class EventBody(TypedDict):
     data: Any
 
 
-def spoken(payload: Payload) -> Iterator[Payload]:
+def per_language(payload: Payload) -> Iterator[Payload]:
     """The message in each of its languages, to those who read it. All have one id: each reads one message."""
     plain: Any = {name: value for name, value in payload.items() if name != "also"}
     yield plain

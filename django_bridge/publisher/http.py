@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from django_bridge.conf import Settings
-from django_bridge.payload import EventBody, Payload, built_event, spoken
+from django_bridge.payload import EventBody, Payload, built_event, per_language
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
@@ -48,7 +48,7 @@ class HttpTransport:
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for n, body in enumerate(body for one in spoken(payload) for body in bodies(one)):
+        for n, body in enumerate(body for one in per_language(payload) for body in bodies(one)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
             yield partial(self._call, "POST", "/v1/messages", body, key)
 

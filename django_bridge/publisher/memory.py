@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from django_bridge.payload import EventBody, Payload, built, built_event, spoken
+from django_bridge.payload import EventBody, Payload, built, built_event, per_language
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.task import Task
@@ -21,7 +21,7 @@ class MemoryTransport:
     is_remote = False
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for one in spoken(payload):
+        for one in per_language(payload):
             built(one)
             yield partial(_put_message, one)
 

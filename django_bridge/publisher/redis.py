@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from django_bridge.conf import Settings
-from django_bridge.payload import EventBody, Payload, built, built_event, spoken
+from django_bridge.payload import EventBody, Payload, built, built_event, per_language
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker.keys import KINDS, Keys
@@ -55,7 +55,7 @@ class RedisTransport:
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for n, one in enumerate(spoken(payload)):
+        for n, one in enumerate(per_language(payload)):
             yield from self._publications(built(one), _idempotency(f"{one['id']}.{n}" if n else one["id"], one))
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
