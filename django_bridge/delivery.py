@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from django_bridge import publisher
 from django_bridge.models import OutboxMessage
-from django_bridge.payload import Payload, built, expired
+from django_bridge.payload import Payload, expired, to_event
 from django_bridge.publisher.transport import REFUSED
 from notifier.errors import NotifierError
 
@@ -126,7 +126,7 @@ def outcome_of(row: OutboxMessage) -> tuple[Outcome, str]:
         if expired(payload):
             log.info("message %s expired before it was sent", row.message_id)
             return Outcome.EXPIRED, ""
-        built(payload)
+        to_event(payload)
     except (ValueError, KeyError, TypeError) as fault:  # not as `send()` wrote it
         return Outcome.REFUSED, _words(fault)
     try:

@@ -19,7 +19,7 @@ from django_bridge import celery, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.languages import by_language, override
-from django_bridge.payload import Payload, built, expired, per_language
+from django_bridge.payload import Payload, expired, per_language, to_event
 from django_bridge.recipients import channels, sender
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
@@ -111,7 +111,7 @@ class Message:
             payload["also"] = others
         with _in_django_words():
             for one in per_language(payload):
-                built(one)
+                to_event(one)
         return cast(Payload, payload)
 
     def _by_language(self) -> Mapping[str, list[str]]:

@@ -48,7 +48,7 @@ def per_language(payload: Payload) -> Iterator[Payload]:
         yield one
 
 
-def built(payload: Payload) -> event.Event:
+def to_event(payload: Payload) -> event.Event:
     """The event of a payload. Raises `InvalidInput` or `PayloadTooLarge`."""
     return event.message(
         to=payload["to"],
@@ -64,7 +64,7 @@ def built(payload: Payload) -> event.Event:
     )
 
 
-def built_event(body: EventBody) -> event.Event:
+def to_custom_event(body: EventBody) -> event.Event:
     """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
     return event.custom(to=body["to"], event_type=body["type"], data=body["data"])
 

@@ -15,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from django_bridge import publisher
 from django_bridge.commit import after_commit
-from django_bridge.payload import EventBody, built_event
+from django_bridge.payload import EventBody, to_custom_event
 from notifier import rules
 
 MESSAGE: Final = "channel.message"
@@ -43,7 +43,7 @@ def send_event(
         "type": MESSAGE if event_type == "message" else event_type,
         "data": _encoded(data) if json_encode else _parsed(data),
     }
-    built_event(body)
+    to_custom_event(body)
     after_commit(lambda: publisher.current().send_event(body))
 
 

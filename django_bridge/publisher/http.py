@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 
 from django_bridge.conf import Settings
-from django_bridge.payload import EventBody, Payload, built_event, per_language
+from django_bridge.payload import EventBody, Payload, per_language, to_custom_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
@@ -53,7 +53,7 @@ class HttpTransport:
             yield partial(self._call, "POST", "/v1/messages", body, key)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
-        built_event(body)
+        to_custom_event(body)
         yield partial(self._call, "POST", "/v1/events", to_json(body).encode(), key)
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from django_bridge.payload import EventBody, Payload, built, built_event, per_language
+from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.task import Task
@@ -22,11 +22,11 @@ class MemoryTransport:
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for one in per_language(payload):
-            built(one)
+            to_event(one)
             yield partial(_put_message, one)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
-        built_event(body)
+        to_custom_event(body)
         yield lambda within_s: outbox.put_event(body)
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:

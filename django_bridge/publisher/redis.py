@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from django_bridge.conf import Settings
-from django_bridge.payload import EventBody, Payload, built, built_event, per_language
+from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker.keys import KINDS, Keys
@@ -56,10 +56,10 @@ class RedisTransport:
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, one in enumerate(per_language(payload)):
-            yield from self._publications(built(one), _idempotency(f"{one['id']}.{n}" if n else one["id"], one))
+            yield from self._publications(to_event(one), _idempotency(f"{one['id']}.{n}" if n else one["id"], one))
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
-        return self._publications(built_event(body), _idempotency(key, body))
+        return self._publications(to_custom_event(body), _idempotency(key, body))
 
     def _publications(self, event: Event, idempotency: Idempotency) -> Iterator[Attempt[object]]:
         calls = publish_calls(
