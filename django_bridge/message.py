@@ -29,7 +29,7 @@ log = logging.getLogger("django_bridge")
 
 MAX_KEY_CHARS: Final = 128
 
-_DJANGO_WORDS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
+_ARGUMENTS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
 
 
 class Message:
@@ -109,9 +109,9 @@ class Message:
         }
         if others:
             payload["also"] = others
-        with _in_django_words():
-            for one in per_language(payload):
-                to_event(one)
+        with _argument_names():
+            for translated in per_language(payload):
+                to_event(translated)
         return cast(Payload, payload)
 
     def _by_language(self) -> Mapping[str, list[str]]:
@@ -138,13 +138,13 @@ class Message:
 def send_payload(payload: Payload) -> str:
     """Hands a payload to the publisher when all open transactions are through, by way of the outbox where the project
     has one; returns the message's id."""
-    found = settings()
-    if found.keep_messages:
+    configured = settings()
+    if configured.keep_messages:
         from django_bridge import history
 
-        everybody = [channel for one in per_language(payload) for channel in one["to"]]
+        everybody = [channel for translated in per_language(payload) for channel in translated["to"]]
         history.keep({**payload, "to": everybody})
-    if found.outbox:
+    if configured.outbox:
         from django_bridge import outbox
 
         outbox.keep(payload)
@@ -173,16 +173,16 @@ def _moment(value: object, field: str) -> str | None:
 
 
 @contextmanager
-def _in_django_words() -> Iterator[None]:
-    """Errors name the argument of `Message`, not the field on the wire."""
+def _argument_names() -> Iterator[None]:
+    """Errors name the argument of `Message` instead of the wire's field."""
     try:
         yield
-    except (InvalidInput, PayloadTooLarge) as fault:
-        raise _renamed(fault) from None
+    except (InvalidInput, PayloadTooLarge) as exc:
+        raise _renamed(exc) from None
 
 
-def _renamed(fault: NotifierError) -> NotifierError:
-    for wire, ours in _DJANGO_WORDS.items():
-        if fault.field == wire or (fault.field or "").startswith((f"{wire}.", f"{wire}[")):
-            return type(fault)(fault.detail, field=ours + (fault.field or "")[len(wire) :])
-    return fault
+def _renamed(exc: NotifierError) -> NotifierError:
+    for wire, argument in _ARGUMENTS.items():
+        if exc.field == wire or (exc.field or "").startswith((f"{wire}.", f"{wire}[")):
+            return type(exc)(exc.detail, field=argument + (exc.field or "")[len(wire) :])
+    return exc

@@ -44,8 +44,8 @@ def per_language(payload: Payload) -> Iterator[Payload]:
     plain: Any = {name: value for name, value in payload.items() if name != "also"}
     yield plain
     for differs in payload.get("also", ()):
-        one: Any = {**plain, **differs}
-        yield one
+        translated: Any = {**plain, **differs}
+        yield translated
 
 
 def to_event(payload: Payload) -> event.Event:
