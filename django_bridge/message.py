@@ -1,7 +1,7 @@
 """`Message`: one notification for people.
 
-Makes the payload, by the rules of `notifier.event`, and hands it to the publisher when the transaction is through, or
-to the outbox. Must not know: transports.
+Builds the payload by the rules of `notifier.event` and hands it to the publisher on commit, or to the outbox. Must not
+know: transports.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Message:
     - `from_user`: a user, its primary key, or None for the system.
     - `to_users`: a user, a primary key, a Django `Group`, `group("staff")`, `ALL`, a QuerySet, or any iterable of
       these. A QuerySet is read when the message is sent.
-    - `send_datetime`: the time that is shown; without a zone it is in Django's current time zone. Omitted: now.
-    - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: where a click leads: http, https or relative.
-    - `data`: a JSON object for your own use. `expires_at`: after this time it is neither replayed nor listed.
-    - `key`: on screen a later message with the same key takes the place of the earlier one. It travels as `data.key`.
+    - `send_datetime`: the time that browsers show; a naive value is in Django's current time zone. Omitted: now.
+    - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: the target of a click: http, https or relative.
+    - `data`: a JSON object for your own use. `expires_at`: after this time the message is neither replayed nor listed.
+    - `key`: on screen, a later message with the same key replaces the earlier one. It is sent as `data.key`.
 
-    Lazy translations become text when the message is sent: for each recipient in its own language where that is known
-    (`NOTIFIER["USER_LANGUAGE"]`), else in the one that is active.
+    Lazy translations become text when the message is sent: in each recipient's language where
+    `NOTIFIER["USER_LANGUAGE"]` gives one, else in the active language.
     """
 
     def __init__(
@@ -77,17 +77,16 @@ class Message:
 
     @property
     def send(self) -> Callable[[], str]:
-        """`message.send()` sends the message and returns its id; each time it is a new message.
+        """`message.send()` sends the message and returns its id; every call sends a new message.
 
-        Inside `transaction.atomic()` it goes out on commit, and never when the transaction is rolled back; the id is
-        known at once. Raises `InvalidInput` or `PayloadTooLarge` for values that break a rule, before anything is sent.
-        A service that cannot be reached raises nothing (see `NOTIFIER["RAISE"]`). With `NOTIFIER["OUTBOX"]` the message
-        is a row of the same transaction first, and waits there until it can be delivered.
+        Inside `transaction.atomic()` the message is sent on commit, and not at all after a rollback; the id is returned
+        at once. Raises `InvalidInput` or `PayloadTooLarge` for values that break a rule, before anything is sent. An
+        unreachable service raises nothing (see `NOTIFIER["RAISE"]`). With `NOTIFIER["OUTBOX"]` the message is first
+        written as a row of the same transaction, and stays there until it is delivered.
 
-        Where Celery is installed, this is the immutable signature of a shared task with the message in it, so that
-        `link=subtask(message.send)` is valid too; a signature that is called runs its task in this process. The
-        recipients and the language are then those of the moment when `message.send` is read, the time is that of the
-        sending.
+        Where Celery is installed, this is the immutable signature of a shared task that carries the payload, so
+        `link=subtask(message.send)` is valid too; calling a signature runs its task in this process. Recipients and
+        language are then resolved when `message.send` is read, the time when the message is sent.
         """
         task = celery.sending_task()
         if task is None:
@@ -96,7 +95,7 @@ class Message:
         return signature
 
     def payload(self) -> Payload:
-        """What is sent, checked, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
+        """The checked payload, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
         to = self._by_language()
         first, *others = [self._in(language, to[language]) for language in to] or [self._in("", [])]
         payload: Any = {
@@ -136,8 +135,8 @@ class Message:
 
 
 def send_payload(payload: Payload) -> str:
-    """Hands a payload to the publisher when all open transactions are through, by way of the outbox where the project
-    has one; returns the message's id."""
+    """Hand a payload to the publisher after the commit of all open transactions, or to the outbox where the project has
+    one; returns the message's id."""
     configured = settings()
     if configured.keep_messages:
         from django_bridge import history

@@ -1,4 +1,4 @@
-"""A message, or an event of the project's own, on its way: plain JSON from here on, as the service's API takes it.
+"""The payload of a message, and of a custom event: plain JSON, in the form of the service's API.
 
 Must not know: Django's users, transports.
 """
@@ -27,12 +27,12 @@ Payload = TypedDict(
         "also": NotRequired[list[dict[str, Any]]],
     },
 )
-"""`also`: the fields that differ for recipients who read another language, their `to` among them. `sent_at` None:
-whenever it is sent. It can wait in a transaction or in Celery's broker until then."""
+"""`also`: one entry per further language, with the fields that differ and the `to` of its readers. `sent_at` None: the
+time of the sending, since a payload can wait in a transaction or in Celery's broker."""
 
 
 class EventBody(TypedDict):
-    """An event of the project's own, in the form of the body of `POST /v1/events`."""
+    """A custom event, in the form of the body of `POST /v1/events`."""
 
     to: list[str]
     type: str
@@ -40,7 +40,7 @@ class EventBody(TypedDict):
 
 
 def per_language(payload: Payload) -> Iterator[Payload]:
-    """The message in each of its languages, to those who read it. All have one id: each reads one message."""
+    """One payload per language, each addressed to the readers of that language. All share the message's id."""
     plain: Any = {name: value for name, value in payload.items() if name != "also"}
     yield plain
     for differs in payload.get("also", ()):
@@ -70,6 +70,6 @@ def to_custom_event(body: EventBody) -> event.Event:
 
 
 def expired(payload: Payload) -> bool:
-    """Whether the message waited for longer than it was good for."""
+    """Whether `expires_at` has passed."""
     until = payload["expires_at"]
     return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC)
