@@ -52,8 +52,8 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
 
             # Each worker reads it again; here a bad one is said once, instead of by workers that end and come again.
             auth.verifier(settings.jwt_public_key)
-    except ConfigurationError as fault:
-        _refuse(str(fault))
+    except ConfigurationError as exc:
+        _refuse(str(exc))
     if workers > 1 and not settings.redis_url:
         _refuse(
             f"--workers {workers} needs NOTIFIER_REDIS_URL: the embedded broker lives in one process, so an event "
@@ -61,8 +61,8 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         )
     try:
         sockets = server.listen(host, port, sockets=workers)
-    except OSError as fault:
-        _refuse(f"cannot listen on {host}:{port}: {fault.strerror}")
+    except OSError as exc:
+        _refuse(f"cannot listen on {host}:{port}: {exc.strerror}")
     if settings.dev:
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
@@ -95,8 +95,8 @@ def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> Non
         claims["iss"] = settings.jwt_issuer
     try:
         click.echo(auth.subscriber_token(settings.jwt_secret, user, ttl_s=ttl, **claims))
-    except NotifierError as fault:
-        _refuse(str(fault))
+    except NotifierError as exc:
+        _refuse(str(exc))
 
 
 @main.command()
@@ -125,8 +125,8 @@ def send(
     if data:
         try:
             body["data"] = json.loads(data)
-        except ValueError as fault:
-            _refuse(f"--data is not JSON: {fault}")
+        except ValueError as exc:
+            _refuse(f"--data is not JSON: {exc}")
     headers = {"Authorization": f"Bearer {key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
     click.echo(_post(f"{url}/v1/messages", body, headers))
 
@@ -149,8 +149,8 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
             _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
         try:
             given = auth.subscriber_token(settings.jwt_secret, user)
-        except NotifierError as fault:
-            _refuse(str(fault))
+        except NotifierError as exc:
+            _refuse(str(exc))
     headers = {"Authorization": f"Bearer {given}", "Accept": "text/event-stream"}
     if after:
         headers["Last-Event-ID"] = after
@@ -163,8 +163,8 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
                 click.echo(event)
                 if seen == count:
                     return
-    except (httpx.HTTPError, httpx.InvalidURL) as fault:
-        _refuse(f"cannot listen at {url}: {fault}")
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        _refuse(f"cannot listen at {url}: {exc}")
     except KeyboardInterrupt:
         return
 
@@ -185,8 +185,8 @@ def _events(lines: Iterator[str]) -> Iterator[str]:
 def _settings(**overrides: Any) -> Settings:
     try:
         return load(**overrides)
-    except ConfigurationError as fault:
-        _refuse(str(fault))
+    except ConfigurationError as exc:
+        _refuse(str(exc))
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -209,9 +209,9 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
         for last in (False, True):
             try:
                 response = client.post(url, json=body, headers=headers)
-            except (httpx.HTTPError, httpx.InvalidURL) as fault:
+            except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 if last:
-                    _refuse(f"cannot send to {url}: {fault}")
+                    _refuse(f"cannot send to {url}: {exc}")
                 continue
             if response.status_code == 503 and not last:
                 continue

@@ -63,8 +63,8 @@ _CURSOR = re.compile(r"([a-z0-9]{1,32})-([0-9]{1,16})")
 
 def parse_cursor(value: str) -> Cursor | None:
     """A client's cursor, or None when it cannot be read (it is then unknown, not an error)."""
-    found = _CURSOR.fullmatch(value)
-    return Cursor(found.group(1), int(found.group(2))) if found else None
+    match = _CURSOR.fullmatch(value)
+    return Cursor(match.group(1), int(match.group(2))) if match else None
 
 
 def new_epoch() -> str:
@@ -193,11 +193,11 @@ def message_of(stored: bytes | str) -> dict[str, Any] | None:
     if not stored.startswith(opening) or not is_safe_frame(stored):
         return None
     try:
-        found = rules.parse_json(stored[len(opening) : -2])
+        fields = rules.parse_json(stored[len(opening) : -2])
     except ValueError:
         return None
-    ours = isinstance(found, dict) and isinstance(found.get("id"), str) and isinstance(found.get("subject"), str)
-    return found if ours else None
+    ours = isinstance(fields, dict) and isinstance(fields.get("id"), str) and isinstance(fields.get("subject"), str)
+    return fields if ours else None
 
 
 def _sender(value: object) -> dict[str, str] | None:
@@ -208,11 +208,11 @@ def _sender(value: object) -> dict[str, str] | None:
     for key in value:
         if key not in ("id", "name"):
             raise InvalidInput("is not a field of 'from'", field=f"from.{key}")
-    found = {}
+    sender = {}
     if value.get("id") is not None:
-        found["id"] = rules.name(value["id"], "from.id")
+        sender["id"] = rules.name(value["id"], "from.id")
     if value.get("name") is not None:
-        found["name"] = rules.text(value["name"], "from.name", max_chars=rules.MAX_TITLE_CHARS)
-    if not found:
+        sender["name"] = rules.text(value["name"], "from.name", max_chars=rules.MAX_TITLE_CHARS)
+    if not sender:
         raise InvalidInput("must have an 'id' or a 'name'", field="from")
-    return found
+    return sender

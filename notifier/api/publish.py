@@ -90,17 +90,17 @@ class Publishing:
 
     async def create_task(self, body: TaskIn, idem: Idempotency | None) -> dict[str, Any]:
         identity = _identity(body.id, idem)
-        made = task.begin(
+        begun = task.begin(
             to=body.to, name=body.name, state=body.state, total=body.total, task_id=identity, now_ms=_now_ms()
         )
-        return (await self.broker.create_task(made, idem)).for_publisher()
+        return (await self.broker.create_task(begun, idem)).for_publisher()
 
     async def change_task(self, task_id: str, body: TaskPatch, idem: Idempotency | None) -> dict[str, Any]:
         given = {name: getattr(body, name) for name in body.model_fields_set}
         change = {name: value for name, value in given.items() if value is not None or name == "total"}
         if not change:
             raise InvalidInput("must change something: state, done, total, status, error or advance", field="body")
-        changed = await self.broker.change_task(task_id, lambda one: one.changed(change, now_ms=_now_ms()), idem)
+        changed = await self.broker.change_task(task_id, lambda stored: stored.changed(change, now_ms=_now_ms()), idem)
         return changed.for_publisher()
 
 
@@ -209,7 +209,7 @@ async def post_batch(request: Request) -> Response:
     headers = publishing.limit.take(who.name, len(items))
     results: list[dict[str, Any]] = []
     for start, stop in _slices(items):
-        calls = [_one(publishing, items[i], idem, i) for i in range(start, stop)]
+        calls = [_result(publishing, items[i], idem, i) for i in range(start, stop)]
         # Their first steps run in order, and so do their calls to the broker: the batch's order is kept.
         results += await asyncio.gather(*calls)
     return json_response({"results": results}, headers=headers)
@@ -220,15 +220,15 @@ CALLS: Final = {
     ("POST", "/v1/events"): post_event,
     ("POST", "/v1/batch"): post_batch,
 }
-"""The calls that `lane` takes past the framework's routing."""
+"""The calls that `fast_path` takes past the framework's routing."""
 
 
-async def _one(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
-    mine = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
+async def _result(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
+    item_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
     try:
-        return {"status": 200, "body": await _dispatch(publishing, item, mine)}
-    except NotifierError as fault:
-        return {"status": fault.status, "body": problem_body(fault)}
+        return {"status": 200, "body": await _dispatch(publishing, item, item_idem)}
+    except NotifierError as exc:
+        return {"status": exc.status, "body": problem_body(exc)}
 
 
 async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None) -> dict[str, Any]:
@@ -265,29 +265,29 @@ def _items(body: bytes, content_type: str) -> list[Any]:
 
 
 def _taken(check: Callable[[Any], Any], item: Any) -> Any:
-    """An item, or the fault that it will be answered with: one bad item does not stop the others."""
+    """An item, or the error that it will be answered with: one bad item does not stop the others."""
     try:
         return check(item)
-    except NotifierError as fault:
-        return fault
+    except NotifierError as exc:
+        return exc
 
 
 def _slices(items: Sequence[Any]) -> list[tuple[int, int]]:
     """Runs of items that may go together: messages and events. What touches a task waits for what came before it."""
-    found: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = []
     start = 0
     for i, item in enumerate(items):
         alone = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
         if alone or i - start >= BATCH_SLICE:
             if i > start:
-                found.append((start, i))
+                runs.append((start, i))
             start = i
         if alone:
-            found.append((i, i + 1))
+            runs.append((i, i + 1))
             start = i + 1
     if start < len(items):
-        found.append((start, len(items)))
-    return found
+        runs.append((start, len(items)))
+    return runs
 
 
 def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,9 +300,9 @@ def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidInput("is not taken: events carry JSON", field="data_base64")
     to = cloud.get("to")
     if isinstance(to, str):
-        to = [one.strip() for one in to.split(",")]
-    found = {"to": to, "type": cloud["type"], "data": cloud.get("data")}
-    return {**found, "durable": cloud["durable"]} if "durable" in cloud else found
+        to = [recipient.strip() for recipient in to.split(",")]
+    fields = {"to": to, "type": cloud["type"], "data": cloud.get("data")}
+    return {**fields, "durable": cloud["durable"]} if "durable" in cloud else fields
 
 
 def _object(value: Any) -> Mapping[str, Any]:
