@@ -30,8 +30,8 @@ from starlette.types import ASGIApp
 
 from notifier import rules
 from notifier.api import demo, inbox, openapi, operation, publish
+from notifier.api.fast_path import UNEXPECTED, FastPath
 from notifier.api.http import problem
-from notifier.api.lane import UNEXPECTED, Lane
 from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
@@ -58,7 +58,7 @@ def create() -> ASGIApp:
 
 
 def build(settings: Settings) -> ASGIApp:
-    """The application, with the short lane around it. Nothing connects before its lifespan begins.
+    """The application, with the fast path around it. Nothing connects before its lifespan begins.
 
     Raises `ConfigurationError`.
     """
@@ -94,17 +94,17 @@ def build(settings: Settings) -> ASGIApp:
     stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
     _add_routes(app, stream)
     _add_errors(app)
-    lane = Lane(app, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
+    fast_path = FastPath(app, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
     if settings.cors_origins:
         return CORSMiddleware(
-            lane,
+            fast_path,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
             expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         )
-    return lane
+    return fast_path
 
 
 def open_broker(settings: Settings) -> Broker:

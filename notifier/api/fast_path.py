@@ -1,7 +1,7 @@
-"""The short way to the calls that come by the thousand: past the framework's layers, which cost as much as they do.
+"""The fast path: frequent calls dispatched before FastAPI, whose routing and middleware cost as much as the calls do.
 
-The same functions stand behind FastAPI's routes, which document them and answer every other method and path. Must not
-know: what the calls do.
+The same functions are FastAPI's routes too; those document them and answer every other method and path. Must not know:
+what the calls do.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ UNEXPECTED = "the service failed; its log says more"
 Call = Callable[[Request], Awaitable[Response]]
 
 
-class Lane:
-    """Around a FastAPI application: `apps` and `calls` by method and path; everything else goes on to it."""
+class FastPath:
+    """ASGI application around a FastAPI one: serves `apps` and `calls`, keyed by method and path; forwards the rest."""
 
     def __init__(
         self, app: FastAPI, apps: Mapping[tuple[str, str], ASGIApp], calls: Mapping[tuple[str, str], Call]
@@ -33,11 +33,11 @@ class Lane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = (scope.get("method", ""), scope.get("path", ""))
-        call, short = self._calls.get(key), self._apps.get(key)
-        if call is None and short is None:
+        call, app = self._calls.get(key), self._apps.get(key)
+        if call is None and app is None:
             await self._app(scope, receive, send)
             return
-        scope["app"] = self._app  # as Starlette's own entry does
+        scope["app"] = self._app  # as Starlette's own __call__ does
         started = False
 
         async def noting(message: Message) -> None:
@@ -49,11 +49,11 @@ class Lane:
             if call is not None:
                 response = await call(Request(scope, receive))
             else:
-                assert short is not None
-                await short(scope, receive, noting)
+                assert app is not None
+                await app(scope, receive, noting)
                 return
-        except NotifierError as fault:
-            response = problem(fault)
+        except NotifierError as exc:
+            response = problem(exc)
         except Exception:
             if not started:
                 await problem(NotifierError(UNEXPECTED))(scope, receive, send)
