@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django_bridge.loop import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
-    from django_bridge.task import Task
+    from django_bridge.task.task import Task
 
 __all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
 
@@ -31,7 +31,7 @@ _HOMES: Final = {
     "ALL": "recipients",
     "Message": "message",
     "Progress": "loop",
-    "Task": "task",
+    "Task": "task.task",
     "TaskCancelled": "cancel",
     "group": "recipients",
     "progress": "decorator",

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from celery import current_task, signals
 
-from django_bridge.task import Task
+from django_bridge.task.task import Task
 from django_bridge.texts import fault_text
 from notifier.errors import NotFound
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bridge.cancel import TaskCancelled
 from django_bridge.languages import speaking
-from django_bridge.task import Task
+from django_bridge.task.task import Task
 from django_bridge.task_context import fail_quietly
 
 P = ParamSpec("P")

@@ -18,7 +18,7 @@ from django_bridge.models import TaskShare
 from django_bridge.telling import PACE_S
 
 if TYPE_CHECKING:
-    from django_bridge.task import Task
+    from django_bridge.task.task import Task
 
 
 class Share:

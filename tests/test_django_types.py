@@ -96,4 +96,4 @@ def test_each_mistake_is_found_and_nothing_else(said: str) -> None:
 
 def test_the_injected_task_is_known(said: str) -> None:
     words = 'Argument "task" to "walk" has incompatible type "str"; expected "{}Task | None"'
-    assert any(words.format(module) in said for module in ("", "django_bridge.task."))
+    assert any(words.format(module) in said for module in ("", "django_bridge.task.task."))

@@ -16,7 +16,7 @@ from celery.signals import task_postrun
 from django.contrib.auth.models import AnonymousUser
 
 from django_bridge.celery_reports import reported_task
-from django_bridge.task import Task
+from django_bridge.task.task import Task
 from notifier.errors import Conflict, NotFound
 
 PROGRESS_STATE: Final = "PROGRESS"
