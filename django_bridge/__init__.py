@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from django_bridge.cancel import TaskCancelled
+    from django_bridge.task.cancel import TaskCancelled
     from django_bridge.decorator import progress
     from django_bridge.loop import Progress
     from django_bridge.message import Message
@@ -32,7 +32,7 @@ _HOMES: Final = {
     "Message": "message",
     "Progress": "loop",
     "Task": "task.task",
-    "TaskCancelled": "cancel",
+    "TaskCancelled": "task.cancel",
     "group": "recipients",
     "progress": "decorator",
 }
