@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from django_bridge.task.cancel import TaskCancelled
-    from django_bridge.decorator import progress
+    from django_bridge.task.decorator import progress
     from django_bridge.loop import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
@@ -34,7 +34,7 @@ _HOMES: Final = {
     "Task": "task.task",
     "TaskCancelled": "task.cancel",
     "group": "recipients",
-    "progress": "decorator",
+    "progress": "task.decorator",
 }
 
 
