@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 
 from django_bridge import Message, Progress, Task, progress
 from django_bridge.celery_reports import reported_task
-from django_bridge.share import Share
+from django_bridge.task.share import Share
 
 
 @progress("Walk")

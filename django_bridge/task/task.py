@@ -22,7 +22,7 @@ from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import new_id
 
 if TYPE_CHECKING:
-    from django_bridge.share import Share
+    from django_bridge.task.share import Share
 
 
 class Task(TaskContext):
@@ -193,7 +193,7 @@ class Task(TaskContext):
 
         At most 200 characters; one process at a time works under one key. Raises `InvalidInput`.
         """
-        from django_bridge.share import Share
+        from django_bridge.task.share import Share
 
         return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
 
