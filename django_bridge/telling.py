@@ -268,7 +268,7 @@ class Telling:
             self.known = dataclasses.replace(self.known, status=found[1], ended_at_ms=self.known.updated_at_ms)
 
     def _write(self) -> None:
-        from django_bridge import records
+        from django_bridge.task import records
 
         self._row_is_behind = False
         records.write(self.known, self.user_key)

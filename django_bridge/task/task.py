@@ -66,7 +66,7 @@ class Task(TaskContext):
     @classmethod
     def resume(cls, task_id: str | Task) -> Self:
         """A task that began elsewhere, from its row: a view begins it, a worker goes on. Raises `NotFound`."""
-        from django_bridge import records
+        from django_bridge.task import records
 
         # Celery's eager mode hands over the task itself, where a worker gets its id.
         known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
