@@ -66,9 +66,9 @@ def checking_task() -> Any:
 
 def check_tasks() -> dict[str, Any]:
     """Brings the rows of silent tasks to what the service knows; what became of how many."""
-    from django_bridge import silence
+    from django_bridge.task import reconcile
 
-    return asdict(silence.check_tasks())
+    return asdict(reconcile.check_tasks())
 
 
 def deliver_outbox() -> dict[str, int]:

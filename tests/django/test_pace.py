@@ -15,7 +15,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
-from django_bridge import Progress, Task, TaskCancelled, publisher, silence
+from django_bridge import Progress, Task, TaskCancelled, publisher
+from django_bridge.task import reconcile
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
 from tests.django.conftest import FOLDER
@@ -103,7 +104,7 @@ def test_the_last_of_a_task_that_nobody_holds_any_more_is_told_and_its_row_follo
 
     task_id = work(Task(from_user=user, task_name="Import"))
     wait_for(lambda: shown(live, user, task_id)["done"] == 7, what="the last one")
-    silence.check_tasks(quiet_s=0)
+    reconcile.check_tasks(quiet_s=0)
     assert TaskRecord.objects.get().done == 7
 
 
@@ -131,7 +132,7 @@ def work(task):
         (found,) = client.get("/v1/tasks").json()["tasks"]
     assert found["done"] == 7
     if not kept:  # then nobody wrote the row any more
-        silence.check_tasks(quiet_s=0)
+        reconcile.check_tasks(quiet_s=0)
     assert TaskRecord.objects.get().done == 7
 
 

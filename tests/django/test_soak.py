@@ -19,7 +19,7 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import sync_playwright
 
-from django_bridge import silence
+from django_bridge.task import reconcile
 from django_bridge.models import TaskRecord
 from tests.django.celery_worker import Worker, project_on
 from tests.django.sample.tasks import soak
@@ -163,7 +163,7 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
             assert snapshot.items() <= wanted.items()
 
     def rows() -> dict[str, str]:
-        silence.check_tasks(quiet_s=0)
+        reconcile.check_tasks(quiet_s=0)
         return dict(TaskRecord.objects.values_list("name", "status"))
 
     wait_for(lambda: rows() == wanted, what="the rows", timeout_s=20)

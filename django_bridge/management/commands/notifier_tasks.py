@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from django_bridge.silence import QUIET_S, check_tasks
+from django_bridge.task.reconcile import QUIET_S, check_tasks
 
 
 class Command(BaseCommand):

@@ -16,7 +16,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from django_bridge import Task, beats, silence
+from django_bridge import Task, beats
+from django_bridge.task import reconcile
 from django_bridge.celery import check_tasks
 from django_bridge.models import TaskRecord
 from tests.django.conftest import FOLDER, http_settings, redis_settings
@@ -86,13 +87,13 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
         os.kill(killed.child.pid, signal.SIGKILL)
 
         wait_for(lambda: statuses(listener)[-1] == "stalled", what="a stalled task")
-        check = silence.check_tasks(quiet_s=0)
+        check = reconcile.check_tasks(quiet_s=0)
         row = TaskRecord.objects.get(user=user)
         assert (row.status, row.done, row.ended_at, check.error) == ("stalled", 5, None, "")
 
         wait_for(lambda: statuses(listener)[-1] == "failed", what="a failed task")
         assert "Nothing was heard from its producer" in listener.data("task")[-1]["error"]
-        silence.check_tasks(quiet_s=0)
+        reconcile.check_tasks(quiet_s=0)
         row = TaskRecord.objects.get(user=user)
         assert (row.status, row.ended_at is not None) == ("failed", True)
         assert "Nothing was heard" in row.error
@@ -143,8 +144,8 @@ def test_the_first_sign_of_life_comes_soon_and_none_after_the_work_went_elsewher
 def test_a_quiet_row_is_left_alone_for_its_time_and_while_the_service_says_nothing_newer(user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin()
-    assert silence.check_tasks() == silence.Checked()
-    assert silence.check_tasks(quiet_s=0) == silence.Checked(quiet=1)
+    assert reconcile.check_tasks() == reconcile.Checked()
+    assert reconcile.check_tasks(quiet_s=0) == reconcile.Checked(quiet=1)
     assert check_tasks() == {"quiet": 0, "changed": 0, "lost": 0, "error": ""}
 
 
