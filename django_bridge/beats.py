@@ -14,7 +14,7 @@ from typing import Final
 
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
-from django_bridge.ticker import ticker
+from django_bridge.task.scheduler import ticker
 from notifier.errors import Conflict, NotFound, NotifierError
 
 log = logging.getLogger("django_bridge")

@@ -18,7 +18,7 @@ from typing import Any, Final
 from django_bridge import publisher
 from django_bridge.beats import Beats
 from django_bridge.publisher.transport import TaskAnswer
-from django_bridge.ticker import ticker
+from django_bridge.task.scheduler import ticker
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
 from notifier.task import ENDED, Task
