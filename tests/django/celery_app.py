@@ -8,9 +8,9 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 
-from django_bridge import beats  # the environment first
+from django_bridge.task import heartbeat  # the environment first
 
-beats.EVERY_S = float(os.environ.get("NOTIFIER_TEST_BEAT_S", beats.EVERY_S))  # type: ignore[misc]
+heartbeat.EVERY_S = float(os.environ.get("NOTIFIER_TEST_BEAT_S", heartbeat.EVERY_S))  # type: ignore[misc]
 
 app = Celery("tests")
 app.config_from_object("django.conf:settings", namespace="CELERY")

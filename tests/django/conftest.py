@@ -22,7 +22,7 @@ from django.db import connections  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
 import django_bridge.publisher  # noqa: E402
-from django_bridge import beats  # noqa: E402
+from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.models import TaskRecord  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
@@ -55,7 +55,7 @@ def _clean(_databases: None) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_early_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests count calls; what they start in other processes gives its signs as it does everywhere."""
-    monkeypatch.setattr(beats, "FIRST_S", 5.0)
+    monkeypatch.setattr(heartbeat, "FIRST_S", 5.0)
 
 
 @pytest.fixture

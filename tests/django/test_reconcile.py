@@ -16,7 +16,8 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 from django.utils import timezone
 
-from django_bridge import Task, beats
+from django_bridge import Task
+from django_bridge.task import heartbeat
 from django_bridge.task import reconcile
 from django_bridge.celery import check_tasks
 from django_bridge.models import TaskRecord
@@ -30,8 +31,9 @@ PRODUCER = """
 import sys, time
 import django
 django.setup()
-from django_bridge import Progress, Task, beats
-beats.EVERY_S = beats.FIRST_S = {beat_s}
+from django_bridge import Progress, Task
+from django_bridge.task import heartbeat
+heartbeat.EVERY_S = heartbeat.FIRST_S = {beat_s}
 task = Task(from_user={user}, task_name="Import")
 for i in Progress(range(10), task=task):
     if i == 5:
@@ -105,8 +107,8 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
 
 
 def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beats, "FIRST_S", 0.05)
-    monkeypatch.setattr(beats, "EVERY_S", 0.05)
+    monkeypatch.setattr(heartbeat, "FIRST_S", 0.05)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.05)
     with (
         running(Service(env={"NOTIFIER_TASK_STALLED_S": "0.5"})) as service,
         override_settings(NOTIFIER=http_settings(service.url)),
@@ -127,7 +129,7 @@ def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: 
 def test_the_first_sign_of_life_comes_soon_and_none_after_the_work_went_elsewhere(
     user: User, over_http: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(beats, "FIRST_S", 0.05)
+    monkeypatch.setattr(heartbeat, "FIRST_S", 0.05)
     task = Task(from_user=user, task_name="Import")
     with listening(over_http, user.pk) as listener:
         task.begin()
