@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django_bridge import publisher
 from django_bridge.commit import after_commit
 from django_bridge.models import TaskShare
-from django_bridge.telling import PACE_S
+from django_bridge.task.reporter import PACE_S
 
 if TYPE_CHECKING:
     from django_bridge.task.task import Task

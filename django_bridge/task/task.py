@@ -14,7 +14,7 @@ from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.context import TaskContext
-from django_bridge.telling import Telling, now_ms
+from django_bridge.task.reporter import Telling, now_ms
 from django_bridge.texts import fault_text, is_lazy, rendered
 from notifier import rules
 from notifier import task as states
