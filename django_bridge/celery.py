@@ -18,17 +18,17 @@ def __getattr__(name: str) -> Any:
     """`report_tasks` and `reported_task`, where Celery is installed."""
     if name not in ("report_tasks", "reported_task"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from django_bridge import celery_reports
+    from django_bridge.task import celery_signals
 
-    return getattr(celery_reports, name)
+    return getattr(celery_signals, name)
 
 
 def connect_reports() -> None:
     """Celery tasks with the option `notifier_user` report themselves. Called when Django starts."""
     if sending_task() is not None:
-        from django_bridge import celery_reports
+        from django_bridge.task import celery_signals
 
-        celery_reports.connect()
+        celery_signals.connect()
 
 
 @cache

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
 from django_bridge import Message, Progress, Task, progress
-from django_bridge.celery_reports import reported_task
+from django_bridge.task.celery_signals import reported_task
 from django_bridge.task.share import Share
 
 

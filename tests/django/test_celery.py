@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 
 from django_bridge import Message
 from django_bridge.celery import report_tasks
-from django_bridge.celery_reports import _Project
+from django_bridge.task.celery_signals import _Project
 from django_bridge.models import TaskRecord
 from tests.django.celery_worker import Worker, working
 from tests.django.sample import tasks
