@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from django_bridge.payload import Payload
+from django_bridge.payload import Payload
+from django_bridge.sending import send_payload
 
 
 def __getattr__(name: str) -> Any:
@@ -80,6 +80,4 @@ def deliver_outbox() -> dict[str, int]:
 
 def send_message(payload: Payload) -> str:
     """Sends a message and returns its id. Running twice sends once: the id is the idempotency key."""
-    from django_bridge.message import send_payload
-
     return send_payload(payload)

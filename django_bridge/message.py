@@ -1,31 +1,25 @@
 """`Message`: one notification for people.
 
-Builds the payload by the rules of `notifier.event` and hands it to the publisher on commit, or to the outbox. Must not
-know: transports.
+Builds the payload by the rules of `notifier.event` and gives it to `sending`. Must not know: transports.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from typing import Any, Final, cast
 
 from django.utils import timezone
 
-from django_bridge import celery, publisher
-from django_bridge.commit import after_commit
-from django_bridge.conf import settings
+from django_bridge import celery
 from django_bridge.languages import by_language, override
-from django_bridge.payload import Payload, expired, per_language, to_event
+from django_bridge.payload import Payload, per_language, to_event
 from django_bridge.recipients import channels, sender
+from django_bridge.sending import send_payload
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
 from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
-
-log = logging.getLogger("django_bridge")
 
 MAX_KEY_CHARS: Final = 128
 
@@ -132,31 +126,6 @@ class Message:
 
     def _send(self) -> str:
         return send_payload(self.payload())
-
-
-def send_payload(payload: Payload) -> str:
-    """Hand a payload to the publisher after the commit of all open transactions, or to the outbox where the project has
-    one; returns the message's id."""
-    configured = settings()
-    if configured.keep_messages:
-        from django_bridge import history
-
-        everybody = [channel for translated in per_language(payload) for channel in translated["to"]]
-        history.keep({**payload, "to": everybody})
-    if configured.outbox:
-        from django_bridge import outbox
-
-        outbox.keep(payload)
-    else:
-        after_commit(partial(_publish, payload))
-    return payload["id"]
-
-
-def _publish(payload: Payload) -> None:
-    if expired(payload):
-        log.info("message %s expired before it was sent", payload["id"])
-    else:
-        publisher.current().send(payload)
 
 
 def _key(key: object) -> str:
