@@ -17,11 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from django_bridge.task.cancel import TaskCancelled
-    from django_bridge.task.decorator import progress
     from django_bridge.loop import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
+    from django_bridge.task.cancel import TaskCancelled
+    from django_bridge.task.decorator import progress
     from django_bridge.task.task import Task
 
 __all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]

@@ -15,10 +15,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-from django_bridge.task.cancel import TaskCancelled
 from django_bridge.languages import speaking
-from django_bridge.task.task import Task
+from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.context import fail_quietly
+from django_bridge.task.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

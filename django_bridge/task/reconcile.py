@@ -14,8 +14,8 @@ from typing import Final
 from django.utils import timezone
 
 from django_bridge import publisher
-from django_bridge.task import records
 from django_bridge.models import TaskRecord
+from django_bridge.task import records
 from notifier.errors import NotifierError
 
 log = logging.getLogger("django_bridge")

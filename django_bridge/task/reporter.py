@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from django_bridge import publisher
-from django_bridge.task.heartbeat import Beats
 from django_bridge.publisher.transport import TaskAnswer
+from django_bridge.task.heartbeat import Beats
 from django_bridge.task.scheduler import ticker
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id

@@ -10,9 +10,9 @@ import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
-from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
+from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.task.context import TaskContext
 from django_bridge.task.reporter import Telling, now_ms
 from django_bridge.texts import fault_text, is_lazy, rendered

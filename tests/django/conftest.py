@@ -22,8 +22,8 @@ from django.db import connections  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
 import django_bridge.publisher  # noqa: E402
-from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.models import TaskRecord  # noqa: E402
+from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running  # noqa: E402

@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
 from django_bridge import Progress, Task, TaskCancelled, progress, publisher
-from django_bridge.task import reporter
 from django_bridge.models import TaskRecord
+from django_bridge.task import reporter
 from django_bridge.testing import outbox
 from tests.django.conftest import http_settings
 from tests.django.test_publisher import live  # noqa: F401  # a fixture

@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 
 from django_bridge import Message
 from django_bridge.celery import report_tasks
-from django_bridge.task.celery_signals import _Project
 from django_bridge.models import TaskRecord
+from django_bridge.task.celery_signals import _Project
 from tests.django.celery_worker import Worker, working
 from tests.django.sample import tasks
 from tests.django.test_publisher import listening

@@ -15,8 +15,8 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_bridge import Message, Task, history
-from django_bridge.task import records
 from django_bridge.models import MessageRecipient, MessageRecord, TaskRecord
+from django_bridge.task import records
 from django_bridge.testing import outbox
 
 T = TypeVar("T")

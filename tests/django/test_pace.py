@@ -16,8 +16,8 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 
 from django_bridge import Progress, Task, TaskCancelled, publisher
-from django_bridge.task import reconcile
 from django_bridge.models import TaskRecord
+from django_bridge.task import reconcile
 from django_bridge.testing import outbox
 from tests.django.conftest import FOLDER
 from tests.django.test_publisher import listening, live  # noqa: F401  # a fixture

@@ -17,10 +17,9 @@ from django.test import override_settings
 from django.utils import timezone
 
 from django_bridge import Task
-from django_bridge.task import heartbeat
-from django_bridge.task import reconcile
 from django_bridge.celery import check_tasks
 from django_bridge.models import TaskRecord
+from django_bridge.task import heartbeat, reconcile
 from tests.django.conftest import FOLDER, http_settings, redis_settings
 from tests.django.test_publisher import listening
 from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for

@@ -19,8 +19,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import sync_playwright
 
-from django_bridge.task import reconcile
 from django_bridge.models import TaskRecord
+from django_bridge.task import reconcile
 from tests.django.celery_worker import Worker, project_on
 from tests.django.sample.tasks import soak
 from tests.django.test_publisher import listening
