@@ -32,7 +32,7 @@ _NEVER_RAISE: Final = (list, tuple, range)
 class Reporter(Protocol):
     """What a pass tells its state to: a `Task`."""
 
-    follows: object
+    active_loop: object
     """The pass whose numbers it shows; others (nested ones) leave it alone."""
 
     @property
@@ -243,17 +243,17 @@ class Progress(Generic[T]):
         task = self._task
         if task is None or task.ended:
             return
-        outer = task.follows
+        outer = task.active_loop
         if outer is not None and not (isinstance(outer, Progress) and outer._is_filled):
             return
         if not task.begun:
             task.begin(total=self._weighed()[1])
         task.works_here()
-        self._outer, task.follows = outer, self
+        self._outer, task.active_loop = outer, self
 
     def _detach(self) -> None:
-        if self._task is not None and self._task.follows is self:
-            self._task.follows = self._outer
+        if self._task is not None and self._task.active_loop is self:
+            self._task.active_loop = self._outer
 
     def _report(self) -> None:
         self._tell_task()
@@ -262,7 +262,7 @@ class Progress(Generic[T]):
 
     def _tell_task(self) -> None:
         task = self._task
-        if task is not None and task.follows is self and not task.ended:
+        if task is not None and task.active_loop is self and not task.ended:
             self._show(task)
 
     def _show(self, task: Reporter) -> None:

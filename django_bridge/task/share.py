@@ -39,7 +39,7 @@ class Share:
         self.key = key
         self.done = 0
         """In this run."""
-        self.follows: object = None
+        self.active_loop: object = None
         self._counted_at = 0.0
         self._is_new = True
         self._waits_from: int | None = None

@@ -53,7 +53,7 @@ class Task(TaskContext):
             raise InvalidInput("must be given where there is no from_user: nobody would see the task", field="to_users")
         self.id = new_id()
         """Known before the task begins."""
-        self.follows: object = None
+        self.active_loop: object = None
         self.cancelled_text: Any = None
         """The state that a user's cancel ends it with; None: the last one stays."""
         self._shield = Shield()

@@ -47,7 +47,7 @@ def test_the_pass_ends_after_the_part_in_which_a_user_cancels(task: Task) -> Non
         walk(task, 2, seen)
     assert seen == [0, 1, 2, 3]
     assert ended() == ("cancelled", "", 4)
-    assert (task.ended, outbox.tasks[0]["status"], task.follows) == (True, "cancelled", None)
+    assert (task.ended, outbox.tasks[0]["status"], task.active_loop) == (True, "cancelled", None)
 
 
 def test_the_exception_can_go_to_another_process(task: Task) -> None:
@@ -178,7 +178,7 @@ async def test_an_async_for_ends_after_the_part_in_which_a_user_cancels(task: Ta
     with pytest.raises(TaskCancelled):
         await run()
     assert seen == [0, 1, 2, 3]
-    assert task.follows is None
+    assert task.active_loop is None
     assert [one["status"] for one in outbox.tasks] == ["cancelled"]
 
 

@@ -79,7 +79,7 @@ def test_a_nested_pass_that_fails_shows_how_far_it_came(task: Task) -> None:
     with pytest.raises(LookupError):
         work()
     assert shown()[-1] == (70, 200)
-    assert task.follows is None
+    assert task.active_loop is None
 
 
 def test_the_time_left_goes_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
