@@ -24,8 +24,8 @@ from tests.test_stream import Wall
 EPOCH = "e"
 
 
-class ScriptedBroker(Broker):
-    """Answers at once, or when `gate` is opened; `away` (raised by every call) says that it cannot."""
+class ScriptedBroker:
+    """The part of a broker that a hub calls. `open` answers once `gate` is set, or raises `away` if there is one."""
 
     def __init__(self) -> None:
         self.epoch = EPOCH
@@ -92,7 +92,7 @@ def state(hub: Hub, channel: str, key: str, text: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_hub(broker: Broker, **limits: Any) -> AsyncIterator[Hub]:
+async def running_hub(broker: Broker | ScriptedBroker, **limits: Any) -> AsyncIterator[Hub]:
     """A hub whose loops run, as in the service. Its ticker is quick."""
     settings = {
         "heartbeat_s": 0.25,

@@ -11,12 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import Broker, Idempotency, answers, memory
+from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency, answers, memory
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
 from notifier.broker.memory import MemoryBroker
 from notifier.broker.redis import RedisBroker
-from notifier.broker.scripts import IDEMPOTENCY_TTL_S
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder, note, opened, subjects
 

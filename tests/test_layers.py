@@ -39,6 +39,7 @@ BRIDGE_MAY_IMPORT = {
     "notifier.rules",
     "notifier.task",
     "notifier.errors",
+    "notifier.broker",
     "notifier.broker.keys",
     "notifier.broker.scripts",
 }

@@ -21,8 +21,9 @@ from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
+from notifier.broker import Idempotency
 from notifier.broker.keys import KINDS, Keys
-from notifier.broker.scripts import Call, Idempotency, Script, publish_calls, receipt, script, task_answer, task_call
+from notifier.broker.scripts import Call, Script, publish_calls, receipt, script, task_answer, task_call
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
 from notifier.rules import to_json

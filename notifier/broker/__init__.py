@@ -12,23 +12,49 @@ Must not know: HTTP, streams.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from notifier.broker.scripts import ONCE, Idempotency, Receipt
 from notifier.event import Cursor, Event
 from notifier.task import Task
 
-__all__ = ["ONCE", "Broker", "Idempotency", "Marked", "Opening", "Page", "Receipt", "Sink", "TaskChange"]
+ONCE: Final = ":"
+"""Before the key of an event that is not kept: it comes to a stream once. Ids of tasks never begin so."""
+IDEMPOTENCY_TTL_S: Final = 300
+MAX_INDEXED_TASKS: Final = 200
+"""Newest tasks that one channel's index keeps."""
+MAX_MARKS: Final = 4096
+"""Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
+MAX_SILENT: Final = 1000
+"""Silent tasks of one shard that are looked at in one go; more of them have to wait until the first are failed."""
 
 TaskChange = Callable[[Task], Task]
 """A pure step from one state of a task to the next; may be called more than once when others change it as well."""
 
-MAX_SILENT: Final = 1000
-"""Silent tasks of one shard that are looked at in one go; more of them have to wait until the first are failed."""
-
 MarkAction = Literal["read", "all", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A publisher's key, already made its own (two publishers may use the same word), and what it was used for."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The broker's answer to a publish: stored and ordered, not yet seen by anyone."""
+
+    epoch: str
+    seq: int
+    watched: bool
+
+    @property
+    def cursor(self) -> str:
+        return f"{self.epoch}-{self.seq}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,71 +125,93 @@ class Sink(Protocol):
         """The broker went away, or is back."""
 
 
-class Broker(Protocol):
+class Broker(ABC):
     """The contract. All calls may raise `BrokerUnavailable`."""
 
+    @abstractmethod
     async def start(self, sink: Sink) -> None:
         """Connects; returns when events can be delivered, or raises."""
 
+    @abstractmethod
     async def close(self) -> None: ...
 
+    @abstractmethod
     async def failed(self) -> None:
         """Returns never, or raises what ended the broker for an unknown reason: the process should end then."""
 
     @property
+    @abstractmethod
     def ready(self) -> bool:
         """Whether an event published now would be delivered."""
 
+    @abstractmethod
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
         """The topics on which this user's streams hear these channels."""
 
+    @abstractmethod
     async def subscribe(self, topics: Sequence[str]) -> None:
         """Returns when every later event of these topics will be delivered."""
 
+    @abstractmethod
     def unsubscribe(self, topics: Sequence[str]) -> None: ...
 
+    @abstractmethod
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
         """Stores and announces an event: one step. Raises `IdempotencyMismatch`."""
 
+    @abstractmethod
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
         """What a stream of this user starts from. A cursor that could not be read is given as its text."""
 
+    @abstractmethod
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
     ) -> Page: ...
 
+    @abstractmethod
     async def unread(self, user: str, channels: Sequence[str]) -> int: ...
 
+    @abstractmethod
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
         """Marks messages as read (these, or all), or deletes them for this user; other tabs are told."""
 
+    @abstractmethod
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
         """Stores and announces a new task. Raises `Conflict` when the id is taken."""
 
+    @abstractmethod
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
         """Takes a task one step further, atomically. Raises `NotFound`, and whatever `change` raises."""
 
+    @abstractmethod
     async def task(self, task_id: str) -> Task | None: ...
 
+    @abstractmethod
     async def silent(self, before_ms: int) -> Sequence[str]:
         """The ids of tasks whose producers give signs of life and gave none since then; those silent longest first,
         `MAX_SILENT` at most."""
 
+    @abstractmethod
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         """The tasks that these channels watch, newest first, without those the user dismissed."""
 
+    @abstractmethod
     async def dismiss_task(self, user: str, task_id: str) -> None:
         """Hides a task from one user's snapshots."""
 
+    @abstractmethod
     async def is_watched(self, topic: str) -> bool:
         """Whether any process holds a stream on this topic."""
 
+    @abstractmethod
     async def disconnect(self, user: str) -> None:
         """Ends all streams of a user, in every process."""
 
+    @abstractmethod
     async def forget(self, user: str) -> None:
         """Removes what is kept for a user alone: history, marks, the list of tasks. Cursors from before get a reset."""
 
     @property
+    @abstractmethod
     def skipped(self) -> int:
         """Entries and announcements that were not in our form and went to nobody."""

@@ -10,8 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.broker import Idempotency
-from notifier.broker.scripts import IDEMPOTENCY_TTL_S
+from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch
 
 MAX_FORGOTTEN: Final = 4

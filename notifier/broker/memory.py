@@ -15,6 +15,8 @@ from typing import Final
 
 from notifier import event as events
 from notifier.broker import (
+    MAX_MARKS,
+    ONCE,
     Broker,
     Idempotency,
     MarkAction,
@@ -26,14 +28,11 @@ from notifier.broker import (
     TaskChange,
 )
 from notifier.broker.answers import Answers
-from notifier.broker.scripts import ONCE
 from notifier.broker.tasks_in_memory import TasksInMemory
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.task import Task
 
-MAX_MARKS: Final = 4096
-"""Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
 SWEEP_STEPS: Final = 4
 """Things that are looked at, for each that is kept, for whether they have expired: the search is spread over the
 publishes, so that it holds nobody up."""

@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from notifier import event as events
 from notifier.broker import (
+    IDEMPOTENCY_TTL_S,
+    MAX_MARKS,
     Broker,
     Idempotency,
     MarkAction,
@@ -32,9 +34,8 @@ from notifier.broker import (
 )
 from notifier.broker.keys import Keys
 from notifier.broker.link import Address
-from notifier.broker.memory import MAX_MARKS
 from notifier.broker.primary import Primary
-from notifier.broker.scripts import IDEMPOTENCY_TTL_S, Call, publish_calls, receipt, script
+from notifier.broker.scripts import Call, publish_calls, receipt, script
 from notifier.broker.subscriptions import Subscriptions
 from notifier.broker.tasks_in_redis import TasksInRedis
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch

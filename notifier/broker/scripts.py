@@ -15,6 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from notifier.broker import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, ONCE, Idempotency, Receipt
 from notifier.broker.keys import Keys
 from notifier.errors import IdempotencyMismatch
 from notifier.event import Event, id_from_key, new_epoch, new_id
@@ -23,11 +24,6 @@ from notifier.task import KEEP_RUNNING_S, Task
 
 CHUNK: Final = 500
 """Recipients of one script call. A larger publish is cut, so that Redis is not held for more than some milliseconds."""
-ONCE: Final = ":"
-"""Before the key of an event that is not kept: it comes to a stream once. Ids of tasks never begin so."""
-IDEMPOTENCY_TTL_S: Final = 300
-MAX_INDEXED_TASKS: Final = 200
-"""Newest tasks that one channel's index keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +51,6 @@ class Call:
     shard: int
     keys: Sequence[str]
     args: Sequence[str | bytes | int]
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A publisher's key, already made its own (two publishers may use the same word), and what it was used for."""
-
-    key: str
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The broker's answer to a publish: stored and ordered, not yet seen by anyone."""
-
-    epoch: str
-    seq: int
-    watched: bool
-
-    @property
-    def cursor(self) -> str:
-        return f"{self.epoch}-{self.seq}"
 
 
 def publish_calls(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from notifier.broker import MAX_SILENT
-from notifier.broker.scripts import MAX_INDEXED_TASKS
+from notifier.broker import MAX_INDEXED_TASKS, MAX_SILENT
 from notifier.task import MAX_SNAPSHOT, Task
 
 
