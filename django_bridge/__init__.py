@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from django_bridge.loop import Progress
+    from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
     from django_bridge.task.cancel import TaskCancelled
@@ -30,7 +30,7 @@ __all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "prog
 _HOMES: Final = {
     "ALL": "recipients",
     "Message": "message",
-    "Progress": "loop",
+    "Progress": "loop.progress",
     "Task": "task.task",
     "TaskCancelled": "task.cancel",
     "group": "recipients",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from django.db.models import QuerySet
 
 if TYPE_CHECKING:
-    from django_bridge.loop import Progress
+    from django_bridge.loop.progress import Progress
 
 CHUNK: Final = 2000
 """A QuerySet with more rows than this is read in chunks of this many, and does not fill its result cache."""

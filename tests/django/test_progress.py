@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_bridge import Progress, loop_arguments
-from django_bridge import loop as loop_module
+from django_bridge.loop import progress as loop_module
 from tests.django.sample.models import SimpleModel
 
 Seen = list[tuple[int, int | None, int | None]]
