@@ -156,7 +156,7 @@ class Progress(Generic[T]):
     def __aiter__(self) -> AsyncIterator[T]:
         if not hasattr(self._iterable, "__aiter__"):
             raise TypeError(f"a {type(self._iterable).__name__} is not asynchronous: use `for`")
-        from django_bridge.aloop import AsyncPass
+        from django_bridge.loop.asynchronous import AsyncPass
 
         return AsyncPass(self)
 
