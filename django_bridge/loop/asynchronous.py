@@ -12,8 +12,8 @@ from typing import Generic, TypeVar, cast
 from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
+from django_bridge.loop.arguments import CHUNK, in_chunks
 from django_bridge.loop.progress import Progress
-from django_bridge.loop_arguments import CHUNK, in_chunks
 
 T = TypeVar("T")
 

@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_bridge import Progress, loop_arguments
+from django_bridge import Progress
+from django_bridge.loop import arguments
 from django_bridge.loop import progress as loop_module
 from tests.django.sample.models import SimpleModel
 
@@ -226,7 +227,7 @@ def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
 def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (loop_module, loop_arguments):
+    for module in (loop_module, arguments):
         monkeypatch.setattr(module, "CHUNK", 10)
     rows_of = SimpleModel.objects.order_by("pk")
     with CaptureQueriesContext(connection) as queries:
@@ -250,7 +251,7 @@ def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
 
 
 def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (loop_module, loop_arguments):
+    for module in (loop_module, arguments):
         monkeypatch.setattr(module, "CHUNK", 2)
     for n in range(5):
         Group.objects.create(name=f"group {n}").user_set.add(user)
