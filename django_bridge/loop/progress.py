@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from django.db.models import QuerySet
 
 from django_bridge.loop.arguments import CHUNK, in_chunks, one_argument, whole
-from django_bridge.weights import Weights
+from django_bridge.loop.weights import Weights
 
 log = logging.getLogger("django_bridge")
 

@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 
 from django_bridge import Progress, Task
 from django_bridge.loop import progress as loop_module
+from django_bridge.loop.weights import Weights
 from django_bridge.testing import outbox
-from django_bridge.weights import Weights
 
 
 @pytest.fixture
