@@ -36,7 +36,7 @@ from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
-from notifier.broker.memory import MemoryBroker
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.errors import ConfigurationError, InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.limits import RateLimit

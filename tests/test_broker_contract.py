@@ -20,7 +20,7 @@ from notifier import task as tasks
 from notifier.broker import ONCE, Broker, Idempotency, Opening
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
-from notifier.broker.memory import MemoryBroker
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import RedisBroker
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from notifier.event import Cursor

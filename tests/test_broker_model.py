@@ -22,7 +22,7 @@ from notifier import event as events
 from notifier.broker import Broker
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
-from notifier.broker.memory import MemoryBroker
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import RedisBroker
 from notifier.event import Cursor
 from tests.support import RedisServer

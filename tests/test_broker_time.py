@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency, answers, memory
+from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency
 from notifier.broker.keys import Keys
 from notifier.broker.link import address
-from notifier.broker.memory import MemoryBroker
+from notifier.broker.memory import broker as memory_broker
+from notifier.broker.memory import idempotency as memory_idempotency
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import RedisBroker
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder, note, opened, subjects
@@ -45,8 +47,8 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "memory":
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
-        monkeypatch.setattr(memory, "time", clock)
-        monkeypatch.setattr(memory, "SWEEP_STEPS", 100)
+        monkeypatch.setattr(memory_broker, "time", clock)
+        monkeypatch.setattr(memory_broker, "SWEEP_STEPS", 100)
 
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S
@@ -145,8 +147,8 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
 ) -> None:
     clock = SimpleNamespace(now=1e9)
     clock.time = lambda: clock.now
-    monkeypatch.setattr(memory, "time", clock)
-    monkeypatch.setattr(answers, "time", clock)
+    monkeypatch.setattr(memory_broker, "time", clock)
+    monkeypatch.setattr(memory_idempotency, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
     alive = 10 * 30  # publishes, one a second, until a channel is forgotten
     for number in range(8 * alive):

@@ -14,7 +14,7 @@ import pytest
 from notifier import app, server
 from notifier.api import stream
 from notifier.auth import Authenticator
-from notifier.broker.memory import MemoryBroker
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.errors import BrokerUnavailable
 from notifier.hub import Hub
 from notifier.settings import ApiKey, Settings

@@ -27,8 +27,8 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.answers import Answers
-from notifier.broker.tasks_in_memory import TasksInMemory
+from notifier.broker.memory.idempotency import Answers
+from notifier.broker.memory.tasks import TasksInMemory
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.task import Task
