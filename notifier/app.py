@@ -113,9 +113,9 @@ def open_broker(settings: Settings) -> Broker:
     if not settings.redis_url:
         return MemoryBroker(history_ttl_s=settings.history_ttl_s, **limits)
     # Imported where it is needed: redis-py is 6 MB that the embedded broker does without.
-    from notifier.broker.keys import Keys
-    from notifier.broker.link import address
-    from notifier.broker.redis import RedisBroker
+    from notifier.broker.redis.broker import RedisBroker
+    from notifier.broker.redis.connection import address
+    from notifier.broker.redis.keys import Keys
 
     try:
         target = address(settings.redis_url)

@@ -18,10 +18,10 @@ import pytest
 from notifier import event as events
 from notifier import task as tasks
 from notifier.broker import ONCE, Broker, Idempotency, Opening
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.broker.redis import RedisBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import address
+from notifier.broker.redis.keys import Keys
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from notifier.event import Cursor
 from tests.support import RedisServer

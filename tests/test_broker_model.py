@@ -20,10 +20,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from notifier import event as events
 from notifier.broker import Broker
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.broker.redis import RedisBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import address
+from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder

@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 
 from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
 from notifier.broker.memory import broker as memory_broker
 from notifier.broker.memory import idempotency as memory_idempotency
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.broker.redis import RedisBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import address
+from notifier.broker.redis.keys import Keys
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder, note, opened, subjects
 

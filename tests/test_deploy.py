@@ -301,8 +301,8 @@ def test_nobody_gets_in_without_a_password_of_their_own(tmp_path: Path) -> None:
 
 def test_the_acl_allows_the_commands_that_the_service_uses_and_no_others() -> None:
     broker = REPOSITORY / "notifier" / "broker"
-    scripts = "".join(path.read_text() for path in broker.glob("*.lua"))
-    code = "".join(path.read_text() for path in broker.glob("*.py"))
+    scripts = "".join(path.read_text() for path in broker.rglob("*.lua"))
+    code = "".join(path.read_text() for path in broker.rglob("*.py"))
     arguments = {"COUNT", "MAXLEN"}
     used = set(re.findall(r"'([A-Z]{3,})'", scripts)) - arguments
     used |= {

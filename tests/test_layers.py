@@ -40,8 +40,8 @@ BRIDGE_MAY_IMPORT = {
     "notifier.task",
     "notifier.errors",
     "notifier.broker",
-    "notifier.broker.keys",
-    "notifier.broker.scripts",
+    "notifier.broker.redis.keys",
+    "notifier.broker.redis.scripts",
 }
 HEAVY = ["fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "sse_starlette"]
 """What a Django worker must not carry."""
@@ -127,7 +127,7 @@ BRIDGE_IMPORTS = sorted(
 
 @pytest.mark.parametrize(
     "modules",
-    [("notifier",), ("notifier.broker.scripts",), tuple(dict.fromkeys(BRIDGE_IMPORTS))],
+    [("notifier",), ("notifier.broker.redis.scripts",), tuple(dict.fromkeys(BRIDGE_IMPORTS))],
     ids=lambda one: one[0],
 )
 def test_what_the_bridge_takes_from_the_service_loads_nothing_but_the_standard_library(

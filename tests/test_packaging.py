@@ -65,7 +65,11 @@ def _check_contents(names: set[str]) -> None:
     to_django = {name for name in CLIENT_FILES if not name.startswith("demo/")}
     assert {f"django_bridge/static/notifier/{name}" for name in to_django} - names == set()
     assert {"notifier/py.typed", "django_bridge/py.typed", "django_bridge/migrations/0001_initial.py"} <= names
-    assert {"notifier/broker/publish.lua", "notifier/client/notifier.js", "notifier/client/demo/index.html"} <= names
+    assert {
+        "notifier/broker/redis/lua/publish.lua",
+        "notifier/client/notifier.js",
+        "notifier/client/demo/index.html",
+    } <= names
 
 
 def test_the_wheel_holds_every_file_of_both_packages_and_the_client_twice(wheel: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
-from notifier.broker.redis import RedisBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import address
+from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
 from tests.support import RedisServer
 from tests.test_broker_contract import ANN, Recorder, listed, note, opened, running, step, subjects, until

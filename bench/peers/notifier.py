@@ -15,8 +15,8 @@ import redis
 
 from bench.peers import ALL, SOME, Peer, json_request, user
 from bench.system import Process, accepts, free_port
-from notifier.broker.keys import Keys
-from notifier.broker.scripts import publish_calls, script
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import publish_calls, script
 from notifier.event import custom
 
 KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)

@@ -22,8 +22,8 @@ from django_bridge.payload import EventBody, Payload, per_language, to_custom_ev
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import Idempotency
-from notifier.broker.keys import KINDS, Keys
-from notifier.broker.scripts import Call, Script, publish_calls, receipt, script, task_answer, task_call
+from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.scripts import Call, Script, publish_calls, receipt, script, task_answer, task_call
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
 from notifier.rules import to_json

@@ -27,7 +27,7 @@ from django_bridge.publisher.http import bodies
 from django_bridge.publisher.retry import Breaker
 from django_bridge.publisher.transport import Unreachable
 from notifier import rules
-from notifier.broker.keys import Keys
+from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable, NotFound, Unauthenticated
 from notifier.event import message_of
 from tests.django.conftest import http_settings, redis_settings

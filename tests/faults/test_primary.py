@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from notifier.broker.keys import Keys
-from notifier.broker.link import address
-from notifier.broker.primary import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
-from notifier.broker.redis import RedisBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.commands import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from notifier.broker.redis.connection import address
+from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
 from tests.faults.clients import until
 from tests.faults.proxy import Proxy

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 
 from notifier import event as events
-from notifier.broker.keys import Keys
-from notifier.broker.scripts import publish_calls
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import publish_calls
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
 from tests.faults.proxy import Proxy

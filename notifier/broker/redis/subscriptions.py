@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notifier.broker.link import Address, Link, forget, open_link
+from notifier.broker.redis.connection import Address, Link, forget, open_link
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
 

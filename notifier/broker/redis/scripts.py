@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from notifier.broker import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, ONCE, Idempotency, Receipt
-from notifier.broker.keys import Keys
+from notifier.broker.redis.keys import Keys
 from notifier.errors import IdempotencyMismatch
 from notifier.event import Event, id_from_key, new_epoch, new_id
 from notifier.rules import to_json
@@ -38,7 +38,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """`publish`, `task`, `open`, `inbox`, `mark`, `forget`, `mend` or `identity`."""
-    here = files("notifier.broker")
+    here = files("notifier.broker.redis") / "lua"
     source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 

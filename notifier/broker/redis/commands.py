@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import hiredis
 
-from notifier.broker.keys import KINDS, Keys
-from notifier.broker.link import Address, Link, open_link
-from notifier.broker.scripts import Call, script
+from notifier.broker.redis.connection import Address, Link, open_link
+from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.scripts import Call, script
 from notifier.errors import BrokerUnavailable
 from notifier.event import new_epoch
 

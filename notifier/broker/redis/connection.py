@@ -20,7 +20,7 @@ from typing import Any, Final
 import hiredis
 from redis.connection import SSLConnection, parse_url
 
-from notifier.broker.scripts import Script
+from notifier.broker.redis.scripts import Script
 from notifier.errors import BrokerUnavailable
 
 CONNECT_TIMEOUT_S: Final = 5.0

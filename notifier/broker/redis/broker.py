@@ -32,12 +32,12 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.keys import Keys
-from notifier.broker.link import Address
-from notifier.broker.primary import Primary
-from notifier.broker.scripts import Call, publish_calls, receipt, script
-from notifier.broker.subscriptions import Subscriptions
-from notifier.broker.tasks_in_redis import TasksInRedis
+from notifier.broker.redis.commands import Primary
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
+from notifier.broker.redis.subscriptions import Subscriptions
+from notifier.broker.redis.tasks import TasksInRedis
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
 from notifier.task import MAX_SNAPSHOT, Task, from_record

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from notifier.broker import MAX_SILENT, Idempotency, TaskChange
-from notifier.broker.keys import Keys
-from notifier.broker.primary import Primary
-from notifier.broker.scripts import TaskAnswer, task_answer, task_call
+from notifier.broker.redis.commands import Primary
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import TaskAnswer, task_answer, task_call
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import Task, from_record
 
