@@ -35,9 +35,10 @@ lint: $(DEV) $(NODE)
 	$(BIN)/mypy
 	npm run check
 
-format: $(DEV)
+format: $(DEV) $(NODE)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	npm run format
 
 # The same cases as in `make test`, at full size; writes the table of docs/reliability.md.
 test-faults: system $(DEV)

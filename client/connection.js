@@ -102,7 +102,11 @@ export function openConnection({ url, tokens, request, native, place, types, lis
   start();
   return {
     close: () => stop("closed"),
-    listen: (/** @type {string} */ type) => types.has(type) || (types.add(type), link?.listen(type)),
+    listen(/** @type {string} */ type) {
+      if (types.has(type)) return;
+      types.add(type);
+      link?.listen(type);
+    },
     get state() { return state; },
   };
 

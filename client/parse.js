@@ -39,7 +39,7 @@ export function createParser({ onEvent, onRetry, lastEventId = "" }) {
   /** @param {string} line */
   function field(line) {
     const [, name, value] = /** @type {RegExpExecArray} */ (/^([^:]*):? ?(.*)$/s.exec(line));
-    if (name === "data") data += value + "\n";
+    if (name === "data") data += `${value}\n`;
     else if (name === "event") type = value;
     else if (name === "id" && !value.includes("\0")) id = value;
     else if (name === "retry" && /^\d+$/.test(value)) onRetry?.(Number(value));

@@ -56,13 +56,16 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     }),
     notifier.on("inbox", changed),
     notifier.on("task", (task) => take(task, true)),
-    notifier.on("task.dismissed", ({ id }) => (tasks.delete(id), changedValue())),
+    notifier.on("task.dismissed", ({ id }) => {
+      tasks.delete(id);
+      changedValue();
+    }),
     notifier.on("state", changedValue),
   ];
 
   return {
     /** The present value. It is never changed; there is a new one when something has. @returns {StoreState} */
-    get state() { return (value ??= look()); },
+    get state() { return present(); },
     /**
      * Calls `subscriber` now and after every change; answers a function that ends it.
      *
@@ -120,18 +123,25 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
       });
     },
     /** Ends it; the connection goes on. */
-    close: () => ends.forEach((end) => end()),
+    close() {
+      for (const end of ends) end();
+    },
   };
 
   /**
-   * @param {import("./types.js").Hello | import("./types.js").Reset} present
+   * @param {import("./types.js").Hello | import("./types.js").Reset} snapshot
    * @param {WireEvent} event
    */
-  function begun(present, { id }) {
+  function begun(snapshot, { id }) {
     countedTo = id;
-    ({ unread } = present);
-    takeAll(present.tasks);
+    ({ unread } = snapshot);
+    takeAll(snapshot.tasks);
     void load(); // read elsewhere, deleted elsewhere: that is not replayed
+  }
+
+  function present() {
+    value ??= look();
+    return value;
   }
 
   function look() {
@@ -160,7 +170,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     telling = true;
     queueMicrotask(() => {
       telling = false;
-      for (const subscriber of subscribers) subscriber((value ??= look()));
+      for (const subscriber of subscribers) subscriber(present());
     });
   }
 

@@ -96,9 +96,18 @@ export function openShared({ findKey, place, open, greet, listener }) {
   function enlist(steal) {
     quit();
     const queue = new AbortController();
-    const term = new Promise((resolve) => (quit = () => (queue.abort(), resolve(null))));
+    const term = new Promise((resolve) => {
+      quit = () => {
+        queue.abort();
+        resolve(null);
+      };
+    });
     const options = steal ? { steal } : { signal: queue.signal };
-    navigator.locks.request(key, options, () => (queue.signal.aborted || leading(), term)).catch(({ name }) => {
+    const granted = () => {
+      if (!queue.signal.aborted) leading();
+      return term;
+    };
+    navigator.locks.request(key, options, granted).catch(({ name }) => {
       if (queue.signal.aborted) return;
       if (name !== "AbortError") return leading(); // no locks for this page
       resign(); // robbed
@@ -119,7 +128,10 @@ export function openShared({ findKey, place, open, greet, listener }) {
       onState(next, why) {
         if (!lead) return; // resigned
         // Each tab is refused for itself: another may have what this one lacks.
-        if (why.final) hooks.abort(), leave();
+        if (why.final) {
+          hooks.abort();
+          leave();
+        }
         become(next, why);
       },
     });
@@ -158,7 +170,8 @@ export function openShared({ findKey, place, open, greet, listener }) {
   /** The stream is open already: this tab makes a hello of its own. What comes meanwhile comes after it. */
   async function beGreeted() {
     /** @type {[WireEvent, any][]} */
-    const mine = (held = []);
+    const mine = [];
+    held = mine;
     const hello = await greet(place.cursor ? "reset" : "hello").catch(() => null);
     if (held !== mine) return; // the stream's own hello came first, this tab leads now, or it left
     if (hello) take(hello, null);

@@ -26,7 +26,14 @@ export function createTokens({ token = "", getToken }) {
   let timer;
   take(token);
 
-  return { get, refused, close: () => (closed = true, clearTimeout(timer)) };
+  return {
+    get,
+    refused,
+    close() {
+      closed = true;
+      clearTimeout(timer);
+    },
+  };
 
   /** The token to use now; "" when there is none to be had. Fails as `getToken` fails, unless an old one may still do. */
   async function get() {
@@ -51,10 +58,11 @@ export function createTokens({ token = "", getToken }) {
   function renew() {
     if (asking && Date.now() - askedAt < PATIENCE_MS) return asking;
     askedAt = Date.now();
-    const mine = Promise.resolve().then(getToken).then(take).finally(() => {
-      if (asking === mine) asking = null;
+    const request = Promise.resolve().then(getToken).then(take).finally(() => {
+      if (asking === request) asking = null;
     });
-    return (asking = mine);
+    asking = request;
+    return request;
   }
 
   /** @param {TokenAnswer | null | undefined} answer */

@@ -248,5 +248,7 @@ export function setBar(track, percent) {
 export function keepInStep(list, wanted) {
   const stay = new Set(wanted);
   for (const row of [...list.children]) if (!stay.has(/** @type {HTMLElement} */ (row))) row.remove();
-  wanted.forEach((row, i) => list.children[i] === row || list.insertBefore(row, list.children[i] ?? null));
+  wanted.forEach((row, i) => {
+    if (list.children[i] !== row) list.insertBefore(row, list.children[i] ?? null);
+  });
 }

@@ -36,7 +36,10 @@ export function inbox(widget, store) {
   const list = el("ol", { part: "list" });
   const none = el("p", { part: "empty", class: "muted" }, say("none"));
   const more = el("button", { type: "button", part: "more" }, say("more"));
-  all.addEventListener("click", () => (title.focus(), widget.attempt(store.read("all"))));
+  all.addEventListener("click", () => {
+    title.focus();
+    widget.attempt(store.read("all"));
+  });
   more.addEventListener("click", () => widget.attempt(older()));
 
   /** @param {import("../types.js").StoreState} state */
@@ -66,7 +69,10 @@ export function inbox(widget, store) {
   function drawRow(message) {
     const { id, level, subject, text, sent_at, url } = message;
     const markRead = () => widget.attempt(store.read(id));
-    const read = button(icon("read"), say("read", { name: subject }), () => (row.focus(), markRead()));
+    const read = button(icon("read"), say("read", { name: subject }), () => {
+      row.focus();
+      markRead();
+    });
     read.classList.add("for-unread");
     const remove = button(icon("remove"), say("remove", { name: subject }), () => {
       const next = /** @type {HTMLElement | null} */ (row.nextElementSibling ?? row.previousElementSibling);

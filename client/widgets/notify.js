@@ -24,7 +24,10 @@ export function beLookedAt() {
   };
   look();
   document.addEventListener("visibilitychange", look);
-  return () => (document.removeEventListener("visibilitychange", look), release());
+  return () => {
+    document.removeEventListener("visibilitychange", look);
+    release();
+  };
 }
 
 /**
@@ -38,7 +41,10 @@ export async function notify(id, title, body) {
   if (!document.hidden || globalThis.Notification?.permission !== "granted") return;
   const show = () => {
     const shown = new Notification(title, { body, tag: id });
-    shown.onclick = () => (window.focus(), shown.close());
+    shown.onclick = () => {
+      window.focus();
+      shown.close();
+    };
   };
   if (!navigator.locks) return show();
   await navigator.locks.request(`notifier ${id}`, { ifAvailable: true }, async (lock) => {

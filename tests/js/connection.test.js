@@ -4,24 +4,9 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
 
-import { EventSource } from "eventsource";
-
 import { backoffMs } from "../../client/connection.js";
-import { connect } from "../../client/notifier.js";
+import { message, open } from "./client.js";
 import { collector, cut, frame, serve, status, stream } from "./server.js";
-
-/** A connection that ends with its test and, unless told otherwise, waits for nothing between attempts. */
-function open(t, url, options = {}, { random = 0 } = {}) {
-  t.mock.method(Math, "random", () => random);
-  const states = collector();
-  const notifier = connect(url, {
-    token: "a-token", ...options, onState: (state, { reason, final }) => states.add(`${state} ${reason}${final ? " final" : ""}`),
-  });
-  t.after(() => notifier.close());
-  return { notifier, states };
-}
-
-const message = (id, data = {}) => frame("message", { id: `m${id}`, subject: `Number ${id}`, ...data }, `e-${id}`);
 
 test("events reach those who listen, with their data read", async (t) => {
   const server = await serve(t, stream(message(1) + frame("order.paid", [1, 2], "e-2")));
@@ -185,7 +170,11 @@ test("any byte keeps it open, a comment too", async (t) => {
   const comments = (request, response) => {
     stream("", { heartbeat_s: 0.1 })(request, response);
     let left = 12;
-    const ticking = setInterval(() => (left-- ? response.write(":\n") : (clearInterval(ticking), response.end(message(1)))), 50);
+    const ticking = setInterval(() => {
+      if (left--) return response.write(":\n");
+      clearInterval(ticking);
+      response.end(message(1));
+    }, 50);
   };
   const server = await serve(t, comments, stream());
   const { states } = open(t, server.url);
@@ -271,7 +260,10 @@ test("a listener that was taken off hears nothing more", async (t) => {
   const first = collector();
   const given = collector();
   const { notifier } = open(t, server.url);
-  const off = notifier.on("message", ({ id }) => (first.add(id), off()));
+  const off = notifier.on("message", ({ id }) => {
+    first.add(id);
+    off();
+  });
   notifier.on("message", ({ id }) => given.add(id));
   await given.reached(2);
   assert.deepEqual(first.values, ["m1"]);
@@ -280,7 +272,11 @@ test("a listener that was taken off hears nothing more", async (t) => {
 test("close ends the request, and nothing is heard after it, not even from the same bytes", async (t) => {
   const server = await serve(t, stream(message(1) + message(2)));
   const given = collector();
-  const { notifier, states } = open(t, server.url, { onMessage: ({ id }) => (given.add(id), notifier.close()) });
+  const onMessage = ({ id }) => {
+    given.add(id);
+    notifier.close();
+  };
+  const { notifier, states } = open(t, server.url, { onMessage });
   const { response } = await server.nthRequest(1);
   await once(response, "close");
   assert.deepEqual(given.values, ["m1"]);
@@ -294,70 +290,4 @@ test("close while it waits ends the waiting", async (t) => {
   await states.reached(1);
   notifier.close();
   assert.deepEqual(states.values, ["offline network", "offline closed final"]);
-});
-
-/** Gives the process a page's EventSource and wake-up events for one test. */
-function likePage(t) {
-  const page = new EventTarget();
-  const sources = [];
-  globalThis.EventSource = class extends EventSource {
-    constructor(url, init) {
-      super(url, init);
-      sources.push(this);
-    }
-  };
-  globalThis.addEventListener = page.addEventListener.bind(page);
-  globalThis.document = Object.assign(new EventTarget(), { hidden: false });
-  t.after(() => ["EventSource", "addEventListener", "document"].forEach((name) => delete globalThis[name]));
-  return { page, sources };
-}
-
-test("without a token the browser's EventSource is used, and the cursor goes in the query of the next one", async (t) => {
-  const { sources } = likePage(t);
-  const server = await serve(t, stream(message(1) + frame("order.paid", 5, "e-2"), { end: true }), stream(message(3)));
-  const given = collector();
-  const { notifier } = open(t, server.url, { token: undefined, onMessage: ({ id }) => given.add(id) });
-  notifier.on("order.paid", (n) => given.add(n));
-  assert.deepEqual(await given.reached(3), ["m1", 5, "m3"]);
-  assert.deepEqual(server.requests.map(({ url }) => url), ["/v1/stream", "/v1/stream?last_event_id=e-2"]);
-  assert.equal(sources.length, 2);
-  assert.equal(sources[0].withCredentials, true);
-});
-
-test("an EventSource that is refused gives way to fetch, which sees why", async (t) => {
-  const { sources } = likePage(t);
-  const server = await serve(t, status(204));
-  const { states } = open(t, server.url, { token: undefined });
-  assert.deepEqual(await states.reached(1), ["offline stopped final"]);
-  assert.equal(sources.length, 1);
-  assert.equal(server.requests.length, 2);
-});
-
-test("a page that is shown again does not wait out its own backoff", async (t) => {
-  const { page } = likePage(t);
-  const server = await serve(t, cut, stream());
-  const { states } = open(t, server.url, {}, { random: 1 });
-  await states.reached(1);
-  page.dispatchEvent(new Event("visibilitychange")); // it bubbles there from the document
-  assert.deepEqual(await states.reached(2), ["offline network", "live hello"]);
-});
-
-test("a page that is shown again does wait out what the server asked for", async (t) => {
-  const { page } = likePage(t);
-  const server = await serve(t, stream(frame("bye", { reason: "drain", retry_ms: 400 })), stream());
-  const { states } = open(t, server.url);
-  await states.reached(2);
-  page.dispatchEvent(new Event("visibilitychange")); // it bubbles there from the document
-  const second = await server.nthRequest(2);
-  assert.ok(second.at - server.requests[0].at >= 390);
-});
-
-test("the network is back: an open stream is opened anew from its cursor", async (t) => {
-  const { page } = likePage(t);
-  const server = await serve(t, stream(message(1)), stream("", { id: "e-1" }));
-  const given = collector();
-  open(t, server.url, { onMessage: given.add });
-  await given.reached(1);
-  page.dispatchEvent(new Event("online"));
-  assert.equal((await server.nthRequest(2)).headers["last-event-id"], "e-1");
 });

@@ -18,7 +18,10 @@ export async function serve(t, ...answers) {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  t.after(() => (server.closeAllConnections(), server.close()));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     requests,

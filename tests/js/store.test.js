@@ -12,7 +12,10 @@ function fake(inbox = []) {
   const call = (name) => (...args) => new Promise((resolve, reject) => calls.push({ name, args, resolve, reject }));
   const notifier = {
     state: "live",
-    on: (type, handler) => (handlers.set(type, handler), () => handlers.delete(type)),
+    on(type, handler) {
+      handlers.set(type, handler);
+      return () => handlers.delete(type);
+    },
     async inbox({ limit, before }) {
       const from = before ? inbox.findIndex(({ id }) => id === before) + 1 : 0;
       const messages = inbox.slice(from, from + limit);
