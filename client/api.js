@@ -68,7 +68,12 @@ export function createApi(base, request, canRenew) {
       const headers = { Accept: JSON_TYPE };
       if (body) headers["Content-Type"] = JSON_TYPE;
       const signal = AbortSignal.timeout(PATIENCE_MS);
-      const response = await request(new URL(`v1/${path}`, base), { method, headers, body: body && JSON.stringify(body), signal });
+      const response = await request(new URL(`v1/${path}`, base), {
+        method,
+        headers,
+        body: body && JSON.stringify(body),
+        signal,
+      });
       if (response?.status === 401 && again && canRenew?.()) continue;
       const answer = await response?.json().catch(() => null);
       if (!response?.ok) throw new ServiceError(response?.status ?? 401, answer ?? undefined);

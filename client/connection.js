@@ -107,7 +107,9 @@ export function openConnection({ url, tokens, request, native, place, types, lis
       types.add(type);
       link?.listen(type);
     },
-    get state() { return state; },
+    get state() {
+      return state;
+    },
   };
 
   function start() {
@@ -172,7 +174,10 @@ export function openConnection({ url, tokens, request, native, place, types, lis
    * @param {End} end
    * @param {string} [reason]
    */
-  function ended({ status, afterMs = 0, signedOut }, reason = !status ? "network" : status === 200 ? "ended" : `status ${status}`) {
+  function ended(
+    { status, afterMs = 0, signedOut },
+    reason = !status ? "network" : status === 200 ? "ended" : `status ${status}`,
+  ) {
     const wasLive = helloAt > 0;
     failures = wasLive && Date.now() - helloAt > PROVEN_MS ? 0 : failures + 1;
     drop();

@@ -66,7 +66,9 @@ function parsed(data) {
  */
 async function fetchToken(tokenUrl) {
   const response = await fetch(tokenUrl, {
-    credentials: "same-origin", cache: "no-store", headers: { Accept: "application/json" },
+    credentials: "same-origin",
+    cache: "no-store",
+    headers: { Accept: "application/json" },
     signal: AbortSignal.timeout(PATIENCE_MS),
   });
   if (response.status === 401 || response.status === 403) return null;

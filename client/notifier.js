@@ -29,25 +29,37 @@ const OWN_EVENTS = "hello message task inbox reset degraded ping bye".split(" ")
  * @param {Options} [options]
  */
 export function connect(url, options = {}) {
-  const { token, getToken, user, cursor = "", shared = !cursor, fetch = (...args) => globalThis.fetch(...args) } = options;
+  const {
+    token,
+    getToken,
+    user,
+    cursor = "",
+    shared = !cursor,
+    fetch = (...args) => globalThis.fetch(...args),
+  } = options;
   const base = new URL(String(url).replace(/\/*$/, "/"), globalThis.location?.href);
   const tokens = token || getToken ? createTokens({ token, getToken }) : null;
   /** @type {Map<string, Set<Handler>>} */
   const handlers = new Map();
   for (const [name, handler] of Object.entries(options)) {
-    if (/^on[A-Z]/.test(name) && handler) add(name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
+    if (/^on[A-Z]/.test(name) && handler)
+      add(name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
   }
   const request = createRequest(tokens, fetch);
   const api = createApi(base, request, () => Boolean(getToken));
   const place = createPlace(cursor);
   const sharing = shared && (tokens || user) && canShare();
   /** @param {import("./connection.js").Listener} listener */
-  const open = (listener) => openConnection({
-    url: new URL("v1/stream", base),
-    tokens, request, place, listener,
-    native: !sharing && !tokens && !options.fetch && "EventSource" in globalThis, // it hears only names it is told of
-    types: new Set([...OWN_EVENTS, ...handlers.keys()]),
-  });
+  const open = (listener) =>
+    openConnection({
+      url: new URL("v1/stream", base),
+      tokens,
+      request,
+      place,
+      listener,
+      native: !sharing && !tokens && !options.fetch && "EventSource" in globalThis, // it hears only names it is told of
+      types: new Set([...OWN_EVENTS, ...handlers.keys()]),
+    });
   const listener = {
     onEvent(/** @type {WireEvent} */ event, /** @type {any} */ data) {
       tell("*", event, event);
@@ -76,9 +88,13 @@ export function connect(url, options = {}) {
     },
     /** Ends it for good. */
     close: () => connection.close(),
-    get state() { return connection.state; },
+    get state() {
+      return connection.state;
+    },
     /** The last event id that came: what a later `connect` can go on from. */
-    get cursor() { return place.cursor; },
+    get cursor() {
+      return place.cursor;
+    },
   };
 
   /** Two users of one browser, each in a tab, have nothing in common. */

@@ -65,7 +65,9 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
 
   return {
     /** The present value. It is never changed; there is a new one when something has. @returns {StoreState} */
-    get state() { return present(); },
+    get state() {
+      return present();
+    },
     /**
      * Calls `subscriber` now and after every change; answers a function that ends it.
      *
@@ -90,13 +92,21 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
       const known = (ids === "all" ? messages : replacedBy(ids)).filter(({ read }) => !read);
       const unseen = ids === "all" ? unread - known.length : 0;
       if (!known.length && unseen <= 0) return Promise.resolve();
-      return wish(known, { unseen, remove: false }, () => notifier.markRead(ids === "all" ? ids : known.map(({ id }) => id)));
+      return wish(known, { unseen, remove: false }, () =>
+        notifier.markRead(ids === "all" ? ids : known.map(({ id }) => id)),
+      );
     },
     /** @param {string} id */
     remove(id) {
       const all = replacedBy([id]);
-      return wish(all, { unseen: 0, remove: true }, async () =>
-        /** @type {{unread: number}} */ ((await Promise.all(all.map((one) => notifier.deleteMessage(one.id)))).at(-1)));
+      return wish(
+        all,
+        { unseen: 0, remove: true },
+        async () =>
+          /** @type {{unread: number}} */ (
+            (await Promise.all(all.map((one) => notifier.deleteMessage(one.id)))).at(-1)
+          ),
+      );
     },
     /** Fetches the next page of older messages. */
     async older() {

@@ -54,18 +54,20 @@ export function openShared({ findKey, place, open, greet, listener }) {
 
   const hooks = new AbortController();
   const { signal } = hooks;
-  findKey().catch(() => "").then((found) => {
-    key = found;
-    if (signal.aborted) return;
-    if (!key) return leading();
-    join();
-    // A page in the back-forward cache may have neither a lock nor a channel.
-    hook(signal, {
-      pagehide: leave,
-      pageshow: ({ persisted }) => persisted && join(),
-      visibilitychange: () => document.hidden || ask(),
+  findKey()
+    .catch(() => "")
+    .then((found) => {
+      key = found;
+      if (signal.aborted) return;
+      if (!key) return leading();
+      join();
+      // A page in the back-forward cache may have neither a lock nor a channel.
+      hook(signal, {
+        pagehide: leave,
+        pageshow: ({ persisted }) => persisted && join(),
+        visibilitychange: () => document.hidden || ask(),
+      });
     });
-  });
   return {
     close() {
       if (detail.final) return;
@@ -74,7 +76,9 @@ export function openShared({ findKey, place, open, greet, listener }) {
       become("offline", { reason: "closed", final: true });
     },
     listen: (type) => lead?.listen(type),
-    get state() { return state; },
+    get state() {
+      return state;
+    },
   };
 
   function join() {

@@ -58,9 +58,12 @@ export function createTokens({ token = "", getToken }) {
   function renew() {
     if (asking && Date.now() - askedAt < PATIENCE_MS) return asking;
     askedAt = Date.now();
-    const request = Promise.resolve().then(getToken).then(take).finally(() => {
-      if (asking === request) asking = null;
-    });
+    const request = Promise.resolve()
+      .then(getToken)
+      .then(take)
+      .finally(() => {
+        if (asking === request) asking = null;
+      });
     asking = request;
     return request;
   }

@@ -35,10 +35,12 @@ import { createParser } from "./parse.js";
 export function openFetch(url, cursor, request, listener) {
   const abort = new AbortController();
   const { signal } = abort;
-  read().catch(() => ({ status: 0 })).then((end) => {
-    if (!signal.aborted) listener.onEnd(end);
-    abort.abort();
-  });
+  read()
+    .catch(() => ({ status: 0 }))
+    .then((end) => {
+      if (!signal.aborted) listener.onEnd(end);
+      abort.abort();
+    });
   return { close: () => abort.abort(), listen() {} };
 
   /** @returns {Promise<End>} */
@@ -53,7 +55,11 @@ export function openFetch(url, cursor, request, listener) {
       return { status, afterMs: 1000 * Number(told.get("Retry-After")) };
     }
     const { onRetry } = listener;
-    const parser = createParser({ onRetry, lastEventId: cursor, onEvent: (event) => signal.aborted || listener.onEvent(event) });
+    const parser = createParser({
+      onRetry,
+      lastEventId: cursor,
+      onEvent: (event) => signal.aborted || listener.onEvent(event),
+    });
     for (const reader = body.getReader(); ; ) {
       const { done, value } = await reader.read();
       if (done || signal.aborted) return { status };

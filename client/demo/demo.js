@@ -74,7 +74,8 @@ async function speak(store) {
   const show = async () => {
     sessionStorage.setItem("notifier-demo-lang", menu.value);
     showWidgets(store, { texts: (await import(`../i18n/${menu.value}.js`)).default });
-    for (const widget of document.querySelectorAll("notifier-bell, notifier-inbox, notifier-tasks, notifier-toasts")) widget.setAttribute("lang", menu.value);
+    for (const widget of document.querySelectorAll("notifier-bell, notifier-inbox, notifier-tasks, notifier-toasts"))
+      widget.setAttribute("lang", menu.value);
   };
   menu.value = sessionStorage.getItem("notifier-demo-lang") ?? "en";
   menu.addEventListener("change", show);
@@ -99,7 +100,10 @@ function showShell(curl) {
   byId("shell").hidden = !curl;
   byId("curl").textContent = curl ?? "";
   byId("copy").addEventListener("click", async () => {
-    const done = await navigator.clipboard?.writeText(curl ?? "").then(() => true, () => false);
+    const done = await navigator.clipboard?.writeText(curl ?? "").then(
+      () => true,
+      () => false,
+    );
     byId("copied").textContent = done ? "Copied" : "Select the text and copy it";
   });
 }

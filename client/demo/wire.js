@@ -40,9 +40,16 @@ export function showWire(notifier) {
   function line(event, id, data) {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 30;
     const time = new Date().toLocaleTimeString("en-GB");
-    log.append(el("li", { "data-event": event },
-      el("span", { class: "wire-time" }, time), el("span", { class: "wire-event" }, event),
-      el("span", { class: "wire-data" }, data), ...(id ? [el("span", { class: "wire-id" }, id)] : [])));
+    log.append(
+      el(
+        "li",
+        { "data-event": event },
+        el("span", { class: "wire-time" }, time),
+        el("span", { class: "wire-event" }, event),
+        el("span", { class: "wire-data" }, data),
+        ...(id ? [el("span", { class: "wire-id" }, id)] : []),
+      ),
+    );
     while (log.childElementCount > MOST) log.firstElementChild?.remove();
     if (atEnd) log.scrollTop = log.scrollHeight;
   }

@@ -27,7 +27,12 @@ export default {
   soFar: "{n} so far",
   left: "{time} left",
   status: {
-    pending: "Waiting", running: "Running", cancelling: "Cancelling", stalled: "Stalled",
-    succeeded: "Done", failed: "Failed", cancelled: "Cancelled",
+    pending: "Waiting",
+    running: "Running",
+    cancelling: "Cancelling",
+    stalled: "Stalled",
+    succeeded: "Done",
+    failed: "Failed",
+    cancelled: "Cancelled",
   },
 };

@@ -175,9 +175,14 @@ const CIRCLE = "M12 3a9 9 0 1 0 .01 0";
 const INFO = `${CIRCLE}M12 11v5M12 7.6v.1`;
 /** @type {Record<string, string>} */
 const SHAPES = {
-  info: INFO, debug: INFO, success: `${CIRCLE}M8 12.4l2.7 2.7L16 9.6`,
-  warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17v.1", error: `${CIRCLE}M9 9l6 6m0-6-6 6`,
-  read: "m5 12.5 4.5 4.5L19 7.5", close: "m6.5 6.5 11 11m0-11-11 11", remove: "M4.5 7h15M10 7V4.5h4V7M6.5 7l1 12.5h9l1-12.5",
+  info: INFO,
+  debug: INFO,
+  success: `${CIRCLE}M8 12.4l2.7 2.7L16 9.6`,
+  warning: "M12 4 2.8 19.5h18.4zM12 10v4.5M12 17v.1",
+  error: `${CIRCLE}M9 9l6 6m0-6-6 6`,
+  read: "m5 12.5 4.5 4.5L19 7.5",
+  close: "m6.5 6.5 11 11m0-11-11 11",
+  remove: "M4.5 7h15M10 7V4.5h4V7M6.5 7l1 12.5h9l1-12.5",
   bell: "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 20.5a2.2 2.2 0 0 0 4 0",
 };
 const SVG = "http://www.w3.org/2000/svg";
@@ -226,7 +231,18 @@ function parsed(url) {
 
 /** @param {string} label */
 export function bar(label) {
-  return el("div", { class: "track", part: "track", role: "progressbar", "aria-label": label, "aria-valuemin": "0", "aria-valuemax": "100" }, el("div", { class: "fill", part: "fill" }));
+  return el(
+    "div",
+    {
+      class: "track",
+      part: "track",
+      role: "progressbar",
+      "aria-label": label,
+      "aria-valuemin": "0",
+      "aria-valuemax": "100",
+    },
+    el("div", { class: "fill", part: "fill" }),
+  );
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import { el, icon, say, Widget } from "./base.js";
-import { inbox, INBOX_CSS } from "./inbox.js";
+import { INBOX_CSS, inbox } from "./inbox.js";
 import { askToNotify, mayAsk } from "./notify.js";
 
 const EDGE = 8; // pixels between panel and window
@@ -53,21 +53,26 @@ export class NotifierBell extends Widget {
       open(false);
       bell.focus();
     };
-    const outside = (/** @type {Event} */ event) => { if (!event.composedPath().includes(this)) open(false); };
+    const outside = (/** @type {Event} */ event) => {
+      if (!event.composedPath().includes(this)) open(false);
+    };
     panel.addEventListener("keydown", pressed);
     bell.addEventListener("keydown", pressed);
     document.addEventListener("pointerdown", outside);
 
     /** @type {number | null} */
     let before = null;
-    this.ends.push(() => document.removeEventListener("pointerdown", outside), store.subscribe(({ unread, loaded }) => {
-      const label = say("unread", { n: unread });
-      bell.setAttribute("aria-label", `${say("messages")}. ${label}`);
-      if (before !== null && unread > before) live.textContent = label;
-      before = loaded ? unread : null;
-      badge.hidden = !unread;
-      badge.textContent = unread > 99 ? "99+" : String(unread);
-    }));
+    this.ends.push(
+      () => document.removeEventListener("pointerdown", outside),
+      store.subscribe(({ unread, loaded }) => {
+        const label = say("unread", { n: unread });
+        bell.setAttribute("aria-label", `${say("messages")}. ${label}`);
+        if (before !== null && unread > before) live.textContent = label;
+        before = loaded ? unread : null;
+        badge.hidden = !unread;
+        badge.textContent = unread > 99 ? "99+" : String(unread);
+      }),
+    );
   }
 }
 

@@ -48,7 +48,9 @@ export function inbox(widget, store) {
       const row = rows.get(message.id) ?? drawRow(message);
       rows.set(message.id, row);
       row.classList.toggle("unread", !message.read);
-      for (const one of row.querySelectorAll(".for-unread")) /** @type {HTMLElement} */ (one).hidden = Boolean(message.read);
+      for (const mark of row.querySelectorAll(".for-unread")) {
+        /** @type {HTMLElement} */ (mark).hidden = Boolean(message.read);
+      }
       return row;
     });
     for (const id of rows.keys()) if (!messages.some((one) => one.id === id)) rows.delete(id);
@@ -81,12 +83,31 @@ export function inbox(widget, store) {
     });
     const target = link(url);
     target?.addEventListener("click", markRead);
-    const row = el("li", { part: "message", class: level, tabindex: "-1" }, icon(level, "level"),
-      el("div", { class: "body" },
-        el("div", { class: "line" },
-          el("span", { part: "sender", class: "muted" }, el("span", { class: "sr for-unread" }, say("isUnread")), ` ${senderOf(message)}`),
-          timeElement(sent_at), read, remove),
-        el("div", { part: "subject" }, subject), text ? el("p", { part: "text", class: "text" }, text) : null, target));
+    const row = el(
+      "li",
+      { part: "message", class: level, tabindex: "-1" },
+      icon(level, "level"),
+      el(
+        "div",
+        { class: "body" },
+        el(
+          "div",
+          { class: "line" },
+          el(
+            "span",
+            { part: "sender", class: "muted" },
+            el("span", { class: "sr for-unread" }, say("isUnread")),
+            ` ${senderOf(message)}`,
+          ),
+          timeElement(sent_at),
+          read,
+          remove,
+        ),
+        el("div", { part: "subject" }, subject),
+        text ? el("p", { part: "text", class: "text" }, text) : null,
+        target,
+      ),
+    );
     return row;
   }
 

@@ -10,11 +10,15 @@ import { NotifierToasts } from "./toasts.js";
 
 export class NotifierMessage extends HTMLElement {
   connectedCallback() {
-    queueMicrotask(() => { // a swap may bring the toasts along, after this one
+    queueMicrotask(() => {
+      // a swap may bring the toasts along, after this one
       const toasts = document.querySelector("notifier-toasts");
       if (!this.isConnected || !(toasts instanceof NotifierToasts)) return;
       this.remove();
-      toasts.show(/** @type {import("../types.js").Level} */ (this.getAttribute("level") ?? "info"), this.textContent?.trim() ?? "");
+      toasts.show(
+        /** @type {import("../types.js").Level} */ (this.getAttribute("level") ?? "info"),
+        this.textContent?.trim() ?? "",
+      );
     });
   }
 }

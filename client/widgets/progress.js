@@ -46,16 +46,18 @@ export class NotifierProgress extends Widget {
     const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far));
     const announce = announcer(live);
     this.root.append(box, live);
-    this.ends.push(store.subscribe(({ tasks }) => {
-      const task = tasks.find((one) => one.id === id);
-      box.hidden = !task;
-      if (!task) return;
-      track.setAttribute("aria-label", task.name);
-      setBar(track, task.percent ?? (task.ended_at ? 100 : null));
-      state.textContent = task.error ?? (task.state || statusOf(task));
-      far.textContent = howFar(task);
-      announce(task);
-    }));
+    this.ends.push(
+      store.subscribe(({ tasks }) => {
+        const task = tasks.find((one) => one.id === id);
+        box.hidden = !task;
+        if (!task) return;
+        track.setAttribute("aria-label", task.name);
+        setBar(track, task.percent ?? (task.ended_at ? 100 : null));
+        state.textContent = task.error ?? (task.state || statusOf(task));
+        far.textContent = howFar(task);
+        announce(task);
+      }),
+    );
   }
 }
 

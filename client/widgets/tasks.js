@@ -4,7 +4,20 @@
  * Owns: that list. Must not know: pop-ups, messages.
  */
 
-import { bar, button, el, howFar, icon, keepInStep, percentText, say, setBar, statusOf, timeElement, Widget } from "./base.js";
+import {
+  bar,
+  button,
+  el,
+  howFar,
+  icon,
+  keepInStep,
+  percentText,
+  say,
+  setBar,
+  statusOf,
+  timeElement,
+  Widget,
+} from "./base.js";
 import { announcer } from "./progress.js";
 
 /** @typedef {import("../types.js").Task} Task */
@@ -36,27 +49,29 @@ export class NotifierTasks extends Widget {
     const live = el("div", { class: "sr", role: "status" });
     const announce = announcer(live);
     this.root.append(overall, list, none, live);
-    this.ends.push(store.subscribe(({ tasks, loaded }) => {
-      const wanted = tasks.map((task) => {
-        const one = rows.get(task.id) ?? this.row(store, task, list);
-        rows.set(task.id, one);
-        one.update(task);
-        announce(task);
-        return one.row;
-      });
-      for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
-      keepInStep(list, wanted);
-      none.hidden = !loaded || tasks.length > 0;
-      const running = tasks.filter(({ ended_at }) => !ended_at);
-      overall.hidden = !running.length;
-      if (overall.hidden) return;
-      const known = running.some((task) => task.percent !== null);
-      const mean = Math.floor(running.reduce((sum, task) => sum + (task.percent ?? 0), 0) / running.length);
-      text.textContent = say("overall", { n: running.length });
-      percent.textContent = known ? percentText(mean) : "";
-      all.setAttribute("aria-label", text.textContent);
-      setBar(all, known ? mean : null);
-    }));
+    this.ends.push(
+      store.subscribe(({ tasks, loaded }) => {
+        const wanted = tasks.map((task) => {
+          const one = rows.get(task.id) ?? this.row(store, task, list);
+          rows.set(task.id, one);
+          one.update(task);
+          announce(task);
+          return one.row;
+        });
+        for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
+        keepInStep(list, wanted);
+        none.hidden = !loaded || tasks.length > 0;
+        const running = tasks.filter(({ ended_at }) => !ended_at);
+        overall.hidden = !running.length;
+        if (overall.hidden) return;
+        const known = running.some((task) => task.percent !== null);
+        const mean = Math.floor(running.reduce((sum, task) => sum + (task.percent ?? 0), 0) / running.length);
+        text.textContent = say("overall", { n: running.length });
+        percent.textContent = known ? percentText(mean) : "";
+        all.setAttribute("aria-label", text.textContent);
+        setBar(all, known ? mean : null);
+      }),
+    );
   }
 
   /**
@@ -75,9 +90,13 @@ export class NotifierTasks extends Widget {
       this.attempt(store.dismiss(id));
     });
     const time = timeElement(started_at);
-    const row = el("li", { part: "task" },
+    const row = el(
+      "li",
+      { part: "task" },
       el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
-      track, el("div", { class: "line" }, state, far, time));
+      track,
+      el("div", { class: "line" }, state, far, time),
+    );
     /** @param {Task} task */
     const update = (task) => {
       const ended = Boolean(task.ended_at);

@@ -57,9 +57,11 @@ export class NotifierToasts extends Widget {
       const late = this.messages.splice(0);
       since = 0;
       if (late.length > STORM) return this.show("info", say("away", { n: late.length }));
-      for (const one of late) this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url), one.data?.key);
+      for (const one of late)
+        this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url), one.data?.key);
     };
-    const failed = (/** @type {Event} */ event) => this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
+    const failed = (/** @type {Event} */ event) =>
+      this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
     const isNative = this.hasAttribute("native");
     gather();
     document.addEventListener("notifier:failed", failed);
@@ -100,10 +102,21 @@ export class NotifierToasts extends Widget {
    */
   show(level, title, text = "", action = null, key = "") {
     const stack = level === "error" || level === "warning" ? this.urgent : this.polite;
-    const one = el("div", { class: level, part: "toast" }, icon(level, "level"),
-      el("div", { class: "body" }, el("strong", { part: "title" }, title), text ? el("p", { class: "text", part: "text" }, text) : null, action),
-      button(icon("close"), say("close"), () => one.remove()));
-    for (const old of this.root.querySelectorAll("[data-key]")) if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
+    const one = el(
+      "div",
+      { class: level, part: "toast" },
+      icon(level, "level"),
+      el(
+        "div",
+        { class: "body" },
+        el("strong", { part: "title" }, title),
+        text ? el("p", { class: "text", part: "text" }, text) : null,
+        action,
+      ),
+      button(icon("close"), say("close"), () => one.remove()),
+    );
+    for (const old of this.root.querySelectorAll("[data-key]"))
+      if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
     if (key) one.dataset.key = `${key}`;
     stack.append(one);
     const all = this.root.querySelectorAll("[part=toast]");
@@ -117,7 +130,8 @@ export class NotifierToasts extends Widget {
     let timer;
     const wait = () => {
       clearTimeout(timer);
-      if (!one.matches(":hover, :focus-within")) timer = setTimeout(() => (document.hidden ? wait() : one.remove()), STAY_MS);
+      if (!one.matches(":hover, :focus-within"))
+        timer = setTimeout(() => (document.hidden ? wait() : one.remove()), STAY_MS);
     };
     for (const type of ["pointerenter", "pointerleave", "focusin"]) one.addEventListener(type, wait);
     one.addEventListener("focusout", () => setTimeout(wait));

@@ -17,7 +17,9 @@ async function service(t, answers, options = {}) {
     request.on("end", () => {
       calls.push({ method, url, body: body && JSON.parse(body), authorization: headers.authorization });
       const [status, answer, type = "application/json"] = answers.shift();
-      response.writeHead(status, { "Content-Type": type }).end(answer === undefined ? undefined : typeof answer === "string" ? answer : JSON.stringify(answer));
+      response
+        .writeHead(status, { "Content-Type": type })
+        .end(answer === undefined ? undefined : typeof answer === "string" ? answer : JSON.stringify(answer));
     });
   });
   const notifier = connect(`${server.url}/base`, { token: "a-token", ...options });
@@ -26,7 +28,10 @@ async function service(t, answers, options = {}) {
 }
 
 test("each call asks for what its name says", async (t) => {
-  const { notifier, calls } = await service(t, Array.from({ length: 10 }, () => [200, { unread: 3, tasks: [{ id: "t" }] }]));
+  const { notifier, calls } = await service(
+    t,
+    Array.from({ length: 10 }, () => [200, { unread: 3, tasks: [{ id: "t" }] }]),
+  );
   await notifier.inbox();
   await notifier.inbox({ limit: 25, before: "m 1", unread: true });
   await notifier.markRead(["m1", "m2"]);
@@ -37,25 +42,38 @@ test("each call asks for what its name says", async (t) => {
   assert.deepEqual(await notifier.tasks(), [{ id: "t" }]);
   await notifier.cancelTask("t1");
   await notifier.dismissTask("t1");
-  assert.deepEqual(calls.map(({ method, url, body }) => [method, url.replace("/base/v1/", ""), body]), [
-    ["GET", "inbox", ""],
-    ["GET", "inbox?limit=25&before=m+1&unread=1", ""],
-    ["POST", "inbox/read", { ids: ["m1", "m2"] }],
-    ["POST", "inbox/read", { ids: ["m1"] }],
-    ["POST", "inbox/read", { all: true }],
-    ["DELETE", "inbox/a%2Fb", ""],
-    ["GET", "inbox/unread", ""],
-    ["GET", "tasks", ""],
-    ["POST", "tasks/t1/cancel", ""],
-    ["DELETE", "tasks/t1", ""],
-  ]);
+  assert.deepEqual(
+    calls.map(({ method, url, body }) => [method, url.replace("/base/v1/", ""), body]),
+    [
+      ["GET", "inbox", ""],
+      ["GET", "inbox?limit=25&before=m+1&unread=1", ""],
+      ["POST", "inbox/read", { ids: ["m1", "m2"] }],
+      ["POST", "inbox/read", { ids: ["m1"] }],
+      ["POST", "inbox/read", { all: true }],
+      ["DELETE", "inbox/a%2Fb", ""],
+      ["GET", "inbox/unread", ""],
+      ["GET", "tasks", ""],
+      ["POST", "tasks/t1/cancel", ""],
+      ["DELETE", "tasks/t1", ""],
+    ],
+  );
   assert.ok(calls.every(({ authorization }) => authorization === "Bearer a-token"));
 });
 
 test("a 401 is repeated once with a new token", async (t) => {
-  const { notifier, calls } = await service(t, [[401, {}], [200, { unread: 1 }]], { token: "old", getToken: () => "new" });
+  const { notifier, calls } = await service(
+    t,
+    [
+      [401, {}],
+      [200, { unread: 1 }],
+    ],
+    { token: "old", getToken: () => "new" },
+  );
   assert.equal(await notifier.unread(), 1);
-  assert.deepEqual(calls.map(({ authorization }) => authorization), ["Bearer old", "Bearer new"]);
+  assert.deepEqual(
+    calls.map(({ authorization }) => authorization),
+    ["Bearer old", "Bearer new"],
+  );
 });
 
 test("a refusal comes out with its status, its field and the service's words", async (t) => {
@@ -69,7 +87,10 @@ test("a refusal comes out with its status, its field and the service's words", a
 });
 
 test("a refusal without words is told by its status, and a 401 for good is one", async (t) => {
-  const { notifier } = await service(t, [[502, "<h1>Bad gateway</h1>", "text/html"], [401, {}]]);
+  const { notifier } = await service(t, [
+    [502, "<h1>Bad gateway</h1>", "text/html"],
+    [401, {}],
+  ]);
   await assert.rejects(notifier.unread(), /answered 502/);
   await assert.rejects(notifier.unread(), /answered 401/);
 });

@@ -18,7 +18,10 @@ test("events reach those who listen, with their data read", async (t) => {
   await all.reached(3);
   assert.deepEqual(messages.values, [{ id: "m1", subject: "Number 1" }]);
   assert.deepEqual(paid.values, [[[1, 2], { event: "order.paid", data: "[1,2]", id: "e-2" }]]);
-  assert.deepEqual(all.values.map(([event]) => event.event), ["hello", "message", "order.paid"]);
+  assert.deepEqual(
+    all.values.map(([event]) => event.event),
+    ["hello", "message", "order.paid"],
+  );
   assert.equal(notifier.state, "live");
   assert.equal(notifier.cursor, "e-2");
 });
@@ -63,9 +66,15 @@ test("an answer that is not an event stream counts as a failure", async (t) => {
 
 test("the wait doubles, is random from zero up, and has a limit", (t) => {
   const random = t.mock.method(Math, "random", () => 1);
-  assert.deepEqual([0, 1, 2, 3, 4, 5, 60].map((n) => backoffMs(n)), [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+  assert.deepEqual(
+    [0, 1, 2, 3, 4, 5, 60].map((n) => backoffMs(n)),
+    [1000, 2000, 4000, 8000, 16000, 30000, 30000],
+  );
   random.mock.mockImplementation(() => 0);
-  assert.deepEqual([0, 9].map((n) => backoffMs(n)), [0, 0]);
+  assert.deepEqual(
+    [0, 9].map((n) => backoffMs(n)),
+    [0, 0],
+  );
   assert.equal(backoffMs(3, 1500), 1500);
 });
 
@@ -103,7 +112,10 @@ test("a 401 fetches a new token and goes on at once, from the same cursor", asyn
   let asked = 0;
   const { states } = open(t, server.url, { token: "old", getToken: () => `new-${++asked}` });
   await states.reached(3);
-  assert.deepEqual(server.requests.map(({ headers }) => headers.authorization), ["Bearer old", "Bearer old", "Bearer new-1"]);
+  assert.deepEqual(
+    server.requests.map(({ headers }) => headers.authorization),
+    ["Bearer old", "Bearer old", "Bearer new-1"],
+  );
   assert.equal(server.requests[2].headers["last-event-id"], "e-1");
   assert.equal(asked, 1);
 });
@@ -148,7 +160,10 @@ test("a token's address that fails is asked again", async (t) => {
   assert.equal(server.requests[0].headers.authorization, "Bearer late");
 });
 
-for (const [code, reason] of [[204, "stopped"], [403, "refused"]]) {
+for (const [code, reason] of [
+  [204, "stopped"],
+  [403, "refused"],
+]) {
   test(`a ${code} ends it for good`, async (t) => {
     const server = await serve(t, status(code), stream());
     const { states } = open(t, server.url, { getToken: () => "another" });
@@ -183,7 +198,11 @@ test("any byte keeps it open, a comment too", async (t) => {
 
 test("what comes twice is given once", async (t) => {
   const paid = (n) => frame("order.paid", n, `e-${n}`);
-  const server = await serve(t, stream(message(1) + paid(2), { end: true }), stream(message(1) + paid(2) + paid(3) + message(4)));
+  const server = await serve(
+    t,
+    stream(message(1) + paid(2), { end: true }),
+    stream(message(1) + paid(2) + paid(3) + message(4)),
+  );
   const given = collector();
   const { notifier } = open(t, server.url, { onMessage: ({ id }) => given.add(id) });
   notifier.on("order.paid", (n) => given.add(n));
@@ -199,7 +218,12 @@ test("one message under two ids is given once", async (t) => {
 });
 
 test("events without an id are never taken for repeats", async (t) => {
-  const server = await serve(t, stream(message(1) + frame("blink", 1) + frame("blink", 1) + frame("task", { id: "t" }) + frame("task", { id: "t" })));
+  const server = await serve(
+    t,
+    stream(
+      message(1) + frame("blink", 1) + frame("blink", 1) + frame("task", { id: "t" }) + frame("task", { id: "t" }),
+    ),
+  );
   const given = collector();
   const { notifier } = open(t, server.url, { onTask: () => given.add("task") });
   notifier.on("blink", () => given.add("blink"));
@@ -240,7 +264,11 @@ test("an error in a listener is reported and harms neither the others nor the st
   const reported = t.mock.method(console, "error", () => {});
   const server = await serve(t, stream(message(1) + message(2)));
   const given = collector();
-  const { notifier } = open(t, server.url, { onMessage: () => { throw new Error("a listener's own fault"); } });
+  const { notifier } = open(t, server.url, {
+    onMessage: () => {
+      throw new Error("a listener's own fault");
+    },
+  });
   notifier.on("message", ({ id }) => given.add(id));
   assert.deepEqual(await given.reached(2), ["m1", "m2"]);
   assert.equal(reported.mock.callCount(), 2);

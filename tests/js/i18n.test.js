@@ -15,8 +15,10 @@ for (const name of readdirSync(folder)) {
     assert.deepEqual(Object.keys(texts), Object.keys(en));
     assert.deepEqual(Object.keys(texts.status), Object.keys(en.status));
     const { pluralCategories } = new Intl.PluralRules(texts.lang).resolvedOptions();
-    for (const key of ["unread", "away", "overall"]) assert.deepEqual(Object.keys(texts[key]).sort(), [...pluralCategories].sort());
+    for (const key of ["unread", "away", "overall"])
+      assert.deepEqual(Object.keys(texts[key]).sort(), [...pluralCategories].sort());
     const slots = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
-    for (const [key, text] of Object.entries(en)) if (typeof text === "string") assert.deepEqual(slots(texts[key]), slots(text), key);
+    for (const [key, text] of Object.entries(en))
+      if (typeof text === "string") assert.deepEqual(slots(texts[key]), slots(text), key);
   });
 }

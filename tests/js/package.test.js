@@ -5,20 +5,25 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { before, after, test } from "node:test";
+import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 let folder = "";
 let packed = { filename: "", files: [] };
 
-const run = (command, ...args) => execFileSync(command, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+const run = (command, ...args) =>
+  execFileSync(command, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "notifier-pack-"));
-  const told = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  const told = execFileSync("npm", ["pack", "--json", "--pack-destination", folder], {
+    cwd: ROOT,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
   const found = JSON.parse(told.slice(told.search(/^[[{]/m)));
-  packed = Array.isArray(found) ? found[0] : Object.values(found)[0] ?? found;
+  packed = Array.isArray(found) ? found[0] : (Object.values(found)[0] ?? found);
   writeFileSync(join(folder, "package.json"), '{"private": true, "type": "module"}');
   run("npm", "install", "--offline", "--no-audit", "--no-fund", "--no-package-lock", join(folder, packed.filename));
 });
@@ -29,12 +34,21 @@ after(() => {
 
 test("the package holds the client, its types, a readme and the licence, and nothing else", () => {
   const names = packed.files.map(({ path }) => path);
-  for (const wanted of ["client/notifier.js", "types/notifier.d.ts", "types/widgets/bell.d.ts", "README.md", "LICENSE"]) {
+  for (const wanted of [
+    "client/notifier.js",
+    "types/notifier.d.ts",
+    "types/widgets/bell.d.ts",
+    "README.md",
+    "LICENSE",
+  ]) {
     assert.ok(names.includes(wanted), wanted);
   }
   const others = names.filter((name) => !/^(client|types)\/.*\.(js|d\.ts)$/.test(name));
   assert.deepEqual(others.sort(), ["LICENSE", "README.md", "docs/client.md", "package.json"]);
-  assert.deepEqual(names.filter((name) => name.includes("demo")), []);
+  assert.deepEqual(
+    names.filter((name) => name.includes("demo")),
+    [],
+  );
   const { dependencies, license, exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   assert.equal(dependencies, undefined);
   assert.equal(license, "MIT");
@@ -59,7 +73,16 @@ test("Node imports it by its names", () => {
 test("tsc knows its types, and refuses what they forbid", () => {
   const check = (name, code) => {
     writeFileSync(join(folder, `${name}.ts`), code);
-    const args = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom,dom.iterable"];
+    const args = [
+      "--noEmit",
+      "--strict",
+      "--target",
+      "es2022",
+      "--module",
+      "nodenext",
+      "--lib",
+      "es2022,dom,dom.iterable",
+    ];
     run(join(ROOT, "node_modules", ".bin", "tsc"), ...args, `${name}.ts`);
   };
   mkdirSync(join(folder, "src"), { recursive: true });
@@ -75,5 +98,8 @@ test("tsc knows its types, and refuses what they forbid", () => {
     showWidgets(store, { texts: ru });
     export const bell: HTMLElement = new NotifierBell();`;
   check("good", good);
-  assert.throws(() => check("bad", good.replace("pageSize: 5", 'pageSize: "5"')), ({ stdout }) => /TS2322/.test(stdout));
+  assert.throws(
+    () => check("bad", good.replace("pageSize: 5", 'pageSize: "5"')),
+    ({ stdout }) => /TS2322/.test(stdout),
+  );
 });

@@ -33,7 +33,10 @@ test("without a token the browser's EventSource is used, and the cursor goes in 
   const { notifier } = open(t, server.url, { token: undefined, onMessage: ({ id }) => given.add(id) });
   notifier.on("order.paid", (n) => given.add(n));
   assert.deepEqual(await given.reached(3), ["m1", 5, "m3"]);
-  assert.deepEqual(server.requests.map(({ url }) => url), ["/v1/stream", "/v1/stream?last_event_id=e-2"]);
+  assert.deepEqual(
+    server.requests.map(({ url }) => url),
+    ["/v1/stream", "/v1/stream?last_event_id=e-2"],
+  );
   assert.equal(sources.length, 2);
   assert.equal(sources[0].withCredentials, true);
 });

@@ -24,7 +24,9 @@ function expected({ events, retry }) {
 }
 
 function bytesOf({ text, bytes_base64 }) {
-  return bytes_base64 === undefined ? new TextEncoder().encode(text) : new Uint8Array(Buffer.from(bytes_base64, "base64"));
+  return bytes_base64 === undefined
+    ? new TextEncoder().encode(text)
+    : new Uint8Array(Buffer.from(bytes_base64, "base64"));
 }
 
 test("there are golden streams to read", () => assert.ok(VECTORS.length >= 20));

@@ -34,7 +34,11 @@ function withImports(folder, name, found = new Set()) {
 async function minified(...names) {
   const all = names.map((name) => `export * from "./client/${name}";`).join("");
   const arguments_ = ["--bundle", "--format=esm", "--target=es2022", "--log-level=error"];
-  const bundle = execFileSync(join(ROOT, "node_modules", ".bin", "esbuild"), arguments_, { cwd: ROOT, input: all, encoding: "utf8" });
+  const bundle = execFileSync(join(ROOT, "node_modules", ".bin", "esbuild"), arguments_, {
+    cwd: ROOT,
+    input: all,
+    encoding: "utf8",
+  });
   const { code } = await minify(bundle, { module: true, ecma: 2020, compress: { passes: 3 } });
   return code;
 }
@@ -64,9 +68,13 @@ test("the whole client with widgets and English texts, minified and gzipped, is 
 });
 
 test("no file of the client names a host of its own", () => {
-  const files = readdirSync(join(ROOT, "client"), { recursive: true }).filter((name) => /\.(js|css|html|svg)$/.test(name));
+  const files = readdirSync(join(ROOT, "client"), { recursive: true }).filter((name) =>
+    /\.(js|css|html|svg)$/.test(name),
+  );
   for (const name of files) {
-    const found = readFileSync(join(ROOT, "client", name), "utf8").match(/\b(?:https?:)?\/\/(?!www\.w3\.org\/2000\/svg)[a-z]\S*\.\S+/g);
+    const found = readFileSync(join(ROOT, "client", name), "utf8").match(
+      /\b(?:https?:)?\/\/(?!www\.w3\.org\/2000\/svg)[a-z]\S*\.\S+/g,
+    );
     const links = (found ?? []).filter((one) => !one.startsWith("// "));
     assert.deepEqual(links, [], name);
   }

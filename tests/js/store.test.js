@@ -9,7 +9,10 @@ import { createStore } from "../../client/store.js";
 function fake(inbox = []) {
   const handlers = new Map();
   const calls = [];
-  const call = (name) => (...args) => new Promise((resolve, reject) => calls.push({ name, args, resolve, reject }));
+  const call =
+    (name) =>
+    (...args) =>
+      new Promise((resolve, reject) => calls.push({ name, args, resolve, reject }));
   const notifier = {
     state: "live",
     on(type, handler) {
@@ -19,10 +22,17 @@ function fake(inbox = []) {
     async inbox({ limit, before }) {
       const from = before ? inbox.findIndex(({ id }) => id === before) + 1 : 0;
       const messages = inbox.slice(from, from + limit);
-      return { messages, more: from + limit < inbox.length, unread: inbox.filter(({ read }) => !read).length, cursor: "e-5" };
+      return {
+        messages,
+        more: from + limit < inbox.length,
+        unread: inbox.filter(({ read }) => !read).length,
+        cursor: "e-5",
+      };
     },
-    markRead: call("markRead"), deleteMessage: call("deleteMessage"),
-    cancelTask: call("cancelTask"), dismissTask: call("dismissTask"),
+    markRead: call("markRead"),
+    deleteMessage: call("deleteMessage"),
+    cancelTask: call("cancelTask"),
+    dismissTask: call("dismissTask"),
   };
   const send = (type, data, id = "e-5") => handlers.get(type)?.(data, { event: type, id });
   return { notifier, send, calls, handlers };
@@ -46,7 +56,10 @@ test("a hello fills it, and a subscriber hears the present and each change once"
   const store = createStore(notifier);
   const seen = [];
   const stop = store.subscribe((state) => seen.push(state));
-  assert.deepEqual(seen.map(({ loaded }) => loaded), [false]);
+  assert.deepEqual(
+    seen.map(({ loaded }) => loaded),
+    [false],
+  );
   send("hello", { unread: 1, tasks: [{ id: "t1", started_at: "2026-01-01T00:00:00Z" }] });
   await settled();
   assert.deepEqual(ids(store), ["m2", "m1 read"]);
@@ -149,14 +162,26 @@ test("tasks: the newest state counts, what is gone is gone, and only what happen
   const store = createStore(notifier);
   const news = [];
   store.onNews(({ task }) => news.push(`${task.id} ${task.status}`));
-  const task = (id, status, s, ended_at = null) => ({ id, status, started_at: `2026-01-01T00:00:0${id.at(-1)}Z`, updated_at: `2026-01-01T00:00:${s}Z`, ended_at });
+  const task = (id, status, s, ended_at = null) => ({
+    id,
+    status,
+    started_at: `2026-01-01T00:00:0${id.at(-1)}Z`,
+    updated_at: `2026-01-01T00:00:${s}Z`,
+    ended_at,
+  });
   send("hello", { unread: 0, tasks: [task("t1", "running", 10)] });
   send("task", task("t2", "running", 20));
   send("task", task("t2", "cancelling", 30));
   send("task", task("t2", "running", 25));
-  assert.deepEqual(store.state.tasks.map(({ id, status }) => `${id} ${status}`), ["t2 cancelling", "t1 running"]);
+  assert.deepEqual(
+    store.state.tasks.map(({ id, status }) => `${id} ${status}`),
+    ["t2 cancelling", "t1 running"],
+  );
   send("hello", { unread: 0, tasks: [task("t2", "cancelled", 40, "x")] });
-  assert.deepEqual(store.state.tasks.map(({ id, status }) => `${id} ${status}`), ["t2 cancelled"]);
+  assert.deepEqual(
+    store.state.tasks.map(({ id, status }) => `${id} ${status}`),
+    ["t2 cancelled"],
+  );
   assert.deepEqual(news, ["t2 running", "t2 cancelled"]);
 });
 
@@ -188,7 +213,10 @@ test("a later message with the same key takes the place of the earlier one, read
   calls[0].resolve({ unread: 2 });
   await reading;
   const removing = store.remove("m4");
-  assert.deepEqual(calls.slice(1).map(({ args }) => args), [["m4"], ["m2"]]);
+  assert.deepEqual(
+    calls.slice(1).map(({ args }) => args),
+    [["m4"], ["m2"]],
+  );
   assert.deepEqual(ids(store), ["m3", "m1"]);
   for (const { resolve } of calls.slice(1)) resolve({ unread: 2 });
   await removing;

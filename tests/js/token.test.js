@@ -70,7 +70,13 @@ test("a page that was a while on its way has so much less of its token's life", 
 
 test("a renewal ahead of time that fails leaves the old token in use", async (t) => {
   t.mock.timers.enable({ apis: ["Date"], now: 1_700_000_000_000 });
-  const { tokens } = source(t, () => { throw new Error("away"); }, jwt({ iat: 0, exp: 100 }));
+  const { tokens } = source(
+    t,
+    () => {
+      throw new Error("away");
+    },
+    jwt({ iat: 0, exp: 100 }),
+  );
   t.mock.timers.tick(95_000);
   assert.match(await tokens.get(), /^ey/);
   tokens.refused();
@@ -111,7 +117,9 @@ test("nothing is renewed after close", async (t) => {
 });
 
 test("a token tells whose it is: users and groups differ, what is no JWT tells nothing", () => {
-  const [ann, bob, staff] = [{ sub: "ann" }, { sub: "bob" }, { sub: "ann", groups: ["staff"] }].map((one) => subjectOf(jwt(one)));
+  const [ann, bob, staff] = [{ sub: "ann" }, { sub: "bob" }, { sub: "ann", groups: ["staff"] }].map((one) =>
+    subjectOf(jwt(one)),
+  );
   assert.equal(new Set([ann, bob, staff]).size, 3);
   assert.equal(subjectOf(jwt({ sub: "ann", exp: 1, iat: 0 })), ann);
   for (const none of ["", undefined, "opaque", "a.b.c", jwt({}), jwt(null)]) assert.equal(subjectOf(none), "");

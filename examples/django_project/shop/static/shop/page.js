@@ -12,7 +12,10 @@ for (const form of document.querySelectorAll("form[data-stays]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
-    if (!answer.ok) return void document.dispatchEvent(new CustomEvent("notifier:failed", { detail: { message: answer.statusText } }));
+    if (!answer.ok)
+      return void document.dispatchEvent(
+        new CustomEvent("notifier:failed", { detail: { message: answer.statusText } }),
+      );
     form.reset();
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.body.append(...page.querySelectorAll("notifier-message"));
