@@ -10,15 +10,30 @@ from __future__ import annotations
 import time
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from django_bridge import publisher
 from django_bridge.commit import after_commit
 from django_bridge.models import TaskShare
 from django_bridge.task.reporter import PACE_S
 
-if TYPE_CHECKING:
-    from django_bridge.task.task import Task
+
+class SharedTask(Protocol):
+    """The task a share counts for; `Task` satisfies it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+    def works_here(self) -> None: ...
+
+    def set_state(self, state: Any = None) -> None: ...
+
+    def raise_if_cancelled(self) -> None: ...
+
+    def advance_once(self, key: str, n: int) -> bool: ...
 
 
 class Share:
@@ -34,7 +49,7 @@ class Share:
     it is rolled back.
     """
 
-    def __init__(self, task: Task, key: str) -> None:
+    def __init__(self, task: SharedTask, key: str) -> None:
         self.task = task
         self.key = key
         self.done = 0
