@@ -29,7 +29,7 @@ PACE_S: Final = 0.1
 """Between two advances that are told."""
 
 
-class Telling:
+class TaskReporter:
     """The state of one task as this process knows it. Its lock is held while the caller or the ticker talks."""
 
     def __init__(self, known: Task, user_key: Any) -> None:

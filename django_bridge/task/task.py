@@ -1,6 +1,6 @@
 """`Task`: something long whose progress the browser shows, and the model keeps.
 
-Every change is told to the service, and then to the row, by `telling`. Must not know: transports, loops.
+Every change is told to the service, and then to the row, by `reporter`. Must not know: transports, loops.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.task.context import TaskContext
-from django_bridge.task.reporter import Telling, now_ms
+from django_bridge.task.reporter import TaskReporter, now_ms
 from django_bridge.texts import fault_text, is_lazy, rendered
 from notifier import rules
 from notifier import task as states
@@ -60,7 +60,7 @@ class Task(TaskContext):
         self._name = task_name
         self._to_users = from_user if to_users is None else to_users
         self._from_user = from_user
-        self._telling: Telling | None = None
+        self._reporter: TaskReporter | None = None
         """From the begin on."""
 
     @classmethod
@@ -71,54 +71,54 @@ class Task(TaskContext):
         # Celery's eager mode hands over the task itself, where a worker gets its id.
         known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
         found = cls(task_name=known.name, to_users=())
-        found.id, found._telling = known.id, Telling(known, key)
+        found.id, found._reporter = known.id, TaskReporter(known, key)
         return found
 
     def __json__(self) -> str:
         """As the argument of a Celery task it is its id, for `resume`; the work goes on there."""
-        if self._telling is not None:
-            self._telling.hand_over()
+        if self._reporter is not None:
+            self._reporter.hand_over()
         return self.id
 
     def __del__(self) -> None:
         # The last of quick advances, where the loop ended without an end. It may be the garbage collector that calls,
         # in the middle of anything: nothing is sent, written or waited for here.
-        telling = getattr(self, "_telling", None)
-        if telling is not None and not sys.is_finalizing():
-            telling.leave()
+        reporter = getattr(self, "_reporter", None)
+        if reporter is not None and not sys.is_finalizing():
+            reporter.leave()
 
     # What is known here
 
     @property
     def begun(self) -> bool:
-        return self._telling is not None
+        return self._reporter is not None
 
     @property
     def ended(self) -> bool:
         """Whether it has ended, as far as is known here: nothing changes any more."""
-        return self._telling is not None and (self._telling.known.ended or self._telling.ended_elsewhere)
+        return self._reporter is not None and (self._reporter.known.ended or self._reporter.ended_elsewhere)
 
     @property
     def status(self) -> str:
         """`pending running cancelling succeeded failed cancelled`."""
-        return "pending" if self._telling is None else self._telling.known.status
+        return "pending" if self._reporter is None else self._reporter.known.status
 
     @property
     def done(self) -> int:
-        return 0 if self._telling is None else self._telling.known.done
+        return 0 if self._reporter is None else self._reporter.known.done
 
     @property
     def total(self) -> int | None:
-        return None if self._telling is None else self._telling.known.total
+        return None if self._reporter is None else self._reporter.known.total
 
     @property
     def percent(self) -> int | None:
-        return None if self._telling is None else self._telling.known.percent
+        return None if self._reporter is None else self._reporter.known.percent
 
     @property
     def cancel_requested(self) -> bool:
         """Whether a user asked to cancel, as of the last change that the service answered."""
-        return self._telling is not None and self._telling.known.cancel_requested
+        return self._reporter is not None and self._reporter.known.cancel_requested
 
     def raise_if_cancelled(self) -> None:
         """Where a user asked to cancel: ends the task as cancelled and raises `TaskCancelled`.
@@ -126,14 +126,14 @@ class Task(TaskContext):
         `Progress` calls it after each part. It goes by the last answer; one that is older than a second is renewed.
         Where another process has ended the task so, this one stops too.
         """
-        telling = self._telling
-        if telling is None or self._shield:
+        reporter = self._reporter
+        if reporter is None or self._shield:
             return
         if not self.ended and not self.cancel_requested:
-            telling.ask()
+            reporter.ask()
         if self.cancel_requested and not self.ended:
             self.cancelled(self.cancelled_text)
-        elif not (telling.ended_elsewhere and self.status == "cancelled"):
+        elif not (reporter.ended_elsewhere and self.status == "cancelled"):
             return
         raise TaskCancelled(self.id)
 
@@ -143,7 +143,7 @@ class Task(TaskContext):
 
     def speaking(self) -> AbstractContextManager[object]:
         """`with task.speaking():` lazy translations become text in the language of the one user who watches it."""
-        key = None if self._telling is None else self._telling.user_key
+        key = None if self._reporter is None else self._reporter.user_key
         return speaking(self._to_users if self._to_users else key)
 
     def __repr__(self) -> str:
@@ -153,7 +153,7 @@ class Task(TaskContext):
 
     def begin(self, state: Any = "", total: int | None = None) -> None:
         """Announces the task. For one that has begun already this is `set_state`."""
-        if self._telling is None:
+        if self._reporter is None:
             self._begin(state, total)
         elif self.status == "pending":
             self._change(status="running", state=state or None, total=total)
@@ -165,8 +165,8 @@ class Task(TaskContext):
 
         A block, a loop, `@progress` and every change say so by themselves.
         """
-        if self._telling is not None:
-            self._telling.works_here()
+        if self._reporter is not None:
+            self._reporter.works_here()
 
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
         """Says what is going on, how much is done and of how much; what is omitted stays. Begins the task first."""
@@ -227,11 +227,11 @@ class Task(TaskContext):
         with self.speaking():
             return rendered(value)
 
-    def _begun(self) -> Telling:
-        if self._telling is None:
+    def _begun(self) -> TaskReporter:
+        if self._reporter is None:
             self._begin("", None)
-        assert self._telling is not None
-        return self._telling
+        assert self._reporter is not None
+        return self._reporter
 
     def _begin(self, state: Any, total: int | None) -> None:
         anonymous = is_anonymous(self._to_users)
@@ -239,8 +239,8 @@ class Task(TaskContext):
         known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("names too many recipients for a task: use a group", field="to_users")
-        self._telling = Telling(known, user_key(self._from_user))
-        self._telling.announce()
+        self._reporter = TaskReporter(known, user_key(self._from_user))
+        self._reporter.announce()
 
 
 def _new(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> states.Task:
