@@ -42,7 +42,7 @@ class TaskReporter:
         """Advances (key, n) that did not get through, or wait for their time."""
         self._tried = False
         """Whether the first of them was sent, and may have arrived."""
-        self._unsaid: set[str] = set()
+        self._dirty_fields: set[str] = set()
         """Fields whose latest values did not get through."""
         self._asked_at = 0.0
         self._answered_ms = 0
@@ -73,7 +73,7 @@ class TaskReporter:
             if self.ended_elsewhere:
                 return
             self.known = self.known.changed(change, now_ms=now_ms())
-            self._unsaid |= change.keys()
+            self._dirty_fields |= change.keys()
             if "done" in change:
                 self._forget_owed()
             self._tell()
@@ -86,7 +86,7 @@ class TaskReporter:
             if self.ended_elsewhere:
                 return
             self.known = self.known.changed({"advance": n}, now_ms=now_ms())
-            if "done" not in self._unsaid:
+            if "done" not in self._dirty_fields:
                 # One that was tried keeps its key and its number; what follows it joins into one.
                 if len(self._owed) > self._tried:
                     n += self._owed.pop()[1]
@@ -119,7 +119,7 @@ class TaskReporter:
         with self._lock:
             if time.monotonic() - self._asked_at < ASK_EVERY_S:
                 return
-            if self._owed or self._unsaid:
+            if self._owed or self._dirty_fields:
                 self._tell()
             else:
                 self._send(new_id(), {"advance": 0})
@@ -184,10 +184,10 @@ class TaskReporter:
 
     def _tell(self) -> None:
         try:
-            if self._settle() and self._unsaid:
-                change = {key: getattr(self.known, key) for key in sorted(self._unsaid)}
+            if self._settle() and self._dirty_fields:
+                change = {key: getattr(self.known, key) for key in sorted(self._dirty_fields)}
                 if self._send(new_id(), change):
-                    self._unsaid.clear()
+                    self._dirty_fields.clear()
         finally:
             self._write()
 
@@ -235,7 +235,7 @@ class TaskReporter:
             return True
         if outcome.answer is not None:
             self._forget_owed()
-            self._unsaid.clear()
+            self._dirty_fields.clear()
         self._learn(outcome.answer)
         return outcome.settled
 
@@ -247,8 +247,8 @@ class TaskReporter:
         owed = sum(n for _, n in self._owed[1:])
         self.known = dataclasses.replace(
             self.known,
-            done=self.known.done if "done" in self._unsaid else answer.done + owed,
-            total=self.known.total if "total" in self._unsaid else answer.total,
+            done=self.known.done if "done" in self._dirty_fields else answer.done + owed,
+            total=self.known.total if "total" in self._dirty_fields else answer.total,
             updated_at_ms=max(self.known.updated_at_ms, answer.updated_at_ms),
         )
         if answer.cancel_requested:
@@ -261,7 +261,7 @@ class TaskReporter:
 
     def _learn_end(self, fault: Conflict) -> None:
         self._forget_owed()
-        self._unsaid.clear()
+        self._dirty_fields.clear()
         found = re.search(r"ended as (\w+)", str(fault))
         if found and found[1] in ENDED and not self.known.ended:
             self.ended_elsewhere = True
