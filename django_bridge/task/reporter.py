@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django_bridge import publisher
@@ -29,6 +30,15 @@ PACE_S: Final = 0.1
 """Between two advances that are told."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Advance:
+    """One call that adds to `done`."""
+
+    key: str
+    """Its idempotency key."""
+    n: int
+
+
 class TaskReporter:
     """The state of one task as this process knows it. Its lock is held while the caller or the ticker talks."""
 
@@ -38,10 +48,10 @@ class TaskReporter:
         self._lock = threading.RLock()
         self.ended_elsewhere = False
         """Whether somebody else has ended it: the rest of this run concerns nobody."""
-        self._owed: list[tuple[str, int]] = []
-        """Advances (key, n) that did not get through, or wait for their time."""
-        self._tried = False
-        """Whether the first of them was sent, and may have arrived."""
+        self._in_flight: _Advance | None = None
+        """The advance that was sent and not answered: it may have arrived, so it is repeated under its own key."""
+        self._unsent: int | None = None
+        """The sum of the advances that were not sent yet; None without any."""
         self._dirty_fields: set[str] = set()
         """Fields whose latest values did not get through."""
         self._asked_at = 0.0
@@ -75,7 +85,7 @@ class TaskReporter:
             self.known = self.known.changed(change, now_ms=now_ms())
             self._dirty_fields |= change.keys()
             if "done" in change:
-                self._forget_owed()
+                self._forget_advances()
             self._tell()
         if not ends_here:
             self.works_here()
@@ -87,10 +97,7 @@ class TaskReporter:
                 return
             self.known = self.known.changed({"advance": n}, now_ms=now_ms())
             if "done" not in self._dirty_fields:
-                # One that was tried keeps its key and its number; what follows it joins into one.
-                if len(self._owed) > self._tried:
-                    n += self._owed.pop()[1]
-                self._owed.append((new_id(), n))
+                self._unsent = n + (self._unsent or 0)
             if self._may_wait():
                 self._row_is_behind = True
                 self._tell_later()
@@ -119,7 +126,7 @@ class TaskReporter:
         with self._lock:
             if time.monotonic() - self._asked_at < ASK_EVERY_S:
                 return
-            if self._owed or self._dirty_fields:
+            if self._has_advances() or self._dirty_fields:
                 self._tell()
             else:
                 self._send(new_id(), {"advance": 0})
@@ -194,19 +201,20 @@ class TaskReporter:
     def _settle(self) -> bool:
         """Sends the advances that are owed, each under its own key; whether all got through."""
         self._waiting = False
-        while self._owed:
-            key, n = self._owed[0]
-            self._tried = True
+        while self._has_advances():
+            if self._in_flight is None:
+                self._in_flight, self._unsent = _Advance(new_id(), self._unsent or 0), None
             self._advanced_at = time.monotonic()
-            if not self._send(key, {"advance": n}):
+            if not self._send(self._in_flight.key, {"advance": self._in_flight.n}):
                 return False
-            self._owed = self._owed[1:]
-            self._tried = False
+            self._in_flight = None
         return True
 
-    def _forget_owed(self) -> None:
-        self._owed.clear()
-        self._tried = False
+    def _has_advances(self) -> bool:
+        return self._in_flight is not None or self._unsent is not None
+
+    def _forget_advances(self) -> None:
+        self._in_flight = self._unsent = None
 
     def _send(self, key: str, change: Mapping[str, object]) -> bool:
         """Whether the service has the change now, or does not want it."""
@@ -234,7 +242,7 @@ class TaskReporter:
             self._learn_end(fault)
             return True
         if outcome.answer is not None:
-            self._forget_owed()
+            self._forget_advances()
             self._dirty_fields.clear()
         self._learn(outcome.answer)
         return outcome.settled
@@ -243,11 +251,10 @@ class TaskReporter:
         if answer is None or answer.updated_at_ms < self._answered_ms:  # that of a repeat is older
             return
         self._answered_ms = answer.updated_at_ms
-        # Of the advances, the first is the one that was answered; what follows it is done too.
-        owed = sum(n for _, n in self._owed[1:])
+        # The answer counts the advance in flight; the later ones are added here.
         self.known = dataclasses.replace(
             self.known,
-            done=self.known.done if "done" in self._dirty_fields else answer.done + owed,
+            done=self.known.done if "done" in self._dirty_fields else answer.done + (self._unsent or 0),
             total=self.known.total if "total" in self._dirty_fields else answer.total,
             updated_at_ms=max(self.known.updated_at_ms, answer.updated_at_ms),
         )
@@ -260,7 +267,7 @@ class TaskReporter:
         self.known = dataclasses.replace(self.known, cancel_requested=True, status=status)
 
     def _learn_end(self, fault: Conflict) -> None:
-        self._forget_owed()
+        self._forget_advances()
         self._dirty_fields.clear()
         found = re.search(r"ended as (\w+)", str(fault))
         if found and found[1] in ENDED and not self.known.ended:
