@@ -25,7 +25,7 @@ FIRST_S: Final = 0.1
 """After the work has begun here. What is over by then costs no call for it; who dies before it is not missed."""
 
 
-class Beats:
+class Heartbeat:
     """Those of one task, from this process. They end with the object that `heard` belongs to."""
 
     def __init__(self, task_id: str, heard: Callable[[TaskAnswer], None]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
-from django_bridge.task.heartbeat import Beats
+from django_bridge.task.heartbeat import Heartbeat
 from django_bridge.task.scheduler import ticker
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
@@ -60,7 +60,7 @@ class TaskReporter:
         self._waiting = False
         """Whether the ticker will tell what is owed."""
         self._row_is_behind = False
-        self._beats = Beats(known.id, self._heard)
+        self._heartbeat = Heartbeat(known.id, self._heard)
 
     # What the caller does
 
@@ -72,13 +72,13 @@ class TaskReporter:
             finally:
                 self._write()
         if self.known.to:
-            self._beats.plan()
+            self._heartbeat.plan()
 
     def change(self, change: Mapping[str, Any]) -> None:
         """Raises `InvalidInput` or `Conflict` before anything is told."""
         ends_here = change.get("status", "running") != "running"
         if ends_here:
-            self._beats.rest()  # a sign of life after it would say the opposite
+            self._heartbeat.rest()  # a sign of life after it would say the opposite
         with self._lock:
             if self.ended_elsewhere:
                 return
@@ -173,13 +173,13 @@ class TaskReporter:
     def works_here(self) -> None:
         """From now on the service hears that this process is alive."""
         if self.known.to and not self.known.ended:
-            self._beats.work_here()
+            self._heartbeat.work_here()
 
     def hand_over(self) -> None:
         """The work goes on elsewhere: until then nobody gives signs of life, and nobody misses them."""
-        if self._beats.given and not self.known.ended:
+        if self._heartbeat.given and not self.known.ended:
             self.change({"status": "pending"})
-        self._beats.rest()
+        self._heartbeat.rest()
 
     def _heard(self, answer: TaskAnswer) -> None:
         with self._lock:
