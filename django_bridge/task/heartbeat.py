@@ -14,7 +14,7 @@ from typing import Final
 
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
-from django_bridge.task.scheduler import ticker
+from django_bridge.task import scheduler
 from notifier.errors import Conflict, NotFound, NotifierError
 
 log = logging.getLogger("django_bridge")
@@ -51,7 +51,7 @@ class Heartbeat:
         due = time.monotonic() + wait_s
         if current.is_remote and (self._due is None or due < self._due):
             self._due, self._over = due, current
-            ticker().after(wait_s, self._give)
+            scheduler.current().after(wait_s, self._give)
 
     def rest(self) -> None:
         """No more of them. One that is on its way has arrived when this returns."""

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
+from django_bridge.task import scheduler
 from django_bridge.task.heartbeat import Heartbeat
-from django_bridge.task.scheduler import ticker
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
 from notifier.task import ENDED, Task
@@ -40,7 +40,7 @@ class _Advance:
 
 
 class TaskReporter:
-    """The state of one task as this process knows it. Its lock is held while the caller or the ticker talks."""
+    """The state of one task as this process knows it. Its lock is held while the caller or the scheduler talks."""
 
     def __init__(self, known: Task, user_key: Any) -> None:
         self.known = known
@@ -58,7 +58,7 @@ class TaskReporter:
         self._answered_ms = 0
         self._advanced_at = 0.0
         self._waiting = False
-        """Whether the ticker will tell what is owed."""
+        """Whether the scheduler will tell what is owed."""
         self._row_is_behind = False
         self._heartbeat = Heartbeat(known.id, self._heard)
 
@@ -140,9 +140,9 @@ class TaskReporter:
                 self._write()
 
     def leave(self) -> None:
-        """Nobody holds the task any more. What waits is told by the ticker; the row is left to `notifier_tasks`."""
+        """Nobody holds the task any more. What waits is told by the scheduler; the row is left to `notifier_tasks`."""
         if self._waiting:
-            ticker().last(self._its_time)
+            scheduler.current().last(self._its_time)
 
     # Its time
 
@@ -155,12 +155,12 @@ class TaskReporter:
     def _tell_later(self) -> None:
         if not self._waiting:
             self._waiting = True
-            ticker().at_exit(self)
-            ticker().after(self._advanced_at + PACE_S - time.monotonic(), self._its_time)
+            scheduler.current().at_exit(self)
+            scheduler.current().after(self._advanced_at + PACE_S - time.monotonic(), self._its_time)
 
     def _its_time(self) -> None:
         if not self._lock.acquire(blocking=False):  # the caller is talking: it takes this along
-            ticker().after(PACE_S, self._its_time)
+            scheduler.current().after(PACE_S, self._its_time)
             return
         try:
             if self._waiting:

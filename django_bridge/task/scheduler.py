@@ -23,7 +23,7 @@ log = logging.getLogger("django_bridge")
 Action = Callable[[], None]
 
 
-class Ticker:
+class Scheduler:
     """Runs methods at a time; of objects that are gone by then, none."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Ticker:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="notifier-ticker", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="notifier-scheduler", daemon=True)
             self._thread.start()
         self._wake.notify()
 
@@ -94,20 +94,20 @@ def _quietly(action: Action) -> None:
 
 
 _lock = threading.RLock()
-_ticker: Ticker | None = None
+_scheduler: Scheduler | None = None
 
 
-def ticker() -> Ticker:
+def current() -> Scheduler:
     """This process's. A forked child has none of its parent's threads, and starts its own."""
-    global _ticker
+    global _scheduler
     with _lock:
-        if _ticker is None:
+        if _scheduler is None:
             atexit.register(_settle)
-        if _ticker is None or _ticker.pid != os.getpid():
-            _ticker = Ticker()
-        return _ticker
+        if _scheduler is None or _scheduler.pid != os.getpid():
+            _scheduler = Scheduler()
+        return _scheduler
 
 
 def _settle() -> None:
-    if _ticker is not None and _ticker.pid == os.getpid():
-        _ticker.settle()
+    if _scheduler is not None and _scheduler.pid == os.getpid():
+        _scheduler.settle()
