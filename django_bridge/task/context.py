@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 log = logging.getLogger("django_bridge")
 
 
-class Worked(Protocol):
+class SupportsTask(Protocol):
     """A task, as far as it is needed here."""
 
     id: str
@@ -39,7 +39,7 @@ class Worked(Protocol):
     def raise_if_cancelled(self) -> None: ...
 
 
-T = TypeVar("T", bound=Worked)
+T = TypeVar("T", bound=SupportsTask)
 
 
 class TaskContext:
@@ -56,7 +56,7 @@ class TaskContext:
         return self
 
     def __exit__(
-        self: Worked, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self: SupportsTask, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         if fault is not None:
             fail_quietly(self, fault)
@@ -69,36 +69,38 @@ class TaskContext:
         return self
 
     async def __aexit__(
-        self: Worked, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self: SupportsTask, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         if fault is not None:
             await sync_to_async(fail_quietly)(self, fault)
         elif not self.ended:
             await sync_to_async(self.end)()
 
-    async def abegin(self: Worked, state: Any = "", total: int | None = None) -> None:
+    async def abegin(self: SupportsTask, state: Any = "", total: int | None = None) -> None:
         await sync_to_async(self.begin)(state, total)
 
-    async def aset_state(self: Worked, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
+    async def aset_state(
+        self: SupportsTask, state: Any = None, *, done: int | None = None, total: int | None = None
+    ) -> None:
         await sync_to_async(self.set_state)(state, done=done, total=total)
 
-    async def aadvance(self: Worked, n: int = 1) -> None:
+    async def aadvance(self: SupportsTask, n: int = 1) -> None:
         await sync_to_async(self.advance)(n)
 
-    async def aend(self: Worked, state: Any = None) -> None:
+    async def aend(self: SupportsTask, state: Any = None) -> None:
         await sync_to_async(self.end)(state)
 
-    async def afail(self: Worked, error: Any, state: Any = None) -> None:
+    async def afail(self: SupportsTask, error: Any, state: Any = None) -> None:
         await sync_to_async(self.fail)(error, state)
 
-    async def acancelled(self: Worked, state: Any = None) -> None:
+    async def acancelled(self: SupportsTask, state: Any = None) -> None:
         await sync_to_async(self.cancelled)(state)
 
-    async def araise_if_cancelled(self: Worked) -> None:
+    async def araise_if_cancelled(self: SupportsTask) -> None:
         await sync_to_async(self.raise_if_cancelled)()
 
 
-def fail_quietly(task: Worked, fault: BaseException) -> None:
+def fail_quietly(task: SupportsTask, fault: BaseException) -> None:
     """What ends the work is on its way and must arrive: nothing may be raised here."""
     try:
         if not task.ended:
