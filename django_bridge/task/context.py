@@ -56,10 +56,10 @@ class TaskContext:
         return self
 
     def __exit__(
-        self: SupportsTask, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self: SupportsTask, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if fault is not None:
-            fail_quietly(self, fault)
+        if exc is not None:
+            fail_quietly(self, exc)
         elif not self.ended:
             self.end()
 
@@ -69,10 +69,10 @@ class TaskContext:
         return self
 
     async def __aexit__(
-        self: SupportsTask, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+        self: SupportsTask, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if fault is not None:
-            await sync_to_async(fail_quietly)(self, fault)
+        if exc is not None:
+            await sync_to_async(fail_quietly)(self, exc)
         elif not self.ended:
             await sync_to_async(self.end)()
 
@@ -100,10 +100,10 @@ class TaskContext:
         await sync_to_async(self.raise_if_cancelled)()
 
 
-def fail_quietly(task: SupportsTask, fault: BaseException) -> None:
+def fail_quietly(task: SupportsTask, exc: BaseException) -> None:
     """What ends the work is on its way and must arrive: nothing may be raised here."""
     try:
         if not task.ended:
-            task.fail(fault)
+            task.fail(exc)
     except Exception:
         log.exception("the failure of task %s could not be told", task.id)

@@ -96,8 +96,8 @@ def progress(
             with task.speaking():
                 return _text(template, _arguments(signature, args, kwargs))
 
-        def is_return(fault: BaseException, task: Task) -> bool:
-            return isinstance(fault, TaskCancelled) and fault.task_id == task.id and not raise_cancelled
+        def is_return(exc: BaseException, task: Task) -> bool:
+            return isinstance(exc, TaskCancelled) and exc.task_id == task.id and not raise_cancelled
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -108,9 +108,9 @@ def progress(
             task.works_here()
             try:
                 answer = function(*args, **{**kwargs, "task": task})
-            except BaseException as fault:
-                fail_quietly(task, fault)
-                if is_return(fault, task):
+            except BaseException as exc:
+                fail_quietly(task, exc)
+                if is_return(exc, task):
                     return _nothing(args, kwargs)
                 raise
             if not task.ended:
@@ -127,9 +127,9 @@ def progress(
             task.works_here()
             try:
                 answer = await function_of(*args, **{**kwargs, "task": task})
-            except BaseException as fault:
-                await sync_to_async(fail_quietly)(task, fault)
-                if is_return(fault, task):
+            except BaseException as exc:
+                await sync_to_async(fail_quietly)(task, exc)
+                if is_return(exc, task):
                     return _nothing(args, kwargs)
                 raise
             if not task.ended:
@@ -181,8 +181,8 @@ def _text(template: Any, given: Mapping[str, Any]) -> str:
         return text
     try:
         return text.format_map(given)
-    except (KeyError, IndexError, ValueError, AttributeError) as fault:
-        raise TypeError(f"the text {text!r} does not fit the call's arguments: {fault!r}") from None
+    except (KeyError, IndexError, ValueError, AttributeError) as exc:
+        raise TypeError(f"the text {text!r} does not fit the call's arguments: {exc!r}") from None
 
 
 def _nothing(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> HttpResponse | None:

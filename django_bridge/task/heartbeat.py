@@ -70,8 +70,8 @@ class Heartbeat:
                 answer = publisher.current().beat(self._task_id)
             except (Conflict, NotFound):  # the next change finds out what it means
                 return
-            except NotifierError as fault:
-                log.debug("no sign of life of task %s: %s", self._task_id, fault)
+            except NotifierError as exc:
+                log.debug("no sign of life of task %s: %s", self._task_id, exc)
                 answer = None
             self.plan()
         if answer is not None:

@@ -49,8 +49,8 @@ def check_tasks(*, quiet_s: float = QUIET_S, lost_s: float = LOST_S) -> Checked:
     for channel, rows in _by_channel(quiet).items():
         try:
             kept = publisher.current().kept_tasks(channel, [row.pk for row in rows]) if channel else {}
-        except NotifierError as fault:
-            error = str(fault)
+        except NotifierError as exc:
+            error = str(exc)
             continue
         changed += sum(records.take(row, kept[row.pk]) for row in rows if row.pk in kept)
         gone = [row for row in rows if row.pk not in kept and row.updated_at < now - timedelta(seconds=lost_s)]

@@ -225,8 +225,8 @@ class TaskReporter:
             outcome = publisher.current().change_task(self.known.id, change, key)
         except NotFound:  # the begin was lost, or the service has forgotten everything
             return self._announce()
-        except Conflict as fault:
-            self._learn_end(fault)
+        except Conflict as exc:
+            self._learn_end(exc)
             return True
         self._learn(outcome.answer)
         return outcome.settled
@@ -238,8 +238,8 @@ class TaskReporter:
         self._asked_at = time.monotonic()  # answered or not: a service that is away is not asked at each part
         try:
             outcome = publisher.current().create_task(dataclasses.replace(self.known, version=1), new_id())
-        except Conflict as fault:
-            self._learn_end(fault)
+        except Conflict as exc:
+            self._learn_end(exc)
             return True
         if outcome.answer is not None:
             self._forget_advances()
@@ -266,10 +266,10 @@ class TaskReporter:
         status = "cancelling" if cancelling else self.known.status
         self.known = dataclasses.replace(self.known, cancel_requested=True, status=status)
 
-    def _learn_end(self, fault: Conflict) -> None:
+    def _learn_end(self, exc: Conflict) -> None:
         self._forget_advances()
         self._dirty_fields.clear()
-        found = re.search(r"ended as (\w+)", str(fault))
+        found = re.search(r"ended as (\w+)", str(exc))
         if found and found[1] in ENDED and not self.known.ended:
             self.ended_elsewhere = True
             self.known = dataclasses.replace(self.known, status=found[1], ended_at_ms=self.known.updated_at_ms)
