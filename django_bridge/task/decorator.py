@@ -1,4 +1,4 @@
-"""`@progress`: a function whose run is a task.
+"""`@progress`: a function each call of which is a task.
 
 Must not know: how a task reports.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, ParamSpec, TypeVar, cast, overload
+from dataclasses import dataclass
+from typing import Any, Final, ParamSpec, TypeVar, overload
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse
@@ -22,6 +23,8 @@ from django_bridge.task.task import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_Args = tuple[Any, ...]
+_Kwargs = Mapping[str, Any]
 
 BEGIN_TEXT: Final = _("Started")
 END_TEXT: Final = _("Finished")
@@ -53,112 +56,154 @@ def progress(
     cancelled: Any = CANCELLED_TEXT,
     raise_cancelled: bool = False,
 ) -> Any:
-    """Announces the begin and the end of each call of a function as a task of the user of its request.
+    """Run each call of a function as a task of the user of its request.
 
         @progress("Walk through a model")
         def test_model(request, model, task=None):
             for i in Progress(model.objects.all(), parts=5, task=task):
                 time.sleep(0.03)
 
-    The function gets its `Task` as the keyword argument `task`. Without arguments (`@progress`) the task is named after
-    the function. Texts may use the call's arguments: `@progress("Import of {path}")`.
+    The function receives its `Task` as the keyword argument `task`. Without arguments (`@progress`) the task is named
+    after the function. Texts may use the call's arguments: `@progress("Import of {path}")`.
 
-    The user is that of the argument `request`, or of the first argument that has a `user`. Where there is no request,
-    `user` names the argument that is the user or its key, or is a function that finds it from the call's arguments.
+    The user is that of the argument `request`, else of the first argument with a `user`. Without a request, `user`
+    names the argument that is the user or its key, or is a function that returns it from the call's arguments.
 
-    An exception fails the task with that error and goes on. A caller that gives a `task` of its own gets no new one:
-    the function then reports to that. Works on methods and on `async def` too.
+    An exception fails the task with that error and propagates. If the caller passes a `task`, no new one begins, and
+    the function reports to that one. Works on methods and on `async def`.
 
-    A user's cancel ends the task with the text `cancelled`, and the call returns None, or an empty answer (204) where
-    one of its arguments is an `HttpRequest`; with `raise_cancelled` the `TaskCancelled` goes on instead.
+    If a user cancels, the task ends with the text `cancelled`, and the call returns None, or an empty response (204) if
+    one of its arguments is an `HttpRequest`; with `raise_cancelled`, `TaskCancelled` propagates instead.
 
-    Raises `TypeError` where the function takes no `task`, and at a call that names no user, or that lacks an argument
-    which a text uses.
+    Raises `TypeError` if the function takes no `task`, and at a call that names no user or lacks an argument which a
+    text uses.
     """
+    is_bare = inspect.isroutine(task_name)
+    options = _Options(None if is_bare else task_name, begin, end, user, cancelled, raise_cancelled)
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        signature = inspect.signature(function)
-        if not _takes_task(signature):
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        wrap = _wrap_async if inspect.iscoroutinefunction(function) else _wrap
+        return wrap(_Decorated(function, options))
+
+    return decorate(task_name) if is_bare else decorate
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The arguments of `@progress`."""
+
+    task_name: Any
+    begin: Any
+    end: Any
+    user: str | Callable[..., Any] | None
+    cancelled: Any
+    raise_cancelled: bool
+
+
+class _Decorated:
+    """A decorated function, and how its calls become tasks. Raises `TypeError` if it takes no `task`."""
+
+    def __init__(self, function: Callable[..., Any], options: _Options) -> None:
+        self.function = function
+        self._options = options
+        self._signature = inspect.signature(function)
+        if not _takes_task(self._signature):
             raise TypeError(f"{function.__qualname__} must take the keyword argument 'task'")
-        name = function.__name__.strip("_").replace("_", " ").capitalize() if task_name is None else task_name
+        self._name = options.task_name
+        if self._name is None:
+            self._name = function.__name__.strip("_").replace("_", " ").capitalize()
 
-        def new_task(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Task | None:
-            given = _arguments(signature, args, kwargs)
-            if given.get("task") is not None:
-                return None
-            found = _user(given, args, kwargs) if user is None else _named_user(user, given, args, kwargs)
-            with speaking(found):
-                task = Task(from_user=found, task_name=_text(name, given))
-                task.cancelled_text = _text(cancelled, given)
-            return task
+    def new_task(self, args: _Args, kwargs: _Kwargs) -> Task | None:
+        """The task of a call, not begun; None if the caller passes one."""
+        given = self._arguments(args, kwargs)
+        if given.get("task") is not None:
+            return None
+        user = self._user(given, args, kwargs)
+        with speaking(user):
+            task = Task(from_user=user, task_name=_text(self._name, given))
+            task.cancelled_text = _text(self._options.cancelled, given)
+        return task
 
-        def text(task: Task, template: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-            with task.speaking():
-                return _text(template, _arguments(signature, args, kwargs))
+    def begin(self, task: Task, args: _Args, kwargs: _Kwargs) -> None:
+        task.begin(state=self._state(task, self._options.begin, args, kwargs))
+        task.works_here()
 
-        def is_return(exc: BaseException, task: Task) -> bool:
-            return isinstance(exc, TaskCancelled) and exc.task_id == task.id and not raise_cancelled
+    def end(self, task: Task, args: _Args, kwargs: _Kwargs) -> None:
+        if not task.ended:
+            task.end(state=self._state(task, self._options.end, args, kwargs))
 
-        @functools.wraps(function)
-        def run(*args: Any, **kwargs: Any) -> Any:
-            task = new_task(args, kwargs)
-            if task is None:
-                return function(*args, **kwargs)
-            task.begin(state=text(task, begin, args, kwargs))
-            task.works_here()
-            try:
-                answer = function(*args, **{**kwargs, "task": task})
-            except BaseException as exc:
-                fail_quietly(task, exc)
-                if is_return(exc, task):
-                    return _nothing(args, kwargs)
-                raise
-            if not task.ended:
-                task.end(state=text(task, end, args, kwargs))
-            return answer
+    def is_returned(self, exc: BaseException, task: Task) -> bool:
+        """Whether the call returns instead of raising `exc`: a cancel of its own task."""
+        return isinstance(exc, TaskCancelled) and exc.task_id == task.id and not self._options.raise_cancelled
 
-        @functools.wraps(function)
-        async def arun(*args: Any, **kwargs: Any) -> Any:
-            task = await sync_to_async(new_task)(args, kwargs)
-            function_of = cast(Callable[..., Any], function)
-            if task is None:
-                return await function_of(*args, **kwargs)
-            await sync_to_async(lambda: task.begin(state=text(task, begin, args, kwargs)))()
-            task.works_here()
-            try:
-                answer = await function_of(*args, **{**kwargs, "task": task})
-            except BaseException as exc:
-                await sync_to_async(fail_quietly)(task, exc)
-                if is_return(exc, task):
-                    return _nothing(args, kwargs)
-                raise
-            if not task.ended:
-                await sync_to_async(lambda: task.end(state=text(task, end, args, kwargs)))()
-            return answer
+    def _state(self, task: Task, template: Any, args: _Args, kwargs: _Kwargs) -> str:
+        with task.speaking():
+            return _text(template, self._arguments(args, kwargs))
 
-        return cast(Callable[P, R], arun if inspect.iscoroutinefunction(function) else run)
+    def _user(self, given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:
+        user = self._options.user
+        return _user_of_request(given, args, kwargs) if user is None else _named_user(user, given, args, kwargs)
 
-    if inspect.isroutine(task_name):
-        function, task_name = task_name, None
-        return decorate(function)
-    return decorate
+    def _arguments(self, args: _Args, kwargs: _Kwargs) -> dict[str, Any]:
+        """The call's arguments by name, defaults included."""
+        bound = self._signature.bind_partial(*args, **kwargs)
+        bound.apply_defaults()
+        return {**bound.arguments, **kwargs}
+
+
+def _wrap(decorated: _Decorated) -> Callable[..., Any]:
+    function = decorated.function
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        task = decorated.new_task(args, kwargs)
+        if task is None:
+            return function(*args, **kwargs)
+        decorated.begin(task, args, kwargs)
+        try:
+            answer = function(*args, **{**kwargs, "task": task})
+        except BaseException as exc:
+            fail_quietly(task, exc)
+            if decorated.is_returned(exc, task):
+                return _empty_answer(args, kwargs)
+            raise
+        decorated.end(task, args, kwargs)
+        return answer
+
+    return run
+
+
+def _wrap_async(decorated: _Decorated) -> Callable[..., Any]:
+    """As `_wrap`. Reports run in a thread: they may block on the database and the network."""
+    function = decorated.function
+
+    @functools.wraps(function)
+    async def run(*args: Any, **kwargs: Any) -> Any:
+        task = await sync_to_async(decorated.new_task)(args, kwargs)
+        if task is None:
+            return await function(*args, **kwargs)
+        await sync_to_async(decorated.begin)(task, args, kwargs)
+        try:
+            answer = await function(*args, **{**kwargs, "task": task})
+        except BaseException as exc:
+            await sync_to_async(fail_quietly)(task, exc)
+            if decorated.is_returned(exc, task):
+                return _empty_answer(args, kwargs)
+            raise
+        await sync_to_async(decorated.end)(task, args, kwargs)
+        return answer
+
+    return run
 
 
 def _takes_task(signature: inspect.Signature) -> bool:
-    found = signature.parameters.get("task")
-    if found is not None:
-        return found.kind in (found.POSITIONAL_OR_KEYWORD, found.KEYWORD_ONLY)
+    parameter = signature.parameters.get("task")
+    if parameter is not None:
+        return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
-def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What the call gives, by name, with the defaults."""
-    bound = signature.bind_partial(*args, **kwargs)
-    bound.apply_defaults()
-    return {**bound.arguments, **kwargs}
-
-
-def _user(given: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _user_of_request(given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:
     for argument in (given.get("request"), *args, *kwargs.values()):
         user = getattr(argument, "user", None)
         if user is not None:
@@ -166,16 +211,14 @@ def _user(given: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     raise TypeError("@progress takes the user from the request, and no argument has a `user`; see its argument `user`")
 
 
-def _named_user(
-    user: str | Callable[..., Any], given: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    found = given.get(user) if isinstance(user, str) else user(*args, **kwargs)
-    if found is None:
+def _named_user(user: str | Callable[..., Any], given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:
+    named = given.get(user) if isinstance(user, str) else user(*args, **kwargs)
+    if named is None:
         raise TypeError(f"@progress found no user: {user!r} is None, or not among the arguments")
-    return found
+    return named
 
 
-def _text(template: Any, given: Mapping[str, Any]) -> str:
+def _text(template: Any, given: _Kwargs) -> str:
     text = str(template)
     if "{" not in text:
         return text
@@ -185,8 +228,8 @@ def _text(template: Any, given: Mapping[str, Any]) -> str:
         raise TypeError(f"the text {text!r} does not fit the call's arguments: {exc!r}") from None
 
 
-def _nothing(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> HttpResponse | None:
-    """What a cancelled call returns: a view must answer."""
+def _empty_answer(args: _Args, kwargs: _Kwargs) -> HttpResponse | None:
+    """What a cancelled call returns: a response for a view, None for other functions."""
     if any(isinstance(argument, HttpRequest) for argument in (*args, *kwargs.values())):
         return HttpResponse(status=204)
     return None
