@@ -81,12 +81,12 @@ def _begins(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, A
     if user is None or task.name in _Project.skip:
         return
     given = _arguments(task, args, kwargs)
-    found = given.get(user) if isinstance(user, str) else user(*args, **kwargs)
-    if found is None or (not hasattr(task, "notifier_user") and "task" in inspect.signature(task.run).parameters):
+    from_user = given.get(user) if isinstance(user, str) else user(*args, **kwargs)
+    if from_user is None or (not hasattr(task, "notifier_user") and "task" in inspect.signature(task.run).parameters):
         return
     reported = _known(task_id)
     if reported is None:
-        reported = Task(from_user=found, task_name=_name(task, given))
+        reported = Task(from_user=from_user, task_name=_name(task, given))
         reported.id = task_id
     setattr(task.request, _HELD, reported)
     if not reported.ended:

@@ -59,10 +59,10 @@ def check_tasks(*, quiet_s: float = QUIET_S, lost_s: float = LOST_S) -> Checked:
 
 
 def _by_channel(rows: list[TaskRecord]) -> dict[str, list[TaskRecord]]:
-    found: dict[str, list[TaskRecord]] = defaultdict(list)
+    channels: dict[str, list[TaskRecord]] = defaultdict(list)
     for row in rows:
-        found[row.to[0] if row.to else ""].append(row)
-    return found
+        channels[row.to[0] if row.to else ""].append(row)
+    return channels
 
 
 def _give_up(row: TaskRecord) -> bool:

@@ -92,8 +92,8 @@ def _fields(task: Task, user_key: Any) -> dict[str, Any]:
 
 def _moment(at_ms: int) -> datetime:
     """As the database wants it: with USE_TZ off, local time without a zone."""
-    found = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return found if django_settings.USE_TZ else found.astimezone().replace(tzinfo=None)
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment if django_settings.USE_TZ else moment.astimezone().replace(tzinfo=None)
 
 
 def _ms(moment: datetime) -> int:

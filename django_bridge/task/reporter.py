@@ -269,10 +269,10 @@ class TaskReporter:
     def _learn_end(self, exc: Conflict) -> None:
         self._forget_advances()
         self._dirty_fields.clear()
-        found = re.search(r"ended as (\w+)", str(exc))
-        if found and found[1] in ENDED and not self.known.ended:
+        status = re.search(r"ended as (\w+)", str(exc))
+        if status and status[1] in ENDED and not self.known.ended:
             self.ended_elsewhere = True
-            self.known = dataclasses.replace(self.known, status=found[1], ended_at_ms=self.known.updated_at_ms)
+            self.known = dataclasses.replace(self.known, status=status[1], ended_at_ms=self.known.updated_at_ms)
 
     def _write(self) -> None:
         from django_bridge.task import records

@@ -70,9 +70,9 @@ class Task(TaskContext):
 
         # Celery's eager mode hands over the task itself, where a worker gets its id.
         known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
-        found = cls(task_name=known.name, to_users=())
-        found.id, found._reporter = known.id, TaskReporter(known, key)
-        return found
+        task = cls(task_name=known.name, to_users=())
+        task.id, task._reporter = known.id, TaskReporter(known, key)
+        return task
 
     def __json__(self) -> str:
         """As the argument of a Celery task it is its id, for `resume`; the work goes on there."""
@@ -245,7 +245,7 @@ class Task(TaskContext):
 
 def _new(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> states.Task:
     """A new state. Nobody may watch it: `to` may be empty. Raises `InvalidInput`."""
-    made = states.begin(
+    task = states.begin(
         to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=now_ms()
     )
-    return dataclasses.replace(made, to=to)
+    return dataclasses.replace(task, to=to)
