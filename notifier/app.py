@@ -36,8 +36,8 @@ from notifier.api.publish import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
-from notifier.broker.memory.broker import MemoryBroker
-from notifier.errors import ConfigurationError, InvalidInput, NotifierError
+from notifier.broker.registry import open_broker
+from notifier.errors import InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.limits import RateLimit
 from notifier.settings import Settings, load
@@ -105,24 +105,6 @@ def build(settings: Settings) -> ASGIApp:
             expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         )
     return fast_path
-
-
-def open_broker(settings: Settings) -> Broker:
-    """The broker of a Redis address, or the embedded one. Connects when it is started."""
-    limits = {"history_size": settings.history_size, "max_replay": settings.max_replay}
-    if not settings.redis_url:
-        return MemoryBroker(history_ttl_s=settings.history_ttl_s, **limits)
-    # Imported where it is needed: redis-py is 6 MB that the embedded broker does without.
-    from notifier.broker.redis.broker import RedisBroker
-    from notifier.broker.redis.connection import address
-    from notifier.broker.redis.keys import Keys
-
-    try:
-        target = address(settings.redis_url)
-    except (ValueError, OSError) as fault:
-        raise ConfigurationError(f"NOTIFIER_REDIS_URL: {fault}") from None
-    keys = Keys(settings.prefix, settings.shards)
-    return RedisBroker(target, keys, history_ttl_s=settings.history_ttl_s, **limits)
 
 
 @contextlib.asynccontextmanager

@@ -9,9 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
+from notifier.broker import registry
 from tests.support import REPOSITORY
 
 LAYERS = [
@@ -91,6 +93,21 @@ def test_a_module_imports_only_from_the_layers_below_it(path: Path) -> None:
         if not imported.startswith("notifier.") or imported.split(".")[1] == module.split(".")[1]:
             continue
         assert layer_of(imported) > depth, f"{module} imports {imported}"
+
+
+BACKENDS = sorted(path.parent.name for path in (REPOSITORY / "notifier" / "broker").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_broker_imports_no_other_broker(backend: str) -> None:
+    others = tuple(f"notifier.broker.{name}" for name in [*BACKENDS, "registry"] if name != backend)
+    for path in sources(f"notifier/broker/{backend}"):
+        assert not [name for name in imports(path) if name.startswith(others)], module_of(path)
+
+
+def test_the_registry_opens_every_broker() -> None:
+    opened = {resolve_name(backend).__module__ for backend in registry.BACKENDS.values()}
+    assert opened == {f"notifier.broker.{name}.broker" for name in BACKENDS}
 
 
 def test_the_package_itself_imports_nothing() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, Self
 
 from notifier.event import Cursor, Event
 from notifier.task import Task
@@ -125,8 +125,24 @@ class Sink(Protocol):
         """The broker went away, or is back."""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a backend is opened with, from the settings of the same names."""
+
+    history_size: int
+    history_ttl_s: int
+    max_replay: int
+    prefix: str
+    shards: int
+
+
 class Broker(ABC):
     """The contract. All calls may raise `BrokerUnavailable`."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str, options: Options) -> Self:
+        """A broker at this address, not yet connected. Raises ValueError or OSError if the address cannot be used."""
 
     @abstractmethod
     async def start(self, sink: Sink) -> None:

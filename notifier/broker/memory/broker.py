@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from notifier import event as events
 from notifier.broker import (
@@ -22,6 +22,7 @@ from notifier.broker import (
     MarkAction,
     Marked,
     Opening,
+    Options,
     Page,
     Receipt,
     Sink,
@@ -80,6 +81,12 @@ class MemoryBroker(Broker):
         self._subscribed: set[str] = set()
         self._sweeping = self._sweep()
         self._sink: Sink | None = None
+
+    @classmethod
+    def from_url(cls, url: str, options: Options) -> Self:
+        return cls(
+            history_size=options.history_size, history_ttl_s=options.history_ttl_s, max_replay=options.max_replay
+        )
 
     # The process's side
 

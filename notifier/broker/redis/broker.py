@@ -16,7 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from notifier import event as events
 from notifier.broker import (
@@ -27,13 +27,14 @@ from notifier.broker import (
     MarkAction,
     Marked,
     Opening,
+    Options,
     Page,
     Receipt,
     Sink,
     TaskChange,
 )
 from notifier.broker.redis.commands import Primary
-from notifier.broker.redis.connection import Address
+from notifier.broker.redis.connection import Address, address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
@@ -65,6 +66,16 @@ class RedisBroker(Broker):
         self._tasks = TasksInRedis(self._primary, keys)
         self._told_away = False
         self._skipped = 0
+
+    @classmethod
+    def from_url(cls, url: str, options: Options) -> Self:
+        return cls(
+            address(url),
+            Keys(options.prefix, options.shards),
+            history_size=options.history_size,
+            history_ttl_s=options.history_ttl_s,
+            max_replay=options.max_replay,
+        )
 
     # The process's side
 

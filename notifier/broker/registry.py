@@ -1,0 +1,44 @@
+"""Where brokers are opened: the scheme of an address names the backend.
+
+Must not know: how a backend stores or announces.
+"""
+
+from __future__ import annotations
+
+from pkgutil import resolve_name
+from typing import Final
+from urllib.parse import urlsplit
+
+from notifier.broker import Broker, Options
+from notifier.errors import ConfigurationError
+from notifier.settings import Settings
+
+BACKENDS: Final = {
+    "": "notifier.broker.memory.broker:MemoryBroker",
+    "redis": "notifier.broker.redis.broker:RedisBroker",
+    "rediss": "notifier.broker.redis.broker:RedisBroker",
+    "unix": "notifier.broker.redis.broker:RedisBroker",
+}
+"""A subclass of `Broker` for each scheme; without an address, the embedded broker. Imported when it is opened: redis-py
+is 6 MB that the embedded broker does without."""
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker that the settings name. It connects in `start()`. Raises `ConfigurationError`."""
+    url = settings.redis_url
+    backend = BACKENDS.get(urlsplit(url).scheme)
+    if backend is None:
+        known = ", ".join(f"{scheme}://" for scheme in BACKENDS if scheme)
+        raise ConfigurationError(f"NOTIFIER_REDIS_URL: must start with one of {known}")
+    options = Options(
+        history_size=settings.history_size,
+        history_ttl_s=settings.history_ttl_s,
+        max_replay=settings.max_replay,
+        prefix=settings.prefix,
+        shards=settings.shards,
+    )
+    broker: type[Broker] = resolve_name(backend)
+    try:
+        return broker.from_url(url, options)
+    except (ValueError, OSError) as exc:
+        raise ConfigurationError(f"NOTIFIER_REDIS_URL: {exc}") from None
