@@ -37,7 +37,7 @@ ASK_AGAIN_S: Final = (0.5, 2.0)
 TICK_S: Final = 0.05
 """Between two looks at which streams are due a heartbeat: a few at a time, so that it holds nobody up."""
 OPENERS: Final = 16
-"""Streams that are brought back from doubt at the same time."""
+"""Streams that are resynced at the same time."""
 MAX_OPEN_CALLS: Final = 8
 """Streams of one process whose start is read at the same time: a storm must not hold the broker up for everybody."""
 OPEN_TIMEOUT_S: Final = 15.0
@@ -76,7 +76,7 @@ class Hub:
         self._ending: dict[int, dict[Stream, None]] = {}
         """Streams by the (monotonic) second in which their life is over."""
         self._attempts = 0
-        self._doubted: dict[Stream, None] = {}
+        self._resyncing: dict[Stream, None] = {}
         self._wake = asyncio.Event()
         self._open_calls = asyncio.Semaphore(MAX_OPEN_CALLS)
         self.away = False
@@ -136,7 +136,7 @@ class Hub:
         self._slots[stream.slot].pop(stream, None)
         self._ending.get(int(stream.ends_at), {}).pop(stream, None)
         self._slow.forget(stream)
-        self._doubted.pop(stream, None)
+        self._resyncing.pop(stream, None)
         left = []
         for topic in stream.topics:
             streams = self._topics.get(topic)
@@ -171,7 +171,7 @@ class Hub:
                     return
                 opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
         except BrokerUnavailable as fault:
-            # It stays open and waits. A broker that is away tells us to doubt everything when it is back; one that only
+            # It stays open and waits. A broker that is away calls `resync(None)` when it is back; one that only
             # refused this (busy, loading, out of memory) is asked again.
             log.info("a stream waits for the broker: %s", fault)
             if self._broker.ready:
@@ -185,7 +185,7 @@ class Hub:
 
     def _ask_again(self, stream: Stream, attempt: int) -> None:
         if stream.opening == attempt and stream in self._streams:
-            self._doubted[stream] = None
+            self._resyncing[stream] = None
             self._wake.set()
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
@@ -223,7 +223,7 @@ class Hub:
         self._slow.look(stream, beyond=stream.backlog_bytes)
 
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
-        """Frames without id may have been missed in the doubt: the present state is sent again."""
+        """Frames without id may have been missed before the resync: the present state is sent again."""
         for task in reversed(opening.tasks):
             stream.offer_state(task.id, Wire(task.frame().encode()))
         stream.offer(Wire(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
@@ -245,18 +245,18 @@ class Hub:
         if len(streams) <= DIRECT:
             self._rounds.pass_by(list(streams), item)
         elif not self._rounds.add(topic, item):
-            self.doubt([topic])
+            self.resync([topic])
 
-    def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
+    def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Takes streams back to opening at once, so that what comes from here on is held for them."""
         self._rounds.forget(topics)
-        doubted = (
+        affected = (
             self._streams if topics is None else {one: None for topic in topics for one in self._topics.get(topic, ())}
         )
-        for stream in doubted:
-            self._doubt(stream, after)
+        for stream in affected:
+            self._resync(stream, after)
 
-    def _doubt(self, stream: Stream, after: int | None = None) -> None:
+    def _resync(self, stream: Stream, after: int | None = None) -> None:
         if not stream.opening:
             past = after is not None and stream.seq > after
             stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
@@ -264,22 +264,22 @@ class Hub:
         stream.held = [item for item in stream.held if item.is_kept_nowhere]
         self._attempts += 1
         stream.opening = self._attempts
-        self._doubted[stream] = None
+        self._resyncing[stream] = None
         self._wake.set()
 
     async def reopen_forever(self) -> None:
-        """Brings doubted streams back, some at a time. Its owner ends the process with it."""
+        """Resyncs streams, some at a time. Its owner ends the process with it."""
         async with asyncio.TaskGroup() as group:
             for _ in range(OPENERS):
                 group.create_task(self._reopen_forever())
 
     async def _reopen_forever(self) -> None:
         while True:
-            while not self._doubted:
+            while not self._resyncing:
                 self._wake.clear()
                 await self._wake.wait()
-            stream = next(iter(self._doubted))
-            del self._doubted[stream]
+            stream = next(iter(self._resyncing))
+            del self._resyncing[stream]
             try:
                 async with asyncio.timeout(OPEN_TIMEOUT_S):
                     await self._open(stream)
@@ -314,7 +314,7 @@ class Hub:
             elif not stream.is_repeat(item.key):
                 stream.offer(item.wire)
         elif item.epoch != stream.epoch:
-            self._doubt(stream)  # one of the two orders is over; the log knows which
+            self._resync(stream)  # one of the two orders is over; the log knows which
         elif item.seq <= stream.seq:
             return  # over another channel of the same publish, or part of what it started from
         elif not item.key or not stream.is_repeat(item.key):

@@ -36,7 +36,7 @@ class Recorder:
 
     events: list[tuple[str, int, bytes]] = field(default_factory=list)
     states: list[tuple[str, str, bytes]] = field(default_factory=list)
-    doubts: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
+    resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
 
@@ -47,8 +47,8 @@ class Recorder:
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         self.states.append((topic, key, wire))
 
-    def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
-        self.doubts.append((topics, after))
+    def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
+        self.resyncs.append((topics, after))
 
     def disconnect(self, topic: str, reason: str) -> None:
         self.ended.append((topic, reason))
@@ -297,7 +297,7 @@ async def test_a_cursor_before_the_kept_history_is_told_so(broker: Broker) -> No
     assert (await opened(broker, Cursor(last.epoch, last.seq))).verdict == "ok"
 
 
-async def test_trimming_one_channel_does_not_doubt_a_cursor_after_it(broker: Broker) -> None:
+async def test_trimming_one_channel_keeps_a_cursor_after_it_valid(broker: Broker) -> None:
     for _ in range(HISTORY + 3):
         await broker.publish(note())
     at = (await opened(broker)).cursor
@@ -527,7 +527,7 @@ async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Reco
     assert sink.ended == [(topics[0], "revoked")]
 
 
-async def test_forgetting_a_user_removes_its_data_and_doubts_its_cursors(broker: Broker) -> None:
+async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     await broker.publish(note(["user:ann", "user:bob"], subject="secret"))
     await broker.create_task(running(["user:ann", "user:bob"]))

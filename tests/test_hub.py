@@ -1,4 +1,4 @@
-"""The hub between a broker and its streams: what is held, doubted, conflated, ended; and how a stream gets live."""
+"""The hub between a broker and its streams: what is held, resynced, conflated, ended; and how a stream gets live."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def test_what_came_while_a_stream_was_opened_follows_what_it_starts_from(b
         assert heard(wall) == ["hello", "x:before", "x:meanwhile", "task:state", "x:after"]
 
 
-async def test_a_state_held_from_before_a_doubt_does_not_come_after_the_snapshot(broker: ScriptedBroker) -> None:
+async def test_a_state_held_from_before_a_resync_does_not_come_after_the_snapshot(broker: ScriptedBroker) -> None:
     task = begin(to=["all"], name="t", now_ms=0, total=10)
     async with running_hub(broker) as hub:
         broker.gate.clear()
@@ -100,7 +100,7 @@ async def test_a_state_held_from_before_a_doubt_does_not_come_after_the_snapshot
         await until(lambda: broker.opening_now)
         announce(hub, task.changed({"done": 5}, now_ms=1))
         # The link is lost, and the end of the task announced meanwhile.
-        hub.doubt(None)
+        hub.resync(None)
         broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
         broker.gate.set()
         await attaching
@@ -108,14 +108,14 @@ async def test_a_state_held_from_before_a_doubt_does_not_come_after_the_snapshot
         assert statuses(wall) == ["succeeded"]
 
 
-async def test_a_frame_without_id_or_key_that_was_held_before_a_doubt_still_comes(broker: ScriptedBroker) -> None:
+async def test_a_frame_without_id_or_key_that_was_held_before_a_resync_still_comes(broker: ScriptedBroker) -> None:
     async with running_hub(broker) as hub:
         broker.gate.clear()
         wall = Wall()
         attaching = asyncio.create_task(hub.attach(stream_on(wall)))
         await until(lambda: broker.opening_now)
         state(hub, "all", "", "transient")
-        hub.doubt(None)
+        hub.resync(None)
         broker.gate.set()
         await attaching
         await until(lambda: heard(wall) == ["hello", "task:transient"])
@@ -137,7 +137,7 @@ async def test_an_event_of_an_old_epoch_is_not_written_after_a_reset(broker: Scr
 
 
 @pytest.mark.parametrize("others", [2, CROWD], ids=["held", "in a round"])
-async def test_after_a_doubt_of_everything_nothing_of_an_old_epoch_is_written(
+async def test_after_a_resync_of_everything_nothing_of_an_old_epoch_is_written(
     broker: ScriptedBroker, others: int
 ) -> None:
     async with running_hub(broker) as hub:
@@ -147,8 +147,8 @@ async def test_after_a_doubt_of_everything_nothing_of_an_old_epoch_is_written(
         await until(lambda: all(len(heard(wall)) == 10 for wall in crowd))
         broker.epoch, broker.seq, broker.log = "new", 0, []
         hub.deliver("all", "e", 10, "", b"id: e-10\nevent: x\ndata: old\n\n")
-        before = [len(heard(wall)) for wall in crowd]  # few streams had it at once, before the doubt
-        hub.doubt(None)
+        before = [len(heard(wall)) for wall in crowd]  # few streams had it at once, before the resync
+        hub.resync(None)
         broker.gate.clear()
         hub.deliver("all", "e", 11, "", b"id: e-11\nevent: x\ndata: older\n\n")
         await until(lambda: not hub._rounds)
@@ -255,7 +255,7 @@ async def test_a_stream_that_ended_while_a_round_waited_is_not_counted_again(bro
         await until(lambda: not hub._rounds)
         hub.disconnect("user:ann", "revoked")
         hub.detach(stream)
-        hub.doubt(None)
+        hub.resync(None)
         seen = len(broker.opened)
         await until(lambda: len(broker.opened) == seen + CROWD)
         assert heard(wall) == ["hello", "bye"]
@@ -280,14 +280,14 @@ async def test_a_detached_stream_that_is_about_to_be_opened_subscribes_nothing(b
         stream = stream_on(Wall(), "ann", ("user:ann",))
         await hub.attach(stream)
         assert broker.subscribed == {"user:ann"}
-        hub.doubt(["user:ann"])
+        hub.resync(["user:ann"])
         hub.detach(stream)
         asked = len(broker.opened)
         await hub._open(stream)
         assert (broker.subscribed, hub.topic_count, len(broker.opened)) == (set(), 0, asked)
 
 
-async def test_a_stream_that_leaves_between_a_doubt_and_its_opening_leaves_no_subscription(
+async def test_a_stream_that_leaves_between_a_resync_and_its_opening_leaves_no_subscription(
     broker: ScriptedBroker,
 ) -> None:
     async with running_hub(broker) as hub:
@@ -295,7 +295,7 @@ async def test_a_stream_that_leaves_between_a_doubt_and_its_opening_leaves_no_su
         other = Wall()
         await hub.attach(stream)
         await hub.attach(stream_on(other, "bob", ("user:bob",)))
-        hub.doubt(["user:ann", "user:bob"])
+        hub.resync(["user:ann", "user:bob"])
         asyncio.get_running_loop().call_soon(hub.detach, stream)
         await until(lambda: broker.opened.count("bob") == 2)
         assert broker.subscribed == {"user:bob"}
@@ -306,7 +306,7 @@ async def test_a_stream_that_leaves_between_a_doubt_and_its_opening_leaves_no_su
 # Doubt and the way back
 
 
-async def test_a_doubt_with_a_round_under_way_loses_nothing_and_repeats_nothing(
+async def test_a_resync_with_a_round_under_way_loses_nothing_and_repeats_nothing(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.rounds.SLICE_S", 0)  # the loop is given back after each stride
@@ -318,7 +318,7 @@ async def test_a_doubt_with_a_round_under_way_loses_nothing_and_repeats_nothing(
             for _ in range(turn):
                 await asyncio.sleep(0)
             begun = sum(len(events(wall)) > turn * 3 for wall in crowd)
-            hub.doubt(None)
+            hub.resync(None)
             broker.publish(hub, "all")
             if turn:
                 assert 0 < begun < len(crowd), "the round was under way"
@@ -338,7 +338,7 @@ async def test_a_hole_in_one_topic_is_filled_from_the_log_and_does_not_touch_the
         await hub.attach(stream_on(bob, "bob", ("user:bob",)))
         broker.publish(hub, "user:ann", "1")
         broker.publish(hub, "user:ann", "lost", announced=False)
-        hub.doubt(["user:ann"], after=1)
+        hub.resync(["user:ann"], after=1)
         broker.publish(hub, "user:ann", "3")
         await until(lambda: "x:3" in heard(ann))
         assert events(ann) == ["x:1", "x:lost", "x:3"]
@@ -352,7 +352,7 @@ async def test_a_stream_that_is_past_a_hole_is_reset(broker: ScriptedBroker) -> 
         await hub.attach(stream_on(wall, "ann", ("user:ann", "all")))
         broker.publish(hub, "user:ann", announced=False)
         broker.publish(hub, "all", "2")
-        hub.doubt(["user:ann"], after=0)
+        hub.resync(["user:ann"], after=0)
         await until(lambda: "reset" in heard(wall))
         broker.publish(hub, "all", "3")
         assert heard(wall) == ["hello", "x:2", "reset", "x:3"]
@@ -383,7 +383,7 @@ async def test_a_stream_that_attaches_while_the_broker_is_away_is_opened_when_it
         await hub.attach(stream_on(wall))
         assert heard(wall) == ["degraded"]
         broker.away, broker.is_ready = None, True
-        hub.doubt(None)
+        hub.resync(None)
         hub.degraded(False)
         await until(lambda: "hello" in heard(wall))
         assert len(broker.opened) == 2
@@ -397,7 +397,7 @@ async def test_openings_that_hang_do_not_keep_others_from_being_opened(
     async with running_hub(broker) as hub:
         crowd = await attach_crowd(hub, 100)
         broker.gate.clear()
-        hub.doubt(None)
+        hub.resync(None)
         asked = len(broker.opened)
         await until(lambda: len(set(broker.opened[asked:])) == 100, what="a try for every stream")
         broker.gate.set()
@@ -420,11 +420,11 @@ async def test_openings_are_read_a_few_at_a_time(broker: ScriptedBroker) -> None
         assert all(heard(wall) == ["hello"] for wall in walls)
 
 
-async def test_after_many_doubts_in_a_row_every_stream_is_live(broker: ScriptedBroker) -> None:
+async def test_after_many_resyncs_in_a_row_every_stream_is_live(broker: ScriptedBroker) -> None:
     async with running_hub(broker) as hub:
         crowd = await attach_crowd(hub, CROWD)
         for turn in range(20):
-            hub.doubt(None if turn % 3 else ["all"], after=None)
+            hub.resync(None if turn % 3 else ["all"], after=None)
             if turn % 2:
                 broker.publish(hub, "all")
             for _ in range(turn % 7):
@@ -437,20 +437,20 @@ async def test_after_many_doubts_in_a_row_every_stream_is_live(broker: ScriptedB
             assert heard(wall).count("hello") == 1
 
 
-async def test_after_a_doubt_the_present_state_of_tasks_is_sent_again(broker: ScriptedBroker) -> None:
+async def test_after_a_resync_the_present_state_of_tasks_is_sent_again(broker: ScriptedBroker) -> None:
     task = begin(to=["all"], name="t", now_ms=0, total=10)
     async with running_hub(broker) as hub:
         broker.tasks_now = (task,)
         wall = Wall()
         await hub.attach(stream_on(wall))
         broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
-        hub.doubt(None)
+        hub.resync(None)
         await until(lambda: len(statuses(wall)) == 2)
         assert statuses(wall)[-1] == "succeeded"
         assert [one.split("\n")[0] for one in body_of(wall).blocks[1:]] == ["event: task", "event: inbox"]
 
 
-async def test_a_state_of_a_round_that_waited_from_before_a_doubt_does_not_come_after_the_snapshot(
+async def test_a_state_of_a_round_that_waited_from_before_a_resync_does_not_come_after_the_snapshot(
     broker: ScriptedBroker,
 ) -> None:
     task = begin(to=["all"], name="t", now_ms=0, total=10)
@@ -458,7 +458,7 @@ async def test_a_state_of_a_round_that_waited_from_before_a_doubt_does_not_come_
         crowd = await attach_crowd(hub, CROWD)
         announce(hub, task.changed({"done": 5}, now_ms=1))  # waits for its round
         broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
-        hub.doubt(None)  # its end was announced while the link was lost
+        hub.resync(None)  # its end was announced while the link was lost
         await until(lambda: all("succeeded" in statuses(wall) for wall in crowd))
         await until(lambda: not hub._rounds)
         assert all(statuses(wall)[-1] == "succeeded" for wall in crowd)
@@ -473,7 +473,7 @@ async def test_a_state_conflated_before_a_reset_does_not_come_after_it(broker: S
         announce(hub, task.changed({"done": 5}, now_ms=1))
         broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
         broker.epoch = "new"
-        hub.doubt(None)
+        hub.resync(None)
         await until(lambda: "succeeded" in statuses(wall))
         wall.waiting = 0
         announce(hub, begin(to=["all"], name="another", now_ms=3, total=1))
@@ -518,7 +518,7 @@ async def test_a_round_s_event_of_an_order_that_is_over_reaches_nobody_and_what_
             broker.publish(hub, "all")
         await until(lambda: not hub._rounds)
         broker.epoch, broker.seq, broker.log = "new", 0, []
-        hub.doubt(None)
+        hub.resync(None)
         for _ in range(5):  # the loop is behind: rounds wait
             state(hub, "staff", "", "s")
             hub.deliver("staff", "new", 1, "", b"id: new-1\nevent: x\ndata: s\n\n")
@@ -551,11 +551,11 @@ async def test_a_stream_of_a_user_who_was_disconnected_while_nobody_could_hear_i
         broker.revoked = "before"
         first = Wall()
         await hub.attach(stream_on(first))
-        hub.doubt(None)
+        hub.resync(None)
         await until(lambda: len(broker.opened) == 2)
         assert len(hub) == 1  # it began after that
         broker.revoked = "since"
-        hub.doubt(None)
+        hub.resync(None)
         await until(lambda: not len(hub))
         assert b'"reason":"revoked"' in first.written[-2]
 

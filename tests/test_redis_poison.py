@@ -98,7 +98,7 @@ async def test_a_bad_lead_is_skipped(broker: RedisBroker, raw: redis.Redis, sink
     assert broker.skipped == 1
 
 
-async def test_a_forged_place_in_the_order_makes_doubt_and_loses_nothing(
+async def test_a_forged_place_in_the_order_makes_a_resync_and_loses_nothing(
     broker: RedisBroker, raw: redis.Redis, sink: Recorder
 ) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
@@ -108,19 +108,19 @@ async def test_a_forged_place_in_the_order_makes_doubt_and_loses_nothing(
     epoch = (await opened(broker)).cursor.epoch.encode()
     raw.publish(topic, epoch + b" 999 1 -\nid: " + epoch + b'-999\nevent: message\ndata: {"forged":1}\n\n')
     await broker.publish(note(subject="two"))
-    await until(lambda: sink.doubts)
-    assert sink.doubts == [([topic], 999)]
+    await until(lambda: sink.resyncs)
+    assert sink.resyncs == [([topic], 999)]
     await broker.publish(note(subject="three"))
     await until(lambda: b"three" in sink.events[-1][2])
 
 
-async def test_a_forged_epoch_makes_doubt(broker: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
+async def test_a_forged_epoch_makes_a_resync(broker: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
     await broker.subscribe([topic])
     await broker.publish(note(subject="one"))
     await until(lambda: sink.events)
     raw.publish(topic, b'forged 2 1 -\nid: forged-2\nevent: message\ndata: {"forged":1}\n\n')
-    await until(lambda: sink.doubts == [(None, None)])
+    await until(lambda: sink.resyncs == [(None, None)])
     await broker.publish(note(subject="two"))
     await until(lambda: b"two" in sink.events[-1][2])
     assert not any(b"forged" in wire for _, _, wire in sink.events)

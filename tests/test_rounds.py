@@ -355,7 +355,9 @@ async def test_behind_a_long_replay_the_bound_of_what_may_wait_still_holds(broke
 # Doubt
 
 
-async def test_a_doubt_during_a_round_loses_nothing_and_repeats_nothing(broker: ScriptedBroker, stepwise: None) -> None:
+async def test_a_resync_during_a_round_loses_nothing_and_repeats_nothing(
+    broker: ScriptedBroker, stepwise: None
+) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         _, clients = await sockets.attached(CROWD)
         for turn in range(1, 6):
@@ -364,7 +366,7 @@ async def test_a_doubt_during_a_round_loses_nothing_and_repeats_nothing(broker: 
             broker.publish(hub, "all")
             await soon(lambda turn=turn: sum(sockets.writes.values()) >= min(turn, 3) * STRIDE)  # type: ignore[misc]
             assert sum(sockets.writes.values()) < CROWD, "the round was under way"
-            hub.doubt(None)
+            hub.resync(None)
             last = str(broker.publish(hub, "all"))
             await until(lambda last=last: all(last in client.of("x") for client in clients))  # type: ignore[misc]
             await until(lambda: not hub._rounds)
@@ -381,7 +383,7 @@ async def test_a_hole_in_a_topic_with_a_round_under_way_loses_nothing_and_repeat
         await soon(lambda: sockets.writes)
         assert sum(sockets.writes.values()) < CROWD
         broker.publish(hub, "all", announced=False)
-        hub.doubt(["all"], after=1)
+        hub.resync(["all"], after=1)
         broker.publish(hub, "all")
         await until(lambda: all("3" in client.of("x") for client in clients))
         await until(lambda: not hub._rounds)
@@ -436,14 +438,14 @@ async def test_what_waits_for_an_opening_stream_is_held_once(broker: ScriptedBro
         assert client.of("x") == [str(number) for number in range(1, 11)]
 
 
-async def test_a_state_that_waits_does_not_come_after_the_newer_one_of_a_doubt(
+async def test_a_state_that_waits_does_not_come_after_the_newer_one_of_a_resync(
     broker: ScriptedBroker, stepwise: None
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         _, clients = await sockets.attached(CROWD)
         state(hub, "all", "job", "older")
         await soon(lambda: sockets.writes)
-        hub.doubt(["all"])  # as after a newer one that was not heard
+        hub.resync(["all"])  # as after a newer one that was not heard
         await until(lambda: not hub._rounds)
         await until(lambda: not any(stream.opening for stream in hub._streams))
         late = [client for client in clients if "inbox" in client.heard and "task:older" in client.heard]

@@ -112,7 +112,7 @@ class Sink(Protocol):
         """A frame without id. With a key, a newer frame of the same key replaces it; but where the key begins with
         `ONCE`, it is an event, and repeats of it are to be dropped."""
 
-    def doubt(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
+    def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Something may have been missed on these topics (None: on all): every stream reads on from its cursor.
 
         A stream that is already past `after` cannot be repaired by that and must be reset.

@@ -21,7 +21,7 @@ LINK_LOST = "the link is lost"
 """What the service logs when its subscription link ends."""
 
 
-async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_the_next_doubts_too(
+async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_are_those_after_the_next_resync(
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(Service(redis_url=own_redis.url, env=roomy())) as service, own_redis.client() as client:

@@ -3,7 +3,7 @@
 Two links: one for calls (`primary`), one for subscriptions. Each is owned by a loop that opens it, watches it and opens
 it again.
 Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement
-that does not follow on the last one) the sink is told to doubt, and its streams read on from their cursors.
+that does not follow on the last one) the sink resyncs: its streams read on from their cursors.
 
 Must not know: HTTP, streams.
 """
@@ -90,7 +90,7 @@ class RedisBroker(Broker):
             name=f"notifier-{self._process}-sub",
             on_deliver=sink.deliver,
             on_state=sink.deliver_state,
-            on_doubt=sink.doubt,
+            on_resync=sink.resync,
             on_disconnect=sink.disconnect,
             on_change=self._tell_degraded,
         )

@@ -2,8 +2,8 @@
 
     connect -> subscribe to all that is desired -> every acknowledgement -> canary back -> live -> lost -> connect ...
 
-While it is not live, announcements are dropped: going live tells everybody to doubt, and streams then read the log.
-The next announcement of a topic must follow on the last one; where it does not, that topic is doubted.
+While it is not live, announcements are dropped: going live resyncs every stream, and streams then read the log.
+The next announcement of a topic must follow on the last one; where it does not, that topic is resynced.
 
 Must not know: streams, how the log is read.
 """
@@ -60,7 +60,7 @@ class Subscriptions:
         name: str,
         on_deliver: Callable[[str, str, int, str, bytes], None],
         on_state: Callable[[str, str, bytes], None],
-        on_doubt: Callable[..., None],
+        on_resync: Callable[..., None],
         on_disconnect: Callable[[str, str], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -69,7 +69,7 @@ class Subscriptions:
         self._name = name
         self._on_deliver = on_deliver
         self._on_state = on_state
-        self._on_doubt = on_doubt
+        self._on_resync = on_resync
         self._on_disconnect = on_disconnect
         self._on_change = on_change
         self._topics: dict[bytes, _Topic] = {}
@@ -159,10 +159,10 @@ class Subscriptions:
                 pause_s = min(pause_s * 2, RECONNECT_S[1])
                 continue
             pause_s = RECONNECT_S[0]
-            # From here to the end of doubt() nothing is awaited: no announcement can come between.
+            # From here to the end of resync() nothing is awaited: no announcement can come between.
             self.live = True
             if begun or self._topics:
-                self._on_doubt(None)
+                self._on_resync(None)
             begun = True
             self._on_change()
             first.set()
@@ -297,14 +297,14 @@ class Subscriptions:
             log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
                 other.epoch, other.last = b"", None
-            self._on_doubt(None)
+            self._on_resync(None)
             return
         if topic.last is not None and prev != topic.last:
             if topic.noted and seq <= topic.last:
                 return
             log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
             after, topic.last = topic.last, None
-            self._on_doubt([topic.name], after=after)
+            self._on_resync([topic.name], after=after)
             return
         topic.epoch, topic.last, topic.noted = epoch, seq, False
         self._on_deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
