@@ -22,9 +22,19 @@ from typing import Final
 from notifier.broker import ONCE, Broker, Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, own_frame
+from notifier.frames import (
+    DEGRADED_FRAME,
+    PING_FRAME,
+    RECOVERED_FRAME,
+    RETRY_MS,
+    EncodedFrame,
+    farewell,
+    hello,
+    reset,
+    waiting,
+)
 from notifier.rounds import OPENING, Item, Rounds, Stream
 from notifier.slow import SlowReaders
-from notifier.wire import DEGRADED, HEALED, PINGING, RETRY_MS, Wire, farewell, hello, reset, waiting
 
 log = logging.getLogger("notifier.hub")
 
@@ -206,7 +216,7 @@ class Hub:
             self.counts["resets"] += 1
             stream.offer(reset(opening))
         for seq, frame in opening.replay:
-            stream.offer(Wire(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
+            stream.offer(EncodedFrame(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
         if again and not lost:
             self._repair_state(stream, opening)
         held, stream.held = stream.held, []
@@ -225,8 +235,8 @@ class Hub:
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Frames without id may have been missed before the resync: the present state is sent again."""
         for task in reversed(opening.tasks):
-            stream.offer_state(task.id, Wire(task.frame().encode()))
-        stream.offer(Wire(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
+            stream.offer_state(task.id, EncodedFrame(task.frame().encode()))
+        stream.offer(EncodedFrame(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
 
     # broker.Sink
 
@@ -234,12 +244,12 @@ class Hub:
         streams = self._topics.get(topic)
         if streams:
             self.counts["events"] += 1
-            self._send(topic, streams, Item(sys.intern(epoch), seq, key, Wire(wire)))
+            self._send(topic, streams, Item(sys.intern(epoch), seq, key, EncodedFrame(wire)))
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
         if streams:
-            self._send(topic, streams, Item("", 0, key, Wire(wire)))
+            self._send(topic, streams, Item("", 0, key, EncodedFrame(wire)))
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
         if len(streams) <= DIRECT:
@@ -293,7 +303,7 @@ class Hub:
     def degraded(self, away: bool) -> None:
         self.away = away
         for stream in list(self._streams):
-            stream.offer(DEGRADED if away else HEALED)
+            stream.offer(DEGRADED_FRAME if away else RECOVERED_FRAME)
             self._flush(stream)
 
     # Writing
@@ -310,16 +320,16 @@ class Hub:
             self._hold(stream, item)
         elif not item.seq:
             if not item.key.startswith(ONCE):
-                stream.offer_state(item.key, item.wire)
+                stream.offer_state(item.key, item.frame)
             elif not stream.is_repeat(item.key):
-                stream.offer(item.wire)
+                stream.offer(item.frame)
         elif item.epoch != stream.epoch:
             self._resync(stream)  # one of the two orders is over; the log knows which
         elif item.seq <= stream.seq:
             return  # over another channel of the same publish, or part of what it started from
         elif not item.key or not stream.is_repeat(item.key):
             stream.seq = item.seq
-            stream.offer(item.wire)
+            stream.offer(item.frame)
             self._handed += 1
 
     def _flush(self, stream: Stream) -> None:
@@ -351,7 +361,7 @@ class Hub:
 
     def _ping(self, streams: dict[Stream, None]) -> None:
         for stream in list(streams):
-            stream.offer(PINGING)
+            stream.offer(PING_FRAME)
             self._flush(stream)
 
     def _check_lives(self) -> None:

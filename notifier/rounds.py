@@ -20,7 +20,7 @@ from typing import Final, Protocol
 
 from notifier.broker import ONCE
 from notifier.event import Cursor
-from notifier.wire import Wire
+from notifier.frames import EncodedFrame
 
 SLICE_S: Final = 0.0005
 """A round gives the loop back after so long."""
@@ -37,13 +37,13 @@ OPENING: Final = 1 << 62
 class Item:
     """One frame on its way: its place in the order (seq 0: a state, of which only the newest counts) and its key."""
 
-    __slots__ = ("epoch", "key", "seq", "wire")
+    __slots__ = ("epoch", "frame", "key", "seq")
 
-    def __init__(self, epoch: str, seq: int, key: str, wire: Wire) -> None:
+    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame) -> None:
         self.epoch = epoch
         self.seq = seq
         self.key = key
-        self.wire = wire
+        self.frame = frame
 
     @property
     def is_plain(self) -> bool:
@@ -85,14 +85,14 @@ class Stream(Protocol):
     def backlog_bytes(self) -> int: ...
     @property
     def accepted_bytes(self) -> int: ...
-    def offer(self, wire: Wire) -> None: ...
-    def offer_state(self, key: str, wire: Wire) -> None: ...
+    def offer(self, frame: EncodedFrame) -> None: ...
+    def offer_state(self, key: str, frame: EncodedFrame) -> None: ...
     def is_repeat(self, key: str) -> bool: ...
     def flush(self) -> None: ...
     def rest(self, data: bytes) -> None: ...
     def release_states(self) -> None: ...
     def forget_states(self) -> None: ...
-    def end(self, farewell: Wire | None) -> None: ...
+    def end(self, farewell: EncodedFrame | None) -> None: ...
 
 
 class Round:
@@ -232,7 +232,7 @@ class Rounds:
             for stream in streams:
                 self._by_hand(stream, items)
             return
-        data = items[0].wire.chunk if len(items) == 1 else b"".join([item.wire.chunk for item in items])
+        data = items[0].frame.chunk if len(items) == 1 else b"".join([item.frame.chunk for item in items])
         size, others = len(data), 0
         epoch, last = items[0].epoch, items[-1].seq
         # States have no place in the order (last is 0): they go to every live stream, and leave its place as it is.

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from notifier.event import Cursor
+from notifier.frames import EncodedFrame
 from notifier.rounds import OPENING, Item
-from notifier.wire import Wire
 
 MAX_REPEAT_KEYS: Final = 16
 """Ids of messages that come in parts which a stream remembers; the parts follow each other closely."""
@@ -62,8 +62,8 @@ class Stream(ABC):
         self.revoked: str | None = None
         self.slot = 0
         self.held: list[Item] = []
-        self._out: list[Wire] = []
-        self._states: dict[str, Wire] | None = None
+        self._out: list[EncodedFrame] = []
+        self._states: dict[str, EncodedFrame] | None = None
         self._repeats: dict[str, None] | None = None
 
     @property
@@ -85,22 +85,22 @@ class Stream(ABC):
         """Takes the end of a write of which the socket took only the beginning."""
 
     @abstractmethod
-    def end(self, farewell: Wire | None) -> None:
+    def end(self, farewell: EncodedFrame | None) -> None:
         """Writes a farewell when there is room for it, and closes. Calling it again does nothing."""
 
-    def offer(self, wire: Wire) -> None:
+    def offer(self, frame: EncodedFrame) -> None:
         """Takes a frame for the next flush."""
-        self._out.append(wire)
+        self._out.append(frame)
 
-    def offer_state(self, key: str, wire: Wire) -> None:
+    def offer_state(self, key: str, frame: EncodedFrame) -> None:
         """Takes a frame of which only the newest counts: behind a slow reader it replaces the one before it."""
         if key and (self._states or self.backlog_bytes):
             if self._states is None:
                 self._states = {}
             if key in self._states or len(self._states) < MAX_STATES:
-                self._states[key] = wire
+                self._states[key] = frame
         else:
-            self._out.append(wire)
+            self._out.append(frame)
 
     def release_states(self) -> None:
         """The reader caught up: the newest states go out."""
@@ -132,7 +132,7 @@ class TransportStream(Stream):
     def __init__(self, transport: asyncio.WriteTransport, head: bytes, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         if head:
-            self._out.append(Wire.bare(head))
+            self._out.append(EncodedFrame.bare(head))
         self._transport = transport
         self._written = 0
         # asyncio's own writes cost as much again as the kernel's. They are needed for what the kernel does not take at
@@ -154,7 +154,7 @@ class TransportStream(Stream):
         out = self._out
         if not out:
             return
-        data = out[0].chunk if len(out) == 1 else b"".join([wire.chunk for wire in out])
+        data = out[0].chunk if len(out) == 1 else b"".join([frame.chunk for frame in out])
         out.clear()
         if self.send is not None:
             try:
@@ -180,7 +180,7 @@ class TransportStream(Stream):
         if not self._transport.is_closing():
             self.send = self._straight
 
-    def end(self, farewell: Wire | None) -> None:
+    def end(self, farewell: EncodedFrame | None) -> None:
         self.send = None
         if self._transport.is_closing():
             return
@@ -219,10 +219,10 @@ class QueuedStream(Stream):
     def flush(self) -> None:
         out, self._out = self._out, []
         if not self._closed:
-            for wire in out:
-                self._queue.put_nowait(wire.plain)
+            for frame in out:
+                self._queue.put_nowait(frame.plain)
 
-    def end(self, farewell: Wire | None) -> None:
+    def end(self, farewell: EncodedFrame | None) -> None:
         if self._closed:
             return
         if farewell is not None:

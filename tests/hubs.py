@@ -15,10 +15,10 @@ from typing import Any
 
 from notifier.broker import Broker, Opening
 from notifier.event import Cursor
+from notifier.frames import PING_FRAME
 from notifier.hub import Hub
 from notifier.stream import TransportStream
 from notifier.task import Task
-from notifier.wire import PINGING
 from tests.test_stream import Wall
 
 EPOCH = "e"
@@ -289,7 +289,7 @@ class Sockets:
         assert straight is not None, "the short way to the kernel is not taken"
 
         def send(data: bytes) -> int:
-            self.writes[stream.user] += data != PINGING.chunk
+            self.writes[stream.user] += data != PING_FRAME.chunk
             return straight(data)
 
         stream.send = stream._straight = send

@@ -25,7 +25,7 @@ LAYERS = [
     {"hub", "silence"},
     {"slow"},
     {"rounds"},
-    {"wire"},
+    {"frames"},
     {"metrics", "limits"},
     {"broker"},
     {"task"},

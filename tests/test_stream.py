@@ -12,8 +12,8 @@ import pytest
 from httpx_sse import connect_sse
 
 from notifier.event import Cursor
+from notifier.frames import EncodedFrame, farewell
 from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, QueuedStream, Stream, TransportStream
-from notifier.wire import Wire, farewell
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 
@@ -64,14 +64,14 @@ def stream(wall: Wall) -> Stream:
 
 
 def test_a_frame_is_one_http_chunk(stream: Stream, wall: Wall) -> None:
-    stream.offer(Wire(b"event: ping\ndata: {}\n\n"))
+    stream.offer(EncodedFrame(b"event: ping\ndata: {}\n\n"))
     stream.flush()
     assert wall.written == [b"16\r\nevent: ping\ndata: {}\n\n\r\n"]
 
 
 def test_frames_that_were_offered_together_leave_in_one_write(stream: Stream, wall: Wall) -> None:
     for text in (b"one", b"two", b"three"):
-        stream.offer(Wire(text))
+        stream.offer(EncodedFrame(text))
     stream.flush()
     assert wall.written == [b"3\r\none\r\n3\r\ntwo\r\n5\r\nthree\r\n"]
     stream.flush()
@@ -81,20 +81,20 @@ def test_frames_that_were_offered_together_leave_in_one_write(stream: Stream, wa
 def test_behind_a_slow_reader_only_the_newest_state_of_each_task_waits(stream: Stream, wall: Wall) -> None:
     wall.waiting = 10
     for done in range(5):
-        stream.offer_state("task-1", Wire(b"one %d" % done))
-        stream.offer_state("task-2", Wire(b"two %d" % done))
+        stream.offer_state("task-1", EncodedFrame(b"one %d" % done))
+        stream.offer_state("task-2", EncodedFrame(b"two %d" % done))
     stream.flush()
     assert wall.written == []
     wall.waiting = 0
     stream.release_states()
     stream.flush()
-    assert b"".join(wall.written) == Wire(b"one 4").chunk + Wire(b"two 4").chunk
+    assert b"".join(wall.written) == EncodedFrame(b"one 4").chunk + EncodedFrame(b"two 4").chunk
 
 
 def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
     wall.waiting = 10
     for number in range(3):
-        stream.offer(Wire(b"%d" % number))
+        stream.offer(EncodedFrame(b"%d" % number))
     stream.flush()
     assert b"".join(wall.written) == b"1\r\n0\r\n1\r\n1\r\n1\r\n2\r\n"
 
@@ -102,7 +102,7 @@ def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
 def test_states_that_wait_are_bounded(stream: Stream, wall: Wall) -> None:
     wall.waiting = 10
     for number in range(MAX_STATES + 50):
-        stream.offer_state(f"task-{number}", Wire(b"x"))
+        stream.offer_state(f"task-{number}", EncodedFrame(b"x"))
     wall.waiting = 0
     stream.release_states()
     stream.flush()
@@ -135,17 +135,17 @@ def test_a_reader_that_takes_nothing_is_cut_off_without_a_farewell(stream: Strea
 
 def test_nothing_is_written_to_a_closed_connection(stream: Stream, wall: Wall) -> None:
     wall.close()
-    stream.offer(Wire(b"late"))
+    stream.offer(EncodedFrame(b"late"))
     stream.flush()
     assert wall.written == []
 
 
 async def test_a_queued_stream_ends_after_its_farewell() -> None:
     stream = QueuedStream(**FIELDS)
-    stream.offer(Wire(b"one"))
+    stream.offer(EncodedFrame(b"one"))
     stream.flush()
-    stream.end(Wire(b"bye"))
-    stream.end(Wire(b"bye again"))
+    stream.end(EncodedFrame(b"bye"))
+    stream.end(EncodedFrame(b"bye again"))
     assert [frame async for frame in stream.frames()] == [b"one", b"bye"]
 
 

@@ -19,10 +19,10 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
+from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 from notifier.hub import Hub
 from notifier.server import TAKE_OVER, Connection
 from notifier.stream import QueuedStream, TransportStream
-from notifier.wire import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 
 if TYPE_CHECKING:
     from notifier.broker import Broker

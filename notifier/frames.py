@@ -22,7 +22,7 @@ NOWHERE: Final = Cursor("0", 0)
 """A cursor of no order: whoever comes back with it gets a reset."""
 
 
-class Wire:
+class EncodedFrame:
     """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
 
     __slots__ = ("chunk", "plain")
@@ -32,14 +32,14 @@ class Wire:
         self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
 
     @classmethod
-    def bare(cls, data: bytes) -> Wire:
+    def bare(cls, data: bytes) -> EncodedFrame:
         """Bytes that are no frame and no chunk: the head of an answer."""
-        made = cls.__new__(cls)
-        made.plain, made.chunk = b"", data
-        return made
+        frame = cls.__new__(cls)
+        frame.plain, frame.chunk = b"", data
+        return frame
 
 
-def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> Wire:
+def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> EncodedFrame:
     """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay or a
     reset follows, so that a client that is cut off before it asks for the same again."""
     start = opening.cursor
@@ -54,27 +54,27 @@ def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -
         "heartbeat_s": heartbeat_s,
         "time": iso_ms(int(time.time() * 1000)),
     }
-    return Wire(_retry() + own_frame("hello", data, start))
+    return EncodedFrame(_retry() + own_frame("hello", data, start))
 
 
-def reset(opening: Opening) -> Wire:
+def reset(opening: Opening) -> EncodedFrame:
     """Something may have been missed: the reason, and the present state."""
     data = {
         "reason": opening.verdict,
         "unread": opening.unread,
         "tasks": [task.public() for task in opening.tasks],
     }
-    return Wire(own_frame("reset", data, opening.cursor))
+    return EncodedFrame(own_frame("reset", data, opening.cursor))
 
 
-def waiting() -> Wire:
+def waiting() -> EncodedFrame:
     """The first thing on a stream that is opened while the broker is away."""
-    return Wire(_retry() + DEGRADED.plain)
+    return EncodedFrame(_retry() + DEGRADED_FRAME.plain)
 
 
-def farewell(reason: str, retry_ms: int) -> Wire:
+def farewell(reason: str, retry_ms: int) -> EncodedFrame:
     """`retry:` and `bye`: the server ends the stream, and says when to come back."""
-    return Wire(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
+    return EncodedFrame(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
 
 
 def _retry() -> bytes:
@@ -82,6 +82,6 @@ def _retry() -> bytes:
     return b"retry: %d\n" % random.randint(*RETRY_MS)
 
 
-PINGING: Final = Wire(PING)
-DEGRADED: Final = Wire(own_frame("degraded", {"degraded": True}))
-HEALED: Final = Wire(own_frame("degraded", {"degraded": False}))
+PING_FRAME: Final = EncodedFrame(PING)
+DEGRADED_FRAME: Final = EncodedFrame(own_frame("degraded", {"degraded": True}))
+RECOVERED_FRAME: Final = EncodedFrame(own_frame("degraded", {"degraded": False}))
