@@ -39,8 +39,8 @@ class FromRedis(asyncio.Protocol):
                 stream.write(b"%x\r\n%b\r\n" % (len(frame), frame))
 
 
-class Stream(asyncio.Protocol):
-    """One client."""
+class Client(asyncio.Protocol):
+    """One client and its stream."""
 
     def __init__(self, redis: FromRedis) -> None:
         self.redis = redis
@@ -64,7 +64,7 @@ async def main(port: int, redis_port: int) -> None:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    server = await loop.create_server(lambda: Stream(redis), sock=listener, backlog=4096)
+    server = await loop.create_server(lambda: Client(redis), sock=listener, backlog=4096)
     await server.serve_forever()
 
 
