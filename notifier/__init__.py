@@ -13,7 +13,7 @@
     cursor    the last event id that a client has
     reset     "you may have missed something; here is the present state"
 
-Imports go one way: cli, app > api > auth, stream > hub > broker > event, task, rules, errors.
+Imports go one way: cli, app > api > auth > hub > stream > frames > broker > event, task, rules, errors.
 """
 
 __all__: list[str] = []

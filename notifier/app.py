@@ -41,7 +41,7 @@ from notifier.errors import InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.limits import RateLimit
 from notifier.settings import Settings, load
-from notifier.silence import Silence
+from notifier.stalled import StalledTasks
 
 log = logging.getLogger("notifier")
 
@@ -114,8 +114,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     settings: Settings = app.state.settings
     await broker.start(hub)
     _spare_the_collector()
-    silence = Silence(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
-    loops = asyncio.create_task(_watch(broker, hub, silence), name="loops")
+    stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
+    loops = asyncio.create_task(_watch(broker, hub, stalled_tasks), name="loops")
 
     async def drain(hurry: Callable[[], bool]) -> None:
         await hub.drain(settings.drain_s, hurry)
@@ -138,7 +138,7 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 100)
 
 
-async def _watch(broker: Broker, hub: Hub, silence: Silence) -> None:
+async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
     """Runs the background loops. One that fails for an unknown reason ends the process: it would look healthy and
     deliver nothing."""
     try:
@@ -146,7 +146,7 @@ async def _watch(broker: Broker, hub: Hub, silence: Silence) -> None:
             group.create_task(hub.tick_forever(), name="ticker")
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(broker.failed(), name="broker")
-            group.create_task(silence.watch_forever(), name="silence")
+            group.create_task(stalled_tasks.watch_forever(), name="stalled")
     except Exception:
         log.critical("a background loop failed; the process ends", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Frames as they leave, and what the service itself says on a stream: hello, reset, degraded, ping, bye.
+"""Frames ready to send, and the service's own events on a stream: hello, reset, degraded, ping, bye.
 
-Must not know: HTTP, which streams there are.
+Must not know: HTTP requests, which streams exist.
 """
 
 from __future__ import annotations
@@ -9,21 +9,22 @@ import random
 import time
 from typing import Final
 
-from notifier.broker import Opening
+from notifier.broker import ONCE, Opening
 from notifier.event import PING, Cursor, own_frame
 from notifier.rules import iso_ms
 
 RETRY_MS: Final = (500, 3000)
-"""Bounds of the random `retry:` of every stream, so that clients do not come back together."""
+"""Bounds of the random `retry:` of every stream, so that clients do not reconnect together."""
 OVERLOAD_RETRY_MS: Final = (5000, 20000)
-
-
+"""The same where a limit refuses the stream."""
 NOWHERE: Final = Cursor("0", 0)
-"""A cursor of no order: whoever comes back with it gets a reset."""
+"""A cursor of no order: a client that reconnects with it gets a reset."""
+OPENING: Final = 1 << 62
+"""The `seq` of a stream that is not live: higher than every event's, so that rounds never write to it directly."""
 
 
 class EncodedFrame:
-    """One frame as it leaves: wrapped into its HTTP chunk once, whatever the number of streams."""
+    """A frame as bytes, and as an HTTP chunk. Encoded once, whatever the number of streams."""
 
     __slots__ = ("chunk", "plain")
 
@@ -32,16 +33,42 @@ class EncodedFrame:
         self.chunk = b"%x\r\n%b\r\n" % (len(plain), plain)
 
     @classmethod
-    def bare(cls, data: bytes) -> EncodedFrame:
-        """Bytes that are no frame and no chunk: the head of an answer."""
+    def raw(cls, data: bytes) -> EncodedFrame:
+        """Bytes to be written as they are: the head of a response."""
         frame = cls.__new__(cls)
         frame.plain, frame.chunk = b"", data
         return frame
 
 
+class Item:
+    """One frame to deliver, with its place in the order (`epoch`, `seq`; seq 0 is a frame without id) and its `key`.
+
+    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with `ONCE`
+    and any key of an event are repeat keys: a stream drops the second frame under such a key.
+    """
+
+    __slots__ = ("epoch", "frame", "key", "seq")
+
+    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame) -> None:
+        self.epoch = epoch
+        self.seq = seq
+        self.key = key
+        self.frame = frame
+
+    @property
+    def may_repeat(self) -> bool:
+        """True if a stream may have had this frame before, so that its key must be checked."""
+        return self.key != "" if self.seq else self.key.startswith(ONCE)
+
+    @property
+    def is_ephemeral(self) -> bool:
+        """True if neither log nor tasks keep it: an opening cannot read it again."""
+        return not self.seq and (not self.key or self.key.startswith(ONCE))
+
+
 def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> EncodedFrame:
-    """The first event of a stream. Its id is where the stream starts from: the client's own cursor when a replay or a
-    reset follows, so that a client that is cut off before it asks for the same again."""
+    """The first event of a stream. Its id is the cursor that the stream starts from: the client's own if a replay or a
+    reset follows, so that a client that loses the connection before it asks for the same again."""
     start = opening.cursor
     if opening.replay or not opening.recovered:
         start = asked if isinstance(asked, Cursor) else NOWHERE
@@ -58,7 +85,7 @@ def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -
 
 
 def reset(opening: Opening) -> EncodedFrame:
-    """Something may have been missed: the reason, and the present state."""
+    """Events may have been missed: the reason, and the present state."""
     data = {
         "reason": opening.verdict,
         "unread": opening.unread,
@@ -68,17 +95,17 @@ def reset(opening: Opening) -> EncodedFrame:
 
 
 def waiting() -> EncodedFrame:
-    """The first thing on a stream that is opened while the broker is away."""
+    """The first event of a stream that is opened while the broker is away."""
     return EncodedFrame(_retry() + DEGRADED_FRAME.plain)
 
 
 def farewell(reason: str, retry_ms: int) -> EncodedFrame:
-    """`retry:` and `bye`: the server ends the stream, and says when to come back."""
+    """`retry:` and `bye`: the server ends the stream, and the client reconnects after `retry_ms`."""
     return EncodedFrame(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
 
 
 def _retry() -> bytes:
-    """Not a block of its own: some clients take `retry:` alone for an event."""
+    """The `retry:` line, without a blank line: some clients take a block of `retry:` alone for an event."""
     return b"retry: %d\n" % random.randint(*RETRY_MS)
 
 

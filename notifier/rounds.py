@@ -1,13 +1,12 @@
-"""Rounds: one frame to many streams, written in slices that give the event loop back to others.
+"""Rounds: one frame to many streams, written in slices so that the event loop serves others in between.
 
-    add -> waiting -> begun: every stream in turn, some at a time -> done
+    add -> queued -> begun: stream after stream, a slice at a time -> done
 
-While a round waits for those before it, what arrives for the same topic joins it, so that a loop that cannot keep up
-sends more in each write instead of falling behind. The fast way is one `send()` of the stream's socket, which is
-what makes a round cost little more than the kernel's part; whatever is not plain (opening, slow, a repeat) goes to
-`hand`.
+Frames for the topic of the last queued round join it, so that a loop that cannot keep up sends more per write instead
+of falling behind. The direct path is one `send()` on the stream's socket, which makes a round cost little more than
+the kernel's part. A stream that is opening, slow or of another epoch, and a frame that may repeat, go to `deliver_to`.
 
-Must not know: brokers, HTTP, why a stream is not plain.
+Must not know: brokers, HTTP, why a stream cannot be written directly.
 """
 
 from __future__ import annotations
@@ -16,246 +15,185 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from notifier.broker import ONCE
-from notifier.event import Cursor
-from notifier.frames import EncodedFrame
+from notifier.frames import OPENING, Item
+from notifier.stream import Stream
 
 SLICE_S: Final = 0.0005
-"""A round gives the loop back after so long."""
+"""Time after which a round yields to the event loop."""
 STRIDE: Final = 32
-"""Streams written between two looks at the clock."""
+"""Streams written between two readings of the clock."""
 MAX_JOINED: Final = 100
 """Frames in one write of a round."""
 MAX_ROUNDS: Final = 1000
-"""Rounds that wait. One more is refused, and its streams read the log instead."""
-OPENING: Final = 1 << 62
-"""The `seq` of a stream that is not live: behind every event, so that no fast way takes it for one that is due."""
-
-
-class Item:
-    """One frame on its way: its place in the order (seq 0: a state, of which only the newest counts) and its key."""
-
-    __slots__ = ("epoch", "frame", "key", "seq")
-
-    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame) -> None:
-        self.epoch = epoch
-        self.seq = seq
-        self.key = key
-        self.frame = frame
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it cannot be a repeat of something that a stream had before."""
-        return not (self.key if self.seq else self.key.startswith(ONCE))
-
-    @property
-    def is_kept_nowhere(self) -> bool:
-        """Whether it has no other way to come; events and tasks are read again when a stream is opened."""
-        return not self.seq and (not self.key or self.key.startswith(ONCE))
-
-
-class Stream(Protocol):
-    """What the hub needs of an open stream. `stream.py` has the real one."""
-
-    user: str
-    address: str
-    channels: tuple[str, ...]
-    topics: tuple[str, ...]
-    cursor: Cursor | str | None
-    """From where it is opened: the client's cursor, later the last event that was handed to it."""
-    epoch: str
-    seq: int
-    """The last event that was handed to a live stream; `OPENING` while it is not live."""
-    send: Callable[[bytes], int] | None
-    """The socket's own, straight to the kernel; None where something is in the way (slow, ended, no plain socket)."""
-    opening: int
-    """0 when live; else the number of the attempt that is bringing it there."""
-    held: list[Item]
-    greeted: bool
-    revoked: str | None
-    """The word of the user's last disconnecting when the stream was opened; None before."""
-    slot: int
-    ends_at: float
-    """When its life is over (monotonic seconds)."""
-    ends_why: str
-
-    @property
-    def backlog_bytes(self) -> int: ...
-    @property
-    def accepted_bytes(self) -> int: ...
-    def offer(self, frame: EncodedFrame) -> None: ...
-    def offer_state(self, key: str, frame: EncodedFrame) -> None: ...
-    def is_repeat(self, key: str) -> bool: ...
-    def flush(self) -> None: ...
-    def rest(self, data: bytes) -> None: ...
-    def release_states(self) -> None: ...
-    def forget_states(self) -> None: ...
-    def end(self, farewell: EncodedFrame | None) -> None: ...
+"""Queued rounds. A further one is refused, and its streams read the log instead."""
 
 
 class Round:
     """Frames of one topic, all events or all states, and the streams that do not have them yet."""
 
-    __slots__ = ("_places", "at", "events", "items", "passed", "plain", "streams", "topic")
+    __slots__ = ("_places", "at", "events", "items", "may_repeat", "served_early", "streams", "topic")
 
     def __init__(self, topic: str, item: Item) -> None:
         self.topic = topic
         self.events = item.seq > 0
         self.items: list[Item] = []
-        self.plain = True
-        """Whether nothing of it can be a repeat."""
+        self.may_repeat = False
+        """True if some frame of it may be a repeat."""
         self.streams: list[Stream] | None = None
+        """Its streams once it has begun, else None."""
         self.at = 0
-        self.passed: set[Stream] = set()
-        """Streams that got it ahead of their turn, where no place in the order tells that."""
+        """Index of the first stream that is not served yet."""
+        self.served_early: set[Stream] = set()
+        """Streams served ahead of their turn, where no seq shows it."""
         self._places: dict[Stream, int] | None = None
         self.join(item)
 
     def join(self, item: Item) -> None:
-        """Adds a frame. Of a state that is there already, the newer one counts."""
+        """Add a frame. A newer state replaces the state with the same key."""
         if not self.events and item.key:
-            self.items = [one for one in self.items if one.key != item.key]
+            self.items = [kept for kept in self.items if kept.key != item.key]
         self.items.append(item)
-        self.plain = self.plain and item.is_plain
+        self.may_repeat = self.may_repeat or item.may_repeat
 
-    def owes(self, stream: Stream) -> bool:
-        """Whether a stream that hears the topic is still to get it: not passed, and its turn has not come."""
+    def is_pending_for(self, stream: Stream) -> bool:
+        """True if a stream of the topic is still to be served: not early, and its turn has not come."""
         if self.streams is None:
-            return stream not in self.passed
+            return stream not in self.served_early
         if self._places is None:
-            self._places = {one: place for place, one in enumerate(self.streams)}
-        return self._places.get(stream, -1) >= self.at and stream not in self.passed
+            self._places = {stream: place for place, stream in enumerate(self.streams)}
+        return self._places.get(stream, -1) >= self.at and stream not in self.served_early
 
-    def takes(self, topic: str, item: Item) -> bool:
-        """Whether a frame can join: the same kind, nothing written yet."""
+    def can_join(self, topic: str, item: Item) -> bool:
+        """True if a frame may join: same topic, same kind, nothing written yet."""
         same = self.streams is None and self.topic == topic and self.events == (item.seq > 0)
-        return same and len(self.items) < MAX_JOINED and not self.passed
+        return same and len(self.items) < MAX_JOINED and not self.served_early
 
 
 class Rounds:
-    """The rounds of one process, one after the other.
+    """The rounds of one process, run one after the other.
 
-    hand: gives one frame to one stream by all the rules. flush: writes what a stream was given.
-    slow: called with a stream whose socket did not take all of a write.
+    deliver_to: deliver one frame to one stream, by all the rules. flush: write what a stream has queued.
+    note_slow: called with a stream whose socket did not accept all of a write. streams_of: the streams of a topic.
     """
 
     def __init__(
         self,
         *,
-        hand: Callable[[Stream, Item], None],
+        deliver_to: Callable[[Stream, Item], None],
         flush: Callable[[Stream], None],
-        slow: Callable[[Stream], None],
-        listeners: Callable[[str], Iterable[Stream]],
+        note_slow: Callable[[Stream], None],
+        streams_of: Callable[[str], Iterable[Stream]],
     ) -> None:
-        self._hand = hand
+        self._deliver_to = deliver_to
         self._flush = flush
-        self._slow = slow
-        self._listeners = listeners
-        self._waiting: deque[Round] = deque()
+        self._note_slow = note_slow
+        self._streams_of = streams_of
+        self._queue: deque[Round] = deque()
         self.deliveries = 0
-        self.fault: Exception | None = None
-        """What ended the rounds for good. Whoever owns the hub's loops ends the process with it."""
+        self.failure: Exception | None = None
+        """The exception that ended the rounds for good. The owner of the hub's loops ends the process with it."""
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     def add(self, topic: str, item: Item) -> bool:
-        """Sends a frame to all streams of a topic, soon. False: too much waits already."""
-        if not self._waiting:
+        """Queue a frame for all streams of a topic. False if too many rounds are queued."""
+        if not self._queue:
             asyncio.get_running_loop().call_soon(self._slice)
-        elif self._waiting[-1].takes(topic, item):
-            # Only the last: a frame that overtook another topic's would stand before it at those who hear both.
-            self._waiting[-1].join(item)
+        elif self._queue[-1].can_join(topic, item):
+            # Only the last round: joining an earlier one would overtake another topic's frames at streams of both.
+            self._queue[-1].join(item)
             return True
-        elif len(self._waiting) >= MAX_ROUNDS:
+        elif len(self._queue) >= MAX_ROUNDS:
             return False
-        self._waiting.append(Round(topic, item))
+        self._queue.append(Round(topic, item))
         return True
 
-    def pass_by(self, streams: Sequence[Stream], item: Item) -> None:
-        """Sends a frame to a few streams now, ahead of the rounds that wait."""
-        if self._waiting:
+    def send_now(self, streams: Sequence[Stream], item: Item) -> None:
+        """Send a frame to a few streams at once, ahead of the queued rounds."""
+        if self._queue:
             for stream in streams:
-                self._pass_first(stream)
+                self._deliver_queued_to(stream)
                 self._flush(stream)
-        self._write(streams, [item], plain=item.is_plain)
+        self._write(streams, [item], may_repeat=item.may_repeat)
 
-    def _pass_first(self, stream: Stream) -> None:
-        """Gives a stream what the rounds still hold for it: something later is about to be written to it."""
-        for one in self._waiting:
-            if one.topic not in stream.topics:
+    def _deliver_queued_to(self, stream: Stream) -> None:
+        """Deliver the frames that queued rounds hold for a stream, before a later frame is written to it."""
+        for queued in self._queue:
+            if queued.topic not in stream.topics:
                 continue
-            if one.events and not stream.opening:
-                for item in one.items:  # what it has had, its place in the order tells
-                    self._hand(stream, item)
-            elif one.owes(stream):
-                one.passed.add(stream)
-                for item in one.items:
-                    self._hand(stream, item)
+            if queued.events and not stream.opening:
+                for item in queued.items:  # its seq shows what it has
+                    self._deliver_to(stream, item)
+            elif queued.is_pending_for(stream):
+                queued.served_early.add(stream)
+                for item in queued.items:
+                    self._deliver_to(stream, item)
 
     def forget(self, topics: Collection[str] | None) -> None:
-        """The streams of these topics (None: all) read log and tasks anew: what is on its way would come after the
-        newer, or out of an order that is over. Frames that are kept nowhere stay."""
-        for one in self._waiting:
-            if topics is None or one.topic in topics:
-                one.items = [item for item in one.items if item.is_kept_nowhere]
+        """Drop queued frames of these topics (None: all): their streams will replay the log, so these would arrive late
+        or with a stale epoch. Ephemeral frames stay."""
+        for queued in self._queue:
+            if topics is None or queued.topic in topics:
+                queued.items = [item for item in queued.items if item.is_ephemeral]
 
     def _slice(self) -> None:
         try:
-            self._write_for_a_while()
-        except Exception as fault:
-            self.fault = fault
+            self._run_slice()
+        except Exception as exc:
+            self.failure = exc
             raise
 
-    def _write_for_a_while(self) -> None:
+    def _run_slice(self) -> None:
         until = time.perf_counter() + SLICE_S
-        while self._waiting:
-            first = self._waiting[0]
+        while self._queue:
+            first = self._queue[0]
             if first.streams is None:
-                first.streams = list(self._listeners(first.topic))
+                first.streams = list(self._streams_of(first.topic))
             while first.at < len(first.streams) and first.items:
                 streams = first.streams[first.at : first.at + STRIDE]
-                if first.passed:
-                    streams = [stream for stream in streams if stream not in first.passed]
-                self._write(streams, first.items, plain=first.plain)
+                if first.served_early:
+                    streams = [stream for stream in streams if stream not in first.served_early]
+                self._write(streams, first.items, may_repeat=first.may_repeat)
                 first.at += STRIDE
                 if time.perf_counter() > until:
                     asyncio.get_running_loop().call_soon(self._slice)
                     return
-            self._waiting.popleft()
+            self._queue.popleft()
 
-    def _write(self, streams: Sequence[Stream], items: list[Item], *, plain: bool) -> None:
-        """Frames to streams: all events of one order, or all states. plain: none of them can be a repeat."""
-        if not plain:
+    def _write(self, streams: Sequence[Stream], items: list[Item], *, may_repeat: bool) -> None:
+        """Write frames to streams: all events of one epoch, or all states. may_repeat: some may be repeats."""
+        if may_repeat:
             for stream in streams:
-                self._by_hand(stream, items)
+                self._write_each(stream, items)
             return
         data = items[0].frame.chunk if len(items) == 1 else b"".join([item.frame.chunk for item in items])
         size, others = len(data), 0
         epoch, last = items[0].epoch, items[-1].seq
-        # States have no place in the order (last is 0): they go to every live stream, and leave its place as it is.
+        # States have no seq (last is 0): they go to every live stream, and leave its seq as it is.
         due = items[0].seq or OPENING
         for stream in streams:
             send = stream.send
             if send is None or stream.seq >= due or (last and stream.epoch != epoch):
                 others += 1
-                self._by_hand(stream, items)
+                self._write_each(stream, items)
                 continue
             try:
                 wrote = send(data)
             except OSError:
-                wrote = 0  # full, or gone: the transport finds out which
+                wrote = 0  # full or closed; the transport finds out which
             if last:
                 stream.seq = last
             if wrote != size:
-                stream.rest(data[wrote:])
-                self._slow(stream)
+                stream.write_remainder(data[wrote:])
+                self._note_slow(stream)
         if last:
             self.deliveries += (len(streams) - others) * len(items)
 
-    def _by_hand(self, stream: Stream, items: list[Item]) -> None:
+    def _write_each(self, stream: Stream, items: list[Item]) -> None:
+        """The slow path: frame by frame, with every check."""
         for item in items:
-            self._hand(stream, item)
+            self._deliver_to(stream, item)
         self._flush(stream)

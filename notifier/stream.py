@@ -1,10 +1,10 @@
-"""One open stream: what it is told is put in order, and written to its connection within bounds.
+"""One open stream: queues frames and writes them to its connection within bounds.
 
-Two ways out. `TransportStream` writes ready HTTP chunks straight to the connection, which is what makes one event to
-many streams cost what the kernel's `send` costs. `QueuedStream` feeds sse-starlette's response over a bounded queue,
-for servers that do not offer the transport.
+Two implementations. `TransportStream` writes encoded HTTP chunks straight to the connection: an event to many streams
+then costs little more than the kernel's `send` for each. `QueuedStream` feeds sse-starlette's response through a
+bounded queue, for servers that do not offer the transport.
 
-Must not know: brokers, auth, who publishes.
+Must not know: brokers, authentication, who publishes.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from notifier.event import Cursor
-from notifier.frames import EncodedFrame
-from notifier.rounds import OPENING, Item
+from notifier.frames import OPENING, EncodedFrame, Item
 
 MAX_REPEAT_KEYS: Final = 16
-"""Ids of messages that come in parts which a stream remembers; the parts follow each other closely."""
+"""Repeat keys that a stream remembers. The parts of one message follow each other closely."""
 MAX_STATES: Final = 1000
-"""Tasks whose newest state waits for a slow reader. More are dropped: the next snapshot has them."""
+"""Tasks whose newest state waits behind a slow reader. Further tasks are dropped: the next snapshot has them."""
 MAX_QUEUED: Final = 1000
-"""Frames waiting in a `QueuedStream`; one more and it is ended as slow."""
+"""Frames that may wait in a `QueuedStream`. With more, the stream is ended as slow."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Stream(ABC):
-    """A stream of one user. The hub sets its cursor and opening state; see `rounds.Stream`."""
+    """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
 
     __slots__ = (
         "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "greeted",
-        "held", "opening", "revoked", "send", "seq", "slot", "topics", "user",
+        "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -52,16 +51,28 @@ class Stream(ABC):
         self.channels = channels
         self.topics = topics
         self.cursor = cursor
+        """Where the next opening starts: the client's cursor, or the last event delivered before a resync. A string is
+        a cursor that could not be parsed."""
         self.ends_at = ends_at
+        """End of its life, in monotonic seconds."""
         self.ends_why = ends_why
+        """The reason of the `bye` at that time."""
         self.epoch = ""
         self.seq = OPENING
+        """The last event delivered to a live stream; `OPENING` while it is not live."""
         self.send: Callable[[bytes], int] | None = None
+        """The socket's own `send`. None when writes must not go straight to the kernel: the reader is slow, the stream
+        has ended, or the transport is not that of a plain socket."""
         self.opening = 1
+        """0 when live, else the number of the current attempt to open it."""
+        self.pending: list[Item] = []
+        """Frames that arrived during the opening."""
         self.greeted = False
+        """True once `hello` was written."""
         self.revoked: str | None = None
+        """`Opening.revoked` of the first opening; None before it."""
         self.slot = 0
-        self.held: list[Item] = []
+        """Its heartbeat slot, see `timers`."""
         self._out: list[EncodedFrame] = []
         self._states: dict[str, EncodedFrame] | None = None
         self._repeats: dict[str, None] | None = None
@@ -69,31 +80,31 @@ class Stream(ABC):
     @property
     @abstractmethod
     def backlog_bytes(self) -> int:
-        """Bytes that wait because the reader does not take them."""
+        """Bytes written but not yet accepted by the reader's socket."""
 
     @property
     @abstractmethod
     def accepted_bytes(self) -> int:
-        """A number that grows whenever the reader takes something."""
+        """A counter that grows whenever the reader accepts something."""
 
     @abstractmethod
     def flush(self) -> None:
-        """Writes what was offered."""
+        """Write the queued frames."""
 
     @abstractmethod
-    def rest(self, data: bytes) -> None:
-        """Takes the end of a write of which the socket took only the beginning."""
+    def write_remainder(self, data: bytes) -> None:
+        """Write the end of a frame of which `send` accepted only the beginning."""
 
     @abstractmethod
     def end(self, farewell: EncodedFrame | None) -> None:
-        """Writes a farewell when there is room for it, and closes. Calling it again does nothing."""
+        """Write the farewell if there is room for it, and close. A second call does nothing."""
 
     def offer(self, frame: EncodedFrame) -> None:
-        """Takes a frame for the next flush."""
+        """Queue a frame for the next flush."""
         self._out.append(frame)
 
     def offer_state(self, key: str, frame: EncodedFrame) -> None:
-        """Takes a frame of which only the newest counts: behind a slow reader it replaces the one before it."""
+        """Queue a state: behind a slow reader it replaces the waiting state with the same key."""
         if key and (self._states or self.backlog_bytes):
             if self._states is None:
                 self._states = {}
@@ -103,17 +114,17 @@ class Stream(ABC):
             self._out.append(frame)
 
     def release_states(self) -> None:
-        """The reader caught up: the newest states go out."""
+        """Queue the waiting states, after the reader has caught up."""
         if self._states:
             self._out.extend(self._states.values())
             self._states = None
 
     def forget_states(self) -> None:
-        """Drops the states that wait: newer ones are about to be written."""
+        """Drop the waiting states: newer ones are about to be written."""
         self._states = None
 
     def is_repeat(self, key: str) -> bool:
-        """Whether this key was handed out before; remembers it."""
+        """True if this key was passed before. Remembers the last `MAX_REPEAT_KEYS` keys."""
         if self._repeats is None:
             self._repeats = {}
         if key in self._repeats:
@@ -125,22 +136,22 @@ class Stream(ABC):
 
 
 class TransportStream(Stream):
-    """Writes chunks to the connection's transport, after the head of the answer that ASGI has made."""
+    """Writes chunks to the connection's transport, after the response head that ASGI wrote (`head`; may be empty)."""
 
-    __slots__ = ("_straight", "_transport", "_written")
+    __slots__ = ("_socket_send", "_transport", "_written")
 
     def __init__(self, transport: asyncio.WriteTransport, head: bytes, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         if head:
-            self._out.append(EncodedFrame.bare(head))
+            self._out.append(EncodedFrame.raw(head))
         self._transport = transport
         self._written = 0
-        # asyncio's own writes cost as much again as the kernel's. They are needed for what the kernel does not take at
-        # once, and where the transport is not that of a plain socket (TLS). The socket is the transport's: when that
-        # closes it, a late send fails and goes nowhere else.
-        self._straight = getattr(getattr(transport, "_sock", None), "send", None)
-        # An answer before this one may still wait in the transport: nothing may overtake it.
-        self.send = None if self.backlog_bytes else self._straight
+        # asyncio's `write` costs as much again as the kernel's `send`. It is needed for what the kernel does not accept
+        # at once, and for transports without a plain socket (TLS). The transport owns the socket: once it has closed
+        # it, a late send fails instead of reaching another connection.
+        self._socket_send = getattr(getattr(transport, "_sock", None), "send", None)
+        # An earlier response on this connection may still be in the transport's buffer; nothing may overtake it.
+        self.send = None if self.backlog_bytes else self._socket_send
 
     @property
     def backlog_bytes(self) -> int:
@@ -160,32 +171,32 @@ class TransportStream(Stream):
             try:
                 wrote = self.send(data)
             except OSError:
-                wrote = 0  # full, or gone: the transport finds out which
+                wrote = 0  # full or closed; the transport finds out which
             if wrote == len(data):
                 return
             data = data[wrote:]
-        self.rest(data)
+        self.write_remainder(data)
 
-    def rest(self, data: bytes) -> None:
+    def write_remainder(self, data: bytes) -> None:
         if self._transport.is_closing():
             self.send = None
             return
         self._written += len(data)
         self._transport.write(data)
-        # Nothing may overtake what waits, so the short way is closed until the reader has caught up.
-        self.send = None if self.backlog_bytes or self._states else self._straight
+        # Nothing may overtake the transport's buffer: no direct sends until the reader has caught up.
+        self.send = None if self.backlog_bytes or self._states else self._socket_send
 
     def release_states(self) -> None:
         super().release_states()
         if not self._transport.is_closing():
-            self.send = self._straight
+            self.send = self._socket_send
 
     def end(self, farewell: EncodedFrame | None) -> None:
         self.send = None
         if self._transport.is_closing():
             return
         if self.backlog_bytes:
-            # No room for a farewell, and waiting for room would hold the connection for as long as it likes.
+            # No room for a farewell; waiting for it would let the reader keep the connection open at will.
             self._transport.abort()
             return
         if farewell is not None:
@@ -197,24 +208,24 @@ class TransportStream(Stream):
 
 
 class QueuedStream(Stream):
-    """Hands frames to an ASGI response over a bounded queue."""
+    """Passes frames to an ASGI response through a bounded queue."""
 
-    __slots__ = ("_closed", "_queue", "_taken")
+    __slots__ = ("_closed", "_dequeued", "_queue")
 
     def __init__(self, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._taken = 0
+        self._dequeued = 0
         self._closed = False
 
     @property
     def backlog_bytes(self) -> int:
-        # Frames have no common size; the bound is in frames, and what is over it counts as over any number of bytes.
+        # The queue is bounded in frames, not bytes: over the bound, report more bytes than any limit allows.
         return 1 << 40 if self._queue.qsize() > MAX_QUEUED else 0
 
     @property
     def accepted_bytes(self) -> int:
-        return self._taken
+        return self._dequeued
 
     def flush(self) -> None:
         out, self._out = self._out, []
@@ -231,11 +242,11 @@ class QueuedStream(Stream):
         self._closed = True
         self._queue.put_nowait(None)
 
-    def rest(self, data: bytes) -> None:
-        raise AssertionError("a queue takes all or nothing")
+    def write_remainder(self, data: bytes) -> None:
+        raise AssertionError("a queue accepts a frame whole")
 
     async def frames(self) -> AsyncIterator[bytes]:
-        """What the response writes, until the stream is ended."""
+        """The frames to respond with, until the stream is ended."""
         while (frame := await self._queue.get()) is not None:
-            self._taken += 1
+            self._dequeued += 1
             yield frame

@@ -149,7 +149,7 @@ class Task:
             alive_at_ms=at_ms if gives_signs else None,
         )
 
-    def after_silence(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
+    def stalled_or_failed(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
         """The state when its producer was not heard from until now: stalled after one time, failed after another."""
         if self.ended or self.alive_at_ms is None:
             return self

@@ -292,7 +292,7 @@ class Sockets:
             self.writes[stream.user] += data != PING_FRAME.chunk
             return straight(data)
 
-        stream.send = stream._straight = send
+        stream.send = stream._socket_send = send
 
     def descriptor(self, stream: TransportStream) -> int:
         return int(stream._transport.get_extra_info("socket").fileno())

@@ -590,6 +590,6 @@ async def test_tasks_whose_producers_fell_silent_are_found_until_they_speak_or_e
     await broker.change_task("waits", lambda one: one.changed({"status": "pending"}, now_ms=start_ms + 20))
     assert list(await broker.silent(start_ms + 15)) == ["quiet"]
     judged = await broker.change_task(
-        "quiet", lambda one: one.after_silence(now_ms=start_ms + 99, stalled_ms=9, failed_ms=999)
+        "quiet", lambda one: one.stalled_or_failed(now_ms=start_ms + 99, stalled_ms=9, failed_ms=999)
     )
     assert (judged.status, list(await broker.silent(start_ms + 15))) == ("stalled", ["quiet"])

@@ -8,7 +8,8 @@ import pytest
 
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
-from notifier.hub import MAX_HELD, MAX_OPEN_CALLS
+from notifier.hub import MAX_PENDING
+from notifier.opener import MAX_OPEN_CALLS
 from notifier.task import Task, begin
 from tests.faults.clients import until
 from tests.hubs import ScriptedBroker, Sockets, attach_crowd, body_of, heard, read_all, running_hub, state, stream_on
@@ -166,7 +167,7 @@ async def test_too_many_held_frames_end_the_stream_once(broker: ScriptedBroker) 
         wall = Wall()
         attaching = asyncio.create_task(hub.attach(stream_on(wall)))
         await until(lambda: broker.opening_now)
-        for _ in range(MAX_HELD + 1):
+        for _ in range(MAX_PENDING + 1):
             state(hub, "all", "", "x")
         await until(lambda: not len(hub))
         assert heard(wall) == ["bye"]
@@ -283,7 +284,7 @@ async def test_a_detached_stream_that_is_about_to_be_opened_subscribes_nothing(b
         hub.resync(["user:ann"])
         hub.detach(stream)
         asked = len(broker.opened)
-        await hub._open(stream)
+        await hub._opener.open(stream)
         assert (broker.subscribed, hub.topic_count, len(broker.opened)) == (set(), 0, asked)
 
 
@@ -361,7 +362,7 @@ async def test_a_stream_that_is_past_a_hole_is_reset(broker: ScriptedBroker) -> 
 async def test_a_stream_that_a_living_broker_refused_is_opened_later(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.hub.ASK_AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr("notifier.opener.RETRY_S", (0.01, 0.02))
     async with running_hub(broker) as hub:
         broker.away = BrokerUnavailable("busy")
         wall = Wall()
@@ -375,7 +376,7 @@ async def test_a_stream_that_a_living_broker_refused_is_opened_later(
 async def test_a_stream_that_attaches_while_the_broker_is_away_is_opened_when_it_is_back(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.hub.ASK_AGAIN_S", (0, 0))
+    monkeypatch.setattr("notifier.opener.RETRY_S", (0, 0))
     async with running_hub(broker) as hub:
         hub.degraded(True)
         broker.away, broker.is_ready = BrokerUnavailable("away"), False
@@ -392,8 +393,8 @@ async def test_a_stream_that_attaches_while_the_broker_is_away_is_opened_when_it
 async def test_openings_that_hang_do_not_keep_others_from_being_opened(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.hub.OPEN_TIMEOUT_S", 0.05)
-    monkeypatch.setattr("notifier.hub.ASK_AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr("notifier.opener.TIMEOUT_S", 0.05)
+    monkeypatch.setattr("notifier.opener.RETRY_S", (0.01, 0.02))
     async with running_hub(broker) as hub:
         crowd = await attach_crowd(hub, 100)
         broker.gate.clear()
@@ -486,7 +487,7 @@ async def test_a_stream_whose_held_frames_are_too_many_is_ended_and_counted_once
         broker.gate.clear()
         attaching = asyncio.create_task(hub.attach(stream_on(Wall())))
         await until(lambda: broker.opening_now)
-        for _ in range(MAX_HELD + 10):
+        for _ in range(MAX_PENDING + 10):
             state(hub, "all", "", "x")
         await until(lambda: not len(hub))
         assert hub.counts["ended_slow"] == 1

@@ -431,7 +431,7 @@ async def test_what_waits_for_an_opening_stream_is_held_once(broker: ScriptedBro
             broker.publish(hub, "all")
         for _ in range(5):
             broker.publish(hub, "user:ann")
-        assert len(stream.held) == 10
+        assert len(stream.pending) == 10
         broker.gate.set()
         await opening
         await until(lambda: not hub._rounds)

@@ -154,7 +154,7 @@ ALIVE_MS = 1_769_860_801_000
 
 
 def silent(task: Task, seconds: float) -> Task:
-    return task.after_silence(now_ms=ALIVE_MS + int(seconds * 1000), stalled_ms=30_000, failed_ms=3_600_000)
+    return task.stalled_or_failed(now_ms=ALIVE_MS + int(seconds * 1000), stalled_ms=30_000, failed_ms=3_600_000)
 
 
 def test_a_producer_that_gave_a_sign_of_life_is_stalled_by_silence_and_later_failed() -> None:

@@ -1,0 +1,111 @@
+"""Opens streams: reads what each starts from, with a bounded number of concurrent calls, and retries.
+
+An attempt is numbered, and only the newest attempt of a stream counts: `Stream.opening` holds its number.
+
+Must not know: topics' streams, what is written to a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Container
+from typing import Final
+
+from notifier.broker import Broker, Opening
+from notifier.errors import BrokerUnavailable
+from notifier.stream import Stream
+
+log = logging.getLogger("notifier.opener")
+
+RETRY_S: Final = (0.5, 2.0)
+"""Bounds of the random pause before a stream that a reachable broker refused to open is tried again."""
+OPENERS: Final = 16
+"""Streams that are reopened after a resync at the same time."""
+MAX_OPEN_CALLS: Final = 8
+"""Concurrent `broker.open` calls of one process, so that a reconnect storm leaves the broker time for other calls."""
+TIMEOUT_S: Final = 15.0
+"""A stream that is not reopened within this time is retried later, so that it does not delay others."""
+
+
+class Opener:
+    """Opens and reopens the streams in `attached`; calls `go_live` with a stream and its opening."""
+
+    def __init__(
+        self, broker: Broker, *, attached: Container[Stream], go_live: Callable[[Stream, Opening], None]
+    ) -> None:
+        self._broker = broker
+        self._attached = attached
+        self._go_live = go_live
+        self._attempts = 0
+        self._queue: dict[Stream, None] = {}
+        """Streams to be reopened."""
+        self._wake = asyncio.Event()
+        self._open_calls = asyncio.Semaphore(MAX_OPEN_CALLS)
+
+    async def open(self, stream: Stream) -> None:
+        """Open a stream. Returns when it is live, has gone, or has to wait for the broker."""
+        if stream not in self._attached:
+            return
+        attempt = self._begin(stream)
+        try:
+            await self._broker.subscribe(stream.topics)
+            async with self._open_calls:
+                if not self._is_current(stream, attempt):
+                    return
+                opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
+        except BrokerUnavailable as exc:
+            # The connection stays open. A broker that is away resyncs all streams when it is back; one that only
+            # refused this call (busy, loading, out of memory) is retried.
+            log.info("a stream waits for the broker: %s", exc)
+            if self._broker.ready:
+                self._retry_later(stream, attempt)
+            return
+        if self._is_current(stream, attempt):
+            self._go_live(stream, opening)
+
+    def reopen(self, stream: Stream) -> None:
+        """Make a stream not live, and queue it to be opened again."""
+        self._begin(stream)
+        self._queue[stream] = None
+        self._wake.set()
+
+    def forget(self, stream: Stream) -> None:
+        """Remove a stream that has ended."""
+        self._queue.pop(stream, None)
+
+    def _begin(self, stream: Stream) -> int:
+        self._attempts += 1
+        stream.opening = self._attempts
+        return self._attempts
+
+    def _is_current(self, stream: Stream, attempt: int) -> bool:
+        return stream.opening == attempt and stream in self._attached
+
+    def _retry_later(self, stream: Stream, attempt: int) -> None:
+        asyncio.get_running_loop().call_later(random.uniform(*RETRY_S), self._retry, stream, attempt)
+
+    def _retry(self, stream: Stream, attempt: int) -> None:
+        if self._is_current(stream, attempt):
+            self._queue[stream] = None
+            self._wake.set()
+
+    async def run_forever(self) -> None:
+        """Reopen queued streams, `OPENERS` at a time, until cancelled. An exception must end the process."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(OPENERS):
+                group.create_task(self._reopen_queued())
+
+    async def _reopen_queued(self) -> None:
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            stream = next(iter(self._queue))
+            del self._queue[stream]
+            try:
+                async with asyncio.timeout(TIMEOUT_S):
+                    await self.open(stream)
+            except TimeoutError:
+                self._retry_later(stream, stream.opening)
