@@ -11,7 +11,6 @@ Must not know: who wrote a row, when deliverers run.
 from __future__ import annotations
 
 import enum
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from django.utils import timezone
 
 from django_bridge import publisher
 from django_bridge.models import OutboxMessage
-from django_bridge.payload import Payload, expired, to_event
+from django_bridge.payload import expired, parse, to_event
 from django_bridge.publisher.transport import REFUSED
 from notifier.errors import NotifierError
 
@@ -122,7 +121,7 @@ def deliver_due(
 def outcome_of(row: OutboxMessage) -> tuple[Outcome, str]:
     """Tries to deliver a row that is ours; how it ended, and why."""
     try:
-        payload: Payload = json.loads(row.payload)
+        payload = parse(row.payload)
         if expired(payload):
             log.info("message %s expired before it was sent", row.message_id)
             return Outcome.EXPIRED, ""

@@ -19,14 +19,16 @@ from django.utils import timezone
 
 from django_bridge.conf import settings
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
-from django_bridge.payload import Payload
+from django_bridge.payload import Payload, with_defaults
 from django_bridge.recipients import user_id
 from django_bridge.tokens import group_names
+from notifier.message import BY_NAME
 
 log = logging.getLogger("django_bridge")
 
 BATCH: Final = 1000
 """Rows that are written, or removed, by one statement."""
+_COLUMNS: Final = frozenset(field.name for field in MessageRecord._meta.get_fields())
 
 
 def keep(payload: Payload) -> None:
@@ -83,19 +85,16 @@ def removed(rows: QuerySet[Any]) -> Iterator[int]:
 
 
 def _fields(payload: Payload) -> dict[str, Any]:
-    sender = payload["from"] or {}
-    return {
-        "id": payload["id"],
-        "sender_id": sender.get("id", ""),
-        "sender_name": sender.get("name", ""),
-        "subject": payload["subject"],
-        "text": payload["text"],
-        "level": payload["level"],
-        "url": payload["url"] or "",
-        "data": payload["data"],
-        "sent_at": _moment(payload["sent_at"]) or _now(),
-        "expires_at": _moment(payload["expires_at"]),
+    """The columns of a message: what has none of its own goes into `more`."""
+    fields = {name: value for name, value in with_defaults(payload).items() if name in BY_NAME and name != "to"}
+    sender = fields.pop("from") or {}
+    fields |= {
+        "url": fields["url"] or "",
+        "sent_at": _moment(fields["sent_at"]) or _now(),
+        "expires_at": _moment(fields["expires_at"]),
     }
+    columns = {name: fields.pop(name) for name in list(fields) if name in _COLUMNS}
+    return {**columns, "sender_id": sender.get("id", ""), "sender_name": sender.get("name", ""), "more": fields}
 
 
 def _moment(value: str | None) -> datetime | None:

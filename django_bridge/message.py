@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from django.utils import timezone
 
@@ -20,10 +20,13 @@ from django_bridge.sending import send_payload
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
 from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
+from notifier.message import BY_NAME, FIRST_VERSION
 
 MAX_KEY_CHARS: Final = 128
 
 _ARGUMENTS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
+_CONTENT: Final = tuple(name for name in BY_NAME if name not in (*_ARGUMENTS, "id", "expires_at"))
+"""The fields that are attributes of `Message` under their own name and may hold lazy translations."""
 
 
 class Message:
@@ -92,11 +95,10 @@ class Message:
         """The checked payload, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
         to = self._by_language()
         first, *others = [self._in(language, to[language]) for language in to] or [self._in("", [])]
-        payload: Any = {
+        payload: Payload = {
             "id": event.new_id(),
             **first,
             "from": sender(self.from_user),
-            "level": self.level,
             "sent_at": _moment(self.send_datetime, "send_datetime"),
             "expires_at": _moment(self.expires_at, "expires_at"),
         }
@@ -105,27 +107,33 @@ class Message:
         with _argument_names():
             for translated in per_language(payload):
                 to_event(translated)
-        return cast(Payload, payload)
+        return payload
 
     def _by_language(self) -> Mapping[str, list[str]]:
-        if is_lazy((self.subject, self.text, self.url, self.data)):
+        if is_lazy(self._content()):
             return by_language(self.to_users, "to_users")
         return {"": list(channels(self.to_users))}
 
-    def _in(self, language: str, to: list[str]) -> Any:
-        """The fields that depend on the language."""
+    def _content(self) -> Payload:
+        """The fields that may hold lazy translations, as they were given."""
         data = {} if self.data is None else self.data
+        content = {name: getattr(self, name) for name in _CONTENT}
+        content["data"] = data if self.key is None else {**data, "key": _key(self.key)}
+        return {name: value for name, value in content.items() if not _may_be_left_out(name, value)}
+
+    def _in(self, language: str, to: list[str]) -> Payload:
+        """The content in one language, and its recipients."""
         with override(language):
-            return {
-                "to": list(rules.recipients(to, "to_users")),
-                "subject": rendered(self.subject),
-                "text": rendered(self.text),
-                "url": rendered(self.url),
-                "data": rendered(data if self.key is None else {**data, "key": _key(self.key)}),
-            }
+            return {"to": list(rules.recipients(to, "to_users")), **rendered(self._content())}
 
     def _send(self) -> str:
         return send_payload(self.payload())
+
+
+def _may_be_left_out(name: str, value: object) -> bool:
+    """Whether a field has its default and is newer than the first version, whose readers do not know it."""
+    field = BY_NAME[name]
+    return field.since != FIRST_VERSION and value == field.default
 
 
 def _key(key: object) -> str:

@@ -130,6 +130,9 @@ class MessageRecord(models.Model):
     level = models.CharField(_("level"), max_length=16, choices=Level.choices, default=Level.INFO, db_index=True)
     url = models.CharField(_("URL"), max_length=2048, blank=True)
     data = models.JSONField(_("data"), default=dict)
+    # Fields of the message without a column of their own, by name, so that a new field needs no migration. Null:
+    # written by a process of the version before, while both run.
+    more = models.JSONField(_("more"), default=dict, null=True, blank=True)
     sent_at = models.DateTimeField(_("sent at"), db_index=True)
     expires_at = models.DateTimeField(_("expires at"), null=True)
 

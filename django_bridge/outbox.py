@@ -78,7 +78,7 @@ def waiting() -> dict[str, float]:
 def _written(payload: Payload) -> OutboxMessage:
     """The row: in this process's hands for a while, so that no deliverer takes it before the commit's hook runs."""
     # The time that is shown is that of the event, however long the message waits.
-    payload = {**payload, "sent_at": payload["sent_at"] or rules.iso(datetime.now(UTC))}
+    payload = {**payload, "sent_at": payload.get("sent_at") or rules.iso(datetime.now(UTC))}
     row = OutboxMessage(
         message_id=payload["id"],
         payload=rules.to_json(payload),

@@ -5,30 +5,23 @@ Must not know: Django's users, transports.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, TypedDict
 
 from notifier import event
+from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
+from notifier.rules import shown
 
-Payload = TypedDict(
-    "Payload",
-    {
-        "id": str,
-        "to": list[str],
-        "subject": str,
-        "text": str,
-        "from": dict[str, str] | None,
-        "level": str,
-        "url": str | None,
-        "data": dict[str, Any],
-        "sent_at": str | None,
-        "expires_at": str | None,
-        "also": NotRequired[list[dict[str, Any]]],
-    },
-)
-"""`also`: one entry per further language, with the fields that differ and the `to` of its readers. `sent_at` None: the
-time of the sending, since a payload can wait in a transaction or in Celery's broker."""
+_DEFAULTS: Final = {field.name: field.default for field in FIELDS if field.default is not REQUIRED}
+
+Payload = dict[str, Any]
+"""The fields of `notifier.message.FIELDS` by name, as JSON, and `also`: one entry per further language, with the fields
+that differ and the `to` of its readers. `sent_at` None: the time of the sending, since a payload can wait in a
+transaction, in the outbox or in Celery's broker.
+
+A payload may come from another version of the bridge, across a deploy: see `with_defaults`."""
 
 
 class EventBody(TypedDict):
@@ -39,29 +32,31 @@ class EventBody(TypedDict):
     data: Any
 
 
+def parse(text: str) -> Payload:
+    """The payload that an outbox row keeps. Raises `ValueError` for a text that `Message` did not write."""
+    payload = json.loads(text)
+    if not isinstance(payload, dict) or not isinstance(payload.get("id"), str):
+        raise ValueError(f"not the payload of a message: {shown(payload)}")
+    return payload
+
+
+def with_defaults(payload: Payload) -> Payload:
+    """The payload with every field: one that an older bridge did not write has its default."""
+    return {**_DEFAULTS, **payload}
+
+
 def per_language(payload: Payload) -> Iterator[Payload]:
     """One payload per language, each addressed to the readers of that language. All share the message's id."""
-    plain: Any = {name: value for name, value in payload.items() if name != "also"}
+    plain = {name: value for name, value in payload.items() if name != "also"}
     yield plain
     for differs in payload.get("also", ()):
-        translated: Any = {**plain, **differs}
-        yield translated
+        yield {**plain, **differs}
 
 
 def to_event(payload: Payload) -> event.Event:
-    """The event of a payload. Raises `InvalidInput` or `PayloadTooLarge`."""
-    return event.message(
-        to=payload["to"],
-        subject=payload["subject"],
-        text=payload["text"],
-        sender=payload["from"],
-        level=payload["level"],
-        url=payload["url"],
-        data=payload["data"],
-        sent_at=payload["sent_at"],
-        expires_at=payload["expires_at"],
-        message_id=payload["id"],
-    )
+    """The event of a payload; fields that only a newer bridge knows are left out. Raises `InvalidInput` or
+    `PayloadTooLarge`."""
+    return message_event({name: value for name, value in payload.items() if name in BY_NAME})
 
 
 def to_custom_event(body: EventBody) -> event.Event:
@@ -71,5 +66,5 @@ def to_custom_event(body: EventBody) -> event.Event:
 
 def expired(payload: Payload) -> bool:
     """Whether `expires_at` has passed."""
-    until = payload["expires_at"]
+    until = payload.get("expires_at")
     return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC)

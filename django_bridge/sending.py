@@ -31,7 +31,7 @@ def send_payload(payload: Payload) -> str:
         outbox.keep(payload)
     else:
         after_commit(partial(_publish, payload))
-    return payload["id"]
+    return str(payload["id"])
 
 
 def _publish(payload: Payload) -> None:

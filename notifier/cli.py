@@ -10,18 +10,21 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from notifier.errors import ConfigurationError, NotifierError
+from notifier.message import FIELDS, REQUIRED
 from notifier.settings import Settings, load
 
 if TYPE_CHECKING:
     import httpx
 
-URL_OPTION = click.option("--url", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is.")
+SERVICE_OPTION = click.option(
+    "--url", "service", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is."
+)
 
 
 @click.group()
@@ -99,36 +102,34 @@ def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> Non
         _refuse(str(exc))
 
 
+def _message_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of `send`: one per field of a message that a shell can give."""
+    for field in reversed(FIELDS):
+        if field.option:
+            command = click.option(
+                f"--{field.option}",
+                field.name,
+                required=field.default is REQUIRED,
+                help=field.description,
+            )(command)
+    return command
+
+
 @main.command()
 @click.argument("to", nargs=-1, required=True)
-@click.option("--subject", required=True)
-@click.option("--text", default="")
-@click.option("--level", default="info", show_default=True)
-@click.option("--link", help="A URL the message leads to.")
-@click.option("--data", help="A JSON object for the page's own code.")
-@URL_OPTION
+@_message_options
+@SERVICE_OPTION
 @click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
-def send(
-    to: tuple[str, ...],
-    subject: str,
-    text: str,
-    level: str,
-    link: str | None,
-    data: str | None,
-    url: str,
-    key: str | None,
-) -> None:
+def send(to: tuple[str, ...], service: str, key: str | None, **fields: str | None) -> None:
     """Send a message TO channels: user:<id>, group:<name> or all."""
-    body: dict[str, Any] = {"to": list(to), "subject": subject, "text": text, "level": level}
-    if link:
-        body["url"] = link
-    if data:
+    body: dict[str, Any] = {"to": list(to), **{name: value for name, value in fields.items() if value is not None}}
+    if "data" in body:
         try:
-            body["data"] = json.loads(data)
+            body["data"] = json.loads(body["data"])
         except ValueError as exc:
             _refuse(f"--data is not JSON: {exc}")
     headers = {"Authorization": f"Bearer {key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
-    click.echo(_post(f"{url}/v1/messages", body, headers))
+    click.echo(_post(f"{service}/v1/messages", body, headers))
 
 
 @main.command()
@@ -136,8 +137,8 @@ def send(
 @click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Listen with this token.")
 @click.option("--after", help="A cursor to go on from.")
 @click.option("--count", type=click.IntRange(1), help="End after so many events.")
-@URL_OPTION
-def listen(user: str | None, given: str | None, after: str | None, count: int | None, url: str) -> None:
+@SERVICE_OPTION
+def listen(user: str | None, given: str | None, after: str | None, count: int | None, service: str) -> None:
     """Print the events of a stream as they come."""
     import httpx
 
@@ -155,7 +156,9 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
     if after:
         headers["Last-Event-ID"] = after
     try:
-        with httpx.stream("GET", f"{url}/v1/stream", headers=headers, timeout=httpx.Timeout(10, read=None)) as response:
+        with httpx.stream(
+            "GET", f"{service}/v1/stream", headers=headers, timeout=httpx.Timeout(10, read=None)
+        ) as response:
             if response.status_code != 200:
                 response.read()
                 _refuse(_problem(response))
@@ -164,7 +167,7 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
                 if seen == count:
                     return
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        _refuse(f"cannot listen at {url}: {exc}")
+        _refuse(f"cannot listen at {service}: {exc}")
     except KeyboardInterrupt:
         return
 

@@ -15,11 +15,9 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from notifier import rules
-from notifier.errors import InvalidInput
 
 PING: Final = b"event: ping\ndata: {}\n\n"
 
@@ -117,53 +115,6 @@ def is_safe_frame(stored: bytes, start: int = 0) -> bool:
     return True
 
 
-def message(
-    *,
-    to: object,
-    subject: object,
-    text: object = "",
-    sender: object = None,
-    level: object = "info",
-    url: object = None,
-    data: object = None,
-    sent_at: object = None,
-    expires_at: object = None,
-    message_id: object = None,
-    may_repeat: bool = False,
-    max_bytes: int = rules.MAX_EVENT_BYTES,
-    now: datetime | None = None,
-) -> Event:
-    """A message: a durable event for people.
-
-    `sender` is None (the system) or `{"id": ..., "name": ...}`; `sent_at` is now by default. Raises `InvalidInput` or
-    `PayloadTooLarge`, each naming the field as the HTTP API spells it.
-    """
-    now = now or datetime.now(UTC)
-    channels = rules.recipients(to)
-    identity = new_id() if message_id is None else rules.identifier(message_id)
-    fields = {
-        "from": _sender(sender),
-        "subject": rules.text(subject, "subject", max_chars=rules.MAX_TITLE_CHARS, empty=False),
-        "text": rules.text(text, "text"),
-        "sent_at": rules.iso(now if sent_at is None else rules.moment(sent_at, "sent_at")),
-        "level": rules.level(level),
-        "url": rules.url(url),
-        "data": rules.json_object({} if data is None else data),
-    }
-    expires = None if expires_at is None else rules.moment(expires_at, "expires_at")
-    if expires is not None and expires <= now:
-        raise InvalidInput(f"is in the past: {rules.iso(expires)}", field="expires_at")
-    encoded = rules.bounded(rules.to_json(fields), fields, max_bytes)
-    return Event(
-        to=channels,
-        head=f'event: message\ndata: {{"id":"{identity}","to":',
-        tail=f",{encoded[1:]}\n\n",
-        message_id=identity,
-        may_repeat=may_repeat,
-        expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
-    )
-
-
 def custom(
     *,
     to: object,
@@ -183,36 +134,3 @@ def custom(
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:
     """What a user's other tabs and devices are told when the read state changes."""
     return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
-
-
-def message_of(stored: bytes | str) -> dict[str, Any] | None:
-    """The message inside a stored frame, or None when it is not a message in our form."""
-    if isinstance(stored, str):
-        stored = stored.encode("utf-8", "surrogatepass")
-    opening = b"event: message\ndata: "
-    if not stored.startswith(opening) or not is_safe_frame(stored):
-        return None
-    try:
-        fields = rules.parse_json(stored[len(opening) : -2])
-    except ValueError:
-        return None
-    ours = isinstance(fields, dict) and isinstance(fields.get("id"), str) and isinstance(fields.get("subject"), str)
-    return fields if ours else None
-
-
-def _sender(value: object) -> dict[str, str] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"must be an object with 'id' and 'name', not {rules.shown(value)}", field="from")
-    for key in value:
-        if key not in ("id", "name"):
-            raise InvalidInput("is not a field of 'from'", field=f"from.{key}")
-    sender = {}
-    if value.get("id") is not None:
-        sender["id"] = rules.name(value["id"], "from.id")
-    if value.get("name") is not None:
-        sender["name"] = rules.text(value["name"], "from.name", max_chars=rules.MAX_TITLE_CHARS)
-    if not sender:
-        raise InvalidInput("must have an 'id' or a 'name'", field="from")
-    return sender

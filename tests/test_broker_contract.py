@@ -24,6 +24,7 @@ from notifier.broker.redis.connection import address
 from notifier.broker.redis.keys import Keys
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from notifier.event import Cursor
+from notifier.message import message_event, message_of
 from tests.support import RedisServer
 from tests.support import running as running_server
 
@@ -111,7 +112,8 @@ def make(kind: str, request: pytest.FixtureRequest) -> Broker:
 
 
 def note(to: str | list[str] = "user:ann", subject: str = "Hi", **more: Any) -> events.Event:
-    return events.message(to=[to] if isinstance(to, str) else to, subject=subject, **more)
+    options = {name: more.pop(name) for name in ("may_repeat", "max_bytes") if name in more}
+    return message_event({"to": [to] if isinstance(to, str) else to, "subject": subject, **more}, **options)
 
 
 ANN = ("user:ann", "group:staff", "all")
@@ -122,7 +124,7 @@ async def opened(broker: Broker, cursor: Cursor | str | None = None, user: str =
 
 
 def subjects(opening: Opening) -> list[str]:
-    found = [events.message_of(frame) for _, frame in opening.replay]
+    found = [message_of(frame) for _, frame in opening.replay]
     return [one["subject"] for one in found if one is not None]
 
 

@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from notifier import event as events
 from notifier.broker import Broker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import address
 from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
+from notifier.message import message_event, message_of
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder
 
@@ -76,9 +76,8 @@ class BrokerMachine(RuleBasedStateMachine):
     def publish(self, to: list[str], brief: bool) -> None:
         subject = uuid.uuid4().hex
         expires = time.time() + 0.02 if brief else float("inf")
-        event = events.message(
-            to=to, subject=subject, expires_at=datetime.now(UTC) + timedelta(seconds=0.02) if brief else None
-        )
+        until = datetime.now(UTC) + timedelta(seconds=0.02) if brief else None
+        event = message_event({"to": to, "subject": subject, "expires_at": until})
         receipt = self.run(self.broker.publish(event))
         self.cursors.append(Cursor(receipt.epoch, receipt.seq))
         if receipt.epoch != self.epoch:
@@ -102,7 +101,7 @@ class BrokerMachine(RuleBasedStateMachine):
                     due[seq] = (subject, expires)
         if opening.recovered:
             assert cursor.epoch == opening.cursor.epoch
-            found = [(seq, (events.message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
+            found = [(seq, (message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
             assert [seq for seq, _ in found] == sorted(seq for seq, _ in found)
             surely = [(seq, subject) for seq, (subject, expires) in sorted(due.items()) if expires > before + 0.5]
             perhaps = {(seq, subject) for seq, (subject, _) in due.items()}

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from notifier import event as events
 from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import Cursor
+from notifier.message import message_event, message_of
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def message(**fields: Any) -> events.Event:
-    return events.message(**{"to": ["user:42"], "subject": "Test", "message_id": "m1", "now": NOW, **fields})
+    options = {name: fields.pop(name) for name in ("may_repeat", "max_bytes") if name in fields}
+    return message_event({"to": ["user:42"], "subject": "Test", "id": "m1", **fields}, now=NOW, **options)
 
 
 def data_of(frame: str) -> Any:
@@ -26,7 +28,7 @@ def data_of(frame: str) -> Any:
 
 
 def test_a_message_is_framed_as_the_contract_shows_it() -> None:
-    event = message(text="Loong text", sender={"id": "7", "name": "Ann"})
+    event = message(text="Loong text", **{"from": {"id": "7", "name": "Ann"}})
     assert event.frame_for("user:42") == (
         'event: message\ndata: {"id":"m1","to":"user:42","from":{"id":"7","name":"Ann"},"subject":"Test",'
         '"text":"Loong text","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
@@ -48,7 +50,7 @@ def test_whatever_a_text_holds_a_frame_is_one_frame_and_gives_the_text_back(text
 
 
 def test_a_message_without_an_id_gets_one_of_its_own() -> None:
-    first, second = message(message_id=None), message(message_id=None)
+    first, second = message(id=None), message(id=None)
     assert first.message_id != second.message_id
 
 
@@ -69,11 +71,11 @@ def test_the_system_sends_where_no_sender_is_given() -> None:
         ({"subject": "s" * 256}, "subject"),
         ({"text": None}, "text"),
         ({"text": "\ud800"}, "text"),
-        ({"sender": "Ann"}, "from"),
-        ({"sender": {}}, "from"),
-        ({"sender": {"id": "a\n"}}, "from.id"),
-        ({"sender": {"name": "n" * 256}}, "from.name"),
-        ({"sender": {"id": "1", "age": 3}}, "from.age"),
+        ({"from": "Ann"}, "from"),
+        ({"from": {}}, "from"),
+        ({"from": {"id": "a\n"}}, "from.id"),
+        ({"from": {"name": "n" * 256}}, "from.name"),
+        ({"from": {"id": "1", "age": 3}}, "from.age"),
         ({"level": "fatal"}, "level"),
         ({"url": "javascript:1"}, "url"),
         ({"data": []}, "data"),
@@ -81,7 +83,7 @@ def test_the_system_sends_where_no_sender_is_given() -> None:
         ({"sent_at": "2026-01-31T12:00:00"}, "sent_at"),
         ({"expires_at": "2026-01-31T11:59:59Z"}, "expires_at"),
         ({"expires_at": NOW}, "expires_at"),
-        ({"message_id": "a b"}, "id"),
+        ({"id": "a b"}, "id"),
     ],
 )
 def test_a_message_that_breaks_a_rule_is_refused_and_the_field_named(fields: dict[str, Any], field: str) -> None:
@@ -173,11 +175,11 @@ def test_a_frame_is_checked_from_where_the_announcement_ends() -> None:
     "stored", ["event: task\ndata: {}\n\n", "event: message\ndata: []\n\n", "event: message\ndata: {\n\n"]
 )
 def test_what_is_not_a_message_in_our_form_is_none(stored: str) -> None:
-    assert events.message_of(stored) is None
+    assert message_of(stored) is None
 
 
 def test_a_stored_message_is_read_back() -> None:
-    found = events.message_of(message().frame_for("user:42"))
+    found = message_of(message().frame_for("user:42"))
     assert found is not None
     assert found["subject"] == "Test"
 

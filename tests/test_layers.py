@@ -28,7 +28,7 @@ LAYERS = [
     {"frames"},
     {"metrics", "limits"},
     {"broker"},
-    {"task"},
+    {"task", "message"},
     {"event"},
     {"rules"},
     {"server", "settings"},
@@ -38,6 +38,7 @@ LAYERS = [
 
 BRIDGE_MAY_IMPORT = {
     "notifier.event",
+    "notifier.message",
     "notifier.rules",
     "notifier.task",
     "notifier.errors",

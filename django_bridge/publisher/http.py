@@ -6,6 +6,8 @@ One client for the process, its connections kept. Must not know: when a call is 
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -18,9 +20,15 @@ from django_bridge.payload import EventBody, Payload, per_language, to_custom_ev
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
+from notifier.message import FIELDS, FIRST_VERSION
 from notifier.rules import MAX_BODY_BYTES, to_json
 from notifier.task import Task
 
+log = logging.getLogger("django_bridge")
+
+NOT_A_FIELD: Final = "is not a field of this request"
+"""The end of the service's answer to a field that it does not know."""
+_LATER_FIELDS: Final = frozenset(field.name for field in FIELDS if field.since != FIRST_VERSION)
 LATER: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REFUSALS: Final = {
     leaf.status: leaf
@@ -50,7 +58,7 @@ class HttpTransport:
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, body in enumerate(body for one in per_language(payload) for body in bodies(one)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
-            yield partial(self._call, "POST", "/v1/messages", body, key)
+            yield partial(self._post_message, body, key)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)
@@ -91,6 +99,19 @@ class HttpTransport:
 
     def close(self) -> None:
         self._client.close()
+
+    def _post_message(self, body: bytes, key: str, within_s: float) -> Any:
+        """Post a message; again without a field that the service, of the version before, does not know."""
+        deadline = time.monotonic() + within_s
+        try:
+            return self._call("POST", "/v1/messages", body, key, within_s)
+        except errors.InvalidInput as exc:
+            fields = json.loads(body)
+            if exc.field not in _LATER_FIELDS or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
+                raise
+            log.warning("the service does not know a message's %r yet and gets it without: upgrade it", exc.field)
+            del fields[exc.field]
+        return self._post_message(to_json(fields).encode(), key, deadline - time.monotonic())
 
     def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
         return self._asked(method, path, within_s, content=body, headers={"Idempotency-Key": key})
@@ -164,7 +185,9 @@ def _error(answer: httpx.Response) -> errors.NotifierError:
     detail = f"{answer.status_code} {answer.reason_phrase}: {_problem(answer)}"
     if answer.status_code in LATER:
         return Unreachable(detail, retry_after_s=_retry_after_s(answer))
-    return _REFUSALS.get(answer.status_code, errors.NotifierError)(detail)
+    exc = _REFUSALS.get(answer.status_code, errors.NotifierError)(detail)
+    exc.field = _field(answer)
+    return exc
 
 
 def _problem(answer: httpx.Response) -> str:
@@ -174,6 +197,14 @@ def _problem(answer: httpx.Response) -> str:
         return str(found["detail"])[:500]
     except (ValueError, KeyError, TypeError):
         return ascii(answer.text[:200])
+
+
+def _field(answer: httpx.Response) -> str | None:
+    """The field that problem+json names."""
+    try:
+        return str(json.loads(answer.content)["field"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _retry_after_s(answer: httpx.Response) -> float:

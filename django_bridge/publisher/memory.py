@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
+from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event, with_defaults
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.task import Task
@@ -44,7 +44,7 @@ class MemoryTransport:
 
 
 def _put_message(payload: Payload, within_s: float) -> object:
-    return outbox.put_message(payload)
+    return outbox.put_message(with_defaults(payload))
 
 
 def _answer(task: Task) -> TaskAnswer:

@@ -15,13 +15,13 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from notifier import event as events
 from notifier import rules, task
 from notifier.api.http import json_response, parse, read_body, subscriber
 from notifier.api.models import Strict
 from notifier.auth import Subscriber, subscriber_token
 from notifier.broker import Broker, TaskChange
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotifierError
+from notifier.message import message_event
 
 USERS: Final = {"ann": "Ann", "bob": "Bob"}
 TOKEN_TTL_S: Final = 3600
@@ -74,12 +74,14 @@ async def send(request: Request) -> Response:
     body = parse(DemoMessage, await read_body(request))
     if body.to not in USERS:
         raise InvalidInput(f"must be one of {', '.join(USERS)}, not {rules.shown(body.to)}", field="to")
-    event = events.message(
-        to=[f"user:{body.to}"],
-        subject=body.subject,
-        text=body.text,
-        level=body.level,
-        sender={"id": who.user, "name": USERS[who.user]},
+    event = message_event(
+        {
+            "to": [f"user:{body.to}"],
+            "from": {"id": who.user, "name": USERS[who.user]},
+            "subject": body.subject,
+            "text": body.text,
+            "level": body.level,
+        }
     )
     receipt = await request.app.state.broker.publish(event)
     return json_response({"id": event.message_id, "cursor": receipt.cursor, "watched": receipt.watched})

@@ -6,9 +6,11 @@ The stream's models are for the OpenAPI document only; frames are never built fr
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from notifier.message import FIELDS, REQUIRED
 
 
 class Strict(BaseModel):
@@ -22,19 +24,44 @@ class Sender(Strict):
     name: str | None = Field(None, description="The sender's name as shown.")
 
 
-class MessageIn(Strict):
-    """A message: a durable event for people."""
+_EXAMPLES: Final[dict[str, list[Any]]] = {"to": [["user:42"]], "subject": ["Report ready"]}
 
-    to: list[str] = Field(description="Recipients: `user:<id>`, `group:<name>` or `all`.", examples=[["user:42"]])
-    subject: str = Field(description="1 to 255 characters.", examples=["Report ready"])
-    text: str = ""
-    sender: Sender | None = Field(None, alias="from", description="Who sends; null is the system.")
-    level: str = Field("info", description="debug, info, success, warning or error.")
-    url: str | None = Field(None, description="http, https or relative.")
-    data: dict[str, Any] | None = Field(None, description="Anything more, for the page's own code.")
-    sent_at: str | None = Field(None, description="ISO 8601 with offset; now by default.")
-    expires_at: str | None = Field(None, description="From then on it is neither replayed nor listed.")
-    id: str | None = Field(None, description="The message's own id; made by the service by default.")
+
+def _accepted() -> dict[str, Any]:
+    """The fields of a message in a request, from `notifier.message`."""
+    return {
+        field.name: (
+            Sender | None if field.name == "from" else field.accepts,
+            Field(
+                default=... if field.default is REQUIRED else field.default,
+                description=field.description,
+                examples=_EXAMPLES.get(field.name),
+            ),
+        )
+        for field in FIELDS
+    }
+
+
+def _carried() -> dict[str, Any]:
+    """The fields of a message on the stream, from `notifier.message`."""
+    return {
+        field.name: (Sender | None if field.name == "from" else field.carries, ...)
+        for field in FIELDS
+        if field.carries is not None
+    }
+
+
+if TYPE_CHECKING:
+
+    class MessageIn(Strict): ...
+
+    class MessageData(BaseModel): ...
+
+else:
+    MessageIn = create_model(
+        "MessageIn", __base__=Strict, __doc__="A message: a durable event for people.", **_accepted()
+    )
+    MessageData = create_model("MessageData", __doc__="A message as streams carry it.", **_carried())
 
 
 class TaskIn(Strict):
@@ -161,20 +188,6 @@ class TaskData(BaseModel):
 
 class PublisherTask(TaskData):
     cancel_requested: bool = Field(description="Whether a user asked to cancel.")
-
-
-class MessageData(BaseModel):
-    """A message as streams carry it."""
-
-    id: str
-    to: str
-    sender: Sender | None = Field(alias="from")
-    subject: str
-    text: str
-    sent_at: str
-    level: str
-    url: str | None
-    data: dict[str, Any]
 
 
 class InboxMessage(MessageData):

@@ -35,6 +35,7 @@ from notifier.broker import Broker, Idempotency
 from notifier.errors import InvalidInput, MalformedBody, NotifierError
 from notifier.event import Event
 from notifier.limits import RateLimit
+from notifier.message import message_event
 
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_BATCH_ITEMS: Final = 1000
@@ -65,15 +66,12 @@ class Publishing:
     max_event_bytes: int
 
     async def message(self, body: MessageIn, idem: Idempotency | None) -> dict[str, Any]:
-        identity = _identity(body.id, idem)
-        sender = None if body.sender is None else body.sender.model_dump(exclude_none=True)
-        fields = {name: getattr(body, name) for name in _MESSAGE_FIELDS}
-        event = events.message(
-            **fields,
-            sender=sender,
-            message_id=identity,
-            # An id of the publisher's own may stand for a message that comes in several calls, to some recipients each.
-            may_repeat=body.id is not None and len(body.to) > 1,
+        fields = body.model_dump(exclude_unset=True)
+        own_id = fields.get("id")
+        event = message_event(
+            {**fields, "id": _identity(own_id, idem)},
+            # A publisher that chose the id may send one message by several calls, each to some of its recipients.
+            may_repeat=own_id is not None and len(fields["to"]) > 1,
             max_bytes=self.max_event_bytes,
         )
         return await self._publish(event, idem)
@@ -110,9 +108,6 @@ def _identity(given: str | None, idem: Idempotency | None) -> str | None:
     if given is not None or idem is None:
         return given
     return events.id_from_key(f"{idem.key}/{idem.fingerprint}")
-
-
-_MESSAGE_FIELDS: Final = ("to", "subject", "text", "level", "url", "data", "sent_at", "expires_at")
 
 
 @router.post(

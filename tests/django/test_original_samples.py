@@ -24,7 +24,7 @@ from django_bridge.celery import delivering_task
 from django_bridge.models import OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from notifier.broker.redis.keys import Keys
-from notifier.event import message_of
+from notifier.message import message_of
 from notifier.rules import to_json
 from tests.django.conftest import FOLDER, redis_settings
 from tests.django.sample.models import SimpleModel

@@ -29,7 +29,7 @@ from django_bridge.publisher.transport import Unreachable
 from notifier import rules
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable, NotFound, Unauthenticated
-from notifier.event import message_of
+from notifier.message import message_of
 from tests.django.conftest import http_settings, redis_settings
 from tests.support import RedisServer, Service, bearer, free_port, running, subscriber_token, wait_for
 

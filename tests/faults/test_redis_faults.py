@@ -9,9 +9,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from notifier import event as events
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls
+from notifier.message import message_event
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
 from tests.faults.proxy import Proxy
@@ -57,7 +57,7 @@ async def test_an_output_buffer_kill_loses_nothing(
             # While the service stands still, Redis piles up more for it than it will hold.
             service.process.signal(signal.SIGSTOP)
             for number in range(scale.whole(2000, 5000)):
-                event = events.message(to=["user:ann"], subject=str(number), text="x" * 10_000)
+                event = message_event({"to": ["user:ann"], "subject": str(number), "text": "x" * 10_000})
                 for call in publish_calls(event, keys, history_size=10_000, history_ttl_s=3600):
                     client.eval(call.script.source, len(call.keys), *call.keys, *call.args)
                 sent.append(event.message_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,7 +12,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django_bridge import ALL, Message, group, publisher
 from django_bridge.conf import settings
 from notifier.errors import NotifierError
-from notifier.rules import LEVELS
+from notifier.message import FIELDS, REQUIRED
+
+_OPTIONS: Final = tuple(field for field in FIELDS if field.option)
 
 
 class Command(BaseCommand):
@@ -23,11 +25,14 @@ class Command(BaseCommand):
         parser.add_argument("--pk", action="append", default=[], help="a user's primary key; may be repeated")
         parser.add_argument("--group", action="append", default=[], help="a group's name; may be repeated")
         parser.add_argument("--all", action="store_true", help="everybody")
-        parser.add_argument("--subject", required=True)
-        parser.add_argument("--text", default="", help="the text; - reads it from the standard input")
-        parser.add_argument("--level", default="info", choices=LEVELS)
-        parser.add_argument("--url", help="where a click leads")
-        parser.add_argument("--data", help="a JSON object for the page's own code")
+        for field in _OPTIONS:
+            parser.add_argument(
+                f"--{field.name}",
+                required=field.default is REQUIRED,
+                default=None if field.default is REQUIRED else field.default,
+                choices=field.choices or None,
+                help=field.description + (" - reads it from the standard input." if field.name == "text" else ""),
+            )
         parser.add_argument("--from", dest="sender", metavar="USER", help="the name of the user it is from")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -48,11 +53,8 @@ def _message(options: dict[str, Any]) -> Message:
     return Message(
         to_users=to,
         from_user=options["sender"] and _user(options["sender"]),
-        subject=options["subject"],
-        text=sys.stdin.read() if options["text"] == "-" else options["text"],
-        level=options["level"],
-        url=options["url"],
-        data=_object(options["data"]),
+        **{field.name: options[field.name] for field in _OPTIONS}
+        | {"text": sys.stdin.read() if options["text"] == "-" else options["text"], "data": _object(options["data"])},
     )
 
 

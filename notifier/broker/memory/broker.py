@@ -32,6 +32,7 @@ from notifier.broker.memory.idempotency import Answers
 from notifier.broker.memory.tasks import TasksInMemory
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
+from notifier.message import message_of
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 4
@@ -231,7 +232,7 @@ class MemoryBroker(Broker):
         messages = [
             {**message, "read": read}
             for entry, read in found[:limit]
-            if (message := events.message_of(entry.frame.encode())) is not None
+            if (message := message_of(entry.frame.encode())) is not None
         ]
         return Page(messages, len(found) > limit, unread, Cursor(self._epoch, self._seq))
 

@@ -41,6 +41,7 @@ from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.broker.redis.tasks import TasksInRedis
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
+from notifier.message import message_of
 from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 log = logging.getLogger("notifier.broker")
@@ -237,7 +238,7 @@ class RedisBroker(Broker):
         messages = [
             {**message, "read": bool(read)}
             for frame, read in zip(rest[::2], rest[1::2], strict=True)
-            if (message := events.message_of(frame)) is not None
+            if (message := message_of(frame)) is not None
         ]
         return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
 
