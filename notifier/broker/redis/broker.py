@@ -87,12 +87,9 @@ class RedisBroker(Broker):
         canary = self._keys.canary(0, self._process)
         self._subscriptions = Subscriptions(
             self._address,
+            sink,
             canary=canary,
             name=f"notifier-{self._process}-sub",
-            on_deliver=sink.deliver,
-            on_state=sink.deliver_state,
-            on_resync=sink.resync,
-            on_disconnect=sink.disconnect,
             on_change=self._tell_degraded,
         )
         await self._subscriptions.start()

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from notifier.broker import Sink
 from notifier.broker.redis.connection import Address, Link, forget, open_link
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
@@ -55,22 +56,16 @@ class Subscriptions:
     def __init__(
         self,
         target: Address,
+        sink: Sink,
         *,
         canary: str,
         name: str,
-        on_deliver: Callable[[str, str, int, str, bytes], None],
-        on_state: Callable[[str, str, bytes], None],
-        on_resync: Callable[..., None],
-        on_disconnect: Callable[[str, str], None],
         on_change: Callable[[], None],
     ) -> None:
         self._address = target
+        self._sink = sink
         self._canary = canary.encode()
         self._name = name
-        self._on_deliver = on_deliver
-        self._on_state = on_state
-        self._on_resync = on_resync
-        self._on_disconnect = on_disconnect
         self._on_change = on_change
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
@@ -162,7 +157,7 @@ class Subscriptions:
             # From here to the end of resync() nothing is awaited: no announcement can come between.
             self.live = True
             if begun or self._topics:
-                self._on_resync(None)
+                self._sink.resync(None)
             begun = True
             self._on_change()
             first.set()
@@ -280,7 +275,7 @@ class Subscriptions:
         epoch, seq_text, prev, word, id_line = lead.groups()
         seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
-            self._on_disconnect(topic.name, repeat_key)
+            self._sink.disconnect(topic.name, repeat_key)
             return
         wire = payload[lead.end(4) + 1 :]
         if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
@@ -288,7 +283,7 @@ class Subscriptions:
         elif seq:
             self._take_event(topic, epoch, seq, int(prev), repeat_key, wire)
         else:
-            self._on_state(topic.name, repeat_key, wire)
+            self._sink.deliver_state(topic.name, repeat_key, wire)
 
     def _take_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
         # What does not follow is not handed on: it is in the log if it is true, and the log is read now. So neither a
@@ -297,17 +292,17 @@ class Subscriptions:
             log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
                 other.epoch, other.last = b"", None
-            self._on_resync(None)
+            self._sink.resync(None)
             return
         if topic.last is not None and prev != topic.last:
             if topic.noted and seq <= topic.last:
                 return
             log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
             after, topic.last = topic.last, None
-            self._on_resync([topic.name], after=after)
+            self._sink.resync([topic.name], after=after)
             return
         topic.epoch, topic.last, topic.noted = epoch, seq, False
-        self._on_deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
+        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
 
     def _skip(self, key: bytes, payload: bytes) -> None:
         self.skipped += 1
