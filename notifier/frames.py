@@ -9,7 +9,7 @@ import random
 import time
 from typing import Final
 
-from notifier.broker import ONCE, Opening
+from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
 from notifier.rules import iso_ms
 
@@ -43,7 +43,7 @@ class EncodedFrame:
 class Item:
     """One frame to deliver, with its place in the order (`epoch`, `seq`; seq 0 is a frame without id) and its `key`.
 
-    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with `ONCE`
+    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with `EPHEMERAL_PREFIX`
     and any key of an event are repeat keys: a stream drops the second frame under such a key.
     """
 
@@ -58,12 +58,12 @@ class Item:
     @property
     def may_repeat(self) -> bool:
         """True if a stream may have had this frame before, so that its key must be checked."""
-        return self.key != "" if self.seq else self.key.startswith(ONCE)
+        return self.key != "" if self.seq else self.key.startswith(EPHEMERAL_PREFIX)
 
     @property
     def is_ephemeral(self) -> bool:
         """True if neither log nor tasks keep it: an opening cannot read it again."""
-        return not self.seq and (not self.key or self.key.startswith(ONCE))
+        return not self.seq and (not self.key or self.key.startswith(EPHEMERAL_PREFIX))
 
 
 def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> EncodedFrame:

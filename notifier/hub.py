@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from notifier.broker import ONCE, Broker, Opening
+from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
 from notifier.event import Cursor, own_frame
 from notifier.frames import (
     DEGRADED_FRAME,
@@ -257,7 +257,7 @@ class Hub:
         if stream.opening:
             self._hold(stream, item)
         elif not item.seq:
-            if not item.key.startswith(ONCE):
+            if not item.key.startswith(EPHEMERAL_PREFIX):
                 stream.offer_state(item.key, item.frame)
             elif not stream.is_repeat(item.key):
                 stream.offer(item.frame)

@@ -17,7 +17,7 @@ import pytest
 
 from notifier import event as events
 from notifier import task as tasks
-from notifier.broker import ONCE, Broker, Idempotency, Opening
+from notifier.broker import EPHEMERAL_PREFIX, Broker, Idempotency, Opening
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import address
@@ -224,7 +224,7 @@ async def test_an_event_that_is_not_kept_has_a_word_by_which_it_comes_once_over_
     first, second, alone = ({key for _, key, _ in sink.states[at : at + 3]} for at in (0, 3, 6))
     assert len(first) == len(second) == 1
     assert first != second
-    assert all(key.startswith(ONCE) for key in first | second)
+    assert all(key.startswith(EPHEMERAL_PREFIX) for key in first | second)
     assert alone == {""}
 
 

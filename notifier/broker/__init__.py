@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol, Self
 from notifier.event import Cursor, Event
 from notifier.task import Task
 
-ONCE: Final = ":"
+EPHEMERAL_PREFIX: Final = ":"
 """Before the key of an event that is not kept: it comes to a stream once. Ids of tasks never begin so."""
 IDEMPOTENCY_TTL_S: Final = 300
 MAX_INDEXED_TASKS: Final = 200
@@ -110,7 +110,7 @@ class Sink(Protocol):
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         """A frame without id. With a key, a newer frame of the same key replaces it; but where the key begins with
-        `ONCE`, it is an event, and repeats of it are to be dropped."""
+        `EPHEMERAL_PREFIX`, it is an event, and repeats of it are to be dropped."""
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Something may have been missed on these topics (None: on all): every stream reads on from its cursor.

@@ -15,8 +15,8 @@ from typing import Final, Self
 
 from notifier import event as events
 from notifier.broker import (
+    EPHEMERAL_PREFIX,
     MAX_MARKS,
-    ONCE,
     Broker,
     Idempotency,
     MarkAction,
@@ -126,7 +126,7 @@ class MemoryBroker(Broker):
         if event.durable:
             key = event.message_id if event.may_repeat else ""
         else:
-            key = ONCE + events.new_id() if len(event.to) > 1 else ""
+            key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
         for channel in event.to:
             frame = event.frame_for(channel)
             if event.durable:

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from notifier.broker import IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, ONCE, Idempotency, Receipt
+from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, Idempotency, Receipt
 from notifier.broker.redis.keys import Keys
 from notifier.errors import IdempotencyMismatch
 from notifier.event import Event, id_from_key, new_epoch, new_id
@@ -71,7 +71,7 @@ def publish_calls(
             names: list[str] = [keys.seq(shard), keys.epoch(shard)]
             if not event.durable:
                 # It has no place in the order, by which a stream knows what it has.
-                repeat_key = ONCE + word if len(here) > 1 else "-"
+                repeat_key = EPHEMERAL_PREFIX + word if len(here) > 1 else "-"
             else:
                 repeat_key = word if event.may_repeat or len(here) > CHUNK else "-"
             # The first chunk's key is the plain one, which tasks use as well: a key is for one call of any kind.
