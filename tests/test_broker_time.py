@@ -156,4 +156,4 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
         await broker.publish(note(to), Idempotency(f"key-{number}", "same"))
         clock.now += 1
     assert len(broker._channels) <= 1.4 * alive * channels
-    assert len(broker._answers) <= IDEMPOTENCY_TTL_S + 10
+    assert len(broker._idempotency) <= IDEMPOTENCY_TTL_S + 10

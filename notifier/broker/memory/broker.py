@@ -28,7 +28,7 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.memory.idempotency import Answers
+from notifier.broker.memory.idempotency import IdempotencyStore
 from notifier.broker.memory.tasks import TasksInMemory
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
@@ -78,7 +78,7 @@ class MemoryBroker(Broker):
         """Newest seq of all channels that were forgotten as a whole."""
         self._tasks = TasksInMemory()
         self._marks: dict[str, _Marks] = {}
-        self._answers = Answers()
+        self._idempotency = IdempotencyStore()
         self._subscribed: set[str] = set()
         self._sweeping = self._sweep()
         self._sink: Sink | None = None
@@ -116,7 +116,7 @@ class MemoryBroker(Broker):
     # Events
 
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
-        known = self._answers.find(idempotency)
+        known = self._idempotency.find(idempotency)
         if isinstance(known, Receipt):
             return known
         self._sweep_a_little(len(event.to))
@@ -133,7 +133,7 @@ class MemoryBroker(Broker):
                 self._append(channel, frame, event)
             self._announce(channel, frame, cursor if event.durable else None, key)
         receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
-        self._answers.keep(idempotency, receipt)
+        self._idempotency.keep(idempotency, receipt)
         return receipt
 
     def _append(self, channel: str, frame: str, event: Event) -> None:
@@ -263,7 +263,7 @@ class MemoryBroker(Broker):
     # Tasks
 
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
-        known = self._answers.find(idempotency)
+        known = self._idempotency.find(idempotency)
         if isinstance(known, Task):
             return known
         if self._tasks.find(task.id) is not None:
@@ -271,7 +271,7 @@ class MemoryBroker(Broker):
         return self._store(task, idempotency)
 
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
-        known = self._answers.find(idempotency)
+        known = self._idempotency.find(idempotency)
         if isinstance(known, Task):
             return known
         task = self._tasks.find(task_id)
@@ -285,7 +285,7 @@ class MemoryBroker(Broker):
         self._tasks.keep(task)
         for channel in task.to:
             self._announce(channel, task.frame(), None, task.id)
-        self._answers.keep(idempotency, task)
+        self._idempotency.keep(idempotency, task)
         return task
 
     async def task(self, task_id: str) -> Task | None:

@@ -14,7 +14,7 @@ from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch
 
 MAX_FORGOTTEN: Final = 4
-"""Answers that one call removes at most, once they have expired: more than one comes, and it holds nobody up."""
+"""IdempotencyStore that one call removes at most, once they have expired: more than one comes, and it holds nobody up."""
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class _Answer:
     expires_s: float
 
 
-class Answers:
+class IdempotencyStore:
     """The answers of one process."""
 
     def __init__(self) -> None:
