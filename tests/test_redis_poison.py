@@ -127,7 +127,7 @@ async def test_a_forged_epoch_makes_a_resync(broker: RedisBroker, raw: redis.Red
 
 
 @pytest.mark.parametrize("word", ["seq", "epoch", "log", "meta", "tasks", "read", "hidden"])
-async def test_a_key_of_another_type_is_put_aside(broker: RedisBroker, raw: redis.Redis, word: str) -> None:
+async def test_a_key_of_another_type_is_quarantined(broker: RedisBroker, raw: redis.Redis, word: str) -> None:
     key = {
         "seq": KEYS.seq(0),
         "epoch": KEYS.epoch(0),
@@ -176,7 +176,7 @@ async def test_a_log_that_somebody_emptied_does_not_block_its_channel(broker: Re
 
 
 @pytest.mark.parametrize("value", ["9223372036854775807", "9" * 16, "-5", "1.5", "two"])
-async def test_a_counter_that_somebody_wrote_is_put_aside(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
+async def test_a_counter_that_somebody_wrote_is_quarantined(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
     receipt = await broker.publish(note(subject="one"))
     raw.set(KEYS.seq(0), value)
     later = await broker.publish(note("user:bob", subject="two"))

@@ -142,7 +142,7 @@ class RedisTransport:
                 reading.hget(names[1], "answer")
                 return reading.execute()
 
-        record, repeated = self._mended(read, names)
+        record, repeated = self._repaired(read, names)
         if repeated is not None and (known := tasks.from_record(repeated)) is not None:
             return _Repeated(known)
         return tasks.from_record(record) if record is not None else None
@@ -154,10 +154,10 @@ class RedisTransport:
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     def _run(self, call: Call) -> Any:
-        return self._mended(lambda: self._script(call.script, call.keys, call.args), call.keys)
+        return self._repaired(lambda: self._script(call.script, call.keys, call.args), call.keys)
 
-    def _mended(self, action: Callable[[], T], names: Sequence[str]) -> T:
-        """What `action` answers; where somebody wrote something else under our names, after putting that aside.
+    def _repaired(self, action: Callable[[], T], names: Sequence[str]) -> T:
+        """What `action` answers; where a key holds a foreign value, that key is quarantined first.
 
         Every script reads all its keys before it writes, so the first run of it has done nothing.
         """
@@ -168,8 +168,8 @@ class RedisTransport:
                 if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
                     raise
                 kinds = [KINDS[self._keys.word(name)] for name in names]
-                for aside in self._script(script("mend"), names, kinds):
-                    log.error("put aside what is not in our form: %s is now %s:foreign", *[aside.decode()] * 2)
+                for key in self._script(script("repair"), names, kinds):
+                    log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
                 return action()
         except RedisError as fault:
             raise Unreachable(f"{type(fault).__name__}: {fault}") from fault

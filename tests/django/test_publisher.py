@@ -269,7 +269,7 @@ def test_over_redis_the_scripts_are_sent_again_when_redis_forgot_them(over_redis
         assert client.xlen(Keys().log(0, "user:1")) == 2
 
 
-def test_over_redis_a_key_that_holds_something_else_is_put_aside(
+def test_over_redis_a_key_that_holds_a_foreign_value_is_quarantined(
     over_redis: RedisServer, user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     keys = Keys()
@@ -287,7 +287,7 @@ def test_over_redis_a_key_that_holds_something_else_is_put_aside(
         assert client.zrange(tasks, 0, -1) == [task.id.encode()]
         assert b'"done":1' in client.hget(record, "record")
         assert client.get(f"{log}:foreign") == b"something else"
-    assert caplog.text.count("put aside what is not in our form") == 5
+    assert caplog.text.count("quarantined a key that holds a foreign value") == 5
     assert publisher.current().counts.failed == 0
 
 

@@ -14,7 +14,7 @@ from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch
 
 MAX_FORGOTTEN: Final = 4
-"""IdempotencyStore that one call removes at most, once they have expired: more than one comes, and it holds nobody up."""
+"""Expired answers that one call removes at most: more than the one it adds, and few, so that no call takes long."""
 
 
 @dataclass(slots=True)

@@ -312,7 +312,7 @@ class RedisBroker(Broker):
     @property
     def skipped(self) -> int:
         heard = self._subscriptions.skipped if self._subscriptions is not None else 0
-        return self._skipped + self._primary.put_aside + heard
+        return self._skipped + self._primary.quarantined + heard
 
 
 async def _never_returns(task: asyncio.Task[None]) -> None:

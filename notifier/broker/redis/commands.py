@@ -59,7 +59,7 @@ class Primary:
         self._on_back = on_back
         self._link: Link | None = None
         self.keeper: asyncio.Task[None]
-        self.put_aside = 0
+        self.quarantined = 0
         """Keys that held something else than our names stand for."""
 
     async def start(self) -> None:
@@ -93,7 +93,7 @@ class Primary:
                 if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
                     raise
                 # Somebody wrote something else under our names. Every script reads all its keys before it writes.
-                await self._mend(link, call.keys)
+                await self._repair(link, call.keys)
                 return await link.run(call.script, call.keys, call.args)
         except hiredis.ReplyError as fault:
             raise _refused(link, f"the script {call.script.name}", fault) from fault
@@ -108,12 +108,14 @@ class Primary:
         except hiredis.ReplyError as fault:
             raise _refused(link, str(command[0]), fault) from fault
 
-    async def _mend(self, link: Link, names: Sequence[str]) -> None:
-        """Puts aside what is not in our form, so that those who need the name can go on."""
+    async def _repair(self, link: Link, names: Sequence[str]) -> None:
+        """Renames keys that hold foreign values, so that their names can be used again."""
         kinds = [KINDS[self._keys.word(name)] for name in names]
-        for name in await link.run(script("mend"), names, kinds):
-            self.put_aside += 1
-            log.error("put aside what is not in our form: %s is now %s:foreign", name.decode(), name.decode())
+        for name in await link.run(script("repair"), names, kinds):
+            self.quarantined += 1
+            log.error(
+                "quarantined a key that holds a foreign value: %s is now %s:foreign", name.decode(), name.decode()
+            )
 
     # The link
 

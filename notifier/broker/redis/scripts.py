@@ -37,7 +37,7 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """`publish`, `task`, `open`, `inbox`, `mark`, `forget`, `mend` or `identity`."""
+    """`publish`, `task`, `open`, `inbox`, `mark`, `forget`, `repair` or `identity`."""
     here = files("notifier.broker.redis") / "lua"
     source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

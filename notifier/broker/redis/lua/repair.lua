@@ -4,7 +4,7 @@
 -- KEYS  any of ours    ARGV  for each: the type it must have ('number': a string that INCR takes)
 -- Answer: the keys that were renamed
 
-local aside = {}
+local quarantined = {}
 for i, key in ipairs(KEYS) do
   local found = redis.call('TYPE', key).ok
   local wanted = ARGV[i] == 'number' and 'string' or ARGV[i]
@@ -18,7 +18,7 @@ for i, key in ipairs(KEYS) do
   if not sound then
     redis.call('RENAME', key, key .. ':foreign')
     redis.call('EXPIRE', key .. ':foreign', 86400)
-    aside[#aside + 1] = key
+    quarantined[#quarantined + 1] = key
   end
 end
-return aside
+return quarantined
