@@ -43,8 +43,8 @@ class EncodedFrame:
 class Item:
     """One frame to deliver, with its place in the order (`epoch`, `seq`; seq 0 is a frame without id) and its `key`.
 
-    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with `EPHEMERAL_PREFIX`
-    and any key of an event are repeat keys: a stream drops the second frame under such a key.
+    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with
+    `EPHEMERAL_PREFIX` and any key of an event are repeat keys: a stream drops the second frame under such a key.
     """
 
     __slots__ = ("epoch", "frame", "key", "seq")
