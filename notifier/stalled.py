@@ -45,7 +45,7 @@ class StalledTasks:
 
     async def _look(self) -> None:
         now_ms = int(time.time() * 1000)
-        for task_id in await self._broker.silent(now_ms - int(self._stalled_s * 1000)):
+        for task_id in await self._broker.stalled_tasks(now_ms - int(self._stalled_s * 1000)):
             with contextlib.suppress(NotFound, Conflict):
                 await self._update(task_id, now_ms)
 

@@ -585,13 +585,13 @@ async def test_tasks_whose_producers_fell_silent_are_found_until_they_speak_or_e
         await broker.create_task(tasks.begin(to=["user:ann"], name=name, task_id=name, now_ms=start_ms))
     for name in ("quiet", "loud", "ended", "waits"):
         await broker.change_task(name, lambda one: one.changed(tasks.BEAT, now_ms=start_ms + 10))
-    assert list(await broker.silent(start_ms + 10)) == []
-    assert sorted(await broker.silent(start_ms + 11)) == ["ended", "loud", "quiet", "waits"]
+    assert list(await broker.stalled_tasks(start_ms + 10)) == []
+    assert sorted(await broker.stalled_tasks(start_ms + 11)) == ["ended", "loud", "quiet", "waits"]
     await broker.change_task("loud", lambda one: one.changed({"advance": 1}, now_ms=start_ms + 20))
     await broker.change_task("ended", lambda one: one.changed({"status": "failed"}, now_ms=start_ms + 20))
     await broker.change_task("waits", lambda one: one.changed({"status": "pending"}, now_ms=start_ms + 20))
-    assert list(await broker.silent(start_ms + 15)) == ["quiet"]
+    assert list(await broker.stalled_tasks(start_ms + 15)) == ["quiet"]
     judged = await broker.change_task(
         "quiet", lambda one: one.stalled_or_failed(now_ms=start_ms + 99, stalled_ms=9, failed_ms=999)
     )
-    assert (judged.status, list(await broker.silent(start_ms + 15))) == ("stalled", ["quiet"])
+    assert (judged.status, list(await broker.stalled_tasks(start_ms + 15))) == ("stalled", ["quiet"])

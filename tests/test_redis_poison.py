@@ -212,7 +212,7 @@ async def test_what_somebody_wrote_beside_the_frames_harms_nobody(broker: RedisB
     assert subjects(await opened(broker, start)) == ["one", "two"]
     assert len((await broker.mark("ann", ANN, "all", [])).changed) == 2
     raw.zadd(KEYS.beats(0), {b"\xff": 1})
-    assert await broker.silent(2) == ["\ufffd"]
+    assert await broker.stalled_tasks(2) == ["\ufffd"]
 
 
 async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroker, raw: redis.Redis) -> None:

@@ -27,7 +27,7 @@ MAX_INDEXED_TASKS: Final = 200
 """Newest tasks that one channel's index keeps."""
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
-MAX_SILENT: Final = 1000
+MAX_STALLED: Final = 1000
 """Silent tasks of one shard that are looked at in one go; more of them have to wait until the first are failed."""
 
 TaskChange = Callable[[Task], Task]
@@ -203,9 +203,9 @@ class Broker(ABC):
     async def task(self, task_id: str) -> Task | None: ...
 
     @abstractmethod
-    async def silent(self, before_ms: int) -> Sequence[str]:
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
         """The ids of tasks whose producers give signs of life and gave none since then; those silent longest first,
-        `MAX_SILENT` at most."""
+        `MAX_STALLED` at most."""
 
     @abstractmethod
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:

@@ -291,8 +291,8 @@ class MemoryBroker(Broker):
     async def task(self, task_id: str) -> Task | None:
         return self._tasks.find(task_id)
 
-    async def silent(self, before_ms: int) -> Sequence[str]:
-        return self._tasks.silent(before_ms)
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return self._tasks.stalled(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return self._visible_tasks(user, channels)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from notifier.broker import MAX_INDEXED_TASKS, MAX_SILENT
+from notifier.broker import MAX_INDEXED_TASKS, MAX_STALLED
 from notifier.task import MAX_SNAPSHOT, Task
 
 
@@ -17,7 +17,7 @@ class TasksInMemory:
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
-        self._giving_signs: set[str] = set()
+        self._with_heartbeat: set[str] = set()
         """Tasks whose producers say that they live."""
         self._watched: dict[str, dict[str, None]] = {}
         """By channel, the one that was changed last at the end."""
@@ -34,9 +34,9 @@ class TasksInMemory:
         """Keeps a task, or its newer state."""
         self._tasks[task.id] = task
         if task.alive_at_ms is None:
-            self._giving_signs.discard(task.id)
+            self._with_heartbeat.discard(task.id)
         else:
-            self._giving_signs.add(task.id)
+            self._with_heartbeat.add(task.id)
         for channel in task.to:
             watched = self._watched.setdefault(channel, {})
             watched.pop(task.id, None)
@@ -44,11 +44,11 @@ class TasksInMemory:
             while len(watched) > MAX_INDEXED_TASKS:
                 del watched[next(iter(watched))]
 
-    def silent(self, before_ms: int) -> Sequence[str]:
+    def stalled(self, before_ms: int) -> Sequence[str]:
         """Tasks whose producers gave their last sign before this time, the longest silent first."""
-        kept = [task for task_id in list(self._giving_signs) if (task := self.find(task_id)) is not None]
+        kept = [task for task_id in list(self._with_heartbeat) if (task := self.find(task_id)) is not None]
         found = [(task.alive_at_ms, task.id) for task in kept if (task.alive_at_ms or before_ms) < before_ms]
-        return [task_id for _, task_id in sorted(found)[:MAX_SILENT]]
+        return [task_id for _, task_id in sorted(found)[:MAX_STALLED]]
 
     def watched(self, channels: Sequence[str]) -> list[Task]:
         """What these channels watch, the one that was changed last first."""
@@ -80,4 +80,4 @@ class TasksInMemory:
 
     def _remove(self, task_id: str) -> None:
         del self._tasks[task_id]
-        self._giving_signs.discard(task_id)
+        self._with_heartbeat.discard(task_id)

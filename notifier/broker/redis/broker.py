@@ -269,8 +269,8 @@ class RedisBroker(Broker):
     async def task(self, task_id: str) -> Task | None:
         return await self._tasks.find(task_id)
 
-    async def silent(self, before_ms: int) -> Sequence[str]:
-        return await self._tasks.silent(before_ms)
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return await self._tasks.stalled(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return (await self.open(user, channels, None)).tasks

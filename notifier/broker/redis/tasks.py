@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from notifier.broker import MAX_SILENT, Idempotency, TaskChange
+from notifier.broker import MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Primary
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import TaskAnswer, task_answer, task_call
@@ -62,9 +62,9 @@ class TasksInRedis:
         """A task that is still kept."""
         return (await self._kept(task_id, None))[0]
 
-    async def silent(self, before_ms: int) -> Sequence[str]:
+    async def stalled(self, before_ms: int) -> Sequence[str]:
         """Tasks whose producers gave their last sign before this time, of each shard the longest silent first."""
-        bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_SILENT)
+        bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_STALLED)
         shards = range(self._keys.shards)
         found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
         return [one.decode("utf-8", "replace") for ids in found for one in ids]
