@@ -29,7 +29,7 @@ from notifier.broker import (
     TaskChange,
 )
 from notifier.broker.memory.idempotency import IdempotencyStore
-from notifier.broker.memory.tasks import TasksInMemory
+from notifier.broker.memory.tasks import MemoryTasks
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.message import message_of
@@ -76,7 +76,7 @@ class MemoryBroker(Broker):
         self._channels: dict[str, _Channel] = {}
         self._swept_up_to = 0
         """Newest seq of all channels that were forgotten as a whole."""
-        self._tasks = TasksInMemory()
+        self._tasks = MemoryTasks()
         self._marks: dict[str, _Marks] = {}
         self._idempotency = IdempotencyStore()
         self._subscribed: set[str] = set()

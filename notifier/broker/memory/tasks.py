@@ -12,7 +12,7 @@ from notifier.broker import MAX_INDEXED_TASKS, MAX_STALLED
 from notifier.task import MAX_SNAPSHOT, Task
 
 
-class TasksInMemory:
+class MemoryTasks:
     """The tasks of one process."""
 
     def __init__(self) -> None:

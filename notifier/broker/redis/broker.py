@@ -38,7 +38,7 @@ from notifier.broker.redis.connection import Address, address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
-from notifier.broker.redis.tasks import TasksInRedis
+from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
 from notifier.message import message_of
@@ -64,7 +64,7 @@ class RedisBroker(Broker):
         self._subscriptions: Subscriptions | None = None
         name = f"notifier-{self._process}"
         self._primary = Primary(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
-        self._tasks = TasksInRedis(self._primary, keys)
+        self._tasks = RedisTasks(self._primary, keys)
         self._told_away = False
         self._skipped = 0
 

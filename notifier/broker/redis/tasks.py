@@ -21,7 +21,7 @@ MAX_RETRIES: Final = 100
 """Attempts of one change against others who change the same task; each round one of them succeeds."""
 
 
-class TasksInRedis:
+class RedisTasks:
     """The tasks of all processes."""
 
     def __init__(self, primary: Primary, keys: Keys) -> None:
