@@ -23,7 +23,7 @@ from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import Idempotency
 from notifier.broker.redis.keys import KINDS, Keys
-from notifier.broker.redis.scripts import Call, Script, publish_calls, receipt, script, task_answer, task_call
+from notifier.broker.redis.scripts import Call, Script, publish_calls, receipt, script, task_call, task_write_result
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
 from notifier.rules import to_json
@@ -124,7 +124,7 @@ class RedisTransport:
                     expected_version=kept.version if kept else 0,
                     idempotency=idempotency,
                 )
-                if not task_answer(self._run(call)).stored:
+                if not task_write_result(self._run(call)).stored:
                     if time.monotonic() > deadline:
                         break
                     continue

@@ -141,7 +141,7 @@ def task_call(
 
 
 @dataclass(frozen=True, slots=True)
-class TaskAnswer:
+class TaskWriteResult:
     """`stored`; or the record that is kept instead (`stale`), or was answered before (`repeated`)."""
 
     stored: bool = False
@@ -149,13 +149,13 @@ class TaskAnswer:
     record: bytes | None = None
 
 
-def task_answer(answer: Sequence[Any]) -> TaskAnswer:
+def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
     """What a task call's answer means. Raises `IdempotencyMismatch`."""
     _refuse_other(answer)
     state = _text(answer[0])
     if state == "ok":
-        return TaskAnswer(stored=True)
-    return TaskAnswer(repeated=state == "same", record=_bytes(answer[1]) or None)
+        return TaskWriteResult(stored=True)
+    return TaskWriteResult(repeated=state == "same", record=_bytes(answer[1]) or None)
 
 
 def _refuse_other(answer: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from notifier.broker import MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Primary
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import TaskAnswer, task_answer, task_call
+from notifier.broker.redis.scripts import TaskWriteResult, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import Task, from_record
 
@@ -69,10 +69,10 @@ class RedisTasks:
         found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
         return [one.decode("utf-8", "replace") for ids in found for one in ids]
 
-    async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskAnswer:
+    async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
         call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        return task_answer(await self._primary.run(call))
+        return task_write_result(await self._primary.run(call))
 
     async def _copy(self, task: Task) -> None:
         home = self._keys.shard_of_name(task.id)
@@ -91,14 +91,14 @@ class RedisTasks:
         if fingerprint is None:
             return _task(record), None
         state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
-        return None, _known(task_answer([state, answer]), task_id)
+        return None, _known(task_write_result([state, answer]), task_id)
 
 
 def _task(record: bytes | None) -> Task | None:
     return None if record is None else from_record(record)
 
 
-def _known(answer: TaskAnswer, task_id: str) -> Task:
+def _known(answer: TaskWriteResult, task_id: str) -> Task:
     task = _task(answer.record)
     if task is None:
         raise NotFound(f"there is no task {task_id!r}", field="id")
