@@ -1,4 +1,4 @@
-"""What a `Progress` is given, checked: numbers, callbacks, QuerySets.
+"""Checks of the arguments of a `Progress`: numbers, callbacks, QuerySets.
 
 Must not know: passes.
 """
@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from django.db.models import QuerySet
 
-if TYPE_CHECKING:
-    from django_bridge.loop.progress import Progress
-
 CHUNK: Final = 2000
-"""A QuerySet with more rows than this is read in chunks of this many, and does not fill its result cache."""
+"""A QuerySet with more rows than this is read in chunks of this size, without filling its result cache."""
 
 
 def in_chunks(rows: QuerySet[Any], total: int) -> bool:
-    """Whether to bypass the result cache: for many rows that are neither there already nor to be prefetched for."""
+    """Whether to bypass the result cache: for many rows that are neither fetched yet nor the base of a prefetch."""
     return total > CHUNK and rows._result_cache is None and not rows._prefetch_related_lookups  # type: ignore[attr-defined]  # the stubs lack it
 
 
 def whole(value: object, name: str, *, least: int) -> int:
+    """The value, if it is an int from `least`. Raises `ValueError`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
     return value
 
 
-def one_argument(callback: Callable[..., Any]) -> Callable[[Progress[Any]], Any]:
-    """The callback as one that takes the `Progress`, whether it wants it or not."""
+def one_argument(callback: Callable[..., Any]) -> Callable[[Any], Any]:
+    """The callback as a function of one argument, the `Progress`, which a callback without parameters does not get.
+
+    Raises `TypeError` for a callback that needs more than one argument, and for what is not callable.
+    """
     if not callable(callback):
         raise TypeError(f"callback must be callable, not {type(callback).__name__}")
     try:
@@ -40,6 +41,6 @@ def one_argument(callback: Callable[..., Any]) -> Callable[[Progress[Any]], Any]
     try:
         signature.bind(None)
     except TypeError:
-        signature.bind()  # raises TypeError for a callback that wants more than one
+        signature.bind()
         return lambda _: callback()
     return callback

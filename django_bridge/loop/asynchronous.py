@@ -1,86 +1,91 @@
-"""The `async for` over a `Progress`: one pass, item by item.
+"""The asynchronous pass: the `async for` over a `Progress`.
 
-Knows a `Progress` from inside; must not know tasks or models.
+Must not know: how items are counted, tasks, models.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db.models import QuerySet
 
-from django_bridge.loop.arguments import CHUNK, in_chunks
-from django_bridge.loop.progress import Progress
+from django_bridge.loop.tracker import Tracker
 
 T = TypeVar("T")
 
 
 class AsyncPass(Generic[T]):
-    """One pass of an `async for`. Not a generator: one that is left early would let go of the task too late."""
+    """One pass. Not an async generator: that would detach its task late when the loop is left early."""
 
-    def __init__(self, progress: Progress[T]) -> None:
-        self._progress = progress
+    def __init__(
+        self,
+        tracker: Tracker,
+        open_rows: Callable[[], Awaitable[tuple[AsyncIterable[T], int]]],
+        parts: int,
+        callback: Callable[[], Any] | None,
+    ) -> None:
+        """`open_rows` gives the iterable and its number of items. `callback` may be a coroutine function."""
+        self._tracker = tracker
+        self._open_rows = open_rows
+        self._parts = parts
+        self._callback = callback
         self._items: AsyncIterator[T] | None = None
         self._bounds: Iterator[int] = iter(())
         self._bound: int | None = None
+        """The count that completes this part; None for the last part, which ends with the iterable."""
 
     def __aiter__(self) -> AsyncIterator[T]:
         return self
 
     async def __anext__(self) -> T:
-        progress = self._progress
-        items = self._items or await self._open()
-        progress._in_hand = 0
-        if progress._counted == self._bound:
+        tracker = self._tracker
+        items = self._items
+        if items is None:
+            items = await self._open()
+        tracker.unfinished = 0
+        if tracker.counted == self._bound:
             self._bound = next(self._bounds, None)
             await self._report()
             await self._check()
         try:
             item = await anext(items)
         except StopAsyncIteration:
-            if not progress._finished:
-                progress._finish()
+            if not tracker.finished:
+                tracker.finish()
                 await self._report()
-                progress._detach()
+                tracker.detach()
             raise
-        progress._counted += 1
-        progress._in_hand = 1
+        tracker.counted += 1
+        tracker.unfinished = 1
         return item
 
     def __del__(self) -> None:
-        self._progress._detach()
+        self._tracker.detach()
 
     async def _open(self) -> AsyncIterator[T]:
-        progress = self._progress
-        rows, total = progress._iterable, progress._given_total
-        if isinstance(rows, QuerySet):
-            total = await rows.acount() if total is None else total
-            if in_chunks(rows, total):
-                rows = rows.aiterator(chunk_size=CHUNK)
-        progress._restart(len(rows) if total is None else total)
-        self._bounds = progress._bounds()
+        rows, total = await self._open_rows()
+        self._tracker.start(total)
+        self._bounds = self._tracker.bounds(self._parts)
         self._bound = next(self._bounds, None)
-        await sync_to_async(progress._attach)()
-        self._items = items = cast(AsyncIterator[T], aiter(rows))
+        await sync_to_async(self._tracker.attach)()
+        self._items = items = aiter(rows)
         return items
 
     async def _check(self) -> None:
-        if self._progress._task is None:
+        if not self._tracker.has_task:
             return
         try:
-            await sync_to_async(self._progress._check)()
+            await sync_to_async(self._tracker.check)()
         except BaseException:
-            self._progress._detach()
+            self._tracker.detach()
             raise
 
     async def _report(self) -> None:
-        """The task is told in a thread: it may wait for the database and the network."""
-        progress = self._progress
-        await sync_to_async(progress._tell_task)()
-        if progress._callback is not None and progress._counted:
-            answer = progress._callback(progress)
+        """Report to the task in a thread, since that may wait for the database and the network; then call back."""
+        await sync_to_async(self._tracker.report)()
+        if self._callback is not None and self._tracker.handed_out:
+            answer = self._callback()
             if inspect.isawaitable(answer):
                 await answer

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_bridge import Progress
-from django_bridge.loop import arguments
-from django_bridge.loop import progress as loop_module
+from django_bridge.loop import arguments, tracker
+from django_bridge.loop import progress as progress_module
 from tests.django.sample.models import SimpleModel
 
 Seen = list[tuple[int, int | None, int | None]]
@@ -227,7 +227,7 @@ def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
 def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
     rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (loop_module, arguments):
+    for module in (progress_module, arguments):
         monkeypatch.setattr(module, "CHUNK", 10)
     rows_of = SimpleModel.objects.order_by("pk")
     with CaptureQueriesContext(connection) as queries:
@@ -251,7 +251,7 @@ def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
 
 
 def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (loop_module, arguments):
+    for module in (progress_module, arguments):
         monkeypatch.setattr(module, "CHUNK", 2)
     for n in range(5):
         Group.objects.create(name=f"group {n}").user_set.add(user)
@@ -351,7 +351,7 @@ async def test_a_plain_iterable_in_an_async_for_is_refused_with_the_way_out() ->
 
 def test_it_knows_its_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
     progress = Progress(range(10), parts=5)
     assert (progress.rate, progress.eta_s) == (None, None)
     for i in progress:
@@ -364,7 +364,7 @@ def test_it_knows_its_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_where_nothing_can_be_said_there_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: 100.0)
     progress = Progress(range(3), parts=3)
     for _ in progress:
         assert (progress.rate, progress.eta_s) == (None, None)
@@ -375,7 +375,7 @@ def test_where_nothing_can_be_said_there_is_no_rate(monkeypatch: pytest.MonkeyPa
 
 async def test_an_async_for_has_a_rate_too(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
 
     async def numbers() -> AsyncIterator[int]:
         nonlocal now

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from django_bridge import Progress, Task
-from django_bridge.loop import progress as loop_module
+from django_bridge.loop import tracker
 from django_bridge.loop.weights import Weights
 from django_bridge.testing import outbox
 
@@ -84,7 +84,7 @@ def test_a_nested_pass_that_fails_shows_how_far_it_came(task: Task) -> None:
 
 def test_the_time_left_goes_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr(loop_module.time, "monotonic", lambda: now)
+    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
     seen: list[Any] = []
     for _ in Progress(range(2), weights=[10, 30], parts=2, callback=lambda p: seen.append((p.rate, p.eta_s))):
         now += 5
