@@ -1,6 +1,7 @@
-"""Signs of life: while the work on a task goes on here, the service hears it, also from within one slow item.
+"""The heartbeat of a task: while this process works on it, the service gets a beat every `EVERY_S`, also during one
+slow item. The service calls a running task without beats stalled.
 
-Silence is how it notices that the process died. Must not know: a task's state, the database.
+Must not know: a task's state, the database.
 """
 
 from __future__ import annotations
@@ -20,60 +21,62 @@ from notifier.errors import Conflict, NotFound, NotifierError
 log = logging.getLogger("django_bridge")
 
 EVERY_S: Final = 10.0
-"""Between two signs of life; the service calls a task stalled after three that are missing."""
+"""Between two beats; the service calls a task stalled when three are missing."""
 FIRST_S: Final = 0.1
-"""After the work has begun here. What is over by then costs no call for it; who dies before it is not missed."""
+"""From the start of the work to the first beat. Shorter work costs no call, and a crash within it is not noticed."""
 
 
 class Heartbeat:
-    """Those of one task, from this process. They end with the object that `heard` belongs to."""
+    """The beats of one task from this process. They end when the object that `on_answer` is bound to is collected."""
 
-    def __init__(self, task_id: str, heard: Callable[[TaskAnswer], None]) -> None:
-        self.given = 0
-        """How many the service has heard."""
+    def __init__(self, task_id: str, on_answer: Callable[[TaskAnswer], None]) -> None:
+        self.answered = 0
+        """Beats that the service has answered."""
         self._task_id = task_id
-        self._heard = weakref.WeakMethod(heard)
+        self._on_answer = weakref.WeakMethod(on_answer)
         self._lock = threading.Lock()
-        self._works = False
+        self._is_working = False
         self._due: float | None = None
-        self._over: publisher.Publisher | None = None
+        """When the next beat is due, by the monotonic clock; None: none is scheduled."""
+        self._publisher: publisher.Publisher | None = None
+        """The publisher at the time of scheduling. Under another one (changed settings) the beat is dropped."""
 
-    def work_here(self) -> None:
-        """The work begins here, if it has not."""
-        if not self._works:
-            self._works = True
-            self.plan(FIRST_S)
+    def start(self) -> None:
+        """Start beating, unless it has started."""
+        if not self._is_working:
+            self._is_working = True
+            self.schedule(FIRST_S)
 
-    def plan(self, wait_s: float | None = None) -> None:
-        """The next sign is to come by then, in `EVERY_S` if not said; none where nothing leaves the process."""
+    def schedule(self, wait_s: float | None = None) -> None:
+        """Schedule the next beat in `wait_s` (None: `EVERY_S`) at the latest; none if calls stay in this process."""
         current = publisher.current()
         wait_s = EVERY_S if wait_s is None else wait_s
         due = time.monotonic() + wait_s
         if current.is_remote and (self._due is None or due < self._due):
-            self._due, self._over = due, current
-            scheduler.current().after(wait_s, self._give)
+            self._due, self._publisher = due, current
+            scheduler.current().run_after(wait_s, self._beat)
 
-    def rest(self) -> None:
-        """No more of them. One that is on its way has arrived when this returns."""
+    def stop(self) -> None:
+        """Send no more beats. Blocks until a beat that is being sent has been answered."""
         with self._lock:
-            self._works, self._due = False, None
+            self._is_working, self._due = False, None
 
-    def _give(self) -> None:
-        heard = self._heard()
+    def _beat(self) -> None:
+        on_answer = self._on_answer()
         with self._lock:
-            if heard is None or self._due is None or time.monotonic() < self._due:  # another one is planned, or none
+            if on_answer is None or self._due is None or time.monotonic() < self._due:  # stopped, or rescheduled
                 return
             self._due = None
-            if publisher.current() is not self._over:
+            if publisher.current() is not self._publisher:
                 return
             try:
                 answer = publisher.current().beat(self._task_id)
-            except (Conflict, NotFound):  # the next change finds out what it means
+            except (Conflict, NotFound):  # ended or unknown: the next change handles it
                 return
             except NotifierError as exc:
-                log.debug("no sign of life of task %s: %s", self._task_id, exc)
+                log.debug("heartbeat of task %s failed: %s", self._task_id, exc)
                 answer = None
-            self.plan()
+            self.schedule()
         if answer is not None:
-            self.given += 1
-            heard(answer)
+            self.answered += 1
+            on_answer(answer)

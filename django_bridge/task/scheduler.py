@@ -1,7 +1,8 @@
-"""The bridge's own clock: one thread in each process, for what must happen while the caller is busy elsewhere.
+"""The bridge's scheduler: one thread per process, for calls that are due while the caller is busy.
 
-It starts with the first action and ends with the process. Actions talk to the service and never to the database: a row
-that the caller's transaction has locked would hold up everybody else's signs of life. Must not know: what is done.
+The thread starts with the first action and ends with the process. Actions call the service, never the database: one
+that waited for a row which the caller's transaction has locked would delay the heartbeats of all tasks of the process.
+Must not know: what the actions do.
 """
 
 from __future__ import annotations
@@ -16,38 +17,58 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 log = logging.getLogger("django_bridge")
 
 Action = Callable[[], None]
 
 
+class Flushable(Protocol):
+    """An object with work to finish before the process exits."""
+
+    def flush(self) -> None: ...
+
+
 class Scheduler:
-    """Runs methods at a time; of objects that are gone by then, none."""
+    """Runs bound methods at a time, unless their object has been collected by then."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._wake = threading.Condition()  # its lock may be taken again by the same thread: see `last`
+        self._wake = threading.Condition()  # a reentrant lock: the collector may call `run_soon` inside `run_after`
         self._order = itertools.count()
-        # As many entries as there are living tasks, two at most for each; those of dead ones go when they are due.
+        # At most two entries for each living task; those of collected tasks go when they are due.
         self._due: list[tuple[float, int, weakref.WeakMethod[Action]]] = []
-        self._last: deque[Action] = deque()
-        """What is to be done soon although nobody holds it any more; one for each task that was left so."""
+        self._soon: deque[Action] = deque()
+        """Actions of collected tasks, one for each. Strong references: nothing else keeps their objects alive."""
         self._thread: threading.Thread | None = None
-        self._owners: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._to_flush: weakref.WeakSet[Flushable] = weakref.WeakSet()
 
-    def after(self, wait_s: float, action: Action) -> None:
-        """Runs a bound method in `wait_s` seconds, if its object lives as long."""
+    def run_after(self, wait_s: float, action: Action) -> None:
+        """Run a bound method in `wait_s` seconds, unless its object is collected before."""
         with self._wake:
             heapq.heappush(self._due, (time.monotonic() + wait_s, next(self._order), weakref.WeakMethod(action)))
             self._start()
 
-    def last(self, action: Action) -> None:
-        """Runs an action soon, also when the process ends first. May be called by the garbage collector."""
+    def run_soon(self, action: Action) -> None:
+        """Run an action next, or at exit if the process ends first. Safe to call from the garbage collector."""
         with self._wake:
-            self._last.append(action)
+            self._soon.append(action)
             self._start()
+
+    def flush_at_exit(self, owner: Flushable) -> None:
+        """Call `owner.flush()` when the process exits normally, unless `owner` is collected before."""
+        self._to_flush.add(owner)
+
+    def flush(self) -> None:
+        """Run the `run_soon` actions that are left, and flush what `flush_at_exit` named."""
+        with self._wake:
+            actions = list(self._soon)
+            self._soon.clear()
+        for action in actions:
+            _run_logged(action)
+        for owner in list(self._to_flush):
+            _run_logged(owner.flush)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -55,38 +76,25 @@ class Scheduler:
             self._thread.start()
         self._wake.notify()
 
-    def at_exit(self, owner: Any) -> None:
-        """Calls `owner.settle()` when the process ends in order, if the owner lives as long."""
-        self._owners.add(owner)
-
-    def settle(self) -> None:
-        with self._wake:
-            last = list(self._last)
-            self._last.clear()
-        for action in last:
-            _quietly(action)
-        for owner in list(self._owners):
-            _quietly(owner.settle)
-
     def _run(self) -> None:
         while True:
             action = self._next()
             if action is not None:
-                _quietly(action)
-            del action  # what it belongs to may go now
+                _run_logged(action)
+            del action  # the reference would keep its object alive during the next wait
 
     def _next(self) -> Action | None:
         with self._wake:
             while True:
-                if self._last:
-                    return self._last.popleft()
+                if self._soon:
+                    return self._soon.popleft()
                 wait_s = self._due[0][0] - time.monotonic() if self._due else None
                 if wait_s is not None and wait_s <= 0:
                     return heapq.heappop(self._due)[2]()
                 self._wake.wait(wait_s)
 
 
-def _quietly(action: Action) -> None:
+def _run_logged(action: Action) -> None:
     try:
         action()
     except Exception:
@@ -98,16 +106,16 @@ _scheduler: Scheduler | None = None
 
 
 def current() -> Scheduler:
-    """This process's. A forked child has none of its parent's threads, and starts its own."""
+    """The scheduler of this process. A forked child has none of its parent's threads: it gets a new one."""
     global _scheduler
     with _lock:
         if _scheduler is None:
-            atexit.register(_settle)
+            atexit.register(_flush_at_exit)
         if _scheduler is None or _scheduler.pid != os.getpid():
             _scheduler = Scheduler()
         return _scheduler
 
 
-def _settle() -> None:
+def _flush_at_exit() -> None:
     if _scheduler is not None and _scheduler.pid == os.getpid():
-        _scheduler.settle()
+        _scheduler.flush()

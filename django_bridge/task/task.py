@@ -1,6 +1,6 @@
-"""`Task`: something long whose progress the browser shows, and the model keeps.
+"""`Task`: a long operation whose progress is shown in the browser and kept in a row.
 
-Every change is told to the service, and then to the row, by `reporter`. Must not know: transports, loops.
+`reporter` sends each change to the service and writes it to the row. Must not know: transports, loops.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Task(TaskContext):
-    """A run of progress messages, sent to the browser while something long runs.
+    """A long operation whose progress is shown in the browser.
 
         task = Task(from_user=request.user, task_name="A long task")
         task.begin(state="The task begins")
@@ -35,59 +35,61 @@ class Task(TaskContext):
         task.end(state="The task is over")
 
     `with Task(...) as task:` begins and ends it; `abegin` and the like are for asynchronous code. `from_user` is a
-    user, its primary key, or None for the system; `to_users`, whoever shall see the task, is given as for a `Message`,
-    and is `from_user` when omitted. The task of an anonymous user is kept in the model and shown to nobody.
+    user, its primary key, or None for the system. `to_users` are the users who see the task, in the forms that
+    `Message` takes; by default `from_user`. The task of an anonymous user has a row and is not shown.
 
-    Changes go out at once, also inside `transaction.atomic()`: progress that waited for the commit would be none. The
-    row (`TaskRecord`) belongs to the transaction it is written in: after a rollback it says what it said before, until
-    the next change brings it up to date; a row that was first written in a rolled-back transaction is gone until then.
-    Of several processes that work on one task, none puts an older state over a newer one.
+    Changes are sent at once, also inside `transaction.atomic()`: on commit they would be too late to show progress. The
+    row (`TaskRecord`) is written in the caller's transaction: a rollback undoes the write (a new row is gone), and the
+    next change repairs it. Several processes may work on one task; an older state never overwrites a newer one.
 
-    Raises `InvalidInput` for values that break a rule and `Conflict` for a change after the end. A service that cannot
-    be reached raises nothing (see `NOTIFIER["RAISE"]`); the next change that gets through carries the whole state.
-    Another process can go on with it: see `resume`.
+    Raises `InvalidInput` for values that break a rule and `Conflict` for a change after the end. An unreachable service
+    raises nothing (see `NOTIFIER["RAISE"]`); the next change that succeeds sends the whole state. `resume` continues
+    the task in another process.
     """
 
     def __init__(self, *, task_name: Any, from_user: Any = None, to_users: Any = None) -> None:
         if from_user is None and to_users is None:
-            raise InvalidInput("must be given where there is no from_user: nobody would see the task", field="to_users")
+            raise InvalidInput("is required without from_user: the task would have no recipients", field="to_users")
         self.id = new_id()
-        """Known before the task begins."""
+        """Set before the task begins."""
         self.active_loop: object = None
+        """The `Progress` whose numbers it shows; nested ones leave them alone."""
         self.cancelled_text: Any = None
-        """The state that a user's cancel ends it with; None: the last one stays."""
+        """The state shown after a user's cancel; None: the last state stays."""
         self._shield = Shield()
         self._name = task_name
         self._to_users = from_user if to_users is None else to_users
         self._from_user = from_user
         self._reporter: TaskReporter | None = None
-        """From the begin on."""
+        """None until the task begins."""
 
     @classmethod
     def resume(cls, task_id: str | Task) -> Self:
-        """A task that began elsewhere, from its row: a view begins it, a worker goes on. Raises `NotFound`."""
-        from django_bridge.task import records
+        """Load a task from its row, to continue it in another process: a view begins it, a worker resumes it.
 
-        # Celery's eager mode hands over the task itself, where a worker gets its id.
+        `task_id` may also be a `Task`: Celery's eager mode passes the object. Raises `NotFound`.
+        """
+        from django_bridge.task import records  # loads the models: too early where a models module imports `Task`
+
         known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
         task = cls(task_name=known.name, to_users=())
         task.id, task._reporter = known.id, TaskReporter(known, key)
         return task
 
     def __json__(self) -> str:
-        """As the argument of a Celery task it is its id, for `resume`; the work goes on there."""
+        """As the argument of a Celery task: its id, for `resume`. Until a worker resumes it, the task is pending."""
         if self._reporter is not None:
             self._reporter.hand_over()
         return self.id
 
     def __del__(self) -> None:
-        # The last of quick advances, where the loop ended without an end. It may be the garbage collector that calls,
-        # in the middle of anything: nothing is sent, written or waited for here.
+        # Advances may be scheduled if the loop ended and the task did not. The garbage collector calls this at any
+        # point, with any lock held: nothing is sent, written or waited for here.
         reporter = getattr(self, "_reporter", None)
         if reporter is not None and not sys.is_finalizing():
-            reporter.leave()
+            reporter.on_task_collected()
 
-    # What is known here
+    # State, as this process knows it
 
     @property
     def begun(self) -> bool:
@@ -95,12 +97,12 @@ class Task(TaskContext):
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, as far as is known here: nothing changes any more."""
+        """Whether the task has ended, here or in another process: further changes raise `Conflict` or are dropped."""
         return self._reporter is not None and (self._reporter.known.ended or self._reporter.ended_elsewhere)
 
     @property
     def status(self) -> str:
-        """`pending running cancelling succeeded failed cancelled`."""
+        """`pending`, `running`, `cancelling`, `succeeded`, `failed` or `cancelled`."""
         return "pending" if self._reporter is None else self._reporter.known.status
 
     @property
@@ -117,20 +119,20 @@ class Task(TaskContext):
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether a user asked to cancel, as of the last change that the service answered."""
+        """Whether a user asked to cancel, by the service's last answer."""
         return self._reporter is not None and self._reporter.known.cancel_requested
 
     def raise_if_cancelled(self) -> None:
-        """Where a user asked to cancel: ends the task as cancelled and raises `TaskCancelled`.
+        """If a user asked to cancel, end the task as cancelled and raise `TaskCancelled`.
 
-        `Progress` calls it after each part. It goes by the last answer; one that is older than a second is renewed.
-        Where another process has ended the task so, this one stops too.
+        Also raised if another process has ended the task as cancelled. Asks the service if its last answer is older
+        than a second. `Progress` calls this after each part.
         """
         reporter = self._reporter
         if reporter is None or self._shield:
             return
         if not self.ended and not self.cancel_requested:
-            reporter.ask()
+            reporter.refresh()
         if self.cancel_requested and not self.ended:
             self.cancelled(self.cancelled_text)
         elif not (reporter.ended_elsewhere and self.status == "cancelled"):
@@ -138,11 +140,14 @@ class Task(TaskContext):
         raise TaskCancelled(self.id)
 
     def shield(self) -> Shield:
-        """`with task.shield():` a part of the work that a user's cancel does not interrupt."""
+        """`with task.shield():` a part of the work that a cancel does not interrupt."""
         return self._shield
 
     def speaking(self) -> AbstractContextManager[object]:
-        """`with task.speaking():` lazy translations become text in the language of the one user who watches it."""
+        """`with task.speaking():` lazy translations are rendered in the language of the task's user.
+
+        If it has several users, or none of a known language, in the active language.
+        """
         key = None if self._reporter is None else self._reporter.user_key
         return speaking(self._to_users if self._to_users else key)
 
@@ -152,7 +157,7 @@ class Task(TaskContext):
     # Changes
 
     def begin(self, state: Any = "", total: int | None = None) -> None:
-        """Announces the task. For one that has begun already this is `set_state`."""
+        """Create the task in the service and its row. For a task that has begun: `set_state`."""
         if self._reporter is None:
             self._begin(state, total)
         elif self.status == "pending":
@@ -161,57 +166,61 @@ class Task(TaskContext):
             self.set_state(state or None, total=total)
 
     def works_here(self) -> None:
-        """Says that this process works on it from now on: the service hears that it is alive, and tells when it dies.
+        """Start the heartbeats of this process: the service calls the task stalled if they stop.
 
-        A block, a loop, `@progress` and every change say so by themselves.
+        `with task:`, `Progress`, `@progress` and every change do this themselves.
         """
         if self._reporter is not None:
             self._reporter.works_here()
 
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
-        """Says what is going on, how much is done and of how much; what is omitted stays. Begins the task first."""
+        """Set the state's text, the work done and its total; omitted values stay. Begins the task if needed."""
         self._change(state=state, done=done, total=total)
 
     def wait(self, state: Any = None) -> None:
-        """Nobody works on it for now: it is pending until its next change, and no signs of life are missed."""
+        """Make the task pending until its next change: no heartbeats are expected until then."""
         self._change(status="pending", state=state)
 
     def advance(self, n: int = 1) -> None:
-        """Adds to what is done: right also where several processes advance one task. Begins the task first.
+        """Add to the work done; correct if several processes advance one task. Begins the task if needed.
 
-        In a tight loop it tells ten times a second; the first and the last always.
+        In a tight loop, ten calls a second are sent, always the first and the last among them.
         """
         self._begun().advance(n)
 
     def advance_once(self, key: str, n: int) -> bool:
-        """Adds to what is done, once however often it is called with this key within five minutes; whether the service
-        has it. `share` keeps count for longer."""
+        """Add to the work done, once for all calls with this key within five minutes; `share` remembers for longer.
+
+        False: the service could not be reached, and nothing was added.
+        """
         return self._begun().advance_once(key, n)
 
     def share(self, key: object) -> Share:
-        """One worker's part of this task: what runs again under the same key is not counted twice.
+        """One worker's part of this task: work that runs again under the same key is not counted twice.
 
-        At most 200 characters; one process at a time works under one key. Raises `InvalidInput`.
+        `key`: at most 200 characters, used by one process at a time. Raises `InvalidInput`.
         """
-        from django_bridge.task.share import Share
+        from django_bridge.task.share import Share  # loads the models, as in `resume`
 
         return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
 
     def end(self, state: Any = None) -> None:
-        """The work is done. `done` stays what it is: a pass that was left early does not become 100 %."""
+        """End the task as succeeded. `done` keeps its value: a loop that was left early does not show 100 %."""
         self._change(status="succeeded", state=state)
 
     def fail(self, error: Any, state: Any = None) -> None:
-        """The work has failed: `error` is an exception or a text, and users see it. Characters that cannot be sent are
-        replaced and what is too long is cut, since this is called where something else already went wrong. For
-        its own `TaskCancelled` this is `cancelled`."""
+        """End the task as failed. `error`, an exception or a text, is shown to the users.
+
+        Invalid characters in it are replaced and a long text is cut: this is called in error handling and should not
+        raise. The `TaskCancelled` of this task ends it as cancelled.
+        """
         if isinstance(error, TaskCancelled) and error.task_id == self.id:
             self.cancelled(state)
             return
         self._change(status="failed", error=fault_text(error), state=state)
 
     def cancelled(self, state: Any = None) -> None:
-        """The work was given up, as a user asked. Nothing happens where it has ended so already."""
+        """End the task as cancelled. Does nothing if it has ended so already."""
         if self.status == "cancelled":
             return
         self._change(status="cancelled", state=state)
@@ -238,13 +247,13 @@ class Task(TaskContext):
         to = () if anonymous else rules.recipients(channels(self._to_users), "to_users")
         known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
-            raise PayloadTooLarge("names too many recipients for a task: use a group", field="to_users")
+            raise PayloadTooLarge("has too many recipients for a task: use a group", field="to_users")
         self._reporter = TaskReporter(known, user_key(self._from_user))
         self._reporter.announce()
 
 
 def _new(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> states.Task:
-    """A new state. Nobody may watch it: `to` may be empty. Raises `InvalidInput`."""
+    """The first state of a task. `to` may be empty, unlike in `states.begin`. Raises `InvalidInput`."""
     task = states.begin(
         to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=now_ms()
     )

@@ -77,7 +77,7 @@ def test_the_next_pass_of_the_task_is_the_one_that_ends(task: Task) -> None:
 
 
 def test_a_nested_pass_hears_of_it_too(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporter, "ASK_EVERY_S", 0)
+    monkeypatch.setattr(reporter, "REFRESH_S", 0)
     inner: list[int] = []
 
     def nested() -> None:
@@ -116,7 +116,7 @@ def test_a_loop_of_ones_own_may_ask(task: Task, monkeypatch: pytest.MonkeyPatch)
     task.begin()
     outbox.request_cancel(task.id)
     task.raise_if_cancelled()  # the last answer is younger than a second
-    monkeypatch.setattr(reporter, "ASK_EVERY_S", 0)
+    monkeypatch.setattr(reporter, "REFRESH_S", 0)
     with pytest.raises(TaskCancelled):
         task.raise_if_cancelled()
     task.raise_if_cancelled()  # it has ended
@@ -146,7 +146,7 @@ def test_what_could_not_be_said_is_said_when_the_service_is_asked(task: Task, mo
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
         task.set_state("half", done=4)
         task.advance(2)
-    monkeypatch.setattr(reporter, "ASK_EVERY_S", 0)
+    monkeypatch.setattr(reporter, "REFRESH_S", 0)
     task.raise_if_cancelled()
     assert (outbox.tasks[0]["state"], outbox.tasks[0]["done"], task.done) == ("half", 6, 6)
 
