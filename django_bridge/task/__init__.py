@@ -1,1 +1,1 @@
-"""Tasks: their state, their reports to the service, their rows. Imports nothing; see the modules."""
+"""Tasks: the producer's API, reports to the service, rows, Celery. Imports nothing, so that each module loads alone."""

@@ -1,6 +1,6 @@
-"""A user's wish to cancel, on the producer's side: the exception, and the parts that it must not interrupt.
+"""Cancelling on the producer's side: the exception, and the shield for parts that it must not interrupt.
 
-Must not know: how the wish is learnt.
+Must not know: how a cancel request arrives.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from types import TracebackType
 
 
 class TaskCancelled(Exception):
-    """A user asked to cancel the task. Raised between two parts of the work, never inside one.
+    """A user cancelled the task. Raised between two parts of the work, never inside one.
 
-    The task has ended as cancelled when this is raised; what is left to do is to clean up and to return.
+    The task has already ended as cancelled: clean up and return.
     """
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(task_id)  # what it is made again from, in another process
+        super().__init__(task_id)  # the arguments of `__init__`, for pickle
         self.task_id = task_id
 
     def __str__(self) -> str:
@@ -23,7 +23,7 @@ class TaskCancelled(Exception):
 
 
 class Shield:
-    """`with shield:` a part that is not interrupted. Shields may be nested."""
+    """`with shield:` a part of the work that a cancel does not interrupt. True while inside; shields nest."""
 
     def __init__(self) -> None:
         self._depth = 0

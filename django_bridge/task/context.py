@@ -1,4 +1,4 @@
-"""Two other ways to work with a task: as a context manager, and from asynchronous code.
+"""A task as a context manager, and its asynchronous methods.
 
 Must not know: what a change does.
 """
@@ -15,7 +15,7 @@ log = logging.getLogger("django_bridge")
 
 
 class SupportsTask(Protocol):
-    """A task, as far as it is needed here."""
+    """The methods of a task that the block and the asynchronous methods call."""
 
     id: str
 
@@ -43,11 +43,11 @@ T = TypeVar("T", bound=SupportsTask)
 
 
 class TaskContext:
-    """`with task:` begins the task and ends it; `abegin` and the others are the calls of the same names, awaited.
+    """`with task:` begins and ends the task; `abegin` and the like are the asynchronous forms of its methods.
 
-    An exception fails the task with that error and goes on; a user's cancel has ended it already, and goes on too. What
-    was ended inside stays as it is. The asynchronous calls run in a thread: they may wait for the database and the
-    network.
+    An exception fails the task with that error and propagates, as does `TaskCancelled`, which has ended the task
+    already. A task that was ended inside the block stays as it is. The asynchronous methods run in a thread: they block
+    on the database and the network.
     """
 
     def __enter__(self: T) -> T:
@@ -101,9 +101,9 @@ class TaskContext:
 
 
 def fail_quietly(task: SupportsTask, exc: BaseException) -> None:
-    """What ends the work is on its way and must arrive: nothing may be raised here."""
+    """Fail the task with `exc`, which is being raised: errors of the report are logged, or they would replace it."""
     try:
         if not task.ended:
             task.fail(exc)
     except Exception:
-        log.exception("the failure of task %s could not be told", task.id)
+        log.exception("the failure of task %s could not be reported", task.id)

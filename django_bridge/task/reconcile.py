@@ -1,6 +1,7 @@
-"""Rows of tasks whose producer went silent: brought to what the service knows, which hears the signs of life.
+"""Reconcile the rows of silent producers with the service, which gets the heartbeats and ends tasks without them.
 
-Run now and then: `manage.py notifier_tasks`, or the Celery task `django_bridge.check_tasks`. Must not know: transports.
+Run it periodically: `manage.py notifier_tasks`, or the Celery task `django_bridge.check_tasks`. Must not know:
+transports.
 """
 
 from __future__ import annotations
@@ -21,27 +22,29 @@ from notifier.errors import NotifierError
 log = logging.getLogger("django_bridge")
 
 QUIET_S: Final = 30.0
-"""A row that was written within this time is left alone."""
+"""Rows that were written more recently are not checked."""
 LOST_S: Final = 7 * 24 * 3600.0
-"""The service keeps a task for this long after its last change; what it does not know after that is lost."""
+"""How long the service keeps a task after its last change. A task unknown to it after that is lost."""
 PAGE: Final = 1000
-"""Rows that are looked at in one go, those that are quiet for longest first."""
+"""Rows checked in one run, the longest unwritten first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of how many rows."""
+    """The result of a run: numbers of rows."""
 
     quiet: int = 0
+    """Checked."""
     changed: int = 0
+    """Updated from the service."""
     lost: int = 0
-    """Failed, because the service does not know them any more."""
+    """Set to failed: the service no longer knows the task."""
     error: str = ""
-    """Why some could not be asked for."""
+    """Why some could not be checked; empty without an error."""
 
 
 def check_tasks(*, quiet_s: float = QUIET_S, lost_s: float = LOST_S) -> Checked:
-    """Looks at the rows that have no end and were not written lately."""
+    """Check the rows of unended tasks that were last written more than `quiet_s` ago."""
     now = timezone.now()
     unended = TaskRecord.objects.filter(ended_at=None, updated_at__lt=now - timedelta(seconds=quiet_s))
     quiet = list(unended.order_by("updated_at")[:PAGE])
@@ -52,9 +55,9 @@ def check_tasks(*, quiet_s: float = QUIET_S, lost_s: float = LOST_S) -> Checked:
         except NotifierError as exc:
             error = str(exc)
             continue
-        changed += sum(records.take(row, kept[row.pk]) for row in rows if row.pk in kept)
+        changed += sum(records.update(row, kept[row.pk]) for row in rows if row.pk in kept)
         gone = [row for row in rows if row.pk not in kept and row.updated_at < now - timedelta(seconds=lost_s)]
-        lost += sum(map(_give_up, gone))
+        lost += sum(map(_mark_lost, gone))
     return Checked(len(quiet), changed, lost, error)
 
 
@@ -65,7 +68,7 @@ def _by_channel(rows: list[TaskRecord]) -> dict[str, list[TaskRecord]]:
     return channels
 
 
-def _give_up(row: TaskRecord) -> bool:
-    log.warning("task %s is lost: the service does not know it any more", row.pk)
-    same = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
-    return same.update(status="failed", error="Lost", ended_at=timezone.now(), updated_at=timezone.now()) == 1
+def _mark_lost(row: TaskRecord) -> bool:
+    log.warning("task %s is lost: the service no longer knows it", row.pk)
+    unchanged = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
+    return unchanged.update(status="failed", error="Lost", ended_at=timezone.now(), updated_at=timezone.now()) == 1

@@ -1,8 +1,8 @@
-"""Between a task's state and its row: `TaskRecord`.
+"""The row of a task, `TaskRecord`: written from its state and read back.
 
-A row is written in the caller's transaction, inside a savepoint: a write that fails leaves the caller's work alone, and
-a caller's rollback takes the row's change with it. Each write carries the whole state, so that the next one after a
-rollback repairs the row. Must not know: transports.
+A row is written in the caller's transaction, inside a savepoint: a write that fails does not break that transaction,
+and a rollback of it undoes the write. Each write has the whole state, so the next one after a rollback repairs the row.
+Must not know: transports.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ log = logging.getLogger("django_bridge")
 
 
 def write(task: Task, user_key: Any) -> None:
-    """Brings the row to this state, unless it holds a newer one or an end: several processes may work on one task.
+    """Write the state to the row, unless the row has a newer state or has ended: processes may share a task.
 
-    A database that refuses is logged (and raises under `RAISE`).
+    A `DatabaseError` is logged, and raised under `RAISE`.
     """
     fields = _fields(task, user_key)
     row = TaskRecord.objects.filter(pk=task.id)
@@ -42,17 +42,17 @@ def write(task: Task, user_key: Any) -> None:
         log.exception("the row of task %s could not be written", task.id)
 
 
-def take(row: TaskRecord, task: Task) -> bool:
-    """Brings a row to what the service keeps, where that is newer; whether it was."""
+def update(row: TaskRecord, task: Task) -> bool:
+    """Update a row from the state that the service has, if that is newer. Returns whether it was."""
     fields = _fields(task, None)
     for name in ("user_id", "to", "cancel_requested"):
         del fields[name]
-    same = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
-    return fields["updated_at"] > row.updated_at and same.update(**fields) == 1
+    unchanged = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
+    return fields["updated_at"] > row.updated_at and unchanged.update(**fields) == 1
 
 
 def read(task_id: str) -> tuple[Task, Any]:
-    """The state that a row keeps, and its user's key. Raises `NotFound`."""
+    """Read a row: the state, and the key of its user. Raises `NotFound`."""
     row = TaskRecord.objects.filter(pk=task_id).first()
     if row is None:
         raise NotFound(f"there is no task {task_id!r}", field="id")
@@ -91,7 +91,7 @@ def _fields(task: Task, user_key: Any) -> dict[str, Any]:
 
 
 def _moment(at_ms: int) -> datetime:
-    """As the database wants it: with USE_TZ off, local time without a zone."""
+    """For the database: without `USE_TZ` it takes naive local time."""
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     return moment if django_settings.USE_TZ else moment.astimezone().replace(tzinfo=None)
 

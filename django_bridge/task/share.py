@@ -1,8 +1,8 @@
-"""`Share`: one worker's part of a task that several advance; a part that runs again is not counted twice.
+"""`Share`: one worker's part of a task that several workers advance. A part that runs again is not counted twice.
 
-How far a share ever came is a row: what a repeated run does up to there is known already. What the service has of it
-stands beside it, so that a process that ends between the two loses nothing: the next run tells it, under the key that
-the first one used. Must not know: transports, loops.
+The high-water mark of a share is a row (`TaskShare.counted`): a repeated run adds only what is above it. Beside it
+stands how much of that the service has (`told`): if a process dies between the two writes, the next run sends the
+difference under the idempotency key of the first. Must not know: transports, loops.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Share:
                 work_on(row)
                 share.advance()
 
-    It counts from 0 in each run, and adds to the task what no earlier run of the share has reached. At most ten times a
-    second, and at the end of the block. What is counted in a transaction is told when that is committed, and never when
-    it is rolled back.
+    A share counts from 0 in each run, and adds to the task what no earlier run of it has reached: at most ten times a
+    second, and at the end of the block. Counts made in a transaction reach the service on its commit, and never after a
+    rollback.
     """
 
     def __init__(self, task: SharedTask, key: str) -> None:
@@ -55,10 +55,11 @@ class Share:
         self.done = 0
         """In this run."""
         self.active_loop: object = None
+        """The `Progress` that advances it; nested ones leave it alone."""
         self._counted_at = 0.0
-        self._is_new = True
-        self._waits_from: int | None = None
-        """What is counted above this is told on commit."""
+        self._is_first_count = True
+        self._unsent_from: int | None = None
+        """Counts above this are sent on commit; None: none are."""
 
     @property
     def begun(self) -> bool:
@@ -70,19 +71,20 @@ class Share:
         return self.task.ended
 
     def begin(self, state: Any = "", total: int | None = None) -> None:
-        """The task has begun elsewhere."""
+        """Does nothing: the task has begun in the process that created it."""
 
     def works_here(self) -> None:
+        """Start the heartbeats of the task in this process."""
         self.task.works_here()
 
     def advance(self, n: int = 1) -> None:
-        """Adds to what this run has done."""
+        """Add to what this run has done."""
         self.done += n
         if time.monotonic() - self._counted_at >= PACE_S or not publisher.current().is_remote:
             self.count()
 
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
-        """What this run has done, as a number. A state is the task's; a total is that of the share, and not shown."""
+        """Set what this run has done, and the state of the task. `total` is the share's own, and is not reported."""
         if done is not None:
             self.done = done
             self.count()
@@ -90,35 +92,38 @@ class Share:
             self.task.set_state(state)
 
     def raise_if_cancelled(self) -> None:
-        """As the task's."""
+        """See `Task.raise_if_cancelled`."""
         self.task.raise_if_cancelled()
 
     def count(self) -> None:
-        """Writes how far the share has come, and tells the task what is new."""
+        """Raise the high-water mark to what this run has done, and advance the task by the difference."""
         self._counted_at = time.monotonic()
         row, _ = TaskShare.objects.get_or_create(task_id=self.task.id, key=self.key)
-        if self._is_new and row.told < row.counted:  # a run that ended before it could note what it told
-            after_commit(partial(self._tell, row.told, row.counted))
-        self._is_new = False
+        if self._is_first_count and row.told < row.counted:  # an earlier run died before it wrote `told`
+            after_commit(partial(self._advance_task, row.told, row.counted))
+        self._is_first_count = False
         if self.done > row.counted:
             TaskShare.objects.filter(pk=row.pk, counted__lt=self.done).update(counted=self.done)
-            self._tell_from(row.counted)
+            self._advance_task_on_commit(row.counted)
 
-    def _tell_from(self, told: int) -> None:
-        """On commit, once for all that the transaction counts. After a rollback the row is back where it was."""
-        if self._waits_from is None or told <= self._waits_from:
-            self._waits_from = told
-            after_commit(self._tell_what_waits)
+    def _advance_task_on_commit(self, sent: int) -> None:
+        """Register one hook for all counts of a transaction.
 
-    def _tell_what_waits(self) -> None:
-        told, self._waits_from = self._waits_from, None
+        A rollback drops the hook and resets the row: `sent` is then not above `_unsent_from`, and a new one is needed.
+        """
+        if self._unsent_from is None or sent <= self._unsent_from:
+            self._unsent_from = sent
+            after_commit(self._send_unsent)
+
+    def _send_unsent(self) -> None:
+        sent, self._unsent_from = self._unsent_from, None
         counted = TaskShare.objects.get(task_id=self.task.id, key=self.key).counted
-        if told is not None and told < counted:
-            self._tell(told, counted)
+        if sent is not None and sent < counted:
+            self._advance_task(sent, counted)
 
-    def _tell(self, told: int, counted: int) -> None:
-        if self.task.advance_once(f"{self.task.id}.{self.key}.{told}-{counted}", counted - told):
-            TaskShare.objects.filter(task_id=self.task.id, key=self.key, told=told).update(told=counted)
+    def _advance_task(self, sent: int, counted: int) -> None:
+        if self.task.advance_once(f"{self.task.id}.{self.key}.{sent}-{counted}", counted - sent):
+            TaskShare.objects.filter(task_id=self.task.id, key=self.key, told=sent).update(told=counted)
 
     def __enter__(self) -> Self:
         self.works_here()
