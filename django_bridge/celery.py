@@ -1,7 +1,6 @@
-"""What Celery workers run: the sending of a message that was a link, and the delivery of what waits in the outbox.
-Works without Celery installed.
+"""The Celery tasks of the bridge: send a message, deliver the outbox, check the rows of silent producers.
 
-Must not know: how messages are made.
+Can be imported without Celery. Must not know: how messages are made.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from django_bridge.sending import send_payload
 
 
 def __getattr__(name: str) -> Any:
-    """`report_tasks` and `reported_task`, where Celery is installed."""
+    """`report_tasks` and `reported_task`; they need Celery."""
     if name not in ("report_tasks", "reported_task"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from django_bridge.task import celery_signals
@@ -24,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
 
 def connect_reports() -> None:
-    """Celery tasks with the option `notifier_user` report themselves. Called when Django starts."""
+    """Let Celery tasks report themselves (see `task.celery_signals`). Called when Django starts."""
     if sending_task() is not None:
         from django_bridge.task import celery_signals
 
@@ -33,9 +32,9 @@ def connect_reports() -> None:
 
 @cache
 def sending_task() -> Any:
-    """The shared task that sends a payload; None where Celery is not installed.
+    """The shared task that sends a payload; None without Celery.
 
-    Made when Django starts (see `apps`), so that every worker of the project knows it.
+    Registered when Django starts (see `apps`), so that every worker of the project has it.
     """
     try:
         from celery import shared_task
@@ -46,7 +45,7 @@ def sending_task() -> Any:
 
 @cache
 def delivering_task() -> Any:
-    """The shared task that delivers what waits, for Celery's beat; None where Celery is not installed."""
+    """The shared task that delivers the outbox, for Celery's beat; None without Celery."""
     try:
         from celery import shared_task
     except ImportError:
@@ -56,7 +55,7 @@ def delivering_task() -> Any:
 
 @cache
 def checking_task() -> Any:
-    """The shared task that looks after silent tasks, for Celery's beat; None where Celery is not installed."""
+    """The shared task that checks the rows of silent producers, for Celery's beat; None without Celery."""
     try:
         from celery import shared_task
     except ImportError:
@@ -65,19 +64,19 @@ def checking_task() -> Any:
 
 
 def check_tasks() -> dict[str, Any]:
-    """Brings the rows of silent tasks to what the service knows; what became of how many."""
+    """Reconcile the rows of silent producers with the service. Returns the numbers of `reconcile.Checked`."""
     from django_bridge.task import reconcile
 
     return asdict(reconcile.check_tasks())
 
 
 def deliver_outbox() -> dict[str, int]:
-    """Delivers what waits and is due, until nothing is left or the service is away; what became of how many."""
+    """Deliver due messages of the outbox until none is left or the service is unreachable. Returns their numbers."""
     from django_bridge.delivery import deliver_all
 
     return deliver_all().counts()
 
 
 def send_message(payload: Payload) -> str:
-    """Sends a message and returns its id. Running twice sends once: the id is the idempotency key."""
+    """Send a message and return its id. Running twice sends once: the id is the idempotency key."""
     return send_payload(payload)

@@ -1,10 +1,10 @@
-"""Celery tasks that report themselves: the worker's signals become the life of a `Task`, without code in the task.
+"""Celery tasks that report themselves: a `Task` follows the worker's signals, without code in the Celery task.
 
     @shared_task(notifier_user="user_id")
     def import_file(user_id, path): ...
 
-or, for every task of a project that has such an argument, `report_tasks(user="user_id")` beside the Celery app. The
-`Task` has Celery's id; a retry is the same task, which waits. Must not know: transports.
+Or `report_tasks(user="user_id")` beside the Celery app, for all tasks of the project with that argument. The `Task` has
+the id of the Celery task; a retry continues it, pending until then. Must not know: transports.
 """
 
 from __future__ import annotations
@@ -24,59 +24,59 @@ from notifier.errors import NotFound
 log = logging.getLogger("django_bridge")
 
 User = str | Callable[..., Any]
-_HELD: Final = "notifier_task"
-"""Where a request holds its `Task`."""
+_ATTRIBUTE: Final = "notifier_task"
+"""The attribute of a Celery request that holds its `Task`."""
 
 
 class _Project:
-    """What `report_tasks` said."""
+    """The arguments of `report_tasks`."""
 
     user: User | None = None
     skip: frozenset[str] = frozenset()
 
 
 def report_tasks(user: User, *, skip: Sequence[str] = ()) -> None:
-    """Every Celery task that names a user is reported to it, without code in the task.
+    """Report every Celery task of the project that has a user, without code in the tasks.
 
-    `user` is the name of an argument that is a user's key, or a function of the task's arguments; where it finds
-    nobody, or the task has no such argument, nothing is reported. `skip` names tasks that are left alone; those that
-    take an argument `task` report by themselves. A task's own options go first: `notifier_user`, `notifier_name` (its
-    name on screen; it may use the arguments), and `notifier_user=None` for none.
+    `user` is the name of an argument that is a user's key, or a function of the task's arguments. If it yields None, or
+    the task has no such argument, the task is not reported. `skip` names tasks that are not reported; neither are tasks
+    with an argument `task`, which report themselves. Options of a Celery task take precedence: `notifier_user` (None:
+    not reported), and `notifier_name`, its name on screen, which may use the arguments: `"Import of {path}"`.
     """
     _Project.user, _Project.skip = user, frozenset(skip)
 
 
 def reported_task() -> Task | None:
-    """The `Task` of the Celery task that runs here, for a `Progress`; None where it is not reported."""
-    return getattr(current_task.request, _HELD, None) if current_task else None
+    """The `Task` of the Celery task that is running, for a `Progress`; None if it is not reported."""
+    return getattr(current_task.request, _ATTRIBUTE, None) if current_task else None
 
 
 def connect() -> None:
-    """Listens to the worker's signals. Called when Django starts."""
+    """Connect to the worker's signals. Called when Django starts."""
     for signal, receiver in (
-        (signals.task_prerun, _begins),
-        (signals.task_success, _succeeded),
-        (signals.task_retry, _retries),
-        (signals.task_failure, _failed),
-        (signals.task_revoked, _revoked),
+        (signals.task_prerun, _on_prerun),
+        (signals.task_success, _on_success),
+        (signals.task_retry, _on_retry),
+        (signals.task_failure, _on_failure),
+        (signals.task_revoked, _on_revoked),
     ):
-        signal.connect(_quiet(receiver), weak=False, dispatch_uid=f"notifier.{receiver.__name__}")
+        signal.connect(_logged(receiver), weak=False, dispatch_uid=f"notifier.{receiver.__name__}")
 
 
-def _quiet(receiver: Callable[..., None]) -> Callable[..., None]:
-    """What cannot be reported is logged; the work goes on."""
+def _logged(receiver: Callable[..., None]) -> Callable[..., None]:
+    """Log errors of a receiver: the Celery task runs on, unreported."""
 
     @functools.wraps(receiver)
-    def received(**told: Any) -> None:
+    def received(**arguments: Any) -> None:
         try:
-            receiver(**told)
+            receiver(**arguments)
         except Exception:
             log.exception("a Celery task could not be reported")
 
     return received
 
 
-def _begins(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], **_: Any) -> None:
+def _on_prerun(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, Any], **_: Any) -> None:
     user = getattr(task, "notifier_user", _Project.user)
     if user is None or task.name in _Project.skip:
         return
@@ -84,44 +84,44 @@ def _begins(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str, A
     from_user = given.get(user) if isinstance(user, str) else user(*args, **kwargs)
     if from_user is None or (not hasattr(task, "notifier_user") and "task" in inspect.signature(task.run).parameters):
         return
-    reported = _known(task_id)
+    reported = _resumed(task_id)
     if reported is None:
         reported = Task(from_user=from_user, task_name=_name(task, given))
         reported.id = task_id
-    setattr(task.request, _HELD, reported)
+    setattr(task.request, _ATTRIBUTE, reported)
     if not reported.ended:
         reported.begin()
         reported.works_here()
 
 
-def _succeeded(sender: Any, **_: Any) -> None:
-    reported = getattr(sender.request, _HELD, None)
+def _on_success(sender: Any, **_: Any) -> None:
+    reported = getattr(sender.request, _ATTRIBUTE, None)
     if reported is not None and not reported.ended:
         reported.end()
 
 
-def _failed(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
-    # In the worker's main process where the one that did the work was killed: there it is known by its row.
-    reported = getattr(sender.request, _HELD, None) or _known(task_id)
+def _on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
+    # If the pool process was killed, this runs in the worker's main process: the task is loaded from its row.
+    reported = getattr(sender.request, _ATTRIBUTE, None) or _resumed(task_id)
     if reported is not None and not reported.ended:
         reported.fail(exception)
 
 
-def _retries(sender: Any, request: Any, reason: Any, **_: Any) -> None:
-    reported = getattr(request, _HELD, None)
+def _on_retry(sender: Any, request: Any, reason: Any, **_: Any) -> None:
+    reported = getattr(request, _ATTRIBUTE, None)
     if reported is not None and not reported.ended:
-        most = sender.max_retries
-        count = f"{request.retries + 1}" if most is None else f"{request.retries + 1} of {most}"
+        limit = sender.max_retries
+        count = f"{request.retries + 1}" if limit is None else f"{request.retries + 1} of {limit}"
         reported.wait(f"Retry {count}: {fault_text(getattr(reason, 'exc', None) or reason)}"[:2000])
 
 
-def _revoked(request: Any, **_: Any) -> None:
-    reported = _known(request.id)
+def _on_revoked(request: Any, **_: Any) -> None:
+    reported = _resumed(request.id)
     if reported is not None and not reported.ended:
         reported.cancelled()
 
 
-def _known(task_id: str) -> Task | None:
+def _resumed(task_id: str) -> Task | None:
     try:
         return Task.resume(task_id)
     except NotFound:
