@@ -75,7 +75,7 @@ async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queu
         await broker.publish(note())
         # Each call takes a tenth of a second, so the last ones wait for longer than a dead link would be given.
         started = time.monotonic()
-        calls = [broker._primary.call("EVAL", SLOW, 0) for _ in range(50)]
+        calls = [broker._commands.call("EVAL", SLOW, 0) for _ in range(50)]
         await asyncio.gather(*calls)
         assert time.monotonic() - started > CALL_TIMEOUT_S + 1.1
         assert sink.away == []

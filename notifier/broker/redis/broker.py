@@ -33,7 +33,7 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.redis.commands import Primary
+from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.connection import Address, address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
@@ -63,8 +63,8 @@ class RedisBroker(Broker):
         self._process = f"{os.getpid()}-{events.new_epoch()}"
         self._subscriptions: Subscriptions | None = None
         name = f"notifier-{self._process}"
-        self._primary = Primary(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
-        self._tasks = RedisTasks(self._primary, keys)
+        self._commands = Commands(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
+        self._tasks = RedisTasks(self._commands, keys)
         self._told_away = False
         self._skipped = 0
 
@@ -83,7 +83,7 @@ class RedisBroker(Broker):
     async def start(self, sink: Sink) -> None:
         """Connects, or goes on trying: a service that starts before its Redis is degraded, not dead."""
         self._sink = sink
-        await self._primary.start()
+        await self._commands.start()
         canary = self._keys.canary(0, self._process)
         self._subscriptions = Subscriptions(
             self._address,
@@ -97,17 +97,17 @@ class RedisBroker(Broker):
     async def close(self) -> None:
         if self._subscriptions is not None:
             await self._subscriptions.close()
-            await self._primary.close()
+            await self._commands.close()
 
     async def failed(self) -> None:
         assert self._subscriptions is not None
         async with asyncio.TaskGroup() as group:
-            group.create_task(_never_returns(self._primary.keeper))
+            group.create_task(_never_returns(self._commands.keeper))
             group.create_task(_never_returns(self._subscriptions.keeper))
 
     @property
     def ready(self) -> bool:
-        return self._primary.alive and self._subscriptions is not None and self._subscriptions.live
+        return self._commands.alive and self._subscriptions is not None and self._subscriptions.live
 
     def _tell_degraded(self) -> None:
         away = not self.ready
@@ -150,16 +150,16 @@ class RedisBroker(Broker):
             history_ttl_s=self._history_ttl_s,
             idempotency=idempotency,
         )
-        return receipt([await self._primary.run(call) for call in calls])
+        return receipt([await self._commands.run(call) for call in calls])
 
     async def _claim(self, idempotency: Idempotency) -> None:
         """Each shard remembers its own part of a publish. What the key was used for is kept in one place beside."""
         shard = self._keys.shard_of_name(idempotency.key)
         key = self._keys.idempotency(shard, f"{idempotency.key}#all")
         _, _, kept = await asyncio.gather(
-            self._primary.call("HSETNX", key, "fingerprint", idempotency.fingerprint),
-            self._primary.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
-            self._primary.call("HGET", key, "fingerprint"),
+            self._commands.call("HSETNX", key, "fingerprint", idempotency.fingerprint),
+            self._commands.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
+            self._commands.call("HGET", key, "fingerprint"),
         )
         if kept is not None and kept != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
@@ -185,7 +185,7 @@ class RedisBroker(Broker):
             MAX_SNAPSHOT,
             self._history_ttl_s,
         ]
-        verdict, epoch, top, replay, unread, tasks, lasts, revoked = await self._primary.run(
+        verdict, epoch, top, replay, unread, tasks, lasts, revoked = await self._commands.run(
             Call(script("open"), shard, names, args)
         )
         topics = self.topics(user, channels)
@@ -231,7 +231,7 @@ class RedisBroker(Broker):
         shard, marks, logs = self._inbox_names(user, channels)
         names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
         args: list[str | bytes | int] = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
-        epoch, top, unread, more, *rest = await self._primary.run(Call(script("inbox"), shard, names, args))
+        epoch, top, unread, more, *rest = await self._commands.run(Call(script("inbox"), shard, names, args))
         messages = [
             {**message, "read": bool(read)}
             for frame, read in zip(rest[::2], rest[1::2], strict=True)
@@ -255,7 +255,7 @@ class RedisBroker(Broker):
             announce,
             *ids,
         ]
-        unread, changed = await self._primary.run(Call(script("mark"), shard, names, args))
+        unread, changed = await self._commands.run(Call(script("mark"), shard, names, args))
         return Marked([one.decode() for one in changed], int(unread))
 
     # Tasks
@@ -278,21 +278,21 @@ class RedisBroker(Broker):
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
-        top = await self._primary.call("GET", self._keys.seq(shard))
-        await self._primary.call("ZADD", hidden, int(top or 0), f"t:{task_id}")
-        await self._primary.call("EXPIRE", hidden, self._history_ttl_s * 10)
+        top = await self._commands.call("GET", self._keys.seq(shard))
+        await self._commands.call("ZADD", hidden, int(top or 0), f"t:{task_id}")
+        await self._commands.call("EXPIRE", hidden, self._history_ttl_s * 10)
 
     # Users
 
     async def is_watched(self, topic: str) -> bool:
-        return int((await self._primary.call("PUBSUB", "NUMSUB", topic))[1]) > 0
+        return int((await self._commands.call("PUBSUB", "NUMSUB", topic))[1]) > 0
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
         revoked = self._keys.revoked(self._keys.shard_of_name(user), user)
         # A process whose subscriptions are down at this moment reads it when its streams are opened again.
-        await self._primary.call("SET", revoked, events.new_id(), "EX", REVOKED_TTL_S)
-        await self._primary.call("PUBLISH", topic, "! 0 0 revoked\n")
+        await self._commands.call("SET", revoked, events.new_id(), "EX", REVOKED_TTL_S)
+        await self._commands.call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
         shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
@@ -305,14 +305,14 @@ class RedisBroker(Broker):
             *marks,
         ]
         args: list[str | bytes | int] = [self._keys.task_prefix(shard), channel, self._history_ttl_s * 10]
-        gone = await self._primary.run(Call(script("forget"), shard, names, args))
+        gone = await self._commands.run(Call(script("forget"), shard, names, args))
         for task_id in (one.decode("utf-8", "replace") for one in gone):
-            await self._primary.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
+            await self._commands.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
 
     @property
     def skipped(self) -> int:
         heard = self._subscriptions.skipped if self._subscriptions is not None else 0
-        return self._skipped + self._primary.quarantined + heard
+        return self._skipped + self._commands.quarantined + heard
 
 
 async def _never_returns(task: asyncio.Task[None]) -> None:

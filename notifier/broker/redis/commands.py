@@ -40,7 +40,7 @@ NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING")
 """Refusals of a Redis that is no primary, or no longer: whoever connects again finds out, and keeps the epoch rule."""
 
 
-class Primary:
+class Commands:
     """Runs commands and scripts, or raises `BrokerUnavailable`."""
 
     def __init__(

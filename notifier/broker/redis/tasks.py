@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from notifier.broker import MAX_STALLED, Idempotency, TaskChange
-from notifier.broker.redis.commands import Primary
+from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import TaskWriteResult, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
@@ -24,8 +24,8 @@ MAX_RETRIES: Final = 100
 class RedisTasks:
     """The tasks of all processes."""
 
-    def __init__(self, primary: Primary, keys: Keys) -> None:
-        self._primary = primary
+    def __init__(self, commands: Commands, keys: Keys) -> None:
+        self._commands = commands
         self._keys = keys
 
     async def create(self, task: Task, idempotency: Idempotency | None) -> Task:
@@ -66,27 +66,27 @@ class RedisTasks:
         """Tasks whose producers gave their last sign before this time, of each shard the longest silent first."""
         bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_STALLED)
         shards = range(self._keys.shards)
-        found = [await self._primary.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
+        found = [await self._commands.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
         return [one.decode("utf-8", "replace") for ids in found for one in ids]
 
     async def _put(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
         call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        return task_write_result(await self._primary.run(call))
+        return task_write_result(await self._commands.run(call))
 
     async def _copy(self, task: Task) -> None:
         home = self._keys.shard_of_name(task.id)
         watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
         for shard in watching - {home}:
-            await self._primary.run(task_call(task, self._keys, shard=shard, expected_version=-1))
+            await self._commands.run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     async def _kept(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
         """The task as it is kept, and the one that was answered under this key before."""
         shard = self._keys.shard_of_name(task_id)
-        reading = self._primary.call("HGET", self._keys.task(shard, task_id), "record")
+        reading = self._commands.call("HGET", self._keys.task(shard, task_id), "record")
         if idempotency is None:
             return _task(await reading), None
-        asking = self._primary.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
+        asking = self._commands.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
         record, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
             return _task(record), None
