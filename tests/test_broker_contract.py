@@ -20,7 +20,7 @@ from notifier import task as tasks
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Idempotency, Opening
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from notifier.event import Cursor
@@ -108,7 +108,7 @@ def make(kind: str, request: pytest.FixtureRequest) -> Broker:
         return MemoryBroker(**limits)
     server: RedisServer = request.getfixturevalue(SERVERS[kind])
     keys = Keys(f"notifier:t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
-    return RedisBroker(address(server.url), keys, **limits)
+    return RedisBroker(Address.from_url(server.url), keys, **limits)
 
 
 def note(to: str | list[str] = "user:ann", subject: str = "Hi", **more: Any) -> events.Event:

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from notifier.broker import Broker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
 from notifier.message import message_event, message_of
@@ -215,7 +215,7 @@ def test_brokers_keep_to_the_model(kind: str, request: pytest.FixtureRequest) ->
         def make(prefix: str) -> Broker:
             if server is None:
                 return MemoryBroker(**LIMITS)
-            return RedisBroker(address(server.url), Keys(prefix), **LIMITS)
+            return RedisBroker(Address.from_url(server.url), Keys(prefix), **LIMITS)
 
     run_state_machine_as_test(
         Machine,

@@ -16,7 +16,7 @@ from notifier.broker.memory import broker as memory_broker
 from notifier.broker.memory import idempotency as memory_idempotency
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from tests.support import RedisServer
 from tests.test_broker_contract import Recorder, note, opened, subjects
@@ -63,7 +63,7 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         def passes(ttls: float) -> None:
             age(server, KEYS.prefix, ttls * TTL_S)
 
-        made = RedisBroker(address(server.url), KEYS, **LIMITS)
+        made = RedisBroker(Address.from_url(server.url), KEYS, **LIMITS)
     await made.start(Recorder())
     yield made, passes
     await made.close()

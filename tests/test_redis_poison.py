@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
 from tests.support import RedisServer
@@ -33,7 +33,7 @@ def raw(redis_server: RedisServer) -> redis.Redis:
 
 @pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
-    made = RedisBroker(address(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    made = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
     await made.start(sink)
     yield made
     await made.close()

@@ -1,4 +1,4 @@
-"""The link to Redis' primary: what makes it be left, and what does not."""
+"""The connection to Redis' primary: what makes it be left, and what does not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.commands import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
-from notifier.broker.redis.connection import address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
 from tests.faults.clients import until
@@ -25,7 +25,7 @@ LIMITS = {"history_size": 50, "history_ttl_s": 3600, "max_replay": 100}
 @contextlib.asynccontextmanager
 async def broker_at(port: int) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
     sink = Recorder()
-    made = RedisBroker(address(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
+    made = RedisBroker(Address.from_url(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
     await made.start(sink)
     yield made, sink
     await made.close()
@@ -73,7 +73,7 @@ async def test_a_dead_link_that_nobody_calls_over_is_noticed(own_redis: RedisSer
 async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queue(own_redis: RedisServer) -> None:
     async with broker_at(own_redis.port) as (broker, sink):
         await broker.publish(note())
-        # Each call takes a tenth of a second, so the last ones wait for longer than a dead link would be given.
+        # Each call takes a tenth of a second, so the last ones wait for longer than a dead connection would be given.
         started = time.monotonic()
         calls = [broker._commands.call("EVAL", SLOW, 0) for _ in range(50)]
         await asyncio.gather(*calls)

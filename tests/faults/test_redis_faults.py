@@ -262,7 +262,7 @@ async def test_memory_and_cpu_stay_flat_while_redis_is_away(
             await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
         share = (cpu_after - cpu_before) / alone_s
         assert memory_after - memory_before < 4
-        assert share < 0.5  # a link that is tried without pause would take all of it
+        assert share < 0.5  # a connection that is tried without pause would take all of it
         figure(
             streams=len(listeners),
             refused=publisher.refused,

@@ -1,4 +1,4 @@
-"""The way back of many streams at once: they attach while the link is opened, come in a storm, have much to read."""
+"""Many streams are reopened at once: they attach while Redis comes back, arrive in a storm, have long replays."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support import API_KEY, RedisServer, Service, bearer, running
 GROUPS = tuple(f"g{number}" for number in range(20))
 HISTORY = 256
 
-LINK_LOST = "the link is lost"
-"""What the service logs when its subscription link ends."""
+CONNECTION_LOST = "the connection is lost"
+"""What the service logs when its subscription connection ends."""
 
 
 async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_are_those_after_the_next_resync(
@@ -48,9 +48,9 @@ async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_
                 await _reaches(publish, "group:staff", [*old, *new])
             # A stream that left in the middle of it must not have stopped what brings the others back.
             for _ in range(2):
-                losses = service.process.output().count(LINK_LOST)
+                losses = service.process.output().count(CONNECTION_LOST)
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                await until(lambda losses=losses: service.process.output().count(LINK_LOST) > losses)  # type: ignore[misc]
+                await until(lambda losses=losses: service.process.output().count(CONNECTION_LOST) > losses)  # type: ignore[misc]
                 late = Listener(service.port, f"late{len(new)}", ("staff",))
                 tasks.append(asyncio.create_task(late.run()))
                 new.append(late)
@@ -73,11 +73,11 @@ async def test_many_streams_with_full_histories_settle_after_a_killed_link(
             async with listening(*listeners), _watched(service) as refusals:
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 killed = time.monotonic()
-                await until(lambda: service.process.output().count(LINK_LOST) == 1)
+                await until(lambda: service.process.output().count(CONNECTION_LOST) == 1)
                 await _reaches(publish, "all", listeners)
                 settled_s = time.monotonic() - killed
                 await _reaches(publish, "group:g7", listeners)
-                assert service.process.output().count(LINK_LOST) == 1
+                assert service.process.output().count(CONNECTION_LOST) == 1
         assert refusals.longest_s < 2
         assert refusals.slowest_answer_s < 2
         for one in listeners:
@@ -103,7 +103,7 @@ async def test_many_connects_at_once_with_full_histories_do_not_drop_the_links(
                 async with listening(*listeners):
                     live_s = time.monotonic() - began
                     await _reaches(publish, "all", listeners)
-        assert LINK_LOST not in service.process.output()
+        assert CONNECTION_LOST not in service.process.output()
         assert "is away" not in service.process.output()
         assert refusals.count == 0
         assert refusals.slowest_answer_s < 2

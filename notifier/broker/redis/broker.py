@@ -1,9 +1,8 @@
 """The broker on Redis: any number of processes, one order of events for each shard.
 
-Two links: one for calls (`primary`), one for subscriptions. Each is owned by a loop that opens it, watches it and opens
-it again.
-Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost link, an announcement
-that does not follow on the last one) the sink resyncs: its streams read on from their cursors.
+Two connections: one for calls (`commands`), one for subscriptions. Each has a loop that opens, watches and reopens it.
+Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost connection, a gap between
+announcements) the sink resyncs: its streams read on from their cursors.
 
 Must not know: HTTP, streams.
 """
@@ -34,7 +33,7 @@ from notifier.broker import (
     TaskChange,
 )
 from notifier.broker.redis.commands import Commands
-from notifier.broker.redis.connection import Address, address
+from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
@@ -71,7 +70,7 @@ class RedisBroker(Broker):
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
         return cls(
-            address(url),
+            Address.from_url(url),
             Keys(options.prefix, options.shards),
             history_size=options.history_size,
             history_ttl_s=options.history_ttl_s,
@@ -117,8 +116,8 @@ class RedisBroker(Broker):
             self._sink.degraded(away)
 
     def _back(self) -> None:
-        """Another link to the primary, perhaps to another primary: the subscriptions must lead there too. When they do,
-        what waited for an answer and streams that could not be opened start again from their cursors."""
+        """After a new connection to a primary, perhaps another one, the subscriptions reconnect too. Once they are up,
+        every stream resyncs, also streams that could not be opened meanwhile."""
         if self._subscriptions is not None:
             self._subscriptions.renew("the primary was lost")
         self._tell_degraded()

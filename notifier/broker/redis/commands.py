@@ -1,4 +1,4 @@
-"""The calls to Redis' primary: one link for all of them, opened again when it is lost, and the epoch rule.
+"""The calls to Redis' primary: one connection for all of them, opened again when it is lost, and the epoch rule.
 
 Whoever opens a connection to a primary compares its identity with the one that each shard keeps. Another one may have
 lost its newest writes, so the epoch is replaced before any cursor is judged.
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import hiredis
 
-from notifier.broker.redis.connection import Address, Link, open_link
+from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.keys import KINDS, Keys
 from notifier.broker.redis.scripts import Call, script
 from notifier.errors import BrokerUnavailable
@@ -27,7 +27,7 @@ from notifier.event import new_epoch
 log = logging.getLogger("notifier.broker")
 
 CALL_TIMEOUT_S: Final = 3.0
-"""While calls wait and nothing at all comes for so long, the link is dead, and they fail with it."""
+"""While calls wait and nothing at all comes for so long, the connection is dead, and they fail with it."""
 CONNECT_TIMEOUT_S: Final = 5.0
 """For all of it: the connection, and the look at the primary's identity."""
 WATCH_EVERY_S: Final = 1.0
@@ -57,7 +57,7 @@ class Commands:
         self._name = name
         self._on_lost = on_lost
         self._on_back = on_back
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         self.keeper: asyncio.Task[None]
         self.quarantined = 0
         """Keys that held something else than our names stand for."""
@@ -65,93 +65,93 @@ class Commands:
     async def start(self) -> None:
         """Returns when connected, or when the first attempt failed."""
         with contextlib.suppress(BrokerUnavailable):
-            self._link = await self._connect()
+            self._connection = await self._connect()
         self.keeper = asyncio.create_task(self._keep(), name="redis-calls")
 
     async def close(self) -> None:
         self.keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.keeper
-        if self._link is not None:
-            self._link.close()
+        if self._connection is not None:
+            self._connection.close()
 
     @property
     def alive(self) -> bool:
-        return self._link is not None and not self._link.lost.done()
+        return self._connection is not None and not self._connection.lost.done()
 
     # Calls
 
     async def run(self, call: Call) -> Any:
         """One script call."""
-        link = self._link
-        if link is None:
+        connection = self._connection
+        if connection is None:
             raise BrokerUnavailable("Redis is away")
         try:
             try:
-                return await link.run(call.script, call.keys, call.args)
+                return await connection.run(call.script, call.keys, call.args)
             except hiredis.ReplyError as fault:
                 if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
                     raise
                 # Somebody wrote something else under our names. Every script reads all its keys before it writes.
-                await self._repair(link, call.keys)
-                return await link.run(call.script, call.keys, call.args)
+                await self._repair(connection, call.keys)
+                return await connection.run(call.script, call.keys, call.args)
         except hiredis.ReplyError as fault:
-            raise _refused(link, f"the script {call.script.name}", fault) from fault
+            raise _refused(connection, f"the script {call.script.name}", fault) from fault
 
     async def call(self, *command: str | int) -> Any:
         """One command."""
-        link = self._link
-        if link is None:
+        connection = self._connection
+        if connection is None:
             raise BrokerUnavailable("Redis is away")
         try:
-            return await link.call(*command)
+            return await connection.call(*command)
         except hiredis.ReplyError as fault:
-            raise _refused(link, str(command[0]), fault) from fault
+            raise _refused(connection, str(command[0]), fault) from fault
 
-    async def _repair(self, link: Link, names: Sequence[str]) -> None:
+    async def _repair(self, connection: Connection, names: Sequence[str]) -> None:
         """Renames keys that hold foreign values, so that their names can be used again."""
         kinds = [KINDS[self._keys.word(name)] for name in names]
-        for name in await link.run(script("repair"), names, kinds):
+        for name in await connection.run(script("repair"), names, kinds):
             self.quarantined += 1
             log.error(
                 "quarantined a key that holds a foreign value: %s is now %s:foreign", name.decode(), name.decode()
             )
 
-    # The link
+    # The connection
 
-    async def _connect(self) -> Link:
-        """A link whose primary is known: where it is another one than before, the epoch is replaced first."""
+    async def _connect(self) -> Connection:
+        """A connection whose primary is known: where it is another one than before, the epoch is replaced first."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                return await self._identified(await open_link(self._address, name=self._name))
+                return await self._identified(await open_connection(self._address, name=self._name))
         except TimeoutError as fault:
             raise BrokerUnavailable(f"Redis at {self._address} did not tell who it is") from fault
 
-    async def _identified(self, link: Link) -> Link:
+    async def _identified(self, connection: Connection) -> Connection:
         try:
-            identity = await _identity(link)
+            identity = await _identity(connection)
             for shard in range(self._keys.shards):
                 names = [self._keys.epoch(shard), self._keys.identity(shard)]
-                epoch, replaced = await link.run(script("identity"), names, [identity, new_epoch()])
+                epoch, replaced = await connection.run(script("identity"), names, [identity, new_epoch()])
                 if replaced:
                     level = logging.WARNING if replaced == 1 else logging.INFO
                     log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
         except (hiredis.HiredisError, BrokerUnavailable) as fault:
-            link.close()
+            connection.close()
             raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
         except BaseException:
-            link.close()
+            connection.close()
             raise
-        return link
+        return connection
 
     async def _keep(self) -> None:
         pause_s = RECONNECT_S[0]
         while True:
-            if self._link is not None and not self._link.lost.done():
-                await self._watch(self._link)
+            if self._connection is not None and not self._connection.lost.done():
+                await self._watch(self._connection)
             self._on_lost()
             try:
-                self._link = await self._connect()
+                self._connection = await self._connect()
             except BrokerUnavailable as fault:
                 log.warning("%s; trying again", fault)
                 await asyncio.sleep(random.uniform(0, pause_s))
@@ -160,32 +160,32 @@ class Commands:
             pause_s = RECONNECT_S[0]
             self._on_back()
 
-    async def _watch(self, link: Link) -> None:
-        while not link.lost.done():
-            # Who only reads would not notice that writes are refused; and an idle link must not be a dead one.
-            link.call("INFO", ROLE).add_done_callback(partial(_judge_role, link))
-            await asyncio.wait((link.lost,), timeout=WATCH_EVERY_S)
-            if link.silent_s > CALL_TIMEOUT_S and not await link.answers_waiting():
-                link.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+    async def _watch(self, connection: Connection) -> None:
+        while not connection.lost.done():
+            # Who only reads would not notice that writes are refused; and an idle connection must not be a dead one.
+            connection.call("INFO", ROLE).add_done_callback(partial(_judge_role, connection))
+            await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            if connection.silent_s > CALL_TIMEOUT_S and not await connection.answers_waiting():
+                connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
 
 
-def _refused(link: Link, what: str, fault: hiredis.ReplyError) -> BrokerUnavailable:
-    """The error for a refusal. The link is closed where it leads to no primary."""
+def _refused(connection: Connection, what: str, fault: hiredis.ReplyError) -> BrokerUnavailable:
+    """The error for a refusal. The connection is closed where it leads to no primary."""
     if str(fault).startswith(NOT_PRIMARY):
-        link.close(BrokerUnavailable(str(fault)))
+        connection.close(BrokerUnavailable(str(fault)))
     return BrokerUnavailable(f"Redis refused {what}: {fault}")
 
 
-def _judge_role(link: Link, answer: asyncio.Future[bytes]) -> None:
+def _judge_role(connection: Connection, answer: asyncio.Future[bytes]) -> None:
     if not answer.cancelled() and answer.exception() is None and b"role:slave" in answer.result():
-        link.close(BrokerUnavailable("this Redis is a replica now"))
+        connection.close(BrokerUnavailable("this Redis is a replica now"))
 
 
-async def _identity(link: Link) -> str:
+async def _identity(connection: Connection) -> str:
     """What tells one life of one primary from another: its run id and its replication id."""
     found: dict[str, str] = {}
     for section in ("server", ROLE):
-        text = (await link.call("INFO", section)).decode()
+        text = (await connection.call("INFO", section)).decode()
         found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
     if found.get("role") not in (None, "master"):
         raise BrokerUnavailable("this Redis is a replica; the primary is needed")

@@ -1,8 +1,8 @@
 """One connection to Redis: calls are written as they come (pipelined), replies and pushes are read as they come.
 
-Why not redis-py's client here: its pub/sub reconnects without telling (lost messages), does not notice a dead link, and
-costs ten times the reading itself. A `Link` never reconnects: when it is lost it says so once, every waiting call
-fails, and its owner opens another and repairs what may have been missed. redis-py still reads the address.
+Why not redis-py's client: its pub/sub reconnects silently (announcements are lost), does not notice a dead connection,
+and costs ten times as much as the reading itself. A `Connection` never reconnects: its `lost` future is done, every
+waiting call fails, and its owner opens another and repairs what may have been missed. redis-py parses the address.
 
 Must not know: channels, keys, what is sent.
 """
@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import hiredis
 from redis.connection import SSLConnection, parse_url
@@ -42,33 +42,34 @@ class Address:
     database: int = 0
     tls: ssl.SSLContext | None = None
 
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """An address from `redis://`, `rediss://` or `unix://`. Raises ValueError, and OSError for a CA file or a
+        certificate that cannot be read."""
+        parts: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        tls = None
+        if parts.get("connection_class") is SSLConnection:
+            tls = ssl.create_default_context(cafile=parts.get("ssl_ca_certs"))
+            if parts.get("ssl_cert_reqs") == "none":
+                tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+            if parts.get("ssl_certfile"):
+                tls.load_cert_chain(parts["ssl_certfile"], parts.get("ssl_keyfile"))
+        return cls(
+            host=parts.get("host", "localhost"),
+            port=parts.get("port", 6379),
+            path=parts.get("path", ""),
+            username=parts.get("username", "") or "",
+            password=parts.get("password", "") or "",
+            database=int(parts.get("db", 0) or 0),
+            tls=tls,
+        )
+
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
 
 
-def address(url: str) -> Address:
-    """An address from `redis://`, `rediss://` or `unix://`. Raises ValueError."""
-    found: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-    tls = None
-    if found.get("connection_class") is SSLConnection:
-        tls = ssl.create_default_context(cafile=found.get("ssl_ca_certs"))
-        if found.get("ssl_cert_reqs") == "none":
-            tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-        if found.get("ssl_certfile"):
-            tls.load_cert_chain(found["ssl_certfile"], found.get("ssl_keyfile"))
-    return Address(
-        host=found.get("host", "localhost"),
-        port=found.get("port", 6379),
-        path=found.get("path", ""),
-        username=found.get("username", "") or "",
-        password=found.get("password", "") or "",
-        database=int(found.get("db", 0) or 0),
-        tls=tls,
-    )
-
-
-class Link(asyncio.Protocol):
-    """An open connection. Made by `open_link`."""
+class Connection(asyncio.Protocol):
+    """An open connection. Made by `open_connection`."""
 
     def __init__(self, on_push: Push | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -178,35 +179,35 @@ class Link(asyncio.Protocol):
                 waiter.exception()  # whoever stopped waiting must not cause a warning
 
 
-async def open_link(target: Address, *, name: str, on_push: Push | None = None) -> Link:
+async def open_connection(target: Address, *, name: str, on_push: Push | None = None) -> Connection:
     """Connects and authenticates. Raises `BrokerUnavailable`."""
     loop = asyncio.get_running_loop()
-    link = Link(on_push)
+    connection = Connection(on_push)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if target.path:
-                await loop.create_unix_connection(lambda: link, target.path)
+                await loop.create_unix_connection(lambda: connection, target.path)
             else:
-                await loop.create_connection(lambda: link, target.host, target.port, ssl=target.tls)
+                await loop.create_connection(lambda: connection, target.host, target.port, ssl=target.tls)
             login = ("AUTH", target.username or "default", target.password) if target.password else ()
-            await link.call("HELLO", 3, *login, "SETNAME", name)
+            await connection.call("HELLO", 3, *login, "SETNAME", name)
             if target.database:
-                await link.call("SELECT", target.database)
+                await connection.call("SELECT", target.database)
     except (OSError, TimeoutError, hiredis.HiredisError, BrokerUnavailable) as fault:
-        link.close()
+        connection.close()
         reason = str(fault) or type(fault).__name__
         raise BrokerUnavailable(f"cannot reach Redis at {target}: {reason}") from fault
     except BaseException:
-        link.close()
+        connection.close()
         raise
-    return link
+    return connection
 
 
 pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # it takes any number
 
 
 def forget(waiter: asyncio.Future[Any]) -> None:
-    """Nobody waits for this answer: its failure is not worth a warning, the link's end tells."""
+    """Nobody waits for this answer: its failure is not worth a warning, the connection's end tells."""
     waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 

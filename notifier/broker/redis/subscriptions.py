@@ -1,4 +1,4 @@
-"""The one subscription link of a process: which topics it should hear, whether it hears them, what it hears.
+"""The one subscription connection of a process: which topics it should hear, whether it hears them, what it hears.
 
     connect -> subscribe to all that is desired -> every acknowledgement -> canary back -> live -> lost -> connect ...
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.broker import Sink
-from notifier.broker.redis.connection import Address, Link, forget, open_link
+from notifier.broker.redis.connection import Address, Connection, forget, open_connection
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
 
@@ -29,7 +29,7 @@ log = logging.getLogger("notifier.broker")
 
 CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
-"""A link on which neither a PING nor the canary came back for so long is dropped."""
+"""A connection on which neither a PING nor the canary came back for so long is dropped."""
 RECONNECT_S: Final = (0.05, 2.0)
 _LEAD: Final = re.compile(
     rb"([a-z0-9]{1,32}|[-!]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
@@ -70,7 +70,7 @@ class Subscriptions:
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
         """SUBSCRIBE commands sent and not yet acknowledged, by topic; a topic that is left and taken again has two."""
-        self._link: Link | None = None
+        self._connection: Connection | None = None
         self._canary_back_at = 0.0
         self._canary_heard = asyncio.Event()
         self.live = False
@@ -89,15 +89,15 @@ class Subscriptions:
         self.keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.keeper
-        if self._link is not None:
-            self._link.close()
+        if self._connection is not None:
+            self._connection.close()
 
     def __len__(self) -> int:
         return len(self._topics)
 
     async def add(self, names: Sequence[str]) -> None:
         """Subscribes; returns when all are acknowledged. Raises `BrokerUnavailable` where that cannot be now; they
-        stay desired and are subscribed when the link is back."""
+        stay desired and are subscribed when the connection is back."""
         new = []
         waiting = []
         for name in names:
@@ -108,8 +108,8 @@ class Subscriptions:
                 new.append(key)
             if topic.acknowledged is not None:
                 waiting.append(topic.acknowledged)
-        # Also while the link is being opened: it goes live with what was asked for by then, all of it.
-        if self._link is not None and not self._link.lost.done():
+        # Also while the connection is being opened: it goes live with what was asked for by then, all of it.
+        if self._connection is not None and not self._connection.lost.done():
             self._send_subscribe(new)
         if not self.live:
             raise BrokerUnavailable("the subscriptions are down")
@@ -123,14 +123,14 @@ class Subscriptions:
             if (topic := self._topics.pop(key, None)) is not None:
                 gone.append(key)
                 _give_up(topic, "nobody listens any more")
-        if gone and self._link is not None and not self._link.lost.done():
+        if gone and self._connection is not None and not self._connection.lost.done():
             self._send("UNSUBSCRIBE", gone)
 
     def renew(self, why: str) -> None:
-        """Gives the link up and opens another: it may lead to a Redis that is not the primary any more."""
+        """Gives the connection up and opens another: it may lead to a Redis that is not the primary any more."""
         self.live = False
-        if self._link is not None:
-            self._link.close(BrokerUnavailable(why))
+        if self._connection is not None:
+            self._connection.close(BrokerUnavailable(why))
 
     def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
         """The newest seq of topics as the log has it: what the first announcement must follow on."""
@@ -139,14 +139,14 @@ class Subscriptions:
             if topic is not None and topic.last is None:
                 topic.epoch, topic.last, topic.noted = epoch, max(last, 0), True
 
-    # The link
+    # The connection
 
     async def _keep(self, first: asyncio.Event) -> None:
         pause_s = RECONNECT_S[0]
         begun = False
         while True:
             try:
-                link = await self._open()
+                connection = await self._open()
             except BrokerUnavailable as fault:
                 log.warning("subscriptions: %s; trying again", fault)
                 first.set()
@@ -161,10 +161,10 @@ class Subscriptions:
             begun = True
             self._on_change()
             first.set()
-            await self._watch(link)
+            await self._watch(connection)
             self.live = False
             self._forget_link()
-            log.warning("subscriptions: the link is lost: %s", link.lost.result())
+            log.warning("subscriptions: the connection is lost: %s", connection.lost.result())
             self._on_change()
 
     def _forget_link(self) -> None:
@@ -173,9 +173,9 @@ class Subscriptions:
             topic.last = None
             _give_up(topic, "the subscriptions are down")
 
-    async def _open(self) -> Link:
-        link = await open_link(self._address, name=self._name, on_push=self._take)
-        self._link = link
+    async def _open(self) -> Connection:
+        connection = await open_connection(self._address, name=self._name, on_push=self._take)
+        self._connection = connection
         try:
             async with asyncio.timeout(DEAD_AFTER_S + len(self._topics) / 10_000):
                 loop = asyncio.get_running_loop()
@@ -185,49 +185,49 @@ class Subscriptions:
                 self._send("SUBSCRIBE", [self._canary])
                 self._send_subscribe(list(self._topics))
                 while waiting := [one.acknowledged for one in self._topics.values() if one.acknowledged is not None]:
-                    first_ones: list[asyncio.Future[Any]] = [*waiting[:BATCH], link.lost]
+                    first_ones: list[asyncio.Future[Any]] = [*waiting[:BATCH], connection.lost]
                     await asyncio.wait(first_ones, return_when=asyncio.FIRST_COMPLETED)
-                    if link.lost.done():
-                        raise BrokerUnavailable(str(link.lost.result()))
+                    if connection.lost.done():
+                        raise BrokerUnavailable(str(connection.lost.result()))
                 self._canary_heard.clear()
                 while not self._canary_heard.is_set():
-                    self._send_canary(link, "ready?")
+                    self._send_canary(connection, "ready?")
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._canary_heard.wait(), 0.5)
-                    if link.lost.done():
-                        raise BrokerUnavailable(str(link.lost.result()))
+                    if connection.lost.done():
+                        raise BrokerUnavailable(str(connection.lost.result()))
         except TimeoutError:
-            link.close()
+            connection.close()
             self._forget_link()
             raise BrokerUnavailable(
                 "the subscriptions were not acknowledged, or the canary did not come back"
             ) from None
         except BaseException:
-            link.close()
+            connection.close()
             self._forget_link()
             raise
-        return link
+        return connection
 
-    async def _watch(self, link: Link) -> None:
-        while not link.lost.done():
-            forget(link.call("PING"))
-            self._send_canary(link, "alive?")
-            await asyncio.wait((link.lost,), timeout=CANARY_EVERY_S)
-            silent_s = max(link.oldest_wait_s, time.monotonic() - self._canary_back_at)
-            if silent_s > DEAD_AFTER_S and not await self._canary_returns(link):
-                link.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
+    async def _watch(self, connection: Connection) -> None:
+        while not connection.lost.done():
+            forget(connection.call("PING"))
+            self._send_canary(connection, "alive?")
+            await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
+            silent_s = max(connection.oldest_wait_s, time.monotonic() - self._canary_back_at)
+            if silent_s > DEAD_AFTER_S and not await self._canary_returns(connection):
+                connection.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
 
-    async def _canary_returns(self, link: Link) -> bool:
-        """One more look before a link is given up: it may be this loop that was held up."""
+    async def _canary_returns(self, connection: Connection) -> bool:
+        """One more look before a connection is given up: it may be this loop that was held up."""
         self._canary_heard.clear()
-        self._send_canary(link, "still alive?")
+        self._send_canary(connection, "still alive?")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._canary_heard.wait(), 0.5)
         return self._canary_heard.is_set()
 
-    def _send_canary(self, link: Link, word: str) -> None:
-        """Over this link and not over that of the calls, where it would wait behind a storm of them."""
-        forget(link.call("PUBLISH", self._canary, word))
+    def _send_canary(self, connection: Connection, word: str) -> None:
+        """Over this connection and not over that of the calls, where it would wait behind a storm of them."""
+        forget(connection.call("PUBLISH", self._canary, word))
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         for key in keys:
@@ -235,9 +235,9 @@ class Subscriptions:
         self._send("SUBSCRIBE", keys)
 
     def _send(self, command: str, keys: list[bytes]) -> None:
-        assert self._link is not None
+        assert self._connection is not None
         for start in range(0, len(keys), BATCH):
-            self._link.push_only(command, *keys[start : start + BATCH])
+            self._connection.push_only(command, *keys[start : start + BATCH])
 
     # What comes
 
