@@ -1,4 +1,4 @@
-"""Who may listen and who may publish: tokens and keys become a `Subscriber` or a `Publisher`.
+"""Authentication: a token or a key becomes a `Subscriber` or a `Publisher`.
 
 JWT by RFC 7519 with a fixed list of algorithms for each kind of key, so that neither `alg: none` nor a public key used
 as an HMAC secret is ever accepted. Must not know: HTTP routes, brokers.
@@ -25,15 +25,15 @@ from notifier.settings import ApiKey
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
 LEEWAY_S: Final = 5
-"""Clocks of two machines may differ by so much."""
+"""Tolerated difference between two machines' clocks."""
 MAX_GROUPS: Final = 64
-"""Groups of one token: each is a channel that every stream of the user listens to."""
+"""Groups of one token. Each is a channel that every stream of the user subscribes to."""
 MAX_TOKEN_CHARS: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)
 class Subscriber:
-    """Who a stream or an inbox belongs to."""
+    """The user of a stream or an inbox."""
 
     user: str
     name: str | None
@@ -43,13 +43,13 @@ class Subscriber:
     """Unix time."""
 
     def hears(self, channels: tuple[str, ...]) -> bool:
-        """Whether any of these channels is among the user's own."""
+        """True if the user may hear at least one of these channels."""
         return any(channel in self.channels for channel in channels)
 
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Who publishes: a name for limits and idempotency keys, never the key itself."""
+    """A publisher: a name for limits and idempotency keys (never the key itself), and its scopes."""
 
     name: str
     scopes: frozenset[str]
@@ -57,7 +57,7 @@ class Publisher:
     def require(self, scope: str) -> None:
         """Raises `NotAllowed` without this scope."""
         if scope not in self.scopes:
-            raise NotAllowed(f"these credentials do not have the scope {scope!r}")
+            raise NotAllowed(f"these credentials lack the scope {scope!r}")
 
 
 class Authenticator:
@@ -83,10 +83,10 @@ class Authenticator:
             groups = claims.get("groups") or []
             if not isinstance(groups, list) or len(groups) > MAX_GROUPS:
                 raise InvalidInput(f"must be a list of at most {MAX_GROUPS} names", field="groups")
-            named = tuple(dict.fromkeys(rules.name(one, f"groups[{i}]") for i, one in enumerate(groups)))
-        except InvalidInput as fault:
-            raise Unauthenticated(f"the token's claim {fault}", code="invalid_token") from None
-        channels = (f"user:{user}", *(f"group:{one}" for one in named), "all")
+            named = tuple(dict.fromkeys(rules.name(group, f"groups[{i}]") for i, group in enumerate(groups)))
+        except InvalidInput as exc:
+            raise Unauthenticated(f"the token's claim {exc}", code="invalid_token") from None
+        channels = (f"user:{user}", *(f"group:{group}" for group in named), "all")
         return Subscriber(user, name, channels, float(min(int(claims["exp"]), rules.MAX_WHOLE)))
 
     def publisher(self, credential: str) -> Publisher:
@@ -96,7 +96,7 @@ class Authenticator:
             if hmac.compare_digest(digest, wanted):
                 return publisher
         if credential.count(".") != 2:
-            raise Unauthenticated("the API key is not known", code="invalid_token")
+            raise Unauthenticated("unknown API key", code="invalid_token")
         claims = self._claims(credential, PUBLISH)
         scopes = frozenset(str(claims.get("scope") or "publish").split())
         return Publisher(f"jwt:{claims.get('sub') or claims.get('iss') or ''}", scopes)
@@ -104,7 +104,7 @@ class Authenticator:
     def _claims(self, token: str, audience: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated("the token is too long", code="invalid_token")
-        fault: Exception = jwt.InvalidTokenError("no key is configured")
+        refusal: Exception = jwt.InvalidTokenError("no key is configured")
         for key, algorithms in self._verifiers:
             try:
                 return jwt.decode(
@@ -119,14 +119,14 @@ class Authenticator:
             except jwt.ExpiredSignatureError:
                 raise Unauthenticated("the token has expired", code="invalid_token") from None
             except jwt.InvalidAudienceError:
-                raise Unauthenticated(f"the token is not for {audience!r}", code="invalid_token") from None
-            except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as found:
-                fault = found
-        raise Unauthenticated(f"the token does not hold: {fault}", code="invalid_token") from None
+                raise Unauthenticated(f"the token's audience is not {audience!r}", code="invalid_token") from None
+            except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as exc:
+                refusal = exc
+        raise Unauthenticated(f"invalid token: {refusal}", code="invalid_token") from None
 
 
 def subscriber_token(secret: str, user: str, *, ttl_s: int = 3600, **claims: Any) -> str:
-    """A token with which `user` may listen, signed with HS256."""
+    """A token for `user`'s streams and inbox, signed with HS256. Raises `InvalidInput` for a bad user id."""
     now = int(time.time())
     body = {"sub": rules.name(user, "sub"), "aud": STREAM, "iat": now, "exp": now + ttl_s}
     return jwt.encode({**claims, **body}, secret, algorithm="HS256")
@@ -137,11 +137,11 @@ def _digest(key: str) -> str:
 
 
 def verifier(pem: str) -> tuple[Any, list[str]]:
-    """A key in PEM and the algorithms whose tokens it checks. Raises `ConfigurationError`."""
+    """Load a public key in PEM; return it with the algorithms allowed for it. Raises `ConfigurationError`."""
     try:
         key = load_pem_public_key(pem.replace("\\n", "\n").encode())
-    except ValueError as fault:
-        raise ConfigurationError(f"NOTIFIER_JWT_PUBLIC_KEY is not a PEM public key: {fault}") from None
+    except ValueError as exc:
+        raise ConfigurationError(f"NOTIFIER_JWT_PUBLIC_KEY is not a PEM public key: {exc}") from None
     if isinstance(key, RSAPublicKey):
         return key, ["RS256"]
     if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):

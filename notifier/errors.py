@@ -1,16 +1,16 @@
-"""The error tree. Each leaf is one cause and carries the one HTTP status it is answered with.
+"""The error tree. Each leaf is one cause and carries its HTTP status.
 
     NotifierError
     ├── InvalidInput            422  a field's value breaks a rule
     │   └── IdempotencyMismatch 422  the key was used with another body
     ├── MalformedBody           400  the body is not JSON
     ├── PayloadTooLarge         413  over a size limit
-    ├── Unauthenticated         401  no token, or one that does not hold
-    ├── NotAllowed              403  a good token that may not do this
+    ├── Unauthenticated         401  no token, or an invalid one
+    ├── NotAllowed              403  a valid token without the permission
     ├── NotFound                404  no such task or message
     ├── Conflict                409  the task has ended
-    ├── RateLimited             429  later, please
-    ├── BrokerUnavailable       503  Redis is away; nothing was stored, or it is unknown whether it was
+    ├── RateLimited             429  over the publish rate
+    ├── BrokerUnavailable       503  Redis is away; whether the call took effect may be unknown
     └── ConfigurationError           the service refuses to start
 
 Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9457) in one place.
@@ -35,7 +35,7 @@ class NotifierError(Exception):
 
 
 class InvalidInput(NotifierError, ValueError):
-    """A field's value breaks a rule; the detail holds the value's fault."""
+    """A field's value breaks a rule; the detail says which rule, and shows the value."""
 
     status = 422
     title = "Invalid input"
@@ -48,21 +48,21 @@ class IdempotencyMismatch(InvalidInput):
 
 
 class MalformedBody(NotifierError, ValueError):
-    """The body cannot be read as JSON at all."""
+    """The body is not JSON."""
 
     status = 400
     title = "Malformed body"
 
 
 class PayloadTooLarge(NotifierError, ValueError):
-    """A body or one event is over its size limit."""
+    """A body or an event is over its size limit."""
 
     status = 413
     title = "Payload too large"
 
 
 class Unauthenticated(NotifierError):
-    """No credentials, or credentials that do not hold."""
+    """No credentials, or invalid ones."""
 
     status = 401
     title = "Authentication required"
@@ -70,11 +70,11 @@ class Unauthenticated(NotifierError):
     def __init__(self, detail: str, *, code: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
-        """RFC 6750 error code for WWW-Authenticate (`invalid_token`), None when nothing was presented."""
+        """RFC 6750 error code for WWW-Authenticate (`invalid_token`), None if the request had no credentials."""
 
 
 class NotAllowed(NotifierError):
-    """Good credentials that do not cover this."""
+    """Valid credentials without the permission."""
 
     status = 403
     title = "Not allowed"
@@ -88,14 +88,14 @@ class NotFound(NotifierError):
 
 
 class Conflict(NotifierError):
-    """The present state does not admit the change (a task that has ended)."""
+    """The present state does not allow the change (the task has ended)."""
 
     status = 409
     title = "Conflict"
 
 
 class RateLimited(NotifierError):
-    """Over the publish rate; `retry_after_s` says when to come back."""
+    """Over the publish rate. The call can be repeated after `retry_after_s` seconds."""
 
     status = 429
     title = "Too many requests"
@@ -104,7 +104,7 @@ class RateLimited(NotifierError):
         super().__init__(detail)
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
-        """What the answer says of the limit, beside Retry-After."""
+        """Response headers about the limit, beside Retry-After."""
 
 
 class BrokerUnavailable(NotifierError):

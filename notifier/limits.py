@@ -1,7 +1,7 @@
-"""How fast one publisher may publish: a token bucket for each, in this process.
+"""The publish rate: a token bucket for each publisher, in this process.
 
-The answer's headers follow the IETF draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers): a
-policy with its quota and window, and what is left of it. Must not know: HTTP routes, brokers.
+The response headers follow the IETF draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers): a
+policy with its quota and window, and the remaining quota. Must not know: HTTP routes, brokers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from notifier.errors import RateLimited
 
 MAX_PUBLISHERS: Final = 10_000
-"""Buckets that are kept. Over it the fullest go: those that were used least."""
+"""Buckets kept. Over this number the fullest half is dropped: those publishers were idle longest."""
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class _Bucket:
 
 
 class RateLimit:
-    """At most `per_second` items a second for each publisher, with bursts of twice that. 0: no limit."""
+    """At most `per_second` items per second for each publisher, with bursts of twice that. 0: no limit."""
 
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_second
@@ -34,7 +34,7 @@ class RateLimit:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, publisher: str, items: int = 1) -> dict[str, str]:
-        """Takes from the publisher's bucket; the headers to answer with. Raises `RateLimited` and takes nothing."""
+        """Take `items` from the publisher's bucket; return the response headers. Raises `RateLimited`, taking none."""
         if not self._rate:
             return {}
         now = self._clock()
@@ -45,12 +45,12 @@ class RateLimit:
                 self._forget_idle(now)
         bucket.left = min(self._burst, bucket.left + (now - bucket.at) * self._rate)
         bucket.at = now
-        # More than a burst at once is let through when the bucket is full: it could never be taken otherwise.
+        # A batch larger than the burst is allowed when the bucket is full, since it could never pass otherwise.
         wanted = min(items, self._burst)
         if bucket.left < wanted:
             wait_s = (wanted - bucket.left) / self._rate
             raise RateLimited(
-                f"more than {self._rate:g} a second; try again in {wait_s:.1f} s",
+                f"more than {self._rate:g} items per second; try again in {wait_s:.1f} s",
                 retry_after_s=wait_s,
                 headers=self._headers(bucket),
             )
@@ -67,6 +67,6 @@ class RateLimit:
         }
 
     def _forget_idle(self, now: float) -> None:
-        by_fill = sorted(self._buckets, key=lambda one: self._buckets[one].left + (now - self._buckets[one].at))
+        by_fill = sorted(self._buckets, key=lambda name: self._buckets[name].left + (now - self._buckets[name].at))
         for name in by_fill[MAX_PUBLISHERS // 2 :]:
             del self._buckets[name]

@@ -1,7 +1,7 @@
 """The rules for values, in one place: names, channels, texts, JSON, links, times.
 
-Used at the HTTP API, in the Django bridge and again before delivery. Every check returns the value in the form the
-rest of the program uses, or raises `InvalidInput` with the field's path and the value's fault.
+Used by the HTTP API, by the Django bridge and again before delivery. Every check returns the value in the form that the
+rest of the program uses, or raises `InvalidInput` with the field's path, the broken rule and the value.
 
 Must not know: asyncio, Redis, HTTP.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,14 +29,14 @@ MAX_EVENT_BYTES: Final = 16 * 1024
 """Default bound of one event's encoded data."""
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_WHOLE: Final = 2**53 - 1
-"""The largest whole number that JavaScript keeps exactly."""
+"""The largest whole number that JavaScript represents exactly."""
 
 LEVELS: Final = ("debug", "info", "success", "warning", "error")
 
 RESERVED_EVENTS: Final = frozenset(
     ("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error")
 )
-"""The service's own event names, and the two that `EventSource` fires by itself."""
+"""The service's own event names, and the two that `EventSource` itself dispatches."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")
@@ -45,7 +46,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: short, and printable whatever it holds."""
+    """A value for an error message: at most 60 printable ASCII characters."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -56,8 +57,8 @@ def name(value: object, field: str) -> str:
         raise InvalidInput(f"must be a string, not {shown(value)}", field=field)
     if not 1 <= len(value) <= MAX_NAME_CHARS:
         raise InvalidInput(f"must have 1 to {MAX_NAME_CHARS} characters, not {len(value)}", field=field)
-    if found := _CONTROL.search(value):
-        raise InvalidInput(f"holds the character {shown(found.group())}, which is not allowed", field=field)
+    if match := _CONTROL.search(value):
+        raise InvalidInput(f"contains the character {shown(match.group())}, which is not allowed", field=field)
     return value
 
 
@@ -77,20 +78,20 @@ def channel(value: object, field: str = "to") -> str:
 
 
 def recipients(values: object, field: str = "to") -> tuple[str, ...]:
-    """Channels to publish to: at least one, without repeats; `all` and groups first, users after them.
+    """Channels to publish to: at least one, without repeats; `all` and groups first, then users.
 
-    The order matters to a publish that is cut into chunks: channels that one stream may hear together stay together.
+    The order matters to a publish that is split into chunks: channels that one stream may hear together stay together.
     """
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise InvalidInput(f"must be a list of channels, not {shown(values)}", field=field)
-    found = dict.fromkeys(channel(value, f"{field}[{i}]") for i, value in enumerate(values))
-    if not found:
+    channels = dict.fromkeys(channel(value, f"{field}[{i}]") for i, value in enumerate(values))
+    if not channels:
         raise InvalidInput("must name at least one recipient", field=field)
-    return tuple(sorted(found, key=lambda one: one.startswith("user:")))
+    return tuple(sorted(channels, key=lambda name: name.startswith("user:")))
 
 
 def event_name(value: object, field: str = "type") -> str:
-    """A name for an event of the publisher's own: `[a-z][a-z0-9._-]{0,63}`, none of the reserved ones."""
+    """A name for an event of the publisher's own: `[a-z][a-z0-9._-]{0,63}`, not a reserved name."""
     if not isinstance(value, str) or not _EVENT_NAME.fullmatch(value):
         raise InvalidInput(f"must match [a-z][a-z0-9._-]{{0,63}}, and {shown(value)} does not", field=field)
     if value in RESERVED_EVENTS:
@@ -113,8 +114,8 @@ def text(value: object, field: str, *, max_chars: int | None = None, empty: bool
         raise InvalidInput("must not be empty", field=field)
     if max_chars is not None and len(value) > max_chars:
         raise InvalidInput(f"must have at most {max_chars} characters, not {len(value)}", field=field)
-    if found := _UNENCODABLE.search(value):
-        raise InvalidInput(f"holds the character {shown(found.group())}, which is not allowed", field=field)
+    if match := _UNENCODABLE.search(value):
+        raise InvalidInput(f"contains the character {shown(match.group())}, which is not allowed", field=field)
     return value
 
 
@@ -128,19 +129,19 @@ def whole(value: object, field: str) -> int:
 
 
 def level(value: object, field: str = "level") -> str:
-    """How urgent a message is: one of `LEVELS`."""
+    """A message's level: one of `LEVELS`."""
     if value not in LEVELS:
         raise InvalidInput(f"must be one of {', '.join(LEVELS)}, not {shown(value)}", field=field)
     return str(value)
 
 
 def url(value: object, field: str = "url") -> str | None:
-    """A link: http, https or relative. Whatever else a browser could run or open is refused."""
+    """A link: http, https or relative. Every other scheme (`javascript:`, `data:`...) is refused."""
     if value is None:
         return None
     link = text(value, field, max_chars=MAX_URL_CHARS, empty=False)
     if _CONTROL.search(link) or link != link.strip():
-        raise InvalidInput("must hold no control characters and no space around it", field=field)
+        raise InvalidInput("must have no control characters, and no space at either end", field=field)
     scheme = _SCHEME.match(link)
     if scheme and scheme.group(1).lower() not in ("http", "https"):
         raise InvalidInput(f"must be http, https or relative, not {shown(scheme.group(1))}", field=field)
@@ -148,7 +149,7 @@ def url(value: object, field: str = "url") -> str | None:
 
 
 def moment(value: object, field: str) -> datetime:
-    """A point in time: an aware datetime or ISO 8601 text with an offset; answered in UTC."""
+    """A point in time, in UTC. Accepts an aware datetime, or ISO 8601 text with an offset."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -204,31 +205,31 @@ def _walk(value: object, field: str, depth: int) -> None:
 
 
 def parse_json(body: bytes | str, field: str = "body") -> Any:
-    """Reads JSON as it comes from outside: strict UTF-8, no NaN, no repeated keys, bounded depth.
+    """Parse JSON from outside: strict UTF-8, no NaN, no repeated keys, bounded depth.
 
-    Raises `MalformedBody` where it is not JSON, `InvalidInput` (with the path inside) where a value breaks a rule.
+    Raises `MalformedBody` if it is not JSON, `InvalidInput` (with the path inside) if a value breaks a rule.
     """
     return check_json(read_json(body, field), field)
 
 
 def read_json(body: bytes | str, field: str = "body") -> Any:
-    """The first half of `parse_json`: the syntax, for a body whose parts are checked one by one."""
+    """The first half of `parse_json`, the syntax: for a body whose parts are checked separately."""
     try:
         return _STRICT.decode(body.decode("utf-8") if isinstance(body, bytes) else body)
     except RecursionError:
         raise InvalidInput(f"is nested deeper than {MAX_DEPTH} levels", field=field) from None
-    except UnicodeDecodeError as fault:
-        raise MalformedBody(f"is not UTF-8 at byte {fault.start}", field=field) from None
-    except json.JSONDecodeError as fault:
-        raise MalformedBody(f"is not JSON: {fault.msg} at character {fault.pos}", field=field) from None
+    except UnicodeDecodeError as exc:
+        raise MalformedBody(f"is not UTF-8 at byte {exc.start}", field=field) from None
+    except json.JSONDecodeError as exc:
+        raise MalformedBody(f"is not JSON: {exc.msg} at character {exc.pos}", field=field) from None
     except InvalidInput:
         raise
-    except ValueError as fault:
-        raise MalformedBody(f"is not JSON: {fault}", field=field) from None
+    except ValueError as exc:
+        raise MalformedBody(f"is not JSON: {exc}", field=field) from None
 
 
 def check_json(value: Any, field: str = "body") -> Any:
-    """The second half of `parse_json`: the values."""
+    """The second half of `parse_json`, the values."""
     if isinstance(value, dict):
         for key, item in value.items():
             text(key, field)
@@ -243,12 +244,11 @@ def _refuse_constant(word: str) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        again = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # add() answers None on purpose
-        raise InvalidInput("is given twice in one object", field=ascii(again)[1:-1])
-    return found
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise InvalidInput("is given twice in one object", field=ascii(repeated)[1:-1])
+    return fields
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_object)
@@ -256,25 +256,25 @@ _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 
 def to_json(value: object) -> str:
-    """Compact JSON on one line: what stands in a `data:` field. Line ends inside strings come out escaped."""
+    """Compact JSON on one line, as in a `data:` field. Line ends inside strings are escaped."""
     return _COMPACT.encode(value)
 
 
 def bounded(data: str, fields: Mapping[str, object], max_bytes: int) -> str:
-    """Encoded data of one event, if it is within `max_bytes`; else `PayloadTooLarge` naming the largest field."""
+    """The encoded data of an event. Raises `PayloadTooLarge`, naming the largest of `fields`, over `max_bytes`."""
     size = len(data) if data.isascii() else len(data.encode())
     if size > max_bytes:
-        largest = max(fields, key=lambda one: len(to_json(fields[one]))) if fields else None
-        raise PayloadTooLarge(f"makes an event of {size} bytes; at most {max_bytes} are taken", field=largest)
+        largest = max(fields, key=lambda field: len(to_json(fields[field]))) if fields else None
+        raise PayloadTooLarge(f"makes an event of {size} bytes; at most {max_bytes} are accepted", field=largest)
     return data
 
 
 def iso(when: datetime) -> str:
-    """A UTC time as the wire shows it: `2026-01-31T12:00:00Z`, with milliseconds where there are any."""
+    """A UTC time as on the wire: `2026-01-31T12:00:00Z`, with milliseconds unless they are 0."""
     plain = when.astimezone(UTC).replace(tzinfo=None)
     return plain.isoformat(timespec="milliseconds" if plain.microsecond >= 1000 else "seconds") + "Z"
 
 
 def iso_ms(when_ms: int | None) -> str | None:
-    """Milliseconds since 1970 as the wire shows a time."""
+    """Milliseconds since 1970 as a time on the wire."""
     return None if when_ms is None else iso(datetime.fromtimestamp(when_ms / 1000, UTC))

@@ -1,6 +1,6 @@
-"""Every knob of the service, as a frozen value read from `NOTIFIER_*` environment variables.
+"""Every setting of the service, read from `NOTIFIER_*` environment variables into a frozen value.
 
-docs/settings.md shows the same table; a test holds the two together. Must not know: whoever uses them.
+docs/settings.md has the same table; a test compares the two. Must not know: who uses a setting.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from notifier.errors import ConfigurationError
 
 MIN_SECRET_BYTES: Final = 32
-"""RFC 7518, 3.2: a key of at least the hash's size for HS256."""
+"""RFC 7518, 3.2: a key for HS256 has at least the size of the hash."""
 MIN_KEY_CHARS: Final = 16
 
 Scope = Literal["publish", "admin"]
 
 
 class ApiKey(str):
-    """One key of `NOTIFIER_API_KEYS`: the word itself, with its scopes beside it."""
+    """A key of `NOTIFIER_API_KEYS`, with its scopes as an attribute."""
 
     scopes: frozenset[str]
 
     def __new__(cls, word: str, scopes: frozenset[str]) -> Self:
-        made = super().__new__(cls, word)
-        made.scopes = scopes
-        return made
+        key = super().__new__(cls, word)
+        key.scopes = scopes
+        return key
 
     def __repr__(self) -> str:
         return f"ApiKey(...{self[-4:]}, {'+'.join(sorted(self.scopes))})"
@@ -60,34 +60,38 @@ class Settings(BaseSettings):
     history_size: int = Field(256, ge=1, le=10_000, description="Events kept for each channel.")
     history_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="How long a channel's history outlives its last event.")
     heartbeat_s: float = Field(15, ge=0.2, le=300, description="Seconds between two `ping` events of a stream.")
-    drain_s: float = Field(10, ge=0, le=300, description="Over how long the streams are ended when the service stops.")
+    drain_s: float = Field(10, ge=0, le=300, description="Seconds over which streams are ended when the service stops.")
     max_streams_per_user: int = Field(20, ge=1, description="Open streams of one user in one process.")
     max_streams_per_address: int = Field(1000, ge=1, description="Open streams of one client address in one process.")
     max_event_bytes: int = Field(16 * 1024, ge=256, le=64 * 1024, description="Largest encoded data of one event.")
     max_backlog_bytes: int = Field(
-        256 * 1024, ge=16 * 1024, description="A stream with more than this waiting in its socket is closed as slow."
+        256 * 1024, ge=16 * 1024, description="A stream with more unsent bytes than this is closed as slow."
     )
     publish_rate: float = Field(
         1000,
         ge=0,
         allow_inf_nan=False,
-        description="Items a second that one key may publish at one process, with bursts of twice that; 0: any.",
+        description="Items per second that a key may publish through one process; bursts are twice that; 0: no limit.",
     )
-    max_replay: int = Field(2000, ge=1, description="Most missed events sent after a reconnect; more make a reset.")
+    max_replay: int = Field(
+        2000,
+        ge=1,
+        description="Most events replayed after a reconnect; with more, a reset.",
+    )
     stream_life_s: float = Field(
         600,
         ge=2,
         le=7 * 24 * 3600,
-        description="Streams are ended after half of this to all of it, at random.",
+        description="Each stream is ended after a random time between half of this and all of it.",
     )
     task_stalled_s: float = Field(
-        30, ge=0.5, le=86_400, description="Silence of a producer that gave signs of life, until its task is stalled."
+        30, ge=0.5, le=86_400, description="Time after a producer's last heartbeat until its task is stalled."
     )
     task_failed_s: float = Field(3600, ge=1, le=604_800, description="The same, until its task is failed.")
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
-    dev: bool = Field(False, description="Makes a secret and a key when none are given, and serves `/demo`.")
+    dev: bool = Field(False, description="Generates a secret and a key if none are set, and serves `/demo`.")
 
     @field_validator("redis_url")
     @classmethod
@@ -137,18 +141,18 @@ class Settings(BaseSettings):
         return self
 
     def check_credentials(self) -> None:
-        """Raises `ConfigurationError` when nobody could publish or listen."""
+        """Raises `ConfigurationError` without the credentials that subscribers and publishers need."""
         if not self.jwt_secret and not self.jwt_public_key:
             raise ConfigurationError(
-                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: without them nobody can listen. "
-                "For a try, `notifier serve --dev` makes its own."
+                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: no client can listen without. "
+                "To try the service, `notifier serve --dev` generates its own."
             )
         if not self.api_keys and not self.jwt_public_key and not self.jwt_secret:
-            raise ConfigurationError("NOTIFIER_API_KEYS must be set: without a key nobody can publish.")
+            raise ConfigurationError("NOTIFIER_API_KEYS must be set: no client can publish without.")
         if not self.api_keys:
             raise ConfigurationError(
-                "NOTIFIER_API_KEYS must be set: without a key nobody can publish. "
-                "For a try, `notifier serve --dev` makes its own."
+                "NOTIFIER_API_KEYS must be set: no client can publish without. "
+                "To try the service, `notifier serve --dev` generates its own."
             )
 
 
@@ -156,11 +160,11 @@ def load(**overrides: Any) -> Settings:
     """The settings from the environment, with some replaced. Raises `ConfigurationError` naming the variable."""
     try:
         return Settings(**overrides)
-    except ValidationError as fault:
-        raise ConfigurationError("; ".join(_said(error["loc"], error["msg"]) for error in fault.errors())) from None
+    except ValidationError as exc:
+        raise ConfigurationError("; ".join(_detail(error["loc"], error["msg"]) for error in exc.errors())) from None
 
 
-def _said(loc: tuple[int | str, ...], message: str) -> str:
+def _detail(loc: tuple[int | str, ...], message: str) -> str:
     variable = "NOTIFIER_" + "_".join(str(part) for part in loc).upper()
     return f"{variable}: {message.removeprefix('Value error, ')}"
 
@@ -174,8 +178,8 @@ def _words(value: Any) -> Any:
 def _api_key(entry: str) -> ApiKey:
     word, _, scopes = entry.partition(":")
     if len(word) < MIN_KEY_CHARS:
-        raise ValueError(f"a key must have at least {MIN_KEY_CHARS} characters, and one has {len(word)}")
-    found = frozenset(scopes.split("+")) if scopes else frozenset(("publish",))
-    if unknown := found - {"publish", "admin"}:
-        raise ValueError(f"no such scope: {', '.join(sorted(unknown))}; there are publish and admin")
-    return ApiKey(word, found)
+        raise ValueError(f"a key must have at least {MIN_KEY_CHARS} characters, but one has {len(word)}")
+    granted = frozenset(scopes.split("+")) if scopes else frozenset(("publish",))
+    if unknown := granted - {"publish", "admin"}:
+        raise ValueError(f"no such scope: {', '.join(sorted(unknown))}; the scopes are publish and admin")
+    return ApiKey(word, granted)

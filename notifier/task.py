@@ -1,12 +1,12 @@
-"""A task's state and the rules of its life. Pure: every change is a function from one state to the next.
+"""A task's state and its transitions. Pure: every change is a function from one state to the next.
 
     pending <-> running -> succeeded | failed | cancelled
                    |-> cancelling -> (the same ends)
                    |-> stalled    -> running, or one of the ends
 
-A producer that says "running" and nothing else gives a sign of life (`BEAT`). From the first one on, silence means
-that it died: the task is stalled, and later failed. One that never gives signs may be silent for as long as it likes,
-and so may one that says "pending": nobody works on it, it waits.
+A change to "running" and nothing else is a producer's heartbeat (`BEAT`). After the first one, a producer that stays
+silent counts as dead: its task is stalled, and later failed. Without heartbeats a task never stalls, nor while it is
+"pending": no producer works on it then.
 
 Brokers store the record and compare versions; they know none of these rules. Must not know: asyncio, Redis, HTTP.
 """
@@ -28,10 +28,10 @@ STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | E
 CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "advance"))
 
 BEAT: Final[Mapping[str, object]] = {"status": "running"}
-"""The change by which a producer says that it is alive, and nothing else. From the first one on, they are expected."""
+"""A producer's heartbeat. After the first one, further ones are expected."""
 
 KEEP_RUNNING_S: Final = 7 * 24 * 3600
-"""A task without an end is forgotten this long after its last update."""
+"""A task that has not ended is deleted this long after its last update."""
 KEEP_ENDED_S: Final = 24 * 3600
 """An ended task stays in the snapshot this long, or until it is dismissed."""
 MAX_SNAPSHOT: Final = 100
@@ -40,7 +40,7 @@ MAX_SNAPSHOT: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task as the broker keeps it. Times are ms since 1970."""
+    """A task as the broker keeps it. Times are ms since 1970."""
 
     id: str
     name: str
@@ -56,23 +56,23 @@ class Task:
     cancel_requested: bool = False
     version: int = 1
     alive_at_ms: int | None = None
-    """The producer's last sign of life; None where none are expected."""
+    """The producer's last heartbeat; None if none is expected."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is over: nothing changes any more."""
+        """True once it has ended: no change is accepted any more."""
         return self.status in ENDED
 
     @property
     def percent(self) -> int | None:
-        """0-100, rounded down; 100 only when all is done; None while the total is unknown."""
+        """0-100, rounded down; 100 only when all items are done; None while the total is unknown."""
         if self.total is None:
             return None
         return 100 if self.done >= self.total else self.done * 100 // self.total
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the mean rate so far; None where nothing can be said."""
+        """Seconds left at the mean rate so far; None without a total, a first item done, or after the end."""
         if self.ended or self.total is None or not self.done:
             return None
         per_item_s = (self.updated_at_ms - self.started_at_ms) / 1000 / self.done
@@ -80,11 +80,11 @@ class Task:
 
     @property
     def keep_s(self) -> int:
-        """How long the broker keeps this state."""
+        """Seconds for which the broker keeps this state."""
         return KEEP_ENDED_S if self.ended else KEEP_RUNNING_S
 
     def public(self) -> dict[str, Any]:
-        """What streams and API answers show."""
+        """The fields shown on streams and in API responses."""
         return {
             "id": self.id,
             "name": self.name,
@@ -101,19 +101,19 @@ class Task:
         }
 
     def for_publisher(self) -> dict[str, Any]:
-        """What its producer is answered: the public state and whether the user asked to cancel."""
+        """The response to its producer: the public fields, and whether a user asked to cancel."""
         return {**self.public(), "cancel_requested": self.cancel_requested}
 
     def frame(self) -> str:
-        """The task event. It has no id: state, not history."""
+        """The task event. It has no id, since it is state and not history."""
         return frame("task", rules.to_json(self.public()))
 
     def record(self) -> str:
-        """As the broker stores it."""
+        """The form in which the broker stores it."""
         return rules.to_json(dataclasses.asdict(self))
 
     def changed(self, change: Mapping[str, object], *, now_ms: int) -> Task:
-        """The state after a producer's change: any of `CHANGES`, with raw values as they came.
+        """The state after a producer's change: any of `CHANGES`, with values not checked yet.
 
         Raises `InvalidInput` for a value that breaks a rule, `Conflict` when the task has ended.
         """
@@ -122,14 +122,14 @@ class Task:
                 raise InvalidInput("is not a field of a task's change", field=key)
         if self.ended:
             field = next((key for key in ("status", *change) if key in change), "status")
-            raise Conflict(f"the task {self.id} ended as {self.status}; nothing changes any more", field=field)
+            raise Conflict(f"the task {self.id} ended as {self.status} and cannot be changed", field=field)
         total = self.total
         if "total" in change:
             total = None if change["total"] is None else rules.whole(change["total"], "total")
         done = self._done_after(change, total)
         status = self._status_after(change)
         at_ms = max(now_ms, self.updated_at_ms)
-        gives_signs = status not in ENDED and status != "pending" and (self.alive_at_ms is not None or change == BEAT)
+        has_heartbeat = status not in ENDED and status != "pending" and (self.alive_at_ms is not None or change == BEAT)
         error = self.error
         if change.get("error") is not None:
             error = rules.text(change["error"], "error", max_chars=rules.MAX_STATE_CHARS)
@@ -146,29 +146,29 @@ class Task:
             updated_at_ms=at_ms,
             ended_at_ms=at_ms if status in ENDED else None,
             version=self.version + 1,
-            alive_at_ms=at_ms if gives_signs else None,
+            alive_at_ms=at_ms if has_heartbeat else None,
         )
 
     def stalled_or_failed(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
-        """The state when its producer was not heard from until now: stalled after one time, failed after another."""
+        """The state at `now_ms` without a further heartbeat: stalled after `stalled_ms`, failed after `failed_ms`."""
         if self.ended or self.alive_at_ms is None:
             return self
-        silence_ms = now_ms - self.alive_at_ms
+        silent_ms = now_ms - self.alive_at_ms
         at_ms = max(now_ms, self.updated_at_ms)
-        if silence_ms >= failed_ms:
-            error = f"Nothing was heard from its producer for {silence_ms // 1000} seconds"
+        if silent_ms >= failed_ms:
+            error = f"Its producer sent no heartbeat for {silent_ms // 1000} seconds"
             return self._ended_as("failed", at_ms, error=error)
-        if silence_ms < stalled_ms or self.status == "stalled":
+        if silent_ms < stalled_ms or self.status == "stalled":
             return self
         return dataclasses.replace(self, status="stalled", updated_at_ms=at_ms, version=self.version + 1)
 
     def cancelled_by_user(self, *, now_ms: int) -> Task:
-        """The state after a user asked to cancel; asking twice changes nothing. Raises `Conflict` when ended.
+        """The state after a user asked to cancel; a second request changes nothing. Raises `Conflict` if it has ended.
 
-        Where the producer died nobody is left to hear it: the task ends at once.
+        A stalled task ends at once, since its producer is dead and cannot answer the request.
         """
         if self.ended:
-            raise Conflict(f"the task {self.id} ended as {self.status}; it cannot be cancelled")
+            raise Conflict(f"the task {self.id} ended as {self.status} and cannot be cancelled")
         at_ms = max(now_ms, self.updated_at_ms)
         if self.status == "stalled" and self.alive_at_ms is not None:
             return self._ended_as("cancelled", at_ms, cancel_requested=True)
@@ -210,7 +210,7 @@ class Task:
             raise InvalidInput(
                 f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status"
             )
-        # A producer that keeps saying "running" has not seen the user's wish yet; the wish stands.
+        # A producer that still reports "running" has not seen the request to cancel yet; the request stands.
         return "cancelling" if self.cancel_requested and status in ("running", "pending") else status
 
 
@@ -233,10 +233,10 @@ def begin(
 
 
 def from_record(record: str | bytes) -> Task | None:
-    """A stored task, or None when what is stored breaks a rule (a producer may write to Redis directly)."""
+    """A stored task, or None if the record breaks a rule (a producer may write to Redis directly)."""
     try:
-        found = json.loads(record)
-        task = Task(**{**found, "to": rules.recipients(found["to"])})
+        fields = json.loads(record)
+        task = Task(**{**fields, "to": rules.recipients(fields["to"])})
         _check(task)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
@@ -244,7 +244,7 @@ def from_record(record: str | bytes) -> Task | None:
 
 
 def _check(task: Task) -> None:
-    """Raises ValueError, TypeError or OverflowError for what could not be shown or changed."""
+    """Raises ValueError, TypeError or OverflowError for a field that could not be shown or changed."""
     rules.identifier(task.id)
     rules.text(task.name, "name")
     rules.text(task.state, "state")

@@ -164,7 +164,7 @@ def test_a_producer_that_gave_a_sign_of_life_is_stalled_by_silence_and_later_fai
     assert (stalled.status, stalled.version, stalled.ended) == ("stalled", alive.version + 1, False)
     assert silent(stalled, 3599) is stalled
     failed = silent(stalled, 3600)
-    assert (failed.status, failed.error) == ("failed", "Nothing was heard from its producer for 3600 seconds")
+    assert (failed.status, failed.error) == ("failed", "Its producer sent no heartbeat for 3600 seconds")
     assert failed.ended_at_ms == failed.updated_at_ms == ALIVE_MS + 3_600_000
     assert silent(failed, 9999) is failed
 

@@ -93,7 +93,7 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
         assert (row.status, row.done, row.ended_at, check.error) == ("stalled", 5, None, "")
 
         wait_for(lambda: statuses(listener)[-1] == "failed", what="a failed task")
-        assert "Nothing was heard from its producer" in listener.data("task")[-1]["error"]
+        assert "Its producer sent no heartbeat" in listener.data("task")[-1]["error"]
         reconcile.check_tasks(quiet_s=0)
         row = TaskRecord.objects.get(user=user)
         assert (row.status, row.ended_at is not None) == ("failed", True)
