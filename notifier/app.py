@@ -1,6 +1,6 @@
-"""Composition: the only place that builds things. Settings become a broker, a hub, routes; errors become answers.
+"""Composition: the only module that builds objects. Settings become a broker, a hub, routes; errors become responses.
 
-Must not hold rules of any kind.
+Must not contain rules of any kind.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def create() -> ASGIApp:
 
 
 def build(settings: Settings) -> ASGIApp:
-    """The application, with the fast path around it. Nothing connects before its lifespan begins.
+    """The application, wrapped in the fast path. Nothing connects before its lifespan begins.
 
     Raises `ConfigurationError`.
     """
@@ -131,15 +131,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 def _spare_the_collector() -> None:
-    """What is there now stays for good, and thousands of streams that stay are no garbage either: the collector need
-    not look through them at every few hundred new objects (a tenth of what a connect costs)."""
+    """Exclude the objects of start-up from garbage collection, and collect less often: scanning thousands of open
+    streams after every few hundred new objects would be a tenth of the cost of a connect."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
 
 
 async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
-    """Runs the background loops. One that fails for an unknown reason ends the process: it would look healthy and
+    """Run the background loops. An unexpected exception in one ends the process, which would otherwise look healthy and
     deliver nothing."""
     try:
         async with asyncio.TaskGroup() as group:
@@ -168,7 +168,7 @@ def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
 
 
 async def _docs_page(request: Request) -> Response:
-    """Swagger UI from files of our own: FastAPI's page would load it from another host."""
+    """Swagger UI from bundled files: FastAPI's page would load it from another host."""
     return get_swagger_ui_html(
         openapi_url="openapi.json",
         title="notifier: the API",
@@ -185,7 +185,7 @@ async def _demo_page(_: Request) -> Response:
 
 
 class _Client(StaticFiles):
-    """The client's files: modules that other origins' pages may import."""
+    """The client's files, which pages of any origin may import."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
@@ -195,48 +195,48 @@ class _Client(StaticFiles):
         return response
 
 
-# Errors: one status for each leaf of the tree, mapped here and nowhere else
+# Errors: one status per leaf of the tree, mapped only here
 
 
 def _add_errors(app: FastAPI) -> None:
-    app.add_exception_handler(NotifierError, _answer_fault)
+    app.add_exception_handler(NotifierError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
-async def _answer_fault(_: Request, fault: Exception) -> Response:
-    assert isinstance(fault, NotifierError)
-    return problem(fault)
+async def _answer_error(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, NotifierError)
+    return problem(exc)
 
 
-async def _answer_validation(_: Request, fault: Exception) -> Response:
-    assert isinstance(fault, RequestValidationError)
-    first = fault.errors()[0]
+async def _answer_validation(_: Request, exc: Exception) -> Response:
+    assert isinstance(exc, RequestValidationError)
+    first = exc.errors()[0]
     return problem(InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:])))
 
 
-async def _answer_http(request: Request, fault: Exception) -> Response:
-    assert isinstance(fault, HTTPException)
-    body = {"type": "about:blank", "title": fault.detail, "status": fault.status_code, "detail": fault.detail}
-    headers = dict(fault.headers or {})
-    if fault.status_code == 405:
-        said = {one.strip() for one in headers.get("Allow", "").split(",")}
+async def _answer_http(request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HTTPException)
+    body = {"type": "about:blank", "title": exc.detail, "status": exc.status_code, "detail": exc.detail}
+    headers = dict(exc.headers or {})
+    if exc.status_code == 405:
+        routed = {method.strip() for method in headers.get("Allow", "").split(",")}
         documented = set(_methods(request))
-        # HEAD goes with GET and is in no document.
-        headers["Allow"] = ", ".join(sorted(documented | (said & {"HEAD"}) if documented else said))
+        # HEAD is served with GET, but is not in the document.
+        headers["Allow"] = ", ".join(sorted(documented | (routed & {"HEAD"}) if documented else routed))
     return Response(
-        rules.to_json(body).encode(), fault.status_code, headers=headers, media_type="application/problem+json"
+        rules.to_json(body).encode(), exc.status_code, headers=headers, media_type="application/problem+json"
     )
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method of this path; the router's own answer names those of one route only."""
+    """All methods of this path. The router's own `Allow` has only those of one route."""
     paths = openapi.document(request.app)["paths"]
-    found = [path for path in paths if compile_path(path)[0].match(request.url.path)]
+    matches = [path for path in paths if compile_path(path)[0].match(request.url.path)]
     # `/v1/inbox/read` is a path of its own, though `/v1/inbox/{message_id}` matches it too.
-    return [method.upper() for method in paths[min(found, key=lambda path: path.count("{"))]] if found else []
+    return [method.upper() for method in paths[min(matches, key=lambda path: path.count("{"))]] if matches else []
 
 
-async def _answer_unexpected(_: Request, fault: Exception) -> Response:
+async def _answer_unexpected(_: Request, exc: Exception) -> Response:
     return problem(NotifierError(UNEXPECTED))

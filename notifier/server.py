@@ -1,9 +1,9 @@
-"""The uvicorn server: its sockets, requests that take their connection over, and the drain before it stops.
+"""The uvicorn server: its sockets, connections that become streams, and the drain before it stops.
 
-uvicorn waits for open responses before the lifespan's shutdown, so streams must be ended from the signal: `shutdown`
-here drains first. The application offers `drain(hurry)` in its lifespan state.
+uvicorn waits for open responses before it runs the lifespan's shutdown, so streams must be ended earlier: `shutdown`
+here drains first. The application provides `drain(hurry)` in its lifespan state.
 
-Must not know: channels, Redis, what a stream carries.
+Must not know: channels, Redis, the content of a stream.
 """
 
 from __future__ import annotations
@@ -26,38 +26,37 @@ from uvicorn.supervisors import multiprocess
 log = logging.getLogger("notifier.server")
 
 TAKE_OVER: Final = "notifier.take_over"
-"""The name in `scope["extensions"]` under which a request finds the way to take its connection over."""
+"""Key in `scope["extensions"]` of the request's `Connection`."""
 
 BACKLOG: Final = 4096
-"""Connections that may wait to be accepted: a reconnect storm must not see refusals."""
+"""Connections that may wait to be accepted, so that a reconnect storm is not refused."""
 
 USER_TIMEOUT_MS: Final = 20_000
-"""TCP_USER_TIMEOUT (RFC 5482): frees half-open connections, which pings and send timeouts do not notice."""
+"""TCP_USER_TIMEOUT (RFC 5482): closes half-open connections, which pings and send timeouts do not detect."""
 
 
 class Protocol(HttpToolsProtocol):
-    """Lets a request take its connection over, which then is a stream and nothing else.
+    """An HTTP connection that a request can hand over to a stream for the rest of its life.
 
-    What a request needs and a stream does not (scope, headers, parser, the running ASGI call) is given back: the
-    larger part of what an open connection would cost.
+    What only a request needs (scope, headers, parser, the running ASGI call) is released then: more than half of the
+    memory of an open connection.
     """
 
     on_lost: Callable[[], None] | None = None
-    """For whoever took the connection over: called when it ends, before its descriptor is closed (and may become
-    another connection's)."""
-    _taken = False
-    _gone = False
+    """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
+    _handed_over = False
+    _lost = False
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self.scope["extensions"] = {TAKE_OVER: {"connection": Connection(self, self.cycle)}}
 
     def hand_over(self) -> bool:
-        """Gives the connection to the stream that its request asked for, unless it is gone."""
-        if self._gone or self.transport.is_closing():
+        """Hand the connection over to a stream. False if it is lost."""
+        if self._lost or self.transport.is_closing():
             return False
-        self._taken = True
-        self.flow.resume_reading()  # a body, or a next request, may have stopped it
+        self._handed_over = True
+        self.flow.resume_reading()  # a request body or a pipelined request may have paused it
         self._forget_requests()
         self.parser = None  # type: ignore[assignment]
         self.pipeline.clear()
@@ -67,67 +66,67 @@ class Protocol(HttpToolsProtocol):
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if not self._taken:  # whoever listens has no more to say
+        if not self._handed_over:  # a stream's client sends nothing that matters
             super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._gone = True
+        self._lost = True
         if self.on_lost is not None:
             self.on_lost()
         super().connection_lost(exc)
-        # The last request and this refer to each other, and asyncio's transport to itself. Left to the collector, a
-        # wave of ends is a pause for those who stay.
+        # The last request and this protocol refer to each other, and asyncio's transport to itself. Break these cycles:
+        # after many ends at once, the garbage collector would pause the streams that stay.
         self._forget_requests()
         if hasattr(self.transport, "_read_ready_cb"):
             self.transport._read_ready_cb = None
 
 
 class Connection:
-    """What a request may do with its connection."""
+    """A request's access to its connection."""
 
     __slots__ = ("_protocol", "_request")
 
     def __init__(self, protocol: Protocol, request: RequestResponseCycle) -> None:
         self._protocol = protocol
-        # This request: the next one may be in the same packet. Weakly, since the request holds the scope, and the scope
-        # this: what refers to itself is freed by the collector only, a pause of 9 ms for each thousand requests.
+        # The request itself, since the protocol may already be at the next one in the same packet. Weakly, since the
+        # request refers to the scope and the scope to this: a cycle is left to the garbage collector, which pauses 9 ms
+        # for each thousand requests.
         self._request = weakref.ref(request)
 
     def hold(self) -> None:
-        """From now on what the request writes is kept: `take_over` hands it on, to go out with the first event."""
+        """Buffer what the request writes from now on: `take_over` returns it, to be sent with the first event."""
         if (request := self._request()) is not None:
-            request.transport = _Held(request.transport)  # type: ignore[assignment]  # as much of it as a request uses
+            request.transport = _Buffer(request.transport)  # type: ignore[assignment]  # the methods a request calls
 
     def take_over(self) -> tuple[Protocol, bytes] | None:
-        """The connection, once the response has begun, and what of it was held back; None when it is gone.
+        """The connection, once the response has begun, with the buffered bytes; None if it is lost.
 
-        The ASGI call should return now; nobody answers for it.
+        The ASGI call should return then without completing the response.
         """
-        held = b""
+        buffered = b""
         if (request := self._request()) is not None:
-            # uvicorn does not complete the response of a call whose client has left.
+            # uvicorn does not complete the response if the client has disconnected.
             request.disconnected = True
             written_to: object = request.transport
-            if isinstance(written_to, _Held):
-                held = written_to.kept
-        return (self._protocol, held) if self._protocol.hand_over() else None
+            if isinstance(written_to, _Buffer):
+                buffered = written_to.data
+        return (self._protocol, buffered) if self._protocol.hand_over() else None
 
 
-class _Held:
-    """Stands for a request's connection and keeps what is written. A request that fails meanwhile closes it: then that
-    goes out."""
+class _Buffer:
+    """Replaces a request's transport and buffers writes. `close`, called for a request that failed, sends them."""
 
-    __slots__ = ("_transport", "kept")
+    __slots__ = ("_transport", "data")
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:
         self._transport = transport
-        self.kept = b""
+        self.data = b""
 
     def write(self, data: bytes) -> None:
-        self.kept += data
+        self.data += data
 
     def close(self) -> None:
-        self._transport.write(self.kept)
+        self._transport.write(self.data)
         self._transport.close()
 
     def is_closing(self) -> bool:
@@ -135,7 +134,7 @@ class _Held:
 
 
 class Server(uvicorn.Server):
-    """Drains before it shuts down; a second signal stops it at once."""
+    """Drains before it shuts down. A second signal stops it at once."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
@@ -143,7 +142,8 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """An application that cannot be built would fail again: the supervisor stops instead of trying for ever."""
+        """Exit with `STARTUP_FAILURE` if the application cannot be built: the supervisor then stops, since every new
+        worker would fail too."""
         try:
             if not self.config.loaded:
                 self.config.load()
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
 
 
 class _Worker(multiprocess.Process):
-    """A worker process that runs our server."""
+    """A worker process that runs `Server`."""
 
     @property
     def server(self) -> Server:
@@ -170,33 +170,32 @@ class _Worker(multiprocess.Process):
 
 
 class _Supervisor(multiprocess.Multiprocess):
-    """uvicorn's supervisor, over workers that each accept on a socket of their own.
+    """uvicorn's supervisor, with workers that each accept on a socket of their own.
 
-    Workers on one socket would share badly: whoever wakes first takes the whole queue. With SO_REUSEPORT the kernel
-    spreads connections evenly. The sockets stay open here, so that what waits in a dead worker's queue is served by its
-    successor.
+    On a shared socket, the worker that wakes first accepts the whole queue. With SO_REUSEPORT the kernel spreads the
+    connections evenly. The sockets stay open here, so that the queue of a dead worker is served by its successor.
     """
 
-    def __init__(self, how: Config, sockets: list[socket.socket]) -> None:
-        super().__init__(how, sockets)
-        self._taken: dict[_Worker, socket.socket] = {}
-        # The supervisor has no parameter for the class of its workers; each of its methods names this one.
+    def __init__(self, settings: Config, sockets: list[socket.socket]) -> None:
+        super().__init__(settings, sockets)
+        self._assigned: dict[_Worker, socket.socket] = {}
+        # The supervisor has no parameter for its worker class; each of its methods uses this name.
         multiprocess.Process = self._worker  # type: ignore[misc, assignment]
 
-    def _worker(self, how: Config, sockets: list[socket.socket]) -> _Worker:
+    def _worker(self, settings: Config, sockets: list[socket.socket]) -> _Worker:
         sock = self._free_socket(sockets)
-        worker = _Worker(how, [sock])
-        self._taken[worker] = sock
+        worker = _Worker(settings, [sock])
+        self._assigned[worker] = sock
         return worker
 
     def _free_socket(self, sockets: list[socket.socket]) -> socket.socket:
-        """One that no living worker has; in a rolling restart, that of the oldest worker, which is replaced next."""
-        self._taken = {worker: sock for worker, sock in self._taken.items() if worker.process.is_alive()}
-        taken = list(self._taken.values())
-        return min(sockets, key=lambda sock: (taken.count(sock), taken.index(sock) if sock in taken else -1))
+        """A socket without a live worker; in a rolling restart, that of the oldest worker, which is replaced next."""
+        self._assigned = {worker: sock for worker, sock in self._assigned.items() if worker.process.is_alive()}
+        in_use = list(self._assigned.values())
+        return min(sockets, key=lambda sock: (in_use.count(sock), in_use.index(sock) if sock in in_use else -1))
 
     def join_all(self) -> None:
-        """A second signal hurries the workers as it hurries a single process."""
+        """Wait for the workers. A second signal kills them, as it stops a single process."""
         while any(worker.process.is_alive() for worker in self.processes):
             for worker in self.processes:
                 worker.process.join(0.05)
@@ -206,45 +205,45 @@ class _Supervisor(multiprocess.Multiprocess):
 
 
 def listen(host: str, port: int, *, sockets: int = 1) -> list[socket.socket]:
-    """Listening sockets on one address, whose connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
-    alone = _bind(host, port, shared=False)
+    """Listening sockets on one address; their connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
+    exclusive = _bind(host, port, shared=False)
     if sockets == 1:
-        return [alone]
-    # Shared sockets would bind beside another service's as well; the first one proved that the port is free.
-    alone.close()
+        return [exclusive]
+    # SO_REUSEPORT would also bind beside another service's sockets; the exclusive one proved that the port is free.
+    exclusive.close()
     return [_bind(host, port, shared=True) for _ in range(sockets)]
 
 
 def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol named, asyncio recognises TCP and turns Nagle's delay off (40 ms on every small answer else).
-    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    # With the protocol given, asyncio recognises TCP and turns Nagle's algorithm off (else 40 ms for a small response).
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sys.platform == "linux":
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        made.bind((host, port))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        sock.bind((host, port))
     except OSError:
-        made.close()
+        sock.close()
         raise
-    made.set_inheritable(True)
-    return made
+    sock.set_inheritable(True)
+    return sock
 
 
 def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
-    """How uvicorn runs the service. `app` is an import path of a factory: workers build their own."""
+    """uvicorn's configuration for the service. `app` is the import path of a factory: each worker builds its own."""
     return Config(
         app,
         factory=True,
         http=Protocol,
-        loop="asyncio",  # at the kernel's floor for fan-out, where uvloop costs more; see docs/decisions.md
+        loop="asyncio",  # for fan-out as fast as the kernel, and faster than uvloop; see docs/decisions.md
         ws="none",
         lifespan="on",
         workers=workers,
         backlog=BACKLOG,
-        access_log=False,  # the query may hold a token
+        access_log=False,  # the query may contain a token
         server_header=False,
         timeout_keep_alive=65,
         timeout_graceful_shutdown=max(1, int(drain_s)) + 5,
@@ -252,12 +251,12 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
     )
 
 
-def run(how: Config, sockets: list[socket.socket]) -> int:
-    """Serves until a signal; answers the exit code."""
-    if how.workers > 1:
-        _Supervisor(how, sockets).run()
+def run(settings: Config, sockets: list[socket.socket]) -> int:
+    """Serve until a signal. Returns the exit code."""
+    if settings.workers > 1:
+        _Supervisor(settings, sockets).run()
         return 0
-    server = Server(how)
+    server = Server(settings)
     try:
         server.run(sockets)
     except KeyboardInterrupt:

@@ -73,11 +73,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Items per second that a key may publish through one process; bursts are twice that; 0: no limit.",
     )
-    max_replay: int = Field(
-        2000,
-        ge=1,
-        description="Most events replayed after a reconnect; with more, a reset.",
-    )
+    max_replay: int = Field(2000, ge=1, description="Most events replayed after a reconnect; with more, a reset.")
     stream_life_s: float = Field(
         600,
         ge=2,

@@ -1,7 +1,7 @@
-"""The backend of `/demo`, only with `--dev`: two users who may log in without a password, and a task to watch.
+"""The backend of `/demo`, only with `--dev`: two users who log in without a password, and a task to watch.
 
-It does what an application would do with its own users: makes their tokens, and publishes in their name. It uses the
-same calls as everybody else. Must not know: streams.
+It does what an application does for its own users, by the same calls: issues their tokens, and publishes in their name.
+Must not know: streams.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ class DemoTask(Strict):
 
 @router.post("/login")
 async def login(request: Request) -> Response:
-    """A token for one of the demo's users, and a line for the shell that sends a message to them."""
+    """A token for a demo user, and a shell command that sends this user a message."""
     body = parse(Login, await read_body(request))
     if body.user not in USERS:
         raise InvalidInput(f"must be one of {', '.join(USERS)}, not {rules.shown(body.user)}", field="user")
     settings = request.app.state.settings
     if not settings.jwt_secret:
-        raise NotAllowed("the demo makes tokens with NOTIFIER_JWT_SECRET, and none is set")
+        raise NotAllowed("the demo signs tokens with NOTIFIER_JWT_SECRET, which is not set")
     token = subscriber_token(settings.jwt_secret, body.user, ttl_s=TOKEN_TTL_S, name=USERS[body.user])
     base = str(request.base_url).rstrip("/")
     curl = (
@@ -69,7 +69,7 @@ async def login(request: Request) -> Response:
 
 @router.post("/messages")
 async def send(request: Request) -> Response:
-    """A message from one demo user to another."""
+    """Send a message from one demo user to the other."""
     who = _demo_user(request)
     body = parse(DemoMessage, await read_body(request))
     if body.to not in USERS:
@@ -89,48 +89,48 @@ async def send(request: Request) -> Response:
 
 @router.post("/tasks")
 async def begin(request: Request) -> Response:
-    """A task that counts to a hundred while it is watched."""
+    """Begin a task that counts to a hundred within `seconds`."""
     who = _demo_user(request)
     body = parse(DemoTask, await read_body(request))
     running: set[asyncio.Task[None]] = request.app.state.demo_tasks
     if len(running) >= MAX_RUNNING:
         raise Conflict(f"{MAX_RUNNING} demo tasks are running; wait for one to end")
     broker: Broker = request.app.state.broker
-    made = task.begin(
+    begun = task.begin(
         to=[f"user:{who.user}"], name=body.name, state="Collecting the rows", total=100, task_id=None, now_ms=_now_ms()
     )
-    await broker.create_task(made)
-    work = asyncio.create_task(_work(broker, made, body.seconds), name=f"demo-{made.id}")
+    await broker.create_task(begun)
+    work = asyncio.create_task(_work(broker, begun.id, body.seconds), name=f"demo-{begun.id}")
     running.add(work)
     work.add_done_callback(running.discard)
-    return json_response(made.for_publisher())
+    return json_response(begun.for_publisher())
 
 
 STATES: Final = ("Collecting the rows", "Adding them up", "Drawing the charts", "Writing the file")
 
 
-async def _work(broker: Broker, made: task.Task, seconds: float) -> None:
+async def _work(broker: Broker, task_id: str, seconds: float) -> None:
     with contextlib.suppress(NotifierError):
         steps = 25
         for step in range(1, steps + 1):
             await asyncio.sleep(seconds / steps)
             done = step * 100 // steps
             change: dict[str, object] = {"done": done, "state": STATES[min(3, done // 25)]}
-            kept = await broker.change_task(made.id, _step(change))
-            if kept.cancel_requested:
-                await broker.change_task(made.id, _step({"status": "cancelled", "state": "Stopped on your request"}))
+            changed = await broker.change_task(task_id, _step(change))
+            if changed.cancel_requested:
+                await broker.change_task(task_id, _step({"status": "cancelled", "state": "Stopped on your request"}))
                 return
-        await broker.change_task(made.id, _step({"status": "succeeded", "state": "The report is ready"}))
+        await broker.change_task(task_id, _step({"status": "succeeded", "state": "The report is ready"}))
 
 
 def _step(change: dict[str, object]) -> TaskChange:
-    return lambda one: one.changed(change, now_ms=_now_ms())
+    return lambda stored: stored.changed(change, now_ms=_now_ms())
 
 
 def _demo_user(request: Request) -> Subscriber:
     who = subscriber(request)
     if who.user not in USERS:
-        raise NotAllowed("the demo is for its own users")
+        raise NotAllowed("the demo accepts only its own users")
     return who
 
 

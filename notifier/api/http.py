@@ -1,4 +1,4 @@
-"""What the routes share: reading a body within bounds, who is calling, problem+json (RFC 9457).
+"""Shared by the routes: reading a bounded body, authenticating the caller, problem+json (RFC 9457).
 
 Must not know: what the routes do.
 """
@@ -35,7 +35,7 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 
 def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON as compact as on the stream. Nothing here may be cached: it is all of one user or one moment."""
+    """A compact JSON response. It is never cached, since it depends on the user and the moment."""
     return Response(
         rules.to_json(value).encode(),
         status,
@@ -44,44 +44,44 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     )
 
 
-def problem_body(fault: NotifierError) -> dict[str, Any]:
-    """An error as RFC 9457 shows it, with the offending field."""
+def problem_body(exc: NotifierError) -> dict[str, Any]:
+    """An error in the form of RFC 9457, with the offending field."""
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": fault.title,
-        "status": fault.status,
-        "detail": str(fault),
+        "title": exc.title,
+        "status": exc.status,
+        "detail": str(exc),
     }
-    if fault.field is not None:
-        body["field"] = fault.field
-        body["errors"] = [{"field": fault.field, "detail": fault.detail}]
+    if exc.field is not None:
+        body["field"] = exc.field
+        body["errors"] = [{"field": exc.field, "detail": exc.detail}]
     return body
 
 
-def problem(fault: NotifierError) -> Response:
-    """The answer to an error."""
+def problem(exc: NotifierError) -> Response:
+    """The response to an error."""
     headers: dict[str, str] = {"Cache-Control": "no-store"}
-    if isinstance(fault, Unauthenticated):
-        code = f', error="{fault.code}"' if fault.code else ""
+    if isinstance(exc, Unauthenticated):
+        code = f', error="{exc.code}"' if exc.code else ""
         headers["WWW-Authenticate"] = f'Bearer realm="notifier"{code}'
-    elif isinstance(fault, NotAllowed):
+    elif isinstance(exc, NotAllowed):
         headers["WWW-Authenticate"] = 'Bearer realm="notifier", error="insufficient_scope"'
-    elif isinstance(fault, RateLimited):
-        headers |= {"Retry-After": str(max(1, math.ceil(fault.retry_after_s))), **fault.headers}
-    elif isinstance(fault, BrokerUnavailable):
+    elif isinstance(exc, RateLimited):
+        headers |= {"Retry-After": str(max(1, math.ceil(exc.retry_after_s))), **exc.headers}
+    elif isinstance(exc, BrokerUnavailable):
         headers["Retry-After"] = "2"
-    body = rules.to_json(problem_body(fault)).encode("utf-8", "replace")
-    return Response(body, fault.status, headers=headers, media_type="application/problem+json")
+    body = rules.to_json(problem_body(exc)).encode("utf-8", "replace")
+    return Response(body, exc.status, headers=headers, media_type="application/problem+json")
 
 
 # Bodies
 
 
 async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:
-    """The whole body. Raises `PayloadTooLarge` as soon as it is over its bound."""
+    """The whole body. Raises `PayloadTooLarge` as soon as it is larger than `max_bytes`."""
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
-        raise PayloadTooLarge(f"has {announced} bytes; at most {max_bytes} are taken", field="body")
+        raise PayloadTooLarge(f"has {announced} bytes; at most {max_bytes} are accepted", field="body")
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -92,7 +92,7 @@ async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> 
 
 
 def parse(model: type[M], body: bytes) -> M:
-    """A JSON object under the rules for values and the model's fields. Raises `MalformedBody`, `InvalidInput`."""
+    """A JSON object, checked by the rules for values and by the model. Raises `MalformedBody`, `InvalidInput`."""
     value = rules.parse_json(body)
     if not isinstance(value, dict):
         raise MalformedBody(f"must be a JSON object, not {rules.shown(value)}", field="body")
@@ -100,15 +100,15 @@ def parse(model: type[M], body: bytes) -> M:
 
 
 def validate(model: type[M], value: Mapping[str, Any]) -> M:
-    """A value under a model's fields. Raises `InvalidInput` naming the first field at fault."""
+    """A value, checked by a model. Raises `InvalidInput` for the first offending field."""
     try:
         return model.model_validate(value)
-    except pydantic.ValidationError as fault:
-        raise _invalid(fault) from None
+    except pydantic.ValidationError as exc:
+        raise _invalid(exc) from None
 
 
-def _invalid(fault: pydantic.ValidationError) -> InvalidInput:
-    first = fault.errors(include_url=False, include_context=False)[0]
+def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
+    first = exc.errors(include_url=False, include_context=False)[0]
     field = ""
     for part in first["loc"]:
         field += f"[{part}]" if isinstance(part, int) else f"{'.' if field else ''}{part}"
@@ -116,11 +116,11 @@ def _invalid(fault: pydantic.ValidationError) -> InvalidInput:
         return InvalidInput("is not a field of this request", field=field)
     if first["type"] == "missing":
         return InvalidInput("is required", field=field)
-    said = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return InvalidInput(f"must be {said}, not {rules.shown(first['input'])}", field=field or "body")
+    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    return InvalidInput(f"must be {expected}, not {rules.shown(first['input'])}", field=field or "body")
 
 
-# Who is calling
+# The caller
 
 
 def bearer(connection: HTTPConnection) -> str | None:
@@ -135,17 +135,17 @@ def bearer(connection: HTTPConnection) -> str | None:
 
 
 def publisher(request: Request, scope: str = "publish") -> Publisher:
-    """Who publishes: an API key or a token in the Authorization header, never a cookie."""
+    """The publisher: by an API key or a token in the Authorization header, never by a cookie."""
     credential = bearer(request)
     if credential is None:
-        raise Unauthenticated("an API key is needed: 'Authorization: Bearer <key>'")
-    found: Publisher = request.app.state.auth.publisher(credential)
-    found.require(scope)
-    return found
+        raise Unauthenticated("an API key is required: 'Authorization: Bearer <key>'")
+    who: Publisher = request.app.state.auth.publisher(credential)
+    who.require(scope)
+    return who
 
 
 def subscriber(connection: HTTPConnection, *, query: bool = False) -> Subscriber:
-    """Who listens: header, then cookie, then (for streams) the query. A change by cookie needs an allowed Origin."""
+    """The subscriber: by header, else cookie, else (for streams) query. A change by cookie needs an allowed Origin."""
     auth: Authenticator = connection.app.state.auth
     credential = bearer(connection)
     if credential is not None:
@@ -158,7 +158,7 @@ def subscriber(connection: HTTPConnection, *, query: bool = False) -> Subscriber
     token = connection.query_params.get("token") if query else None
     if token:
         return auth.subscriber(token)
-    raise Unauthenticated("a token is needed: 'Authorization: Bearer <jwt>' or the cookie notifier_token")
+    raise Unauthenticated("a token is required: 'Authorization: Bearer <jwt>' or the cookie notifier_token")
 
 
 def _check_origin(connection: HTTPConnection) -> None:
@@ -172,7 +172,7 @@ def _check_origin(connection: HTTPConnection) -> None:
 
 
 def idempotency(request: Request, who: Publisher, body: bytes) -> Idempotency | None:
-    """The call's Idempotency-Key, made the publisher's own, and what it is used for."""
+    """The request's Idempotency-Key, scoped to the publisher, with a fingerprint of method, path and body."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -183,6 +183,6 @@ def idempotency(request: Request, who: Publisher, body: bytes) -> Idempotency | 
 
 
 def own_key(who: Publisher, *words: str) -> str:
-    """An idempotency key that no other publisher, and no other words, can come to; of one length, so that what is put
-    behind it cannot be taken for a part of it."""
+    """An idempotency key from the publisher and `words`: no other publisher or words give the same one. Its length is
+    fixed, so that a suffix cannot be confused with a part of it."""
     return hashlib.sha256(ascii([who.name, *words]).encode()).hexdigest()

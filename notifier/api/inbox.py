@@ -1,6 +1,6 @@
-"""The user's own data: messages and tasks, with the subscriber's token.
+"""The user's own messages and tasks, with the subscriber's token.
 
-Must not know: who publishes, how brokers keep things.
+Must not know: who publishes, how brokers store data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def list_inbox(request: Request) -> Response:
 
 @router.get("/inbox/unread", summary="Count unread messages", responses={200: {"model": Unread}})
 async def count_unread(request: Request) -> Response:
-    """How many messages the user has not read."""
+    """The number of messages that the user has not read."""
     who, broker = _caller(request)
     return json_response({"unread": await broker.unread(who.user, who.channels)})
 
@@ -65,12 +65,12 @@ async def count_unread(request: Request) -> Response:
     openapi_extra=body_of({"application/json": Ids}),
 )
 async def mark_read(request: Request) -> Response:
-    """Marks some messages, or all, as read. Ids that are not in the inbox are passed over."""
+    """Mark some messages, or all, as read. Ids that are not in the inbox are ignored."""
     who, broker = _caller(request)
     body = parse(Ids, await read_body(request))
     if (body.ids is None) == (not body.all):
         raise InvalidInput('give either "ids" or "all": true', field="ids")
-    ids = [rules.identifier(one, f"ids[{i}]") for i, one in enumerate(body.ids or ())]
+    ids = [rules.identifier(message_id, f"ids[{i}]") for i, message_id in enumerate(body.ids or ())]
     marked = await broker.mark(who.user, who.channels, "all" if body.all else "read", ids)
     return json_response({"unread": marked.unread})
 
@@ -79,7 +79,7 @@ async def mark_read(request: Request) -> Response:
     "/inbox/{message_id}", summary="Delete a message", responses={200: {"model": Unread}, 404: {"model": Problem}}
 )
 async def delete_message(request: Request, message_id: str) -> Response:
-    """Removes a message from this user's inbox; other recipients keep it."""
+    """Delete a message from this user's inbox. Other recipients keep it."""
     who, broker = _caller(request)
     marked = await broker.mark(who.user, who.channels, "delete", [rules.identifier(message_id, "id")])
     if not marked.changed:
@@ -89,10 +89,10 @@ async def delete_message(request: Request, message_id: str) -> Response:
 
 @router.get("/tasks", summary="List tasks", responses={200: {"model": Tasks}})
 async def list_tasks(request: Request) -> Response:
-    """The tasks that the user watches: running ones, and ended ones until dismissed or for a day."""
+    """The tasks that the user watches: running ones, and ended ones for a day or until dismissed."""
     who, broker = _caller(request)
-    found = await broker.tasks(who.user, who.channels)
-    return json_response({"tasks": [one.public() for one in found]})
+    tasks = await broker.tasks(who.user, who.channels)
+    return json_response({"tasks": [task.public() for task in tasks]})
 
 
 @router.post(
@@ -101,10 +101,10 @@ async def list_tasks(request: Request) -> Response:
     responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
 )
 async def cancel_task(request: Request, task_id: str) -> Response:
-    """Asks the task's producer to stop: it sees `cancel_requested` in its next answer. Asking twice is asking once."""
+    """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing."""
     who, broker = _caller(request)
     await _own_task(broker, who, task_id)
-    task = await broker.change_task(task_id, lambda one: one.cancelled_by_user(now_ms=int(time.time() * 1000)))
+    task = await broker.change_task(task_id, lambda stored: stored.cancelled_by_user(now_ms=int(time.time() * 1000)))
     return json_response(task.for_publisher())
 
 
@@ -115,14 +115,14 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     responses={404: {"model": Problem}, 409: {"model": Problem}},
 )
 async def dismiss_task(request: Request, task_id: str) -> Response:
-    """Removes an ended task from this user's list, and tells the other tabs and devices."""
+    """Remove an ended task from this user's list, also in the user's other tabs and devices."""
     who, broker = _caller(request)
     task = await _own_task(broker, who, task_id)
     if not task.ended:
         raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
     await broker.dismiss_task(who.user, task_id)
-    told = events.custom(to=[f"user:{who.user}"], event_type=DISMISSED, data={"id": task_id}, durable=False)
-    await broker.publish(told)
+    dismissed = events.custom(to=[f"user:{who.user}"], event_type=DISMISSED, data={"id": task_id}, durable=False)
+    await broker.publish(dismissed)
     return Response(status_code=204)
 
 
@@ -131,7 +131,7 @@ def _caller(request: Request) -> tuple[Subscriber, Broker]:
 
 
 async def _own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
-    """A task that this user watches; whether others exist is not told."""
+    """A task that this user watches. Raises `NotFound` for other tasks too, so that their ids are not revealed."""
     task = await broker.task(task_id)
     if task is None or not who.hears(task.to):
         raise NotFound(f"there is no task {task_id!r}", field="id")

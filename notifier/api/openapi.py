@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds in the routes, the bodies they read themselves, and the stream.
+"""The OpenAPI document: FastAPI's own, plus the request bodies that the routes parse themselves, and the stream.
 
 Must not know: what the routes do.
 """
@@ -30,13 +30,13 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key and body give the same answer for 5 minutes; another body under it is a 422.",
+    "description": "The same key and body give the same response for 5 minutes; another body under it is a 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 
 
 def body_of(kinds: Mapping[str, type[BaseModel] | dict[str, Any]], description: str = "") -> dict[str, Any]:
-    """A route's request body by content type, for the document: the routes read and check bodies themselves."""
+    """A route's request body by content type, for the document: the routes parse and check bodies themselves."""
     schemas = {
         kind: shape if isinstance(shape, dict) else {"$ref": REF.format(model=shape.__name__)}
         for kind, shape in kinds.items()
@@ -51,12 +51,12 @@ def body_of(kinds: Mapping[str, type[BaseModel] | dict[str, Any]], description: 
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document; made once."""
+    """The whole document, built once."""
     if app.openapi_schema is None:
-        made = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        built = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         carried = [model for model, _ in models.STREAM_EVENTS.values() if model is not None]
         _, shapes = models_json_schema([(model, "validation") for model in (*BODIES, *carried)], ref_template=REF)
-        components = made.setdefault("components", {})
+        components = built.setdefault("components", {})
         components.setdefault("schemas", {}).update(shapes.get("$defs", {}))
         components["securitySchemes"] = {
             "publisher": {
@@ -67,16 +67,16 @@ def document(app: FastAPI) -> dict[str, Any]:
             "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
             "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
         }
-        for path, calls in made["paths"].items():
+        for path, calls in built["paths"].items():
             for call in calls.values():
                 _complete(path, call)
-        made["paths"]["/v1/stream"] = {"get": _stream()}
-        app.openapi_schema = made
+        built["paths"]["/v1/stream"] = {"get": _stream()}
+        app.openapi_schema = built
     return app.openapi_schema
 
 
 def _complete(path: str, call: dict[str, Any]) -> None:
-    """What FastAPI cannot see in a route: who may call it, its header, what its errors look like."""
+    """Add what FastAPI cannot see in a route: its security, its header, the form of its errors."""
     tags = call.get("tags", [])
     if "publish" in tags:
         call["parameters"] = [*call.get("parameters", ()), IDEMPOTENCY_KEY]
@@ -85,7 +85,7 @@ def _complete(path: str, call: dict[str, Any]) -> None:
     elif "user" in tags:
         call["security"] = [{"subscriber": []}, {"subscriberCookie": []}]
     if path.startswith("/v1") and "requestBody" not in call and not call.get("parameters"):
-        # Bodies are checked by hand: FastAPI's own 422 never occurs.
+        # The routes check bodies themselves: FastAPI's own 422 never occurs.
         call["responses"].pop("422", None)
     for answer in call["responses"].values():
         content = answer.get("content", {})
@@ -97,8 +97,8 @@ def _stream() -> dict[str, Any]:
     lines = ["A Server-Sent Events stream. Its events:", "", "| event | id | data |", "|---|---|---|"]
     for name, (model, has_id) in models.STREAM_EVENTS.items():
         lines.append(f"| `{name}` | {'yes' if has_id else 'no'} | {_fields(model)} |")
-    lines += ["| any other | as published | what `POST /v1/events` was given |", ""]
-    lines.append("Reconnect with the last id in `Last-Event-ID`; limits answer 200 with `retry:` and `bye`.")
+    lines += ["| any other | as published | the `data` of `POST /v1/events` |", ""]
+    lines.append("Reconnect with the last id in `Last-Event-ID`. Limits respond 200 with `retry:` and `bye`.")
     query = {"in": "query", "required": False, "schema": {"type": "string"}}
     return {
         "tags": ["stream"],
@@ -112,7 +112,11 @@ def _stream() -> dict[str, Any]:
                 {"name": name, **query, "description": "The cursor, for clients that cannot set the header."}
                 for name in ("last_event_id", "lastEventId", "lastEventID")
             ),
-            {"name": "token", **query, "description": "A short-lived token, for clients that can set nothing else."},
+            {
+                "name": "token",
+                **query,
+                "description": "A short-lived token, for clients without header or cookie.",
+            },
         ],
         "responses": {
             "200": {
@@ -128,7 +132,7 @@ def _stream() -> dict[str, Any]:
                 },
             },
             "401": {
-                "description": "No token, or one that does not hold.",
+                "description": "No token, or an invalid one.",
                 "content": {"application/problem+json": {"schema": {"$ref": REF.format(model="Problem")}}},
             },
         },
@@ -139,5 +143,5 @@ def _fields(model: type[BaseModel] | None) -> str:
     if model is None:
         return "`{}`"
     names = ", ".join(f"`{field.alias or name}`" for name, field in model.model_fields.items())
-    said = (model.__doc__ or "").strip().split("\n")[0]
-    return f"{names}. {said}".replace("|", "\\|")
+    summary = (model.__doc__ or "").strip().split("\n")[0]
+    return f"{names}. {summary}".replace("|", "\\|")

@@ -1,4 +1,4 @@
-"""Operation and administration: is the process alive, can it deliver, what it counted, presence and disconnecting.
+"""Operation and administration: health, readiness, metrics; a user's presence, disconnecting and deletion.
 
 Must not know: what events mean.
 """
@@ -24,7 +24,7 @@ admin = APIRouter(
 
 @operation.get("/healthz", summary="The process lives", responses={200: {"model": Health}})
 async def healthz() -> Response:
-    """Always 200 while the process answers."""
+    """200 as long as the process responds."""
     return json_response({"status": "ok"})
 
 
@@ -34,7 +34,7 @@ async def healthz() -> Response:
     responses={200: {"model": Readiness}, 503: {"model": Readiness, "description": "Draining, or the broker is away."}},
 )
 async def readyz(request: Request) -> Response:
-    """200 when an event published now would reach the streams of this process."""
+    """200 if an event published now would reach the streams of this process."""
     state = request.app.state
     draining, reachable = state.hub.draining, state.broker.ready
     ready = reachable and not draining
@@ -48,9 +48,9 @@ async def read_metrics(request: Request) -> Response:
     """This process's counters, in Prometheus' text format."""
     state = request.app.state
     if not state.settings.metrics:
-        raise NotFound("metrics are closed by NOTIFIER_METRICS")
+        raise NotFound("metrics are disabled by NOTIFIER_METRICS")
     hub, broker = state.hub, state.broker
-    said = metrics.text(
+    text = metrics.text(
         hub.counts,
         streams=len(hub),
         topics=hub.topic_count,
@@ -59,12 +59,12 @@ async def read_metrics(request: Request) -> Response:
         draining=hub.draining,
         skipped=broker.skipped,
     )
-    return Response(said, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
+    return Response(text, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
 
 
 @admin.get("/{user_id:path}/presence", summary="Is a user listening?", responses={200: {"model": Presence}})
 async def presence(request: Request, user_id: str) -> Response:
-    """Whether any process holds a stream of this user."""
+    """Whether the user has an open stream, in any process."""
     publisher(request, "admin")
     broker = request.app.state.broker
     topic = broker.topics(rules.name(user_id, "id"), [f"user:{user_id}"])[0]
@@ -73,10 +73,10 @@ async def presence(request: Request, user_id: str) -> Response:
 
 @admin.delete("/{user_id:path}", summary="Forget a user", status_code=204)
 async def forget(request: Request, user_id: str) -> Response:
-    """Ends a user's streams and removes what is kept for this user: messages, read marks, the list of tasks."""
+    """End a user's streams and delete the user's data: messages, read marks, the list of tasks."""
     publisher(request, "admin")
     if request.scope["raw_path"].endswith((b"/presence", b"/disconnect")):
-        # Those are paths of their own: a mistaken method there must not forget anybody. In an id the slash is %2F.
+        # Paths of their own: a wrong method there must not delete a user. In a user id, the slash is sent as %2F.
         raise HTTPException(405)
     broker = request.app.state.broker
     user = rules.name(user_id, "id")
@@ -87,7 +87,7 @@ async def forget(request: Request, user_id: str) -> Response:
 
 @admin.post("/{user_id:path}/disconnect", summary="End a user's streams", responses={200: {"model": Disconnected}})
 async def disconnect(request: Request, user_id: str) -> Response:
-    """Ends all streams of a user, in every process, with `bye` and the reason `revoked`."""
+    """End all streams of a user, in every process, with a `bye` whose reason is `revoked`."""
     publisher(request, "admin")
     await request.app.state.broker.disconnect(rules.name(user_id, "id"))
     return json_response({"user": user_id})

@@ -1,7 +1,7 @@
 """GET /v1/stream: from a request to an open stream.
 
-A plain ASGI endpoint: what FastAPI's routing adds would be the larger part of what a connect costs. Its documentation
-stands in `openapi`. Must not know: brokers.
+A plain ASGI endpoint: FastAPI's routing would be more than half of the cost of a connect. `openapi` documents it.
+Must not know: brokers.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-HEAD_WAITS_S: Final = 0.02
-"""For so long the answer's head waits for the first event, to go out with it."""
+HEAD_WAIT_S: Final = 0.02
+"""The response head waits this long for the first event, to be sent with it."""
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
 class StreamEndpoint:
-    """Opens streams. One per application."""
+    """The endpoint. One per application."""
 
     def __init__(self, hub: Hub, broker: Broker, *, life_s: float) -> None:
         self._hub = hub
@@ -50,7 +50,7 @@ class StreamEndpoint:
         connection = HTTPConnection(scope)
         who = subscriber(connection, query=True)
         if scope["method"] == "HEAD":
-            # A stream would write its frames to the connection, where they would be read as the next answer.
+            # No stream: its frames would be read as the response to the connection's next request.
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -78,26 +78,26 @@ class StreamEndpoint:
             await self._write_through(fields, extension["connection"], send)
 
     async def _write_through(self, fields: dict[str, Any], connection: Connection, send: Send) -> None:
-        """Headers go through ASGI; from then on frames are written to the transport, and this call is over."""
+        """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-        if (taken := connection.take_over()) is None:
+        if (taken_over := connection.take_over()) is None:
             return
-        protocol, head = taken
+        protocol, head = taken_over
         stream = TransportStream(protocol.transport, head, **fields)
         protocol.on_lost = partial(self._hub.detach, stream)
-        waiting = asyncio.get_running_loop().call_later(HEAD_WAITS_S, stream.flush)
+        head_timer = asyncio.get_running_loop().call_later(HEAD_WAIT_S, stream.flush)
         try:
             await self._hub.attach(stream)
         except BaseException:
             protocol.transport.abort()
             raise
         finally:
-            waiting.cancel()
-        stream.flush()  # where that takes longer, the head goes now
+            head_timer.cancel()
+        stream.flush()  # sends the head if the stream is not live yet
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
-        """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are put off."""
+        """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are disabled."""
         response = EventSourceResponse(stream.frames(), headers=HEADERS, ping=24 * 3600)
         attaching = asyncio.ensure_future(self._hub.attach(stream))
         try:
@@ -107,7 +107,7 @@ class StreamEndpoint:
             self._hub.detach(stream)
 
     def _end_of(self, who: Subscriber) -> tuple[float, str]:
-        """When the stream's life is over, and why: at random, so that streams do not end together."""
+        """End of the stream's life (monotonic seconds), and the reason. Random, so that streams do not end together."""
         now = time.monotonic()
         left_s = max(0.0, who.expires_at - time.time())
         life_s = random.uniform(self._life_s / 2, self._life_s)
@@ -115,12 +115,12 @@ class StreamEndpoint:
 
 
 def _cursor(connection: HTTPConnection) -> Cursor | str | None:
-    """The client's cursor: the header wins over the query; the last value that is not empty counts."""
+    """The client's cursor: from the header, else from the query; the last value that is not empty."""
     values = connection.headers.getlist("last-event-id")
-    found = _last(values)
-    if found is None and connection.scope["query_string"]:
-        found = _last([value for name, value in connection.query_params.multi_items() if name in CURSOR_NAMES])
-    return None if found is None else parse_cursor(found) or found
+    cursor = _last(values)
+    if cursor is None and connection.scope["query_string"]:
+        cursor = _last([value for name, value in connection.query_params.multi_items() if name in CURSOR_NAMES])
+    return None if cursor is None else parse_cursor(cursor) or cursor
 
 
 def _last(values: list[str]) -> str | None:
@@ -128,7 +128,7 @@ def _last(values: list[str]) -> str | None:
 
 
 async def _refuse(send: Send, reason: str) -> None:
-    """No room now: 200 all the same, since any other status makes a native EventSource give up for good."""
+    """Respond with `bye`. The status is 200, since a native EventSource never reconnects after any other."""
     body = farewell(reason, random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))).plain
     await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
     await send({"type": "http.response.body", "body": body})
