@@ -51,7 +51,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[T]):
+class CallResult(Generic[T]):
     """How a call ended."""
 
     settled: bool
@@ -114,11 +114,11 @@ class Publisher:
         calls = self.transport.event(body, new_id())
         return all(self._call(f"event {body['type']}", attempt).answer is not None for attempt in calls)
 
-    def create_task(self, task: Task, key: str) -> Outcome[TaskAnswer]:
+    def create_task(self, task: Task, key: str) -> CallResult[TaskAnswer]:
         """Makes the service know a task. Raises `Conflict`."""
         return self._call(f"task {task.id}", self.transport.create_task(task, key))
 
-    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Outcome[TaskAnswer]:
+    def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> CallResult[TaskAnswer]:
         """Changes a task. Raises `NotFound` and `Conflict`."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
 
@@ -130,16 +130,16 @@ class Publisher:
         """What the service keeps of these tasks. Raises `NotifierError`, logs nothing."""
         return self._tried(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
 
-    def _call(self, what: str, attempt: Attempt[T]) -> Outcome[T]:
+    def _call(self, what: str, attempt: Attempt[T]) -> CallResult[T]:
         try:
-            return Outcome(settled=True, answer=self._tried(what, attempt))
+            return CallResult(settled=True, answer=self._tried(what, attempt))
         except (NotFound, Conflict):
             raise
         except NotifierError as fault:
             if self._raises:
                 raise
             log.error("%s could not be sent: %s", what, fault)
-            return Outcome(settled=isinstance(fault, REFUSED))
+            return CallResult(settled=isinstance(fault, REFUSED))
 
     def _tried(self, what: str, attempt: Attempt[T]) -> T:
         notes = _notes.get()
