@@ -42,7 +42,7 @@ LONGEST_PAUSE_S: Final = 300
 """The longest that such a message is left alone."""
 
 
-class Outcome(enum.Enum):
+class DeliveryOutcome(enum.Enum):
     """How a try to deliver a message ended."""
 
     DELIVERED = "delivered"
@@ -66,10 +66,10 @@ class Round:
     def counts(self) -> dict[str, int]:
         return {name: count for name, count in asdict(self).items() if isinstance(count, int)}
 
-    def note(self, outcome: Outcome) -> None:
-        self.delivered += outcome is Outcome.DELIVERED
-        self.expired += outcome is Outcome.EXPIRED
-        self.failed += outcome is Outcome.REFUSED
+    def note(self, outcome: DeliveryOutcome) -> None:
+        self.delivered += outcome is DeliveryOutcome.DELIVERED
+        self.expired += outcome is DeliveryOutcome.EXPIRED
+        self.failed += outcome is DeliveryOutcome.REFUSED
 
 
 def deliver_all(stopping: Callable[[], bool] = lambda: False) -> Round:
@@ -102,14 +102,14 @@ def deliver_due(
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
         outcome, error = outcome_of(row)
         this.note(outcome)
-        if outcome is Outcome.AWAY:
+        if outcome is DeliveryOutcome.AWAY:
             release(row, error)
             suspects.append(row)
             if row.attempts < PATIENCE or len(suspects) > 1:
                 this.error = error
                 break
             continue
-        if outcome is Outcome.REFUSED:
+        if outcome is DeliveryOutcome.REFUSED:
             set_aside(row, error)
         else:
             remove(row)
@@ -118,23 +118,23 @@ def deliver_due(
     return this
 
 
-def outcome_of(row: OutboxMessage) -> tuple[Outcome, str]:
+def outcome_of(row: OutboxMessage) -> tuple[DeliveryOutcome, str]:
     """Tries to deliver a row that is ours; how it ended, and why."""
     try:
         payload = parse(row.payload)
         if expired(payload):
             log.info("message %s expired before it was sent", row.message_id)
-            return Outcome.EXPIRED, ""
+            return DeliveryOutcome.EXPIRED, ""
         to_event(payload)
     except (ValueError, KeyError, TypeError) as fault:  # not as `send()` wrote it
-        return Outcome.REFUSED, _words(fault)
+        return DeliveryOutcome.REFUSED, _words(fault)
     try:
         publisher.current().deliver(payload)
     except REFUSED as fault:
-        return (Outcome.EXPIRED if expired(payload) else Outcome.REFUSED), _words(fault)
+        return (DeliveryOutcome.EXPIRED if expired(payload) else DeliveryOutcome.REFUSED), _words(fault)
     except NotifierError as fault:
-        return Outcome.AWAY, _words(fault)
-    return Outcome.DELIVERED, ""
+        return DeliveryOutcome.AWAY, _words(fault)
+    return DeliveryOutcome.DELIVERED, ""
 
 
 def release(row: OutboxMessage, error: str = "") -> None:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_bridge import publisher
 from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
-from django_bridge.delivery import LEASE_S, Outcome, deliver_due, outcome_of, release, remove, set_aside
+from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, outcome_of, release, remove, set_aside
 from django_bridge.models import OutboxMessage
 from django_bridge.payload import Payload
 from notifier import rules
@@ -114,11 +114,11 @@ def _deliver_own(row: OutboxMessage) -> None:
 def _deliver_first(row: OutboxMessage, mine: _Process) -> None:
     """The usual way: nothing waits, the row is new and ours."""
     outcome, error = outcome_of(row)
-    if outcome is Outcome.AWAY:
+    if outcome is DeliveryOutcome.AWAY:
         mine.behind.set()
         release(row, error)
         log.warning("message %s waits in the outbox: %s", row.message_id, error)
-    elif outcome is Outcome.REFUSED:
+    elif outcome is DeliveryOutcome.REFUSED:
         set_aside(row, error)
     else:
         remove(row)
