@@ -34,7 +34,7 @@ LEASE_S: Final = 60
 """How long a row is in the hands of who took it. One message takes `TIMEOUT_S` for each of its parts."""
 PAGE: Final = 100
 """Rows that are read at a time."""
-ROUND: Final = 1000
+MAX_PER_RUN: Final = 1000
 """Messages of one round."""
 PATIENCE: Final = 5
 """Tries after which a message that cannot be sent is suspected to be the reason, and the next one is tried."""
@@ -54,7 +54,7 @@ class DeliveryOutcome(enum.Enum):
 
 
 @dataclass(slots=True)
-class Round:
+class DeliveryRun:
     """What became of how many."""
 
     delivered: int = 0
@@ -72,9 +72,9 @@ class Round:
         self.failed += outcome is DeliveryOutcome.REFUSED
 
 
-def deliver_all(stopping: Callable[[], bool] = lambda: False) -> Round:
+def deliver_all(stopping: Callable[[], bool] = lambda: False) -> DeliveryRun:
     """Rounds until nothing is due, the service is away or `stopping`."""
-    total = Round()
+    total = DeliveryRun()
     while True:
         found = deliver_due(stopping=stopping)
         total.delivered += found.delivered
@@ -90,14 +90,14 @@ def deliver_due(
     origin: str | None = None,
     within_s: float | None = None,
     stopping: Callable[[], bool] = lambda: False,
-) -> Round:
+) -> DeliveryRun:
     """One round over what waits (of one process, with `origin`); it begins no message after `within_s`.
 
     It ends where the service is away. A message that was tried often is not taken for the service: the next one is
     tried, and where that gets through, the other is left alone for a while.
     """
     deadline = None if within_s is None else time.monotonic() + within_s
-    this = Round()
+    this = DeliveryRun()
     suspects: list[OutboxMessage] = []
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
         outcome, error = outcome_of(row)
@@ -160,7 +160,7 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
     held: set[str] = set()
     """Processes whose next message is in other hands: those behind it would overtake it."""
     last = taken = 0
-    while taken < ROUND:
+    while taken < MAX_PER_RUN:
         rows = OutboxMessage.objects.filter(pk__gt=last).exclude(state=State.FAILED).order_by("pk")
         page = list(rows[:PAGE] if origin is None else rows.filter(origin=origin)[:PAGE])
         for row in page:

@@ -260,7 +260,7 @@ def test_a_message_that_is_refused_for_what_it_is_is_set_aside_and_the_rest_goes
         row = OutboxMessage.objects.get()
         assert (row.state, row.attempts) == ("failed", 1)
         assert "text: too bad" in row.error
-        assert delivery.deliver_all() == delivery.Round()
+        assert delivery.deliver_all() == delivery.DeliveryRun()
     assert outbox.waiting() == {"waiting": 0, "failed": 1, "oldest_s": 0.0}
 
 
@@ -353,7 +353,7 @@ def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_i
 
 def test_a_round_is_bounded() -> None:
     put(*[str(n) for n in range(delivery.PAGE + 5)])
-    assert delivery.deliver_due(within_s=-1) == delivery.Round()
+    assert delivery.deliver_due(within_s=-1) == delivery.DeliveryRun()
     assert delivery.deliver_due().delivered == delivery.PAGE + 5
 
 

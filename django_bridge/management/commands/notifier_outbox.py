@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, close_old_connections
 
-from django_bridge.delivery import Round, deliver_all
+from django_bridge.delivery import DeliveryRun, deliver_all
 from django_bridge.outbox import waiting
 
 POLL_S: Final = 1.0
@@ -49,7 +49,7 @@ class Command(BaseCommand):
             try:
                 found = deliver_all(stop.is_set)
             except DatabaseError as fault:
-                found = Round(error=f"{type(fault).__name__}: {fault}")
+                found = DeliveryRun(error=f"{type(fault).__name__}: {fault}")
             self._say(found)
             if found.error:
                 self.stderr.write(f"trying again: {found.error}")
@@ -60,7 +60,7 @@ class Command(BaseCommand):
                 stop.wait(POLL_S)
         self.stdout.write("stopped")
 
-    def _say(self, found: Round) -> None:
+    def _say(self, found: DeliveryRun) -> None:
         if any(found.counts().values()):
             self.stdout.write("{delivered} delivered, {expired} expired, {failed} failed".format(**found.counts()))
             self.stdout.flush()
