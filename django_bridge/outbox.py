@@ -29,7 +29,7 @@ from notifier import rules
 log = logging.getLogger("django_bridge")
 
 
-class _Process:
+class _OutboxProcess:
     """What this process wrote and could not deliver. A forked child is a process of its own."""
 
     def __init__(self) -> None:
@@ -39,13 +39,13 @@ class _Process:
         """Some of its messages wait: the next ones may not overtake them."""
 
 
-_process = _Process()
+_process = _OutboxProcess()
 
 
-def _mine() -> _Process:
+def _mine() -> _OutboxProcess:
     global _process
     if _process.pid != os.getpid():
-        _process = _Process()
+        _process = _OutboxProcess()
     return _process
 
 
@@ -111,7 +111,7 @@ def _deliver_own(row: OutboxMessage) -> None:
         log.exception("message %s stays in the outbox for now", row.message_id)
 
 
-def _deliver_first(row: OutboxMessage, mine: _Process) -> None:
+def _deliver_first(row: OutboxMessage, mine: _OutboxProcess) -> None:
     """The usual way: nothing waits, the row is new and ours."""
     outcome, error = outcome_of(row)
     if outcome is DeliveryOutcome.AWAY:

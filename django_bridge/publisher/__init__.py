@@ -183,10 +183,10 @@ class Publisher:
         self.transport.close()
 
 
-class _Process:
+class _PublisherProcess:
     """What one process holds. A forked child starts its own, and keeps the parent's unused: its sockets are shared."""
 
-    def __init__(self, parent: _Process | None = None) -> None:
+    def __init__(self, parent: _PublisherProcess | None = None) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.settings: Settings | None = None
@@ -194,14 +194,14 @@ class _Process:
         self.parent = parent
 
 
-_process = _Process()
+_process = _PublisherProcess()
 
 
 def current() -> Publisher:
     """This process's publisher under the present settings. Raises `ImproperlyConfigured`."""
     global _process
     if _process.pid != os.getpid():
-        _process = _Process(_process)
+        _process = _PublisherProcess(_process)
     mine, wanted = _process, settings()
     with mine.lock:
         if mine.publisher is None or mine.settings != wanted:

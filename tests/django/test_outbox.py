@@ -33,7 +33,7 @@ MEMORY = {"TRANSPORT": "memory", "OUTBOX": True}
 @pytest.fixture(autouse=True)
 def _outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test is a process of its own, as far as the outbox can tell."""
-    monkeypatch.setattr(outbox, "_process", outbox._Process())
+    monkeypatch.setattr(outbox, "_process", outbox._OutboxProcess())
     with override_settings(NOTIFIER=MEMORY):
         yield
     OutboxMessage.objects.all().delete()
@@ -53,7 +53,7 @@ def put(*subjects: str, **values: Any) -> list[str]:
         ids = [Message(to_users=1, subject=subject, **values).send() for subject in subjects]
         transaction.get_connection().run_on_commit.clear()
     OutboxMessage.objects.filter(message_id__in=ids).update(
-        state="waiting", due_at=timezone.now(), origin=outbox._Process().origin
+        state="waiting", due_at=timezone.now(), origin=outbox._OutboxProcess().origin
     )
     return ids
 

@@ -66,7 +66,7 @@ class Site:
 
 @pytest.fixture(params=["http", "redis"])
 def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(outbox, "_process", outbox._Process())
+    monkeypatch.setattr(outbox, "_process", outbox._OutboxProcess())
     with running(Site(request.param)) as started, override_settings(NOTIFIER=started.settings):
         yield started
     OutboxMessage.objects.all().delete()
