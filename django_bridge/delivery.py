@@ -110,7 +110,7 @@ def deliver_due(
                 break
             continue
         if outcome is DeliveryOutcome.REFUSED:
-            set_aside(row, error)
+            mark_refused(row, error)
         else:
             remove(row)
         while suspects:
@@ -143,9 +143,9 @@ def release(row: OutboxMessage, error: str = "") -> None:
     _note(row, state=State.WAITING, due_at=timezone.now(), attempts=row.attempts, **({"error": error} if error else {}))
 
 
-def set_aside(row: OutboxMessage, error: str) -> None:
+def mark_refused(row: OutboxMessage, error: str) -> None:
     """A row that will never be delivered as it is: kept, with the reason, until somebody looks at it."""
-    log.error("message %s was refused and is set aside: %s", row.message_id, error)
+    log.error("message %s was refused, its outbox row is kept as failed: %s", row.message_id, error)
     _note(row, state=State.FAILED, attempts=row.attempts + 1, error=error)
 
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 from django_bridge import publisher
 from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
-from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, outcome_of, release, remove, set_aside
+from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
 from django_bridge.models import OutboxMessage
 from django_bridge.payload import Payload
 from notifier import rules
@@ -119,6 +119,6 @@ def _deliver_first(row: OutboxMessage, mine: _OutboxProcess) -> None:
         release(row, error)
         log.warning("message %s waits in the outbox: %s", row.message_id, error)
     elif outcome is DeliveryOutcome.REFUSED:
-        set_aside(row, error)
+        mark_refused(row, error)
     else:
         remove(row)

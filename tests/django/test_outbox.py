@@ -252,7 +252,7 @@ def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
         (400, {}, b'{"detail": "text: too bad"}'),
     ],
 )
-def test_a_message_that_is_refused_for_what_it_is_is_set_aside_and_the_rest_goes_on(refusal: Any) -> None:
+def test_a_message_that_is_refused_for_what_it_is_is_kept_as_failed_and_the_rest_goes_on(refusal: Any) -> None:
     put("poison", "good")
     with over(refusal, GOOD, OUTBOX=True) as server:
         found = delivery.deliver_all()
@@ -265,7 +265,7 @@ def test_a_message_that_is_refused_for_what_it_is_is_set_aside_and_the_rest_goes
 
 
 @pytest.mark.parametrize("payload", ["", "[]", "{}", "null", '{"id": 7}'])
-def test_a_row_that_is_no_message_is_set_aside(payload: str) -> None:
+def test_a_row_that_is_no_message_is_kept_as_failed(payload: str) -> None:
     put("spoilt", "good")
     spoilt = OutboxMessage.objects.earliest("pk")
     OutboxMessage.objects.filter(pk=spoilt.pk).update(payload=payload)
