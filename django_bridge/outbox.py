@@ -1,7 +1,7 @@
-"""The outbox: a message is a row of the caller's transaction before it is anything else.
+"""The outbox: every message is first written as a row of the caller's transaction.
 
-The process that wrote a row delivers it right after the commit. What it could not deliver waits for `delivery`, and the
-messages that this process sends in the meantime queue up behind it. Must not know: transports, when deliverers run.
+The process that wrote a row delivers it right after the commit. A row that it cannot deliver waits for `delivery`, and
+later messages of this process queue behind it. Must not know: transports, when deliverers run.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ log = logging.getLogger("django_bridge")
 
 
 class _OutboxProcess:
-    """What this process wrote and could not deliver. A forked child is a process of its own."""
+    """The outbox state of one process. A forked child has its own."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.origin: Final = uuid.uuid4().hex
-        self.behind = threading.Event()
-        """Some of its messages wait: the next ones may not overtake them."""
+        self.has_backlog = threading.Event()
+        """Set while messages of this process wait: later ones must not overtake them."""
 
 
 _process = _OutboxProcess()
 
 
-def _mine() -> _OutboxProcess:
+def _this_process() -> _OutboxProcess:
     global _process
     if _process.pid != os.getpid():
         _process = _OutboxProcess()
@@ -50,10 +50,10 @@ def _mine() -> _OutboxProcess:
 
 
 def keep(payload: Payload) -> None:
-    """Writes a message into the outbox, with the caller's data, and delivers it after the commit.
+    """Write a message into the outbox in the caller's transaction, and deliver it after the commit.
 
-    The row shares the fate of the transaction that is open on the table's database. Where one is open on other
-    databases only, the row is written when they are through. Raises `DatabaseError`: who must not lose must know.
+    The row belongs to the transaction that is open on the table's database. Where transactions are open on other
+    databases only, the row is written after they commit. Raises `DatabaseError`, since the message would be lost.
     """
     table = connections[router.db_for_write(OutboxMessage)]
     if open_transactions() and not table.in_atomic_block:
@@ -65,7 +65,7 @@ def keep(payload: Payload) -> None:
 
 
 def waiting() -> dict[str, float]:
-    """How many messages are `waiting` (or being sent), how many `failed`, and `oldest_s`: how long the first waits."""
+    """`waiting`: messages that wait or are being sent; `failed`: refused ones; `oldest_s`: age of the oldest."""
     rows = OutboxMessage.objects.exclude(state=OutboxMessage.State.FAILED)
     oldest: datetime | None = rows.aggregate(oldest=Min("created_at"))["oldest"]
     return {
@@ -76,46 +76,49 @@ def waiting() -> dict[str, float]:
 
 
 def _written(payload: Payload) -> OutboxMessage:
-    """The row: in this process's hands for a while, so that no deliverer takes it before the commit's hook runs."""
-    # The time that is shown is that of the event, however long the message waits.
+    """The row, claimed by this process for `LEASE_S`, so that no deliverer takes it before the commit hook runs."""
+    # Browsers show the time of the call, however long the message waits.
     payload = {**payload, "sent_at": payload.get("sent_at") or rules.iso(datetime.now(UTC))}
     row = OutboxMessage(
         message_id=payload["id"],
         payload=rules.to_json(payload),
         state=OutboxMessage.State.SENDING,
         due_at=timezone.now() + timedelta(seconds=LEASE_S),
-        origin=_mine().origin,
+        origin=_this_process().origin,
     )
-    # A Celery task that runs twice writes its message again.
+    # A Celery task that runs twice writes the same message twice.
     features = connections[router.db_for_write(OutboxMessage)].features
     OutboxMessage.objects.bulk_create([row], ignore_conflicts=features.supports_ignore_conflicts)
     return row
 
 
 def _deliver_own(row: OutboxMessage) -> None:
-    """Right after the commit. The message is safe already: nothing here may break the caller."""
-    mine = _mine()
+    """Deliver a row right after its commit. The message is stored by now, so nothing is raised to the caller."""
+    process = _this_process()
     try:
         if publisher.current().breaker.open:
             release(row)
-            mine.behind.set()
-        elif mine.behind.is_set() or timezone.now() >= row.due_at:
+            process.has_backlog.set()
+        elif process.has_backlog.is_set() or timezone.now() >= row.due_at:
             release(row)
-            deliver_due(origin=mine.origin, within_s=settings().timeout_s)
-            left = OutboxMessage.objects.filter(origin=mine.origin).exclude(state=OutboxMessage.State.FAILED)
-            (mine.behind.set if left.exists() else mine.behind.clear)()
+            deliver_due(origin=process.origin, within_s=settings().timeout_s)
+            left = OutboxMessage.objects.filter(origin=process.origin).exclude(state=OutboxMessage.State.FAILED)
+            if left.exists():
+                process.has_backlog.set()
+            else:
+                process.has_backlog.clear()
         else:
-            _deliver_first(row, mine)
+            _deliver_first(row, process)
     except DatabaseError:
-        mine.behind.set()
+        process.has_backlog.set()
         log.exception("message %s stays in the outbox for now", row.message_id)
 
 
-def _deliver_first(row: OutboxMessage, mine: _OutboxProcess) -> None:
-    """The usual way: nothing waits, the row is new and ours."""
+def _deliver_first(row: OutboxMessage, process: _OutboxProcess) -> None:
+    """The usual case: no backlog, and the row is still claimed by this process."""
     outcome, error = outcome_of(row)
     if outcome is DeliveryOutcome.AWAY:
-        mine.behind.set()
+        process.has_backlog.set()
         release(row, error)
         log.warning("message %s waits in the outbox: %s", row.message_id, error)
     elif outcome is DeliveryOutcome.REFUSED:

@@ -192,7 +192,7 @@ def test_messages_of_one_process_do_not_overtake_those_that_wait(away: dict[str,
         assert subjects() == ["first", "second", "third"]
         Message(to_users=1, subject="fourth").send()
     assert subjects()[3:] == ["fourth"]
-    assert not outbox._process.behind.is_set()
+    assert not outbox._process.has_backlog.is_set()
 
 
 def test_messages_of_another_process_are_left_to_its_own_or_to_a_deliverer(away: dict[str, Any]) -> None:
@@ -317,14 +317,14 @@ def test_after_a_long_outage_the_order_is_still_the_one_in_which_messages_were_s
 def test_two_deliverers_that_see_one_message_send_it_once() -> None:
     put("once")
     row, same = OutboxMessage.objects.get(), OutboxMessage.objects.get()
-    assert delivery._take(row)
-    assert not delivery._take(same)
+    assert delivery._claim(row)
+    assert not delivery._claim(same)
 
 
 def test_while_a_message_is_in_other_hands_those_behind_it_wait_and_other_processes_go_on() -> None:
     put("first", "second")
     put("of another process")
-    assert delivery._take(OutboxMessage.objects.earliest("pk"))
+    assert delivery._claim(OutboxMessage.objects.earliest("pk"))
     delivery.deliver_all()
     assert subjects() == ["of another process"]
     assert waiting() == ["first", "second"]
