@@ -1,4 +1,4 @@
-"""A panel for django-debug-toolbar: what a request sent, how long it took, and how this process reaches the service.
+"""A panel for django-debug-toolbar: the request's calls to the service, their duration, and this process's counts.
 
     DEBUG_TOOLBAR_PANELS = [..., "django_bridge.panel.NotifierPanel"]
 
@@ -19,7 +19,7 @@ from django_bridge.conf import settings
 
 
 class NotifierPanel(Panel):
-    """Calls of the request's own thread or coroutine; what Celery and other threads send is not the request's."""
+    """Shows the calls of the request's own thread or coroutine, not those of Celery or other threads."""
 
     title = _("Notifier")
     template = "django_bridge/debug_panel.html"
@@ -29,15 +29,15 @@ class NotifierPanel(Panel):
     def nav_subtitle(self) -> str:
         calls = self.get_stats().get("calls", [])
         failed = sum(bool(call["error"]) for call in calls)
-        said = ngettext("%d call", "%d calls", len(calls)) % len(calls)
-        return f"{said}, {failed} failed" if failed else said
+        subtitle = ngettext("%d call", "%d calls", len(calls)) % len(calls)
+        return f"{subtitle}, {failed} failed" if failed else subtitle
 
     def enable_instrumentation(self) -> None:
-        self._noting = ExitStack()
-        self._calls = self._noting.enter_context(publisher.noting())
+        self._recording = ExitStack()
+        self._calls = self._recording.enter_context(publisher.recording())
 
     def disable_instrumentation(self) -> None:
-        self._noting.close()
+        self._recording.close()
 
     def generate_stats(self, request: HttpRequest, response: HttpResponse) -> None:
         current = publisher.current()
@@ -45,7 +45,7 @@ class NotifierPanel(Panel):
         self.record_stats(
             {
                 "calls": [
-                    {"what": one.what, "ms": round(one.took_s * 1000, 1), "error": one.error} for one in self._calls
+                    {"what": call.what, "ms": round(call.took_s * 1000, 1), "error": call.error} for call in self._calls
                 ],
                 "transport": settings().transport,
                 "sent": counts.sent,

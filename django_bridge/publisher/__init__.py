@@ -1,15 +1,15 @@
-"""The way out of a Django process: one publisher for each process, over one of three transports.
+"""The publisher: one per process, over one of three transports.
 
-    current().send(payload)                    a message, in as many calls as it needs
-    current().deliver(payload)                 the same for those who repeat it themselves: it raises
-    current().send_event(body)                 an event of the project's own
-    current().create_task(task)                a task's first state, or all of it again
-    current().change_task(task_id, change)     a task's next state
-    current().beat(task_id)                    its producer lives
+    current().send(payload)                        send a message, in as many calls as it needs
+    current().deliver(payload)                     the same, but raises, for callers that retry themselves
+    current().send_event(body)                     send a custom event
+    current().create_task(task, key)               store a task's complete state
+    current().change_task(task_id, change, key)    store a change of a task
+    current().beat(task_id)                        send a heartbeat of a task's producer
 
-Nothing here breaks the caller's request. A call is repeated for `TIMEOUT_S` at most (its idempotency key makes that
-safe), then logged and counted; `RAISE` makes it raise. After some failures in a row the circuit opens, and for some
-seconds calls fail at once instead of holding their callers.
+A failure does not break the caller's request. A call is repeated within `TIMEOUT_S` (safe by its idempotency key), then
+logged and counted; with `RAISE` it raises. After several failures in a row the circuit breaker opens: for some seconds
+calls fail at once instead of blocking their callers.
 
 Must not know: models, what a transport does.
 """
@@ -41,50 +41,50 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Counts:
-    """Calls of this process since it started, or since the settings changed."""
+    """Number of calls by this process since it started, or since the settings changed."""
 
     sent: int = 0
     repeated: int = 0
     failed: int = 0
     refused_at_once: int = 0
-    """Of the failed: those that met an open circuit."""
+    """Of the failed: calls that were not tried because the circuit was open."""
 
 
 @dataclass(frozen=True, slots=True)
 class CallResult(Generic[T]):
-    """How a call ended."""
+    """The result of a call. `answer` is None where the call failed."""
 
     settled: bool
-    """The service has it, or refused it for what it is: sending it again would change nothing."""
+    """The service accepted the call or rejected its content: repeating it would change nothing."""
     answer: T | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """One call, for those who look on."""
+class CallRecord:
+    """One call, as `recording` collects it."""
 
     what: str
     took_s: float
     error: str
-    """Why it failed; empty where it did not."""
+    """Why the call failed; empty where it did not."""
 
 
-_notes: ContextVar[list[Noted] | None] = ContextVar("notifier_notes", default=None)
+_records: ContextVar[list[CallRecord] | None] = ContextVar("notifier_call_records", default=None)
 
 
 @contextmanager
-def noting() -> Iterator[list[Noted]]:
-    """The calls that are made inside the block, by its thread or its coroutine."""
-    found: list[Noted] = []
-    token = _notes.set(found)
+def recording() -> Iterator[list[CallRecord]]:
+    """Collects the calls made inside the block, by its thread or its coroutine."""
+    records: list[CallRecord] = []
+    token = _records.set(records)
     try:
-        yield found
+        yield records
     finally:
-        _notes.reset(token)
+        _records.reset(token)
 
 
 class Publisher:
-    """Sends over one transport, and keeps what goes wrong away from the caller. Safe to use from many threads."""
+    """Sends over one transport, with retries, circuit breaker and counts. Thread-safe."""
 
     def __init__(self, transport: Transport, *, timeout_s: float, raises: bool) -> None:
         self.transport = transport
@@ -100,74 +100,74 @@ class Publisher:
         return self.transport.is_remote
 
     def send(self, payload: Payload) -> bool:
-        """Sends a message; whether it went out to all of its recipients. What follows a failed part is not tried."""
+        """Send a message. True if all parts were sent; the parts after a failed one are not tried."""
         calls = enumerate(self.transport.message(payload), 1)
         return all(self._call(f"message {payload['id']}, part {n}", attempt).answer is not None for n, attempt in calls)
 
     def deliver(self, payload: Payload) -> None:
-        """Sends a message to all of its recipients. Raises `Unreachable` or another `NotifierError`, logs nothing."""
+        """Send a message. Raises `Unreachable` or another `NotifierError` and does not log it."""
         for attempt in self.transport.message(payload):
-            self._tried(f"message {payload['id']}", attempt)
+            self._recorded(f"message {payload['id']}", attempt)
 
     def send_event(self, body: EventBody) -> bool:
-        """Sends an event of the project's own; whether it went out to all of its recipients."""
+        """Send a custom event. True if all parts were sent."""
         calls = self.transport.event(body, new_id())
         return all(self._call(f"event {body['type']}", attempt).answer is not None for attempt in calls)
 
     def create_task(self, task: Task, key: str) -> CallResult[TaskAnswer]:
-        """Makes the service know a task. Raises `Conflict`."""
+        """Store a task's complete state. Raises `Conflict` where the task exists."""
         return self._call(f"task {task.id}", self.transport.create_task(task, key))
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> CallResult[TaskAnswer]:
-        """Changes a task. Raises `NotFound` and `Conflict`."""
+        """Change a task. Raises `NotFound`, and `Conflict` where the task has ended."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
 
     def beat(self, task_id: str) -> TaskAnswer:
-        """Says that whoever works on a task is alive. Raises `NotifierError`, logs nothing: another one follows."""
-        return self._tried(f"beat of task {task_id}", self.transport.change_task(task_id, BEAT, new_id()))
+        """Send a heartbeat of a task's producer. Raises `NotifierError` and does not log it: the next one follows."""
+        return self._recorded(f"beat of task {task_id}", self.transport.change_task(task_id, BEAT, new_id()))
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Mapping[str, Task]:
-        """What the service keeps of these tasks. Raises `NotifierError`, logs nothing."""
-        return self._tried(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
+        """The service's state of these tasks, by id. Raises `NotifierError` and does not log it."""
+        return self._recorded(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
 
     def _call(self, what: str, attempt: Attempt[T]) -> CallResult[T]:
         try:
-            return CallResult(settled=True, answer=self._tried(what, attempt))
+            return CallResult(settled=True, answer=self._recorded(what, attempt))
         except (NotFound, Conflict):
             raise
-        except NotifierError as fault:
+        except NotifierError as exc:
             if self._raises:
                 raise
-            log.error("%s could not be sent: %s", what, fault)
-            return CallResult(settled=isinstance(fault, REFUSED))
+            log.error("%s could not be sent: %s", what, exc)
+            return CallResult(settled=isinstance(exc, REFUSED))
 
-    def _tried(self, what: str, attempt: Attempt[T]) -> T:
-        notes = _notes.get()
-        if notes is None:
+    def _recorded(self, what: str, attempt: Attempt[T]) -> T:
+        records = _records.get()
+        if records is None:
             return self._answer(attempt)
         began, error = time.perf_counter(), ""
         try:
             return self._answer(attempt)
-        except NotifierError as fault:
-            error = f"{type(fault).__name__}: {fault}"
+        except NotifierError as exc:
+            error = f"{type(exc).__name__}: {exc}"
             raise
         finally:
-            notes.append(Noted(what, time.perf_counter() - began, error))
+            records.append(CallRecord(what, time.perf_counter() - began, error))
 
     def _answer(self, attempt: Attempt[T]) -> T:
-        """What the service answers within the budget. Counts, and tells the breaker."""
+        """The service's answer within the time budget. Updates the counts and the circuit breaker."""
         if not self.breaker.allows():
             self._count("refused_at_once", "failed")
-            raise Unreachable("not tried: the last calls failed one after the other")
+            raise Unreachable("not tried: the circuit is open after several failed calls")
         try:
             answer = repeat(attempt, self._timeout_s, lambda: self._count("repeated"))
         except Unreachable:
             self.breaker.failed()
             self._count("failed")
             raise
-        except NotifierError as fault:
-            self.breaker.succeeded()  # it answered
-            if not isinstance(fault, NotFound | Conflict):
+        except NotifierError as exc:
+            self.breaker.succeeded()  # the service answered
+            if not isinstance(exc, NotFound | Conflict):
                 self._count("failed")
             raise
         self.breaker.succeeded()
@@ -184,7 +184,8 @@ class Publisher:
 
 
 class _PublisherProcess:
-    """What one process holds. A forked child starts its own, and keeps the parent's unused: its sockets are shared."""
+    """The publisher of one process. A forked child has its own and keeps a reference to the parent's without using it:
+    closing that would close the shared sockets."""
 
     def __init__(self, parent: _PublisherProcess | None = None) -> None:
         self.pid = os.getpid()
@@ -198,30 +199,31 @@ _process = _PublisherProcess()
 
 
 def current() -> Publisher:
-    """This process's publisher under the present settings. Raises `ImproperlyConfigured`."""
+    """The publisher of this process under the current settings. Raises `ImproperlyConfigured`."""
     global _process
     if _process.pid != os.getpid():
         _process = _PublisherProcess(_process)
-    mine, wanted = _process, settings()
-    with mine.lock:
-        if mine.publisher is None or mine.settings != wanted:
-            if mine.publisher is not None:
-                mine.publisher.close()
-            mine.publisher = Publisher(_transport(wanted), timeout_s=wanted.timeout_s, raises=wanted.raise_)
-            mine.settings = wanted
-        return mine.publisher
+    process, configured = _process, settings()
+    with process.lock:
+        if process.publisher is None or process.settings != configured:
+            if process.publisher is not None:
+                process.publisher.close()
+            transport = _transport(configured)
+            process.publisher = Publisher(transport, timeout_s=configured.timeout_s, raises=configured.raise_)
+            process.settings = configured
+        return process.publisher
 
 
-def _transport(wanted: Settings) -> Transport:
-    # Imported when wanted: a project that uses one of them does not load the others.
-    if wanted.transport == "http":
+def _transport(configured: Settings) -> Transport:
+    # Imported here, so that a project loads only the transport it uses.
+    if configured.transport == "http":
         from django_bridge.publisher.http import HttpTransport
 
-        return HttpTransport(wanted)
-    if wanted.transport == "redis":
+        return HttpTransport(configured)
+    if configured.transport == "redis":
         from django_bridge.publisher.redis import RedisTransport
 
-        return RedisTransport(wanted)
+        return RedisTransport(configured)
     from django_bridge.publisher.memory import MemoryTransport
 
     return MemoryTransport()

@@ -1,6 +1,6 @@
 """The transport `http`: the service's publishing API.
 
-One client for the process, its connections kept. Must not know: when a call is repeated.
+One client per process, with persistent connections. Must not know: when a call is repeated.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from notifier.task import Task
 log = logging.getLogger("django_bridge")
 
 NOT_A_FIELD: Final = "is not a field of this request"
-"""The end of the service's answer to a field that it does not know."""
+"""How the service's error text for an unknown field ends."""
 _LATER_FIELDS: Final = frozenset(field.name for field in FIELDS if field.since != FIRST_VERSION)
-LATER: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
+RETRYABLE: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REFUSALS: Final = {
     leaf.status: leaf
     for leaf in (
@@ -45,7 +45,7 @@ _REFUSALS: Final = {
 
 
 class HttpTransport:
-    """Calls `POST` of `/v1/messages`, `/v1/events`, `/v1/tasks`, and `PATCH /v1/tasks/{id}`, by `Idempotency-Key`."""
+    """Calls `POST` on `/v1/messages`, `/v1/events`, `/v1/tasks`, and `PATCH /v1/tasks/{id}`, with `Idempotency-Key`."""
 
     is_remote = True
 
@@ -56,7 +56,7 @@ class HttpTransport:
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for n, body in enumerate(body for one in per_language(payload) for body in bodies(one)):
+        for n, body in enumerate(body for translated in per_language(payload) for body in bodies(translated)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
             yield partial(self._post_message, body, key)
 
@@ -91,9 +91,9 @@ class HttpTransport:
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
         def attempt(within_s: float) -> Mapping[str, Task]:
             headers = {"Authorization": f"Bearer {channel_token(channel)}"}
-            answer = self._asked("GET", "/v1/tasks", within_s, headers=headers)
-            shown = [_task_shown(one, channel) for one in answer.get("tasks", ())]
-            return {one.id: one for one in shown if one.id in ids}
+            answer = self._request("GET", "/v1/tasks", within_s, headers=headers)
+            tasks = [_task(shown, channel) for shown in answer.get("tasks", ())]
+            return {task.id: task for task in tasks if task.id in ids}
 
         return attempt
 
@@ -101,7 +101,7 @@ class HttpTransport:
         self._client.close()
 
     def _post_message(self, body: bytes, key: str, within_s: float) -> Any:
-        """Post a message; again without a field that the service, of the version before, does not know."""
+        """Post a message; where the service is one version older and does not know a field, again without it."""
         deadline = time.monotonic() + within_s
         try:
             return self._call("POST", "/v1/messages", body, key, within_s)
@@ -109,26 +109,28 @@ class HttpTransport:
             fields = json.loads(body)
             if exc.field not in _LATER_FIELDS or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
                 raise
-            log.warning("the service does not know a message's %r yet and gets it without: upgrade it", exc.field)
+            log.warning(
+                "the service does not know the message field %r: sent without it; upgrade the service", exc.field
+            )
             del fields[exc.field]
         return self._post_message(to_json(fields).encode(), key, deadline - time.monotonic())
 
     def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
-        return self._asked(method, path, within_s, content=body, headers={"Idempotency-Key": key})
+        return self._request(method, path, within_s, content=body, headers={"Idempotency-Key": key})
 
-    def _asked(self, method: str, path: str, within_s: float, **more: Any) -> Any:
-        # Connecting and reading each get half, so that together they stay within the budget.
+    def _request(self, method: str, path: str, within_s: float, **more: Any) -> Any:
+        # httpx applies the timeout to connect and read separately: with half each, both stay within the budget.
         try:
             answer = self._client.request(method, path, timeout=within_s / 2, **more)
-        except httpx.HTTPError as fault:
-            raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+        except httpx.HTTPError as exc:
+            raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
         if answer.status_code == 200:
             return _parsed(answer)
         raise _error(answer)
 
 
 def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:
-    """The body of a message's POST; several, each with some of the recipients, where one would be over the limit."""
+    """The bodies of a message's POSTs: one, or several with part of the recipients each, to stay within `max_bytes`."""
     rest = to_json({name: value for name, value in payload.items() if name != "to"})
     room = max_bytes - len(rest.encode()) - len('"to":[],')
     chunks: list[list[str]] = [[]]
@@ -142,7 +144,7 @@ def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]
         chunks[-1].append(item)
         used += size
     if len(chunks) > 1 and len(chunks[-1]) == 1:
-        # The service drops what a stream hears twice when a call names several recipients.
+        # The service drops duplicates for one stream only in calls with several recipients.
         chunks[-1].insert(0, chunks[-2].pop())
     for chunk in chunks:
         yield _body(rest, chunk)
@@ -160,11 +162,11 @@ def _task_answer(answer: Any) -> TaskAnswer:
             bool(answer.get("cancel_requested")),
             _ms(answer.get("updated_at")) or 0,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise errors.NotifierError("the answer is not a task; is this the notifier's address?") from fault
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise errors.NotifierError("the answer is not a task; is this the notifier's address?") from exc
 
 
-def _task_shown(shown: Mapping[str, Any], channel: str) -> Task:
+def _task(shown: Mapping[str, Any], channel: str) -> Task:
     fields = {name: shown[name] for name in ("id", "name", "status", "state", "done", "total", "error")}
     times = {f"{name}_ms": _ms(shown[name]) for name in ("started_at", "updated_at", "ended_at")}
     return Task(to=(channel,), **fields, **times)
@@ -177,13 +179,13 @@ def _ms(moment: str | None) -> Any:
 def _parsed(answer: httpx.Response) -> Any:
     try:
         return answer.json()
-    except ValueError as fault:
-        raise errors.NotifierError("the answer is not JSON; is this the notifier's address?") from fault
+    except ValueError as exc:
+        raise errors.NotifierError("the answer is not JSON; is this the notifier's address?") from exc
 
 
 def _error(answer: httpx.Response) -> errors.NotifierError:
     detail = f"{answer.status_code} {answer.reason_phrase}: {_problem(answer)}"
-    if answer.status_code in LATER:
+    if answer.status_code in RETRYABLE:
         return Unreachable(detail, retry_after_s=_retry_after_s(answer))
     exc = _REFUSALS.get(answer.status_code, errors.NotifierError)(detail)
     exc.field = _field(answer)
@@ -191,10 +193,9 @@ def _error(answer: httpx.Response) -> errors.NotifierError:
 
 
 def _problem(answer: httpx.Response) -> str:
-    """What problem+json says in words; else the beginning of whatever came."""
+    """The `detail` of problem+json, else the beginning of the answer."""
     try:
-        found = json.loads(answer.content)
-        return str(found["detail"])[:500]
+        return str(json.loads(answer.content)["detail"])[:500]
     except (ValueError, KeyError, TypeError):
         return ascii(answer.text[:200])
 
@@ -208,6 +209,6 @@ def _field(answer: httpx.Response) -> str | None:
 
 
 def _retry_after_s(answer: httpx.Response) -> float:
-    """Seconds of `Retry-After`. Its other form, a date, is left alone: the budget ends before it."""
+    """Seconds of `Retry-After`, else 0. The date form is ignored: the time budget ends before any such date."""
     value = answer.headers.get("Retry-After", "")
     return float(value) if value.isascii() and value.isdigit() else 0.0

@@ -1,6 +1,6 @@
 """The transport `memory`: everything stays in this process, in `django_bridge.testing.outbox`.
 
-The same rules as with the others: what would be refused there is refused here.
+Values are checked by the same rules as with the other transports.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from notifier.task import Task
 
 
 class MemoryTransport:
-    """Keeps messages, events and tasks for tests to look at: at once, each state of them."""
+    """Keeps messages, events and every state of tasks for tests, at once."""
 
     is_remote = False
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for one in per_language(payload):
-            to_event(one)
-            yield partial(_put_message, one)
+        for translated in per_language(payload):
+            to_event(translated)
+            yield partial(_put_message, translated)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)
@@ -37,10 +37,10 @@ class MemoryTransport:
         return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
-        return lambda within_s: {one: outbox.kept_task(one) for one in ids if outbox.has_task(one)}
+        return lambda within_s: {task_id: outbox.kept_task(task_id) for task_id in ids if outbox.has_task(task_id)}
 
     def close(self) -> None:
-        """What was sent stays in the outbox."""
+        """Nothing to close; the outbox keeps its contents."""
 
 
 def _put_message(payload: Payload, within_s: float) -> object:

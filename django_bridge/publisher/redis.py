@@ -1,6 +1,6 @@
-"""The transport `redis`: the service's own scripts, run on its Redis from here.
+"""The transport `redis`: runs the service's own scripts on its Redis.
 
-Events are stored and announced in one step, as the service does it. Must not know: when a call is repeated.
+A script stores and announces an event in one step, as in the service. Must not know: when a call is repeated.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = logging.getLogger("django_bridge")
 T = TypeVar("T")
 
 TIMEOUT_SHARE: Final = 0.4
-"""Of the budget, for one connect or one command: a try that hangs leaves time for another."""
+"""Share of the time budget for one connect or one command, so that a hanging attempt leaves time for another."""
 MAX_RACES: Final = 20
-"""How often a task that others change at the same time is read again within one try."""
+"""How often one attempt reads a task again because another process changed it in between."""
 
 
 class RedisTransport:
@@ -52,12 +52,13 @@ class RedisTransport:
             settings.redis_url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),  # redis-py's own repeats know no idempotency key
+            retry=Retry(NoBackoff(), 0),  # redis-py would retry commands without an idempotency key
         )
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
-        for n, one in enumerate(per_language(payload)):
-            yield from self._publications(to_event(one), _idempotency(f"{one['id']}.{n}" if n else one["id"], one))
+        for n, translated in enumerate(per_language(payload)):
+            key = f"{payload['id']}.{n}" if n else payload["id"]
+            yield from self._publications(to_event(translated), _idempotency(key, translated))
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         return self._publications(to_custom_event(body), _idempotency(key, body))
@@ -80,7 +81,7 @@ class RedisTransport:
         return partial(self._store, lambda kept: _changed(task_id, change, kept), task_id, _idempotency(key, change))
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, tasks.Task]]:
-        names = [self._keys.task(self._keys.shard_of_name(one), one) for one in ids]
+        names = [self._keys.task(self._keys.shard_of_name(task_id), task_id) for task_id in ids]
 
         def attempt(within_s: float) -> Mapping[str, tasks.Task]:
             try:
@@ -88,10 +89,10 @@ class RedisTransport:
                     for name in names:
                         reading.hget(name, "record")
                     records = reading.execute()
-            except RedisError as fault:
-                raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
-            found = [tasks.from_record(record) for record in records if record is not None]
-            return {one.id: one for one in found if one is not None}
+            except RedisError as exc:
+                raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
+            kept = [tasks.from_record(record) for record in records if record is not None]
+            return {task.id: task for task in kept if task is not None}
 
         return attempt
 
@@ -108,7 +109,7 @@ class RedisTransport:
         idempotency: Idempotency,
         within_s: float,
     ) -> TaskAnswer:
-        """Takes the kept state one step further; again, when another publisher was faster."""
+        """Apply `change` to the stored state and write it by compare-and-set; again where another publisher won."""
         deadline = time.monotonic() + within_s
         home = self._keys.shard_of_name(task_id)
         for _ in range(MAX_RACES):
@@ -130,10 +131,10 @@ class RedisTransport:
                     continue
             self._copy(task, home)
             return _answer(task)
-        raise Unreachable(f"too many change the task {task_id} at once")
+        raise Unreachable(f"too many concurrent changes of the task {task_id}")
 
     def _kept(self, shard: int, task_id: str, idempotency: Idempotency) -> tasks.Task | _Repeated | None:
-        """The stored task; or the one that was stored under this key by an earlier try."""
+        """The stored task, or the result of an earlier attempt with this idempotency key."""
         names = [self._keys.task(shard, task_id), self._keys.idempotency(shard, idempotency.key)]
 
         def read() -> list[Any]:
@@ -148,7 +149,7 @@ class RedisTransport:
         return tasks.from_record(record) if record is not None else None
 
     def _copy(self, task: tasks.Task, home: int) -> None:
-        """To the shards of those who watch it; a copy that is newer already stays."""
+        """Copy the task to the shards of its channels. A newer copy stays."""
         watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
         for shard in sorted(watching - {home}):
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
@@ -157,32 +158,32 @@ class RedisTransport:
         return self._repaired(lambda: self._script(call.script, call.keys, call.args), call.keys)
 
     def _repaired(self, action: Callable[[], T], names: Sequence[str]) -> T:
-        """What `action` answers; where a key holds a foreign value, that key is quarantined first.
+        """The answer of `action`. Where a key holds a foreign value, it is quarantined and `action` runs again.
 
-        Every script reads all its keys before it writes, so the first run of it has done nothing.
+        Every script reads all its keys before it writes, so a run that failed on a key's type has changed nothing.
         """
         try:
             try:
                 return action()
-            except ResponseError as fault:
-                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
+            except ResponseError as exc:
+                if not any(word in str(exc) for word in ("WRONGTYPE", "not an integer")):
                     raise
                 kinds = [KINDS[self._keys.word(name)] for name in names]
                 for key in self._script(script("repair"), names, kinds):
                     log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
                 return action()
-        except RedisError as fault:
-            raise Unreachable(f"{type(fault).__name__}: {fault}") from fault
+        except RedisError as exc:
+            raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
 
-    def _script(self, one: Script, names: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+    def _script(self, code: Script, names: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
         try:
-            return self._client.evalsha(one.sha, len(names), *names, *args)
+            return self._client.evalsha(code.sha, len(names), *names, *args)
         except NoScriptError:
-            return self._client.eval(one.source, len(names), *names, *args)
+            return self._client.eval(code.source, len(names), *names, *args)
 
 
 class _Repeated:
-    """A state that an earlier try of the same call has stored."""
+    """The state stored by an earlier attempt of the same call."""
 
     def __init__(self, task: tasks.Task) -> None:
         self.task = task
@@ -204,7 +205,7 @@ def _answer(task: tasks.Task) -> TaskAnswer:
     return TaskAnswer(task.done, task.total, task.cancel_requested, task.updated_at_ms)
 
 
-def _idempotency(key: str, meant: object) -> Idempotency:
-    """The key, in a space of the bridge's own, and a digest of what it stands for."""
-    digest = hashlib.sha256(to_json(meant).encode()).hexdigest()
+def _idempotency(key: str, content: object) -> Idempotency:
+    """The key, in the bridge's own namespace, and a digest of the content it stands for."""
+    digest = hashlib.sha256(to_json(content).encode()).hexdigest()
     return Idempotency(f"bridge:{key}", digest)

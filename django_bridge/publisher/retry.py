@@ -1,4 +1,4 @@
-"""When to try again and when to stop trying: repeats within a time budget, and a circuit breaker.
+"""Retries within a time budget, and a circuit breaker.
 
 Must not know: transports, settings.
 """
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 FIRST_PAUSE_S: Final = 0.05
 SHORTEST_TRY_S: Final = 0.02
-"""With less than this left of the budget, another try is not worth its connection."""
+"""With less than this left of the budget, a call is not tried again."""
 
 
 def repeat(attempt: Callable[[float], T], budget_s: float, on_repeat: Callable[[], None]) -> T:
-    """Tries until it works or `budget_s` is over; raises the last `Unreachable`, and any other error at once."""
+    """Try until `attempt` succeeds or `budget_s` is used up. Raises the last `Unreachable`, any other error at once."""
     deadline = time.monotonic() + budget_s
     pause_s = FIRST_PAUSE_S
     while True:
         try:
             return attempt(deadline - time.monotonic())
-        except Unreachable as fault:
-            # At random, so that the workers of a whole site do not come back in step.
-            wait_s = max(random.uniform(pause_s / 2, pause_s), fault.retry_after_s)
+        except Unreachable as exc:
+            # Jitter, so that the workers of a site do not retry in step.
+            wait_s = max(random.uniform(pause_s / 2, pause_s), exc.retry_after_s)
             if time.monotonic() + wait_s > deadline - SHORTEST_TRY_S:
                 raise
         time.sleep(wait_s)
@@ -38,7 +38,7 @@ def repeat(attempt: Callable[[float], T], budget_s: float, on_repeat: Callable[[
 
 
 class Breaker:
-    """Opens after `threshold` failures in a row; then lets one call through every `open_s` seconds, until one works."""
+    """Opens after `threshold` failures in a row; then allows one call per `open_s` seconds until a call succeeds."""
 
     def __init__(self, *, threshold: int = 3, open_s: float = 5.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._threshold = threshold
@@ -50,12 +50,12 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether a call that came now would not be tried."""
+        """Whether calls are refused now."""
         with self._lock:
             return self._failures >= self._threshold and self._clock() < self._next_try
 
     def allows(self) -> bool:
-        """Whether a call may be tried now."""
+        """Whether a call may be tried now. Where the circuit is open, True is given once per `open_s`."""
         with self._lock:
             if self._failures < self._threshold:
                 return True

@@ -1,6 +1,6 @@
-"""What a transport is: four kinds of calls, each as a try that can be repeated.
+"""The transport protocol: four kinds of calls, each as an attempt that can be repeated.
 
-Must not know: when a try is repeated, which transports there are.
+Must not know: when an attempt is repeated, which transports there are.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ from notifier.task import Task
 T = TypeVar("T")
 
 REFUSED = (InvalidInput, MalformedBody, PayloadTooLarge)
-"""The service refused a call for what it is: sending it again would change nothing."""
+"""Errors by which the service rejects the content of a call: repeating it would change nothing."""
 
 Attempt = Callable[[float], T]
-"""One try that takes at most that many seconds. The same however often it is repeated: its key is inside."""
+"""One try of a call, given the seconds it may take. It contains its idempotency key, so repeating it is safe."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskAnswer:
-    """What the service says about a task after a change."""
+    """The service's answer to a change of a task."""
 
     done: int
     total: int | None
     cancel_requested: bool
     updated_at_ms: int = 0
-    """By the clock of whoever keeps the task: the order of its states."""
+    """By the clock of the service, or with `redis` of the writing process: orders the states of a task."""
 
 
 class Transport(Protocol):
-    """How calls leave. Tries raise `Unreachable` where another try may help, else another `NotifierError`."""
+    """Attempts raise `Unreachable` where a repeat may succeed, else another `NotifierError`."""
 
     is_remote: bool
-    """Whether calls leave this process: then they are paced, and signs of life are given."""
+    """Whether calls leave this process: then they are paced, and heartbeats are sent."""
 
     def message(self, payload: Payload) -> Iterable[Attempt[object]]:
-        """The calls that together bring a message to all of its recipients."""
+        """The calls that together send a message to all its recipients."""
 
     def event(self, body: EventBody, key: str) -> Iterable[Attempt[object]]:
-        """The calls that together bring an event to all of its recipients."""
+        """The calls that together send an event to all its recipients."""
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
-        """Stores all of a task's state under its id."""
+        """Store a task's complete state under its id."""
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
-        """Changes a task. Its try raises `NotFound` where the service does not know it, `Conflict` where it ended."""
+        """Change a task. The attempt raises `NotFound` for an unknown task and `Conflict` for one that has ended."""
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
-        """What is kept of these tasks, which this channel watches, by id; those that are not known any more are absent.
+        """The service's state of these tasks of one channel, by id; unknown ones are absent.
 
-        Its try raises `NotAllowed` where the project cannot ask.
+        The attempt raises `NotAllowed` where the project may not read it.
         """
 
     def close(self) -> None: ...
 
 
 class Unreachable(BrokerUnavailable):
-    """No answer, or one that says "later": the same call may be tried again."""
+    """No answer, or one that asks to retry later: the same call may be repeated."""
 
     def __init__(self, detail: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(detail)
