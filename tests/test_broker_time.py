@@ -13,6 +13,7 @@ import pytest
 
 from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency
 from notifier.broker.memory import broker as memory_broker
+from notifier.broker.memory import history as memory_history
 from notifier.broker.memory import idempotency as memory_idempotency
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
@@ -48,6 +49,7 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
         monkeypatch.setattr(memory_broker, "time", clock)
+        monkeypatch.setattr(memory_history, "time", clock)
         monkeypatch.setattr(memory_broker, "SWEEP_STEPS", 100)
 
         def passes(ttls: float) -> None:
@@ -137,7 +139,7 @@ async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:
         await opened(broker, user=f"u{number}")
         await broker.forget(f"u{number}")
         await broker.unread(f"v{number}", [f"user:v{number}"])
-    assert set(broker._channels) <= {f"user:u{number}" for number in range(100)}
+    assert set(broker._history._logs) <= {f"user:u{number}" for number in range(100)}
     assert not broker._marks
 
 
@@ -148,6 +150,7 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
     clock = SimpleNamespace(now=1e9)
     clock.time = lambda: clock.now
     monkeypatch.setattr(memory_broker, "time", clock)
+    monkeypatch.setattr(memory_history, "time", clock)
     monkeypatch.setattr(memory_idempotency, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
     alive = 10 * 30  # publishes, one a second, until a channel is forgotten
@@ -155,5 +158,5 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
         to = [f"group:{number}-{one}" for one in range(channels)]
         await broker.publish(note(to), Idempotency(f"key-{number}", "same"))
         clock.now += 1
-    assert len(broker._channels) <= 1.4 * alive * channels
+    assert len(broker._history._logs) <= 1.4 * alive * channels
     assert len(broker._idempotency) <= IDEMPOTENCY_TTL_S + 10

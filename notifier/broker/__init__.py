@@ -1,11 +1,11 @@
-"""The broker: accepts events, gives ids and order, keeps history and state, carries events between processes.
+"""The broker: accepts events, assigns ids and order, keeps history and state, carries events between processes.
 
 `memory` serves one process, `redis` any number; one contract suite runs over both (tests/test_broker_contract.py).
-Everything goes one way: `publish` stores and announces, the announcement comes back through `Sink.deliver`, also in the
+There is one path: `publish` stores and announces, and the announcement returns through `Sink.deliver`, also in the
 process that published.
 
-A *topic* is a broker's own name for a channel as one user's stream hears it (Redis: a pub/sub channel of the user's
-shard). Whoever holds streams subscribes to topics and gets deliveries by topic.
+A *topic* is a broker's name for a channel as the streams of one user receive it (Redis: a pub/sub channel of the user's
+shard). The hub subscribes to topics and receives deliveries by topic.
 
 Must not know: HTTP, streams.
 """
@@ -21,36 +21,38 @@ from notifier.event import Cursor, Event
 from notifier.task import Task
 
 EPHEMERAL_PREFIX: Final = ":"
-"""Before the key of an event that is not kept: it comes to a stream once. Ids of tasks never begin so."""
+"""First character of the repeat key of an event that is not stored. Task ids never begin with it."""
 IDEMPOTENCY_TTL_S: Final = 300
 MAX_INDEXED_TASKS: Final = 200
-"""Newest tasks that one channel's index keeps."""
+"""Newest tasks in the index of one channel."""
 MAX_MARKS: Final = 4096
-"""Read marks and deletions kept for one user; the oldest go first. A history of 256 on 16 channels fits."""
+"""Read marks and deletions kept for one user; the oldest are removed first. A history of 256 on 16 channels fits."""
 MAX_STALLED: Final = 1000
-"""Silent tasks of one shard that are looked at in one go; more of them have to wait until the first are failed."""
+"""Most ids that one `stalled_tasks` call returns for each shard; the next call returns more once these have failed."""
 
 TaskChange = Callable[[Task], Task]
-"""A pure step from one state of a task to the next; may be called more than once when others change it as well."""
+"""A pure function from one state of a task to the next. Called again if another publisher changed the task first."""
 
 MarkAction = Literal["read", "all", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A publisher's key, already made its own (two publishers may use the same word), and what it was used for."""
+    """An idempotency key and the digest of the body that it was sent with."""
 
     key: str
+    """Prefixed by its publisher: two publishers may choose the same key."""
     fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The broker's answer to a publish: stored and ordered, not yet seen by anyone."""
+    """The broker's answer to a publish: the event is stored and ordered, but not yet delivered."""
 
     epoch: str
     seq: int
     watched: bool
+    """True if any stream, in any process, listens to one of the recipients."""
 
     @property
     def cursor(self) -> str:
@@ -59,25 +61,25 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a stream starts from, read in one step."""
+    """What a stream starts from, read in one atomic step."""
 
     verdict: str
     """`new` (no cursor was given), `ok` (the replay is complete), or the reason for a reset."""
     cursor: Cursor
-    """The place in the order from which live events go on."""
+    """The newest event of the shard: live events follow it."""
     replay: Sequence[tuple[int, bytes]]
-    """Missed events as (seq, stored frame), in order, each once."""
+    """Missed events as (seq, stored frame), in order, without repeats."""
     unread: int
     tasks: Sequence[Task]
     lasts: Mapping[str, int]
     """The newest seq of each topic."""
     revoked: str = ""
-    """A word that is another one after each `disconnect` of the user. Empty: none lately. A stream that was opened with
-    another word than it is opened again with was to be ended meanwhile."""
+    """Random token, replaced at every `disconnect`; empty if none in 7 days. If it changed since the stream first
+    opened, end the stream."""
 
     @property
     def recovered(self) -> bool:
-        """Whether nothing is missing since the cursor, or none was given."""
+        """True if nothing is missing since the cursor, or no cursor was given."""
         return self.verdict in ("new", "ok")
 
 
@@ -93,36 +95,37 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """The ids that a mark changed, and how many unread are left."""
+    """The ids that a mark changed, and the number of messages still unread."""
 
     changed: Sequence[str]
     unread: int
 
 
 class Sink(Protocol):
-    """Who takes deliveries: the hub. All calls are made on the event loop and return at once."""
+    """The receiver of deliveries: the hub. The broker calls it on the event loop; every call returns at once."""
 
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
-        """An event, as it goes on the wire. Events of a topic come in order, without holes.
+        """Deliver an event, encoded for the wire. The events of a topic come in order and without holes.
 
-        `key` is not empty for an event that may come again under another seq: repeats of it are to be dropped.
+        `key`, if not empty, is a repeat key: the event may come again under another seq, and a stream drops the repeat.
         """
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
-        """A frame without id. With a key, a newer frame of the same key replaces it; but where the key begins with
-        `EPHEMERAL_PREFIX`, it is an event, and repeats of it are to be dropped."""
+        """Deliver a frame without id. A key that begins with `EPHEMERAL_PREFIX` is a repeat key, as in `deliver`. Any
+        other key names a state: a newer frame of that key replaces it."""
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
-        """Something may have been missed on these topics (None: on all): every stream reads on from its cursor.
+        """Reopen the streams of these topics (None: all) from their cursors: events may have been missed.
 
-        A stream that is already past `after` cannot be repaired by that and must be reset.
+        `after` is the last seq before a hole. A stream that is already past it would not read the missed events from
+        the log, so it is reset.
         """
 
     def disconnect(self, topic: str, reason: str) -> None:
-        """Ends all streams of a topic."""
+        """End all streams of a topic."""
 
     def degraded(self, away: bool) -> None:
-        """The broker went away, or is back."""
+        """The broker became unavailable (True) or available again (False)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +140,7 @@ class Options:
 
 
 class Broker(ABC):
-    """The contract. All calls may raise `BrokerUnavailable`."""
+    """The contract of every backend. Every coroutine may raise `BrokerUnavailable`."""
 
     @classmethod
     @abstractmethod
@@ -146,88 +149,90 @@ class Broker(ABC):
 
     @abstractmethod
     async def start(self, sink: Sink) -> None:
-        """Connects; returns when events can be delivered, or raises."""
+        """Connect. Returns after the first attempt: if it failed, the broker keeps trying and `ready` is False."""
 
     @abstractmethod
     async def close(self) -> None: ...
 
     @abstractmethod
     async def failed(self) -> None:
-        """Returns never, or raises what ended the broker for an unknown reason: the process should end then."""
+        """Never returns. Raises the unexpected error that ended a background loop: the process should end then."""
 
     @property
     @abstractmethod
     def ready(self) -> bool:
-        """Whether an event published now would be delivered."""
+        """True if an event published now would be delivered."""
 
     @abstractmethod
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
-        """The topics on which this user's streams hear these channels."""
+        """The topics of these channels for this user's streams, in the same order."""
 
     @abstractmethod
     async def subscribe(self, topics: Sequence[str]) -> None:
-        """Returns when every later event of these topics will be delivered."""
+        """Returns when the subscription is active: every later event of these topics is delivered."""
 
     @abstractmethod
     def unsubscribe(self, topics: Sequence[str]) -> None: ...
 
     @abstractmethod
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
-        """Stores and announces an event: one step. Raises `IdempotencyMismatch`."""
+        """Store and announce an event, in one step for each shard. Raises `IdempotencyMismatch`."""
 
     @abstractmethod
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
-        """What a stream of this user starts from. A cursor that could not be read is given as its text."""
+        """What a stream of this user starts from. A cursor that could not be parsed is passed as its text."""
 
     @abstractmethod
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
-    ) -> Page: ...
+    ) -> Page:
+        """One page of the user's messages, from the newest or from before the message with the id `before`."""
 
     @abstractmethod
     async def unread(self, user: str, channels: Sequence[str]) -> int: ...
 
     @abstractmethod
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
-        """Marks messages as read (these, or all), or deletes them for this user; other tabs are told."""
+        """Mark messages as read (`read`: these, `all`: all) or delete them for this user (`delete`). The user's streams
+        receive the change."""
 
     @abstractmethod
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
-        """Stores and announces a new task. Raises `Conflict` when the id is taken."""
+        """Store and announce a new task. Raises `Conflict` if its id is taken, and `IdempotencyMismatch`."""
 
     @abstractmethod
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
-        """Takes a task one step further, atomically. Raises `NotFound`, and whatever `change` raises."""
+        """Apply `change` by compare-and-set. Raises `NotFound`, `IdempotencyMismatch` and what `change` raises."""
 
     @abstractmethod
     async def task(self, task_id: str) -> Task | None: ...
 
     @abstractmethod
     async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
-        """The ids of tasks whose producers give signs of life and gave none since then; those silent longest first,
-        `MAX_STALLED` at most."""
+        """The ids of tasks whose last heartbeat is older than `before_ms`, oldest first, at most `MAX_STALLED`. Tasks
+        whose producers never sent a heartbeat are not among them."""
 
     @abstractmethod
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
-        """The tasks that these channels watch, newest first, without those the user dismissed."""
+        """The tasks of these channels, last changed first, without those that the user dismissed."""
 
     @abstractmethod
     async def dismiss_task(self, user: str, task_id: str) -> None:
-        """Hides a task from one user's snapshots."""
+        """Hide a task from one user's snapshots."""
 
     @abstractmethod
     async def is_watched(self, topic: str) -> bool:
-        """Whether any process holds a stream on this topic."""
+        """True if any process has a stream on this topic."""
 
     @abstractmethod
     async def disconnect(self, user: str) -> None:
-        """Ends all streams of a user, in every process."""
+        """End all streams of a user, in every process."""
 
     @abstractmethod
     async def forget(self, user: str) -> None:
-        """Removes what is kept for a user alone: history, marks, the list of tasks. Cursors from before get a reset."""
+        """Remove what is stored for this user alone: history, marks, tasks. The user's earlier cursors get a reset."""
 
     @property
     @abstractmethod
     def skipped(self) -> int:
-        """Entries and announcements that were not in our form and went to nobody."""
+        """Stored entries, announcements and keys so far that were not in notifier's form and were not used."""

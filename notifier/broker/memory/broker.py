@@ -1,14 +1,13 @@
 """The embedded broker: one process, no Redis. Same ids, history, snapshot, reset and inbox.
 
-A restart begins a new epoch, so that clients get a reset and not a silent hole. Everything here is synchronous between
-two awaits, which is what makes each step atomic. Must not know: HTTP, streams, Redis.
+A restart begins a new epoch, so that clients get a reset and not a silent hole. No method awaits between reading and
+writing, so each call is atomic. Must not know: HTTP, streams, Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -28,6 +27,7 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
+from notifier.broker.memory.history import Entry, Log, MemoryHistory
 from notifier.broker.memory.idempotency import IdempotencyStore
 from notifier.broker.memory.tasks import MemoryTasks
 from notifier.errors import Conflict, NotFound
@@ -36,51 +36,34 @@ from notifier.message import message_of
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 4
-"""Things that are looked at, for each that is kept, for whether they have expired: the search is spread over the
-publishes, so that it holds nobody up."""
-
-
-@dataclass(slots=True)
-class _Entry:
-    seq: int
-    frame: str
-    message_id: str
-    expires_at_ms: int
-
-
-@dataclass(slots=True)
-class _Channel:
-    log: deque[_Entry] = field(default_factory=deque)
-    last: int = 0
-    low: int = 0
-    """Newest seq that is no longer in the log."""
-    touched_s: float = 0
+"""Stored objects checked for expiry per object written: spreads the sweep over the writes, so that none takes long."""
 
 
 @dataclass(slots=True)
 class _Marks:
+    """The marks of one user; ids are in the order in which they were marked."""
+
     read_up_to: int = 0
+    """Messages up to this seq are read."""
     read: dict[str, None] = field(default_factory=dict)
+    """Further read messages."""
     hidden: dict[str, None] = field(default_factory=dict)
+    """Deleted messages, and dismissed tasks as `t:<id>`."""
 
 
 class MemoryBroker(Broker):
-    """Keeps everything in this process."""
+    """Stores everything in the memory of this process."""
 
     def __init__(self, *, history_size: int, history_ttl_s: float, max_replay: int) -> None:
-        self._history_size = history_size
-        self._history_ttl_s = history_ttl_s
         self._max_replay = max_replay
         self._epoch = events.new_epoch()
         self._seq = 0
-        self._channels: dict[str, _Channel] = {}
-        self._swept_up_to = 0
-        """Newest seq of all channels that were forgotten as a whole."""
+        self._history = MemoryHistory(size=history_size, ttl_s=history_ttl_s)
         self._tasks = MemoryTasks()
         self._marks: dict[str, _Marks] = {}
         self._idempotency = IdempotencyStore()
         self._subscribed: set[str] = set()
-        self._sweeping = self._sweep()
+        self._sweep_steps = self._sweep()
         self._sink: Sink | None = None
 
     @classmethod
@@ -89,7 +72,7 @@ class MemoryBroker(Broker):
             history_size=options.history_size, history_ttl_s=options.history_ttl_s, max_replay=options.max_replay
         )
 
-    # The process's side
+    # Lifecycle and topics
 
     async def start(self, sink: Sink) -> None:
         self._sink = sink
@@ -116,10 +99,10 @@ class MemoryBroker(Broker):
     # Events
 
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
-        known = self._idempotency.find(idempotency)
-        if isinstance(known, Receipt):
-            return known
-        self._sweep_a_little(len(event.to))
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Receipt):
+            return earlier
+        self._sweep_for(len(event.to))
         if event.durable:
             self._seq += 1
         cursor = Cursor(self._epoch, self._seq)
@@ -130,19 +113,11 @@ class MemoryBroker(Broker):
         for channel in event.to:
             frame = event.frame_for(channel)
             if event.durable:
-                self._append(channel, frame, event)
+                self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms))
             self._announce(channel, frame, cursor if event.durable else None, key)
-        receipt = Receipt(self._epoch, self._seq, any(one in self._subscribed for one in event.to))
-        self._idempotency.keep(idempotency, receipt)
+        receipt = Receipt(self._epoch, self._seq, any(channel in self._subscribed for channel in event.to))
+        self._idempotency.add(idempotency, receipt)
         return receipt
-
-    def _append(self, channel: str, frame: str, event: Event) -> None:
-        kept = self._channels[channel] = self._channel(channel)
-        kept.log.append(_Entry(self._seq, frame, event.message_id, event.expires_at_ms))
-        if len(kept.log) > self._history_size:
-            kept.low = kept.log.popleft().seq
-        kept.last = self._seq
-        kept.touched_s = time.time()
 
     def _announce(self, channel: str, frame: str, cursor: Cursor | None, key: str = "") -> None:
         if self._sink is None or channel not in self._subscribed:
@@ -152,41 +127,31 @@ class MemoryBroker(Broker):
         else:
             self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
 
-    def _channel(self, channel: str) -> _Channel:
-        """What is kept of a channel. Of one without events, or with none any more, there is nothing to keep."""
-        kept = self._channels.get(channel)
-        if kept is None:
-            return _Channel(low=self._swept_up_to)
-        if kept.log and kept.touched_s + self._history_ttl_s < time.time():
-            kept.log.clear()
-            kept.low = kept.last
-        return kept
-
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
-        kept = [self._channel(channel) for channel in channels]
-        verdict, replay = self._replay(kept, cursor)
+        logs = [self._history.log(channel) for channel in channels]
+        verdict, replay = self._replay(logs, cursor)
         return Opening(
             verdict=verdict,
             cursor=Cursor(self._epoch, self._seq),
             replay=replay,
             unread=self._count_unread(user, channels),
             tasks=self._visible_tasks(user, channels),
-            lasts={channel: one.last for channel, one in zip(channels, kept, strict=True)},
+            lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
         )
 
-    def _replay(self, kept: list[_Channel], cursor: Cursor | str | None) -> tuple[str, list[tuple[int, bytes]]]:
+    def _replay(self, logs: list[Log], cursor: Cursor | str | None) -> tuple[str, list[tuple[int, bytes]]]:
         if cursor is None:
             return "new", []
         if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
             return "cursor_unknown", []
         if cursor.epoch != self._epoch:
             return "epoch_changed", []
-        if any(one.low > cursor.seq for one in kept):
+        if any(log.low > cursor.seq for log in logs):
             return "history_trimmed", []
         now_ms = time.time() * 1000
         missed: dict[int, bytes] = {}
-        for one in kept:
-            for entry in reversed(one.log):
+        for log in logs:
+            for entry in reversed(log.entries):
                 if entry.seq <= cursor.seq:
                     break
                 if not 0 < entry.expires_at_ms <= now_ms:
@@ -197,19 +162,19 @@ class MemoryBroker(Broker):
 
     # The inbox
 
-    def _messages(self, user: str, channels: Sequence[str]) -> Iterator[tuple[_Entry, bool]]:
-        """Every message that the user can see, once, with its read mark; in no order."""
+    def _messages(self, user: str, channels: Sequence[str]) -> Iterator[tuple[Entry, bool]]:
+        """The messages that the user can see, each once, in no particular order, as (entry, is it read)."""
         marks = self._marks.get(user) or _Marks()
         now_ms = time.time() * 1000
         seen: set[str] = set()
         for channel in channels:
-            for entry in self._channel(channel).log:
-                identity = entry.message_id
-                if not identity or identity in seen or 0 < entry.expires_at_ms <= now_ms:
+            for entry in self._history.log(channel).entries:
+                message_id = entry.message_id
+                if not message_id or message_id in seen or 0 < entry.expires_at_ms <= now_ms:
                     continue
-                seen.add(identity)
-                if identity not in marks.hidden:
-                    yield entry, entry.seq <= marks.read_up_to or identity in marks.read
+                seen.add(message_id)
+                if message_id not in marks.hidden:
+                    yield entry, entry.seq <= marks.read_up_to or message_id in marks.read
 
     def _count_unread(self, user: str, channels: Sequence[str]) -> int:
         return sum(not read for _, read in self._messages(user, channels))
@@ -220,21 +185,21 @@ class MemoryBroker(Broker):
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
     ) -> Page:
-        found = sorted(self._messages(user, channels), key=lambda one: one[0].seq, reverse=True)
-        unread = sum(not read for _, read in found)
+        rows = sorted(self._messages(user, channels), key=lambda row: row[0].seq, reverse=True)
+        unread = sum(not read for _, read in rows)
         if before is not None:
-            # Also when that message was deleted meanwhile: the page goes on from its place.
-            entries = (entry for channel in channels for entry in self._channel(channel).log)
+            # Looked up in the logs, because the user may have deleted that message: its seq still places the page.
+            entries = (entry for channel in channels for entry in self._history.log(channel).entries)
             seqs = [entry.seq for entry in entries if entry.message_id == before]
-            found = [one for one in found if seqs and one[0].seq < seqs[0]]
+            rows = [(entry, read) for entry, read in rows if seqs and entry.seq < seqs[0]]
         if unread_only:
-            found = [one for one in found if not one[1]]
+            rows = [(entry, read) for entry, read in rows if not read]
         messages = [
             {**message, "read": read}
-            for entry, read in found[:limit]
+            for entry, read in rows[:limit]
             if (message := message_of(entry.frame.encode())) is not None
         ]
-        return Page(messages, len(found) > limit, unread, Cursor(self._epoch, self._seq))
+        return Page(messages, len(rows) > limit, unread, Cursor(self._epoch, self._seq))
 
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
         marks = self._marks.setdefault(user, _Marks())
@@ -251,9 +216,9 @@ class MemoryBroker(Broker):
         if action == "all":
             marks.read_up_to = self._seq
             marks.read.clear()
-        for kept in (marks.read, marks.hidden):
-            while len(kept) > MAX_MARKS:
-                del kept[next(iter(kept))]
+        for marked_ids in (marks.read, marks.hidden):
+            while len(marked_ids) > MAX_MARKS:
+                del marked_ids[next(iter(marked_ids))]
         unread = self._count_unread(user, channels)
         if changed:
             read_ids, deleted = ([], changed) if action == "delete" else (changed, [])
@@ -263,17 +228,17 @@ class MemoryBroker(Broker):
     # Tasks
 
     async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
-        known = self._idempotency.find(idempotency)
-        if isinstance(known, Task):
-            return known
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Task):
+            return earlier
         if self._tasks.find(task.id) is not None:
             raise Conflict(f"a task with the id {task.id} exists", field="id")
         return self._store(task, idempotency)
 
     async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
-        known = self._idempotency.find(idempotency)
-        if isinstance(known, Task):
-            return known
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Task):
+            return earlier
         task = self._tasks.find(task_id)
         if task is None:
             raise NotFound(f"there is no task {task_id!r}", field="id")
@@ -281,11 +246,11 @@ class MemoryBroker(Broker):
         return task if changed is task else self._store(changed, idempotency)
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
-        self._sweep_a_little(1 + len(task.to))
-        self._tasks.keep(task)
+        self._sweep_for(1 + len(task.to))
+        self._tasks.put(task)
         for channel in task.to:
             self._announce(channel, task.frame(), None, task.id)
-        self._idempotency.keep(idempotency, task)
+        self._idempotency.add(idempotency, task)
         return task
 
     async def task(self, task_id: str) -> Task | None:
@@ -299,7 +264,7 @@ class MemoryBroker(Broker):
 
     def _visible_tasks(self, user: str, channels: Sequence[str]) -> list[Task]:
         hidden = self._marks[user].hidden if user in self._marks else {}
-        return [task for task in self._tasks.watched(channels) if f"t:{task.id}" not in hidden]
+        return [task for task in self._tasks.of(channels) if f"t:{task.id}" not in hidden]
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
         self._marks.setdefault(user, _Marks()).hidden[f"t:{task_id}"] = None
@@ -314,9 +279,9 @@ class MemoryBroker(Broker):
             self._sink.disconnect(f"user:{user}", "revoked")
 
     async def forget(self, user: str) -> None:
-        # It takes a place in the order: every cursor from before gets a reset, also one that had seen all.
+        # Takes a seq, so that every earlier cursor is reset, also the newest possible one.
         self._seq += 1
-        self._channels[f"user:{user}"] = _Channel(last=self._seq, low=self._seq, touched_s=time.time())
+        self._history.clear(f"user:{user}", self._seq)
         self._tasks.forget(f"user:{user}")
         self._marks.pop(user, None)
 
@@ -324,24 +289,15 @@ class MemoryBroker(Broker):
     def skipped(self) -> int:
         return 0
 
-    # Keeping it bounded
+    # Expiry
 
-    def _sweep_a_little(self, kept: int) -> None:
-        """For so many things that are kept now."""
-        for _ in range(SWEEP_STEPS * kept):
-            next(self._sweeping)
+    def _sweep_for(self, writes: int) -> None:
+        for _ in range(SWEEP_STEPS * writes):
+            next(self._sweep_steps)
 
     def _sweep(self) -> Iterator[None]:
-        """Removes what has expired, round and round, one thing a step."""
+        """Remove expired objects, again and again, checking one per step."""
         while True:
             yield from self._tasks.sweep()
-            for channel in list(self._channels):
-                self._forget_old_channel(channel)
-                yield
+            yield from self._history.sweep()
             yield
-
-    def _forget_old_channel(self, channel: str) -> None:
-        kept = self._channels.get(channel)
-        if kept is not None and kept.touched_s + 10 * self._history_ttl_s < time.time():
-            self._swept_up_to = max(self._swept_up_to, kept.last)
-            del self._channels[channel]

@@ -1,4 +1,4 @@
-"""What calls under an idempotency key were answered, for as long as a repeat must get the same answer.
+"""The answers given under idempotency keys, for as long as a repeated call must get the same answer.
 
 Must not know: what the calls did.
 """
@@ -13,8 +13,8 @@ from typing import Final
 from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch
 
-MAX_FORGOTTEN: Final = 4
-"""Expired answers that one call removes at most: more than the one it adds, and few, so that no call takes long."""
+MAX_REMOVALS: Final = 4
+"""Expired answers that one `add` removes at most: more than the one it adds, and few, so that no call takes long."""
 
 
 @dataclass(slots=True)
@@ -28,33 +28,35 @@ class IdempotencyStore:
     """The answers of one process."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Answer] = {}
+        self._answers: dict[str, _Answer] = {}
         self._by_age: deque[tuple[str, _Answer]] = deque()
-        """With their keys, the oldest first."""
+        """(key, answer), oldest first."""
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._answers)
 
     def find(self, idempotency: Idempotency | None) -> object:
-        """What a call under this key was answered; None: it is the first. Raises `IdempotencyMismatch`."""
-        known = self._kept.get(idempotency.key) if idempotency else None
-        if known is None or idempotency is None or known.expires_s < time.time():
+        """The answer given under this key; None for the first call. Raises `IdempotencyMismatch`."""
+        if idempotency is None:
             return None
-        if known.fingerprint != idempotency.fingerprint:
+        earlier = self._answers.get(idempotency.key)
+        if earlier is None or earlier.expires_s < time.time():
+            return None
+        if earlier.fingerprint != idempotency.fingerprint:
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
-        return known.answer
+        return earlier.answer
 
-    def keep(self, idempotency: Idempotency | None, answer: object) -> None:
-        """Remembers an answer, and forgets some that have expired."""
+    def add(self, idempotency: Idempotency | None, answer: object) -> None:
+        """Store an answer and remove some expired ones."""
         if idempotency is None:
             return
-        made = _Answer(idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
-        self._kept[idempotency.key] = made
-        self._by_age.append((idempotency.key, made))
-        for _ in range(MAX_FORGOTTEN):
+        added = _Answer(idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
+        self._answers[idempotency.key] = added
+        self._by_age.append((idempotency.key, added))
+        for _ in range(MAX_REMOVALS):
             key, oldest = self._by_age[0]
             if oldest.expires_s >= time.time():
                 break
             self._by_age.popleft()
-            if self._kept.get(key) is oldest:  # and not a later one under the same key
-                del self._kept[key]
+            if self._answers.get(key) is oldest:  # and not a later answer under the same key
+                del self._answers[key]

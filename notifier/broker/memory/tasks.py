@@ -1,4 +1,4 @@
-"""The tasks of the embedded broker: each until its time is over, which channels watch it, which producers give signs.
+"""The tasks of the embedded broker: records with their expiry, an index per channel, and the tasks with a heartbeat.
 
 Must not know: users' marks, streams, events.
 """
@@ -18,64 +18,63 @@ class MemoryTasks:
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
         self._with_heartbeat: set[str] = set()
-        """Tasks whose producers say that they live."""
-        self._watched: dict[str, dict[str, None]] = {}
-        """By channel, the one that was changed last at the end."""
+        """Ids of tasks from whose producers heartbeats are expected."""
+        self._index: dict[str, dict[str, None]] = {}
+        """Task ids by channel, the last changed at the end."""
 
     def find(self, task_id: str) -> Task | None:
-        """A task that is still kept."""
+        """A task that has not expired."""
         task = self._tasks.get(task_id)
         if task is not None and task.updated_at_ms / 1000 + task.keep_s < time.time():
             self._remove(task_id)
             return None
         return task
 
-    def keep(self, task: Task) -> None:
-        """Keeps a task, or its newer state."""
+    def put(self, task: Task) -> None:
+        """Store a task or its newer state."""
         self._tasks[task.id] = task
         if task.alive_at_ms is None:
             self._with_heartbeat.discard(task.id)
         else:
             self._with_heartbeat.add(task.id)
         for channel in task.to:
-            watched = self._watched.setdefault(channel, {})
-            watched.pop(task.id, None)
-            watched[task.id] = None
-            while len(watched) > MAX_INDEXED_TASKS:
-                del watched[next(iter(watched))]
+            ids = self._index.setdefault(channel, {})
+            ids.pop(task.id, None)
+            ids[task.id] = None
+            while len(ids) > MAX_INDEXED_TASKS:
+                del ids[next(iter(ids))]
 
     def stalled(self, before_ms: int) -> Sequence[str]:
-        """Tasks whose producers gave their last sign before this time, the longest silent first."""
-        kept = [task for task_id in list(self._with_heartbeat) if (task := self.find(task_id)) is not None]
-        found = [(task.alive_at_ms, task.id) for task in kept if (task.alive_at_ms or before_ms) < before_ms]
-        return [task_id for _, task_id in sorted(found)[:MAX_STALLED]]
+        """See `Broker.stalled_tasks`."""
+        tasks = [task for task_id in list(self._with_heartbeat) if (task := self.find(task_id)) is not None]
+        stalled = [(task.alive_at_ms, task.id) for task in tasks if (task.alive_at_ms or before_ms) < before_ms]
+        return [task_id for _, task_id in sorted(stalled)[:MAX_STALLED]]
 
-    def watched(self, channels: Sequence[str]) -> list[Task]:
-        """What these channels watch, the one that was changed last first."""
-        found: dict[str, Task] = {}
+    def of(self, channels: Sequence[str]) -> list[Task]:
+        """The tasks of these channels, last changed first."""
+        tasks: dict[str, Task] = {}
         for channel in channels:
-            for task_id in list(reversed(self._watched.get(channel, {})))[:MAX_SNAPSHOT]:
+            for task_id in list(reversed(self._index.get(channel, {})))[:MAX_SNAPSHOT]:
                 task = self.find(task_id)
                 if task is not None:
-                    found[task_id] = task
-        return sorted(found.values(), key=lambda one: one.updated_at_ms, reverse=True)
+                    tasks[task_id] = task
+        return sorted(tasks.values(), key=lambda task: task.updated_at_ms, reverse=True)
 
     def forget(self, channel: str) -> None:
-        """Removes what only this channel watches."""
-        for task_id in self._watched.pop(channel, {}):
-            # Others may watch it too: then it is theirs.
+        """Remove the channel's index, and the tasks that have no other recipient."""
+        for task_id in self._index.pop(channel, {}):
             if task_id in self._tasks and self._tasks[task_id].to == (channel,):
                 self._remove(task_id)
 
     def sweep(self) -> Iterator[None]:
-        """Looks once at everything that is kept, one thing a step, and removes what has expired."""
+        """Check every task and every index once, one per step, and remove what has expired."""
         for task_id in list(self._tasks):
             self.find(task_id)
             yield
-        for channel in list(self._watched):
-            alive = {task_id: None for task_id in self._watched.pop(channel, {}) if task_id in self._tasks}
-            if alive:
-                self._watched[channel] = alive
+        for channel in list(self._index):
+            ids = {task_id: None for task_id in self._index.pop(channel, {}) if task_id in self._tasks}
+            if ids:
+                self._index[channel] = ids
             yield
 
     def _remove(self, task_id: str) -> None:

@@ -1,0 +1,76 @@
+"""The history of the embedded broker: a log for each channel, bounded in size and time.
+
+Must not know: users, tasks, streams, who reads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Entry:
+    """A stored event."""
+
+    seq: int
+    frame: str
+    message_id: str
+    expires_at_ms: int
+
+
+@dataclass(slots=True)
+class Log:
+    """The events of one channel."""
+
+    entries: deque[Entry] = field(default_factory=deque)
+    last: int = 0
+    """Newest seq of the channel."""
+    low: int = 0
+    """Newest seq that is no longer in the log."""
+    appended_s: float = 0
+    """Time of the last event, in seconds since 1970."""
+
+
+class MemoryHistory:
+    """The logs of one process."""
+
+    def __init__(self, *, size: int, ttl_s: float) -> None:
+        self._size = size
+        self._ttl_s = ttl_s
+        self._logs: dict[str, Log] = {}
+        self._swept_up_to = 0
+        """Newest seq of all logs that the sweep removed."""
+
+    def log(self, channel: str) -> Log:
+        """A channel's log, emptied if its ttl is over. Reading a channel without events stores nothing."""
+        log = self._logs.get(channel)
+        if log is None:
+            return Log(low=self._swept_up_to)
+        if log.entries and log.appended_s + self._ttl_s < time.time():
+            log.entries.clear()
+            log.low = log.last
+        return log
+
+    def append(self, channel: str, entry: Entry) -> None:
+        log = self._logs[channel] = self.log(channel)
+        log.entries.append(entry)
+        if len(log.entries) > self._size:
+            log.low = log.entries.popleft().seq
+        log.last = entry.seq
+        log.appended_s = time.time()
+
+    def clear(self, channel: str, seq: int) -> None:
+        """Empty a log; cursors before `seq` are then reset on this channel."""
+        self._logs[channel] = Log(last=seq, low=seq, appended_s=time.time())
+
+    def sweep(self) -> Iterator[None]:
+        """Check every log once, one per step, and remove those without events for ten ttls."""
+        for channel in list(self._logs):
+            log = self._logs.get(channel)
+            if log is not None and log.appended_s + 10 * self._ttl_s < time.time():
+                self._swept_up_to = max(self._swept_up_to, log.last)
+                del self._logs[channel]
+            yield
