@@ -1,4 +1,4 @@
-"""The event stream parser of the WHATWG standard, step by step, to hold our frames to.
+"""The event stream parser of the WHATWG standard, step by step, to check frames against.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Dispatched:
-    """One event as a page would get it."""
+    """An event as the browser dispatches it to a page."""
 
     event: str
     data: str
@@ -22,7 +22,7 @@ class Dispatched:
 
 @dataclass
 class Parser:
-    """Feed it bytes as they come; it yields what would be dispatched."""
+    """Feed it bytes as they arrive; it yields the events that a browser would dispatch."""
 
     last_event_id: str = ""
     retry_ms: int | None = None
@@ -40,10 +40,10 @@ class Parser:
         if not self._begun and self._text:
             self._begun = True
             self._text = self._text.removeprefix("\ufeff")
-        while (found := re.search(r"\r\n|\n|\r", self._text)) is not None:
-            if found.group() == "\r" and found.end() == len(self._text) and not final:
+        while (end := re.search(r"\r\n|\n|\r", self._text)) is not None:
+            if end.group() == "\r" and end.end() == len(self._text) and not final:
                 return  # a line feed may follow
-            line, self._text = self._text[: found.start()], self._text[found.end() :]
+            line, self._text = self._text[: end.start()], self._text[end.end() :]
             yield from self._line(line)
 
     def _line(self, line: str) -> Iterator[Dispatched]:

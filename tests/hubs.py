@@ -1,6 +1,6 @@
-"""A hub with a scripted broker behind it, and streams in front of it: on a transport of our own, or on real sockets.
+"""A hub between a scripted broker and streams, which are on a fake transport or on real sockets.
 
-The broker keeps a log, so that a stream that reads on from its cursor gets what a real one would give it.
+The broker keeps a log, so that a stream resumes from its cursor as with a real broker.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ScriptedBroker:
         self.is_ready = True
         self.subscribed: set[str] = set()
         self.opened: list[str] = []
-        """Users whose start was asked for."""
+        """Users of the calls of `open`, in order."""
         self.opening_now = 0
         self.most_at_once = 0
 
@@ -76,7 +76,7 @@ class ScriptedBroker:
         return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {}, self.revoked)
 
     def publish(self, hub: Hub, channel: str, text: str = "", *, key: str = "", announced: bool = True) -> int:
-        """Stores an event and announces it, unless the announcement is lost. Answers its seq."""
+        """Store an event and announce it, unless the announcement is to be lost. Returns its seq."""
         self.seq += 1
         frame = f"event: x\ndata: {text or self.seq}\n\n".encode()
         self.log.append((self.seq, channel, frame))
@@ -87,13 +87,13 @@ class ScriptedBroker:
 
 
 def state(hub: Hub, channel: str, key: str, text: str) -> None:
-    """Announces a state: a frame without id, of which only the newest counts."""
+    """Announce a state: a frame without id, of which only the newest counts."""
     hub.deliver_state(channel, key, f"event: task\ndata: {text}\n\n".encode())
 
 
 @contextlib.asynccontextmanager
 async def running_hub(broker: Broker | ScriptedBroker, **limits: Any) -> AsyncIterator[Hub]:
-    """A hub whose loops run, as in the service. Its ticker is quick."""
+    """A hub whose loops run, as in the service, with a short heartbeat."""
     settings = {
         "heartbeat_s": 0.25,
         "max_streams_per_user": 10_000,
@@ -133,22 +133,22 @@ def stream_on(
 
 
 async def attach_crowd(hub: Hub, size: int, topic: str = "all") -> list[Wall]:
-    """Streams whose readers take everything; with more than 64, a frame to the topic goes out in a round."""
+    """Attach streams whose readers accept everything; with more than 64, a frame to the topic goes out in a round."""
     walls = [Wall() for _ in range(size)]
     for number, wall in enumerate(walls):
         await hub.attach(stream_on(wall, f"crowd-{number}", (topic,)))
     return walls
 
 
-# What a client sees
+# The client's side
 
 
 class Body:
-    """A chunked body, read as it comes."""
+    """Parses a chunked body piece by piece."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
-        """As `type:data`, or `type` where the data says nothing that a test compares. Without pings."""
+        """`type:data` for events of type `x` and for states, else `type`. Without pings."""
         self.blocks: list[str] = []
         self._rest = b""
         self._content = b""
@@ -159,7 +159,7 @@ class Body:
             end = line + 2 + int(rest[at:line], 16)
             if len(rest) < end + 2:
                 break
-            assert rest[end : end + 2] == b"\r\n", "a chunk does not end where it says"
+            assert rest[end : end + 2] == b"\r\n", "a chunk does not end at its declared size"
             self._content += rest[line + 2 : end]
             at = end + 2
         self._rest = rest[at:]
@@ -181,21 +181,21 @@ def body_of(wall: Wall) -> Body:
     return body
 
 
-def heard(wall: Wall) -> list[str]:
+def received(wall: Wall) -> list[str]:
     return body_of(wall).events
 
 
 async def soon(condition: Callable[[], Any]) -> None:
-    """Waits for a condition that a few turns of the loop bring, and goes on in the very turn that brought it."""
+    """Wait for a condition that becomes true within a few iterations of the loop; return in that iteration."""
     for _ in range(1000):
         if condition():
             return
         await asyncio.sleep(0)
-    raise AssertionError("a thousand turns of the loop did not bring it")
+    raise AssertionError("the condition is still false after a thousand iterations of the loop")
 
 
 class Client:
-    """The other end of a real stream: reads when it is told to."""
+    """The client end of a real connection. Reads only when a test calls it."""
 
     def __init__(self, end: socket.socket) -> None:
         self.socket = end
@@ -203,7 +203,7 @@ class Client:
         self._body = Body()
 
     def read(self, most: int = 1 << 30) -> int:
-        """Takes what has come, up to `most` bytes; answers how many that were."""
+        """Read what has arrived, up to `most` bytes. Returns the number of bytes."""
         size = 0
         while size < most and not self.ended:
             try:
@@ -218,17 +218,17 @@ class Client:
         return size
 
     @property
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         self.read()
         return self._body.events
 
     def of(self, kind: str) -> list[str]:
-        """The data of all events of a type, for `x` and states."""
-        return [one.partition(":")[2] for one in self.heard if one.partition(":")[0] == kind]
+        """The data of all events of a type, which is `x` or that of a state."""
+        return [event.partition(":")[2] for event in self.received if event.partition(":")[0] == kind]
 
 
 def read_all(clients: Sequence[Client]) -> bool:
-    """Lets every client take what has come; answers True."""
+    """Let every client read what has arrived. Returns True."""
     for client in clients:
         client.read()
     return True
@@ -243,14 +243,14 @@ class _Connection(asyncio.Protocol):
 
 
 class Sockets:
-    """Real connections, which are closed at the end: `async with Sockets(hub) as sockets:`."""
+    """Real connections, closed at the end: `async with Sockets(hub) as sockets:`."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._ends: list[socket.socket] = []
         self._transports: list[asyncio.BaseTransport] = []
         self.writes: Counter[str] = Counter()
-        """Writes that went straight to the kernel, by user; without pings."""
+        """Direct writes to the kernel, by user; without pings."""
 
     async def __aenter__(self) -> Sockets:
         return self
@@ -270,7 +270,7 @@ class Sockets:
         cursor: Cursor | str | None = None,
         send_buffer: int | None = None,
     ) -> tuple[TransportStream, Client]:
-        """A stream that is about to be attached, and its client. As in the server, its loss detaches it."""
+        """A stream to be attached, and its client. As in the server, a lost connection detaches the stream."""
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
@@ -285,12 +285,12 @@ class Sockets:
         return stream, Client(theirs)
 
     def _count_writes(self, stream: TransportStream) -> None:
-        straight = stream.send
-        assert straight is not None, "the short way to the kernel is not taken"
+        socket_send = stream.send
+        assert socket_send is not None, "the stream does not send directly"
 
         def send(data: bytes) -> int:
             self.writes[stream.user] += data != PING_FRAME.chunk
-            return straight(data)
+            return socket_send(data)
 
         stream.send = stream._socket_send = send
 
@@ -298,11 +298,11 @@ class Sockets:
         return int(stream._transport.get_extra_info("socket").fileno())
 
     def drop(self, stream: TransportStream) -> None:
-        """The connection is lost, as the loop of the server finds it."""
+        """Lose the connection, as the server's event loop would."""
         stream._transport.abort()
 
     async def attached(self, count: int, **how: Any) -> tuple[list[TransportStream], list[Client]]:
-        """Streams that are live, and their clients. Writes are counted from here on."""
+        """Attach live streams; return them and their clients. Resets `writes`."""
         pairs = [await self.connect(f"u{number}", **how) for number in range(count)]
         for stream, _ in pairs:
             await self._hub.attach(stream)

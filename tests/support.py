@@ -1,4 +1,4 @@
-"""The real parts that tests run against: a Redis server, the service, free ports, waiting for a condition.
+"""Real servers for the tests: Redis, the service, free ports, waiting for a condition.
 
 Every server listens on 127.0.0.1 only, on a port of its own, and ends with the test that started it.
 """
@@ -32,20 +32,20 @@ T = TypeVar("T")
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on now."""
+    """A port on 127.0.0.1 without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], T], *, timeout_s: float = 15, what: str = "the condition") -> T:
-    """The first true answer of `condition`, asked again and again; AssertionError after `timeout_s`."""
+    """Poll `condition` until its result is true; return it. AssertionError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {timeout_s} s")
+            raise AssertionError(f"{what} was not met within {timeout_s} s")
         time.sleep(0.02)
 
 
@@ -61,7 +61,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 class Process:
-    """A child process whose output is kept in a file and shown when it fails."""
+    """A child process. Its output goes to a file and into the error when it fails."""
 
     def __init__(self, command: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> None:
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in stop()
@@ -70,12 +70,12 @@ class Process:
         )
 
     def output(self) -> str:
-        # pread: the child writes through the same file offset, which must not be moved under it.
+        # pread: the child writes at the shared file offset, which a read would move.
         descriptor = self.log.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
-        """Waits for `ready`; a process that ends first, or time that runs out, is an error with its output."""
+        """Wait for `ready`. AssertionError with the output if the process ends first, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not ready():
             if self.child.poll() is not None:
@@ -88,7 +88,7 @@ class Process:
         self.child.send_signal(number)
 
     def stop(self, timeout_s: float = 15) -> int:
-        """Ends the process (SIGTERM, then SIGKILL) and answers its exit code."""
+        """End the process (SIGTERM, then SIGKILL). Returns its exit code."""
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGCONT)
             self.child.terminate()
@@ -105,8 +105,8 @@ class Process:
 class RedisServer:
     """A real redis-server with a data folder of its own.
 
-    `append_only` keeps its data over a kill. `guarded` gives everybody the rights of deploy/redis-users.acl and no
-    more; passwords are the users' names, and `admin` may do everything.
+    `append_only`: its data survives a kill. `guarded`: only the users and rights of deploy/redis-users.acl, plus
+    `admin`, who may do everything; each password is the user's name.
     """
 
     def __init__(self, *, append_only: bool = False, guarded: bool = False) -> None:
@@ -121,7 +121,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """What the service is given."""
+        """The service's address of it."""
         return self.url_of("notifier")
 
     def url_of(self, user: str) -> str:
@@ -129,7 +129,7 @@ class RedisServer:
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def client(self) -> redis.Redis:
-        """A client that may do everything."""
+        """A client with all rights."""
         login = {"username": "admin", "password": "admin"} if self.guarded else {}
         return redis.Redis(port=self.port, host="127.0.0.1", **login)
 
@@ -207,16 +207,16 @@ class Service:
         return httpx.Client(base_url=self.url, headers=bearer(key), timeout=10)
 
     def user(self, user: str, **claims: Any) -> httpx.Client:
-        """A client that may hear and read what `user` gets."""
+        """A client with the token of `user`."""
         return httpx.Client(base_url=self.url, headers=bearer(subscriber_token(user, **claims)), timeout=10)
 
     def open_streams(self) -> int:
-        """Streams that a service of one process holds now."""
+        """Open streams of a service with one process."""
         text = httpx.get(f"{self.url}/metrics", timeout=5).text
         return int(re.findall(r"^notifier_streams (\d+)$", text, re.MULTILINE)[0])
 
     def used(self) -> tuple[float, float]:
-        """Memory (resident, MiB) and CPU time (s) that a service of one process has used up to now."""
+        """Resident memory (MiB) and CPU time so far (s) of a service with one process."""
         folder = Path("/proc") / str(self.process.child.pid)
         resident = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         user, system = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
@@ -235,7 +235,7 @@ class Service:
 
 @contextlib.contextmanager
 def running(server: T) -> Iterator[T]:
-    """`with running(RedisServer()) as redis_server:` stops the server at the end."""
+    """Stops a server at the end: `with running(RedisServer()) as redis_server:`."""
     try:
         yield server
     finally:

@@ -1,5 +1,5 @@
-"""Ten thousand generated events, from the API to a parser of the standard and to a real browser, come out as they went
-in; and the golden streams of tests/wire mean the same to that parser and to the browser.
+"""Ten thousand generated events arrive unchanged at a parser of the standard and at a real browser; and the golden
+streams of tests/wire mean the same to both.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ RANGES = [
 
 
 def some_text(seed: random.Random, longest: int) -> str:
-    made = []
+    parts = []
     for _ in range(seed.randrange(longest)):
         if seed.random() < 0.3:
-            made.append(seed.choice(SPECIAL))
+            parts.append(seed.choice(SPECIAL))
         else:
             first, last = seed.choice(RANGES)
-            made.append(chr(seed.randint(first, last)))
-    return "".join(made)
+            parts.append(chr(seed.randint(first, last)))
+    return "".join(parts)
 
 
 def some_value(seed: random.Random, depth: int = 0) -> object:
@@ -87,7 +87,7 @@ def publish(service: Service, user: str, values: list[object]) -> None:
                 for value in values[start : start + 500]
             ]
             answer = client.post("/v1/batch", content=json.dumps(items).encode())
-            assert all(one["status"] == 200 for one in answer.json()["results"]), answer.text[:500]
+            assert all(result["status"] == 200 for result in answer.json()["results"]), answer.text[:500]
 
 
 def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service, values: list[object]) -> None:
@@ -100,11 +100,11 @@ def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service
         headers = bearer(subscriber_token("parser"))
         with httpx.stream("GET", f"{roomy_service.url}/v1/stream", headers=headers, timeout=60) as response:
             for part in response.iter_raw():
-                for one in parser.feed(part):
+                for event in parser.feed(part):
                     opened.set()
-                    if one.event == "round.trip":
-                        got.append(json.loads(one.data))
-                        ids.append(one.id)
+                    if event.event == "round.trip":
+                        got.append(json.loads(event.data))
+                        ids.append(event.id)
                 if len(got) == EVENTS:
                     return
 
@@ -114,7 +114,7 @@ def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service
     publish(roomy_service, "parser", values)
     listener.join(60)
     assert got == values
-    places = [int(one.rpartition("-")[2]) for one in ids]
+    places = [int(cursor.rpartition("-")[2]) for cursor in ids]
     assert places == sorted(set(places))
 
 
@@ -122,7 +122,7 @@ def test_a_browser_gets_what_was_published(roomy_service: Service, values: list[
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
-        page.goto(f"{roomy_service.url}/healthz")  # of the service, and without the demo's policy against eval
+        page.goto(f"{roomy_service.url}/healthz")  # a page of the service without a CSP that forbids eval
         page.evaluate(
             """(url) => {
                 window.got = []
@@ -135,7 +135,7 @@ def test_a_browser_gets_what_was_published(roomy_service: Service, values: list[
         page.wait_for_function("window.open_")
         publish(roomy_service, "browser", values)
         wait_for(lambda: page.evaluate("got.length") >= EVENTS, timeout_s=60, what="every event in the browser")
-        got = [json.loads(one) for one in page.evaluate("got")]
+        got = [json.loads(data) for data in page.evaluate("got")]
         page.evaluate("source.close()")
         browser.close()
     assert got == values
@@ -155,14 +155,14 @@ def test_a_golden_stream_means_what_it_says(name: str) -> None:
     vector, whole = GOLDEN[name], golden_bytes(GOLDEN[name])
     for size in (len(whole), 1, 7):
         parser = Parser()
-        got = [one for start in range(0, len(whole), size) for one in parser.feed(whole[start : start + size])]
+        got = [event for start in range(0, len(whole), size) for event in parser.feed(whole[start : start + size])]
         got += list(parser.feed(b"", final=True))
-        assert [asdict(one) for one in got] == vector["events"]
+        assert [asdict(event) for event in got] == vector["events"]
         assert parser.retry_ms == vector.get("retry")
 
 
 class Golden(BaseHTTPRequestHandler):
-    """Serves each golden stream once, then 204: the end for good."""
+    """Serves each golden stream once, then 204, which stops the EventSource."""
 
     served: ClassVar[set[str]] = set()
 
@@ -175,7 +175,7 @@ class Golden(BaseHTTPRequestHandler):
         self.send_header("Access-Control-Allow-Origin", "*")
         self.end_headers()
         if not again:
-            # A retry of our own last, so that the browser comes back at once and meets the 204.
+            # A short `retry:` at the end, so that the browser reconnects at once and gets the 204.
             self.wfile.write(golden_bytes(GOLDEN[name]) + b"\n\nretry: 1\n\n")
 
     def log_message(self, *_: object) -> None:
@@ -191,15 +191,15 @@ def test_golden_streams_mean_the_same_to_a_browser() -> None:
         page = browser.new_page()
         got = page.evaluate(
             """([base, streams]) => Promise.all(streams.map(([name, types]) => new Promise((done) => {
-                const found = []
+                const received = []
                 const source = new EventSource(base + name)
-                const note = (event) => found.push({event: event.type, data: event.data, id: event.lastEventId})
+                const note = (event) => received.push({event: event.type, data: event.data, id: event.lastEventId})
                 for (const type of types) source.addEventListener(type, note)
-                source.onerror = () => { if (source.readyState === EventSource.CLOSED) done([name, found]) }
+                source.onerror = () => { if (source.readyState === EventSource.CLOSED) done([name, received]) }
             })))""",
             [
                 f"http://127.0.0.1:{server.server_address[1]}/",
-                [[name, sorted({"message", *(one["event"] for one in GOLDEN[name]["events"])})] for name in names],
+                [[name, sorted({"message", *(event["event"] for event in GOLDEN[name]["events"])})] for name in names],
             ],
         )
         browser.close()
@@ -211,5 +211,5 @@ def test_golden_streams_mean_the_same_to_a_browser() -> None:
 def test_the_encoder_writes_one_line_of_data_whatever_is_in_it() -> None:
     for text in (SPECIAL, "".join(chr(i) for i in range(1, 0x3000))):
         encoded = rules.to_json({"text": text})
-        found = parse(f"event: x\ndata: {encoded}\n\n".encode())
-        assert [json.loads(one.data)["text"] for one in found] == [text]
+        events = parse(f"event: x\ndata: {encoded}\n\n".encode())
+        assert [json.loads(event.data)["text"] for event in events] == [text]

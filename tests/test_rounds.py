@@ -1,4 +1,4 @@
-"""Rounds write straight to real sockets: whole, in order, once, and never to what is no longer the stream's."""
+"""Rounds write straight to real sockets: whole, in order, once, and never to a descriptor that was reused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def broker() -> ScriptedBroker:
 
 @pytest.fixture
 def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A round gives the loop back after each stride."""
+    """Makes a round yield to the event loop after each stride."""
     monkeypatch.setattr("notifier.rounds.SLICE_S", 0)
 
 
@@ -36,7 +36,7 @@ async def test_a_round_reaches_every_stream_by_one_write_each(broker: ScriptedBr
         streams, clients = await sockets.attached(CROWD)
         broker.publish(hub, "all", "to everybody")
         await until(lambda: not hub._rounds)
-        assert all(client.heard == ["hello", "x:to everybody"] for client in clients)
+        assert all(client.received == ["hello", "x:to everybody"] for client in clients)
         assert sockets.writes == Counter({stream.user: 1 for stream in streams})
         assert hub.deliveries == CROWD
 
@@ -94,24 +94,24 @@ async def test_a_direct_event_during_a_round_comes_after_the_round_s_and_each_co
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         await sockets.attached(CROWD)
         await sockets.attached(CROWD, topics=("staff",))
-        mine = [await sockets.connect(f"m{n}", ("all", f"user:m{n}")) for n in range(40)]
-        for stream, _ in mine:
+        pairs = [await sockets.connect(f"m{n}", ("all", f"user:m{n}")) for n in range(40)]
+        for stream, _ in pairs:
             await hub.attach(stream)
         broker.publish(hub, "all", "first")
-        broker.publish(hub, "staff", "to nobody of them")
+        broker.publish(hub, "staff", "to other streams")
         broker.publish(hub, "all", "second")
-        for number, (_, client) in enumerate(mine):
+        for number, (_, client) in enumerate(pairs):
             broker.publish(hub, f"user:m{number}", "direct")
-            assert client.heard == ["hello", "x:first", "x:second", "x:direct"]
+            assert client.received == ["hello", "x:first", "x:second", "x:direct"]
             await asyncio.sleep(0)
         await until(lambda: not hub._rounds)
         broker.publish(hub, "all", "third")
         await until(lambda: not hub._rounds)
-        for _, client in mine:
+        for _, client in pairs:
             assert client.of("x") == ["first", "second", "direct", "third"]
 
 
-async def test_a_topic_that_grows_and_shrinks_past_what_is_written_directly_keeps_its_order(
+async def test_a_topic_that_grows_and_shrinks_around_the_direct_limit_keeps_its_order(
     broker: ScriptedBroker,
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
@@ -121,7 +121,7 @@ async def test_a_topic_that_grows_and_shrinks_past_what_is_written_directly_keep
             broker.publish(hub, "all")
             assert hub._rounds
             hub.end(extra, "rotate")
-            # Few enough now to be written at once, ahead of the round that is to come.
+            # Few enough streams now to be written at once, ahead of the queued round.
             broker.publish(hub, "all")
             assert clients[turn].of("x") == [str(number) for number in range(1, broker.seq + 1)]
         await until(lambda: not hub._rounds)
@@ -157,14 +157,14 @@ async def test_a_stream_that_ends_or_leaves_during_a_round_is_skipped(broker: Sc
         hub.end(streams[-1], "rotate")
         sockets.drop(streams[-2])
         await until(lambda: not hub._rounds)
-        assert clients[-1].heard == ["hello", "bye"]
-        assert clients[-2].heard == ["hello"]
-        assert all(client.heard == ["hello", "x:1"] for client in clients[:-2])
+        assert clients[-1].received == ["hello", "bye"]
+        assert clients[-2].received == ["hello"]
+        assert all(client.received == ["hello", "x:1"] for client in clients[:-2])
         assert set(sockets.writes) == {stream.user for stream in streams[:-2]}
         assert len(hub) == CROWD - 2
 
 
-async def test_nothing_is_written_to_a_descriptor_that_has_become_another_connection_s(
+async def test_nothing_is_written_to_a_descriptor_that_another_connection_reuses(
     broker: ScriptedBroker, stepwise: None
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
@@ -172,7 +172,7 @@ async def test_nothing_is_written_to_a_descriptor_that_has_become_another_connec
         number = sockets.descriptor(streams[-1])
         broker.publish(hub, "all")
         await soon(lambda: clients[0].of("x"))
-        # The round has it still before it when its connection is lost and its number given to another.
+        # The round has not reached the stream when its connection is lost and its descriptor reused.
         sockets.drop(streams[-1])
         ours, theirs = socket.socketpair()
         try:
@@ -199,7 +199,7 @@ def _is_free(descriptor: int) -> bool:
     return False
 
 
-async def test_clients_that_leave_all_through_the_rounds_disturb_nobody(broker: ScriptedBroker, stepwise: None) -> None:
+async def test_clients_that_leave_during_rounds_do_not_disturb_others(broker: ScriptedBroker, stepwise: None) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         _, leaving = await sockets.attached(CROWD)
         _, staying = await sockets.attached(CROWD)
@@ -212,10 +212,10 @@ async def test_clients_that_leave_all_through_the_rounds_disturb_nobody(broker: 
         await until(lambda: read_all(staying) and all(len(client.of("x")) == len(leaving) for client in staying))
 
 
-# Sockets that take less than all
+# Partial writes
 
 
-async def test_a_write_of_which_only_a_part_was_taken_is_completed_byte_for_byte_and_in_order(
+async def test_a_partial_write_is_completed_byte_for_byte_and_in_order(
     broker: ScriptedBroker,
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
@@ -228,8 +228,7 @@ async def test_a_write_of_which_only_a_part_was_taken_is_completed_byte_for_byte
         broker.publish(hub, "all", "behind")
         due = [*parts, "behind"]
         await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every byte")
-        # And once they have caught up, the short way again.
-        await until(lambda: all(stream.send is not None for stream in streams), 3, "the short way")
+        await until(lambda: all(stream.send is not None for stream in streams), 3, "direct sends again")
         broker.publish(hub, "all", "after")
         await until(lambda: all(client.of("x")[-1] == "after" for client in clients))
         assert not hub.counts["ended_slow"]
@@ -240,8 +239,8 @@ async def test_rounds_direct_events_states_and_pings_behind_a_small_buffer_are_w
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         await sockets.attached(CROWD)
-        mine = [await sockets.connect(f"m{n}", ("all", f"user:m{n}"), send_buffer=4096) for n in range(20)]
-        for stream, _ in mine:
+        pairs = [await sockets.connect(f"m{n}", ("all", f"user:m{n}"), send_buffer=4096) for n in range(20)]
+        for stream, _ in pairs:
             await hub.attach(stream)
         due: list[str] = []
         for turn in range(200):
@@ -250,17 +249,17 @@ async def test_rounds_direct_events_states_and_pings_behind_a_small_buffer_are_w
             state(hub, "all", "t", f"state-{turn}")
             due.append(text)
             if turn % 3 == 0:
-                for number, (_, client) in enumerate(mine):
+                for number, (_, client) in enumerate(pairs):
                     broker.publish(hub, f"user:m{number}", f"direct-{turn}")
                     client.read(turn * 113 % 5000)
                 due.append(f"direct-{turn}")
             if turn % 5 == 0:
                 await asyncio.sleep(0)
-        clients = [client for _, client in mine]
+        clients = [client for _, client in pairs]
         await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every event")
-        await until(lambda: all(client.of("task")[-1] == "state-199" for _, client in mine), 3, "the newest state")
-        for _, client in mine:
-            turns = [int(one.partition("-")[2]) for one in client.of("task")]
+        await until(lambda: all(client.of("task")[-1] == "state-199" for _, client in pairs), 3, "the newest state")
+        for _, client in pairs:
+            turns = [int(text.partition("-")[2]) for text in client.of("task")]
             assert turns == sorted(turns)
 
 
@@ -276,7 +275,7 @@ async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room
         for number in range(10):
             state(hub, "all", "t1", f"{number}")
             await until(lambda: not hub._rounds)
-        # Nothing more is published: the newest state has nobody else to send it.
+        # No further event is published that would send the newest state.
         await until(lambda: client.of("task"), 3, "the state")
         assert client.of("task") == ["9"]
         assert client.of("x") == ["z" * 50_000]
@@ -286,7 +285,7 @@ async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room
 
 
 def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
-    """A history; answers the cursor of a client that has none of it."""
+    """Fill the log with `count` events; return the cursor of a client that has none of them."""
     text = "r" * size
     for _ in range(count):
         broker.seq += 1
@@ -310,15 +309,15 @@ async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
             if not size % 7:
                 broker.publish(hub, "all", f"{broker.seq + 1}-live")
             await asyncio.sleep(0.01)
-        assert time.monotonic() - began > 0.5, "it took longer than a stalled client would have been given"
+        assert time.monotonic() - began > 0.5, "it took longer than the limit for a stalled client"
         last = broker.publish(hub, "all", f"{broker.seq + 1}-end")
         await until(lambda: client.of("x")[-1] == f"{last}-end")
-        assert [int(one.partition("-")[0]) for one in client.of("x")] == list(range(1, last + 1))
+        assert [int(text.partition("-")[0]) for text in client.of("x")] == list(range(1, last + 1))
         assert not client.ended
         assert not hub.counts["ended_slow"]
 
 
-async def test_a_client_that_stands_still_is_ended_after_its_time_and_not_before(
+async def test_a_client_that_stops_reading_is_ended_after_the_limit_and_not_before(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifier.slow.STALLED_AFTER_S", 0.6)
@@ -336,7 +335,7 @@ async def test_a_client_that_stands_still_is_ended_after_its_time_and_not_before
         await until(lambda: client.read() == 0 and client.ended)
 
 
-async def test_behind_a_long_replay_the_bound_of_what_may_wait_still_holds(broker: ScriptedBroker) -> None:
+async def test_behind_a_long_replay_the_backlog_is_still_bounded(broker: ScriptedBroker) -> None:
     async with running_hub(broker, max_backlog_bytes=100_000) as hub, Sockets(hub) as sockets:
         cursor = missed(broker, 500, 4096)
         stream, _ = await sockets.connect(cursor=cursor)
@@ -352,7 +351,7 @@ async def test_behind_a_long_replay_the_bound_of_what_may_wait_still_holds(broke
         assert hub.counts["ended_slow"] == 1
 
 
-# Doubt
+# Resync
 
 
 async def test_a_resync_during_a_round_loses_nothing_and_repeats_nothing(
@@ -365,16 +364,16 @@ async def test_a_resync_during_a_round_loses_nothing_and_repeats_nothing(
             broker.publish(hub, "all")
             broker.publish(hub, "all")
             await soon(lambda turn=turn: sum(sockets.writes.values()) >= min(turn, 3) * STRIDE)  # type: ignore[misc]
-            assert sum(sockets.writes.values()) < CROWD, "the round was under way"
+            assert sum(sockets.writes.values()) < CROWD, "the round was in progress"
             hub.resync(None)
             last = str(broker.publish(hub, "all"))
             await until(lambda last=last: all(last in client.of("x") for client in clients))  # type: ignore[misc]
             await until(lambda: not hub._rounds)
         assert all(client.of("x") == [str(number) for number in range(1, 16)] for client in clients)
-        assert all(client.heard.count("reset") == 0 for client in clients)
+        assert all(client.received.count("reset") == 0 for client in clients)
 
 
-async def test_a_hole_in_a_topic_with_a_round_under_way_loses_nothing_and_repeats_nothing(
+async def test_a_hole_in_a_topic_during_a_round_loses_nothing_and_repeats_nothing(
     broker: ScriptedBroker, stepwise: None
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
@@ -391,10 +390,10 @@ async def test_a_hole_in_a_topic_with_a_round_under_way_loses_nothing_and_repeat
         assert not hub.counts["resets"]
 
 
-# Frames that no place in the order tells apart
+# Frames without a seq
 
 
-async def test_a_frame_that_is_kept_nowhere_comes_once_to_those_who_are_written_to_meanwhile(
+async def test_an_ephemeral_frame_comes_once_to_streams_that_are_written_to_during_its_round(
     broker: ScriptedBroker, stepwise: None
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
@@ -403,16 +402,16 @@ async def test_a_frame_that_is_kept_nowhere_comes_once_to_those_who_are_written_
         late = await listeners(hub, sockets, "late")
         hub.deliver_state("all", "", b"event: note\ndata: once\n\n")
         await soon(lambda: sockets.writes)
-        assert hub._rounds, "the round is past the early ones and not at the late ones"
+        assert hub._rounds, "the round is past the early streams and not yet at the late ones"
         while hub._rounds:
             for user in ("early", "late"):
                 broker.publish(hub, f"user:{user}")
             await asyncio.sleep(0)
-        assert all(client.heard.count("note:once") == 1 for client in (*early, *crowd, *late))
+        assert all(client.received.count("note:once") == 1 for client in (*early, *crowd, *late))
 
 
 async def listeners(hub: Hub, sockets: Sockets, user: str) -> list[Client]:
-    """Five streams of a user that hear `all` too."""
+    """Five streams of a user, which also listen to `all`."""
     pairs = [await sockets.connect(user, ("all", f"user:{user}")) for _ in range(5)]
     for stream, _ in pairs:
         await hub.attach(stream)
@@ -420,7 +419,7 @@ async def listeners(hub: Hub, sockets: Sockets, user: str) -> list[Client]:
     return [client for _, client in pairs]
 
 
-async def test_what_waits_for_an_opening_stream_is_held_once(broker: ScriptedBroker, stepwise: None) -> None:
+async def test_a_frame_for_an_opening_stream_is_pending_once(broker: ScriptedBroker, stepwise: None) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         await sockets.attached(CROWD)
         stream, client = await sockets.connect("ann", ("all", "user:ann"), cursor=Cursor(broker.epoch, 0))
@@ -438,15 +437,15 @@ async def test_what_waits_for_an_opening_stream_is_held_once(broker: ScriptedBro
         assert client.of("x") == [str(number) for number in range(1, 11)]
 
 
-async def test_a_state_that_waits_does_not_come_after_the_newer_one_of_a_resync(
+async def test_a_queued_state_does_not_come_after_the_newer_one_of_a_resync(
     broker: ScriptedBroker, stepwise: None
 ) -> None:
     async with running_hub(broker) as hub, Sockets(hub) as sockets:
         _, clients = await sockets.attached(CROWD)
         state(hub, "all", "job", "older")
         await soon(lambda: sockets.writes)
-        hub.resync(["all"])  # as after a newer one that was not heard
+        hub.resync(["all"])  # as after a newer state whose announcement was lost
         await until(lambda: not hub._rounds)
         await until(lambda: not any(stream.opening for stream in hub._streams))
-        late = [client for client in clients if "inbox" in client.heard and "task:older" in client.heard]
-        assert all(client.heard.index("task:older") < client.heard.index("inbox") for client in late)
+        late = [client for client in clients if "inbox" in client.received and "task:older" in client.received]
+        assert all(client.received.index("task:older") < client.received.index("inbox") for client in late)

@@ -1,4 +1,4 @@
-"""The server's own protocol, in this process: what requests leave behind."""
+"""The server's own protocol, in this process: garbage left by requests, connections that become streams."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ async def port() -> AsyncIterator[int]:
     key = ApiKey(KEY, frozenset({"publish"}))
     settings = Settings(jwt_secret=JWT_SECRET, api_keys=(key,), publish_rate=0, drain_s=0)
     application = app.build(settings)
-    how = server.config("a path is not needed", workers=1, drain_s=0, log_config=None)
-    how.app, how.factory = application, False  # type: ignore[assignment]  # the built one, not a path to a factory
+    configuration = server.config("replaced below", workers=1, drain_s=0, log_config=None)
+    configuration.app, configuration.factory = application, False  # type: ignore[assignment]  # built, not a factory's path
     sockets = server.listen("127.0.0.1", 0)
-    running = server.Server(how)
+    running = server.Server(configuration)
     serving = asyncio.create_task(running.serve(sockets))
     while not running.started:
         await asyncio.sleep(0.01)
@@ -50,7 +50,7 @@ def request(method: str, path: str, credential: str, body: bytes = b"") -> bytes
 
 @pytest.fixture
 def garbage() -> Iterator[None]:
-    """The collector waits until it is asked."""
+    """Disables automatic garbage collection."""
     gc.collect()
     gc.disable()
     yield
@@ -58,12 +58,12 @@ def garbage() -> Iterator[None]:
 
 
 async def test_requests_leave_nothing_for_the_collector(port: int, garbage: None) -> None:
-    """A cycle in each request is a pause for everybody at each few hundred of them."""
+    """A reference cycle per request would pause all streams after every few hundred requests."""
     body = json.dumps({"to": ["user:ann"], "type": "note", "data": "x"}).encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for i in range(REQUESTS + 1):
         if i == 1:
-            gc.collect()  # what the first one sets up
+            gc.collect()  # objects of the first request
         writer.write(request("POST", "/v1/events", KEY, body))
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
@@ -73,7 +73,7 @@ async def test_requests_leave_nothing_for_the_collector(port: int, garbage: None
 
 
 async def opened_stream(port: int) -> socket.socket:
-    """A connection that has asked for a stream. (asyncio's own would leave cycles.)"""
+    """A connection that has requested a stream. (A connection of asyncio would leave cycles.)"""
     link = socket.socket()
     link.setblocking(False)
     loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ async def opened_stream(port: int) -> socket.socket:
 
 
 async def received(link: socket.socket) -> bytes:
-    """What comes with the next segment."""
+    """The next segment's bytes."""
     async with asyncio.timeout(20):
         return await asyncio.get_running_loop().sock_recv(link, 1 << 16)
 
@@ -91,7 +91,7 @@ async def received(link: socket.socket) -> bytes:
 async def test_streams_leave_nothing_for_the_collector(port: int, garbage: None) -> None:
     for i in range(REQUESTS + 1):
         if i == 1:
-            gc.collect()  # what the first one sets up
+            gc.collect()  # objects of the first request
         with await opened_stream(port) as link:
             assert b"event: hello" in await received(link)
     await asyncio.sleep(0.05)
@@ -102,7 +102,7 @@ async def test_connections_leave_nothing_for_the_collector(port: int, garbage: N
     loop = asyncio.get_running_loop()
     for i in range(REQUESTS + 1):
         if i == 1:
-            gc.collect()  # what the first one sets up
+            gc.collect()  # objects of the first request
         with socket.socket() as link:
             link.setblocking(False)
             await loop.sock_connect(link, ("127.0.0.1", port))
@@ -136,7 +136,7 @@ async def test_a_streams_head_does_not_wait_long_for_its_first_event(
         assert b"event: hello" in await received(link)
 
 
-async def test_a_streams_head_goes_out_while_a_busy_broker_is_asked_again(
+async def test_a_streams_head_goes_out_before_a_busy_broker_is_retried(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer, asked = MemoryBroker.open, 0
@@ -155,12 +155,12 @@ async def test_a_streams_head_goes_out_while_a_busy_broker_is_asked_again(
         assert b"event: hello" in await received(link)
 
 
-@pytest.mark.parametrize("where", ["while the head is made", "while it is attached"])
+@pytest.mark.parametrize("where", ["at the head", "at the attach"])
 async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    if where == "while the head is made":
+    if where == "at the head":
         monkeypatch.setattr(stream, "_RAW_HEADERS", [(b"not a name", b"")])
     else:
         monkeypatch.setattr(Hub, "attach", fails)
@@ -173,7 +173,7 @@ async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: p
 @pytest.mark.parametrize(
     ("status", "method", "path"), [(500, "POST", "/v1/events"), (200, "POST", "/v1/events"), (500, "GET", "/v1/stream")]
 )
-async def test_a_fault_of_the_service_itself_is_a_problem(
+async def test_an_unexpected_exception_is_answered_with_a_problem(
     port: int, monkeypatch: pytest.MonkeyPatch, status: int, method: str, path: str
 ) -> None:
     def fails(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""One open stream: order, conflation behind a slow reader, farewells; and the way out without the transport."""
+"""One open stream: order, conflation behind a slow reader, farewells; and streams without the transport."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS: dict[str, Any] = {
 
 
 class Wall(asyncio.WriteTransport):
-    """A transport whose reader takes everything, or nothing."""
+    """A transport whose reader accepts everything, or nothing (`waiting` bytes of backlog)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,14 +81,14 @@ def test_frames_that_were_offered_together_leave_in_one_write(stream: Stream, wa
 def test_behind_a_slow_reader_only_the_newest_state_of_each_task_waits(stream: Stream, wall: Wall) -> None:
     wall.waiting = 10
     for done in range(5):
-        stream.offer_state("task-1", EncodedFrame(b"one %d" % done))
-        stream.offer_state("task-2", EncodedFrame(b"two %d" % done))
+        stream.offer_state("task-1", EncodedFrame(b"first %d" % done))
+        stream.offer_state("task-2", EncodedFrame(b"second %d" % done))
     stream.flush()
     assert wall.written == []
     wall.waiting = 0
     stream.release_states()
     stream.flush()
-    assert b"".join(wall.written) == EncodedFrame(b"one 4").chunk + EncodedFrame(b"two 4").chunk
+    assert b"".join(wall.written) == EncodedFrame(b"first 4").chunk + EncodedFrame(b"second 4").chunk
 
 
 def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
@@ -117,7 +117,7 @@ def test_a_key_is_a_repeat_the_second_time_and_keys_are_bounded(stream: Stream) 
     assert not stream.is_repeat("a")
 
 
-def test_the_end_says_farewell_and_closes_the_chunked_body(stream: Stream, wall: Wall) -> None:
+def test_the_end_writes_the_farewell_and_closes_the_chunked_body(stream: Stream, wall: Wall) -> None:
     bye = farewell("rotate", 1234)
     stream.end(bye)
     assert b"".join(wall.written) == bye.chunk + LAST_CHUNK
@@ -127,7 +127,7 @@ def test_the_end_says_farewell_and_closes_the_chunked_body(stream: Stream, wall:
     assert len(wall.written) == 2
 
 
-def test_a_reader_that_takes_nothing_is_cut_off_without_a_farewell(stream: Stream, wall: Wall) -> None:
+def test_a_reader_that_accepts_nothing_is_cut_off_without_a_farewell(stream: Stream, wall: Wall) -> None:
     wall.waiting = 1 << 20
     stream.end(farewell("slow", 1))
     assert (wall.written, wall.state) == ([], "aborted")
@@ -176,11 +176,11 @@ def test_a_server_that_does_not_offer_its_transport_serves_streams_too() -> None
             server.wait_until(lambda: _answers(client), "uvicorn")
             with connect_sse(client, "GET", "/v1/stream", headers=bearer(subscriber_token("ann"))) as source:
                 assert source.response.headers["x-accel-buffering"] == "no"
-                heard = source.iter_sse()
-                assert next(heard).event == "hello"
+                received = source.iter_sse()
+                assert next(received).event == "hello"
                 body = {"to": ["user:ann"], "subject": "hi"}
                 answer = client.post("/v1/messages", json=body, headers=bearer("key-0123456789abcdef"))
-                kinds = [(one.event, one.id) for one in heard]
+                kinds = [(event.event, event.id) for event in received]
             assert ("message", answer.json()["cursor"]) in kinds
             assert "ping" in [kind for kind, _ in kinds]
             assert kinds[-1][0] == "bye"
@@ -195,7 +195,7 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-async def test_a_message_that_comes_in_parts_is_heard_once() -> None:
+async def test_a_message_sent_in_parts_is_delivered_once() -> None:
     with running(Service()) as service:
         listener = Listener(service.port, "ann", ("staff",))
         async with listening(listener):
@@ -204,4 +204,4 @@ async def test_a_message_that_comes_in_parts_is_heard_once() -> None:
                     assert client.post("/v1/messages", json={"id": "m-1", "to": to, "subject": "parts"}).is_success
                 assert client.post("/v1/messages", json={"to": ["user:ann"], "subject": "end"}).is_success
             await until(lambda: listener.messages and listener.messages[-1].data["subject"] == "end")
-    assert [one.data["subject"] for one in listener.messages] == ["parts", "end"]
+    assert [event.data["subject"] for event in listener.messages] == ["parts", "end"]

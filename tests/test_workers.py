@@ -1,4 +1,4 @@
-"""Several processes on one Redis: whoever publishes where, every stream hears it."""
+"""Several processes on one Redis: an event published through any of them reaches every stream."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ async def test_an_event_published_at_any_worker_reaches_the_streams_of_all(redis
     listeners = [Listener(redis_service.port, f"w{i}") for i in range(30)]
     async with listening(*listeners):
         for number in range(20):
-            # A connection of its own for each: the kernel spreads them over the workers.
+            # A new connection for each: the kernel spreads them over the workers.
             async with httpx.AsyncClient(base_url=redis_service.url, headers=bearer(API_KEY)) as client:
-                body = {"to": [f"user:{one.user}" for one in listeners], "subject": str(number)}
+                body = {"to": [f"user:{listener.user}" for listener in listeners], "subject": str(number)}
                 assert (await client.post("/v1/messages", json=body)).json()["watched"] is True
-        await until(lambda: all(len(one.messages) == 20 for one in listeners))
-    for one in listeners:
-        assert [item.data["subject"] for item in one.messages] == [str(number) for number in range(20)]
+        await until(lambda: all(len(listener.messages) == 20 for listener in listeners))
+    for listener in listeners:
+        assert [event.data["subject"] for event in listener.messages] == [str(number) for number in range(20)]
 
 
 async def test_streams_are_spread_over_the_workers(redis_server: RedisServer) -> None:
@@ -42,7 +42,7 @@ async def test_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None
         await until(lambda: len(set(worker_pids(service)) - before) == 1, what="a new worker")
         listeners = [Listener(service.port, f"d{i}") for i in range(20)]
         async with listening(*listeners):
-            assert all(one.live for one in listeners)
+            assert all(listener.live for listener in listeners)
 
 
 def _connections(pid: int) -> int:
@@ -51,6 +51,6 @@ def _connections(pid: int) -> int:
 
 def test_workers_that_cannot_be_built_end_the_service(redis_server: RedisServer) -> None:
     url = f"rediss://127.0.0.1:{redis_server.port}/0?ssl_ca_certs=/no/such/file.pem"
-    with pytest.raises(AssertionError, match=r"ended with") as fault:
+    with pytest.raises(AssertionError, match=r"ended with") as error:
         Service(redis_url=url, workers=2)
-    assert "NOTIFIER_REDIS_URL" in str(fault.value)
+    assert "NOTIFIER_REDIS_URL" in str(error.value)
