@@ -202,6 +202,9 @@ export function icon(name, more = "") {
   return svg;
 }
 
+/** The picture beside a message: its level. @param {Pick<import("../types.js").Message, "level">} message */
+export const picture = ({ level }) => icon(level, "level");
+
 /**
  * @param {Node | string} shown
  * @param {string} label

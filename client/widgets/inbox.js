@@ -4,7 +4,7 @@
  * Owns: the list of messages and what is done with them. Must not know: panels, pop-ups, tasks.
  */
 
-import { button, el, icon, keepInStep, link, say, timeElement, Widget } from "./base.js";
+import { button, el, icon, keepInStep, link, picture, say, timeElement, Widget } from "./base.js";
 
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("./base.js").Store} Store */
@@ -86,7 +86,7 @@ export function inbox(widget, store) {
     const row = el(
       "li",
       { part: "message", class: level, tabindex: "-1" },
-      icon(level, "level"),
+      picture(message),
       el(
         "div",
         { class: "body" },

@@ -4,7 +4,7 @@
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
 
-import { button, el, icon, link, say, statusOf, Widget } from "./base.js";
+import { button, el, icon, link, picture, say, statusOf, Widget } from "./base.js";
 import { senderOf } from "./inbox.js";
 import { beLookedAt, notify } from "./notify.js";
 
@@ -57,8 +57,10 @@ export class NotifierToasts extends Widget {
       const late = this.messages.splice(0);
       since = 0;
       if (late.length > STORM) return this.show("info", say("away", { n: late.length }));
-      for (const one of late)
-        this.show(one.level, `${senderOf(one)}: ${one.subject}`, one.text, link(one.url), one.data?.key);
+      for (const message of late) {
+        const { level, subject, text, url, data } = message;
+        this.show(level, `${senderOf(message)}: ${subject}`, text, link(url), data?.key, picture(message));
+      }
     };
     const failed = (/** @type {Event} */ event) =>
       this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
@@ -99,13 +101,14 @@ export class NotifierToasts extends Widget {
    * @param {string} [text]
    * @param {Node | null} [action]
    * @param {unknown} [key]  takes the place of what is shown under the same
+   * @param {Element} [image]  beside the text; the level's by default
    */
-  show(level, title, text = "", action = null, key = "") {
+  show(level, title, text = "", action = null, key = "", image = picture({ level })) {
     const stack = level === "error" || level === "warning" ? this.urgent : this.polite;
     const one = el(
       "div",
       { class: level, part: "toast" },
-      icon(level, "level"),
+      image,
       el(
         "div",
         { class: "body" },
