@@ -20,7 +20,7 @@ from django_bridge.sending import send_payload
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
 from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
-from notifier.message import BY_NAME, FIRST_VERSION
+from notifier.message import BY_NAME
 
 MAX_KEY_CHARS: Final = 128
 
@@ -119,7 +119,7 @@ class Message:
         data = {} if self.data is None else self.data
         content = {name: getattr(self, name) for name in _CONTENT}
         content["data"] = data if self.key is None else {**data, "key": _key(self.key)}
-        return {name: value for name, value in content.items() if not _may_be_left_out(name, value)}
+        return {name: value for name, value in content.items() if not BY_NAME[name].may_be_left_out(value)}
 
     def _in(self, language: str, to: list[str]) -> Payload:
         """The content in one language, and its recipients."""
@@ -128,12 +128,6 @@ class Message:
 
     def _send(self) -> str:
         return send_payload(self.payload())
-
-
-def _may_be_left_out(name: str, value: object) -> bool:
-    """Whether a field has its default and is newer than the first version, whose readers do not know it."""
-    field = BY_NAME[name]
-    return field.since != FIRST_VERSION and value == field.default
 
 
 def _key(key: object) -> str:

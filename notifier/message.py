@@ -2,7 +2,7 @@
 
 From `FIELDS` follow the checks, the frame, the models of the HTTP API and their OpenAPI schema, the options of
 `notifier send` and `manage.py notifier_send`, and what the bridge puts into a payload. A field that an older publisher
-did not know has its default: a message from before a deploy is read like one from after it.
+does not know has its default.
 
 Must not know: asyncio, Redis, HTTP.
 """
@@ -42,8 +42,12 @@ class Field:
     option: str = ""
     """The command line's option for it, without dashes. Empty: none."""
     since: str = FIRST_VERSION
-    """The version that brought it. A later field is left out of a payload while it has its default, because a service
-    or a worker of the version before does not know it."""
+    """The version that brought it. A later field is left out of payloads and frames while it has its default: a worker
+    or a service of the version before does not know it, and what it wrote is read alike."""
+
+    def may_be_left_out(self, value: object) -> bool:
+        """Whether payloads and frames need not name this value."""
+        return self.since != FIRST_VERSION and value == self.default
 
 
 def _identity(value: object, field: str) -> str:
@@ -140,10 +144,7 @@ FIELDS: Final = (
 """In the order of the frame."""
 
 BY_NAME: Final[Mapping[str, Field]] = {field.name: field for field in FIELDS}
-_IN_FRAME: Final = tuple(field.name for field in FIELDS if field.carries is not None and field.name not in ("id", "to"))
-_FRAME_DEFAULTS: Final = tuple(
-    (field, field.default) for field in FIELDS if field.name in _IN_FRAME and field.default is not REQUIRED
-)
+_IN_FRAME: Final = tuple(field for field in FIELDS if field.carries is not None and field.name not in ("id", "to"))
 _OPENING: Final = b"event: message\ndata: "
 
 
@@ -169,7 +170,7 @@ def message_event(
     expires = values["expires_at"]
     if expires is not None and expires <= now:
         raise InvalidInput(f"is in the past: {rules.iso(expires)}", field="expires_at")
-    carried = {name: values[name] for name in _IN_FRAME}
+    carried = {field.name: values[field.name] for field in _IN_FRAME if not field.may_be_left_out(values[field.name])}
     encoded = rules.bounded(rules.to_json(carried), carried, max_bytes)
     return Event(
         to=values["to"],
@@ -189,10 +190,7 @@ def _given(fields: Mapping[str, Any], field: Field) -> Any:
 
 
 def message_of(stored: bytes | str) -> dict[str, Any] | None:
-    """The fields of the message in a stored frame; None where the frame is no message in this form.
-
-    A field that the frame's publisher did not know yet has its default.
-    """
+    """The fields of the message in a stored frame; None where the frame is no message in this form."""
     if isinstance(stored, str):
         stored = stored.encode("utf-8", "surrogatepass")
     if not stored.startswith(_OPENING) or not is_safe_frame(stored):
@@ -207,7 +205,4 @@ def message_of(stored: bytes | str) -> dict[str, Any] | None:
         or not isinstance(fields.get("subject"), str)
     ):
         return None
-    for field, default in _FRAME_DEFAULTS:
-        if field.name not in fields:
-            fields[field.name] = field.check(default, field.name)
     return fields

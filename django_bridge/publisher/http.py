@@ -28,7 +28,7 @@ log = logging.getLogger("django_bridge")
 
 NOT_A_FIELD: Final = "is not a field of this request"
 """How the service's error text for an unknown field ends."""
-_LATER_FIELDS: Final = frozenset(field.name for field in FIELDS if field.since != FIRST_VERSION)
+_FIRST_FIELDS: Final = frozenset(field.name for field in FIELDS if field.since == FIRST_VERSION)
 RETRYABLE: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REFUSALS: Final = {
     leaf.status: leaf
@@ -107,7 +107,7 @@ class HttpTransport:
             return self._call("POST", "/v1/messages", body, key, within_s)
         except errors.InvalidInput as exc:
             fields = json.loads(body)
-            if exc.field not in _LATER_FIELDS or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
+            if exc.field in _FIRST_FIELDS or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
                 raise
             log.warning(
                 "the service does not know the message field %r: sent without it; upgrade the service", exc.field

@@ -45,7 +45,10 @@ def _accepted() -> dict[str, Any]:
 def _carried() -> dict[str, Any]:
     """The fields of a message on the stream, from `notifier.message`."""
     return {
-        field.name: (Sender | None if field.name == "from" else field.carries, ...)
+        field.name: (
+            Sender | None if field.name == "from" else field.carries,
+            field.default if field.may_be_left_out(field.default) else ...,
+        )
         for field in FIELDS
         if field.carries is not None
     }
