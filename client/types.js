@@ -23,6 +23,7 @@
  * @property {string} sent_at  ISO 8601, UTC
  * @property {Level} level
  * @property {string | null} url  http, https or relative
+ * @property {string | null} [icon]  a name from icons/, or the URL of a picture
  * @property {Record<string, unknown>} data
  * @property {boolean} [read]  only in an inbox page
  */

@@ -40,6 +40,7 @@ class Message:
       these. A QuerySet is read when the message is sent.
     - `send_datetime`: the time that browsers show; a naive value is in Django's current time zone. Omitted: now.
     - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: the target of a click: http, https or relative.
+    - `icon`: the picture shown: the URL of one, or one of the names in `notifier.rules.ICONS`.
     - `data`: a JSON object for your own use. `expires_at`: after this time the message is neither replayed nor listed.
     - `key`: on screen, a later message with the same key replaces the earlier one. It is sent as `data.key`.
 
@@ -57,6 +58,7 @@ class Message:
         send_datetime: datetime | None = None,
         level: str = "info",
         url: Any = None,
+        icon: str | None = None,
         data: Mapping[str, Any] | None = None,
         expires_at: datetime | None = None,
         key: str | None = None,
@@ -68,6 +70,7 @@ class Message:
         self.send_datetime = send_datetime
         self.level = level
         self.url = url
+        self.icon = icon
         self.data = data
         self.expires_at = expires_at
         self.key = key

@@ -125,6 +125,16 @@ FIELDS: Final = (
         option="link",
     ),
     Field(
+        "icon",
+        rules.icon,
+        str | None,
+        str | None,
+        None,
+        description=f"The picture shown: the URL of one, or a name: {', '.join(rules.ICONS)}.",
+        option="icon",
+        since="0.2",
+    ),
+    Field(
         "data",
         _data,
         dict[str, Any] | None,

@@ -33,6 +33,11 @@ MAX_WHOLE: Final = 2**53 - 1
 
 LEVELS: Final = ("debug", "info", "success", "warning", "error")
 
+ICONS: Final = (
+    "bell", "calendar", "cart", "chat", "document", "download", "gift", "heart", "lock", "mail", "person", "star",
+)  # fmt: skip
+"""The pictures that the browser client draws by name (client/icons.js)."""
+
 RESERVED_EVENTS: Final = frozenset(
     ("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error")
 )
@@ -42,6 +47,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID_CHARS}}}")
+_ICON_NAME = re.compile(r"[\w-]*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -146,6 +152,15 @@ def url(value: object, field: str = "url") -> str | None:
     if scheme and scheme.group(1).lower() not in ("http", "https"):
         raise InvalidInput(f"must be http, https or relative, not {shown(scheme.group(1))}", field=field)
     return link
+
+
+def icon(value: object, field: str = "icon") -> str | None:
+    """A picture: one of `ICONS`, or the URL of one under the rules of `url`. A lone word is taken for a name."""
+    if value is None or value in ICONS:
+        return None if value is None else str(value)
+    if isinstance(value, str) and _ICON_NAME.fullmatch(value):
+        raise InvalidInput(f"must be a URL or one of {', '.join(ICONS)}, not {shown(value)}", field=field)
+    return url(value, field)
 
 
 def moment(value: object, field: str) -> datetime:

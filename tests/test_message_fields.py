@@ -11,6 +11,7 @@ import pytest
 
 from notifier.api.models import InboxMessage, MessageData, MessageIn
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event, message_of
+from notifier.rules import ICONS
 from tests.support import REPOSITORY
 
 CARRIED = {field.name for field in FIELDS if field.carries is not None}
@@ -19,7 +20,7 @@ ARGUMENTS = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
 
 
 def test_the_frame_carries_the_fields_that_the_list_says() -> None:
-    event = message_event({"to": ["user:7"], "subject": "Paid"})
+    event = message_event({"to": ["user:7"], "subject": "Paid", "icon": "cart"})
     message = message_of(event.frame_for("user:7"))
     assert message is not None
     assert set(message) == CARRIED
@@ -40,6 +41,10 @@ def test_the_clients_type_has_the_fields_that_the_stream_carries() -> None:
     (block,) = (comment for comment in comments if "{object} Message\n" in comment)
     properties = re.findall(r"@property \{.*?\} \[?(\w+)\]?", block)
     assert set(properties) == {*CARRIED, "read"}
+
+
+def test_the_client_has_a_picture_for_each_name_of_an_icon() -> None:
+    assert sorted(path.stem for path in (REPOSITORY / "client" / "icons").iterdir()) == sorted(ICONS)
 
 
 def test_the_bridges_message_takes_every_field() -> None:

@@ -183,6 +183,24 @@ def test_links_that_a_browser_could_run_are_refused(url: object) -> None:
     assert refused(lambda: rules.url(url)) == "url"
 
 
+# Icons
+
+
+@pytest.mark.parametrize("icon", [None, *rules.ICONS, "/icons/truck.svg", "truck.svg", "https://x.org/a.png"])
+def test_an_icon_is_a_name_of_the_list_or_a_url(icon: str | None) -> None:
+    assert rules.icon(icon) == icon
+
+
+@pytest.mark.parametrize("icon", ["", "truck", "Bell", "javascript:alert(1)", "data:image/png;base64,AA", 7, ["bell"]])
+def test_another_icon_is_refused(icon: object) -> None:
+    assert refused(lambda: rules.icon(icon)) == "icon"
+
+
+def test_a_misspelt_icon_is_answered_with_the_list() -> None:
+    with pytest.raises(InvalidInput, match=r"must be a URL or one of bell, calendar, .*, not 'truck'"):
+        rules.icon("truck")
+
+
 # Times
 
 

@@ -202,8 +202,20 @@ export function icon(name, more = "") {
   return svg;
 }
 
-/** The picture beside a message: its level. @param {Pick<import("../types.js").Message, "level">} message */
-export const picture = ({ level }) => icon(level, "level");
+/**
+ * The picture beside a message: its icon where it has one that loads, else its level. An image runs no script,
+ * whatever its address is.
+ *
+ * @param {Pick<import("../types.js").Message, "level" | "icon">} message
+ */
+export function picture({ level, icon: source }) {
+  const shown = icon(level, "level");
+  if (!source) return shown;
+  const src = /^[\w-]+$/.test(source) ? new URL(`../icons/${source}.svg`, import.meta.url).href : source;
+  const image = el("img", { class: "icon level", alt: "", referrerpolicy: "no-referrer", src });
+  image.onerror = () => image.replaceWith(shown);
+  return image;
+}
 
 /**
  * @param {Node | string} shown

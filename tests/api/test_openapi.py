@@ -35,7 +35,7 @@ CALLS = {
 }
 EVENTS = {
     "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "time"},
-    "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "data"},
+    "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
         "started_at", "updated_at", "ended_at", "error",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.browser.conftest import Witness, shot
 from tests.support import REPOSITORY, Service, subscriber_token, wait_for
@@ -112,6 +112,42 @@ def test_the_bell_counts_and_its_panel_lists_reads_and_deletes(shop: Shop) -> No
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page.locator("notifier-bell").get_by_role("button")).to_be_focused()
+
+
+def is_drawn(image: Locator) -> bool:
+    return bool(image.evaluate("image => image.complete && image.naturalWidth > 0"))
+
+
+def test_a_message_shows_its_icon_in_inbox_and_toast(shop: Shop) -> None:
+    page = shop.open()
+    shop.publish("Named", icon="cart")
+    shop.publish("Linked", icon="/client/demo/icon.svg")
+    shop.publish("Plain")
+    toasts = page.locator("notifier-toasts [part=toast]")
+    expect(toasts).to_have_count(3)
+    page.get_by_role("button", name="Messages. 3 unread messages").click()
+    rows = page.get_by_role("dialog", name="Messages").locator("li")
+    for row in (rows.nth(2), toasts.nth(0)):
+        expect(row.locator("img")).to_have_attribute("src", re.compile(r"/client/icons/cart\.svg$"))
+    for row in (rows.nth(1), toasts.nth(1)):
+        expect(row.locator("img")).to_have_attribute("src", "/client/demo/icon.svg")
+    for row in (rows.nth(0), toasts.nth(2)):
+        expect(row.locator("img")).to_have_count(0)
+        expect(row.locator("svg.level")).to_have_count(1)
+    for image in page.locator("notifier-bell img, notifier-toasts img").all():
+        wait_for(lambda image=image: is_drawn(image), what="the picture")  # type: ignore[misc]  # bound now, on purpose
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        shot(page, f"icons-{scheme}")
+
+
+def test_a_message_whose_icon_does_not_load_shows_its_level(context: BrowserContext, service: Service) -> None:
+    shop = Shop(context, service, Witness(service.url))
+    page = shop.open()
+    shop.publish("Gone", icon="/client/icons/none-such.svg", level="success")
+    toast = page.locator("notifier-toasts [part=toast]")
+    expect(toast.locator("svg.level")).to_have_count(1)
+    expect(toast.locator("img")).to_have_count(0)
 
 
 def test_the_bell_opens_and_closes_by_keyboard_and_by_a_press_elsewhere(shop: Shop) -> None:

@@ -153,5 +153,5 @@ def test_a_service_of_the_version_before_gets_a_message_without_its_later_field(
     assert f"{field.name!r}" in caplog.text
 
 
-EXAMPLES: dict[str, object] = {}
+EXAMPLES: dict[str, object] = {"icon": "cart"}
 """A value of each later field that is not its default."""
