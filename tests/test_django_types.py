@@ -1,4 +1,4 @@
-"""What a type checker makes of the bridge in a project's code."""
+"""The types of the bridge, checked by mypy in a project's code."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def mistakes(request: HttpRequest) -> None:
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What mypy says of the program, under this repository's own settings."""
+def output(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The output of mypy for the program, with the settings of this repository."""
     path = tmp_path_factory.mktemp("types") / "program.py"
     path.write_text(PROGRAM)
     done = subprocess.run(
@@ -89,11 +89,11 @@ def wrong_lines() -> list[int]:
     return [n for n, line in enumerate(PROGRAM.splitlines(), 1) if "# wrong" in line]
 
 
-def test_each_mistake_is_found_and_nothing_else(said: str) -> None:
-    found = [int(n) for n in re.findall(r"program\.py:(\d+): error", said)]
-    assert sorted(set(found)) == wrong_lines(), said
+def test_each_mistake_is_reported_and_nothing_else(output: str) -> None:
+    lines = {int(n) for n in re.findall(r"program\.py:(\d+): error", output)}
+    assert sorted(lines) == wrong_lines(), output
 
 
-def test_the_injected_task_is_known(said: str) -> None:
+def test_the_type_of_the_injected_task_is_checked(output: str) -> None:
     words = 'Argument "task" to "walk" has incompatible type "str"; expected "{}Task | None"'
-    assert any(words.format(module) in said for module in ("", "django_bridge.task.task."))
+    assert any(words.format(module) in output for module in ("", "django_bridge.task.task."))

@@ -8,7 +8,7 @@ from celery import Celery
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 
-from django_bridge.task import heartbeat  # the environment first
+from django_bridge.task import heartbeat  # after the environment is set
 
 heartbeat.EVERY_S = float(os.environ.get("NOTIFIER_TEST_BEAT_S", heartbeat.EVERY_S))  # type: ignore[misc]
 

@@ -1,4 +1,4 @@
-"""A real Celery worker for the tests of the bridge: the project in a process of its own, on a Redis as its broker."""
+"""A real Celery worker for the tests of the bridge: the test project in another process, with Redis as its broker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support import REPOSITORY, Process, RedisServer, Service, running
 
 
 class Worker:
-    """`celery -A tests.django.celery_app worker`, which sends to a service over HTTP."""
+    """`celery -A tests.django.celery_app worker`, with the transport `http`."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Worker:
         self.process.wait_until(lambda: " ready." in self.process.output(), "the Celery worker", 60)
 
     def kill(self) -> None:
-        """SIGKILL to the worker and to all of its processes."""
+        """Send SIGKILL to the worker and to its pool processes."""
         pid = self.process.child.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for one in (pid, *map(int, children)):
-            os.kill(one, signal.SIGKILL)
+        for process_id in (pid, *map(int, children)):
+            os.kill(process_id, signal.SIGKILL)
 
     def stop(self) -> None:
         self.process.stop()
@@ -57,7 +57,7 @@ class Worker:
 
 @contextmanager
 def project_on(server: RedisServer, service: Service) -> Iterator[Any]:
-    """The project in this process, on the worker's broker and the service; its Celery app."""
+    """The Celery app of this process, with the worker's broker; the project uses the transport `http`."""
     from tests.django.celery_app import app
 
     url = server.url.removesuffix("/0") + "/1"
@@ -73,8 +73,8 @@ def project_on(server: RedisServer, service: Service) -> Iterator[Any]:
 
 
 @contextmanager
-def working(server: RedisServer, service: Service, **how: Any) -> Iterator[Worker]:
-    """A worker, and the project in this process beside it."""
+def working(server: RedisServer, service: Service, **options: Any) -> Iterator[Worker]:
+    """A worker, and this process configured to use it."""
     server.client().flushall()
-    with running(Worker(server, service, **how)) as worker, project_on(server, service):
+    with running(Worker(server, service, **options)) as worker, project_on(server, service):
         yield worker

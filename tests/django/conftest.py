@@ -30,8 +30,8 @@ from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running  # 
 
 
 def pytest_report_header() -> str:
-    found = connections["default"]
-    return f"databases: {found.vendor} {str(found.settings_dict['NAME']).removesuffix('_default')}"
+    default = connections["default"]
+    return f"databases: {default.vendor} {str(default.settings_dict['NAME']).removesuffix('_default')}"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -53,8 +53,8 @@ def _clean(_databases: None) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_early_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests count calls; what they start in other processes gives its signs as it does everywhere."""
+def _no_early_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests count calls of this process. Processes they start keep the usual `FIRST_S`."""
     monkeypatch.setattr(heartbeat, "FIRST_S", 5.0)
 
 

@@ -1,6 +1,6 @@
-"""What other queues run: the functions of docs/django.md's recipes for RQ, Dramatiq and Django's own tasks.
+"""The functions of the recipes in docs/django.md for RQ, Dramatiq and Django's own tasks.
 
-A worker imports this module by itself, so it starts Django.
+Workers import this module, so it sets Django up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dramatiq.middleware import CurrentMessage, Retries, ShutdownNotifications
 if not apps.ready:
     django.setup()
 
-from django_bridge import Progress, Task, progress  # Django first
+from django_bridge import Progress, Task, progress  # after `django.setup`
 
 broker = RedisBroker(
     url=os.environ.get("NOTIFIER_TEST_CELERY_URL", "redis://localhost:1/1"),

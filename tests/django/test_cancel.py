@@ -1,4 +1,4 @@
-"""A user's cancel: where it interrupts the work, where it does not, and how everything ends."""
+"""Cancelling: where it interrupts the work, where it does not, and how the task ends."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ended() -> tuple[str, str, int]:
 
 
 def walk(task: Task, cancel_at: int, seen: list[int] | None = None, click: Any = outbox.request_cancel) -> list[int]:
-    """A pass over ten items in five parts; a user cancels while one is at work. The items whose body ran."""
+    """Loop over ten items in five parts; a user cancels during item `cancel_at`. Returns the items whose body ran."""
     seen = [] if seen is None else seen
     for i in Progress(range(10), parts=5, task=task):
         seen.append(i)
@@ -41,7 +41,7 @@ def walk(task: Task, cancel_at: int, seen: list[int] | None = None, click: Any =
     return seen
 
 
-def test_the_pass_ends_after_the_part_in_which_a_user_cancels(task: Task) -> None:
+def test_the_loop_ends_after_the_part_in_which_a_user_cancels(task: Task) -> None:
     seen: list[int] = []
     with pytest.raises(TaskCancelled, match=f"the task {task.id} was cancelled by a user"):
         walk(task, 2, seen)
@@ -50,12 +50,12 @@ def test_the_pass_ends_after_the_part_in_which_a_user_cancels(task: Task) -> Non
     assert (task.ended, outbox.tasks[0]["status"], task.active_loop) == (True, "cancelled", None)
 
 
-def test_the_exception_can_go_to_another_process(task: Task) -> None:
-    again = pickle.loads(pickle.dumps(TaskCancelled(task.id)))
-    assert (again.task_id, str(again)) == (task.id, str(TaskCancelled(task.id)))
+def test_the_exception_can_be_pickled(task: Task) -> None:
+    copy = pickle.loads(pickle.dumps(TaskCancelled(task.id)))
+    assert (copy.task_id, str(copy)) == (task.id, str(TaskCancelled(task.id)))
 
 
-def test_the_state_says_the_text_of_the_task(task: Task) -> None:
+def test_the_state_is_the_cancelled_text_of_the_task(task: Task) -> None:
     task.cancelled_text = "Stopped on your request"
     task.begin("On it")
     with pytest.raises(TaskCancelled):
@@ -63,20 +63,20 @@ def test_the_state_says_the_text_of_the_task(task: Task) -> None:
     assert ended()[:2] == ("cancelled", "Stopped on your request")
 
 
-def test_after_the_last_part_the_work_is_done_and_stays_so(task: Task) -> None:
+def test_a_cancel_during_the_last_part_is_ignored(task: Task) -> None:
     assert walk(task, 9) == list(range(10))
     task.end("All in")
     assert ended() == ("succeeded", "All in", 10)
 
 
-def test_the_next_pass_of_the_task_is_the_one_that_ends(task: Task) -> None:
+def test_the_next_loop_of_the_task_is_cancelled(task: Task) -> None:
     walk(task, 9)
     with pytest.raises(TaskCancelled):
         walk(task, -1)
     assert ended()[0] == "cancelled"
 
 
-def test_a_nested_pass_hears_of_it_too(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_nested_loop_is_cancelled_too(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporter, "REFRESH_S", 0)
     inner: list[int] = []
 
@@ -90,7 +90,7 @@ def test_a_nested_pass_hears_of_it_too(task: Task, monkeypatch: pytest.MonkeyPat
     assert ended() == ("cancelled", "", 0)
 
 
-def test_a_shielded_part_is_not_interrupted_and_what_follows_it_is(task: Task) -> None:
+def test_a_shielded_part_is_not_interrupted_and_the_part_after_it_is(task: Task) -> None:
     outer: list[int] = []
     inner: list[int] = []
 
@@ -111,11 +111,11 @@ def test_a_shielded_part_is_not_interrupted_and_what_follows_it_is(task: Task) -
     assert ended() == ("cancelled", "in the middle", 2)
 
 
-def test_a_loop_of_ones_own_may_ask(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_without_progress_may_check(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     task.raise_if_cancelled()
     task.begin()
     outbox.request_cancel(task.id)
-    task.raise_if_cancelled()  # the last answer is younger than a second
+    task.raise_if_cancelled()  # not asked: the last answer is younger than a second
     monkeypatch.setattr(reporter, "REFRESH_S", 0)
     with pytest.raises(TaskCancelled):
         task.raise_if_cancelled()
@@ -132,7 +132,7 @@ def test_the_service_is_asked_once_a_second_at_most(task: Task) -> None:
     assert {update["done"] for update in outbox.task_updates} == {0}
 
 
-def test_a_service_that_is_away_is_not_asked_more_often(task: Task) -> None:
+def test_an_unreachable_service_is_not_asked_more_often(task: Task) -> None:
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
         task.begin(total=3)
         failed = publisher.current().counts.failed
@@ -141,7 +141,7 @@ def test_a_service_that_is_away_is_not_asked_more_often(task: Task) -> None:
         assert publisher.current().counts.failed == failed
 
 
-def test_what_could_not_be_said_is_said_when_the_service_is_asked(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_that_failed_are_sent_when_the_service_is_asked(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     task.begin(total=9)
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
         task.set_state("half", done=4)
@@ -151,14 +151,14 @@ def test_what_could_not_be_said_is_said_when_the_service_is_asked(task: Task, mo
     assert (outbox.tasks[0]["state"], outbox.tasks[0]["done"], task.done) == ("half", 6, 6)
 
 
-def test_a_handler_for_all_exceptions_ends_it_as_cancelled_too(user: User) -> None:
-    for ending in (lambda task, fault: task.fail(fault), lambda task, fault: task.cancelled("again")):
+def test_failing_the_task_with_its_cancel_ends_it_as_cancelled(user: User) -> None:
+    for ending in (lambda task, exc: task.fail(exc), lambda task, exc: task.cancelled("again")):
         TaskRecord.objects.all().delete()
         task = Task(from_user=user, task_name="Import")
         try:
             walk(task, 0)
-        except TaskCancelled as fault:
-            ending(task, fault)
+        except TaskCancelled as exc:
+            ending(task, exc)
         assert (ended()[0], TaskRecord.objects.get().error) == ("cancelled", "")
 
 
@@ -179,7 +179,7 @@ async def test_an_async_for_ends_after_the_part_in_which_a_user_cancels(task: Ta
         await run()
     assert seen == [0, 1, 2, 3]
     assert task.active_loop is None
-    assert [one["status"] for one in outbox.tasks] == ["cancelled"]
+    assert [task["status"] for task in outbox.tasks] == ["cancelled"]
 
 
 # The decorator
@@ -198,7 +198,7 @@ def test_a_decorated_function_returns_none(user: User) -> None:
     assert ended() == ("cancelled", "Stopped", 2)
 
 
-def test_without_a_text_there_is_a_plain_one(user: User) -> None:
+def test_the_default_text_is_cancelled(user: User) -> None:
     @progress("Import")
     def run(request: Any, task: Any = None) -> None:
         walk(task, 0)
@@ -219,7 +219,7 @@ async def test_a_decorated_coroutine_returns_none(user: User) -> None:
         return [i async for i in Progress(numbers(), parts=3, task=task, total=3)]
 
     assert await run(request_of(user)) is None
-    assert [(one["status"], one["done"]) for one in outbox.tasks] == [("cancelled", 2)]
+    assert [(task["status"], task["done"]) for task in outbox.tasks] == [("cancelled", 2)]
 
 
 def test_a_decorated_view_answers_without_content(user: User) -> None:
@@ -233,7 +233,7 @@ def test_a_decorated_view_answers_without_content(user: User) -> None:
     assert view(request).status_code == 204
 
 
-def test_the_exception_may_go_on(user: User) -> None:
+def test_with_raise_cancelled_the_exception_propagates(user: User) -> None:
     @progress("Import", raise_cancelled=True)
     def run(request: Any, task: Any = None) -> None:
         walk(task, 0)
@@ -243,7 +243,7 @@ def test_the_exception_may_go_on(user: User) -> None:
     assert ended()[:2] == ("cancelled", "Cancelled")
 
 
-def test_the_cancel_of_another_task_is_an_error_like_others(user: User) -> None:
+def test_the_cancel_of_another_task_fails_this_one(user: User) -> None:
     @progress("Outer")
     def run(request: Any, task: Any = None) -> None:
         walk(Task(from_user=user, task_name="Inner"), 0)
@@ -267,5 +267,5 @@ def test_a_click_in_the_browser_ends_the_loop(live: Service, user: User, task: T
     assert seen == [0, 1, 2, 3]
     assert ended()[0] == "cancelled"
     with live.user(str(user.pk)) as client:
-        (shown,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+        (shown,) = [kept for kept in client.get("/v1/tasks").json()["tasks"] if kept["id"] == task.id]
     assert (shown["status"], shown["done"]) == ("cancelled", 4)

@@ -28,14 +28,14 @@ def worker(request: pytest.FixtureRequest, redis_server: RedisServer, bridge_ser
 
 def ended(task_id: str) -> TaskRecord:
     rows = TaskRecord.objects.filter(pk=task_id).exclude(ended_at=None)
-    found: TaskRecord = wait_for(rows.first, timeout_s=30, what="the end of the task")
-    return found
+    row: TaskRecord = wait_for(rows.first, timeout_s=30, what="the end of the task")
+    return row
 
 
 def shown(service: Service, user: User, task_id: str) -> dict[str, Any]:
     with service.user(str(user.pk)) as client:
-        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task_id]
-    return dict(found)
+        (task,) = [task for task in client.get("/v1/tasks").json()["tasks"] if task["id"] == task_id]
+    return dict(task)
 
 
 def test_a_task_reports_itself_by_an_option(worker: Worker, over_http: Service, user: User) -> None:
@@ -43,7 +43,7 @@ def test_a_task_reports_itself_by_an_option(worker: Worker, over_http: Service, 
         result = tasks.crunch.delay(user.pk, 50)
         row = ended(result.id)
         wait_for(lambda: listener.data("task") and listener.data("task")[-1]["status"] == "succeeded")
-        percents = [one["percent"] for one in listener.data("task")]
+        percents = [task["percent"] for task in listener.data("task")]
     assert (row.name, row.user, row.status, row.done, row.total) == ("Crunch 50", user, "succeeded", 50, 50)
     assert percents[-1] == 100
     assert result.get(timeout=10) == 50
@@ -55,21 +55,21 @@ def test_a_failure_is_reported_with_its_error(worker: Worker, over_http: Service
     assert shown(over_http, user, row.pk)["error"] == "LookupError: item 25"
 
 
-def test_a_retry_is_the_same_task_which_waits(worker: Worker, over_http: Service, user: User) -> None:
+def test_a_retry_continues_the_task_which_is_pending_until_then(worker: Worker, over_http: Service, user: User) -> None:
     with listening(over_http, user.pk) as listener:
         result = tasks.stumble.delay(user.pk, 2, 0.5)
         row = ended(result.id)
         wait_for(lambda: listener.data("task")[-1]["status"] == "succeeded")
-        told = list(dict.fromkeys((one["status"], one["state"]) for one in listener.data("task")))
+        received = list(dict.fromkeys((task["status"], task["state"]) for task in listener.data("task")))
     first, second = "Retry 1 of 3: LookupError: not yet", "Retry 2 of 3: LookupError: not yet"
     states = [("running", ""), ("pending", first), ("running", first), ("pending", second), ("running", second)]
-    # Of states that come quickly one after the other, older ones may be skipped.
-    assert [one for one in [*states, ("succeeded", second)] if one in told] == told
-    assert {states[1], states[3]} <= set(told)
+    # Of states in quick succession, older ones may be skipped.
+    assert [state for state in [*states, ("succeeded", second)] if state in received] == received
+    assert {states[1], states[3]} <= set(received)
     assert (row.name, row.status, TaskRecord.objects.count()) == ("Stumble", "succeeded", 1)
 
 
-def test_retries_that_are_used_up_are_a_failure(worker: Worker, over_http: Service, user: User) -> None:
+def test_the_last_retry_that_fails_fails_the_task(worker: Worker, over_http: Service, user: User) -> None:
     row = ended(tasks.stumble.delay(user.pk, 9, 0.05).id)
     assert (row.status, row.error) == ("failed", "LookupError: not yet")
 
@@ -89,11 +89,11 @@ def test_links_and_error_links_are_messages(worker: Worker, over_http: Service, 
     with listening(over_http, user.pk) as listener:
         for broken_at, subject in ((None, "It went well"), (3, "It went wrong")):
             tasks.crunch.apply_async((user.pk, 10, broken_at), link=subtask(good.send), link_error=subtask(bad.send))
-            wait_for(lambda wanted=subject: wanted in [one["subject"] for one in listener.data("message")])
-        assert [one["subject"] for one in listener.data("message")] == ["It went well", "It went wrong"]
+            wait_for(lambda wanted=subject: wanted in [message["subject"] for message in listener.data("message")])
+        assert [message["subject"] for message in listener.data("message")] == ["It went well", "It went wrong"]
 
 
-def test_a_task_that_waits_can_be_revoked(worker: Worker, over_http: Service, user: User) -> None:
+def test_a_pending_task_can_be_revoked(worker: Worker, over_http: Service, user: User) -> None:
     result = tasks.stumble.delay(user.pk, 2, 2)
     wait_for(lambda: TaskRecord.objects.filter(pk=result.id, status="pending").exists(), timeout_s=30)
     result.revoke()
@@ -102,7 +102,7 @@ def test_a_task_that_waits_can_be_revoked(worker: Worker, over_http: Service, us
 
 
 @pytest.mark.parametrize("worker", ["prefork"], indirect=True)
-def test_a_worker_process_that_is_killed_fails_its_task(worker: Worker, over_http: Service, user: User) -> None:
+def test_the_task_of_a_killed_worker_process_fails(worker: Worker, over_http: Service, user: User) -> None:
     row = ended(tasks.vanish.delay(user.pk).id)
     assert (row.status, row.error.startswith("WorkerLostError")) == ("failed", True)
     assert signal.SIGKILL.name in row.error or str(int(signal.SIGKILL)) in row.error
@@ -134,14 +134,14 @@ def test_every_task_of_a_project_may_be_reported_without_code_in_it(eager: None,
     ]
 
 
-def test_the_user_may_be_found_by_a_function(eager: None, user: User) -> None:
+def test_a_function_may_return_the_user(eager: None, user: User) -> None:
     report_tasks(user=lambda *args, **kwargs: args[0] if args else None)
     tasks.unnamed.delay(user.pk)
     tasks.unnamed.delay(user_id=user.pk)
     assert [row.user for row in TaskRecord.objects.all()] == [user]
 
 
-def test_what_cannot_be_reported_is_logged_and_the_work_goes_on(
+def test_an_error_of_the_report_is_logged_and_the_task_runs(
     eager: None, user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     report_tasks(user=lambda *args: 1 // 0)

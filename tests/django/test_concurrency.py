@@ -1,4 +1,4 @@
-"""Several at once on one database: rows of tasks, kept messages, removal. For deliverers see test_outbox."""
+"""Threads that write to one database at the same time: task rows, kept messages, pruning. Deliverers: test_outbox."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _keeping() -> Iterator[None]:
 
 
 def at_once(action: Callable[[int], T]) -> list[T]:
-    """What it answers in each of some threads, which begin together, each with connections of its own."""
+    """Run an action in `WORKERS` threads that start together, each with its own connections. Returns the results."""
     start = threading.Barrier(WORKERS)
 
     def run(number: int) -> T:
@@ -45,7 +45,7 @@ def at_once(action: Callable[[int], T]) -> list[T]:
         return list(pool.map(run, range(WORKERS)))
 
 
-def test_of_many_who_write_one_row_the_newest_state_stays(user: User) -> None:
+def test_of_concurrent_writes_of_a_row_the_newest_state_stays(user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin(total=1000)
     known, key = records.read(task.id)
@@ -62,26 +62,26 @@ def test_of_many_who_write_one_row_the_newest_state_stays(user: User) -> None:
     assert (row.user, row.status) == (user, "running")
 
 
-def test_of_many_who_make_one_row_there_is_one_and_the_others_change_it(user: User) -> None:
+def test_a_row_that_is_created_concurrently_is_created_once(user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin(total=1000)
     known, key = records.read(task.id)
     for _ in range(10):
         TaskRecord.objects.all().delete()
-        # A loser of the race may say so; the state is told again with the next change.
+        # Without RAISE: a thread that loses the race may log an error; the next change repairs the row.
         with override_settings(NOTIFIER={"TRANSPORT": "memory"}):
             at_once(lambda number: records.write(known.changed({"done": 7}, now_ms=known.updated_at_ms + 1), key))
         assert TaskRecord.objects.get().done == 7
 
 
-def test_a_message_that_many_keep_is_kept_once_with_all_of_its_recipients() -> None:
+def test_a_message_that_is_kept_concurrently_is_kept_once_with_all_recipients() -> None:
     payload = Message(to_users=range(1, 201), subject="Everybody").payload()
     at_once(lambda number: history.keep(payload))
     assert MessageRecord.objects.count() == 1
     assert MessageRecipient.objects.count() == 200
 
 
-def test_many_who_send_at_once_keep_everything_in_their_own_transactions() -> None:
+def test_concurrent_sends_keep_their_messages_in_their_own_transactions() -> None:
     def send(number: int) -> None:
         for step in range(10):
             with transaction.atomic():
@@ -90,10 +90,10 @@ def test_many_who_send_at_once_keep_everything_in_their_own_transactions() -> No
 
     at_once(send)
     assert MessageRecord.objects.count() == len(outbox.messages) == WORKERS * 5
-    assert {one["id"] for one in outbox.messages} == set(MessageRecord.objects.values_list("pk", flat=True))
+    assert {message["id"] for message in outbox.messages} == set(MessageRecord.objects.values_list("pk", flat=True))
 
 
-def test_many_who_remove_at_once_remove_each_row_once_and_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_pruning_removes_each_old_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "BATCH", 7)
     old, new = timezone.now() - timedelta(days=9), timezone.now()
     fields: dict[str, Any] = {"name": "x", "status": "succeeded", "started_at": old}

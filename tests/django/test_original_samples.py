@@ -1,8 +1,8 @@
-"""The code samples of the original description, word for word (in Python 3 spelling), against real parts: the database,
-Redis, and a Celery worker in a process of its own.
+"""The code samples of the original description, verbatim (in Python 3 spelling), with a real database, Redis and Celery
+worker.
 """
 
-# ruff: noqa: A001, B007  # word for word
+# ruff: noqa: A001, B007  # verbatim
 # fmt: off
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.support import REPOSITORY, Process, RedisServer, running, wait_for
 
 
 class Worker:
-    """`celery -A tests.django.celery_app worker`, with the project on the transport `redis`."""
+    """`celery -A tests.django.celery_app worker`, with the transport `redis`."""
 
     def __init__(self, server: RedisServer) -> None:
         celery_url = server.url.removesuffix("/0") + "/1"
@@ -74,13 +74,13 @@ def celery_app(worker: Worker) -> Iterator[None]:
 
 @pytest.fixture
 def celery(celery_app: None, redis_server: RedisServer) -> Iterator[None]:
-    """The project sends over Redis, here and in the worker."""
+    """The transport `redis`, in this process and in the worker."""
     with override_settings(NOTIFIER=redis_settings(redis_server)):
         yield
 
 
 def inbox(server: RedisServer, user: User) -> list[dict[str, Any]]:
-    """What is stored for a user, as streams get it."""
+    """The messages stored for a user, as streams receive them."""
     with server.client() as client:
         entries = client.xrange(Keys().log(0, f"user:{user.pk}"))
     return [message_of(entry[b"f"].decode()) or {} for _, entry in entries]
@@ -128,7 +128,7 @@ def test_a_message_is_the_link_of_a_celery_task_as_the_original_spells_the_call(
     wait_for(lambda: inbox(redis_server, user), timeout_s=30, what="the message of the link")
 
 
-def test_with_celery_a_message_is_still_sent_at_once_by_calling_send(
+def test_with_celery_a_call_of_send_sends_at_once(
     celery: None, user: User, redis_server: RedisServer
 ) -> None:
     message = Message(from_user=user, subject='Test', text='Loong text', to_users=user)
@@ -143,16 +143,16 @@ def test_a_link_that_runs_twice_sends_once(celery: None, user: User, redis_serve
     assert len(inbox(redis_server, user)) == 1
 
 
-def test_what_waits_in_the_outbox_is_delivered_by_a_worker(celery: None, user: User, redis_server: RedisServer) -> None:
+def test_a_worker_delivers_the_outbox(celery: None, user: User, redis_server: RedisServer) -> None:
     payload = Message(to_users=user, subject="waited").payload()
-    OutboxMessage.objects.create(message_id=payload["id"], payload=to_json(payload), origin="a process that is gone")
+    OutboxMessage.objects.create(message_id=payload["id"], payload=to_json(payload), origin="another process")
     delivering_task().delay()
     (sent,) = wait_for(lambda: inbox(redis_server, user), timeout_s=30, what="the message that waited")
     assert sent["id"] == payload["id"]
     wait_for(lambda: not OutboxMessage.objects.exists(), what="an empty outbox")
 
 
-def test_a_callback_comes_after_every_tenth_of_the_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_callback_is_called_after_every_tenth_of_the_loop(capsys: pytest.CaptureFixture[str]) -> None:
     calls = []
 
     def _callback() -> None:
@@ -182,7 +182,7 @@ def test_a_decorated_function_is_a_task(user: User, rows: int) -> None:
     assert (row.user, row.status, row.percent) == (user, "succeeded", 100)
 
 
-def test_a_task_is_made_by_hand(user: User, rows: int) -> None:
+def test_a_task_without_the_decorator(user: User, rows: int) -> None:
     request = types.SimpleNamespace(user=user)
 
     task = Task(from_user=request.user, task_name='A long task')

@@ -1,4 +1,4 @@
-"""Quick advances: how often they are told, what of them is never left out, what several processes make of them."""
+"""Quick advances: how often they are sent, that none is lost, and that several processes may send them."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def task(user: User) -> Task:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    """When the project changed a task, by the clock of this process."""
-    found: list[float] = []
+    """The times at which this process changed a task in the service, by the monotonic clock."""
+    times: list[float] = []
     real = publisher.Publisher.change_task
 
     def change_task(self: Any, task_id: str, change: Any, key: str) -> Any:
-        found.append(time.monotonic())
+        times.append(time.monotonic())
         return real(self, task_id, change, key)
 
     monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
-    return found
+    return times
 
 
 def shown(service: Service, user: User, task: Task | str) -> dict[str, Any]:
     task_id = task if isinstance(task, str) else task.id
     with service.user(str(user.pk)) as client:
-        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task_id]
-    return dict(found)
+        (kept,) = [kept for kept in client.get("/v1/tasks").json()["tasks"] if kept["id"] == task_id]
+    return dict(kept)
 
 
-def test_a_tight_loop_tells_ten_times_a_second(
+def test_a_tight_loop_sends_ten_times_a_second(
     live: Service,  # noqa: F811  # the fixture
     user: User,
     task: Task,
@@ -62,8 +62,8 @@ def test_a_tight_loop_tells_ten_times_a_second(
     while time.monotonic() < started + 1.2:
         task.advance()
         n += 1
-        assert n > 1 or len(calls) == 1, "the first goes out at once"
-    wait_for(lambda: shown(live, user, task)["done"] == n, what="the last one")
+        assert n > 1 or len(calls) == 1, "the first is sent at once"
+    wait_for(lambda: shown(live, user, task)["done"] == n, what="the last advance")
     assert n > 500
     assert len(calls) <= 14
     assert min(after - before for before, after in itertools.pairwise(calls)) > 0.09
@@ -71,7 +71,7 @@ def test_a_tight_loop_tells_ten_times_a_second(
     assert (task.done, TaskRecord.objects.get().done) == (n, n)
 
 
-def test_what_makes_it_complete_goes_out_at_once(
+def test_the_advance_that_reaches_the_total_is_sent_at_once(
     live: Service,  # noqa: F811  # the fixture
     user: User,
     task: Task,
@@ -84,7 +84,7 @@ def test_what_makes_it_complete_goes_out_at_once(
     assert TaskRecord.objects.get().percent == 100
 
 
-def test_an_end_takes_along_what_waits(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_an_end_sends_the_scheduled_advances(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
     task.begin(total=50)
     for _ in range(7):
         task.advance()
@@ -93,7 +93,7 @@ def test_an_end_takes_along_what_waits(live: Service, user: User, task: Task) ->
     assert TaskRecord.objects.get().done == 7
 
 
-def test_the_last_of_a_task_that_nobody_holds_any_more_is_told_and_its_row_follows(
+def test_the_last_advances_of_a_collected_task_are_sent_and_its_row_is_reconciled(
     live: Service,  # noqa: F811  # the fixture
     user: User,
 ) -> None:
@@ -103,13 +103,13 @@ def test_the_last_of_a_task_that_nobody_holds_any_more_is_told_and_its_row_follo
         return task.id
 
     task_id = work(Task(from_user=user, task_name="Import"))
-    wait_for(lambda: shown(live, user, task_id)["done"] == 7, what="the last one")
+    wait_for(lambda: shown(live, user, task_id)["done"] == 7, what="the last advance")
     reconcile.check_tasks(quiet_s=0)
     assert TaskRecord.objects.get().done == 7
 
 
 @pytest.mark.parametrize("kept", ["task = ", ""], ids=["kept", "dropped"])
-def test_a_process_that_ends_with_the_loop_tells_the_last_one(kept: str, user: User, over_http: Service) -> None:
+def test_a_process_that_exits_after_the_loop_sends_the_last_advances(kept: str, user: User, over_http: Service) -> None:
     program = f"""
 import os
 import django
@@ -129,21 +129,21 @@ def work(task):
     }
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, check=True, timeout=60)
     with over_http.user(str(user.pk)) as client:
-        (found,) = client.get("/v1/tasks").json()["tasks"]
-    assert found["done"] == 7
-    if not kept:  # then nobody wrote the row any more
+        (task,) = client.get("/v1/tasks").json()["tasks"]
+    assert task["done"] == 7
+    if not kept:  # a collected task does not write its row
         reconcile.check_tasks(quiet_s=0)
     assert TaskRecord.objects.get().done == 7
 
 
-def test_under_test_transports_each_advance_is_seen_at_once(task: Task) -> None:
+def test_in_the_memory_transport_each_advance_is_sent_at_once(task: Task) -> None:
     task.begin(total=5)
     for _ in range(5):
         task.advance()
-    assert [one["done"] for one in outbox.task_updates] == [0, 1, 2, 3, 4, 5]
+    assert [update["done"] for update in outbox.task_updates] == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_did_not_get_through_waits_for_the_next_one_and_is_counted_once(
+def test_advances_that_failed_are_sent_with_the_next_and_counted_once(
     live: Service,  # noqa: F811  # the fixture
     user: User,
     task: Task,
@@ -176,7 +176,7 @@ def test_threads_may_share_a_task(live: Service, user: User, task: Task) -> None
     wait_for(lambda: shown(live, user, task)["done"] == 800, what="all of them")
 
 
-def test_of_several_processes_none_puts_an_older_state_over_a_newer_row(user: User, task: Task) -> None:
+def test_an_older_state_of_another_process_does_not_overwrite_a_newer_row(user: User, task: Task) -> None:
     task.begin(total=10)
     late = Task.resume(task.id)
     first, second = Task.resume(task.id), Task.resume(task.id)
@@ -184,14 +184,14 @@ def test_of_several_processes_none_puts_an_older_state_over_a_newer_row(user: Us
     second.advance(3)
     assert TaskRecord.objects.get().done == 7
     second.end("over")
-    late.advance(1)  # refused there: it has ended
+    late.advance(1)  # refused by the service: the task has ended
     late.set_state("still at it")
     row = TaskRecord.objects.get()
     assert (row.status, row.state, row.done) == ("succeeded", "over", 7)
     assert (late.status, late.ended) == ("succeeded", True)
 
 
-def test_a_cancel_that_another_process_answered_stops_this_one_too(user: User, task: Task) -> None:
+def test_a_cancel_that_another_process_carried_out_stops_this_one_too(user: User, task: Task) -> None:
     task.begin(total=10)
     other = Task.resume(task.id)
     outbox.request_cancel(task.id)
@@ -205,7 +205,7 @@ def test_a_cancel_that_another_process_answered_stops_this_one_too(user: User, t
     assert TaskRecord.objects.get().status == "cancelled"
 
 
-def test_in_a_transaction_the_row_follows_its_fate(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_a_rollback_undoes_the_row_until_the_next_change(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
     task.begin(total=100)
     with transaction.atomic():
         for _ in range(7):

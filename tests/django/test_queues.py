@@ -1,4 +1,4 @@
-"""RQ, Dramatiq and Django's own tasks, each with a real worker where there is one: the recipes of docs/django.md."""
+"""The recipes of docs/django.md for RQ, Dramatiq (with a real worker each) and Django's own tasks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def ends(user: User) -> dict[str, tuple[str, int, str]]:
 
 def shown(service: Service, user: User) -> dict[str, tuple[str, int]]:
     with service.user(str(user.pk)) as client:
-        return {one["name"]: (one["status"], one["done"]) for one in client.get("/v1/tasks").json()["tasks"]}
+        tasks = client.get("/v1/tasks").json()["tasks"]
+    return {task["name"]: (task["status"], task["done"]) for task in tasks}
 
 
 # RQ
@@ -108,7 +109,7 @@ def test_dramatiq_runs_a_decorated_function(dramatiq_worker: Any, over_http: Ser
     }
 
 
-def test_what_dramatiq_retries_is_not_counted_twice(dramatiq_worker: Any, over_http: Service, user: User) -> None:
+def test_a_retried_actor_is_not_counted_twice(dramatiq_worker: Any, over_http: Service, user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin(total=20)
     dramatiq_worker.import_share_actor.send(task.id, 10)
@@ -118,7 +119,7 @@ def test_what_dramatiq_retries_is_not_counted_twice(dramatiq_worker: Any, over_h
     assert shown(over_http, user)["Import"] == ("succeeded", 20)
 
 
-# Django's own tasks: where Django has them
+# Django's own tasks, from Django 6.0 on
 
 if django.VERSION >= (6, 0):
 

@@ -1,4 +1,4 @@
-"""A producer that dies is noticed, in the service and in the model; one that is merely slow is not."""
+"""A killed producer is detected, in the service and in the row; a slow one is not taken for killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ task.end("all in")
 
 @pytest.fixture(params=["memory", "redis", "redis, two processes, past the service"])
 def watching(request: pytest.FixtureRequest) -> Iterator[tuple[Service, dict[str, Any], dict[str, str]]]:
-    """A service that soon calls a task stalled, the settings to publish to it, and those of a producer's process."""
+    """A service with short times, the settings to publish to it, and the environment of a producer's process."""
     if request.param == "memory":
         with running(Service(env=ENV)) as service:
             yield service, http_settings(service.url), {"NOTIFIER_TEST_SERVICE_URL": service.url}
@@ -62,17 +62,18 @@ def watching(request: pytest.FixtureRequest) -> Iterator[tuple[Service, dict[str
 def producer(user: User, env: dict[str, str], slow_s: float) -> Process:
     program = PRODUCER.format(beat_s=BEAT_S, user=user.pk, slow_s=slow_s)
     env = {"DJANGO_SETTINGS_MODULE": "tests.django.settings", "NOTIFIER_TEST_FOLDER": FOLDER, **env}
-    found = Process([sys.executable, "-c", program], cwd=REPOSITORY, env=env)
-    wait_for(lambda: "\n" in found.output(), what="a producer in its slow item")
-    return found
+    process = Process([sys.executable, "-c", program], cwd=REPOSITORY, env=env)
+    wait_for(lambda: "\n" in process.output(), what="a producer in its slow item")
+    return process
 
 
 def statuses(listener: Any) -> list[str]:
-    found = [one["status"] for one in listener.data("task")]
-    return [status for n, status in enumerate(found) if n == 0 or status != found[n - 1]]
+    """The statuses that the listener received, without repetitions."""
+    received = [task["status"] for task in listener.data("task")]
+    return [status for n, status in enumerate(received) if n == 0 or status != received[n - 1]]
 
 
-def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_on(
+def test_the_task_of_a_killed_producer_is_stalled_then_failed_and_a_slow_one_continues(
     watching: tuple[Service, dict[str, Any], dict[str, str]], user: User, other_user: User
 ) -> None:
     service, settings, env = watching
@@ -83,7 +84,7 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
         running(producer(other_user, env, slow_s=STALLED_S + FAILED_S + 3)) as slow,
         running(producer(user, env, slow_s=60)) as killed,
     ):
-        wait_for(lambda: len(listener.data("task")) > 8, what="signs of life")
+        wait_for(lambda: len(listener.data("task")) > 8, what="heartbeats")
         assert statuses(listener) == ["running"]
         os.kill(killed.child.pid, signal.SIGKILL)
 
@@ -99,7 +100,7 @@ def test_a_producer_that_was_killed_is_stalled_then_failed_and_a_slow_one_goes_o
         assert (row.status, row.ended_at is not None) == ("failed", True)
         assert "Nothing was heard" in row.error
 
-        wait_for(lambda: statuses(other)[-1] == "succeeded", what="the end of the slow one")
+        wait_for(lambda: statuses(other)[-1] == "succeeded", what="the end of the slow producer")
         assert statuses(other) == ["running", "succeeded"]
         assert slow.child.wait(10) == 0
         assert TaskRecord.objects.get(user=other_user).status == "succeeded"
@@ -113,19 +114,20 @@ def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: 
         override_settings(NOTIFIER=http_settings(service.url)),
         listening(service, user.pk) as listener,
     ):
-        waits, dies = Task(from_user=user, task_name="Waits"), Task(from_user=user, task_name="Dies")
-        waits.begin("Waiting for a worker")
-        dies.begin()
-        wait_for(lambda: len(listener.data("task")) > 6, what="signs of life")
-        assert waits.__json__() == waits.id  # as Celery's argument: the work goes on elsewhere
-        del dies
+        waiting, dropped = Task(from_user=user, task_name="Waits"), Task(from_user=user, task_name="Dropped")
+        waiting.begin("Waiting for a worker")
+        dropped.begin()
+        wait_for(lambda: len(listener.data("task")) > 6, what="heartbeats")
+        assert waiting.__json__() == waiting.id  # as an argument of a Celery task
+        del dropped
         wait_for(lambda: listener.data("task")[-1]["status"] == "stalled", what="a stalled task")
-        assert {one["name"]: one["status"] for one in listener.data("task")} == {"Waits": "pending", "Dies": "stalled"}
-        Task.resume(waits.id).set_state("On it")
+        statuses_by_name = {task["name"]: task["status"] for task in listener.data("task")}
+        assert statuses_by_name == {"Waits": "pending", "Dropped": "stalled"}
+        Task.resume(waiting.id).set_state("On it")
         assert wait_for(lambda: listener.data("task")[-1]["status"] == "running")
 
 
-def test_the_first_sign_of_life_comes_soon_and_none_after_the_work_went_elsewhere(
+def test_the_first_heartbeat_comes_soon_and_a_task_that_waits_has_none(
     user: User, over_http: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "FIRST_S", 0.05)
@@ -133,16 +135,16 @@ def test_the_first_sign_of_life_comes_soon_and_none_after_the_work_went_elsewher
     with listening(over_http, user.pk) as listener:
         task.begin()
         task.works_here()
-        wait_for(lambda: len(listener.data("task")) == 2, what="a sign of life, long before the next one is due")
+        wait_for(lambda: len(listener.data("task")) == 2, what="a heartbeat, long before the next is due")
         task.wait("Retry 2")
         wait_for(lambda: listener.data("task")[-1]["status"] == "pending", what="a task that waits")
         task.begin()
         wait_for(lambda: listener.data("task")[-1]["status"] == "running", what="a task that runs again")
         count = len(listener.data("task"))
-        wait_for(lambda: len(listener.data("task")) > count, what="another sign of life")
+        wait_for(lambda: len(listener.data("task")) > count, what="another heartbeat")
 
 
-def test_a_quiet_row_is_left_alone_for_its_time_and_while_the_service_says_nothing_newer(user: User) -> None:
+def test_a_row_is_not_changed_before_quiet_s_nor_without_newer_state_in_the_service(user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin()
     assert reconcile.check_tasks() == reconcile.Checked()
@@ -150,24 +152,24 @@ def test_a_quiet_row_is_left_alone_for_its_time_and_while_the_service_says_nothi
     assert check_tasks() == {"quiet": 0, "changed": 0, "lost": 0, "error": ""}
 
 
-def test_a_row_that_the_service_does_not_know_any_more_is_failed_after_a_week(user: User) -> None:
+def test_a_row_unknown_to_the_service_fails_after_a_week(user: User) -> None:
     for days, name in ((6, "younger"), (8, "older")):
         moment = timezone.now() - timedelta(days=days)
         TaskRecord.objects.create(
             id=name, name=name, user=user, to=["user:1"], status="running", started_at=moment, updated_at=moment
         )
-    said = StringIO()
-    call_command("notifier_tasks", stdout=said)
-    assert said.getvalue() == "2 quiet, 0 changed, 1 lost\n"
+    output = StringIO()
+    call_command("notifier_tasks", stdout=output)
+    assert output.getvalue() == "2 quiet, 0 changed, 1 lost\n"
     assert dict(TaskRecord.objects.values_list("name", "status")) == {"younger": "running", "older": "failed"}
 
 
-def test_while_the_service_is_away_no_row_is_judged(user: User) -> None:
+def test_rows_are_not_changed_while_the_service_is_unreachable(user: User) -> None:
     moment = timezone.now() - timedelta(days=8)
     TaskRecord.objects.create(
         id="t", name="t", user=user, to=["user:1"], status="running", started_at=moment, updated_at=moment
     )
-    away = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)
-    with override_settings(NOTIFIER=away), pytest.raises(CommandError, match="not all could be asked for"):
+    unreachable = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)
+    with override_settings(NOTIFIER=unreachable), pytest.raises(CommandError, match="not all could be asked for"):
         call_command("notifier_tasks", stdout=StringIO())
     assert TaskRecord.objects.get().status == "running"

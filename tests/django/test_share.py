@@ -1,4 +1,4 @@
-"""Several workers advance one task, and what runs again is not counted twice."""
+"""Several workers advance one task; work that runs again is not counted twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(task: Task, key: object, items: int) -> None:
             share.advance()
 
 
-def test_a_share_that_runs_again_adds_only_what_is_new(task: Task) -> None:
+def test_a_share_that_runs_again_adds_only_new_items(task: Task) -> None:
     run(task, "a", 4)
     run(task, "b", 3)
     assert shown() == 7
@@ -52,7 +52,7 @@ def test_a_loop_may_have_a_share_as_its_task(task: Task) -> None:
     assert (shown(), outbox.tasks[0]["total"]) == (8, 20)
 
 
-def test_what_was_counted_and_never_told_is_told_by_the_next_run(task: Task) -> None:
+def test_counts_that_were_not_sent_are_sent_by_the_next_run(task: Task) -> None:
     TaskShare.objects.create(task_id=task.id, key="a", counted=5, told=2)
     run(task, "a", 0)
     assert shown() == 3
@@ -61,30 +61,30 @@ def test_what_was_counted_and_never_told_is_told_by_the_next_run(task: Task) -> 
     assert TaskShare.objects.get().told == 6
 
 
-def test_what_was_told_and_not_noted_is_not_told_twice(task: Task, over_http: Service, user: User) -> None:
+def test_counts_that_were_sent_and_not_noted_are_not_added_twice(task: Task, over_http: Service, user: User) -> None:
     share = task.share("a")
     for share.done in (3, 5):
         share.count()
-    TaskShare.objects.update(told=3)  # the process ended between the two
+    TaskShare.objects.update(told=3)  # as if the process died before it noted the second count
     list(Progress(range(12), parts=2, task=task.share("a")))
     with over_http.user(str(user.pk)) as client:
         assert client.get("/v1/tasks").json()["tasks"][0]["done"] == 12
     assert TaskShare.objects.get().told == 12
 
 
-@pytest.mark.parametrize("fate", ["commit", "rollback"])
-def test_in_a_transaction_it_counts_what_is_committed(task: Task, fate: str) -> None:
+@pytest.mark.parametrize("outcome", ["commit", "rollback"])
+def test_in_a_transaction_only_committed_items_are_counted(task: Task, outcome: str) -> None:
     with transaction.atomic():
         run(task, "a", 5)
         assert shown() == 0
-        if fate == "rollback":
+        if outcome == "rollback":
             transaction.set_rollback(True)
-    assert shown() == (5 if fate == "commit" else 0)
+    assert shown() == (5 if outcome == "commit" else 0)
     run(task, "a", 6)
     assert shown() == 6
 
 
-def test_a_tight_loop_counts_ten_times_a_second_and_the_last_one(
+def test_a_tight_loop_counts_ten_times_a_second_and_at_its_end(
     task: Task, over_http: Service, django_assert_at_most: Any
 ) -> None:
     with django_assert_at_most(40):
@@ -98,13 +98,13 @@ def django_assert_at_most() -> Any:
     from django.test.utils import CaptureQueriesContext
 
     class AtMost(CaptureQueriesContext):
-        def __init__(self, most: int) -> None:
+        def __init__(self, limit: int) -> None:
             super().__init__(connection)
-            self.most = most
+            self.limit = limit
 
-        def __exit__(self, kind: Any, fault: Any, trace: Any) -> None:
-            super().__exit__(kind, fault, trace)
-            assert kind or len(self) <= self.most, f"{len(self)} queries"
+        def __exit__(self, kind: Any, exc: Any, trace: Any) -> None:
+            super().__exit__(kind, exc, trace)
+            assert kind or len(self) <= self.limit, f"{len(self)} queries"
 
     return AtMost
 
@@ -124,14 +124,14 @@ def test_a_cancel_stops_the_loop_of_a_share(task: Task) -> None:
     assert (shown(), outbox.tasks[0]["status"]) == (2, "cancelled")
 
 
-def test_the_shares_go_with_the_row_of_their_task(task: Task) -> None:
+def test_shares_are_deleted_with_the_row_of_their_task(task: Task) -> None:
     run(task, "a", 1)
     TaskRecord.objects.all().delete()
     assert not TaskShare.objects.exists()
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201])
-def test_a_key_that_does_not_fit_is_refused(task: Task, key: str) -> None:
+def test_an_empty_or_long_key_is_refused(task: Task, key: str) -> None:
     with pytest.raises(InvalidInput, match="key"):
         task.share(key)
 
@@ -154,20 +154,20 @@ def test_a_chord_advances_one_task_and_its_callback_ends_it(
 
     task = Task(from_user=user, task_name="Import")
     task.begin(total=300)
-    died = tmp_path / "died"
+    killed_once = tmp_path / "killed"
     chunks = [import_chunk.s(task, 50, fail_at, None) for fail_at in (None, 10, 49, None, 0)]
-    killed = import_chunk.s(task, 50, None, str(died))
+    killed = import_chunk.s(task, 50, None, str(killed_once))
     chord([*chunks, killed])(finish_import.s(task))
     row = wait_for(lambda: TaskRecord.objects.filter(status="succeeded").first(), timeout_s=60, what="the end")
-    assert died.exists(), "a process was killed in the middle of a chunk"
+    assert killed_once.exists(), "a process was killed in the middle of a chunk"
     assert (row.done, row.state) == (300, "300 rows are in")
     with over_http.user(str(user.pk)) as client:
-        (found,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
-    assert (found["done"], found["status"]) == (300, "succeeded")
+        (kept,) = [kept for kept in client.get("/v1/tasks").json()["tasks"] if kept["id"] == task.id]
+    assert (kept["done"], kept["status"]) == (300, "succeeded")
     assert set(TaskShare.objects.values_list("counted", "told")) == {(50, 50)}
 
 
-def test_a_group_walks_with_loops(worker: Worker, over_http: Service, user: User) -> None:
+def test_the_loops_of_a_group_advance_one_task(worker: Worker, over_http: Service, user: User) -> None:
     from celery import group
 
     from tests.django.sample.tasks import walk_chunk

@@ -1,7 +1,7 @@
-"""200 Celery tasks that fail, are retried, cancelled and killed at random, and a worker that dies with its tasks: every
-one ends in its right state, in the service, in the model and in the browser.
+"""200 Celery tasks that fail, are retried, cancelled and killed at random, and a worker that is killed with its tasks:
+each task ends in the right state, in the service, in its row and in the browser.
 
-The seed is printed; NOTIFIER_SOAK_SEED=... runs the same again.
+The seed is printed; NOTIFIER_SOAK_SEED=... repeats a run.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENDS = {
     "killed": "failed",
     "lost": "failed",
 }
-"""How a plan ends."""
+"""The status in which each plan ends."""
 WEIGHTS = {"succeeds": 100, "fails": 30, "retried": 30, "exhausted": 10, "cancelled": 20, "killed": 6}
 BEAT_S, STALLED_S, FAILED_S = 0.5, 5.0, 9.0
 
@@ -49,7 +49,7 @@ window.store = createStore(connect("/", { token: "%s" }));
 
 
 class Tab:
-    """A user's tab in a real Chromium. In a thread: playwright runs a loop, where Django refuses the database."""
+    """A user's tab in a real Chromium. In a thread: Django refuses database calls beside playwright's event loop."""
 
     def __init__(self, service: Service, user: User) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -66,8 +66,8 @@ class Tab:
 
     def statuses(self) -> dict[str, str]:
         pick = "Object.fromEntries(store.state.tasks.map(({ name, status }) => [name, status]))"
-        found: dict[str, str] = self._thread.submit(lambda: self._page.evaluate(pick)).result()
-        return found
+        statuses: dict[str, str] = self._thread.submit(lambda: self._page.evaluate(pick)).result()
+        return statuses
 
     def stop(self) -> None:
         self._thread.submit(lambda: (self._browser.close(), self._playwright.stop())).result()
@@ -76,9 +76,9 @@ class Tab:
 
 @pytest.fixture
 def seed() -> int:
-    found = int(os.environ.get("NOTIFIER_SOAK_SEED") or random.randrange(10**6))
-    print(f"NOTIFIER_SOAK_SEED={found}")
-    return found
+    number = int(os.environ.get("NOTIFIER_SOAK_SEED") or random.randrange(10**6))
+    print(f"NOTIFIER_SOAK_SEED={number}")
+    return number
 
 
 @pytest.fixture
@@ -91,24 +91,24 @@ def service(redis_server: RedisServer) -> Iterator[Service]:
 
 @pytest.fixture
 def workers(redis_server: RedisServer, service: Service) -> Iterator[tuple[Worker, Worker]]:
-    """One that stays, and one that will be killed with all that it works on."""
+    """Two workers; the second, for the queue `doomed`, is to be killed with its tasks."""
 
     def start(queue: str) -> Worker:
         env = {"NOTIFIER_TEST_BEAT_S": str(BEAT_S)}
         return Worker(redis_server, service, concurrency=LOST, queue=queue, env=env)
 
     with ThreadPoolExecutor(2) as pool:
-        stays, dies = pool.map(start, ("celery", "doomed"))
-    with running(stays), running(dies), project_on(redis_server, service):
-        yield stays, dies
+        survivor, doomed = pool.map(start, ("celery", "doomed"))
+    with running(survivor), running(doomed), project_on(redis_server, service):
+        yield survivor, doomed
 
 
 def plans(seed: int) -> list[str]:
     chance = random.Random(seed)
-    found = ["lost"] * LOST + list(WEIGHTS)
-    found += chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=TASKS - len(found))
-    chance.shuffle(found)
-    return found
+    drawn = ["lost"] * LOST + list(WEIGHTS)
+    drawn += chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=TASKS - len(drawn))
+    chance.shuffle(drawn)
+    return drawn
 
 
 def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker], service: Service, seed: int) -> None:
@@ -124,19 +124,19 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
             wanted[f"{plan} {number}"] = ENDS[plan]
 
         def seen() -> dict[str, dict[str, Any]]:
-            """The newest state of each task as the streams told it."""
-            return {one["name"]: one for listener in listeners for one in listener.data("task")}
+            """The newest state of each task that the streams delivered."""
+            return {task["name"]: task for listener in listeners for task in listener.data("task")}
 
-        # People press "cancel" on what runs; the worker dies when all that it has is under way.
+        # Users cancel running tasks; the doomed worker is killed when each of its tasks has made progress.
         pressed: set[str] = set()
         deadline = time.monotonic() + 75
 
         def press() -> None:
-            for name, one in seen().items():
-                if name.startswith("cancelled") and one["status"] == "running" and name not in pressed:
+            for name, task in seen().items():
+                if name.startswith("cancelled") and task["status"] == "running" and name not in pressed:
                     pressed.add(name)
                     owner = clients[int(name.split()[1]) % USERS]
-                    owner.post(f"/v1/tasks/{one['id']}/cancel").raise_for_status()
+                    owner.post(f"/v1/tasks/{task['id']}/cancel").raise_for_status()
 
         def until(condition: Callable[[], bool], what: str) -> None:
             while not condition():
@@ -145,21 +145,22 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
                 time.sleep(0.05)
 
         def states() -> dict[str, str]:
-            return {name: one["status"] for name, one in seen().items()}
+            return {name: task["status"] for name, task in seen().items()}
 
-        until(lambda: sum(one["done"] > 0 for name, one in seen().items() if "lost" in name) == LOST, "the doomed")
+        until(lambda: sum(task["done"] > 0 for name, task in seen().items() if "lost" in name) == LOST, "the doomed")
         print(f"killed at {time.monotonic() - deadline + 75:.1f} s")
         workers[1].kill()
         until(lambda: states() == wanted, "the streams")
 
-        print(f"all told at {time.monotonic() - deadline + 75:.1f} s")
-        shown = {one["name"]: one["status"] for client in clients for one in client.get("/v1/tasks").json()["tasks"]}
+        print(f"all ended at {time.monotonic() - deadline + 75:.1f} s")
+        kept = (task for client in clients for task in client.get("/v1/tasks").json()["tasks"])
+        shown = {task["name"]: task["status"] for task in kept}
         assert shown == wanted
         in_tab = {name: status for name, status in wanted.items() if int(name.split()[1]) % USERS == 0}
         wait_for(lambda: tab.statuses() == in_tab, what="the browser")
-        for user in users:  # who comes later sees the same
+        for user in users:  # a stream opened later has the same states
             with listening(service, user.pk) as late:
-                snapshot = {one["name"]: one["status"] for one in late.data("hello")[0]["tasks"]}
+                snapshot = {task["name"]: task["status"] for task in late.data("hello")[0]["tasks"]}
             assert snapshot.items() <= wanted.items()
 
     def rows() -> dict[str, str]:
@@ -167,12 +168,12 @@ def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker],
         return dict(TaskRecord.objects.values_list("name", "status"))
 
     wait_for(lambda: rows() == wanted, what="the rows", timeout_s=20)
-    found = {row.name: row for row in TaskRecord.objects.all()}
-    assert all(row.ended_at is not None for row in found.values())
-    assert all(row.percent == 100 for name, row in found.items() if wanted[name] == "succeeded")
-    assert all(row.error for name, row in found.items() if wanted[name] == "failed")
+    by_name = {row.name: row for row in TaskRecord.objects.all()}
+    assert all(row.ended_at is not None for row in by_name.values())
+    assert all(row.percent == 100 for name, row in by_name.items() if wanted[name] == "succeeded")
+    assert all(row.error for name, row in by_name.items() if wanted[name] == "failed")
     print(Counter(name.split()[0] for name in wanted))
 
 
-def differs(found: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str | None, str]]:
-    return {name: (found.get(name), status) for name, status in wanted.items() if found.get(name) != status}
+def differs(states: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str | None, str]]:
+    return {name: (states.get(name), status) for name, status in wanted.items() if states.get(name) != status}

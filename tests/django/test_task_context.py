@@ -1,4 +1,4 @@
-"""A task as a context manager, from asynchronous code, and as an argument of a Celery task."""
+"""A task as a context manager, in asynchronous code, and as an argument of a Celery task."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_a_block_begins_and_ends_its_task(user: User) -> None:
     assert TaskRecord.objects.get().status == "succeeded"
 
 
-def test_an_exception_fails_the_task_and_goes_on(task: Task) -> None:
+def test_an_exception_fails_the_task_and_propagates(task: Task) -> None:
     with pytest.raises(LookupError, match="row 5"), task:
         raise LookupError("row 5")
     assert shown("status", "error")[-1] == ("failed", "LookupError: row 5")
 
 
-def test_a_cancel_ends_the_task_as_cancelled_and_goes_on(task: Task) -> None:
+def test_a_cancel_ends_the_task_as_cancelled_and_propagates(task: Task) -> None:
     def click() -> None:
         outbox.request_cancel(task.id)
 
@@ -53,24 +53,24 @@ def test_a_cancel_ends_the_task_as_cancelled_and_goes_on(task: Task) -> None:
     assert TaskRecord.objects.get().status == "cancelled"
 
 
-def test_what_was_ended_inside_stays_as_it_is(task: Task) -> None:
+def test_a_task_that_was_ended_inside_is_not_changed(task: Task) -> None:
     with task:
         task.end("Nothing to do")
     assert shown("status", "state")[1:] == [("succeeded", "Nothing to do")]
 
 
-def test_a_task_that_has_begun_goes_on(task: Task) -> None:
+def test_a_task_that_has_begun_is_continued(task: Task) -> None:
     task.begin("Waiting")
     with Task.resume(task.id) as other:
         other.set_state("On it")
     assert shown("status", "state") == [("running", "Waiting"), ("running", "On it"), ("succeeded", "On it")]
 
 
-def test_the_exception_of_the_block_is_the_one_that_goes_on_when_the_task_cannot_be_told(task: Task) -> None:
-    away = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, RAISE=True)
+def test_an_unreachable_service_does_not_replace_the_exception_of_the_block(task: Task) -> None:
+    unreachable = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, RAISE=True)
 
     def work() -> None:
-        with task, override_settings(NOTIFIER=away):
+        with task, override_settings(NOTIFIER=unreachable):
             task.shield()
             raise LookupError("row 5")
 

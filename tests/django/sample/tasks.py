@@ -19,17 +19,17 @@ def generate_report(rows: int, title: str = "Report") -> str:
 
 
 @shared_task(bind=True, max_retries=5, acks_late=True, reject_on_worker_lost=True)
-def import_chunk(self: Any, task_id: str, items: int, fail_at: int | None, dies: str | None) -> int:
-    """Fails once after some of its items, or has its process killed; run again, it begins anew."""
+def import_chunk(self: Any, task_id: str, items: int, fail_at: int | None, killed_once: str | None) -> int:
+    """Fails once at item `fail_at`, or kills its process if the file `killed_once` is missing; then runs again."""
     with Task.resume(task_id).share(self.request.id) as share:
         for n in range(items):
             share.advance()
             if n == fail_at and not self.request.retries:
                 share.count()
                 raise self.retry(countdown=0.1)
-            if dies and n == items // 2 and not os.path.exists(dies):
+            if killed_once and n == items // 2 and not os.path.exists(killed_once):
                 share.count()
-                open(dies, "w").close()
+                open(killed_once, "w").close()
                 os.kill(os.getpid(), signal.SIGKILL)
     return items
 
@@ -83,7 +83,7 @@ def unnamed(user_id: int) -> None: ...
 
 @shared_task(bind=True, notifier_user="user_id", notifier_name="{plan} {number}", max_retries=2)
 def soak(self: Any, user_id: int, number: int, plan: str) -> None:
-    """One of 200: does what its plan says."""
+    """A task of the soak test: acts by its plan."""
     step_s = 0.05 if plan in ("cancelled", "lost") else 0.002
     items = 10_000 if plan in ("cancelled", "lost") else 20
     for n in Progress(range(items), parts=items // 5, task=reported_task()):
