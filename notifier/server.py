@@ -26,7 +26,7 @@ from uvicorn.supervisors import multiprocess
 log = logging.getLogger("notifier.server")
 
 TAKE_OVER: Final = "notifier.take_over"
-"""Key in `scope["extensions"]` of the request's `Connection`."""
+"""Key in `scope["extensions"]` of the request's `ClientConnection`."""
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted, so that a reconnect storm is not refused."""
@@ -49,7 +49,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        self.scope["extensions"] = {TAKE_OVER: {"connection": Connection(self, self.cycle)}}
+        self.scope["extensions"] = {TAKE_OVER: {"connection": ClientConnection(self, self.cycle)}}
 
     def hand_over(self) -> bool:
         """Hand the connection over to a stream. False if it is lost."""
@@ -81,7 +81,7 @@ class Protocol(HttpToolsProtocol):
             self.transport._read_ready_cb = None
 
 
-class Connection:
+class ClientConnection:
     """A request's access to its connection."""
 
     __slots__ = ("_protocol", "_request")

@@ -1,4 +1,4 @@
-"""Who a token or a key belongs to, and which tokens never hold."""
+"""The user or publisher of a token or a key, and the tokens that are never accepted."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def signed(key: Any = SECRET, algorithm: str = "HS256", **changed: Any) -> str:
     return jwt.encode(claims(**changed), key, algorithm=algorithm)
 
 
-def by_hand(header: dict[str, Any], body: dict[str, Any] | bytes, secret: bytes) -> str:
-    """A token as an attacker makes one, with whatever header and whatever HMAC secret."""
+def forged(header: dict[str, Any], body: dict[str, Any] | bytes, secret: bytes) -> str:
+    """A token as an attacker makes it, with any header and any HMAC secret."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     parts = [base64.urlsafe_b64encode(part).rstrip(b"=") for part in (json.dumps(header).encode(), raw)]
     mac = hmac.new(secret, b".".join(parts), hashlib.sha256).digest() if secret else b""
@@ -73,12 +73,12 @@ def test_a_public_key_checks_tokens_of_its_kind(key: Any, algorithm: str) -> Non
         auth.subscriber(signed())
 
 
-def test_a_public_key_may_stand_in_one_line_as_environments_hold_it() -> None:
+def test_a_public_key_may_be_on_one_line_with_escaped_line_ends() -> None:
     auth = authenticator(secret="", public_key=public(RSA).replace("\n", "\\n"))
     assert auth.subscriber(signed(private(RSA), "RS256")).user == "42"
 
 
-def test_with_a_secret_and_a_public_key_both_kinds_of_tokens_hold() -> None:
+def test_with_a_secret_and_a_public_key_both_kinds_of_tokens_are_accepted() -> None:
     auth = authenticator(public_key=public(RSA))
     assert auth.subscriber(signed()).user == "42"
     assert auth.subscriber(signed(private(RSA), "RS256")).user == "42"
@@ -86,28 +86,28 @@ def test_with_a_secret_and_a_public_key_both_kinds_of_tokens_hold() -> None:
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", ""])
 @pytest.mark.parametrize("secret", [b"", SECRET.encode()], ids=["unsigned", "signed"])
-def test_a_token_without_algorithm_never_holds(algorithm: str, secret: bytes) -> None:
+def test_a_token_without_algorithm_is_refused(algorithm: str, secret: bytes) -> None:
     with pytest.raises(Unauthenticated):
-        authenticator(public_key=public(RSA)).subscriber(by_hand({"alg": algorithm, "typ": "JWT"}, claims(), secret))
+        authenticator(public_key=public(RSA)).subscriber(forged({"alg": algorithm, "typ": "JWT"}, claims(), secret))
 
 
 @pytest.mark.parametrize("with_secret", [SECRET, ""], ids=["with a secret", "public key only"])
 @pytest.mark.parametrize("key", [RSA, P256, ED25519], ids=["RSA", "EC", "Ed25519"])
-def test_a_public_key_used_as_hmac_secret_never_holds(key: Any, with_secret: str) -> None:
+def test_a_public_key_used_as_hmac_secret_is_refused(key: Any, with_secret: str) -> None:
     auth = authenticator(secret=with_secret, public_key=public(key))
     for secret in (public(key), public(key).strip(), public(key).replace("\n", "\\n")):
         with pytest.raises(Unauthenticated):
-            auth.subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, claims(), secret.encode()))
+            auth.subscriber(forged({"alg": "HS256", "typ": "JWT"}, claims(), secret.encode()))
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_another_hmac_than_hs256_does_not_hold(algorithm: str) -> None:
+def test_an_hmac_other_than_hs256_is_refused(algorithm: str) -> None:
     with pytest.raises(Unauthenticated):
         authenticator().subscriber(jwt.encode(claims(), SECRET + SECRET, algorithm=algorithm))
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
-def test_another_rsa_signature_than_rs256_does_not_hold(algorithm: str) -> None:
+def test_an_rsa_signature_other_than_rs256_is_refused(algorithm: str) -> None:
     with pytest.raises(Unauthenticated):
         authenticator(public_key=public(RSA)).subscriber(signed(private(RSA), algorithm))
 
@@ -140,42 +140,42 @@ def test_another_rsa_signature_than_rs256_does_not_hold(algorithm: str) -> None:
     ],
     ids=lambda changed: str(changed)[:40],
 )
-def test_a_token_with_a_bad_claim_does_not_hold(changed: dict[str, Any]) -> None:
+def test_a_token_with_a_bad_claim_is_refused(changed: dict[str, Any]) -> None:
     body = {name: value for name, value in claims(**changed).items() if value is not None}
-    with pytest.raises(Unauthenticated) as fault:
-        authenticator().subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
-    assert fault.value.code == "invalid_token"
+    with pytest.raises(Unauthenticated) as error:
+        authenticator().subscriber(forged({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
+    assert error.value.code == "invalid_token"
 
 
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "1" + "0" * 400], ids=["inf", "nan", "1e999", "10^400"])
 @pytest.mark.parametrize("claim", ["exp", "iat", "nbf"])
-def test_a_claim_with_an_endless_number_is_no_crash(claim: str, number: str) -> None:
+def test_a_claim_with_an_infinite_number_does_not_crash(claim: str, number: str) -> None:
     body = json.dumps(claims(**{claim: 5})).replace(f'"{claim}": 5', f'"{claim}": {number}').encode()
     try:
-        who = authenticator().subscriber(by_hand({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
+        who = authenticator().subscriber(forged({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
     except Unauthenticated:
         return
     assert who.user == "42"
 
 
 @pytest.mark.parametrize("token", ["", ".", "..", "a.b.c", "\xff", "ä.ö.ü", "\ud800", "x" * 9000, KEY])
-def test_what_is_no_token_does_not_hold(token: str) -> None:
+def test_a_text_that_is_no_token_is_refused(token: str) -> None:
     with pytest.raises(Unauthenticated):
         authenticator().subscriber(token)
 
 
-def test_a_token_of_another_secret_does_not_hold() -> None:
+def test_a_token_of_another_secret_is_refused() -> None:
     with pytest.raises(Unauthenticated):
         authenticator().subscriber(signed("another-secret-that-is-long-enough"))
 
 
-def test_a_token_outlives_its_end_by_the_leeway_between_two_clocks_and_no_more() -> None:
+def test_a_token_is_accepted_after_its_expiry_within_the_leeway_and_not_longer() -> None:
     assert authenticator().subscriber(signed(exp=int(time.time()) - 2)).user == "42"
     with pytest.raises(Unauthenticated):
         authenticator().subscriber(signed(exp=int(time.time()) - 10))
 
 
-def test_the_issuer_counts_where_one_is_set() -> None:
+def test_the_issuer_is_checked_if_one_is_set() -> None:
     auth = authenticator(issuer="https://shop.example")
     assert auth.subscriber(signed(iss="https://shop.example")).user == "42"
     for other in ("https://evil.example", None):
@@ -196,22 +196,22 @@ def test_an_api_key_publishes_and_only_one_with_the_scope_administers() -> None:
         auth.publisher(KEY).require("admin")
 
 
-def test_publishers_are_told_apart_and_never_named_by_their_key() -> None:
+def test_publishers_have_different_names_that_do_not_contain_their_keys() -> None:
     other = KEY + "2"
-    auth = authenticator(api_keys=tuple(ApiKey(one, frozenset(["publish"])) for one in (KEY, other)))
+    auth = authenticator(api_keys=tuple(ApiKey(key, frozenset(["publish"])) for key in (KEY, other)))
     names = {auth.publisher(KEY).name, auth.publisher(other).name}
     assert len(names) == 2
     assert not any(KEY in name for name in names)
 
 
 @pytest.mark.parametrize("credential", ["", "unknown-key-0123456789", KEY[:-1], KEY + "x", KEY.upper(), "\ud800", "ä"])
-def test_an_unknown_key_does_not_hold(credential: str) -> None:
+def test_an_unknown_key_is_refused(credential: str) -> None:
     auth = authenticator(api_keys=(ApiKey(KEY, frozenset(["publish"])),))
     with pytest.raises(Unauthenticated):
         auth.publisher(credential)
 
 
-def test_a_token_for_publishing_publishes_with_the_scopes_it_names() -> None:
+def test_a_token_for_publishing_has_the_scopes_of_its_claim() -> None:
     auth = authenticator()
     auth.publisher(signed(aud=PUBLISH, sub=None)).require("publish")
     auth.publisher(signed(aud=PUBLISH, scope="publish admin")).require("admin")
@@ -240,12 +240,12 @@ def test_a_subscribers_token_does_not_publish() -> None:
     ],
     ids=["no PEM", "damaged", "private", "P-384", "DSA"],
 )
-def test_a_key_that_cannot_check_tokens_is_refused_at_the_start(pem: str) -> None:
+def test_a_public_key_of_an_unsupported_kind_is_refused_at_start_up(pem: str) -> None:
     with pytest.raises(ConfigurationError, match="NOTIFIER_JWT_PUBLIC_KEY"):
         authenticator(public_key=pem)
 
 
-def test_the_services_own_tokens_hold_and_no_claim_takes_the_place_of_the_user() -> None:
+def test_the_services_own_tokens_are_accepted_and_no_claim_replaces_the_user() -> None:
     token = subscriber_token(SECRET, "42", ttl_s=60, sub="1", groups=["staff"])
     who = authenticator().subscriber(token)
     assert (who.user, who.channels) == ("42", ("user:42", "group:staff", "all"))

@@ -1,4 +1,4 @@
-"""The command `notifier`: what it prints, what it refuses and in which words."""
+"""The command `notifier`: its output, and its refusals with their texts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ USER = "cli-user"
 
 
 def clean_environment(**settings: str) -> dict[str, str]:
-    """This environment without any setting of the service, and with these."""
+    """This environment without settings of the service, plus `settings`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
     return {**kept, **settings}
 
 
 def run(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command to its end."""
+    """Run the command to its end."""
     command = [sys.executable, "-m", "notifier", *args]
     return subprocess.run(
         command, env=clean_environment(**settings), cwd=REPOSITORY, capture_output=True, text=True, timeout=30
@@ -40,7 +40,7 @@ def run(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:
 
 
 def refused(*args: str, **settings: str) -> str:
-    """Runs the command, which must refuse; answers its one line of reason."""
+    """Run the command, which must refuse. Returns its single line of error output."""
     done = run(*args, **settings)
     assert done.returncode == 2, done
     assert done.stdout == ""
@@ -50,7 +50,7 @@ def refused(*args: str, **settings: str) -> str:
 
 
 def printed(*args: str, **settings: str) -> str:
-    """Runs the command, which must succeed; answers what it prints."""
+    """Run the command, which must succeed. Returns its output."""
     done = run(*args, **settings)
     assert done.returncode == 0, done
     assert done.stderr == ""
@@ -59,7 +59,7 @@ def printed(*args: str, **settings: str) -> str:
 
 @contextlib.contextmanager
 def running(*args: str, **settings: str) -> Iterator[Process]:
-    """Runs the command until the end of the block."""
+    """Run the command until the end of the block."""
     process = Process([sys.executable, "-m", "notifier", *args], env=settings, cwd=REPOSITORY)
     try:
         yield process
@@ -70,7 +70,7 @@ def running(*args: str, **settings: str) -> Iterator[Process]:
 # The command itself
 
 
-def test_the_command_has_a_version_and_says_what_each_part_is_for() -> None:
+def test_the_command_has_a_version_and_describes_each_subcommand() -> None:
     assert re.fullmatch(r"notifier, version \S+\n", printed("--version"))
     text = printed("--help")
     for command in ("serve", "token", "send", "listen"):
@@ -99,7 +99,7 @@ def test_serve_refuses_to_start_without_a_key() -> None:
     assert "--dev" in reason
 
 
-def test_serve_refuses_several_workers_without_redis_and_says_why() -> None:
+def test_serve_refuses_several_workers_without_redis_with_the_reason() -> None:
     reason = refused("serve", "--workers", "2", **CREDENTIALS)
     assert "NOTIFIER_REDIS_URL" in reason
     assert "one process" in reason
@@ -129,9 +129,9 @@ def test_several_bad_settings_are_named_together() -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_refuses_a_port_that_is_taken(workers: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
+def test_serve_refuses_a_port_in_use(workers: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
         settings = {**CREDENTIALS, "NOTIFIER_REDIS_URL": "redis://127.0.0.1:1"}
         assert port in refused("serve", "--port", port, "--workers", workers, **settings)
 
@@ -152,7 +152,7 @@ def answers(url: str) -> bool:
     return False
 
 
-def test_dev_makes_a_secret_and_a_key_prints_them_and_they_hold() -> None:
+def test_dev_generates_and_prints_a_secret_and_a_key_that_work() -> None:
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
     empty = dict.fromkeys(("NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS", "NOTIFIER_REDIS_URL"), "")
@@ -162,11 +162,11 @@ def test_dev_makes_a_secret_and_a_key_prints_them_and_they_hold() -> None:
         assert "do not use this in production" in banner
         assert f"{url}/demo" in banner
         assert f"{url}/docs" in banner
-        made = dict(re.findall(r"(NOTIFIER_\w+)=(\S+)", banner))
+        values = dict(re.findall(r"(NOTIFIER_\w+)=(\S+)", banner))
         sent = json.loads(
-            printed("send", f"user:{USER}", "--subject", "Hi", "--url", url, "--key", made["NOTIFIER_API_KEY"])
+            printed("send", f"user:{USER}", "--subject", "Hi", "--url", url, "--key", values["NOTIFIER_API_KEY"])
         )
-        token = printed("token", USER, NOTIFIER_JWT_SECRET=made["NOTIFIER_JWT_SECRET"]).strip()
+        token = printed("token", USER, NOTIFIER_JWT_SECRET=values["NOTIFIER_JWT_SECRET"]).strip()
         inbox = httpx.get(f"{url}/v1/inbox", headers=bearer(token)).json()
         assert [message["id"] for message in inbox["messages"]] == [sent["id"]]
         assert httpx.get(f"{url}/demo").status_code == 200
@@ -194,7 +194,7 @@ def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_
     assert "Traceback" not in log
 
 
-def test_serve_stops_at_a_signal_and_gives_the_port_back() -> None:
+def test_serve_stops_at_a_signal_and_frees_the_port() -> None:
     port = free_port()
     with running("serve", "--port", str(port), **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
         process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
@@ -244,9 +244,9 @@ def test_send_prints_the_answer_and_the_message_arrives(service: Service) -> Non
         out = printed(
             "send", "user:cli-send", "group:g", "--subject", "Hi", *options, "--url", service.url, **CREDENTIALS
         )
-        found = user.get("/v1/inbox").json()["messages"]
+        messages = user.get("/v1/inbox").json()["messages"]
     assert set(json.loads(out)) == {"id", "cursor", "watched"}
-    (message,) = [one for one in found if one["id"] == json.loads(out)["id"]]  # others may have told everybody
+    (message,) = [row for row in messages if row["id"] == json.loads(out)["id"]]  # other tests may have sent to `all`
     assert {name: message[name] for name in ("subject", "text", "level", "url", "data")} == {
         "subject": "Hi",
         "text": "Loong text",
@@ -262,7 +262,7 @@ def test_send_takes_its_key_and_address_from_the_environment(service: Service) -
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "text"),
     [
         (["user:1", "--key", "unknown-key-0123456789"], "401: "),
         (["room:1"], "422: to[0]"),
@@ -273,15 +273,15 @@ def test_send_takes_its_key_and_address_from_the_environment(service: Service) -
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_send_refuses_in_the_words_of_the_service(service: Service, args: list[str], said: str) -> None:
-    assert said in refused("send", *args, "--subject", "Hi", "--url", service.url, **CREDENTIALS)
+def test_send_refuses_with_the_text_of_the_service(service: Service, args: list[str], text: str) -> None:
+    assert text in refused("send", *args, "--subject", "Hi", "--url", service.url, **CREDENTIALS)
 
 
 def test_send_refuses_without_a_key(service: Service) -> None:
     assert "NOTIFIER_API_KEY" in refused("send", "user:1", "--subject", "Hi", "--url", service.url)
 
 
-def test_send_says_that_nobody_answers() -> None:
+def test_send_refuses_an_address_without_a_service() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert url in refused("send", "user:1", "--subject", "Hi", "--url", url, **CREDENTIALS)
 
@@ -290,7 +290,7 @@ def test_send_says_that_nobody_answers() -> None:
 
 
 def lines_of(out: str) -> list[tuple[str, str, Any]]:
-    """Printed events as (id, type, data), without pings: they come when they like."""
+    """Printed events as (id, type, data), without pings, which come at any time."""
     rows = [line.split("\t", 2) for line in out.splitlines()]
     return [(row[0], row[1], json.loads(row[2])) for row in rows if row[1] != "ping"]
 
@@ -330,7 +330,7 @@ def test_listen_takes_a_token_from_option_or_environment(service: Service) -> No
         assert lines_of(out)[0][1] == "hello"
 
 
-def test_listen_ends_when_the_service_says_bye(service: Service) -> None:
+def test_listen_ends_at_a_bye(service: Service) -> None:
     token = subscriber_token("cli-bye", expires_in_s=1)
     events = lines_of(printed("listen", "--token", token, "--url", service.url))
     assert [event[1] for event in events] == ["hello", "bye"]
@@ -346,22 +346,22 @@ def test_listen_ends_quietly_at_an_interrupt(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "settings", "said"),
+    ("args", "settings", "text"),
     [
         (["--token", "nonsense"], {}, "401: "),
         ([], CREDENTIALS, "--user"),
         (["--user", "42"], {}, "NOTIFIER_JWT_SECRET"),
         (["--user", "a\nb"], CREDENTIALS, "sub"),
     ],
-    ids=["bad token", "nobody", "no secret", "bad user"],
+    ids=["bad token", "no user", "no secret", "bad user"],
 )
-def test_listen_refuses_without_a_good_token(
-    service: Service, args: list[str], settings: dict[str, str], said: str
+def test_listen_refuses_without_a_valid_token(
+    service: Service, args: list[str], settings: dict[str, str], text: str
 ) -> None:
-    assert said in refused("listen", *args, "--url", service.url, **settings)
+    assert text in refused("listen", *args, "--url", service.url, **settings)
 
 
-def test_listen_says_that_nobody_answers() -> None:
+def test_listen_refuses_an_address_without_a_service() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     assert url in refused("listen", "--user", "42", "--url", url, **CREDENTIALS)
 
@@ -370,5 +370,5 @@ def test_listen_says_that_nobody_answers() -> None:
 @pytest.mark.parametrize(
     "command", [["send", "user:1", "--subject", "Hi"], ["listen", "--user", "42"]], ids=["send", "listen"]
 )
-def test_an_address_that_is_none_is_refused_in_one_line(command: list[str], url: str) -> None:
+def test_a_malformed_address_is_refused_in_one_line(command: list[str], url: str) -> None:
     assert url in refused(*command, "--url", url, **CREDENTIALS)

@@ -1,4 +1,4 @@
-"""Events and frames: what is built, byte for byte, and what is refused."""
+"""Events and frames: their bytes, and the input that is refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def data_of(frame: str) -> Any:
     return json.loads(frame.split("\ndata: ", 1)[1].rstrip("\n"))
 
 
-def test_a_message_is_framed_as_the_contract_shows_it() -> None:
+def test_a_message_is_framed_as_in_the_contract() -> None:
     event = message(text="Loong text", **{"from": {"id": "7", "name": "Ann"}})
     assert event.frame_for("user:42") == (
         'event: message\ndata: {"id":"m1","to":"user:42","from":{"id":"7","name":"Ann"},"subject":"Test",'
@@ -35,15 +35,15 @@ def test_a_message_is_framed_as_the_contract_shows_it() -> None:
     )
 
 
-def test_each_recipient_gets_the_frame_in_its_own_name_and_the_id_is_the_same() -> None:
+def test_each_recipient_s_frame_names_it_and_has_the_same_id() -> None:
     event = message(to=["user:1", "group:a", "all"])
     shown = [data_of(event.frame_for(channel)) for channel in event.to]
-    assert [one["to"] for one in shown] == ["group:a", "all", "user:1"]
-    assert {one["id"] for one in shown} == {event.message_id}
+    assert [fields["to"] for fields in shown] == ["group:a", "all", "user:1"]
+    assert {fields["id"] for fields in shown} == {event.message_id}
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\x00")))
-def test_whatever_a_text_holds_a_frame_is_one_frame_and_gives_the_text_back(text: str) -> None:
+def test_any_text_makes_one_frame_and_reads_back_unchanged(text: str) -> None:
     frame = message(text=text).frame_for("user:42")
     assert events.is_safe_frame(frame.encode())
     assert data_of(frame)["text"] == text
@@ -54,11 +54,11 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
     assert first.message_id != second.message_id
 
 
-def test_the_same_key_makes_the_same_id_and_another_key_another() -> None:
+def test_a_key_always_gives_the_same_id_and_another_key_another_id() -> None:
     assert events.id_from_key("a") == events.id_from_key("a") != events.id_from_key("b")
 
 
-def test_the_system_sends_where_no_sender_is_given() -> None:
+def test_without_a_sender_the_system_is_the_sender() -> None:
     assert data_of(message().frame_for("user:42"))["from"] is None
 
 
@@ -86,16 +86,16 @@ def test_the_system_sends_where_no_sender_is_given() -> None:
         ({"id": "a b"}, "id"),
     ],
 )
-def test_a_message_that_breaks_a_rule_is_refused_and_the_field_named(fields: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as fault:
+def test_a_message_that_breaks_a_rule_is_refused_with_the_field(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as error:
         message(**fields)
-    assert fault.value.field == field
+    assert error.value.field == field
 
 
-def test_an_event_over_its_limit_is_too_large_in_the_name_of_the_largest_field() -> None:
-    with pytest.raises(PayloadTooLarge) as fault:
+def test_an_event_over_its_limit_is_too_large_and_the_error_names_the_largest_field() -> None:
+    with pytest.raises(PayloadTooLarge) as error:
         message(text="ä" * 9000, data={"a": "x" * 300})
-    assert fault.value.field == "text"
+    assert error.value.field == "text"
     assert message(text="a" * 9000)
 
 
@@ -112,15 +112,15 @@ def test_an_event_of_the_publishers_own_carries_any_json() -> None:
 
 @pytest.mark.parametrize("name", ["message", "hello", "ping", "error", "Order", "a\nid: 1", ""])
 def test_an_event_with_a_reserved_or_bad_name_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInput) as fault:
+    with pytest.raises(InvalidInput) as error:
         events.custom(to=["all"], event_type=name)
-    assert fault.value.field == "type"
+    assert error.value.field == "type"
 
 
 def test_an_event_over_its_limit_is_too_large() -> None:
-    with pytest.raises(PayloadTooLarge) as fault:
+    with pytest.raises(PayloadTooLarge) as error:
         events.custom(to=["all"], event_type="a", data="x" * 17_000)
-    assert fault.value.field == "data"
+    assert error.value.field == "data"
 
 
 # Cursors
@@ -134,7 +134,7 @@ def test_a_cursor_reads_back_as_it_was_written() -> None:
 @pytest.mark.parametrize(
     "text", ["", "42", "abc-", "-1", "abc-1-2", "ABC-1", "abc-x", "abc-1 ", "abc-" + "9" * 17, "٣-٣"]
 )
-def test_a_cursor_of_another_form_is_unknown(text: str) -> None:
+def test_a_malformed_cursor_is_unknown(text: str) -> None:
     assert events.parse_cursor(text) is None
 
 
@@ -174,16 +174,16 @@ def test_a_frame_is_checked_from_where_the_announcement_ends() -> None:
 @pytest.mark.parametrize(
     "stored", ["event: task\ndata: {}\n\n", "event: message\ndata: []\n\n", "event: message\ndata: {\n\n"]
 )
-def test_what_is_not_a_message_in_our_form_is_none(stored: str) -> None:
+def test_a_stored_frame_that_is_not_a_message_is_none(stored: str) -> None:
     assert message_of(stored) is None
 
 
 def test_a_stored_message_is_read_back() -> None:
-    found = message_of(message().frame_for("user:42"))
-    assert found is not None
-    assert found["subject"] == "Test"
+    stored = message_of(message().frame_for("user:42"))
+    assert stored is not None
+    assert stored["subject"] == "Test"
 
 
-def test_a_frame_of_the_services_own_carries_its_cursor_where_it_has_one() -> None:
+def test_a_frame_of_the_service_carries_its_cursor_if_it_has_one() -> None:
     assert events.own_frame("reset", {"unread": 1}, Cursor("e", 7)) == b'id: e-7\nevent: reset\ndata: {"unread":1}\n\n'
     assert events.own_frame("ping", {}) == events.PING

@@ -1,4 +1,4 @@
-"""The publish rate: a bucket for each publisher, told in headers, refused with 429."""
+"""The publish rate: a bucket for each publisher, shown in headers, enforced by a 429."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def test_a_burst_of_twice_the_rate_then_the_rate() -> None:
     limit = RateLimit(10, clock=clock)
     for _ in range(20):
         limit.take("a")
-    with pytest.raises(RateLimited) as fault:
+    with pytest.raises(RateLimited) as error:
         limit.take("a")
-    assert fault.value.retry_after_s == pytest.approx(0.1)
+    assert error.value.retry_after_s == pytest.approx(0.1)
     clock.now += 0.5
     for _ in range(5):
         limit.take("a")
@@ -51,7 +51,7 @@ def test_publishers_do_not_share() -> None:
         limit.take("a")
 
 
-def test_a_batch_larger_than_the_burst_is_taken_when_the_bucket_is_full_and_paid_for_after() -> None:
+def test_a_batch_larger_than_the_burst_passes_with_a_full_bucket_and_leaves_a_debt() -> None:
     clock = Clock()
     limit = RateLimit(10, clock=clock)
     limit.take("a", 100)
@@ -62,7 +62,7 @@ def test_a_batch_larger_than_the_burst_is_taken_when_the_bucket_is_full_and_paid
     limit.take("a")
 
 
-def test_the_headers_say_what_is_left() -> None:
+def test_the_headers_show_what_is_left() -> None:
     limit = RateLimit(10, clock=Clock())
     assert limit.take("a", 5) == {"RateLimit-Policy": '"publish";q=20;w=2', "RateLimit": '"publish";r=15;t=1'}
 
@@ -82,17 +82,17 @@ def test_buckets_are_bounded() -> None:
         limit.take("busy")
 
 
-def test_the_api_answers_429_and_says_when_to_come_back() -> None:
+def test_the_api_answers_429_with_the_time_to_retry() -> None:
     with running(Service(env={"NOTIFIER_PUBLISH_RATE": "2"})) as service, service.client() as client:
         answers = [client.post("/v1/messages", json={"to": ["user:a"], "subject": "x"}) for _ in range(8)]
-        assert [one.status_code for one in answers[:4]] == [200] * 4
+        assert [answer.status_code for answer in answers[:4]] == [200] * 4
         assert answers[0].headers["ratelimit"].startswith('"publish";r=3')
         refused = answers[-1]
         assert refused.status_code == 429
         assert refused.headers["content-type"] == "application/problem+json"
         assert int(refused.headers["retry-after"]) >= 1
         assert refused.headers["ratelimit-policy"] == '"publish";q=4;w=2'
-        # Another key is another publisher, and so is a batch's every item.
+        # Another key is another publisher. Every item of a batch counts.
         headers = bearer("test-admin-0123456789abcdef")
         lines = b"\n".join([b'{"kind":"message","to":["user:a"],"subject":"x"}'] * 4)
         other = httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers)

@@ -1,4 +1,4 @@
-"""The rules for values: what passes, what is refused, and that a refusal names the field."""
+"""The rules for values: what is accepted, what is refused, and that the error names the field."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ def nested(levels: int) -> Any:
 
 
 def refused(check: Callable[[], object]) -> str:
-    """The field that a refusal names."""
-    with pytest.raises(InvalidInput) as fault:
+    """The field named by the error that `check` raises."""
+    with pytest.raises(InvalidInput) as error:
         check()
-    assert fault.value.field is not None
-    return fault.value.field
+    assert error.value.field is not None
+    return error.value.field
 
 
 # Names
 
 
 @pytest.mark.parametrize("name", ["a", "a" * 128, "a b", "a:b", "{a}", "*", "?", "a/b", "..", "Ä", "中文", "😀", " "])
-def test_a_name_of_1_to_128_printable_characters_passes_as_it_is(name: str) -> None:
+def test_a_name_of_1_to_128_printable_characters_is_accepted_unchanged(name: str) -> None:
     assert rules.name(name, "to") == name
 
 
 @pytest.mark.parametrize(
     "name", ["", "a" * 129, "a\n", "a\r", "a\t", "\x00", "\x1f", "\x7f", "\x85", "\ud800", 42, None, b"a"]
 )
-def test_a_name_that_is_empty_too_long_or_holds_control_characters_is_refused(name: object) -> None:
+def test_a_name_that_is_empty_too_long_or_has_control_characters_is_refused(name: object) -> None:
     assert refused(lambda: rules.name(name, "to[0]")) == "to[0]"
 
 
@@ -68,20 +68,20 @@ def test_user_group_and_all_are_channels(channel: str) -> None:
 @pytest.mark.parametrize(
     "channel", ["", "42", "user", "user:", "group:", "All", "ALL", "USER:42", "room:1", "all:1", 7]
 )
-def test_whatever_else_is_no_channel(channel: object) -> None:
+def test_any_other_value_is_no_channel(channel: object) -> None:
     assert refused(lambda: rules.channel(channel, "to[0]")) == "to[0]"
 
 
-def test_recipients_come_without_repeats_and_users_last() -> None:
-    found = rules.recipients(["user:2", "all", "user:1", "group:a", "user:2"])
-    assert found == ("all", "group:a", "user:2", "user:1")
+def test_recipients_have_no_repeats_and_users_are_last() -> None:
+    channels = rules.recipients(["user:2", "all", "user:1", "group:a", "user:2"])
+    assert channels == ("all", "group:a", "user:2", "user:1")
 
 
 @pytest.mark.parametrize(
     ("values", "field"),
     [([], "to"), ("user:1", "to"), (None, "to"), (7, "to"), (["user:1", "nobody"], "to[1]"), ([None], "to[0]")],
 )
-def test_recipients_that_are_none_or_no_list_are_refused(values: object, field: str) -> None:
+def test_no_recipients_or_recipients_that_are_no_list_are_refused(values: object, field: str) -> None:
     assert refused(lambda: rules.recipients(values)) == field
 
 
@@ -94,7 +94,7 @@ def test_an_event_name_starts_with_a_letter_and_has_at_most_64_characters(name: 
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "A", "1a", ".a", "a b", "a\n", "a\n\ndata: x", "ä", None, 1])
-def test_an_event_name_of_another_form_is_refused(name: object) -> None:
+def test_a_malformed_event_name_is_refused(name: object) -> None:
     assert refused(lambda: rules.event_name(name)) == "type"
 
 
@@ -114,12 +114,12 @@ def test_an_id_of_other_characters_is_refused(identity: object) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a\nb\tc", "\u2028", "\x7f", "😀", "\ufeff", "\ufffe"])
-def test_text_may_hold_whatever_utf_8_can_write(text: str) -> None:
+def test_text_may_have_any_character_of_utf_8(text: str) -> None:
     assert rules.text(text, "text") == text
 
 
 @pytest.mark.parametrize("text", ["\x00", "a\ud800", "\udfff", 1, None, ["a"]])
-def test_text_without_utf_8_form_or_with_nul_is_refused(text: object) -> None:
+def test_text_that_utf_8_cannot_encode_or_with_nul_is_refused(text: object) -> None:
     assert refused(lambda: rules.text(text, "text")) == "text"
 
 
@@ -134,12 +134,12 @@ def test_a_text_that_must_not_be_empty_needs_more_than_space(text: str) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2**53 - 1])
-def test_whole_numbers_go_up_to_what_javascript_keeps_exactly(number: int) -> None:
+def test_whole_numbers_go_up_to_the_largest_that_javascript_represents_exactly(number: int) -> None:
     assert rules.whole(number, "done") == number
 
 
 @pytest.mark.parametrize("number", [-1, 2**53, 1.0, "1", True, None])
-def test_what_is_no_whole_number_from_0_is_refused(number: object) -> None:
+def test_a_value_that_is_no_whole_number_from_0_is_refused(number: object) -> None:
     assert refused(lambda: rules.whole(number, "done")) == "done"
 
 
@@ -149,7 +149,7 @@ def test_there_are_five_levels(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["", "INFO", "fatal", None, 3, ["info"]])
-def test_another_level_is_refused(level: object) -> None:
+def test_an_unknown_level_is_refused(level: object) -> None:
     assert refused(lambda: rules.level(level)) == "level"
 
 
@@ -204,7 +204,7 @@ def test_a_misspelt_icon_is_answered_with_the_list() -> None:
 # Times
 
 
-def test_a_moment_is_answered_in_utc() -> None:
+def test_a_moment_is_converted_to_utc() -> None:
     assert rules.moment("2026-01-31T15:00:00+03:00", "sent_at") == datetime(2026, 1, 31, 12, tzinfo=UTC)
     assert rules.moment(datetime(2026, 1, 31, 15, tzinfo=timezone(timedelta(hours=3))), "sent_at").hour == 12
 
@@ -212,11 +212,11 @@ def test_a_moment_is_answered_in_utc() -> None:
 @pytest.mark.parametrize(
     "value", ["", "yesterday", "2026-01-31", "2026-01-31T12:00:00", "0001-01-01T00:00:00+23:00", 1769860800, None]
 )
-def test_a_moment_without_offset_or_in_another_form_is_refused(value: object) -> None:
+def test_a_moment_without_offset_or_malformed_is_refused(value: object) -> None:
     assert refused(lambda: rules.moment(value, "sent_at")) == "sent_at"
 
 
-def test_times_are_shown_with_seconds_and_with_milliseconds_where_there_are_any() -> None:
+def test_times_are_shown_with_seconds_and_with_milliseconds_unless_they_are_0() -> None:
     assert rules.iso(datetime(2026, 1, 31, 12, tzinfo=UTC)) == "2026-01-31T12:00:00Z"
     assert rules.iso_ms(1_769_860_800_123) == "2026-01-31T12:00:00.123Z"
     assert rules.iso_ms(None) is None
@@ -226,7 +226,7 @@ def test_times_are_shown_with_seconds_and_with_milliseconds_where_there_are_any(
 
 
 @given(JSON)
-def test_json_comes_back_as_it_was_and_stands_on_one_line(value: object) -> None:
+def test_json_is_one_line_and_reads_back_unchanged(value: object) -> None:
     try:
         rules.json_value(value, "data")
     except InvalidInput:
@@ -244,7 +244,7 @@ def test_json_passes_at_32_levels_and_fails_at_33() -> None:
     assert refused(lambda: rules.parse_json(json.dumps(inside))) == "data"
 
 
-def test_json_deeper_than_the_parser_goes_is_refused_and_not_a_crash() -> None:
+def test_json_deeper_than_the_parser_allows_is_refused_without_a_crash() -> None:
     assert refused(lambda: rules.parse_json("[" * 100_000 + "]" * 100_000)) == "body"
 
 
@@ -269,7 +269,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
         ('{"data":{"a":1,"a":2}}', "a"),
     ],
 )
-def test_a_value_inside_json_that_breaks_a_rule_is_named_by_its_path(body: str, field: str) -> None:
+def test_the_error_for_a_value_inside_json_names_its_path(body: str, field: str) -> None:
     assert refused(lambda: rules.parse_json(body)) == field
 
 
@@ -279,13 +279,13 @@ def test_an_object_of_foreign_types_cannot_be_written_as_json() -> None:
     assert refused(lambda: rules.json_object([])) == "data"
 
 
-def test_data_over_its_bound_is_refused_in_the_name_of_the_largest_field() -> None:
+def test_the_error_for_too_much_data_names_the_largest_field() -> None:
     fields = {"subject": "s", "text": "ä" * 100}
     data = rules.to_json(fields)
     assert rules.bounded(data, fields, len(data.encode())) == data
-    with pytest.raises(PayloadTooLarge) as fault:
+    with pytest.raises(PayloadTooLarge) as error:
         rules.bounded(data, fields, len(data.encode()) - 1)
-    assert fault.value.field == "text"
+    assert error.value.field == "text"
 
 
 def test_an_offending_value_is_shown_short_and_printable() -> None:

@@ -1,4 +1,4 @@
-"""The settings: their bounds, and that a bad one is named before anything starts."""
+"""The settings: their bounds, and that an error names the bad setting before anything starts."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NOTIFIER_API_KEYS", f" {KEY} , {KEY}2:publish+admin ,")
     monkeypatch.setenv("NOTIFIER_CORS_ORIGINS", "https://a.example, http://localhost:3000")
     monkeypatch.setenv("NOTIFIER_HISTORY_SIZE", "5")
-    found = load()
-    assert found.redis_url == "redis://example:6379/3"
-    assert found.jwt_secret == SECRET
-    assert [(str(key), key.scopes) for key in found.api_keys] == [
+    settings = load()
+    assert settings.redis_url == "redis://example:6379/3"
+    assert settings.jwt_secret == SECRET
+    assert [(str(key), key.scopes) for key in settings.api_keys] == [
         (KEY, frozenset(["publish"])),
         (f"{KEY}2", frozenset(["publish", "admin"])),
     ]
-    assert found.cors_origins == ("https://a.example", "http://localhost:3000")
-    assert found.history_size == 5
-    found.check_credentials()
+    assert settings.cors_origins == ("https://a.example", "http://localhost:3000")
+    assert settings.history_size == 5
+    settings.check_credentials()
 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
-    found = load()
-    assert found.redis_url == ""
-    assert (found.history_size, found.history_ttl_s) == (256, 7 * 24 * 3600)
-    assert (found.heartbeat_s, found.drain_s) == (15, 10)
-    assert (found.max_streams_per_user, found.max_streams_per_address) == (20, 1000)
-    assert (found.prefix, found.shards) == ("notifier:", 1)
-    assert found.max_event_bytes == 16 * 1024
+    settings = load()
+    assert settings.redis_url == ""
+    assert (settings.history_size, settings.history_ttl_s) == (256, 7 * 24 * 3600)
+    assert (settings.heartbeat_s, settings.drain_s) == (15, 10)
+    assert (settings.max_streams_per_user, settings.max_streams_per_address) == (20, 1000)
+    assert (settings.prefix, settings.shards) == ("notifier:", 1)
+    assert settings.max_event_bytes == 16 * 1024
 
 
 @pytest.mark.parametrize(
@@ -101,22 +101,22 @@ def test_all_bad_settings_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("given", [{}, {"jwt_secret": SECRET}, {"api_keys": KEY}, {"jwt_public_key": "x"}])
-def test_without_a_secret_and_keys_nobody_could_publish_and_listen(given: dict[str, Any]) -> None:
+def test_credentials_to_publish_and_to_listen_are_required(given: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="NOTIFIER_"):
         load(**given).check_credentials()
 
 
-def test_dev_makes_what_is_missing_and_leaves_what_is_given() -> None:
-    made, again = load(dev=True), load(dev=True)
-    made.check_credentials()
-    assert made.jwt_secret != again.jwt_secret
-    assert made.api_keys != again.api_keys
-    assert made.api_keys[0].scopes == {"publish", "admin"}
+def test_dev_generates_missing_credentials_and_keeps_given_ones() -> None:
+    first, second = load(dev=True), load(dev=True)
+    first.check_credentials()
+    assert first.jwt_secret != second.jwt_secret
+    assert first.api_keys != second.api_keys
+    assert first.api_keys[0].scopes == {"publish", "admin"}
     given = load(dev=True, jwt_secret=SECRET, api_keys=KEY)
     assert (given.jwt_secret, given.api_keys) == (SECRET, (KEY,))
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().shards = 2
 
@@ -132,6 +132,6 @@ def test_settings_do_not_show_their_secrets() -> None:
 def test_a_refusal_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFIER_JWT_SECRET", "too-short-secret")
     monkeypatch.setenv("NOTIFIER_API_KEYS", "too-short-key")
-    with pytest.raises(ConfigurationError) as fault:
+    with pytest.raises(ConfigurationError) as error:
         load()
-    assert "too-short" not in str(fault.value)
+    assert "too-short" not in str(error.value)

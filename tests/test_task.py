@@ -1,4 +1,4 @@
-"""The rules of a task's life."""
+"""A task's state and its transitions."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def changed(task: Task, now_ms: int = 1_769_860_801_000, **change: Any) -> Task:
 
 
 def refused_field(task: Task, **change: Any) -> str | None:
-    with pytest.raises((InvalidInput, Conflict)) as fault:
+    with pytest.raises((InvalidInput, Conflict)) as error:
         changed(task, **change)
-    return fault.value.field
+    return error.value.field
 
 
 def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -> None:
@@ -45,7 +45,7 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
     }
 
 
-def test_its_producer_is_also_told_whether_a_user_asked_to_cancel() -> None:
+def test_the_response_to_its_producer_shows_whether_a_user_asked_to_cancel() -> None:
     assert begun().for_publisher() == {**begun().public(), "cancel_requested": False}
 
 
@@ -67,9 +67,9 @@ def test_its_producer_is_also_told_whether_a_user_asked_to_cancel() -> None:
     ],
 )
 def test_a_task_that_breaks_a_rule_does_not_begin(fields: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidInput) as fault:
+    with pytest.raises(InvalidInput) as error:
         begun(**fields)
-    assert fault.value.field == field
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_percent_is_rounded_down_and_100_only_when_all_is_done(
     assert changed(begun(total=total), done=done).percent == percent
 
 
-def test_eta_is_the_mean_rate_carried_on_and_none_where_nothing_can_be_said() -> None:
+def test_eta_extrapolates_the_mean_rate_and_is_none_without_one() -> None:
     task = changed(begun(total=100), done=20, now_ms=1_769_860_804_000)
     assert task.eta_s == 16.0
     assert begun(total=100).eta_s is None
@@ -90,13 +90,13 @@ def test_eta_is_the_mean_rate_carried_on_and_none_where_nothing_can_be_said() ->
     assert changed(task, status="failed").eta_s is None
 
 
-def test_a_change_leaves_what_it_does_not_name() -> None:
+def test_a_change_leaves_the_other_fields_as_they_are() -> None:
     task = changed(begun(state="reading", total=10), done=4)
     assert (task.state, task.done, task.total, task.status) == ("reading", 4, 10, "running")
     assert changed(task, state="writing").done == 4
 
 
-def test_advance_adds_to_what_is_done() -> None:
+def test_advance_adds_to_done() -> None:
     assert changed(changed(begun(total=10), advance=3), advance=4).done == 7
 
 
@@ -117,20 +117,20 @@ def test_advance_adds_to_what_is_done() -> None:
         ({"name": "Other"}, "name"),
     ],
 )
-def test_a_change_that_breaks_a_rule_is_refused_and_the_field_named(change: dict[str, Any], field: str) -> None:
+def test_a_change_that_breaks_a_rule_is_refused_with_the_field(change: dict[str, Any], field: str) -> None:
     task = changed(begun(total=10), done=3)
     assert refused_field(task, **change) == field
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("change", [{"status": "running"}, {"status": "succeeded"}, {"done": 1}, {"state": "x"}])
-def test_nothing_changes_a_task_that_has_ended(end: str, change: dict[str, Any]) -> None:
+def test_a_task_that_has_ended_accepts_no_change(end: str, change: dict[str, Any]) -> None:
     task = changed(begun(), status=end)
     assert task.ended
     assert task.ended_at_ms == task.updated_at_ms
-    with pytest.raises(Conflict) as fault:
+    with pytest.raises(Conflict) as error:
         changed(task, **change)
-    assert fault.value.field == next(iter(change))
+    assert error.value.field == next(iter(change))
 
 
 def test_an_ended_task_is_kept_a_day_and_a_running_one_a_week() -> None:
@@ -143,12 +143,12 @@ def test_a_stalled_task_runs_again_with_its_next_report() -> None:
     assert changed(stalled, advance=1).status == "running"
 
 
-def test_a_task_that_runs_may_have_to_wait_again() -> None:
+def test_a_running_task_may_become_pending_again() -> None:
     waiting = changed(begun(), status="pending", state="Retry 2")
     assert (waiting.status, changed(waiting, done=1).status) == ("pending", "running")
 
 
-# Signs of life
+# Heartbeats
 
 ALIVE_MS = 1_769_860_801_000
 
@@ -157,7 +157,7 @@ def silent(task: Task, seconds: float) -> Task:
     return task.stalled_or_failed(now_ms=ALIVE_MS + int(seconds * 1000), stalled_ms=30_000, failed_ms=3_600_000)
 
 
-def test_a_producer_that_gave_a_sign_of_life_is_stalled_by_silence_and_later_failed() -> None:
+def test_a_task_is_stalled_and_later_failed_without_further_heartbeats() -> None:
     alive = changed(begun(), status="running")
     assert silent(alive, 29.9) is alive
     stalled = silent(alive, 30)
@@ -170,24 +170,24 @@ def test_a_producer_that_gave_a_sign_of_life_is_stalled_by_silence_and_later_fai
 
 
 @pytest.mark.parametrize("change", [{"status": "running"}, {"advance": 1}, {"state": "still here"}])
-def test_whatever_a_stalled_producer_says_brings_its_task_back(change: dict[str, Any]) -> None:
+def test_any_report_of_a_stalled_task_s_producer_makes_it_run_again(change: dict[str, Any]) -> None:
     back = changed(silent(changed(begun(), status="running"), 60), now_ms=ALIVE_MS + 70_000, **change)
     assert (back.status, silent(back, 99)) == ("running", back)
     assert silent(back, 101).status == "stalled"
 
 
 @pytest.mark.parametrize("change", [{}, {"status": "pending"}, {"status": "succeeded"}])
-def test_who_gave_no_sign_or_waits_or_ended_may_be_silent(change: dict[str, Any]) -> None:
+def test_a_task_without_heartbeats_or_pending_or_ended_never_stalls(change: dict[str, Any]) -> None:
     task = changed(changed(begun(), status="running"), **change) if change else changed(begun(), done=1)
     assert silent(task, 10_000) is task
 
 
-def test_a_task_whose_producer_died_is_cancelled_at_once() -> None:
+def test_a_stalled_task_is_cancelled_at_once() -> None:
     cancelled = silent(changed(begun(), status="running"), 60).cancelled_by_user(now_ms=ALIVE_MS + 61_000)
     assert (cancelled.status, cancelled.ended, cancelled.cancel_requested) == ("cancelled", True, True)
 
 
-def test_the_wish_to_cancel_stands_until_the_task_ends() -> None:
+def test_a_request_to_cancel_stands_until_the_task_ends() -> None:
     wished = begun().cancelled_by_user(now_ms=1_769_860_801_000)
     assert (wished.status, wished.cancel_requested) == ("cancelling", True)
     assert changed(wished, status="running").status == "cancelling"
@@ -208,12 +208,12 @@ def test_an_ended_task_cannot_be_cancelled(end: str) -> None:
         changed(begun(), status=end).cancelled_by_user(now_ms=1)
 
 
-def test_time_never_goes_back_with_the_clock() -> None:
+def test_a_task_s_times_never_go_back_with_the_clock() -> None:
     task = changed(begun(), now_ms=1_000)
     assert task.updated_at_ms == begun().updated_at_ms
 
 
-def test_each_change_makes_a_version_of_its_own() -> None:
+def test_each_change_increments_the_version() -> None:
     task = changed(begun(), done=1)
     assert (begun().version, task.version) == (1, 2)
 
@@ -225,7 +225,7 @@ def test_a_task_event_carries_the_public_state_and_no_id() -> None:
 # Records
 
 
-def test_a_record_reads_back_as_the_task_it_was() -> None:
+def test_a_record_reads_back_as_the_same_task() -> None:
     for task in (begun(), changed(begun(total=3), done=3, status="failed", error="it broke")):
         assert tasks.from_record(task.record()) == task
         assert tasks.from_record(task.record().encode()) == task
@@ -258,11 +258,11 @@ def test_a_record_reads_back_as_the_task_it_was() -> None:
         {"surprise": 1},
     ],
 )
-def test_a_record_that_another_wrote_badly_is_none_and_not_a_broken_stream(damage: dict[str, Any]) -> None:
+def test_a_malformed_record_is_none(damage: dict[str, Any]) -> None:
     record = {**json.loads(begun(total=10).record()), **damage}
     assert tasks.from_record(json.dumps(record)) is None
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", "null", "7", "{}", b"\xff", "[" * 100_000])
-def test_a_record_that_is_no_task_at_all_is_none(record: str | bytes) -> None:
+def test_a_record_that_is_not_a_task_is_none(record: str | bytes) -> None:
     assert tasks.from_record(record) is None

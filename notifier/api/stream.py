@@ -21,7 +21,7 @@ from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 from notifier.hub import Hub
-from notifier.server import TAKE_OVER, Connection
+from notifier.server import TAKE_OVER, ClientConnection
 from notifier.stream import QueuedStream, TransportStream
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class StreamEndpoint:
         else:
             await self._write_through(fields, extension["connection"], send)
 
-    async def _write_through(self, fields: dict[str, Any], connection: Connection, send: Send) -> None:
+    async def _write_through(self, fields: dict[str, Any], connection: ClientConnection, send: Send) -> None:
         """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})

@@ -25,13 +25,13 @@ PUBLISH_RATE = 20
 @pytest.fixture(scope="session", params=["embedded", "redis"])
 def api(request: pytest.FixtureRequest) -> Service:
     """The service with its default settings."""
-    found: Service = request.getfixturevalue({"embedded": "service", "redis": "redis_service"}[request.param])
-    return found
+    service: Service = request.getfixturevalue({"embedded": "service", "redis": "redis_service"}[request.param])
+    return service
 
 
 @pytest.fixture(scope="session")
 def signing_key() -> RSAPrivateKey:
-    """The other half of the tight service's public key."""
+    """The private key to the public key of the service `tight`."""
     return generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -85,7 +85,7 @@ def admin(api: Service) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def user_of() -> Iterator[Callable[..., User]]:
-    """Makes users of the service it is given; each has a name of its own where none is given."""
+    """A factory of users of a given service, with a unique name unless one is given."""
     with contextlib.ExitStack() as stack:
 
         def make(service: Service, name: str | None = None, **claims: Any) -> User:
@@ -98,11 +98,11 @@ def user_of() -> Iterator[Callable[..., User]]:
 
 @pytest.fixture
 def someone(api: Service, user_of: Callable[..., User]) -> Callable[..., User]:
-    """Makes users of the service under test."""
+    """A factory of users of the service under test."""
     return partial(user_of, api)
 
 
 @pytest.fixture
 def user(someone: Callable[..., User]) -> User:
-    """A user to whom nothing was sent yet."""
+    """A new user without any events."""
     return someone()

@@ -1,4 +1,4 @@
-"""A user of the service and a stream that it listens to, over real HTTP."""
+"""A user of the service and the user's streams, over real HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def unique(word: str = "user") -> str:
 
 
 def calling(service: Service, credential: str | None = None) -> httpx.Client:
-    """A client of the service. `verify`: over plain HTTP, reading the machine's certificates would only cost time."""
+    """A client of the service. `verify`: loading the machine's certificates takes time, and plain HTTP needs none."""
     headers = {} if credential is None else bearer(credential)
     return httpx.Client(base_url=service.url, headers=headers, timeout=10, verify=False)
 
@@ -32,7 +32,7 @@ def data_of(event: ServerSentEvent) -> Any:
 
 
 def problem_of(response: httpx.Response, status: int, field: str | None = None) -> dict[str, Any]:
-    """The problem+json of an answer with this status, and its field where one is expected (RFC 9457)."""
+    """The problem+json (RFC 9457) of a response, which must have this status, and this field if one is given."""
     assert response.status_code == status, response.text
     assert response.headers["Content-Type"] == PROBLEM
     problem: dict[str, Any] = response.json()
@@ -46,7 +46,7 @@ def problem_of(response: httpx.Response, status: int, field: str | None = None) 
 
 
 class Listening:
-    """One open stream, read event by event. Pings are passed over: they come when they like."""
+    """One open stream, read event by event. Pings are skipped, since they come at any time."""
 
     def __init__(
         self,
@@ -78,28 +78,28 @@ class Listening:
         self._stack.close()
 
     def next(self, name: str | None = None) -> ServerSentEvent:
-        """The next event but pings; it must have this name where one is given."""
-        event = next(one for one in self._events if one.event != "ping")
+        """The next event except pings; it must have this name if one is given."""
+        event = next(event for event in self._events if event.event != "ping")
         assert name is None or event.event == name, event
         return event
 
     def until(self, name: str) -> list[ServerSentEvent]:
-        """The next events up to the first of this name, which is the last of them."""
-        found = [self.next()]
-        while found[-1].event != name:
-            found.append(self.next())
-        return found
+        """The next events, up to and including the first of this name."""
+        events = [self.next()]
+        while events[-1].event != name:
+            events.append(self.next())
+        return events
 
     def rest(self) -> list[ServerSentEvent]:
-        """Whatever still comes until the service ends the stream."""
-        return [one for one in self._events if one.event != "ping"]
+        """All further events until the service ends the stream."""
+        return [event for event in self._events if event.event != "ping"]
 
     def ping(self) -> ServerSentEvent:
-        return next(one for one in self._events if one.event == "ping")
+        return next(event for event in self._events if event.event == "ping")
 
 
 class User:
-    """One user with a token: its calls and its streams."""
+    """A user with a token: calls and streams."""
 
     def __init__(self, service: Service, name: str, **claims: Any) -> None:
         self.service = service
@@ -134,7 +134,7 @@ class User:
 
     @contextlib.contextmanager
     def sees_no_change(self) -> Iterator[None]:
-        """History, cursor, unread count and tasks are afterwards what they were before."""
+        """Assert that history, cursor, unread count and tasks are the same after the block as before."""
         before = (self.inbox(limit=100), self.tasks())
         yield
         assert (self.inbox(limit=100), self.tasks()) == before

@@ -1,4 +1,4 @@
-"""Administration, with the scope `admin`: is a user listening, ending a user's streams, forgetting a user."""
+"""Administration, with the scope `admin`: presence, disconnecting, forgetting a user."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_all_streams_of_a_user_are_ended_and_those_of_others_stay(
 ) -> None:
     group = unique("group")
     ann, bob = someone(groups=[group]), someone(groups=[group])
-    with ann.listen() as one, ann.listen() as two, ann.listen() as three, bob.listen() as other:
-        for stream in (one, two, three, other):
+    with ann.listen() as first, ann.listen() as second, ann.listen() as third, bob.listen() as other:
+        for stream in (first, second, third, other):
             stream.next("hello")
         assert admin.post(path(ann.name, "/disconnect")).json() == {"user": ann.name}
-        for stream in (one, two, three):
+        for stream in (first, second, third):
             (bye,) = stream.rest()
             assert data_of(bye) == {"reason": "revoked", "retry_ms": bye.retry}
         admin.post("/v1/messages", json={"to": [f"group:{group}"], "subject": "Test"})
@@ -100,21 +100,19 @@ def test_forgetting_a_user_ends_its_streams_and_an_old_cursor_is_a_reset(admin: 
         assert stream.next("message").id == sent["cursor"]
 
 
-def test_forgetting_one_user_leaves_the_others_what_they_have(
-    admin: httpx.Client, someone: Callable[..., User]
-) -> None:
+def test_forgetting_a_user_leaves_the_data_of_others(admin: httpx.Client, someone: Callable[..., User]) -> None:
     group = unique("group")
     ann, bob, anna = someone(groups=[group]), someone(groups=[group]), someone(unique("ann") + "a")
     for to in (bob.channel, anna.channel, f"group:{group}"):
         admin.post("/v1/messages", json={"to": [to], "subject": "Test"})
         admin.post("/v1/tasks", json={"to": [to], "name": "Import"})
-    before = [(one.messages(), one.tasks()) for one in (bob, anna)]
+    before = [(user.messages(), user.tasks()) for user in (bob, anna)]
     admin.delete(path(ann.name))
     admin.delete(path(anna.name[:-1]))
-    assert [(one.messages(), one.tasks()) for one in (bob, anna)] == before
+    assert [(user.messages(), user.tasks()) for user in (bob, anna)] == before
 
 
-def test_forgetting_a_user_who_has_nothing_is_no_fault(admin: httpx.Client) -> None:
+def test_forgetting_a_user_without_data_succeeds(admin: httpx.Client) -> None:
     assert [admin.delete(path(unique())).status_code for _ in range(2)] == [204, 204]
 
 
@@ -122,7 +120,7 @@ def test_forgetting_a_user_who_has_nothing_is_no_fault(admin: httpx.Client) -> N
 
 
 @pytest.mark.parametrize("name", ["a/b", "a:b", "{a}", "a?b#c", "a b", "ä", "presence", "a/presence", "x" * 110])
-def test_users_of_any_name_are_told_apart(admin: httpx.Client, someone: Callable[..., User], name: str) -> None:
+def test_users_of_any_name_are_kept_apart(admin: httpx.Client, someone: Callable[..., User], name: str) -> None:
     user = someone(f"{unique('n')[:15]}{name}")
     with user.listen() as stream:
         stream.next("hello")

@@ -1,4 +1,4 @@
-"""Bad input: each is answered with problem+json that names the field, and changes nothing."""
+"""Bad input: the response is problem+json that names the field, and nothing changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.api.support import User, calling, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET, Service, bearer, subscriber_token
 
 OMIT = object()
-"""Leaves a field out of the body."""
+"""Marks a field to leave out of the body."""
 PAST = (datetime.now(UTC) - timedelta(days=1)).isoformat()
 
 BODIES: dict[str, dict[str, Any]] = {
@@ -38,12 +38,12 @@ def nested(levels: int) -> Any:
 
 
 def body_for(path: str, user: User, changed: dict[str, Any]) -> bytes:
-    """A good body of a call with some fields changed or left out, with surrogates and NUL escaped as JSON does."""
+    """A valid body of a call with some fields changed or left out; surrogates and NUL are escaped as in JSON."""
     body = {"to": [user.channel], **BODIES[path], **changed}
     return json.dumps({name: value for name, value in body.items() if value is not OMIT}).encode()
 
 
-# Whatever a call publishes
+# Any call that publishes
 
 RECIPIENTS: list[tuple[Any, str]] = [
     (OMIT, "to"),
@@ -127,9 +127,7 @@ def test_a_body_that_is_no_json_object(publisher: httpx.Client, user: User, path
     ],
     ids=["field twice", "inner key twice", "infinite number", "surrogate in a name", "NUL in a name"],
 )
-def test_json_that_readers_would_understand_differently(
-    publisher: httpx.Client, user: User, body: bytes, field: str
-) -> None:
+def test_json_that_parsers_read_differently(publisher: httpx.Client, user: User, body: bytes, field: str) -> None:
     with user.sees_no_change():
         problem_of(publisher.post("/v1/messages", content=body % user.channel.encode()), 422, field)
 
@@ -142,7 +140,7 @@ def test_json_of_32_levels_passes_and_of_33_does_not(publisher: httpx.Client, us
         problem_of(publisher.post(path, content=body_for(path, user, {"data": too_deep})), 422, "data")
 
 
-def test_json_deeper_than_any_parser_goes(publisher: httpx.Client, user: User) -> None:
+def test_json_deeper_than_any_parser_allows(publisher: httpx.Client, user: User) -> None:
     with user.sees_no_change():
         for body in (b"[" * 30_000, b'{"data":' * 8_000, b"[" * 30_000 + b"]" * 30_000):
             problem_of(publisher.post("/v1/messages", content=body), 422, "body")
@@ -350,7 +348,7 @@ def test_a_change_of_an_unknown_task(publisher: httpx.Client, user: User, task_i
         problem_of(publisher.patch(f"/v1/tasks/{task_id}", json={"done": 1}), 404, "id")
 
 
-def test_a_change_from_an_end(publisher: httpx.Client, user: User) -> None:
+def test_a_change_of_an_ended_task(publisher: httpx.Client, user: User) -> None:
     task = publisher.post("/v1/tasks", content=body_for("/v1/tasks", user, {})).json()
     path = f"/v1/tasks/{task['id']}"
     publisher.patch(path, json={"status": "failed"})
@@ -363,7 +361,7 @@ def test_a_change_from_an_end(publisher: httpx.Client, user: User) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/message", "/v2/messages", "/v1/tasks/a/b/c", "/client/nothing.js"])
-def test_a_path_that_is_not_there_is_a_problem_too(anyone: httpx.Client, path: str) -> None:
+def test_an_unknown_path_is_a_problem_too(anyone: httpx.Client, path: str) -> None:
     problem_of(anyone.get(path), 404)
 
 
@@ -378,7 +376,7 @@ def test_a_path_that_is_not_there_is_a_problem_too(anyone: httpx.Client, path: s
         ("POST", "/healthz", {"GET"}),
     ],
 )
-def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are(
+def test_an_unknown_method_is_a_problem_that_names_the_allowed_ones(
     publisher: httpx.Client, method: str, path: str, allowed: set[str]
 ) -> None:
     response = publisher.request(method, path)
@@ -390,7 +388,7 @@ def test_a_method_that_is_not_there_is_a_problem_that_names_those_that_are(
 
 
 def forged(header: dict[str, Any], claims: dict[str, Any], secret: str) -> str:
-    """A token as an attacker makes one, with whatever header and whatever HMAC secret."""
+    """A token as an attacker makes it, with any header and any HMAC secret."""
     parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in (header, claims)]
     mac = hmac.new(secret.encode(), b".".join(parts), hashlib.sha256).digest() if secret else b""
     return b".".join([*parts, base64.urlsafe_b64encode(mac).rstrip(b"=")]).decode()
@@ -407,7 +405,7 @@ BAD_TOKENS: dict[str, Callable[[User, str], str]] = {
     "expired": lambda user, pem: subscriber_token(user.name, expires_in_s=-60),
     "for publishing": lambda user, pem: subscriber_token(user.name, aud="notifier:publish"),
     "for another service": lambda user, pem: subscriber_token(user.name, aud="shop"),
-    "for nobody": lambda user, pem: forged({"alg": "HS256"}, claims_of(user, aud=None), JWT_SECRET),
+    "without audience": lambda user, pem: forged({"alg": "HS256"}, claims_of(user, aud=None), JWT_SECRET),
     "without a user": lambda user, pem: forged({"alg": "HS256"}, claims_of(user, sub=None), JWT_SECRET),
     "without an end": lambda user, pem: forged({"alg": "HS256"}, claims_of(user, exp=None), JWT_SECRET),
     "a number as user": lambda user, pem: forged({"alg": "HS256"}, claims_of(user, sub=42), JWT_SECRET),
@@ -432,7 +430,7 @@ def _foreign_key() -> RSAPrivateKey:
 
 
 @pytest.mark.parametrize("kind", BAD_TOKENS)
-def test_a_token_that_does_not_hold(tight: Service, user_of: Callable[..., User], public_pem: str, kind: str) -> None:
+def test_an_invalid_token(tight: Service, user_of: Callable[..., User], public_pem: str, kind: str) -> None:
     user = user_of(tight)
     with calling(tight, API_KEY) as publisher, calling(tight) as anyone:
         sent = publisher.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).json()
@@ -453,7 +451,7 @@ def test_a_token_that_does_not_hold(tight: Service, user_of: Callable[..., User]
             problem_of(anyone.get("/v1/stream", params={"token": token}), 401)
 
 
-def test_a_token_of_the_private_key_holds(
+def test_a_token_of_the_private_key_is_accepted(
     tight: Service, user_of: Callable[..., User], signing_key: RSAPrivateKey
 ) -> None:
     user = user_of(tight)
@@ -462,7 +460,7 @@ def test_a_token_of_the_private_key_holds(
         assert client.get("/v1/inbox").status_code == 200
 
 
-def test_a_publishers_token_that_does_not_hold(tight: Service, user_of: Callable[..., User], public_pem: str) -> None:
+def test_an_invalid_publishers_token(tight: Service, user_of: Callable[..., User], public_pem: str) -> None:
     user = user_of(tight)
     claims = claims_of(user, aud="notifier:publish")
     bad = [
@@ -483,7 +481,7 @@ def test_a_publishers_token_that_does_not_hold(tight: Service, user_of: Callable
         assert client.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).status_code == 200
 
 
-def test_a_problem_never_repeats_a_credential(anyone: httpx.Client, user: User) -> None:
+def test_a_problem_never_contains_a_credential(anyone: httpx.Client, user: User) -> None:
     for credential in (unique("secret-key-0123456789"), user.token + "x"):
         for path in ("/v1/inbox", "/v1/stream"):
             assert credential not in anyone.get(path, headers=bearer(credential)).text

@@ -1,4 +1,4 @@
-"""POST /v1/batch: one result for each item, in order, whatever the others do."""
+"""POST /v1/batch: one result for each item, in order, independent of the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def as_ndjson(client: httpx.Client, items: Sequence[Any], key: str | None = None
 
 @pytest.fixture(params=[as_array, as_ndjson], ids=["array", "ndjson"])
 def batch(request: pytest.FixtureRequest, publisher: httpx.Client) -> Any:
-    """Publishes items in one of the two forms; answers the results."""
+    """A function that publishes items in one of the two forms and returns the results."""
 
     def publish(items: Sequence[Any], key: str | None = None) -> list[dict[str, Any]]:
         response = request.param(publisher, items, key)
@@ -41,7 +41,7 @@ def batch(request: pytest.FixtureRequest, publisher: httpx.Client) -> Any:
     return publish
 
 
-def test_items_of_every_kind_are_answered_as_their_own_calls_would_be(batch: Any, user: User) -> None:
+def test_items_of_every_kind_are_answered_as_by_their_own_calls(batch: Any, user: User) -> None:
     task_id = unique("t")
     results = batch(
         [
@@ -54,9 +54,9 @@ def test_items_of_every_kind_are_answered_as_their_own_calls_would_be(batch: Any
     )
     assert [result["status"] for result in results] == [200] * 5
     bodies = [result["body"] for result in results]
-    assert [one["id"] for one in user.messages()] == [bodies[0]["id"]]
+    assert [message["id"] for message in user.messages()] == [bodies[0]["id"]]
     assert set(bodies[0]) == set(bodies[1]) == {"id", "cursor", "watched"}
-    assert [one["percent"] for one in bodies[2:]] == [0, 25, 100]
+    assert [task["percent"] for task in bodies[2:]] == [0, 25, 100]
     assert user.tasks()[0]["status"] == "succeeded"
 
 
@@ -92,7 +92,7 @@ def test_an_item_that_fails_is_answered_with_its_problem_and_does_not_stop_the_o
     for result in results[1:-1]:
         assert result["body"]["status"] == result["status"]
         assert result["body"]["title"]
-    assert [one["subject"] for one in user.messages()] == ["last", "first"]
+    assert [message["subject"] for message in user.messages()] == ["last", "first"]
 
 
 def test_an_item_may_be_as_deep_as_a_body_of_its_own(batch: Any, user: User) -> None:
@@ -137,13 +137,13 @@ def test_the_key_of_an_item_is_not_the_key_of_a_call(publisher: httpx.Client, ba
     assert len(user.messages()) == 4
 
 
-def test_ndjson_is_known_by_its_lines_too_and_blank_lines_are_passed_over(publisher: httpx.Client, user: User) -> None:
+def test_ndjson_is_recognised_by_its_lines_too_and_blank_lines_are_skipped(publisher: httpx.Client, user: User) -> None:
     lines = f"\n{json.dumps(message(user))}\r\n\n{json.dumps(message(user))}\n"
     response = publisher.post("/v1/batch", content=lines)
     assert [result["status"] for result in response.json()["results"]] == [200, 200]
 
 
-def test_a_line_that_is_not_json_is_a_400_of_its_own(publisher: httpx.Client, user: User) -> None:
+def test_a_line_that_is_not_json_gets_a_400_of_its_own(publisher: httpx.Client, user: User) -> None:
     lines = f"{json.dumps(message(user))}\n{{nonsense\n\xff\n{json.dumps(message(user))}".encode("latin-1")
     response = publisher.post("/v1/batch", content=lines)
     assert [result["status"] for result in response.json()["results"]] == [200, 400, 400, 200]

@@ -1,4 +1,4 @@
-"""Which pages of other origins may use the service from a browser."""
+"""CORS: the pages of other origins that may use the service from a browser."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_page_of_another_origin_may_not(page: httpx.Client, origin: str) -> No
     assert ALLOW_ORIGIN not in page.get("/v1/inbox", headers={"Origin": origin}).headers
 
 
-def test_an_allowed_page_may_read_answers_problems_and_when_to_come_back(
+def test_an_allowed_page_may_read_responses_problems_and_retry_after(
     tight: Service, page: httpx.Client, user_of: Callable[..., User]
 ) -> None:
     user = user_of(tight)
@@ -78,7 +78,7 @@ def test_an_allowed_page_may_read_a_stream(tight: Service, user_of: Callable[...
         assert ALLOW_ORIGIN not in stream.response.headers
 
 
-def test_without_allowed_origins_no_foreign_page_may_read_anything(api: Service, user: User) -> None:
+def test_without_allowed_origins_no_page_of_another_origin_may_read_anything(api: Service, user: User) -> None:
     response = user.client.get("/v1/inbox", headers={"Origin": ORIGIN})
     assert not [name for name in response.headers if name.lower().startswith("access-control-")]
 

@@ -1,4 +1,4 @@
-"""The inbox: listing, paging, read marks, deletion; in step over a user's tabs and apart between users."""
+"""The inbox: listing, paging, read marks, deletion; the same in all tabs of a user, separate between users."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.support import API_KEY, Service
 
 
 def send(client: httpx.Client, *to: User | str, subject: str = "Test") -> str:
-    """Sends a message; answers its id."""
-    channels = [one.channel if isinstance(one, User) else one for one in to]
+    """Send a message. Returns its id."""
+    channels = [recipient.channel if isinstance(recipient, User) else recipient for recipient in to]
     response = client.post("/v1/messages", json={"to": channels, "subject": subject})
     assert response.status_code == 200, response.text
     return str(response.json()["id"])
 
 
 def mark(user: User, *ids: str) -> int:
-    """Marks messages as read, or all where none are named; answers how many unread are left."""
+    """Mark messages as read; without ids, all. Returns the number of unread messages left."""
     response = user.client.post("/v1/inbox/read", json={"ids": list(ids)} if ids else {"all": True})
     assert response.status_code == 200, response.text
     return int(response.json()["unread"])
@@ -38,7 +38,7 @@ def test_an_empty_inbox_has_no_messages_and_still_a_cursor(user: User) -> None:
         assert data_of(stream.next("hello"))["recovered"] is True
 
 
-def test_messages_come_newest_first_with_all_that_streams_show_and_their_read_mark(
+def test_messages_come_newest_first_with_the_fields_of_streams_and_their_read_mark(
     publisher: httpx.Client, user: User
 ) -> None:
     with user.listen() as stream:
@@ -49,7 +49,7 @@ def test_messages_come_newest_first_with_all_that_streams_show_and_their_read_ma
     assert user.inbox()["messages"] == [{**message, "read": False} for message in reversed(shown)]
 
 
-def test_25_messages_come_where_no_limit_is_given(publisher: httpx.Client, user: User) -> None:
+def test_25_messages_come_by_default(publisher: httpx.Client, user: User) -> None:
     items = [{"kind": "message", "to": [user.channel], "subject": str(i)} for i in range(26)]
     publisher.post("/v1/batch", json=items)
     page = user.inbox()
@@ -58,18 +58,18 @@ def test_25_messages_come_where_no_limit_is_given(publisher: httpx.Client, user:
 
 def test_pages_follow_each_other_without_gap_or_repeat(publisher: httpx.Client, user: User) -> None:
     ids = [send(publisher, user) for _ in range(7)]
-    found: list[str] = []
+    listed: list[str] = []
     before: dict[str, str] = {}
     for expected_more in (True, True, False):
         page = user.inbox(limit=3, **before)
-        found += [message["id"] for message in page["messages"]]
+        listed += [message["id"] for message in page["messages"]]
         assert page["more"] is expected_more
         assert page["unread"] == 7
-        before = {"before": found[-1]}
-    assert found == ids[::-1]
+        before = {"before": listed[-1]}
+    assert listed == ids[::-1]
 
 
-def test_a_page_that_ends_with_the_last_message_says_there_are_no_more(publisher: httpx.Client, user: User) -> None:
+def test_a_page_that_ends_with_the_last_message_has_no_more(publisher: httpx.Client, user: User) -> None:
     for _ in range(3):
         send(publisher, user)
     assert user.inbox(limit=3)["more"] is False
@@ -84,7 +84,7 @@ def test_before_an_unknown_message_there_is_nothing(publisher: httpx.Client, use
 def test_only_unread_ones_can_be_listed(publisher: httpx.Client, user: User) -> None:
     first, second, third = (send(publisher, user) for _ in range(3))
     mark(user, second)
-    assert [one["id"] for one in user.inbox(unread="1")["messages"]] == [third, first]
+    assert [message["id"] for message in user.inbox(unread="1")["messages"]] == [third, first]
     assert len(user.inbox(unread="0")["messages"]) == 3
     assert user.inbox(unread="1", limit=1)["more"] is True
 
@@ -106,9 +106,7 @@ def test_only_unread_ones_can_be_listed(publisher: httpx.Client, user: User) -> 
     ],
     ids=str,
 )
-def test_a_query_that_breaks_a_rule_is_refused_and_the_field_named(
-    user: User, params: dict[str, str], field: str
-) -> None:
+def test_a_query_that_breaks_a_rule_is_refused_with_the_field(user: User, params: dict[str, str], field: str) -> None:
     problem_of(user.client.get("/v1/inbox", params=params), 422, field)
 
 
@@ -119,7 +117,7 @@ def test_messages_are_marked_as_read_one_by_one_or_all(publisher: httpx.Client, 
     first, second, third = (send(publisher, user) for _ in range(3))
     assert user.unread() == 3
     assert mark(user, first, third) == 1
-    assert {one["id"]: one["read"] for one in user.messages()} == {first: True, second: False, third: True}
+    assert {message["id"]: message["read"] for message in user.messages()} == {first: True, second: False, third: True}
     assert mark(user, first) == 1
     assert mark(user) == 0
     assert user.unread() == 0
@@ -127,7 +125,7 @@ def test_messages_are_marked_as_read_one_by_one_or_all(publisher: httpx.Client, 
     assert user.unread() == user.inbox()["unread"] == 1
 
 
-def test_unknown_ids_among_those_to_mark_are_passed_over(publisher: httpx.Client, user: User) -> None:
+def test_unknown_ids_among_those_to_mark_are_ignored(publisher: httpx.Client, user: User) -> None:
     known = send(publisher, user)
     assert mark(user, unique("none"), known) == 0
 
@@ -136,12 +134,12 @@ def test_a_deleted_message_is_gone_from_list_count_and_paging(publisher: httpx.C
     first, second, third = (send(publisher, user) for _ in range(3))
     response = user.client.delete(f"/v1/inbox/{second}")
     assert response.status_code == 200
-    assert [one["id"] for one in user.messages()] == [third, first]
+    assert [message["id"] for message in user.messages()] == [third, first]
     assert user.unread() == 2
     problem_of(user.client.delete(f"/v1/inbox/{second}"), 404, "id")
 
 
-def test_a_message_for_many_is_read_and_deleted_by_each_alone(
+def test_each_recipient_reads_and_deletes_a_message_independently(
     publisher: httpx.Client, someone: Callable[..., User]
 ) -> None:
     group = unique("group")
@@ -150,7 +148,7 @@ def test_a_message_for_many_is_read_and_deleted_by_each_alone(
     mark(ann, identity)
     with bob.sees_no_change():
         ann.client.delete(f"/v1/inbox/{identity}")
-    assert [(one["id"], one["read"]) for one in bob.messages()] == [(identity, False)]
+    assert [(message["id"], message["read"]) for message in bob.messages()] == [(identity, False)]
     assert ann.messages() == []
 
 
@@ -178,23 +176,23 @@ def test_a_mark_that_breaks_a_rule_is_refused_and_changes_nothing(
         problem_of(user.client.post("/v1/inbox/read", json=body), status, field)
 
 
-# In step over tabs and devices
+# A user's tabs and devices
 
 
-def test_other_tabs_are_told_what_was_read_and_deleted(publisher: httpx.Client, user: User) -> None:
+def test_other_tabs_get_the_ids_of_read_and_deleted_messages(publisher: httpx.Client, user: User) -> None:
     first, second = send(publisher, user), send(publisher, user)
     with user.listen() as tab, user.listen() as device:
-        start = {one.next("hello").id for one in (tab, device)}
+        start = {stream.next("hello").id for stream in (tab, device)}
         mark(user, first)
         user.client.delete(f"/v1/inbox/{second}")
-        for one in (tab, device):
-            read, deleted = one.next("inbox"), one.next("inbox")
+        for stream in (tab, device):
+            read, deleted = stream.next("inbox"), stream.next("inbox")
             assert data_of(read) == {"read": [first], "deleted": [], "unread": 1}
             assert data_of(deleted) == {"read": [], "deleted": [second], "unread": 0}
-            assert {read.id, deleted.id} == start  # of hello: the parser keeps the last id there was
+            assert {read.id, deleted.id} == start  # that of hello: the parser keeps the last id
 
 
-def test_marking_all_names_those_that_were_unread(publisher: httpx.Client, user: User) -> None:
+def test_marking_all_announces_the_ids_that_were_unread(publisher: httpx.Client, user: User) -> None:
     first, second, third = (send(publisher, user) for _ in range(3))
     mark(user, second)
     with user.listen() as tab:
@@ -204,7 +202,7 @@ def test_marking_all_names_those_that_were_unread(publisher: httpx.Client, user:
     assert (sorted(change["read"]), change["deleted"], change["unread"]) == (sorted([first, third]), [], 0)
 
 
-def test_a_mark_that_changes_nothing_tells_nobody(publisher: httpx.Client, user: User) -> None:
+def test_a_mark_that_changes_nothing_is_not_announced(publisher: httpx.Client, user: User) -> None:
     identity = send(publisher, user)
     mark(user, identity)
     with user.listen() as tab:
@@ -222,7 +220,7 @@ def test_hello_counts_the_unread(publisher: httpx.Client, user: User) -> None:
         assert data_of(stream.next("hello"))["unread"] == 1
 
 
-# Whose inbox
+# Separation of users
 
 HOSTILE = [
     "a",
@@ -245,11 +243,11 @@ HOSTILE = [
 ]
 
 
-def test_names_that_look_alike_or_like_patterns_are_told_apart_exactly(
+def test_names_that_look_alike_or_like_patterns_are_different_users(
     publisher: httpx.Client, someone: Callable[..., User]
 ) -> None:
     word = unique("n")[:20]
-    names = [word, *(f"{word}{one}"[-128:] for one in HOSTILE), f"user:{word}", f"{word}:", f"group:{word}"]
+    names = [word, *(f"{word}{suffix}"[-128:] for suffix in HOSTILE), f"user:{word}", f"{word}:", f"group:{word}"]
     users = [someone(name) for name in names]
     sent = {user.name: send(publisher, user, subject=f"for {user.name[:40]}") for user in users}
     tasks = {}
@@ -257,24 +255,24 @@ def test_names_that_look_alike_or_like_patterns_are_told_apart_exactly(
         body = {"to": [user.channel], "name": "Import"}
         tasks[user.name] = publisher.post("/v1/tasks", json=body).json()["id"]
     for user in users:
-        assert [one["id"] for one in user.messages()] == [sent[user.name]]
-        assert [one["id"] for one in user.tasks()] == [tasks[user.name]]
+        assert [message["id"] for message in user.messages()] == [sent[user.name]]
+        assert [task["id"] for task in user.tasks()] == [tasks[user.name]]
     mark(users[0])
     assert [user.unread() for user in users] == [0] + [1] * (len(users) - 1)
 
 
-def test_a_name_in_full_and_its_shortened_twin_are_two_users(
+def test_a_long_name_and_its_shortened_form_are_two_users(
     publisher: httpx.Client, someone: Callable[..., User]
 ) -> None:
     full = (unique("n") + "x" * 128)[:128]
     long, short = someone(full), someone(full[:-1])
     identity = send(publisher, long)
-    assert [one["id"] for one in long.messages()] == [identity]
+    assert [message["id"] for message in long.messages()] == [identity]
     assert short.messages() == []
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_stream_of_any_name_hears_its_own_and_only_its_own(
+def test_a_stream_of_a_user_of_any_name_hears_only_that_user_s_events(
     publisher: httpx.Client, someone: Callable[..., User], name: str
 ) -> None:
     word = unique("n")[:20]
@@ -292,8 +290,8 @@ def test_a_user_and_a_group_of_one_name_are_two(publisher: httpx.Client, someone
     name = unique()
     user, member = someone(name), someone(groups=[name])
     to_user, to_group = send(publisher, user), send(publisher, f"group:{name}")
-    assert [one["id"] for one in user.messages()] == [to_user]
-    assert [one["id"] for one in member.messages()] == [to_group]
+    assert [message["id"] for message in user.messages()] == [to_user]
+    assert [message["id"] for message in member.messages()] == [to_group]
 
 
 def test_a_message_of_another_user_can_be_neither_marked_nor_deleted(
@@ -307,7 +305,7 @@ def test_a_message_of_another_user_can_be_neither_marked_nor_deleted(
         problem_of(bob.client.delete(f"/v1/inbox/{identity}"), 404, "id")
 
 
-# Who asks
+# Authentication
 
 CALLS = [
     ("GET", "/v1/inbox"),
@@ -321,7 +319,7 @@ CALLS = [
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-def test_without_a_subscribers_token_nothing_is_told(
+def test_without_a_subscribers_token_nothing_is_shown(
     anyone: httpx.Client, publisher: httpx.Client, user: User, method: str, path: str
 ) -> None:
     for client in (anyone, publisher):
@@ -331,7 +329,7 @@ def test_without_a_subscribers_token_nothing_is_told(
     problem_of(anyone.request(method, path, params={"token": user.token}), 401)
 
 
-def test_answers_about_a_user_are_not_to_be_cached(user: User) -> None:
+def test_responses_about_a_user_are_not_to_be_cached(user: User) -> None:
     for path in ("/v1/inbox", "/v1/inbox/unread", "/v1/tasks"):
         assert user.client.get(path).headers["Cache-Control"] == "no-store"
 

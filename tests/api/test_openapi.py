@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, whole, and true to what the calls answer."""
+"""The OpenAPI document: valid, complete, and consistent with the responses of the calls."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ EVENTS = {
 
 @pytest.fixture
 def document(anyone: httpx.Client) -> dict[str, Any]:
-    found: dict[str, Any] = anyone.get("/openapi.json").json()
-    return found
+    served: dict[str, Any] = anyone.get("/openapi.json").json()
+    return served
 
 
 def calls_of(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -59,10 +59,9 @@ def calls_of(document: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = schema
-    while "$ref" in found:
-        found = document["components"]["schemas"][found["$ref"].rpartition("/")[2]]
-    return found
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
 
 
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
@@ -75,7 +74,7 @@ def test_every_call_of_the_contract_is_documented(document: dict[str, Any]) -> N
     assert set(calls_of(document)) >= CALLS
 
 
-def test_every_call_says_what_it_does_who_may_call_it_and_what_it_answers(document: dict[str, Any]) -> None:
+def test_every_call_documents_its_purpose_security_and_responses(document: dict[str, Any]) -> None:
     for (method, path), call in calls_of(document).items():
         assert call["summary"], path
         assert call["description"], path
@@ -104,7 +103,7 @@ WITH_BODY = {
 
 def test_calls_that_publish_take_an_idempotency_key(document: dict[str, Any]) -> None:
     for (method, path), call in calls_of(document).items():
-        names = {one["name"] for one in call.get("parameters", ()) if one["in"] == "header"}
+        names = {parameter["name"] for parameter in call.get("parameters", ()) if parameter["in"] == "header"}
         assert ("Idempotency-Key" in names) is ((method, path) in WITH_BODY - {("post", "/v1/inbox/read")}), path
 
 
@@ -116,7 +115,7 @@ def test_events_may_be_cloud_events_and_batches_ndjson(document: dict[str, Any])
 
 def test_the_cursor_of_a_stream_is_documented_under_all_its_names(document: dict[str, Any]) -> None:
     call = calls_of(document)["get", "/v1/stream"]
-    names = {(one["in"], one["name"]) for one in call["parameters"]}
+    names = {(parameter["in"], parameter["name"]) for parameter in call["parameters"]}
     assert names >= {("header", "Last-Event-ID"), ("query", "token")}
     assert names >= {("query", name) for name in ("last_event_id", "lastEventId", "lastEventID")}
 
@@ -132,22 +131,22 @@ def test_every_event_of_a_stream_is_documented_with_its_fields(document: dict[st
     assert set(re.findall(r"`([a-z_]+)`", line)) >= EVENTS[name] | {name}
 
 
-def holds(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
-    """The value is what this schema of the document says."""
+def matches(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """Assert that a value matches a schema of the document."""
     whole = {**schema, "components": document["components"]}
     Draft202012Validator(whole).validate(value)
 
 
 def answers(document: dict[str, Any], method: str, path: str, response: httpx.Response) -> Any:
-    """The body of an answer, after it was held against the document."""
+    """The body of a response, which must match the document."""
     content = calls_of(document)[method, path]["responses"][str(response.status_code)]["content"]
     ((kind, shape),) = content.items()
     assert response.headers["Content-Type"].partition(";")[0] == kind
-    holds(document, shape["schema"], response.json())
+    matches(document, shape["schema"], response.json())
     return response.json()
 
 
-def test_the_calls_answer_what_the_document_says(
+def test_the_responses_of_the_calls_match_the_document(
     document: dict[str, Any], publisher: httpx.Client, admin: httpx.Client, anyone: httpx.Client, user: User
 ) -> None:
     to = {"to": [user.channel]}
@@ -156,19 +155,19 @@ def test_the_calls_answer_what_the_document_says(
     answers(document, "post", "/v1/messages", message)
     answers(document, "post", "/v1/events", publisher.post("/v1/events", json={**to, "type": "order.paid"}))
     task = answers(document, "post", "/v1/tasks", publisher.post("/v1/tasks", json={**to, "name": "Import"}))
-    one = f"/v1/tasks/{task['id']}"
-    answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch(one, json={"done": 1, "total": 4}))
+    task_path = f"/v1/tasks/{task['id']}"
+    answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch(task_path, json={"done": 1, "total": 4}))
     batch = [{"kind": "patch", "id": task["id"], "done": 2}, {"kind": "letter"}]
     answers(document, "post", "/v1/batch", publisher.post("/v1/batch", json=batch))
     answers(document, "get", "/v1/inbox", user.client.get("/v1/inbox"))
     answers(document, "get", "/v1/inbox/unread", user.client.get("/v1/inbox/unread"))
     answers(document, "get", "/v1/tasks", user.client.get("/v1/tasks"))
-    answers(document, "post", "/v1/tasks/{task_id}/cancel", user.client.post(f"{one}/cancel"))
+    answers(document, "post", "/v1/tasks/{task_id}/cancel", user.client.post(f"{task_path}/cancel"))
     answers(document, "post", "/v1/inbox/read", user.client.post("/v1/inbox/read", json={"all": True}))
-    mine = f"/v1/inbox/{message.json()['id']}"
-    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(mine))
-    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(mine))
-    answers(document, "delete", "/v1/tasks/{task_id}", user.client.delete(one))
+    message_path = f"/v1/inbox/{message.json()['id']}"
+    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(message_path))
+    answers(document, "delete", "/v1/inbox/{message_id}", user.client.delete(message_path))
+    answers(document, "delete", "/v1/tasks/{task_id}", user.client.delete(task_path))
     answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch("/v1/tasks/none", json={"done": 1}))
     answers(document, "post", "/v1/messages", publisher.post("/v1/messages", json={}))
     answers(document, "post", "/v1/messages", publisher.post("/v1/messages", content=b"{"))
@@ -184,7 +183,7 @@ def test_the_calls_answer_what_the_document_says(
     answers(document, "get", "/readyz", anyone.get("/readyz"))
 
 
-def test_a_stream_carries_what_the_document_says(
+def test_the_events_of_a_stream_match_the_document(
     document: dict[str, Any], publisher: httpx.Client, admin: httpx.Client, user: User
 ) -> None:
     events = calls_of(document)["get", "/v1/stream"]["responses"]["200"]["content"]["text/event-stream"]["x-events"]
@@ -198,7 +197,7 @@ def test_a_stream_carries_what_the_document_says(
         shown += stream.rest()
     assert [event.event for event in shown] == ["hello", "reset", "message", "task", "inbox", "bye"]
     for event in shown:
-        holds(document, events[event.event], data_of(event))
+        matches(document, events[event.event], data_of(event))
 
 
 @pytest.mark.parametrize(
@@ -209,23 +208,23 @@ def test_a_stream_carries_what_the_document_says(
         ("/v1/events", {"type": "order.paid", "data": {}, "durable": False}),
     ],
 )
-def test_the_document_takes_the_bodies_that_the_calls_take(
+def test_the_document_accepts_the_bodies_that_the_calls_accept(
     document: dict[str, Any], publisher: httpx.Client, user: User, path: str, body: dict[str, Any]
 ) -> None:
     whole = {"to": [user.channel], **body}
     shape = calls_of(document)["post", path]["requestBody"]["content"]["application/json"]["schema"]
-    holds(document, shape, whole)
+    matches(document, shape, whole)
     assert publisher.post(path, json=whole).status_code == 200
     with pytest.raises(Exception, match="extra"):
-        holds(document, shape, {**whole, "extra": 1})
+        matches(document, shape, {**whole, "extra": 1})
 
 
-def test_the_page_shows_the_document_and_loads_nothing_from_elsewhere(anyone: httpx.Client) -> None:
+def test_the_page_shows_the_document_and_loads_nothing_from_other_hosts(anyone: httpx.Client) -> None:
     page = anyone.get("/docs")
     assert page.status_code == 200
     assert page.headers["Content-Type"].startswith("text/html")
-    found = re.findall(r"(?:src=|href=|url: )[\"']([^\"']+)", page.text)
-    loaded = {str(page.url.join(one)) for one in found}
+    links = re.findall(r"(?:src=|href=|url: )[\"']([^\"']+)", page.text)
+    loaded = {str(page.url.join(link)) for link in links}
     assert str(page.url.join("/openapi.json")) in loaded
     assert len(loaded) >= 3
     for url in loaded:

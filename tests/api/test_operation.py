@@ -1,4 +1,4 @@
-"""What whoever runs the service asks it, and the publish rate that it keeps to."""
+"""Health, readiness, metrics, and the publish rate."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def metrics_of(client: httpx.Client) -> dict[str, float]:
     return {name: float(value) for name, _, value in samples}
 
 
-def test_the_process_lives_and_can_deliver(anyone: httpx.Client) -> None:
+def test_the_process_is_healthy_and_ready(anyone: httpx.Client) -> None:
     assert anyone.get("/healthz").json() == {"status": "ok"}
     assert anyone.get("/readyz").json() == {"ready": True, "broker": "ok", "draining": False}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/client/notifier.js"])
-def test_operation_is_open_and_asks_for_no_token(anyone: httpx.Client, path: str) -> None:
+def test_health_and_metrics_require_no_token(anyone: httpx.Client, path: str) -> None:
     assert anyone.get(path).status_code == 200
 
 
@@ -53,7 +53,7 @@ def test_metrics_name_no_user_and_no_channel(anyone: httpx.Client, user: User) -
         assert user.name not in anyone.get("/metrics").text
 
 
-def test_a_setting_closes_the_metrics(tight: Service) -> None:
+def test_a_setting_disables_the_metrics(tight: Service) -> None:
     with calling(tight) as anyone:
         problem_of(anyone.get("/metrics"), 404)
 
@@ -62,14 +62,12 @@ def test_a_setting_closes_the_metrics(tight: Service) -> None:
 
 
 def own_publisher(service: Service) -> httpx.Client:
-    """A publisher whom nobody else has used up."""
+    """A publisher with a full bucket."""
     claims = {"aud": "notifier:publish", "sub": unique("shop"), "exp": int(time.time()) + 60}
     return calling(service, jwt.encode(claims, JWT_SECRET, algorithm="HS256"))
 
 
-def test_over_the_publish_rate_it_is_a_429_that_says_when_to_come_back(
-    tight: Service, user_of: Callable[..., User]
-) -> None:
+def test_over_the_publish_rate_it_is_a_429_with_the_time_to_retry(tight: Service, user_of: Callable[..., User]) -> None:
     user = user_of(tight)
     body = {"to": [user.channel], "subject": "Test"}
     with own_publisher(tight) as publisher, own_publisher(tight) as other:
@@ -88,7 +86,7 @@ def refusal(answer: httpx.Response) -> httpx.Response | None:
     return answer if answer.status_code == 429 else None
 
 
-def test_what_is_refused_for_its_rate_changes_nothing(tight: Service, user_of: Callable[..., User]) -> None:
+def test_a_publish_over_the_rate_changes_nothing(tight: Service, user_of: Callable[..., User]) -> None:
     user = user_of(tight)
     items = [{"kind": "event", "to": [user.channel], "type": "test", "durable": False}] * (2 * BURST)
     with own_publisher(tight) as publisher:
@@ -101,11 +99,11 @@ def test_what_is_refused_for_its_rate_changes_nothing(tight: Service, user_of: C
             problem_of(publisher.patch("/v1/tasks/t1", json={"done": 1}), 429)
 
 
-def test_answers_tell_how_much_of_the_rate_is_left(tight: Service, user_of: Callable[..., User]) -> None:
+def test_responses_show_how_much_of_the_rate_is_left(tight: Service, user_of: Callable[..., User]) -> None:
     body = {"to": [user_of(tight).channel], "subject": "Test"}
     with own_publisher(tight) as publisher:
         for left in (BURST - 1, BURST - 2):
             answer = publisher.post("/v1/messages", json=body)
-            found = re.fullmatch(r'"publish";r=([0-9]+);t=([0-9]+)', answer.headers["RateLimit"])
-            assert found is not None
-            assert left <= int(found.group(1)) <= BURST - 1
+            match = re.fullmatch(r'"publish";r=([0-9]+);t=([0-9]+)', answer.headers["RateLimit"])
+            assert match is not None
+            assert left <= int(match.group(1)) <= BURST - 1

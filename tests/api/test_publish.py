@@ -1,4 +1,4 @@
-"""POST /v1/messages: what is answered, what arrives, and that a repeat is not a second message."""
+"""POST /v1/messages: the response, the message that arrives, and that a repeat is not a second message."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CURSOR = re.compile(r"[a-z0-9]+-[0-9]+")
 
 
 def send(client: httpx.Client, *to: User | str, key: str | None = None, **fields: Any) -> httpx.Response:
-    """Sends a message, under an idempotency key where one is given."""
-    body = {"to": [one.channel if isinstance(one, User) else one for one in to], "subject": "Test", **fields}
+    """Send a message, under an idempotency key if one is given."""
+    body = {"to": [user.channel if isinstance(user, User) else user for user in to], "subject": "Test", **fields}
     return client.post("/v1/messages", json=body, headers={} if key is None else {"Idempotency-Key": key})
 
 
@@ -37,10 +37,10 @@ def publisher_token(**claims: Any) -> str:
     return jwt.encode(body, JWT_SECRET, algorithm="HS256")
 
 
-# The answer and what arrives
+# The response and the message that arrives
 
 
-def test_the_answer_names_the_message_its_place_and_whether_somebody_listens(
+def test_the_response_has_the_message_id_the_cursor_and_whether_a_stream_is_open(
     publisher: httpx.Client, user: User
 ) -> None:
     answer = sent(publisher, user)
@@ -63,7 +63,7 @@ def test_watched_counts_listeners_of_groups_and_all(
         assert publisher.post("/v1/events", json=body).json()["watched"] is True
 
 
-def test_a_message_arrives_with_every_field_it_was_given(publisher: httpx.Client, user: User) -> None:
+def test_a_message_arrives_with_every_given_field(publisher: httpx.Client, user: User) -> None:
     with user.listen() as stream:
         stream.next("hello")
         answer = sent(
@@ -92,7 +92,7 @@ def test_a_message_arrives_with_every_field_it_was_given(publisher: httpx.Client
     }
 
 
-def test_whatever_is_left_out_has_the_default_of_the_contract(publisher: httpx.Client, user: User) -> None:
+def test_fields_left_out_have_the_defaults_of_the_contract(publisher: httpx.Client, user: User) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     sent(publisher, user)
     (message,) = user.messages()
@@ -106,15 +106,15 @@ def test_whatever_is_left_out_has_the_default_of_the_contract(publisher: httpx.C
     }
 
 
-def test_nulls_stand_for_the_defaults_where_the_contract_shows_them(publisher: httpx.Client, user: User) -> None:
+def test_nulls_stand_for_the_defaults_where_the_contract_allows_them(publisher: httpx.Client, user: User) -> None:
     sent(publisher, user, url=None, sent_at=None, expires_at=None, data={}, level="info")
     assert len(user.messages()) == 1
 
 
-def test_a_message_may_come_with_an_id_of_its_own(publisher: httpx.Client, user: User) -> None:
+def test_the_publisher_may_set_a_message_s_id(publisher: httpx.Client, user: User) -> None:
     identity = unique("m")
     assert sent(publisher, user, id=identity)["id"] == identity
-    assert [one["id"] for one in user.messages()] == [identity]
+    assert [message["id"] for message in user.messages()] == [identity]
 
 
 def test_one_message_to_several_has_one_id_and_names_each_recipient(
@@ -122,9 +122,9 @@ def test_one_message_to_several_has_one_id_and_names_each_recipient(
 ) -> None:
     ann, bob = someone(), someone()
     answer = sent(publisher, ann, bob)
-    found = [user.messages()[0] for user in (ann, bob)]
-    assert [one["id"] for one in found] == [answer["id"]] * 2
-    assert [one["to"] for one in found] == [ann.channel, bob.channel]
+    received = [user.messages()[0] for user in (ann, bob)]
+    assert [message["id"] for message in received] == [answer["id"]] * 2
+    assert [message["to"] for message in received] == [ann.channel, bob.channel]
 
 
 def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Client, user: User) -> None:
@@ -132,7 +132,7 @@ def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Clie
         start = stream.next("hello").id
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
     sent(publisher, user, subject="brief", expires_at=soon.isoformat())
-    assert [one["subject"] for one in user.messages()] == ["brief"]
+    assert [message["subject"] for message in user.messages()] == ["brief"]
     wait_for(lambda: datetime.now(UTC) > soon)
     assert user.inbox()["messages"] == []
     assert user.unread() == 0
@@ -142,7 +142,7 @@ def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Clie
         assert data_of(stream.next("message"))["subject"] == "lasting"
 
 
-# Who may publish
+# Authentication
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/tasks", "/v1/events", "/v1/batch"])
@@ -160,7 +160,7 @@ def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Clie
     ],
     ids=["nothing", "unknown key", "cut key", "Basic", "no Bearer", "cookie", "expired", "a subscriber's token"],
 )
-def test_who_may_not_publish_gets_401_and_nothing_changes(
+def test_without_valid_credentials_it_is_a_401_and_nothing_changes(
     anyone: httpx.Client, user: User, path: str, headers: dict[str, str], code: str | None
 ) -> None:
     body = {"to": [user.channel], "subject": "Test", "name": "Test", "type": "test"}
@@ -207,7 +207,7 @@ def test_the_same_key_and_body_give_the_same_answer_and_one_event(publisher: htt
     assert len(user.messages()) == 2
 
 
-def test_a_key_used_by_many_at_once_makes_one_event(api: Service, user: User) -> None:
+def test_a_key_used_concurrently_makes_one_event(api: Service, user: User) -> None:
     key = unique("key")
 
     def once(_: int) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def test_the_key_belongs_to_one_call_and_not_to_another(publisher: httpx.Client,
 
 @pytest.fixture
 def publishers(api: Service) -> Iterator[list[httpx.Client]]:
-    """Publishers that a careless joining of names and keys would take for one."""
+    """Publishers whose names and keys give the same text when joined naively."""
     tokens = [publisher_token(sub=sub) for sub in ("shop", "shop:a", "shop:a:b", "a")]
     clients = [calling(api, credential) for credential in (API_KEY, ADMIN_KEY, *tokens)]
     yield clients
@@ -248,11 +248,11 @@ def publishers(api: Service) -> Iterator[list[httpx.Client]]:
 def test_two_publishers_may_use_the_same_key(publishers: list[httpx.Client], user: User) -> None:
     key = unique("key")
     answers = [sent(client, user, key=key) for client in publishers]
-    assert len({one["id"] for one in answers}) == len(publishers)
+    assert len({answer["id"] for answer in answers}) == len(publishers)
     assert len(user.messages()) == len(publishers)
 
 
-def test_a_publisher_and_a_key_never_read_as_another_pair(api: Service, user: User) -> None:
+def test_a_publisher_and_a_key_are_never_confused_with_another_pair(api: Service, user: User) -> None:
     word = unique("key")
     pairs = [("shop", f"a:b:{word}"), ("shop:a", f"b:{word}"), ("shop:a:b", word)]
     for name, key in pairs:

@@ -1,4 +1,4 @@
-"""GET /v1/stream: statuses, headers, who may listen, cursors, limits, and the frames byte for byte."""
+"""GET /v1/stream: statuses, headers, authentication, cursors, limits, and the frames byte for byte."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PING = b"event: ping\ndata: {}\n\n"
 
 
 def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, Any]:
-    """Publishes a message, or an event where a `type` is given."""
-    channels = [one.channel if isinstance(one, User) else one for one in to]
+    """Publish a message, or an event if a `type` is given."""
+    channels = [recipient.channel if isinstance(recipient, User) else recipient for recipient in to]
     path, body = ("/v1/events", {}) if "type" in fields else ("/v1/messages", {"subject": "Test"})
     response = client.post(path, json={"to": channels, **body, **fields})
     assert response.status_code == 200, response.text
@@ -33,23 +33,23 @@ def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, A
 
 
 def raw(service: Service, user: User, *, until: bytes, act: Callable[[], object], query: str = "") -> bytes:
-    """The bytes of a stream from its start up to some of them, without pings; `act` is done once hello is there."""
-    found, acted = b"", False
+    """The bytes of a stream from its start through `until`, without pings; `act` is called after hello."""
+    received, acted = b"", False
     with calling(service, user.token) as client, client.stream("GET", f"/v1/stream{query}") as response:
         for part in response.iter_raw():
-            found += part
-            if b"event: hello" in found and not acted:
+            received += part
+            if b"event: hello" in received and not acted:
                 acted = True
                 act()
-            if until in found and found.endswith(b"\n\n"):
-                return found if until == PING else found.replace(PING, b"")
-    raise AssertionError(f"{until!r} did not come: {found!r}")
+            if until in received and received.endswith(b"\n\n"):
+                return received if until == PING else received.replace(PING, b"")
+    raise AssertionError(f"{until!r} was not received: {received!r}")
 
 
-# The answer
+# The response
 
 
-def test_the_headers_keep_proxies_and_caches_from_holding_it_back(user: User) -> None:
+def test_the_headers_keep_proxies_and_caches_from_buffering_it(user: User) -> None:
     with user.listen() as stream:
         assert stream.response.status_code == 200
         assert stream.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
@@ -61,11 +61,11 @@ def test_the_first_block_is_hello_with_a_random_retry(api: Service, user: User) 
     retries = set()
     for _ in range(5):
         block = raw(api, user, until=b"\n\n", act=lambda: None)
-        found = re.fullmatch(
+        match = re.fullmatch(
             rb"retry: ([0-9]+)\nid: [a-z0-9]+-[0-9]+\nevent: hello\ndata: \{\"v\":1,[^\n]*\}\n\n", block
         )
-        assert found is not None, block
-        retries.add(found.group(1))
+        assert match is not None, block
+        retries.add(match.group(1))
     assert len(retries) > 1
 
 
@@ -84,7 +84,7 @@ def test_hello_has_every_field_of_the_contract(publisher: httpx.Client, user: Us
     assert event.retry is not None
 
 
-def test_head_answers_the_headers_and_leaves_the_connection_in_order(api: Service, user: User) -> None:
+def test_head_responds_with_the_headers_and_the_connection_stays_usable(api: Service, user: User) -> None:
     with contextlib.closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         connection.request("HEAD", "/v1/stream", headers=bearer(user.token))
         head = connection.getresponse()
@@ -94,10 +94,10 @@ def test_head_answers_the_headers_and_leaves_the_connection_in_order(api: Servic
         assert connection.getresponse().read() == b'{"status":"ok"}'
 
 
-# Who may listen
+# Authentication
 
 
-def test_a_token_is_taken_from_header_cookie_or_query(api: Service, user: User) -> None:
+def test_a_token_is_read_from_header_cookie_or_query(api: Service, user: User) -> None:
     ways: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
         (bearer(user.token), []),
         ({"Authorization": f"bearer  {user.token}"}, []),
@@ -109,7 +109,7 @@ def test_a_token_is_taken_from_header_cookie_or_query(api: Service, user: User) 
             stream.next("hello")
 
 
-def test_the_first_that_is_found_counts_and_the_others_are_not_looked_at(api: Service, user: User) -> None:
+def test_the_first_token_in_that_order_counts_and_the_others_are_ignored(api: Service, user: User) -> None:
     good, bad = user.token, subscriber_token(user.name, expires_in_s=-60)
     for header, cookie, query, status in (
         (good, bad, bad, 200),
@@ -139,15 +139,15 @@ def test_an_api_key_does_not_listen(publisher: httpx.Client, anyone: httpx.Clien
 def test_a_user_hears_itself_its_groups_and_all_and_nothing_else(
     publisher: httpx.Client, someone: Callable[..., User]
 ) -> None:
-    mine, other = unique("group"), unique("group")
-    user = someone(groups=[mine])
+    own, other = unique("group"), unique("group")
+    user = someone(groups=[own])
     with user.listen() as stream:
         stream.next("hello")
-        for to in (f"group:{other}", someone(), f"user:{mine}", f"group:{user.name}"):
+        for to in (f"group:{other}", someone(), f"user:{own}", f"group:{user.name}"):
             publish(publisher, to, type="not.mine")
-        for to in (user, f"group:{mine}", "all"):
-            publish(publisher, to, type="mine", data=to if isinstance(to, str) else "user")
-        assert [data_of(stream.next("mine")) for _ in range(3)] == ["user", f"group:{mine}", "all"]
+        for to in (user, f"group:{own}", "all"):
+            publish(publisher, to, type="own", data=to if isinstance(to, str) else "user")
+        assert [data_of(stream.next("own")) for _ in range(3)] == ["user", f"group:{own}", "all"]
 
 
 def test_a_message_over_several_channels_comes_once_live_and_replayed(
@@ -157,13 +157,13 @@ def test_a_message_over_several_channels_comes_once_live_and_replayed(
     user = someone(groups=groups)
     with user.listen() as stream:
         start = stream.next("hello").id
-        publish(publisher, user, *(f"group:{one}" for one in groups), subject="once")
+        publish(publisher, user, *(f"group:{group}" for group in groups), subject="once")
         publish(publisher, user, subject="after")
         assert [data_of(stream.next("message"))["subject"] for _ in range(2)] == ["once", "after"]
     with user.listen(after=start) as stream:
         assert data_of(stream.next("hello"))["replayed"] == 2
         assert [data_of(stream.next("message"))["subject"] for _ in range(2)] == ["once", "after"]
-    assert [one["subject"] for one in user.messages()] == ["after", "once"]
+    assert [message["subject"] for message in user.messages()] == ["after", "once"]
 
 
 # Cursors
@@ -174,7 +174,7 @@ def missed(publisher: httpx.Client, user: User) -> tuple[str, list[str]]:
     """A cursor, and the ids of two messages after it."""
     with user.listen() as stream:
         start = stream.next("hello").id
-    return start, [publish(publisher, user, subject=one)["cursor"] for one in ("one", "two")]
+    return start, [publish(publisher, user, subject=subject)["cursor"] for subject in ("one", "two")]
 
 
 def ids_replayed(stream: Listening, count: int) -> list[str]:
@@ -184,7 +184,7 @@ def ids_replayed(stream: Listening, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "lastEventID"])
-def test_a_cursor_is_taken_from_the_query_under_three_names(
+def test_a_cursor_is_read_from_the_query_under_three_names(
     user: User, missed: tuple[str, list[str]], name: str
 ) -> None:
     start, ids = missed
@@ -224,7 +224,7 @@ def test_a_replay_comes_in_order_and_goes_on_live_without_gap_or_repeat(
     start, ids = missed
     with user.listen(after=start) as stream:
         hello = stream.next("hello")
-        assert hello.id == start  # a client that is cut off now asks for all of it again
+        assert hello.id == start  # a client that disconnects now resumes from the same cursor
         assert [stream.next("message").id for _ in ids] == ids
         last = publish(publisher, user)["cursor"]
         assert stream.next("message").id == last
@@ -236,9 +236,7 @@ def test_a_replay_comes_in_order_and_goes_on_live_without_gap_or_repeat(
     "cursor",
     ["nonsense", "0", "-", "abc-", "-5", "abc-def", "ABC-1", "a-1-2", "a-" + "9" * 40, "\xff\xfe", "x" * 3000, " - "],
 )
-def test_a_cursor_that_cannot_be_read_is_a_reset_and_never_an_error(
-    publisher: httpx.Client, user: User, cursor: str
-) -> None:
+def test_a_malformed_cursor_is_a_reset_and_never_an_error(publisher: httpx.Client, user: User, cursor: str) -> None:
     publish(publisher, user)
     task = publisher.post("/v1/tasks", json={"to": [user.channel], "name": "Import"}).json()
     with user.listen(query=[("last_event_id", cursor)]) as stream:
@@ -247,11 +245,11 @@ def test_a_cursor_that_cannot_be_read_is_a_reset_and_never_an_error(
         assert set(data_of(reset)) == {"reason", "unread", "tasks"}
         assert data_of(reset)["reason"] == "cursor_unknown"
         assert data_of(reset)["unread"] == 1
-        assert [one["id"] for one in data_of(reset)["tasks"]] == [task["id"]]
+        assert [shown["id"] for shown in data_of(reset)["tasks"]] == [task["id"]]
         assert reset.id == user.inbox()["cursor"]
         after = publish(publisher, user)["cursor"]
         assert stream.next("message").id == after
-    # A client that was cut off between the two must not take itself for recovered.
+    # A client that disconnects between the two must not count as recovered.
     with user.listen(after=hello.id) as stream:
         assert data_of(stream.next("hello"))["recovered"] is False
         assert stream.next("reset").id == after
@@ -270,7 +268,7 @@ def test_a_cursor_from_the_future_is_a_reset(user: User) -> None:
         assert data_of(stream.next("reset"))["reason"] == "cursor_unknown"
 
 
-def test_after_a_reset_its_cursor_is_a_good_one(user: User) -> None:
+def test_the_cursor_of_a_reset_is_valid(user: User) -> None:
     with user.listen(after=OTHER_EPOCH) as stream:
         cursor = stream.until("reset")[-1].id
     with user.listen(after=cursor) as stream:
@@ -318,11 +316,11 @@ def test_one_stream_too_many_of_a_user_is_a_200_with_retry_and_bye(
         with user_of(tight).listen() as other:
             other.next("hello")
 
-    def is_taken_again() -> bool:
+    def is_accepted_again() -> bool:
         with user.listen() as stream:
             return stream.next().event == "hello"
 
-    wait_for(is_taken_again, what="a place for another stream")
+    wait_for(is_accepted_again, what="room for another stream")
 
 
 def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(
@@ -343,7 +341,7 @@ def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(
             stream.close()
 
 
-def test_a_named_ping_comes_in_the_rhythm_that_hello_tells(tight: Service, user_of: Callable[..., User]) -> None:
+def test_a_named_ping_comes_at_the_interval_given_in_hello(tight: Service, user_of: Callable[..., User]) -> None:
     with user_of(tight).listen() as stream:
         assert data_of(stream.next("hello"))["heartbeat_s"] == 0.2
         started = time.monotonic()
@@ -353,11 +351,11 @@ def test_a_named_ping_comes_in_the_rhythm_that_hello_tells(tight: Service, user_
 
 
 def test_a_ping_on_the_wire_has_no_id(tight: Service, user_of: Callable[..., User]) -> None:
-    found = raw(tight, user_of(tight), until=PING, act=lambda: None)
-    assert found.endswith(b"}\n\n" + PING)
+    received = raw(tight, user_of(tight), until=PING, act=lambda: None)
+    assert received.endswith(b"}\n\n" + PING)
 
 
-def test_a_stream_ends_with_its_token_and_says_so(someone: Callable[..., User]) -> None:
+def test_a_stream_ends_when_its_token_expires_with_that_reason(someone: Callable[..., User]) -> None:
     with someone(expires_in_s=1).listen() as stream:
         (hello, bye) = stream.rest()
     assert (hello.event, bye.event) == ("hello", "bye")
@@ -371,7 +369,7 @@ def brief() -> Iterator[Service]:
         yield service
 
 
-def test_a_stream_is_ended_after_its_life_and_goes_on_from_its_cursor(
+def test_a_stream_is_ended_after_its_life_and_resumes_from_its_cursor(
     brief: Service, user_of: Callable[..., User]
 ) -> None:
     user = user_of(brief)
@@ -409,8 +407,8 @@ def test_a_message_on_the_wire(api: Service, publisher: httpx.Client, user: User
         }
         sent.update(publish(publisher, user, **fields))
 
-    found = raw(api, user, until=b"event: message\n", act=send)
-    assert found.partition(b"\n\n")[2].decode() == (
+    received = raw(api, user, until=b"event: message\n", act=send)
+    assert received.partition(b"\n\n")[2].decode() == (
         f"id: {sent['cursor']}\nevent: message\n"
         f'data: {{"id":"{sent["id"]}","to":"{user.channel}","from":{{"id":"7","name":"Ann"}},"subject":"Тест",'
         '"text":"Loong\\ntext","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
@@ -431,8 +429,8 @@ def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, use
         body = {"to": [user.channel], "name": "Import", "state": "reading", "total": 100}
         task.update(publisher.post("/v1/tasks", json=body).json())
 
-    found = raw(api, user, until=b"event: task\n", act=begin)
-    assert found.partition(b"\n\n")[2].decode() == (
+    received = raw(api, user, until=b"event: task\n", act=begin)
+    assert received.partition(b"\n\n")[2].decode() == (
         f'event: task\ndata: {{"id":"{task["id"]}","name":"Import","status":"running","state":"reading","done":0,'
         f'"total":100,"percent":0,"eta_s":null,"started_at":"{task["started_at"]}",'
         f'"updated_at":"{task["updated_at"]}","ended_at":null,"error":null}}\n\n'
@@ -441,9 +439,9 @@ def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, use
 
 def test_a_change_of_the_inbox_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
     identity = publish(publisher, user)["id"]
-    found = raw(api, user, until=b"event: inbox\n", act=lambda: user.client.delete(f"/v1/inbox/{identity}"))
+    received = raw(api, user, until=b"event: inbox\n", act=lambda: user.client.delete(f"/v1/inbox/{identity}"))
     expected = f'event: inbox\ndata: {{"read":[],"deleted":["{identity}"],"unread":0}}\n\n'
-    assert found.partition(b"\n\n")[2].decode() == expected
+    assert received.partition(b"\n\n")[2].decode() == expected
 
 
 def test_an_event_on_the_wire_with_and_without_history(api: Service, publisher: httpx.Client, user: User) -> None:
@@ -453,8 +451,8 @@ def test_an_event_on_the_wire_with_and_without_history(api: Service, publisher: 
         publish(publisher, user, type="a.b", data="x\r\ny", durable=False)
         sent.update(publish(publisher, user, type="a.b", data={"ä": [1, 2.5]}))
 
-    found = raw(api, user, until=b"[1,2.5]", act=send)
-    assert found.partition(b"\n\n")[2].decode() == (
+    received = raw(api, user, until=b"[1,2.5]", act=send)
+    assert received.partition(b"\n\n")[2].decode() == (
         f'event: a.b\ndata: "x\\r\\ny"\n\nid: {sent["cursor"]}\nevent: a.b\ndata: {{"ä":[1,2.5]}}\n\n'
     )
 
@@ -465,15 +463,15 @@ def test_a_refusal_on_the_wire(tight: Service, user_of: Callable[..., User]) -> 
         first.next("hello")
         second.next("hello")
         body = client.get("/v1/stream").content
-    found = re.fullmatch(rb'retry: ([0-9]+)\nevent: bye\ndata: \{"reason":"evicted","retry_ms":([0-9]+)\}\n\n', body)
-    assert found is not None, body
-    assert found.group(1) == found.group(2)
+    match = re.fullmatch(rb'retry: ([0-9]+)\nevent: bye\ndata: \{"reason":"evicted","retry_ms":([0-9]+)\}\n\n', body)
+    assert match is not None, body
+    assert match.group(1) == match.group(2)
 
 
-# What the log must not hold
+# The log
 
 
-def test_no_token_and_no_key_ever_stands_in_the_log(api: Service, user: User, publisher: httpx.Client) -> None:
+def test_no_token_and_no_key_is_logged(api: Service, user: User, publisher: httpx.Client) -> None:
     with Listening(api, {}, [("token", user.token)]) as stream:
         stream.next("hello")
     with calling(api) as anyone:

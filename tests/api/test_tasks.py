@@ -1,4 +1,4 @@
-"""Tasks: their producer's calls, their user's calls, and what streams show of both."""
+"""Tasks: the calls of their producer and of their user, and their events on streams."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def patched(client: httpx.Client, task: dict[str, Any], key: str | None = None, 
 # The producer's side
 
 
-def test_a_task_begins_running_and_its_answer_has_every_field(publisher: httpx.Client, user: User) -> None:
+def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx.Client, user: User) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     task = begin(publisher, user, state="reading", total=100)
     assert set(task) == PUBLIC | {"cancel_requested"}
@@ -74,20 +74,20 @@ def test_a_task_begins_running_and_its_answer_has_every_field(publisher: httpx.C
     assert task["ended_at"] is None
 
 
-def test_a_task_may_come_with_an_id_of_its_own_and_without_a_total(publisher: httpx.Client, user: User) -> None:
+def test_the_publisher_may_set_a_task_s_id_and_omit_the_total(publisher: httpx.Client, user: User) -> None:
     identity = unique("t")
     task = begin(publisher, user, id=identity, total=None)
     assert (task["id"], task["total"], task["percent"]) == (identity, None, None)
 
 
-def test_an_id_that_is_taken_is_a_conflict_and_the_task_stays(publisher: httpx.Client, user: User) -> None:
+def test_an_id_in_use_is_a_conflict_and_the_task_stays(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user)
     body = {"to": [user.channel], "name": "Other", "id": task["id"]}
     with user.sees_no_change():
         problem_of(publisher.post("/v1/tasks", json=body), 409, "id")
 
 
-def test_each_change_answers_the_task_and_leaves_what_it_does_not_name(publisher: httpx.Client, user: User) -> None:
+def test_each_change_returns_the_task_and_leaves_the_other_fields(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user, total=10, state="reading")
     assert patched(publisher, task, done=3)["percent"] == 30
     assert patched(publisher, task, advance=4)["done"] == 7
@@ -97,7 +97,7 @@ def test_each_change_answers_the_task_and_leaves_what_it_does_not_name(publisher
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
-def test_a_task_ends_once_and_then_nothing_changes_it(publisher: httpx.Client, user: User, status: str) -> None:
+def test_a_task_ends_once_and_then_accepts_no_change(publisher: httpx.Client, user: User, status: str) -> None:
     task = begin(publisher, user, total=10)
     ended = patched(publisher, task, status=status, error="why" if status == "failed" else None)
     assert ended["status"] == status
@@ -123,7 +123,7 @@ def test_an_unknown_task_is_a_404_that_names_the_id(publisher: httpx.Client, use
         problem_of(patch(publisher, {"id": unique("none")}, done=1), 404, "id")
 
 
-def test_many_who_advance_at_once_lose_nothing(api: Service, publisher: httpx.Client, user: User) -> None:
+def test_concurrent_advances_lose_nothing(api: Service, publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user, total=40)
 
     def advance(_: int) -> None:
@@ -146,7 +146,7 @@ def test_a_begin_repeated_under_its_key_is_one_task(publisher: httpx.Client, use
     assert [task["id"] for task in user.tasks()] == [first["id"]]
 
 
-def test_a_begin_under_a_key_gives_the_first_answer_also_when_the_task_went_on(
+def test_a_begin_under_a_key_gives_the_first_response_also_after_later_changes(
     publisher: httpx.Client, user: User
 ) -> None:
     key = unique("key")
@@ -164,7 +164,7 @@ def test_an_advance_repeated_under_its_key_counts_once(publisher: httpx.Client, 
     assert patched(publisher, task, unique("key"), advance=3)["done"] == 6
 
 
-def test_an_advance_repeated_at_once_under_its_key_counts_once(
+def test_an_advance_repeated_concurrently_under_its_key_counts_once(
     api: Service, publisher: httpx.Client, user: User
 ) -> None:
     task, key = begin(publisher, user, total=100), unique("key")
@@ -193,9 +193,9 @@ def test_another_change_under_the_key_is_a_422_and_changes_nothing(publisher: ht
         problem_of(patch(publisher, task, key, advance=4), 422, "Idempotency-Key")
 
 
-def test_the_key_of_one_task_is_not_taken_for_another_task(publisher: httpx.Client, user: User) -> None:
-    one, other, key = begin(publisher, user), begin(publisher, user), unique("key")
-    patched(publisher, one, key, advance=3)
+def test_a_key_used_for_a_task_does_not_apply_to_another_task(publisher: httpx.Client, user: User) -> None:
+    task, other, key = begin(publisher, user), begin(publisher, user), unique("key")
+    patched(publisher, task, key, advance=3)
     with user.sees_no_change():
         problem_of(patch(publisher, other, key, advance=3), 422, "Idempotency-Key")
 
@@ -209,10 +209,10 @@ def test_a_users_tasks_come_newest_first_and_without_the_producers_field(
     group = unique("group")
     user = someone(groups=[group])
     assert user.tasks() == []
-    mine, shared = begin(publisher, user, name="mine"), begin(publisher, f"group:{group}", name="shared")
-    patched(publisher, mine, done=1)
+    own, shared = begin(publisher, user, name="own"), begin(publisher, f"group:{group}", name="shared")
+    patched(publisher, own, done=1)
     tasks = user.tasks()
-    assert [task["id"] for task in tasks] == [mine["id"], shared["id"]]
+    assert [task["id"] for task in tasks] == [own["id"], shared["id"]]
     assert set(tasks[0]) == PUBLIC
 
 
@@ -226,11 +226,11 @@ def test_a_stream_shows_each_state_of_a_task_and_no_id(publisher: httpx.Client, 
     assert [data_of(event)["percent"] for event in shown] == [0, 25, 100]
     assert [data_of(event)["status"] for event in shown] == ["running", "running", "succeeded"]
     assert set(data_of(shown[0])) == PUBLIC
-    assert {event.id for event in shown} == {cursor}  # of hello: the parser keeps the last id there was
+    assert {event.id for event in shown} == {cursor}  # that of hello: the parser keeps the last id
     assert user.inbox()["cursor"] == cursor
 
 
-def test_the_snapshot_at_connect_holds_running_tasks_and_ended_ones(publisher: httpx.Client, user: User) -> None:
+def test_the_snapshot_at_connect_has_running_tasks_and_ended_ones(publisher: httpx.Client, user: User) -> None:
     running, ended = begin(publisher, user, total=2), begin(publisher, user)
     patched(publisher, ended, status="failed", error="it broke")
     with user.listen() as stream:
@@ -239,7 +239,7 @@ def test_the_snapshot_at_connect_holds_running_tasks_and_ended_ones(publisher: h
     assert {task["id"]: task["status"] for task in tasks} == {running["id"]: "running", ended["id"]: "failed"}
 
 
-def test_a_user_cancels_and_the_producer_is_told_with_its_next_report(publisher: httpx.Client, user: User) -> None:
+def test_a_user_cancels_and_the_producer_sees_it_in_its_next_response(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user, total=4)
     with user.listen() as stream:
         stream.next("hello")
@@ -250,7 +250,7 @@ def test_a_user_cancels_and_the_producer_is_told_with_its_next_report(publisher:
     assert patched(publisher, task, status="cancelled")["status"] == "cancelled"
 
 
-def test_asking_twice_to_cancel_is_asking_once(publisher: httpx.Client, user: User) -> None:
+def test_a_second_request_to_cancel_changes_nothing(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user)
     user.client.post(f"/v1/tasks/{task['id']}/cancel")
     with user.sees_no_change():
@@ -271,7 +271,7 @@ def test_an_ended_task_is_dismissed_for_this_user_only(publisher: httpx.Client, 
     patched(publisher, task, status="succeeded")
     assert ann.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
     assert ann.tasks() == []
-    assert [one["id"] for one in bob.tasks()] == [task["id"]]
+    assert [row["id"] for row in bob.tasks()] == [task["id"]]
     with ann.listen() as stream:
         assert data_of(stream.next("hello"))["tasks"] == []
 
@@ -283,7 +283,7 @@ def test_a_running_task_cannot_be_dismissed(publisher: httpx.Client, user: User)
 
 
 @pytest.mark.parametrize("call", ["cancel", "dismiss"])
-def test_a_task_of_others_is_as_unknown_as_one_that_is_not(
+def test_a_task_of_other_users_is_as_unknown_as_one_that_does_not_exist(
     publisher: httpx.Client, someone: Callable[..., User], call: str
 ) -> None:
     ann, bob = someone(), someone(groups=[unique("group")])
