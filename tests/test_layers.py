@@ -7,19 +7,25 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
 
 from notifier.broker import registry
+from tests.source_tree import circles, client_graph, imports, mapped_files, module_of, python_graph, python_sources
 from tests.support import REPOSITORY
 
-LAYERS = [
+Layers = Sequence[Collection[str]]
+
+SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
     {"app"},
+    {"api.demo", "api.inbox", "api.operation", "api.publish", "api.stream", "api.fast_path"},
+    {"api.openapi"},
+    {"api.models", "api.http"},
     {"api"},
     {"auth"},
     {"hub", "stalled"},
@@ -27,6 +33,13 @@ LAYERS = [
     {"stream"},
     {"frames"},
     {"metrics", "limits"},
+    {"broker.registry"},
+    {"broker.memory.broker", "broker.redis.broker"},
+    {"broker.redis.subscriptions", "broker.redis.tasks"},
+    {"broker.redis.commands"},
+    {"broker.redis.connection"},
+    {"broker.redis.scripts"},
+    {"broker.redis.keys", "broker.memory"},
     {"broker"},
     {"task", "message"},
     {"event"},
@@ -34,7 +47,52 @@ LAYERS = [
     {"server", "settings"},
     {"errors"},
 ]
-"""Modules (or packages) of `notifier` from top to bottom: each imports only what stands below it."""
+"""Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each
+imports only from the layers below its own, or within its entry."""
+
+BRIDGE_LAYERS: Layers = [
+    # What Django, pytest and the command line load by name.
+    {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
+    {"checks"},
+    {"message", "views"},
+    {"celery"},
+    {"task.celery_signals", "task.decorator"},
+    {"task.task"},
+    {"task.share", "task.reconcile"},
+    {"task.reporter"},
+    {"task.heartbeat", "task.records"},
+    {"task"},
+    {"loop.progress"},
+    {"loop.asynchronous"},
+    {"loop"},
+    {"sending"},
+    {"outbox", "history"},
+    {"delivery"},
+    {"publisher"},
+    {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
+    {"publisher.transport"},
+    {"testing"},
+    {"page", "languages"},
+    {"tokens", "service"},
+    {"recipients"},
+    {"commit", "conf", "models", "payload", "texts"},
+]
+"""The same for `django_bridge`."""
+
+CLIENT_LAYERS: Layers = [
+    {"demo", "django"},
+    {"widgets"},
+    {"store"},
+    {"notifier"},
+    {"tabs", "api"},
+    {"connection"},
+    {"transport"},
+    {"request", "parse"},
+    {"token"},
+    {"i18n"},
+    {"types"},
+]
+"""The same for `client/`, folders as dots."""
 
 BRIDGE_MAY_IMPORT = {
     "notifier.event",
@@ -50,50 +108,78 @@ HEAVY = ["fastapi", "starlette", "uvicorn", "pydantic", "pydantic_settings", "ss
 """What a Django worker must not carry."""
 
 
-def sources(package: str) -> list[Path]:
-    found = sorted(path for path in (REPOSITORY / package).rglob("*.py") if "migrations" not in path.parts)
-    assert found
-    return found
+SERVICE = [path for path in python_sources("notifier") if module_of(path) != "notifier"]
 
 
-def module_of(path: Path) -> str:
-    parts = path.relative_to(REPOSITORY).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+def home_of(name: str, layers: Layers, prefix: str) -> tuple[int, str] | None:
+    """The layer of a module, and the entry that puts it there: the longest one that it is, or lies in."""
+    entries = [(depth, entry) for depth, names in enumerate(layers) for entry in names]
+    homes = [(depth, entry) for depth, entry in entries if f"{name}.".startswith(f"{prefix}{entry}.")]
+    return max(homes, key=lambda home: len(home[1]), default=None)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, also inside functions; `from a import b` is `a.b` where that is a module."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}:{node.lineno} imports by dots"
-            for alias in node.names:
-                name = f"{node.module}.{alias.name}"
-                yield name if is_module(name) else str(node.module)
-
-
-def is_module(name: str) -> bool:
-    path = REPOSITORY.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
-
-
-def layer_of(module: str) -> int:
-    name = module.split(".")[1]
-    return next(depth for depth, names in enumerate(LAYERS) if name in names)
-
-
-SERVICE = [path for path in sources("notifier") if module_of(path) != "notifier"]
-
-
-@pytest.mark.parametrize("path", SERVICE, ids=module_of)
-def test_a_module_imports_only_from_the_layers_below_it(path: Path) -> None:
-    module = module_of(path)
-    depth = layer_of(module)
-    for imported in imports(path):
-        if not imported.startswith("notifier.") or imported.split(".")[1] == module.split(".")[1]:
+def upward_imports(graph: Mapping[str, set[str]], layers: Layers, prefix: str) -> Iterator[str]:
+    """The imports that do not lead downward, and the modules that have no layer."""
+    for module, targets in graph.items():
+        home = home_of(module, layers, prefix)
+        if home is None:
+            yield f"{module} has no layer"
             continue
-        assert layer_of(imported) > depth, f"{module} imports {imported}"
+        for target in targets:
+            target_home = home_of(target, layers, prefix)
+            if target_home is not None and target_home != home and target_home[0] <= home[0]:
+                yield f"{module} imports {target}"
+
+
+@pytest.mark.parametrize("package", ["notifier", "django_bridge"])
+def test_python_imports_lead_to_the_layers_below(package: str) -> None:
+    layers = {"notifier": SERVICE_LAYERS, "django_bridge": BRIDGE_LAYERS}[package]
+    graph = {module: targets for module, targets in python_graph(package).items() if module != package}
+    assert list(upward_imports(graph, layers, f"{package}.")) == []
+
+
+def dotted(name: str) -> str:
+    return name.removesuffix(".js").replace("/", ".")
+
+
+def test_the_clients_imports_lead_to_the_layers_below() -> None:
+    graph = {dotted(name): set(map(dotted, targets)) for name, targets in client_graph().items()}
+    assert list(upward_imports(graph, CLIENT_LAYERS, "")) == []
+
+
+@pytest.mark.parametrize("package", ["notifier", "django_bridge", "client"])
+def test_no_module_reaches_itself(package: str) -> None:
+    """No circle, neither by imports inside functions nor by those for types only."""
+    graph = client_graph() if package == "client" else python_graph(package)
+    # The package itself only names where its public names live; its modules do not import it, but for the commands.
+    assert circles({module: targets for module, targets in graph.items() if module != "django_bridge"}) == []
+
+
+def test_only_what_stands_at_the_top_imports_the_bridges_public_names() -> None:
+    users = {module for module, targets in python_graph("django_bridge").items() if "django_bridge" in targets}
+    homes = {home_of(module, BRIDGE_LAYERS, "django_bridge.") for module in users}
+    assert {home[0] for home in homes if home is not None} <= {0}
+
+
+def test_the_map_in_the_docs_has_a_line_for_each_file_and_a_file_for_each_line() -> None:
+    mapped = mapped_files((REPOSITORY / "docs" / "architecture.md").read_text("utf-8"))
+    folders = {name for name in mapped if name.endswith("/")}
+    assert {Path(name).name for name in folders} == {"migrations", "i18n", "icons", "demo"}, (
+        "folders without their files"
+    )
+    patterns = ("*.py", "*.lua", "*.js")
+    files = {
+        path.relative_to(REPOSITORY).as_posix()
+        for package in ("notifier", "django_bridge", "client")
+        for pattern in patterns
+        for path in (REPOSITORY / package).rglob(pattern)
+        # Links to client/ are its files again; an empty `__init__.py` says nothing.
+        if not path.is_relative_to(REPOSITORY / "notifier" / "client") and path.stat().st_size > 0
+    }
+    missing = {name for name in files if name not in mapped and not name.startswith(tuple(folders))}
+    assert sorted(missing) == [], "files without a line in docs/architecture.md"
+    gone = {name for name in mapped if not (REPOSITORY / name).exists()}
+    assert sorted(gone) == [], "lines of docs/architecture.md without a file"
 
 
 BACKENDS = sorted(path.parent.name for path in (REPOSITORY / "notifier" / "broker").glob("*/__init__.py"))
@@ -102,7 +188,7 @@ BACKENDS = sorted(path.parent.name for path in (REPOSITORY / "notifier" / "broke
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_broker_imports_no_other_broker(backend: str) -> None:
     others = tuple(f"notifier.broker.{name}" for name in [*BACKENDS, "registry"] if name != backend)
-    for path in sources(f"notifier/broker/{backend}"):
+    for path in python_sources(f"notifier/broker/{backend}"):
         assert not [name for name in imports(path) if name.startswith(others)], module_of(path)
 
 
@@ -115,7 +201,7 @@ def test_the_package_itself_imports_nothing() -> None:
     assert set(imports(REPOSITORY / "notifier" / "__init__.py")) <= {"__future__"}
 
 
-@pytest.mark.parametrize("path", sources("django_bridge"), ids=module_of)
+@pytest.mark.parametrize("path", python_sources("django_bridge"), ids=module_of)
 def test_the_bridge_imports_only_what_the_base_install_has(path: Path) -> None:
     for imported in imports(path):
         top = imported.split(".")[0]
@@ -125,7 +211,7 @@ def test_the_bridge_imports_only_what_the_base_install_has(path: Path) -> None:
 
 
 def test_the_service_imports_nothing_of_the_bridge() -> None:
-    for path in sources("notifier"):
+    for path in python_sources("notifier"):
         assert not [name for name in imports(path) if name.split(".")[0] in ("django", "django_bridge", "celery")]
 
 
@@ -139,7 +225,7 @@ def loaded_after(*modules: str) -> set[str]:
 
 
 BRIDGE_IMPORTS = sorted(
-    name for path in sources("django_bridge") for name in imports(path) if name.startswith("notifier")
+    name for path in python_sources("django_bridge") for name in imports(path) if name.startswith("notifier")
 )
 
 
