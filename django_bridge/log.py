@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from django.utils.module_loading import import_string
 
-from django_bridge.texts import fault_text
+from django_bridge.texts import error_text
 from notifier.rules import MAX_TITLE_CHARS
 
 log = logging.getLogger("django_bridge")
@@ -121,7 +121,7 @@ class _Teller:
             try:
                 _tell(one)
             except Exception as fault:  # whatever it is, the next one is tried
-                log.warning("an error could not be told: %s", fault_text(fault))
+                log.warning("an error could not be told: %s", error_text(fault))
             finally:
                 self._queue.task_done()
 
@@ -181,18 +181,18 @@ def _fields(
     record: logging.LogRecord, left_out: int, url: str | None, formatter: logging.Formatter | None
 ) -> dict[str, Any]:
     """The message but for its recipients. What the record refers to is read now: later it may have changed."""
-    first = fault_text(record.getMessage()).strip().partition("\n")[0]
+    first = error_text(record.getMessage()).strip().partition("\n")[0]
     lines = [formatter.format(record)] if formatter else [f"{record.name}, {record.pathname}:{record.lineno}"]
     request: Any = getattr(record, "request", None)
     if not formatter and hasattr(request, "method"):
         lines.append(f"{request.method} {request.path}")
     if not formatter and record.exc_info and record.exc_info[1]:
-        lines.append(fault_text(record.exc_info[1]))
+        lines.append(error_text(record.exc_info[1]))
     if left_out:
         lines.append(f"{left_out} more were left out before this one.")
     return {
         "subject": f"{record.levelname}: {first}"[:MAX_TITLE_CHARS],
-        "text": fault_text("\n".join(lines)),
+        "text": error_text("\n".join(lines)),
         "level": _level(record.levelno),
         "url": url,
         "data": {"logger": record.name, "left_out": left_out},

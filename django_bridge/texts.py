@@ -34,7 +34,7 @@ def is_lazy(value: Any) -> bool:
     return isinstance(value, Promise) or (isinstance(value, list | tuple) and any(map(is_lazy, value)))
 
 
-def fault_text(error: object) -> str:
+def error_text(error: object) -> str:
     """An exception or a text, with what cannot be sent replaced and what is too long cut."""
     if isinstance(error, BaseException):
         error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

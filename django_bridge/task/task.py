@@ -15,7 +15,7 @@ from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.task.context import TaskContext
 from django_bridge.task.reporter import TaskReporter, now_ms
-from django_bridge.texts import fault_text, is_lazy, rendered
+from django_bridge.texts import error_text, is_lazy, rendered
 from notifier import rules
 from notifier import task as states
 from notifier.errors import InvalidInput, PayloadTooLarge
@@ -217,7 +217,7 @@ class Task(TaskContext):
         if isinstance(error, TaskCancelled) and error.task_id == self.id:
             self.cancelled(state)
             return
-        self._change(status="failed", error=fault_text(error), state=state)
+        self._change(status="failed", error=error_text(error), state=state)
 
     def cancelled(self, state: Any = None) -> None:
         """End the task as cancelled. Does nothing if it has ended so already."""
