@@ -1,6 +1,6 @@
-"""When a transaction is through: one hook over all databases of a thread.
+"""One commit hook over all databases of a thread.
 
-Must not know: what waits for it.
+Must not know: what its actions do.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 
 def after_commit(action: Callable[[], object]) -> None:
-    """Runs `action` once every transaction that is open in this thread is committed; at once where none is.
+    """Run `action` when every transaction that is open in this thread has committed; at once where none is open.
 
-    A rollback of any of them drops it. Transactions are those of `atomic()`; with `set_autocommit(False)` Django has no
-    hook for a commit, and the action runs at once.
+    A rollback of any of them drops it. Only `atomic()` counts: with `set_autocommit(False)` Django has no commit hook,
+    and the action runs at once.
     """
-    open_ones = open_transactions()
-    if not open_ones:
+    connections_in_atomic = open_transactions()
+    if not connections_in_atomic:
         action()
         return
-    waiting = len(open_ones)
+    waiting = len(connections_in_atomic)
 
     def committed() -> None:
         nonlocal waiting
@@ -29,13 +29,18 @@ def after_commit(action: Callable[[], object]) -> None:
         if not waiting:
             action()
 
-    for connection in open_ones:
+    for connection in connections_in_atomic:
         connection.on_commit(committed)
 
 
 def open_transactions() -> list[BaseDatabaseWrapper]:
     """The connections of this thread that are inside `atomic()`."""
-    found = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
-    # A TestCase opens one on each database and commits none: of those alone, the first (its default) speaks for all.
-    real = [one for one in found if not all(getattr(block, "_from_testcase", False) for block in one.atomic_blocks)]
-    return real or found[:1]
+    in_atomic = [connection for connection in connections.all(initialized_only=True) if connection.in_atomic_block]
+    # A TestCase opens a transaction on each database and commits none. Where only those are open, the first (on the
+    # default database) stands for all, since captureOnCommitCallbacks collects from one database.
+    real = [connection for connection in in_atomic if not all(map(_is_of_testcase, connection.atomic_blocks))]
+    return real or in_atomic[:1]
+
+
+def _is_of_testcase(block: object) -> bool:
+    return getattr(block, "_from_testcase", False) is True

@@ -1,7 +1,6 @@
-"""The one settings dict, `NOTIFIER`, as a frozen value; what is wrong with it, in words.
+"""The settings dict `NOTIFIER` as a frozen value, and its validation.
 
-Read when it is used and again whenever the dict has changed (`override_settings` works). Must not know: whoever uses
-it.
+It is read on use, and again after the dict has changed (`override_settings` works). Must not know: its users.
 """
 
 from __future__ import annotations
@@ -20,57 +19,57 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 MIN_SECRET_BYTES: Final = 32
-"""RFC 7518, 3.2: a key of at least the hash's size for HS256."""
+"""RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 TRANSPORTS: Final = ("http", "redis", "memory")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`NOTIFIER`, checked. Each field is the key of the same name in capitals."""
+    """The validated `NOTIFIER`. Each field is the key of the same name in capitals."""
 
     transport: Literal["http", "redis", "memory"] = "http"
-    """How notifications leave: the service's HTTP API, Redis directly, or `django_bridge.testing.outbox`."""
+    """Where notifications are sent: to the service's HTTP API, to its Redis, or to `django_bridge.testing.outbox`."""
     url: str = ""
-    """Where this process reaches the service. Needed by `http`."""
+    """The service's address for this process. Required by `http`."""
     public_url: str = ""
-    """Where browsers reach it; `URL` by default."""
+    """The service's address for browsers; `URL` by default."""
     redis_url: str = field(default="", repr=False)
-    """The service's own Redis. Needed by `redis`."""
+    """The service's own Redis. Required by `redis`."""
     prefix: str = "notifier:"
     """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `HISTORY_TTL_S`: with `redis`, the same as the service's."""
     shards: int = 1
     history_size: int = 256
     history_ttl_s: int = 7 * 24 * 3600
     api_key: str = field(default="", repr=False)
-    """One of the service's `NOTIFIER_API_KEYS`. Needed by `http`."""
+    """One of the service's `NOTIFIER_API_KEYS`. Required by `http`."""
     jwt_secret: str = field(default="", repr=False)
-    """The service's `NOTIFIER_JWT_SECRET`. Needed by the template tag and the token view."""
+    """The service's `NOTIFIER_JWT_SECRET`. Required by the template tag and the token view."""
     token_ttl_s: int = 3600
-    """How long a subscriber's token holds."""
+    """Lifetime of a subscriber's token."""
     timeout_s: float = 2.0
-    """The longest that one notification may hold its caller, repeats included."""
+    """The longest that one notification may block its caller, retries included."""
     raise_: bool = False
-    """`RAISE`: a notification that cannot be sent raises, instead of being logged."""
+    """`RAISE`: a notification that cannot be sent raises instead of being logged."""
     outbox: bool = False
-    """Messages are rows of the caller's transaction first, and wait in the table until they can be delivered."""
+    """`OUTBOX`: a message is written as a row of the caller's transaction, and stays there until it is delivered."""
     keep_messages: bool = False
-    """`KEEP_MESSAGES`: every message is kept in the database too, for the admin and the history page."""
+    """`KEEP_MESSAGES`: every message is also kept in the database, for the admin and the history page."""
     test_transport: Literal["http", "redis", "memory"] = "memory"
-    """`TEST_TRANSPORT`: what takes the place of `TRANSPORT` while Django's test environment is set up."""
+    """`TEST_TRANSPORT`: replaces `TRANSPORT` while Django's test environment is set up."""
     user_id: str = ""
     """Dotted path of a function from a user to its id on the wire; `str(user.pk)` by default."""
     user_language: str = ""
-    """Dotted path of a function from a user to the language of its texts, or None where it is not known."""
+    """Dotted path of a function from a user to the language of its texts, or None where unknown."""
     groups: str = ""
-    """Dotted path of a function from a user to the names of the groups it hears; by default its Django groups."""
+    """Dotted path of a function from a user to the names of its groups; by default its Django groups."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with `NOTIFIER`."""
+class Problem:
+    """An error in `NOTIFIER`."""
 
     number: int
-    """Of the system check `notifier.E...`."""
+    """The number in the id of its system check, `notifier.E...`."""
     text: str
     hint: str
 
@@ -101,7 +100,7 @@ def _is_whole(least: int, most: int) -> Callable[[Any], bool]:
 
 
 def _is_key(value: Any) -> bool:
-    # It becomes a header's value: printable ASCII without spaces.
+    # The value of a header: printable ASCII without spaces.
     return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
 
 
@@ -168,35 +167,35 @@ _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))
 _NEEDED_BY: Final = {"http": ("URL", "API_KEY"), "redis": ("REDIS_URL",), "memory": ()}
 
 
-def faults(raw: object) -> list[Fault]:
-    """Everything that is wrong with a value of `NOTIFIER`."""
+def problems(raw: object) -> list[Problem]:
+    """All errors in a value of `NOTIFIER`."""
     if not isinstance(raw, Mapping):
         text = "NOTIFIER is missing." if raw is None else f"NOTIFIER must be a dict, not {type(raw).__name__}."
-        return [Fault(1, text, "NOTIFIER = {'TRANSPORT': 'http', 'URL': ..., 'API_KEY': ..., 'JWT_SECRET': ...}")]
-    found = [_unknown(key) for key in raw if key not in _RULES]
+        return [Problem(1, text, "NOTIFIER = {'TRANSPORT': 'http', 'URL': ..., 'API_KEY': ..., 'JWT_SECRET': ...}")]
+    result = [_unknown(key) for key in raw if key not in _RULES]
     for key, rule in _RULES.items():
         if key in raw and not rule.holds(raw[key]):
             shown = "" if key in _SECRETS else f": {raw[key]!r}"
-            found.append(Fault(rule.number, f"NOTIFIER[{key!r}] does not hold{shown}.", rule.hint))
+            result.append(Problem(rule.number, f"NOTIFIER[{key!r}] is invalid{shown}.", rule.hint))
     transports = [raw.get("TRANSPORT", "http"), raw.get("TEST_TRANSPORT", "memory")]
-    for transport in dict.fromkeys(one for one in transports if isinstance(one, str)):
+    for transport in dict.fromkeys(name for name in transports if isinstance(name, str)):
         for key in _NEEDED_BY.get(transport, ()):
             if key not in raw:
                 text = f"NOTIFIER[{key!r}] is missing, and the transport {transport!r} needs it."
-                found.append(Fault(_RULES[key].number, text, _RULES[key].hint))
-    return found
+                result.append(Problem(_RULES[key].number, text, _RULES[key].hint))
+    return result
 
 
-def _unknown(key: object) -> Fault:
+def _unknown(key: object) -> Problem:
     near = difflib.get_close_matches(str(key).upper(), _RULES, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(_RULES)}."
-    return Fault(2, f"NOTIFIER has the key {key!r}, which does not exist.", hint)
+    hint = f"Did you mean {near[0]!r}?" if near else f"The keys are {', '.join(_RULES)}."
+    return Problem(2, f"NOTIFIER has the key {key!r}, which does not exist.", hint)
 
 
 def read(raw: object) -> Settings:
-    """A value of `NOTIFIER` as `Settings`. Raises `ImproperlyConfigured` with everything that is wrong."""
-    if found := faults(raw):
-        raise ImproperlyConfigured(" ".join(f"{fault.text} {fault.hint}" for fault in found))
+    """A value of `NOTIFIER` as `Settings`. Raises `ImproperlyConfigured` with all errors in it."""
+    if errors := problems(raw):
+        raise ImproperlyConfigured(" ".join(f"{problem.text} {problem.hint}" for problem in errors))
     assert isinstance(raw, Mapping)
     values = {rule.attribute: raw[key] for key, rule in _RULES.items() if key in raw}
     for name in ("url", "public_url"):
@@ -207,29 +206,30 @@ def read(raw: object) -> Settings:
 
 class _Latest:
     known: tuple[object, bool, Settings] | None = None
-    """The last dict that was read, whether under tests, and what it meant. One value: threads see all of it or none."""
+    """A copy of the last dict, whether it was read under tests, and its `Settings`. One tuple, so that threads never
+    combine parts of two."""
 
 
 def settings() -> Settings:
-    """The present settings; under Django's test environment with `TEST_TRANSPORT` as the transport.
+    """The current settings; in Django's test environment with `TEST_TRANSPORT` as the transport.
 
     Raises `ImproperlyConfigured`.
     """
     raw, tested = getattr(django_settings, "NOTIFIER", None), under_tests()
-    # Compared by value: notices override_settings and a dict that was changed in place, without a signal.
+    # Compared by value, to notice override_settings and a dict that was changed in place.
     if (known := _Latest.known) and known[0] == raw and known[1] is tested:
         return known[2]
-    made = read(raw)
+    current = read(raw)
     if tested:
-        made = replace(made, transport=made.test_transport)
-    _Latest.known = (copy.copy(raw), tested, made)
-    return made
+        current = replace(current, transport=current.test_transport)
+    _Latest.known = (copy.copy(raw), tested, current)
+    return current
 
 
 def under_tests() -> bool:
-    """Whether Django's test environment is set up, by its own runner, by pytest-django or by anybody else.
+    """Whether Django's test environment is set up, by its own runner, by pytest-django or otherwise.
 
-    `mail.outbox` would tell as much, but the `locmem` e-mail backend makes one outside of tests too.
+    `mail.outbox` is no sign of it: the `locmem` e-mail backend creates one outside tests too.
     """
     utils = sys.modules.get("django.test.utils")
     return utils is not None and hasattr(utils._TestState, "saved_data")

@@ -62,7 +62,7 @@ def eager() -> Iterator[Any]:
 def test_the_settings_are_good() -> None:
     found = run("NOTIFIER = {")["NOTIFIER"]
     found["API_KEY"] = "a-key"
-    assert conf.faults({**found, "JWT_SECRET": "x" * 32}) == []
+    assert conf.problems({**found, "JWT_SECRET": "x" * 32}) == []
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

@@ -75,7 +75,7 @@ def channels_of(user: User) -> list[str]:
 
 def test_a_function_says_which_channels_a_user_hears(user: User) -> None:
     settings = run(CODE[5])["NOTIFIER"] | {"GROUPS": f"{__name__}.channels_of", "API_KEY": "k", "JWT_SECRET": "s" * 32}
-    assert conf.faults(settings) == []
+    assert conf.problems(settings) == []
     user.groups.add(Group.objects.create(name="staff"))
     with override_settings(NOTIFIER=settings):
         assert tokens.group_names(user) == ["test", f"user-{user.pk}", "staff"]

@@ -54,14 +54,14 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ("http", "E001", "must be a dict, not str"),
         ({**GOOD_HTTP, "TRANSPRT": "http"}, "E002", "Did you mean 'TRANSPORT'?"),
         ({**GOOD_HTTP, "timeout_s": 1}, "E002", "Did you mean 'TIMEOUT_S'?"),
-        ({**GOOD_HTTP, 7: 1}, "E002", "There are TRANSPORT, URL"),
+        ({**GOOD_HTTP, 7: 1}, "E002", "The keys are TRANSPORT, URL"),
         ({**GOOD_HTTP, "TRANSPORT": "carrier pigeon"}, "E003", "'http', 'redis', 'memory'"),
         ({**GOOD_HTTP, "TRANSPORT": ["http"]}, "E003", "'http', 'redis', 'memory'"),
         ({"TRANSPORT": "http", "API_KEY": API_KEY}, "E004", "NOTIFIER['URL'] is missing"),
         ({"API_KEY": API_KEY}, "E004", "the transport 'http' needs it"),
         ({**GOOD_HTTP, "URL": "notifier:8000"}, "E004", "'notifier:8000'"),
-        ({**GOOD_HTTP, "URL": "http://[bad"}, "E004", "does not hold"),
-        ({**GOOD_HTTP, "URL": None}, "E004", "does not hold"),
+        ({**GOOD_HTTP, "URL": "http://[bad"}, "E004", "is invalid"),
+        ({**GOOD_HTTP, "URL": None}, "E004", "is invalid"),
         ({**GOOD_HTTP, "PUBLIC_URL": "/notifier"}, "E005", "as browsers see it"),
         ({"TRANSPORT": "redis"}, "E006", "NOTIFIER['REDIS_URL'] is missing"),
         ({**GOOD_REDIS, "REDIS_URL": "http://redis"}, "E006", "redis://localhost:6379/0"),
@@ -82,10 +82,14 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_HTTP, "TEST_TRANSPORT": "locmem"}, "E018", "'http', 'redis', 'memory'"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "redis"}, "E006", "the transport 'redis' needs it"),
         ({**GOOD_HTTP, "KEEP_MESSAGES": 1}, "E019", "True or False"),
-        ({key: value for key, value in GOOD_HTTP.items() if key != "JWT_SECRET"}, "W001", "gives no browser a token"),
+        (
+            {key: value for key, value in GOOD_HTTP.items() if key != "JWT_SECRET"},
+            "W001",
+            "cannot issue tokens for browsers",
+        ),
     ],
 )
-def test_each_fault_is_named_with_a_hint(value: object, check_id: str, words: str) -> None:
+def test_each_problem_is_named_with_a_hint(value: object, check_id: str, words: str) -> None:
     said = checked(value)
     assert f"notifier.{check_id}" in said
     assert words in said
