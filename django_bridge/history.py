@@ -1,7 +1,7 @@
-"""What the database keeps of messages and tasks: writing the messages, reading both for a user, removing what is old.
+"""Messages and tasks in the database: keeps messages, reads both for a user, removes old rows.
 
-A kept message is written in the caller's transaction, inside a savepoint: it shares the fate of what it tells about,
-and a write that fails leaves the caller's work alone. Must not know: transports, pages.
+A kept message is written in the caller's transaction, inside a savepoint: a rollback removes it as well, and a failed
+write does not break the caller's transaction. Must not know: transports, pages.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from notifier.message import BY_NAME
 log = logging.getLogger("django_bridge")
 
 BATCH: Final = 1000
-"""Rows that are written, or removed, by one statement."""
+"""Rows written or removed by one statement."""
 _COLUMNS: Final = frozenset(field.name for field in MessageRecord._meta.get_fields())
 
 
 def keep(payload: Payload) -> None:
-    """Keeps a message. A database that refuses is logged (and raises under `RAISE`); a second time changes nothing."""
+    """Keep a message, once per id. A `DatabaseError` is logged, and raised with `RAISE`."""
     alias = router.db_for_write(MessageRecord)
-    # Written without a look first: SQLite cannot turn a transaction that has read into one that writes beside others.
+    # Not get_or_create: on SQLite a transaction that has read cannot be upgraded to a write beside other writers.
     ignoring = connections[alias].features.supports_ignore_conflicts
-    # In whichever language it was sent: what is kept is the text of the first.
+    # The recipients of all languages; the text is that of the first language.
     channels = chain(payload["to"], *(other["to"] for other in payload.get("also", ())))
-    recipients = [MessageRecipient(message_id=payload["id"], channel=one) for one in dict.fromkeys(channels)]
+    recipients = [MessageRecipient(message_id=payload["id"], channel=channel) for channel in dict.fromkeys(channels)]
     try:
         with transaction.atomic(using=alias):
             MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
@@ -50,42 +50,42 @@ def keep(payload: Payload) -> None:
 
 
 def messages_of(user: Any) -> QuerySet[MessageRecord]:
-    """The kept messages of a user, of its groups and of everybody, the newest first, without those that expired."""
+    """The kept messages to a user, to its groups and to all, newest first, without expired ones."""
     channels = [f"user:{user_id(user)}", *(f"group:{name}" for name in group_names(user)), "all"]
-    his = MessageRecipient.objects.filter(channel__in=channels).values("message")
+    received = MessageRecipient.objects.filter(channel__in=channels).values("message")
     now = _now()
-    return MessageRecord.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), pk__in=his, sent_at__lte=now)
+    return MessageRecord.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), pk__in=received, sent_at__lte=now)
 
 
 def tasks_of(user: Any) -> QuerySet[TaskRecord]:
-    """The tasks that a user began, the newest first."""
+    """The tasks that a user began, newest first."""
     return TaskRecord.objects.filter(user=user)
 
 
 def old_tasks(age: timedelta) -> QuerySet[TaskRecord]:
-    """Tasks that ended, or were last heard of, longer ago than `age`: a producer that was killed ends no task."""
+    """Tasks without a change for longer than `age`, ended or not: the producer of a task may have been killed."""
     return TaskRecord.objects.filter(updated_at__lt=_now() - age)
 
 
 def old_messages(age: timedelta) -> QuerySet[MessageRecord]:
-    """Kept messages that were sent longer ago than `age`."""
+    """Kept messages sent longer ago than `age`."""
     return MessageRecord.objects.filter(sent_at__lt=_now() - age)
 
 
 def old_failures(age: timedelta) -> QuerySet[OutboxMessage]:
-    """Messages of the outbox that were refused longer ago than `age`. Those that wait are nobody's to remove."""
+    """Refused messages of the outbox, written longer ago than `age`. Waiting ones are never removed."""
     return OutboxMessage.objects.filter(state=OutboxMessage.State.FAILED, created_at__lt=_now() - age)
 
 
-def removed(rows: QuerySet[Any]) -> Iterator[int]:
-    """Removes rows in batches, each in a transaction of its own; how many each batch had. Several may do it at once."""
+def remove_in_batches(rows: QuerySet[Any]) -> Iterator[int]:
+    """Remove rows in batches, each in its own transaction, and yield the size of each. Safe to run concurrently."""
     while batch := list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        # Again with their conditions: what has changed in the meantime stays.
+        # The conditions of `rows` apply again, so that rows which have changed since are not removed.
         yield rows.order_by().filter(pk__in=batch).delete()[1].get(rows.model._meta.label, 0)
 
 
 def _fields(payload: Payload) -> dict[str, Any]:
-    """The columns of a message: what has none of its own goes into `more`."""
+    """The columns of a message. Fields without a column of their own go into `more`."""
     fields = {name: value for name, value in with_defaults(payload).items() if name in BY_NAME and name != "to"}
     sender = fields.pop("from") or {}
     fields |= {
@@ -106,5 +106,5 @@ def _now() -> datetime:
 
 
 def _in_database(moment: datetime) -> datetime:
-    """With USE_TZ off the database wants local time without a zone."""
+    """The value that Django's fields expect: with USE_TZ off, naive local time."""
     return moment.astimezone(UTC) if django_settings.USE_TZ else moment.astimezone().replace(tzinfo=None)

@@ -1,7 +1,7 @@
-"""Who reads which language: recipients by the language of their texts.
+"""Recipients by the language of their texts.
 
-A language is known where the function of `NOTIFIER["USER_LANGUAGE"]` says one; elsewhere it is the active one. Must not
-know: messages, tasks.
+A user's language is the result of the function `NOTIFIER["USER_LANGUAGE"]`; where it gives none, the active language.
+Must not know: messages, tasks.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from django.utils.module_loading import import_string
 from django_bridge.conf import settings
 from django_bridge.recipients import CHUNK, channels, find_user, is_key
 
-Found = tuple[str, Any]
-"""A channel, and its user where it is one."""
+Recipient = tuple[str, Any]
+"""A channel, and the user (or its key) that it belongs to; for other channels, the recipient as it was given."""
 
 
 def speaking(user: Any) -> AbstractContextManager[object]:
-    """Lazy translations become text in the language of this user (or of its key) where it is known."""
+    """A block in which lazy translations are rendered in the language of this user, given as itself or as its key."""
     if not settings().user_language:
         return nullcontext()
     return override(_language(find_user(user) if is_key(user) else user))
 
 
 def override(language: str) -> AbstractContextManager[object]:
-    """Lazy translations become text in this language; "" is the active one."""
+    """A block in which lazy translations are rendered in this language; "" is the active one."""
     return translation.override(language) if language else nullcontext()
 
 
@@ -41,22 +41,22 @@ def by_language(to: object, field: str) -> Mapping[str, list[str]]:
 
     A QuerySet is read in one pass, keys are looked up in chunks.
     """
-    found: dict[str, list[str]] = {}
     if not settings().user_language:
         return {"": list(channels(to, field))}
+    result: dict[str, list[str]] = {}
     for channel, user in _users(to, field):
-        found.setdefault(_language(user), []).append(channel)
-    return found
+        result.setdefault(_language(user), []).append(channel)
+    return result
 
 
 def _language(user: Any) -> str:
-    """What the project's function says; for a group, for everybody and for users that are not found, nothing."""
+    """The result of the project's function; "" for groups, for `ALL` and for keys without a user."""
     if not isinstance(user, get_user_model()):
         return ""
     return str(import_string(settings().user_language)(user) or "")
 
 
-def _users(to: object, field: str) -> Iterator[Found]:
+def _users(to: object, field: str) -> Iterator[Recipient]:
     if isinstance(to, Manager):
         to = to.all()
     if (
@@ -66,32 +66,32 @@ def _users(to: object, field: str) -> Iterator[Found]:
     ):
         rows = to if to._result_cache is not None else to.iterator(chunk_size=CHUNK)
         for user in rows:
-            yield from _one(user, field)
+            yield from _channels_with(user, field)
     elif is_key(to) or not isinstance(to, Iterable):
-        yield from _with_users([(one, to) for one in channels(to, field)])
+        yield from _with_users([(channel, to) for channel in channels(to, field)])
     else:
-        found = _each(to, field)
-        while chunk := list(islice(found, CHUNK)):
+        recipients = _each(to, field)
+        while chunk := list(islice(recipients, CHUNK)):
             yield from _with_users(chunk)
 
 
-def _each(to: Iterable[object], field: str) -> Iterator[Found]:
-    for i, one in enumerate(to):
-        if isinstance(one, Iterable) and not is_key(one):
-            yield from _users(one, f"{field}[{i}]")
+def _each(to: Iterable[object], field: str) -> Iterator[Recipient]:
+    for i, item in enumerate(to):
+        if isinstance(item, Iterable) and not is_key(item):
+            yield from _users(item, f"{field}[{i}]")
         else:
-            yield from _one(one, f"{field}[{i}]")
+            yield from _channels_with(item, f"{field}[{i}]")
 
 
-def _one(one: object, field: str) -> Iterator[Found]:
-    for channel in channels(one, field):
-        yield channel, one
+def _channels_with(recipient: object, field: str) -> Iterator[Recipient]:
+    for channel in channels(recipient, field):
+        yield channel, recipient
 
 
-def _with_users(found: list[Found]) -> Iterator[Found]:
-    """Keys replaced by their users: one query for all of them."""
+def _with_users(recipients: list[Recipient]) -> Iterator[Recipient]:
+    """The recipients with keys replaced by their users, by one query; an unknown key by None."""
     model = get_user_model()
-    keys = [one for _, one in found if is_key(one)]
+    keys = [user for _, user in recipients if is_key(user)]
     users = model._default_manager.in_bulk(keys) if keys else {}
-    for channel, one in found:
-        yield channel, users.get(model._meta.pk.to_python(one)) if is_key(one) else one
+    for channel, user in recipients:
+        yield channel, users.get(model._meta.pk.to_python(user)) if is_key(user) else user

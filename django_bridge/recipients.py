@@ -1,4 +1,4 @@
-"""Who: from Django's users and groups to channels and senders.
+"""Conversion of Django's users and groups to channels and senders.
 
 Must not know: messages, tasks, transports.
 """
@@ -22,7 +22,7 @@ from notifier import rules
 from notifier.errors import InvalidInput
 
 CHUNK: Final = 2000
-"""Rows that are fetched at a time when a QuerySet names the recipients."""
+"""Rows fetched at a time from a QuerySet of recipients."""
 
 
 class _All(enum.Enum):
@@ -33,23 +33,23 @@ class _All(enum.Enum):
 
 
 ALL: Final = _All.ALL
-"""Everybody."""
+"""All users."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamedGroup:
-    """A group by name. Made by `group`."""
+    """A group by name, as `group` returns it."""
 
     name: str
 
 
 def group(name: str) -> NamedGroup:
-    """Everybody whose token carries this group: a Django group's name, or one of your own. Raises `InvalidInput`."""
+    """All users whose token contains this group: a Django group's name or your own. Raises `InvalidInput`."""
     return NamedGroup(rules.name(name, "group"))
 
 
 def user_id(user: Any, field: str = "user") -> str:
-    """A user's id on the wire: `str(user.pk)`, or what the function of `NOTIFIER["USER_ID"]` says."""
+    """A user's id on the wire: `str(user.pk)`, or the result of the function `NOTIFIER["USER_ID"]`."""
     if user.pk is None:
         raise InvalidInput("is a user that was never saved", field=field)
     path = settings().user_id
@@ -57,7 +57,7 @@ def user_id(user: Any, field: str = "user") -> str:
 
 
 def user_name(user: Any) -> str:
-    """A user as others see it: the full name, else the user name; cut to what a message can carry."""
+    """A user's display name: the full name, else the user name; cut to the length that a message allows."""
     full_name = getattr(user, "get_full_name", str)() or user.get_username()
     return str(full_name)[: rules.MAX_TITLE_CHARS]
 
@@ -69,7 +69,7 @@ def is_anonymous(user: object) -> bool:
 def channels(to: object, field: str = "to_users") -> Iterator[str]:
     """The channels of a user, a primary key, a group, `group(...)`, `ALL`, a QuerySet, or any iterable of these.
 
-    A QuerySet of users is read in chunks, primary keys only. Raises `InvalidInput`.
+    Of a QuerySet of users only primary keys are read, in chunks. Raises `InvalidInput`.
     """
     from django.contrib.auth.models import Group
 
@@ -88,8 +88,8 @@ def channels(to: object, field: str = "to_users") -> Iterator[str]:
     elif isinstance(to, QuerySet):
         yield from _channels_of_rows(to, field)
     elif isinstance(to, Iterable) and not isinstance(to, bytes | Mapping):
-        for i, one in enumerate(to):
-            yield from channels(one, f"{field}[{i}]")
+        for i, item in enumerate(to):
+            yield from channels(item, f"{field}[{i}]")
     else:
         raise InvalidInput(
             "must be a user, a primary key, a Group, group(...), ALL, a QuerySet or an iterable of these, "
@@ -99,9 +99,9 @@ def channels(to: object, field: str = "to_users") -> Iterator[str]:
 
 
 def sender(from_user: object, field: str = "from_user") -> dict[str, str] | None:
-    """Who a message is from, as the wire shows it; None for the system and for anonymous users.
+    """The sender of a message, as on the wire; None for the system and for anonymous users.
 
-    A primary key costs a query, for the name. Raises `InvalidInput`.
+    A primary key costs a query for the name. Raises `InvalidInput`.
     """
     if from_user is None or is_anonymous(from_user):
         return None
@@ -112,12 +112,12 @@ def sender(from_user: object, field: str = "from_user") -> dict[str, str] | None
 
 
 def is_key(value: object) -> TypeGuard[str | int | uuid.UUID]:
-    """Whether this is a primary key, by its type."""
+    """Whether the value has the type of a primary key."""
     return isinstance(value, str | int | uuid.UUID)
 
 
 def find_user(key: object, field: str = "user") -> Any:
-    """The user of a primary key; None where there is none. Raises `InvalidInput`."""
+    """The user with this primary key, or None. Raises `InvalidInput`."""
     return _find(key, field)
 
 
@@ -156,9 +156,9 @@ def _is_user(value: object) -> TypeGuard[Any]:
 
 def _id_of(user: object, field: str) -> str:
     if is_anonymous(user):
-        raise InvalidInput("is anonymous: nobody can be reached by it", field=field)
+        raise InvalidInput("is anonymous and cannot be a recipient", field=field)
     if not _is_user(user):
-        # Another model's key would reach whichever user has the same number.
+        # The key of another model would address the user with the same number.
         raise InvalidInput(f"is a {type(user).__name__}, not a user", field=field)
     return user_id(user, field)
 
@@ -174,19 +174,19 @@ def _id_of_key(value: object, field: str) -> str:
 
 
 def _key(value: object, field: str) -> Any:
-    """A primary key in the form the user model keeps it: "42" and 42 are one user."""
+    """A primary key as the user model's field stores it, so that "42" and 42 are the same user."""
     key_field = get_user_model()._meta.pk
     try:
         if isinstance(value, bool) or not isinstance(value, str | int | uuid.UUID):
             raise ValidationError("not a key")
         return key_field.to_python(value)
     except (ValidationError, ValueError, TypeError, OverflowError):
-        hint = "; everybody is ALL, a group is group(...)" if isinstance(value, str) else ""
+        hint = "; for all users use ALL, for a group group(...)" if isinstance(value, str) else ""
         raise InvalidInput(f"is not a primary key of a user: {rules.shown(value)}{hint}", field=field) from None
 
 
 def _find(value: object, field: str) -> Any:
     try:
         return get_user_model()._default_manager.filter(pk=_key(value, field)).first()
-    except OverflowError:  # SQLite before Django 5: a number that no key can have
+    except OverflowError:  # SQLite before Django 5: a number out of the range of keys
         return None

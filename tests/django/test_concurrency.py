@@ -102,7 +102,7 @@ def test_concurrent_pruning_removes_each_old_row_once(monkeypatch: pytest.Monkey
         for kind, moment in (("old", old), ("new", new))
         for n in range(100)
     )
-    counts = at_once(lambda number: sum(history.removed(history.old_tasks(timedelta(days=1)))))
+    counts = at_once(lambda number: sum(history.remove_in_batches(history.old_tasks(timedelta(days=1)))))
     assert sum(counts) == 100
     assert TaskRecord.objects.count() == 100
     assert not TaskRecord.objects.filter(pk__startswith="old").exists()

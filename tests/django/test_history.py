@@ -241,7 +241,7 @@ def test_it_removes_in_batches(user: User, monkeypatch: pytest.MonkeyPatch) -> N
         TaskRecord(pk=f"t{n}", name="x", user=user, status="running", started_at=aged(9), updated_at=aged(9))
         for n in range(25)
     )
-    assert list(history.removed(history.old_tasks(timedelta(days=1)))) == [10, 10, 5]
+    assert list(history.remove_in_batches(history.old_tasks(timedelta(days=1)))) == [10, 10, 5]
 
 
 @pytest.mark.parametrize("options", [[], ["--tasks", "0"], ["--messages", "-1"], ["--tasks", "nan"]])

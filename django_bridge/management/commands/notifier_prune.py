@@ -30,7 +30,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: {count} {'would be removed' if options['dry_run'] else 'removed'}")
 
     def _removed(self, rows: QuerySet[Any]) -> int:
-        return sum(history.removed(rows))
+        return sum(history.remove_in_batches(rows))
 
 
 def _age(name: str, days: float) -> timedelta:
