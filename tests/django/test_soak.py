@@ -111,68 +111,95 @@ def plans(seed: int) -> list[str]:
     return drawn
 
 
-def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker], service: Service, seed: int) -> None:
-    users = [User.objects.create_user(f"user{n}") for n in range(USERS)]
+class Sessions:
+    """Users with a stream each, who cancel the tasks that are planned to be cancelled."""
+
+    def __init__(self, service: Service, users: list[User], stack: ExitStack) -> None:
+        self._listeners = [stack.enter_context(listening(service, user.pk)) for user in users]
+        self._clients = [stack.enter_context(service.user(str(user.pk))) for user in users]
+        self._pressed: set[str] = set()
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The newest state of each task that the streams delivered, by name."""
+        return {task["name"]: task for listener in self._listeners for task in listener.data("task")}
+
+    def statuses(self) -> dict[str, str]:
+        return {name: task["status"] for name, task in self.tasks().items()}
+
+    def kept_statuses(self) -> dict[str, str]:
+        """The same, as the service lists them."""
+        kept = (task for client in self._clients for task in client.get("/v1/tasks").json()["tasks"])
+        return {task["name"]: task["status"] for task in kept}
+
+    def press_cancel(self) -> None:
+        for name, task in self.tasks().items():
+            if name.startswith("cancelled") and task["status"] == "running" and name not in self._pressed:
+                self._pressed.add(name)
+                owner = self._clients[owner_of(name)]
+                owner.post(f"/v1/tasks/{task['id']}/cancel").raise_for_status()
+
+    def press_until(self, condition: Callable[[], bool], deadline: float, what: Callable[[], str]) -> None:
+        while not condition():
+            self.press_cancel()
+            assert time.monotonic() < deadline, what()
+            time.sleep(0.05)
+
+
+def owner_of(name: str) -> int:
+    return int(name.split()[1]) % USERS
+
+
+def start_tasks(users: list[User], seed: int) -> dict[str, str]:
+    """Start the tasks. Returns the status in which each is to end, by name."""
     wanted: dict[str, str] = {}
+    for number, plan in enumerate(plans(seed)):
+        queue = "doomed" if plan == "lost" else "celery"
+        soak.apply_async((users[number % USERS].pk, number, plan), queue=queue)
+        wanted[f"{plan} {number}"] = ENDS[plan]
+    return wanted
+
+
+def test_200_tasks_end_as_they_should_everywhere(workers: tuple[Worker, Worker], service: Service, seed: int) -> None:
+    owners = [User.objects.create_user(f"user{n}") for n in range(USERS)]
     with ExitStack() as stack:
-        tab = stack.enter_context(running(Tab(service, users[0])))
-        listeners = [stack.enter_context(listening(service, user.pk)) for user in users]
-        clients = [stack.enter_context(service.user(str(user.pk))) for user in users]
-        for number, plan in enumerate(plans(seed)):
-            queue = "doomed" if plan == "lost" else "celery"
-            soak.apply_async((users[number % USERS].pk, number, plan), queue=queue)
-            wanted[f"{plan} {number}"] = ENDS[plan]
-
-        def seen() -> dict[str, dict[str, Any]]:
-            """The newest state of each task that the streams delivered."""
-            return {task["name"]: task for listener in listeners for task in listener.data("task")}
-
-        # Users cancel running tasks; the doomed worker is killed when each of its tasks has made progress.
-        pressed: set[str] = set()
-        deadline = time.monotonic() + 75
-
-        def press() -> None:
-            for name, task in seen().items():
-                if name.startswith("cancelled") and task["status"] == "running" and name not in pressed:
-                    pressed.add(name)
-                    owner = clients[int(name.split()[1]) % USERS]
-                    owner.post(f"/v1/tasks/{task['id']}/cancel").raise_for_status()
+        tab = stack.enter_context(running(Tab(service, owners[0])))
+        sessions = Sessions(service, owners, stack)
+        wanted = start_tasks(owners, seed)
+        started = time.monotonic()
 
         def until(condition: Callable[[], bool], what: str) -> None:
-            while not condition():
-                press()
-                assert time.monotonic() < deadline, f"{what}: {differs(states(), wanted)}"
-                time.sleep(0.05)
+            sessions.press_until(condition, started + 75, lambda: f"{what}: {differs(sessions.statuses(), wanted)}")
 
-        def states() -> dict[str, str]:
-            return {name: task["status"] for name, task in seen().items()}
+        def doomed() -> list[str]:
+            return [name for name, task in sessions.tasks().items() if "lost" in name and task["done"] > 0]
 
-        until(lambda: sum(task["done"] > 0 for name, task in seen().items() if "lost" in name) == LOST, "the doomed")
-        print(f"killed at {time.monotonic() - deadline + 75:.1f} s")
+        until(lambda: len(doomed()) == LOST, "progress of each doomed task")
+        print(f"killed at {time.monotonic() - started:.1f} s")
         workers[1].kill()
-        until(lambda: states() == wanted, "the streams")
+        until(lambda: sessions.statuses() == wanted, "the streams")
+        print(f"all ended at {time.monotonic() - started:.1f} s")
 
-        print(f"all ended at {time.monotonic() - deadline + 75:.1f} s")
-        kept = (task for client in clients for task in client.get("/v1/tasks").json()["tasks"])
-        shown = {task["name"]: task["status"] for task in kept}
-        assert shown == wanted
-        in_tab = {name: status for name, status in wanted.items() if int(name.split()[1]) % USERS == 0}
+        assert sessions.kept_statuses() == wanted
+        in_tab = {name: status for name, status in wanted.items() if owner_of(name) == 0}
         wait_for(lambda: tab.statuses() == in_tab, what="the browser")
-        for user in users:  # a stream opened later has the same states
-            with listening(service, user.pk) as late:
+        for owner in owners:  # a stream opened later has the same states
+            with listening(service, owner.pk) as late:
                 snapshot = {task["name"]: task["status"] for task in late.data("hello")[0]["tasks"]}
             assert snapshot.items() <= wanted.items()
+    assert_rows_are(wanted)
+    print(Counter(name.split()[0] for name in wanted))
 
-    def rows() -> dict[str, str]:
+
+def assert_rows_are(wanted: dict[str, str]) -> None:
+    def statuses() -> dict[str, str]:
         reconcile.check_tasks(quiet_s=0)
         return dict(TaskRecord.objects.values_list("name", "status"))
 
-    wait_for(lambda: rows() == wanted, what="the rows", timeout_s=20)
-    by_name = {row.name: row for row in TaskRecord.objects.all()}
-    assert all(row.ended_at is not None for row in by_name.values())
-    assert all(row.percent == 100 for name, row in by_name.items() if wanted[name] == "succeeded")
-    assert all(row.error for name, row in by_name.items() if wanted[name] == "failed")
-    print(Counter(name.split()[0] for name in wanted))
+    wait_for(lambda: statuses() == wanted, what="the rows", timeout_s=20)
+    rows = {row.name: row for row in TaskRecord.objects.all()}
+    assert all(row.ended_at is not None for row in rows.values())
+    assert all(row.percent == 100 for name, row in rows.items() if wanted[name] == "succeeded")
+    assert all(row.error for name, row in rows.items() if wanted[name] == "failed")
 
 
 def differs(states: dict[str, str], wanted: dict[str, str]) -> dict[str, tuple[str | None, str]]:
