@@ -1,13 +1,13 @@
-"""The notifier in a Django project: messages to people, and tasks whose progress the browser shows.
+"""The notifier for Django projects: messages to users, and tasks whose progress the browser shows.
 
     from django_bridge import ALL, Message, Progress, Task, group, progress
 
     Message(from_user=request.user, subject="Test", text="Loong text", to_users=user).send()
 
-The way of the data: `message`, `task` (with `loop` and `decorator` in front of it) -> `publisher` -> the service's HTTP
-API, or Redis with the service's own scripts. Values are checked by `notifier.rules`, at the call.
+Data flow: `message` -> `sending` -> `publisher`, and `loop`, `task.decorator` -> `task` -> `publisher`; from there over
+the service's HTTP API, or to Redis with the service's own scripts. `notifier.rules` checks all values at the call.
 
-Nothing is loaded until it is used, so that `INSTALLED_APPS = ["django_bridge"]` and imports from any models module
+Public names are loaded when first used, so that `INSTALLED_APPS = ["django_bridge"]` and imports from models modules
 work.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
 
-# No module here may be named like one of these: importing it would put the module in the name's place.
+# No module of this package may have one of these names: importing it would replace the name by the module.
 _HOMES: Final = {
     "ALL": "recipients",
     "Message": "message",

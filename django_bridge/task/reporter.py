@@ -116,7 +116,9 @@ class TaskReporter:
             if self.known.ended or self.ended_elsewhere:
                 return True
             before, done = self.known, self.known.done + n
-            self.known = dataclasses.replace(before, done=min(done, done if before.total is None else before.total))
+            if before.total is not None:
+                done = min(done, before.total)
+            self.known = dataclasses.replace(before, done=done)
             is_sent = False
             try:
                 is_sent = self._send_advances() and self._send(key, {"advance": n})

@@ -255,6 +255,6 @@ class Task(TaskContext):
 def _new(*, to: tuple[str, ...], name: object, state: object, total: int | None, task_id: str) -> states.Task:
     """The first state of a task. `to` may be empty, unlike in `states.begin`. Raises `InvalidInput`."""
     task = states.begin(
-        to=to or ("user:nobody",), name=name, state=state, total=total, task_id=task_id, now_ms=now_ms()
+        to=to or ("user:placeholder",), name=name, state=state, total=total, task_id=task_id, now_ms=now_ms()
     )
     return dataclasses.replace(task, to=to)
