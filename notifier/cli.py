@@ -1,6 +1,6 @@
 """The command `notifier`: serve, token, send, listen.
 
-Each command imports what it needs: `serve` is a process that stays, and carries nothing of the others.
+Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
 """
 
@@ -37,9 +37,9 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one need Redis."
+    "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one needs Redis."
 )
-@click.option("--dev", is_flag=True, help="Make a secret and a key where none are set, print them, and serve /demo.")
+@click.option("--dev", is_flag=True, help="Generate a secret and a key if none are set, print them, and serve /demo.")
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
@@ -53,7 +53,7 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         if settings.jwt_public_key:
             from notifier import auth
 
-            # Each worker reads it again; here a bad one is said once, instead of by workers that end and come again.
+            # Each worker loads it again; checked here, a bad key is one error instead of workers that restart for ever.
             auth.verifier(settings.jwt_public_key)
     except ConfigurationError as exc:
         _refuse(str(exc))
@@ -69,20 +69,20 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
     if settings.dev:
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
-    how = server.config(
+    configuration = server.config(
         "notifier.app:create",
         workers=workers,
         drain_s=settings.drain_s,
         log_level=log_level,
         log_config=_logging(log_level),
     )
-    sys.exit(server.run(how, sockets))
+    sys.exit(server.run(configuration, sockets))
 
 
 @main.command()
 @click.argument("user")
 @click.option("--ttl", default=3600, show_default=True, type=click.IntRange(1), help="Seconds until it expires.")
-@click.option("--group", "groups", multiple=True, help="A group the user hears; may be repeated.")
+@click.option("--group", "groups", multiple=True, help="A group of the user; may be repeated.")
 @click.option("--name", help="The user's name.")
 def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> None:
     """Print a token with which USER may listen, signed with NOTIFIER_JWT_SECRET."""
@@ -103,7 +103,7 @@ def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> Non
 
 
 def _message_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of `send`: one per field of a message that a shell can give."""
+    """The options of `send`: one for each field with an `option`."""
     for field in reversed(FIELDS):
         if field.option:
             command = click.option(
@@ -135,11 +135,11 @@ def send(to: tuple[str, ...], service: str, key: str | None, **fields: str | Non
 @main.command()
 @click.option("--user", help="Listen as this user, with a token signed with NOTIFIER_JWT_SECRET.")
 @click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Listen with this token.")
-@click.option("--after", help="A cursor to go on from.")
-@click.option("--count", type=click.IntRange(1), help="End after so many events.")
+@click.option("--after", help="The cursor to resume from.")
+@click.option("--count", type=click.IntRange(1), help="End after this many events.")
 @SERVICE_OPTION
 def listen(user: str | None, given: str | None, after: str | None, count: int | None, service: str) -> None:
-    """Print the events of a stream as they come."""
+    """Print the events of a stream as they arrive."""
     import httpx
 
     from notifier import auth
@@ -205,7 +205,7 @@ def _first_key() -> str:
 
 
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
-    """One POST under an idempotency key, so that a lost answer can be asked for again."""
+    """POST, and repeat once after a connection error or a 503: the idempotency key makes that safe."""
     import httpx
 
     with httpx.Client(timeout=10) as client:
@@ -221,7 +221,7 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
             if response.status_code != 200:
                 _refuse(_problem(response))
             return response.text
-    raise AssertionError("the second attempt answers or refuses")
+    raise AssertionError("the second attempt returns or refuses")
 
 
 def _problem(response: httpx.Response) -> str:
@@ -232,7 +232,7 @@ def _problem(response: httpx.Response) -> str:
 
 
 def _share_dev_settings(settings: Settings) -> None:
-    """What --dev made, for the workers and for other commands started from this environment."""
+    """Export the credentials that --dev generated, for the workers and for commands started from this environment."""
     os.environ["NOTIFIER_DEV"] = "1"
     os.environ["NOTIFIER_JWT_SECRET"] = settings.jwt_secret
     os.environ["NOTIFIER_API_KEYS"] = ",".join(f"{key!s}:{'+'.join(sorted(key.scopes))}" for key in settings.api_keys)
@@ -254,7 +254,7 @@ def _dev_banner(settings: Settings, host: str, port: int) -> str:
 
 
 def _logging(level: str) -> dict[str, Any]:
-    """Everything to stderr in one form. Requests are not logged: their queries may hold tokens."""
+    """All logs to stderr, in one format. Requests are not logged: their queries may contain tokens."""
     return {
         "version": 1,
         "disable_existing_loggers": False,

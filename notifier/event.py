@@ -1,7 +1,7 @@
 """Events and frames: what is published, and the bytes it becomes on a stream.
 
-An `Event` that exists is safe to write: its builders check every value (see `rules`). The frame is encoded here, once,
-by the publisher; nobody parses it again on its way to the browser.
+An `Event` that exists is safe to write: its builders check every value (see `rules`). The publisher encodes the frame
+here, once; it is not parsed again before the browser.
 
     frame of an event   event: message\\ndata: {...}\\n\\n          as the broker keeps it
     on the wire         id: <epoch>-<seq>\\n + frame                as a stream sends it
@@ -32,16 +32,16 @@ class Event:
     """The frame; or, when `tail` is not empty, the frame up to the recipient's name."""
     tail: str = ""
     message_id: str = ""
-    """Not empty for a message: it has a place in the inbox and a read mark."""
+    """Not empty for a message, which has a place in the inbox and a read mark."""
     durable: bool = True
     """False: announced to open streams only, without id and without history."""
     may_repeat: bool = False
-    """The same message may reach a stream again, by another publish: streams then drop it by its id."""
+    """The same message may be published again, to other recipients: streams then drop repeats by its id."""
     expires_at_ms: int = 0
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
 
     def frame_for(self, channel: str) -> str:
-        """The frame as the streams of one channel get it."""
+        """The frame for the streams of one channel."""
         return f"{self.head}{rules.to_json(channel)}{self.tail}" if self.tail else self.head
 
 
@@ -60,13 +60,13 @@ _CURSOR = re.compile(r"([a-z0-9]{1,32})-([0-9]{1,16})")
 
 
 def parse_cursor(value: str) -> Cursor | None:
-    """A client's cursor, or None when it cannot be read (it is then unknown, not an error)."""
+    """A client's cursor, or None if it is malformed: an unknown cursor, not an error."""
     match = _CURSOR.fullmatch(value)
     return Cursor(match.group(1), int(match.group(2))) if match else None
 
 
 def new_epoch() -> str:
-    """A random word for a new order of events."""
+    """A random name for a new order of events."""
     return uuid.uuid4().hex[:12]
 
 
@@ -76,36 +76,36 @@ def new_id() -> str:
 
 
 def id_from_key(key: str) -> str:
-    """The id of a message published under an idempotency key: the same at each repeat, on every shard."""
+    """The id of a message published under an idempotency key: the same for each repeat, on every shard."""
     return uuid.uuid5(uuid.NAMESPACE_OID, key).hex
 
 
 def frame(event_type: str, data: str) -> str:
-    """A frame without id from a checked name and one line of JSON."""
+    """A frame without id, from a checked name and one line of JSON."""
     return f"event: {event_type}\ndata: {data}\n\n"
 
 
 def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = None) -> bytes:
-    """A frame of the service's own (`hello`, `reset`, `bye`...) as it goes on the wire."""
+    """A frame of the service's own events (`hello`, `reset`, `bye`...) as on the wire."""
     line = f"id: {cursor}\n" if cursor else ""
     return (line + frame(event_type, rules.to_json(data))).encode()
 
 
 MAX_FRAME_BYTES: Final = 96 * 1024
-"""No event of ours is larger; what is, was written by somebody else."""
+"""No event of the service is larger: a larger frame was written to Redis by another program."""
 
 _STORED_HEAD = re.compile(rb"event: [a-z][a-z0-9._-]{0,63}\ndata: ")
 
 
 def is_safe_frame(stored: bytes, start: int = 0) -> bool:
-    """Whether bytes from the broker are, from `start` on, one good frame: a producer may write to Redis directly.
+    """True if bytes from the broker are, from `start` on, one valid frame. A producer may write to Redis directly.
 
-    A frame that is not would end or forge events on its streams; it is skipped and counted instead.
+    An invalid frame could end or forge events on its streams, so it is skipped and counted.
     """
     size = len(stored)
     if size - start > MAX_FRAME_BYTES or (head := _STORED_HEAD.match(stored, start)) is None:
         return False
-    # One line of data, and the empty one that ends the frame. (Searches by the byte, which a pattern is slower at.)
+    # One line of data, then the empty line that ends the frame. (Byte searches are faster than a pattern here.)
     if stored.find(b"\n", head.end()) != size - 2 or stored[-1] != 10 or b"\r" in stored or b"\0" in stored:
         return False
     try:
@@ -123,7 +123,7 @@ def custom(
     durable: bool = True,
     max_bytes: int = rules.MAX_EVENT_BYTES,
 ) -> Event:
-    """An event of the publisher's own: any name that is not reserved, any JSON."""
+    """An event of the publisher's own: any name not reserved, any JSON. Raises `InvalidInput` or `PayloadTooLarge`."""
     channels = rules.recipients(to)
     checked = rules.event_name(event_type)
     value = rules.json_value(data, "data")
@@ -132,5 +132,5 @@ def custom(
 
 
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:
-    """What a user's other tabs and devices are told when the read state changes."""
+    """The frame for all tabs and devices of a user after a change of the read state."""
     return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))

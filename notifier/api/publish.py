@@ -1,7 +1,7 @@
-"""Publishing: messages, tasks, events, batches. What comes in is checked, becomes an `Event` or a `Task`, and goes to
-the broker; nothing here touches a stream.
+"""Publishing: messages, tasks, events, batches. A request is checked, becomes an `Event` or a `Task`, and goes to the
+broker; nothing here touches a stream.
 
-Must not know: how brokers keep things, who listens.
+Must not know: how brokers store data, who listens.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from notifier.message import message_event
 MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
-"""Items of a batch that are on their way to the broker together."""
+"""Items of a batch that are sent to the broker concurrently."""
 CLOUD_EVENT: Final = "application/cloudevents+json"
 _BATCH: Final = {
     "type": "array",
     "minItems": 1,
     "maxItems": MAX_BATCH_ITEMS,
-    # What an item holds is judged by itself: one that is not in order gets its own result, and the others go on.
+    # Items are checked one by one: an invalid one gets its own result, and the others are published.
     "items": {"description": "An object with its `kind` (message, task, event or patch) and the fields of its call."},
 }
 
@@ -59,7 +59,7 @@ router = APIRouter(
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """What publishing needs, built by `app`."""
+    """The calls, independent of HTTP. Built by `app`."""
 
     broker: Broker
     limit: RateLimit
@@ -103,8 +103,8 @@ class Publishing:
 
 
 def _identity(given: str | None, idem: Idempotency | None) -> str | None:
-    """The id asked for, or one that each repeat under the key comes to. The body has a part in it: when the key is
-    forgotten and used for something else, that must not take the place of the first."""
+    """The given id, or one derived from the idempotency key, so that repeats have the same. It depends on the body too:
+    if the key expires and is used for another body, the new message must not replace the first."""
     if given is not None or idem is None:
         return given
     return events.id_from_key(f"{idem.key}/{idem.fingerprint}")
@@ -117,7 +117,7 @@ def _identity(given: str | None, idem: Idempotency | None) -> str | None:
     openapi_extra=body_of({"application/json": MessageIn}),
 )
 async def post_message(request: Request) -> Response:
-    """Stores a message in its recipients' history and announces it. 200: stored and ordered, not yet seen by anyone."""
+    """Store a message in its recipients' history and announce it. 200: stored and ordered, not yet seen by anyone."""
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
@@ -133,7 +133,7 @@ async def post_message(request: Request) -> Response:
     openapi_extra=body_of({"application/json": TaskIn}),
 )
 async def post_task(request: Request) -> Response:
-    """Creates a running task that its recipients watch."""
+    """Create a running task that its recipients watch."""
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
@@ -149,7 +149,7 @@ async def post_task(request: Request) -> Response:
     openapi_extra=body_of({"application/json": TaskPatch}),
 )
 async def patch_task(request: Request, task_id: str) -> Response:
-    """Changes a task's state, progress or status; the answer says whether a user asked to cancel."""
+    """Change a task's state, progress or status. The response shows whether a user asked to cancel."""
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
@@ -166,8 +166,8 @@ async def patch_task(request: Request, task_id: str) -> Response:
     openapi_extra=body_of({"application/json": EventIn, CLOUD_EVENT: CloudEventIn}),
 )
 async def post_event(request: Request) -> Response:
-    """Publishes an event of your own type. `application/cloudevents+json` is taken too: its `type` and `data`, with the
-    recipients in the extension attribute `to` (separated by commas)."""
+    """Publish an event of your own type. `application/cloudevents+json` is accepted too: its `type` and `data`, with
+    the recipients in the extension attribute `to` (separated by commas)."""
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
@@ -195,7 +195,7 @@ async def post_event(request: Request) -> Response:
     ),
 )
 async def post_batch(request: Request) -> Response:
-    """Each item has a `kind` and the body of its own call. One that fails does not stop the others."""
+    """Publish items, each with a `kind` and the body of its own call. A failed item does not stop the others."""
     who = publisher(request)
     body = await read_body(request, MAX_BATCH_BYTES)
     items = _items(body, request.headers.get("content-type", ""))
@@ -205,7 +205,7 @@ async def post_batch(request: Request) -> Response:
     results: list[dict[str, Any]] = []
     for start, stop in _slices(items):
         calls = [_result(publishing, items[i], idem, i) for i in range(start, stop)]
-        # Their first steps run in order, and so do their calls to the broker: the batch's order is kept.
+        # The calls start in order and reach the broker before they first wait, which keeps the batch's order.
         results += await asyncio.gather(*calls)
     return json_response({"results": results}, headers=headers)
 
@@ -215,7 +215,7 @@ CALLS: Final = {
     ("POST", "/v1/events"): post_event,
     ("POST", "/v1/batch"): post_batch,
 }
-"""The calls that `fast_path` takes past the framework's routing."""
+"""The calls that `fast_path` dispatches before the framework's routing."""
 
 
 async def _result(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
@@ -247,20 +247,20 @@ def _items(body: bytes, content_type: str) -> list[Any]:
     lines = body.strip()
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "application/json" and not lines.startswith(b"["):
-        raise MalformedBody("must be a JSON array; NDJSON lines come as application/x-ndjson", field="body")
+        raise MalformedBody("must be a JSON array; send NDJSON lines as application/x-ndjson", field="body")
     if "ndjson" in kind or not lines.startswith(b"["):
-        items = [_taken(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
+        items = [_checked(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
     else:
-        items = [_taken(rules.check_json, item) for item in rules.read_json(lines)]
+        items = [_checked(rules.check_json, item) for item in rules.read_json(lines)]
     if len(items) > MAX_BATCH_ITEMS:
-        raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are taken", field="body")
+        raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are accepted", field="body")
     if not items:
         raise InvalidInput("must have at least one item", field="body")
     return items
 
 
-def _taken(check: Callable[[Any], Any], item: Any) -> Any:
-    """An item, or the error that it will be answered with: one bad item does not stop the others."""
+def _checked(check: Callable[[Any], Any], item: Any) -> Any:
+    """The checked item, or the error for its result: an invalid item does not stop the others."""
     try:
         return check(item)
     except NotifierError as exc:
@@ -268,7 +268,7 @@ def _taken(check: Callable[[Any], Any], item: Any) -> Any:
 
 
 def _slices(items: Sequence[Any]) -> list[tuple[int, int]]:
-    """Runs of items that may go together: messages and events. What touches a task waits for what came before it."""
+    """Ranges of items to publish concurrently: messages and events. A task's item waits for all items before it."""
     runs: list[tuple[int, int]] = []
     start = 0
     for i, item in enumerate(items):
@@ -292,7 +292,7 @@ def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
     if cloud["specversion"] != "1.0":
         raise InvalidInput(f"must be '1.0', not {rules.shown(cloud['specversion'])}", field="specversion")
     if "data_base64" in cloud:
-        raise InvalidInput("is not taken: events carry JSON", field="data_base64")
+        raise InvalidInput("is not supported: events carry JSON", field="data_base64")
     to = cloud.get("to")
     if isinstance(to, str):
         to = [recipient.strip() for recipient in to.split(",")]
