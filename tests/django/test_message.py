@@ -42,6 +42,7 @@ def test_a_message_carries_its_sender_texts_level_link_and_data(user: User) -> N
         "from": {"id": str(user.pk), "name": "Ann Lee"},
         "level": "warning",
         "url": "/orders/1",
+        "icon": None,
         "data": {"order": [1, None]},
         "sent_at": None,
         "expires_at": None,
