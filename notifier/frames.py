@@ -41,10 +41,10 @@ class EncodedFrame:
 
 
 class Item:
-    """One frame to deliver, with its place in the order (`epoch`, `seq`; seq 0 is a frame without id) and its `key`.
+    """One frame to deliver. `epoch` and `seq` are an event's place in the order; seq 0 is a frame without id.
 
-    Of frames without id, one with a key is a state, replaced by a newer one of that key; a key that begins with
-    `EPHEMERAL_PREFIX` and any key of an event are repeat keys: a stream drops the second frame under such a key.
+    The key of an event, and a key that begins with `EPHEMERAL_PREFIX`, is a repeat key: a stream drops a second frame
+    with that key. Any other key is that of a state, which replaces the older state with the same key.
     """
 
     __slots__ = ("epoch", "frame", "key", "seq")

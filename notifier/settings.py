@@ -140,14 +140,12 @@ class Settings(BaseSettings):
         """Raises `ConfigurationError` without the credentials that subscribers and publishers need."""
         if not self.jwt_secret and not self.jwt_public_key:
             raise ConfigurationError(
-                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: no client can listen without. "
+                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: without either, no client can listen. "
                 "To try the service, `notifier serve --dev` generates its own."
             )
-        if not self.api_keys and not self.jwt_public_key and not self.jwt_secret:
-            raise ConfigurationError("NOTIFIER_API_KEYS must be set: no client can publish without.")
         if not self.api_keys:
             raise ConfigurationError(
-                "NOTIFIER_API_KEYS must be set: no client can publish without. "
+                "NOTIFIER_API_KEYS must be set: without a key, no client can publish. "
                 "To try the service, `notifier serve --dev` generates its own."
             )
 

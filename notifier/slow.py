@@ -30,7 +30,7 @@ class SlowReaders:
     def check(self, stream: Stream, *, beyond: int = 0) -> None:
         """Compare a reader's backlog with its limit, which is raised by `beyond` bytes until the backlog is gone."""
         if not stream.backlog_bytes:
-            # No other event need follow that would send the waiting states.
+            # Send the waiting states now: no further event may follow.
             stream.release_states()
             stream.flush()
         if backlog := stream.backlog_bytes:

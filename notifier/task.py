@@ -72,7 +72,7 @@ class Task:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the mean rate so far; None without a total, a first item done, or after the end."""
+        """Seconds left at the mean rate so far; None without a total, before the first item is done, or once ended."""
         if self.ended or self.total is None or not self.done:
             return None
         per_item_s = (self.updated_at_ms - self.started_at_ms) / 1000 / self.done
