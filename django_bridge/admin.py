@@ -1,8 +1,8 @@
-"""The admin's lists: tasks with live bars, kept messages, and messages that wait. To look at, not to change: the rows
-say what happened. A message that was refused can be tried again or deleted.
+"""The admin: tasks with live progress bars, kept messages, and the outbox. Rows are read-only, since they record what
+happened; messages of the outbox can be retried or deleted.
 
-An administrator's stream does not carry other people's tasks: the list asks for the rows that run, every two seconds,
-while any of them does.
+An administrator's stream does not contain other users' tasks, so the list of tasks polls its unfinished rows every two
+seconds.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ else:
     _Tasks = _Kept = _Waiting = _Any = admin.ModelAdmin
 
 LIVE: Final = 200
-"""Tasks that one call of a page may ask for."""
+"""Tasks that one request of the page may poll."""
 SHOWN: Final = 3
-"""Recipients that the list of messages shows of each."""
+"""Recipients shown per message in the list."""
 
 
 class _ReadOnly(_Any):
@@ -71,7 +71,7 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
         return [path("live/", live, name="django_bridge_taskrecord_live"), *super().get_urls()]
 
     def live(self, request: HttpRequest) -> JsonResponse:
-        """The present state of the tasks `?id=...&id=...`, for those who may see them."""
+        """The current state of the tasks `?id=...&id=...`; 403 without the permission to view tasks."""
         if not self.has_view_permission(request):
             return JsonResponse({"tasks": []}, status=403)
         records = self.get_queryset(request).filter(pk__in=request.GET.getlist("id")[:LIVE])
@@ -87,12 +87,16 @@ class MessageRecordAdmin(_ReadOnly, _Kept):
     readonly_fields = ("to",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[MessageRecord]:
-        return super().get_queryset(request).prefetch_related(Prefetch("recipients", _first_recipients(), "first_ones"))
+        return (
+            super()
+            .get_queryset(request)
+            .prefetch_related(Prefetch("recipients", _first_recipients(), "first_recipients"))
+        )
 
     @admin.display(description=_("recipients"))
     def to(self, record: MessageRecord) -> str:
-        found = [one.channel for one in getattr(record, "first_ones", ())]
-        return ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        channels = [recipient.channel for recipient in getattr(record, "first_recipients", ())]
+        return ", ".join(channels[:SHOWN]) + (", …" if len(channels) > SHOWN else "")
 
 
 @admin.register(OutboxMessage)
@@ -106,7 +110,7 @@ class OutboxMessageAdmin(_Waiting):
     def subject(self, message: OutboxMessage) -> str:
         try:
             return str(json.loads(message.payload)["subject"])
-        except (ValueError, KeyError, TypeError):  # not as `send()` wrote it: that may be why it is here
+        except (ValueError, KeyError, TypeError):  # not written by `send()`, which may be why it was refused
             return "?"
 
     @admin.action(description=_("Try again to send the selected messages"), permissions=["send"])
@@ -127,7 +131,7 @@ class OutboxMessageAdmin(_Waiting):
 
 
 def _first_recipients() -> QuerySet[MessageRecipient]:
-    """One more than are shown, of each message: a sliced prefetch, one query for the whole list."""
+    """Per message, one recipient more than are shown: a sliced prefetch, one query for the whole list."""
     return MessageRecipient.objects.order_by("pk")[: SHOWN + 1]
 
 

@@ -1,4 +1,4 @@
-"""The Django app: registers the system checks and, where Celery is installed, the shared tasks that workers need."""
+"""The Django app: registers the system checks and, where Celery is installed, the shared tasks of its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`notifier` in every template: what a page's own script needs to connect. Made only where a template asks for it."""
+"""The variable `notifier` in every template: the configuration that a page's own script connects with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from django_bridge.page import config_of
 
 
 def notifier(request: HttpRequest) -> dict[str, Any]:
-    """`{{ notifier.url }}`, `{{ notifier.token }}`, `{{ notifier.tokenUrl }}`; false for anonymous users.
+    """`{{ notifier.url }}`, `{{ notifier.token }}`, `{{ notifier.tokenUrl }}`; false for anonymous users. Computed on
+    first use.
 
-    A page that shows the token must not be kept by shared caches.
+    A page that contains the token must not be kept by shared caches.
     """
     return {"notifier": SimpleLazyObject(lambda: config_of(getattr(request, "user", None)))}

@@ -1,10 +1,10 @@
-"""A `logging.Handler` that tells chosen users of errors, in their browsers.
+"""A `logging.Handler` that shows log records to chosen users in their browsers.
 
     LOGGING = {"handlers": {"people": {"class": "django_bridge.log.NotifierHandler", "level": "ERROR"}}, ...}
 
-Whoever logs waits for nothing: what is to be told goes into a bounded queue, and a thread of this process delivers it,
-with a database connection of its own (that of the caller may be in a broken transaction). What is logged while it
-delivers, and by this package at any time, is not told. Must not know: transports.
+Logging does not block: records go into a bounded queue, and a thread of this process sends them with its own database
+connection (the caller's may be in a broken transaction). Records of that thread and of this package are ignored, so
+that sending cannot cause more sending. Must not know: transports.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from notifier.rules import MAX_TITLE_CHARS
 
 log = logging.getLogger("django_bridge")
 
-WAITING: Final = 100
-"""Records that wait for the thread; more are counted and dropped."""
-REMEMBERED: Final = 1000
-"""Places in the code whose last record is remembered."""
+MAX_QUEUED: Final = 100
+"""Records that wait for the thread; further ones are dropped and counted."""
+MAX_PLACES: Final = 1000
+"""Places in the code whose last record's time is kept; all are forgotten when there are more."""
 FLUSH_S: Final = 3.0
-"""The longest that the end of the process waits for what is still to be told."""
+"""The longest that the end of the process waits for queued records."""
 _OWN: Final = ("django_bridge", "notifier")
 
 Recipients = Callable[[logging.LogRecord], Any]
@@ -38,11 +38,11 @@ Recipients = Callable[[logging.LogRecord], Any]
 
 class NotifierHandler(logging.Handler):
     """Sends a message for each record, to `to`: `"superusers"`, `"staff"`, `"group:<name>"`, or a function (or its
-    dotted path) that takes the record and returns what a `Message` takes.
+    dotted path) that takes the record and returns recipients as for a `Message`.
 
-    At most `per_minute` messages in a minute, and one in `repeat_s` seconds for the same place in the code; the next
-    message says how many were left out. Its text names the logger, the place and the exception, without traceback;
-    with a formatter it is what that makes. `url` is where a click leads. Raises `ValueError` for another `to`.
+    At most `per_minute` messages per minute, and one per `repeat_s` seconds for the same place in the code; the next
+    message gives the number of omitted records. Its text names the logger, the place and the exception, without
+    traceback; a formatter replaces that text. `url` is the target of a click. Raises `ValueError` for any other `to`.
     """
 
     def __init__(
@@ -58,48 +58,48 @@ class NotifierHandler(logging.Handler):
         self._recipients = _recipients(to)
         self._rate = _Rate(per_minute, repeat_s)
         self._url = url
-        self._teller = _Teller()
+        self._sender = _Sender()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Raises nothing; what goes wrong here is logging's `handleError`."""
-        if record.name.partition(".")[0] in _OWN or self._teller.is_telling():
+        """Queue the record. Raises nothing: errors go to logging's `handleError`."""
+        if record.name.partition(".")[0] in _OWN or self._sender.is_current_thread():
             return
         try:
-            left_out = self._rate.admit(record)
-            if left_out is None:
+            omitted = self._rate.admit(record)
+            if omitted is None:
                 return
-            one = _Telling(self._recipients, record, _fields(record, left_out, self._url, self.formatter))
-            if self._teller.pid != os.getpid():
-                self._teller = _Teller()
-            if not self._teller.put(one):
-                self._rate.left_out += 1 + left_out
+            item = _Queued(self._recipients, record, _fields(record, omitted, self._url, self.formatter))
+            if self._sender.pid != os.getpid():
+                self._sender = _Sender()
+            if not self._sender.put(item):
+                self._rate.omitted += 1 + omitted
         except Exception:
             self.handleError(record)
 
     def flush(self) -> None:
-        """Waits until everything is told, for at most `FLUSH_S`. `logging` calls it when the process ends."""
-        self._teller.wait(FLUSH_S)
+        """Wait until all queued records are sent, at most `FLUSH_S`. `logging` calls it at the end of the process."""
+        self._sender.wait(FLUSH_S)
 
 
 @dataclass(slots=True)
-class _Telling:
+class _Queued:
     recipients: Recipients
     record: logging.LogRecord
     fields: dict[str, Any]
 
 
-class _Teller:
-    """The thread that delivers, and its queue. A forked child makes its own."""
+class _Sender:
+    """The sending thread and its queue. A forked child creates its own."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._queue: queue.Queue[_Telling] = queue.Queue(WAITING)
+        self._queue: queue.Queue[_Queued] = queue.Queue(MAX_QUEUED)
         self._thread: threading.Thread | None = None
 
-    def put(self, one: _Telling) -> bool:
-        """Whether there was room. Called under the handler's lock."""
+    def put(self, item: _Queued) -> bool:
+        """False if the queue is full. Called under the handler's lock."""
         try:
-            self._queue.put_nowait(one)
+            self._queue.put_nowait(item)
         except queue.Full:
             return False
         if self._thread is None:
@@ -107,49 +107,50 @@ class _Teller:
             self._thread.start()
         return True
 
-    def is_telling(self) -> bool:
+    def is_current_thread(self) -> bool:
         return threading.current_thread() is self._thread
 
     def wait(self, timeout_s: float) -> None:
-        if self.pid == os.getpid() and not self.is_telling():
+        if self.pid == os.getpid() and not self.is_current_thread():
             with self._queue.all_tasks_done:
                 self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, timeout_s)
 
     def _run(self) -> None:
         while True:
-            one = self._queue.get()
+            item = self._queue.get()
             try:
-                _tell(one)
-            except Exception as fault:  # whatever it is, the next one is tried
-                log.warning("an error could not be told: %s", error_text(fault))
+                _send(item)
+            except Exception as exc:  # the thread goes on with the next record
+                log.warning("a log record could not be sent: %s", error_text(exc))
             finally:
                 self._queue.task_done()
 
 
 class _Rate:
-    """What may be told now. Not for several threads at once: the handler's lock is around it."""
+    """The rate limit. Not thread-safe: used under the handler's lock."""
 
     def __init__(self, per_minute: int, repeat_s: float) -> None:
         self._per_minute, self._repeat_s = per_minute, repeat_s
         self._room, self._at = float(per_minute), time.monotonic()
         self._last: dict[tuple[object, ...], float] = {}
-        self.left_out = 0
+        self.omitted = 0
+        """Records omitted since the last admitted one."""
 
     def admit(self, record: logging.LogRecord) -> int | None:
-        """How many were left out before this one; None: this one is left out too."""
+        """The number of records omitted before this one; None if this one is omitted too."""
         now = time.monotonic()
         self._room = min(self._per_minute, self._room + (now - self._at) * self._per_minute / 60)
         self._at = now
         place = (record.name, record.levelno, record.pathname, record.lineno, record.exc_info and record.exc_info[0])
         if self._room < 1 or now - self._last.get(place, -self._repeat_s) < self._repeat_s:
-            self.left_out += 1
+            self.omitted += 1
             return None
-        if len(self._last) >= REMEMBERED:
+        if len(self._last) >= MAX_PLACES:
             self._last.clear()
         self._last[place] = now
         self._room -= 1
-        left_out, self.left_out = self.left_out, 0
-        return left_out
+        omitted, self.omitted = self.omitted, 0
+        return omitted
 
 
 def _recipients(to: str | Recipients) -> Recipients:
@@ -162,7 +163,7 @@ def _recipients(to: str | Recipients) -> Recipients:
         return lambda record: _group(to.removeprefix("group:"))
     if "." in to:
         return lambda record: import_string(to)(record)
-    raise ValueError(f"to={to!r}: it is 'superusers', 'staff', 'group:<name>', or a function of the record")
+    raise ValueError(f"to={to!r}: must be 'superusers', 'staff', 'group:<name>', or a function of the record")
 
 
 def _users(**flags: bool) -> Any:
@@ -178,9 +179,9 @@ def _group(name: str) -> Any:
 
 
 def _fields(
-    record: logging.LogRecord, left_out: int, url: str | None, formatter: logging.Formatter | None
+    record: logging.LogRecord, omitted: int, url: str | None, formatter: logging.Formatter | None
 ) -> dict[str, Any]:
-    """The message but for its recipients. What the record refers to is read now: later it may have changed."""
+    """The fields of the message without its recipients. Rendered at once, since the record's arguments may change."""
     first = error_text(record.getMessage()).strip().partition("\n")[0]
     lines = [formatter.format(record)] if formatter else [f"{record.name}, {record.pathname}:{record.lineno}"]
     request: Any = getattr(record, "request", None)
@@ -188,30 +189,30 @@ def _fields(
         lines.append(f"{request.method} {request.path}")
     if not formatter and record.exc_info and record.exc_info[1]:
         lines.append(error_text(record.exc_info[1]))
-    if left_out:
-        lines.append(f"{left_out} more were left out before this one.")
+    if omitted:
+        lines.append(f"{omitted} more were left out before this one.")
     return {
         "subject": f"{record.levelname}: {first}"[:MAX_TITLE_CHARS],
         "text": error_text("\n".join(lines)),
         "level": _level(record.levelno),
         "url": url,
-        "data": {"logger": record.name, "left_out": left_out},
+        "data": {"logger": record.name, "left_out": omitted},
     }
 
 
 def _level(number: int) -> str:
-    found = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
-    return next((word for least, word in found if number >= least), "debug")
+    levels = ((logging.ERROR, "error"), (logging.WARNING, "warning"), (logging.INFO, "info"))
+    return next((name for least, name in levels if number >= least), "debug")
 
 
-def _tell(one: _Telling) -> None:
+def _send(item: _Queued) -> None:
     from django.db import connections
 
     from django_bridge import Message, publisher
 
     try:
-        to = one.recipients(one.record)
+        to = item.recipients(item.record)
         if to is not None and to != []:
-            publisher.current().deliver(Message(to_users=to, **one.fields).payload())
+            publisher.current().deliver(Message(to_users=to, **item.fields).payload())
     finally:
         connections.close_all()

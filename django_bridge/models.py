@@ -1,7 +1,7 @@
-"""What the project's own database keeps: the state of every task, the messages that wait to be delivered, and, where
-the project wants it, all that were sent.
+"""The tables in the project's database: the state of every task, the outbox, and with `KEEP_MESSAGES` all messages.
 
-Written by `records`, by `outbox` and `delivery`, and by `history`; the browser reads the notifier.
+Written by `task.records` and `task.share`, by `outbox` and `delivery`, and by `history`. Browsers get their data from
+the service instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class TaskRecord(models.Model):
-    """One run of a `Task`, as it was last known here."""
+    """One run of a `Task`: its last state known to this project."""
 
     class Status(models.TextChoices):
         PENDING = "pending", _("pending")
@@ -26,7 +26,7 @@ class TaskRecord(models.Model):
 
     id = models.CharField(_("id"), max_length=64, primary_key=True)
     name = models.CharField(_("name"), max_length=255)
-    # Without a constraint in the database: a key that names nobody must not fail the caller's commit.
+    # No constraint in the database: a key without a user must not fail the caller's commit.
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("user"),
@@ -63,15 +63,15 @@ class TaskRecord(models.Model):
 
 
 class TaskShare(models.Model):
-    """How far one worker's part of a task has come: what a repeated run is measured by. Goes with the task's row."""
+    """The progress of one worker's part of a task, by which a repeated run knows what is counted already."""
 
-    # Without a constraint in the database: the task's row may be in a transaction that others do not see yet.
+    # No constraint in the database: the task's row may be in a transaction that is not committed yet.
     task = models.ForeignKey(
         TaskRecord, verbose_name=_("task"), on_delete=models.CASCADE, db_constraint=False, related_name="shares"
     )
     key = models.CharField(_("key"), max_length=200)
     counted = models.PositiveBigIntegerField(_("counted"), default=0)
-    # What the service has of it. Less than is counted: a process ended between the two.
+    # The part of `counted` that the service has. It is less where a process ended before it reported the rest.
     told = models.PositiveBigIntegerField(_("told"), default=0)
 
     class Meta:
@@ -84,7 +84,7 @@ class TaskShare(models.Model):
 
 
 class OutboxMessage(models.Model):
-    """A message that is not delivered yet; with `NOTIFIER["OUTBOX"]`. What is delivered is deleted."""
+    """A message of the outbox (`NOTIFIER["OUTBOX"]`). Rows of delivered messages are deleted."""
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")
@@ -92,14 +92,15 @@ class OutboxMessage(models.Model):
         FAILED = "failed", _("failed")
 
     message_id = models.CharField(_("message id"), max_length=64, unique=True)
-    # Text, not a JSONField: jsonb changes the order of keys, and a repeat must be the same bytes under the same key.
+    # Text instead of a JSONField: jsonb changes the order of keys, but a repeat must have the same bytes, since the
+    # service compares them by idempotency key.
     payload = models.TextField(_("payload"))
     state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.WAITING, db_index=True)
-    # While it waits: the next try is not before this. While it is being sent: whoever took it has it until then.
+    # WAITING: the earliest time of the next try. SENDING: the end of the deliverer's lease.
     due_at = models.DateTimeField(_("due at"), default=timezone.now)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     error = models.TextField(_("error"), blank=True)
-    # The process that wrote it: its messages stay in order.
+    # The process that wrote the message; messages of one process are delivered in order.
     origin = models.CharField(_("origin"), max_length=32)
     created_at = models.DateTimeField(_("created at"), default=timezone.now)
 
@@ -113,7 +114,7 @@ class OutboxMessage(models.Model):
 
 
 class MessageRecord(models.Model):
-    """A message as it was sent; with `NOTIFIER["KEEP_MESSAGES"]`. Read marks are the service's."""
+    """A message as it was sent (`NOTIFIER["KEEP_MESSAGES"]`). Read marks are kept by the service."""
 
     class Level(models.TextChoices):
         DEBUG = "debug", _("debug")
@@ -146,7 +147,7 @@ class MessageRecord(models.Model):
 
 
 class MessageRecipient(models.Model):
-    """A channel that a kept message went to: `user:42`, `group:staff` or `all`."""
+    """A channel that a kept message was sent to: `user:42`, `group:staff` or `all`."""
 
     message = models.ForeignKey(
         MessageRecord, verbose_name=_("message"), on_delete=models.CASCADE, related_name="recipients"

@@ -1,4 +1,4 @@
-"""What a page of the project is told, so that its scripts can connect: address, token, language.
+"""The configuration that a page's scripts connect with: address, token, language.
 
 Must not know: templates, how the client uses it.
 """
@@ -19,7 +19,7 @@ TEXTS: Final = Path(__file__).parent / "static" / "notifier" / "i18n"
 
 
 def config_of(user: Any) -> dict[str, Any] | None:
-    """What `client/django.js` reads; None for anonymous users, and where nobody is known."""
+    """The configuration that `client/django.js` reads; None for anonymous users and without a user."""
     if user is None or not user.is_authenticated:
         return None
     return {
@@ -31,7 +31,7 @@ def config_of(user: Any) -> dict[str, Any] | None:
 
 
 def _token_url() -> str | None:
-    """Where the page gets its next token; None where the project does not include `django_bridge.urls`."""
+    """The URL that renews the page's token; None where the project does not include `django_bridge.urls`."""
     try:
         return reverse("django_bridge:token")
     except NoReverseMatch:
@@ -39,7 +39,7 @@ def _token_url() -> str | None:
 
 
 def _texts() -> str | None:
-    """The widgets' words in the language that is active; None: English."""
+    """The URL of the widgets' texts in the active language; None for English and for languages without a file."""
     language = (get_language() or "").partition("-")[0]
     if language == "en" or not (TEXTS / f"{language}.js").is_file():
         return None

@@ -1,7 +1,7 @@
-"""The real service as a child of this process: for `manage.py notifier`, and for tests in a browser.
+"""The service as a child process: for `manage.py notifier` and for browser tests.
 
-The child ends with its parent, however that ends: it reads a pipe that only the parent holds open. It is a process of
-its own, so that nothing of FastAPI comes into Django's. Must not know: runserver, tests.
+The child ends with its parent even if that is killed: it reads a pipe that only the parent holds open. A separate
+process keeps FastAPI out of Django's. Must not know: runserver, tests.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ import httpx
 from django_bridge.conf import Settings
 
 NEEDED: Final = ("fastapi", "uvicorn", "click", "pydantic_settings", "sse_starlette")
-"""Packages of the extra `server`, by which it is known."""
+"""Packages of the extra `server` whose presence is checked."""
 START_S: Final = 20.0
-"""How long the service may take to answer."""
+"""How long the service may take until it is ready."""
 STOP_S: Final = 15.0
 
 
 class ServiceNotStarted(RuntimeError):
-    """The service could not be started; the text says why."""
+    """The service could not be started; the text gives the reason."""
 
 
 def check_installed() -> None:
-    """Raises `ServiceNotStarted` where this Python lacks the service's own packages."""
+    """Raises `ServiceNotStarted` where the packages of the extra `server` are not installed."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ServiceNotStarted(
@@ -46,9 +46,9 @@ def check_installed() -> None:
 
 
 def environment(settings: Settings, *, origins: str) -> dict[str, str]:
-    """The service's settings that fit to a project's: the same key and secret, the same Redis."""
+    """The service's environment for a project's settings: the same key, secret and Redis."""
     return {
-        # With the transport `redis` a project has none, and the service does not start without.
+        # With the transport `redis` a project may have no API key, but the service requires one.
         "NOTIFIER_API_KEYS": settings.api_key or secrets.token_hex(16),
         "NOTIFIER_JWT_SECRET": settings.jwt_secret,
         "NOTIFIER_CORS_ORIGINS": origins,
@@ -61,14 +61,15 @@ def environment(settings: Settings, *, origins: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """A port of 127.0.0.1 that is unused at present."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class ServiceProcess:
-    """`notifier serve`, running when this is made. `output` is where it writes; None: where this process does.
+    """A running `notifier serve`: the constructor returns when it is ready. `output` gets its stdout and stderr; None:
+    those of this process.
 
     Raises `ServiceNotStarted`.
     """
@@ -79,13 +80,13 @@ class ServiceProcess:
         check_installed()
         shown = f"[{host}]" if ":" in host else host
         self.url = f"http://{shown}:{port}"
-        self.child = subprocess.Popen(  # noqa: S603  # this Python, and options of our own
+        self.child = subprocess.Popen(  # noqa: S603  # this Python, with fixed options
             [sys.executable, "-m", __name__, "serve", "--host", host, "--port", str(port), "--log-level", "warning"],
             env={**os.environ, **env},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            start_new_session=True,  # Ctrl-C is for the parent, which ends it
+            start_new_session=True,  # Ctrl-C reaches only the parent, which stops the child
         )
         try:
             self._wait_until_ready()
@@ -94,7 +95,7 @@ class ServiceProcess:
             raise
 
     def stop(self) -> int:
-        """Ends it: its streams get their `bye`. The exit code."""
+        """Stop the service; its streams get a `bye`. Returns the exit code."""
         if self.child.poll() is None:
             self.child.terminate()
             try:
@@ -118,19 +119,19 @@ class ServiceProcess:
 
     def _answers(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            # Whoever else listens there would answer too, while our child ends for want of the port.
+            # Another server on this port would answer too, while the child exits because the port is taken.
             return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200 and self.child.poll() is None
         return False
 
 
 def main() -> None:
-    """The child: the command `notifier`, until it is told to end or its parent is gone."""
+    """The child: the command `notifier`, until it is stopped or its parent has ended."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     runpy.run_module("notifier", run_name="__main__", alter_sys=True)
 
 
 def _end_with_parent() -> None:
-    # os.read and not sys.stdin: a thread that sits in a buffered read keeps the interpreter from ending.
+    # os.read instead of sys.stdin: a thread blocked in a buffered read would keep the interpreter from exiting.
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What becomes text: lazy translations, and exceptions as users may see them.
+"""Conversion to text: lazy translations, and exceptions as users see them.
 
 Must not know: messages, tasks.
 """
@@ -17,7 +17,7 @@ _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def rendered(value: Any) -> Any:
-    """The value with every lazy translation in it as text."""
+    """The value with every lazy translation inside it replaced by text."""
     if isinstance(value, Promise):
         return str(value)
     if isinstance(value, Mapping):
@@ -28,14 +28,14 @@ def rendered(value: Any) -> Any:
 
 
 def is_lazy(value: Any) -> bool:
-    """Whether there is a lazy translation in it."""
+    """Whether the value is or contains a lazy translation."""
     if isinstance(value, Mapping):
         return any(is_lazy(part) for pair in value.items() for part in pair)
     return isinstance(value, Promise) or (isinstance(value, list | tuple) and any(map(is_lazy, value)))
 
 
 def error_text(error: object) -> str:
-    """An exception or a text, with what cannot be sent replaced and what is too long cut."""
+    """An exception or a text as valid text: characters that cannot be sent are replaced, the length is limited."""
     if isinstance(error, BaseException):
         error = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     text = _UNSENDABLE.sub("\N{REPLACEMENT CHARACTER}", str(error))

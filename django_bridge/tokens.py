@@ -1,4 +1,4 @@
-"""The subscriber's token: what lets a user's browser listen.
+"""Subscriber tokens: JWTs with which a user's browser opens a stream.
 
 Must not know: pages, requests.
 """
@@ -25,23 +25,24 @@ def subscriber_token(user: Any) -> str:
 
     Raises `ImproperlyConfigured` without a `JWT_SECRET`.
     """
-    found = settings()
-    if not found.jwt_secret:
+    configured = settings()
+    if not configured.jwt_secret:
         raise ImproperlyConfigured("NOTIFIER['JWT_SECRET'] is missing: it is the service's NOTIFIER_JWT_SECRET.")
     now = int(time.time())
     claims = {
         "sub": user_id(user),
         "aud": AUDIENCE,
         "iat": now,
-        "exp": now + found.token_ttl_s,
+        "exp": now + configured.token_ttl_s,
         "name": user_name(user),
         "groups": group_names(user),
     }
-    return jwt.encode(claims, found.jwt_secret, algorithm="HS256")
+    return jwt.encode(claims, configured.jwt_secret, algorithm="HS256")
 
 
 def channel_token(channel: str, *, holds_s: int = 60) -> str:
-    """A JWT with which this project itself reads what a channel's users see. Raises `NotAllowed` without a secret."""
+    """A JWT, valid for `holds_s` seconds, with which this project reads a channel. Raises `NotAllowed` without a
+    `JWT_SECRET`."""
     secret = settings().jwt_secret
     if not secret:
         raise NotAllowed("NOTIFIER['JWT_SECRET'] is missing")
@@ -52,8 +53,9 @@ def channel_token(channel: str, *, holds_s: int = 60) -> str:
 
 
 def group_names(user: Any) -> list[str]:
-    """The names of the groups that a user hears: what the function of `NOTIFIER["GROUPS"]` says, else those of its
-    Django groups that a channel can have (128 characters). Raises `InvalidInput` for a name of that function's."""
+    """The names of a user's groups: the result of the function `NOTIFIER["GROUPS"]`, else its Django groups without
+    those whose names no channel can have (over 128 characters). Raises `InvalidInput` for a bad name of that function.
+    """
     if path := settings().groups:
         return [rules.name(name, "group") for name in import_string(path)(user)]
     if not hasattr(user, "groups"):  # a user model without PermissionsMixin

@@ -1,4 +1,4 @@
-"""Two views for a project's users: the one that renews a page's token, and the history of messages and tasks."""
+"""Views for a project's users: renewal of a page's token, and the history of messages and tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGE: Final = 25
 @never_cache
 @require_GET
 def token(request: HttpRequest) -> JsonResponse:
-    """`{"token": ..., "expires_in": ...}` for the user of the session; 401 for anonymous ones. Never cached."""
+    """`{"token": ..., "expires_in": seconds}` for the user of the session; 401 for anonymous users. Never cached."""
     if not request.user.is_authenticated:
         return JsonResponse({"detail": "log in first"}, status=401)
     return JsonResponse({"token": subscriber_token(request.user), "expires_in": settings().token_ttl_s})
@@ -33,19 +33,19 @@ def token(request: HttpRequest) -> JsonResponse:
 @require_safe
 @login_required
 def history(request: HttpRequest) -> HttpResponse:
-    """The page `django_bridge/history.html`: the user's own tasks, and its messages where they are kept."""
+    """The page `django_bridge/history.html`: the user's tasks, and its messages with `KEEP_MESSAGES`."""
     return render(request, "django_bridge/history.html", history_of(request))
 
 
 def history_of(request: HttpRequest) -> dict[str, Any]:
-    """What `django_bridge/history_list.html` needs, for a page of your own that includes it.
+    """The context of `django_bridge/history_list.html`, for your own page that includes it.
 
-    The pages' numbers come from the query: `?messages=2&tasks=3`.
+    Page numbers are read from the query: `?messages=2&tasks=3`.
     """
-    found = {"notifier_tasks": _page(tasks_of(request.user), request.GET.get("tasks"))}
+    context = {"notifier_tasks": _page(tasks_of(request.user), request.GET.get("tasks"))}
     if settings().keep_messages:
-        found["notifier_messages"] = _page(messages_of(request.user), request.GET.get("messages"))
-    return found
+        context["notifier_messages"] = _page(messages_of(request.user), request.GET.get("messages"))
+    return context
 
 
 def _page(rows: QuerySet[Any], number: str | None) -> Any:

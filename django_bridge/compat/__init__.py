@@ -1,1 +1,1 @@
-"""Calls of other libraries, so that a project moves by changing its imports; docs/migrating.md shows them."""
+"""APIs of other libraries, so that a project migrates by changing its imports; see docs/migrating.md."""

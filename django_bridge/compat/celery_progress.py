@@ -2,7 +2,7 @@
 
     from django_bridge.compat.celery_progress import ProgressRecorder
 
-The Celery task's own end ends it. Must not know: pages, transports.
+It ends with the Celery task. Must not know: pages, transports.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from notifier.errors import Conflict, NotFound
 
 PROGRESS_STATE: Final = "PROGRESS"
 PACE_S: Final = 0.1
-"""Between two calls that are told; the first, and one that reaches the total, always are."""
+"""Minimum interval between two reports. The first call, and one that reaches the total, are always reported."""
 
 _running: dict[tuple[str, int], ProgressRecorder] = {}
-"""Recorders of this process by their Celery tasks and tries, until these are over: another thread may have begun the
-next try before this one is."""
+"""Running recorders of this process by Celery task id and retry count: with threads, the next retry may begin before
+this one is over."""
 
 
 class BaseProgressRecorder:
-    """What all recorders have."""
+    """The common API of all recorders."""
 
     current: Any = 0
     total: Any = 0
     description = ""
 
     def set_progress(self, current: Any, total: Any, description: str = "") -> Any:
-        """`current` of `total` is done; a total of 0 is not known."""
+        """Set how much is done; a total of 0 means unknown."""
         self.current, self.total = current, total
         if description:
             self.description = description
 
     def increment_progress(self, by: Any = 1, description: str = "") -> None:
-        """`by` more is done."""
+        """Add `by` to what is done."""
         self.set_progress(self.current + by, self.total, description)
 
 
 class ConsoleProgressRecorder(BaseProgressRecorder):
-    """Prints."""
+    """Prints the progress."""
 
     def set_progress(self, current: Any, total: Any, description: str = "") -> Any:
         super().set_progress(current, total, description)
-        print(f"processed {current} items of {total}. {description}")  # noqa: T201  # it is what it is for
+        print(f"processed {current} items of {total}. {description}")  # noqa: T201  # the recorder's purpose
 
 
 class ProgressRecorder(BaseProgressRecorder):
@@ -63,48 +63,50 @@ class ProgressRecorder(BaseProgressRecorder):
             for i in range(seconds):
                 progress_recorder.set_progress(i + 1, seconds)
 
-    `user` is new: whose browser shows it (where `report_tasks` finds the user, it need not be said). Without one
-    nobody's does, the row is kept all the same, and the view of
-    `celery_progress_urls` answers. When the Celery task succeeds, fails or is given up, so does the `Task`; a retry
-    goes on with it. Outside of a worker, where the task has no id, nothing is reported.
+    `user`, which celery-progress does not have, is the user whose browser shows the task; it can be omitted where
+    `report_tasks` finds the user. Without a user no browser shows it, but the row is written and the view of
+    `celery_progress_urls` answers. The `Task` succeeds, fails or is cancelled with the Celery task; a retry continues
+    it. Outside a worker, where the task has no id, nothing is reported.
     """
 
     def __init__(self, task: Any, user: Any = None) -> None:
         self.task = task
         self._user = user
-        self._told_at = -PACE_S
-        self._told = True
-        self._ours = _begun(task, user) if task.request.id else None
-        if self._ours is not None:
-            _running[_try(task)] = self
+        self._reported_at = -PACE_S
+        self._reported = True
+        self._notifier_task = _begun(task, user) if task.request.id else None
+        if self._notifier_task is not None:
+            _running[_run(task)] = self
             task_postrun.connect(_over, dispatch_uid="django_bridge.celery_progress")
 
     def set_progress(self, current: Any, total: Any, description: str = "") -> tuple[str, dict[str, Any]]:
-        """Answers what celery-progress does: the state and its fields."""
+        """Returns the state and its fields, as celery-progress does."""
         super().set_progress(current, total, description)
         now = time.monotonic()
-        self._told = False
-        if now - self._told_at >= PACE_S or (total and current >= total):
-            self._told_at = now
-            self.tell()
+        self._reported = False
+        if now - self._reported_at >= PACE_S or (total and current >= total):
+            self._reported_at = now
+            self.report()
         percent = float(round(Decimal(current) / Decimal(total) * 100, 2)) if total > 0 else 0
         fields = {"pending": False, "current": current, "total": total, "percent": percent, "description": description}
         return PROGRESS_STATE, fields
 
-    def tell(self) -> None:
-        """Tells the latest numbers, where they are not told yet."""
-        if self._ours is None or self._told or self._ours.ended:
+    def report(self) -> None:
+        """Report the latest numbers, unless they are reported already."""
+        if self._notifier_task is None or self._reported or self._notifier_task.ended:
             return
-        self._told = True
+        self._reported = True
         done, total = max(0, int(self.current)), int(self.total)
-        self._ours.set_state(self.description or None, done=done, total=max(done, total) if total > 0 else None)
+        self._notifier_task.set_state(
+            self.description or None, done=done, total=max(done, total) if total > 0 else None
+        )
 
-    def over(self, state: str, value: Any) -> None:
-        """The Celery task has ended in this state, with this value or error."""
-        task = self._ours
+    def end(self, state: str, value: Any) -> None:
+        """End the `Task` as the Celery task ended: in this state, with this return value or exception."""
+        task = self._notifier_task
         if task is None or task.ended:
             return
-        self.tell()
+        self.report()
         if state == "FAILURE":
             task.fail(value)
         elif state in ("REVOKED", "IGNORED"):
@@ -114,29 +116,29 @@ class ProgressRecorder(BaseProgressRecorder):
 
 
 def _begun(task: Any, user: Any) -> Task:
-    """The task of this id: the one that reports this Celery task anyway, or as a try before this left it, or new."""
+    """The `Task` with the Celery task's id: that of `report_tasks`, that of an earlier retry, or a new one."""
     reported: Task | None = reported_task()
     if reported is not None and reported.id == task.request.id:
         return reported
     try:
-        found = Task.resume(task.request.id)
-        if not found.ended:
-            return found
+        earlier = Task.resume(task.request.id)
+        if not earlier.ended:
+            return earlier
     except NotFound:
         pass
     name = task.name.rpartition(".")[2].replace("_", " ").capitalize()
-    found = Task(from_user=AnonymousUser() if user is None else user, task_name=name)
-    found.id = task.request.id
-    found.begin()
-    return found
+    begun = Task(from_user=AnonymousUser() if user is None else user, task_name=name)
+    begun.id = task.request.id
+    begun.begin()
+    return begun
 
 
-def _try(task: Any) -> tuple[str, int]:
+def _run(task: Any) -> tuple[str, int]:
     return task.request.id, task.request.retries
 
 
 def _over(task: Any, state: str, retval: Any = None, **more: Any) -> None:
-    recorder = _running.pop(_try(task), None)
+    recorder = _running.pop(_run(task), None)
     if recorder is not None:
-        with suppress(Conflict):  # ended by somebody else
-            recorder.over(state, retval)
+        with suppress(Conflict):  # already ended by another process
+            recorder.end(state, retval)

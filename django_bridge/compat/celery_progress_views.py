@@ -1,4 +1,4 @@
-"""celery-progress's JSON views, answered from the database: bars that poll go on working while a page is moved."""
+"""celery-progress's JSON views, answered from the database, so that polling pages keep working during a migration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENDS: Final = {"succeeded": ("SUCCESS", True), "failed": ("FAILURE", False), "c
 
 @never_cache
 def get_progress(request: HttpRequest, task_id: str) -> JsonResponse:
-    """`{"state", "complete", "success", "progress": {...}, "result"}`. A task that has a user is shown to that user."""
+    """`{"state", "complete", "success", "progress": {...}, "result"}`; 404 for the task of another user."""
     row = TaskRecord.objects.filter(pk=task_id).first()
     if row is not None and row.user_id not in (None, _asking(request)):
         raise Http404
@@ -26,13 +26,13 @@ def get_progress(request: HttpRequest, task_id: str) -> JsonResponse:
 @never_cache
 def get_group_progress(request: HttpRequest, group_id: str) -> JsonResponse:
     """The sum over the tasks of a saved group."""
-    found = GroupResult.restore(group_id)
-    if found is None:
+    group = GroupResult.restore(group_id)
+    if group is None:
         raise Http404
-    rows = TaskRecord.objects.in_bulk([child.id for child in found.children])
+    rows = TaskRecord.objects.in_bulk([child.id for child in group.children])
     if any(row.user_id not in (None, _asking(request)) for row in rows.values()):
         raise Http404
-    infos = [_info(rows.get(child.id)) for child in found.children]
+    infos = [_info(rows.get(child.id)) for child in group.children]
     total, current = (sum(info["progress"][key] for info in infos) for key in ("total", "current"))
     return JsonResponse(
         {
@@ -63,6 +63,6 @@ def _info(row: TaskRecord | None) -> dict[str, Any]:
 
 
 def _result(task_id: str) -> Any:
-    """What the Celery task returned, where the project keeps results."""
-    found = AsyncResult(task_id)
-    return None if isinstance(found.backend, DisabledBackend) else found.result
+    """The return value of the Celery task, where the project keeps results."""
+    result = AsyncResult(task_id)
+    return None if isinstance(result.backend, DisabledBackend) else result.result

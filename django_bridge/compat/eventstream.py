@@ -19,7 +19,7 @@ from django_bridge.payload import EventBody, to_custom_event
 from notifier import rules
 
 MESSAGE: Final = "channel.message"
-"""What the type `message`, django-eventstream's usual one, is called here: that name belongs to `Message`."""
+"""Replaces the event type `message`, django-eventstream's usual one: here that type is a `Message`."""
 
 
 def send_event(
@@ -30,11 +30,11 @@ def send_event(
     async_publish: bool = True,
     json_encode: bool = True,
 ) -> None:
-    """Sends an event to everybody whose token carries the group `channel`, when the transaction is through.
+    """Send an event on commit to all users whose token contains the group `channel`.
 
-    `json_encode=False`: `data` is text that may be JSON already. `async_publish` changes nothing: the caller never
-    waits for longer than `TIMEOUT_S`. Raises `InvalidInput` or `PayloadTooLarge`, at the call, and `TypeError` for
-    `skip_user_ids`: an event goes to all who listen to its channel.
+    `json_encode=False`: `data` is text, and is not encoded again if it is JSON. `async_publish` has no effect: the
+    caller never waits longer than `TIMEOUT_S`. Raises `InvalidInput` or `PayloadTooLarge` at the call, and `TypeError`
+    for `skip_user_ids`: an event goes to all subscribers of its channel.
     """
     if skip_user_ids:
         raise TypeError("skip_user_ids is not supported: put the ids into the data, and let the page skip them")
@@ -52,7 +52,7 @@ def _encoded(data: Any) -> Any:
 
 
 def _parsed(data: Any) -> Any:
-    """JSON stays what it is on the wire; any other text becomes a JSON text."""
+    """JSON text is parsed, to be the same JSON on the wire; other text becomes a JSON string."""
     try:
         return json.loads(data)
     except ValueError:

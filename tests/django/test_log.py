@@ -178,7 +178,7 @@ def test_a_service_that_is_away_holds_nobody_and_is_not_told_of(boss: User, capl
         fail()
         assert time.monotonic() - started < 0.2
         handler.flush()
-        wait_for(lambda: "an error could not be told" in caplog.text, what="the word of it")
+        wait_for(lambda: "a log record could not be sent" in caplog.text, what="the word of it")
     assert "the till is stuck" in caplog.text
     assert not outbox.messages
 
@@ -220,7 +220,7 @@ def test_recipients_that_cannot_be_found_do_not_stop_the_next_one() -> None:
 
 
 def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "WAITING", 1)
+    monkeypatch.setattr(handlers, "MAX_QUEUED", 1)
     go = threading.Event()
 
     def recipients(record: logging.LogRecord) -> int:
