@@ -1,5 +1,5 @@
-"""`{% load notifier %}`: `{% notifier %}` gives a page its token, store and widgets; `{% notifier_messages %}` shows
-the messages of `django.contrib.messages` as toasts."""
+"""`{% load notifier %}`: `{% notifier %}` adds token, store and widgets to a page; `{% notifier_messages %}` shows the
+messages of `django.contrib.messages` as toasts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ register = template.Library()
 SCRIPT: Final = "notifier/django.js"
 MESSAGE_SCRIPT: Final = "notifier/widgets/message.js"
 LEVELS: Final = ((40, "error"), (30, "warning"), (25, "success"), (20, "info"))
-"""Those of `django.contrib.messages`, which knows no names for levels in between."""
+"""The lower bounds of the levels of `django.contrib.messages`; custom levels in between have no name there."""
 
 
 @register.simple_tag(takes_context=True)
 def notifier(context: Context, *, widgets: bool = True, texts: str = "") -> SafeString:
     """The configuration as inert JSON, and the script that reads it; nothing for anonymous users.
 
-    The page holds a token then: shared caches must not keep it. With a CSP, the script carries the request's nonce.
-    `widgets=False` only connects. `texts` is a static file with the widgets' words in another language.
+    The page then contains a token: shared caches must not keep it. With a CSP, the script has the request's nonce.
+    `widgets=False` only connects. `texts` is a static file with the widgets' texts in another language.
     """
     config = config_of(_user(context))
     if config is None:
@@ -41,22 +41,22 @@ def notifier(context: Context, *, widgets: bool = True, texts: str = "") -> Safe
 
 @register.simple_tag(takes_context=True)
 def notifier_messages(context: Context) -> SafeString:
-    """The messages that wait for this user, as elements that become toasts. Without scripts they are text in the page.
+    """The pending messages of `django.contrib.messages`, as elements that become toasts; without scripts, plain text.
 
-    It needs no connection and no login, and serves answers to htmx, too.
+    Needs neither a connection nor a login, and works in answers to htmx.
     """
-    rows = [(_level(one.level), one.message) for one in _waiting(context)]
+    rows = [(_level(message.level), message.message) for message in _pending(context)]
     if not rows:
         return mark_safe("")
     elements = format_html_join("\n", '<notifier-message level="{}">{}</notifier-message>', rows)
     return format_html("{}\n{}", elements, _script(context, MESSAGE_SCRIPT))
 
 
-def _waiting(context: Context) -> Iterable[Any]:
-    """Reading them takes them away; a template that has read them already has none left here."""
+def _pending(context: Context) -> Iterable[Any]:
+    """Iterating consumes the messages: if the template did so before, none are left."""
     request = context.get("request")
-    found: Iterable[Any] = getattr(request, "_messages", None) or context.get("messages") or ()
-    return found
+    messages: Iterable[Any] = getattr(request, "_messages", None) or context.get("messages") or ()
+    return messages
 
 
 def _level(number: int) -> str:

@@ -1,4 +1,4 @@
-"""For the tests of your own project: what was sent, without a service; and with the real one, for tests in a browser.
+"""Test support for your project: inspect what was sent, without a service; or run the real service for browser tests.
 
     class OrderTests(NotificationAssertions, TestCase):
         def test_the_buyer_is_told(self):
@@ -11,8 +11,8 @@
         assert sent.messages[0]["subject"] == "Paid"
 
 While Django's test environment is set up, everything goes to `outbox` and nothing leaves the process, unless
-`NOTIFIER["TEST_TRANSPORT"]` says otherwise. Values are checked by the same rules as with the other transports. The
-fixtures are in `pytest_plugin`, which pytest finds by itself.
+`NOTIFIER["TEST_TRANSPORT"]` names another transport. Values are checked by the same rules as with the other transports.
+The fixtures are in `pytest_plugin`, which pytest loads by itself.
 """
 
 from __future__ import annotations

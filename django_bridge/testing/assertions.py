@@ -1,4 +1,4 @@
-"""Assertions over what a block sends, for unittest's classes and as plain context managers.
+"""Assertions about the messages that a block sends, for unittest's classes and as plain context managers.
 
 Must not know: transports.
 """
@@ -17,26 +17,26 @@ def assert_notified(to: Any, **fields: Any) -> Iterator[Outbox]:
     """Fails unless the block sends a message to `to` (as for a `Message`) with these fields."""
     from django_bridge.recipients import channels
 
-    wanted = set(channels(to, "to"))
+    expected = set(channels(to, "to"))
     with capture_notifications() as captured:
         yield captured
-    if not any(wanted <= set(one["to"]) and _has(one, fields) for one in captured.messages):
-        raise AssertionError(f"no message to {sorted(wanted)} with {fields}; there were {captured.messages}")
+    if not any(expected <= set(message["to"]) and _has(message, fields) for message in captured.messages):
+        raise AssertionError(f"no message to {sorted(expected)} with {fields}; sent: {captured.messages}")
 
 
 @contextmanager
 def assert_not_notified() -> Iterator[Outbox]:
-    """Fails if the block sends a message to anybody."""
+    """Fails if the block sends a message."""
     with capture_notifications() as captured:
         yield captured
     if captured.messages:
-        raise AssertionError(f"there were messages: {captured.messages}")
+        raise AssertionError(f"messages were sent: {captured.messages}")
 
 
 class NotificationAssertions:
     """For a `TestCase`: `with self.assertNotified(user, subject="Paid"):` and `with self.assertNotNotified():`.
 
-    `outbox` is empty at the begin of each test.
+    `outbox` is empty at the start of each test.
     """
 
     def setUp(self) -> None:
@@ -48,7 +48,7 @@ class NotificationAssertions:
         return assert_notified(to, **fields)
 
     def assertNotNotified(self) -> AbstractContextManager[Outbox]:  # noqa: N802  # as unittest spells it
-        """Fails if the block sends a message to anybody."""
+        """Fails if the block sends a message."""
         return assert_not_notified()
 
 

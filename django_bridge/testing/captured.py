@@ -1,6 +1,6 @@
-"""What was sent, kept in this process: the outbox of the transport `memory`, and blocks that capture.
+"""The outbox of the transport `memory`, and blocks that capture what is sent inside them.
 
-Must not know: who asserts what.
+Must not know: assertions.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 
 class Outbox:
-    """What the transport `memory` was given, in order."""
+    """Everything sent over the transport `memory`, in order."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, Task] = {}
         self.captures: list[Outbox] = []
-        """Those who get it instead; the last one does."""
+        """Open captures. The last one receives everything instead of this outbox."""
         self.messages: list[Payload] = []
         """Messages with `id to subject text from level url data sent_at expires_at`."""
         self.events: list[EventBody] = []
-        """Events of the project's own with `to type data`."""
+        """Custom events with `to type data`."""
         self.task_updates: list[Mapping[str, Any]] = []
-        """Each state of each task as browsers would have got it."""
+        """Each state of each task, as sent to browsers."""
 
     @property
     def tasks(self) -> list[Mapping[str, Any]]:
-        """The latest state of each task, the first that began first."""
+        """The latest state of each task, in the order of their begin."""
         return [task.public() for task in self._tasks.values()]
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Remove everything."""
         with self._lock:
             self.messages.clear()
             self.events.clear()
@@ -47,7 +47,7 @@ class Outbox:
             self._tasks.clear()
 
     def request_cancel(self, task_id: str) -> None:
-        """Does what a user's click on "cancel" does. Raises `NotFound`, and `Conflict` where the task has ended."""
+        """As a user's click on "cancel". Raises `NotFound`, and `Conflict` where the task has ended."""
         self.put_task(self.kept_task(task_id).cancelled_by_user(now_ms=int(time.time() * 1000)))
 
     # For the transport
@@ -76,12 +76,12 @@ class Outbox:
         return task
 
     def has_task(self, task_id: str) -> bool:
-        return any(task_id in one._tasks for one in (self, *self.captures))
+        return any(task_id in owner._tasks for owner in (self, *self.captures))
 
     def kept_task(self, task_id: str) -> Task:
-        for one in reversed(self.captures):
-            if task_id in one._tasks:
-                return one._tasks[task_id]
+        for capture in reversed(self.captures):
+            if task_id in capture._tasks:
+                return capture._tasks[task_id]
         if task_id not in self._tasks:
             raise NotFound(f"there is no task {task_id!r}", field="id")
         return self._tasks[task_id]
@@ -92,12 +92,12 @@ outbox: Final = Outbox()
 
 @contextmanager
 def capture_notifications() -> Iterator[Outbox]:
-    """An `Outbox` of what is sent inside the block, whatever the transport is; nothing of it leaves the process.
+    """An `Outbox` of everything sent inside the block, with any transport; nothing of it leaves the process.
 
-    What waits for a commit comes when the block ends: a `TestCase` never commits. Of nested blocks the innermost has
-    it. What was captured can be read after the block.
+    Messages that wait for a commit are captured when the block ends, since a `TestCase` never commits. Of nested blocks
+    the innermost captures. The `Outbox` can be read after the block.
     """
-    # Loaded where it is wanted: this module is part of the transport `memory`.
+    # Imported here, since the transport `memory` loads this module outside tests too.
     from django.conf import settings
     from django.test import TestCase, override_settings
 

@@ -1,4 +1,4 @@
-"""The real service beside the tests: for those that look at a page, or at what the wire carries.
+"""The real service beside the tests: for tests of a page in a browser, or of the wire.
 
 Must not know: what is tested.
 """
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class LiveNotifierMixin:
-    """Runs the service beside Django's live server, and points the project at it.
+    """Runs the service beside Django's live server, and makes the project use it.
 
         class BellTests(LiveNotifierMixin, StaticLiveServerTestCase):
             def test_the_bell_counts(self):
                 browser.get(self.live_server_url)
                 Message(to_users=self.user, subject="Paid").send()
 
-    The service is a process of its own on the embedded broker, one for each class; `notifier_url` is its address. It
-    needs the extra `server`. Without a live server, in a plain `TransactionTestCase`, it works as well.
+    Each class has its own service process, with the embedded broker; `notifier_url` is its address. It needs the extra
+    `server`. It also works without a live server, in a plain `TransactionTestCase`.
     """
 
     notifier_url: str
@@ -35,16 +35,16 @@ class LiveNotifierMixin:
         base.setUpClass()
         live = live_notifier(origin=getattr(cls, "live_server_url", ""))
         cls.notifier_url = live.__enter__().url
-        # Cleanups of the class run also where its set-up fails later on.
-        add: Callable[..., None] = getattr(cls, "addClassCleanup")  # noqa: B009  # unittest's, of the other base
+        # Class cleanups run even if a later part of setUpClass fails.
+        add: Callable[..., None] = getattr(cls, "addClassCleanup")  # noqa: B009  # a method of the other base class
         add(live.__exit__, None, None, None)
 
 
 @contextmanager
 def live_notifier(origin: str = "") -> Iterator[ServiceProcess]:
-    """The service, for a block in which the project uses it. `origin`: whose pages may listen.
+    """A service that the project uses inside the block. `origin`: the CORS origin whose pages may connect.
 
-    Raises `ServiceNotStarted`, with what the service said.
+    Raises `ServiceNotStarted`, with the service's output.
     """
     from django.conf import settings
     from django.test import override_settings
@@ -58,13 +58,13 @@ def live_notifier(origin: str = "") -> Iterator[ServiceProcess]:
             service = ServiceProcess(
                 {**env, "NOTIFIER_CORS_ORIGINS": origin, "NOTIFIER_DRAIN_S": "0"}, port=port, output=output
             )
-        except ServiceNotStarted as fault:
+        except ServiceNotStarted as exc:
             output.seek(0)
-            raise ServiceNotStarted(f"{fault}\n{output.read().decode(errors='replace')}") from None
-        ours = {"TRANSPORT": "http", "TEST_TRANSPORT": "http", "URL": service.url, "PUBLIC_URL": service.url}
+            raise ServiceNotStarted(f"{exc}\n{output.read().decode(errors='replace')}") from None
+        changed = {"TRANSPORT": "http", "TEST_TRANSPORT": "http", "URL": service.url, "PUBLIC_URL": service.url}
         before = getattr(settings, "NOTIFIER", None) or {}
         try:
-            with override_settings(NOTIFIER={**before, **ours, "API_KEY": key, "JWT_SECRET": secret}):
+            with override_settings(NOTIFIER={**before, **changed, "API_KEY": key, "JWT_SECRET": secret}):
                 yield service
         finally:
             service.stop()

@@ -1,5 +1,5 @@
-"""Fixtures for pytest, with or without pytest-django. pytest loads this module in every run of a machine that has the
-package: it imports nothing of Django before a fixture is used, and does nothing in projects without it."""
+"""Fixtures for pytest, with or without pytest-django. pytest loads this module in every run where the package is
+installed, so it imports Django only when a fixture is used, and does nothing in projects without Django."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def capture_notifications() -> Callable[[], AbstractContextManager[Outbox]]:
-    """`with capture_notifications() as sent:` has what the block sends; nothing of it leaves the process."""
+    """`with capture_notifications() as sent:` captures what the block sends; nothing of it leaves the process."""
     from django_bridge import testing
 
     return testing.capture_notifications
@@ -34,7 +34,7 @@ def assert_notified() -> Callable[..., AbstractContextManager[Outbox]]:
 
 @pytest.fixture
 def assert_not_notified() -> Callable[[], AbstractContextManager[Outbox]]:
-    """`with assert_not_notified():` fails if the block sends a message to anybody."""
+    """`with assert_not_notified():` fails if the block sends a message."""
     from django_bridge import testing
 
     return testing.assert_not_notified
@@ -42,7 +42,7 @@ def assert_not_notified() -> Callable[[], AbstractContextManager[Outbox]]:
 
 @pytest.fixture
 def notification_outbox() -> Outbox:
-    """What this test has sent so far. Messages come with the commit: with `transactional_db`, or without a database."""
+    """What this test has sent so far. Messages are sent on commit: use `transactional_db`, or no database."""
     from django_bridge import testing
 
     return testing.outbox
@@ -50,7 +50,7 @@ def notification_outbox() -> Outbox:
 
 @pytest.fixture
 def live_notifier(request: pytest.FixtureRequest) -> Iterator[ServiceProcess]:
-    """The real service, and the project uses it; beside pytest-django's `live_server` where a test has that too."""
+    """The real service, used by the project. Pages of pytest-django's `live_server` may connect to it."""
     from django_bridge.testing.live import live_notifier as running
 
     with running(origin=_live_server_url(request)) as service:

@@ -170,7 +170,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_left_running(developer: Dev
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"TRANSPORT": "memory"}, "nothing would come to the service"),
+        ({"TRANSPORT": "memory"}, "so nothing is sent to the service"),
         ({"URL": "http://notifier:8000"}, "'http://127.0.0.1:8001'"),
         ({"URL": "https://127.0.0.1:8001"}, "'http://127.0.0.1:8001'"),
         ({"URL": "http://127.0.0.1:8000"}, "the same port, 8000"),
@@ -229,7 +229,7 @@ def test_keys_and_groups_are_reached_too(over_http: Service, user: User, other_u
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], "Say to whom"),
+        ([], "No recipients"),
         (["nobody"], "There is no user 'nobody'"),
         (["--pk", "x"], "primary key"),
         (["--all", "--data", "{"], "--data is not JSON"),

@@ -120,7 +120,7 @@ def test_deliverers_that_follow_bring_everything_after_an_outage_and_end_cleanly
     followers = [Process(command, cwd=REPOSITORY, env=site.env) for _ in range(2)]
     try:
         for follower in followers:
-            follower.wait_until(lambda one=follower: "delivering what waits" in one.output(), "the deliverer")  # type: ignore[misc]  # binds the loop's variable
+            follower.wait_until(lambda one=follower: "delivering the outbox" in one.output(), "the deliverer")  # type: ignore[misc]  # binds the loop's variable
         site.kill()
         ids = sent(user, 20)
         wait_for(lambda: any("trying again" in one.output() for one in followers), what="a try that failed")

@@ -1,7 +1,7 @@
-"""`manage.py notifier`: `runserver` with the service beside it. For development.
+"""`manage.py notifier`: `runserver` with the service beside it, for development.
 
-The service is started once, by the outer of runserver's two processes: when the code is reloaded it stays, with its
-open streams. Must not know: how the service ends with its parent (see `service`).
+The service is started by the outer of runserver's two processes, so it and its streams survive a code reload. Must not
+know: how the service ends with its parent (see `service`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 
 class Command(BaseCommand):
     help = "Runs the development server with the notifier's service beside it, at NOTIFIER['URL']. Ctrl-C ends both."
-    requires_system_checks = ()  # runserver makes them, after each reload
+    requires_system_checks = ()  # runserver runs them, after each reload
     suppressed_base_arguments = {"--verbosity", "--traceback"}  # noqa: RUF012  # as Django has it
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +36,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         alone = options.pop("alone")
         options.setdefault("skip_checks", False)
-        if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":  # the inner process: the outer one has the service
+        if os.environ.get(DJANGO_AUTORELOAD_ENV) == "true":  # the inner process: the service runs beside the outer one
             self.runserver.execute(*args, **options)
             return
         service = self._started(options)
@@ -56,8 +56,8 @@ class Command(BaseCommand):
     _stopping = False
 
     def _started(self, options: dict[str, Any]) -> ServiceProcess:
-        found = settings()
-        host, port = _address(found)
+        configured = settings()
+        host, port = _address(configured)
         origins = _origins(options.get("addrport") or "", self.runserver)
         if f"http://{host}:{port}" in origins:
             raise CommandError(
@@ -67,9 +67,9 @@ class Command(BaseCommand):
         if inherited := os.environ.get("NOTIFIER_CORS_ORIGINS"):
             origins.append(inherited)
         try:
-            return ServiceProcess(environment(found, origins=",".join(origins)), host=host, port=port)
-        except ServiceNotStarted as fault:
-            raise CommandError(str(fault)) from fault
+            return ServiceProcess(environment(configured, origins=",".join(origins)), host=host, port=port)
+        except ServiceNotStarted as exc:
+            raise CommandError(str(exc)) from exc
 
     def _watch(self, service: ServiceProcess) -> None:
         code = service.child.wait()
@@ -77,27 +77,27 @@ class Command(BaseCommand):
             self.stderr.write(self.style.ERROR(f"The notifier ended with {code}; runserver goes on without it."))
 
 
-def _address(found: Settings) -> tuple[str, int]:
-    """Where the project expects its service. Raises `CommandError` where that is not a port of this machine."""
-    if found.transport == "memory":
-        raise CommandError("NOTIFIER['TRANSPORT'] is 'memory': nothing would come to the service. Use 'http'.")
-    url = found.url or found.public_url
+def _address(configured: Settings) -> tuple[str, int]:
+    """Host and port of the project's service. Raises `CommandError` for an address that is not on this machine."""
+    if configured.transport == "memory":
+        raise CommandError("NOTIFIER['TRANSPORT'] is 'memory', so nothing is sent to the service. Use 'http'.")
+    url = configured.url or configured.public_url
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname not in LOCAL or parts.path:
         raise CommandError(
             f"NOTIFIER['URL'] is {url!r}, and this command runs the service on this machine: "
             "for development set it to an address such as 'http://127.0.0.1:8001'."
         )
-    if not found.jwt_secret:
-        raise CommandError("NOTIFIER['JWT_SECRET'] is missing: the service is started with the same.")
+    if not configured.jwt_secret:
+        raise CommandError("NOTIFIER['JWT_SECRET'] is missing: the service needs it as well.")
     return parts.hostname, parts.port or 80
 
 
 def _origins(addrport: str, runserver: Any) -> list[str]:
-    """Whose pages may listen: those of runserver, under each name that a developer calls it by."""
+    """The allowed CORS origins: runserver's pages, under each host name that a developer may use."""
     match = naiveip_re.match(addrport)
-    given, port = ((match[1] or ""), match[5]) if match else ("", addrport)
+    host, port = ((match[1] or ""), match[5]) if match else ("", addrport)
     names = ["127.0.0.1", "localhost", "[::1]"]
-    if given and given not in names:
-        names.append(given)
+    if host and host not in names:
+        names.append(host)
     return [f"http://{name}:{port or runserver.default_port}" for name in names]

@@ -1,4 +1,4 @@
-"""`manage.py notifier_outbox`: delivers what waits in the outbox, once or for as long as it runs."""
+"""`manage.py notifier_outbox`: delivers the messages of the outbox, once or continuously."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from django_bridge.delivery import DeliveryRun, deliver_all
 from django_bridge.outbox import waiting
 
 POLL_S: Final = 1.0
-"""How often the table is looked at while nothing waits in it."""
+"""Interval of the queries while the outbox is empty."""
 LONGEST_PAUSE_S: Final = 30.0
-"""Between two tries while the service or the database is away."""
+"""Upper bound of the pause between two tries while the service or the database is away."""
 
 
 class Command(BaseCommand):
     help = "Delivers the messages that wait in the outbox. Several may run at once; the Celery task does the same."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--follow", action="store_true", help="go on until SIGTERM or SIGINT")
-        parser.add_argument("--count", action="store_true", help="say what waits, and deliver nothing")
+        parser.add_argument("--follow", action="store_true", help="run until SIGTERM or SIGINT")
+        parser.add_argument("--count", action="store_true", help="print how many messages wait, and deliver nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["count"]:
@@ -35,24 +35,24 @@ class Command(BaseCommand):
             with _stopped_by_signals() as stop:
                 self._follow(stop)
         else:
-            found = deliver_all()
-            self._say(found)
-            if found.error:
-                raise CommandError(f"{waiting()['waiting']:.0f} messages wait: {found.error}")
+            run = deliver_all()
+            self._print(run)
+            if run.error:
+                raise CommandError(f"{waiting()['waiting']:.0f} messages wait: {run.error}")
 
     def _follow(self, stop: threading.Event) -> None:
-        self.stdout.write("delivering what waits")
+        self.stdout.write("delivering the outbox")
         self.stdout.flush()
         pause_s = POLL_S
         while not stop.is_set():
             close_old_connections()
             try:
-                found = deliver_all(stop.is_set)
-            except DatabaseError as fault:
-                found = DeliveryRun(error=f"{type(fault).__name__}: {fault}")
-            self._say(found)
-            if found.error:
-                self.stderr.write(f"trying again: {found.error}")
+                run = deliver_all(stop.is_set)
+            except DatabaseError as exc:
+                run = DeliveryRun(error=f"{type(exc).__name__}: {exc}")
+            self._print(run)
+            if run.error:
+                self.stderr.write(f"trying again: {run.error}")
                 stop.wait(random.uniform(pause_s / 2, pause_s))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
             else:
@@ -60,15 +60,15 @@ class Command(BaseCommand):
                 stop.wait(POLL_S)
         self.stdout.write("stopped")
 
-    def _say(self, found: DeliveryRun) -> None:
-        if any(found.counts().values()):
-            self.stdout.write("{delivered} delivered, {expired} expired, {failed} failed".format(**found.counts()))
+    def _print(self, run: DeliveryRun) -> None:
+        if any(run.counts().values()):
+            self.stdout.write("{delivered} delivered, {expired} expired, {failed} failed".format(**run.counts()))
             self.stdout.flush()
 
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or SIGINT sets: the message at hand is finished, the rest stays."""
+    """An event that SIGTERM and SIGINT set, so that the current message is completed before the command ends."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -1,4 +1,4 @@
-"""`manage.py notifier_send`: a message from the command line, delivered before the command ends."""
+"""`manage.py notifier_send`: sends a message; it is delivered when the command ends."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OPTIONS: Final = tuple(field for field in FIELDS if field.option)
 
 
 class Command(BaseCommand):
-    help = "Sends a message to users, groups or everybody, and prints its id. Fails where it could not be delivered."
+    help = "Sends a message to users, groups or all users, and prints its id. Fails if it cannot be delivered."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("users", nargs="*", metavar="USER", help="a user's name, as for the log-in")
+        parser.add_argument("users", nargs="*", metavar="USER", help="a user's login name")
         parser.add_argument("--pk", action="append", default=[], help="a user's primary key; may be repeated")
         parser.add_argument("--group", action="append", default=[], help="a group's name; may be repeated")
-        parser.add_argument("--all", action="store_true", help="everybody")
+        parser.add_argument("--all", action="store_true", help="all users")
         for field in _OPTIONS:
             parser.add_argument(
                 f"--{field.name}",
@@ -37,19 +37,19 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings().transport == "memory":
-            raise CommandError("NOTIFIER['TRANSPORT'] is 'memory': it would reach nobody.")
+            raise CommandError("NOTIFIER['TRANSPORT'] is 'memory': the message would reach no browser.")
         try:
             payload = _message(options).payload()
             publisher.current().deliver(payload)
-        except NotifierError as fault:
-            raise CommandError(str(fault)) from fault
+        except NotifierError as exc:
+            raise CommandError(str(exc)) from exc
         self.stdout.write(payload["id"])
 
 
 def _message(options: dict[str, Any]) -> Message:
     to = [*map(_user, options["users"]), *options["pk"], *map(group, options["group"]), *[ALL] * options["all"]]
     if not to:
-        raise CommandError("Say to whom: user names, --pk, --group or --all.")
+        raise CommandError("No recipients: give user names, --pk, --group or --all.")
     return Message(
         to_users=to,
         from_user=options["sender"] and _user(options["sender"]),
@@ -69,5 +69,5 @@ def _user(name: str) -> Any:
 def _object(text: str | None) -> Any:
     try:
         return json.loads(text) if text else None
-    except ValueError as fault:
-        raise CommandError(f"--data is not JSON: {fault}") from None
+    except ValueError as exc:
+        raise CommandError(f"--data is not JSON: {exc}") from None

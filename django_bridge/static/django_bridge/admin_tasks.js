@@ -1,5 +1,5 @@
-// The admin's list of tasks: keeps the bars of those that run up to date. It asks the admin, since an administrator's
-// stream does not carry other people's tasks; it stops when none runs, and while the page is hidden.
+// The admin's list of tasks: updates the bars of unfinished tasks. It polls the admin, since an administrator's stream
+// does not contain other users' tasks. It stops when none is unfinished, and pauses while the page is hidden.
 "use strict";
 
 (() => {
@@ -36,7 +36,7 @@
         if (answer.status === 403) return;
         if (answer.ok) for (const task of (await answer.json()).tasks) show(places.get(task.id), task);
       } catch {
-        // The server is away: the next try says whether it is back.
+        // The server cannot be reached: retried after the next interval.
       }
     }
     setTimeout(refresh, EVERY_MS);
