@@ -1,4 +1,4 @@
-"""The table of messages that wait."""
+"""The table of the outbox."""
 
 # ruff: noqa: RUF012  # the form of every Django migration
 

@@ -1,4 +1,4 @@
-"""The table of shares: how far each worker's part of a task has come."""
+"""The table of shares: the progress of each worker's part of a task."""
 
 # ruff: noqa: RUF012  # the form of every Django migration
 

@@ -1,4 +1,4 @@
-"""A column for the fields of a kept message that have none of their own."""
+"""A column for the fields of a kept message without a column of their own."""
 
 # ruff: noqa: RUF012  # the form of every Django migration
 
