@@ -38,12 +38,13 @@ test("the package holds the client, its types, a readme and the licence, and not
     "client/notifier.js",
     "types/notifier.d.ts",
     "types/widgets/bell.d.ts",
+    "client/icons/cart.svg",
     "README.md",
     "LICENSE",
   ]) {
     assert.ok(names.includes(wanted), wanted);
   }
-  const others = names.filter((name) => !/^(client|types)\/.*\.(js|d\.ts)$/.test(name));
+  const others = names.filter((name) => !/^(client|types)\/.*\.(js|d\.ts)$|^client\/icons\/\w+\.svg$/.test(name));
   assert.deepEqual(others.sort(), ["LICENSE", "README.md", "docs/client.md", "package.json"]);
   assert.deepEqual(
     names.filter((name) => name.includes("demo")),
