@@ -308,3 +308,17 @@ class Sockets:
             await self._hub.attach(stream)
         self.writes.clear()
         return [stream for stream, _ in pairs], [client for _, client in pairs]
+
+
+def announce(hub: object, task: Task) -> None:
+    hub.deliver_state("all", task.id, task.frame().encode())  # type: ignore[attr-defined]
+
+
+def events(wall: Wall) -> list[str]:
+    return [event for event in received(wall) if event.startswith("x:")]
+
+
+def statuses(wall: Wall) -> list[str]:
+    """The statuses of a client's only task, in the order received."""
+    text = b"".join(wall.written).decode()
+    return [part.split('"')[0] for part in text.split('"status":"')[1:]]

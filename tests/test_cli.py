@@ -1,71 +1,21 @@
-"""The command `notifier`: its output, and its refusals with their texts."""
+"""The command `notifier`: token, send, listen; its output, and its refusals with their texts."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import jwt
 import pytest
 
-from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, subscriber_token
-
-CREDENTIALS = {"NOTIFIER_JWT_SECRET": JWT_SECRET, "NOTIFIER_API_KEYS": API_KEY}
-USER = "cli-user"
-
-
-def clean_environment(**settings: str) -> dict[str, str]:
-    """This environment without settings of the service, plus `settings`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
-    return {**kept, **settings}
-
-
-def run(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    command = [sys.executable, "-m", "notifier", *args]
-    return subprocess.run(
-        command, env=clean_environment(**settings), cwd=REPOSITORY, capture_output=True, text=True, timeout=30
-    )
-
-
-def refused(*args: str, **settings: str) -> str:
-    """Run the command, which must refuse. Returns its single line of error output."""
-    done = run(*args, **settings)
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("notifier: ")
-    return line
-
-
-def printed(*args: str, **settings: str) -> str:
-    """Run the command, which must succeed. Returns its output."""
-    done = run(*args, **settings)
-    assert done.returncode == 0, done
-    assert done.stderr == ""
-    return done.stdout
-
-
-@contextlib.contextmanager
-def running(*args: str, **settings: str) -> Iterator[Process]:
-    """Run the command until the end of the block."""
-    process = Process([sys.executable, "-m", "notifier", *args], env=settings, cwd=REPOSITORY)
-    try:
-        yield process
-    finally:
-        process.stop()
-
+from tests.commands import CREDENTIALS, printed, refused, running
+from tests.support import API_KEY, JWT_SECRET, Service, free_port, subscriber_token
 
 # The command itself
 
@@ -82,126 +32,6 @@ def test_the_installed_command_is_the_same_as_the_module() -> None:
     script = Path(sys.executable).parent / "notifier"
     done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=30)
     assert done.stdout.replace("notifier [", "python -m notifier [") == printed("--help")
-
-
-# serve: what it refuses
-
-
-def test_serve_refuses_to_start_without_a_secret() -> None:
-    reason = refused("serve", NOTIFIER_API_KEYS=API_KEY)
-    assert "NOTIFIER_JWT_SECRET" in reason
-    assert "--dev" in reason
-
-
-def test_serve_refuses_to_start_without_a_key() -> None:
-    reason = refused("serve", NOTIFIER_JWT_SECRET=JWT_SECRET)
-    assert "NOTIFIER_API_KEYS" in reason
-    assert "--dev" in reason
-
-
-def test_serve_refuses_several_workers_without_redis_with_the_reason() -> None:
-    reason = refused("serve", "--workers", "2", **CREDENTIALS)
-    assert "NOTIFIER_REDIS_URL" in reason
-    assert "one process" in reason
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("NOTIFIER_REDIS_URL", "localhost"),
-        ("NOTIFIER_REDIS_URL", "redis://localhost:port"),
-        ("NOTIFIER_JWT_SECRET", "short"),
-        ("NOTIFIER_JWT_PUBLIC_KEY", "nonsense"),
-        ("NOTIFIER_API_KEYS", "short"),
-        ("NOTIFIER_CORS_ORIGINS", "*"),
-        ("NOTIFIER_HISTORY_SIZE", "many"),
-        ("NOTIFIER_SHARDS", "0"),
-    ],
-)
-def test_serve_refuses_a_bad_setting_by_its_name_and_in_one_line(name: str, value: str) -> None:
-    assert name in refused("serve", **{**CREDENTIALS, name: value})
-
-
-def test_several_bad_settings_are_named_together() -> None:
-    reason = refused("serve", **{**CREDENTIALS, "NOTIFIER_SHARDS": "0", "NOTIFIER_DRAIN_S": "-1"})
-    assert "NOTIFIER_SHARDS" in reason
-    assert "NOTIFIER_DRAIN_S" in reason
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_serve_refuses_a_port_in_use(workers: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = str(listener.getsockname()[1])
-        settings = {**CREDENTIALS, "NOTIFIER_REDIS_URL": "redis://127.0.0.1:1"}
-        assert port in refused("serve", "--port", port, "--workers", workers, **settings)
-
-
-@pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
-def test_serve_refuses_an_option_out_of_its_bounds(option: list[str]) -> None:
-    done = run("serve", *option, **CREDENTIALS)
-    assert done.returncode == 2
-    assert option[0] in done.stderr
-
-
-# serve: what it does
-
-
-def answers(url: str) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/readyz", timeout=1).status_code == 200
-    return False
-
-
-def test_dev_generates_and_prints_a_secret_and_a_key_that_work() -> None:
-    port = str(free_port())
-    url = f"http://127.0.0.1:{port}"
-    empty = dict.fromkeys(("NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS", "NOTIFIER_REDIS_URL"), "")
-    with running("serve", "--dev", "--port", port, **empty) as process:
-        process.wait_until(lambda: answers(url), "the service")
-        banner = process.output()
-        assert "do not use this in production" in banner
-        assert f"{url}/demo" in banner
-        assert f"{url}/docs" in banner
-        values = dict(re.findall(r"(NOTIFIER_\w+)=(\S+)", banner))
-        sent = json.loads(
-            printed("send", f"user:{USER}", "--subject", "Hi", "--url", url, "--key", values["NOTIFIER_API_KEY"])
-        )
-        token = printed("token", USER, NOTIFIER_JWT_SECRET=values["NOTIFIER_JWT_SECRET"]).strip()
-        inbox = httpx.get(f"{url}/v1/inbox", headers=bearer(token)).json()
-        assert [message["id"] for message in inbox["messages"]] == [sent["id"]]
-        assert httpx.get(f"{url}/demo").status_code == 200
-
-
-def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_debug() -> None:
-    port = str(free_port())
-    url = f"http://127.0.0.1:{port}"
-    token = subscriber_token(USER)
-    with running("serve", "--port", port, "--log-level", "debug", **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
-        process.wait_until(lambda: answers(url), "the service")
-        for path in ("/demo", "/demo/login"):
-            assert httpx.get(f"{url}{path}").status_code == 404
-        with httpx.stream("GET", f"{url}/v1/stream", params={"token": token}) as response:
-            assert response.status_code == 200
-            next(response.iter_raw())
-        httpx.get(f"{url}/v1/stream", params={"token": token + "x"})
-        httpx.post(f"{url}/v1/messages", headers=bearer(API_KEY), json={"to": ["all"], "subject": "Hi"})
-        process.signal(signal.SIGTERM)
-        process.child.wait(15)
-        log = process.output()
-    assert log
-    for secret in (token, token.rpartition(".")[2], API_KEY, JWT_SECRET):
-        assert secret not in log
-    assert "Traceback" not in log
-
-
-def test_serve_stops_at_a_signal_and_frees_the_port() -> None:
-    port = free_port()
-    with running("serve", "--port", str(port), **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
-        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
-        process.signal(signal.SIGTERM)
-        process.child.wait(15)
-        with socket.create_server(("127.0.0.1", port)):
-            pass
 
 
 # token

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import httpx
@@ -138,3 +138,51 @@ class User:
         before = (self.inbox(limit=100), self.tasks())
         yield
         assert (self.inbox(limit=100), self.tasks()) == before
+
+
+def send(client: httpx.Client, *to: User | str, subject: str = "Test") -> str:
+    """Send a message. Returns its id."""
+    channels = [recipient.channel if isinstance(recipient, User) else recipient for recipient in to]
+    response = client.post("/v1/messages", json={"to": channels, "subject": subject})
+    assert response.status_code == 200, response.text
+    return str(response.json()["id"])
+
+
+def mark(user: User, *ids: str) -> int:
+    """Mark messages as read; without ids, all. Returns the number of unread messages left."""
+    response = user.client.post("/v1/inbox/read", json={"ids": list(ids)} if ids else {"all": True})
+    assert response.status_code == 200, response.text
+    return int(response.json()["unread"])
+
+
+PING = b"event: ping\ndata: {}\n\n"
+
+
+def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, Any]:
+    """Publish a message, or an event if a `type` is given."""
+    channels = [recipient.channel if isinstance(recipient, User) else recipient for recipient in to]
+    path, body = ("/v1/events", {}) if "type" in fields else ("/v1/messages", {"subject": "Test"})
+    response = client.post(path, json={"to": channels, **body, **fields})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def raw_stream(service: Service, user: User, *, until: bytes, act: Callable[[], object], query: str = "") -> bytes:
+    """The bytes of a stream from its start through `until`, without pings; `act` is called after hello."""
+    received, acted = b"", False
+    with calling(service, user.token) as client, client.stream("GET", f"/v1/stream{query}") as response:
+        for part in response.iter_raw():
+            received += part
+            if b"event: hello" in received and not acted:
+                acted = True
+                act()
+            if until in received and received.endswith(b"\n\n"):
+                return received if until == PING else received.replace(PING, b"")
+    raise AssertionError(f"{until!r} was not received: {received!r}")
+
+
+def ids_replayed(stream: Listening, count: int) -> list[str]:
+    hello = data_of(stream.next("hello"))
+    assert (hello["recovered"], hello["replayed"]) == (True, count)
+    return [stream.next("message").id for _ in range(count)]

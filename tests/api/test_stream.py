@@ -1,49 +1,22 @@
-"""GET /v1/stream: statuses, headers, authentication, cursors, limits, and the frames byte for byte."""
+"""GET /v1/stream: statuses, headers, authentication, cursors."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.conftest import HISTORY_SIZE, MAX_STREAMS_PER_ADDRESS, MAX_STREAMS_PER_USER
-from tests.api.support import Listening, User, calling, data_of, problem_of, unique
-from tests.support import API_KEY, Service, bearer, running, subscriber_token, wait_for
+from tests.api.conftest import HISTORY_SIZE
+from tests.api.support import Listening, User, calling, data_of, ids_replayed, problem_of, publish, raw_stream, unique
+from tests.support import API_KEY, Service, bearer, subscriber_token
 
 CURSOR = re.compile(r"[a-z0-9]+-[0-9]+")
 OTHER_EPOCH = "000000000000-1"
-PING = b"event: ping\ndata: {}\n\n"
-
-
-def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, Any]:
-    """Publish a message, or an event if a `type` is given."""
-    channels = [recipient.channel if isinstance(recipient, User) else recipient for recipient in to]
-    path, body = ("/v1/events", {}) if "type" in fields else ("/v1/messages", {"subject": "Test"})
-    response = client.post(path, json={"to": channels, **body, **fields})
-    assert response.status_code == 200, response.text
-    answer: dict[str, Any] = response.json()
-    return answer
-
-
-def raw(service: Service, user: User, *, until: bytes, act: Callable[[], object], query: str = "") -> bytes:
-    """The bytes of a stream from its start through `until`, without pings; `act` is called after hello."""
-    received, acted = b"", False
-    with calling(service, user.token) as client, client.stream("GET", f"/v1/stream{query}") as response:
-        for part in response.iter_raw():
-            received += part
-            if b"event: hello" in received and not acted:
-                acted = True
-                act()
-            if until in received and received.endswith(b"\n\n"):
-                return received if until == PING else received.replace(PING, b"")
-    raise AssertionError(f"{until!r} was not received: {received!r}")
 
 
 # The response
@@ -60,7 +33,7 @@ def test_the_headers_keep_proxies_and_caches_from_buffering_it(user: User) -> No
 def test_the_first_block_is_hello_with_a_random_retry(api: Service, user: User) -> None:
     retries = set()
     for _ in range(5):
-        block = raw(api, user, until=b"\n\n", act=lambda: None)
+        block = raw_stream(api, user, until=b"\n\n", act=lambda: None)
         match = re.fullmatch(
             rb"retry: ([0-9]+)\nid: [a-z0-9]+-[0-9]+\nevent: hello\ndata: \{\"v\":1,[^\n]*\}\n\n", block
         )
@@ -177,12 +150,6 @@ def missed(publisher: httpx.Client, user: User) -> tuple[str, list[str]]:
     return start, [publish(publisher, user, subject=subject)["cursor"] for subject in ("one", "two")]
 
 
-def ids_replayed(stream: Listening, count: int) -> list[str]:
-    hello = data_of(stream.next("hello"))
-    assert (hello["recovered"], hello["replayed"]) == (True, count)
-    return [stream.next("message").id for _ in range(count)]
-
-
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "lastEventID"])
 def test_a_cursor_is_read_from_the_query_under_three_names(
     user: User, missed: tuple[str, list[str]], name: str
@@ -289,199 +256,3 @@ def test_history_that_was_trimmed_away_is_a_reset(tight: Service, user_of: Calla
             assert data_of(reset)["unread"] == HISTORY_SIZE
         else:
             assert [stream.next("message").id for _ in ids] == ids
-
-
-# Limits, heartbeats, ends
-
-
-def refused(service: Service, user: User, address: str = "127.0.0.1") -> Listening:
-    return Listening(service, bearer(user.token), address=address)
-
-
-def test_one_stream_too_many_of_a_user_is_a_200_with_retry_and_bye(
-    tight: Service, user_of: Callable[..., User]
-) -> None:
-    user = user_of(tight)
-    with user.listen() as first, user.listen() as second:
-        assert MAX_STREAMS_PER_USER == 2
-        for stream in (first, second):
-            stream.next("hello")
-        with refused(tight, user) as extra:
-            assert extra.response.status_code == 200
-            assert extra.response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-            (bye,) = extra.rest()
-        assert (bye.event, bye.id) == ("bye", "")
-        assert data_of(bye) == {"reason": "evicted", "retry_ms": bye.retry}
-        assert bye.retry is not None
-        with user_of(tight).listen() as other:
-            other.next("hello")
-
-    def is_accepted_again() -> bool:
-        with user.listen() as stream:
-            return stream.next().event == "hello"
-
-    wait_for(is_accepted_again, what="room for another stream")
-
-
-def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(
-    tight: Service, user_of: Callable[..., User]
-) -> None:
-    crowded = "127.0.0.9"
-    streams = [Listening(tight, bearer(user_of(tight).token), address=crowded) for _ in range(MAX_STREAMS_PER_ADDRESS)]
-    for stream in streams:
-        stream.__enter__().next("hello")
-    try:
-        with refused(tight, user_of(tight), crowded) as extra:
-            (bye,) = extra.rest()
-        assert data_of(bye)["reason"] == "evicted"
-        with refused(tight, user_of(tight), "127.0.0.10") as elsewhere:
-            elsewhere.next("hello")
-    finally:
-        for stream in streams:
-            stream.close()
-
-
-def test_a_named_ping_comes_at_the_interval_given_in_hello(tight: Service, user_of: Callable[..., User]) -> None:
-    with user_of(tight).listen() as stream:
-        assert data_of(stream.next("hello"))["heartbeat_s"] == 0.2
-        started = time.monotonic()
-        for _ in range(5):
-            assert data_of(stream.ping()) == {}
-        assert 0.6 <= time.monotonic() - started <= 5
-
-
-def test_a_ping_on_the_wire_has_no_id(tight: Service, user_of: Callable[..., User]) -> None:
-    received = raw(tight, user_of(tight), until=PING, act=lambda: None)
-    assert received.endswith(b"}\n\n" + PING)
-
-
-def test_a_stream_ends_when_its_token_expires_with_that_reason(someone: Callable[..., User]) -> None:
-    with someone(expires_in_s=1).listen() as stream:
-        (hello, bye) = stream.rest()
-    assert (hello.event, bye.event) == ("hello", "bye")
-    assert data_of(bye) == {"reason": "expired", "retry_ms": bye.retry}
-
-
-@pytest.fixture(scope="module")
-def brief() -> Iterator[Service]:
-    """The service with streams that live for one to two seconds."""
-    with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2"})) as service:
-        yield service
-
-
-def test_a_stream_is_ended_after_its_life_and_resumes_from_its_cursor(
-    brief: Service, user_of: Callable[..., User]
-) -> None:
-    user = user_of(brief)
-    with user.listen() as stream:
-        cursor = stream.next("hello").id
-        (bye,) = stream.rest()
-    assert data_of(bye) == {"reason": "rotate", "retry_ms": bye.retry}
-    with calling(brief, API_KEY) as client:
-        sent = publish(client, user)
-    with user.listen(after=cursor) as stream:
-        assert ids_replayed(stream, 1) == [sent["cursor"]]
-
-
-def test_a_signal_drains_the_streams_with_bye(user_of: Callable[..., User]) -> None:
-    with running(Service()) as service, user_of(service).listen() as stream:
-        stream.next("hello")
-        service.process.child.terminate()
-        (bye,) = stream.rest()
-    assert data_of(bye) == {"reason": "drain", "retry_ms": bye.retry}
-
-
-# Frames, byte for byte
-
-
-def test_a_message_on_the_wire(api: Service, publisher: httpx.Client, user: User) -> None:
-    sent: dict[str, Any] = {}
-
-    def send() -> None:
-        fields = {
-            "subject": "Тест",
-            "text": "Loong\ntext",
-            "from": {"id": "7", "name": "Ann"},
-            "sent_at": "2026-01-31T12:00:00Z",
-            "id": unique("m"),
-        }
-        sent.update(publish(publisher, user, **fields))
-
-    received = raw(api, user, until=b"event: message\n", act=send)
-    assert received.partition(b"\n\n")[2].decode() == (
-        f"id: {sent['cursor']}\nevent: message\n"
-        f'data: {{"id":"{sent["id"]}","to":"{user.channel}","from":{{"id":"7","name":"Ann"}},"subject":"Тест",'
-        '"text":"Loong\\ntext","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
-    )
-
-
-def test_a_replayed_message_is_the_same_bytes_as_a_live_one(api: Service, publisher: httpx.Client, user: User) -> None:
-    start = user.inbox()["cursor"]
-    live = raw(api, user, until=b"event: message\n", act=lambda: publish(publisher, user, subject="Тест"))
-    again = raw(api, user, until=b"event: message\n", act=lambda: None, query=f"?last_event_id={start}")
-    assert again.partition(b"\n\n")[2] == live.partition(b"\n\n")[2]
-
-
-def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
-    task: dict[str, Any] = {}
-
-    def begin() -> None:
-        body = {"to": [user.channel], "name": "Import", "state": "reading", "total": 100}
-        task.update(publisher.post("/v1/tasks", json=body).json())
-
-    received = raw(api, user, until=b"event: task\n", act=begin)
-    assert received.partition(b"\n\n")[2].decode() == (
-        f'event: task\ndata: {{"id":"{task["id"]}","name":"Import","status":"running","state":"reading","done":0,'
-        f'"total":100,"percent":0,"eta_s":null,"started_at":"{task["started_at"]}",'
-        f'"updated_at":"{task["updated_at"]}","ended_at":null,"error":null}}\n\n'
-    )
-
-
-def test_a_change_of_the_inbox_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
-    identity = publish(publisher, user)["id"]
-    received = raw(api, user, until=b"event: inbox\n", act=lambda: user.client.delete(f"/v1/inbox/{identity}"))
-    expected = f'event: inbox\ndata: {{"read":[],"deleted":["{identity}"],"unread":0}}\n\n'
-    assert received.partition(b"\n\n")[2].decode() == expected
-
-
-def test_an_event_on_the_wire_with_and_without_history(api: Service, publisher: httpx.Client, user: User) -> None:
-    sent: dict[str, Any] = {}
-
-    def send() -> None:
-        publish(publisher, user, type="a.b", data="x\r\ny", durable=False)
-        sent.update(publish(publisher, user, type="a.b", data={"ä": [1, 2.5]}))
-
-    received = raw(api, user, until=b"[1,2.5]", act=send)
-    assert received.partition(b"\n\n")[2].decode() == (
-        f'event: a.b\ndata: "x\\r\\ny"\n\nid: {sent["cursor"]}\nevent: a.b\ndata: {{"ä":[1,2.5]}}\n\n'
-    )
-
-
-def test_a_refusal_on_the_wire(tight: Service, user_of: Callable[..., User]) -> None:
-    user = user_of(tight)
-    with user.listen() as first, user.listen() as second, calling(tight, user.token) as client:
-        first.next("hello")
-        second.next("hello")
-        body = client.get("/v1/stream").content
-    match = re.fullmatch(rb'retry: ([0-9]+)\nevent: bye\ndata: \{"reason":"evicted","retry_ms":([0-9]+)\}\n\n', body)
-    assert match is not None, body
-    assert match.group(1) == match.group(2)
-
-
-# The log
-
-
-def test_no_token_and_no_key_is_logged(api: Service, user: User, publisher: httpx.Client) -> None:
-    with Listening(api, {}, [("token", user.token)]) as stream:
-        stream.next("hello")
-    with calling(api) as anyone:
-        anyone.get("/v1/stream", params={"token": user.token + "x"})
-        anyone.get("/v1/inbox", headers=bearer(user.token + "x"))
-        anyone.get(f"/v1/nothing?token={user.token}")
-        anyone.post("/v1/messages", headers=bearer(API_KEY + "x"))
-    publish(publisher, user)
-    log = api.process.output()
-    assert user.token not in log
-    assert user.token.rpartition(".")[2] not in log
-    if "do not use this in production" not in log:  # --dev prints its keys on purpose
-        assert API_KEY not in log

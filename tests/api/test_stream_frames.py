@@ -1,0 +1,105 @@
+"""The frames of GET /v1/stream byte for byte, and what a stream leaves in the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from tests.api.support import Listening, User, calling, publish, raw_stream, unique
+from tests.support import API_KEY, Service, bearer
+
+
+def test_a_message_on_the_wire(api: Service, publisher: httpx.Client, user: User) -> None:
+    sent: dict[str, Any] = {}
+
+    def send() -> None:
+        fields = {
+            "subject": "Тест",
+            "text": "Loong\ntext",
+            "from": {"id": "7", "name": "Ann"},
+            "sent_at": "2026-01-31T12:00:00Z",
+            "id": unique("m"),
+        }
+        sent.update(publish(publisher, user, **fields))
+
+    received = raw_stream(api, user, until=b"event: message\n", act=send)
+    assert received.partition(b"\n\n")[2].decode() == (
+        f"id: {sent['cursor']}\nevent: message\n"
+        f'data: {{"id":"{sent["id"]}","to":"{user.channel}","from":{{"id":"7","name":"Ann"}},"subject":"Тест",'
+        '"text":"Loong\\ntext","sent_at":"2026-01-31T12:00:00Z","level":"info","url":null,"data":{}}\n\n'
+    )
+
+
+def test_a_replayed_message_is_the_same_bytes_as_a_live_one(api: Service, publisher: httpx.Client, user: User) -> None:
+    start = user.inbox()["cursor"]
+    live = raw_stream(api, user, until=b"event: message\n", act=lambda: publish(publisher, user, subject="Тест"))
+    again = raw_stream(api, user, until=b"event: message\n", act=lambda: None, query=f"?last_event_id={start}")
+    assert again.partition(b"\n\n")[2] == live.partition(b"\n\n")[2]
+
+
+def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
+    task: dict[str, Any] = {}
+
+    def begin() -> None:
+        body = {"to": [user.channel], "name": "Import", "state": "reading", "total": 100}
+        task.update(publisher.post("/v1/tasks", json=body).json())
+
+    received = raw_stream(api, user, until=b"event: task\n", act=begin)
+    assert received.partition(b"\n\n")[2].decode() == (
+        f'event: task\ndata: {{"id":"{task["id"]}","name":"Import","status":"running","state":"reading","done":0,'
+        f'"total":100,"percent":0,"eta_s":null,"started_at":"{task["started_at"]}",'
+        f'"updated_at":"{task["updated_at"]}","ended_at":null,"error":null}}\n\n'
+    )
+
+
+def test_a_change_of_the_inbox_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, user: User) -> None:
+    identity = publish(publisher, user)["id"]
+    received = raw_stream(api, user, until=b"event: inbox\n", act=lambda: user.client.delete(f"/v1/inbox/{identity}"))
+    expected = f'event: inbox\ndata: {{"read":[],"deleted":["{identity}"],"unread":0}}\n\n'
+    assert received.partition(b"\n\n")[2].decode() == expected
+
+
+def test_an_event_on_the_wire_with_and_without_history(api: Service, publisher: httpx.Client, user: User) -> None:
+    sent: dict[str, Any] = {}
+
+    def send() -> None:
+        publish(publisher, user, type="a.b", data="x\r\ny", durable=False)
+        sent.update(publish(publisher, user, type="a.b", data={"ä": [1, 2.5]}))
+
+    received = raw_stream(api, user, until=b"[1,2.5]", act=send)
+    assert received.partition(b"\n\n")[2].decode() == (
+        f'event: a.b\ndata: "x\\r\\ny"\n\nid: {sent["cursor"]}\nevent: a.b\ndata: {{"ä":[1,2.5]}}\n\n'
+    )
+
+
+def test_a_refusal_on_the_wire(tight: Service, user_of: Callable[..., User]) -> None:
+    user = user_of(tight)
+    with user.listen() as first, user.listen() as second, calling(tight, user.token) as client:
+        first.next("hello")
+        second.next("hello")
+        body = client.get("/v1/stream").content
+    match = re.fullmatch(rb'retry: ([0-9]+)\nevent: bye\ndata: \{"reason":"evicted","retry_ms":([0-9]+)\}\n\n', body)
+    assert match is not None, body
+    assert match.group(1) == match.group(2)
+
+
+# The log
+
+
+def test_no_token_and_no_key_is_logged(api: Service, user: User, publisher: httpx.Client) -> None:
+    with Listening(api, {}, [("token", user.token)]) as stream:
+        stream.next("hello")
+    with calling(api) as anyone:
+        anyone.get("/v1/stream", params={"token": user.token + "x"})
+        anyone.get("/v1/inbox", headers=bearer(user.token + "x"))
+        anyone.get(f"/v1/nothing?token={user.token}")
+        anyone.post("/v1/messages", headers=bearer(API_KEY + "x"))
+    publish(publisher, user)
+    log = api.process.output()
+    assert user.token not in log
+    assert user.token.rpartition(".")[2] not in log
+    if "do not use this in production" not in log:  # --dev prints its keys on purpose
+        assert API_KEY not in log
