@@ -168,7 +168,7 @@ class RedisTransport:
             except ResponseError as exc:
                 if not any(word in str(exc) for word in ("WRONGTYPE", "not an integer")):
                     raise
-                kinds = [KINDS[self._keys.word(name)] for name in names]
+                kinds = [KINDS[self._keys.kind(name)] for name in names]
                 for key in self._script(script("repair"), names, kinds):
                     log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
                 return action()

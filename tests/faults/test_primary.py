@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.commands import CALL_TIMEOUT_S, CONNECT_TIMEOUT_S
+from notifier.broker.redis.commands import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
@@ -59,7 +59,7 @@ async def test_a_link_that_dies_while_the_primary_tells_who_it_is_is_given_up(ow
         async with broker_at(proxy.port) as (broker, _):
             assert not broker.ready
             proxy.swallow_from = b""
-            await until(lambda: broker.ready, CONNECT_TIMEOUT_S + 4, "the connection after")
+            await until(lambda: broker.ready, IDENTIFY_TIMEOUT_S + 4, "the connection after")
             await broker.publish(note())
 
 

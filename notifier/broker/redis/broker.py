@@ -1,8 +1,8 @@
 """The broker on Redis: any number of processes, one order of events for each shard.
 
-Two connections: one for calls (`commands`), one for subscriptions. Each has a loop that opens, watches and reopens it.
-Pub/sub is a wake-up and the log is the truth: whenever something may have been missed (a lost connection, a gap between
-announcements) the sink resyncs: its streams read on from their cursors.
+Two connections: one for commands, one for subscriptions. Each has a loop that opens, watches and reopens it.
+Pub/sub is a wake-up and the log is the truth: when an announcement may have been missed (a lost connection, a hole in a
+topic's order), the sink resyncs and its streams read the log from their cursors.
 
 Must not know: HTTP, streams.
 """
@@ -46,14 +46,14 @@ from notifier.task import MAX_SNAPSHOT, Task, from_record
 log = logging.getLogger("notifier.broker")
 
 REVOKED_TTL_S: Final = 7 * 86_400
-"""For how long it is kept that a user was disconnected: longer than streams live."""
+"""How long the token of a `disconnect` is stored: no stream lives longer."""
 
 
 class RedisBroker(Broker):
-    """Keeps everything in one Redis."""
+    """Stores everything in one Redis."""
 
-    def __init__(self, target: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int) -> None:
-        self._address = target
+    def __init__(self, address: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int) -> None:
+        self._address = address
         self._keys = keys
         self._history_size = history_size
         self._history_ttl_s = history_ttl_s
@@ -62,9 +62,11 @@ class RedisBroker(Broker):
         self._process = f"{os.getpid()}-{events.new_epoch()}"
         self._subscriptions: Subscriptions | None = None
         name = f"notifier-{self._process}"
-        self._commands = Commands(target, keys, name=name, on_lost=self._tell_degraded, on_back=self._back)
+        self._commands = Commands(
+            address, keys, name=name, on_lost=self._report_ready, on_back=self._reconnect_subscriptions
+        )
         self._tasks = RedisTasks(self._commands, keys)
-        self._told_away = False
+        self._reported_away = False
         self._skipped = 0
 
     @classmethod
@@ -77,10 +79,10 @@ class RedisBroker(Broker):
             max_replay=options.max_replay,
         )
 
-    # The process's side
+    # Lifecycle
 
     async def start(self, sink: Sink) -> None:
-        """Connects, or goes on trying: a service that starts before its Redis is degraded, not dead."""
+        """Connect, or keep trying: a service that starts before its Redis is degraded, not dead."""
         self._sink = sink
         await self._commands.start()
         canary = self._keys.canary(0, self._process)
@@ -89,7 +91,7 @@ class RedisBroker(Broker):
             sink,
             canary=canary,
             name=f"notifier-{self._process}-sub",
-            on_change=self._tell_degraded,
+            on_change=self._report_ready,
         )
         await self._subscriptions.start()
 
@@ -101,26 +103,30 @@ class RedisBroker(Broker):
     async def failed(self) -> None:
         assert self._subscriptions is not None
         async with asyncio.TaskGroup() as group:
-            group.create_task(_never_returns(self._commands.keeper))
-            group.create_task(_never_returns(self._subscriptions.keeper))
+            group.create_task(_raise_failure_of(self._commands.keeper))
+            group.create_task(_raise_failure_of(self._subscriptions.keeper))
 
     @property
     def ready(self) -> bool:
         return self._commands.alive and self._subscriptions is not None and self._subscriptions.live
 
-    def _tell_degraded(self) -> None:
+    def _report_ready(self) -> None:
+        """Report to the sink if the broker became unavailable, or available again."""
         away = not self.ready
-        if away != self._told_away and self._sink is not None:
-            self._told_away = away
-            log.warning("Redis at %s is away", self._address) if away else log.info("Redis is back")
+        if away != self._reported_away and self._sink is not None:
+            self._reported_away = away
+            if away:
+                log.warning("Redis at %s is away", self._address)
+            else:
+                log.info("Redis is back")
             self._sink.degraded(away)
 
-    def _back(self) -> None:
-        """After a new connection to a primary, perhaps another one, the subscriptions reconnect too. Once they are up,
-        every stream resyncs, also streams that could not be opened meanwhile."""
+    def _reconnect_subscriptions(self) -> None:
+        """The commands have a new connection, perhaps to another primary: the subscriptions must use the same one. Once
+        they are live, every stream resyncs, also a stream that could not be opened meanwhile."""
         if self._subscriptions is not None:
-            self._subscriptions.renew("the primary was lost")
-        self._tell_degraded()
+            self._subscriptions.reconnect("the primary was lost")
+        self._report_ready()
 
     # Topics
 
@@ -152,15 +158,19 @@ class RedisBroker(Broker):
         return receipt([await self._commands.run(call) for call in calls])
 
     async def _claim(self, idempotency: Idempotency) -> None:
-        """Each shard remembers its own part of a publish. What the key was used for is kept in one place beside."""
+        """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored.
+
+        Each shard remembers only its own part of a publish. Another body may have recipients on other shards, where the
+        key would be new.
+        """
         shard = self._keys.shard_of_name(idempotency.key)
         key = self._keys.idempotency(shard, f"{idempotency.key}#all")
-        _, _, kept = await asyncio.gather(
+        _, _, fingerprint = await asyncio.gather(
             self._commands.call("HSETNX", key, "fingerprint", idempotency.fingerprint),
             self._commands.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
             self._commands.call("HGET", key, "fingerprint"),
         )
-        if kept is not None and kept != idempotency.fingerprint.encode():
+        if fingerprint is not None and fingerprint != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
@@ -188,34 +198,35 @@ class RedisBroker(Broker):
             Call(script("open"), shard, names, args)
         )
         topics = self.topics(user, channels)
-        known = dict(zip(topics, (int(last) for last in lasts), strict=True))
+        last_seqs = dict(zip(topics, (int(last) for last in lasts), strict=True))
         assert self._subscriptions is not None
-        self._subscriptions.note_lasts(epoch, known)
+        self._subscriptions.note_lasts(epoch, last_seqs)
         return Opening(
             verdict=verdict.decode(),
             cursor=Cursor(epoch.decode(), int(top)),
             replay=self._in_order(replay),
             unread=int(unread),
             tasks=_tasks(tasks),
-            lasts=known,
+            lasts=last_seqs,
             revoked=revoked.decode("utf-8", "replace"),
         )
 
     def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
-        """Entries of several channels as one order; what came over several channels (or in several chunks) once."""
-        found: dict[int, bytes] = {}
+        """The entries of several channels by seq, without repeats: an event to several channels or in several chunks is
+        in several logs."""
+        frames: dict[int, bytes] = {}
         seen: set[bytes] = set()
-        entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda one: int(one[0]))
+        entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda entry: int(entry[0]))
         for seq, frame, repeat_key in entries:
-            if int(seq) in found or (repeat_key and repeat_key in seen):
+            if int(seq) in frames or (repeat_key and repeat_key in seen):
                 continue
             if not events.is_safe_frame(frame):
                 self._skipped += 1
-                log.error("skipped a stored entry that is not a frame of ours: seq %d", seq)
+                log.error("skipped a stored entry that is not in notifier's form: seq %d", seq)
                 continue
             seen.add(repeat_key)
-            found[int(seq)] = frame
-        return list(found.items())
+            frames[int(seq)] = frame
+        return list(frames.items())
 
     # The inbox
 
@@ -255,7 +266,7 @@ class RedisBroker(Broker):
             *ids,
         ]
         unread, changed = await self._commands.run(Call(script("mark"), shard, names, args))
-        return Marked([one.decode() for one in changed], int(unread))
+        return Marked([message_id.decode() for message_id in changed], int(unread))
 
     # Tasks
 
@@ -289,7 +300,7 @@ class RedisBroker(Broker):
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
         revoked = self._keys.revoked(self._keys.shard_of_name(user), user)
-        # A process whose subscriptions are down at this moment reads it when its streams are opened again.
+        # For processes whose subscriptions are down at this moment: they read the token when they reopen their streams.
         await self._commands.call("SET", revoked, events.new_id(), "EX", REVOKED_TTL_S)
         await self._commands.call("PUBLISH", topic, "! 0 0 revoked\n")
 
@@ -304,25 +315,25 @@ class RedisBroker(Broker):
             *marks,
         ]
         args: list[str | bytes | int] = [self._keys.task_prefix(shard), channel, self._history_ttl_s * 10]
-        gone = await self._commands.run(Call(script("forget"), shard, names, args))
-        for task_id in (one.decode("utf-8", "replace") for one in gone):
+        removed = await self._commands.run(Call(script("forget"), shard, names, args))
+        for task_id in (raw_id.decode("utf-8", "replace") for raw_id in removed):
             await self._commands.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
 
     @property
     def skipped(self) -> int:
-        heard = self._subscriptions.skipped if self._subscriptions is not None else 0
-        return self._skipped + self._commands.quarantined + heard
+        announcements = self._subscriptions.skipped if self._subscriptions is not None else 0
+        return self._skipped + self._commands.quarantined + announcements
 
 
-async def _never_returns(task: asyncio.Task[None]) -> None:
-    """A loop that ends without being cancelled was ended by a fault; it is raised here."""
+async def _raise_failure_of(task: asyncio.Task[None]) -> None:
+    """Raise the exception that ended a background loop; a cancelled loop raises nothing."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.shield(task)
 
 
 def _tasks(records: list[bytes]) -> list[Task]:
-    found = [task for record in records if (task := from_record(record)) is not None]
-    return sorted(found, key=lambda one: one.updated_at_ms, reverse=True)
+    tasks = [task for record in records if (task := from_record(record)) is not None]
+    return sorted(tasks, key=lambda task: task.updated_at_ms, reverse=True)
 
 
 def _now_ms() -> int:

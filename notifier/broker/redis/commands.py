@@ -1,7 +1,7 @@
-"""The calls to Redis' primary: one connection for all of them, opened again when it is lost, and the epoch rule.
+"""Commands and scripts on Redis' primary: one connection for all of them, reopened when it is lost, and the epoch rule.
 
-Whoever opens a connection to a primary compares its identity with the one that each shard keeps. Another one may have
-lost its newest writes, so the epoch is replaced before any cursor is judged.
+The epoch rule: every new connection compares the primary's identity with the stored identity of each shard. Another
+primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged.
 
 Must not know: channels, streams, subscriptions.
 """
@@ -27,46 +27,50 @@ from notifier.event import new_epoch
 log = logging.getLogger("notifier.broker")
 
 CALL_TIMEOUT_S: Final = 3.0
-"""While calls wait and nothing at all comes for so long, the connection is dead, and they fail with it."""
-CONNECT_TIMEOUT_S: Final = 5.0
-"""For all of it: the connection, and the look at the primary's identity."""
+"""A connection on which calls are pending and no data arrives for this long is dropped; the calls fail with it."""
+IDENTIFY_TIMEOUT_S: Final = 5.0
+"""For opening a connection and checking the primary's identity, together."""
 WATCH_EVERY_S: Final = 1.0
 ROLE: Final = "replication"
-"""The section of INFO that tells a primary from a replica."""
+"""The section of INFO that says whether a Redis is a primary or a replica."""
 RECONNECT_S: Final = (0.05, 2.0)
-"""First and longest pause before another attempt; each pause is drawn at random below its bound."""
+"""Upper bounds of the first and of the longest random pause between attempts to connect."""
 
 NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING")
-"""Refusals of a Redis that is no primary, or no longer: whoever connects again finds out, and keeps the epoch rule."""
+"""Errors of a Redis that is not, or no longer, a usable primary. The connection is dropped: the next one applies the
+epoch rule."""
+FOREIGN_VALUE: Final = ("WRONGTYPE", "not an integer")
+"""Parts of the errors that a key with a foreign value causes."""
 
 
 class Commands:
-    """Runs commands and scripts, or raises `BrokerUnavailable`."""
+    """Runs commands and scripts. Every call may raise `BrokerUnavailable`."""
 
     def __init__(
         self,
-        target: Address,
+        address: Address,
         keys: Keys,
         *,
         name: str,
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
-        self._address = target
+        self._address = address
         self._keys = keys
         self._name = name
         self._on_lost = on_lost
         self._on_back = on_back
         self._connection: Connection | None = None
         self.keeper: asyncio.Task[None]
+        """Watches and reopens the connection."""
         self.quarantined = 0
-        """Keys that held something else than our names stand for."""
+        """Keys renamed because they held a foreign value."""
 
     async def start(self) -> None:
         """Returns when connected, or when the first attempt failed."""
         with contextlib.suppress(BrokerUnavailable):
             self._connection = await self._connect()
-        self.keeper = asyncio.create_task(self._keep(), name="redis-calls")
+        self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
 
     async def close(self) -> None:
         self.keeper.cancel()
@@ -82,50 +86,49 @@ class Commands:
     # Calls
 
     async def run(self, call: Call) -> Any:
-        """One script call."""
+        """Run a script. Keys with foreign values are quarantined first, if it fails for them."""
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")
         try:
             try:
                 return await connection.run(call.script, call.keys, call.args)
-            except hiredis.ReplyError as fault:
-                if not any(word in str(fault) for word in ("WRONGTYPE", "not an integer")):
+            except hiredis.ReplyError as exc:
+                if not any(part in str(exc) for part in FOREIGN_VALUE):
                     raise
-                # Somebody wrote something else under our names. Every script reads all its keys before it writes.
+                # Every script reads all its keys before it writes, so the failed run stored nothing.
                 await self._repair(connection, call.keys)
                 return await connection.run(call.script, call.keys, call.args)
-        except hiredis.ReplyError as fault:
-            raise _refused(connection, f"the script {call.script.name}", fault) from fault
+        except hiredis.ReplyError as exc:
+            raise _unavailable(connection, f"the script {call.script.name}", exc) from exc
 
     async def call(self, *command: str | int) -> Any:
-        """One command."""
+        """Run one command."""
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")
         try:
             return await connection.call(*command)
-        except hiredis.ReplyError as fault:
-            raise _refused(connection, str(command[0]), fault) from fault
+        except hiredis.ReplyError as exc:
+            raise _unavailable(connection, str(command[0]), exc) from exc
 
     async def _repair(self, connection: Connection, names: Sequence[str]) -> None:
-        """Renames keys that hold foreign values, so that their names can be used again."""
-        kinds = [KINDS[self._keys.word(name)] for name in names]
+        """Rename keys that hold foreign values, so that their names can be used again."""
+        kinds = [KINDS[self._keys.kind(name)] for name in names]
         for name in await connection.run(script("repair"), names, kinds):
             self.quarantined += 1
-            log.error(
-                "quarantined a key that holds a foreign value: %s is now %s:foreign", name.decode(), name.decode()
-            )
+            key = name.decode()
+            log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", key, key)
 
     # The connection
 
     async def _connect(self) -> Connection:
-        """A connection whose primary is known: where it is another one than before, the epoch is replaced first."""
+        """A connection to a primary on which the epoch rule has been applied."""
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
                 return await self._identified(await open_connection(self._address, name=self._name))
-        except TimeoutError as fault:
-            raise BrokerUnavailable(f"Redis at {self._address} did not tell who it is") from fault
+        except TimeoutError as exc:
+            raise BrokerUnavailable(f"Redis at {self._address} did not send its identity in time") from exc
 
     async def _identified(self, connection: Connection) -> Connection:
         try:
@@ -136,15 +139,15 @@ class Commands:
                 if replaced:
                     level = logging.WARNING if replaced == 1 else logging.INFO
                     log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
-        except (hiredis.HiredisError, BrokerUnavailable) as fault:
+        except (hiredis.HiredisError, BrokerUnavailable) as exc:
             connection.close()
-            raise BrokerUnavailable(f"Redis at {self._address} refused: {fault}") from fault
+            raise BrokerUnavailable(f"Redis at {self._address} refused: {exc}") from exc
         except BaseException:
             connection.close()
             raise
         return connection
 
-    async def _keep(self) -> None:
+    async def _keep_connected(self) -> None:
         pause_s = RECONNECT_S[0]
         while True:
             if self._connection is not None and not self._connection.lost.done():
@@ -152,8 +155,8 @@ class Commands:
             self._on_lost()
             try:
                 self._connection = await self._connect()
-            except BrokerUnavailable as fault:
-                log.warning("%s; trying again", fault)
+            except BrokerUnavailable as exc:
+                log.warning("%s; trying again", exc)
                 await asyncio.sleep(random.uniform(0, pause_s))
                 pause_s = min(pause_s * 2, RECONNECT_S[1])
                 continue
@@ -161,32 +164,33 @@ class Commands:
             self._on_back()
 
     async def _watch(self, connection: Connection) -> None:
+        """Returns when the connection is lost. Drops it if Redis stops answering or becomes a replica."""
         while not connection.lost.done():
-            # Who only reads would not notice that writes are refused; and an idle connection must not be a dead one.
-            connection.call("INFO", ROLE).add_done_callback(partial(_judge_role, connection))
+            # A process that only reads would not see writes refused, and on an idle connection a loss goes unnoticed.
+            connection.call("INFO", ROLE).add_done_callback(partial(_close_on_replica, connection))
             await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
-            if connection.silent_s > CALL_TIMEOUT_S and not await connection.answers_waiting():
+            if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
 
 
-def _refused(connection: Connection, what: str, fault: hiredis.ReplyError) -> BrokerUnavailable:
-    """The error for a refusal. The connection is closed where it leads to no primary."""
-    if str(fault).startswith(NOT_PRIMARY):
-        connection.close(BrokerUnavailable(str(fault)))
-    return BrokerUnavailable(f"Redis refused {what}: {fault}")
+def _unavailable(connection: Connection, refused: str, exc: hiredis.ReplyError) -> BrokerUnavailable:
+    """The error for a refused call. Closes the connection if Redis is not a primary."""
+    if str(exc).startswith(NOT_PRIMARY):
+        connection.close(BrokerUnavailable(str(exc)))
+    return BrokerUnavailable(f"Redis refused {refused}: {exc}")
 
 
-def _judge_role(connection: Connection, answer: asyncio.Future[bytes]) -> None:
-    if not answer.cancelled() and answer.exception() is None and b"role:slave" in answer.result():
+def _close_on_replica(connection: Connection, info: asyncio.Future[bytes]) -> None:
+    if not info.cancelled() and info.exception() is None and b"role:slave" in info.result():
         connection.close(BrokerUnavailable("this Redis is a replica now"))
 
 
 async def _identity(connection: Connection) -> str:
-    """What tells one life of one primary from another: its run id and its replication id."""
-    found: dict[str, str] = {}
+    """Run id and replication id: they change when the primary restarts or another Redis becomes the primary."""
+    fields: dict[str, str] = {}
     for section in ("server", ROLE):
         text = (await connection.call("INFO", section)).decode()
-        found.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    if found.get("role") not in (None, "master"):
+        fields.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if fields.get("role") not in (None, "master"):
         raise BrokerUnavailable("this Redis is a replica; the primary is needed")
-    return f"{found.get('run_id', '?')}/{found.get('master_replid', '?')}"
+    return f"{fields.get('run_id', '?')}/{fields.get('master_replid', '?')}"

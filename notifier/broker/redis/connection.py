@@ -1,10 +1,10 @@
-"""One connection to Redis: calls are written as they come (pipelined), replies and pushes are read as they come.
+"""One connection to Redis. Calls are pipelined: each is written at once, replies and pushes are read as they arrive.
 
 Why not redis-py's client: its pub/sub reconnects silently (announcements are lost), does not notice a dead connection,
 and costs ten times as much as the reading itself. A `Connection` never reconnects: its `lost` future is done, every
 waiting call fails, and its owner opens another and repairs what may have been missed. redis-py parses the address.
 
-Must not know: channels, keys, what is sent.
+Must not know: channels, keys, what the calls mean.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from notifier.errors import BrokerUnavailable
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_WAITING: Final = 20_000
-"""Calls waiting for a reply. One more is refused as `BrokerUnavailable`: a stopped Redis must not fill memory."""
+"""Most calls that wait for a reply. Further ones raise `BrokerUnavailable`: a stopped Redis must not fill memory."""
 
 Push = Callable[[list[Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where Redis is and who we are there."""
+    """Where Redis is, and the credentials to log in with."""
 
     host: str = "localhost"
     port: int = 6379
@@ -69,7 +69,7 @@ class Address:
 
 
 class Connection(asyncio.Protocol):
-    """An open connection. Made by `open_connection`."""
+    """An open connection, created by `open_connection`."""
 
     def __init__(self, on_push: Push | None = None) -> None:
         loop = asyncio.get_running_loop()
@@ -79,9 +79,9 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._create_future = loop.create_future
         self.lost: asyncio.Future[Exception] = loop.create_future()
-        """Done, with the reason, once the connection is gone."""
-        self.heard_at = time.monotonic()
-        """When the last byte came (monotonic seconds)."""
+        """Done when the connection is lost; the result is the reason."""
+        self.received_at = time.monotonic()
+        """When the last data arrived, in monotonic seconds."""
 
     # asyncio.Protocol
 
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = time.monotonic()
+        self.received_at = time.monotonic()
         reader = self._reader
         reader.feed(data)
         try:
@@ -106,9 +106,9 @@ class Connection(asyncio.Protocol):
                     waiter.set_exception(reply)
                 else:
                     waiter.set_result(reply)
-        except (hiredis.ProtocolError, IndexError) as fault:
-            # Not Redis, or an answer that nobody asked for: what follows cannot be trusted.
-            self.close(BrokerUnavailable(f"Redis sent what cannot be read: {fault}"))
+        except (hiredis.ProtocolError, IndexError) as exc:
+            # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
+            self.close(BrokerUnavailable(f"Redis sent an unreadable reply: {exc}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or BrokerUnavailable("Redis closed the connection"))
@@ -116,8 +116,8 @@ class Connection(asyncio.Protocol):
     # Calls
 
     def call(self, *command: str | bytes | int | float) -> asyncio.Future[Any]:
-        """Writes one command; the answer is its reply (bytes, int, list, None). Fails with `BrokerUnavailable`, or with
-        `hiredis.ReplyError` when Redis refuses the command."""
+        """Write one command. The future's result is the reply (bytes, int, list or None), its exception
+        `BrokerUnavailable`, or `hiredis.ReplyError` if Redis refuses the command."""
         waiter: asyncio.Future[Any] = self._create_future()
         if self.lost.done() or self._transport is None:
             waiter.set_exception(BrokerUnavailable("the connection to Redis is lost"))
@@ -129,41 +129,41 @@ class Connection(asyncio.Protocol):
         return waiter
 
     def push_only(self, *command: str | bytes) -> None:
-        """Writes a command that is answered by pushes alone (SUBSCRIBE, UNSUBSCRIBE)."""
+        """Write a command that Redis answers only by pushes (SUBSCRIBE, UNSUBSCRIBE)."""
         if not self.lost.done() and self._transport is not None:
             self._transport.write(pack(command))
 
     async def run(self, script: Script, keys: Any, args: Any) -> Any:
-        """Runs a script; sends its source where Redis does not know it yet."""
+        """Run a script by its SHA-1, or by its source if Redis has not cached it."""
         try:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
-        except hiredis.ReplyError as fault:
-            if not str(fault).startswith("NOSCRIPT"):
+        except hiredis.ReplyError as exc:
+            if not str(exc).startswith("NOSCRIPT"):
                 raise
         return await self.call("EVAL", script.source, len(keys), *keys, *args)
 
     @property
     def oldest_wait_s(self) -> float:
-        """For how long the oldest call has been waiting."""
+        """How long the oldest pending call has waited; 0 if none is pending."""
         return time.monotonic() - self._waiting[0][1] if self._waiting else 0.0
 
     @property
-    def silent_s(self) -> float:
-        """For how long calls have been waiting while nothing came. A Redis with much to do answers all the time,
-        though the newest call waits for long."""
-        return min(self.oldest_wait_s, time.monotonic() - self.heard_at)
+    def unanswered_s(self) -> float:
+        """How long calls have been pending without any data from Redis. A busy Redis keeps answering, even if each call
+        waits long."""
+        return min(self.oldest_wait_s, time.monotonic() - self.received_at)
 
-    async def answers_waiting(self) -> bool:
-        """Whether the oldest call is answered once the loop has read what has already come.
+    async def has_unread_reply(self) -> bool:
+        """True if the oldest pending call is answered after a short pause, in which the event loop reads its sockets.
 
-        A loop that was held up itself sees old calls and unread answers: Redis is not to blame for that.
+        After a blocked event loop, calls look old although Redis has answered them.
         """
         oldest = self._waiting[0][0] if self._waiting else None
         await asyncio.sleep(0.05)
         return oldest is None or oldest.done()
 
     def close(self, reason: Exception | None = None) -> None:
-        """Drops the connection at once; waiting calls fail."""
+        """Drop the connection at once. Pending calls raise `BrokerUnavailable`."""
         if self._transport is not None:
             self._transport.abort()
         self._end(reason or BrokerUnavailable("the connection to Redis was closed"))
@@ -176,27 +176,27 @@ class Connection(asyncio.Protocol):
         for waiter, _ in waiting:
             if not waiter.done():
                 waiter.set_exception(BrokerUnavailable(f"the connection to Redis was lost: {reason}"))
-                waiter.exception()  # whoever stopped waiting must not cause a warning
+                waiter.exception()  # marks it as retrieved: asyncio logs nothing if the caller is gone
 
 
-async def open_connection(target: Address, *, name: str, on_push: Push | None = None) -> Connection:
-    """Connects and authenticates. Raises `BrokerUnavailable`."""
+async def open_connection(address: Address, *, name: str, on_push: Push | None = None) -> Connection:
+    """Connect and authenticate. Raises `BrokerUnavailable`."""
     loop = asyncio.get_running_loop()
     connection = Connection(on_push)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            if target.path:
-                await loop.create_unix_connection(lambda: connection, target.path)
+            if address.path:
+                await loop.create_unix_connection(lambda: connection, address.path)
             else:
-                await loop.create_connection(lambda: connection, target.host, target.port, ssl=target.tls)
-            login = ("AUTH", target.username or "default", target.password) if target.password else ()
+                await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
+            login = ("AUTH", address.username or "default", address.password) if address.password else ()
             await connection.call("HELLO", 3, *login, "SETNAME", name)
-            if target.database:
-                await connection.call("SELECT", target.database)
-    except (OSError, TimeoutError, hiredis.HiredisError, BrokerUnavailable) as fault:
+            if address.database:
+                await connection.call("SELECT", address.database)
+    except (OSError, TimeoutError, hiredis.HiredisError, BrokerUnavailable) as exc:
         connection.close()
-        reason = str(fault) or type(fault).__name__
-        raise BrokerUnavailable(f"cannot reach Redis at {target}: {reason}") from fault
+        reason = str(exc) or type(exc).__name__
+        raise BrokerUnavailable(f"cannot reach Redis at {address}: {reason}") from exc
     except BaseException:
         connection.close()
         raise
@@ -206,8 +206,8 @@ async def open_connection(target: Address, *, name: str, on_push: Push | None = 
 pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # it takes any number
 
 
-def forget(waiter: asyncio.Future[Any]) -> None:
-    """Nobody waits for this answer: its failure is not worth a warning, the connection's end tells."""
+def ignore_reply(waiter: asyncio.Future[Any]) -> None:
+    """Keep asyncio from logging the exception of a call that is not awaited: `Connection.lost` reports a loss."""
     waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
 
 

@@ -1,4 +1,5 @@
-"""The names of everything in Redis. One prefix, one hash tag per shard; see docs/redis.md for what each key holds.
+"""The names of all keys and pub/sub channels in Redis: one prefix, one hash tag per shard. docs/redis.md says what each
+key holds.
 
 Must not know: asyncio, HTTP, who reads or writes.
 """
@@ -25,7 +26,7 @@ KINDS: Final = {
     "revoked": "string",
     "idem": "hash",
 }
-"""The Redis type behind each word that follows a shard's tag."""
+"""The Redis type of each kind of key. The kind is the word after the shard's tag; a `number` is a string for INCR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,8 @@ class Keys:
 
     def shard_of(self, channel: str) -> int | None:
         """The shard of a user's channel; None for groups and `all`, which are written to every shard."""
-        kind, _, name = channel.partition(":")
-        return self.shard_of_name(name) if kind == "user" else None
+        scope, _, name = channel.partition(":")
+        return self.shard_of_name(name) if scope == "user" else None
 
     def shard_of_name(self, name: str) -> int:
         """The shard of a user id, or the home shard of a task id."""
@@ -49,8 +50,8 @@ class Keys:
         shard = self.shard_of(channel)
         return range(self.shards) if shard is None else range(shard, shard + 1)
 
-    def word(self, key: str) -> str:
-        """The word after the tag: what kind of key this is."""
+    def kind(self, key: str) -> str:
+        """The kind of a key, as in `KINDS`."""
         return key[len(self.prefix) :].partition("}:")[2].partition(":")[0]
 
     def tag(self, shard: int) -> str:
@@ -96,13 +97,13 @@ class Keys:
         return f"{self.tag(shard)}revoked:{user}"
 
     def idempotency(self, shard: int, key: str) -> str:
-        """Keys come from outside and may be long; they are kept as a digest."""
+        """Idempotency keys come from clients and may be long: a digest stands for them."""
         return f"{self.tag(shard)}idem:{hashlib.sha256(key.encode()).hexdigest()[:40]}"
 
     def announcements(self, shard: int, channel: str) -> str:
-        """The pub/sub channel of a channel."""
+        """The pub/sub channel on which events of a channel are announced."""
         return f"{self.tag(shard)}ch:{channel}"
 
     def canary(self, shard: int, process: str) -> str:
-        """The pub/sub channel on which a process hears its own canary."""
+        """The pub/sub channel of one process's canary."""
         return f"{self.tag(shard)}canary:{process}"

@@ -1,7 +1,7 @@
-"""The Redis scripts as values: what to call them with and what their answers mean.
+"""The Redis scripts as values: their keys and arguments, and what their answers mean.
 
-Shared by the service (asynchronous) and the Django bridge (synchronous), so that both publish alike. A `Call` is
-only described here; whoever holds a connection runs it with EVALSHA, and with EVAL after NOSCRIPT.
+Shared by the service (asynchronous) and the Django bridge (synchronous), so that both publish alike. A `Call` only
+describes a script call; its user runs it with EVALSHA, and with EVAL after NOSCRIPT.
 
 Must not know: asyncio, HTTP, connections.
 """
@@ -23,12 +23,13 @@ from notifier.rules import to_json
 from notifier.task import KEEP_RUNNING_S, Task
 
 CHUNK: Final = 500
-"""Recipients of one script call. A larger publish is cut, so that Redis is not held for more than some milliseconds."""
+"""Most recipients of one script call. A larger publish is split, so that no call blocks Redis for more than a few
+milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script and the SHA-1 by which Redis knows it."""
+    """A Lua script and its SHA-1, the name under which Redis caches it."""
 
     name: str
     source: str
@@ -37,9 +38,10 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """`publish`, `task`, `open`, `inbox`, `mark`, `forget`, `repair` or `identity`."""
-    here = files("notifier.broker.redis") / "lua"
-    source = (here / "shared.lua").read_text("utf-8") + (here / f"{name}.lua").read_text("utf-8")
+    """A script of the folder `lua/`, preceded by `shared.lua`: `publish`, `task`, `open`, `inbox`, `mark`, `forget`,
+    `repair` or `identity`."""
+    folder = files("notifier.broker.redis") / "lua"
+    source = (folder / "shared.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -63,20 +65,20 @@ def publish_calls(
     publish_command: str = "PUBLISH",
 ) -> Iterator[Call]:
     """The calls that publish one event: one for each shard and each `CHUNK` of its recipients."""
-    word = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
+    event_id = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
     for shard in range(keys.shards):
-        here = [channel for channel in event.to if shard in keys.shards_of(channel)]
-        for start in range(0, len(here), CHUNK):
-            chunk = here[start : start + CHUNK]
+        recipients = [channel for channel in event.to if shard in keys.shards_of(channel)]
+        for start in range(0, len(recipients), CHUNK):
+            chunk = recipients[start : start + CHUNK]
             names: list[str] = [keys.seq(shard), keys.epoch(shard)]
             if not event.durable:
-                # It has no place in the order, by which a stream knows what it has.
-                repeat_key = EPHEMERAL_PREFIX + word if len(here) > 1 else "-"
+                # Without a seq, a stream that listens to several recipients can recognise the event only by a key.
+                repeat_key = EPHEMERAL_PREFIX + event_id if len(recipients) > 1 else "-"
             else:
-                repeat_key = word if event.may_repeat or len(here) > CHUNK else "-"
-            # The first chunk's key is the plain one, which tasks use as well: a key is for one call of any kind.
-            own = f"#{start}" if start else ""
-            names += (keys.idempotency(shard, idempotency.key + own if idempotency else ""), keys.floor(shard))
+                repeat_key = event_id if event.may_repeat or len(recipients) > CHUNK else "-"
+            # The first chunk uses the key without a suffix, as task calls do: one key serves one call of any kind.
+            suffix = f"#{start}" if start else ""
+            names += (keys.idempotency(shard, idempotency.key + suffix if idempotency else ""), keys.floor(shard))
             args: list[str | bytes | int] = [
                 new_epoch(),
                 history_size,
@@ -98,9 +100,9 @@ def publish_calls(
 
 
 def receipt(answers: Sequence[Sequence[Any]]) -> Receipt:
-    """What the answers of all calls of one publish say together. Raises `IdempotencyMismatch`."""
+    """The receipt from the answers to all calls of one publish. Raises `IdempotencyMismatch`."""
     for answer in answers:
-        _refuse_other(answer)
+        _raise_on_mismatch(answer)
     _, epoch, seq, _ = answers[0]
     return Receipt(_text(epoch), int(seq), any(int(answer[3]) for answer in answers))
 
@@ -114,7 +116,7 @@ def task_call(
     idempotency: Idempotency | None = None,
     publish_command: str = "PUBLISH",
 ) -> Call:
-    """The call that stores `task` on one shard if the kept version is `expected_version` (-1: if it is older)."""
+    """The call that stores `task` on one shard if the stored version is `expected_version` (-1: if it is older)."""
     watching = [channel for channel in task.to if shard in keys.shards_of(channel)]
     idem_key = keys.idempotency(shard, idempotency.key if idempotency else "")
     return Call(
@@ -142,23 +144,26 @@ def task_call(
 
 @dataclass(frozen=True, slots=True)
 class TaskWriteResult:
-    """`stored`; or the record that is kept instead (`stale`), or was answered before (`repeated`)."""
+    """The outcome of a task call."""
 
     stored: bool = False
+    """True if the new state was stored."""
     repeated: bool = False
+    """True if an earlier call with the same idempotency key was stored."""
     record: bytes | None = None
+    """If the new state was not stored: that of the earlier call (`repeated`), or the stored one, of another version."""
 
 
 def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
-    """What a task call's answer means. Raises `IdempotencyMismatch`."""
-    _refuse_other(answer)
+    """Reads the answer to a task call. Raises `IdempotencyMismatch`."""
+    _raise_on_mismatch(answer)
     state = _text(answer[0])
     if state == "ok":
         return TaskWriteResult(stored=True)
     return TaskWriteResult(repeated=state == "same", record=_bytes(answer[1]) or None)
 
 
-def _refuse_other(answer: Sequence[Any]) -> None:
+def _raise_on_mismatch(answer: Sequence[Any]) -> None:
     if _text(answer[0]) == "other":
         raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 

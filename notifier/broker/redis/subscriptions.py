@@ -1,9 +1,9 @@
-"""The one subscription connection of a process: which topics it should hear, whether it hears them, what it hears.
+"""The subscriptions of a process, on one connection: which topics are wanted, which are active, what they announce.
 
-    connect -> subscribe to all that is desired -> every acknowledgement -> canary back -> live -> lost -> connect ...
+    connect -> subscribe to all wanted topics -> every acknowledgement -> canary returned -> live -> lost -> connect ...
 
-While it is not live, announcements are dropped: going live resyncs every stream, and streams then read the log.
-The next announcement of a topic must follow on the last one; where it does not, that topic is resynced.
+While the connection is not live, announcements are dropped: going live resyncs every stream, which then reads the log.
+Each announcement of a topic names the previous one. If they do not match, that topic is resynced.
 
 Must not know: streams, how the log is read.
 """
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.broker import Sink
-from notifier.broker.redis.connection import Address, Connection, forget, open_connection
+from notifier.broker.redis.connection import Address, Connection, ignore_reply, open_connection
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
 
@@ -29,12 +29,17 @@ log = logging.getLogger("notifier.broker")
 
 CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
-"""A connection on which neither a PING nor the canary came back for so long is dropped."""
+"""A connection is dropped if PING or the canary gets no answer for this long."""
+CANARY_WAIT_S: Final = 0.5
 RECONNECT_S: Final = (0.05, 2.0)
+"""Upper bounds of the first and of the longest random pause between attempts to connect."""
+ACKNOWLEDGED_PER_S: Final = 10_000
+"""Subscriptions that Redis acknowledges in a second, at least: connecting takes longer with many topics."""
 _LEAD: Final = re.compile(
     rb"([a-z0-9]{1,32}|[-!]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
 )
-"""Epoch, seq, previous seq, key: what stands before the frame of an announcement; and an event's id, the same again."""
+"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key; then an event's id line, with the
+same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the reason in place of the key."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
 
@@ -43,47 +48,50 @@ BATCH: Final = 1000
 class _Topic:
     name: str
     acknowledged: asyncio.Future[None] | None
-    """None once the subscription is known to be active."""
+    """None once the subscription is active."""
     last: int | None = None
-    noted: bool = False
-    """`last` was read from the log: what is announced up to there is in the log, and may still be on its way here."""
+    """Seq of the last announcement; None: unknown."""
+    last_is_from_log: bool = False
+    """`last` was read from the log. Announcements up to it may still arrive; their events are in the log already."""
     epoch: bytes = b""
 
 
 class Subscriptions:
-    """Keeps the desired topics subscribed and hands on what is announced on them."""
+    """Keeps the wanted topics subscribed and passes their announcements to the sink."""
 
     def __init__(
         self,
-        target: Address,
+        address: Address,
         sink: Sink,
         *,
         canary: str,
         name: str,
         on_change: Callable[[], None],
     ) -> None:
-        self._address = target
+        self._address = address
         self._sink = sink
         self._canary = canary.encode()
         self._name = name
         self._on_change = on_change
+        """Called when `live` changes."""
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
-        """SUBSCRIBE commands sent and not yet acknowledged, by topic; a topic that is left and taken again has two."""
+        """SUBSCRIBE commands without acknowledgement, by topic: two for a topic that was removed and added again."""
         self._connection: Connection | None = None
         self._canary_back_at = 0.0
-        self._canary_heard = asyncio.Event()
+        self._canary_returned = asyncio.Event()
         self.live = False
-        """Whether an event published now would be heard."""
+        """True if an event announced now would be received."""
         self.skipped = 0
-        """Announcements that were not in our form and went to nobody."""
+        """Announcements not in notifier's form, which were dropped."""
         self.keeper: asyncio.Task[None]
+        """Watches and reopens the connection."""
 
     async def start(self) -> None:
-        """Begins to connect; returns when live, or when the first attempt failed."""
-        first = asyncio.Event()
-        self.keeper = asyncio.create_task(self._keep(first), name="redis-subscriptions")
-        await first.wait()
+        """Returns when live, or when the first attempt failed."""
+        first_attempt = asyncio.Event()
+        self.keeper = asyncio.create_task(self._keep_connected(first_attempt), name="redis-subscriptions")
+        await first_attempt.wait()
 
     async def close(self) -> None:
         self.keeper.cancel()
@@ -96,138 +104,144 @@ class Subscriptions:
         return len(self._topics)
 
     async def add(self, names: Sequence[str]) -> None:
-        """Subscribes; returns when all are acknowledged. Raises `BrokerUnavailable` where that cannot be now; they
-        stay desired and are subscribed when the connection is back."""
-        new = []
-        waiting = []
+        """Subscribe; returns when Redis has acknowledged every topic. If the connection is not live, the topics are
+        subscribed when it is, and `BrokerUnavailable` is raised."""
+        added = []
+        pending = []
         for name in names:
             key = name.encode()
             topic = self._topics.get(key)
             if topic is None:
                 topic = self._topics[key] = _Topic(name, asyncio.get_running_loop().create_future())
-                new.append(key)
+                added.append(key)
             if topic.acknowledged is not None:
-                waiting.append(topic.acknowledged)
-        # Also while the connection is being opened: it goes live with what was asked for by then, all of it.
+                pending.append(topic.acknowledged)
+        # Also while the connection is being opened: it goes live only with every topic that is wanted by then.
         if self._connection is not None and not self._connection.lost.done():
-            self._send_subscribe(new)
+            self._send_subscribe(added)
         if not self.live:
             raise BrokerUnavailable("the subscriptions are down")
-        for acknowledged in waiting:
+        for acknowledged in pending:
             await asyncio.shield(acknowledged)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Unsubscribes."""
-        gone = []
+        """Unsubscribe."""
+        removed = []
         for key in (name.encode() for name in names):
             if (topic := self._topics.pop(key, None)) is not None:
-                gone.append(key)
-                _give_up(topic, "nobody listens any more")
-        if gone and self._connection is not None and not self._connection.lost.done():
-            self._send("UNSUBSCRIBE", gone)
+                removed.append(key)
+                _fail_acknowledgement(topic, "the topic was unsubscribed")
+        if removed and self._connection is not None and not self._connection.lost.done():
+            self._send("UNSUBSCRIBE", removed)
 
-    def renew(self, why: str) -> None:
-        """Gives the connection up and opens another: it may lead to a Redis that is not the primary any more."""
+    def reconnect(self, reason: str) -> None:
+        """Drop the connection and open another: this Redis may no longer be the primary."""
         self.live = False
         if self._connection is not None:
-            self._connection.close(BrokerUnavailable(why))
+            self._connection.close(BrokerUnavailable(reason))
 
     def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
-        """The newest seq of topics as the log has it: what the first announcement must follow on."""
+        """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it."""
         for name, last in lasts.items():
             topic = self._topics.get(name.encode())
             if topic is not None and topic.last is None:
-                topic.epoch, topic.last, topic.noted = epoch, max(last, 0), True
+                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
 
     # The connection
 
-    async def _keep(self, first: asyncio.Event) -> None:
+    async def _keep_connected(self, first_attempt: asyncio.Event) -> None:
         pause_s = RECONNECT_S[0]
-        begun = False
+        was_live = False
         while True:
             try:
                 connection = await self._open()
-            except BrokerUnavailable as fault:
-                log.warning("subscriptions: %s; trying again", fault)
-                first.set()
+            except BrokerUnavailable as exc:
+                log.warning("subscriptions: %s; trying again", exc)
+                first_attempt.set()
                 await asyncio.sleep(random.uniform(0, pause_s))
                 pause_s = min(pause_s * 2, RECONNECT_S[1])
                 continue
             pause_s = RECONNECT_S[0]
-            # From here to the end of resync() nothing is awaited: no announcement can come between.
+            # No await from here until resync() returned: no announcement may come in between.
             self.live = True
-            if begun or self._topics:
+            if was_live or self._topics:
                 self._sink.resync(None)
-            begun = True
+            was_live = True
             self._on_change()
-            first.set()
+            first_attempt.set()
             await self._watch(connection)
             self.live = False
-            self._forget_link()
+            self._forget_connection()
             log.warning("subscriptions: the connection is lost: %s", connection.lost.result())
             self._on_change()
 
-    def _forget_link(self) -> None:
-        """Nothing is known of any topic any more; whoever waits for an acknowledgement is told."""
+    def _forget_connection(self) -> None:
+        """Discard what is known of the topics, and fail the calls that wait for an acknowledgement."""
         for topic in self._topics.values():
             topic.last = None
-            _give_up(topic, "the subscriptions are down")
+            _fail_acknowledgement(topic, "the subscriptions are down")
 
     async def _open(self) -> Connection:
-        connection = await open_connection(self._address, name=self._name, on_push=self._take)
+        """A connection on which every wanted topic is subscribed and the canary has returned."""
+        connection = await open_connection(self._address, name=self._name, on_push=self._receive)
         self._connection = connection
         try:
-            async with asyncio.timeout(DEAD_AFTER_S + len(self._topics) / 10_000):
-                loop = asyncio.get_running_loop()
-                self._unacknowledged.clear()
-                for topic in self._topics.values():
-                    topic.acknowledged = topic.acknowledged or loop.create_future()
-                self._send("SUBSCRIBE", [self._canary])
-                self._send_subscribe(list(self._topics))
-                while waiting := [one.acknowledged for one in self._topics.values() if one.acknowledged is not None]:
-                    first_ones: list[asyncio.Future[Any]] = [*waiting[:BATCH], connection.lost]
-                    await asyncio.wait(first_ones, return_when=asyncio.FIRST_COMPLETED)
-                    if connection.lost.done():
-                        raise BrokerUnavailable(str(connection.lost.result()))
-                self._canary_heard.clear()
-                while not self._canary_heard.is_set():
+            async with asyncio.timeout(DEAD_AFTER_S + len(self._topics) / ACKNOWLEDGED_PER_S):
+                await self._subscribe_all(connection)
+                self._canary_returned.clear()
+                while not self._canary_returned.is_set():
                     self._send_canary(connection, "ready?")
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._canary_heard.wait(), 0.5)
+                        await asyncio.wait_for(self._canary_returned.wait(), CANARY_WAIT_S)
                     if connection.lost.done():
                         raise BrokerUnavailable(str(connection.lost.result()))
         except TimeoutError:
             connection.close()
-            self._forget_link()
+            self._forget_connection()
             raise BrokerUnavailable(
                 "the subscriptions were not acknowledged, or the canary did not come back"
             ) from None
         except BaseException:
             connection.close()
-            self._forget_link()
+            self._forget_connection()
             raise
         return connection
 
+    async def _subscribe_all(self, connection: Connection) -> None:
+        """Subscribe to the canary and to every wanted topic, also to those added meanwhile."""
+        loop = asyncio.get_running_loop()
+        self._unacknowledged.clear()
+        for topic in self._topics.values():
+            topic.acknowledged = topic.acknowledged or loop.create_future()
+        self._send("SUBSCRIBE", [self._canary])
+        self._send_subscribe(list(self._topics))
+        while pending := [topic.acknowledged for topic in self._topics.values() if topic.acknowledged is not None]:
+            futures: list[asyncio.Future[Any]] = [*pending[:BATCH], connection.lost]
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+            if connection.lost.done():
+                raise BrokerUnavailable(str(connection.lost.result()))
+
     async def _watch(self, connection: Connection) -> None:
+        """Returns when the connection is lost. Drops it if PING or the canary gets no answer."""
         while not connection.lost.done():
-            forget(connection.call("PING"))
+            ignore_reply(connection.call("PING"))
             self._send_canary(connection, "alive?")
             await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
-            silent_s = max(connection.oldest_wait_s, time.monotonic() - self._canary_back_at)
-            if silent_s > DEAD_AFTER_S and not await self._canary_returns(connection):
-                connection.close(BrokerUnavailable(f"no sign of life for {silent_s:.1f} s"))
+            unanswered_s = max(connection.oldest_wait_s, time.monotonic() - self._canary_back_at)
+            if unanswered_s > DEAD_AFTER_S and not await self._canary_returns(connection):
+                connection.close(BrokerUnavailable(f"no sign of life for {unanswered_s:.1f} s"))
 
     async def _canary_returns(self, connection: Connection) -> bool:
-        """One more look before a connection is given up: it may be this loop that was held up."""
-        self._canary_heard.clear()
+        """A last check before the connection is dropped: the delay may come from a blocked event loop here."""
+        self._canary_returned.clear()
         self._send_canary(connection, "still alive?")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._canary_heard.wait(), 0.5)
-        return self._canary_heard.is_set()
+            await asyncio.wait_for(self._canary_returned.wait(), CANARY_WAIT_S)
+        return self._canary_returned.is_set()
 
-    def _send_canary(self, connection: Connection, word: str) -> None:
-        """Over this connection and not over that of the calls, where it would wait behind a storm of them."""
-        forget(connection.call("PUBLISH", self._canary, word))
+    def _send_canary(self, connection: Connection, payload: str) -> None:
+        """Publish on this connection: on that of the commands, the canary would queue behind their calls."""
+        ignore_reply(connection.call("PUBLISH", self._canary, payload))
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         for key in keys:
@@ -239,16 +253,16 @@ class Subscriptions:
         for start in range(0, len(keys), BATCH):
             self._connection.push_only(command, *keys[start : start + BATCH])
 
-    # What comes
+    # Received pushes
 
-    def _take(self, push: list[Any]) -> None:
+    def _receive(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == b"message":
-            self._take_announcement(push[1], push[2])
+            self._receive_announcement(push[1], push[2])
         elif kind == b"subscribe":
-            self._take_acknowledgement(push[1])
+            self._receive_acknowledgement(push[1])
 
-    def _take_acknowledgement(self, key: bytes) -> None:
+    def _receive_acknowledgement(self, key: bytes) -> None:
         if key == self._canary:
             return
         left = self._unacknowledged.pop(key, 1) - 1
@@ -260,10 +274,10 @@ class Subscriptions:
             topic.acknowledged.set_result(None)
             topic.acknowledged = None
 
-    def _take_announcement(self, key: bytes, payload: bytes) -> None:
+    def _receive_announcement(self, key: bytes, payload: bytes) -> None:
         if key == self._canary:
             self._canary_back_at = time.monotonic()
-            self._canary_heard.set()
+            self._canary_returned.set()
             return
         topic = self._topics.get(key)
         if topic is None or not self.live:
@@ -281,13 +295,13 @@ class Subscriptions:
         if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
             self._skip(key, payload)
         elif seq:
-            self._take_event(topic, epoch, seq, int(prev), repeat_key, wire)
+            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire)
         else:
             self._sink.deliver_state(topic.name, repeat_key, wire)
 
-    def _take_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
-        # What does not follow is not handed on: it is in the log if it is true, and the log is read now. So neither a
-        # lost announcement nor a forged one can move a stream past events that it has not seen.
+    def _receive_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
+        # An event that does not follow the last one is not delivered: if it is genuine, it is in the log, which the
+        # resync reads. So neither a lost nor a forged announcement moves a stream past events that it has not received.
         if topic.epoch and topic.epoch != epoch:
             log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
@@ -295,24 +309,24 @@ class Subscriptions:
             self._sink.resync(None)
             return
         if topic.last is not None and prev != topic.last:
-            if topic.noted and seq <= topic.last:
+            if topic.last_is_from_log and seq <= topic.last:
                 return
             log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
             after, topic.last = topic.last, None
             self._sink.resync([topic.name], after=after)
             return
-        topic.epoch, topic.last, topic.noted = epoch, seq, False
+        topic.epoch, topic.last, topic.last_is_from_log = epoch, seq, False
         self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
 
     def _skip(self, key: bytes, payload: bytes) -> None:
         self.skipped += 1
         lead = payload.partition(b"\n")[0]
-        log.error("skipped what is not an announcement of ours: topic %r, lead %r", key[:200], lead[:80])
+        log.error("skipped an announcement that is not in notifier's form: topic %r, lead %r", key[:200], lead[:80])
 
 
-def _give_up(topic: _Topic, why: str) -> None:
-    """Tells whoever waits for the acknowledgement that it will not come."""
+def _fail_acknowledgement(topic: _Topic, reason: str) -> None:
+    """Raise `BrokerUnavailable` in the calls that wait for the acknowledgement."""
     if topic.acknowledged is not None:
-        topic.acknowledged.set_exception(BrokerUnavailable(why))
-        topic.acknowledged.exception()  # where nobody waits, that is no fault
+        topic.acknowledged.set_exception(BrokerUnavailable(reason))
+        topic.acknowledged.exception()  # marks it as retrieved: asyncio logs nothing if no call waits
         topic.acknowledged = None

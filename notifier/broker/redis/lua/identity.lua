@@ -1,5 +1,5 @@
--- The epoch rule: a primary that is not the one this shard was last used on may have lost its newest writes, so a new
--- order of events begins. Compare-and-set: of several processes that notice, one replaces the epoch.
+-- The epoch rule: if this primary is not the one that the shard was last used on, it may have lost its newest writes, so
+-- a new epoch begins. By compare-and-set, only the first process that connects replaces the epoch.
 --
 -- KEYS  epoch, identity
 -- ARGV  1 this primary's identity, 2 fresh epoch

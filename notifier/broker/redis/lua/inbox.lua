@@ -8,8 +8,8 @@ local now_ms, limit, before, unread_only = tonumber(ARGV[2]), tonumber(ARGV[3]),
 local lists = {}
 for i = 5, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
 
--- Where the page goes on, also when that message was deleted meanwhile.
-local function place_of(id)
+-- Seq of a message. Read from the logs, because the user may have deleted the message: its seq still places the page.
+local function seq_of_message(id)
   for _, entries in ipairs(lists) do
     for _, entry in ipairs(entries) do
       if entry.m == id then return entry.seq end
@@ -18,7 +18,7 @@ local function place_of(id)
 end
 
 local all, unread, before_seq = {}, 0, nil
-if before ~= '' then before_seq = place_of(before) end
+if before ~= '' then before_seq = seq_of_message(before) end
 each_message(lists, KEYS[3], KEYS[4], now_ms, function(entry, is_read)
   if not is_read then unread = unread + 1 end
   entry.read = is_read and 1 or 0
@@ -29,7 +29,7 @@ table.sort(all, function(a, b) return a.seq > b.seq end)
 local answer = {
   current_epoch(KEYS[1], ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0'), unread, 0,
 }
--- A message that is gone has only older ones behind it, and they are gone too.
+-- If the message has left the logs, so have all older ones.
 if before ~= '' and not before_seq then return answer end
 local taken = 0
 for _, entry in ipairs(all) do

@@ -1,7 +1,7 @@
--- Marks a user's messages as read, or hides them, and tells the user's other tabs and devices.
+-- Marks a user's messages as read or deleted, and announces the change to the user's streams.
 --
 -- KEYS  seq, read marks, hidden, then for each channel: its log
--- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 keep marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
+-- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 ttl of the marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
 --       6 the user's pub/sub channel, then the message ids
 -- Answer: unread, the ids that changed
 
@@ -14,7 +14,7 @@ for i = 7, #ARGV do wanted[ARGV[i]] = true end
 
 local changed = {}
 each_message(lists, read_key, hidden_key, now_ms, function(entry, is_read)
-  -- Written by others: it would break the frame that tells the other tabs.
+  -- An id with other characters was not written by notifier, and would break the frame below.
   if string.find(entry.m, '[^%w._-]') then return end
   if action == 'delete' then
     if wanted[entry.m] then
@@ -33,7 +33,7 @@ if action == 'all' then
   redis.call('ZADD', read_key, top, READ_UP_TO)
 end
 for _, key in ipairs({ read_key, hidden_key }) do
-  -- The lowest rank may be READ_UP_TO: it stays.
+  -- Rank 0 is spared: it may be READ_UP_TO.
   redis.call('ZREMRANGEBYRANK', key, 1, -tonumber(ARGV[4]) - 1)
   redis.call('EXPIRE', key, ARGV[3])
 end

@@ -1,11 +1,12 @@
--- Everything a stream starts from, read in one step: the replay after its cursor and the present state.
+-- What a stream starts from, read in one step: the replay after its cursor and the present state.
 --
--- KEYS  epoch, seq, floor, the user's last revocation, read marks, hidden, then for each channel: log, meta, index of tasks
--- ARGV  1 cursor's epoch ('' where the client has no cursor, '?' where it could not be read), 2 cursor's seq
+-- KEYS  epoch, seq, floor, the user's revocation token, read marks, hidden,
+--       then for each channel: log, meta, index of tasks
+-- ARGV  1 cursor's epoch ('': no cursor was given; '?': it could not be parsed), 2 cursor's seq
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
 --       8 history ttl (s)
 -- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} by channel, unread, task records, last seq by
---   channel, the word of the user's last revocation
+--   channel, the user's revocation token ('': none)
 --   verdict: 'new' | 'ok' | the reason for a reset
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -21,7 +22,7 @@ for i = 7, #KEYS, 3 do
   lows[#lows + 1] = number_of(meta[2]) or 0
 end
 
--- Below this place a channel without a meta may have had events of which nothing is left.
+-- Up to this seq, a channel without a meta may have had events that left no trace.
 local function floor()
   local a, _, t = read_floor(KEYS[3])
   if not a or math.abs(redis_now_ms() - t) > 4000 * tonumber(ARGV[8]) then return top end
@@ -39,27 +40,27 @@ local function judge()
   return 'ok'
 end
 
--- Each log is read once, from where the replay or the unread messages begin. A log without a meta may hold anything.
+-- Each log is read once, from where the replay or the unread messages begin; a log without a meta in any case.
 local verdict, up_to, lists = judge(), read_up_to(read_key), {}
 local needed = verdict == 'ok' and math.min(after, up_to) or up_to
 for i, log in ipairs(logs) do
   lists[i] = (lasts[i] == -1 or lasts[i] > needed) and entries_after(log, needed) or {}
 end
 
--- Ids of what came before the cursor by another part of the same publish: it is there already. Parts follow each other
--- closely, so a few entries are enough.
+-- True if the client has the event from another chunk of the same publish, at or before its cursor. The chunks of a
+-- publish have seqs close to each other, so a few entries of each log are enough.
 local NEAR = 32
-local before
-local function came_before(id)
-  if not before then
-    before = {}
+local keys_before
+local function came_before(repeat_key)
+  if not keys_before then
+    keys_before = {}
     for _, log in ipairs(logs) do
       for _, raw in ipairs(redis.call('XREVRANGE', log, whole(after) .. '-0', '-', 'COUNT', NEAR)) do
-        before[entry_of(raw).k or ''] = true
+        keys_before[entry_of(raw).k or ''] = true
       end
     end
   end
-  return before[id]
+  return keys_before[repeat_key]
 end
 
 -- The missed entries, or the reason why they cannot be complete.
@@ -67,7 +68,7 @@ local function missed()
   local entries, count = {}, 0
   for i, list in ipairs(lists) do
     local newest = list[#list]
-    -- No meta: either nothing was ever published here, or the meta is lost and the log cannot be judged.
+    -- Entries without a meta: the meta is lost, so the log may be incomplete.
     if lasts[i] == -1 and newest and newest.seq > after then return 'history_lost' end
     if lasts[i] > after and (not newest or newest.seq ~= lasts[i]) then return 'history_lost' end
     for _, entry in ipairs(list) do

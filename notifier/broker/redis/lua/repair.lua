@@ -1,17 +1,17 @@
--- Renames keys that do not hold what our names stand for (also a log without entries, or one that ends at an id which is
--- out of all order: nothing could ever be added to it), to <key>:foreign, kept for a day to be looked at.
+-- Quarantines keys with foreign values: renames them to <key>:foreign, which expires after a day. Foreign is a value of
+-- another type, a log without entries, and a log whose last id is so high that no entry could be added.
 --
--- KEYS  any of ours    ARGV  for each: the type it must have ('number': a string that INCR takes)
+-- KEYS  any keys of notifier    ARGV  for each, its type ('number': a string for INCR)
 -- Answer: the keys that were renamed
 
 local quarantined = {}
 for i, key in ipairs(KEYS) do
-  local found = redis.call('TYPE', key).ok
-  local wanted = ARGV[i] == 'number' and 'string' or ARGV[i]
-  local sound = found == 'none' or found == wanted
-  if sound and ARGV[i] == 'number' and found == 'string' then
+  local type = redis.call('TYPE', key).ok
+  local expected = ARGV[i] == 'number' and 'string' or ARGV[i]
+  local sound = type == 'none' or type == expected
+  if sound and ARGV[i] == 'number' and type == 'string' then
     sound = number_of(redis.call('GET', key)) ~= nil
-  elseif sound and found == 'stream' then
+  elseif sound and type == 'stream' then
     local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
     sound = newest ~= nil and seq_of(newest[1]) < MAX_SEQ
   end

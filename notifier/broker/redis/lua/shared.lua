@@ -1,9 +1,9 @@
--- Functions that several scripts use; put before each of them when it is loaded.
--- Numbers are written with %.0f: Lua 5.1 would turn 10^14 and above into 1e+14.
+-- Functions that several scripts use; prepended to each script.
+-- Numbers are written with %.0f: Lua 5.1 writes 10^14 and above as 1e+14.
 
 local function whole(n) return string.format('%.0f', n) end
 
--- An idempotency key that is known: its state ('same' or 'other') and the answer that was kept; nil where it is new.
+-- For a known idempotency key: 'same' or 'other' (fingerprint), and the stored answer. nil for a new key.
 local function remembered(key, fingerprint)
   if fingerprint == '' then return nil end
   local known = redis.call('HMGET', key, 'fingerprint', 'answer')
@@ -17,10 +17,9 @@ local function remember(key, fingerprint, answer, ttl_s)
   redis.call('EXPIRE', key, ttl_s)
 end
 
--- The epoch of this shard; `fresh` becomes the epoch where none is kept (first use, or the data was wiped), and where
--- somebody wrote what is no epoch of ours.
-local function is_epoch(word) return word and #word <= 32 and string.match(word, '^[a-z0-9]+$') ~= nil end
+local function is_epoch(text) return text and #text <= 32 and string.match(text, '^[a-z0-9]+$') ~= nil end
 
+-- The epoch of this shard. `fresh` becomes the epoch if none is stored (first use, wiped data) or a foreign value is.
 local function current_epoch(key, fresh)
   local epoch = redis.call('GET', key)
   if is_epoch(epoch) then return epoch end
@@ -28,7 +27,7 @@ local function current_epoch(key, fresh)
   return fresh
 end
 
--- A number that we wrote, or nil. Others are not believed: a double holds whole numbers up to 2^53.
+-- A number as notifier writes it, otherwise nil. The limit is below 2^53: up to there a double holds every whole number.
 local MAX_SEQ = 1e15
 local function number_of(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
@@ -39,18 +38,19 @@ local function redis_now_ms()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
--- What tells a channel that never was from one of which even the meta has expired, ten history ttls after its last event.
--- All events after `a` were published after those of `b`'s predecessor: less than eight ttls ago. `b` was published at `t`.
+-- Shard floor: where a channel has no meta, cursors below `a` are reset. `b`: next floor, recorded at `t` ms.
+-- A meta expires ten history ttls after the channel's last event. Every event after `a` is less than eight ttls old, so
+-- a channel without a meta had none of them.
 local function read_floor(key)
-  local kept = redis.call('HMGET', key, 'a', 'b', 't')
-  local a, b, t = number_of(kept[1]), number_of(kept[2]), number_of(kept[3])
+  local fields = redis.call('HMGET', key, 'a', 'b', 't')
+  local a, b, t = number_of(fields[1]), number_of(fields[2]), number_of(fields[3])
   if a and b and t then return a, b, t end
 end
 
 local function seq_of(entry_id) return tonumber(string.match(entry_id, '^%d+')) end
 
--- One history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). Written by others: any
--- may be absent.
+-- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). A foreign entry may
+-- lack any field.
 local function entry_of(raw)
   local entry = { seq = seq_of(raw[1]) }
   local fields = raw[2]
@@ -69,23 +69,24 @@ local function expired(entry, now_ms)
   return at ~= nil and at <= now_ms
 end
 
--- Whether an id is in a sorted set. Many are not asked for one by one: that took most of the time of a long inbox.
+-- A function that says if an id is in a sorted set. After 50 lookups it reads the whole set: single lookups took most
+-- of the time of a long inbox.
 local function members_of(key)
-  local asked, all = 0, nil
+  local lookups, all = 0, nil
   return function(id)
     if all then return all[id] == true end
-    asked = asked + 1
-    if asked > 50 then
+    lookups = lookups + 1
+    if lookups > 50 then
       all = {}
-      for _, one in ipairs(redis.call('ZRANGE', key, 0, -1)) do all[one] = true end
+      for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do all[member] = true end
       return all[id] == true
     end
     return redis.call('ZSCORE', key, id) ~= false
   end
 end
 
--- Calls visit(entry, is_read) once for each message that the user can see, over the entries of all logs.
--- A message that came over several channels has one id: it is visited once.
+-- Calls visit(entry, is_read) once for each message that the user can see. A message to several channels is in several
+-- logs under one id; it is visited once.
 local READ_UP_TO = '*'
 local function read_up_to(read_key) return tonumber(redis.call('ZSCORE', read_key, READ_UP_TO) or '0') end
 
@@ -103,7 +104,7 @@ local function each_message(lists, read_key, hidden_key, now_ms, visit)
   end
 end
 
--- `lists` may leave out what is not after the mark up to which everything is read.
+-- `lists` may lack the entries up to READ_UP_TO: they are read.
 local function count_unread(lists, read_key, hidden_key, now_ms)
   local unread = 0
   each_message(lists, read_key, hidden_key, now_ms, function(_, is_read)
@@ -112,9 +113,9 @@ local function count_unread(lists, read_key, hidden_key, now_ms)
   return unread
 end
 
--- Records of the tasks that these channels watch, newest first, without those the user dismissed.
+-- Records of the tasks of these channels without those that the user dismissed, for each channel last changed first.
 local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
-  local found, seen = {}, {}
+  local records, seen = {}, {}
   for _, index in ipairs(indexes) do
     for _, id in ipairs(redis.call('ZREVRANGE', index, 0, max - 1)) do
       if not seen[id] then
@@ -123,10 +124,10 @@ local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
         if not record then
           redis.call('ZREM', index, id)
         elseif not redis.call('ZSCORE', hidden_key, 't:' .. id) then
-          found[#found + 1] = record
+          records[#records + 1] = record
         end
       end
     end
   end
-  return found
+  return records
 end

@@ -1,14 +1,14 @@
--- Stores a task's next state if it follows on the kept one, and announces it to the channels that watch it.
+-- Stores a task's next state by compare-and-set on its version, and announces it to the task's channels.
 --
--- KEYS  task, idempotency key, the producers' last signs of life, then for each channel: its index of tasks
+-- KEYS  task, idempotency key, last heartbeats, then for each channel: its index of tasks
 -- ARGV  1 expected version   '0': the task must not exist; '-1': any older version may be replaced (a copy from the
 --                            task's home shard)
---       2 version, 3 record, 4 frame, 5 updated at (ms), 6 keep (s)
+--       2 version, 3 record, 4 frame, 5 updated at (ms), 6 ttl (s)
 --       7 fingerprint, 8 idempotency ttl (s)
---       9 task id, 10 PUBLISH or SPUBLISH, 11 most tasks an index keeps, 12 index keep (s)
---       13 the producer's last sign of life (ms), 0: none are expected
+--       9 task id, 10 PUBLISH or SPUBLISH, 11 most tasks of an index, 12 ttl of the indexes (s)
+--       13 last heartbeat (ms), 0: none are expected
 --      then for each channel: its pub/sub channel
--- Answer: 'ok', watched | 'stale', the kept record | 'same', the answer kept under the key | 'other'
+-- Answer: 'ok', watched | 'stale', the stored record | 'same', the record stored under the idempotency key | 'other'
 
 local expected, version, record = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
@@ -16,16 +16,16 @@ local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
 local state, answer = remembered(KEYS[2], fingerprint)
 if state then return { state, answer or '' } end
 
-local kept = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+local stored = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if expected == -1 then
-  if kept >= version then return { 'ok', 0 } end
-elseif kept ~= expected then
+  if stored >= version then return { 'ok', 0 } end
+elseif stored ~= expected then
   return { 'stale', redis.call('HGET', KEYS[1], 'record') or '' }
 end
 
--- Read before the first write: an index that holds something else stops the script while nothing is done.
+-- Read before the first write: a foreign value in an index stops the script before it has changed anything.
 for i = 3, #KEYS do redis.call('ZCARD', KEYS[i]) end
--- Watched over in its home shard only.
+-- Heartbeats are recorded on the task's home shard only.
 if expected ~= -1 and ARGV[13] ~= '0' then
   redis.call('ZADD', KEYS[3], ARGV[13], id)
   redis.call('EXPIRE', KEYS[3], ARGV[12])
