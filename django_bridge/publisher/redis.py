@@ -23,7 +23,16 @@ from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import Idempotency
 from notifier.broker.redis.keys import KINDS, Keys
-from notifier.broker.redis.scripts import Call, Script, publish_calls, receipt, script, task_call, task_write_result
+from notifier.broker.redis.scripts import (
+    FOREIGN_VALUE_ERRORS,
+    Call,
+    Script,
+    publish_calls,
+    receipt,
+    script,
+    task_call,
+    task_write_result,
+)
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
 from notifier.rules import to_json
@@ -166,7 +175,7 @@ class RedisTransport:
             try:
                 return action()
             except ResponseError as exc:
-                if not any(word in str(exc) for word in ("WRONGTYPE", "not an integer")):
+                if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
                     raise
                 kinds = [KINDS[self._keys.kind(name)] for name in names]
                 for key in self._script(script("repair"), names, kinds):

@@ -20,7 +20,7 @@ import hiredis
 
 from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.keys import KINDS, Keys
-from notifier.broker.redis.scripts import Call, script
+from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, script
 from notifier.errors import BrokerUnavailable
 from notifier.event import new_epoch
 
@@ -39,8 +39,6 @@ RECONNECT_S: Final = (0.05, 2.0)
 NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING")
 """Errors of a Redis that is not, or no longer, a usable primary. The connection is dropped: the next one applies the
 epoch rule."""
-FOREIGN_VALUE: Final = ("WRONGTYPE", "not an integer")
-"""Parts of the errors that a key with a foreign value causes."""
 
 
 class Commands:
@@ -94,7 +92,7 @@ class Commands:
             try:
                 return await connection.run(call.script, call.keys, call.args)
             except hiredis.ReplyError as exc:
-                if not any(part in str(exc) for part in FOREIGN_VALUE):
+                if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
                     raise
                 # Every script reads all its keys before it writes, so the failed run stored nothing.
                 await self._repair(connection, call.keys)

@@ -26,6 +26,9 @@ CHUNK: Final = 500
 """Most recipients of one script call. A larger publish is split, so that no call blocks Redis for more than a few
 milliseconds."""
 
+FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
+"""Parts of the errors of a call whose key holds a foreign value: one that notifier did not write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:

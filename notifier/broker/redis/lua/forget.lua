@@ -1,5 +1,5 @@
--- Removes what is stored for one user alone. This takes a seq, and the meta says that everything up to it is trimmed: every
--- earlier cursor is reset, also the newest possible one.
+-- Removes what is stored for one user alone. This takes a seq, and the meta says that everything up to it is trimmed:
+-- every earlier cursor is reset, also the newest possible one.
 --
 -- KEYS  seq, meta, the user's index of tasks, then the keys to delete: log, read marks, hidden
 -- ARGV  1 prefix of task keys, 2 the user's channel, 3 ttl of the meta (s)

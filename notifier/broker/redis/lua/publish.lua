@@ -32,7 +32,7 @@ local epoch = current_epoch(KEYS[2], fresh)
 local channels = (#KEYS - 4) / 2
 local seq, metas, floor = 0, {}, 0
 
--- The channels' keys are read before the first is written: a foreign value stops the script before it has stored anything.
+-- The channels' keys are read before the first is written: a foreign value stops the script before it stores anything.
 if durable then
   local counter = redis.call('GET', KEYS[1])
   if counter and not number_of(counter) then return redis.error_reply('WRONGTYPE a foreign counter') end

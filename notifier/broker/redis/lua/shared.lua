@@ -27,7 +27,7 @@ local function current_epoch(key, fresh)
   return fresh
 end
 
--- A number as notifier writes it, otherwise nil. The limit is below 2^53: up to there a double holds every whole number.
+-- A number as notifier writes it, otherwise nil. It stays below 2^53, up to which a double holds every whole number.
 local MAX_SEQ = 1e15
 local function number_of(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
