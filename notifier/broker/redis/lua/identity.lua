@@ -1,5 +1,5 @@
--- The epoch rule: a primary other than the one that the shard was last used on may have lost the newest writes, so a new
--- epoch begins. By compare-and-set, only the first process that connects replaces the epoch.
+-- The epoch rule: a primary other than the one that the shard was last used on may have lost its newest writes, so a
+-- new epoch begins. By compare-and-set, only the first process that connects replaces the epoch.
 --
 -- KEYS  epoch, identity
 -- ARGV  1 this primary's identity, 2 fresh epoch
