@@ -1,6 +1,6 @@
 """The broker: accepts events, assigns ids and order, keeps history and state, carries events between processes.
 
-`memory` serves one process, `redis` any number; one contract suite runs over both (tests/test_broker_contract.py).
+`memory` serves one process, `redis` any number; one contract suite runs over both (tests/broker/).
 There is one path: `publish` stores and announces, and the announcement returns through `Sink.deliver`, also in the
 process that published.
 

@@ -14,10 +14,10 @@ from notifier.broker.redis.commands import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
+from tests.broker.support import Recorder, note, opened
 from tests.faults.clients import until
 from tests.faults.proxy import Proxy
 from tests.support import RedisServer, running
-from tests.test_broker_contract import Recorder, note, opened
 
 LIMITS = {"history_size": 50, "history_ttl_s": 3600, "max_replay": 100}
 

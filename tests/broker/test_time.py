@@ -19,8 +19,8 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from tests.broker.support import Recorder, note, opened, subjects
 from tests.support import RedisServer
-from tests.test_broker_contract import Recorder, note, opened, subjects
 
 TTL_S = 3600
 KEYS = Keys("aging:")

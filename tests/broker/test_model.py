@@ -25,8 +25,8 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
 from notifier.message import message_event, message_of
+from tests.broker.support import Recorder
 from tests.support import RedisServer
-from tests.test_broker_contract import Recorder
 
 CHANNELS = ["user:ann", "user:bob", "group:staff", "all"]
 HEARS = {"ann": ("user:ann", "group:staff", "all"), "bob": ("user:bob", "all")}

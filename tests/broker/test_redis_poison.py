@@ -11,8 +11,8 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.event import Cursor
+from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until
 from tests.support import RedisServer
-from tests.test_broker_contract import ANN, Recorder, listed, note, opened, running, step, subjects, until
 
 KEYS = Keys("poison:")
 
@@ -141,7 +141,7 @@ async def test_a_key_of_another_type_is_quarantined(broker: RedisBroker, raw: re
     raw.delete(key)
     raw.sadd(key, "not ours")
     await broker.publish(note(subject="two"))
-    await broker.create_task(running())
+    await broker.create_task(new_task())
     assert "two" in [subject for subject, _ in await listed(broker)]
     await broker.mark("ann", ANN, "all", [])
     assert (await opened(broker)).unread == 0
@@ -216,7 +216,7 @@ async def test_what_somebody_wrote_beside_the_frames_harms_nobody(broker: RedisB
 
 
 async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroker, raw: redis.Redis) -> None:
-    good = await broker.create_task(running())
+    good = await broker.create_task(new_task())
     for number, record in enumerate([b"{}", b"\xff", b"[]", b'{"id": 1}', b"null"]):
         raw.hset(KEYS.task(0, f"bad-{number}"), mapping={"version": 1, "record": record})
         raw.zadd(KEYS.tasks(0, "user:ann"), {f"bad-{number}": number})

@@ -1,0 +1,64 @@
+"""The brokers under test: memory, and Redis: plain, with three shards, with an append-only file, with least rights.
+
+A new broker is added to the parameters of `broker` and to `create_broker`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from notifier.broker import Broker
+from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys
+from tests.broker.support import HISTORY, Recorder
+from tests.support import RedisServer, running
+
+
+@pytest.fixture
+def sink() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="package")
+def append_only_redis() -> Iterator[RedisServer]:
+    with running(RedisServer(append_only=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def guarded_redis() -> Iterator[RedisServer]:
+    """A Redis whose user has only the rights of deploy/redis-users.acl. Fails if a command was refused."""
+    with running(RedisServer(guarded=True)) as server:
+        yield server
+        with server.client() as client:
+            assert client.acl_log() == []
+
+
+SERVERS = {
+    "redis": "redis_server",
+    "redis-3-shards": "redis_server",
+    "redis-append-only": "append_only_redis",
+    "redis-guarded": "guarded_redis",
+}
+
+
+@pytest.fixture(params=["memory", *SERVERS])
+async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
+    started = create_broker(request.param, request)
+    await started.start(sink)
+    yield started
+    await started.close()
+
+
+def create_broker(kind: str, request: pytest.FixtureRequest) -> Broker:
+    limits = {"history_size": HISTORY, "history_ttl_s": 3600, "max_replay": 12}
+    if kind == "memory":
+        return MemoryBroker(**limits)
+    server: RedisServer = request.getfixturevalue(SERVERS[kind])
+    keys = Keys(f"notifier:t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
+    return RedisBroker(Address.from_url(server.url), keys, **limits)

@@ -1,0 +1,89 @@
+"""What the tests of brokers share: a sink that records its calls, and short forms of publish, open and list."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from notifier import event as events
+from notifier import task as tasks
+from notifier.broker import Broker, Opening
+from notifier.event import Cursor
+from notifier.message import message_event, message_of
+
+HISTORY = 5
+"""The history size of the brokers under test."""
+ANN = ("user:ann", "group:staff", "all")
+"""The channels of the user ann."""
+
+
+@dataclass
+class Recorder:
+    """A sink that records its calls."""
+
+    events: list[tuple[str, int, bytes]] = field(default_factory=list)
+    states: list[tuple[str, str, bytes]] = field(default_factory=list)
+    resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    away: list[bool] = field(default_factory=list)
+
+    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+        assert wire.startswith(f"id: {epoch}-{seq}\n".encode())
+        self.events.append((topic, seq, wire))
+
+    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+        self.states.append((topic, key, wire))
+
+    def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
+        self.resyncs.append((topics, after))
+
+    def disconnect(self, topic: str, reason: str) -> None:
+        self.ended.append((topic, reason))
+
+    def degraded(self, away: bool) -> None:
+        self.away.append(away)
+
+
+async def until(condition: Callable[[], Any], timeout_s: float = 5) -> None:
+    """Wait for a condition that this event loop makes true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
+        await asyncio.sleep(0.005)
+
+
+def note(to: str | list[str] = "user:ann", subject: str = "Hi", **more: Any) -> events.Event:
+    """A message."""
+    options = {name: more.pop(name) for name in ("may_repeat", "max_bytes") if name in more}
+    return message_event({"to": [to] if isinstance(to, str) else to, "subject": subject, **more}, **options)
+
+
+async def opened(broker: Broker, cursor: Cursor | str | None = None, user: str = "ann") -> Opening:
+    """The opening of a stream that listens to the user, to the group staff and to `all`."""
+    return await broker.open(user, (f"user:{user}", "group:staff", "all"), cursor)
+
+
+def subjects(opening: Opening) -> list[str]:
+    """The subjects of the replayed messages."""
+    messages = [message_of(frame) for _, frame in opening.replay]
+    return [message["subject"] for message in messages if message is not None]
+
+
+async def listed(broker: Broker, user: str = "ann", **options: Any) -> list[tuple[str, bool]]:
+    """A page of the inbox as (subject, is it read)."""
+    options = {"limit": 50, "before": None, "unread_only": False, **options}
+    page = await broker.inbox(user, (f"user:{user}", "group:staff", "all"), **options)
+    return [(message["subject"], message["read"]) for message in page.messages]
+
+
+def new_task(to: str | list[str] = "user:ann", **more: Any) -> tasks.Task:
+    to = [to] if isinstance(to, str) else to
+    return tasks.begin(to=to, name="Import", now_ms=int(time.time() * 1000), **more)
+
+
+def step(**change: Any) -> Callable[[tasks.Task], tasks.Task]:
+    """A change for `Broker.change_task`."""
+    return lambda task: task.changed(change, now_ms=int(time.time() * 1000))

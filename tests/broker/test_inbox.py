@@ -1,0 +1,76 @@
+"""The contract of brokers: the inbox, read marks, deletion."""
+
+from __future__ import annotations
+
+from notifier import event as events
+from notifier.broker import Broker
+from tests.broker.support import ANN, Recorder, listed, note, opened, until
+
+
+async def test_the_inbox_lists_newest_first_and_pages_back(broker: Broker) -> None:
+    ids = []
+    for number in range(5):
+        event = note(["user:ann", "all"], subject=str(number))
+        ids.append(event.message_id)
+        await broker.publish(event)
+    first = await broker.inbox("ann", ANN, limit=2, before=None, unread_only=False)
+    assert [one["subject"] for one in first.messages] == ["4", "3"]
+    assert first.more
+    assert first.unread == 5
+    second = await broker.inbox("ann", ANN, limit=2, before=first.messages[-1]["id"], unread_only=False)
+    assert [one["subject"] for one in second.messages] == ["2", "1"]
+    last = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
+    assert [one["subject"] for one in last.messages] == ["0"]
+    assert not last.more
+    await broker.mark("ann", ANN, "delete", [second.messages[-1]["id"]])
+    again = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
+    assert again.messages == last.messages
+    gone = await broker.inbox("ann", ANN, limit=2, before="no-such-id", unread_only=False)
+    assert not gone.messages
+    assert not gone.more
+
+
+async def test_other_events_are_not_messages(broker: Broker) -> None:
+    await broker.publish(events.custom(to=["user:ann"], event_type="order.paid", data={}))
+    assert await listed(broker) == []
+    assert (await opened(broker)).unread == 0
+
+
+async def test_reading_is_of_one_user_and_tells_its_other_tabs(broker: Broker, sink: Recorder) -> None:
+    first, second = note("all", subject="first"), note("all", subject="second")
+    for one in (first, second):
+        await broker.publish(one)
+    await broker.subscribe(broker.topics("ann", ["user:ann"]))
+    marked = await broker.mark("ann", ANN, "read", [first.message_id, "unknown"])
+    assert (list(marked.changed), marked.unread) == ([first.message_id], 1)
+    assert await listed(broker) == [("second", False), ("first", True)]
+    assert await listed(broker, unread_only=True) == [("second", False)]
+    assert await listed(broker, "bob") == [("second", False), ("first", False)]
+    await until(lambda: sink.states)
+    expected = f'{{"read":["{first.message_id}"],"deleted":[],"unread":1}}'
+    assert sink.states[0][2] == f"event: inbox\ndata: {expected}\n\n".encode()
+    assert (await broker.mark("ann", ANN, "read", [first.message_id])).changed == []
+
+
+async def test_reading_all_covers_what_is_there_and_not_what_comes(broker: Broker) -> None:
+    for number in range(3):
+        await broker.publish(note(subject=str(number)))
+    marked = await broker.mark("ann", ANN, "all", [])
+    assert len(marked.changed) == 3
+    assert marked.unread == 0
+    await broker.publish(note(subject="new"))
+    assert await broker.unread("ann", ANN) == 1
+    assert [read for _, read in await listed(broker)] == [False, True, True, True]
+
+
+async def test_deleting_hides_a_message_from_one_user(broker: Broker, sink: Recorder) -> None:
+    event = note("all")
+    await broker.publish(event)
+    await broker.subscribe(broker.topics("ann", ["user:ann"]))
+    marked = await broker.mark("ann", ANN, "delete", [event.message_id])
+    assert (list(marked.changed), marked.unread) == ([event.message_id], 0)
+    assert await listed(broker) == []
+    assert len(await listed(broker, "bob")) == 1
+    await until(lambda: sink.states)
+    assert f'"deleted":["{event.message_id}"]'.encode() in sink.states[0][2]
+    assert (await broker.mark("ann", ANN, "delete", [event.message_id])).changed == []

@@ -1,0 +1,93 @@
+"""The contract of brokers: what a stream starts from, replay and reset."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from notifier.broker import Broker
+from notifier.event import Cursor
+from tests.broker.support import ANN, HISTORY, note, opened, subjects
+
+
+async def test_without_a_cursor_nothing_is_replayed(broker: Broker) -> None:
+    await broker.publish(note())
+    found = await opened(broker)
+    assert (found.verdict, found.recovered, list(found.replay)) == ("new", True, [])
+    assert found.cursor.seq == 1
+
+
+async def test_replay_is_in_order_over_all_channels_and_each_event_once(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    for number, to in enumerate(["all", "user:ann", "group:staff", ["user:ann", "all", "group:staff"], "user:bob"]):
+        await broker.publish(note(to, subject=str(number)))
+    found = await opened(broker, start)
+    assert (found.verdict, subjects(found)) == ("ok", ["0", "1", "2", "3"])
+    assert [seq for seq, _ in found.replay] == sorted(seq for seq, _ in found.replay)
+
+
+async def test_replay_goes_on_from_the_cursor(broker: Broker) -> None:
+    receipts = [await broker.publish(note(subject=str(i))) for i in range(4)]
+    found = await opened(broker, Cursor(receipts[1].epoch, receipts[1].seq))
+    assert subjects(found) == ["2", "3"]
+
+
+async def test_a_cursor_before_the_kept_history_is_told_so(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    for _ in range(HISTORY):
+        last = await broker.publish(note())
+    assert (await opened(broker, start)).verdict == "ok"
+    await broker.publish(note())
+    found = await opened(broker, start)
+    assert (found.verdict, found.recovered, list(found.replay)) == ("history_trimmed", False, [])
+    assert (await opened(broker, Cursor(last.epoch, last.seq))).verdict == "ok"
+
+
+async def test_trimming_one_channel_keeps_a_cursor_after_it_valid(broker: Broker) -> None:
+    for _ in range(HISTORY + 3):
+        await broker.publish(note())
+    at = (await opened(broker)).cursor
+    await broker.publish(note("all", subject="late"))
+    found = await opened(broker, at)
+    assert (found.verdict, subjects(found)) == ("ok", ["late"])
+
+
+@pytest.mark.parametrize(
+    ("cursor", "verdict"),
+    [
+        ("garbage", "cursor_unknown"),
+        (Cursor("zzzzzzzzzzzz", 1), "epoch_changed"),
+    ],
+)
+async def test_a_cursor_that_means_nothing_here_is_told_so(broker: Broker, cursor: Any, verdict: str) -> None:
+    await broker.publish(note())
+    assert (await opened(broker, cursor)).verdict == verdict
+
+
+async def test_a_cursor_of_the_future_is_not_believed(broker: Broker) -> None:
+    receipt = await broker.publish(note())
+    assert (await opened(broker, Cursor(receipt.epoch, receipt.seq + 1))).verdict == "cursor_unknown"
+
+
+async def test_more_missed_events_than_are_replayed_make_a_reset(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    for _ in range(HISTORY):
+        for to in ("user:ann", "group:staff", "all"):
+            await broker.publish(note(to))
+    assert (await opened(broker, start)).verdict == "too_many_missed"
+
+
+async def test_an_expired_message_is_neither_replayed_nor_listed(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    soon = datetime.now(UTC) + timedelta(milliseconds=60)
+    await broker.publish(note(subject="brief", expires_at=soon))
+    await broker.publish(note(subject="lasting"))
+    assert subjects(await opened(broker, start)) == ["brief", "lasting"]
+    await asyncio.sleep(0.08)
+    assert subjects(await opened(broker, start)) == ["lasting"]
+    page = await broker.inbox("ann", ANN, limit=10, before=None, unread_only=False)
+    assert [one["subject"] for one in page.messages] == ["lasting"]
+    assert page.unread == 1

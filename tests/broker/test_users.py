@@ -1,0 +1,61 @@
+"""The contract of brokers: disconnecting and forgetting users, hostile names."""
+
+from __future__ import annotations
+
+from notifier.broker import Broker
+from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects, until
+
+
+async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Recorder) -> None:
+    topics = broker.topics("ann", ["user:ann"])
+    await broker.subscribe(topics)
+    await broker.disconnect("ann")
+    await until(lambda: sink.ended)
+    assert sink.ended == [(topics[0], "revoked")]
+
+
+async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker: Broker) -> None:
+    start = (await opened(broker)).cursor
+    await broker.publish(note(["user:ann", "user:bob"], subject="secret"))
+    await broker.create_task(new_task(["user:ann", "user:bob"]))
+    own = await broker.create_task(new_task("user:ann"))
+    await broker.forget("ann")
+    assert await broker.task(own.id) is None
+    assert await listed(broker) == []
+    assert not await broker.tasks("ann", ANN)
+    assert (await opened(broker, start)).verdict == "history_trimmed"
+    assert len(await listed(broker, "bob")) == 1
+    assert len(await broker.tasks("bob", ("user:bob",))) == 1
+    await broker.publish(note(subject="new life"))
+    assert await listed(broker) == [("new life", False)]
+
+
+async def test_forgetting_a_user_resets_also_who_had_seen_everything(broker: Broker) -> None:
+    await broker.publish(note("all"))
+    for user, published in (("ann", 1), ("bob", 0)):
+        for _ in range(published):
+            await broker.publish(note(f"user:{user}"))
+        at_top = (await opened(broker, user=user)).cursor
+        await broker.forget(user)
+        assert (await opened(broker, at_top, user)).verdict == "history_trimmed"
+        after = (await opened(broker, user=user)).cursor
+        assert (await opened(broker, after, user)).verdict == "ok"
+        await broker.publish(note(f"user:{user}", subject="new life"))
+        assert subjects(await opened(broker, after, user)) == ["new life"]
+
+
+HOSTILE = ["a", "a_b", "a:b", "{a}", "{0}", "*", "?", "a b", "ü", "用户", "[a]", "a\\b", "'", '"', "x" * 128]
+
+
+async def test_hostile_names_are_told_apart(broker: Broker, sink: Recorder) -> None:
+    topics = {user: broker.topics(user, [f"user:{user}"])[0] for user in HOSTILE}
+    assert len(set(topics.values())) == len(HOSTILE)
+    await broker.subscribe(list(topics.values()))
+    for user in HOSTILE:
+        await broker.publish(note(f"user:{user}", subject=user))
+    await until(lambda: len(sink.events) == len(HOSTILE))
+    for user in HOSTILE:
+        found = [wire for topic, _, wire in sink.events if topic == topics[user]]
+        assert len(found) == 1
+        page = await broker.inbox(user, [f"user:{user}"], limit=5, before=None, unread_only=False)
+        assert [one["subject"] for one in page.messages] == [user]
