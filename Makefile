@@ -1,5 +1,6 @@
 # make demo    a page to look at, on the embedded broker (PORT=8000, HOST=127.0.0.1)
 # make test    everything that is checked: lint, types, the browser client, all tests
+# make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; under a minute
 # make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    the first half of it; make format repairs what can be repaired
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
@@ -18,7 +19,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-faults lint format bench clean system
+.PHONY: demo test test-quick test-faults lint format bench clean system
 
 # A process that was ended with Ctrl-C has done what it should.
 demo: $(SERVER)
@@ -28,6 +29,9 @@ demo: $(SERVER)
 test: system lint
 	npm test
 	$(BIN)/python -m pytest -p tools.no_skips
+
+test-quick: $(DEV)
+	$(BIN)/python -m pytest -q -p tools.no_skips -m "not programs and not slow"
 
 lint: $(DEV) $(NODE)
 	$(BIN)/ruff check .

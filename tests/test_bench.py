@@ -18,6 +18,8 @@ from bench.peers.notifier import Notifier
 from bench.works import Bench
 from tests.support import REPOSITORY
 
+pytestmark = pytest.mark.programs
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:

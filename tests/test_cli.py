@@ -17,6 +17,8 @@ import pytest
 from tests.commands import CREDENTIALS, printed, refused, running
 from tests.support import API_KEY, JWT_SECRET, Service, free_port, subscriber_token
 
+pytestmark = pytest.mark.slow
+
 # The command itself
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.commands import CREDENTIALS, USER, printed, refused, run, running
 from tests.support import API_KEY, JWT_SECRET, bearer, free_port, subscriber_token
 
+pytestmark = pytest.mark.slow
+
 # Refusals
 
 

@@ -107,6 +107,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, behind_nginx: Service) -> It
         yield proxy
 
 
+@pytest.mark.programs
 def test_nginx_takes_the_shipped_configuration(tmp_path: Path) -> None:
     command = [NGINX, "-t", "-p", str(tmp_path), "-c", str(DEPLOY / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -332,6 +333,7 @@ def _last_stage() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["Dockerfile", "examples/django_project/Dockerfile"])
 def test_hadolint_finds_nothing(path: str) -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
@@ -364,6 +366,7 @@ def test_what_the_image_is_built_from_exists_and_is_not_ignored() -> None:
                 assert f"!{source}" in ignore, source
 
 
+@pytest.mark.slow
 def test_the_images_commands_make_a_service_that_its_health_check_likes(tmp_path: Path) -> None:
     """COPY, RUN, CMD and HEALTHCHECK as they stand, in a folder instead of an image; dependencies are borrowed."""
     source, target = tmp_path / "src", tmp_path / "target"
@@ -446,6 +449,7 @@ def test_compose_gives_the_service_time_to_drain(compose: dict[str, Any]) -> Non
     assert grace_s > Settings.model_fields["drain_s"].default + 5
 
 
+@pytest.mark.programs
 def test_the_redis_of_compose_keeps_everything(compose: dict[str, Any], tmp_path: Path) -> None:
     port = free_port()
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]

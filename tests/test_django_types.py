@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 from collections.abc import AsyncIterator
 from typing import Any, assert_type

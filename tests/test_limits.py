@@ -82,6 +82,7 @@ def test_buckets_are_bounded() -> None:
         limit.take("busy")
 
 
+@pytest.mark.slow
 def test_the_api_answers_429_with_the_time_to_retry() -> None:
     with running(Service(env={"NOTIFIER_PUBLISH_RATE": "2"})) as service, service.client() as client:
         answers = [client.post("/v1/messages", json={"to": ["user:a"], "subject": "x"}) for _ in range(8)]

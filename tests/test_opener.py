@@ -119,6 +119,7 @@ async def test_a_stream_that_attaches_while_the_broker_is_away_is_opened_when_it
         assert len(broker.opened) == 2
 
 
+@pytest.mark.slow
 async def test_openings_that_hang_do_not_block_others(broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notifier.opener.TIMEOUT_S", 0.05)
     monkeypatch.setattr("notifier.opener.RETRY_S", (0.01, 0.02))

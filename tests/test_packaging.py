@@ -19,6 +19,8 @@ import pytest
 
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, free_port
 
+pytestmark = pytest.mark.slow
+
 CLIENT_FILES = {
     path.relative_to(REPOSITORY / "client").as_posix()
     for path in (REPOSITORY / "client").rglob("*")

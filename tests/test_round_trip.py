@@ -90,6 +90,7 @@ def publish(service: Service, user: str, values: list[object]) -> None:
             assert all(result["status"] == 200 for result in answer.json()["results"]), answer.text[:500]
 
 
+@pytest.mark.slow
 def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service, values: list[object]) -> None:
     got: list[object] = []
     ids: list[str] = []
@@ -118,6 +119,7 @@ def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service
     assert places == sorted(set(places))
 
 
+@pytest.mark.programs
 def test_a_browser_gets_what_was_published(roomy_service: Service, values: list[object]) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
@@ -182,6 +184,7 @@ class Golden(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.programs
 def test_golden_streams_mean_the_same_to_a_browser() -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Golden)
     threading.Thread(target=server.serve_forever, daemon=True).start()

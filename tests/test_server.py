@@ -136,6 +136,7 @@ async def test_a_streams_head_does_not_wait_long_for_its_first_event(
         assert b"event: hello" in await received(link)
 
 
+@pytest.mark.slow
 async def test_a_streams_head_goes_out_before_a_busy_broker_is_retried(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,7 @@ def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
     return Cursor(broker.epoch, 0)
 
 
+@pytest.mark.slow
 async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +126,7 @@ async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
         assert not hub.counts["ended_slow"]
 
 
+@pytest.mark.slow
 async def test_a_client_that_stops_reading_is_ended_after_the_limit_and_not_before(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

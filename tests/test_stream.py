@@ -149,6 +149,7 @@ async def test_a_queued_stream_ends_after_its_farewell() -> None:
     assert [frame async for frame in stream.frames()] == [b"one", b"bye"]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_offer_its_transport_serves_streams_too() -> None:
     port = free_port()
     env = {
@@ -195,6 +196,7 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
+@pytest.mark.slow
 async def test_a_message_sent_in_parts_is_delivered_once() -> None:
     with running(Service()) as service:
         listener = Listener(service.port, "ann", ("staff",))

@@ -61,6 +61,7 @@ class Npm:
         self.process.stop()
 
 
+@pytest.mark.programs
 def test_npm_eventsource_hears_everything(service: Service) -> None:
     with running(Npm(service, "npm-1")) as npm, service.client() as client:
         publish(service, "npm-1", "Unusual", UNUSUAL)
@@ -73,6 +74,7 @@ def test_npm_eventsource_hears_everything(service: Service) -> None:
         assert npm.heard("error") == []
 
 
+@pytest.mark.programs
 def test_npm_eventsource_comes_back_and_misses_nothing(restless: Service) -> None:
     with running(Npm(restless, "npm-2")) as npm:
         sent = 0
@@ -112,6 +114,7 @@ def test_httpx_sse_hears_everything_and_goes_on_from_its_last_id(service: Servic
     again.close()
 
 
+@pytest.mark.programs
 def test_curl_shows_each_event_as_it_comes(service: Service) -> None:
     token = subscriber_token("shell")
     command = ["curl", "-sN", "-H", f"Authorization: Bearer {token}", f"{service.url}/v1/stream"]
@@ -132,6 +135,7 @@ def test_curl_shows_each_event_as_it_comes(service: Service) -> None:
             reader.join()
 
 
+@pytest.mark.programs
 def test_curl_without_a_token_is_told_why(service: Service) -> None:
     command = ["curl", "-s", "-o", "-", "-w", "\n%{http_code}", f"{service.url}/v1/stream"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout

@@ -73,6 +73,7 @@ def test_a_ping_on_the_wire_has_no_id(tight: Service, user_of: Callable[..., Use
     assert received.endswith(b"}\n\n" + PING)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_when_its_token_expires_with_that_reason(someone: Callable[..., User]) -> None:
     with someone(expires_in_s=1).listen() as stream:
         (hello, bye) = stream.rest()
@@ -87,6 +88,7 @@ def brief() -> Iterator[Service]:
         yield service
 
 
+@pytest.mark.slow
 def test_a_stream_is_ended_after_its_life_and_resumes_from_its_cursor(
     brief: Service, user_of: Callable[..., User]
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_stream_is_ended_after_its_life_and_resumes_from_its_cursor(
         assert ids_replayed(stream, 1) == [sent["cursor"]]
 
 
+@pytest.mark.slow
 def test_a_signal_drains_the_streams_with_bye(user_of: Callable[..., User]) -> None:
     with running(Service()) as service, user_of(service).listen() as stream:
         stream.next("hello")

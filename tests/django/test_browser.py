@@ -18,6 +18,8 @@ from django_bridge import Task
 from tests.django.conftest import FOLDER
 from tests.support import REPOSITORY, Process, Service, free_port, running
 
+pytestmark = pytest.mark.programs
+
 
 class Site:
     """The test project, served by Django, in front of a service that lets its pages in."""

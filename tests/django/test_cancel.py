@@ -122,6 +122,7 @@ def test_code_without_progress_may_check(task: Task, monkeypatch: pytest.MonkeyP
     task.raise_if_cancelled()  # it has ended
 
 
+@pytest.mark.slow
 def test_the_service_is_asked_once_a_second_at_most(task: Task) -> None:
     task.begin()
     deadline = time.monotonic() + 2.5

@@ -24,6 +24,8 @@ from django_bridge.tokens import subscriber_token
 from tests.django.conftest import http_settings, redis_settings
 from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, wait_for
 
+pytestmark = pytest.mark.slow
+
 PROJECT = """
 SECRET_KEY = "for tests"
 DEBUG = True

@@ -19,6 +19,8 @@ from django_bridge.models import MessageRecipient, MessageRecord, TaskRecord
 from django_bridge.task import records
 from django_bridge.testing import outbox
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 WORKERS = 8
 

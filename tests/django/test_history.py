@@ -101,6 +101,7 @@ def test_it_is_kept_by_way_of_the_outbox_too() -> None:
     assert (MessageRecord.objects.count(), len(outbox.messages)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_message_to_ten_thousand_is_kept_by_a_dozen_statements() -> None:
     with CaptureQueriesContext(connection) as queries:
         Message(to_users=range(1, 10_001), subject="Everybody").send()

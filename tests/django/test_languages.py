@@ -95,6 +95,7 @@ def test_without_lazy_texts_nobody_is_asked_for_a_language(known: None, people: 
     assert (len(queries), len(outbox.messages)) == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["queryset", "keys"])
 def test_ten_thousand_users_cost_a_handful_of_queries(known: None, form: str) -> None:
     User.objects.bulk_create(User(username=str(n), last_name=("de", "ru")[n % 2]) for n in range(10_000))

@@ -304,6 +304,7 @@ def test_a_message_that_alone_brings_the_service_down_does_not_block_the_rest_fo
     assert timedelta(seconds=20) < heavy.due_at - timezone.now() < timedelta(seconds=33)
 
 
+@pytest.mark.slow
 def test_after_a_long_outage_the_order_is_still_the_one_in_which_messages_were_sent(away: dict[str, Any]) -> None:
     put("first", "second", "third")
     for _ in range(3 * delivery.PATIENCE):
@@ -330,6 +331,7 @@ def test_while_a_message_is_in_other_hands_those_behind_it_wait_and_other_proces
     assert waiting() == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_in_order() -> None:
     batches = [[f"{process} {n}" for n in range(15)] for process in range(4)]
     for batch in batches:

@@ -19,6 +19,8 @@ from django_bridge.models import OutboxMessage
 from tests.django.conftest import FOLDER, http_settings, redis_settings
 from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for
 
+pytestmark = pytest.mark.programs
+
 
 class Site:
     """The service on a Redis that keeps its data, and the settings of a project in front of it."""

@@ -50,6 +50,7 @@ def shown(service: Service, user: User, task: Task | str) -> dict[str, Any]:
     return dict(kept)
 
 
+@pytest.mark.slow
 def test_a_tight_loop_sends_ten_times_a_second(
     live: Service,  # noqa: F811  # the fixture
     user: User,

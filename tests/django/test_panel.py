@@ -74,6 +74,7 @@ def run(url: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("away", [False, True], ids=["the service is there", "it is away"])
 def test_it_shows_what_a_request_sent_and_what_failed(bridge_service: Service, tmp_path: Path, away: bool) -> None:
     said = run("http://127.0.0.1:1" if away else bridge_service.url, tmp_path)

@@ -224,6 +224,7 @@ def test_a_message_to_many_reaches_each_of_them_once(live: Service, user: User) 
             assert [message["subject"] for message in one.wait("message", 2)] == ["many", "after"]
 
 
+@pytest.mark.slow
 def test_a_queryset_of_ten_thousand_users_costs_one_query_and_a_handful_of_calls(live: Service) -> None:
     User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
     one = User.objects.get(username="7777")
@@ -291,6 +292,7 @@ def test_over_redis_a_key_that_holds_a_foreign_value_is_quarantined(
     assert publisher.current().counts.failed == 0
 
 
+@pytest.mark.programs
 def test_over_redis_a_message_outlives_a_restart_that_is_short_enough(user: User) -> None:
     with running(RedisServer(append_only=True)) as server:
         with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=5)):
@@ -457,6 +459,7 @@ def test_a_service_that_is_away_holds_the_caller_for_its_budget_only_and_breaks_
         assert message_id in record.getMessage()
 
 
+@pytest.mark.slow
 def test_the_row_of_a_task_is_written_also_when_the_service_is_away(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER=away):
         task = Task(from_user=user, task_name="Import")
@@ -467,6 +470,7 @@ def test_the_row_of_a_task_is_written_also_when_the_service_is_away(away: dict[s
         assert (row.status, row.done, row.total, row.error) == ("failed", 4, 4, "no paper")
 
 
+@pytest.mark.slow
 def test_with_raise_it_raises_and_the_row_is_written_all_the_same(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER={**away, "RAISE": True}):
         with pytest.raises(BrokerUnavailable):
@@ -519,6 +523,7 @@ def test_an_address_that_is_not_the_notifiers_is_said_so(user: User, caplog: pyt
     assert caplog.text.count("is this the notifier's address?") == 2
 
 
+@pytest.mark.slow
 def test_a_wait_that_the_service_asks_for_is_kept_when_the_budget_allows_it(user: User) -> None:
     with over((429, {"Retry-After": "1"}, b"{}"), GOOD) as server:
         started = time.monotonic()

@@ -73,6 +73,7 @@ def statuses(listener: Any) -> list[str]:
     return [status for n, status in enumerate(received) if n == 0 or status != received[n - 1]]
 
 
+@pytest.mark.slow
 def test_the_task_of_a_killed_producer_is_stalled_then_failed_and_a_slow_one_continues(
     watching: tuple[Service, dict[str, Any], dict[str, str]], user: User, other_user: User
 ) -> None:
@@ -106,6 +107,7 @@ def test_the_task_of_a_killed_producer_is_stalled_then_failed_and_a_slow_one_con
         assert TaskRecord.objects.get(user=other_user).status == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_task_that_waits_for_a_worker_is_not_stalled(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "FIRST_S", 0.05)
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.05)

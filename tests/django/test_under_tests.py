@@ -145,18 +145,21 @@ def is_gone(url: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_under_djangos_runner_nothing_leaves_and_the_mixins_work(project: Path) -> None:
     (project / "test_it.py").write_text(UNITTESTS)
     assert "Ran 4 tests" in run(project, "django", "test")
     assert is_gone((project / "address").read_text())
 
 
+@pytest.mark.slow
 def test_under_pytest_django_nothing_leaves_and_the_fixtures_work(project: Path) -> None:
     (project / "test_it.py").write_text(PYTESTS)
     assert "4 passed" in run(project, *PYTEST)
     assert is_gone((project / "address").read_text())
 
 
+@pytest.mark.slow
 def test_where_there_is_no_django_project_the_plugin_loads_nothing_of_django(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import sys\n\ndef test_it():\n    assert 'django_bridge.testing.pytest_plugin' in sys.modules\n"
