@@ -1,9 +1,11 @@
 # make demo    a page to look at, on the embedded broker (PORT=8000, HOST=127.0.0.1)
 # make test    everything that is checked: lint, types, the browser client, all tests
 # make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; under a minute
+# make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
 # make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    the first half of it; make format repairs what can be repaired
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
+# make dist    wheel and sdist, in dist/; make image the container image `notifier`
 # make clean   removes what these made
 
 PYTHON ?= python3
@@ -19,7 +21,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-quick test-faults lint format bench clean system
+.PHONY: demo test test-quick test-matrix test-faults lint format bench dist image clean system
 
 # A process that was ended with Ctrl-C has done what it should.
 demo: $(SERVER)
@@ -44,6 +46,9 @@ format: $(DEV) $(NODE)
 	$(BIN)/ruff format .
 	npm run format
 
+test-matrix: system
+	$(PYTHON) -m tools.matrix $(PAIRS)
+
 # The same cases as in `make test`, at full size; writes the table of docs/reliability.md.
 test-faults: system $(DEV)
 	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
@@ -53,6 +58,12 @@ bench: system $(DEV)
 	@tools/install-test-packages bench
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.model
+
+dist: $(DEV)
+	$(BIN)/python -m build --outdir dist
+
+image:
+	docker build --tag notifier .
 
 clean:
 	rm -rf $(VENV) node_modules build dist tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
