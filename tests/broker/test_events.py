@@ -15,11 +15,11 @@ from tests.broker.support import ANN, Recorder, note, opened, subjects, until
 
 async def test_ids_grow_by_one_over_all_channels(broker: Broker) -> None:
     receipts = [await broker.publish(note(to)) for to in ("user:ann", "group:staff", "all", "user:ann")]
-    assert [one.seq for one in receipts] == [1, 2, 3, 4]
-    assert len({one.epoch for one in receipts}) == 1
+    assert [receipt.seq for receipt in receipts] == [1, 2, 3, 4]
+    assert len({receipt.epoch for receipt in receipts}) == 1
 
 
-async def test_an_event_comes_back_to_the_process_that_published_it(broker: Broker, sink: Recorder) -> None:
+async def test_an_event_is_delivered_to_the_process_that_published_it(broker: Broker, sink: Recorder) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
     await broker.subscribe([topic])
     await broker.publish(note(subject="first"))
@@ -36,12 +36,12 @@ async def test_each_recipient_sees_its_own_channel_and_no_other(broker: Broker, 
     await broker.publish(note(["user:ann", "user:bob"]))
     await until(lambda: len(sink.events) == 2)
     for topic, name, other in ((topics[0], b"user:ann", b"user:bob"), (topics[1], b"user:bob", b"user:ann")):
-        wire = next(wire for found, _, wire in sink.events if found == topic)
+        wire = next(wire for wire_topic, _, wire in sink.events if wire_topic == topic)
         assert name in wire
         assert other not in wire
 
 
-async def test_nothing_comes_after_unsubscribing(broker: Broker, sink: Recorder) -> None:
+async def test_nothing_is_delivered_after_unsubscribing(broker: Broker, sink: Recorder) -> None:
     ann, bob = broker.topics("ann", ["user:ann"]), broker.topics("bob", ["user:bob"])
     await broker.subscribe([*ann, *bob])
     broker.unsubscribe(ann)
@@ -51,7 +51,7 @@ async def test_nothing_comes_after_unsubscribing(broker: Broker, sink: Recorder)
     assert [topic for topic, _, _ in sink.events] == list(bob)
 
 
-async def test_leaving_and_coming_back_quickly_keeps_the_subscription(broker: Broker, sink: Recorder) -> None:
+async def test_unsubscribing_and_subscribing_quickly_keeps_the_subscription(broker: Broker, sink: Recorder) -> None:
     topics = broker.topics("ann", ["user:ann"])
     for _ in range(50):
         await broker.subscribe(topics)
@@ -62,20 +62,20 @@ async def test_leaving_and_coming_back_quickly_keeps_the_subscription(broker: Br
     assert len(sink.events) == 1
 
 
-async def test_watched_tells_whether_somebody_listens(broker: Broker) -> None:
+async def test_a_receipt_says_if_a_stream_listens(broker: Broker) -> None:
     assert not (await broker.publish(note())).watched
     topics = broker.topics("ann", ["user:ann"])
     await broker.subscribe(topics)
     assert (await broker.publish(note())).watched
     assert await broker.is_watched(topics[0])
     broker.unsubscribe(topics)
-    async with asyncio.timeout(10):  # said on a connection of its own, so not before the next call for sure
+    async with asyncio.timeout(10):  # unsubscribed on another connection, so perhaps after the next call
         while await broker.is_watched(topics[0]):
             await asyncio.sleep(0.01)
     assert not (await broker.publish(note())).watched
 
 
-async def test_an_event_that_is_not_durable_is_announced_and_not_kept(broker: Broker, sink: Recorder) -> None:
+async def test_an_event_that_is_not_durable_is_announced_and_not_stored(broker: Broker, sink: Recorder) -> None:
     await broker.subscribe(broker.topics("ann", ["user:ann"]))
     start = (await opened(broker)).cursor
     await broker.publish(events.custom(to=["user:ann"], event_type="cursor.moved", data={"x": 1}, durable=False))
@@ -84,7 +84,7 @@ async def test_an_event_that_is_not_durable_is_announced_and_not_kept(broker: Br
     assert not (await opened(broker, start)).replay
 
 
-async def test_more_recipients_than_one_chunk_all_get_it_once(broker: Broker, sink: Recorder) -> None:
+async def test_recipients_in_several_chunks_all_get_the_event_once(broker: Broker, sink: Recorder) -> None:
     users = [f"u{i}" for i in range(1200)]
     topics = [topic for user in users for topic in broker.topics(user, [f"user:{user}"])]
     await broker.subscribe(topics)
@@ -93,12 +93,10 @@ async def test_more_recipients_than_one_chunk_all_get_it_once(broker: Broker, si
     await until(lambda: len(sink.events) >= 1200)
     assert sorted(topic for topic, _, _ in sink.events) == sorted(topics)
     page = await broker.inbox("u1100", ["user:u1100"], limit=5, before=None, unread_only=False)
-    assert [one["id"] for one in page.messages] == [event.message_id]
+    assert [message["id"] for message in page.messages] == [event.message_id]
 
 
-async def test_an_event_that_is_not_kept_has_a_word_by_which_it_comes_once_over_several_channels(
-    broker: Broker, sink: Recorder
-) -> None:
+async def test_an_ephemeral_event_to_several_channels_has_one_repeat_key(broker: Broker, sink: Recorder) -> None:
     await broker.subscribe(broker.topics("ann", ANN))
     for to in (list(ANN), list(ANN), ["user:ann"]):
         await broker.publish(events.custom(to=to, event_type="cursor.moved", durable=False))
@@ -110,13 +108,13 @@ async def test_an_event_that_is_not_kept_has_a_word_by_which_it_comes_once_over_
     assert alone == {""}
 
 
-async def test_what_came_in_one_part_of_a_large_publish_is_not_replayed_in_another(broker: Broker) -> None:
+async def test_an_event_received_with_one_chunk_is_not_replayed_from_another(broker: Broker) -> None:
     many = ["all", *(f"user:u{i}" for i in range(600)), "user:ann"]
     start = (await opened(broker)).cursor
     custom = events.custom(to=many, event_type="order.paid")
     for event in (note(many, subject="large"), custom):
         receipt = await broker.publish(event)
-        # The receipt names the first part, which `all` is in.
+        # The receipt is that of the first chunk, which holds `all`.
         assert len((await opened(broker, start)).replay) == 1
         assert not (await opened(broker, Cursor(receipt.epoch, receipt.seq))).replay
         await broker.publish(note("all", subject="next"))
@@ -127,7 +125,7 @@ async def test_what_came_in_one_part_of_a_large_publish_is_not_replayed_in_anoth
 # Idempotency
 
 
-async def test_the_same_key_publishes_once_and_answers_alike(broker: Broker) -> None:
+async def test_the_same_key_publishes_once_and_gets_the_same_answer(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     idem = Idempotency("p:key", "body-1")
     first = await broker.publish(note(), idem)

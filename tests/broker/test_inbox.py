@@ -14,13 +14,13 @@ async def test_the_inbox_lists_newest_first_and_pages_back(broker: Broker) -> No
         ids.append(event.message_id)
         await broker.publish(event)
     first = await broker.inbox("ann", ANN, limit=2, before=None, unread_only=False)
-    assert [one["subject"] for one in first.messages] == ["4", "3"]
+    assert [message["subject"] for message in first.messages] == ["4", "3"]
     assert first.more
     assert first.unread == 5
     second = await broker.inbox("ann", ANN, limit=2, before=first.messages[-1]["id"], unread_only=False)
-    assert [one["subject"] for one in second.messages] == ["2", "1"]
+    assert [message["subject"] for message in second.messages] == ["2", "1"]
     last = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
-    assert [one["subject"] for one in last.messages] == ["0"]
+    assert [message["subject"] for message in last.messages] == ["0"]
     assert not last.more
     await broker.mark("ann", ANN, "delete", [second.messages[-1]["id"]])
     again = await broker.inbox("ann", ANN, limit=2, before=second.messages[-1]["id"], unread_only=False)
@@ -36,10 +36,10 @@ async def test_other_events_are_not_messages(broker: Broker) -> None:
     assert (await opened(broker)).unread == 0
 
 
-async def test_reading_is_of_one_user_and_tells_its_other_tabs(broker: Broker, sink: Recorder) -> None:
+async def test_a_read_mark_is_for_one_user_and_reaches_its_streams(broker: Broker, sink: Recorder) -> None:
     first, second = note("all", subject="first"), note("all", subject="second")
-    for one in (first, second):
-        await broker.publish(one)
+    for event in (first, second):
+        await broker.publish(event)
     await broker.subscribe(broker.topics("ann", ["user:ann"]))
     marked = await broker.mark("ann", ANN, "read", [first.message_id, "unknown"])
     assert (list(marked.changed), marked.unread) == ([first.message_id], 1)
@@ -52,7 +52,7 @@ async def test_reading_is_of_one_user_and_tells_its_other_tabs(broker: Broker, s
     assert (await broker.mark("ann", ANN, "read", [first.message_id])).changed == []
 
 
-async def test_reading_all_covers_what_is_there_and_not_what_comes(broker: Broker) -> None:
+async def test_reading_all_covers_present_messages_and_not_later_ones(broker: Broker) -> None:
     for number in range(3):
         await broker.publish(note(subject=str(number)))
     marked = await broker.mark("ann", ANN, "all", [])

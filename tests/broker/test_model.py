@@ -1,7 +1,7 @@
-"""A machine that does to brokers whatever comes to its mind, and holds them to a model of a few lines.
+"""A state machine that calls brokers at random and compares them with a model of a few lines.
 
-A replay is exactly what was published after the cursor, in order; or the opening says that it is not. While nothing was
-taken away, it must not say so.
+A replay is exactly the events published after the cursor, in order, or the opening is a reset. Without a reason
+(trimmed, tampered, wiped), an opening must not be a reset.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ users = st.sampled_from(sorted(HEARS))
 
 
 class BrokerMachine(RuleBasedStateMachine):
-    """The model: what was published to each channel, in order, and since when everything is known."""
+    """The model: the stored events of each channel in order, and the newest seq that was trimmed."""
 
     make: Callable[[str], Broker]
     redis_server: RedisServer | None = None
@@ -51,7 +51,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self.trimmed: dict[str, int] = dict.fromkeys(CHANNELS, 0)
         self.cursors: list[Cursor] = []
         self.tampered_at = -1
-        """Cursors up to this place may be answered with a reset."""
+        """Cursors up to this seq may get a reset."""
         self.epoch = ""
         self.started = False
 
@@ -84,10 +84,10 @@ class BrokerMachine(RuleBasedStateMachine):
             assert self.tampered_at >= 0, "the epoch changed for no reason"
             self.epoch = receipt.epoch
         for channel in to:
-            kept = self.published[channel]
-            kept.append((receipt.seq, subject, expires))
-            if len(kept) > HISTORY:
-                self.trimmed[channel] = kept.pop(0)[0]
+            stored = self.published[channel]
+            stored.append((receipt.seq, subject, expires))
+            if len(stored) > HISTORY:
+                self.trimmed[channel] = stored.pop(0)[0]
 
     @rule(user=users, data=st.data())
     def return_with_a_cursor(self, user: str, data: st.DataObject) -> None:
@@ -101,12 +101,12 @@ class BrokerMachine(RuleBasedStateMachine):
                     due[seq] = (subject, expires)
         if opening.recovered:
             assert cursor.epoch == opening.cursor.epoch
-            found = [(seq, (message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
-            assert [seq for seq, _ in found] == sorted(seq for seq, _ in found)
+            replayed = [(seq, (message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
+            assert [seq for seq, _ in replayed] == sorted(seq for seq, _ in replayed)
             surely = [(seq, subject) for seq, (subject, expires) in sorted(due.items()) if expires > before + 0.5]
             perhaps = {(seq, subject) for seq, (subject, _) in due.items()}
-            assert set(surely) <= set(found) <= perhaps, "a silently short replay"
-            assert len(found) == len(set(found))
+            assert set(surely) <= set(replayed) <= perhaps, "a silently short replay"
+            assert len(replayed) == len(set(replayed))
             assert all(self.trimmed[channel] <= cursor.seq for channel in HEARS[user])
         else:
             trimmed = any(self.trimmed[channel] > cursor.seq for channel in HEARS[user])
@@ -127,17 +127,19 @@ class BrokerMachine(RuleBasedStateMachine):
         assert opening.verdict == "cursor_unknown"
 
     @rule(user=users)
-    def the_inbox_lists_what_is_kept(self, user: str) -> None:
+    def the_inbox_lists_the_stored_messages(self, user: str) -> None:
         before = time.time()
         page = self.run(self.broker.inbox(user, HEARS[user], limit=100, before=None, unread_only=False))
-        found = [one["subject"] for one in page.messages]
-        kept = {seq: (subject, expires) for channel in HEARS[user] for seq, subject, expires in self.published[channel]}
-        surely = [subject for _, (subject, expires) in sorted(kept.items(), reverse=True) if expires > before + 0.5]
-        assert len(found) == len(set(found))
+        listed = [message["subject"] for message in page.messages]
+        stored = {
+            seq: (subject, expires) for channel in HEARS[user] for seq, subject, expires in self.published[channel]
+        }
+        surely = [subject for _, (subject, expires) in sorted(stored.items(), reverse=True) if expires > before + 0.5]
+        assert len(listed) == len(set(listed))
         if self.tampered_at < 0:
-            assert [one for one in found if one in surely] == surely
-            assert set(found) <= {subject for subject, _ in kept.values()}
-        assert page.unread == len(found)
+            assert [subject for subject in listed if subject in surely] == surely
+            assert set(listed) <= {subject for subject, _ in stored.values()}
+        assert page.unread == len(listed)
 
     def _tampered(self) -> None:
         self.tampered_at = max((cursor.seq for cursor in self.cursors), default=0)
@@ -145,7 +147,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.redis_server is not None)
     @rule(channel=st.sampled_from(CHANNELS), what=st.sampled_from(["log", "meta"]))
     def a_key_vanishes(self, channel: str, what: str) -> None:
-        """One of the two: a channel of which nothing at all is left cannot be told from one that never was."""
+        """Only one of the two keys: without both, a channel looks like one that never had events."""
         assert self.redis_server is not None
         other = {"log": "meta", "meta": "log"}[what]
         with self.redis_server.client() as client:
@@ -154,9 +156,9 @@ class BrokerMachine(RuleBasedStateMachine):
             client.delete(getattr(self.keys, what)(0, channel))
         self._tampered()
         if what == "log":
-            kept = self.published[channel]
-            self.trimmed[channel] = max([self.trimmed[channel], *(seq for seq, _, _ in kept)])
-            kept.clear()
+            stored = self.published[channel]
+            self.trimmed[channel] = max([self.trimmed[channel], *(seq for seq, _, _ in stored)])
+            stored.clear()
 
     @precondition(lambda self: self.redis_server is not None)
     @rule()
@@ -187,7 +189,7 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.redis_server is not None)
     @rule()
     def another_primary_takes_over(self) -> None:
-        """Somebody finds another identity than the one that is kept, and the epoch is replaced."""
+        """The stored identity is that of another primary, so the epoch is replaced."""
         assert self.redis_server is not None
         with self.redis_server.client() as client:
             client.set(self.keys.identity(0), "another/primary")

@@ -1,4 +1,4 @@
-"""What somebody wrote straight into Redis, under our names and not in our form, harms nobody but itself."""
+"""Foreign values under notifier's names in Redis affect nothing but themselves."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def raw(redis_server: RedisServer) -> redis.Redis:
 
 @pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
-    made = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
-    await made.start(sink)
-    yield made
-    await made.close()
+    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    await broker.start(sink)
+    yield broker
+    await broker.close()
 
 
 BAD_FRAMES = {
@@ -62,14 +62,14 @@ async def test_a_bad_stored_entry_is_skipped_and_the_rest_is_replayed(
     raw.xadd(KEYS.log(0, "user:ann"), {"f": BAD_FRAMES[name], "m": "forged"}, id=f"{seq}-0")
     raw.hset(KEYS.meta(0, "user:ann"), "last", seq)
     await broker.publish(note(subject="after"))
-    found = await opened(broker, start)
-    assert (found.verdict, subjects(found)) == ("ok", ["before", "after"])
+    opening = await opened(broker, start)
+    assert (opening.verdict, subjects(opening)) == ("ok", ["before", "after"])
     assert broker.skipped == 1
     assert [subject for subject, _ in await listed(broker)] == ["after", "before"]
 
 
 @pytest.mark.parametrize("name", BAD_FRAMES)
-async def test_a_bad_announcement_reaches_nobody(
+async def test_a_bad_announcement_is_not_delivered(
     broker: RedisBroker, raw: redis.Redis, sink: Recorder, name: str
 ) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
@@ -98,7 +98,7 @@ async def test_a_bad_lead_is_skipped(broker: RedisBroker, raw: redis.Redis, sink
     assert broker.skipped == 1
 
 
-async def test_a_forged_place_in_the_order_makes_a_resync_and_loses_nothing(
+async def test_a_forged_seq_causes_a_resync_and_loses_nothing(
     broker: RedisBroker, raw: redis.Redis, sink: Recorder
 ) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
@@ -114,7 +114,7 @@ async def test_a_forged_place_in_the_order_makes_a_resync_and_loses_nothing(
     await until(lambda: b"three" in sink.events[-1][2])
 
 
-async def test_a_forged_epoch_makes_a_resync(broker: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
+async def test_a_forged_epoch_causes_a_resync(broker: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
     topic = broker.topics("ann", ["user:ann"])[0]
     await broker.subscribe([topic])
     await broker.publish(note(subject="one"))
@@ -139,20 +139,20 @@ async def test_a_key_of_another_type_is_quarantined(broker: RedisBroker, raw: re
     }[word]
     await broker.publish(note(subject="one"))
     raw.delete(key)
-    raw.sadd(key, "not ours")
+    raw.sadd(key, "foreign")
     await broker.publish(note(subject="two"))
     await broker.create_task(new_task())
     assert "two" in [subject for subject, _ in await listed(broker)]
     await broker.mark("ann", ANN, "all", [])
     assert (await opened(broker)).unread == 0
     assert len((await opened(broker)).tasks) == 1
-    assert raw.smembers(f"{key}:foreign") == {b"not ours"}
+    assert raw.smembers(f"{key}:foreign") == {b"foreign"}
     assert broker.skipped == 1
 
 
 @pytest.mark.parametrize("entry_id", ["*", "40-7", "18446744073709551615-1"])
 @pytest.mark.parametrize("with_meta", [True, False])
-async def test_an_entry_that_somebody_added_does_not_block_its_channel(
+async def test_a_foreign_entry_does_not_block_its_channel(
     broker: RedisBroker, raw: redis.Redis, entry_id: str, with_meta: bool
 ) -> None:
     if with_meta:
@@ -165,7 +165,7 @@ async def test_an_entry_that_somebody_added_does_not_block_its_channel(
     assert subjects(await opened(broker, start)) == ["two", "three"]
 
 
-async def test_a_log_that_somebody_emptied_does_not_block_its_channel(broker: RedisBroker, raw: redis.Redis) -> None:
+async def test_an_emptied_log_does_not_block_its_channel(broker: RedisBroker, raw: redis.Redis) -> None:
     for subject in ("one", "two"):
         await broker.publish(note(subject=subject))
         entry = raw.xadd(KEYS.log(0, "user:ann"), {"f": "x"})
@@ -176,7 +176,7 @@ async def test_a_log_that_somebody_emptied_does_not_block_its_channel(broker: Re
 
 
 @pytest.mark.parametrize("value", ["9223372036854775807", "9" * 16, "-5", "1.5", "two"])
-async def test_a_counter_that_somebody_wrote_is_quarantined(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
+async def test_a_foreign_counter_is_replaced_by_a_new_epoch(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
     receipt = await broker.publish(note(subject="one"))
     raw.set(KEYS.seq(0), value)
     later = await broker.publish(note("user:bob", subject="two"))
@@ -188,7 +188,7 @@ async def test_a_counter_that_somebody_wrote_is_quarantined(broker: RedisBroker,
 
 
 @pytest.mark.parametrize("word", [b"\xff\xfe", b"", b"UPPER", b"a b", b"x" * 33, b"a\r\nid: 1"])
-async def test_an_epoch_that_is_none_of_ours_is_replaced(broker: RedisBroker, raw: redis.Redis, word: bytes) -> None:
+async def test_a_foreign_epoch_is_replaced(broker: RedisBroker, raw: redis.Redis, word: bytes) -> None:
     receipt = await broker.publish(note())
     cursor = Cursor(receipt.epoch, receipt.seq)
     for use in (opened(broker, cursor), listed(broker), broker.publish(note())):
@@ -199,7 +199,7 @@ async def test_an_epoch_that_is_none_of_ours_is_replaced(broker: RedisBroker, ra
     assert (await opened(broker, cursor)).verdict == "epoch_changed"
 
 
-async def test_what_somebody_wrote_beside_the_frames_harms_nobody(broker: RedisBroker, raw: redis.Redis) -> None:
+async def test_foreign_values_beside_the_frames_have_no_effect(broker: RedisBroker, raw: redis.Redis) -> None:
     raw.hset(KEYS.floor(0), mapping={"a": "inf", "b": "1e400", "t": "\xff"})
     await broker.publish(note("user:bob"))
     start = (await opened(broker)).cursor
@@ -220,12 +220,12 @@ async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroke
     for number, record in enumerate([b"{}", b"\xff", b"[]", b'{"id": 1}', b"null"]):
         raw.hset(KEYS.task(0, f"bad-{number}"), mapping={"version": 1, "record": record})
         raw.zadd(KEYS.tasks(0, "user:ann"), {f"bad-{number}": number})
-    assert [one.id for one in await broker.tasks("ann", ANN)] == [good.id]
+    assert [task.id for task in await broker.tasks("ann", ANN)] == [good.id]
     changed = await broker.change_task(good.id, step(done=1))
     assert changed.done == 1
 
 
-async def test_a_log_that_vanished_makes_a_reset(broker: RedisBroker, raw: redis.Redis) -> None:
+async def test_a_missing_log_causes_a_reset(broker: RedisBroker, raw: redis.Redis) -> None:
     start = (await opened(broker)).cursor
     await broker.publish(note(subject="lost"))
     raw.delete(KEYS.log(0, "user:ann"))
@@ -237,15 +237,13 @@ async def test_a_log_that_vanished_makes_a_reset(broker: RedisBroker, raw: redis
     assert subjects(await opened(broker, start)) == ["new"]
 
 
-async def test_a_meta_that_vanished_makes_a_reset_until_the_log_is_judged_anew(
-    broker: RedisBroker, raw: redis.Redis
-) -> None:
+async def test_a_missing_meta_causes_a_reset_until_the_next_event(broker: RedisBroker, raw: redis.Redis) -> None:
     for subject in ("one", "two"):
         receipt = await broker.publish(note(subject=subject))
     raw.delete(KEYS.meta(0, "user:ann"))
     assert (await opened(broker, Cursor(receipt.epoch, 1))).verdict == "history_lost"
     await broker.publish(note(subject="three"))
-    # From the log's first entry on it is known to be whole again.
+    # The new meta covers the log from its first entry on.
     assert subjects(await opened(broker, Cursor(receipt.epoch, 1))) == ["two", "three"]
     raw.xtrim(KEYS.log(0, "user:ann"), maxlen=1, approximate=False)
     raw.delete(KEYS.meta(0, "user:ann"))
@@ -253,7 +251,7 @@ async def test_a_meta_that_vanished_makes_a_reset_until_the_log_is_judged_anew(
     assert (await opened(broker, Cursor(receipt.epoch, 1))).verdict == "history_trimmed"
 
 
-async def test_a_counter_that_stepped_back_begins_a_new_order(broker: RedisBroker, raw: redis.Redis) -> None:
+async def test_a_counter_that_stepped_back_begins_a_new_epoch(broker: RedisBroker, raw: redis.Redis) -> None:
     for _ in range(5):
         receipt = await broker.publish(note())
     raw.set(KEYS.seq(0), 2)

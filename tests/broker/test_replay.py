@@ -15,34 +15,34 @@ from tests.broker.support import ANN, HISTORY, note, opened, subjects
 
 async def test_without_a_cursor_nothing_is_replayed(broker: Broker) -> None:
     await broker.publish(note())
-    found = await opened(broker)
-    assert (found.verdict, found.recovered, list(found.replay)) == ("new", True, [])
-    assert found.cursor.seq == 1
+    opening = await opened(broker)
+    assert (opening.verdict, opening.recovered, list(opening.replay)) == ("new", True, [])
+    assert opening.cursor.seq == 1
 
 
 async def test_replay_is_in_order_over_all_channels_and_each_event_once(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     for number, to in enumerate(["all", "user:ann", "group:staff", ["user:ann", "all", "group:staff"], "user:bob"]):
         await broker.publish(note(to, subject=str(number)))
-    found = await opened(broker, start)
-    assert (found.verdict, subjects(found)) == ("ok", ["0", "1", "2", "3"])
-    assert [seq for seq, _ in found.replay] == sorted(seq for seq, _ in found.replay)
+    opening = await opened(broker, start)
+    assert (opening.verdict, subjects(opening)) == ("ok", ["0", "1", "2", "3"])
+    assert [seq for seq, _ in opening.replay] == sorted(seq for seq, _ in opening.replay)
 
 
 async def test_replay_goes_on_from_the_cursor(broker: Broker) -> None:
     receipts = [await broker.publish(note(subject=str(i))) for i in range(4)]
-    found = await opened(broker, Cursor(receipts[1].epoch, receipts[1].seq))
-    assert subjects(found) == ["2", "3"]
+    opening = await opened(broker, Cursor(receipts[1].epoch, receipts[1].seq))
+    assert subjects(opening) == ["2", "3"]
 
 
-async def test_a_cursor_before_the_kept_history_is_told_so(broker: Broker) -> None:
+async def test_a_cursor_before_the_stored_history_is_reset(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     for _ in range(HISTORY):
         last = await broker.publish(note())
     assert (await opened(broker, start)).verdict == "ok"
     await broker.publish(note())
-    found = await opened(broker, start)
-    assert (found.verdict, found.recovered, list(found.replay)) == ("history_trimmed", False, [])
+    opening = await opened(broker, start)
+    assert (opening.verdict, opening.recovered, list(opening.replay)) == ("history_trimmed", False, [])
     assert (await opened(broker, Cursor(last.epoch, last.seq))).verdict == "ok"
 
 
@@ -51,8 +51,8 @@ async def test_trimming_one_channel_keeps_a_cursor_after_it_valid(broker: Broker
         await broker.publish(note())
     at = (await opened(broker)).cursor
     await broker.publish(note("all", subject="late"))
-    found = await opened(broker, at)
-    assert (found.verdict, subjects(found)) == ("ok", ["late"])
+    opening = await opened(broker, at)
+    assert (opening.verdict, subjects(opening)) == ("ok", ["late"])
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ async def test_trimming_one_channel_keeps_a_cursor_after_it_valid(broker: Broker
         (Cursor("zzzzzzzzzzzz", 1), "epoch_changed"),
     ],
 )
-async def test_a_cursor_that_means_nothing_here_is_told_so(broker: Broker, cursor: Any, verdict: str) -> None:
+async def test_a_cursor_that_is_unknown_here_is_reset(broker: Broker, cursor: Any, verdict: str) -> None:
     await broker.publish(note())
     assert (await opened(broker, cursor)).verdict == verdict
 
 
-async def test_a_cursor_of_the_future_is_not_believed(broker: Broker) -> None:
+async def test_a_cursor_of_the_future_is_unknown(broker: Broker) -> None:
     receipt = await broker.publish(note())
     assert (await opened(broker, Cursor(receipt.epoch, receipt.seq + 1))).verdict == "cursor_unknown"
 
@@ -89,5 +89,5 @@ async def test_an_expired_message_is_neither_replayed_nor_listed(broker: Broker)
     await asyncio.sleep(0.08)
     assert subjects(await opened(broker, start)) == ["lasting"]
     page = await broker.inbox("ann", ANN, limit=10, before=None, unread_only=False)
-    assert [one["subject"] for one in page.messages] == ["lasting"]
+    assert [message["subject"] for message in page.messages] == ["lasting"]
     assert page.unread == 1

@@ -1,6 +1,6 @@
-"""What time does to the brokers: logs and metas expire, channels are forgotten, no cursor is told less than the truth.
+"""Brokers over time: logs and metas expire, channels are removed, and every cursor whose events are lost gets a reset.
 
-Time is made to pass: the embedded broker reads another clock, and what Redis keeps is made older.
+Time passes by a clock of the test in the embedded broker, and by shorter ttls in Redis.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Pass = Callable[[float], None]
 
 
 def age(server: RedisServer, prefix: str, by_s: float) -> None:
-    """Makes everything under a prefix older."""
+    """Make every key under a prefix older."""
     with server.client() as client:
         for key in client.scan_iter(f"{prefix}*"):
             left_ms = client.pttl(key)
@@ -44,7 +44,7 @@ def age(server: RedisServer, prefix: str, by_s: float) -> None:
 
 @pytest.fixture(params=["memory", "redis"])
 async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Broker, Pass]]:
-    made: Broker
+    broker: Broker
     if request.param == "memory":
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
@@ -55,7 +55,7 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S
 
-        made = MemoryBroker(**LIMITS)
+        broker = MemoryBroker(**LIMITS)
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         with server.client() as client:
@@ -65,15 +65,15 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         def passes(ttls: float) -> None:
             age(server, KEYS.prefix, ttls * TTL_S)
 
-        made = RedisBroker(Address.from_url(server.url), KEYS, **LIMITS)
-    await made.start(Recorder())
-    yield made, passes
-    await made.close()
+        broker = RedisBroker(Address.from_url(server.url), KEYS, **LIMITS)
+    await broker.start(Recorder())
+    yield broker, passes
+    await broker.close()
 
 
 @pytest.mark.parametrize("goes_on", ["nothing", "others", "the channel", "others, then the channel"])
 @pytest.mark.parametrize("ttls", [1.5, 9, 11, 30])
-async def test_a_cursor_older_than_everything_that_is_kept_is_told_so(
+async def test_a_cursor_older_than_every_stored_event_is_reset(
     aging: tuple[Broker, Pass], goes_on: str, ttls: float
 ) -> None:
     broker, passes = aging
@@ -89,7 +89,7 @@ async def test_a_cursor_older_than_everything_that_is_kept_is_told_so(
     assert not (await opened(broker, start)).recovered
 
 
-async def test_a_cursor_is_told_so_however_others_published_meanwhile(aging: tuple[Broker, Pass]) -> None:
+async def test_a_cursor_is_reset_however_others_published_meanwhile(aging: tuple[Broker, Pass]) -> None:
     broker, passes = aging
     await broker.publish(note("user:bob"))
     for step in (0.1, 0.7, 1.9, 2.1, 3.9, 4.1):
@@ -106,7 +106,7 @@ async def test_a_cursor_is_told_so_however_others_published_meanwhile(aging: tup
         assert not (await opened(broker, start)).recovered
 
 
-async def test_who_was_away_for_less_than_two_ttls_is_not_reset_for_channels_that_never_were(
+async def test_a_cursor_younger_than_two_ttls_is_not_reset_for_channels_without_events(
     aging: tuple[Broker, Pass],
 ) -> None:
     broker, passes = aging
@@ -129,8 +129,8 @@ async def test_a_first_event_on_a_channel_is_replayed(aging: tuple[Broker, Pass]
         await broker.publish(note("user:bob"))
         start = (await opened(broker)).cursor
         await broker.publish(note(f"group:{'staff' if ttls == 20 else ttls}", subject="first"))
-        found = await opened(broker, start)
-        assert (found.verdict, subjects(found)) == ("ok", ["first"] if ttls == 20 else [])
+        opening = await opened(broker, start)
+        assert (opening.verdict, subjects(opening)) == ("ok", ["first"] if ttls == 20 else [])
 
 
 async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:
@@ -144,7 +144,7 @@ async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 10])
-async def test_what_expired_is_removed_as_fast_as_new_things_come(
+async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
     monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     clock = SimpleNamespace(now=1e9)
@@ -153,9 +153,9 @@ async def test_what_expired_is_removed_as_fast_as_new_things_come(
     monkeypatch.setattr(memory_history, "time", clock)
     monkeypatch.setattr(memory_idempotency, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
-    alive = 10 * 30  # publishes, one a second, until a channel is forgotten
+    alive = 10 * 30  # publishes, one a second, until a channel is removed
     for number in range(8 * alive):
-        to = [f"group:{number}-{one}" for one in range(channels)]
+        to = [f"group:{number}-{index}" for index in range(channels)]
         await broker.publish(note(to), Idempotency(f"key-{number}", "same"))
         clock.now += 1
     assert len(broker._history._logs) <= 1.4 * alive * channels

@@ -30,7 +30,7 @@ async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker:
     assert await listed(broker) == [("new life", False)]
 
 
-async def test_forgetting_a_user_resets_also_who_had_seen_everything(broker: Broker) -> None:
+async def test_forgetting_a_user_resets_also_the_newest_cursor(broker: Broker) -> None:
     await broker.publish(note("all"))
     for user, published in (("ann", 1), ("bob", 0)):
         for _ in range(published):
@@ -47,7 +47,7 @@ async def test_forgetting_a_user_resets_also_who_had_seen_everything(broker: Bro
 HOSTILE = ["a", "a_b", "a:b", "{a}", "{0}", "*", "?", "a b", "ü", "用户", "[a]", "a\\b", "'", '"', "x" * 128]
 
 
-async def test_hostile_names_are_told_apart(broker: Broker, sink: Recorder) -> None:
+async def test_hostile_names_are_distinct(broker: Broker, sink: Recorder) -> None:
     topics = {user: broker.topics(user, [f"user:{user}"])[0] for user in HOSTILE}
     assert len(set(topics.values())) == len(HOSTILE)
     await broker.subscribe(list(topics.values()))
@@ -55,7 +55,7 @@ async def test_hostile_names_are_told_apart(broker: Broker, sink: Recorder) -> N
         await broker.publish(note(f"user:{user}", subject=user))
     await until(lambda: len(sink.events) == len(HOSTILE))
     for user in HOSTILE:
-        found = [wire for topic, _, wire in sink.events if topic == topics[user]]
-        assert len(found) == 1
+        wires = [wire for topic, _, wire in sink.events if topic == topics[user]]
+        assert len(wires) == 1
         page = await broker.inbox(user, [f"user:{user}"], limit=5, before=None, unread_only=False)
-        assert [one["subject"] for one in page.messages] == [user]
+        assert [message["subject"] for message in page.messages] == [user]

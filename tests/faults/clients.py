@@ -1,5 +1,5 @@
-"""A client that listens as a careful browser would: it keeps its cursor, comes back after every end, and writes down
-what it was given. Many of them fit into one event loop.
+"""A client that behaves as a careful browser: it keeps its cursor, reconnects after every end, and records the events
+that it receives. Many of them run in one event loop.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tests.support import subscriber_token
 
 
 @dataclass
-class Heard:
+class StreamEvent:
     """One event of a stream."""
 
     id: str
     type: str
     data: Any
     at: float = 0.0
-    """When it came (monotonic seconds)."""
+    """When it arrived, in monotonic seconds."""
 
     @property
     def seq(self) -> int:
@@ -33,13 +33,13 @@ class Heard:
 
 @dataclass(eq=False)
 class Listener:
-    """One user's stream. `run` goes on until it is cancelled; `cut` drops the connection as a network would."""
+    """One user's stream. `run` reconnects until it is cancelled; `cut` drops the connection without a farewell."""
 
     port: int
     user: str
     groups: tuple[str, ...] = ()
     cursor: str = ""
-    heard: list[Heard] = field(default_factory=list)
+    events: list[StreamEvent] = field(default_factory=list)
     connects: int = 0
     live: bool = False
     comes_back: bool = True
@@ -49,21 +49,21 @@ class Listener:
     _writer: asyncio.StreamWriter | None = None
 
     @property
-    def messages(self) -> list[Heard]:
-        return [one for one in self.heard if one.type == "message"]
+    def messages(self) -> list[StreamEvent]:
+        return [event for event in self.events if event.type == "message"]
 
     @property
-    def resets(self) -> list[Heard]:
-        return [one for one in self.heard if one.type == "reset"]
+    def resets(self) -> list[StreamEvent]:
+        return [event for event in self.events if event.type == "reset"]
 
-    def of(self, kind: str) -> list[Heard]:
-        return [one for one in self.heard if one.type == kind]
+    def of(self, kind: str) -> list[StreamEvent]:
+        return [event for event in self.events if event.type == kind]
 
     @property
     def longest_degraded_s(self) -> float:
         """The longest time between `degraded` true and the false that followed."""
-        seen = self.of("degraded")
-        return max((end.at - begin.at for begin, end in pairwise(seen) if begin.data["degraded"]), default=0.0)
+        events = self.of("degraded")
+        return max((end.at - begin.at for begin, end in pairwise(events) if begin.data["degraded"]), default=0.0)
 
     async def run(self) -> None:
         while True:
@@ -101,11 +101,11 @@ class Listener:
                 text += chunk
                 *blocks, text = text.split(b"\n\n")
                 for block in blocks:
-                    self._take(block.decode())
+                    self._receive(block.decode())
         finally:
             writer.transport.abort()
 
-    def _take(self, block: str) -> None:
+    def _receive(self, block: str) -> None:
         fields: dict[str, str] = {}
         for line in block.split("\n"):
             name, _, value = line.partition(":")
@@ -116,27 +116,27 @@ class Listener:
             return
         if "id" in fields:
             self.cursor = fields["id"]
-        found = Heard(fields.get("id", ""), fields["event"], json.loads(fields["data"]), time.monotonic())
-        self.live = self.live or found.type == "hello"
-        self.heard.append(found)
+        event = StreamEvent(fields.get("id", ""), fields["event"], json.loads(fields["data"]), time.monotonic())
+        self.live = self.live or event.type == "hello"
+        self.events.append(event)
 
 
 async def until(condition: Callable[[], Any], timeout_s: float = 20, what: str = "the condition") -> None:
-    """Waits for a condition without holding the loop."""
+    """Wait for a condition without blocking the event loop."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while not condition():
         if loop.time() > deadline:
-            raise AssertionError(f"{what} did not come within {timeout_s} s")
+            raise AssertionError(f"not within {timeout_s} s: {what}")
         await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def listening(*listeners: Listener) -> Any:
-    """Runs listeners, waits until each is live, and ends them."""
-    running = [asyncio.create_task(one.run()) for one in listeners]
+    """Run listeners; enter when each is live; cancel them on exit."""
+    running = [asyncio.create_task(listener.run()) for listener in listeners]
     try:
-        await until(lambda: all(one.live for one in listeners), what="every stream's hello")
+        await until(lambda: all(listener.live for listener in listeners), what="every stream's hello")
         yield running
     finally:
         for task in running:

@@ -1,4 +1,4 @@
-"""How large the faults are, and what they measured.
+"""The sizes of the fault cases, and the figures that they measure.
 
 `make test` runs every case at a quick size; `make test-faults` (NOTIFIER_FAULTS=full) at the size that
 docs/reliability.md reports, and writes that page's table.
@@ -42,24 +42,24 @@ def seed() -> random.Random:
     """Randomness whose seed is printed with a failure; NOTIFIER_SEED repeats it."""
     number = int(os.environ.get("NOTIFIER_SEED") or random.randrange(1 << 30))
     print(f"NOTIFIER_SEED={number}")
-    made = random.Random(number)
-    made.number = number  # type: ignore[attr-defined]  # shown beside the figures
-    return made
+    seeded = random.Random(number)
+    seeded.number = number  # type: ignore[attr-defined]  # shown beside the figures
+    return seeded
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest, scale: Scale, seed: random.Random) -> Callable[..., None]:
-    """`figure(sent=..., lost=0, ...)`: what a case measured, for the table in docs/reliability.md."""
+    """`figure(sent=..., lost=0, ...)` records what a case measured, for the table in docs/reliability.md."""
 
-    def note(**values: object) -> None:
+    def record(**values: object) -> None:
         print(request.node.name, values)
         if scale.full:
             FIGURES.parent.mkdir(exist_ok=True)
-            kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-            kept[request.node.name] = {"seed": seed.number, **values}  # type: ignore[attr-defined]
-            FIGURES.write_text(json.dumps(kept, indent=1))
+            figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+            figures[request.node.name] = {"seed": seed.number, **values}  # type: ignore[attr-defined]
+            FIGURES.write_text(json.dumps(figures, indent=1))
 
-    return note
+    return record
 
 
 @pytest.fixture

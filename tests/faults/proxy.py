@@ -1,4 +1,4 @@
-"""A TCP proxy that can swallow a connection without closing it, as a failed network does."""
+"""A TCP proxy that can stop forwarding without closing the connection, as a failed network does."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Proxy:
         self.port = 0
         self.pipes: list[Pipe] = []
         self.swallow_from = b""
-        """Nothing passes on a connection any more from where a client says this."""
+        """A connection is swallowed once its client sends these bytes. Empty: never."""
         self._server: asyncio.Server | None = None
         self._accepted: list[asyncio.StreamWriter] = []
         self._accepting: set[asyncio.Task[None]] = set()
 
     def swallow(self, word: bytes) -> int:
-        """From now on nothing passes on connections that began with this word; answers how many there are."""
-        found = [pipe for pipe in self.pipes if word in pipe.first_bytes and not pipe.swallowed]
-        for pipe in found:
+        """Stop forwarding on the connections whose first bytes contain this word. Returns how many there are."""
+        pipes = [pipe for pipe in self.pipes if word in pipe.first_bytes and not pipe.swallowed]
+        for pipe in pipes:
             pipe.swallowed = True
-        return len(found)
+        return len(pipes)
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -46,7 +46,7 @@ class Proxy:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for _turn in range(5):  # turns that a connection takes from the listening socket to `_accept`
+        for _turn in range(5):  # loop iterations from the listening socket to `_accept`
             await asyncio.sleep(0)
         for task in self._accepting:
             task.cancel()
@@ -74,18 +74,18 @@ class Proxy:
         pipe = Pipe(writer, up_writer)
         self.pipes.append(pipe)
         pipe.tasks = [
-            asyncio.create_task(self._pump(pipe, reader, up_writer, note=True)),
+            asyncio.create_task(self._pump(pipe, reader, up_writer, from_client=True)),
             asyncio.create_task(self._pump(pipe, up_reader, writer)),
         ]
 
     async def _pump(
-        self, pipe: Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, note: bool = False
+        self, pipe: Pipe, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool = False
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if note and len(pipe.first_bytes) < 200:
+                if from_client and len(pipe.first_bytes) < 200:
                     pipe.first_bytes += data
-                if note and self.swallow_from and self.swallow_from in data:
+                if from_client and self.swallow_from and self.swallow_from in data:
                     pipe.swallowed = True
                 if pipe.swallowed:
                     await asyncio.sleep(3600)

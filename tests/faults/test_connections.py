@@ -1,4 +1,4 @@
-"""Connections that a stream has taken over: what their clients send is nothing, and when they leave nothing stays."""
+"""Connections that a stream has taken over: input from their clients is ignored, and no state stays when they leave."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tests.faults.test_nothing_lost import roomy
 from tests.support import Service, running, subscriber_token, wait_for
 
 ABORT = struct.pack("ii", 1, 0)
-"""SO_LINGER of no time: the close is a reset."""
+"""SO_LINGER with a timeout of 0: closing sends a TCP reset."""
 
 
 @pytest.fixture(params=["memory", "redis"])
 def single(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """One process, so that its figures are all there are. Pings are rare: nobody's loss is noticed by them."""
+    """One process, so that its metrics are complete. Pings are rare, so that no lost client is noticed by them."""
     url = "" if request.param == "memory" else request.getfixturevalue("redis_server").url
     with running(Service(redis_url=url, env=roomy(NOTIFIER_HEARTBEAT_S="60"))) as service:
         yield service
@@ -63,15 +63,15 @@ async def test_what_a_client_sends_on_a_stream_s_connection_changes_nothing(serv
 
 
 def test_a_stream_may_be_asked_for_behind_other_requests_of_its_connection(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as one:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         ask = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token('ann')}\r\n\r\n"
-        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + ask.encode())
-        text = _read_hello(one)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 2 + ask.encode())
+        text = _read_hello(connection)
         assert text.count(b"HTTP/1.1 200") == 3
         with service.client() as client:
             assert client.post("/v1/messages", json={"to": ["user:ann"], "subject": "heard"}).status_code == 200
         while b"event: message" not in text:
-            text += one.recv(4096)
+            text += connection.recv(4096)
         open_now = service.open_streams()
     wait_for(lambda: service.open_streams() == open_now - 1, what="the end of the stream")
 
@@ -105,12 +105,12 @@ def test_clients_that_connect_and_leave_at_once_leave_no_stream_behind(
 ) -> None:
     opened_before = _metric(single, "streams_opened_total")
     for number in range(scale.whole(200, 2000)):
-        with contextlib.closing(_asking(single, f"u{number % 50}")) as one:
+        with contextlib.closing(_request_stream(single, f"u{number % 50}")) as connection:
             if reset:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-    staying = _asking(single, "ann")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+    staying = _request_stream(single, "ann")
     _read_hello(staying)
-    wait_for(lambda: (_metric(single, "streams"), _metric(single, "topics")) == (1, 2), what="the one that stays")
+    wait_for(lambda: (_metric(single, "streams"), _metric(single, "topics")) == (1, 2), what="only the open stream")
     staying.close()
     wait_for(lambda: (_metric(single, "streams"), _metric(single, "topics")) == (0, 0), what="no stream")
     assert _metric(single, "streams_opened_total") > opened_before
@@ -133,26 +133,26 @@ def test_connecting_and_leaving_again_and_again_takes_no_memory(
     figure(cycles=cycles, per_second=round(cycles / took_s), grown_MiB=round(memory_after - memory_before, 2))
 
 
-def _asking(service: Service, user: str) -> socket.socket:
-    made = socket.create_connection(("127.0.0.1", service.port), timeout=10)
+def _request_stream(service: Service, user: str) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=10)
     token = subscriber_token(user)
-    made.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-    return made
+    connection.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    return connection
 
 
 def _come_and_go(service: Service, cycles: int, together: int = 20) -> None:
-    """Streams that are opened, greeted and closed; some at a time."""
+    """Open streams, wait for their hello and close them, `together` at a time."""
     for _ in range(cycles // together):
-        open_now = [_asking(service, f"u{number}") for number in range(together)]
-        for one in open_now:
-            _read_hello(one)
-            one.close()
+        connections = [_request_stream(service, f"u{number}") for number in range(together)]
+        for connection in connections:
+            _read_hello(connection)
+            connection.close()
 
 
-def _read_hello(one: socket.socket) -> bytes:
+def _read_hello(connection: socket.socket) -> bytes:
     text = b""
     while b"event: hello" not in text:
-        data = one.recv(4096)
+        data = connection.recv(4096)
         assert data, text
         text += data
     return text
@@ -169,14 +169,14 @@ def _metric(service: Service, name: str) -> int:
     ids=["requests", "another stream"],
 )
 def test_what_a_client_sends_in_the_same_packet_changes_nothing(service: Service, sent: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=3) as one, service.client() as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=3) as connection, service.client() as client:
         head = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token('ann')}\r\n\r\n"
-        one.sendall(head.encode() + sent)
+        connection.sendall(head.encode() + sent)
         text = b""
         while text.count(b"event: message") < 2:
             if b"event: hello" in text:
                 client.post("/v1/messages", json={"to": ["user:ann"], "subject": "still"})
-            data = one.recv(4096)
+            data = connection.recv(4096)
             assert data, f"the stream was ended: {text!r}"
             text += data
         assert text.count(b"HTTP/1.1") == 1
@@ -184,11 +184,11 @@ def test_what_a_client_sends_in_the_same_packet_changes_nothing(service: Service
 
 def test_a_client_that_sent_a_long_body_and_leaves_is_noticed_at_once() -> None:
     with running(Service(env={"NOTIFIER_HEARTBEAT_S": "60"})) as service:
-        one = socket.create_connection(("127.0.0.1", service.port), timeout=3)
+        connection = socket.create_connection(("127.0.0.1", service.port), timeout=3)
         head = f"Host: x\r\nContent-Length: 100000\r\nAuthorization: Bearer {subscriber_token('ann')}"
-        one.sendall(f"GET /v1/stream HTTP/1.1\r\n{head}\r\n\r\n".encode() + b"x" * 100_000)
+        connection.sendall(f"GET /v1/stream HTTP/1.1\r\n{head}\r\n\r\n".encode() + b"x" * 100_000)
         text = b""
         while b"event: hello" not in text:
-            text += one.recv(4096)
-        one.close()
+            text += connection.recv(4096)
+        connection.close()
         wait_for(lambda: service.open_streams() == 0, timeout_s=5, what="the end of the stream")

@@ -37,12 +37,12 @@ async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_
                 assert ready.json()["draining"] is True
                 assert (await client.get("/healthz")).status_code == 200
             await until(lambda: len(ends) == streams, what="the end of every stream")
-        for one in listeners:
-            bye = one.of("bye")[-1].data
+        for listener in listeners:
+            bye = listener.of("bye")[-1].data
             assert bye["reason"] == "drain"
-            assert one.retry_ms == bye["retry_ms"]
-            assert one.ended_cleanly == 1
-        assert len({one.retry_ms for one in listeners}) > 100
+            assert listener.retry_ms == bye["retry_ms"]
+            assert listener.ended_cleanly == 1
+        assert len({listener.retry_ms for listener in listeners}) > 100
         began = min(ends)
         per_half_second = [
             sum(began + i / 2 <= at < began + (i + 1) / 2 for at in ends) for i in range(2 * drain_s + 2)
@@ -74,19 +74,19 @@ async def test_a_frozen_reader_is_closed_and_the_others_stay(scale: Scale, figur
                     body = {"to": ["all"], "subject": str(i), "text": "x" * 8000}
                     assert (await client.post("/v1/messages", json=body)).status_code == 200
             await until(lambda: len(listener.messages) == 600)
-            assert [one.data["subject"] for one in listener.messages] == [str(i) for i in range(600)]
+            assert [message.data["subject"] for message in listener.messages] == [str(i) for i in range(600)]
             assert listener.connects == 1
-        for one in frozen:
-            # What the kernel had taken is still there; after it comes the end, not more.
-            one.settimeout(5)
+        for connection in frozen:
+            # The data in the kernel's buffer can still be read; the connection ends after it.
+            connection.settimeout(5)
             size = 0
             try:
-                while data := one.recv(1 << 20):
+                while data := connection.recv(1 << 20):
                     size += len(data)
             except ConnectionResetError:
                 pass
             assert size < 600 * 8000
-            one.close()
+            connection.close()
         figure(frozen=len(frozen), delivered_to_the_other=600)
 
 
@@ -97,27 +97,27 @@ async def test_a_half_open_connection_is_freed(scale: Scale, figure: Callable[..
         async with listening(listener):
             lost = [_frozen_stream(service, "gone") for _ in range(scale.whole(5, 100))]
             await until(lambda: service.open_streams() == 1 + len(lost))
-            for one in lost:
-                _drop_everything_that_arrives(one)
+            for connection in lost:
+                _drop_everything_that_arrives(connection)
             dropped = time.monotonic()
             await until(lambda: service.open_streams() == 1, 30, "the end of every half-open stream")
             freed_s = round(time.monotonic() - dropped, 1)
-            assert freed_s > 10  # by the time limit for unacknowledged data, and by nothing that is a connection's end
+            assert freed_s > 10  # by the time limit for unacknowledged data, not by the close of a connection
             assert listener.connects == 1
-        for one in lost:
-            one.close()
+        for connection in lost:
+            connection.close()
         figure(half_open=len(lost), freed_after_s=freed_s)
 
 
-def _drop_everything_that_arrives(one: socket.socket) -> None:
-    """The kernel acknowledges nothing any more, and says nothing: to the other side, the network is gone.
+def _drop_everything_that_arrives(connection: socket.socket) -> None:
+    """The kernel acknowledges nothing more and sends no reset: to the other side, the network is gone.
 
     A socket filter of one instruction, "keep 0 bytes" (bpf(2), SO_ATTACH_FILTER), sees segments before TCP does.
     """
     keep_nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     program = struct.pack("HL", 1, ctypes.addressof(keep_nothing))
     so_attach_filter = 26
-    one.setsockopt(socket.SOL_SOCKET, so_attach_filter, program)
+    connection.setsockopt(socket.SOL_SOCKET, so_attach_filter, program)
 
 
 async def test_a_revoked_user_s_streams_end_in_every_process(figure: Callable[..., None]) -> None:
@@ -133,22 +133,22 @@ async def test_a_revoked_user_s_streams_end_in_every_process(figure: Callable[..
         async with listening(*revoked, *others):
             asked = time.monotonic()
             admin.post("/v1/users/ann/disconnect").raise_for_status()
-            await until(lambda: all(one.of("bye") for one in revoked), 5, "the end of every stream")
+            await until(lambda: all(listener.of("bye") for listener in revoked), 5, "the end of every stream")
             took_s = time.monotonic() - asked
-            assert {one.of("bye")[0].data["reason"] for one in revoked} == {"revoked"}
+            assert {listener.of("bye")[0].data["reason"] for listener in revoked} == {"revoked"}
             assert took_s < 2
-            assert all(one.live for one in others)
+            assert all(listener.live for listener in others)
         figure(streams=len(revoked), processes=3, ended_within_s=round(took_s, 2))
 
 
 def _frozen_stream(service: Service, user: str) -> socket.socket:
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    made.connect(("127.0.0.1", service.port))
-    made.sendall(
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", service.port))
+    connection.sendall(
         f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token(user)}\r\n\r\n".encode()
     )
-    return made
+    return connection
 
 
 async def test_a_stream_ends_with_its_token() -> None:

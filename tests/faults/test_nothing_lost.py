@@ -1,4 +1,4 @@
-"""An event that was answered with 200 reaches every client of its channels, in order, once; or the client is told."""
+"""An event that was answered with 200 reaches every client of its channels, in order, once; or the client is reset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOMY = {
     "NOTIFIER_MAX_STREAMS_PER_USER": "10000",
     "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "10000",
 }
-"""Limits that these cases must not meet: they are about loss, not about bounds."""
+"""Limits that these cases must not reach: they test for loss, not for bounds."""
 
 
 def roomy(**more: str) -> dict[str, str]:
@@ -46,25 +46,30 @@ async def test_connecting_while_events_are_published_misses_nothing(
     publishing = asyncio.create_task(publisher.publish_for(scale(4, 25), 300))
     listeners = [Listener(any_service.port, "ann", ("staff",)) for _ in range(connects)]
     tasks = []
-    for one in listeners:
-        tasks.append(asyncio.create_task(one.run()))
+    for listener in listeners:
+        tasks.append(asyncio.create_task(listener.run()))
         await asyncio.sleep(seed.uniform(0, 0.02))
     await publishing
     last = int(publisher.last_cursor.rpartition("-")[2])
     await until(
-        lambda: all(one.live and max(item.seq for item in one.heard if item.id) == last for one in listeners), 60
+        lambda: all(
+            listener.live and max(item.seq for item in listener.events if item.id) == last for listener in listeners
+        ),
+        60,
     )
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     every = publisher.ids_for("user:ann", "group:staff", "all")
-    for one in listeners:
-        assert one.connects == 1
-        # From its hello on, everything.
-        assert_same(one, every[len(every) - len(one.messages) :])
-        start = one.of("hello")[0].seq
-        assert [item.seq for item in one.messages] == list(range(start + 1, start + 1 + len(one.messages)))
-    figure(connects=connects, published=len(every), delivered=sum(len(one.messages) for one in listeners), gaps=0)
+    for listener in listeners:
+        assert listener.connects == 1
+        # Everything after its hello.
+        assert_same(listener, every[len(every) - len(listener.messages) :])
+        start = listener.of("hello")[0].seq
+        assert [item.seq for item in listener.messages] == list(range(start + 1, start + 1 + len(listener.messages)))
+    figure(
+        connects=connects, published=len(every), delivered=sum(len(listener.messages) for listener in listeners), gaps=0
+    )
 
 
 async def test_clients_that_are_cut_again_and_again_lose_nothing(
@@ -74,24 +79,24 @@ async def test_clients_that_are_cut_again_and_again_lose_nothing(
     users = [f"u{i % 20}" for i in range(clients)]
     listeners = [Listener(any_service.port, user, pause_s=seed.uniform(0, 0.05)) for user in users]
     publisher = Publisher(any_service, [*(f"user:u{i}" for i in range(20)), "all"], seed)
-    left = {id(one): cuts for one in listeners}
+    left = {id(listener): cuts for listener in listeners}
     async with listening(*listeners):
         publishing = asyncio.create_task(publisher.publish_for(scale(4, 60), scale(300, 100)))
         while any(left.values()):
-            one = seed.choice(listeners)
-            if left[id(one)] and one.live:
-                one.cut()
-                left[id(one)] -= 1
+            listener = seed.choice(listeners)
+            if left[id(listener)] and listener.live:
+                listener.cut()
+                left[id(listener)] -= 1
             await asyncio.sleep(0.004)
         await publishing
         await publisher.delivered(listeners, 60)
     publisher.assert_complete(listeners)
-    assert not any(one.resets for one in listeners)
-    assert sum(one.connects for one in listeners) >= clients * cuts
+    assert not any(listener.resets for listener in listeners)
+    assert sum(listener.connects for listener in listeners) >= clients * cuts
     figure(clients=clients, cuts=clients * cuts, published=len(publisher.acknowledged), lost=0)
 
 
-async def test_a_killed_subscription_link_loses_nothing(
+async def test_a_killed_subscription_connection_loses_nothing(
     redis_server: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(Service(redis_url=redis_server.url, workers=2, env=roomy())) as service:
@@ -107,14 +112,14 @@ async def test_a_killed_subscription_link_loses_nothing(
                     await asyncio.sleep(seed.uniform(0.2, 0.9))
             await publishing
             await publisher.delivered(listeners)
-            await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
+            await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
         publisher.assert_complete(listeners)
-        for one in listeners:
-            assert (one.connects, one.resets) == (1, [])
-            assert one.of("degraded")
-        healed_s = max(one.longest_degraded_s for one in listeners)
-        assert healed_s < 2
-        figure(kills=kills, published=len(publisher.acknowledged), lost=0, longest_degraded_s=round(healed_s, 2))
+        for listener in listeners:
+            assert (listener.connects, listener.resets) == (1, [])
+            assert listener.of("degraded")
+        recovered_s = max(listener.longest_degraded_s for listener in listeners)
+        assert recovered_s < 2
+        figure(kills=kills, published=len(publisher.acknowledged), lost=0, longest_degraded_s=round(recovered_s, 2))
 
 
 @pytest.mark.parametrize("away_s", [3, 15])
@@ -128,26 +133,32 @@ async def test_redis_killed_and_started_again_loses_nothing(
             publishing = asyncio.create_task(publisher.publish_for(scale(4, away_s + 8), 200))
             await asyncio.sleep(1)
             durable_redis.kill()
-            await until(lambda: all(one.of("degraded") for one in listeners), what="degraded")
+            await until(lambda: all(listener.of("degraded") for listener in listeners), what="degraded")
             await asyncio.sleep(scale(away_s / 10, away_s))
             await asyncio.to_thread(durable_redis.start)
             await publishing
-            await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
-            # What came while the streams were away is in the state that their reset names; what comes now is live.
+            await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
+            # The reset replaces the messages published meanwhile; the ones published now are delivered live.
             await publisher.publish_for(1, 200)
-            await until(lambda: all(one.messages[-1].data["id"] == publisher.due(one)[-1] for one in listeners))
+            await until(
+                lambda: all(listener.messages[-1].data["id"] == publisher.due(listener)[-1] for listener in listeners)
+            )
         assert publisher.refused
         assert publisher.slowest_refusal_s < 4.5
-        for one in listeners:
-            # The primary is another life of itself: a new epoch, so every client is told to take the present state.
-            assert one.connects == 1
-            assert len(one.resets) == 1
-            every = publisher.due(one)
-            with service.user(one.user) as user:
+        for listener in listeners:
+            # A restarted primary begins a new epoch, so every client is reset.
+            assert listener.connects == 1
+            assert len(listener.resets) == 1
+            every = publisher.due(listener)
+            with service.user(listener.user) as user:
                 page = user.get("/v1/inbox", params={"limit": 100}).json()
-            late = [item.data["id"] for item in one.heard[one.heard.index(one.resets[0]) :] if item.type == "message"]
+            late = [
+                item.data["id"]
+                for item in listener.events[listener.events.index(listener.resets[0]) :]
+                if item.type == "message"
+            ]
             assert late == every[len(every) - len(late) :]
-            # Every acknowledged message is in the inbox, also those that fell into the gap before the reset.
+            # Every acknowledged message is in the inbox, also those published before the reset.
             assert [item["id"] for item in page["messages"]] == every[::-1][:100]
         figure(published=len(publisher.acknowledged), resets=len(listeners), lost=0, refused=publisher.refused)
 
@@ -167,10 +178,10 @@ async def test_a_stopped_redis_is_noticed_and_loses_nothing(
             own_redis.process.signal(signal.SIGCONT)
             await publishing
             await publisher.delivered(listeners)
-            await until(lambda: all(one.of("degraded")[-1].data == {"degraded": False} for one in listeners))
+            await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
         publisher.assert_complete(listeners)
         assert publisher.slowest_refusal_s < 4.5
-        assert all((one.connects, one.resets) == (1, []) for one in listeners)
+        assert all((listener.connects, listener.resets) == (1, []) for listener in listeners)
         figure(
             published=len(publisher.acknowledged),
             lost=0,
@@ -192,7 +203,7 @@ async def test_a_killed_worker_s_users_go_on_at_another(
             await publishing
             await publisher.delivered(listeners)
         publisher.assert_complete(listeners)
-        moved = sum(one.connects > 1 for one in listeners)
+        moved = sum(listener.connects > 1 for listener in listeners)
         assert moved
         figure(streams=len(listeners), moved=moved, published=len(publisher.acknowledged), lost=0)
 
@@ -213,8 +224,8 @@ async def test_a_rolling_restart_under_load_loses_nothing(
             await publishing
             await publisher.delivered(listeners)
         publisher.assert_complete(listeners)
-        assert not any(one.resets for one in listeners)
-        assert all(one.of("bye") for one in listeners)
+        assert not any(listener.resets for listener in listeners)
+        assert all(listener.of("bye") for listener in listeners)
         figure(streams=len(listeners), published=len(publisher.acknowledged), lost=0, moved=len(listeners))
 
 
@@ -232,11 +243,11 @@ async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 await asyncio.sleep(0.002)
             staying = listeners[: len(listeners) // 4]
-            for one in listeners:
-                one.comes_back = one in staying
-            for one in listeners[len(staying) :]:
-                one.cut()
-            users = {one.user for one in staying}
+            for listener in listeners:
+                listener.comes_back = listener in staying
+            for listener in listeners[len(staying) :]:
+                listener.cut()
+            users = {listener.user for listener in staying}
             expected = {
                 f"{env['NOTIFIER_PREFIX']}{{0}}:ch:{name}".encode() for name in ("all", *map("user:{}".format, users))
             }
@@ -247,9 +258,9 @@ async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
 
 
 def worker_pids(service: Service) -> list[int]:
-    """The children of the supervisor that serve."""
+    """The worker processes of a supervisor."""
     parent = service.process.child.pid
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -258,5 +269,5 @@ def worker_pids(service: Service) -> list[int]:
             except OSError:
                 continue
             if int(stat[1]) == parent and b"spawn_main" in command:
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids

@@ -1,4 +1,4 @@
-"""The connection to Redis' primary: what makes it be left, and what does not."""
+"""The connection to Redis' primary: when it is dropped, and when it is kept."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LIMITS = {"history_size": 50, "history_ttl_s": 3600, "max_replay": 100}
 @contextlib.asynccontextmanager
 async def broker_at(port: int) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
     sink = Recorder()
-    made = RedisBroker(Address.from_url(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
-    await made.start(sink)
-    yield made, sink
-    await made.close()
+    broker = RedisBroker(Address.from_url(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
+    await broker.start(sink)
+    yield broker, sink
+    await broker.close()
 
 
 @pytest.mark.parametrize("noticed_by", ["a write", "a look"])
-async def test_a_primary_that_became_a_replica_is_left_until_it_is_one_again(
+async def test_a_primary_that_became_a_replica_is_not_used_until_it_is_a_primary_again(
     own_redis: RedisServer, noticed_by: str
 ) -> None:
     with running(RedisServer()) as other, own_redis.client() as client:
@@ -49,11 +49,11 @@ async def test_a_primary_that_became_a_replica_is_left_until_it_is_one_again(
                 await broker.publish(note())
             client.replicaof("NO", "ONE")
             await until(lambda: broker.ready, what="the way back")
-            # What was written there meanwhile, and what was lost, is not known: a new order of events.
+            # Writes may have been lost or added meanwhile: a new epoch.
             assert (await broker.publish(note())).epoch != before.epoch
 
 
-async def test_a_link_that_dies_while_the_primary_tells_who_it_is_is_given_up(own_redis: RedisServer) -> None:
+async def test_a_connection_that_dies_while_it_reads_the_identity_is_dropped(own_redis: RedisServer) -> None:
     async with Proxy(own_redis.port) as proxy:
         proxy.swallow_from = b"INFO"
         async with broker_at(proxy.port) as (broker, _):
@@ -63,7 +63,7 @@ async def test_a_link_that_dies_while_the_primary_tells_who_it_is_is_given_up(ow
             await broker.publish(note())
 
 
-async def test_a_dead_link_that_nobody_calls_over_is_noticed(own_redis: RedisServer) -> None:
+async def test_a_dead_connection_without_calls_is_noticed(own_redis: RedisServer) -> None:
     async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, sink):
         await broker.publish(note())
         assert proxy.swallow(b"SETNAME") == 2  # calls and subscriptions
@@ -73,7 +73,7 @@ async def test_a_dead_link_that_nobody_calls_over_is_noticed(own_redis: RedisSer
 async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queue(own_redis: RedisServer) -> None:
     async with broker_at(own_redis.port) as (broker, sink):
         await broker.publish(note())
-        # Each call takes a tenth of a second, so the last ones wait for longer than a dead connection would be given.
+        # Each call takes a tenth of a second, so the last calls wait longer than the limit for a dead connection.
         started = time.monotonic()
         calls = [broker._commands.call("EVAL", SLOW, 0) for _ in range(50)]
         await asyncio.gather(*calls)
@@ -87,5 +87,5 @@ local function now() local t = redis.call('TIME') return t[1] * 1000 + t[2] / 10
 local start = now()
 while now() - start < 100 do end
 """
-# Redis answers when it has done all that came in one read.
+# Redis answers after all commands of one read: with this padding, a read holds few of them.
 SLOW += f"-- {'x' * 4000}"

@@ -18,7 +18,7 @@ GROUPS = tuple(f"g{number}" for number in range(20))
 HISTORY = 256
 
 CONNECTION_LOST = "the connection is lost"
-"""What the service logs when its subscription connection ends."""
+"""Logged by the service when its subscription connection is lost."""
 
 
 async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_are_those_after_the_next_resync(
@@ -35,18 +35,18 @@ async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_
                 back = asyncio.create_task(_start_after(own_redis, 2))
                 while not (back.done() and time.monotonic() > killed + 3):
                     turn = len(new) + len(gone)
-                    one = Listener(service.port, f"new{turn}", ("staff", f"g{turn % 7}"), comes_back=False)
-                    tasks.append(asyncio.create_task(one.run()))
-                    new.append(one)
+                    listener = Listener(service.port, f"new{turn}", ("staff", f"g{turn % 7}"), comes_back=False)
+                    tasks.append(asyncio.create_task(listener.run()))
+                    new.append(listener)
                     if turn % 4 == 3 and (leaving := seed.choice(new)).connects:
                         leaving.cut()
                         new.remove(leaving)
                         gone.append(leaving)
                     await asyncio.sleep(0.02)
                 await back
-                await until(lambda: all(one.live for one in new), what="hello at every stream that stayed")
+                await until(lambda: all(listener.live for listener in new), what="hello at every stream that stayed")
                 await _reaches(publish, "group:staff", [*old, *new])
-            # A stream that left in the middle of it must not have stopped what brings the others back.
+            # A stream that left while it was opened must not have stopped the reopening of the others.
             for _ in range(2):
                 losses = service.process.output().count(CONNECTION_LOST)
                 client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
@@ -57,13 +57,13 @@ async def test_streams_that_attach_while_redis_comes_back_are_all_opened_and_so_
                 await until(lambda late=late: late.live)  # type: ignore[misc]
                 await _reaches(publish, "group:staff", [*old, *new])
                 await _reaches(publish, "all", [*old, *new])
-            assert all(one.connects == 1 for one in [*old, *new])
+            assert all(listener.connects == 1 for listener in [*old, *new])
             assert gone
             assert service.open_streams() == len(old) + len(new)
         figure(attached=len(new) + len(gone), left=len(gone), without_hello=0)
 
 
-async def test_many_streams_with_full_histories_settle_after_a_killed_link(
+async def test_many_streams_with_full_histories_settle_after_a_killed_connection(
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(_with_histories(own_redis)) as service, own_redis.client() as client:
@@ -80,9 +80,9 @@ async def test_many_streams_with_full_histories_settle_after_a_killed_link(
                 assert service.process.output().count(CONNECTION_LOST) == 1
         assert refusals.longest_s < 2
         assert refusals.slowest_answer_s < 2
-        for one in listeners:
-            assert (one.connects, one.resets) == (1, [])
-            assert len(one.messages) == 2
+        for listener in listeners:
+            assert (listener.connects, listener.resets) == (1, [])
+            assert len(listener.messages) == 2
         figure(
             streams=len(listeners),
             settled_s=round(settled_s, 1),
@@ -91,7 +91,7 @@ async def test_many_streams_with_full_histories_settle_after_a_killed_link(
         )
 
 
-async def test_many_connects_at_once_with_full_histories_do_not_drop_the_links(
+async def test_many_connects_at_once_with_full_histories_do_not_drop_the_connections(
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(_with_histories(own_redis)) as service:
@@ -107,7 +107,7 @@ async def test_many_connects_at_once_with_full_histories_do_not_drop_the_links(
         assert "is away" not in service.process.output()
         assert refusals.count == 0
         assert refusals.slowest_answer_s < 2
-        assert all(one.connects == 1 and not one.of("degraded") for one in listeners)
+        assert all(listener.connects == 1 and not listener.of("degraded") for listener in listeners)
         figure(
             streams=len(listeners), all_live_s=round(live_s, 1), slowest_publish_s=round(refusals.slowest_answer_s, 2)
         )
@@ -127,7 +127,7 @@ def publishing(service: Service) -> httpx.AsyncClient:
 
 
 async def _fill(publish: httpx.AsyncClient) -> None:
-    """A full history in every group."""
+    """Fill the history of every group."""
     to = [f"group:{name}" for name in GROUPS]
     for number in range(HISTORY):
         answer = await publish.post("/v1/messages", json={"to": to, "subject": str(number)})
@@ -135,7 +135,7 @@ async def _fill(publish: httpx.AsyncClient) -> None:
 
 
 async def _reaches(publish: httpx.AsyncClient, channel: str, listeners: list[Listener]) -> None:
-    """An event published now comes to every listener; the service may ask for patience before it takes it."""
+    """Publish an event, repeating while the service answers 503, and wait until every listener has it."""
     deadline = time.monotonic() + 20
     while True:
         answer = await publish.post("/v1/messages", json={"to": [channel], "subject": "after"})
@@ -146,13 +146,13 @@ async def _reaches(publish: httpx.AsyncClient, channel: str, listeners: list[Lis
         await asyncio.sleep(0.05)
     cursor = answer.json()["cursor"]
     await until(
-        lambda: all(any(item.id == cursor for item in reversed(one.messages)) for one in listeners),
+        lambda: all(any(message.id == cursor for message in reversed(listener.messages)) for listener in listeners),
         what=f"{cursor} at every stream",
     )
 
 
 class _watched:
-    """Publishes all the while to a user who is not there: `async with _watched(service) as refusals:`."""
+    """Publishes to a user without streams all the while: `async with _watched(service) as refusals:`."""
 
     def __init__(self, service: Service) -> None:
         self.count = 0
@@ -174,15 +174,15 @@ class _watched:
         refused_at = 0.0
         async with publishing(self._service) as client:
             while True:
-                asked = time.monotonic()
+                sent_at = time.monotonic()
                 answer = await client.post("/v1/messages", json={"to": ["user:nobody"], "subject": "?"})
                 now = time.monotonic()
-                self.slowest_answer_s = max(self.slowest_answer_s, now - asked)
+                self.slowest_answer_s = max(self.slowest_answer_s, now - sent_at)
                 if answer.status_code == 200:
                     refused_at = 0.0
                 else:
                     self.count += 1
-                    refused_at = refused_at or asked
+                    refused_at = refused_at or sent_at
                 if refused_at:
                     self.longest_s = max(self.longest_s, now - refused_at)
                 await asyncio.sleep(0.05)
