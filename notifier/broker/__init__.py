@@ -176,7 +176,7 @@ class Broker(ABC):
 
     @abstractmethod
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
-        """Store and announce an event, in one step for each shard. Raises `IdempotencyMismatch`."""
+        """Store and announce an event: atomic for each shard and each 500 recipients. Raises `IdempotencyMismatch`."""
 
     @abstractmethod
     async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:

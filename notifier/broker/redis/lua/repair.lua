@@ -6,12 +6,12 @@
 
 local quarantined = {}
 for i, key in ipairs(KEYS) do
-  local type = redis.call('TYPE', key).ok
+  local actual = redis.call('TYPE', key).ok
   local expected = ARGV[i] == 'number' and 'string' or ARGV[i]
-  local sound = type == 'none' or type == expected
-  if sound and ARGV[i] == 'number' and type == 'string' then
+  local sound = actual == 'none' or actual == expected
+  if sound and ARGV[i] == 'number' and actual == 'string' then
     sound = number_of(redis.call('GET', key)) ~= nil
-  elseif sound and type == 'stream' then
+  elseif sound and actual == 'stream' then
     local newest = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
     sound = newest ~= nil and seq_of(newest[1]) < MAX_SEQ
   end
