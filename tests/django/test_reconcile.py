@@ -172,6 +172,6 @@ def test_rows_are_not_changed_while_the_service_is_unreachable(user: User) -> No
         id="t", name="t", user=user, to=["user:1"], status="running", started_at=moment, updated_at=moment
     )
     unreachable = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)
-    with override_settings(NOTIFIER=unreachable), pytest.raises(CommandError, match="not all could be asked for"):
+    with override_settings(NOTIFIER=unreachable), pytest.raises(CommandError, match="not all tasks could be checked"):
         call_command("notifier_tasks", stdout=StringIO())
     assert TaskRecord.objects.get().status == "running"

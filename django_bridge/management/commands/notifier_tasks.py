@@ -1,4 +1,4 @@
-"""`manage.py notifier_tasks`: brings the rows of silent tasks to what the service knows."""
+"""`manage.py notifier_tasks`: updates the rows of silent producers from the service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--quiet-for", type=float, default=QUIET_S, help="seconds without a change (%(default)g)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = check_tasks(quiet_s=options["quiet_for"])
-        self.stdout.write(f"{found.quiet} quiet, {found.changed} changed, {found.lost} lost")
-        if found.error:
-            raise CommandError(f"not all could be asked for: {found.error}")
+        checked = check_tasks(quiet_s=options["quiet_for"])
+        self.stdout.write(f"{checked.quiet} quiet, {checked.changed} changed, {checked.lost} lost")
+        if checked.error:
+            raise CommandError(f"not all tasks could be checked: {checked.error}")
