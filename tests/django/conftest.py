@@ -97,6 +97,24 @@ def over_http(bridge_service: Service) -> Iterator[Service]:
         yield bridge_service
 
 
+@pytest.fixture(params=["http", "redis"])
+def live(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """A real service; the project publishes to it over HTTP, or past it to its Redis (three shards)."""
+    if request.param == "http":
+        service: Service = request.getfixturevalue("bridge_service")
+        with override_settings(NOTIFIER=http_settings(service.url)):
+            yield service
+        return
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.client().flushall()
+    env = {"NOTIFIER_PREFIX": "bridge:", "NOTIFIER_SHARDS": "3"}
+    with (
+        running(Service(redis_url=server.url, env=env)) as service,
+        override_settings(NOTIFIER=redis_settings(server, PREFIX="bridge:", SHARDS=3)),
+    ):
+        yield service
+
+
 def redis_settings(server: RedisServer, **more: Any) -> dict[str, Any]:
     return {"TRANSPORT": "redis", "REDIS_URL": server.url, "JWT_SECRET": JWT_SECRET, **more}
 

@@ -17,8 +17,8 @@ from django_bridge.celery import send_message
 from django_bridge.models import MessageRecord, OutboxMessage
 from django_bridge.testing import outbox
 from notifier.message import FIELDS, FIRST_VERSION
+from tests.django.answering import GOOD, answering
 from tests.django.conftest import http_settings, redis_settings
-from tests.django.test_publisher import GOOD, over
 from tests.support import RedisServer, Service, running
 
 ROW_OF_0_1_0 = (
@@ -144,10 +144,10 @@ def test_a_service_of_the_version_before_gets_a_message_without_its_later_field(
     field: Any, user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     problem = {"status": 422, "field": field.name, "detail": f"{field.name}: is not a field of this request"}
-    with over((422, {}, json.dumps(problem).encode()), GOOD) as server:
+    with answering((422, {}, json.dumps(problem).encode()), GOOD) as server:
         Message(to_users=user, subject="Paid", **{field.name: EXAMPLES[field.name]}).send()
         assert publisher.current().counts.failed == 0
-    first, second = (body for _, _, _, body in server.asked)
+    first, second = (body for _, _, _, body in server.requests)
     assert first == {**second, field.name: EXAMPLES[field.name]}
     assert field.name not in second
     assert f"{field.name!r}" in caplog.text

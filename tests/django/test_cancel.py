@@ -17,7 +17,6 @@ from django_bridge.models import TaskRecord
 from django_bridge.task import reporter
 from django_bridge.testing import outbox
 from tests.django.conftest import http_settings
-from tests.django.test_publisher import live  # noqa: F401  # a fixture
 from tests.support import Service, free_port
 
 
@@ -257,7 +256,7 @@ def test_the_cancel_of_another_task_fails_this_one(user: User) -> None:
 # The service
 
 
-def test_a_click_in_the_browser_ends_the_loop(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_a_click_in_the_browser_ends_the_loop(live: Service, user: User, task: Task) -> None:
     def click(task_id: str) -> None:
         with live.user(str(user.pk)) as client:
             client.post(f"/v1/tasks/{task_id}/cancel").raise_for_status()

@@ -14,8 +14,8 @@ from django_bridge.celery import report_tasks
 from django_bridge.models import TaskRecord
 from django_bridge.task.celery_signals import _Project
 from tests.django.celery_worker import Worker, working
+from tests.django.listener import listening
 from tests.django.sample import tasks
-from tests.django.test_publisher import listening
 from tests.support import RedisServer, Service, wait_for
 
 

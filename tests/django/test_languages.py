@@ -20,7 +20,7 @@ from django_bridge.models import MessageRecipient, OutboxMessage
 from django_bridge.outbox import _written, release
 from django_bridge.testing import outbox
 from tests.django.conftest import http_settings
-from tests.django.test_publisher import listening, live  # noqa: F401  # a fixture
+from tests.django.listener import listening
 from tests.support import Service
 
 YES = gettext_lazy("Yes")
@@ -106,7 +106,7 @@ def test_ten_thousand_users_cost_a_handful_of_queries(known: None, form: str) ->
     assert {subject: len(to) for subject, to in said().items()} == {"Ja": 5000, "Да": 5000}
 
 
-def test_both_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:  # noqa: F811  # the fixture
+def test_both_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:
     from django.conf import settings
 
     with (

@@ -22,9 +22,9 @@ from django_bridge.celery import deliver_outbox, send_message
 from django_bridge.models import OutboxMessage
 from django_bridge.testing import outbox as sent
 from notifier.errors import InvalidInput
+from tests.django.answering import CUT, GOOD, AnsweringService, answering
 from tests.django.conftest import http_settings
 from tests.django.sample.models import SimpleModel
-from tests.django.test_publisher import CUT, GOOD, Answering, over
 from tests.support import free_port
 
 MEMORY = {"TRANSPORT": "memory", "OUTBOX": True}
@@ -66,8 +66,8 @@ def subjects() -> list[str]:
     return [message["subject"] for message in sent.messages]
 
 
-def asked(server: Answering) -> list[str]:
-    return [body["subject"] for _, _, _, body in server.asked]
+def asked(server: AnsweringService) -> list[str]:
+    return [body["subject"] for _, _, _, body in server.requests]
 
 
 # Writing
@@ -254,7 +254,7 @@ def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
 )
 def test_a_message_that_is_refused_for_what_it_is_is_kept_as_failed_and_the_rest_goes_on(refusal: Any) -> None:
     put("poison", "good")
-    with over(refusal, GOOD, OUTBOX=True) as server:
+    with answering(refusal, GOOD, OUTBOX=True) as server:
         found = delivery.deliver_all()
         assert (found.delivered, found.failed, asked(server)) == (1, 1, ["poison", "good"])
         row = OutboxMessage.objects.get()
@@ -279,7 +279,7 @@ def test_a_row_that_is_no_message_is_kept_as_failed(payload: str) -> None:
 )
 def test_a_service_that_takes_nothing_is_not_the_fault_of_the_messages(trouble: Any) -> None:
     put("first", "second")
-    with over(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
+    with answering(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
         found = delivery.deliver_all()
         assert set(asked(server)) == {"first"}
     assert found.counts() == {"delivered": 0, "expired": 0, "failed": 0}
@@ -292,7 +292,7 @@ def test_a_service_that_takes_nothing_is_not_the_fault_of_the_messages(trouble: 
 
 def test_a_message_that_alone_brings_the_service_down_does_not_block_the_rest_for_ever() -> None:
     put("heavy", "light")
-    with over(lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD, OUTBOX=True, TIMEOUT_S=0.1):
+    with answering(lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD, OUTBOX=True, TIMEOUT_S=0.1):
         for _ in range(delivery.PATIENCE - 1):
             publisher.current().breaker.succeeded()
             assert delivery.deliver_all().error
@@ -343,7 +343,7 @@ def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_i
         finally:
             connection.close()
 
-    with over(GOOD, OUTBOX=True) as server:
+    with answering(GOOD, OUTBOX=True) as server:
         while OutboxMessage.objects.exists():
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(work, range(4)))

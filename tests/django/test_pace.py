@@ -20,7 +20,6 @@ from django_bridge.models import TaskRecord
 from django_bridge.task import reconcile
 from django_bridge.testing import outbox
 from tests.django.conftest import FOLDER
-from tests.django.test_publisher import listening, live  # noqa: F401  # a fixture
 from tests.support import REPOSITORY, Service, wait_for
 
 
@@ -52,7 +51,7 @@ def shown(service: Service, user: User, task: Task | str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_tight_loop_sends_ten_times_a_second(
-    live: Service,  # noqa: F811  # the fixture
+    live: Service,
     user: User,
     task: Task,
     calls: list[float],
@@ -73,7 +72,7 @@ def test_a_tight_loop_sends_ten_times_a_second(
 
 
 def test_the_advance_that_reaches_the_total_is_sent_at_once(
-    live: Service,  # noqa: F811  # the fixture
+    live: Service,
     user: User,
     task: Task,
     calls: list[float],
@@ -85,7 +84,7 @@ def test_the_advance_that_reaches_the_total_is_sent_at_once(
     assert TaskRecord.objects.get().percent == 100
 
 
-def test_an_end_sends_the_scheduled_advances(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_an_end_sends_the_scheduled_advances(live: Service, user: User, task: Task) -> None:
     task.begin(total=50)
     for _ in range(7):
         task.advance()
@@ -95,7 +94,7 @@ def test_an_end_sends_the_scheduled_advances(live: Service, user: User, task: Ta
 
 
 def test_the_last_advances_of_a_collected_task_are_sent_and_its_row_is_reconciled(
-    live: Service,  # noqa: F811  # the fixture
+    live: Service,
     user: User,
 ) -> None:
     def work(task: Task) -> str:
@@ -145,7 +144,7 @@ def test_in_the_memory_transport_each_advance_is_sent_at_once(task: Task) -> Non
 
 
 def test_advances_that_failed_are_sent_with_the_next_and_counted_once(
-    live: Service,  # noqa: F811  # the fixture
+    live: Service,
     user: User,
     task: Task,
 ) -> None:
@@ -162,7 +161,7 @@ def test_advances_that_failed_are_sent_with_the_next_and_counted_once(
     wait_for(lambda: shown(live, user, task)["done"] == 42, what="all of them")
 
 
-def test_threads_may_share_a_task(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_threads_may_share_a_task(live: Service, user: User, task: Task) -> None:
     task.begin(total=800)
 
     def work(_: int) -> None:
@@ -206,7 +205,7 @@ def test_a_cancel_that_another_process_carried_out_stops_this_one_too(user: User
     assert TaskRecord.objects.get().status == "cancelled"
 
 
-def test_a_rollback_undoes_the_row_until_the_next_change(live: Service, user: User, task: Task) -> None:  # noqa: F811  # the fixture
+def test_a_rollback_undoes_the_row_until_the_next_change(live: Service, user: User, task: Task) -> None:
     task.begin(total=100)
     with transaction.atomic():
         for _ in range(7):

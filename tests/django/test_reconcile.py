@@ -21,7 +21,7 @@ from django_bridge.celery import check_tasks
 from django_bridge.models import TaskRecord
 from django_bridge.task import heartbeat, reconcile
 from tests.django.conftest import FOLDER, http_settings, redis_settings
-from tests.django.test_publisher import listening
+from tests.django.listener import listening
 from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for
 
 STALLED_S, FAILED_S, BEAT_S = 2.0, 4.0, 0.3

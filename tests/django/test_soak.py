@@ -22,8 +22,8 @@ from playwright.sync_api import sync_playwright
 from django_bridge.models import TaskRecord
 from django_bridge.task import reconcile
 from tests.django.celery_worker import Worker, project_on
+from tests.django.listener import listening
 from tests.django.sample.tasks import soak
-from tests.django.test_publisher import listening
 from tests.support import RedisServer, Service, running, subscriber_token, wait_for
 
 TASKS, USERS, LOST = 200, 4, 4

@@ -1,0 +1,114 @@
+"""Without a service: callers wait for their budget only, rows are written, the circuit opens."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import override_settings
+
+from django_bridge import Message, Progress, Task, progress, publisher
+from django_bridge.models import TaskRecord
+from django_bridge.publisher.retry import Breaker
+from notifier.errors import BrokerUnavailable
+from tests.django.answering import SilentServer
+from tests.django.conftest import http_settings
+from tests.support import free_port, running
+
+
+@pytest.fixture(params=["refused", "hangs", "redis refused", "redis hangs"])
+def away(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Settings with which nothing can be reached."""
+    with running(SilentServer()) as silent:
+        url = f"127.0.0.1:{silent.port}" if "hangs" in request.param else f"127.0.0.1:{free_port()}"
+        if "redis" in request.param:
+            yield {"TRANSPORT": "redis", "REDIS_URL": f"redis://{url}", "TIMEOUT_S": 0.4}
+        else:
+            yield http_settings(f"http://{url}", TIMEOUT_S=0.4)
+
+
+def test_a_service_that_is_away_holds_the_caller_for_its_budget_only_and_breaks_nothing(
+    away: dict[str, Any], user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    with override_settings(NOTIFIER=away):
+        started = time.monotonic()
+        message_id = Message(to_users=user, subject="Test").send()
+        assert time.monotonic() - started < 0.9
+        assert publisher.current().counts.failed == 1
+        (record,) = [one for one in caplog.records if one.name == "django_bridge"]
+        assert record.levelno == logging.ERROR
+        assert message_id in record.getMessage()
+
+
+def test_the_row_of_a_task_is_written_also_when_the_service_is_away(away: dict[str, Any], user: User) -> None:
+    with override_settings(NOTIFIER=away):
+        task = Task(from_user=user, task_name="Import")
+        for _ in Progress(range(4), parts=2, task=task):
+            pass
+        task.fail("no paper")
+        row = TaskRecord.objects.get()
+        assert (row.status, row.done, row.total, row.error) == ("failed", 4, 4, "no paper")
+
+
+def test_with_raise_it_raises_and_the_row_is_written_all_the_same(away: dict[str, Any], user: User) -> None:
+    with override_settings(NOTIFIER={**away, "RAISE": True}):
+        with pytest.raises(BrokerUnavailable):
+            Message(to_users=user, subject="Test").send()
+        task = Task(from_user=user, task_name="Import")
+        with pytest.raises(BrokerUnavailable):
+            task.begin(state="begins")
+        assert TaskRecord.objects.get().state == "begins"
+
+
+def test_with_raise_the_exception_of_a_decorated_function_is_still_the_one_that_goes_on(user: User) -> None:
+    @progress("Import")
+    def run(request: Any, task: Task | None = None) -> None:
+        with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, RAISE=True)):
+            raise LookupError("row 5")
+
+    class Request:
+        pass
+
+    request: Any = Request()
+    request.user = user
+    with pytest.raises(LookupError, match="row 5"):
+        run(request)
+
+
+def test_after_failures_in_a_row_callers_are_not_held_any_more(user: User) -> None:
+    with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.2)):
+        for _ in range(3):
+            Message(to_users=user, subject="Test").send()
+        started = time.monotonic()
+        for _ in range(100):
+            Message(to_users=user, subject="Test").send()
+        assert time.monotonic() - started < 2
+        counts = publisher.current().counts
+        assert (counts.failed, counts.refused_at_once) == (103, 100)
+
+
+def test_the_circuit_lets_one_call_try_after_its_pause_and_closes_when_it_works() -> None:
+    now = 0.0
+    breaker = Breaker(threshold=2, open_s=5, clock=lambda: now)
+    breaker.failed()
+    assert breaker.allows()
+    breaker.failed()
+    assert not breaker.allows()
+    now = 5.1
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    breaker.failed()
+    now = 10.0
+    assert not breaker.allows()
+    assert breaker.open
+    now = 10.3
+    assert not breaker.open
+    assert breaker.allows()
+    assert breaker.open
+    breaker.succeeded()
+    assert not breaker.open
+    assert breaker.allows()
+    assert breaker.allows()
