@@ -1,6 +1,6 @@
-"""A Celery app whose tasks report with celery-progress, and with ours: `celery -A tests.django.compat_app worker`.
+"""A Celery app whose tasks report with celery-progress and with the bridge: `celery -A tests.django.compat_app worker`.
 
-The two differ in nothing but an import.
+The two differ only in an import.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 
 
 def work(recorder: Any, items: int, gate: str, fails: bool) -> str:
-    """Half of it, then it waits for the file `gate`, then the rest."""
+    """Does half of the items, waits for the file `gate`, then does the rest."""
     for done in range(1, items + 1):
         recorder.set_progress(done, items, description=f"{done} of {items}")
         if done == items // 2:
@@ -69,7 +69,7 @@ def tried_twice(self: Any) -> str:
 
 @app.task(bind=True, notifier_user="user_id")
 def reported(self: Any, user_id: int, items: int) -> None:
-    """One that reports itself anyway."""
+    """A Celery task that is reported without the recorder as well."""
     recorder = ProgressRecorder(self)
     for done in range(1, items + 1):
         recorder.set_progress(done, items)

@@ -1,4 +1,4 @@
-"""The whole way: a Django page in a real browser, a view that works, and what the page is told."""
+"""End to end: a Django page in a real browser receives the messages and tasks of a view."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.programs
 
 
 class Site:
-    """The test project, served by Django, in front of a service that lets its pages in."""
+    """The test project, served by runserver, and a service that allows the origin of its pages."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -60,7 +60,7 @@ def site() -> Iterator[Site]:
 
 @contextlib.asynccontextmanager
 async def browser() -> AsyncIterator[Browser]:
-    # The asynchronous interface: the other one runs a loop in this thread, where Django then refuses the database.
+    # Not the synchronous API: it runs an event loop in this thread, in which Django refuses database access.
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield started
@@ -69,21 +69,21 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def session_cookie(user: User, site: Site) -> Any:
-    """What the browser of a user who is logged in holds."""
+    """The session cookie of a logged-in user."""
     client = Client()
     client.force_login(user)
     name = settings.SESSION_COOKIE_NAME
     return {"name": name, "value": client.cookies[name].value, "url": site.url}
 
 
-async def told(page: Page, name: str) -> list[Any]:
+async def details(page: Page, name: str) -> list[Any]:
     """The details of the DOM events of this name."""
-    pick = "name => seen.filter((one) => one.name === name).map((one) => one.detail)"
-    found: list[Any] = await page.evaluate(pick, name)
-    return found
+    pick = "name => seen.filter((event) => event.name === name).map((event) => event.detail)"
+    events: list[Any] = await page.evaluate(pick, name)
+    return events
 
 
-async def test_a_page_with_the_tag_hears_the_messages_and_tasks_of_its_user(site: Site, session_cookie: Any) -> None:
+async def test_a_page_with_the_tag_receives_the_messages_and_tasks_of_its_user(site: Site, session_cookie: Any) -> None:
     async with browser() as started:
         context = await started.new_context()
         await context.add_cookies([session_cookie])
@@ -95,36 +95,36 @@ async def test_a_page_with_the_tag_hears_the_messages_and_tasks_of_its_user(site
         await page.wait_for_function(
             "seen.some(({ name, detail }) => name === 'task' && detail.status === 'succeeded')"
         )
-        (message,) = await told(page, "message")
+        (message,) = await details(page, "message")
         assert (message["subject"], message["from"]["name"]) == ("Walked", "Ann Lee")
-        last = (await told(page, "task"))[-1]
+        last = (await details(page, "task"))[-1]
         assert (last["name"], last["state"], last["percent"]) == ("Walk", "The walk is over", 100)
 
 
 async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None:
     async with browser() as started:
         page = await started.new_page()
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
         await page.goto(f"{site.url}/page/", wait_until="networkidle")
-        assert [url for url in asked if "favicon" not in url] == [f"{site.url}/page/"]
+        assert [url for url in requested if "favicon" not in url] == [f"{site.url}/page/"]
 
 
 async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
     site: Site, session_cookie: Any, user: User
 ) -> None:
-    """Tasks of others: their frames never come to this user's stream."""
+    """The tasks of another user, whose frames do not reach this user's stream."""
     await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
-    someone = await User.objects.acreate(username="someone")
-    known, unknown = Task(from_user=someone, task_name="Known"), Task(from_user=someone, task_name="Unknown")
+    owner = await User.objects.acreate(username="owner")
+    known, unknown = Task(from_user=owner, task_name="Known"), Task(from_user=owner, task_name="Unknown")
     await known.abegin(total=10)
     await unknown.abegin()
     async with browser() as started:
         context = await started.new_context()
         await context.add_cookies([session_cookie])
         page = await context.new_page()
-        faults: list[str] = []
-        page.on("pageerror", lambda fault: faults.append(str(fault)))
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
         bar = page.locator(f"[data-notifier-task='{known.id}']")
         count = page.locator(f"[data-notifier-task='{unknown.id}']")
@@ -140,4 +140,4 @@ async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
         await known.aend("all in")
         await expect(page.locator("[data-notifier-task]")).to_have_count(0)
         await expect(page.locator("tr", has_text="all in").locator(".field-status")).to_have_text("succeeded")
-        assert faults == []
+        assert errors == []

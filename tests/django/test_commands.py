@@ -1,4 +1,4 @@
-"""`manage.py notifier` and `notifier_send`, as a developer runs them."""
+"""`manage.py notifier` and `notifier_send`, run as a developer runs them."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ URLS = "from django.http import HttpResponse\nfrom django.urls import path\n"
 
 
 class Developer:
-    """A project in a folder of its own, and `manage.py notifier` running in it."""
+    """A project in its own folder, with `manage.py notifier` running in it."""
 
     def __init__(self, folder: Path, **notifier: Any) -> None:
         self.folder, self.port, self.page = folder, free_port(), free_port()
         self.notifier = notifier or http_settings(f"http://127.0.0.1:{self.port}")
         self.notifier["URL"] = f"http://127.0.0.1:{self.port}"
         (folder / "settings.py").write_text(PROJECT.format(folder=str(folder), notifier=self.notifier))
-        self.say("hello")
+        self.write_page("hello")
         self.process: Process | None = None
 
-    def say(self, word: str) -> None:
+    def write_page(self, word: str) -> None:
         (self.folder / "urls.py").write_text(f'{URLS}urlpatterns = [path("", lambda request: HttpResponse("{word}"))]')
 
     def run(self, *options: str) -> Process:
@@ -76,14 +76,14 @@ def answer(url: str) -> str | None:
 
 @pytest.fixture
 def developer(tmp_path: Path) -> Iterator[Developer]:
-    found = Developer(tmp_path)
-    # A shell's background job ignores Ctrl-C, and so would our child.
+    project = Developer(tmp_path)
+    # A background job of a shell ignores SIGINT, and its children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield found
+    yield project
     signal.signal(signal.SIGINT, before)
-    if found.process is not None:
-        found.process.stop()
-        wait_for(lambda: not found.notifies(), what="the end of the service")
+    if project.process is not None:
+        project.process.stop()
+        wait_for(lambda: not project.notifies(), what="the end of the service")
 
 
 # manage.py notifier
@@ -95,7 +95,7 @@ def test_the_service_runs_beside_runserver_and_ends_with_it(
     developer: Developer, options: list[str], number: signal.Signals
 ) -> None:
     if options == [] and number == signal.SIGKILL:
-        options = ["--alone"]  # of runserver's two processes, Django itself leaves the inner one behind
+        options = ["--alone"]  # with SIGKILL, runserver's inner process survives its outer one
     process = developer.run(*options)
     process.wait_until(lambda: developer.notifies() and (options == ["--alone"] or developer.serves()), "both")
     process.signal(number)
@@ -103,21 +103,21 @@ def test_the_service_runs_beside_runserver_and_ends_with_it(
     wait_for(lambda: not developer.notifies() and not developer.serves(), what="the end of both")
 
 
-def test_the_pages_of_runserver_may_listen_and_the_project_may_publish(developer: Developer) -> None:
+def test_pages_of_runserver_may_connect_and_the_project_may_publish(developer: Developer) -> None:
     developer.run("--noreload").wait_until(developer.serves, "runserver")
     service = f"http://127.0.0.1:{developer.port}"
     with override_settings(NOTIFIER=developer.notifier):
-        said = StringIO()
-        call_command("notifier_send", "--all", "--subject", "Hello", stdout=said)
+        output = StringIO()
+        call_command("notifier_send", "--all", "--subject", "Hello", stdout=output)
         token = subscriber_token(User.objects.create_user("ann"))
     for name in ("127.0.0.1", "localhost"):
         origin = f"http://{name}:{developer.page}"
-        found = httpx.get(f"{service}/v1/inbox", headers={"Authorization": f"Bearer {token}", "Origin": origin})
-        assert [one["id"] for one in found.json()["messages"]] == [said.getvalue().strip()]
-        assert found.headers["Access-Control-Allow-Origin"] == origin
+        answer = httpx.get(f"{service}/v1/inbox", headers={"Authorization": f"Bearer {token}", "Origin": origin})
+        assert [message["id"] for message in answer.json()["messages"]] == [output.getvalue().strip()]
+        assert answer.headers["Access-Control-Allow-Origin"] == origin
 
 
-def test_with_the_transport_redis_the_service_is_on_the_projects_redis(
+def test_with_the_transport_redis_the_service_uses_the_projects_redis(
     tmp_path: Path, redis_server: RedisServer, user: User
 ) -> None:
     developer = Developer(tmp_path, **redis_settings(redis_server, PREFIX="beside:"))
@@ -127,26 +127,26 @@ def test_with_the_transport_redis_the_service_is_on_the_projects_redis(
         with override_settings(NOTIFIER=developer.notifier):
             call_command("notifier_send", "ann", "--subject", "By Redis", stdout=StringIO())
             token = subscriber_token(user)
-        found = httpx.get(f"{developer.notifier['URL']}/v1/inbox", headers={"Authorization": f"Bearer {token}"})
-        assert [one["subject"] for one in found.json()["messages"]] == ["By Redis"]
+        answer = httpx.get(f"{developer.notifier['URL']}/v1/inbox", headers={"Authorization": f"Bearer {token}"})
+        assert [message["subject"] for message in answer.json()["messages"]] == ["By Redis"]
     finally:
         process.stop()
 
 
-def test_a_reload_of_the_code_leaves_the_service_and_its_streams_alone(developer: Developer) -> None:
+def test_the_service_survives_a_code_reload(developer: Developer) -> None:
     developer.run().wait_until(developer.serves, "runserver")
     with override_settings(NOTIFIER=developer.notifier):
         call_command("notifier_send", "--all", "--subject", "Before", stdout=StringIO())
         token = subscriber_token(User.objects.create_user("ann"))
-    time.sleep(1.1)  # the reloader compares whole seconds of a file's time on some file systems
-    developer.say("reloaded")
+    time.sleep(1.1)  # on some file systems the reloader compares modification times in whole seconds
+    developer.write_page("reloaded")
     wait_for(lambda: developer.serves("reloaded"), what="the reload")
     headers = {"Authorization": f"Bearer {token}"}
-    found = httpx.get(f"http://127.0.0.1:{developer.port}/v1/inbox", headers=headers)
-    assert [one["subject"] for one in found.json()["messages"]] == ["Before"]
+    answer = httpx.get(f"http://127.0.0.1:{developer.port}/v1/inbox", headers=headers)
+    assert [message["subject"] for message in answer.json()["messages"]] == ["Before"]
 
 
-def test_a_service_that_dies_is_told_of_and_runserver_goes_on(developer: Developer) -> None:
+def test_a_crash_of_the_service_is_reported_and_runserver_continues(developer: Developer) -> None:
     process = developer.run("--noreload")
     process.wait_until(developer.serves, "runserver")
     (child,) = [
@@ -155,11 +155,11 @@ def test_a_service_that_dies_is_told_of_and_runserver_goes_on(developer: Develop
         for pid in (task / "children").read_text().split()
     ]
     os.kill(child, signal.SIGKILL)
-    wait_for(lambda: "The notifier ended with -9" in process.output(), what="the word of it")
+    wait_for(lambda: "The notifier ended with -9" in process.output(), what="the report")
     assert developer.serves()
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_is_left_running(developer: Developer) -> None:
+def test_a_taken_port_is_an_error_and_no_process_is_left(developer: Developer) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", developer.port))
         other.listen()
@@ -180,16 +180,16 @@ def test_a_port_that_is_taken_is_said_and_nothing_is_left_running(developer: Dev
         ({"JWT_SECRET": None}, "JWT_SECRET.* is missing"),
     ],
 )
-def test_what_cannot_work_is_said_before_anything_is_started(change: dict[str, Any], words: str) -> None:
+def test_unsuitable_settings_are_an_error_before_anything_is_started(change: dict[str, Any], words: str) -> None:
     value = {**http_settings("http://127.0.0.1:8001"), **change}
     with (
-        override_settings(NOTIFIER={key: one for key, one in value.items() if one is not None}),
+        override_settings(NOTIFIER={key: setting for key, setting in value.items() if setting is not None}),
         pytest.raises(CommandError, match=words),
     ):
         call_command("notifier")
 
 
-def test_without_the_services_packages_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_services_packages_the_error_says_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with (
         override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}")),
@@ -204,28 +204,28 @@ def test_without_the_services_packages_it_says_how_to_get_them(monkeypatch: pyte
 def inbox(service: Service, user: User) -> list[dict[str, Any]]:
     groups = list(user.groups.values_list("name", flat=True))
     with service.user(str(user.pk), groups=groups) as client:
-        found: list[dict[str, Any]] = client.get("/v1/inbox").json()["messages"]
-        return found
+        messages: list[dict[str, Any]] = client.get("/v1/inbox").json()["messages"]
+        return messages
 
 
-def test_a_message_is_sent_with_everything_that_was_said(
+def test_a_message_has_the_values_of_all_options(
     over_http: Service, user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("from a pipe"))
-    said = StringIO()
+    output = StringIO()
     options = ["--text", "-", "--level", "warning", "--url", "/x/", "--data", '{"n": 1}', "--from", "bob"]
-    call_command("notifier_send", "ann", "--subject", "Deploy", *options, stdout=said)
-    (found,) = [one for one in inbox(over_http, user) if one["subject"] == "Deploy"]
-    assert found["id"] == said.getvalue().strip()
-    assert [found[key] for key in ("text", "level", "url", "data")] == ["from a pipe", "warning", "/x/", {"n": 1}]
-    assert found["from"] == {"id": str(other_user.pk), "name": "bob"}
+    call_command("notifier_send", "ann", "--subject", "Deploy", *options, stdout=output)
+    (sent,) = [message for message in inbox(over_http, user) if message["subject"] == "Deploy"]
+    assert sent["id"] == output.getvalue().strip()
+    assert [sent[key] for key in ("text", "level", "url", "data")] == ["from a pipe", "warning", "/x/", {"n": 1}]
+    assert sent["from"] == {"id": str(other_user.pk), "name": "bob"}
 
 
-def test_keys_and_groups_are_reached_too(over_http: Service, user: User, other_user: User) -> None:
+def test_recipients_can_be_keys_and_groups(over_http: Service, user: User, other_user: User) -> None:
     other_user.groups.add(Group.objects.create(name="staff"))
     call_command("notifier_send", "--pk", str(user.pk), "--group", "staff", "--subject", "Both ways", stdout=StringIO())
-    for one in (user, other_user):
-        assert "Both ways" in [message["subject"] for message in inbox(over_http, one)]
+    for recipient in (user, other_user):
+        assert "Both ways" in [message["subject"] for message in inbox(over_http, recipient)]
 
 
 @pytest.mark.parametrize(
@@ -238,12 +238,12 @@ def test_keys_and_groups_are_reached_too(over_http: Service, user: User, other_u
         (["--all", "--url", "javascript:alert(1)"], "url"),
     ],
 )
-def test_what_cannot_be_sent_is_said(over_http: Service, args: list[str], words: str) -> None:
+def test_invalid_options_are_an_error(over_http: Service, args: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=words):
         call_command("notifier_send", *args, "--subject", "x", stdout=StringIO())
 
 
-def test_a_service_that_is_away_is_an_error() -> None:
+def test_an_unreachable_service_is_an_error() -> None:
     with (
         override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.1)),
         pytest.raises(CommandError, match="ConnectError"),

@@ -1,4 +1,4 @@
-"""Moving from celery-progress and django-eventstream by an import: the same calls, beside the real packages."""
+"""The compat modules against the real celery-progress and django-eventstream: the same calls, the same answers."""
 
 from __future__ import annotations
 
@@ -84,37 +84,37 @@ def polled(view: Any, task_id: str, user: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_task_that_only_changed_its_import_answers_pollers_alike(queue: None, tmp_path: Path, fails: bool) -> None:
+def test_a_task_with_only_its_import_changed_answers_pollers_alike(queue: None, tmp_path: Path, fails: bool) -> None:
     gate = tmp_path / "gate"
     old = compat_app.theirs.delay(10, str(gate), fails)
     new = compat_app.ours.delay(10, str(gate), fails)
     views = ((celery_progress.views.get_progress, old.id), (celery_progress_views.get_progress, new.id))
 
     def at_the_gate() -> Any:
-        found = [polled(*one) for one in views]
-        return all(one["progress"].get("description") == "at the gate" for one in found) and found
+        infos = [polled(*view) for view in views]
+        return all(info["progress"].get("description") == "at the gate" for info in infos) and infos
 
-    theirs, mine = wait_for(at_the_gate, timeout_s=30, what="both halves")
-    assert mine == theirs
+    def at_the_end() -> Any:
+        infos = [polled(*view) for view in views]
+        return all(info["complete"] for info in infos) and infos
+
+    theirs, bridge = wait_for(at_the_gate, timeout_s=30, what="both halves")
+    assert bridge == theirs
     gate.touch()
-    theirs, mine = wait_for(
-        lambda: (found := [polled(*one) for one in views]) and all(one["complete"] for one in found) and found,
-        timeout_s=30,
-        what="both ends",
-    )
+    theirs, bridge = wait_for(at_the_end, timeout_s=30, what="both ends")
     if fails:
-        assert mine.pop("result") == "ValueError: " + theirs.pop("result")
-    assert mine == theirs
+        assert bridge.pop("result") == "ValueError: " + theirs.pop("result")
+    assert bridge == theirs
     assert TaskRecord.objects.get(pk=new.id).status == ("failed" if fails else "succeeded")
 
 
-def test_before_it_begins_it_is_pending(queue: None) -> None:
+def test_an_unknown_task_is_pending(queue: None) -> None:
     views = (celery_progress.views.get_progress, celery_progress_views.get_progress)
-    theirs, mine = (polled(view, str(uuid.uuid4())) for view in views)
-    assert mine == theirs
+    theirs, bridge = (polled(view, str(uuid.uuid4())) for view in views)
+    assert bridge == theirs
 
 
-def test_with_a_user_its_browser_hears_it_and_nobody_else_may_ask(
+def test_a_task_with_a_user_is_shown_only_to_that_user(
     queue: None, bridge_service: Service, user: User, other_user: User
 ) -> None:
     with override_settings(NOTIFIER=http_settings(bridge_service.url)):
@@ -124,26 +124,26 @@ def test_with_a_user_its_browser_hears_it_and_nobody_else_may_ask(
             events = stream.iter_sse()
             next(events)
             result = compat_app.ours_for.delay(user.pk, 5)
-            heard = next(task for one in events if (task := json.loads(one.data)).get("status") == "succeeded")
-        assert (heard["id"], heard["name"], heard["percent"]) == (result.id, "Ours for", 100)
-    # The row follows the frame.
+            ended = next(task for event in events if (task := json.loads(event.data)).get("status") == "succeeded")
+        assert (ended["id"], ended["name"], ended["percent"]) == (result.id, "Ours for", 100)
+    # The row is written after the frame is sent.
     wait_for(lambda: polled(celery_progress_views.get_progress, result.id, user)["complete"], what="the end")
     with pytest.raises(Http404):
         polled(celery_progress_views.get_progress, result.id, other_user)
 
 
-def test_a_retry_goes_on_with_the_same_task(queue: None) -> None:
+def test_a_retry_continues_the_same_task(queue: None) -> None:
     result = compat_app.tried_twice.delay()
     assert result.get(timeout=30) == "the second time"
     row = wait_for(lambda: TaskRecord.objects.filter(pk=result.id, status="succeeded").first(), what="the end")
     assert (row.done, row.total) == (2, 2)
 
 
-@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # Celery's, of redis-py
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")  # raised by Celery about redis-py
 def test_a_saved_group_answers_pollers_alike(queue: None, tmp_path: Path, user: User) -> None:
     gate = tmp_path / "gate"
     gate.touch()
-    found = []
+    infos = []
     for task, view in (
         (compat_app.theirs, celery_progress.views.get_group_progress),
         (compat_app.ours, celery_progress_views.get_group_progress),
@@ -151,8 +151,8 @@ def test_a_saved_group_answers_pollers_alike(queue: None, tmp_path: Path, user: 
         result = celery.group([task.s(2, str(gate)), task.s(4, str(gate))]).apply_async()
         result.save()
         wait_for(lambda: polled(view, result.id)["complete"], timeout_s=30, what="the end of the group")  # noqa: B023
-        found.append(polled(view, result.id))
-    assert found[0] == found[1] == {
+        infos.append(polled(view, result.id))
+    assert infos[0] == infos[1] == {
         "complete": True, "success": True, "progress": {"total": 200, "current": 200, "percent": 100.0},
     }  # fmt: skip
     TaskRecord.objects.update(user=user)
@@ -162,14 +162,14 @@ def test_a_saved_group_answers_pollers_alike(queue: None, tmp_path: Path, user: 
         polled(celery_progress_views.get_group_progress, str(uuid.uuid4()))
 
 
-def test_a_task_that_reports_itself_anyway_is_one_task_with_its_user(queue: None, user: User) -> None:
+def test_a_recorder_in_a_reported_celery_task_uses_its_task(queue: None, user: User) -> None:
     result = compat_app.reported.delay(user.pk, 5)
     wait_for(lambda: TaskRecord.objects.filter(status="succeeded").exists(), timeout_s=30, what="the end")
     row = TaskRecord.objects.get()
     assert (row.pk, row.user, row.name, row.done, row.total) == (result.id, user, "Reported", 5, 5)
 
 
-def test_a_hundred_thousand_calls_are_some_dozens_of_updates(user: User) -> None:
+def test_a_hundred_thousand_calls_cause_fewer_than_sixty_updates(user: User) -> None:
     app = compat_app.app
     app.conf.update(task_always_eager=True, task_store_eager_result=False)
     try:
@@ -181,31 +181,31 @@ def test_a_hundred_thousand_calls_are_some_dozens_of_updates(user: User) -> None
     assert len(outbox.task_updates) < 60
 
 
-def test_a_loop_that_stops_early_leaves_the_last_number() -> None:
-    class Celerys:
+def test_the_last_number_is_reported_when_the_celery_task_ends() -> None:
+    class CeleryTask:
         name = "shop.tasks.load_all"
 
         class request:
             id = "abc"
             retries = 0
 
-    recorder = ours.ProgressRecorder(Celerys())
+    recorder = ours.ProgressRecorder(CeleryTask())
     for done in range(1, 78):
         recorder.set_progress(done, 100)
-    ours._over(Celerys(), "SUCCESS")
+    ours._over(CeleryTask(), "SUCCESS")
     row = TaskRecord.objects.get()
     assert (row.name, row.done, row.total, row.status) == ("Load all", 77, 100, "succeeded")
-    ours._over(Celerys(), "SUCCESS")
+    ours._over(CeleryTask(), "SUCCESS")
 
 
-def test_the_calls_and_the_names_of_the_urls_are_theirs() -> None:
+def test_signatures_and_url_names_are_those_of_celery_progress() -> None:
     theirs: Any = celery_progress.backend
     for name in ("set_progress", "increment_progress"):
         for kind in ("ProgressRecorder", "ConsoleProgressRecorder"):
             old, new = (list(inspect.signature(getattr(getattr(m, kind), name)).parameters) for m in (theirs, ours))
             assert new == old
-    assert [one.name for one in celery_progress_urls.urlpatterns] == [
-        one.name for one in celery_progress.urls.urlpatterns
+    assert [url.name for url in celery_progress_urls.urlpatterns] == [
+        url.name for url in celery_progress.urls.urlpatterns
     ]
     assert celery_progress_urls.app_name == celery_progress.urls.app_name
 
@@ -213,19 +213,21 @@ def test_the_calls_and_the_names_of_the_urls_are_theirs() -> None:
 # django-eventstream
 
 
-def test_send_event_is_called_as_theirs_is() -> None:
-    old, new = (inspect.signature(one) for one in (django_eventstream.eventstream.send_event, send_event))
+def test_send_event_has_the_signature_of_django_eventstream() -> None:
+    old, new = (inspect.signature(function) for function in (django_eventstream.eventstream.send_event, send_event))
     assert list(new.parameters) == list(old.parameters)
-    assert [one.default for one in new.parameters.values()] == [one.default for one in old.parameters.values()]
+    assert [parameter.default for parameter in new.parameters.values()] == [
+        parameter.default for parameter in old.parameters.values()
+    ]
 
 
 def channels_of(user: User) -> list[str]:
-    """What `NOTIFIER["GROUPS"]` names in these tests."""
+    """The function that `NOTIFIER["GROUPS"]` names in these tests."""
     return ["test", f"user-{user.pk}"]
 
 
 @pytest.mark.parametrize("transport", ["http", "redis"])
-def test_what_is_sent_to_a_channel_is_heard_by_who_may_read_it(
+def test_an_event_reaches_the_users_of_its_channel(
     redis_server: RedisServer, redis_service: Service, user: User, transport: str
 ) -> None:
     value = http_settings(redis_service.url, GROUPS=f"{__name__}.channels_of")
@@ -240,12 +242,12 @@ def test_what_is_sent_to_a_channel_is_heard_by_who_may_read_it(
             send_event("somewhere-else", "message", {"text": "not for you"})
             send_event("test", "message", {"text": "hello world"})
             send_event(f"user-{user.pk}", "paid", '{"order": 7}', json_encode=False)
-            heard = [next(events) for _ in range(2)]
-    assert [(one.event, json.loads(one.data)) for one in heard] == [
+            received = [next(events) for _ in range(2)]
+    assert [(event.event, json.loads(event.data)) for event in received] == [
         ("channel.message", {"text": "hello world"}),
         ("paid", {"order": 7}),
     ]
-    assert all(one.id for one in heard)
+    assert all(event.id for event in received)
 
 
 def test_data_is_encoded_as_django_does_it() -> None:
@@ -257,17 +259,17 @@ def test_data_is_encoded_as_django_does_it() -> None:
     ]
 
 
-def test_it_waits_for_the_commit_and_a_rollback_drops_it() -> None:
+def test_an_event_is_sent_on_commit_and_dropped_on_rollback() -> None:
     with transaction.atomic():
         send_event("test", "paid", {})
         assert not outbox.events
     with transaction.atomic():
         send_event("test", "unpaid", {})
         transaction.set_rollback(True)
-    assert [one["type"] for one in outbox.events] == ["paid"]
+    assert [event["type"] for event in outbox.events] == ["paid"]
 
 
-def test_what_cannot_be_is_said_at_the_call() -> None:
+def test_invalid_arguments_raise_at_the_call() -> None:
     with pytest.raises(TypeError, match="skip_user_ids"):
         send_event("test", "message", {}, skip_user_ids=[1])
     for channel, event_type in (("", "message"), ("test", "Paid Order"), ("test", "task")):

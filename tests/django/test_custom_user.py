@@ -1,4 +1,4 @@
-"""A project with a user model of its own: UUID keys, a mail address as the user name, no groups, ids of its own."""
+"""A project with a custom user model: UUID keys, a mail address as the user name, no groups, custom ids."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.support import REPOSITORY
 
 
 @pytest.fixture(scope="module")
-def found() -> Any:
-    """What the project in tests/django/people sent."""
-    done = subprocess.run(
+def sent() -> Any:
+    """The output of tests/django/people/walk.py."""
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.django.people.walk"],
         cwd=REPOSITORY,
         env={"DJANGO_SETTINGS_MODULE": "tests.django.people.settings", "PATH": ""},
@@ -23,31 +23,31 @@ def found() -> Any:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr.decode()
+    return json.loads(process.stdout)
 
 
-def test_its_users_are_reached_as_themselves_by_key_and_by_rows(found: Any) -> None:
-    ann, both = [f"user:{found['ann']}"], sorted([f"user:{found['ann']}", f"user:{found['bob']}"])
-    assert {form: sorted(to) for form, to in found["to"].items()} == {
+def test_users_are_recipients_as_objects_keys_and_querysets(sent: Any) -> None:
+    ann, both = [f"user:{sent['ann']}"], sorted([f"user:{sent['ann']}", f"user:{sent['bob']}"])
+    assert {form: sorted(to) for form, to in sent["to"].items()} == {
         "user": ann,
         "key": ann,
         "text": ann,
         "hex": ann,
         "rows": both,
     }
-    assert found["from"] == {"id": found["bob"], "name": "bob@example.org"}
+    assert sent["from"] == {"id": sent["bob"], "name": "bob@example.org"}
 
 
-def test_its_users_read_their_languages(found: Any) -> None:
-    assert found["said"] == {"Ja": [f"user:{found['ann']}"], "Да": [f"user:{found['bob']}"]}
+def test_users_get_their_languages(sent: Any) -> None:
+    assert sent["by subject"] == {"Ja": [f"user:{sent['ann']}"], "Да": [f"user:{sent['bob']}"]}
 
 
-def test_its_tasks_belong_to_its_users(found: Any) -> None:
-    assert found["task"] == [True, [f"user:{found['ann']}"], "succeeded"]
-    assert found["token"] == [found["ann"], []]
+def test_tasks_belong_to_users(sent: Any) -> None:
+    assert sent["task"] == [True, [f"user:{sent['ann']}"], "succeeded"]
+    assert sent["token"] == [sent["ann"], []]
 
 
-def test_its_ids_on_the_wire_may_be_its_own(found: Any) -> None:
+def test_user_ids_on_the_wire_can_be_customized(sent: Any) -> None:
     ann, bob = "user:ann@example.org", "user:bob@example.org"
-    assert [sorted(to) for to in found["own"]] == [[ann], [ann], [ann, bob]]
+    assert [sorted(to) for to in sent["own"]] == [[ann], [ann], [ann, bob]]

@@ -75,13 +75,18 @@ def test_messages(user: User) -> None:
     Group.objects.create(name="editors")
     User.objects.create_user("staff", is_staff=True)
     run("from datetime import datetime", user=user, User=User, tomorrow=timezone.now() + timedelta(days=1))
-    assert [one["subject"] for one in outbox.messages] == ["Test", "Deploy at noon", "A new draft", "We are back"]
+    assert [message["subject"] for message in outbox.messages] == [
+        "Test",
+        "Deploy at noon",
+        "A new draft",
+        "We are back",
+    ]
 
 
 def test_a_message_as_the_link_of_a_celery_task(eager: Any, user: User) -> None:
     message = Message(to_users=user, subject="Done")
     run("from celery import subtask", generate_report=generate_report, args=(7,), kwargs={}, message=message)
-    assert [one["subject"] for one in outbox.messages] == ["Done"]
+    assert [message["subject"] for message in outbox.messages] == ["Done"]
 
 
 def test_the_commands_of_the_outbox() -> None:
@@ -201,7 +206,7 @@ def test_a_test_in_a_browser(user: User) -> None:
 
     def see(browser: None, subject: str, url: str) -> None:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {subscriber_token(user)}"}) as client:
-            seen.extend(one["subject"] for one in client.get("/v1/inbox").json()["messages"])
+            seen.extend(message["subject"] for message in client.get("/v1/inbox").json()["messages"])
 
     names = {"log_in": lambda browser, url: user, "see": see, "browser": None}
     case = run("from django.contrib.staticfiles.testing", **names)["BellTests"]
@@ -225,7 +230,7 @@ def test_errors_are_told(user: User) -> None:
     try:
         logger.error("the till is stuck")
         logger.handlers[0].flush()
-        assert [(one["to"], one["level"]) for one in outbox.messages] == [(["group:oncall"], "error")]
+        assert [(message["to"], message["level"]) for message in outbox.messages] == [(["group:oncall"], "error")]
     finally:
         for name in config["loggers"]:
             logging.getLogger(name).handlers.clear()
@@ -276,7 +281,7 @@ def test_weights(user: User) -> None:
     step.rows = range(2)  # type: ignore[attr-defined]
     task = Task(from_user=user, task_name="Import")
     run("steps = [", read=step, compute=step, write=step, Progress=Progress, task=task)
-    assert sorted({(one["done"], one["total"]) for one in outbox.task_updates}) == [
+    assert sorted({(update["done"], update["total"]) for update in outbox.task_updates}) == [
         (done, 100) for done in (0, 5, 10, 45, 80, 90, 100)
     ]
 

@@ -106,7 +106,7 @@ def test_a_message_to_ten_thousand_is_kept_by_a_dozen_statements() -> None:
     with CaptureQueriesContext(connection) as queries:
         Message(to_users=range(1, 10_001), subject="Everybody").send()
     assert MessageRecipient.objects.count() == 10_000
-    assert len(queries) <= 30, [one["sql"][:80] for one in queries]
+    assert len(queries) <= 30, [query["sql"][:80] for query in queries]
 
 
 def test_a_database_that_refuses_leaves_the_callers_work_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -122,7 +122,7 @@ def test_a_database_that_refuses_leaves_the_callers_work_alone(caplog: pytest.Lo
         with connection.schema_editor() as editor:
             editor.alter_db_table(MessageRecord, "aside", "django_bridge_messagerecord")
     assert User.objects.filter(username="still-there").exists()
-    assert [one["subject"] for one in outbox.messages] == ["Paid"]
+    assert [message["subject"] for message in outbox.messages] == ["Paid"]
     assert "could not be kept" in caplog.text
 
 

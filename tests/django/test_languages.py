@@ -1,4 +1,4 @@
-"""Texts in the language of who reads them."""
+"""Lazy texts in the language of each recipient."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.django.listener import listening
 from tests.support import Service
 
 YES = gettext_lazy("Yes")
-SAID = {"de": "Ja", "ru": "Да", "": "Yes"}
+YES_IN = {"de": "Ja", "ru": "Да", "": "Yes"}
 
 
 def language_of(user: User) -> str | None:
@@ -44,11 +44,11 @@ def known() -> Iterator[None]:
 
 @pytest.fixture
 def people() -> dict[str, User]:
-    return {name: User.objects.create_user(name or "any", last_name=name) for name in SAID}
+    return {name: User.objects.create_user(name or "any", last_name=name) for name in YES_IN}
 
 
-def said() -> dict[str, list[str]]:
-    return {one["subject"]: one["to"] for one in outbox.messages}
+def recipients_by_subject() -> dict[str, list[str]]:
+    return {message["subject"]: message["to"] for message in outbox.messages}
 
 
 def channels(*users: User) -> list[str]:
@@ -65,48 +65,49 @@ def test_each_recipient_reads_its_own_language(known: None, people: dict[str, Us
         "manager": User.objects,
     }[form]
     message_id = Message(to_users=to, subject=YES, data={"word": YES}).send()
-    assert said() == {SAID[language]: channels(user) for language, user in people.items()}
-    assert {one["data"]["word"] for one in outbox.messages} == set(SAID.values())
-    assert {one["id"] for one in outbox.messages} == {message_id}
+    assert recipients_by_subject() == {YES_IN[language]: channels(user) for language, user in people.items()}
+    assert {message["data"]["word"] for message in outbox.messages} == set(YES_IN.values())
+    assert {message["id"] for message in outbox.messages} == {message_id}
 
 
 def test_one_user_needs_one_message(known: None, people: dict[str, User]) -> None:
     for to in (people["de"], people["de"].pk):
         outbox.clear()
         Message(to_users=to, subject=YES).send()
-        assert said() == {"Ja": channels(people["de"])}
+        assert recipients_by_subject() == {"Ja": channels(people["de"])}
 
 
-def test_where_no_language_is_known_it_is_the_active_one(known: None, people: dict[str, User]) -> None:
+def test_without_a_known_language_the_active_one_is_used(known: None, people: dict[str, User]) -> None:
     Group.objects.create(name="staff")
     with translation.override("fr"):
         Message(to_users=[people[""], group("staff"), ALL, 10**9], subject=YES).send()
         Message(to_users=[people["de"]], subject=YES).send()
     oui = {"all", "group:staff", f"user:{10**9}", f"user:{people[''].pk}"}
-    assert {subject: set(to) for subject, to in said().items()} == {"Oui": oui, "Ja": set(channels(people["de"]))}
+    assert {subject: set(to) for subject, to in recipients_by_subject().items()} == {
+        "Oui": oui,
+        "Ja": set(channels(people["de"])),
+    }
     assert translation.get_language() == "en"
 
 
-def test_without_lazy_texts_nobody_is_asked_for_a_language(known: None, people: dict[str, User]) -> None:
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+def test_without_lazy_texts_languages_are_not_looked_up(known: None, people: dict[str, User]) -> None:
+    with CaptureQueriesContext(connection) as queries:
         Message(to_users=[user.pk for user in people.values()], subject="Yes").send()
     assert (len(queries), len(outbox.messages)) == (0, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["queryset", "keys"])
-def test_ten_thousand_users_cost_a_handful_of_queries(known: None, form: str) -> None:
+def test_ten_thousand_users_cost_at_most_twenty_queries(known: None, form: str) -> None:
     User.objects.bulk_create(User(username=str(n), last_name=("de", "ru")[n % 2]) for n in range(10_000))
     keys = list(User.objects.values_list("pk", flat=True))
     with CaptureQueriesContext(connection) as queries:
         Message(to_users=User.objects.all() if form == "queryset" else keys, subject=YES).send()
     assert len(queries) <= 20  # SQLite takes 999 keys in one query
-    assert {subject: len(to) for subject, to in said().items()} == {"Ja": 5000, "Да": 5000}
+    assert {subject: len(to) for subject, to in recipients_by_subject().items()} == {"Ja": 5000, "Да": 5000}
 
 
-def test_both_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:
+def test_both_languages_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:
     from django.conf import settings
 
     with (
@@ -115,11 +116,11 @@ def test_both_arrive_over_a_real_service(live: Service, people: dict[str, User])
         listening(live, people["ru"].pk) as russian,
     ):
         message_id = Message(to_users=User.objects.all(), subject=YES).send()
-        found = [listener.wait("message")[0] for listener in (german, russian)]
-    assert [(one["subject"], one["id"]) for one in found] == [("Ja", message_id), ("Да", message_id)]
+        messages = [listener.wait("message")[0] for listener in (german, russian)]
+    assert [(message["subject"], message["id"]) for message in messages] == [("Ja", message_id), ("Да", message_id)]
 
 
-def test_what_waits_in_the_outbox_keeps_its_languages(people: dict[str, User], over_http: Service) -> None:
+def test_a_message_in_the_outbox_keeps_its_languages(people: dict[str, User], over_http: Service) -> None:
 
     settings = http_settings(over_http.url, USER_LANGUAGE=PATH, OUTBOX=True, KEEP_MESSAGES=True)
     with override_settings(NOTIFIER=settings), listening(over_http, people["ru"].pk) as russian:
@@ -134,24 +135,26 @@ def test_what_waits_in_the_outbox_keeps_its_languages(people: dict[str, User], o
 # Tasks
 
 
-def test_a_task_speaks_the_language_of_the_user_who_sees_it(known: None, people: dict[str, User]) -> None:
+def test_a_task_is_in_the_language_of_its_user(known: None, people: dict[str, User]) -> None:
     task = Task(from_user=people["de"].pk, task_name=YES)
     task.begin(state=YES)
     Task.resume(task.id).set_state(gettext_lazy("No"))
-    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
+    assert [(update["name"], update["state"]) for update in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
 
 
-def test_a_decorated_function_speaks_it_too(known: None, people: dict[str, User]) -> None:
+def test_the_task_of_a_decorated_function_is_in_the_language_of_its_user(known: None, people: dict[str, User]) -> None:
     @progress(YES, YES, gettext_lazy("No"))
     def run(request: Any, task: Any = None) -> None: ...
 
     run(types.SimpleNamespace(user=people["de"]))
-    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
+    assert [(update["name"], update["state"]) for update in outbox.task_updates] == [("Ja", "Ja"), ("Ja", "Nein")]
 
 
-async def test_a_decorated_coroutine_too(known: None, people: dict[str, User]) -> None:
+async def test_the_task_of_a_decorated_coroutine_is_in_the_language_of_its_user(
+    known: None, people: dict[str, User]
+) -> None:
     @progress(YES, YES, gettext_lazy("No"))
     async def run(request: Any, task: Any = None) -> None: ...
 
     await run(types.SimpleNamespace(user=people["ru"]))
-    assert [(one["name"], one["state"]) for one in outbox.task_updates] == [("Да", "Да"), ("Да", "Нет")]
+    assert [(update["name"], update["state"]) for update in outbox.task_updates] == [("Да", "Да"), ("Да", "Нет")]

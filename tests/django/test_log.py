@@ -109,7 +109,7 @@ def test_it_is_configured_by_django_and_a_formatter_makes_the_text(boss: User) -
     (handler,) = logger.handlers
     handler.flush()
     logger.removeHandler(handler)
-    assert [(one["text"], one["level"]) for one in outbox.messages] == [("low stock!", "warning")]
+    assert [(message["text"], message["level"]) for message in outbox.messages] == [("low stock!", "warning")]
 
 
 def test_a_view_that_fails_is_told_with_its_path(boss: User) -> None:
@@ -202,7 +202,7 @@ def test_a_record_that_cannot_be_formatted_is_loggings_own_affair(
     handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", 2, "fine", (), None))
     handler.flush()
     assert "--- Logging error ---" in capfd.readouterr().err
-    assert [one["subject"] for one in outbox.messages] == ["ERROR: fine"]
+    assert [message["subject"] for message in outbox.messages] == ["ERROR: fine"]
 
 
 def test_recipients_that_cannot_be_found_do_not_stop_the_next_one() -> None:
@@ -234,7 +234,7 @@ def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     handler.flush()
     handler.handle(logging.LogRecord("shop", logging.ERROR, "a.py", 9, "x", (), None))
     handler.flush()
-    assert sum(1 + one["data"]["left_out"] for one in outbox.messages) == 6
+    assert sum(1 + message["data"]["left_out"] for message in outbox.messages) == 6
 
 
 def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service) -> None:
@@ -248,7 +248,7 @@ def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service
     env = {**os.environ, "NOTIFIER_TEST_SERVICE_URL": over_http.url}
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, check=True, timeout=30)
     with over_http.user("nobody", groups=["last"]) as client:
-        subjects = [one["subject"] for one in client.get("/v1/inbox").json()["messages"]]
+        subjects = [message["subject"] for message in client.get("/v1/inbox").json()["messages"]]
     assert subjects.count("ERROR: the last word") == 1  # others may have written to everybody
 
 
@@ -265,7 +265,7 @@ def test_it_can_stand_in_the_settings_which_are_read_before_any_app_is_loaded() 
         "django.setup()\n"
         "from django_bridge.testing import outbox\n"
         "logging.getLogger('shop').error('stuck'); logging.getLogger().handlers[0].flush()\n"
-        "assert [one['subject'] for one in outbox.messages] == ['ERROR: stuck']\n"
+        "assert [message['subject'] for message in outbox.messages] == ['ERROR: stuck']\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True

@@ -240,8 +240,8 @@ def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
     put("good")
     while timezone.now() < OutboxMessage.objects.earliest("pk").created_at + timedelta(milliseconds=250):
         pass
-    found = delivery.deliver_all()
-    assert (found.delivered, found.expired, subjects(), waiting()) == (1, 1, ["good"], [])
+    run = delivery.deliver_all()
+    assert (run.delivered, run.expired, subjects(), waiting()) == (1, 1, ["good"], [])
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
 def test_a_message_that_is_refused_for_what_it_is_is_kept_as_failed_and_the_rest_goes_on(refusal: Any) -> None:
     put("poison", "good")
     with answering(refusal, GOOD, OUTBOX=True) as server:
-        found = delivery.deliver_all()
-        assert (found.delivered, found.failed, asked(server)) == (1, 1, ["poison", "good"])
+        run = delivery.deliver_all()
+        assert (run.delivered, run.failed, asked(server)) == (1, 1, ["poison", "good"])
         row = OutboxMessage.objects.get()
         assert (row.state, row.attempts) == ("failed", 1)
         assert "text: too bad" in row.error
@@ -280,10 +280,10 @@ def test_a_row_that_is_no_message_is_kept_as_failed(payload: str) -> None:
 def test_a_service_that_takes_nothing_is_not_the_fault_of_the_messages(trouble: Any) -> None:
     put("first", "second")
     with answering(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
-        found = delivery.deliver_all()
+        run = delivery.deliver_all()
         assert set(asked(server)) == {"first"}
-    assert found.counts() == {"delivered": 0, "expired": 0, "failed": 0}
-    assert found.error
+    assert run.counts() == {"delivered": 0, "expired": 0, "failed": 0}
+    assert run.error
     rows = OutboxMessage.objects.all()
     assert [(row.state, row.attempts) for row in rows] == [("waiting", 1), ("waiting", 0)]
     delivery.deliver_all()
@@ -350,7 +350,7 @@ def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_i
         seen = asked(server)
     assert sorted(seen) == sorted(chain.from_iterable(batches))
     for process, batch in enumerate(batches):
-        assert [one for one in seen if one.startswith(f"{process} ")] == batch
+        assert [subject for subject in seen if subject.startswith(f"{process} ")] == batch
 
 
 def test_a_round_is_bounded() -> None:

@@ -59,7 +59,7 @@ class Site:
         """The ids of everything that came, the first first."""
         with self.service.user(str(user.pk)) as client:
             page = client.get("/v1/inbox?limit=100").raise_for_status().json()
-        return [one["id"] for one in reversed(page["messages"])]
+        return [message["id"] for message in reversed(page["messages"])]
 
     def stop(self) -> None:
         self.service.stop()

@@ -45,8 +45,8 @@ def test_groups_and_everybody_are_reached(live: Service, user: User) -> None:
         Message(to_users=ALL, subject="all").send()
         Message(to_users=[user, group("staff"), ALL], subject="once").send()
         Message(to_users=user, subject="last").send()
-        wait_for(lambda: "last" in [one["subject"] for one in listener.data("message")])
-        assert [one["subject"] for one in listener.data("message")] == ["staff", "all", "once", "last"]
+        wait_for(lambda: "last" in [message["subject"] for message in listener.data("message")])
+        assert [message["subject"] for message in listener.data("message")] == ["staff", "all", "once", "last"]
 
 
 def test_a_task_is_seen_from_begin_to_end(live: Service, user: User, rows: int) -> None:
@@ -64,10 +64,10 @@ def test_a_task_is_seen_from_begin_to_end(live: Service, user: User, rows: int) 
         task.end(state="over")
         wait_for(lambda: listener.data("task") and listener.data("task")[-1]["status"] == "succeeded")
         seen = listener.data("task")
-    assert {one["id"] for one in seen} == {task.id}
+    assert {state["id"] for state in seen} == {task.id}
     # Of states that come quickly one after the other, older ones may be skipped.
     assert (seen[-1]["state"], seen[-1]["done"], seen[-1]["total"], seen[-1]["percent"]) == ("over", 10, 10, 100)
-    assert [one["done"] for one in seen] == sorted(one["done"] for one in seen)
+    assert [state["done"] for state in seen] == sorted(state["done"] for state in seen)
 
 
 def test_a_failed_task_says_so_and_stays_in_the_snapshot(live: Service, user: User) -> None:
@@ -76,7 +76,7 @@ def test_a_failed_task_says_so_and_stays_in_the_snapshot(live: Service, user: Us
     task.advance()
     task.fail(LookupError("row 2"))
     with live.user(str(user.pk)) as client:
-        (shown,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+        (shown,) = [listed for listed in client.get("/v1/tasks").json()["tasks"] if listed["id"] == task.id]
     assert (shown["status"], shown["done"], shown["error"]) == ("failed", 1, "LookupError: row 2")
 
 
@@ -98,9 +98,9 @@ def test_several_processes_advance_one_task(live: Service, user: User) -> None:
 
     def work(_: int) -> None:
         try:
-            mine = Task.resume(task.id)
+            resumed = Task.resume(task.id)
             for _ in range(10):
-                mine.advance()
+                resumed.advance()
         finally:
             connection.close()
 
@@ -119,7 +119,7 @@ def test_a_task_that_the_service_never_heard_of_is_made_known_by_the_next_change
         task.advance(2)
     task.end(state="over")
     with live.user(str(user.pk)) as client:
-        (shown,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+        (shown,) = [listed for listed in client.get("/v1/tasks").json()["tasks"] if listed["id"] == task.id]
     assert (shown["status"], shown["state"], shown["done"], shown["total"]) == ("succeeded", "over", 7, 10)
 
 
@@ -134,7 +134,7 @@ def test_what_did_not_get_through_is_carried_by_the_next_change(live: Service, u
     assert task.done == 9
     task.set_state(total=12)
     with live.user(str(user.pk)) as client:
-        (shown,) = [one for one in client.get("/v1/tasks").json()["tasks"] if one["id"] == task.id]
+        (shown,) = [listed for listed in client.get("/v1/tasks").json()["tasks"] if listed["id"] == task.id]
     assert (shown["state"], shown["done"], shown["total"]) == ("half", 9, 12)
 
 
@@ -143,14 +143,14 @@ def test_a_message_to_many_reaches_each_of_them_once(live: Service, user: User) 
     with listening(live, user.pk) as listener, listening(live, many[-1]) as last:
         Message(to_users=many, subject="many", text="x" * 5000).send()
         Message(to_users=[user.pk, many[-1]], subject="after").send()
-        for one in (listener, last):
-            assert [message["subject"] for message in one.wait("message", 2)] == ["many", "after"]
+        for stream in (listener, last):
+            assert [message["subject"] for message in stream.wait("message", 2)] == ["many", "after"]
 
 
 def test_a_queryset_of_ten_thousand_users_costs_one_query_and_a_handful_of_calls(live: Service) -> None:
     User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
-    one = User.objects.get(username="7777")
-    with listening(live, one.pk) as listener:
+    recipient = User.objects.get(username="7777")
+    with listening(live, recipient.pk) as listener:
         before = publisher.current().counts.sent
         with CaptureQueriesContext(connection) as queries:
             Message(to_users=User.objects.all(), subject="many").send()
@@ -166,7 +166,7 @@ def test_a_repeated_message_arrives_once(live: Service, user: User) -> None:
         publisher.current().send(payload)
         Message(to_users=user, subject="after").send()
         wait_for(lambda: len(listener.data("message")) >= 2)
-        assert [one["subject"] for one in listener.data("message")] == ["once", "after"]
+        assert [message["subject"] for message in listener.data("message")] == ["once", "after"]
 
 
 # Processes and threads
@@ -191,10 +191,10 @@ def in_a_child(action: Callable[[], None]) -> None:
 
 def test_a_forked_child_opens_its_own_connections(live: Service) -> None:
     Message(to_users=7, subject="parent").send()
-    mine = publisher.current()
+    parent = publisher.current()
 
     def child() -> None:
-        assert publisher.current() is not mine
+        assert publisher.current() is not parent
         for n in range(20):
             Message(to_users=7, subject=f"child {n}").send()
         assert publisher.current().counts.sent == 20
@@ -202,13 +202,13 @@ def test_a_forked_child_opens_its_own_connections(live: Service) -> None:
     in_a_child(child)
     for n in range(20):
         Message(to_users=7, subject=f"parent {n}").send()
-    assert publisher.current() is mine
-    assert (mine.counts.sent, mine.counts.failed) == (21, 0)
+    assert publisher.current() is parent
+    assert (parent.counts.sent, parent.counts.failed) == (21, 0)
     with live.user("7") as client:
-        subjects = [one["subject"] for one in client.get("/v1/inbox?limit=100").json()["messages"]]
+        subjects = [message["subject"] for message in client.get("/v1/inbox?limit=100").json()["messages"]]
     wanted = {"parent", *(f"{who} {n}" for who in ("parent", "child") for n in range(20))}
     assert set(subjects) >= wanted
-    assert len([one for one in subjects if one in wanted]) == len(wanted)
+    assert len([subject for subject in subjects if subject in wanted]) == len(wanted)
 
 
 def test_threads_share_the_publisher(live: Service) -> None:
@@ -220,7 +220,7 @@ def test_threads_share_the_publisher(live: Service) -> None:
     assert len(set(ids)) == 80
     assert publisher.current().counts.sent == 80
     with live.user("8") as client:
-        listed = {one["id"] for one in client.get("/v1/inbox?limit=100").json()["messages"]}
+        listed = {message["id"] for message in client.get("/v1/inbox?limit=100").json()["messages"]}
     assert listed >= set(ids)
 
 

@@ -121,9 +121,9 @@ def test_a_wait_that_the_service_asks_for_is_kept_when_the_budget_allows_it(user
 
 def test_recipients_that_do_not_fit_into_one_body_are_spread_over_several() -> None:
     payload = Message(to_users=list(range(1_000_000, 1_010_000)), subject="Test", text="ж" * 6000).payload()
-    made = list(bodies(payload))
-    assert len(made) > 2
-    assert all(len(body) <= rules.MAX_BODY_BYTES for body in made)
-    parts = [json.loads(body) for body in made]
+    posted = list(bodies(payload))
+    assert len(posted) > 2
+    assert all(len(body) <= rules.MAX_BODY_BYTES for body in posted)
+    parts = [json.loads(body) for body in posted]
     assert [channel for part in parts for channel in part["to"]] == payload["to"]
     assert all({**part, "to": []} == {**payload, "to": []} for part in parts)

@@ -39,7 +39,7 @@ def test_a_service_that_is_away_holds_the_caller_for_its_budget_only_and_breaks_
         message_id = Message(to_users=user, subject="Test").send()
         assert time.monotonic() - started < 0.9
         assert publisher.current().counts.failed == 1
-        (record,) = [one for one in caplog.records if one.name == "django_bridge"]
+        (record,) = [logged for logged in caplog.records if logged.name == "django_bridge"]
         assert record.levelno == logging.ERROR
         assert message_id in record.getMessage()
 

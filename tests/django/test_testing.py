@@ -52,7 +52,7 @@ class TestABlock(NotificationAssertions, TestCase):
             assert not sent.messages
         task.end()
         assert [message["subject"] for message in sent.messages] == ["Paid"]
-        assert [one["status"] for one in sent.task_updates] == ["running"]
+        assert [update["status"] for update in sent.task_updates] == ["running"]
         assert not outbox.messages
 
     @override_settings(NOTIFIER={"TRANSPORT": "memory"})
@@ -67,7 +67,7 @@ class TestABlock(NotificationAssertions, TestCase):
                 inner.request_cancel(task.id)
                 task.set_state("on it")
         assert (len(outer.messages), len(inner.messages)) == (0, 1)
-        assert [one["done"] for one in outer.task_updates] == [1]
+        assert [update["done"] for update in outer.task_updates] == [1]
         assert inner.tasks[0]["done"] == 3
         assert TaskRecord.objects.get().status == "cancelling"
 

@@ -1,4 +1,4 @@
-"""Weights: items that count for more than others, and nested passes that show within them."""
+"""Weights: items count differently, and nested passes show their progress within one item."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def task(user: User) -> Task:
 
 
 def shown() -> list[tuple[int, int]]:
-    return [(one["done"], one["total"]) for one in outbox.task_updates]
+    return [(update["done"], update["total"]) for update in outbox.task_updates]
 
 
-def test_an_item_counts_for_what_it_weighs(task: Task) -> None:
+def test_an_item_counts_with_its_weight(task: Task) -> None:
     percents: list[int | None] = []
     names = ["load", "compute", "write"]
     list(Progress(names, weights=[10, 70, 20], task=task, callback=lambda p: percents.append(p.percent)))
@@ -30,7 +30,7 @@ def test_an_item_counts_for_what_it_weighs(task: Task) -> None:
     assert percents == [10, 80, 100]
 
 
-def test_a_nested_pass_shows_its_way_through_the_item_it_belongs_to(task: Task) -> None:
+def test_a_nested_pass_shows_its_progress_within_the_outer_item(task: Task) -> None:
     def step(items: int) -> None:
         for _ in Progress(range(items), parts=2, task=task):
             pass
@@ -40,7 +40,7 @@ def test_a_nested_pass_shows_its_way_through_the_item_it_belongs_to(task: Task) 
     assert shown() == [(0, 100), (5, 100), (10, 100), (10, 100), (55, 100), (100, 100), (100, 100)]
 
 
-def test_one_weight_is_for_every_item(task: Task) -> None:
+def test_a_single_weight_applies_to_every_item(task: Task) -> None:
     for _ in Progress(range(2), weights=100, task=task):
         for _ in Progress(range(4), parts=4, task=task):
             pass
@@ -51,11 +51,11 @@ def test_weights_nest(task: Task) -> None:
     for _ in Progress(range(2), weights=100, task=task):
         for _ in Progress(range(2), weights=[1, 9], task=task):
             list(Progress(range(2), parts=2, task=task))
-    # A weight of 1 has no halves: the nested pass shows in whole numbers of the middle one.
+    # Weights are whole numbers: within an item of weight 1 the innermost pass shows nothing before its end.
     assert [done for done, _ in shown()] == [0, 0, 10, 10, 50, 100, 100, 100, 100, 110, 110, 150, 200, 200, 200]
 
 
-def test_a_second_nested_pass_in_one_item_takes_nothing_back(task: Task) -> None:
+def test_a_second_nested_pass_within_one_item_never_lowers_the_progress(task: Task) -> None:
     for _ in Progress(range(2), weights=10, task=task):
         list(Progress(range(2), parts=2, task=task))
         list(Progress(range(2), parts=2, task=task))
@@ -63,13 +63,13 @@ def test_a_second_nested_pass_in_one_item_takes_nothing_back(task: Task) -> None
     assert done == sorted(done)
 
 
-def test_without_weights_the_outermost_is_shown_alone(task: Task) -> None:
+def test_without_weights_only_the_outermost_pass_is_shown(task: Task) -> None:
     for _ in Progress(range(2), parts=2, task=task):
         list(Progress(range(2), weights=50, task=task))
     assert shown() == [(0, 2), (1, 2), (2, 2)]
 
 
-def test_a_nested_pass_that_fails_shows_how_far_it_came(task: Task) -> None:
+def test_a_nested_pass_that_fails_shows_its_progress(task: Task) -> None:
     def work() -> None:
         for _ in Progress(range(2), weights=100, task=task):
             for i in Progress(range(10), parts=2, task=task):
@@ -82,7 +82,7 @@ def test_a_nested_pass_that_fails_shows_how_far_it_came(task: Task) -> None:
     assert task.active_loop is None
 
 
-def test_the_time_left_goes_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_is_computed_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
     seen: list[Any] = []
@@ -91,7 +91,7 @@ def test_the_time_left_goes_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [(0.2, 15.0), (0.2, 0.0)]
 
 
-async def test_an_async_for_has_weights_too(task: Task) -> None:
+async def test_an_async_for_has_weights(task: Task) -> None:
     async def steps() -> Any:
         yield 1
         yield 2
@@ -104,7 +104,7 @@ async def test_an_async_for_has_weights_too(task: Task) -> None:
 
 
 @pytest.mark.parametrize("weights", [-1, [1, -1], [1.5], ["1"], [True]])
-def test_what_is_no_weight_is_refused_at_once(weights: Any) -> None:
+def test_an_invalid_weight_is_refused_at_once(weights: Any) -> None:
     with pytest.raises(ValueError, match="weight"):
         Progress(range(2), weights=weights)
 

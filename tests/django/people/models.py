@@ -1,4 +1,4 @@
-"""A project's own user model: known by its mail address, with a UUID as its key and no groups."""
+"""A custom user model: identified by its mail address, with a UUID key and no groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project with a user model of its own, on an empty database in memory."""
+"""A project with a custom user model, on an in-memory database."""
 
 from __future__ import annotations
 

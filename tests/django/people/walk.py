@@ -1,4 +1,4 @@
-"""Run by test_custom_user.py, in a process of its own: a user model cannot be changed in one that runs."""
+"""Run by test_custom_user.py in a separate process, since a process cannot change its user model."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from tests.django.people.models import Person  # noqa: E402
 
 ann = Person.objects.create(mail="ann@example.org", language="de")
 bob = Person.objects.create(mail="bob@example.org", language="ru")
-found = {"ann": str(ann.pk), "bob": str(bob.pk), "to": {}}
+sent = {"ann": str(ann.pk), "bob": str(bob.pk), "to": {}}
 forms = {"user": ann, "key": ann.pk, "text": str(ann.pk), "hex": ann.pk.hex, "rows": Person.objects.order_by("mail")}
 for name, to in forms.items():
     Message(from_user=bob.pk, to_users=to, subject="Hi").send()
-    found["to"][name] = outbox.messages[-1]["to"]
-found["from"] = outbox.messages[-1]["from"]
+    sent["to"][name] = outbox.messages[-1]["to"]
+sent["from"] = outbox.messages[-1]["from"]
 
 outbox.clear()
 Message(to_users=[ann.pk, str(bob.pk)], subject=gettext_lazy("Yes")).send()
-found["said"] = {one["subject"]: one["to"] for one in outbox.messages}
+sent["by subject"] = {message["subject"]: message["to"] for message in outbox.messages}
 
 task = Task(from_user=ann, task_name="Import")
 list(Progress(range(3), task=task))
 Task.resume(task.id).end()
 row = TaskRecord.objects.get()
-found["task"] = [row.user_id == ann.pk, row.to, row.status]
+sent["task"] = [row.user_id == ann.pk, row.to, row.status]
 claims = jwt.decode(subscriber_token(ann), settings.NOTIFIER["JWT_SECRET"], ["HS256"], audience="notifier:stream")
-found["token"] = [claims["sub"], claims["groups"]]
+sent["token"] = [claims["sub"], claims["groups"]]
 
 outbox.clear()
 with override_settings(NOTIFIER={**settings.NOTIFIER, "USER_ID": "tests.django.people.models.id_of"}):
     for to in (ann, ann.pk, Person.objects.order_by("mail")):
         Message(to_users=to, subject="Hi").send()
-found["own"] = [one["to"] for one in outbox.messages]
-print(json.dumps(found))
+sent["own"] = [message["to"] for message in outbox.messages]
+print(json.dumps(sent))
