@@ -1,4 +1,4 @@
-"""Django for the tests of the bridge: a real project, a real database in a file, nothing left over between tests."""
+"""Django for the tests of the bridge: a real project and a database in a file, emptied after each test."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def other_user() -> User:
 
 @pytest.fixture
 def rows() -> int:
-    """How many `SimpleModel` there are."""
+    """The number of `SimpleModel` rows."""
     SimpleModel.objects.bulk_create(SimpleModel(title=f"row {n}") for n in range(20))
     return 20
 
 
 @pytest.fixture
 def over_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
-    """The project on the transport `redis`, over an empty Redis."""
+    """The project on the transport `redis`, with an empty Redis."""
     redis_server.client().flushall()
     with override_settings(NOTIFIER=redis_settings(redis_server)):
         yield redis_server
@@ -85,7 +85,7 @@ def over_redis(redis_server: RedisServer) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def bridge_service() -> Iterator[Service]:
-    """The service on its embedded broker, for the bridge alone."""
+    """A service on its embedded broker, used only by tests of the bridge."""
     with running(Service()) as server:
         yield server
 
@@ -99,7 +99,7 @@ def over_http(bridge_service: Service) -> Iterator[Service]:
 
 @pytest.fixture(params=["http", "redis"])
 def live(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """A real service; the project publishes to it over HTTP, or past it to its Redis (three shards)."""
+    """A real service; the project publishes to it over HTTP, or directly to its Redis (three shards)."""
     if request.param == "http":
         service: Service = request.getfixturevalue("bridge_service")
         with override_settings(NOTIFIER=http_settings(service.url)):

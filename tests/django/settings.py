@@ -1,5 +1,5 @@
-"""A real Django project for the tests of the bridge. Where things are comes from the environment, so that the tests and
-the Celery worker's process agree."""
+"""A real Django project for the tests of the bridge. Addresses come from the environment, so that the tests and the
+processes they start use the same."""
 
 from __future__ import annotations
 

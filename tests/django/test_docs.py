@@ -1,4 +1,4 @@
-"""Every example of docs/django.md, run."""
+"""Runs every example of docs/django.md."""
 
 from __future__ import annotations
 
@@ -35,21 +35,25 @@ PAGE = (REPOSITORY / "docs" / "django.md").read_text("utf-8")
 CODE: dict[str, str] = dict(
     reversed([(code.strip().splitlines()[0], code) for code in re.findall(r"```python\n(.*?)```", PAGE, re.S)])
 )
-"""The examples by their first lines."""
+"""The examples by their first line."""
 _seen: set[str] = set()
 
 
 def run(starts: str, **names: Any) -> dict[str, Any]:
-    """Runs the one example whose first line begins so; answers what it defined."""
+    """Run the one example whose first line starts with `starts`. Returns the names that it defines."""
     (first,) = [line for line in CODE if line.startswith(starts)]
     _seen.add(first)
     exec(compile(CODE[first], "docs/django.md", "exec"), names)
     return names
 
 
+def by_name(*functions: Any) -> dict[str, Any]:
+    return {function.__name__: function for function in functions}
+
+
 @pytest.fixture
 def eager() -> Iterator[Any]:
-    """A Celery app that runs its tasks in this process. One of its own: an app keeps its first broker."""
+    """A Celery app that runs its tasks in this process. A new app, since an app keeps its first broker."""
     before = celery.current_app._get_current_object()
     app = celery.Celery("docs", broker="memory://", set_as_current=False)
     app.conf.update(task_always_eager=True, task_eager_propagates=True)
@@ -59,13 +63,13 @@ def eager() -> Iterator[Any]:
     app.close()
 
 
-def test_the_settings_are_good() -> None:
-    found = run("NOTIFIER = {")["NOTIFIER"]
-    found["API_KEY"] = "a-key"
-    assert conf.problems({**found, "JWT_SECRET": "x" * 32}) == []
+def test_the_settings_are_valid() -> None:
+    settings = run("NOTIFIER = {")["NOTIFIER"]
+    settings["API_KEY"] = "a-key"
+    assert conf.problems({**settings, "JWT_SECRET": "x" * 32}) == []
 
 
-def test_the_table_of_settings_is_that_of_the_code() -> None:
+def test_the_table_of_settings_has_the_keys_of_the_code() -> None:
     table = PAGE[PAGE.index("| key | default |") : PAGE.index("The transport `redis` needs")].strip()
     keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
     assert keys == set(conf._RULES)
@@ -94,10 +98,10 @@ def test_the_commands_of_the_outbox() -> None:
     assert len(commands) == 3
     for line in commands:
         name, *options = shlex.split(line)
-        if options != ["--follow"]:  # runs in test_outbox_outage
-            said = StringIO()
-            call_command(name, *options, stdout=said)
-            assert said.getvalue() == ("0 waiting, 0 failed; oldest 0.0 s\n" if options else "")
+        if options != ["--follow"]:  # it runs in test_outbox_outage
+            output = StringIO()
+            call_command(name, *options, stdout=output)
+            assert output.getvalue() == ("0 waiting, 0 failed; oldest 0.0 s\n" if options else "")
 
 
 def test_the_schedule_of_the_outbox(eager: Any) -> None:
@@ -116,7 +120,7 @@ def test_the_decorator(user: User, rows: int) -> None:
     assert (len(worked), TaskRecord.objects.get().status) == (rows, "succeeded")
 
 
-def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
+def test_a_task_that_continues_in_another_process(eager: Any, user: User) -> None:
     from celery import shared_task
 
     from django_bridge import Progress, Task, TaskCancelled
@@ -124,7 +128,7 @@ def test_a_task_that_goes_on_in_another_process(eager: Any, user: User) -> None:
     cancel = {"at": -1}
     names = run(
         "def view(request):",
-        **{one.__name__: one for one in (shared_task, Progress, Task, TaskCancelled)},
+        **by_name(shared_task, Progress, Task, TaskCancelled),
         rows=lambda: iter(range(500)),
         work_on=lambda row: outbox.request_cancel(TaskRecord.objects.get().pk) if row == cancel["at"] else None,
     )
@@ -140,9 +144,9 @@ def test_the_decorator_on_a_celery_task(eager: Any, user: User) -> None:
 
     from django_bridge import Progress, progress
 
-    names = {one.__name__: one for one in (shared_task, Progress, progress)}
-    found = run("@shared_task(bind=True)", **names, lines=list, work_on=str)["import_file"]
-    found.delay(user.pk, "a.csv").get()
+    names = by_name(shared_task, Progress, progress)
+    import_file = run("@shared_task(bind=True)", **names, lines=list, work_on=str)["import_file"]
+    import_file.delay(user.pk, "a.csv").get()
     row = TaskRecord.objects.get()
     assert (row.name, row.user, row.status, row.done) == ("Import of a.csv", user, "succeeded", 5)
 
@@ -175,7 +179,7 @@ def test_a_part_that_is_not_interrupted(user: User) -> None:
 
 
 def shop(user: User) -> dict[str, Any]:
-    """What the tests in the examples test."""
+    """The functions that the tests in the examples test."""
 
     def pay(order: str) -> None:
         Message(to_users=user, subject="Paid", text=f"{order}: 12.50").send()
@@ -193,12 +197,12 @@ def test_the_tests_of_a_project(user: User) -> None:
 
 
 def test_the_tests_of_a_project_with_fixtures(user: User) -> None:
-    found = run("def test_the_buyer_is_told(db", **shop(user))
-    found["test_the_buyer_is_told"](None, testing.assert_notified)
-    found["test_nobody_is_told_of_a_draft"](None, testing.assert_not_notified)
-    found["test_what_is_said"](None, testing.capture_notifications)
+    tests = run("def test_the_buyer_is_told(db", **shop(user))
+    tests["test_the_buyer_is_told"](None, testing.assert_notified)
+    tests["test_nobody_is_told_of_a_draft"](None, testing.assert_not_notified)
+    tests["test_what_is_said"](None, testing.capture_notifications)
     outbox.clear()
-    found["test_what_is_committed"](None, outbox)
+    tests["test_what_is_committed"](None, outbox)
 
 
 def test_a_test_in_a_browser(user: User) -> None:
@@ -210,7 +214,7 @@ def test_a_test_in_a_browser(user: User) -> None:
 
     names = {"log_in": lambda browser, url: user, "see": see, "browser": None}
     case = run("from django.contrib.staticfiles.testing", **names)["BellTests"]
-    # Not as a TransactionTestCase does: the tables are this run's.
+    # A TransactionTestCase would flush the tables, which belong to this test run.
     case._fixture_setup = case._fixture_teardown = classmethod(lambda cls: None)
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
@@ -219,11 +223,12 @@ def test_a_test_in_a_browser(user: User) -> None:
 
 
 def test_the_panels() -> None:
-    (panel,) = [one for one in run("DEBUG_TOOLBAR_PANELS")["DEBUG_TOOLBAR_PANELS"] if "django_bridge" in one]
+    panels = run("DEBUG_TOOLBAR_PANELS")["DEBUG_TOOLBAR_PANELS"]
+    (panel,) = [path for path in panels if "django_bridge" in path]
     assert (REPOSITORY / "django_bridge" / "panel.py").read_text().count(f"class {panel.rpartition('.')[2]}(") == 1
 
 
-def test_errors_are_told(user: User) -> None:
+def test_logged_errors_are_sent(user: User) -> None:
     config = run("LOGGING = {")["LOGGING"]
     logging.config.dictConfig(config)
     logger = logging.getLogger("shop")
@@ -256,7 +261,7 @@ def test_the_commands_of_the_database_and_of_the_service(over_http: Service, use
     assert len(lines) == 7
     for line in lines:
         name, *options = shlex.split(line)
-        if name == "notifier":  # runs in test_commands
+        if name == "notifier":  # it runs in test_commands
             parser = load_command_class("django_bridge", name).create_parser("manage.py", name)
             parser.parse_args(options)
         else:
@@ -264,11 +269,11 @@ def test_the_commands_of_the_database_and_of_the_service(over_http: Service, use
 
 
 def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run("def language_of(user):")
+    names = run("def language_of(user):")
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
-    monkeypatch.setitem(sys.modules, "shop.users", types.SimpleNamespace(language_of=found["language_of"]))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "shop.users", types.SimpleNamespace(language_of=names["language_of"]))  # type: ignore[arg-type]
     monkeypatch.setattr(User, "profile", types.SimpleNamespace(language="de"), raising=False)
-    with override_settings(NOTIFIER={"TRANSPORT": "memory", **found["NOTIFIER"]}):
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", **names["NOTIFIER"]}):
         Message(to_users=user.pk, subject=gettext_lazy("Yes")).send()
     assert outbox.messages[0]["subject"] == "Ja"
 
@@ -306,10 +311,10 @@ def test_the_schedule_of_the_tasks(eager: Any) -> None:
 
 
 def test_the_command_of_the_tasks() -> None:
-    said = StringIO()
-    call_command("notifier_tasks", stdout=said)
+    output = StringIO()
+    call_command("notifier_tasks", stdout=output)
     assert "manage.py notifier_tasks   # 12 quiet, 1 changed, 0 lost" in PAGE
-    assert said.getvalue() == "0 quiet, 0 changed, 0 lost\n"
+    assert output.getvalue() == "0 quiet, 0 changed, 0 lost\n"
 
 
 def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
@@ -333,7 +338,7 @@ def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
 
 
 def test_other_queues(user: User) -> None:
-    """Their workers run in test_queues; here the calls go to queues of this process."""
+    """The workers run in test_queues; here the queues are in this process."""
     import dramatiq
     from dramatiq.brokers.stub import StubBroker
 
@@ -342,9 +347,9 @@ def test_other_queues(user: User) -> None:
     before = dramatiq.get_broker()
     dramatiq.set_broker(StubBroker())
     try:
-        found = run(
+        names = run(
             '@progress("Import of {path}", user="user_id")',
-            **{one.__name__: one for one in (Progress, progress)},
+            **by_name(Progress, progress),
             dramatiq=dramatiq,
             background_task=lambda: lambda function: types.SimpleNamespace(enqueue=function),
             queue=types.SimpleNamespace(enqueue=lambda function, *args: function(*args)),
@@ -352,12 +357,12 @@ def test_other_queues(user: User) -> None:
             lines=list,
             work_on=str,
         )
-        (message,) = found["import_actor"].broker.queues["default"].queue
+        (message,) = names["import_actor"].broker.queues["default"].queue
     finally:
         dramatiq.set_broker(before)
     assert b"a.csv" in message
     assert [row.status for row in TaskRecord.objects.all()] == ["succeeded", "succeeded"]
 
 
-def test_no_example_was_left_out() -> None:
+def test_every_example_was_run() -> None:
     assert set(CODE) == _seen

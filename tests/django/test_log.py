@@ -1,4 +1,4 @@
-"""`NotifierHandler`: chosen users are told of errors, and logging goes on whatever happens."""
+"""`NotifierHandler`: chosen users get log records, and no failure of it disturbs logging."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _detached() -> Iterator[None]:
         handler.close()
 
 
-def someone(record: logging.LogRecord) -> int:
+def user_7(record: logging.LogRecord) -> int:
     return 7
 
 
@@ -59,10 +59,10 @@ def fail(text: str = "the till is stuck") -> None:
         ours.exception(text)
 
 
-# What is told to whom
+# Recipients and content
 
 
-def test_superusers_are_told_what_happened_and_where(boss: User, user: User) -> None:
+def test_superusers_get_the_error_and_its_place(boss: User, user: User) -> None:
     handler = attach(url="/errors/")
     fail("the till\nis stuck")
     handler.flush()
@@ -76,16 +76,16 @@ def test_superusers_are_told_what_happened_and_where(boss: User, user: User) -> 
 
 @pytest.mark.parametrize(
     ("to", "channel"),
-    [("group:oncall", "group:oncall"), ("tests.django.test_log.someone", "user:7"), (someone, "user:7")],
+    [("group:oncall", "group:oncall"), ("tests.django.test_log.user_7", "user:7"), (user_7, "user:7")],
 )
-def test_others_can_be_chosen(to: Any, channel: str) -> None:
+def test_recipients_can_be_a_group_a_path_or_a_function(to: Any, channel: str) -> None:
     handler = attach(to=to)
     fail()
     handler.flush()
     assert outbox.messages[0]["to"] == [channel]
 
 
-def test_staff_is_a_word_and_anything_else_is_an_error(boss: User) -> None:
+def test_recipients_can_be_staff_and_any_other_name_is_an_error(boss: User) -> None:
     handler = attach(to="staff")
     fail()
     handler.flush()
@@ -94,7 +94,7 @@ def test_staff_is_a_word_and_anything_else_is_an_error(boss: User) -> None:
         NotifierHandler(to="everybody")
 
 
-def test_it_is_configured_by_django_and_a_formatter_makes_the_text(boss: User) -> None:
+def test_django_configures_it_and_a_formatter_sets_the_text(boss: User) -> None:
     config = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -112,7 +112,7 @@ def test_it_is_configured_by_django_and_a_formatter_makes_the_text(boss: User) -
     assert [(message["text"], message["level"]) for message in outbox.messages] == [("low stock!", "warning")]
 
 
-def test_a_view_that_fails_is_told_with_its_path(boss: User) -> None:
+def test_the_error_of_a_view_has_its_path(boss: User) -> None:
     handler = attach()
     with override_settings(ROOT_URLCONF="tests.django.test_log"):
         Client(raise_request_exception=False).get("/broken/")
@@ -127,17 +127,17 @@ def broken(request: object) -> None:
 urlpatterns = [path("broken/", broken)]
 
 
-def test_what_cannot_be_sent_is_replaced_and_what_is_too_long_is_cut(boss: User) -> None:
+def test_invalid_characters_are_replaced_and_long_texts_are_cut(boss: User) -> None:
     handler = attach()
     ours.error("%s", "\x00\ud800" + "x" * 100_000)
     handler.flush()
     assert outbox.messages[0]["subject"].startswith("ERROR: \ufffd\ufffdxxx")
 
 
-# How much
+# Limits
 
 
-def test_the_same_place_is_told_once_and_then_with_a_count(boss: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_of_one_place_are_sent_once_and_then_with_a_count(boss: User, monkeypatch: pytest.MonkeyPatch) -> None:
     handler = attach(repeat_s=0.3)
     for _ in range(5):
         fail()
@@ -149,7 +149,7 @@ def test_the_same_place_is_told_once_and_then_with_a_count(boss: User, monkeypat
     assert f"{count} more were left out" in outbox.messages[1]["text"]
 
 
-def test_a_storm_is_bounded(boss: User) -> None:
+def test_messages_per_minute_are_limited(boss: User) -> None:
     handler = attach(per_minute=3)
     for line in range(50):
         ours.handle(logging.LogRecord("shop.orders", logging.ERROR, "a.py", line, "storm", (), None))
@@ -157,10 +157,10 @@ def test_a_storm_is_bounded(boss: User) -> None:
     assert len(outbox.messages) == 3
 
 
-# What must not happen
+# Failures
 
 
-def test_what_is_logged_while_it_is_told_is_not_told(boss: User) -> None:
+def test_records_logged_while_sending_are_ignored(boss: User) -> None:
     def recipients(record: logging.LogRecord) -> User:
         logging.getLogger("shop.inner").error("again")
         return boss
@@ -171,19 +171,21 @@ def test_what_is_logged_while_it_is_told_is_not_told(boss: User) -> None:
     assert len(outbox.messages) == 1
 
 
-def test_a_service_that_is_away_holds_nobody_and_is_not_told_of(boss: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unreachable_service_neither_blocks_logging_nor_causes_messages(
+    boss: User, caplog: pytest.LogCaptureFixture
+) -> None:
     with override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.5)):
         handler = attach()
         started = time.monotonic()
         fail()
         assert time.monotonic() - started < 0.2
         handler.flush()
-        wait_for(lambda: "a log record could not be sent" in caplog.text, what="the word of it")
+        wait_for(lambda: "a log record could not be sent" in caplog.text, what="the warning")
     assert "the till is stuck" in caplog.text
     assert not outbox.messages
 
 
-def test_a_broken_transaction_and_a_rollback_do_not_silence_it(boss: User) -> None:
+def test_a_broken_transaction_and_a_rollback_do_not_stop_it(boss: User) -> None:
     handler = attach()
     with transaction.atomic():
         with pytest.raises(DatabaseError):
@@ -194,7 +196,7 @@ def test_a_broken_transaction_and_a_rollback_do_not_silence_it(boss: User) -> No
     assert len(outbox.messages) == 1
 
 
-def test_a_record_that_cannot_be_formatted_is_loggings_own_affair(
+def test_a_record_that_cannot_be_formatted_goes_to_logging_itself(
     boss: User, capfd: pytest.CaptureFixture[str]
 ) -> None:
     handler = NotifierHandler()
@@ -205,7 +207,7 @@ def test_a_record_that_cannot_be_formatted_is_loggings_own_affair(
     assert [message["subject"] for message in outbox.messages] == ["ERROR: fine"]
 
 
-def test_recipients_that_cannot_be_found_do_not_stop_the_next_one() -> None:
+def test_an_error_of_the_recipients_function_does_not_stop_the_next_record() -> None:
     seen: list[int] = []
 
     def recipients(record: logging.LogRecord) -> int:
@@ -219,7 +221,7 @@ def test_recipients_that_cannot_be_found_do_not_stop_the_next_one() -> None:
     assert len(outbox.messages) == 1
 
 
-def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_queue_drops_records_and_counts_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handlers, "MAX_QUEUED", 1)
     go = threading.Event()
 
@@ -237,7 +239,7 @@ def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(1 + message["data"]["left_out"] for message in outbox.messages) == 6
 
 
-def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service) -> None:
+def test_the_last_record_is_sent_before_the_process_ends(over_http: Service) -> None:
     program = (
         "import logging, os; os.environ['DJANGO_SETTINGS_MODULE'] = 'tests.django.settings'\n"
         "import django; django.setup()\n"
@@ -249,10 +251,10 @@ def test_what_was_logged_last_is_told_before_the_process_ends(over_http: Service
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, check=True, timeout=30)
     with over_http.user("nobody", groups=["last"]) as client:
         subjects = [message["subject"] for message in client.get("/v1/inbox").json()["messages"]]
-    assert subjects.count("ERROR: the last word") == 1  # others may have written to everybody
+    assert subjects.count("ERROR: the last word") == 1  # other tests may have written to all
 
 
-def test_it_can_stand_in_the_settings_which_are_read_before_any_app_is_loaded() -> None:
+def test_it_can_be_in_the_settings_which_are_read_before_apps_are_loaded() -> None:
     program = (
         "import logging, django\n"
         "from django.conf import settings\n"
@@ -267,13 +269,13 @@ def test_it_can_stand_in_the_settings_which_are_read_before_any_app_is_loaded() 
         "logging.getLogger('shop').error('stuck'); logging.getLogger().handlers[0].flush()\n"
         "assert [message['subject'] for message in outbox.messages] == ['ERROR: stuck']\n"
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
-def test_a_request_is_not_needed(boss: User) -> None:
+def test_a_request_of_the_record_is_shown_without_an_exception(boss: User) -> None:
     handler = attach()
     ours.error("no request", extra={"request": RequestFactory().post("/pay/")})
     handler.flush()

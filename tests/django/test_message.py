@@ -1,4 +1,4 @@
-"""`Message`: what is sent, to whom, when, and what is refused."""
+"""`Message`: payload, recipients, time of sending, and refused values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.django.sample.models import SimpleModel
 
 
 def sent(**values: Any) -> Any:
-    """The one message that these values make."""
+    """Send a message with these values. Returns its payload."""
     outbox.clear()
     message_id = Message(**{"subject": "Test", "to_users": 1, **values}).send()
     assert [message["id"] for message in outbox.messages] == [message_id]
@@ -49,16 +49,16 @@ def test_a_message_carries_its_sender_texts_level_link_and_data(user: User) -> N
     }
 
 
-def test_each_send_is_a_message_of_its_own() -> None:
+def test_each_send_is_a_new_message() -> None:
     message = Message(subject="Test", to_users=1)
     assert message.send() != message.send()
     assert len(outbox.messages) == 2
 
 
-# From whom
+# Sender
 
 
-def test_the_sender_may_be_a_user_a_key_or_nobody(user: User, other_user: User) -> None:
+def test_the_sender_may_be_a_user_a_key_or_none(user: User, other_user: User) -> None:
     named = {"id": str(user.pk), "name": "Ann Lee"}
     assert sent(from_user=user)["from"] == named
     assert sent(from_user=user.pk)["from"] == named
@@ -75,7 +75,7 @@ def test_a_senders_name_that_is_too_long_is_cut(user: User) -> None:
     assert sent(from_user=user)["from"]["name"] == "x" * 150 + " " + "x" * 104
 
 
-# To whom
+# Recipients
 
 
 def test_recipients_may_be_given_in_every_form(user: User, other_user: User) -> None:
@@ -88,7 +88,7 @@ def test_recipients_may_be_given_in_every_form(user: User, other_user: User) -> 
         (user.pk, both[:1]),
         (str(user.pk), both[:1]),
         ([user, other_user.pk], both),
-        ((one for one in (user, other_user)), both),
+        ((recipient for recipient in (user, other_user)), both),
         ({user.pk, other_user.pk}, both),
         (User.objects.order_by("pk"), both),
         (User.objects.order_by("pk").values_list("pk", flat=True), both),
@@ -114,7 +114,7 @@ def test_a_queryset_of_users_is_read_by_its_keys_alone(user: User, other_user: U
     assert users._result_cache is None
 
 
-def test_a_queryset_that_is_there_already_costs_nothing(user: User) -> None:
+def test_a_fetched_queryset_costs_no_query(user: User) -> None:
     users = User.objects.all()
     assert len(users) == 1
     with CaptureQueriesContext(connection) as queries:
@@ -143,7 +143,7 @@ def test_a_queryset_that_is_there_already_costs_nothing(user: User) -> None:
         (Group(name="a\nb"), "not allowed"),
     ],
 )
-def test_recipients_that_are_none_are_refused(to_users: Any, what: str) -> None:
+def test_invalid_recipients_are_refused(to_users: Any, what: str) -> None:
     with pytest.raises(InvalidInput, match=what) as caught:
         Message(subject="Test", to_users=to_users).send()
     assert (caught.value.field or "").startswith("to_users")
@@ -164,7 +164,7 @@ def bad_id(user: User) -> str:
     return "two\nlines"
 
 
-def test_the_id_on_the_wire_may_be_ones_own(user: User) -> None:
+def test_the_id_on_the_wire_can_be_customized(user: User) -> None:
     with override_settings(NOTIFIER={"TRANSPORT": "memory", "USER_ID": f"{__name__}.name_as_id"}):
         message = sent(from_user=user, to_users=[user, user.pk, User.objects.all()])
         assert message["to"] == ["user:name/ann"]
@@ -226,7 +226,7 @@ def test_lazy_translations_are_text_in_the_language_of_the_call() -> None:
     assert [outbox.messages[0][key] for key in ("subject", "text", "data")] == ["Ja", "Ja", {"answers": ["Ja"]}]  # type: ignore[literal-required]  # the names are in the list
 
 
-# When
+# Time
 
 
 def test_a_time_without_a_zone_is_in_djangos_current_time_zone() -> None:
@@ -238,7 +238,7 @@ def test_a_time_without_a_zone_is_in_djangos_current_time_zone() -> None:
     assert sent(expires_at=datetime(2999, 1, 1, 1))["expires_at"] == "2999-01-01T00:00:00Z"
 
 
-def test_inside_a_transaction_it_goes_out_on_commit_and_its_id_is_known_at_once() -> None:
+def test_inside_a_transaction_a_message_is_sent_on_commit_and_its_id_returned_at_once() -> None:
     with transaction.atomic():
         with transaction.atomic():
             message_id = Message(subject="Test", to_users=1).send()
@@ -246,7 +246,7 @@ def test_inside_a_transaction_it_goes_out_on_commit_and_its_id_is_known_at_once(
     assert [message["id"] for message in outbox.messages] == [message_id]
 
 
-def test_it_never_goes_out_for_a_transaction_that_is_rolled_back() -> None:
+def test_a_rolled_back_message_is_not_sent() -> None:
     with transaction.atomic():
         Message(subject="kept", to_users=1).send()
         with transaction.atomic():
@@ -258,7 +258,7 @@ def test_it_never_goes_out_for_a_transaction_that_is_rolled_back() -> None:
     assert [message["subject"] for message in outbox.messages] == ["kept"]
 
 
-def test_with_several_databases_it_waits_for_every_open_transaction() -> None:
+def test_with_several_databases_every_open_transaction_must_commit() -> None:
     done: list[str] = []
     with transaction.atomic(using="other"):
         with transaction.atomic():
@@ -284,7 +284,7 @@ def test_a_message_that_expired_while_it_waited_is_not_sent() -> None:
     assert not outbox.messages
 
 
-def test_a_key_travels_in_the_data() -> None:
+def test_a_key_is_sent_in_the_data() -> None:
     Message(to_users=1, subject="40 %", key="import-7", data={"n": 1}).send()
     assert outbox.messages[0]["data"] == {"n": 1, "key": "import-7"}
 

@@ -1,4 +1,4 @@
-"""Every example of docs/migrating.md, run: before and after do the same."""
+"""Runs every example of docs/migrating.md: before and after do the same."""
 
 from __future__ import annotations
 
@@ -37,43 +37,43 @@ def eager() -> Iterator[Any]:
     app.close()
 
 
-def test_there_are_no_other_examples() -> None:
+def test_there_are_six_examples() -> None:
     assert len(CODE) == 6
 
 
-def test_of_a_recorder_only_the_import_changes(eager: Any) -> None:
+def test_only_the_import_of_a_recorder_changes(eager: Any) -> None:
     before, after = CODE[:2]
     assert before.partition("@shared_task")[2] == after.partition("@shared_task")[2]
     results = [run(code, __name__=f"side{n}")["my_task"].delay(3) for n, code in enumerate((before, after))]
-    assert [one.get() for one in results] == ["done", "done"]
+    assert [result.get() for result in results] == ["done", "done"]
     row = TaskRecord.objects.get()
     assert (row.pk, row.name, row.state, row.done, row.total) == (results[1].id, "My task", "working", 3, 3)
     assert row.status == "succeeded"
 
 
-def test_what_is_finished_goes_through_the_decorator(eager: Any, user: User) -> None:
+def test_the_final_version_uses_the_decorator(eager: Any, user: User) -> None:
     worked: list[int] = []
     assert run(CODE[2], work_on=worked.append, __name__="side2")["my_task"].delay(user.pk, 3).get() == "done"
     assert worked == [0, 1, 2]
     assert TaskRecord.objects.get().status == "succeeded"
 
 
-def test_of_an_event_only_the_import_changes() -> None:
+def test_only_the_import_of_send_event_changes() -> None:
     before, after = CODE[3:5]
     assert before.partition("\nsend_event(")[2] == after.partition("\nsend_event(")[2]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the other package
+        warnings.simplefilter("ignore")  # warnings of the other package
         run(before)
     run(after)
     assert outbox.events == [{"to": ["group:test"], "type": "channel.message", "data": {"text": "hello world"}}]
 
 
 def channels_of(user: User) -> list[str]:
-    found: list[str] = run(CODE[5])["channels_of"](user)
-    return found
+    channels: list[str] = run(CODE[5])["channels_of"](user)
+    return channels
 
 
-def test_a_function_says_which_channels_a_user_hears(user: User) -> None:
+def test_a_function_gives_the_channels_of_a_user(user: User) -> None:
     settings = run(CODE[5])["NOTIFIER"] | {"GROUPS": f"{__name__}.channels_of", "API_KEY": "k", "JWT_SECRET": "s" * 32}
     assert conf.problems(settings) == []
     user.groups.add(Group.objects.create(name="staff"))

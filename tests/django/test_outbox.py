@@ -1,4 +1,4 @@
-"""The outbox: what is committed is delivered once, sooner or later; what is rolled back never is."""
+"""The outbox: a committed message is delivered once, in time; a rolled-back one is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEMORY = {"TRANSPORT": "memory", "OUTBOX": True}
 
 @pytest.fixture(autouse=True)
 def _outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test is a process of its own, as far as the outbox can tell."""
+    """Each test is a new process for the outbox."""
     monkeypatch.setattr(outbox, "_process", outbox._OutboxProcess())
     with override_settings(NOTIFIER=MEMORY):
         yield
@@ -41,14 +41,14 @@ def _outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def away() -> Iterator[dict[str, Any]]:
-    """Settings with which nobody answers."""
+    """Settings with an address at which no service listens."""
     value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True)
     with override_settings(NOTIFIER=value):
         yield value
 
 
 def put(*subjects: str, **values: Any) -> list[str]:
-    """Messages that wait, as if the process that wrote them had ended before it could deliver them."""
+    """Write messages as a process that ends before it delivers them."""
     with transaction.atomic():
         ids = [Message(to_users=1, subject=subject, **values).send() for subject in subjects]
         transaction.get_connection().run_on_commit.clear()
@@ -66,14 +66,14 @@ def subjects() -> list[str]:
     return [message["subject"] for message in sent.messages]
 
 
-def asked(server: AnsweringService) -> list[str]:
+def requested(server: AnsweringService) -> list[str]:
     return [body["subject"] for _, _, _, body in server.requests]
 
 
 # Writing
 
 
-def test_a_message_is_a_row_of_the_callers_transaction_and_leaves_with_the_commit() -> None:
+def test_a_message_is_a_row_of_the_callers_transaction_and_is_delivered_on_commit() -> None:
     with transaction.atomic():
         SimpleModel.objects.create(title="order")
         message_id = Message(to_users=1, subject="Paid").send()
@@ -84,7 +84,7 @@ def test_a_message_is_a_row_of_the_callers_transaction_and_leaves_with_the_commi
     assert not OutboxMessage.objects.exists()
 
 
-def test_what_is_rolled_back_is_neither_kept_nor_sent() -> None:
+def test_a_rolled_back_message_is_neither_kept_nor_sent() -> None:
     with transaction.atomic():
         Message(to_users=1, subject="kept").send()
         with transaction.atomic():
@@ -97,7 +97,7 @@ def test_what_is_rolled_back_is_neither_kept_nor_sent() -> None:
     assert not OutboxMessage.objects.exists()
 
 
-def test_without_a_transaction_it_is_kept_and_sent_at_once(away: dict[str, Any]) -> None:
+def test_without_a_transaction_a_message_is_kept_and_sent_at_once(away: dict[str, Any]) -> None:
     Message(to_users=1, subject="kept").send()
     assert waiting() == ["kept"]
     with override_settings(NOTIFIER=MEMORY):
@@ -105,7 +105,7 @@ def test_without_a_transaction_it_is_kept_and_sent_at_once(away: dict[str, Any])
     assert subjects() == ["kept", "sent"]
 
 
-def test_under_a_transaction_of_another_database_it_is_kept_when_that_is_through() -> None:
+def test_in_a_transaction_of_another_database_a_message_is_kept_on_its_commit() -> None:
     with transaction.atomic(using="other"):
         Message(to_users=1, subject="after it").send()
         assert not OutboxMessage.objects.exists()
@@ -115,7 +115,7 @@ def test_under_a_transaction_of_another_database_it_is_kept_when_that_is_through
     assert subjects() == ["after it"]
 
 
-def test_with_autocommit_off_it_waits_for_a_deliverer() -> None:
+def test_with_autocommit_off_a_message_waits_for_a_deliverer() -> None:
     connection.set_autocommit(False)
     try:
         Message(to_users=1, subject="rolled back").send()
@@ -135,7 +135,7 @@ def test_values_that_break_a_rule_are_refused_at_the_call() -> None:
     assert not OutboxMessage.objects.exists()
 
 
-def test_a_message_that_cannot_be_kept_raises() -> None:
+def test_a_failure_to_write_the_row_raises() -> None:
     with connection.schema_editor() as editor:
         editor.delete_model(OutboxMessage)
     try:
@@ -147,7 +147,7 @@ def test_a_message_that_cannot_be_kept_raises() -> None:
     assert not sent.messages
 
 
-def test_the_time_that_is_shown_is_that_of_the_call(away: dict[str, Any]) -> None:
+def test_the_shown_time_is_that_of_the_call(away: dict[str, Any]) -> None:
     Message(to_users=1, subject="Paid").send()
     called = timezone.now()
     with override_settings(NOTIFIER=MEMORY):
@@ -155,7 +155,7 @@ def test_the_time_that_is_shown_is_that_of_the_call(away: dict[str, Any]) -> Non
     assert abs(timezone.datetime.fromisoformat(str(sent.messages[0]["sent_at"])) - called) < timedelta(seconds=2)
 
 
-def test_a_celery_task_that_runs_again_while_its_message_waits_keeps_one(away: dict[str, Any]) -> None:
+def test_a_celery_task_that_runs_twice_writes_one_row(away: dict[str, Any]) -> None:
     payload = Message(to_users=1, subject="Paid").payload()
     assert send_message(payload) == send_message(payload)
     assert waiting() == ["Paid"]
@@ -170,10 +170,10 @@ class TestInsideATestCase(TestCase):
         assert waiting() == []
 
 
-# What could not be delivered at once
+# Delivery
 
 
-def test_while_the_service_is_away_messages_wait_and_nobody_is_held_or_raised_at(user: User) -> None:
+def test_without_a_service_messages_wait_and_callers_neither_block_nor_fail(user: User) -> None:
     value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True, RAISE=True)
     with override_settings(NOTIFIER=value):
         started = timezone.now()
@@ -184,7 +184,7 @@ def test_while_the_service_is_away_messages_wait_and_nobody_is_held_or_raised_at
     assert outbox.waiting()["waiting"] == 20
 
 
-def test_messages_of_one_process_do_not_overtake_those_that_wait(away: dict[str, Any]) -> None:
+def test_messages_of_one_process_do_not_overtake_its_waiting_ones(away: dict[str, Any]) -> None:
     Message(to_users=1, subject="first").send()
     Message(to_users=1, subject="second").send()
     with override_settings(NOTIFIER=MEMORY):
@@ -195,15 +195,15 @@ def test_messages_of_one_process_do_not_overtake_those_that_wait(away: dict[str,
     assert not outbox._process.has_backlog.is_set()
 
 
-def test_messages_of_another_process_are_left_to_its_own_or_to_a_deliverer(away: dict[str, Any]) -> None:
+def test_a_process_does_not_deliver_messages_of_another_one(away: dict[str, Any]) -> None:
     put("of another process")
     with override_settings(NOTIFIER=MEMORY):
-        Message(to_users=1, subject="mine").send()
-    assert subjects() == ["mine"]
+        Message(to_users=1, subject="own").send()
+    assert subjects() == ["own"]
     assert waiting() == ["of another process"]
 
 
-def test_a_message_whose_process_died_before_it_could_send_is_taken_when_its_time_is_over() -> None:
+def test_a_message_of_a_dead_process_is_delivered_after_its_lease() -> None:
     put("orphan")
     OutboxMessage.objects.update(state="sending", due_at=timezone.now() + timedelta(seconds=60))
     assert delivery.deliver_all().delivered == 0
@@ -212,7 +212,7 @@ def test_a_message_whose_process_died_before_it_could_send_is_taken_when_its_tim
     assert subjects() == ["orphan"]
 
 
-def test_a_message_whose_transaction_took_too_long_is_taken_again_before_it_is_sent(
+def test_a_message_whose_lease_ended_before_the_commit_is_claimed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(outbox, "LEASE_S", 0)
@@ -235,7 +235,7 @@ def test_a_database_that_fails_after_the_commit_does_not_break_the_caller(
     assert (subjects(), waiting()) == (["Paid"], [])
 
 
-def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
+def test_a_message_that_expires_in_the_outbox_is_dropped() -> None:
     put("soon over", expires_at=timezone.now() + timedelta(milliseconds=200))
     put("good")
     while timezone.now() < OutboxMessage.objects.earliest("pk").created_at + timedelta(milliseconds=250):
@@ -252,11 +252,11 @@ def test_a_message_that_expired_while_it_waited_is_dropped() -> None:
         (400, {}, b'{"detail": "text: too bad"}'),
     ],
 )
-def test_a_message_that_is_refused_for_what_it_is_is_kept_as_failed_and_the_rest_goes_on(refusal: Any) -> None:
+def test_a_refused_message_is_kept_as_failed_and_the_next_is_delivered(refusal: Any) -> None:
     put("poison", "good")
     with answering(refusal, GOOD, OUTBOX=True) as server:
         run = delivery.deliver_all()
-        assert (run.delivered, run.failed, asked(server)) == (1, 1, ["poison", "good"])
+        assert (run.delivered, run.failed, requested(server)) == (1, 1, ["poison", "good"])
         row = OutboxMessage.objects.get()
         assert (row.state, row.attempts) == ("failed", 1)
         assert "text: too bad" in row.error
@@ -265,7 +265,7 @@ def test_a_message_that_is_refused_for_what_it_is_is_kept_as_failed_and_the_rest
 
 
 @pytest.mark.parametrize("payload", ["", "[]", "{}", "null", '{"id": 7}'])
-def test_a_row_that_is_no_message_is_kept_as_failed(payload: str) -> None:
+def test_an_invalid_row_is_kept_as_failed(payload: str) -> None:
     put("spoilt", "good")
     spoilt = OutboxMessage.objects.earliest("pk")
     OutboxMessage.objects.filter(pk=spoilt.pk).update(payload=payload)
@@ -277,11 +277,11 @@ def test_a_row_that_is_no_message_is_kept_as_failed(payload: str) -> None:
     "trouble",
     [(503, {}, b"{}"), (401, {}, b"{}"), (403, {}, b"{}"), (404, {}, b"{}"), (301, {}, b""), (200, {}, b"<html>"), CUT],
 )
-def test_a_service_that_takes_nothing_is_not_the_fault_of_the_messages(trouble: Any) -> None:
+def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> None:
     put("first", "second")
     with answering(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
         run = delivery.deliver_all()
-        assert set(asked(server)) == {"first"}
+        assert set(requested(server)) == {"first"}
     assert run.counts() == {"delivered": 0, "expired": 0, "failed": 0}
     assert run.error
     rows = OutboxMessage.objects.all()
@@ -290,7 +290,7 @@ def test_a_service_that_takes_nothing_is_not_the_fault_of_the_messages(trouble: 
     assert subjects() == ["first", "second"]
 
 
-def test_a_message_that_alone_brings_the_service_down_does_not_block_the_rest_for_ever() -> None:
+def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -> None:
     put("heavy", "light")
     with answering(lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD, OUTBOX=True, TIMEOUT_S=0.1):
         for _ in range(delivery.PATIENCE - 1):
@@ -304,8 +304,7 @@ def test_a_message_that_alone_brings_the_service_down_does_not_block_the_rest_fo
     assert timedelta(seconds=20) < heavy.due_at - timezone.now() < timedelta(seconds=33)
 
 
-@pytest.mark.slow
-def test_after_a_long_outage_the_order_is_still_the_one_in_which_messages_were_sent(away: dict[str, Any]) -> None:
+def test_after_a_long_outage_messages_are_delivered_in_order(away: dict[str, Any]) -> None:
     put("first", "second", "third")
     for _ in range(3 * delivery.PATIENCE):
         publisher.current().breaker.succeeded()
@@ -315,14 +314,14 @@ def test_after_a_long_outage_the_order_is_still_the_one_in_which_messages_were_s
     assert subjects() == ["first", "second", "third"]
 
 
-def test_two_deliverers_that_see_one_message_send_it_once() -> None:
+def test_of_two_deliverers_one_claims_a_message() -> None:
     put("once")
     row, same = OutboxMessage.objects.get(), OutboxMessage.objects.get()
     assert delivery._claim(row)
     assert not delivery._claim(same)
 
 
-def test_while_a_message_is_in_other_hands_those_behind_it_wait_and_other_processes_go_on() -> None:
+def test_a_claimed_message_blocks_only_later_ones_of_its_process() -> None:
     put("first", "second")
     put("of another process")
     assert delivery._claim(OutboxMessage.objects.earliest("pk"))
@@ -331,8 +330,7 @@ def test_while_a_message_is_in_other_hands_those_behind_it_wait_and_other_proces
     assert waiting() == ["first", "second"]
 
 
-@pytest.mark.slow
-def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_in_order() -> None:
+def test_concurrent_deliverers_send_each_message_once_and_in_order_per_process() -> None:
     batches = [[f"{process} {n}" for n in range(15)] for process in range(4)]
     for batch in batches:
         put(*batch)
@@ -347,28 +345,28 @@ def test_many_deliverers_at_once_send_each_message_once_and_those_of_a_process_i
         while OutboxMessage.objects.exists():
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(work, range(4)))
-        seen = asked(server)
+        seen = requested(server)
     assert sorted(seen) == sorted(chain.from_iterable(batches))
     for process, batch in enumerate(batches):
         assert [subject for subject in seen if subject.startswith(f"{process} ")] == batch
 
 
-def test_a_round_is_bounded() -> None:
+def test_a_run_ends_after_its_time_and_spans_pages() -> None:
     put(*[str(n) for n in range(delivery.PAGE + 5)])
     assert delivery.deliver_due(within_s=-1) == delivery.DeliveryRun()
     assert delivery.deliver_due().delivered == delivery.PAGE + 5
 
 
-# Those who deliver
+# Command and Celery task
 
 
 def command(*args: str) -> str:
-    said = StringIO()
-    call_command("notifier_outbox", *args, stdout=said, stderr=said)
-    return said.getvalue()
+    output = StringIO()
+    call_command("notifier_outbox", *args, stdout=output, stderr=output)
+    return output.getvalue()
 
 
-def test_the_command_delivers_what_waits_and_says_so() -> None:
+def test_the_command_delivers_the_outbox_and_prints_counts() -> None:
     put("first", "second")
     assert command("--count").startswith("2 waiting, 0 failed; oldest 0.")
     assert command() == "2 delivered, 0 expired, 0 failed\n"
@@ -382,7 +380,7 @@ def test_the_command_fails_while_the_service_is_away(away: dict[str, Any]) -> No
         command()
 
 
-def test_the_celery_task_delivers_what_waits() -> None:
+def test_the_celery_task_delivers_the_outbox() -> None:
     put("first", "second")
     assert deliver_outbox() == {"delivered": 2, "expired": 0, "failed": 0}
     assert subjects() == ["first", "second"]
@@ -401,7 +399,7 @@ def admin() -> Client:
 ADMIN = "/admin/django_bridge/outboxmessage/"
 
 
-def test_the_admin_lists_what_waits_filters_it_and_tries_again(admin: Client) -> None:
+def test_the_admin_lists_filters_and_retries_messages(admin: Client) -> None:
     put("Refused", "Broken")
     put("Patient")
     OutboxMessage.objects.filter(payload__contains="Patient").update(error="the service is away")
@@ -423,7 +421,7 @@ def test_the_admin_lists_what_waits_filters_it_and_tries_again(admin: Client) ->
     assert not OutboxMessage.objects.exists()
 
 
-def test_who_may_only_look_cannot_try_again() -> None:
+def test_a_viewer_cannot_retry_messages() -> None:
     from django.contrib.auth.models import Permission
 
     viewer = User.objects.create_user("viewer", is_staff=True)

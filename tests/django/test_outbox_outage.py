@@ -1,4 +1,4 @@
-"""The outbox over outages of the real service, with deliverers in processes of their own."""
+"""The outbox during outages of the real service, with deliverers in separate processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,30 +24,30 @@ pytestmark = pytest.mark.programs
 
 
 class Site:
-    """The service on a Redis that keeps its data, and the settings of a project in front of it."""
+    """The service on a Redis that persists its data, and the settings of a project that uses it."""
 
     def __init__(self, transport: str) -> None:
         self.redis = RedisServer(append_only=True)
         self.port = free_port()
         self.service = self._started()
         url = f"http://127.0.0.1:{self.port}"
-        made = http_settings(url) if transport == "http" else redis_settings(self.redis)
-        self.settings: dict[str, Any] = {**made, "OUTBOX": True, "TIMEOUT_S": 0.6}
-        where = (
+        base = http_settings(url) if transport == "http" else redis_settings(self.redis)
+        self.settings: dict[str, Any] = {**base, "OUTBOX": True, "TIMEOUT_S": 0.6}
+        address = (
             {"NOTIFIER_TEST_SERVICE_URL": url} if transport == "http" else {"NOTIFIER_TEST_REDIS_URL": self.redis.url}
         )
         self.env = {
             "DJANGO_SETTINGS_MODULE": "tests.django.settings",
             "NOTIFIER_TEST_FOLDER": FOLDER,
             "NOTIFIER_TEST_OUTBOX": "1",
-            **where,
+            **address,
         }
 
     def _started(self) -> Service:
         return Service(redis_url=self.redis.url, port=self.port)
 
     def kill(self) -> None:
-        """SIGKILL for the service and its Redis."""
+        """Kill the service and its Redis by SIGKILL."""
         self.service.process.child.kill()
         self.service.stop()
         self.redis.kill()
@@ -56,7 +57,7 @@ class Site:
         self.service = self._started()
 
     def inbox(self, user: User) -> list[str]:
-        """The ids of everything that came, the first first."""
+        """The ids of all delivered messages, oldest first."""
         with self.service.user(str(user.pk)) as client:
             page = client.get("/v1/inbox?limit=100").raise_for_status().json()
         return [message["id"] for message in reversed(page["messages"])]
@@ -75,7 +76,7 @@ def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def sent(user: User, count: int) -> list[str]:
-    """The ids of messages that were committed; as many more were rolled back."""
+    """Send `count` messages that are committed and as many that are rolled back. Returns the ids of the committed."""
     ids = []
     for n in range(count):
         with transaction.atomic():
@@ -84,6 +85,10 @@ def sent(user: User, count: int) -> list[str]:
             Message(to_users=user, subject=f"rolled back {n}").send()
             transaction.set_rollback(True)
     return ids
+
+
+def has_printed(process: Process, text: str) -> bool:
+    return text in process.output()
 
 
 def run(site: Site, *args: str) -> subprocess.CompletedProcess[str]:
@@ -102,30 +107,30 @@ def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_o
     failed = run(site)
     assert (failed.returncode, "20 messages wait" in failed.stderr) == (1, True)
     site.start()
-    done = run(site)
-    assert (done.returncode, done.stdout) == (0, "20 delivered, 0 expired, 0 failed\n")
+    delivered = run(site)
+    assert (delivered.returncode, delivered.stdout) == (0, "20 delivered, 0 expired, 0 failed\n")
     assert site.inbox(user) == ids
     assert not OutboxMessage.objects.exists()
 
 
-def test_the_process_itself_catches_up_with_its_next_message_after_an_outage(site: Site, user: User) -> None:
+def test_after_an_outage_the_next_message_of_a_process_delivers_its_backlog(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 5)
     site.start()
-    wait_for(lambda: not publisher.current().breaker.open, what="the circuit's next try")
+    wait_for(lambda: not publisher.current().breaker.open, what="a closed circuit")
     ids += sent(user, 1)
     assert site.inbox(user) == ids
 
 
-def test_deliverers_that_follow_bring_everything_after_an_outage_and_end_cleanly(site: Site, user: User) -> None:
+def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site: Site, user: User) -> None:
     command = [sys.executable, "-m", "django", "notifier_outbox", "--follow"]
     followers = [Process(command, cwd=REPOSITORY, env=site.env) for _ in range(2)]
     try:
         for follower in followers:
-            follower.wait_until(lambda one=follower: "delivering the outbox" in one.output(), "the deliverer")  # type: ignore[misc]  # binds the loop's variable
+            follower.wait_until(partial(has_printed, follower, "delivering the outbox"), "the deliverer")
         site.kill()
         ids = sent(user, 20)
-        wait_for(lambda: any("trying again" in one.output() for one in followers), what="a try that failed")
+        wait_for(lambda: any(has_printed(follower, "trying again") for follower in followers), what="a failed try")
         site.start()
         wait_for(lambda: not OutboxMessage.objects.exists(), timeout_s=40, what="an empty outbox")
         assert site.inbox(user) == ids
@@ -138,7 +143,7 @@ def test_deliverers_that_follow_bring_everything_after_an_outage_and_end_cleanly
             follower.stop()
 
 
-def test_a_deliverer_that_is_killed_in_the_middle_loses_nothing_and_repeats_nothing(site: Site, user: User) -> None:
+def test_a_deliverer_killed_during_delivery_neither_loses_nor_repeats_messages(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 50)
     site.start()
@@ -150,7 +155,7 @@ def test_a_deliverer_that_is_killed_in_the_middle_loses_nothing_and_repeats_noth
         killed.child.wait(5)
     finally:
         killed.stop()
-    # What it had in its hands is nobody's when its time is over.
+    # The lease of the row that it had claimed ends.
     OutboxMessage.objects.filter(state="sending").update(due_at="2026-01-01T00:00:00Z")
     assert run(site).returncode == 0
     assert site.inbox(user) == ids

@@ -1,4 +1,4 @@
-"""What a page gets: the token, the tag, the view that renews the token; and the admin's pages."""
+"""A page's configuration: the token, the tag, the view that renews the token; and the admin's pages."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def rendered(user: object, **attributes: Any) -> str:
 
 
 def config(page: str) -> Any:
-    found = re.search(r'<script id="notifier-config" type="application/json">(.*?)</script>', page)
-    assert found
-    return json.loads(found.group(1))
+    match = re.search(r'<script id="notifier-config" type="application/json">(.*?)</script>', page)
+    assert match
+    return json.loads(match.group(1))
 
 
-def test_a_token_says_who_may_listen_until_when_to_which_groups(user: User) -> None:
+def test_a_token_has_the_user_its_groups_and_an_end(user: User) -> None:
     for name in ("staff", "editors", "x" * 140):
         user.groups.add(Group.objects.create(name=name))
-    found = claims(subscriber_token(user))
-    assert abs(found["exp"] - time.time() - 3600) < 5
-    assert {**found, "iat": 0, "exp": 0} == {
+    payload = claims(subscriber_token(user))
+    assert abs(payload["exp"] - time.time() - 3600) < 5
+    assert {**payload, "iat": 0, "exp": 0} == {
         "sub": str(user.pk),
         "aud": "notifier:stream",
         "iat": 0,
@@ -55,7 +55,7 @@ def test_a_token_says_who_may_listen_until_when_to_which_groups(user: User) -> N
     }
 
 
-def test_the_service_takes_the_token(over_http: Service, user: User) -> None:
+def test_the_service_accepts_the_token(over_http: Service, user: User) -> None:
     user.groups.add(Group.objects.create(name="staff"))
     with (
         httpx.Client(params={"token": subscriber_token(user)}, timeout=10) as client,
@@ -64,30 +64,30 @@ def test_the_service_takes_the_token(over_http: Service, user: User) -> None:
         assert next(source.iter_sse()).event == "hello"
 
 
-def test_a_token_without_a_secret_is_said_to_lack_it(user: User) -> None:
+def test_without_a_secret_a_token_is_an_error(user: User) -> None:
     with override_settings(NOTIFIER={"TRANSPORT": "memory"}), pytest.raises(ImproperlyConfigured, match="JWT_SECRET"):
         subscriber_token(user)
 
 
-def test_the_tag_gives_the_page_its_address_token_and_script(user: User) -> None:
+def test_the_tag_renders_address_token_and_script(user: User) -> None:
     page = rendered(user)
-    found = config(page)
-    assert (found["url"], found["tokenUrl"]) == ("http://notifier.test:8000", "/notifier/token/")
-    assert claims(found["token"])["sub"] == str(user.pk)
+    configuration = config(page)
+    assert (configuration["url"], configuration["tokenUrl"]) == ("http://notifier.test:8000", "/notifier/token/")
+    assert claims(configuration["token"])["sub"] == str(user.pk)
     assert '<script type="module" src="/static/notifier/django.js"></script>' in page
 
 
-def test_the_tag_gives_anonymous_users_nothing() -> None:
+def test_the_tag_renders_nothing_for_anonymous_users() -> None:
     assert rendered(AnonymousUser()) == ""
     assert Template("{% load notifier %}{% notifier %}").render(Context()) == ""
 
 
-def test_the_tag_takes_the_user_from_the_context_where_there_is_no_request(user: User) -> None:
+def test_without_a_request_the_tag_uses_the_user_of_the_context(user: User) -> None:
     page = Template("{% load notifier %}{% notifier %}").render(Context({"user": user}))
     assert claims(config(page)["token"])["sub"] == str(user.pk)
 
 
-def test_the_script_carries_the_nonce_of_the_content_security_policy(user: User) -> None:
+def test_the_script_has_the_nonce_of_the_content_security_policy(user: User) -> None:
     assert 'nonce="abc&quot;&gt;"' in rendered(user, csp_nonce='abc">')
     assert "nonce" not in rendered(user)
 
@@ -101,7 +101,7 @@ def test_no_value_can_end_the_script_element(user: User) -> None:
 
 
 @override_settings(ROOT_URLCONF="tests.django.sample.urls")
-def test_without_the_token_view_the_tag_names_none(user: User) -> None:
+def test_without_the_token_view_there_is_no_url_of_it(user: User) -> None:
     assert config(rendered(user))["tokenUrl"] is None
 
 
@@ -159,7 +159,7 @@ def test_the_admin_changes_nothing(admin: Client, user: User) -> None:
     assert TaskRecord.objects.get().name == "Half done"
 
 
-def test_the_tasks_of_a_user_go_with_the_user(user: User) -> None:
+def test_the_tasks_of_a_user_are_deleted_with_the_user(user: User) -> None:
     Task(from_user=user, task_name="Half done").begin()
     user.delete()
     assert not TaskRecord.objects.exists()

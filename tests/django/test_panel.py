@@ -1,4 +1,4 @@
-"""The panel of django-debug-toolbar, in a process of its own: the toolbar is not for a project under tests."""
+"""The panel of django-debug-toolbar, in a separate process: the toolbar refuses to run under tests."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def nothing(request):
 urlpatterns = [path("send/", send), path("asend/", asend), path("nothing/", nothing), *debug_toolbar_urls()]
 
 def panel(page):
-    found = re.search(r'data-request-id="([^"]+)"', page)[1]
-    query = {{"request_id": found, "panel_id": "NotifierPanel"}}
+    request_id = re.search(r'data-request-id="([^"]+)"', page)[1]
+    query = {{"request_id": request_id, "panel_id": "NotifierPanel"}}
     return page, Client().get("/__debug__/render_panel/", query).json()["content"]
 
 async def apage(address):
@@ -62,7 +62,7 @@ for address in ("/send/", "/asend/", "/nothing/"):
 
 
 def run(url: str, folder: Path) -> list[str]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PROGRAM, url],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -70,17 +70,17 @@ def run(url: str, folder: Path) -> list[str]:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("away", [False, True], ids=["the service is there", "it is away"])
-def test_it_shows_what_a_request_sent_and_what_failed(bridge_service: Service, tmp_path: Path, away: bool) -> None:
-    said = run("http://127.0.0.1:1" if away else bridge_service.url, tmp_path)
-    one = "1 call, 1 failed" if away else "1 call"
-    assert said == [
-        f"/send/|{one}|True|True|{away}|True",
-        f"/asend/|{one}|True|True|{away}|True",
+@pytest.mark.parametrize("away", [False, True], ids=["with the service", "without it"])
+def test_the_panel_shows_calls_and_failures_of_a_request(bridge_service: Service, tmp_path: Path, away: bool) -> None:
+    lines = run("http://127.0.0.1:1" if away else bridge_service.url, tmp_path)
+    subtitle = "1 call, 1 failed" if away else "1 call"
+    assert lines == [
+        f"/send/|{subtitle}|True|True|{away}|True",
+        f"/asend/|{subtitle}|True|True|{away}|True",
         "/nothing/|0 calls|None|False|False|True",
     ]

@@ -1,4 +1,4 @@
-"""What depends on the database runs on PostgreSQL too: the same tests, file by file, each in a run of its own."""
+"""Runs the tests that depend on the database on PostgreSQL too, each file in its own pytest process."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def postgres() -> Iterator[PostgresServer]:
 def test_the_file_passes_on_postgresql(postgres: PostgresServer, file: str) -> None:
     name = file.removesuffix(".py")
     postgres.create(f"{name}_default", f"{name}_other")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "tools.no_skips", "-p", "no:cacheprovider", f"tests/django/{file}"],
         cwd=REPOSITORY,
         env={**os.environ, "NOTIFIER_TEST_POSTGRES": f"{postgres.folder}:{name}"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stdout[-10_000:] + done.stderr
-    assert re.search(r"\d+ passed", done.stdout)
-    assert f"databases: postgresql {name}" in done.stdout
+    assert process.returncode == 0, process.stdout[-10_000:] + process.stderr
+    assert re.search(r"\d+ passed", process.stdout)
+    assert f"databases: postgresql {name}" in process.stdout

@@ -1,4 +1,4 @@
-"""`Progress`: the loop that reports after each part of its pass."""
+"""`Progress`: a loop that reports after each part of its pass."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ def test_a_full_pass_makes_exactly_its_parts_evenly_spread_and_the_last_at_100_p
     assert all(percent is not None and percent < 100 for _, _, percent in seen[:-1])
 
 
-def test_without_parts_there_are_ten() -> None:
+def test_the_default_is_ten_parts() -> None:
     seen: Seen = []
     list(Progress(range(1000), callback=note(seen)))
     assert [percent for _, _, percent in seen] == list(range(10, 101, 10))
 
 
-def test_a_report_comes_after_the_loop_is_through_with_the_parts_last_item() -> None:
+def test_a_report_follows_the_loop_body_of_the_parts_last_item() -> None:
     order: list[object] = []
     for i in Progress(range(4), parts=2, callback=lambda: order.append("report")):
-        order.append(f"item {i}")  # noqa: PERF401  # a loop is what is tested
+        order.append(f"item {i}")  # noqa: PERF401  # the loop is under test
     assert order == ["item 0", "item 1", "report", "item 2", "item 3", "report"]
 
 
 @pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys, lambda items: range(len(list(items)))])
-def test_it_takes_anything_with_a_length(kind: Any) -> None:
+def test_an_iterable_can_be_anything_with_a_length(kind: Any) -> None:
     seen: Seen = []
     assert sorted(Progress(kind(range(7)), parts=7, callback=note(seen))) == list(range(7))
     assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_it_takes_an_object_of_ones_own_with_len() -> None:
+def test_an_iterable_can_be_an_object_with_len() -> None:
     class Pages:
         def __len__(self) -> int:
             return 6
@@ -70,13 +70,13 @@ def test_it_takes_an_object_of_ones_own_with_len() -> None:
     assert seen == [(2, 6, 33), (4, 6, 66), (6, 6, 100)]
 
 
-def test_it_takes_any_iterable_with_a_total() -> None:
+def test_an_iterable_without_a_length_needs_a_total() -> None:
     seen: Seen = []
     assert list(Progress((n * n for n in range(4)), total=4, parts=2, callback=note(seen))) == [0, 1, 4, 9]
     assert seen == [(2, 4, 50), (4, 4, 100)]
 
 
-def test_an_iterable_of_unknown_length_is_refused_at_once_with_the_way_out() -> None:
+def test_an_iterable_of_unknown_length_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match=r"generator has no len.*total="):
         Progress(n for n in range(3))
 
@@ -92,17 +92,17 @@ def test_a_callback_may_take_the_progress_or_nothing() -> None:
     list(Progress([1], callback=lambda: seen.append("nothing")))
     list(Progress([1], callback=lambda progress: seen.append(progress.percent)))
     list(Progress([1], callback=lambda progress=None: seen.append(progress.percent)))
-    list(Progress([1], callback=lambda *all_of_it: seen.append(len(all_of_it))))
+    list(Progress([1], callback=lambda *arguments: seen.append(len(arguments))))
     list(Progress([1], callback=seen.append))
     assert seen[:4] == ["nothing", 100, 100, 1]
     assert isinstance(seen[4], Progress)
 
 
-def test_a_callback_that_wants_more_than_one_argument_is_refused_at_once() -> None:
+def test_a_callback_with_two_required_arguments_is_refused_at_once() -> None:
     with pytest.raises(TypeError):
         Progress([1], callback=lambda a, b: None)
     with pytest.raises(TypeError, match="must be callable"):
-        Progress([1], callback="print")  # type: ignore[arg-type]  # what is tested
+        Progress([1], callback="print")  # type: ignore[arg-type]  # the invalid type is under test
 
 
 def test_an_exception_of_the_callback_reaches_the_loop() -> None:
@@ -115,7 +115,7 @@ def test_an_exception_of_the_callback_reaches_the_loop() -> None:
     assert progress.done == 2
 
 
-def test_a_break_leaves_what_was_done_and_makes_no_further_call() -> None:
+def test_after_a_break_done_is_exact_and_the_callback_is_not_called() -> None:
     seen: Seen = []
     progress = Progress(list(range(100)), callback=note(seen))
     for i in progress:
@@ -127,7 +127,7 @@ def test_a_break_leaves_what_was_done_and_makes_no_further_call() -> None:
 
 @pytest.mark.parametrize("stop_at", [0, 9, 10, 11, 99])
 @pytest.mark.parametrize("source", [range(100), list(range(100)), dict.fromkeys(range(100))])
-def test_an_exception_in_the_body_leaves_the_number_of_items_that_were_done(source: Any, stop_at: int) -> None:
+def test_after_an_exception_in_the_body_done_is_exact(source: Any, stop_at: int) -> None:
     progress = Progress(source)
 
     def walk() -> None:
@@ -141,7 +141,7 @@ def test_an_exception_in_the_body_leaves_the_number_of_items_that_were_done(sour
     assert progress.percent == stop_at
 
 
-def test_an_exception_of_the_iterable_leaves_every_item_before_it_done() -> None:
+def test_after_an_exception_of_the_iterable_every_item_before_it_is_done() -> None:
     def source() -> Iterator[int]:
         yield from range(7)
         raise ConnectionError
@@ -152,7 +152,7 @@ def test_an_exception_of_the_iterable_leaves_every_item_before_it_done() -> None
     assert (progress.done, progress.total, progress.percent) == (7, 10, 70)
 
 
-def test_inside_the_body_the_item_in_hand_is_not_done() -> None:
+def test_inside_the_body_the_current_item_is_not_done() -> None:
     progress = Progress(range(3))
     assert (progress.done, progress.percent) == (0, None)
     assert [(progress.done, progress.percent) for _ in progress] == [(0, 0), (1, 33), (2, 66)]
@@ -163,7 +163,7 @@ def test_inside_the_body_the_item_in_hand_is_not_done() -> None:
     ("holds", "seen_done", "last"),
     [(4, [2, 4], (4, 4, 100)), (5, [2, 4], (5, 5, 100)), (1, [], (1, 1, 100)), (13, [2, 4, 6, 8], (13, 13, 100))],
 )
-def test_an_iterable_with_fewer_or_more_items_than_its_total_ends_at_what_it_held(
+def test_an_iterable_with_fewer_or_more_items_corrects_its_total_at_the_end(
     holds: int, seen_done: list[int], last: tuple[int, int, int]
 ) -> None:
     seen: Seen = []
@@ -173,14 +173,14 @@ def test_an_iterable_with_fewer_or_more_items_than_its_total_ends_at_what_it_hel
     assert all(percent is not None and percent < 100 for _, _, percent in seen[:-1])
 
 
-def test_an_iterable_with_more_items_than_its_total_never_shows_100_percent_before_its_end() -> None:
+def test_an_iterable_with_more_items_than_its_total_shows_100_percent_only_at_its_end() -> None:
     progress = Progress(iter(range(13)), total=10)
     seen = [progress.percent for _ in progress]
     assert seen == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 90, 91, 92]
     assert (progress.done, progress.total, progress.percent) == (13, 13, 100)
 
 
-def test_a_list_that_grows_and_one_that_shrinks_inside_the_loop_are_counted_as_they_were_walked() -> None:
+def test_a_list_changed_inside_the_loop_is_counted_by_the_items_handed_out() -> None:
     growing = [1, 2, 3]
     progress = Progress(growing, parts=3)
     for i in progress:
@@ -213,9 +213,7 @@ def test_a_second_pass_starts_over() -> None:
 
 def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
     seen: Seen = []
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    with CaptureQueriesContext(connection) as queries:
         walked = [row.title for row in Progress(SimpleModel.objects.order_by("pk"), parts=5, callback=note(seen))]
     assert walked == [f"row {n}" for n in range(rows)]
     assert [done for done, _, _ in seen] == [4, 8, 12, 16, 20]
@@ -236,7 +234,7 @@ def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
     assert rows_of._result_cache is None
 
 
-def test_a_queryset_whose_rows_are_there_costs_nothing(rows: int) -> None:
+def test_a_fetched_queryset_costs_no_query(rows: int) -> None:
     rows_of = SimpleModel.objects.all()
     assert len(rows_of) == rows
     with CaptureQueriesContext(connection) as queries:
@@ -250,7 +248,7 @@ def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
     assert len(queries) == 1
 
 
-def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_queryset_prefetches_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (progress_module, arguments):
         monkeypatch.setattr(module, "CHUNK", 2)
     for n in range(5):
@@ -261,14 +259,14 @@ def test_a_queryset_that_prefetches_does_so_once(user: Any, monkeypatch: pytest.
     assert len(queries) == 3
 
 
-def test_a_queryset_that_was_sliced_or_asked_for_values_is_counted_as_it_is(rows: int) -> None:
+def test_a_sliced_queryset_of_values_is_counted_as_sliced(rows: int) -> None:
     seen: Seen = []
     titles = SimpleModel.objects.order_by("pk").values_list("title", flat=True)[5:9]
     assert list(Progress(titles, parts=2, callback=note(seen))) == ["row 5", "row 6", "row 7", "row 8"]
     assert seen == [(2, 4, 50), (4, 4, 100)]
 
 
-def test_a_row_that_vanished_after_the_count_does_not_leave_the_pass_short_of_100_percent(rows: int) -> None:
+def test_rows_deleted_after_the_count_do_not_keep_the_pass_below_100_percent(rows: int) -> None:
     progress = Progress(SimpleModel.objects.order_by("pk"), total=rows + 3)
     assert len(list(progress)) == rows
     assert (progress.done, progress.total, progress.percent) == (rows, rows, 100)
@@ -276,7 +274,7 @@ def test_a_row_that_vanished_after_the_count_does_not_leave_the_pass_short_of_10
 
 @pytest.mark.parametrize("source", [range(200_000), list(range(200_000))])
 def test_it_costs_at_most_20_ns_per_item(source: Any) -> None:
-    """The least of many short rounds: whatever else the machine does can only add to them (bench/progress.py)."""
+    """The minimum of many short rounds, since other load can only add time (bench/progress.py)."""
 
     def round_ns(items: Any) -> float:
         started = time.perf_counter_ns()
@@ -300,7 +298,7 @@ async def _ticker(n: int) -> AsyncIterator[int]:
 async def test_an_async_for_reports_after_each_part() -> None:
     order: list[object] = []
     async for i in Progress(_ticker(4), total=4, parts=2, callback=lambda p: order.append(f"{p.percent} %")):
-        order.append(f"item {i}")  # noqa: PERF401  # a loop is what is tested
+        order.append(f"item {i}")  # noqa: PERF401  # the loop is under test
     assert order == ["item 0", "item 1", "50 %", "item 2", "item 3", "100 %"]
 
 
@@ -316,7 +314,7 @@ async def test_an_async_for_awaits_a_callback_that_is_a_coroutine_function() -> 
     assert seen == [20, 40, 60, 80, 100]
 
 
-async def test_an_async_for_that_is_left_early_leaves_what_was_done() -> None:
+async def test_after_an_async_for_is_left_early_done_is_exact() -> None:
     progress = Progress(_ticker(10), total=10)
     async for i in progress:
         if i == 4:
@@ -325,7 +323,7 @@ async def test_an_async_for_that_is_left_early_leaves_what_was_done() -> None:
 
 
 @pytest.mark.parametrize(("holds", "last"), [(0, None), (3, (3, 3, 100)), (12, (12, 12, 100))])
-async def test_an_async_iterable_with_another_total_ends_at_what_it_held(holds: int, last: Any) -> None:
+async def test_an_async_iterable_with_another_total_corrects_it_at_the_end(holds: int, last: Any) -> None:
     seen: Seen = []
     progress = Progress(_ticker(holds), total=10, parts=5, callback=note(seen))
     assert [i async for i in progress] == list(range(holds))
@@ -340,7 +338,7 @@ async def test_an_async_for_over_a_queryset_costs_one_count_besides_its_rows(row
     assert [done for done, _, _ in seen] == [5, 10, 15, 20]
 
 
-async def test_a_plain_iterable_in_an_async_for_is_refused_with_the_way_out() -> None:
+async def test_a_plain_iterable_in_an_async_for_is_refused() -> None:
     with pytest.raises(TypeError, match="list is not asynchronous: use `for`"):
         async for _ in Progress([1]):
             pass
@@ -349,7 +347,7 @@ async def test_a_plain_iterable_in_an_async_for_is_refused_with_the_way_out() ->
 # Rate and time left
 
 
-def test_it_knows_its_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_has_a_rate_and_a_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
     progress = Progress(range(10), parts=5)
@@ -363,7 +361,7 @@ def test_it_knows_its_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) ->
     assert progress.rate == 2.0
 
 
-def test_where_nothing_can_be_said_there_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_elapsed_time_there_is_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracker.time, "monotonic", lambda: 100.0)
     progress = Progress(range(3), parts=3)
     for _ in progress:
@@ -373,7 +371,7 @@ def test_where_nothing_can_be_said_there_is_no_rate(monkeypatch: pytest.MonkeyPa
     assert (list(empty), empty.rate, empty.eta_s) == ([], None, 0.0)
 
 
-async def test_an_async_for_has_a_rate_too(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_async_for_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
 
@@ -384,6 +382,6 @@ async def test_an_async_for_has_a_rate_too(monkeypatch: pytest.MonkeyPatch) -> N
             yield n
 
     rates = []
-    async for _ in Progress(numbers(), parts=4, total=4, callback=lambda one: rates.append((one.rate, one.eta_s))):
+    async for _ in Progress(numbers(), parts=4, total=4, callback=lambda p: rates.append((p.rate, p.eta_s))):
         pass
     assert rates == [(1.0, 3.0), (1.0, 2.0), (1.0, 1.0), (1.0, 0.0)]

@@ -38,7 +38,7 @@ def test_a_message_arrives_on_the_stream_of_its_recipient(live: Service, user: U
     }
 
 
-def test_groups_and_everybody_are_reached(live: Service, user: User) -> None:
+def test_messages_reach_groups_and_all(live: Service, user: User) -> None:
     with listening(live, user.pk, groups=["staff"]) as listener:
         Message(to_users=group("staff"), subject="staff").send()
         Message(to_users=group("others"), subject="others").send()
@@ -49,7 +49,7 @@ def test_groups_and_everybody_are_reached(live: Service, user: User) -> None:
         assert [message["subject"] for message in listener.data("message")] == ["staff", "all", "once", "last"]
 
 
-def test_a_task_is_seen_from_begin_to_end(live: Service, user: User, rows: int) -> None:
+def test_a_task_is_shown_from_begin_to_end(live: Service, user: User, rows: int) -> None:
     @progress("Walk", "begins", "over")
     def walk(request: Any, task: Task | None = None) -> None:
         for _ in Progress(User.objects.all(), parts=5, task=task):
@@ -65,12 +65,12 @@ def test_a_task_is_seen_from_begin_to_end(live: Service, user: User, rows: int) 
         wait_for(lambda: listener.data("task") and listener.data("task")[-1]["status"] == "succeeded")
         seen = listener.data("task")
     assert {state["id"] for state in seen} == {task.id}
-    # Of states that come quickly one after the other, older ones may be skipped.
+    # Older states may be skipped when several follow quickly.
     assert (seen[-1]["state"], seen[-1]["done"], seen[-1]["total"], seen[-1]["percent"]) == ("over", 10, 10, 100)
     assert [state["done"] for state in seen] == sorted(state["done"] for state in seen)
 
 
-def test_a_failed_task_says_so_and_stays_in_the_snapshot(live: Service, user: User) -> None:
+def test_a_failed_task_stays_in_the_snapshot(live: Service, user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin(total=2)
     task.advance()
@@ -80,7 +80,7 @@ def test_a_failed_task_says_so_and_stays_in_the_snapshot(live: Service, user: Us
     assert (shown["status"], shown["done"], shown["error"]) == ("failed", 1, "LookupError: row 2")
 
 
-def test_a_cancel_in_the_browser_reaches_the_loop(live: Service, user: User) -> None:
+def test_a_cancel_in_the_browser_reaches_the_task(live: Service, user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin()
     with live.user(str(user.pk)) as client:
@@ -106,12 +106,12 @@ def test_several_processes_advance_one_task(live: Service, user: User) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
-    # The last word of a handle that is let go is told within a tenth of a second.
+    # The last advance of a deleted handle is reported within a tenth of a second.
     wait_for(lambda: task.set_state("all in") or task.done >= 60, what="every advance")
     assert task.done == 60
 
 
-def test_a_task_that_the_service_never_heard_of_is_made_known_by_the_next_change(live: Service, user: User) -> None:
+def test_a_task_unknown_to_the_service_is_created_by_the_next_change(live: Service, user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
         task.begin(state="begins", total=10)
@@ -123,7 +123,7 @@ def test_a_task_that_the_service_never_heard_of_is_made_known_by_the_next_change
     assert (shown["status"], shown["state"], shown["done"], shown["total"]) == ("succeeded", "over", 7, 10)
 
 
-def test_what_did_not_get_through_is_carried_by_the_next_change(live: Service, user: User) -> None:
+def test_a_lost_change_is_sent_with_the_next_one(live: Service, user: User) -> None:
     task = Task(from_user=user, task_name="Import")
     task.begin(total=10)
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
@@ -138,7 +138,7 @@ def test_what_did_not_get_through_is_carried_by_the_next_change(live: Service, u
     assert (shown["state"], shown["done"], shown["total"]) == ("half", 9, 12)
 
 
-def test_a_message_to_many_reaches_each_of_them_once(live: Service, user: User) -> None:
+def test_a_message_to_many_reaches_each_recipient_once(live: Service, user: User) -> None:
     many = [user.pk, *range(1_000_000, 1_012_000)]
     with listening(live, user.pk) as listener, listening(live, many[-1]) as last:
         Message(to_users=many, subject="many", text="x" * 5000).send()
@@ -147,7 +147,7 @@ def test_a_message_to_many_reaches_each_of_them_once(live: Service, user: User) 
             assert [message["subject"] for message in stream.wait("message", 2)] == ["many", "after"]
 
 
-def test_a_queryset_of_ten_thousand_users_costs_one_query_and_a_handful_of_calls(live: Service) -> None:
+def test_a_queryset_of_ten_thousand_users_costs_one_query_and_at_most_25_calls(live: Service) -> None:
     User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
     recipient = User.objects.get(username="7777")
     with listening(live, recipient.pk) as listener:
@@ -156,7 +156,7 @@ def test_a_queryset_of_ten_thousand_users_costs_one_query_and_a_handful_of_calls
             Message(to_users=User.objects.all(), subject="many").send()
         assert listener.wait("message")[0]["subject"] == "many"
     assert [query["sql"].startswith('SELECT "auth_user"."id"') for query in queries] == [True]
-    assert publisher.current().counts.sent - before <= 25  # over Redis 500 a call, on three shards
+    assert publisher.current().counts.sent - before <= 25  # over Redis a call has 500 recipients, on three shards
 
 
 def test_a_repeated_message_arrives_once(live: Service, user: User) -> None:
@@ -173,7 +173,7 @@ def test_a_repeated_message_arrives_once(live: Service, user: User) -> None:
 
 
 def in_a_child(action: Callable[[], None]) -> None:
-    """Runs `action` in a fork of this process; its failure is this one's."""
+    """Run `action` in a forked child. Fails if it fails."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -184,9 +184,9 @@ def in_a_child(action: Callable[[], None]) -> None:
             os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answer:
-        told = answer.read()
+        result = answer.read()
     os.waitpid(child, 0)
-    assert told == b"done"
+    assert result == b"done"
 
 
 def test_a_forked_child_opens_its_own_connections(live: Service) -> None:
@@ -224,7 +224,7 @@ def test_threads_share_the_publisher(live: Service) -> None:
     assert listed >= set(ids)
 
 
-def test_other_settings_are_taken_at_once() -> None:
+def test_changed_settings_apply_at_once() -> None:
     first = publisher.current()
     with override_settings(NOTIFIER=http_settings("http://127.0.0.1:1")):
         assert publisher.current() is not first

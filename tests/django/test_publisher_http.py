@@ -30,7 +30,7 @@ def test_a_call_is_repeated_under_the_same_key_until_it_works(trouble: Any, user
         assert (counts.sent, counts.repeated, counts.failed) == (1, 2, 0)
 
 
-def test_the_body_is_that_of_the_wire_contract(user: User) -> None:
+def test_the_body_follows_the_wire_contract(user: User) -> None:
     with answering(GOOD) as server:
         message_id = Message(from_user=user, to_users=[user, ALL], subject="Test", url="/x").send()
         (_, _, headers, body) = server.requests[0]
@@ -49,7 +49,7 @@ def test_the_body_is_that_of_the_wire_contract(user: User) -> None:
     }
 
 
-def test_each_change_of_a_task_has_a_key_of_its_own(user: User) -> None:
+def test_each_change_of_a_task_has_its_own_key(user: User) -> None:
     with answering((200, {}, b'{"done": 1, "total": 4, "cancel_requested": true}')) as server:
         task = Task(from_user=user, task_name="Import")
         task.begin(state="begins", total=4)
@@ -70,7 +70,7 @@ def test_each_change_of_a_task_has_a_key_of_its_own(user: User) -> None:
     assert task.cancel_requested
 
 
-def test_a_connection_is_kept(user: User) -> None:
+def test_calls_share_one_connection(user: User) -> None:
     ports = set()
 
     with answering(GOOD) as server:
@@ -100,7 +100,9 @@ def test_a_refusal_is_not_repeated(
             assert "because of this" in caplog.text
 
 
-def test_an_address_that_is_not_the_notifiers_is_said_so(user: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_of_another_server_is_an_error_that_asks_for_the_address(
+    user: User, caplog: pytest.LogCaptureFixture
+) -> None:
     with answering((200, {}, b"<html>")):
         Message(to_users=user, subject="Test").send()
     with answering((200, {}, b"[]")):
@@ -108,7 +110,7 @@ def test_an_address_that_is_not_the_notifiers_is_said_so(user: User, caplog: pyt
     assert caplog.text.count("is this the notifier's address?") == 2
 
 
-def test_a_wait_that_the_service_asks_for_is_kept_when_the_budget_allows_it(user: User) -> None:
+def test_a_retry_waits_as_long_as_the_service_asks_within_the_budget(user: User) -> None:
     with answering((429, {"Retry-After": "1"}, b"{}"), GOOD) as server:
         started = time.monotonic()
         Message(to_users=user, subject="Test").send()
@@ -119,7 +121,7 @@ def test_a_wait_that_the_service_asks_for_is_kept_when_the_budget_allows_it(user
         assert len(server.requests) == 1
 
 
-def test_recipients_that_do_not_fit_into_one_body_are_spread_over_several() -> None:
+def test_many_recipients_are_split_over_several_bodies() -> None:
     payload = Message(to_users=list(range(1_000_000, 1_010_000)), subject="Test", text="ж" * 6000).payload()
     posted = list(bodies(payload))
     assert len(posted) > 2

@@ -1,4 +1,4 @@
-"""Without a service: callers wait for their budget only, rows are written, the circuit opens."""
+"""Without a service: callers block only for their time budget, rows are written, the circuit opens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support import free_port, running
 
 @pytest.fixture(params=["refused", "hangs", "redis refused", "redis hangs"])
 def away(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """Settings with which nothing can be reached."""
+    """Settings with which no service can be reached."""
     with running(SilentServer()) as silent:
         url = f"127.0.0.1:{silent.port}" if "hangs" in request.param else f"127.0.0.1:{free_port()}"
         if "redis" in request.param:
@@ -31,7 +31,7 @@ def away(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
             yield http_settings(f"http://{url}", TIMEOUT_S=0.4)
 
 
-def test_a_service_that_is_away_holds_the_caller_for_its_budget_only_and_breaks_nothing(
+def test_without_a_service_a_caller_blocks_only_for_its_budget_and_nothing_is_raised(
     away: dict[str, Any], user: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     with override_settings(NOTIFIER=away):
@@ -44,7 +44,7 @@ def test_a_service_that_is_away_holds_the_caller_for_its_budget_only_and_breaks_
         assert message_id in record.getMessage()
 
 
-def test_the_row_of_a_task_is_written_also_when_the_service_is_away(away: dict[str, Any], user: User) -> None:
+def test_without_a_service_the_row_of_a_task_is_written(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER=away):
         task = Task(from_user=user, task_name="Import")
         for _ in Progress(range(4), parts=2, task=task):
@@ -54,7 +54,7 @@ def test_the_row_of_a_task_is_written_also_when_the_service_is_away(away: dict[s
         assert (row.status, row.done, row.total, row.error) == ("failed", 4, 4, "no paper")
 
 
-def test_with_raise_it_raises_and_the_row_is_written_all_the_same(away: dict[str, Any], user: User) -> None:
+def test_with_raise_a_call_raises_and_the_row_is_written(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER={**away, "RAISE": True}):
         with pytest.raises(BrokerUnavailable):
             Message(to_users=user, subject="Test").send()
@@ -64,7 +64,7 @@ def test_with_raise_it_raises_and_the_row_is_written_all_the_same(away: dict[str
         assert TaskRecord.objects.get().state == "begins"
 
 
-def test_with_raise_the_exception_of_a_decorated_function_is_still_the_one_that_goes_on(user: User) -> None:
+def test_with_raise_the_exception_of_a_decorated_function_is_not_replaced(user: User) -> None:
     @progress("Import")
     def run(request: Any, task: Task | None = None) -> None:
         with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, RAISE=True)):
@@ -79,7 +79,7 @@ def test_with_raise_the_exception_of_a_decorated_function_is_still_the_one_that_
         run(request)
 
 
-def test_after_failures_in_a_row_callers_are_not_held_any_more(user: User) -> None:
+def test_after_failures_in_a_row_calls_fail_at_once(user: User) -> None:
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.2)):
         for _ in range(3):
             Message(to_users=user, subject="Test").send()
@@ -91,7 +91,7 @@ def test_after_failures_in_a_row_callers_are_not_held_any_more(user: User) -> No
         assert (counts.failed, counts.refused_at_once) == (103, 100)
 
 
-def test_the_circuit_lets_one_call_try_after_its_pause_and_closes_when_it_works() -> None:
+def test_the_circuit_allows_one_call_after_its_pause_and_closes_when_it_succeeds() -> None:
     now = 0.0
     breaker = Breaker(threshold=2, open_s=5, clock=lambda: now)
     breaker.failed()

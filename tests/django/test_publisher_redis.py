@@ -1,4 +1,4 @@
-"""The transport `redis`: what it writes, and how it behaves when Redis lost or holds something else."""
+"""The transport `redis`: its writes, and lost scripts, foreign values and restarts of Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_over_redis_a_message_is_stored_as_the_service_stores_it(over_redis: Red
         assert client.ttl(keys.log(0, f"user:{user.pk}")) > 6 * 24 * 3600
 
 
-def test_over_redis_the_scripts_are_sent_again_when_redis_forgot_them(over_redis: RedisServer) -> None:
+def test_over_redis_lost_scripts_are_sent_again(over_redis: RedisServer) -> None:
     Message(to_users=1, subject="one").send()
     with over_redis.client() as client:
         client.script_flush()
@@ -57,7 +57,7 @@ def test_over_redis_a_key_that_holds_a_foreign_value_is_quarantined(
     assert publisher.current().counts.failed == 0
 
 
-def test_over_redis_a_message_outlives_a_restart_that_is_short_enough(user: User) -> None:
+def test_over_redis_a_message_survives_a_short_restart(user: User) -> None:
     with running(RedisServer(append_only=True)) as server:
         with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=5)):
             Message(to_users=user, subject="before").send()

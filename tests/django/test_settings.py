@@ -1,4 +1,4 @@
-"""`NOTIFIER`, its checks, and what works before Django does."""
+"""`NOTIFIER` and its checks; imports before Django is set up."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ GOOD_REDIS = {"TRANSPORT": "redis", "REDIS_URL": "rediss://:word@redis:6379/1", 
 
 
 def checked(value: object, **options: Any) -> str:
-    """What `manage.py check` says."""
-    said = StringIO()
+    """The output of `manage.py check`."""
+    output = StringIO()
     with override_settings(NOTIFIER=value):
         try:
-            call_command("check", stdout=said, stderr=said, **options)
-        except SystemCheckError as error:
-            said.write(str(error))
-    return said.getvalue()
+            call_command("check", stdout=output, stderr=output, **options)
+        except SystemCheckError as exc:
+            output.write(str(exc))
+    return output.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -90,15 +90,15 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
     ],
 )
 def test_each_problem_is_named_with_a_hint(value: object, check_id: str, words: str) -> None:
-    said = checked(value)
-    assert f"notifier.{check_id}" in said
-    assert words in said
-    assert "HINT" in said
+    output = checked(value)
+    assert f"notifier.{check_id}" in output
+    assert words in output
+    assert "HINT" in output
 
 
-def test_every_fault_is_named_at_once() -> None:
-    said = checked({"TRANSPORT": "redis", "SHARDS": 0, "RAISE": 1, "X": 1})
-    assert [number for number in range(1, 21) if f"E{number:03}" in said] == [2, 6, 8, 15]
+def test_all_problems_are_named_at_once() -> None:
+    output = checked({"TRANSPORT": "redis", "SHARDS": 0, "RAISE": 1, "X": 1})
+    assert [number for number in range(1, 21) if f"E{number:03}" in output] == [2, 6, 8, 15]
 
 
 @pytest.mark.parametrize(("key", "secret"), [("API_KEY", "a secret"), ("JWT_SECRET", "a secret"), ("REDIS_URL", "a:b")])
@@ -109,25 +109,25 @@ def test_no_secret_is_shown(key: str, secret: str) -> None:
     assert "word" not in repr(conf.read(GOOD_REDIS))
 
 
-def test_in_production_the_memory_transport_is_warned_of() -> None:
+def test_in_production_the_memory_transport_is_a_warning() -> None:
     value = {"TRANSPORT": "memory", "JWT_SECRET": JWT_SECRET}
     assert "notifier.W002" in checked(value, deploy=True)
     assert "notifier.W002" not in checked(GOOD_HTTP, deploy=True)
 
 
-def test_in_production_tokens_that_travel_in_the_clear_are_warned_of() -> None:
+def test_in_production_tokens_without_tls_are_a_warning() -> None:
     assert "notifier.W004" in checked(GOOD_HTTP, deploy=True)
     assert "notifier.W004" not in checked(GOOD_HTTP)
     assert "notifier.W004" not in checked({**GOOD_HTTP, "PUBLIC_URL": "https://example.org/n"}, deploy=True)
 
 
-def test_a_project_that_does_not_include_the_urls_is_told_so() -> None:
+def test_a_project_without_the_urls_gets_a_warning() -> None:
     with override_settings(ROOT_URLCONF="tests.django.sample.urls"):
         assert "notifier.W003" in checked(GOOD_HTTP)
         assert "notifier.W003" not in checked({key: GOOD_HTTP[key] for key in ("TRANSPORT", "URL", "API_KEY")})
 
 
-def test_with_wrong_settings_the_first_call_says_what_is_wrong() -> None:
+def test_with_invalid_settings_the_first_call_raises() -> None:
     with (
         override_settings(NOTIFIER={"TRANSPORT": "redis"}),
         pytest.raises(ImproperlyConfigured, match=r"REDIS_URL.*is missing"),
@@ -135,7 +135,7 @@ def test_with_wrong_settings_the_first_call_says_what_is_wrong() -> None:
         Message(to_users=1, subject="Test").send()
 
 
-def test_a_dict_that_is_changed_in_place_is_read_again() -> None:
+def test_a_dict_changed_in_place_is_read_again() -> None:
     value = dict(GOOD_HTTP)
     with override_settings(NOTIFIER=value):
         assert conf.settings().timeout_s == 2
@@ -143,20 +143,20 @@ def test_a_dict_that_is_changed_in_place_is_read_again() -> None:
         assert conf.settings().timeout_s == 1
 
 
-def test_browsers_use_the_same_address_unless_they_are_given_another() -> None:
+def test_browsers_use_the_same_address_unless_another_is_set() -> None:
     assert conf.read({**GOOD_HTTP, "URL": "http://n:8000/"}).public_url == "http://n:8000"
     assert conf.read({**GOOD_HTTP, "PUBLIC_URL": "https://example.org/n/"}).public_url == "https://example.org/n"
 
 
-# What works before Django does
+# Imports
 
 
 def python(program: str) -> None:
-    """Runs a program in a fresh interpreter, warnings as errors."""
-    done = subprocess.run(
+    """Run a program in a new interpreter, with warnings as errors."""
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
 
 
 def test_the_package_and_its_names_can_be_imported_before_apps_are_loaded() -> None:

@@ -18,7 +18,7 @@ from django.utils.safestring import mark_safe
 from django_bridge.context_processors import notifier
 
 
-def asked(user: object, **attributes: Any) -> Any:
+def request_of(user: object, **attributes: Any) -> Any:
     request: Any = RequestFactory().get("/")
     request.user = user
     request._messages = CookieStorage(request)
@@ -32,30 +32,30 @@ def rendered(tag: str, request: Any) -> str:
 
 
 def config(tag: str, user: User) -> Any:
-    found = re.search(
-        r'<script id="notifier-config" type="application/json">(.*?)</script>', rendered(tag, asked(user))
+    match = re.search(
+        r'<script id="notifier-config" type="application/json">(.*?)</script>', rendered(tag, request_of(user))
     )
-    assert found
-    return json.loads(found.group(1))
+    assert match
+    return json.loads(match.group(1))
 
 
 @pytest.mark.parametrize(
     ("language", "texts"),
     [("ru", "/static/notifier/i18n/ru.js"), ("ru-by", "/static/notifier/i18n/ru.js"), ("en-gb", None), ("xx", None)],
 )
-def test_the_widgets_speak_the_language_that_is_active(user: User, language: str, texts: str | None) -> None:
+def test_the_widgets_have_the_active_language(user: User, language: str, texts: str | None) -> None:
     with translation.override(language):
-        found = config("notifier", user)
-    assert (found["texts"], found["widgets"]) == (texts, True)
+        configuration = config("notifier", user)
+    assert (configuration["texts"], configuration["widgets"]) == (texts, True)
 
 
-def test_a_page_may_go_without_widgets_and_bring_words_of_its_own(user: User) -> None:
-    found = config("notifier widgets=False texts='shop/uk.js'", user)
-    assert (found["texts"], found["widgets"]) == ("/static/shop/uk.js", False)
+def test_a_page_can_omit_widgets_and_set_its_own_texts(user: User) -> None:
+    configuration = config("notifier widgets=False texts='shop/uk.js'", user)
+    assert (configuration["texts"], configuration["widgets"]) == ("/static/shop/uk.js", False)
 
 
-def test_waiting_messages_become_elements_with_a_level_and_are_taken() -> None:
-    request = asked(AnonymousUser(), csp_nonce="abc")
+def test_pending_messages_become_elements_with_a_level_and_are_consumed() -> None:
+    request = request_of(AnonymousUser(), csp_nonce="abc")
     messages.success(request, "Saved")
     messages.error(request, "<b>No</b>")
     messages.add_message(request, 33, mark_safe("Almost <i>full</i>"))
@@ -67,12 +67,12 @@ def test_waiting_messages_become_elements_with_a_level_and_are_taken() -> None:
     assert request._messages.used
 
 
-def test_without_messages_and_without_their_app_there_is_nothing() -> None:
-    assert rendered("notifier_messages", asked(AnonymousUser())) == ""
+def test_without_messages_or_their_app_nothing_is_rendered() -> None:
+    assert rendered("notifier_messages", request_of(AnonymousUser())) == ""
     assert Template("{% load notifier %}{% notifier_messages %}").render(Context()) == ""
 
 
 def test_templates_have_the_configuration_in_their_context(user: User) -> None:
-    show = Template("{% if notifier %}{{ notifier.tokenUrl }}{% else %}nobody{% endif %}")
-    assert show.render(Context(notifier(asked(user)))) == "/notifier/token/"
-    assert show.render(Context(notifier(asked(AnonymousUser())))) == "nobody"
+    show = Template("{% if notifier %}{{ notifier.tokenUrl }}{% else %}none{% endif %}")
+    assert show.render(Context(notifier(request_of(user)))) == "/notifier/token/"
+    assert show.render(Context(notifier(request_of(AnonymousUser())))) == "none"

@@ -1,4 +1,4 @@
-"""`django_bridge.testing`, as a project's own tests use it: inside Django's `TestCase`."""
+"""`django_bridge.testing` inside Django's `TestCase`, as a project's tests use it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TestOneDatabase(TestCase):
     def setUp(self) -> None:
         outbox.clear()
 
-    def test_messages_are_seen_when_its_commit_callbacks_run(self) -> None:
+    def test_messages_are_captured_when_commit_callbacks_run(self) -> None:
         with self.captureOnCommitCallbacks(execute=True):
             Message(subject="Paid", to_users=1).send()
             with transaction.atomic():
@@ -27,7 +27,7 @@ class TestOneDatabase(TestCase):
             assert not outbox.messages
         assert [message["subject"] for message in outbox.messages] == ["Paid", "Sent"]
 
-    def test_tasks_are_seen_at_once(self) -> None:
+    def test_tasks_are_captured_at_once(self) -> None:
         user = User.objects.create_user("ann")
         Task(from_user=user, task_name="Print").begin()
         assert [task["name"] for task in outbox.tasks] == ["Print"]
@@ -39,12 +39,12 @@ class TestSeveralDatabases(TestOneDatabase):
     databases = ("default", "other")  # type: ignore[assignment]  # Django takes any container
 
 
-# What is sent inside a block
+# Blocks
 
 
 @override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.1))
 class TestABlock(NotificationAssertions, TestCase):
-    def test_everything_that_is_sent_is_captured_and_nothing_leaves(self) -> None:
+    def test_everything_is_captured_and_nothing_leaves_the_process(self) -> None:
         with capture_notifications() as sent:
             Message(subject="Paid", to_users=1).send()
             task = Task(from_user=User.objects.create_user("ann"), task_name="Print")
@@ -56,7 +56,7 @@ class TestABlock(NotificationAssertions, TestCase):
         assert not outbox.messages
 
     @override_settings(NOTIFIER={"TRANSPORT": "memory"})
-    def test_of_nested_blocks_the_innermost_has_it_and_tasks_go_on(self) -> None:
+    def test_the_innermost_of_nested_blocks_captures_and_tasks_continue(self) -> None:
         task = Task(from_user=User.objects.create_user("ann"), task_name="Print")
         task.begin()
         with capture_notifications() as outer:
@@ -71,7 +71,7 @@ class TestABlock(NotificationAssertions, TestCase):
         assert inner.tasks[0]["done"] == 3
         assert TaskRecord.objects.get().status == "cancelling"
 
-    def test_who_is_told_can_be_asserted(self) -> None:
+    def test_recipients_and_fields_can_be_asserted(self) -> None:
         ann, staff = User.objects.create_user("ann"), Group.objects.create(name="staff")
         with self.assertNotified(ann, subject="Paid", data={"order": [7]}) as sent:
             Message(subject="Paid", to_users=[ann, staff], data={"order": [7]}).send()
@@ -81,7 +81,7 @@ class TestABlock(NotificationAssertions, TestCase):
         with self.assertNotNotified():
             pass
 
-    def test_what_was_not_sent_is_said_with_what_was(self) -> None:
+    def test_a_failed_assertion_shows_the_sent_messages(self) -> None:
         wrong: list[tuple[int, dict[str, str]]] = [(2, {}), (1, {"subject": "Sent"}), (1, {"colour": "red"})]
         for to, fields in wrong:
             with pytest.raises(AssertionError, match="Paid"), self.assertNotified(to, **fields):
@@ -89,13 +89,13 @@ class TestABlock(NotificationAssertions, TestCase):
         with pytest.raises(AssertionError, match="Paid"), self.assertNotNotified():
             Message(subject="Paid", to_users=1).send()
 
-    def test_an_error_of_the_block_is_the_one_that_is_seen(self) -> None:
+    def test_an_exception_of_the_block_is_not_replaced_by_the_assertion(self) -> None:
         with pytest.raises(InvalidInput), self.assertNotified(1):
             Message(subject="", to_users=1).send()
         assert not outbox.captures
 
 
-def test_outside_a_test_case_it_works_too(user: User) -> None:
+def test_a_block_works_outside_a_test_case(user: User) -> None:
     with capture_notifications() as sent, transaction.atomic():
         Message(subject="Paid", to_users=user).send()
     assert len(sent.messages) == 1

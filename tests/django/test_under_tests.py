@@ -1,4 +1,4 @@
-"""What a project gets without asking while it is tested: by Django's own runner, and by pytest-django."""
+"""A project under tests: the default transport and fixtures, with Django's test runner and with pytest-django."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from django_bridge.tokens import subscriber_token
 class Automatic(NotificationAssertions, TransactionTestCase):
     def test_one(self):
         Message(to_users=1, subject="One").send()
-        self.assertEqual([one["subject"] for one in outbox.messages], ["One"])
+        self.assertEqual([message["subject"] for message in outbox.messages], ["One"])
 
     def test_two(self):
         self.assertEqual(outbox.messages, [])
@@ -63,7 +63,7 @@ class Asserting(NotificationAssertions, TestCase):
 
 
 class Live(LiveNotifierMixin, LiveServerTestCase):
-    def test_the_service_has_what_the_project_sends_and_its_pages_may_listen(self):
+    def test_the_service_gets_the_projects_messages_and_its_pages_may_connect(self):
         Path("address").write_text(self.notifier_url)
         self.assertEqual(httpx.get(self.live_server_url).text, "hello")
         user = User.objects.create(username="ann")
@@ -72,7 +72,7 @@ class Live(LiveNotifierMixin, LiveServerTestCase):
             f"{self.notifier_url}/v1/inbox",
             headers={"Authorization": f"Bearer {subscriber_token(user)}", "Origin": self.live_server_url},
         )
-        self.assertEqual([one["subject"] for one in answer.json()["messages"]], ["One"])
+        self.assertEqual([message["subject"] for message in answer.json()["messages"]], ["One"])
         self.assertEqual(answer.headers["Access-Control-Allow-Origin"], self.live_server_url)
         self.assertEqual(outbox.messages, [])
 """
@@ -87,10 +87,10 @@ from django_bridge import Message, Task
 
 def test_nothing_leaves(transactional_db, notification_outbox):
     Message(to_users=1, subject="One").send()
-    assert [one["subject"] for one in notification_outbox.messages] == ["One"]
+    assert [message["subject"] for message in notification_outbox.messages] == ["One"]
 
 
-def test_each_test_begins_with_an_empty_one(notification_outbox):
+def test_each_test_begins_with_an_empty_outbox(notification_outbox):
     assert notification_outbox.messages == []
 
 
@@ -126,7 +126,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def run(project: Path, *command: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", "-m", *command],
         cwd=project,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": f"{project}:{REPOSITORY}"},
@@ -134,9 +134,9 @@ def run(project: Path, *command: str) -> str:
         text=True,
         timeout=100,
     )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return said
+    output = process.stdout + process.stderr
+    assert process.returncode == 0, output
+    return output
 
 
 def is_gone(url: str) -> bool:
@@ -160,7 +160,7 @@ def test_under_pytest_django_nothing_leaves_and_the_fixtures_work(project: Path)
 
 
 @pytest.mark.slow
-def test_where_there_is_no_django_project_the_plugin_loads_nothing_of_django(tmp_path: Path) -> None:
+def test_without_a_django_project_the_plugin_does_not_load_django(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import sys\n\ndef test_it():\n    assert 'django_bridge.testing.pytest_plugin' in sys.modules\n"
         "    assert 'django' not in sys.modules\n    assert 'httpx' not in sys.modules\n"
@@ -168,7 +168,7 @@ def test_where_there_is_no_django_project_the_plugin_loads_nothing_of_django(tmp
     assert "1 passed" in run(tmp_path, *PYTEST, "-p", "no:django")
 
 
-# The choice
+# The transport
 
 
 @pytest.fixture
@@ -193,13 +193,13 @@ def test_the_transport_is_memory_from_the_setup_of_the_test_environment_to_its_e
     assert conf.settings().transport == "http"
 
 
-def test_a_project_can_choose_another(tested: None) -> None:
+def test_a_project_can_choose_another_transport(tested: None) -> None:
     with override_settings(NOTIFIER={**NOWHERE, "TEST_TRANSPORT": "http"}):
         assert conf.settings().transport == "http"
         assert type(publisher.current().transport).__name__ == "HttpTransport"
 
 
-def test_the_locmem_e_mail_backend_alone_does_not_look_like_tests() -> None:
+def test_the_locmem_e_mail_backend_alone_is_no_test_environment() -> None:
     from django.core import mail
     from django.core.mail.backends import locmem
 

@@ -1,4 +1,4 @@
-"""The URLs of the test project: a page with the tag, and a view that works for a while."""
+"""The URLs of the test project: a page with the tag, and a view with a task."""
 
 from __future__ import annotations
 
