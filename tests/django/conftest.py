@@ -21,12 +21,13 @@ from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
+import django_bridge.outbox  # noqa: E402
 import django_bridge.publisher  # noqa: E402
-from django_bridge.models import TaskRecord  # noqa: E402
+from django_bridge.models import OutboxMessage, TaskRecord  # noqa: E402
 from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
-from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running  # noqa: E402
+from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, free_port, running  # noqa: E402
 
 
 def pytest_report_header() -> str:
@@ -73,6 +74,23 @@ def rows() -> int:
     """The number of `SimpleModel` rows."""
     SimpleModel.objects.bulk_create(SimpleModel(title=f"row {n}") for n in range(20))
     return 20
+
+
+@pytest.fixture
+def outbox_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test is a new process for the outbox, on the transport `memory`."""
+    monkeypatch.setattr(django_bridge.outbox, "_process", django_bridge.outbox._OutboxProcess())
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "OUTBOX": True}):
+        yield
+    OutboxMessage.objects.all().delete()
+
+
+@pytest.fixture
+def no_service() -> Iterator[dict[str, Any]]:
+    """The project with an outbox, and an address at which no service listens."""
+    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True)
+    with override_settings(NOTIFIER=value):
+        yield value
 
 
 @pytest.fixture

@@ -27,28 +27,10 @@ from django_bridge import Message, conf, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.tokens import subscriber_token
+from tests.django.examples import CODE, PAGE, by_name, run, seen, shop
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
 from tests.support import REPOSITORY, Service
-
-PAGE = (REPOSITORY / "docs" / "django.md").read_text("utf-8")
-CODE: dict[str, str] = dict(
-    reversed([(code.strip().splitlines()[0], code) for code in re.findall(r"```python\n(.*?)```", PAGE, re.S)])
-)
-"""The examples by their first line."""
-_seen: set[str] = set()
-
-
-def run(starts: str, **names: Any) -> dict[str, Any]:
-    """Run the one example whose first line starts with `starts`. Returns the names that it defines."""
-    (first,) = [line for line in CODE if line.startswith(starts)]
-    _seen.add(first)
-    exec(compile(CODE[first], "docs/django.md", "exec"), names)
-    return names
-
-
-def by_name(*functions: Any) -> dict[str, Any]:
-    return {function.__name__: function for function in functions}
 
 
 @pytest.fixture
@@ -178,15 +160,6 @@ def test_a_part_that_is_not_interrupted(user: User) -> None:
     assert (row.status, row.state, row.done) == ("cancelled", "Stopped on your request", 2)
 
 
-def shop(user: User) -> dict[str, Any]:
-    """The functions that the tests in the examples test."""
-
-    def pay(order: str) -> None:
-        Message(to_users=user, subject="Paid", text=f"{order}: 12.50").send()
-
-    return {"pay": pay, "save_draft": str, "order": "7", "buyer": user}
-
-
 def test_the_tests_of_a_project(user: User) -> None:
     names = shop(user)
     case = run("from django.test import TestCase", **names)["OrderTests"]
@@ -206,11 +179,11 @@ def test_the_tests_of_a_project_with_fixtures(user: User) -> None:
 
 
 def test_a_test_in_a_browser(user: User) -> None:
-    seen: list[str] = []
+    subjects: list[str] = []
 
     def see(browser: None, subject: str, url: str) -> None:
         with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {subscriber_token(user)}"}) as client:
-            seen.extend(message["subject"] for message in client.get("/v1/inbox").json()["messages"])
+            subjects.extend(message["subject"] for message in client.get("/v1/inbox").json()["messages"])
 
     names = {"log_in": lambda browser, url: user, "see": see, "browser": None}
     case = run("from django.contrib.staticfiles.testing", **names)["BellTests"]
@@ -219,7 +192,7 @@ def test_a_test_in_a_browser(user: User) -> None:
     result = unittest.TestResult()
     unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
     assert result.wasSuccessful(), result.failures + result.errors
-    assert seen == ["Paid"]
+    assert subjects == ["Paid"]
 
 
 def test_the_panels() -> None:
@@ -365,4 +338,4 @@ def test_other_queues(user: User) -> None:
 
 
 def test_every_example_was_run() -> None:
-    assert set(CODE) == _seen
+    assert set(CODE) == seen

@@ -16,6 +16,8 @@ from tests.support import REPOSITORY, running
 FILES = [
     "test_cancel.py",
     "test_concurrency.py",
+    "test_decorator.py",
+    "test_delivery.py",
     "test_history.py",
     "test_message.py",
     "test_original_samples.py",
@@ -24,6 +26,7 @@ FILES = [
     "test_pace.py",
     "test_share.py",
     "test_task.py",
+    "test_task_loop.py",
 ]
 
 

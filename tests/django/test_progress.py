@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from django_bridge import Progress
-from django_bridge.loop import arguments, tracker
-from django_bridge.loop import progress as progress_module
-from tests.django.sample.models import SimpleModel
-
-Seen = list[tuple[int, int | None, int | None]]
-
-
-def note(seen: Seen) -> Any:
-    return lambda progress: seen.append((progress.done, progress.total, progress.percent))
+from django_bridge.loop import tracker
+from tests.django.reports import Reports, collect
 
 
 @given(items=st.integers(0, 400), parts=st.integers(1, 60))
 def test_a_full_pass_makes_exactly_its_parts_evenly_spread_and_the_last_at_100_percent(items: int, parts: int) -> None:
-    seen: Seen = []
-    assert list(Progress(range(items), parts=parts, callback=note(seen))) == list(range(items))
+    seen: Reports = []
+    assert list(Progress(range(items), parts=parts, callback=collect(seen))) == list(range(items))
     calls = min(items, parts)
     assert len(seen) == calls
     assert [done for done, _, _ in seen] == [-(-items * k // calls) for k in range(1, calls + 1)]
@@ -38,8 +27,8 @@ def test_a_full_pass_makes_exactly_its_parts_evenly_spread_and_the_last_at_100_p
 
 
 def test_the_default_is_ten_parts() -> None:
-    seen: Seen = []
-    list(Progress(range(1000), callback=note(seen)))
+    seen: Reports = []
+    list(Progress(range(1000), callback=collect(seen)))
     assert [percent for _, _, percent in seen] == list(range(10, 101, 10))
 
 
@@ -52,8 +41,8 @@ def test_a_report_follows_the_loop_body_of_the_parts_last_item() -> None:
 
 @pytest.mark.parametrize("kind", [list, tuple, set, dict.fromkeys, lambda items: range(len(list(items)))])
 def test_an_iterable_can_be_anything_with_a_length(kind: Any) -> None:
-    seen: Seen = []
-    assert sorted(Progress(kind(range(7)), parts=7, callback=note(seen))) == list(range(7))
+    seen: Reports = []
+    assert sorted(Progress(kind(range(7)), parts=7, callback=collect(seen))) == list(range(7))
     assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -65,14 +54,14 @@ def test_an_iterable_can_be_an_object_with_len() -> None:
         def __iter__(self) -> Iterator[str]:
             return iter("abcdef")
 
-    seen: Seen = []
-    assert "".join(Progress(Pages(), parts=3, callback=note(seen))) == "abcdef"
+    seen: Reports = []
+    assert "".join(Progress(Pages(), parts=3, callback=collect(seen))) == "abcdef"
     assert seen == [(2, 6, 33), (4, 6, 66), (6, 6, 100)]
 
 
 def test_an_iterable_without_a_length_needs_a_total() -> None:
-    seen: Seen = []
-    assert list(Progress((n * n for n in range(4)), total=4, parts=2, callback=note(seen))) == [0, 1, 4, 9]
+    seen: Reports = []
+    assert list(Progress((n * n for n in range(4)), total=4, parts=2, callback=collect(seen))) == [0, 1, 4, 9]
     assert seen == [(2, 4, 50), (4, 4, 100)]
 
 
@@ -116,8 +105,8 @@ def test_an_exception_of_the_callback_reaches_the_loop() -> None:
 
 
 def test_after_a_break_done_is_exact_and_the_callback_is_not_called() -> None:
-    seen: Seen = []
-    progress = Progress(list(range(100)), callback=note(seen))
+    seen: Reports = []
+    progress = Progress(list(range(100)), callback=collect(seen))
     for i in progress:
         if i == 55:
             break
@@ -166,8 +155,8 @@ def test_inside_the_body_the_current_item_is_not_done() -> None:
 def test_an_iterable_with_fewer_or_more_items_corrects_its_total_at_the_end(
     holds: int, seen_done: list[int], last: tuple[int, int, int]
 ) -> None:
-    seen: Seen = []
-    assert list(Progress(iter(range(holds)), total=10, parts=5, callback=note(seen))) == list(range(holds))
+    seen: Reports = []
+    assert list(Progress(iter(range(holds)), total=10, parts=5, callback=collect(seen))) == list(range(holds))
     assert [done for done, _, _ in seen[:-1]] == seen_done
     assert seen[-1] == last
     assert all(percent is not None and percent < 100 for _, _, percent in seen[:-1])
@@ -195,81 +184,20 @@ def test_a_list_changed_inside_the_loop_is_counted_by_the_items_handed_out() -> 
 
 
 def test_nested_passes_each_keep_their_own_state() -> None:
-    outer_seen: Seen = []
-    inner_seen: Seen = []
-    for _ in Progress(range(3), parts=3, callback=note(outer_seen)):
-        for _ in Progress(range(4), parts=2, callback=note(inner_seen)):
+    outer_seen: Reports = []
+    inner_seen: Reports = []
+    for _ in Progress(range(3), parts=3, callback=collect(outer_seen)):
+        for _ in Progress(range(4), parts=2, callback=collect(inner_seen)):
             pass
     assert outer_seen == [(1, 3, 33), (2, 3, 66), (3, 3, 100)]
     assert inner_seen == [(2, 4, 50), (4, 4, 100)] * 3
 
 
 def test_a_second_pass_starts_over() -> None:
-    seen: Seen = []
-    progress = Progress([1, 2], parts=2, callback=note(seen))
+    seen: Reports = []
+    progress = Progress([1, 2], parts=2, callback=collect(seen))
     assert list(progress) == list(progress) == [1, 2]
     assert seen == [(1, 2, 50), (2, 2, 100)] * 2
-
-
-def test_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
-    seen: Seen = []
-    with CaptureQueriesContext(connection) as queries:
-        walked = [row.title for row in Progress(SimpleModel.objects.order_by("pk"), parts=5, callback=note(seen))]
-    assert walked == [f"row {n}" for n in range(rows)]
-    assert [done for done, _, _ in seen] == [4, 8, 12, 16, 20]
-    statements = [query["sql"] for query in queries]
-    assert len(statements) == 2
-    assert statements[0].startswith("SELECT COUNT(*)")
-
-
-def test_a_queryset_of_many_rows_is_read_in_chunks_and_does_not_fill_its_cache(
-    rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (progress_module, arguments):
-        monkeypatch.setattr(module, "CHUNK", 10)
-    rows_of = SimpleModel.objects.order_by("pk")
-    with CaptureQueriesContext(connection) as queries:
-        assert len(list(Progress(rows_of, parts=5))) == rows
-    assert len(queries) == 2
-    assert rows_of._result_cache is None
-
-
-def test_a_fetched_queryset_costs_no_query(rows: int) -> None:
-    rows_of = SimpleModel.objects.all()
-    assert len(rows_of) == rows
-    with CaptureQueriesContext(connection) as queries:
-        assert len(list(Progress(rows_of))) == rows
-    assert len(queries) == 0
-
-
-def test_a_queryset_with_a_total_is_not_counted(rows: int) -> None:
-    with CaptureQueriesContext(connection) as queries:
-        list(Progress(SimpleModel.objects.all(), total=rows))
-    assert len(queries) == 1
-
-
-def test_a_queryset_prefetches_once(user: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (progress_module, arguments):
-        monkeypatch.setattr(module, "CHUNK", 2)
-    for n in range(5):
-        Group.objects.create(name=f"group {n}").user_set.add(user)
-    with CaptureQueriesContext(connection) as queries:
-        for group in Progress(Group.objects.prefetch_related("user_set")):
-            assert list(group.user_set.all()) == [user]
-    assert len(queries) == 3
-
-
-def test_a_sliced_queryset_of_values_is_counted_as_sliced(rows: int) -> None:
-    seen: Seen = []
-    titles = SimpleModel.objects.order_by("pk").values_list("title", flat=True)[5:9]
-    assert list(Progress(titles, parts=2, callback=note(seen))) == ["row 5", "row 6", "row 7", "row 8"]
-    assert seen == [(2, 4, 50), (4, 4, 100)]
-
-
-def test_rows_deleted_after_the_count_do_not_keep_the_pass_below_100_percent(rows: int) -> None:
-    progress = Progress(SimpleModel.objects.order_by("pk"), total=rows + 3)
-    assert len(list(progress)) == rows
-    assert (progress.done, progress.total, progress.percent) == (rows, rows, 100)
 
 
 @pytest.mark.parametrize("source", [range(200_000), list(range(200_000))])
@@ -287,61 +215,6 @@ def test_it_costs_at_most_20_ns_per_item(source: Any) -> None:
         bare.append(round_ns(source))
         wrapped.append(round_ns(Progress(source, callback=lambda: None)))
     assert min(wrapped) - min(bare) <= 20
-
-
-async def _ticker(n: int) -> AsyncIterator[int]:
-    for i in range(n):
-        await asyncio.sleep(0)
-        yield i
-
-
-async def test_an_async_for_reports_after_each_part() -> None:
-    order: list[object] = []
-    async for i in Progress(_ticker(4), total=4, parts=2, callback=lambda p: order.append(f"{p.percent} %")):
-        order.append(f"item {i}")  # noqa: PERF401  # the loop is under test
-    assert order == ["item 0", "item 1", "50 %", "item 2", "item 3", "100 %"]
-
-
-async def test_an_async_for_awaits_a_callback_that_is_a_coroutine_function() -> None:
-    seen: list[int | None] = []
-
-    async def callback(progress: Progress[int]) -> None:
-        await asyncio.sleep(0)
-        seen.append(progress.percent)
-
-    async for _ in Progress(_ticker(10), total=10, parts=5, callback=callback):
-        pass
-    assert seen == [20, 40, 60, 80, 100]
-
-
-async def test_after_an_async_for_is_left_early_done_is_exact() -> None:
-    progress = Progress(_ticker(10), total=10)
-    async for i in progress:
-        if i == 4:
-            break
-    assert (progress.done, progress.total, progress.percent) == (4, 10, 40)
-
-
-@pytest.mark.parametrize(("holds", "last"), [(0, None), (3, (3, 3, 100)), (12, (12, 12, 100))])
-async def test_an_async_iterable_with_another_total_corrects_it_at_the_end(holds: int, last: Any) -> None:
-    seen: Seen = []
-    progress = Progress(_ticker(holds), total=10, parts=5, callback=note(seen))
-    assert [i async for i in progress] == list(range(holds))
-    assert (seen[-1] if seen else None) == last
-    assert progress.percent == 100
-
-
-async def test_an_async_for_over_a_queryset_costs_one_count_besides_its_rows(rows: int) -> None:
-    seen: Seen = []
-    titles = [row.title async for row in Progress(SimpleModel.objects.order_by("pk"), parts=4, callback=note(seen))]
-    assert len(titles) == rows
-    assert [done for done, _, _ in seen] == [5, 10, 15, 20]
-
-
-async def test_a_plain_iterable_in_an_async_for_is_refused() -> None:
-    with pytest.raises(TypeError, match="list is not asynchronous: use `for`"):
-        async for _ in Progress([1]):
-            pass
 
 
 # Rate and time left
@@ -369,19 +242,3 @@ def test_without_elapsed_time_there_is_no_rate(monkeypatch: pytest.MonkeyPatch) 
     assert (progress.rate, progress.eta_s) == (None, 0.0)
     empty: Progress[int] = Progress([])
     assert (list(empty), empty.rate, empty.eta_s) == ([], None, 0.0)
-
-
-async def test_an_async_for_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
-
-    async def numbers() -> AsyncIterator[int]:
-        nonlocal now
-        for n in range(4):
-            now += 1
-            yield n
-
-    rates = []
-    async for _ in Progress(numbers(), parts=4, total=4, callback=lambda p: rates.append((p.rate, p.eta_s))):
-        pass
-    assert rates == [(1.0, 3.0), (1.0, 2.0), (1.0, 1.0), (1.0, 0.0)]

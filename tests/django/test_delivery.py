@@ -1,0 +1,207 @@
+"""Delivery of the outbox: order, leases, refused and failing messages, concurrent deliverers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import chain
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection, transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from django_bridge import Message, delivery, outbox, publisher
+from django_bridge.models import OutboxMessage
+from tests.django.answering import CUT, GOOD, answering
+from tests.django.conftest import http_settings
+from tests.django.outbox_rows import MEMORY, put, requested, subjects, waiting
+from tests.support import free_port
+
+pytestmark = pytest.mark.usefixtures("outbox_process")
+
+
+def test_without_a_service_messages_wait_and_callers_neither_block_nor_fail(user: User) -> None:
+    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True, RAISE=True)
+    with override_settings(NOTIFIER=value):
+        started = timezone.now()
+        for n in range(20):
+            Message(to_users=user, subject=f"message {n}").send()
+        assert timezone.now() - started < timedelta(seconds=3)
+    assert waiting() == [f"message {n}" for n in range(20)]
+    assert outbox.waiting()["waiting"] == 20
+
+
+def test_messages_of_one_process_do_not_overtake_its_waiting_ones(no_service: dict[str, Any]) -> None:
+    Message(to_users=1, subject="first").send()
+    Message(to_users=1, subject="second").send()
+    with override_settings(NOTIFIER=MEMORY):
+        Message(to_users=1, subject="third").send()
+        assert subjects() == ["first", "second", "third"]
+        Message(to_users=1, subject="fourth").send()
+    assert subjects()[3:] == ["fourth"]
+    assert not outbox._process.has_backlog.is_set()
+
+
+def test_a_process_does_not_deliver_messages_of_another_one(no_service: dict[str, Any]) -> None:
+    put("of another process")
+    with override_settings(NOTIFIER=MEMORY):
+        Message(to_users=1, subject="own").send()
+    assert subjects() == ["own"]
+    assert waiting() == ["of another process"]
+
+
+def test_a_message_of_a_dead_process_is_delivered_after_its_lease() -> None:
+    put("orphan")
+    OutboxMessage.objects.update(state="sending", due_at=timezone.now() + timedelta(seconds=60))
+    assert delivery.deliver_all().delivered == 0
+    OutboxMessage.objects.update(due_at=timezone.now())
+    assert delivery.deliver_all().delivered == 1
+    assert subjects() == ["orphan"]
+
+
+def test_a_message_whose_lease_ended_before_the_commit_is_claimed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE_S", 0)
+    with transaction.atomic():
+        Message(to_users=1, subject="late").send()
+    assert (subjects(), waiting()) == (["late"], [])
+
+
+def test_a_database_that_fails_after_the_commit_does_not_break_the_caller(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(row: OutboxMessage) -> None:
+        raise DatabaseError("database is locked")
+
+    monkeypatch.setattr(outbox, "remove", broken)
+    message_id = Message(to_users=1, subject="Paid").send()
+    assert f"message {message_id} stays in the outbox" in caplog.text
+    OutboxMessage.objects.update(due_at=timezone.now())
+    delivery.deliver_all()
+    assert (subjects(), waiting()) == (["Paid"], [])
+
+
+def test_a_message_that_expires_in_the_outbox_is_dropped() -> None:
+    put("soon over", expires_at=timezone.now() + timedelta(milliseconds=200))
+    put("good")
+    while timezone.now() < OutboxMessage.objects.earliest("pk").created_at + timedelta(milliseconds=250):
+        pass
+    run = delivery.deliver_all()
+    assert (run.delivered, run.expired, subjects(), waiting()) == (1, 1, ["good"], [])
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        (422, {}, b'{"detail": "text: too bad"}'),
+        (413, {}, b'{"detail": "text: too bad"}'),
+        (400, {}, b'{"detail": "text: too bad"}'),
+    ],
+)
+def test_a_refused_message_is_kept_as_failed_and_the_next_is_delivered(refusal: Any) -> None:
+    put("poison", "good")
+    with answering(refusal, GOOD, OUTBOX=True) as server:
+        run = delivery.deliver_all()
+        assert (run.delivered, run.failed, requested(server)) == (1, 1, ["poison", "good"])
+        row = OutboxMessage.objects.get()
+        assert (row.state, row.attempts) == ("failed", 1)
+        assert "text: too bad" in row.error
+        assert delivery.deliver_all() == delivery.DeliveryRun()
+    assert outbox.waiting() == {"waiting": 0, "failed": 1, "oldest_s": 0.0}
+
+
+@pytest.mark.parametrize("payload", ["", "[]", "{}", "null", '{"id": 7}'])
+def test_an_invalid_row_is_kept_as_failed(payload: str) -> None:
+    put("spoilt", "good")
+    spoilt = OutboxMessage.objects.earliest("pk")
+    OutboxMessage.objects.filter(pk=spoilt.pk).update(payload=payload)
+    assert delivery.deliver_all().counts() == {"delivered": 1, "expired": 0, "failed": 1}
+    assert OutboxMessage.objects.get().pk == spoilt.pk
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [(503, {}, b"{}"), (401, {}, b"{}"), (403, {}, b"{}"), (404, {}, b"{}"), (301, {}, b""), (200, {}, b"<html>"), CUT],
+)
+def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> None:
+    put("first", "second")
+    with answering(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
+        run = delivery.deliver_all()
+        assert set(requested(server)) == {"first"}
+    assert run.counts() == {"delivered": 0, "expired": 0, "failed": 0}
+    assert run.error
+    rows = OutboxMessage.objects.all()
+    assert [(row.state, row.attempts) for row in rows] == [("waiting", 1), ("waiting", 0)]
+    delivery.deliver_all()
+    assert subjects() == ["first", "second"]
+
+
+def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -> None:
+    put("heavy", "light")
+    with answering(lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD, OUTBOX=True, TIMEOUT_S=0.1):
+        for _ in range(delivery.PATIENCE - 1):
+            publisher.current().breaker.succeeded()
+            assert delivery.deliver_all().error
+            assert waiting() == ["heavy", "light"]
+        publisher.current().breaker.succeeded()
+        assert delivery.deliver_all().delivered == 1
+    heavy = OutboxMessage.objects.get()
+    assert (heavy.attempts, heavy.state) == (delivery.PATIENCE, "waiting")
+    assert timedelta(seconds=20) < heavy.due_at - timezone.now() < timedelta(seconds=33)
+
+
+def test_after_a_long_outage_messages_are_delivered_in_order(no_service: dict[str, Any]) -> None:
+    put("first", "second", "third")
+    for _ in range(3 * delivery.PATIENCE):
+        publisher.current().breaker.succeeded()
+        assert delivery.deliver_all().error
+    with override_settings(NOTIFIER=MEMORY):
+        delivery.deliver_all()
+    assert subjects() == ["first", "second", "third"]
+
+
+def test_of_two_deliverers_one_claims_a_message() -> None:
+    put("once")
+    row, same = OutboxMessage.objects.get(), OutboxMessage.objects.get()
+    assert delivery._claim(row)
+    assert not delivery._claim(same)
+
+
+def test_a_claimed_message_blocks_only_later_ones_of_its_process() -> None:
+    put("first", "second")
+    put("of another process")
+    assert delivery._claim(OutboxMessage.objects.earliest("pk"))
+    delivery.deliver_all()
+    assert subjects() == ["of another process"]
+    assert waiting() == ["first", "second"]
+
+
+def test_concurrent_deliverers_send_each_message_once_and_in_order_per_process() -> None:
+    batches = [[f"{process} {n}" for n in range(15)] for process in range(4)]
+    for batch in batches:
+        put(*batch)
+
+    def work(_: int) -> int:
+        try:
+            return delivery.deliver_all().delivered
+        finally:
+            connection.close()
+
+    with answering(GOOD, OUTBOX=True) as server:
+        while OutboxMessage.objects.exists():
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(work, range(4)))
+        seen = requested(server)
+    assert sorted(seen) == sorted(chain.from_iterable(batches))
+    for process, batch in enumerate(batches):
+        assert [subject for subject in seen if subject.startswith(f"{process} ")] == batch
+
+
+def test_a_run_ends_after_its_time_and_spans_pages() -> None:
+    put(*[str(n) for n in range(delivery.PAGE + 5)])
+    assert delivery.deliver_due(within_s=-1) == delivery.DeliveryRun()
+    assert delivery.deliver_due().delivered == delivery.PAGE + 5
