@@ -154,6 +154,7 @@ def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -
     assert timedelta(seconds=20) < heavy.due_at - timezone.now() < timedelta(seconds=33)
 
 
+@pytest.mark.slow
 def test_after_a_long_outage_messages_are_delivered_in_order(no_service: dict[str, Any]) -> None:
     put("first", "second", "third")
     for _ in range(3 * delivery.PATIENCE):
@@ -180,6 +181,7 @@ def test_a_claimed_message_blocks_only_later_ones_of_its_process() -> None:
     assert waiting() == ["first", "second"]
 
 
+@pytest.mark.slow
 def test_concurrent_deliverers_send_each_message_once_and_in_order_per_process() -> None:
     batches = [[f"{process} {n}" for n in range(15)] for process in range(4)]
     for batch in batches:

@@ -101,6 +101,7 @@ def test_a_message_through_the_outbox_is_kept_too() -> None:
     assert (MessageRecord.objects.count(), len(outbox.messages)) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_message_to_ten_thousand_is_kept_by_at_most_thirty_statements() -> None:
     with CaptureQueriesContext(connection) as queries:
         Message(to_users=range(1, 10_001), subject="Everybody").send()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import override_settings
@@ -147,6 +148,7 @@ def test_a_message_to_many_reaches_each_recipient_once(live: Service, user: User
             assert [message["subject"] for message in stream.wait("message", 2)] == ["many", "after"]
 
 
+@pytest.mark.slow
 def test_a_queryset_of_ten_thousand_users_costs_one_query_and_at_most_25_calls(live: Service) -> None:
     User.objects.bulk_create(User(username=str(n)) for n in range(10_000))
     recipient = User.objects.get(username="7777")

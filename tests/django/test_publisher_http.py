@@ -110,6 +110,7 @@ def test_an_answer_of_another_server_is_an_error_that_asks_for_the_address(
     assert caplog.text.count("is this the notifier's address?") == 2
 
 
+@pytest.mark.slow
 def test_a_retry_waits_as_long_as_the_service_asks_within_the_budget(user: User) -> None:
     with answering((429, {"Retry-After": "1"}, b"{}"), GOOD) as server:
         started = time.monotonic()

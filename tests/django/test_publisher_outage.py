@@ -44,6 +44,7 @@ def test_without_a_service_a_caller_blocks_only_for_its_budget_and_nothing_is_ra
         assert message_id in record.getMessage()
 
 
+@pytest.mark.slow
 def test_without_a_service_the_row_of_a_task_is_written(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER=away):
         task = Task(from_user=user, task_name="Import")
@@ -54,6 +55,7 @@ def test_without_a_service_the_row_of_a_task_is_written(away: dict[str, Any], us
         assert (row.status, row.done, row.total, row.error) == ("failed", 4, 4, "no paper")
 
 
+@pytest.mark.slow
 def test_with_raise_a_call_raises_and_the_row_is_written(away: dict[str, Any], user: User) -> None:
     with override_settings(NOTIFIER={**away, "RAISE": True}):
         with pytest.raises(BrokerUnavailable):

@@ -57,6 +57,7 @@ def test_over_redis_a_key_that_holds_a_foreign_value_is_quarantined(
     assert publisher.current().counts.failed == 0
 
 
+@pytest.mark.programs
 def test_over_redis_a_message_survives_a_short_restart(user: User) -> None:
     with running(RedisServer(append_only=True)) as server:
         with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=5)):
