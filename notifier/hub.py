@@ -155,12 +155,11 @@ class Hub:
 
     def _go_live(self, stream: Stream, opening: Opening) -> None:
         """Write the opening and the pending frames. Does not await, so that no frame arrives in between."""
-        if stream.revoked is None:
-            stream.revoked = opening.revoked
-        elif opening.revoked and opening.revoked != stream.revoked:
+        if _was_revoked(stream, opening):
             # The user was disconnected while the subscriptions were down.
             self.end(stream, "revoked")
             return
+        stream.revoked = opening.revoked
         stream.forget_states()  # older than the opening
         is_reopened = stream.greeted
         lost = not opening.recovered
@@ -310,6 +309,15 @@ class Hub:
             await asyncio.sleep(min(0.05, over_s / 20))
         for stream in list(self._streams):
             self.end(stream, "drain", retry_ms=(100, 2000))
+
+
+def _was_revoked(stream: Stream, opening: Opening) -> bool:
+    """True if the user was disconnected since the stream came. At its first opening only the time tells."""
+    if not opening.revoked:
+        return False
+    if stream.revoked is not None:
+        return opening.revoked != stream.revoked
+    return opening.revoked_ago_s is not None and opening.revoked_ago_s <= time.monotonic() - stream.came_at
 
 
 _ABSENT: Final = object()

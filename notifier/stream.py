@@ -10,6 +10,7 @@ Must not know: brokers, authentication, who publishes.
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -31,8 +32,8 @@ class Stream(ABC):
     """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "channels", "cursor", "ends_at", "ends_why", "epoch", "greeted",
-        "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
+        "_out", "_repeats", "_states", "address", "came_at", "channels", "cursor", "ends_at", "ends_why", "epoch",
+        "greeted", "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +47,7 @@ class Stream(ABC):
         ends_at: float,
         ends_why: str,
     ) -> None:
+        self.came_at = time.monotonic()
         self.user = user
         self.address = address
         self.channels = channels
@@ -70,7 +72,7 @@ class Stream(ABC):
         self.greeted = False
         """True once `hello` was written."""
         self.revoked: str | None = None
-        """`Opening.revoked` of the first opening; None before it."""
+        """`Opening.revoked` of the last opening; None before the first."""
         self.slot = 0
         """Its heartbeat slot, see `timers`."""
         self._out: list[EncodedFrame] = []

@@ -21,8 +21,8 @@ import pytest
 
 FIXTURES = {"redis_server", "guarded_redis", "postgres", "browser", "nginx"}
 """Fixtures that start such programs."""
-FOLDERS = {"browser": "programs", "faults": "slow"}
-"""Folders of `tests`, and the mark of every test in them."""
+FOLDERS = {"browser": ("programs",), "faults": ("programs", "slow")}
+"""Folders of `tests`, and the marks of every test in them."""
 SHELL = ("bash", "env", "git", "make", "sh")
 """What a checkout on any system has."""
 
@@ -35,8 +35,8 @@ def mark(item: pytest.Item) -> None:
     on_redis = any(isinstance(value, str) and value.startswith("redis") for value in parameters)
     if on_redis or FIXTURES.intersection(getattr(item, "fixturenames", ())):
         item.add_marker("programs")
-    if folder := FOLDERS.get(item.path.parent.name):
-        item.add_marker(folder)
+    for name in FOLDERS.get(item.path.parent.name, ()):
+        item.add_marker(name)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.memory.broker", "broker.redis.broker"},
     {"broker.redis.subscriptions", "broker.redis.tasks"},
     {"broker.redis.commands"},
+    {"broker.redis.identity"},
     {"broker.redis.connection"},
     {"broker.redis.scripts"},
     {"broker.redis.keys", "broker.memory"},

@@ -10,6 +10,7 @@ import redis
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until
 from tests.support import RedisServer
@@ -223,6 +224,63 @@ async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroke
     assert [task.id for task in await broker.tasks("ann", ANN)] == [good.id]
     changed = await broker.change_task(good.id, step(done=1))
     assert changed.done == 1
+
+
+async def test_a_foreign_value_under_a_tasks_key_hides_that_task_alone(broker: RedisBroker, raw: redis.Redis) -> None:
+    good, lost = await broker.create_task(new_task()), await broker.create_task(new_task())
+    raw.delete(KEYS.task(0, lost.id))
+    raw.sadd(KEYS.task(0, lost.id), "not ours")
+    assert [task.id for task in (await opened(broker)).tasks] == [good.id]
+    assert raw.smembers(f"{KEYS.task(0, lost.id)}:foreign") == {b"not ours"}
+
+
+async def test_a_foreign_value_under_a_tasks_key_does_not_stop_a_call_for_that_task(
+    broker: RedisBroker, raw: redis.Redis
+) -> None:
+    lost = await broker.create_task(new_task())
+    raw.delete(KEYS.task(0, lost.id))
+    raw.sadd(KEYS.task(0, lost.id), "not ours")
+    assert await broker.task(lost.id) is None
+    assert broker.skipped == 1
+
+
+async def test_a_foreign_value_under_a_tasks_key_does_not_stop_the_deletion_of_a_user(
+    broker: RedisBroker, raw: redis.Redis
+) -> None:
+    lost = await broker.create_task(new_task())
+    raw.delete(KEYS.task(0, lost.id))
+    raw.sadd(KEYS.task(0, lost.id), "not ours")
+    await broker.forget("ann")
+    assert (await opened(broker)).tasks == []
+
+
+@pytest.mark.parametrize("value", ["9223372036854775807", "9" * 16, "-5", "1.5", "two"])
+async def test_a_foreign_counter_stops_no_call(broker: RedisBroker, raw: redis.Redis, value: str) -> None:
+    await broker.publish(note(subject="one"))
+    for call in (
+        opened(broker),
+        listed(broker),
+        broker.mark("ann", ANN, "all", []),
+        broker.dismiss_task("ann", "t1"),
+        broker.forget("ann"),
+    ):
+        raw.set(KEYS.seq(0), value)
+        await call
+
+
+@pytest.mark.parametrize("answer", [None, b"", [], [b"ok"], [[1]], 7, [b"new", b"e", b"x", 0]])
+async def test_an_answer_in_another_form_is_a_refused_call(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
+    """As from a proxy, or from something else that speaks the protocol."""
+
+    async def another(*_: object) -> object:
+        return answer
+
+    monkeypatch.setattr(broker._commands, "run", another)
+    for call in (opened(broker), listed(broker), broker.publish(note()), broker.mark("ann", ANN, "all", [])):
+        with pytest.raises(BrokerUnavailable):
+            await call
 
 
 async def test_a_missing_log_causes_a_reset(broker: RedisBroker, raw: redis.Redis) -> None:

@@ -38,6 +38,20 @@ class Proxy:
             pipe.swallowed = True
         return len(pipes)
 
+    def count(self, word: bytes) -> int:
+        """How many connections began with this word so far."""
+        return sum(word in pipe.first_bytes for pipe in self.pipes)
+
+    def cut(self, word: bytes, without: bytes = b"") -> int:
+        """Drops the connections that began with this word (and not also with the other); answers how many there are."""
+        pipes = [
+            pipe for pipe in self.pipes if word in pipe.first_bytes and not (without and without in pipe.first_bytes)
+        ]
+        for pipe in pipes:
+            pipe.client.transport.abort()
+            pipe.server.transport.abort()
+        return len(pipes)
+
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]

@@ -35,7 +35,7 @@ from notifier.broker import (
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import Call, publish_calls, receipt, script
+from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
@@ -89,6 +89,7 @@ class RedisBroker(Broker):
         self._subscriptions = Subscriptions(
             self._address,
             sink,
+            self._commands,
             canary=canary,
             name=f"notifier-{self._process}-sub",
             on_change=self._report_ready,
@@ -155,7 +156,9 @@ class RedisBroker(Broker):
             history_ttl_s=self._history_ttl_s,
             idempotency=idempotency,
         )
-        return receipt([await self._commands.run(call) for call in calls])
+        answers = [await self._commands.run(call) for call in calls]
+        with reading("publish"):
+            return receipt(answers)
 
     async def _claim(self, idempotency: Idempotency) -> None:
         """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored.
@@ -194,22 +197,24 @@ class RedisBroker(Broker):
             MAX_SNAPSHOT,
             self._history_ttl_s,
         ]
-        verdict, epoch, top, replay, unread, tasks, lasts, revoked = await self._commands.run(
-            Call(script("open"), shard, names, args)
-        )
         topics = self.topics(user, channels)
-        last_seqs = dict(zip(topics, (int(last) for last in lasts), strict=True))
         assert self._subscriptions is not None
-        self._subscriptions.note_lasts(epoch, last_seqs)
-        return Opening(
-            verdict=verdict.decode(),
-            cursor=Cursor(epoch.decode(), int(top)),
-            replay=self._in_order(replay),
-            unread=int(unread),
-            tasks=_tasks(tasks),
-            lasts=last_seqs,
-            revoked=revoked.decode("utf-8", "replace"),
-        )
+        generations = self._subscriptions.generations(topics)
+        answer = await self._commands.run(Call(script("open"), shard, names, args))
+        with reading("open"):
+            verdict, epoch, top, replay, unread, tasks, lasts, revoked, revoked_ago_ms = answer
+            opening = Opening(
+                verdict=verdict.decode(),
+                cursor=Cursor(epoch.decode(), int(top)),
+                replay=self._in_order(replay),
+                unread=int(unread),
+                tasks=_tasks(tasks),
+                lasts=dict(zip(topics, (int(last) for last in lasts), strict=True)),
+                revoked=revoked.decode("utf-8", "replace"),
+                revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
+            )
+        self._subscriptions.note_lasts(epoch, opening.lasts, generations)
+        return opening
 
     def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
         """The entries of several channels by seq, without repeats: an event to several channels or in several chunks is
@@ -241,13 +246,15 @@ class RedisBroker(Broker):
         shard, marks, logs = self._inbox_names(user, channels)
         names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
         args: list[str | bytes | int] = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
-        epoch, top, unread, more, *rest = await self._commands.run(Call(script("inbox"), shard, names, args))
-        messages = [
-            {**message, "read": bool(read)}
-            for frame, read in zip(rest[::2], rest[1::2], strict=True)
-            if (message := message_of(frame)) is not None
-        ]
-        return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
+        answer = await self._commands.run(Call(script("inbox"), shard, names, args))
+        with reading("inbox"):
+            epoch, top, unread, more, *rest = answer
+            messages = [
+                {**message, "read": bool(read)}
+                for frame, read in zip(rest[::2], rest[1::2], strict=True)
+                if (message := message_of(frame)) is not None
+            ]
+            return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
 
     async def unread(self, user: str, channels: Sequence[str]) -> int:
         return (await self.inbox(user, channels, limit=0, before=None, unread_only=True)).unread
@@ -265,8 +272,10 @@ class RedisBroker(Broker):
             announce,
             *ids,
         ]
-        unread, changed = await self._commands.run(Call(script("mark"), shard, names, args))
-        return Marked([message_id.decode() for message_id in changed], int(unread))
+        answer = await self._commands.run(Call(script("mark"), shard, names, args))
+        with reading("mark"):
+            unread, changed = answer
+            return Marked([message_id.decode() for message_id in changed], int(unread))
 
     # Tasks
 
@@ -288,20 +297,28 @@ class RedisBroker(Broker):
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
-        top = await self._commands.call("GET", self._keys.seq(shard))
-        await self._commands.call("ZADD", hidden, int(top or 0), f"t:{task_id}")
+        counter: bytes | None = await self._commands.call("GET", self._keys.seq(shard))
+        # The score only orders the marks by age; a foreign counter gives the lowest.
+        score = int(counter) if counter and counter.isdigit() else 0
+        await self._commands.call("ZADD", hidden, score, f"t:{task_id}")
         await self._commands.call("EXPIRE", hidden, self._history_ttl_s * 10)
 
     # Users
 
     async def is_watched(self, topic: str) -> bool:
-        return int((await self._commands.call("PUBSUB", "NUMSUB", topic))[1]) > 0
+        answer = await self._commands.call("PUBSUB", "NUMSUB", topic)
+        with reading("PUBSUB"):
+            return int(answer[1]) > 0
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
         revoked = self._keys.revoked(self._keys.shard_of_name(user), user)
         # For processes whose subscriptions are down at this moment: they read the token when they reopen their streams.
-        await self._commands.call("SET", revoked, events.new_id(), "EX", REVOKED_TTL_S)
+        # By Redis' clock, so that processes with other clocks agree on what came before it.
+        answer = await self._commands.call("TIME")
+        with reading("TIME"):
+            now_ms = int(answer[0]) * 1000 + int(answer[1]) // 1000
+        await self._commands.call("SET", revoked, f"{events.new_id()}@{now_ms}", "EX", REVOKED_TTL_S)
         await self._commands.call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import hiredis
 
 from notifier.broker.redis.connection import Address, Connection, open_connection
+from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
 from notifier.broker.redis.keys import KINDS, Keys
 from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, script
 from notifier.errors import BrokerUnavailable
@@ -31,8 +32,6 @@ CALL_TIMEOUT_S: Final = 3.0
 IDENTIFY_TIMEOUT_S: Final = 5.0
 """For opening a connection and checking the primary's identity, together."""
 WATCH_EVERY_S: Final = 1.0
-ROLE: Final = "replication"
-"""The section of INFO that says whether a Redis is a primary or a replica."""
 RECONNECT_S: Final = (0.05, 2.0)
 """Upper bounds of the first and of the longest random pause between attempts to connect."""
 
@@ -59,6 +58,8 @@ class Commands:
         self._on_lost = on_lost
         self._on_back = on_back
         self._connection: Connection | None = None
+        self.identity: Identity | None = None
+        """The primary behind the connection; None while there is none."""
         self.keeper: asyncio.Task[None]
         """Watches and reopens the connection."""
         self.quarantined = 0
@@ -67,7 +68,7 @@ class Commands:
     async def start(self) -> None:
         """Returns when connected, or when the first attempt failed."""
         with contextlib.suppress(BrokerUnavailable):
-            self._connection = await self._connect()
+            self._connection, self.identity = await self._connect()
         self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
 
     async def close(self) -> None:
@@ -106,9 +107,21 @@ class Commands:
         if connection is None:
             raise BrokerUnavailable("Redis is away")
         try:
-            return await connection.call(*command)
+            try:
+                return await connection.call(*command)
+            except hiredis.ReplyError as exc:
+                if not str(exc).startswith("WRONGTYPE"):
+                    raise
+                await self._repair(connection, [str(command[1])])  # commands on a value name its key first
+                return await connection.call(*command)
         except hiredis.ReplyError as exc:
             raise _unavailable(connection, str(command[0]), exc) from exc
+
+    def publish_canary(self, channel: bytes, payload: str) -> asyncio.Future[int]:
+        """Publish to a channel; the future's result is the number of its subscribers on this Redis."""
+        if self._connection is None:
+            raise BrokerUnavailable("Redis is away")
+        return self._connection.call("PUBLISH", channel, payload)
 
     async def _repair(self, connection: Connection, names: Sequence[str]) -> None:
         """Rename keys that hold foreign values, so that their names can be used again."""
@@ -120,7 +133,7 @@ class Commands:
 
     # The connection
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> tuple[Connection, Identity]:
         """A connection to a primary on which the epoch rule has been applied."""
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
@@ -128,12 +141,12 @@ class Commands:
         except TimeoutError as exc:
             raise BrokerUnavailable(f"Redis at {self._address} did not send its identity in time") from exc
 
-    async def _identified(self, connection: Connection) -> Connection:
+    async def _identified(self, connection: Connection) -> tuple[Connection, Identity]:
         try:
-            identity = await _identity(connection)
+            identity = await identity_of(connection)
             for shard in range(self._keys.shards):
                 names = [self._keys.epoch(shard), self._keys.identity(shard)]
-                epoch, replaced = await connection.run(script("identity"), names, [identity, new_epoch()])
+                epoch, replaced = await connection.run(script("identity"), names, [str(identity), new_epoch()])
                 if replaced:
                     level = logging.WARNING if replaced == 1 else logging.INFO
                     log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
@@ -143,16 +156,17 @@ class Commands:
         except BaseException:
             connection.close()
             raise
-        return connection
+        return connection, identity
 
     async def _keep_connected(self) -> None:
         pause_s = RECONNECT_S[0]
         while True:
             if self._connection is not None and not self._connection.lost.done():
                 await self._watch(self._connection)
+            self.identity = None
             self._on_lost()
             try:
-                self._connection = await self._connect()
+                self._connection, self.identity = await self._connect()
             except BrokerUnavailable as exc:
                 log.warning("%s; trying again", exc)
                 await asyncio.sleep(random.uniform(0, pause_s))
@@ -165,7 +179,8 @@ class Commands:
         """Returns when the connection is lost. Drops it if Redis stops answering or becomes a replica."""
         while not connection.lost.done():
             # A process that only reads would not see writes refused, and on an idle connection a loss goes unnoticed.
-            connection.call("INFO", ROLE).add_done_callback(partial(_close_on_replica, connection))
+            assert self.identity is not None
+            connection.call("INFO", REPLICATION).add_done_callback(partial(_compare, connection, self.identity))
             await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
             if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
@@ -178,17 +193,11 @@ def _unavailable(connection: Connection, refused: str, exc: hiredis.ReplyError) 
     return BrokerUnavailable(f"Redis refused {refused}: {exc}")
 
 
-def _close_on_replica(connection: Connection, info: asyncio.Future[bytes]) -> None:
-    if not info.cancelled() and info.exception() is None and b"role:slave" in info.result():
-        connection.close(BrokerUnavailable("this Redis is a replica now"))
-
-
-async def _identity(connection: Connection) -> str:
-    """Run id and replication id: they change when the primary restarts or another Redis becomes the primary."""
-    fields: dict[str, str] = {}
-    for section in ("server", ROLE):
-        text = (await connection.call("INFO", section)).decode()
-        fields.update(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    if fields.get("role") not in (None, "master"):
-        raise BrokerUnavailable("this Redis is a replica; the primary is needed")
-    return f"{fields.get('run_id', '?')}/{fields.get('master_replid', '?')}"
+def _compare(connection: Connection, identity: Identity, info: asyncio.Future[bytes]) -> None:
+    """Close the connection if the Redis behind it is not the primary any more that it was."""
+    if info.cancelled() or info.exception() is not None:
+        return
+    try:
+        check_identity(identity, info.result())
+    except BrokerUnavailable as exc:
+        connection.close(exc)

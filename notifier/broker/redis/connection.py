@@ -118,6 +118,7 @@ class Connection(asyncio.Protocol):
     def call(self, *command: str | bytes | int | float) -> asyncio.Future[Any]:
         """Write one command. The future's result is the reply (bytes, int, list or None), its exception
         `BrokerUnavailable`, or `hiredis.ReplyError` if Redis refuses the command."""
+        data = pack(command)  # before the waiter is queued: a command that cannot be packed gets no reply
         waiter: asyncio.Future[Any] = self._create_future()
         if self.lost.done() or self._transport is None:
             waiter.set_exception(BrokerUnavailable("the connection to Redis is lost"))
@@ -125,7 +126,7 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(BrokerUnavailable("too many calls are waiting for Redis"))
         else:
             self._waiting.append((waiter, time.monotonic()))
-            self._transport.write(pack(command))
+            self._transport.write(data)
         return waiter
 
     def push_only(self, *command: str | bytes) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, Idempotency, Receipt
 from notifier.broker.redis.keys import Keys
-from notifier.errors import IdempotencyMismatch
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_epoch, new_id
 from notifier.rules import to_json
 from notifier.task import KEEP_RUNNING_S, Task
@@ -25,6 +26,9 @@ from notifier.task import KEEP_RUNNING_S, Task
 CHUNK: Final = 500
 """Most recipients of one script call. A larger publish is split, so that no call blocks Redis for more than a few
 milliseconds."""
+
+MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
+"""What reading an answer in another form raises."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
 """Parts of the errors of a call whose key holds a foreign value: one that notifier did not write."""
@@ -177,3 +181,14 @@ def _text(value: str | bytes) -> str:
 
 def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raises `BrokerUnavailable` where the answer of the script, or of the command, is not in its form."""
+    try:
+        yield
+    except NotifierError:
+        raise
+    except MALFORMED as exc:
+        raise BrokerUnavailable(f"Redis answered {name} in another form: {exc}") from exc

@@ -1,6 +1,9 @@
 """The subscriptions of a process, on one connection: which topics are wanted, which are active, what they announce.
 
-    connect -> subscribe to all wanted topics -> every acknowledgement -> canary returned -> live -> lost -> connect ...
+    connect -> same primary as the commands -> subscribe to all wanted topics -> every acknowledgement
+            -> canary returned -> live -> lost -> connect ...
+
+The canary is published by the commands and returns here: an event takes the same way.
 
 While the connection is not live, announcements are dropped: going live resyncs every stream, which then reads the log.
 Each announcement of a topic names the previous one. If they do not match, that topic is resynced.
@@ -18,10 +21,15 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+import hiredis
+
 from notifier.broker import Sink
+from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.connection import Address, Connection, ignore_reply, open_connection
+from notifier.broker.redis.identity import identity_of
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
 
@@ -29,7 +37,7 @@ log = logging.getLogger("notifier.broker")
 
 CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
-"""A connection is dropped if PING or the canary gets no answer for this long."""
+"""A connection is dropped if PING is not answered, or a published canary does not return, for this long."""
 CANARY_WAIT_S: Final = 0.5
 RECONNECT_S: Final = (0.05, 2.0)
 """Upper bounds of the first and of the longest random pause between attempts to connect."""
@@ -54,6 +62,8 @@ class _Topic:
     last_is_from_log: bool = False
     """`last` was read from the log. Announcements up to it may still arrive; their events are in the log already."""
     epoch: bytes = b""
+    generation: int = 0
+    """Number of its acknowledgement; 0 while the subscription is not active."""
 
 
 class Subscriptions:
@@ -63,6 +73,7 @@ class Subscriptions:
         self,
         address: Address,
         sink: Sink,
+        commands: Commands,
         *,
         canary: str,
         name: str,
@@ -70,6 +81,7 @@ class Subscriptions:
     ) -> None:
         self._address = address
         self._sink = sink
+        self._commands = commands
         self._canary = canary.encode()
         self._name = name
         self._on_change = on_change
@@ -77,9 +89,15 @@ class Subscriptions:
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
         """SUBSCRIBE commands without acknowledgement, by topic: two for a topic that was removed and added again."""
+        self._generations = 0
         self._connection: Connection | None = None
-        self._canary_back_at = 0.0
+        self._attempt: asyncio.Task[Connection] | None = None
+        """The attempt to connect that is under way."""
+        self._retry_now = asyncio.Event()
+        self._canary_acknowledged: asyncio.Future[None] | None = None
         self._canary_returned = asyncio.Event()
+        self._canary_overdue_since: float | None = None
+        """When the first canary was published that has not returned, in monotonic seconds."""
         self.live = False
         """True if an event announced now would be received."""
         self.skipped = 0
@@ -135,16 +153,29 @@ class Subscriptions:
             self._send("UNSUBSCRIBE", removed)
 
     def reconnect(self, reason: str) -> None:
-        """Drop the connection and open another: this Redis may no longer be the primary."""
+        """Drop the connection, or the attempt at one, and connect at once: this Redis may no longer be the primary."""
         self.live = False
+        self._retry_now.set()
+        if self._attempt is not None:
+            self._attempt.cancel()
         if self._connection is not None:
             self._connection.close(BrokerUnavailable(reason))
 
-    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
-        """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it."""
+    def generations(self, names: Sequence[str]) -> dict[str, int]:
+        """The active subscriptions among these topics, by name. A call that Redis executes later sees every event that
+        they miss; see `note_lasts`."""
+        topics = {name: self._topics.get(name.encode()) for name in names}
+        return {name: topic.generation for name, topic in topics.items() if topic is not None and topic.generation}
+
+    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], generations: Mapping[str, int]) -> None:
+        """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it.
+
+        `generations` is from before the log was read. A subscription that was lost and made anew since may have missed
+        announcements that followed: what was read does not concern it.
+        """
         for name, last in lasts.items():
             topic = self._topics.get(name.encode())
-            if topic is not None and topic.last is None:
+            if topic is not None and topic.last is None and topic.generation == generations.get(name, -1):
                 topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
 
     # The connection
@@ -153,14 +184,22 @@ class Subscriptions:
         pause_s = RECONNECT_S[0]
         was_live = False
         while True:
+            self._retry_now.clear()
+            self._attempt = asyncio.create_task(self._open(), name="redis-subscriptions-attempt")
             try:
-                connection = await self._open()
+                connection = await self._attempt
             except BrokerUnavailable as exc:
                 log.warning("subscriptions: %s; trying again", exc)
                 first_attempt.set()
-                await asyncio.sleep(random.uniform(0, pause_s))
+                await self._pause(random.uniform(0, pause_s))
                 pause_s = min(pause_s * 2, RECONNECT_S[1])
                 continue
+            except asyncio.CancelledError:
+                if (keeper := asyncio.current_task()) is not None and keeper.cancelling():
+                    raise
+                continue  # `reconnect` cancelled the attempt, not the keeper
+            finally:
+                self._attempt = None
             pause_s = RECONNECT_S[0]
             # No await from here until resync() returned: no announcement may come in between.
             self.live = True
@@ -175,35 +214,43 @@ class Subscriptions:
             log.warning("subscriptions: the connection is lost: %s", connection.lost.result())
             self._on_change()
 
+    async def _pause(self, pause_s: float) -> None:
+        """Wait before the next attempt, or until `reconnect`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._retry_now.wait(), pause_s)
+
     def _forget_connection(self) -> None:
         """Discard what is known of the topics, and fail the calls that wait for an acknowledgement."""
         for topic in self._topics.values():
-            topic.last = None
+            topic.last, topic.generation = None, 0
             _fail_acknowledgement(topic, "the subscriptions are down")
 
     async def _open(self) -> Connection:
-        """A connection on which every wanted topic is subscribed and the canary has returned."""
+        """A connection to the commands' primary on which every wanted topic is subscribed and the canary has
+        returned."""
         connection = await open_connection(self._address, name=self._name, on_push=self._receive)
         self._connection = connection
         try:
             async with asyncio.timeout(DEAD_AFTER_S + len(self._topics) / ACKNOWLEDGED_PER_S):
+                await self._require_same_primary(connection)
                 await self._subscribe_all(connection)
                 self._canary_returned.clear()
+                self._canary_overdue_since = None
                 while not self._canary_returned.is_set():
-                    self._send_canary(connection, "ready?")
+                    self._send_canary(connection)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._canary_returned.wait(), CANARY_WAIT_S)
                     if connection.lost.done():
                         raise BrokerUnavailable(str(connection.lost.result()))
-        except TimeoutError:
+        except BaseException as exc:
             connection.close()
             self._forget_connection()
-            raise BrokerUnavailable(
-                "the subscriptions were not acknowledged, or the canary did not come back"
-            ) from None
-        except BaseException:
-            connection.close()
-            self._forget_connection()
+            if isinstance(exc, hiredis.HiredisError):
+                raise BrokerUnavailable(f"Redis at {self._address} refused: {exc}") from exc
+            if isinstance(exc, TimeoutError):
+                raise BrokerUnavailable(
+                    "the subscriptions were not acknowledged, or the canary did not return"
+                ) from None
             raise
         return connection
 
@@ -213,9 +260,15 @@ class Subscriptions:
         self._unacknowledged.clear()
         for topic in self._topics.values():
             topic.acknowledged = topic.acknowledged or loop.create_future()
+        canary = self._canary_acknowledged = loop.create_future()
         self._send("SUBSCRIBE", [self._canary])
         self._send_subscribe(list(self._topics))
-        while pending := [topic.acknowledged for topic in self._topics.values() if topic.acknowledged is not None]:
+        # Not a list made once: topics are added meanwhile.
+        while pending := [
+            acknowledged
+            for acknowledged in (canary, *(topic.acknowledged for topic in self._topics.values()))
+            if acknowledged is not None and not acknowledged.done()
+        ]:
             futures: list[asyncio.Future[Any]] = [*pending[:BATCH], connection.lost]
             await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
             if connection.lost.done():
@@ -225,23 +278,42 @@ class Subscriptions:
         """Returns when the connection is lost. Drops it if PING or the canary gets no answer."""
         while not connection.lost.done():
             ignore_reply(connection.call("PING"))
-            self._send_canary(connection, "alive?")
+            self._send_canary(connection)
             await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
-            unanswered_s = max(connection.oldest_wait_s, time.monotonic() - self._canary_back_at)
-            if unanswered_s > DEAD_AFTER_S and not await self._canary_returns(connection):
-                connection.close(BrokerUnavailable(f"no sign of life for {unanswered_s:.1f} s"))
+            if connection.oldest_wait_s > DEAD_AFTER_S and not await connection.has_unread_reply():
+                connection.close(BrokerUnavailable(f"no answer to PING within {DEAD_AFTER_S} s"))
+            overdue_since = self._canary_overdue_since
+            if overdue_since is not None and time.monotonic() - overdue_since > DEAD_AFTER_S:
+                connection.close(BrokerUnavailable(f"the canary did not return within {DEAD_AFTER_S} s"))
 
-    async def _canary_returns(self, connection: Connection) -> bool:
-        """A last check before the connection is dropped: the delay may come from a blocked event loop here."""
+    async def _require_same_primary(self, connection: Connection) -> None:
+        """Two connections to one address may lead to two servers: DNS, a virtual IP or a proxy in a failover."""
+        identity = await identity_of(connection)
+        if self._commands.identity is None:
+            raise BrokerUnavailable("the commands have no connection to the primary")
+        if identity != self._commands.identity:
+            raise BrokerUnavailable(
+                f"Redis at {self._address} is two servers: the commands reach {self._commands.identity}, the"
+                f" subscriptions {identity}"
+            )
+
+    def _send_canary(self, connection: Connection) -> None:
+        """Publish a canary by the commands: it takes the way of an event."""
         self._canary_returned.clear()
-        self._send_canary(connection, "still alive?")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._canary_returned.wait(), CANARY_WAIT_S)
-        return self._canary_returned.is_set()
+        try:
+            published = self._commands.publish_canary(self._canary, "alive?")
+        except BrokerUnavailable:
+            return  # when the commands are back, they have this connection replaced
+        published.add_done_callback(partial(self._canary_published, connection))
 
-    def _send_canary(self, connection: Connection, payload: str) -> None:
-        """Publish on this connection: on that of the commands, the canary would queue behind their calls."""
-        ignore_reply(connection.call("PUBLISH", self._canary, payload))
+    def _canary_published(self, connection: Connection, published: asyncio.Future[int]) -> None:
+        """Redis has executed the PUBLISH. Only now does the canary's time begin: the calls before it may take long."""
+        if published.cancelled() or published.exception() is not None or connection is not self._connection:
+            return
+        if published.result() == 0:
+            connection.close(BrokerUnavailable("the commands' Redis does not know the subscriptions"))
+        elif not self._canary_returned.is_set() and self._canary_overdue_since is None:
+            self._canary_overdue_since = time.monotonic()
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         for key in keys:
@@ -264,6 +336,8 @@ class Subscriptions:
 
     def _receive_acknowledgement(self, key: bytes) -> None:
         if key == self._canary:
+            if self._canary_acknowledged is not None and not self._canary_acknowledged.done():
+                self._canary_acknowledged.set_result(None)
             return
         left = self._unacknowledged.pop(key, 1) - 1
         if left > 0:
@@ -273,10 +347,12 @@ class Subscriptions:
         if topic is not None and topic.acknowledged is not None:
             topic.acknowledged.set_result(None)
             topic.acknowledged = None
+            self._generations += 1
+            topic.generation = self._generations
 
     def _receive_announcement(self, key: bytes, payload: bytes) -> None:
         if key == self._canary:
-            self._canary_back_at = time.monotonic()
+            self._canary_overdue_since = None
             self._canary_returned.set()
             return
         topic = self._topics.get(key)

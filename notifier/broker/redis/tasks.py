@@ -14,7 +14,7 @@ from typing import Final
 from notifier.broker import MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import TaskWriteResult, task_call, task_write_result
+from notifier.broker.redis.scripts import TaskWriteResult, reading, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import Task, from_record
 
@@ -73,7 +73,9 @@ class RedisTasks:
     async def _write(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
         call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        return task_write_result(await self._commands.run(call))
+        answer = await self._commands.run(call)
+        with reading("task"):
+            return task_write_result(answer)
 
     async def _copy(self, task: Task) -> None:
         home = self._keys.shard_of_name(task.id)

@@ -6,11 +6,12 @@
 -- Answer: ids of the tasks that had no other recipient
 
 local removed = {}
+if not counter_of(KEYS[1]) then return foreign_counter() end
 local seq = whole(redis.call('INCR', KEYS[1]))
 redis.call('HSET', KEYS[2], 'last', seq, 'low', seq)
 redis.call('EXPIRE', KEYS[2], ARGV[3])
 for _, id in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  local readable, task = pcall(cjson.decode, redis.call('HGET', ARGV[1] .. id, 'record') or '')
+  local readable, task = pcall(cjson.decode, record_of(ARGV[1] .. id) or '')
   local to = readable and type(task) == 'table' and type(task.to) == 'table' and task.to or {}
   -- A task with other recipients stays.
   if #to == 1 and to[1] == ARGV[2] then

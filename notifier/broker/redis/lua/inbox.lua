@@ -26,9 +26,9 @@ each_message(lists, KEYS[3], KEYS[4], now_ms, function(entry, is_read)
 end)
 table.sort(all, function(a, b) return a.seq > b.seq end)
 
-local answer = {
-  current_epoch(KEYS[1], ARGV[1]), tonumber(redis.call('GET', KEYS[2]) or '0'), unread, 0,
-}
+local top = counter_of(KEYS[2])
+if not top then return foreign_counter() end
+local answer = { current_epoch(KEYS[1], ARGV[1]), top, unread, 0 }
 -- If the message has left the logs, so have all older ones.
 if before ~= '' and not before_seq then return answer end
 local taken = 0

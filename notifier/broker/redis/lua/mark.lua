@@ -6,6 +6,8 @@
 -- Answer: unread, the ids that changed
 
 local action, now_ms = ARGV[1], tonumber(ARGV[2])
+local top = counter_of(KEYS[1])
+if not top then return foreign_counter() end
 local read_key, hidden_key = KEYS[2], KEYS[3]
 local lists = {}
 for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
@@ -28,9 +30,8 @@ each_message(lists, read_key, hidden_key, now_ms, function(entry, is_read)
 end)
 
 if action == 'all' then
-  local top = redis.call('GET', KEYS[1]) or '0'
-  redis.call('ZREMRANGEBYSCORE', read_key, '-inf', top)
-  redis.call('ZADD', read_key, top, READ_UP_TO)
+  redis.call('ZREMRANGEBYSCORE', read_key, '-inf', whole(top))
+  redis.call('ZADD', read_key, whole(top), READ_UP_TO)
 end
 for _, key in ipairs({ read_key, hidden_key }) do
   -- Rank 0 is spared: it may be READ_UP_TO.

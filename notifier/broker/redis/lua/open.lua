@@ -6,12 +6,13 @@
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
 --       8 history ttl (s)
 -- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} by channel, unread, task records, last seq by
---   channel, the user's revocation token ('': none)
+--   channel, the user's revocation token ('': none), how long ago it was replaced (ms; -1: unknown)
 --   verdict: 'new' | 'ok' | the reason for a reset
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local epoch = current_epoch(KEYS[1], ARGV[5])
-local top = tonumber(redis.call('GET', KEYS[2]) or '0')
+local top = counter_of(KEYS[2])
+if not top then return foreign_counter() end
 local read_key, hidden_key = KEYS[5], KEYS[6]
 
 local logs, indexes, lasts, lows = {}, {}, {}, {}
@@ -91,9 +92,12 @@ if verdict == 'ok' then
   verdict, entries = missed()
 end
 
+local revoked = redis.call('GET', KEYS[4]) or ''
+local revoked_ms = number_of(string.match(revoked, '@(%d+)$'))
+
 return {
   verdict, epoch, top, entries or {},
   count_unread(lists, read_key, hidden_key, now_ms),
   snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7])),
-  lasts, redis.call('GET', KEYS[4]) or '',
+  lasts, revoked, revoked_ms and redis_now_ms() - revoked_ms or -1,
 }

@@ -34,8 +34,7 @@ local seq, metas, floor = 0, {}, 0
 
 -- The channels' keys are read before the first is written: a foreign value stops the script before it stores anything.
 if durable then
-  local counter = redis.call('GET', KEYS[1])
-  if counter and not number_of(counter) then return redis.error_reply('WRONGTYPE a foreign counter') end
+  if not counter_of(KEYS[1]) then return foreign_counter() end
   seq = redis.call('INCR', KEYS[1])
   local a, b, t = read_floor(KEYS[4])
   local newest = b or 0
@@ -72,7 +71,8 @@ if durable then
     redis.call('HSET', KEYS[4], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms))
   end
 else
-  seq = tonumber(redis.call('GET', KEYS[1]) or '0')
+  seq = counter_of(KEYS[1])
+  if not seq then return foreign_counter() end
 end
 
 local shown = whole(seq)

@@ -16,8 +16,7 @@ for i, key in ipairs(KEYS) do
     sound = newest ~= nil and seq_of(newest[1]) < MAX_SEQ
   end
   if not sound then
-    redis.call('RENAME', key, key .. ':foreign')
-    redis.call('EXPIRE', key .. ':foreign', 86400)
+    quarantine(key)
     quarantined[#quarantined + 1] = key
   end
 end

@@ -33,6 +33,29 @@ local function number_of(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
+-- A shard's counter, 0 before the first event. nil for a foreign value: the script then answers foreign_counter(),
+-- and is run again when the key is quarantined.
+local function foreign_counter() return redis.error_reply('WRONGTYPE a foreign counter') end
+local function counter_of(key)
+  local text = redis.call('GET', key)
+  return text and number_of(text) or (not text and 0 or nil)
+end
+
+-- Renames a key with a foreign value, so that its name can be used again.
+local function quarantine(key)
+  redis.call('RENAME', key, key .. ':foreign')
+  redis.call('EXPIRE', key .. ':foreign', 86400)
+end
+
+-- The record of a task, otherwise false. The key is not among KEYS, so a foreign value is quarantined here.
+local function record_of(key)
+  local record = redis.pcall('HGET', key, 'record')
+  if type(record) ~= 'table' then return record end
+  redis.log(redis.LOG_WARNING, 'notifier: quarantined the foreign value of ' .. key)
+  quarantine(key)
+  return false
+end
+
 local function redis_now_ms()
   local now = redis.call('TIME')
   return now[1] * 1000 + math.floor(now[2] / 1000)
@@ -120,7 +143,7 @@ local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
     for _, id in ipairs(redis.call('ZREVRANGE', index, 0, max - 1)) do
       if not seen[id] then
         seen[id] = true
-        local record = redis.call('HGET', task_prefix .. id, 'record')
+        local record = record_of(task_prefix .. id)
         if not record then
           redis.call('ZREM', index, id)
         elseif not redis.call('ZSCORE', hidden_key, 't:' .. id) then

@@ -16,7 +16,7 @@ local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
 local state, answer = remembered(KEYS[2], fingerprint)
 if state then return { state, answer or '' } end
 
-local stored = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+local stored = number_of(redis.call('HGET', KEYS[1], 'version')) or 0
 if expected == -1 then
   if stored >= version then return { 'ok', 0 } end
 elseif stored ~= expected then
