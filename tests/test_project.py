@@ -1,10 +1,11 @@
-"""What a contributor meets first: CHANGELOG, the project's URLs, CI, hooks, the editor's settings."""
+"""What a contributor meets first: CONTRIBUTING, CHANGELOG, the project's URLs, CI, hooks, the editor's settings."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from configparser import ConfigParser
 from datetime import date
@@ -18,6 +19,7 @@ from tests.support import REPOSITORY
 from tools import matrix
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
 CHANGELOG = (REPOSITORY / "CHANGELOG.md").read_text()
 CI = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
@@ -97,6 +99,37 @@ def test_ci_tries_every_pair_of_the_matrix_and_every_python_of_the_classifiers()
     assert tried == set(matrix.PAIRS)
     classifiers = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["project"]["classifiers"]))
     assert CI["jobs"]["quick"]["strategy"]["matrix"]["python"] == classifiers
+
+
+# CONTRIBUTING.md
+
+
+def test_the_files_that_the_guide_names_exist() -> None:
+    names = set(re.findall(r"`([\w./*-]+/[\w./*-]*|\w+\.(?:py|js|md))`", CONTRIBUTING))
+    invented = {name for name in names if "sqlite" in name or "count" in name}
+    assert invented
+    for name in names - invented:
+        places = (
+            REPOSITORY,
+            REPOSITORY / "notifier",
+            REPOSITORY / "client" / "widgets",
+            REPOSITORY / "tests" / "broker",
+        )
+        assert any(list(place.glob(name)) for place in places), name
+
+
+def test_the_guides_targets_exist() -> None:
+    for target in re.findall(r"`make ([\w-]+)`", CONTRIBUTING):
+        assert recipe(target)
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/python -m (pytest .*)$", CONTRIBUTING, re.MULTILINE))
+@pytest.mark.slow
+def test_the_guides_tests_can_be_run(command: str) -> None:
+    words = shlex.split(command.replace("sqlite or ", ""))  # an invented broker has no tests
+    collect = [sys.executable, "-m", *words, "--collect-only", "-p", "no:cacheprovider"]
+    done = subprocess.run(collect, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 # Hooks and editors
