@@ -99,7 +99,7 @@ def test_the_task_of_a_killed_producer_is_stalled_then_failed_and_a_slow_one_con
         reconcile.check_tasks(quiet_s=0)
         row = TaskRecord.objects.get(user=user)
         assert (row.status, row.ended_at is not None) == ("failed", True)
-        assert "Nothing was heard" in row.error
+        assert "sent no heartbeat" in row.error
 
         wait_for(lambda: statuses(other)[-1] == "succeeded", what="the end of the slow producer")
         assert statuses(other) == ["running", "succeeded"]
