@@ -1,136 +1,33 @@
-"""The uvicorn server: its sockets, connections that become streams, and the drain before it stops.
+"""The uvicorn server: its sockets, its worker processes, and the drain before it stops.
 
 uvicorn waits for open responses before it runs the lifespan's shutdown, so streams must be ended earlier: `shutdown`
 here drains first. The application provides `drain(hurry)` in its lifespan state.
 
-Must not know: channels, Redis, the content of a stream.
+Must not know: what a connection carries (`protocol`), channels, Redis.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import socket
 import sys
-import weakref
-from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.supervisors import multiprocess
 
-log = logging.getLogger("notifier.server")
+from notifier.protocol import Protocol
 
-TAKE_OVER: Final = "notifier.take_over"
-"""Key in `scope["extensions"]` of the request's `ClientConnection`."""
+log = logging.getLogger("notifier.server")
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted, so that a reconnect storm is not refused."""
 
 USER_TIMEOUT_MS: Final = 20_000
 """TCP_USER_TIMEOUT (RFC 5482): closes half-open connections, which pings and send timeouts do not detect."""
-
-
-class Protocol(HttpToolsProtocol):
-    """An HTTP connection that a request can hand over to a stream for the rest of its life.
-
-    What only a request needs (scope, headers, parser, the running ASGI call) is released then: more than half of the
-    memory of an open connection.
-    """
-
-    on_lost: Callable[[], None] | None = None
-    """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
-    _handed_over = False
-    _lost = False
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self.scope["extensions"] = {TAKE_OVER: {"connection": ClientConnection(self, self.cycle)}}
-
-    def hand_over(self) -> bool:
-        """Hand the connection over to a stream. False if it is lost."""
-        if self._lost or self.transport.is_closing():
-            return False
-        self._handed_over = True
-        self.flow.resume_reading()  # a request body or a pipelined request may have paused it
-        self._forget_requests()
-        self.parser = None  # type: ignore[assignment]
-        self.pipeline.clear()
-        return True
-
-    def _forget_requests(self) -> None:
-        self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if not self._handed_over:  # a stream's client sends nothing that matters
-            super().data_received(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
-        if self.on_lost is not None:
-            self.on_lost()
-        super().connection_lost(exc)
-        # The last request and this protocol refer to each other, and asyncio's transport to itself. Break these cycles:
-        # after many ends at once, the garbage collector would pause the streams that stay.
-        self._forget_requests()
-        if hasattr(self.transport, "_read_ready_cb"):
-            self.transport._read_ready_cb = None
-
-
-class ClientConnection:
-    """A request's access to its connection."""
-
-    __slots__ = ("_protocol", "_request")
-
-    def __init__(self, protocol: Protocol, request: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        # The request itself, since the protocol may already be at the next one in the same packet. Weakly, since the
-        # request refers to the scope and the scope to this: a cycle is left to the garbage collector, which pauses 9 ms
-        # for each thousand requests.
-        self._request = weakref.ref(request)
-
-    def hold(self) -> None:
-        """Buffer what the request writes from now on: `take_over` returns it, to be sent with the first event."""
-        if (request := self._request()) is not None:
-            request.transport = _Buffer(request.transport)  # type: ignore[assignment]  # the methods a request calls
-
-    def take_over(self) -> tuple[Protocol, bytes] | None:
-        """The connection, once the response has begun, with the buffered bytes; None if it is lost.
-
-        The ASGI call should return then without completing the response.
-        """
-        buffered = b""
-        if (request := self._request()) is not None:
-            # uvicorn does not complete the response if the client has disconnected.
-            request.disconnected = True
-            written_to: object = request.transport
-            if isinstance(written_to, _Buffer):
-                buffered = written_to.data
-        return (self._protocol, buffered) if self._protocol.hand_over() else None
-
-
-class _Buffer:
-    """Replaces a request's transport and buffers writes. `close`, called for a request that failed, sends them."""
-
-    __slots__ = ("_transport", "data")
-
-    def __init__(self, transport: asyncio.WriteTransport) -> None:
-        self._transport = transport
-        self.data = b""
-
-    def write(self, data: bytes) -> None:
-        self.data += data
-
-    def close(self) -> None:
-        self._transport.write(self.data)
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
 
 
 class Server(uvicorn.Server):

@@ -22,12 +22,12 @@ Layers = Sequence[Collection[str]]
 SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
-    {"app"},
+    {"app", "server"},
     {"api.demo", "api.inbox", "api.operation", "api.publish", "api.stream", "api.fast_path"},
     {"api.openapi"},
     {"api.models", "api.http"},
     {"api"},
-    {"auth"},
+    {"auth", "protocol"},
     {"hub", "stalled"},
     {"opener", "rounds", "slow", "timers"},
     {"stream"},
@@ -45,7 +45,7 @@ SERVICE_LAYERS: Layers = [
     {"task", "message"},
     {"event"},
     {"rules"},
-    {"server", "settings"},
+    {"settings"},
     {"errors"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each

@@ -21,7 +21,7 @@ from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell
 from notifier.hub import Hub
-from notifier.server import TAKE_OVER, ClientConnection
+from notifier.protocol import TAKE_OVER, ClientConnection
 from notifier.stream import QueuedStream, TransportStream
 
 if TYPE_CHECKING:
