@@ -43,7 +43,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.keys", "broker.memory"},
     {"broker"},
     {"task", "message"},
-    {"event"},
+    {"event", "problems"},
     {"rules"},
     {"settings"},
     {"errors"},

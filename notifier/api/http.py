@@ -1,4 +1,4 @@
-"""Shared by the routes: reading a bounded body, authenticating the caller, problem+json (RFC 9457).
+"""Shared by the routes: reading a bounded body, authenticating the caller, responses.
 
 Must not know: what the routes do.
 """
@@ -6,7 +6,6 @@ Must not know: what the routes do.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -14,17 +13,15 @@ import pydantic
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
-from notifier import rules
+from notifier import problems, rules
 from notifier.auth import Authenticator, Publisher, Subscriber
 from notifier.broker import Idempotency
 from notifier.errors import (
-    BrokerUnavailable,
     InvalidInput,
     MalformedBody,
     NotAllowed,
     NotifierError,
     PayloadTooLarge,
-    RateLimited,
     Unauthenticated,
 )
 
@@ -44,34 +41,10 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     )
 
 
-def problem_body(exc: NotifierError) -> dict[str, Any]:
-    """An error in the form of RFC 9457, with the offending field."""
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": exc.title,
-        "status": exc.status,
-        "detail": str(exc),
-    }
-    if exc.field is not None:
-        body["field"] = exc.field
-        body["errors"] = [{"field": exc.field, "detail": exc.detail}]
-    return body
-
-
 def problem(exc: NotifierError) -> Response:
     """The response to an error."""
-    headers: dict[str, str] = {"Cache-Control": "no-store"}
-    if isinstance(exc, Unauthenticated):
-        code = f', error="{exc.code}"' if exc.code else ""
-        headers["WWW-Authenticate"] = f'Bearer realm="notifier"{code}'
-    elif isinstance(exc, NotAllowed):
-        headers["WWW-Authenticate"] = 'Bearer realm="notifier", error="insufficient_scope"'
-    elif isinstance(exc, RateLimited):
-        headers |= {"Retry-After": str(max(1, math.ceil(exc.retry_after_s))), **exc.headers}
-    elif isinstance(exc, BrokerUnavailable):
-        headers["Retry-After"] = "2"
-    body = rules.to_json(problem_body(exc)).encode("utf-8", "replace")
-    return Response(body, exc.status, headers=headers, media_type="application/problem+json")
+    answer = problems.answer(exc)
+    return Response(answer.body, exc.status, headers=answer.headers, media_type=problems.MEDIA_TYPE)
 
 
 # Bodies

@@ -17,8 +17,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import event as events
-from notifier import rules, task
-from notifier.api.http import idempotency, json_response, own_key, parse, problem_body, publisher, read_body, validate
+from notifier import problems, rules, task
+from notifier.api.http import idempotency, json_response, own_key, parse, publisher, read_body, validate
 from notifier.api.models import (
     CloudEventIn,
     EventIn,
@@ -223,7 +223,7 @@ async def _result(publishing: Publishing, item: Any, idem: Idempotency | None, i
     try:
         return {"status": 200, "body": await _dispatch(publishing, item, item_idem)}
     except NotifierError as exc:
-        return {"status": exc.status, "body": problem_body(exc)}
+        return {"status": exc.status, "body": problems.fields(exc)}
 
 
 async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None) -> dict[str, Any]:
