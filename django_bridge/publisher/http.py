@@ -66,17 +66,17 @@ class HttpTransport:
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
         first = {"id": task.id, "to": task.to, "name": task.name, "state": task.state, "total": task.total}
-        rest: dict[str, object] = {}
+        changes: dict[str, object] = {}
         if task.done:
-            rest["done"] = task.done
+            changes["done"] = task.done
         if task.status == "pending":
-            rest["status"] = "pending"
+            changes["status"] = "pending"
         if task.ended:
-            rest |= {"status": task.status, "error": task.error}
+            changes |= {"status": task.status, "error": task.error}
 
         def attempt(within_s: float) -> TaskAnswer:
             answer = self._call("POST", "/v1/tasks", to_json(first).encode(), key, within_s)
-            return self.change_task(task.id, rest, f"{key}.1")(within_s) if rest else _task_answer(answer)
+            return self.change_task(task.id, changes, f"{key}.1")(within_s) if changes else _task_answer(answer)
 
         return attempt
 
@@ -131,8 +131,8 @@ class HttpTransport:
 
 def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:
     """The bodies of a message's POSTs: one, or several with part of the recipients each, to stay within `max_bytes`."""
-    rest = to_json({name: value for name, value in payload.items() if name != "to"})
-    room = max_bytes - len(rest.encode()) - len('"to":[],')
+    fields = to_json({name: value for name, value in payload.items() if name != "to"})
+    room = max_bytes - len(fields.encode()) - len('"to":[],')
     chunks: list[list[str]] = [[]]
     used = 0
     for channel in payload["to"]:
@@ -147,11 +147,11 @@ def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]
         # The service drops duplicates for one stream only in calls with several recipients.
         chunks[-1].insert(0, chunks[-2].pop())
     for chunk in chunks:
-        yield _body(rest, chunk)
+        yield _body(fields, chunk)
 
 
-def _body(rest: str, recipients: list[str]) -> bytes:
-    return f'{{"to":[{",".join(recipients)}],{rest[1:]}'.encode()
+def _body(fields: str, recipients: list[str]) -> bytes:
+    return f'{{"to":[{",".join(recipients)}],{fields[1:]}'.encode()
 
 
 def _task_answer(answer: Any) -> TaskAnswer:
