@@ -1,0 +1,96 @@
+"""A page of the documentation whose examples are pasted into files and shells, as a reader would do it.
+
+Only the ports differ: those of the page may be taken on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import httpx
+
+from tests.support import REPOSITORY, Process
+
+BIN = Path(sys.executable).parent
+PASSWORD = "a long password"
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code of all fences of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A Markdown file of the repository."""
+
+    path: str
+    """From the repository's root."""
+
+    @cached_property
+    def text(self) -> str:
+        return (REPOSITORY / self.path).read_text("utf-8")
+
+    def blocks(self, language: str) -> list[str]:
+        return blocks(self.text, language)
+
+    def block(self, language: str, words: str) -> str:
+        """The one block that contains these words."""
+        matches = [code for code in self.blocks(language) if words in code]
+        assert len(matches) == 1, f"{len(matches)} blocks of {self.path} contain {words!r}"
+        return matches[0]
+
+    def file(self, path: str) -> str:
+        """The one block whose first line names this file."""
+        language = "html" if path.endswith(".html") else "python"
+        matches = [code for code in self.blocks(language) if path in code.partition("\n")[0]]
+        assert len(matches) == 1, f"{len(matches)} blocks of {self.path} name {path!r}"
+        return matches[0]
+
+
+@dataclass
+class Shell:
+    """A reader's shell: the folder it is in, its variables, and the addresses that stand for those of the page."""
+
+    folder: Path
+    env: dict[str, str]
+    addresses: Mapping[str, str]
+
+    def here(self, text: str) -> str:
+        """An example with the addresses in use here."""
+        for written, real in self.addresses.items():
+            text = text.replace(written, real)
+        return text
+
+    def run(self, script: str, timeout_s: float = 60) -> str:
+        """Run a script of the page, which must succeed. Returns its output."""
+        command = ["bash", "-euo", "pipefail", "-c", self.here(script)]
+        done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=timeout_s)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self, script: str) -> Process:
+        """Start a command of the page that does not end by itself, with the variables of this shell and no others."""
+        pairs = [f"{name}={value}" for name, value in self.env.items()]
+        return Process(["env", "-i", *pairs, "bash", "-euc", self.here(script)], cwd=self.folder)
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment with the virtual environment's commands, without settings of the service or of Django."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFIER_", "DJANGO_"))}
+    return {**kept, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
+
+
+def answers(url: str) -> bool:
+    """True if this address answers with 200."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url).status_code == 200
+    return False
