@@ -36,6 +36,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker"},
     {"broker.redis.subscriptions", "broker.redis.tasks"},
+    {"broker.redis.announcements"},
     {"broker.redis.commands"},
     {"broker.redis.identity"},
     {"broker.redis.connection"},

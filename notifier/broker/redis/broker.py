@@ -199,7 +199,7 @@ class RedisBroker(Broker):
         ]
         topics = self.topics(user, channels)
         assert self._subscriptions is not None
-        generations = self._subscriptions.generations(topics)
+        generations = self._subscriptions.topics.generations(topics)
         answer = await self._commands.run(Call(script("open"), shard, names, args))
         with reading("open"):
             verdict, epoch, top, replay, unread, tasks, lasts, revoked, revoked_ago_ms = answer
@@ -213,7 +213,7 @@ class RedisBroker(Broker):
                 revoked=revoked.decode("utf-8", "replace"),
                 revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
             )
-        self._subscriptions.note_lasts(epoch, opening.lasts, generations)
+        self._subscriptions.topics.note_lasts(epoch, opening.lasts, generations)
         return opening
 
     def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
@@ -338,7 +338,7 @@ class RedisBroker(Broker):
 
     @property
     def skipped(self) -> int:
-        announcements = self._subscriptions.skipped if self._subscriptions is not None else 0
+        announcements = self._subscriptions.topics.skipped if self._subscriptions is not None else 0
         return self._skipped + self._commands.quarantined + announcements
 
 

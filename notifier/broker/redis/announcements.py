@@ -1,0 +1,195 @@
+"""The topics that a process subscribes to: which are active, and what their announcements mean.
+
+Each announcement of a topic names the previous one. If they do not match, that topic is resynced.
+
+Must not know: connections, how the log is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.broker import Sink
+from notifier.errors import BrokerUnavailable
+from notifier.event import is_safe_frame
+
+log = logging.getLogger("notifier.broker")
+
+_LEAD: Final = re.compile(
+    rb"([a-z0-9]{1,32}|[-!]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
+)
+"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key; then an event's id line, with the
+same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the reason in place of the key."""
+
+
+@dataclass(slots=True, eq=False)
+class _Topic:
+    name: str
+    acknowledged: asyncio.Future[None] | None
+    """None once the subscription is active."""
+    last: int | None = None
+    """Seq of the last announcement; None: unknown."""
+    last_is_from_log: bool = False
+    """`last` was read from the log. Announcements up to it may still arrive; their events are in the log already."""
+    epoch: bytes = b""
+    generation: int = 0
+    """Number of its acknowledgement; 0 while the subscription is not active."""
+
+
+class Topics:
+    """The wanted topics of a process. Keys are the names of Redis' pub/sub channels."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._topics: dict[bytes, _Topic] = {}
+        self._unacknowledged: dict[bytes, int] = {}
+        """SUBSCRIBE commands without acknowledgement, by topic: two for a topic that was removed and added again."""
+        self._generations = 0
+        self.skipped = 0
+        """Announcements not in notifier's form, which were dropped."""
+
+    def __len__(self) -> int:
+        return len(self._topics)
+
+    def keys(self) -> list[bytes]:
+        return list(self._topics)
+
+    # Subscribing
+
+    def add(self, names: Sequence[str]) -> tuple[list[bytes], list[asyncio.Future[None]]]:
+        """Want topics. Returns the keys to subscribe to, and what to wait for until all are active."""
+        added = []
+        pending = []
+        for name in names:
+            key = name.encode()
+            topic = self._topics.get(key)
+            if topic is None:
+                topic = self._topics[key] = _Topic(name, asyncio.get_running_loop().create_future())
+                added.append(key)
+            if topic.acknowledged is not None:
+                pending.append(topic.acknowledged)
+        return added, pending
+
+    def remove(self, names: Iterable[str]) -> list[bytes]:
+        """Want topics no more. Returns the keys to unsubscribe from."""
+        removed = []
+        for key in (name.encode() for name in names):
+            if (topic := self._topics.pop(key, None)) is not None:
+                removed.append(key)
+                _fail_acknowledgement(topic, "the topic was unsubscribed")
+        return removed
+
+    def begin(self) -> None:
+        """On a new connection nothing is active yet."""
+        loop = asyncio.get_running_loop()
+        self._unacknowledged.clear()
+        for topic in self._topics.values():
+            topic.acknowledged = topic.acknowledged or loop.create_future()
+
+    def subscribing(self, keys: Iterable[bytes]) -> None:
+        """A SUBSCRIBE command for these topics is being sent."""
+        for key in keys:
+            self._unacknowledged[key] = self._unacknowledged.get(key, 0) + 1
+
+    def pending(self) -> list[asyncio.Future[None]]:
+        """The topics that are wanted and not active yet, also those added meanwhile."""
+        return [topic.acknowledged for topic in self._topics.values() if topic.acknowledged is not None]
+
+    def acknowledge(self, key: bytes) -> None:
+        """Redis acknowledged a SUBSCRIBE command for this topic."""
+        left = self._unacknowledged.pop(key, 1) - 1
+        if left > 0:
+            self._unacknowledged[key] = left
+            return
+        topic = self._topics.get(key)
+        if topic is not None and topic.acknowledged is not None:
+            topic.acknowledged.set_result(None)
+            topic.acknowledged = None
+            self._generations += 1
+            topic.generation = self._generations
+
+    def lose(self) -> None:
+        """The connection is lost: discard what is known of the topics, and fail the calls that wait."""
+        for topic in self._topics.values():
+            topic.last, topic.generation = None, 0
+            _fail_acknowledgement(topic, "the subscriptions are down")
+
+    # Order
+
+    def generations(self, names: Sequence[str]) -> dict[str, int]:
+        """The active subscriptions among these topics, by name. A call that Redis executes later sees every event that
+        they miss; see `note_lasts`."""
+        topics = {name: self._topics.get(name.encode()) for name in names}
+        return {name: topic.generation for name, topic in topics.items() if topic is not None and topic.generation}
+
+    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], generations: Mapping[str, int]) -> None:
+        """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it.
+
+        `generations` is from before the log was read. A subscription that was lost and made anew since may have missed
+        announcements that followed: what was read does not concern it.
+        """
+        for name, last in lasts.items():
+            topic = self._topics.get(name.encode())
+            if topic is not None and topic.last is None and topic.generation == generations.get(name, -1):
+                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
+
+    # Announcements
+
+    def receive(self, key: bytes, payload: bytes) -> None:
+        """Pass an announcement to the sink, or resync where it does not follow the previous one."""
+        topic = self._topics.get(key)
+        if topic is None:
+            return
+        lead = _LEAD.match(payload)
+        if lead is None:
+            self._skip(key, payload)
+            return
+        epoch, seq_text, prev, word, id_line = lead.groups()
+        seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
+        if epoch == b"!":
+            self._sink.disconnect(topic.name, repeat_key)
+            return
+        wire = payload[lead.end(4) + 1 :]
+        if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
+            self._skip(key, payload)
+        elif seq:
+            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire)
+        else:
+            self._sink.deliver_state(topic.name, repeat_key, wire)
+
+    def _receive_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
+        # An event that does not follow the last one is not delivered: if it is genuine, it is in the log, which the
+        # resync reads. So neither a lost nor a forged announcement moves a stream past events that it has not received.
+        if topic.epoch and topic.epoch != epoch:
+            log.warning("a new order of events, %r, began on %s", epoch, topic.name)
+            for other in self._topics.values():
+                other.epoch, other.last = b"", None
+            self._sink.resync(None)
+            return
+        if topic.last is not None and prev != topic.last:
+            if topic.last_is_from_log and seq <= topic.last:
+                return
+            log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
+            after, topic.last = topic.last, None
+            self._sink.resync([topic.name], after=after)
+            return
+        topic.epoch, topic.last, topic.last_is_from_log = epoch, seq, False
+        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
+
+    def _skip(self, key: bytes, payload: bytes) -> None:
+        self.skipped += 1
+        lead = payload.partition(b"\n")[0]
+        log.error("skipped an announcement that is not in notifier's form: topic %r, lead %r", key[:200], lead[:80])
+
+
+def _fail_acknowledgement(topic: _Topic, reason: str) -> None:
+    """Raise `BrokerUnavailable` in the calls that wait for the acknowledgement."""
+    if topic.acknowledged is not None:
+        topic.acknowledged.set_exception(BrokerUnavailable(reason))
+        topic.acknowledged.exception()  # marks it as retrieved: asyncio logs nothing if no call waits
+        topic.acknowledged = None
