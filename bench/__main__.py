@@ -2,6 +2,7 @@
 
 --quick     small sizes, to see whether everything works
 --only TEXT the servers whose name holds TEXT; nothing is written to docs/ then
+--compare CHECKOUT  this version beside another one, in turn (--rounds, --redis); nothing is written then
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bench import chart, report, system
+from bench.compare import compare
 from bench.run import Run, Sizes
 
 RESULTS = system.REPOSITORY / "bench" / "results.json"
@@ -23,6 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
     parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name holds TEXT")
+    parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="this version beside that of another folder")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of --compare")
+    parser.add_argument("--redis", action="store_true", help="--compare on a Redis")
     asked = parser.parse_args()
     files = system.allow_many_files()
     sizes = Sizes.quick() if asked.quick else Sizes()
@@ -30,6 +36,10 @@ def main() -> None:
         sys.exit(
             f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)"
         )
+    if asked.compare is not None:
+        lines = compare(asked.compare.resolve(), sizes, rounds=asked.rounds, on_redis=asked.redis, say=print)
+        print("\n".join(lines))
+        return
     started = time.monotonic()
     results = Run(sizes, lambda line: print(line, flush=True)).all(asked.only)
     made = {

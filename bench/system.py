@@ -49,13 +49,20 @@ def accepts(port: int) -> bool:
 class Process:
     """A program and its children."""
 
-    def __init__(self, command: Sequence[str | Path], folder: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path = REPOSITORY,
+    ) -> None:
         self.name = Path(command[0]).name
         self._log = (folder / f"{self.name}-{time.monotonic_ns()}.log").open("w+b")
         self.started_at = time.monotonic()
         self._child = subprocess.Popen(
             [str(part) for part in command],
-            cwd=REPOSITORY,
+            cwd=cwd,
             env={**os.environ, **(env or {})},
             stdout=self._log,
             stderr=subprocess.STDOUT,

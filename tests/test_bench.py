@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from bench import chart, model, report, system, works
+from bench.compare import FIGURES, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
 from bench.peers.floor import Floor
 from bench.peers.notifier import Notifier
+from bench.run import Sizes
 from bench.works import Bench
 from tests.support import REPOSITORY
 
@@ -96,3 +98,12 @@ def test_the_program_says_what_it_takes() -> None:
         [sys.executable, "-m", "bench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert "--quick" in said.stdout
+
+
+def test_two_versions_are_measured_in_turn_and_compared_as_ratios() -> None:
+    sizes = Sizes(streams=40, seconds=0.5, saturated_s=0.2, events=100)
+    lines = compare(REPOSITORY, sizes, rounds=2, on_redis=False, say=lambda line: None)
+    assert len(lines) == 1 + sum(len(figures) for figures in FIGURES.values()) - 1  # no Redis, no CPU time of it
+    for line in lines[1:]:
+        least, median, most = (float(ratio) for ratio in line.split()[-3:])
+        assert 0 < least <= median <= most

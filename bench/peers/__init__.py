@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
-from bench.system import Process, accepts, free_port
+from bench.system import REPOSITORY, Process, accepts, free_port
 
 ALL = "all"
 """A channel that many hear."""
@@ -69,8 +69,8 @@ class Peer(ABC):
             one.stop()
         self.processes.clear()
 
-    def _run(self, command: list[str | Path], *, env: dict[str, str] | None = None) -> Process:
-        started = Process(command, self.folder, env=env)
+    def _run(self, command: list[str | Path], *, env: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> Process:
+        started = Process(command, self.folder, env=env, cwd=cwd)
         self.processes.append(started)
         return started
 

@@ -14,7 +14,7 @@ import jwt
 import redis
 
 from bench.peers import ALL, SOME, Peer, json_request, user
-from bench.system import Process, accepts, free_port
+from bench.system import REPOSITORY, Process, accepts, free_port
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls, script
 from notifier.event import custom
@@ -29,9 +29,13 @@ class Notifier(Peer):
     name: ClassVar[str] = "notifier"
     marker: ClassVar[str] = "event: hello"
 
-    def __init__(self, folder: Path, *, workers: int = 1, redis_server: Redis | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 1, redis_server: Redis | None = None, checkout: Path = REPOSITORY
+    ) -> None:
         super().__init__(folder)
         self.workers = workers
+        self.checkout = checkout
+        """The folder whose version is run."""
         self.redis = redis_server
         self._ends = int(time.time()) + 3600
 
@@ -49,7 +53,7 @@ class Notifier(Peer):
             "NOTIFIER_PUBLISH_RATE": "1000000",
             "NOTIFIER_DRAIN_S": "0.5",
         }
-        server = self._run([*command], env=env)
+        server = self._run([*command], env=env, cwd=self.checkout)
         self.ready_s = server.wait_until(self._is_ready)
 
     def _is_ready(self) -> bool:
@@ -95,8 +99,8 @@ class NotifierOnRedis(Notifier):
 
     name: ClassVar[str] = "notifier, Redis"
 
-    def __init__(self, folder: Path, *, workers: int = 1) -> None:
-        super().__init__(folder, workers=workers, redis_server=Redis(folder))
+    def __init__(self, folder: Path, *, workers: int = 1, checkout: Path = REPOSITORY) -> None:
+        super().__init__(folder, workers=workers, redis_server=Redis(folder), checkout=checkout)
 
     def start(self) -> None:
         assert self.redis is not None
