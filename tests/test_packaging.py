@@ -12,10 +12,13 @@ import tarfile
 import time
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, free_port
 
@@ -153,10 +156,10 @@ Message(to_users=ALL, subject="Test").payload()
 
 def test_the_base_requires_only_what_publishing_needs(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        metadata = archive.read("sse_notifier-0.1.0.dist-info/METADATA").decode()
+        description = archive.read("sse_notifier-0.1.0.dist-info/METADATA").decode()
     base = {
         re.split(r"[^A-Za-z0-9-]", line.partition(": ")[2])[0]
-        for line in metadata.splitlines()
+        for line in description.splitlines()
         if line.startswith("Requires-Dist:") and "extra ==" not in line
     }
     assert base == {"httpx", "pyjwt", "redis"}
@@ -221,3 +224,39 @@ def test_an_idle_service_is_small_and_starts_at_once(installed: Path, tmp_path: 
     print(f"ready after {min(taken):.2f} s, {min(resident):.1f} MiB resident")
     assert min(taken) < MAX_START_S
     assert min(resident) < MAX_RESIDENT_MIB
+
+
+def _closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
+    """The names of all distributions that one with these extras requires, itself included."""
+    pending, seen = [(name, extra) for extra in (extras or {""})], set()
+    while pending:
+        at = pending.pop()
+        if at in seen:
+            continue
+        seen.add(at)
+        for line in metadata.requires(at[0]) or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": at[1]}):
+                pending += [(requirement.name, extra) for extra in (requirement.extras | {""})]
+    return {canonicalize_name(distribution) for distribution, _ in seen}
+
+
+def test_the_extra_celery_brings_all_that_a_redis_queue_needs(tmp_path: Path) -> None:
+    required = _closure("sse-notifier", frozenset(["celery"]))
+    owners = metadata.packages_distributions()
+    absent = [module for module, names in owners.items() if not required & {canonicalize_name(name) for name in names}]
+    code = f"""
+import sys
+absent = {absent!r}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+from celery import Celery
+app = Celery(broker="redis://127.0.0.1:1/0", backend="redis://127.0.0.1:1/1")
+print(type(app.connection().transport).__module__, type(app.backend).__module__)
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert loaded.returncode == 0, loaded.stderr
+    assert loaded.stdout.split() == ["kombu.transport.redis", "celery.backends.redis"]
