@@ -8,6 +8,7 @@ Must not know: asyncio, Redis, HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -30,6 +31,8 @@ MAX_EVENT_BYTES: Final = 16 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_WHOLE: Final = 2**53 - 1
 """The largest whole number that JavaScript represents exactly."""
+MAX_SHOWN_CHARS: Final = 60
+"""Of a value in an error message."""
 
 LEVELS: Final = ("debug", "info", "success", "warning", "error")
 
@@ -52,9 +55,16 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def shown(value: object) -> str:
-    """A value for an error message: at most 60 printable ASCII characters."""
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """A value for an error message, as JSON spells it: at most 60 printable ASCII characters."""
+    text = _spelled(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."
+
+
+def _spelled(value: object) -> str:
+    if value is None or isinstance(value, bool | Mapping | list | tuple):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):  # not JSON: a value of the bridge's caller
+            return json.dumps(dict(value) if isinstance(value, Mapping) else value)
+    return ascii(value)
 
 
 def name(value: object, field: str) -> str:

@@ -80,8 +80,19 @@ def validate(model: type[M], value: Mapping[str, Any]) -> M:
         raise _invalid(exc) from None
 
 
+_EXPECTED = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+}
+"""By pydantic's error type, where its own text names a type of Python."""
+
+
 def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
-    first = exc.errors(include_url=False, include_context=False)[0]
+    first = exc.errors(include_url=False)[0]
     field = ""
     for part in first["loc"]:
         field += f"[{part}]" if isinstance(part, int) else f"{'.' if field else ''}{part}"
@@ -89,7 +100,10 @@ def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
         return InvalidInput("is not a field of this request", field=field)
     if first["type"] == "missing":
         return InvalidInput("is required", field=field)
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if first["type"] == "too_long":
+        limit, count = first["ctx"]["max_length"], first["ctx"]["actual_length"]
+        return InvalidInput(f"must have at most {limit} items, not {count}", field=field)
+    expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
     return InvalidInput(f"must be {expected}, not {rules.shown(first['input'])}", field=field or "body")
 
 
