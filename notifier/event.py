@@ -134,3 +134,9 @@ def custom(
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:
     """The frame for all tabs and devices of a user after a change of the read state."""
     return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
+
+
+def task_dismissed(user: str, task_id: str) -> Event:
+    """The event for all tabs and devices of a user who dismissed an ended task. Like a task's state it has no id."""
+    data = rules.to_json({"id": task_id})
+    return Event(to=(f"user:{user}",), head=frame("task.dismissed", data), durable=False)

@@ -42,9 +42,10 @@ ICONS: Final = (
 """The pictures that the browser client draws by name (client/icons.js)."""
 
 RESERVED_EVENTS: Final = frozenset(
-    ("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error")
+    ("hello", "message", "task", "task.dismissed", "task.output", "inbox", "topics", "presence", "stale")
+    + ("reset", "degraded", "ping", "bye", "open", "error")
 )
-"""The service's own event names, and the two that `EventSource` itself dispatches."""
+"""The service's own event names, also those of its next version, and the two that `EventSource` itself dispatches."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")

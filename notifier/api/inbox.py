@@ -22,7 +22,6 @@ from notifier.errors import Conflict, InvalidInput, NotFound
 from notifier.task import Task
 
 MAX_PAGE = 100
-DISMISSED = "task.dismissed"
 
 router = APIRouter(
     prefix="/v1",
@@ -121,8 +120,7 @@ async def dismiss_task(request: Request, task_id: str) -> Response:
     if not task.ended:
         raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
     await broker.dismiss_task(who.user, task_id)
-    dismissed = events.custom(to=[f"user:{who.user}"], event_type=DISMISSED, data={"id": task_id}, durable=False)
-    await broker.publish(dismissed)
+    await broker.publish(events.task_dismissed(who.user, task_id))
     return Response(status_code=204)
 
 

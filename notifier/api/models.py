@@ -232,6 +232,12 @@ class InboxChange(BaseModel):
     unread: int
 
 
+class TaskDismissed(BaseModel):
+    """Another tab or device dismissed this ended task."""
+
+    id: str
+
+
 class Reset(BaseModel):
     """Events may have been missed: replace the state by this one and list the inbox again. Its id is the new cursor."""
 
@@ -257,6 +263,7 @@ STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "hello": (Hello, True),
     "message": (MessageData, True),
     "task": (TaskData, False),
+    "task.dismissed": (TaskDismissed, False),
     "inbox": (InboxChange, False),
     "reset": (Reset, True),
     "degraded": (Degraded, False),

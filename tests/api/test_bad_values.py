@@ -88,7 +88,10 @@ def test_a_message_that_breaks_a_rule(publisher: httpx.Client, user: User, chang
         ({"type": "a" * 65}, "type"),
         *(
             ({"type": name}, "type")
-            for name in ("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error")
+            for name in (
+                *("hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye", "open", "error"),
+                *("task.dismissed", "task.output", "topics", "presence", "stale"),
+            )
         ),
         ({"data": "\ud800"}, "data"),
         ({"data": ["\x00"]}, "data[0]"),

@@ -40,6 +40,7 @@ EVENTS = {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
         "started_at", "updated_at", "ended_at", "error",
     },
+    "task.dismissed": {"id"},
     "inbox": {"read", "deleted", "unread"},
     "reset": {"reason", "unread", "tasks"},
     "degraded": {"degraded"},
@@ -128,7 +129,7 @@ def test_every_event_of_a_stream_is_documented_with_its_fields(document: dict[st
     shape = resolved(document, content["x-events"][name])
     assert set(shape.get("properties", {})) == EVENTS[name]
     (line,) = (line for line in call["description"].splitlines() if line.startswith(f"| `{name}` |"))
-    assert set(re.findall(r"`([a-z_]+)`", line)) >= EVENTS[name] | {name}
+    assert set(re.findall(r"`([a-z_.]+)`", line)) >= EVENTS[name] | {name}
 
 
 def matches(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
@@ -191,11 +192,16 @@ def test_the_events_of_a_stream_match_the_document(
         shown = [stream.next("hello"), stream.next("reset")]
         to = {"to": [user.channel]}
         publisher.post("/v1/messages", json={**to, "subject": "Test"})
-        publisher.post("/v1/tasks", json={**to, "name": "Import"})
+        task = publisher.post("/v1/tasks", json={**to, "name": "Import"}).json()
         user.client.post("/v1/inbox/read", json={"all": True})
+        shown += stream.until("inbox")
+        publisher.patch(f"/v1/tasks/{task['id']}", json={"status": "succeeded"})
+        user.client.delete(f"/v1/tasks/{task['id']}")
+        shown += stream.until("task.dismissed")
         admin.post(f"/v1/users/{user.name}/disconnect")
         shown += stream.rest()
-    assert [event.event for event in shown] == ["hello", "reset", "message", "task", "inbox", "bye"]
+    names = [event.event for event in shown]
+    assert names == ["hello", "reset", "message", "task", "inbox", "task", "task.dismissed", "bye"]
     for event in shown:
         matches(document, events[event.event], data_of(event))
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import User, calling, data_of, problem_of, unique
+from tests.api.support import User, calling, data_of, problem_of, raw_stream, send, unique
 from tests.support import API_KEY, Service
 
 PUBLIC = {
@@ -274,6 +274,26 @@ def test_an_ended_task_is_dismissed_for_this_user_only(publisher: httpx.Client, 
     assert [row["id"] for row in bob.tasks()] == [task["id"]]
     with ann.listen() as stream:
         assert data_of(stream.next("hello"))["tasks"] == []
+
+
+def test_the_users_other_streams_see_that_a_task_was_dismissed(
+    api: Service, publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    ann, bob = someone(groups=[group]), someone(groups=[group])
+    task = begin(publisher, f"group:{group}")
+    patched(publisher, task, status="succeeded")
+
+    def dismiss() -> None:
+        assert ann.client.delete(f"/v1/tasks/{task['id']}").status_code == 204
+
+    with bob.listen() as other:
+        other.next("hello")
+        wire = raw_stream(api, ann, until=b"task.dismissed", act=dismiss)
+        frame = wire.rpartition(b"\n\nevent: task.dismissed\n")[2]
+        assert frame == f'data: {{"id":"{task["id"]}"}}\n\n'.encode()  # and no id
+        send(publisher, bob)
+        other.next("message")
 
 
 def test_a_running_task_cannot_be_dismissed(publisher: httpx.Client, user: User) -> None:
