@@ -38,7 +38,7 @@
  * @property {string} state            what it is at, in words
  * @property {number} done
  * @property {number | null} total     null: unknown
- * @property {number | null} percent   0-100, whole; null while the total is unknown
+ * @property {number | null} percent   0-100, whole; 100 once it succeeded; else null while the total is unknown
  * @property {number | null} eta_s     seconds left, a guess
  * @property {string} started_at
  * @property {string} updated_at

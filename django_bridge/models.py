@@ -11,6 +11,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from notifier.task import percent_done
+
 
 class TaskRecord(models.Model):
     """One run of a `Task`: its last state known to this project."""
@@ -56,10 +58,8 @@ class TaskRecord(models.Model):
 
     @property
     def percent(self) -> int | None:
-        """0-100, rounded down; None while the total is unknown."""
-        if self.total is None:
-            return None
-        return 100 if self.done >= self.total else self.done * 100 // self.total
+        """As in the service: see `notifier.task.percent_done`."""
+        return percent_done(self.status, self.done, self.total)
 
 
 class TaskShare(models.Model):

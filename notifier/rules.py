@@ -42,10 +42,13 @@ ICONS: Final = (
 """The pictures that the browser client draws by name (client/icons.js)."""
 
 RESERVED_EVENTS: Final = frozenset(
-    ("hello", "message", "task", "task.dismissed", "task.output", "inbox", "topics", "presence", "stale")
-    + ("reset", "degraded", "ping", "bye", "open", "error")
+    (
+        *("hello", "message", "inbox", "task", "task.dismissed", "reset", "degraded", "ping", "bye"),
+        *("task.output", "topics", "presence", "stale"),  # of the next version
+        *("open", "error"),  # dispatched by `EventSource` itself
+    )
 )
-"""The service's own event names, also those of its next version, and the two that `EventSource` itself dispatches."""
+"""Names that no publisher's event can have."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")

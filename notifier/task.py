@@ -65,10 +65,8 @@ class Task:
 
     @property
     def percent(self) -> int | None:
-        """0-100, rounded down; 100 only when all items are done; None while the total is unknown."""
-        if self.total is None:
-            return None
-        return 100 if self.done >= self.total else self.done * 100 // self.total
+        """See `percent_done`."""
+        return percent_done(self.status, self.done, self.total)
 
     @property
     def eta_s(self) -> float | None:
@@ -212,6 +210,15 @@ class Task:
             )
         # A producer that still reports "running" has not seen the request to cancel yet; the request stands.
         return "cancelling" if self.cancel_requested and status in ("running", "pending") else status
+
+
+def percent_done(status: str, done: int, total: int | None) -> int | None:
+    """0-100, rounded down. 100 only when all items are done or the task succeeded; None while the total is unknown."""
+    if status == "succeeded":
+        return 100
+    if total is None:
+        return None
+    return 100 if done >= total else done * 100 // total
 
 
 def begin(

@@ -82,6 +82,18 @@ def test_percent_is_rounded_down_and_100_only_when_all_is_done(
     assert changed(begun(total=total), done=done).percent == percent
 
 
+@pytest.mark.parametrize("total", [None, 0, 100])
+def test_a_task_that_succeeded_is_at_100_percent_whatever_was_reported(total: int | None) -> None:
+    task = changed(begun(total=total), status="succeeded")
+    assert (task.percent, task.done, task.total) == (100, 0, total)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "cancelling", "stalled"])
+def test_no_other_status_changes_the_percent(status: str) -> None:
+    assert changed(changed(begun(total=4), done=1), status=status).percent == 25
+    assert changed(begun(), status=status).percent is None
+
+
 def test_eta_extrapolates_the_mean_rate_and_is_none_without_one() -> None:
     task = changed(begun(total=100), done=20, now_ms=1_769_860_804_000)
     assert task.eta_s == 16.0

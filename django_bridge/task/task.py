@@ -205,7 +205,7 @@ class Task(TaskContext):
         return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
 
     def end(self, state: Any = None) -> None:
-        """End the task as succeeded. `done` keeps its value: a loop that was left early does not show 100 %."""
+        """End the task as succeeded, at 100 %. `done` keeps its value, also after a loop that was left early."""
         self._change(status="succeeded", state=state)
 
     def fail(self, error: Any, state: Any = None) -> None:

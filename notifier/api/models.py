@@ -180,7 +180,7 @@ class TaskData(BaseModel):
     done: int
     total: int | None
     percent: int | None = Field(
-        description="0 to 100; 100 only when the work is done; null while the total is unknown."
+        description="0 to 100; 100 when all is done or the task succeeded; else null while the total is unknown."
     )
     eta_s: float | None
     started_at: str

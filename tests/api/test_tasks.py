@@ -118,6 +118,13 @@ def test_a_task_that_is_not_done_does_not_show_100_percent_when_it_ends(publishe
     assert patched(publisher, task, done=999, status="failed")["percent"] == 99
 
 
+@pytest.mark.parametrize("total", [None, 1000])
+def test_a_task_that_succeeds_is_at_100_percent(publisher: httpx.Client, user: User, total: int | None) -> None:
+    task = begin(publisher, user, total=total)
+    assert patched(publisher, task, status="succeeded")["percent"] == 100
+    assert user.tasks()[0]["percent"] == 100
+
+
 def test_an_unknown_task_is_a_404_that_names_the_id(publisher: httpx.Client, user: User) -> None:
     with user.sees_no_change():
         problem_of(patch(publisher, {"id": unique("none")}, done=1), 404, "id")

@@ -41,7 +41,7 @@ def test_a_task_begins_changes_and_ends(user: User, task: Task) -> None:
     assert shown("id", "name", "status", "state", "done", "total", "percent") == [
         (task.id, "A long task", "running", "begins", 0, 4, 0),
         (task.id, "A long task", "running", "half", 2, 4, 50),
-        (task.id, "A long task", "succeeded", "over", 2, 4, 50),
+        (task.id, "A long task", "succeeded", "over", 2, 4, 100),
     ]
     assert task.ended
 

@@ -57,7 +57,9 @@ def test_a_loop_that_is_left_early_reports_the_items_done(task: Task) -> None:
         if i == 25:
             break
     task.end(state="found it")
-    assert shown("status", "done", "percent")[-2:] == [("running", 25, 25), ("succeeded", 25, 25)]
+    assert shown("status", "done", "percent")[-2:] == [("running", 25, 25), ("succeeded", 25, 100)]
+    row = TaskRecord.objects.get()
+    assert (row.done, row.total, row.percent) == (25, 100, 100)
 
 
 def test_an_overlong_iterable_never_shows_100_percent_before_its_end(task: Task) -> None:
