@@ -66,12 +66,24 @@ class Item:
         return not self.seq and (not self.key or self.key.startswith(EPHEMERAL_PREFIX))
 
 
+def place(asked: Cursor | str | None) -> Cursor | None:
+    """Where a client stands that sent this cursor: there. None if it sent none; `NOWHERE` if it cannot be read."""
+    return asked if asked is None or isinstance(asked, Cursor) else NOWHERE
+
+
+def first(frame: EncodedFrame, asked: Cursor | str | None) -> EncodedFrame:
+    """A frame without id as the first event of a stream: with `retry:`, and with the client's place as its id, so that
+    a client that resets its last id with each response keeps it."""
+    start = place(asked)
+    return EncodedFrame(_retry() + (b"id: %b\n" % str(start).encode() if start else b"") + frame.plain)
+
+
 def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> EncodedFrame:
-    """The first event of a stream. Its id is the cursor that the stream starts from: the client's own if a replay or a
-    reset follows, so that a client that loses the connection before it asks for the same again."""
+    """What a stream starts from. Its id is the client's place as long as a replay or a reset follows, so that a client
+    that loses the connection before it asks for the same again; otherwise the newest event."""
     start = opening.cursor
     if opening.replay or not opening.recovered:
-        start = asked if isinstance(asked, Cursor) else NOWHERE
+        start = place(asked) or NOWHERE
     data = {
         "v": 1,
         "recovered": opening.recovered,
@@ -94,14 +106,11 @@ def reset(opening: Opening) -> EncodedFrame:
     return EncodedFrame(own_frame("reset", data, opening.cursor))
 
 
-def waiting() -> EncodedFrame:
-    """The first event of a stream that is opened while the broker is away."""
-    return EncodedFrame(_retry() + DEGRADED_FRAME.plain)
-
-
-def farewell(reason: str, retry_ms: int) -> EncodedFrame:
-    """`retry:` and `bye`: the server ends the stream, and the client reconnects after `retry_ms`."""
-    return EncodedFrame(b"retry: %d\n" % retry_ms + own_frame("bye", {"reason": reason, "retry_ms": retry_ms}))
+def farewell(reason: str, retry_ms: int, start: Cursor | None = None) -> EncodedFrame:
+    """`retry:` and `bye`: the server ends the stream, and the client reconnects after `retry_ms`. `start`: the client's
+    place, if this is the stream's first event."""
+    bye = own_frame("bye", {"reason": reason, "retry_ms": retry_ms}, start)
+    return EncodedFrame(b"retry: %d\n" % retry_ms + bye)
 
 
 def _retry() -> bytes:

@@ -29,9 +29,10 @@ from notifier.frames import (
     EncodedFrame,
     Item,
     farewell,
+    first,
     hello,
+    place,
     reset,
-    waiting,
 )
 from notifier.opener import Opener
 from notifier.rounds import Rounds
@@ -116,9 +117,15 @@ class Hub:
             self._topics.setdefault(topic, {})[stream] = None
         self.counts["streams_opened"] += 1
         if self.away:
-            stream.offer(waiting())
+            self._offer_own(stream, DEGRADED_FRAME)
             stream.flush()
         await self._opener.open(stream)
+
+    def begin(self, stream: Stream) -> None:
+        """Write a first event to a stream that has none yet: a response without one would leave a client that resets
+        its last id with each response without its place."""
+        if stream in self._streams and not stream.begun:
+            self._ping([stream])
 
     def detach(self, stream: Stream) -> None:
         """Remove a stream whose connection is gone. A second call does nothing."""
@@ -148,7 +155,8 @@ class Hub:
         if stream not in self._streams:
             return
         self.counts[f"ended_{reason}"] += 1
-        stream.end(farewell(reason, random.randint(*retry_ms)))
+        start = None if stream.begun else place(stream.cursor)
+        stream.end(farewell(reason, random.randint(*retry_ms), start))
         self.detach(stream)
 
     # From cursor to live
@@ -165,7 +173,7 @@ class Hub:
         lost = not opening.recovered
         if not is_reopened:
             stream.offer(hello(opening, stream.cursor, heartbeat_s=self._heartbeat_s))
-            stream.greeted = True
+            stream.begun = stream.greeted = True
         if lost:
             self.counts["resets"] += 1
             stream.offer(reset(opening))
@@ -240,10 +248,15 @@ class Hub:
     def degraded(self, away: bool) -> None:
         self.away = away
         for stream in list(self._streams):
-            stream.offer(DEGRADED_FRAME if away else RECOVERED_FRAME)
+            self._offer_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
             self._flush(stream)
 
     # Writing
+
+    def _offer_own(self, stream: Stream, frame: EncodedFrame) -> None:
+        """Queue a frame of the service's own that has no id, also before `hello`."""
+        stream.offer(frame if stream.begun else first(frame, stream.cursor))
+        stream.begun = True
 
     def _hold(self, stream: Stream, item: Item) -> None:
         if len(stream.pending) < MAX_PENDING:
@@ -292,7 +305,7 @@ class Hub:
 
     def _ping(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            stream.offer(PING_FRAME)
+            self._offer_own(stream, PING_FRAME)
             self._flush(stream)
 
     async def drain(self, over_s: float, hurry: Callable[[], bool]) -> None:

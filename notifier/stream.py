@@ -32,8 +32,8 @@ class Stream(ABC):
     """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "came_at", "channels", "cursor", "ends_at", "ends_why", "epoch",
-        "greeted", "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
+        "_out", "_repeats", "_states", "address", "begun", "came_at", "channels", "cursor", "ends_at", "ends_why",
+        "epoch", "greeted", "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Stream(ABC):
         """0 when live, else the number of the current attempt to open it."""
         self.pending: list[Item] = []
         """Frames that arrived during the opening."""
+        self.begun = False
+        """True once its first event was written."""
         self.greeted = False
         """True once `hello` was written."""
         self.revoked: str | None = None

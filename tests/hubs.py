@@ -146,9 +146,10 @@ async def attach_crowd(hub: Hub, size: int, topic: str = "all") -> list[Wall]:
 class Body:
     """Parses a chunked body piece by piece."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, pings: bool = False) -> None:
+        self._pings = pings
         self.events: list[str] = []
-        """`type:data` for events of type `x` and for states, else `type`. Without pings."""
+        """`type:data` for events of type `x` and for states, else `type`. Without pings, unless asked for."""
         self.blocks: list[str] = []
         self._rest = b""
         self._content = b""
@@ -170,13 +171,13 @@ class Body:
     def _take(self, block: str) -> None:
         fields = dict(line.split(": ", 1) for line in block.split("\n"))
         name, data = fields["event"], fields["data"]
-        if name != "ping":
+        if name != "ping" or self._pings:
             self.blocks.append(block)
             self.events.append(f"{name}:{data}" if name == "x" or data[0] != "{" else name)
 
 
-def body_of(wall: Wall) -> Body:
-    body = Body()
+def body_of(wall: Wall, *, pings: bool = False) -> Body:
+    body = Body(pings=pings)
     body.feed(b"".join(wall.written))
     return body
 

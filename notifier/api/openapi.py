@@ -98,6 +98,7 @@ def _stream() -> dict[str, Any]:
     for name, (model, has_id) in models.STREAM_EVENTS.items():
         lines.append(f"| `{name}` | {'yes' if has_id else 'no'} | {_fields(model)} |")
     lines += ["| any other | as published | the `data` of `POST /v1/events` |", ""]
+    lines.append("The first event of a stream has an id, whatever it is: where the client stands.")
     lines.append("Reconnect with the last id in `Last-Event-ID`. Limits respond 200 with `retry:` and `bye`.")
     query = {"in": "query", "required": False, "schema": {"type": "string"}}
     return {

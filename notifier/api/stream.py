@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.event import Cursor, parse_cursor
-from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell
+from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell, place
 from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection
 from notifier.stream import QueuedStream, TransportStream
@@ -33,8 +33,8 @@ HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-HEAD_WAIT_S: Final = 0.02
-"""The response head waits this long for the first event, to be sent with it."""
+FIRST_EVENT_S: Final = 1.0
+"""The response head leaves with the first event. If the broker takes longer than this, a ping is the first event."""
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
@@ -59,7 +59,7 @@ class StreamEndpoint:
         topics = self._broker.topics(who.user, who.channels)
         refused = self._hub.refusal(topics[0], address)
         if refused is not None:
-            await _refuse(send, refused)
+            await _refuse(send, refused, cursor)
             return
         ends_at, ends_why = self._end_of(who)
         fields = {
@@ -86,21 +86,23 @@ class StreamEndpoint:
         protocol, head = taken_over
         stream = TransportStream(protocol.transport, head, **fields)
         protocol.on_lost = partial(self._hub.detach, stream)
-        head_timer = asyncio.get_running_loop().call_later(HEAD_WAIT_S, stream.flush)
+        first_event = asyncio.get_running_loop().call_later(FIRST_EVENT_S, self._hub.begin, stream)
         try:
             await self._hub.attach(stream)
         except BaseException:
             protocol.transport.abort()
             raise
         finally:
-            head_timer.cancel()
-        stream.flush()  # sends the head if the stream is not live yet
+            if stream.begun:
+                first_event.cancel()
 
     async def _respond(self, stream: QueuedStream, scope: Scope, receive: Receive, send: Send) -> None:
         """For servers that do not offer the transport. The hub sends the pings, so sse-starlette's are disabled."""
         response = EventSourceResponse(stream.frames(), headers=HEADERS, ping=24 * 3600)
         attaching = asyncio.ensure_future(self._hub.attach(stream))
         try:
+            await asyncio.wait((attaching,), timeout=FIRST_EVENT_S)
+            self._hub.begin(stream)
             await response(scope, receive, send)
         finally:
             attaching.cancel()
@@ -127,8 +129,9 @@ def _last(values: list[str]) -> str | None:
     return next((value for value in reversed(values) if value), None)
 
 
-async def _refuse(send: Send, reason: str) -> None:
+async def _refuse(send: Send, reason: str, cursor: Cursor | str | None) -> None:
     """Respond with `bye`. The status is 200, since a native EventSource never reconnects after any other."""
-    body = farewell(reason, random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))).plain
+    retry_ms = random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))
+    body = farewell(reason, retry_ms, place(cursor)).plain
     await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
     await send({"type": "http.response.body", "body": body})

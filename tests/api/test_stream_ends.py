@@ -12,8 +12,9 @@ from tests.api.support import PING, Listening, User, calling, data_of, ids_repla
 from tests.support import API_KEY, Service, bearer, running, wait_for
 
 
-def refused(service: Service, user: User, address: str = "127.0.0.1") -> Listening:
-    return Listening(service, bearer(user.token), address=address)
+def refused(service: Service, user: User, address: str = "127.0.0.1", after: str | None = None) -> Listening:
+    cursor = {} if after is None else {"Last-Event-ID": after}
+    return Listening(service, bearer(user.token) | cursor, address=address)
 
 
 def test_one_stream_too_many_of_a_user_is_a_200_with_retry_and_bye(
@@ -39,6 +40,18 @@ def test_one_stream_too_many_of_a_user_is_a_200_with_retry_and_bye(
             return stream.next().event == "hello"
 
     wait_for(is_accepted_again, what="room for another stream")
+
+
+def test_a_refused_stream_says_where_its_client_stands(tight: Service, user_of: Callable[..., User]) -> None:
+    user = user_of(tight)
+    with user.listen() as first, user.listen() as second:
+        first.next("hello")
+        second.next("hello")
+        for after, place in (("e1-17", "e1-17"), ("nonsense", "0-0"), ("", ""), (None, "")):
+            with refused(tight, user, after=after) as extra:
+                (bye,) = extra.rest()
+            assert (bye.event, bye.id) == ("bye", place)
+            assert bye.retry is not None
 
 
 def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(

@@ -44,6 +44,8 @@ class Listener:
     live: bool = False
     comes_back: bool = True
     pause_s: float = 0.02
+    forgets: bool = False
+    """Resets its last id with each response, as some clients in other languages do."""
     ended_cleanly: int = 0
     retry_ms: int = 0
     _writer: asyncio.StreamWriter | None = None
@@ -91,6 +93,8 @@ class Listener:
             head = await reader.readuntil(b"\r\n\r\n")
             if b" 200 " not in head.split(b"\r\n")[0]:
                 raise ValueError(head)
+            if self.forgets:
+                self.cursor = ""
             text = b""
             while True:
                 size = int(await reader.readuntil(b"\r\n"), 16)
