@@ -46,10 +46,12 @@ def main() -> None:
 def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
     """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
     from notifier import server
+    from notifier.broker import registry
 
     settings = _settings(dev=True) if dev else _settings()
     try:
         settings.check_credentials()
+        registry.backend_of(settings)
         if settings.jwt_public_key:
             from notifier import auth
 

@@ -42,6 +42,8 @@ def test_serve_refuses_several_workers_without_redis_with_the_reason() -> None:
     [
         ("NOTIFIER_REDIS_URL", "localhost"),
         ("NOTIFIER_REDIS_URL", "redis://localhost:port"),
+        ("NOTIFIER_REDIS_URL", "localhost:6379"),
+        ("NOTIFIER_REDIS_URL", "http://localhost"),
         ("NOTIFIER_JWT_SECRET", "short"),
         ("NOTIFIER_JWT_PUBLIC_KEY", "nonsense"),
         ("NOTIFIER_API_KEYS", "short"),

@@ -50,8 +50,6 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("redis_url", "localhost:6379"),
-        ("redis_url", "http://localhost"),
         ("redis_url", "redis://localhost:port"),
         ("redis_url", "redis://localhost:99999"),
         ("jwt_secret", "short"),

@@ -23,13 +23,18 @@ BACKENDS: Final = {
 is 6 MB that the embedded broker does without."""
 
 
-def open_broker(settings: Settings) -> Broker:
-    """The broker that the settings name. It connects in `start()`. Raises `ConfigurationError`."""
+def backend_of(settings: Settings) -> str:
+    """The entry of `BACKENDS` that the settings name. Raises `ConfigurationError` where there is none."""
     url = settings.redis_url
     backend = BACKENDS.get(urlsplit(url).scheme)
-    if backend is None:
+    if backend is None or (url and "://" not in url):
         known = ", ".join(f"{scheme}://" for scheme in BACKENDS if scheme)
         raise ConfigurationError(f"NOTIFIER_REDIS_URL: must start with one of {known}")
+    return backend
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The broker that the settings name. It connects in `start()`. Raises `ConfigurationError`."""
     options = Options(
         history_size=settings.history_size,
         history_ttl_s=settings.history_ttl_s,
@@ -37,8 +42,8 @@ def open_broker(settings: Settings) -> Broker:
         prefix=settings.prefix,
         shards=settings.shards,
     )
-    broker: type[Broker] = resolve_name(backend)
+    broker: type[Broker] = resolve_name(backend_of(settings))
     try:
-        return broker.from_url(url, options)
+        return broker.from_url(settings.redis_url, options)
     except (ValueError, OSError) as exc:
         raise ConfigurationError(f"NOTIFIER_REDIS_URL: {exc}") from None
