@@ -4,6 +4,7 @@
 # make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
 # make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    the first half of it; make format repairs what can be repaired
+# make docs    the documentation as a site, in build/site; it opens from the disk and needs no network
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
 # make dist    wheel and sdist, in dist/; make image the container image `notifier`
 # make clean   removes what these made
@@ -21,7 +22,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-quick test-matrix test-faults lint format bench dist image clean system
+.PHONY: demo test test-quick test-matrix test-faults lint format docs bench dist image clean system
 
 # A process that was ended with Ctrl-C has done what it should.
 demo: $(SERVER)
@@ -53,6 +54,10 @@ test-matrix: system
 test-faults: system $(DEV)
 	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
 	$(BIN)/python -m tools.reliability
+
+docs: $(DEV)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 bench: system $(DEV)
 	@tools/install-test-packages bench

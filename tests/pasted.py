@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -28,32 +27,39 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-@dataclass(frozen=True)
 class Document:
-    """A Markdown file of the repository."""
+    """A Markdown file of the repository. It remembers which of its examples a test has taken."""
 
-    path: str
-    """From the repository's root."""
-
-    @cached_property
-    def text(self) -> str:
-        return (REPOSITORY / self.path).read_text("utf-8")
+    def __init__(self, path: str) -> None:
+        self.path = path
+        """From the repository's root."""
+        self.text = (REPOSITORY / path).read_text("utf-8")
+        self._taken: set[str] = set()
 
     def blocks(self, language: str) -> list[str]:
         return blocks(self.text, language)
+
+    def take(self, code: str) -> str:
+        self._taken.add(code)
+        return code
 
     def block(self, language: str, words: str) -> str:
         """The one block that contains these words."""
         matches = [code for code in self.blocks(language) if words in code]
         assert len(matches) == 1, f"{len(matches)} blocks of {self.path} contain {words!r}"
-        return matches[0]
+        return self.take(matches[0])
 
-    def file(self, path: str) -> str:
-        """The one block whose first line names this file."""
-        language = "html" if path.endswith(".html") else "python"
-        matches = [code for code in self.blocks(language) if path in code.partition("\n")[0]]
-        assert len(matches) == 1, f"{len(matches)} blocks of {self.path} name {path!r}"
-        return matches[0]
+    def file(self, title: str) -> str:
+        """The one block whose first line is a comment with this title: the name of a file."""
+        every = self.blocks("python") + self.blocks("html")
+        matches = [code for code in every if code.partition("\n")[0].strip("#<!-> ") == title]
+        assert len(matches) == 1, f"{len(matches)} blocks of {self.path} have the title {title!r}"
+        return self.take(matches[0])
+
+    def left_out(self) -> list[str]:
+        """The examples that no test has taken."""
+        every = re.findall(r"^```\w+\n(.*?)^```$", self.text, re.DOTALL | re.MULTILINE)
+        return [code for code in every if code not in self._taken]
 
 
 @dataclass

@@ -257,6 +257,10 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         assert set(created) == {*task, "cancel_requested"}
 
 
+def test_the_overview_has_the_readmes_first_lines() -> None:
+    assert Document("docs/index.md").blocks("python") == README.blocks("python")[:1]
+
+
 def test_the_picture_is_there_and_not_large() -> None:
     picture = REPOSITORY / "docs" / "images" / "demo.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
