@@ -27,6 +27,9 @@ MAX_INDEXED_TASKS: Final = 200
 """Newest tasks in the index of one channel."""
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest are removed first. A history of 256 on 16 channels fits."""
+MAX_FRAME_MARKS: Final = 500
+"""Ids in one `inbox` frame; a change of more is announced in several. Ids have at most 64 characters, so that such a
+frame stays far below `event.MAX_FRAME_BYTES`."""
 MAX_STALLED: Final = 1000
 """Most ids that one `stalled_tasks` call returns for each shard; the next call returns more once these have failed."""
 

@@ -55,8 +55,17 @@ async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterato
     await started.close()
 
 
-def create_broker(kind: str, request: pytest.FixtureRequest) -> Broker:
-    limits = {"history_size": HISTORY, "history_ttl_s": 3600, "max_replay": 12}
+@pytest.fixture(params=["memory", "redis", "redis-3-shards"])
+async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
+    """A broker that keeps thousands of messages for each channel."""
+    started = create_broker(request.param, request, history_size=4000)
+    await started.start(sink)
+    yield started
+    await started.close()
+
+
+def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
+    limits = {"history_size": history_size, "history_ttl_s": 3600, "max_replay": 12}
     if kind == "memory":
         return MemoryBroker(**limits)
     server: RedisServer = request.getfixturevalue(SERVERS[kind])

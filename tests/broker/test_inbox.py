@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 from notifier import event as events
 from notifier.broker import Broker
 from tests.broker.support import ANN, Recorder, listed, note, opened, until
@@ -61,6 +64,21 @@ async def test_reading_all_covers_present_messages_and_not_later_ones(broker: Br
     await broker.publish(note(subject="new"))
     assert await broker.unread("ann", ANN) == 1
     assert [read for _, read in await listed(broker)] == [False, True, True, True]
+
+
+async def test_reading_thousands_of_messages_at_once_reaches_the_streams(roomy_broker: Broker, sink: Recorder) -> None:
+    notes = [note(id=f"{number:064}") for number in range(3000)]
+    await asyncio.gather(*(roomy_broker.publish(event) for event in notes))
+    await roomy_broker.subscribe(roomy_broker.topics("ann", ["user:ann"]))
+    await roomy_broker.mark("ann", ANN, "all", [])
+    await roomy_broker.mark("ann", ANN, "delete", [notes[0].message_id])
+    await until(lambda: any(b'"read":[]' in wire for _, _, wire in sink.states))
+    frames = [wire for _, _, wire in sink.states if b'"read":[]' not in wire]
+    changes = [json.loads(wire.partition(b"data: ")[2]) for wire in frames]
+    assert sorted(message_id for change in changes for message_id in change["read"]) == [e.message_id for e in notes]
+    assert {change["unread"] for change in changes} == {0}
+    assert all(events.is_safe_frame(wire) for wire in frames)
+    assert roomy_broker.skipped == 0
 
 
 async def test_deleting_hides_a_message_from_one_user(broker: Broker, sink: Recorder) -> None:

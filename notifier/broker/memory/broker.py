@@ -15,6 +15,7 @@ from typing import Final, Self
 from notifier import event as events
 from notifier.broker import (
     EPHEMERAL_PREFIX,
+    MAX_FRAME_MARKS,
     MAX_MARKS,
     Broker,
     Idempotency,
@@ -220,8 +221,9 @@ class MemoryBroker(Broker):
             while len(marked_ids) > MAX_MARKS:
                 del marked_ids[next(iter(marked_ids))]
         unread = self._count_unread(user, channels)
-        if changed:
-            read_ids, deleted = ([], changed) if action == "delete" else (changed, [])
+        for first in range(0, len(changed), MAX_FRAME_MARKS):
+            ids = changed[first : first + MAX_FRAME_MARKS]
+            read_ids, deleted = ([], ids) if action == "delete" else (ids, [])
             self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread), None)
         return Marked(changed, unread)
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from notifier import event as events
 from notifier.broker import (
     IDEMPOTENCY_TTL_S,
+    MAX_FRAME_MARKS,
     MAX_MARKS,
     Broker,
     Idempotency,
@@ -270,6 +271,7 @@ class RedisBroker(Broker):
             MAX_MARKS,
             "PUBLISH",
             announce,
+            MAX_FRAME_MARKS,
             *ids,
         ]
         answer = await self._commands.run(Call(script("mark"), shard, names, args))

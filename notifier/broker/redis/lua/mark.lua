@@ -2,7 +2,7 @@
 --
 -- KEYS  seq, read marks, hidden, then for each channel: its log
 -- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 ttl of the marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
---       6 the user's pub/sub channel, then the message ids
+--       6 the user's pub/sub channel, 7 most ids of one announcement, then the message ids
 -- Answer: unread, the ids that changed
 
 local action, now_ms = ARGV[1], tonumber(ARGV[2])
@@ -12,12 +12,12 @@ local read_key, hidden_key = KEYS[2], KEYS[3]
 local lists = {}
 for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
 local wanted = {}
-for i = 7, #ARGV do wanted[ARGV[i]] = true end
+for i = 8, #ARGV do wanted[ARGV[i]] = true end
 
 local changed = {}
 each_message(lists, read_key, hidden_key, now_ms, function(entry, is_read)
-  -- An id with other characters was not written by notifier, and would break the frame below.
-  if string.find(entry.m, '[^%w._-]') then return end
+  -- A longer id, or one with other characters, was not written by notifier, and would break the frames below.
+  if #entry.m > 64 or string.find(entry.m, '[^%w._-]') then return end
   if action == 'delete' then
     if wanted[entry.m] then
       redis.call('ZADD', hidden_key, entry.seq, entry.m)
@@ -40,8 +40,9 @@ for _, key in ipairs({ read_key, hidden_key }) do
 end
 
 local unread = count_unread(lists, read_key, hidden_key, now_ms)
-if #changed > 0 then
-  local ids = '["' .. table.concat(changed, '","') .. '"]'
+local most = tonumber(ARGV[7])
+for first = 1, #changed, most do
+  local ids = '["' .. table.concat(changed, '","', first, math.min(first + most - 1, #changed)) .. '"]'
   local read = action == 'delete' and '[]' or ids
   local deleted = action == 'delete' and ids or '[]'
   redis.call(ARGV[5], ARGV[6], '- 0 0 -\nevent: inbox\ndata: {"read":' .. read .. ',"deleted":' .. deleted ..
