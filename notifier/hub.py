@@ -325,12 +325,13 @@ class Hub:
 
 
 def _was_revoked(stream: Stream, opening: Opening) -> bool:
-    """True if the user was disconnected since the stream came. At its first opening only the time tells."""
+    """True if the user was disconnected after the stream was attached. At the first opening there is no earlier token
+    to compare, so the time of the disconnect decides."""
     if not opening.revoked:
         return False
     if stream.revoked is not None:
         return opening.revoked != stream.revoked
-    return opening.revoked_ago_s is not None and opening.revoked_ago_s <= time.monotonic() - stream.came_at
+    return opening.revoked_ago_s is not None and opening.revoked_ago_s <= time.monotonic() - stream.attached_at
 
 
 _ABSENT: Final = object()

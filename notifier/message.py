@@ -42,11 +42,11 @@ class Field:
     option: str = ""
     """The command line's option for it, without dashes. Empty: none."""
     since: str = FIRST_VERSION
-    """The version that brought it. A later field is left out of payloads and frames while it has its default: a worker
-    or a service of the version before does not know it, and what it wrote is read alike."""
+    """The version that introduced the field. A field newer than `FIRST_VERSION` is omitted from payloads and frames while
+    it has its default, because services and workers of older versions refuse it or do not know it."""
 
     def may_be_left_out(self, value: object) -> bool:
-        """Whether payloads and frames need not name this value."""
+        """True if payloads and frames omit this value."""
         return self.since != FIRST_VERSION and value == self.default
 
 

@@ -32,7 +32,7 @@ class Stream(ABC):
     """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "begun", "came_at", "channels", "cursor", "ends_at", "ends_why",
+        "_out", "_repeats", "_states", "address", "begun", "attached_at", "channels", "cursor", "ends_at", "ends_why",
         "epoch", "greeted", "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
     )  # fmt: skip
 
@@ -47,7 +47,7 @@ class Stream(ABC):
         ends_at: float,
         ends_why: str,
     ) -> None:
-        self.came_at = time.monotonic()
+        self.attached_at = time.monotonic()
         self.user = user
         self.address = address
         self.channels = channels

@@ -80,7 +80,7 @@ class Opening:
     """Random token, replaced at every `disconnect`; empty if none in 7 days. If it changed since the stream first
     opened, end the stream."""
     revoked_ago_s: float | None = None
-    """How long ago the token was replaced; None: there is none."""
+    """Seconds since the token was replaced; None if there is none."""
 
     @property
     def recovered(self) -> bool:

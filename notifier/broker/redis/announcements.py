@@ -62,7 +62,7 @@ class Topics:
     # Subscribing
 
     def add(self, names: Sequence[str]) -> tuple[list[bytes], list[asyncio.Future[None]]]:
-        """Want topics. Returns the keys to subscribe to, and what to wait for until all are active."""
+        """Add topics. Returns the keys to subscribe to, and the futures of those that are not active yet."""
         added = []
         pending = []
         for name in names:
@@ -76,7 +76,7 @@ class Topics:
         return added, pending
 
     def remove(self, names: Iterable[str]) -> list[bytes]:
-        """Want topics no more. Returns the keys to unsubscribe from."""
+        """Remove topics. Returns the keys to unsubscribe from."""
         removed = []
         for key in (name.encode() for name in names):
             if (topic := self._topics.pop(key, None)) is not None:
@@ -85,23 +85,23 @@ class Topics:
         return removed
 
     def begin(self) -> None:
-        """On a new connection nothing is active yet."""
+        """A new connection: no topic is active yet."""
         loop = asyncio.get_running_loop()
         self._unacknowledged.clear()
         for topic in self._topics.values():
             topic.acknowledged = topic.acknowledged or loop.create_future()
 
     def subscribing(self, keys: Iterable[bytes]) -> None:
-        """A SUBSCRIBE command for these topics is being sent."""
+        """Count a SUBSCRIBE command for these topics: each is acknowledged once."""
         for key in keys:
             self._unacknowledged[key] = self._unacknowledged.get(key, 0) + 1
 
     def pending(self) -> list[asyncio.Future[None]]:
-        """The topics that are wanted and not active yet, also those added meanwhile."""
+        """The futures of the topics that are not active yet."""
         return [topic.acknowledged for topic in self._topics.values() if topic.acknowledged is not None]
 
     def acknowledge(self, key: bytes) -> None:
-        """Redis acknowledged a SUBSCRIBE command for this topic."""
+        """Make a topic active: Redis has acknowledged its last SUBSCRIBE command."""
         left = self._unacknowledged.pop(key, 1) - 1
         if left > 0:
             self._unacknowledged[key] = left
@@ -114,7 +114,7 @@ class Topics:
             topic.generation = self._generations
 
     def lose(self) -> None:
-        """The connection is lost: discard what is known of the topics, and fail the calls that wait."""
+        """The connection is lost: discard the state of the topics, and fail the calls that wait for them."""
         for topic in self._topics.values():
             topic.last, topic.generation = None, 0
             _fail_acknowledgement(topic, "the subscriptions are down")
@@ -122,16 +122,16 @@ class Topics:
     # Order
 
     def generations(self, names: Sequence[str]) -> dict[str, int]:
-        """The active subscriptions among these topics, by name. A call that Redis executes later sees every event that
-        they miss; see `note_lasts`."""
+        """The generation of each active subscription among these topics. Read it before the log is read, for
+        `note_lasts`."""
         topics = {name: self._topics.get(name.encode()) for name in names}
         return {name: topic.generation for name, topic in topics.items() if topic is not None and topic.generation}
 
     def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], generations: Mapping[str, int]) -> None:
         """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it.
 
-        `generations` is from before the log was read. A subscription that was lost and made anew since may have missed
-        announcements that followed: what was read does not concern it.
+        A topic whose generation is not that of `generations` (from before the log was read) is left out: its
+        subscription was lost and renewed since, and announcements after `last` were missed.
         """
         for name, last in lasts.items():
             topic = self._topics.get(name.encode())

@@ -194,7 +194,7 @@ def _unavailable(connection: Connection, refused: str, exc: hiredis.ReplyError) 
 
 
 def _compare(connection: Connection, identity: Identity, info: asyncio.Future[bytes]) -> None:
-    """Close the connection if the Redis behind it is not the primary any more that it was."""
+    """Close the connection if its Redis is a replica now, or was one since the connection was opened."""
     if info.cancelled() or info.exception() is not None:
         return
     try:

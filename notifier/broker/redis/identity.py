@@ -1,6 +1,6 @@
-"""Which life of which primary a connection leads to.
+"""The identity of a Redis primary: it changes when the server restarts or becomes a primary again.
 
-Must not know: what the connection is for.
+Must not know: what a connection is used for.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from notifier.errors import BrokerUnavailable
 REPLICATION: Final = "replication"
 """The section of INFO with the role and the replication id."""
 _UNKNOWN: Final = "?"
-"""In place of a field that a managed Redis does not show."""
+"""Stands for a field that a managed Redis hides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells one primary, and one life of it, from another."""
+    """Two connections with the same identity lead to the same process with the same history of writes."""
 
     run_id: str
     """Changes when the server restarts."""
     replication_id: str
-    """Changes when the server becomes a primary: its data may then be that of another one."""
+    """Changes when a replica is promoted: its data may then lack the newest writes."""
 
     def __str__(self) -> str:
         return f"{self.run_id}/{self.replication_id}"
@@ -39,14 +39,15 @@ async def identity_of(connection: Connection) -> Identity:
 
 
 def check_identity(expected: Identity, replication: bytes) -> None:
-    """Raises `BrokerUnavailable` if INFO shows a replica, or a primary that became one anew.
+    """Raises `BrokerUnavailable` if INFO shows a replica, or another replication id than `expected`.
 
-    A primary that was demoted and promoted between two looks has the data of another server, under the same connection.
+    A primary that was demoted and promoted between two checks has taken over another server's data, and its connections
+    stay open.
     """
     fields = _fields(replication)
     _require_primary(fields)
     if fields.get("master_replid", _UNKNOWN) != expected.replication_id:
-        raise BrokerUnavailable("this Redis was a replica meanwhile: its newest writes may be lost")
+        raise BrokerUnavailable("this Redis was a replica for a moment: its newest writes may be lost")
 
 
 def _require_primary(fields: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
     connect -> same primary as the commands -> subscribe to all wanted topics -> every acknowledgement
             -> canary returned -> live -> lost -> connect ...
 
-The canary is published by the commands and returns here: an event takes the same way.
+The canary is published on the commands' connection and received here, as every event is.
 
 While the connection is not live, announcements are dropped: going live resyncs every stream, which then reads the log.
 
@@ -213,7 +213,8 @@ class Subscriptions:
                 connection.close(BrokerUnavailable(f"the canary did not return within {DEAD_AFTER_S} s"))
 
     async def _require_same_primary(self, connection: Connection) -> None:
-        """Two connections to one address may lead to two servers: DNS, a virtual IP or a proxy in a failover."""
+        """Raises `BrokerUnavailable` if this connection leads to another server than the commands do, as DNS, a virtual
+        IP or a proxy can make it in a failover."""
         identity = await identity_of(connection)
         if self._commands.identity is None:
             raise BrokerUnavailable("the commands have no connection to the primary")
@@ -224,16 +225,16 @@ class Subscriptions:
             )
 
     def _send_canary(self, connection: Connection) -> None:
-        """Publish a canary by the commands: it takes the way of an event."""
+        """Publish a canary on the commands' connection, as an event is published."""
         self._canary_returned.clear()
         try:
             published = self._commands.publish_canary(self._canary, "alive?")
         except BrokerUnavailable:
-            return  # when the commands are back, they have this connection replaced
+            return  # `reconnect` is called when the commands have a connection again
         published.add_done_callback(partial(self._canary_published, connection))
 
     def _canary_published(self, connection: Connection, published: asyncio.Future[int]) -> None:
-        """Redis has executed the PUBLISH. Only now does the canary's time begin: the calls before it may take long."""
+        """Redis has executed the PUBLISH. The timeout starts here, because the calls queued before it may take long."""
         if published.cancelled() or published.exception() is not None or connection is not self._connection:
             return
         if published.result() == 0:

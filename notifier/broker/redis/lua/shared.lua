@@ -33,8 +33,8 @@ local function number_of(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
--- A shard's counter, 0 before the first event. nil for a foreign value: the script then answers foreign_counter(),
--- and is run again when the key is quarantined.
+-- A shard's counter, 0 before the first event. nil for a foreign value: the script then answers foreign_counter(), the
+-- service quarantines the key and runs the script again.
 local function foreign_counter() return redis.error_reply('WRONGTYPE a foreign counter') end
 local function counter_of(key)
   local text = redis.call('GET', key)
@@ -47,7 +47,7 @@ local function quarantine(key)
   redis.call('EXPIRE', key .. ':foreign', 86400)
 end
 
--- The record of a task, otherwise false. The key is not among KEYS, so a foreign value is quarantined here.
+-- The record of a task, or false. The key is not in KEYS, so the service cannot quarantine it: the script does.
 local function record_of(key)
   local record = redis.pcall('HGET', key, 'record')
   if type(record) ~= 'table' then return record end
