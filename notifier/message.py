@@ -42,8 +42,8 @@ class Field:
     option: str = ""
     """The command line's option for it, without dashes. Empty: none."""
     since: str = FIRST_VERSION
-    """The version that introduced the field. A field newer than `FIRST_VERSION` is omitted from payloads and frames while
-    it has its default, because services and workers of older versions refuse it or do not know it."""
+    """The version that introduced the field. A field newer than `FIRST_VERSION` is omitted from payloads and frames
+    while it has its default, because services and workers of older versions refuse it or do not know it."""
 
     def may_be_left_out(self, value: object) -> bool:
         """True if payloads and frames omit this value."""

@@ -32,8 +32,26 @@ class Stream(ABC):
     """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
 
     __slots__ = (
-        "_out", "_repeats", "_states", "address", "begun", "attached_at", "channels", "cursor", "ends_at", "ends_why",
-        "epoch", "greeted", "opening", "pending", "revoked", "send", "seq", "slot", "topics", "user",
+        "_out",
+        "_repeats",
+        "_states",
+        "address",
+        "attached_at",
+        "begun",
+        "channels",
+        "cursor",
+        "ends_at",
+        "ends_why",
+        "epoch",
+        "greeted",
+        "opening",
+        "pending",
+        "revoked",
+        "send",
+        "seq",
+        "slot",
+        "topics",
+        "user",
     )  # fmt: skip
 
     def __init__(
