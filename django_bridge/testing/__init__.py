@@ -1,11 +1,11 @@
 """Test support for your project: inspect what was sent, without a service; or run the real service for browser tests.
 
     class OrderTests(NotificationAssertions, TestCase):
-        def test_the_buyer_is_told(self):
+        def test_the_buyer_is_notified(self):
             with self.assertNotified(buyer, subject="Paid"):
                 pay(order)
 
-    def test_the_buyer_is_told(db, capture_notifications):
+    def test_the_buyer_is_notified(db, capture_notifications):
         with capture_notifications() as sent:
             pay(order)
         assert sent.messages[0]["subject"] == "Paid"

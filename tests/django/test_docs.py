@@ -170,12 +170,12 @@ def test_the_tests_of_a_project(user: User) -> None:
 
 
 def test_the_tests_of_a_project_with_fixtures(user: User) -> None:
-    tests = run("def test_the_buyer_is_told(db", **shop(user))
-    tests["test_the_buyer_is_told"](None, testing.assert_notified)
-    tests["test_nobody_is_told_of_a_draft"](None, testing.assert_not_notified)
-    tests["test_what_is_said"](None, testing.capture_notifications)
+    tests = run("def test_the_buyer_is_notified(db", **shop(user))
+    tests["test_the_buyer_is_notified"](None, testing.assert_notified)
+    tests["test_a_draft_sends_nothing"](None, testing.assert_not_notified)
+    tests["test_the_message_has_the_price"](None, testing.capture_notifications)
     outbox.clear()
-    tests["test_what_is_committed"](None, outbox)
+    tests["test_a_committed_payment_is_sent"](None, outbox)
 
 
 def test_a_test_in_a_browser(user: User) -> None:
