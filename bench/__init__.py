@@ -1,1 +1,1 @@
-"""The benchmark: the service beside what one would pick instead, in one run. `python -m bench --help`."""
+"""The benchmark: the service and its alternatives, measured in one run. `python -m bench --help`."""

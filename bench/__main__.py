@@ -1,8 +1,8 @@
 """`python -m bench`: every server, every work; the table, the JSON and the charts.
 
 --quick     small sizes, to see whether everything works
---only TEXT the servers whose name holds TEXT; nothing is written to docs/ then
---compare CHECKOUT  this version beside another one, in turn (--rounds, --redis); nothing is written then
+--only TEXT only servers whose name contains TEXT; writes no files
+--compare CHECKOUT  this version and another one, in turn (--rounds, --redis); writes no files
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ RESULTS = system.REPOSITORY / "bench" / "results.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name holds TEXT")
-    parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="this version beside that of another folder")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name contains TEXT")
+    parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="this version and the one in another folder")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of --compare")
     parser.add_argument("--redis", action="store_true", help="--compare on a Redis")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     files = system.allow_many_files()
-    sizes = Sizes.quick() if asked.quick else Sizes()
+    sizes = Sizes.quick() if options.quick else Sizes()
     if files < sizes.many + 1000:
         sys.exit(
             f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)"
         )
-    if asked.compare is not None:
-        lines = compare(asked.compare.resolve(), sizes, rounds=asked.rounds, on_redis=asked.redis, say=print)
+    if options.compare is not None:
+        lines = compare(options.compare.resolve(), sizes, rounds=options.rounds, on_redis=options.redis, say=print)
         print("\n".join(lines))
         return
     started = time.monotonic()
-    results = Run(sizes, lambda line: print(line, flush=True)).all(asked.only)
-    made = {
+    results = Run(sizes, lambda line: print(line, flush=True)).all(options.only)
+    run = {
         "at": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": system.machine(),
         "sizes": vars(sizes),
         "results": results,
         "took_s": round(time.monotonic() - started),
     }
-    print("\n" + report.text(made))
-    if not asked.only:
+    print("\n" + report.text(run))
+    if not options.only:
         print("Progress, beside other ways to count:\n", flush=True)
         subprocess.run([sys.executable, "-m", "bench.progress"], cwd=system.REPOSITORY, check=True)
-    if not asked.only and not asked.quick:
-        RESULTS.write_text(json.dumps(made, indent=1) + "\n")
-        report.write(made)
-        chart.write(made)
+    if not options.only and not options.quick:
+        RESULTS.write_text(json.dumps(run, indent=1) + "\n")
+        report.write(run)
+        chart.write(run)
         print(f"Written: {RESULTS.relative_to(system.REPOSITORY)}, docs/performance.md, docs/images/performance.svg")
 
 

@@ -1,4 +1,4 @@
-"""The run's chart: CPU per delivery and memory per stream of every server, as an SVG that needs nothing else.
+"""The run's chart: CPU per delivery and memory per stream of every server, as a self-contained SVG.
 
 Must not know: how anything was measured.
 """
@@ -24,14 +24,14 @@ STYLE = (
 )
 
 
-def write(made: dict[str, Any]) -> None:
-    """Draws docs/images/performance.svg."""
-    FILE.write_text(draw(made))
+def write(run: dict[str, Any]) -> None:
+    """Write docs/images/performance.svg."""
+    FILE.write_text(draw(run))
 
 
-def draw(made: dict[str, Any]) -> str:
+def draw(run: dict[str, Any]) -> str:
     """The chart of a run."""
-    get, parts, top = Figures(made), [], 0
+    get, parts, top = Figures(run), [], 0
     for title, work, name in PANELS:
         rows = [(server, get(server, work, name) or 0.0) for server in get.servers(work) if "workers" not in server]
         parts.append(_panel(title, rows, top))

@@ -1,9 +1,9 @@
-/* The floor: what an event to N streams costs when nothing but the kernel's send() is in the way.
+/* The floor: the cost of an event to N streams if the kernel's send() is all that is done.
  *
  *   floor PORT
  *
  * GET opens a stream, POST sends its body to every stream: one chunk, framed once, one send() for each. No ids, no
- * history, no tokens, no bound on slow readers: what a send() did not take is dropped.
+ * history, no tokens, no bound on slow readers: bytes that a send() does not accept are dropped.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -23,7 +23,7 @@ static const char OPEN[] =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n";
 static const char DONE[] = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-static int streams[MOST], place[MOST], count; /* place: of a descriptor in streams, plus one */
+static int streams[MOST], place[MOST], count; /* place: a descriptor's index in streams, plus 1 */
 
 static void fail(const char *what) {
   perror(what);

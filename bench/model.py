@@ -1,8 +1,8 @@
-"""What many users take, from the measured costs: `python -m bench.model` reads bench/results.json, writes
-docs/scaling.md's tables.
+"""The cost of many users, from the measured costs: `python -m bench.model` reads bench/results.json and writes the
+tables of docs/scaling.md.
 
-The model is a sum of products: how often each thing happens, times what it was measured to cost. What it leaves out
-stands in docs/scaling.md.
+The model is a sum of products: how often each thing happens, times its measured cost. docs/scaling.md says what it
+leaves out.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RESULTS = REPOSITORY / "bench" / "results.json"
 PAGE = REPOSITORY / "docs" / "scaling.md"
 BEGIN, END = "<!-- model: written by `python -m bench.model` -->", "<!-- end of model -->"
 STREAM_LIFE_S = 450.0
-"""A stream's mean life: at random from 5 to 10 minutes."""
+"""A stream's mean life: it is random, from 5 to 10 minutes."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What users do, at the busiest time."""
+    """The load by users at the busiest time."""
 
     events_per_user_per_hour: float = 12
     """Events for one user (messages, steps of tasks)."""
@@ -37,12 +37,12 @@ class Load:
     history_events: float = 50
     """Events that a user's history holds."""
     busy: float = 0.6
-    """Of a core, before one more is taken."""
+    """The share of a core that may be used."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured: CPU in µs, memory in KiB or bytes."""
+    """Measured costs: CPU in µs, memory in KiB or bytes."""
 
     connect_us: float
     redis_connect_us: float
@@ -56,14 +56,14 @@ class Costs:
     process_mib: float
 
     @classmethod
-    def of(cls, made: dict[str, Any]) -> Costs:
-        get, many = Figures(made), made["sizes"]["many"]
+    def of(cls, run: dict[str, Any]) -> Costs:
+        get, many = Figures(run), run["sizes"]["many"]
 
         def need(server: str, work: str, name: str) -> float:
-            found = get(server, work, name)
-            if found is None:
+            figure = get(server, work, name)
+            if figure is None:
                 raise SystemExit(f"bench/results.json has no {server}, {work}, {name}: run `make bench`")
-            return found
+            return figure
 
         return cls(
             connect_us=need(REDIS, "connect", "cpu_us"),
@@ -81,11 +81,11 @@ class Costs:
 
 @dataclass(frozen=True)
 class Needs:
-    """What so many users with an open stream take."""
+    """The needs of so many users with an open stream."""
 
     streams: int
     cores: dict[str, float]
-    """Cores of the service by what keeps them busy."""
+    """Cores of the service by kind of work."""
     workers: int
     memory_gib: float
     redis_cores: float
@@ -95,12 +95,12 @@ class Needs:
 
     @property
     def first(self) -> str:
-        """What keeps most of the service busy."""
-        return max(self.cores, key=lambda one: self.cores[one])
+        """The kind of work that takes most of the service's CPU."""
+        return max(self.cores, key=lambda kind: self.cores[kind])
 
 
 def needs(streams: int, costs: Costs, load: Load) -> Needs:
-    """The sum."""
+    """The model."""
     connects = streams / STREAM_LIFE_S
     events = streams * load.events_per_user_per_hour / 3600
     broadcasts = load.broadcasts_per_hour / 3600
@@ -124,27 +124,27 @@ def needs(streams: int, costs: Costs, load: Load) -> Needs:
     )
 
 
-def text(made: dict[str, Any], load: Load) -> str:
+def text(run: dict[str, Any], load: Load) -> str:
     """The tables, as Markdown."""
-    costs, get = Costs.of(made), Figures(made)
-    found = [needs(streams, costs, load) for streams in (100_000, 1_000_000, 10_000_000)]
-    head = ["", *(f"{one.streams:,} streams" for one in found)]
+    costs, get = Costs.of(run), Figures(run)
+    sizes = [needs(streams, costs, load) for streams in (100_000, 1_000_000, 10_000_000)]
+    head = ["", *(f"{size.streams:,} streams" for size in sizes)]
     rows: list[Sequence[str]] = [
-        [f"cores: {name}", *(f"{one.cores[name]:,.2f}" for one in found)] for name in found[0].cores
+        [f"cores: {name}", *(f"{size.cores[name]:,.2f}" for size in sizes)] for name in sizes[0].cores
     ]
     rows += [
-        [f"workers, each at most {load.busy:.0%} busy", *(f"{one.workers:,}" for one in found)],
-        ["memory of the service, GiB", *(f"{one.memory_gib:,.1f}" for one in found)],
-        ["cores of Redis", *(f"{one.redis_cores:,.2f}" for one in found)],
-        ["Redis shards", *(f"{one.shards:,}" for one in found)],
-        [f"memory of Redis, {load.history_events:g} events each, GiB", *(f"{one.redis_gib:,.1f}" for one in found)],
-        ["network, megabit/s", *(f"{one.megabit_s:,.0f}" for one in found)],
-        ["most of the work", *(one.first for one in found)],
+        [f"workers, each at most {load.busy:.0%} busy", *(f"{size.workers:,}" for size in sizes)],
+        ["memory of the service, GiB", *(f"{size.memory_gib:,.1f}" for size in sizes)],
+        ["cores of Redis", *(f"{size.redis_cores:,.2f}" for size in sizes)],
+        ["Redis shards", *(f"{size.shards:,}" for size in sizes)],
+        [f"memory of Redis, {load.history_events:g} events each, GiB", *(f"{size.redis_gib:,.1f}" for size in sizes)],
+        ["network, megabit/s", *(f"{size.megabit_s:,.0f}" for size in sizes)],
+        ["most of the work", *(size.first for size in sizes)],
     ]
-    beside = [_beside(what, get(*one), get(*other)) for what, one, other in _PAIRS]
+    beside = [_beside(what, get(*figure), get(*base)) for what, figure, base in _PAIRS]
     return "\n\n".join([
-        f"From the run of {made['at']} (docs/performance.md):",
-        table(["cost", "measured"], [[name.replace("_", " "), f"{one:,.2f}"] for name, one in vars(costs).items()]),
+        f"From the run of {run['at']} (docs/performance.md):",
+        table(["cost", "measured"], [[name.replace("_", " "), f"{cost:,.2f}"] for name, cost in vars(costs).items()]),
         f"With {load.events_per_user_per_hour:g} events an hour for each user, {load.broadcasts_per_hour:g} an hour "
         f"for all, and streams that live {STREAM_LIFE_S:g} s:",
         table(head, rows),
@@ -176,19 +176,19 @@ def _beside(what: str, measured: float | None, model: float | None) -> Sequence[
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.model", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", type=float, default=Load.events_per_user_per_hour, help="a user, an hour")
-    parser.add_argument("--broadcasts", type=float, default=Load.broadcasts_per_hour, help="to all, an hour")
-    parser.add_argument("--show", action="store_true", help="print the tables; docs/scaling.md stays")
-    asked = parser.parse_args()
-    load = Load(events_per_user_per_hour=asked.events, broadcasts_per_hour=asked.broadcasts)
-    said = text(json.loads(RESULTS.read_text()), load)
-    if asked.show:
-        print(said)
+    parser.add_argument("--events", type=float, default=Load.events_per_user_per_hour, help="per user and hour")
+    parser.add_argument("--broadcasts", type=float, default=Load.broadcasts_per_hour, help="to all, per hour")
+    parser.add_argument("--show", action="store_true", help="print the tables; do not write docs/scaling.md")
+    options = parser.parse_args()
+    load = Load(events_per_user_per_hour=options.events, broadcasts_per_hour=options.broadcasts)
+    tables = text(json.loads(RESULTS.read_text()), load)
+    if options.show:
+        print(tables)
         return
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{said}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{tables}\n{END}{after}")
 
 
 if __name__ == "__main__":

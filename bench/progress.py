@@ -1,11 +1,11 @@
-"""What progress costs: `python -m bench.progress`.
+"""The cost of progress: `python -m bench.progress`.
 
 1. For each item of a loop: `Progress` beside a counting generator and tqdm. One run, the candidates in turn within each
    repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same
-   repeat) / items. The loops' bodies are empty, so nothing else is in it.
-2. For a loop that reports to somebody: `Progress` with a `Task`, and a report for each item by `Task.advance`, by
-   celery-progress's `ProgressRecorder`, and by ours of the same calls. All against one real Redis on this machine and a
-   database in a file; the calls that Redis counted, and the statements that the database got.
+   repeat) / items. The loops' bodies are empty, so the figure contains nothing else.
+2. For a loop that reports: `Progress` with a `Task`, and a report for each item by `Task.advance`, by celery-progress's
+   `ProgressRecorder`, and by this package's replacement of it. All use one real Redis on this machine and a database in
+   a file; the figures are the calls that Redis counted, and the statements of the database.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Wrap = Callable[[Any], Iterable[Any]]
 
 
 def counting(items: Iterable[Any], total: int) -> Iterator[Any]:
-    """The obvious way: a generator that counts, and reports every tenth of the way."""
+    """The obvious implementation: a generator that counts, and reports after every tenth of the items."""
     step = max(1, total // 10)
     for done, item in enumerate(items, 1):
         yield item
@@ -42,7 +42,7 @@ def counting(items: Iterable[Any], total: int) -> Iterator[Any]:
 
 
 def report() -> None:
-    """What is called at each tenth."""
+    """Called after each tenth."""
 
 
 def candidates(total: int) -> dict[str, Wrap]:
@@ -56,7 +56,7 @@ def candidates(total: int) -> dict[str, Wrap]:
 
 
 def sources(items: int) -> dict[str, Callable[[], Any]]:
-    """Makers, since a generator is used up by one loop."""
+    """Functions, because a generator can be used by one loop only."""
     in_a_list = list(range(items))
     in_a_tuple = tuple(in_a_list)
     return {
@@ -77,13 +77,13 @@ def loop_ns(wrap: Wrap, source: Any) -> int:
 def overheads(make: Callable[[], Any], items: int, repeats: int) -> dict[str, list[float]]:
     """Nanoseconds per item over the bare loop, of each repeat."""
     wraps = candidates(items)
-    found: dict[str, list[float]] = {name: [] for name in wraps}
+    samples: dict[str, list[float]] = {name: [] for name in wraps}
     for _ in range(repeats):
         bare = loop_ns(wraps["bare loop"], make())
         for name, wrap in wraps.items():
             took = bare if name == "bare loop" else loop_ns(wrap, make())
-            found[name].append((took - bare) / items if name != "bare loop" else took / items)
-    return found
+            samples[name].append((took - bare) / items if name != "bare loop" else took / items)
+    return samples
 
 
 # Reporting
@@ -107,7 +107,7 @@ def project(folder: str, redis_url: str) -> None:
 
 
 def celery_task(backend: str) -> Any:
-    """A bound Celery task as it is inside a worker: with an id, and a backend for its results."""
+    """A bound Celery task as inside a worker: with an id, and a backend for its results."""
     from celery import Celery
 
     app = Celery("bench", broker="memory://", backend=backend, set_as_current=False)
@@ -160,18 +160,18 @@ def reporters(redis_url: str) -> dict[str, Callable[[Sequence[int]], None]]:
 
 
 def redis_calls(server: RedisServer) -> int:
-    """Commands that Redis has been sent, without those of scripts and of looking."""
+    """Commands sent to Redis, without those inside scripts and those of this measurement."""
     with server.client() as client:
-        found: Any = client.info("commandstats")
+        stats: Any = client.info("commandstats")
     inside = ("cmdstat_info", "cmdstat_client|setinfo", "cmdstat_hello")
-    sent = {name: one["calls"] for name, one in found.items() if not name.startswith(inside)}
+    sent = {name: stat["calls"] for name, stat in stats.items() if not name.startswith(inside)}
     return sum(calls for name, calls in sent.items() if name in SENT)
 
 
 SENT = {
     f"cmdstat_{name}" for name in ("evalsha", "eval", "get", "set", "setex", "publish", "subscribe", "multi", "exec")
 }
-"""What clients send here; `evalsha` stands for all that its script does."""
+"""The commands that clients send; `evalsha` counts once, whatever its script does."""
 
 
 def reported(work: Callable[[Sequence[int]], None], server: RedisServer, items: int) -> tuple[float, int, int]:
@@ -191,7 +191,7 @@ def reported(work: Callable[[Sequence[int]], None], server: RedisServer, items: 
     connections.close_all()
     connection_created.connect(watched)
     source = range(items)
-    bare = loop_ns(lambda one: one, source)
+    bare = loop_ns(lambda items: items, source)
     before = redis_calls(server)
     started = time.perf_counter_ns()
     work(source)

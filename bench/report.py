@@ -1,4 +1,4 @@
-"""The figures of a run as tables with ratios, and the goals beside what was measured.
+"""The figures of a run as tables with ratios, and the goals with the measured values.
 
 Must not know: how anything was measured.
 """
@@ -15,39 +15,39 @@ BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of figures -
 US, FLOOR, NCHAN, BARE = "notifier", "floor (C, one send each)", "nginx + nchan", "bare (hiredis to transports)"
 REDIS, STARLETTE = "notifier, Redis", "sse-starlette"
 
-Made = dict[str, Any]
+RunRecord = dict[str, Any]
 Row = Sequence[str]
 
 
 class Figures:
-    """The results of a run, by server, work and name; None where there is none."""
+    """The results of a run, by server, work and name; None where there is no figure."""
 
-    def __init__(self, made: Made) -> None:
-        self._results = made["results"]
+    def __init__(self, run: RunRecord) -> None:
+        self._results = run["results"]
 
     def __call__(self, server: str, work: str, name: str) -> float | None:
-        found = self._results.get(server, {}).get(work, {}).get(name)
-        return None if found is None else float(found)
+        figure = self._results.get(server, {}).get(work, {}).get(name)
+        return None if figure is None else float(figure)
 
-    def ratio(self, one: tuple[str, str, str], other: tuple[str, str, str]) -> float | None:
-        first, second = self(*one), self(*other)
-        return None if first is None or not second else first / second
+    def ratio(self, figure: tuple[str, str, str], base: tuple[str, str, str]) -> float | None:
+        value, divisor = self(*figure), self(*base)
+        return None if value is None or not divisor else value / divisor
 
     def servers(self, work: str) -> list[str]:
         return [server for server, works in self._results.items() if work in works]
 
 
-def text(made: Made) -> str:
+def text(run: RunRecord) -> str:
     """Everything, as Markdown."""
-    machine, get = made["machine"], Figures(made)
+    machine, get = run["machine"], Figures(run)
     head = (
-        f"Run of {made['at']}: {machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python "
+        f"Run of {run['at']}: {machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python "
         f"{machine['python']}, everything on loopback. CPU is the server's own, by the operating system's accounting."
     )
-    sizes = made["sizes"]
+    sizes = run["sizes"]
     parts = [
         head,
-        _faults(made),
+        _faults(run),
         f"**One event to {sizes['streams']:,} streams**, at a rate that each keeps up with ({sizes['light_per_s']:g} a "
         f"second; the slow ones {sizes['slow_per_s']:g}), and at {sizes['saturated_per_s']:g} a second, more than one "
         "core can send one by one.",
@@ -65,25 +65,25 @@ def text(made: Made) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write(made: Made) -> None:
-    """Puts the tables into docs/performance.md."""
+def write(run: RunRecord) -> None:
+    """Write the tables into docs/performance.md."""
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text(made)}\n{END}{after}")
+    PAGE.write_text(f"{before}{BEGIN}\n{text(run)}\n{END}{after}")
 
 
-def _faults(made: Made) -> str:
+def _faults(run: RunRecord) -> str:
     wrong = {
         f"{server}, {work}": figures["faults"]
-        for server, works in made["results"].items()
+        for server, works in run["results"].items()
         for work, figures in works.items()
         if figures.get("faults")
     }
     if not wrong:
         return "Every event's number was checked at every stream: none was lost, repeated or out of order."
-    said = "; ".join(f"{where}: {count:g}" for where, count in wrong.items())
-    return f"Every event's number was checked at every stream. Streams or publishes at fault: {said}."
+    listed = "; ".join(f"{where}: {count:g}" for where, count in wrong.items())
+    return f"Every event's number was checked at every stream. Streams or publishes at fault: {listed}."
 
 
 def _fan_out(get: Figures) -> str:
@@ -166,13 +166,13 @@ def _from_redis(get: Figures) -> str:
 Goal = tuple[str, str, Callable[[Figures], float | None], Callable[[float], bool]]
 
 
-def _at_most(what: str, bound: float, one: tuple[str, str, str], other: tuple[str, str, str] | None = None) -> Goal:
-    find = (lambda get: get.ratio(one, other)) if other else (lambda get: get(*one))
-    return what, f"at most {bound:g}", find, lambda found: found <= bound
+def _at_most(what: str, bound: float, figure: tuple[str, str, str], base: tuple[str, str, str] | None = None) -> Goal:
+    measure = (lambda get: get.ratio(figure, base)) if base else (lambda get: get(*figure))
+    return what, f"at most {bound:g}", measure, lambda value: value <= bound
 
 
-def _at_least(what: str, bound: float, one: tuple[str, str, str], other: tuple[str, str, str]) -> Goal:
-    return what, f"at least {bound:g}", lambda get: get.ratio(one, other), lambda found: found >= bound
+def _at_least(what: str, bound: float, figure: tuple[str, str, str], base: tuple[str, str, str]) -> Goal:
+    return what, f"at least {bound:g}", lambda get: get.ratio(figure, base), lambda value: value >= bound
 
 
 def _cpu(server: str, work: str) -> tuple[str, str, str]:
@@ -218,10 +218,10 @@ GOALS: list[Goal] = [
 
 def _goals(get: Figures) -> str:
     rows = []
-    for what, bound, find, holds in GOALS:
-        found = find(get)
-        if found is not None:
-            rows.append([what, bound, _n(found, 2), "yes" if holds(found) else "**no**"])
+    for what, bound, measure, is_met in GOALS:
+        value = measure(get)
+        if value is not None:
+            rows.append([what, bound, _n(value, 2), "yes" if is_met(value) else "**no**"])
     return table(["goal", "bound", "measured", "met"], rows)
 
 

@@ -1,6 +1,6 @@
 """The order of the works: which server does what, and how much of it.
 
-Servers that are compared stand next to each other in time. Each is started anew, alone on the machine.
+Servers that are compared are measured one after the other. Each is started for its work, alone on the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sizes:
     slow_per_s: float = 1.0
     """The same for the slow ones."""
     saturated_per_s: float = 200.0
-    """More than any of them can send one by one, and for so long:"""
+    """More than any of them can send one by one; `saturated_s` is its duration."""
     saturated_s: float = 3.0
     events: int = 20_000
     slow_events: int = 2000
@@ -46,12 +46,12 @@ class Sizes:
 
     @classmethod
     def quick(cls) -> Sizes:
-        """For a look at whether everything works; the figures mean little."""
+        """To see whether everything works; the figures mean little."""
         return cls(streams=300, many=600, seconds=2, events=1000, slow_events=200, redis_per_s=1000, idle_s=2)
 
 
 class Run:
-    """One run of the benchmark. `say` is told what is going on."""
+    """One run of the benchmark. `say` gets a line for each work."""
 
     def __init__(self, sizes: Sizes, say: Callable[[str], None]) -> None:
         self._sizes = sizes
@@ -59,7 +59,7 @@ class Run:
         self.results: Results = {}
 
     def all(self, only: str = "") -> Results:
-        """Every server whose name holds `only`."""
+        """Measure every server whose name contains `only`."""
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             self._folder = Path(folder)
             self._program = system.build("load", self._folder)
@@ -142,14 +142,14 @@ class Run:
             self._note("latency", works.targeted(bench, sizes.streams, int(rate * sizes.seconds), per_s=rate))
 
     def _straight_from_redis(self, bench: Bench) -> None:
-        """B, published to Redis by the service's own script."""
+        """B, published to Redis by the service's script."""
         sizes = self._sizes
         works.connect(bench, sizes.streams, None)
         rate = sizes.redis_per_s
         self._note("from Redis", works.targeted(bench, sizes.streams, sizes.events, per_s=rate, how="redis"))
 
     def _channels(self, bench: Bench) -> None:
-        """Growth by channel, for the model."""
+        """The cost of a channel, for the model."""
         count = self._sizes.streams // 5
         for groups in (0, 10):
             self._note(f"{groups} groups", works.channels(bench, count, groups))
@@ -162,7 +162,7 @@ class Run:
 
     def _pauses(self, bench: Bench) -> None:
         works.connect(bench, self._sizes.many, SOME)
-        bench.streams.stand_back()
+        bench.streams.lower_priority()
         others, spare = Load(self._program, self._folder), Load(self._program, self._folder)
         try:
             seconds = self._sizes.seconds

@@ -1,4 +1,4 @@
-"""Processes under measurement: started, awaited, ended; what they used up, by the operating system's accounting.
+"""Processes under measurement: start, wait, end; their use of CPU and memory, by the operating system's accounting.
 
 Must not know: what they serve.
 """
@@ -20,15 +20,15 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def build(name: str, folder: Path) -> Path:
-    """Compiles `bench/<name>.c` with the system's C compiler."""
-    made = folder / name
+    """Compile `bench/<name>.c` with the system's C compiler."""
+    program = folder / name
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-std=c11"]
-    subprocess.run(["cc", *flags, "-o", str(made), str(HERE / f"{name}.c")], check=True)
-    return made
+    subprocess.run(["cc", *flags, "-o", str(program), str(HERE / f"{name}.c")], check=True)
+    return program
 
 
 def allow_many_files() -> int:
-    """As many open files as this machine lets us have; answers how many."""
+    """Raise the limit of open files as far as this machine allows. Returns the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
@@ -73,7 +73,7 @@ class Process:
         return self._child.pid
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float = 30) -> float:
-        """Waits; answers the seconds since its start. Raises RuntimeError with what it printed."""
+        """Wait until `ready`. Returns the seconds since the start. Raises RuntimeError with the program's output."""
         while not ready():
             over = self._child.poll() is not None
             if over or time.monotonic() > self.started_at + timeout_s:
@@ -86,7 +86,7 @@ class Process:
         return Path(self._log.name).read_text(errors="replace")
 
     def cpu_s(self) -> float:
-        """CPU time that the program and its living children have used."""
+        """CPU time of the program and its living children."""
         return sum(_cpu_s(pid) for pid in tree(self.pid))
 
     def memory_kib(self) -> float:
@@ -111,14 +111,14 @@ class Process:
 
 def tree(pid: int) -> list[int]:
     """A process and its descendants."""
-    found = [pid]
-    for parent in found:
+    pids = [pid]
+    for parent in pids:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
             try:
-                found += [int(child) for child in children.read_text().split()]
+                pids += [int(child) for child in children.read_text().split()]
             except OSError:
                 continue
-    return found
+    return pids
 
 
 def _cpu_s(pid: int) -> float:
@@ -138,7 +138,7 @@ def _pss_kib(pid: int) -> float:
 
 
 def machine() -> dict[str, str | int]:
-    """What the figures were made on."""
+    """The machine of the run."""
     model = [
         line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]

@@ -1,10 +1,10 @@
-"""What each server is asked to do, and what comes of it: letters as in docs/performance.md.
+"""The works that each server is measured at.
 
-    D  open the streams    A  one event to all of them    B  events each for one user    C  let them be idle
-    E  all come back       F  latency at a fixed rate
+    D  open the streams    A  one event to all of them    B  events each for one user    C  idle streams
+    E  all reconnect       F  latency at a fixed rate
 
-Each work answers a dict of figures. Every event's number is checked at every stream: `faults` counts the streams that
-lost, repeated or reordered one, and the publishes that were refused.
+Each work returns a dict of figures. Every event's number is checked at every stream: `faults` counts the streams that
+lost, repeated or reordered an event, and the publishes that were refused.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Bench:
 
 
 def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100) -> Figures:
-    """D: opens streams as fast as they go. `channel`: what they hear; None: each its own user's."""
+    """D: open streams as fast as possible, on `channel`; None: each on the channel of its own user."""
     peer = bench.peer
     requests = [peer.stream_request(number, channel or user(number)) for number in range(count)]
     memory, cpu, redis_cpu = peer.memory_kib(), peer.cpu_s(), _redis_cpu_s(peer)
@@ -59,7 +59,7 @@ def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100
 
 
 def channels(bench: Bench, count: int, groups: int) -> Figures:
-    """What one more channel of a stream costs, beside as many streams that hear only their user's and `all`."""
+    """The cost of further channels: each stream listens to so many groups, beside its user's channel and `all`."""
     peer = bench.peer
     assert isinstance(peer, Notifier)
     memory, cpu, redis_cpu = peer.memory_kib(), peer.cpu_s(), _redis_cpu_s(peer)
@@ -133,7 +133,7 @@ def idle(bench: Bench, seconds: float) -> Figures:
 
 
 def storm(bench: Bench, count: int, missed: int) -> Figures:
-    """E: all streams are cut, events come, and all are opened again at once, each with its cursor."""
+    """E: all streams are cut, events are published, and all streams are opened again at once, with their cursors."""
     peer = bench.peer
     cursor = _cursor_of(peer.publish_request(ALL, "before"), peer.port)
     bench.streams.cut()
@@ -158,9 +158,9 @@ def storm(bench: Bench, count: int, missed: int) -> Figures:
 
 
 def pause(bench: Bench, others_load: Load, spare: Load, *, rate: float, seconds: float) -> Figures:
-    """What others notice of rounds to many streams: events to 200 single users and /healthz, with and without them.
+    """The effect of rounds to many streams on others: events to 200 single users and /healthz, with and without rounds.
 
-    `bench.streams` holds the crowd, which hears `SOME`.
+    `bench.streams` holds the crowd, which listens to `SOME`.
     """
     peer, users = bench.peer, 200
     others = Bench(peer, others_load, bench.publisher, _numbers=10**6)
@@ -172,33 +172,33 @@ def pause(bench: Bench, others_load: Load, spare: Load, *, rate: float, seconds:
             rounds = [peer.publish_request(SOME, stamped(number)) for number in bench.numbers(int(rate * seconds * 2))]
             spare.send_begin(rounds, peer.port, per_s=rate, connections=1)
         answered = bench.publisher.send(health, peer.port, per_s=200, connections=1)
-        heard = targeted(others, users, int(100 * seconds), per_s=100)
-        figures |= {f"{name}_{key}": heard[key] for key in ("p50_ms", "p99_ms", "max_ms")}
+        received = targeted(others, users, int(100 * seconds), per_s=100)
+        figures |= {f"{name}_{key}": received[key] for key in ("p50_ms", "p99_ms", "max_ms")}
         figures |= {f"{name}_healthz_{key}": answered[key] for key in ("p50_ms", "p99_ms", "max_ms")}
     spare.send_end()
     return figures
 
 
 def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[bytes], int, str]:
-    texts = [(user(whom), stamped(number)) for whom, number in items]
+    texts = [(user(recipient), stamped(number)) for recipient, number in items]
     if how == "redis":
         assert isinstance(peer, NotifierOnRedis | Bare)
         assert peer.redis is not None
         peer.redis.load_script()
-        return [redis_request(*one) for one in texts], peer.redis.port, "resp"
+        return [redis_request(*event) for event in texts], peer.redis.port, "resp"
     if how == "batch":
         assert isinstance(peer, Notifier)
         return [peer.batch_request(texts[at : at + 100]) for at in range(0, len(texts), 100)], peer.port, "http"
-    return [peer.publish_request(*one) for one in texts], peer.publish_port, "http"
+    return [peer.publish_request(*event) for event in texts], peer.publish_port, "http"
 
 
 def _wrong(streams: Load, items: list[tuple[int, int]]) -> int:
-    """Users who did not get each of their events once. (The order is that of 16 connections, and not checked.)"""
+    """Users who did not get each of their events once. The order is not checked: 16 connections publish."""
     due: dict[int, list[int]] = {}
-    for whom, number in items:
-        due.setdefault(whom, []).append(number)
+    for recipient, number in items:
+        due.setdefault(recipient, []).append(number)
     counts = streams.counts()
-    return sum(counts[whom][:2] != (len(numbers), sum(numbers)) for whom, numbers in due.items())
+    return sum(counts[recipient][:2] != (len(numbers), sum(numbers)) for recipient, numbers in due.items())
 
 
 def _cursor_of(publish: bytes, port: int) -> str:

@@ -1,7 +1,7 @@
 """The servers under measurement, each behind the same few methods.
 
-A peer is started on loopback with the settings that its documentation recommends for many streams, one process where
-it can choose. What a peer cannot do (`targets`, `batch`, `resumes`) is left out of the table, not simulated.
+A peer is started on loopback with the settings that its documentation recommends for many streams, as one process if
+possible. Works that a peer cannot do (`targets`, `batch`, `resumes`) are left out of the table, not simulated.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import ClassVar
 from bench.system import REPOSITORY, Process, accepts, free_port
 
 ALL = "all"
-"""A channel that many hear."""
+"""The channel of every stream."""
 SOME = "some"
-"""Another one, which those of `ALL` do not hear by themselves."""
+"""A channel that only some streams listen to."""
 
 
 def user(number: int) -> str:
@@ -30,11 +30,11 @@ class Peer(ABC):
 
     name: ClassVar[str]
     marker: ClassVar[str] = "event-stream"
-    """What a stream has received when it is open. Default: the answer's head."""
+    """The bytes by which a stream is recognised as open. Default: part of the answer's head."""
     targets: ClassVar[bool] = True
-    """Whether it has more than one channel."""
+    """True if it has more than one channel."""
     fast: ClassVar[bool] = True
-    """Whether it is measured at rates that only servers of this kind reach."""
+    """True if it is measured at rates that only fast servers reach."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -45,11 +45,11 @@ class Peer(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Starts it and waits until it serves."""
+        """Start it and wait until it serves."""
 
     @abstractmethod
     def stream_path(self, number: int, channel: str) -> str:
-        """Path of a stream of the user with this number that hears `channel`."""
+        """Path of a stream of the user with this number on `channel`."""
 
     @abstractmethod
     def publish_request(self, channel: str, text: str) -> bytes:
@@ -59,14 +59,14 @@ class Peer(ABC):
         return request("GET", self.stream_path(number, channel), headers={"Accept": "text/event-stream", **headers})
 
     def cpu_s(self) -> float:
-        return sum(one.cpu_s() for one in self.processes)
+        return sum(process.cpu_s() for process in self.processes)
 
     def memory_kib(self) -> float:
-        return sum(one.memory_kib() for one in self.processes)
+        return sum(process.memory_kib() for process in self.processes)
 
     def stop(self) -> None:
-        for one in reversed(self.processes):
-            one.stop()
+        for process in reversed(self.processes):
+            process.stop()
         self.processes.clear()
 
     def _run(self, command: list[str | Path], *, env: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> Process:

@@ -1,4 +1,4 @@
-"""Peers in C and Go: nginx with nchan, Pushpin; Mercure and Centrifugo where they are on the path."""
+"""Peers in C and Go: nginx with nchan, Pushpin; Mercure and Centrifugo if they are on the path."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ http {{
 
 
 class Pushpin(Peer):
-    """Pushpin in front of a program that tells it to hold every request open (GRIP)."""
+    """Pushpin in front of a program that makes it hold every request open (GRIP)."""
 
     name: ClassVar[str] = "Pushpin"
 
@@ -78,7 +78,7 @@ class Pushpin(Peer):
             key = line.partition("=")[0]
             lines.append(f"{key}={changes[key]}" if key in changes else line)
             if line == "[proxy]":
-                # Debian's package expects a zurl of the system; this one is the bench's own.
+                # Debian's package expects a zurl of the system; the benchmark runs its own.
                 own = {"zurl_out_specs": "in", "zurl_out_stream_specs": "in-stream", "zurl_in_specs": "out"}
                 lines += [f"{spec}=ipc://{{rundir}}/{{ipc_prefix}}zurl-{name}" for spec, name in own.items()]
         for name in ("run", "log"):

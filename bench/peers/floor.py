@@ -1,4 +1,4 @@
-"""What is measured against: one send() per stream in C, and the least from Redis to streams in Python."""
+"""The lower bounds: one send() per stream in C, and the shortest path from Redis to streams in Python."""
 
 from __future__ import annotations
 

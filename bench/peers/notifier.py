@@ -20,7 +20,7 @@ from notifier.broker.redis.scripts import publish_calls, script
 from notifier.event import custom
 
 KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)
-"""Of servers that live for a minute."""
+"""Credentials of servers that run for a minute."""
 
 
 class Notifier(Peer):
@@ -47,7 +47,7 @@ class Notifier(Peer):
             "NOTIFIER_API_KEYS": KEY,
             "NOTIFIER_JWT_SECRET": SECRET,
             "NOTIFIER_REDIS_URL": self.redis.url if self.redis else "",
-            # Limits against abuse, which one address with thousands of streams would meet.
+            # Limits against abuse, which one address with thousands of streams would exceed.
             "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
             "NOTIFIER_MAX_STREAMS_PER_USER": "100000",
             "NOTIFIER_PUBLISH_RATE": "1000000",
@@ -79,7 +79,7 @@ class Notifier(Peer):
         return super().stream_request(number, channel, Authorization=f"Bearer {token}", **headers)
 
     def request_with_groups(self, number: int, groups: int) -> bytes:
-        """A stream that hears so many groups of its own besides."""
+        """A stream that also listens to so many groups, which no other stream has."""
         claims = {"aud": "notifier:stream", "sub": user(number), "exp": self._ends}
         token = jwt.encode({**claims, "groups": [f"g{number}-{i}" for i in range(groups)]}, SECRET, algorithm="HS256")
         return super().stream_request(number, user(number), Authorization=f"Bearer {token}")
@@ -131,18 +131,18 @@ class Redis:
 
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        # The load program connects from several loopback addresses; protected mode knows one.
+        # The load program connects from several loopback addresses; protected mode allows one.
         command += ["--protected-mode", "no"]
         self.process = Process([*command, "--dir", str(self._folder)], self._folder)
         self.process.wait_until(lambda: accepts(self.port))
 
     def memory_bytes(self) -> int:
-        """What its data takes."""
+        """The memory of its data."""
         with redis.Redis(port=self.port) as client:
             return int(client.info("memory")["used_memory"])
 
     def load_script(self) -> None:
-        """Makes the publish script known."""
+        """Load the publish script."""
         with redis.Redis(port=self.port) as client:
             client.script_load(script("publish").source)
 
@@ -155,7 +155,7 @@ class Redis:
 
 
 def redis_request(channel: str, text: str) -> bytes:
-    """What a Django process with the transport `redis` sends to publish: one call of the service's own script."""
+    """The command that a Django process with the transport `redis` publishes with: one call of the service's script."""
     event = custom(to=[_channel(channel)], event_type="bench", data=text)
     (call,) = publish_calls(event, Keys(), history_size=256, history_ttl_s=7 * 86_400)
     words = ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]

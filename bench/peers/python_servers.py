@@ -1,4 +1,4 @@
-"""Peers in Python: the plain services that the documentation of these libraries leads to, on uvicorn."""
+"""Peers in Python: plain services as the documentation of these libraries shows them, on uvicorn."""
 
 from __future__ import annotations
 

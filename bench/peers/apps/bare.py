@@ -1,9 +1,9 @@
-"""The least that takes an event from Redis pub/sub to a stream in Python: hiredis reads, the transport is written.
+"""The shortest path of an event from Redis pub/sub to a stream in Python: hiredis reads, the transport writes.
 
     python bare.py PORT REDIS_PORT
 
-A stream's path is its channel. Events are the announcements that the service's publish script makes: a line of its
-own, then the frame. No order, no gaps found, no replay, no tokens, no bounds.
+A stream's path is its channel. Events are the announcements of the service's publish script: a line,
+then the frame. It has no order, no gap check, no replay, no tokens, no bounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ streams: dict[bytes, asyncio.Transport] = {}
 
 
 class FromRedis(asyncio.Protocol):
-    """The subscription link."""
+    """The subscriptions' connection."""
 
     def __init__(self) -> None:
         self.reader = hiredis.Reader(notEnoughData=False)
