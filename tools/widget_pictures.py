@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/client.md, each widget alone, of the real client: `python -m tools.widget_pictures`."""
+"""Takes the pictures of docs/client.md, one per widget, of the real client: `python -m tools.widget_pictures`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support import REPOSITORY, Service, running, subscriber_token
 
 FOLDER = REPOSITORY / "docs" / "images"
 WAYS = (("light", "en", "light"), ("dark", "en", "dark"), ("light", "ru", "ru"))
-"""Colours, language, and what the files are called after."""
+"""Colour scheme, language, and the suffix of the files' names."""
 PAGE = """<!doctype html><html lang="{lang}"><meta name="color-scheme" content="light dark"><title>Picture</title>
 <style>
   body {{ margin: 0; background: light-dark(#f5f6f8, #0d1015); }}
@@ -70,21 +70,21 @@ def main() -> None:
 
 
 def take(browser: Browser, service: Service, colours: str, lang: str, name: str) -> None:
-    """Plays the scene in one way, and takes a picture of each widget."""
+    """Play the scene in one colour scheme and language, and take a picture of each widget."""
     user, words = f"{colours}-{lang}", WORDS[lang]
     with service.client() as client:
 
         def call(method: str, path: str, **body: Any) -> Any:
             return client.request(method, path, json=body).raise_for_status().json()
 
-        tasks = [call("POST", "/v1/tasks", to=[f"user:{user}"], name=one, total=100)["id"] for one in words["tasks"]]
+        tasks = [call("POST", "/v1/tasks", to=[f"user:{user}"], name=name, total=100)["id"] for name in words["tasks"]]
         context = browser.new_context(viewport={"width": 1300, "height": 960}, color_scheme=colours)  # type: ignore[arg-type]
         page = context.new_page()
         body = PAGE.format(lang=lang, task=tasks[0], token=subscriber_token(user))
         page.route("**/picture", lambda route: route.fulfill(body=body, content_type="text/html"))
         page.goto(f"{service.url}/picture")
         page.wait_for_function("window.store?.state.loaded")
-        page.wait_for_timeout(1500)  # the tasks' time left is that of work, not of a script
+        page.wait_for_timeout(1500)  # so that the tasks' time left is plausible
         for task, done, state in zip(tasks, (40, 12, 100), words["states"], strict=True):
             call("PATCH", f"/v1/tasks/{task}", done=done, state=state)
         call("PATCH", f"/v1/tasks/{tasks[2]}", status="succeeded")

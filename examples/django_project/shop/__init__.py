@@ -1,4 +1,4 @@
-"""A small shop whose slow jobs are watched in the browser. Celery finds its application here."""
+"""A small shop whose long jobs show their progress in the browser. Celery finds its application here."""
 
 from shop.celery import app as celery_app
 

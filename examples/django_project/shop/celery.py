@@ -1,4 +1,4 @@
-"""The Celery application of the project. Nothing here is about the notifier."""
+"""The Celery application of the project. It has no setting for notifier."""
 
 import os
 

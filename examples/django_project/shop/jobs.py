@@ -12,7 +12,7 @@ from shop.models import Product
 
 @shared_task
 def recount_stock(task_id: str, user_id: int) -> None:
-    """Goes on with a task that the view began, so that the user saw it at once, while the queue was still full."""
+    """Continue a task that the view began, so the user sees it at once, even if the queue is long."""
     task = Task.resume(task_id)
     task.cancelled_text = "Stopped on your request"
     pieces = 0
@@ -20,11 +20,11 @@ def recount_stock(task_id: str, user_id: int) -> None:
         task.set_state("Counting the pieces")
         for product in Progress(Product.objects.all(), parts=25, task=task):
             pieces += product.stock
-            _pretend_to_work()
+            _simulate_work()
     except TaskCancelled:
         return
-    except Exception as fault:
-        task.fail(fault)
+    except Exception as exc:
+        task.fail(exc)
         raise
     task.end(f"{pieces} pieces")
     Message(
@@ -40,9 +40,9 @@ def write_price_list(request: HttpRequest, task: Task | None = None) -> list[str
     lines = []
     for product in Progress(Product.objects.order_by("name"), parts=25, task=task):
         lines.append(f"{product.name}: {product.price}")
-        _pretend_to_work()
+        _simulate_work()
     return lines
 
 
-def _pretend_to_work() -> None:
+def _simulate_work() -> None:
     time.sleep(settings.JOB_SECONDS / 100)

@@ -1,13 +1,13 @@
-"""Everything that differs between machines comes from the environment; the defaults are for one machine."""
+"""Settings that differ between machines come from the environment; the defaults are for a single machine."""
 
 import os
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-# An example to look at, not to put on the internet: it knows its users' passwords.
+# For your own machine only: the users' password is public.
 DEBUG = True
-SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only for a try on your own machine, where nobody else comes in")
+SECRET_KEY = os.environ.get("DJANGO_SECRET_KEY", "only for a trial on your own machine, not for production")
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 
 INSTALLED_APPS = [
@@ -52,7 +52,7 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 USE_TZ = True
-LANGUAGES = [("en", "English"), ("ru", "Русский")]  # of the widgets; the shop itself speaks English
+LANGUAGES = [("en", "English"), ("ru", "Русский")]  # of the widgets; the shop itself is in English
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
@@ -71,5 +71,5 @@ NOTIFIER = {
     "JWT_SECRET": os.environ["NOTIFIER_JWT_SECRET"],
 }
 
-# For how long the jobs pretend to work.
+# Duration of the simulated work.
 JOB_SECONDS = float(os.environ.get("SHOP_JOB_SECONDS", "8"))

@@ -10,5 +10,5 @@ urlpatterns = [
     path("jobs/stock/", views.start_recount, name="recount"),
     path("jobs/prices/", views.start_price_list, name="price-list"),
     path("messages/", views.send_message, name="send-message"),
-    path("notifier/", include("django_bridge.urls")),  # where a page that stays open gets its next token
+    path("notifier/", include("django_bridge.urls")),  # a page that stays open gets its next token there
 ]

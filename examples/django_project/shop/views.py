@@ -22,7 +22,7 @@ def home(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def start_recount(request: HttpRequest) -> HttpResponse:
-    """Celery: the task begins here, and the worker goes on with it."""
+    """Celery: the task begins here, and the worker continues it."""
     task = Task(from_user=request.user, task_name="Recount the stock")
     task.begin(state="Waiting for a worker")
     jobs.recount_stock.delay(task.id, request.user.pk)
@@ -32,7 +32,7 @@ def start_recount(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def start_price_list(request: HttpRequest) -> HttpResponse:
-    """A thread: no queue, and the job ends with the process."""
+    """A thread: no queue; the job ends with the process."""
     threading.Thread(target=_run, args=(jobs.write_price_list, request), daemon=True).start()
     return HttpResponse(status=202)
 
@@ -51,7 +51,7 @@ def send_message(request: HttpRequest) -> HttpResponse:
 
 
 def _other(user: AbstractBaseUser) -> AbstractBaseUser:
-    """Ann's other user is Bob, and the other way round."""
+    """For Ann, Bob; for Bob, Ann."""
     return get_user_model().objects.exclude(pk=user.pk).order_by("pk").first()
 
 
@@ -59,4 +59,4 @@ def _run(job: Callable[[HttpRequest], object], request: HttpRequest) -> None:
     try:
         job(request)
     finally:
-        connections.close_all()  # this thread's own; nobody else would
+        connections.close_all()  # those of this thread, which Django does not close

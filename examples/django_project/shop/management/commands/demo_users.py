@@ -15,14 +15,16 @@ THINGS = ("mug", "lamp", "chair", "clock", "scarf", "notebook", "umbrella", "bas
 
 
 class Command(BaseCommand):
-    help = "Makes the users ann and bob (password: demo) and a hundred products. Running it again changes nothing."
+    help = "Creates the users ann and bob (password: demo) and a hundred products. A second run changes nothing."
 
     def handle(self, **options: object) -> None:
         if not settings.DEBUG:
-            raise CommandError("These users have a password that everybody knows: only with DEBUG.")
+            raise CommandError("The password of these users is public, so they are created only with DEBUG.")
         for username, first_name in NAMES.items():
-            user, made = get_user_model().objects.get_or_create(username=username, defaults={"first_name": first_name})
-            if made:
+            user, created = get_user_model().objects.get_or_create(
+                username=username, defaults={"first_name": first_name}
+            )
+            if created:
                 user.set_password(PASSWORD)
                 user.save()
         dice = Random(1)

@@ -1,11 +1,11 @@
 /**
- * The page of the shop. {% notifier %} fills the widgets; what is left are two forms, and a word about the connection.
- * What the forms answer is HTML: the messages of django.contrib.messages, which become toasts.
+ * The page of the shop. {% notifier %} fills the widgets; this file has the forms, and the state of the connection.
+ * The answers to the forms are HTML: the messages of django.contrib.messages, which become toasts.
  */
 
 document.addEventListener("notifier:state", ({ detail: { state } }) => {
-  const shown = document.getElementById("state");
-  shown.dataset.state = shown.textContent = state;
+  const label = document.getElementById("state");
+  label.dataset.state = label.textContent = state;
 });
 
 for (const form of document.querySelectorAll("form[data-stays]")) {
