@@ -1,4 +1,4 @@
-"""The benchmark itself: its programs are built and run, its checks can fail, its pages are what the figures say."""
+"""The benchmark: its programs are built and run, its checks can fail, its pages show the kept figures."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_every_event_is_counted_at_every_stream(bench: Bench) -> None:
     assert 0 < figures["p50_ms"] <= 1.1 * figures["max_ms"]
 
 
-def test_an_event_that_comes_twice_or_not_at_all_is_a_fault(bench: Bench) -> None:
+def test_an_event_that_is_repeated_or_lost_is_counted_as_a_fault(bench: Bench) -> None:
     works.connect(bench, 3, ALL)
     bench.streams.zero()
     requests = [bench.peer.publish_request(ALL, stamped(number)) for number in (1, 2, 2)]
     bench.publisher.send(requests, bench.peer.publish_port, connections=1)
     bench.streams.expect(9, 5)
-    assert bench.streams.counts() == [(3, 5, 1)] * 3  # three came, their numbers' sum, one was not above the one before
+    assert bench.streams.counts() == [(3, 5, 1)] * 3  # three events, the sum of their numbers, one of them out of order
 
 
 def test_targeted_events_reach_their_users(programs: Path, tmp_path: Path) -> None:
@@ -81,23 +81,23 @@ def test_targeted_events_reach_their_users(programs: Path, tmp_path: Path) -> No
 
 
 def test_the_pages_show_the_run_that_is_kept() -> None:
-    made = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    assert report.text(made) in report.PAGE.read_text()
-    assert model.text(made, model.Load()) in model.PAGE.read_text()
-    assert chart.FILE.read_text() == chart.draw(made)
+    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
+    assert report.text(run) in report.PAGE.read_text()
+    assert model.text(run, model.Load()) in model.PAGE.read_text()
+    assert chart.FILE.read_text() == chart.draw(run)
 
 
 def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
-    made = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    made["results"][report.US]["connect many"]["memory_kib"] = 11.0
-    assert "| memory of an idle stream, KiB | at most 10 | 11.00 | **no** |" in report.text(made)
+    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
+    run["results"][report.US]["connect many"]["memory_kib"] = 11.0
+    assert "| memory of an idle stream, KiB | at most 10 | 11.00 | **no** |" in report.text(run)
 
 
-def test_the_program_says_what_it_takes() -> None:
-    said = subprocess.run(
+def test_the_program_lists_its_options() -> None:
+    done = subprocess.run(
         [sys.executable, "-m", "bench", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
-    assert "--quick" in said.stdout
+    assert "--quick" in done.stdout
 
 
 def test_two_versions_are_measured_in_turn_and_compared_as_ratios() -> None:

@@ -1,4 +1,4 @@
-"""docs/settings.md against the code: the same variables, defaults, bounds and words, in the same order."""
+"""docs/settings.md has the variables, defaults, bounds and descriptions of the code, in the same order."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PAGE = (REPOSITORY / "docs" / "settings.md").read_text("utf-8")
 
 def tables() -> list[list[tuple[str, ...]]]:
     """The page's tables, each as its rows below the head."""
-    found: list[list[tuple[str, ...]]] = []
+    tables: list[list[tuple[str, ...]]] = []
     for block in re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE):
         lines = [tuple(cell.strip() for cell in line.strip().strip("|").split("|")) for line in block.splitlines()]
-        found.append(lines[2:])
-    return found
+        tables.append(lines[2:])
+    return tables
 
 
 def row_of(name: str) -> tuple[str, str, str, str]:
@@ -43,7 +43,7 @@ def takes(field: Any) -> str:
         return "`true` or `false`"
     if field.annotation not in (int, float):
         return "text"
-    bounds = {name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)}
+    bounds = {name: getattr(bound, name) for bound in field.metadata for name in ("ge", "le") if hasattr(bound, name)}
     kind = "a whole number" if field.annotation is int else "a number"
     if "le" in bounds:
         return f"{kind} from {bounds['ge']:g} to {bounds['le']:g}"
@@ -66,12 +66,12 @@ def test_every_setting_has_a_meaning_and_every_number_its_bounds(name: str) -> N
     assert str(field.description).endswith(".")
     assert "|" not in str(field.description)
     if field.annotation in (int, float):
-        assert any(hasattr(one, "ge") for one in field.metadata)
+        assert any(hasattr(bound, "ge") for bound in field.metadata)
 
 
 def test_no_other_page_names_a_setting_that_is_not_there() -> None:
     known = {row[0].strip("`") for table in tables() for row in table}
-    known.add("NOTIFIER_SEED")  # of the tests: repeats a run of tests/faults
+    known.add("NOTIFIER_SEED")  # a variable of the tests: repeats a run of tests/faults
     pages = [REPOSITORY / "README.md", *(REPOSITORY / "docs").glob("*.md")]
     for page in pages:
         for name in re.findall(r"\bNOTIFIER_[A-Z][A-Z_]*[A-Z]\b", page.read_text("utf-8")):

@@ -1,4 +1,4 @@
-"""The example as a person meets it: real service, Redis, Celery worker, web server and browser."""
+"""The example with a real service, Redis, Celery worker, web server and browser."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
     ):
         folder = tmp_path_factory.mktemp("shop")
         env = {
-            "DJANGO_SETTINGS_MODULE": "shop.settings",  # other tests of this run have set another
+            "DJANGO_SETTINGS_MODULE": "shop.settings",  # other tests of this run set another one
             "NOTIFIER_URL": service.url,
             "NOTIFIER_API_KEY": API_KEY,
             "NOTIFIER_JWT_SECRET": JWT_SECRET,
@@ -84,19 +84,19 @@ def browser() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def logged_in(browser: Browser, shop: Shop, user: str, locale: str = "en-GB") -> Iterator[Page]:
-    """A window of its own for this user. An error in the page's console fails the test."""
+    """A separate window for this user. An error in the page's console fails the test."""
     context = browser.new_context(viewport={"width": 1100, "height": 720}, locale=locale)
     page = context.new_page()
-    faults: list[str] = []
-    page.on("pageerror", lambda fault: faults.append(str(fault)))
-    page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
     page.goto(shop.url)
     page.fill("input[name=username]", user)
     page.fill("input[name=password]", "demo")
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("#state")).to_have_text("live", timeout=15_000)
     yield page
-    assert faults == []
+    assert errors == []
     context.close()
 
 

@@ -1,4 +1,4 @@
-"""What people install: wheel and sdist hold everything, the base stays light, the service runs from anywhere."""
+"""Wheel and sdist contain everything, the base install stays light, the installed service runs from any folder."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def wheel(dists: Path) -> Path:
 
 def _wheel_files(path: Path) -> dict[str, int]:
     with zipfile.ZipFile(path) as archive:
-        return {one.filename: one.CRC for one in archive.infolist()}
+        return {entry.filename: entry.CRC for entry in archive.infolist()}
 
 
 def _check_contents(names: set[str]) -> None:
@@ -88,7 +88,7 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
 
 def test_the_sdist_holds_the_same(dists: Path) -> None:
     with tarfile.open(next(dists.glob("*.tar.gz"))) as archive:
-        links = [one.name for one in archive if one.issym() or one.islnk()]
+        links = [entry.name for entry in archive if entry.issym() or entry.islnk()]
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert links == []
     _check_contents(names)
@@ -102,7 +102,7 @@ def test_tree_and_sdist_build_the_same_wheel(wheel: Path, tmp_path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh venv that has the wheel. It borrows the dependencies of this one: nothing is fetched."""
+    """The Python of a new venv with the wheel. It uses the dependencies of this venv: nothing is downloaded."""
     home = tmp_path_factory.mktemp("venv")
     venv.create(home, with_pip=False)
     python = home / "bin" / "python"
@@ -125,9 +125,9 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_installed_package_is_not_the_repository(installed: Path, tmp_path: Path) -> None:
     code = "import notifier, django_bridge; print(notifier.__file__, django_bridge.__file__)"
-    found = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
-    assert str(REPOSITORY) not in found.replace(str(installed.parent), "")
-    assert found.count("site-packages") == 2
+    output = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert str(REPOSITORY) not in output.replace(str(installed.parent), "")
+    assert output.count("site-packages") == 2
 
 
 def test_a_django_worker_needs_nothing_of_the_service_and_no_celery(installed: Path, tmp_path: Path) -> None:
@@ -187,9 +187,9 @@ class _Start:
 
     def resident_mib(self) -> float:
         status = Path(f"/proc/{self.process.child.pid}/status").read_text()
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found
-        return int(found[1]) / 1024
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert match
+        return int(match[1]) / 1024
 
 
 def test_the_installed_service_serves_page_and_client_from_any_folder(installed: Path, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_an_idle_service_is_small_and_starts_at_once(installed: Path, tmp_path: 
 
 
 def _closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
-    """The names of all distributions that one with these extras requires, itself included."""
+    """The names of all distributions that this one with these extras requires, itself included."""
     pending, seen = [(name, extra) for extra in (extras or {""})], set()
     while pending:
         at = pending.pop()
