@@ -1,6 +1,6 @@
 # make demo    a page to try, on the embedded broker (PORT=8000, HOST=127.0.0.1)
 # make test    every check: lint, types, the browser client, all tests
-# make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; under a minute
+# make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; half a minute
 # make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
 # make test-faults   the fault tests at full size, for docs/reliability.md
 # make lint    linters and types; make format repairs what can be repaired
@@ -34,7 +34,7 @@ test: system lint
 	$(BIN)/python -m pytest -p tools.no_skips
 
 test-quick: $(DEV)
-	$(BIN)/python -m pytest -q -p tools.no_skips -m "not programs and not slow"
+	$(BIN)/python -m tools.quick
 
 lint: $(DEV) $(NODE)
 	$(BIN)/ruff check .
