@@ -35,7 +35,7 @@ SERVICE_LAYERS: Layers = [
     {"metrics", "limits"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker"},
-    {"broker.redis.subscriptions", "broker.redis.tasks"},
+    {"broker.redis.openings", "broker.redis.subscriptions", "broker.redis.tasks"},
     {"broker.redis.announcements"},
     {"broker.redis.commands"},
     {"broker.redis.identity"},

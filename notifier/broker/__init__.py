@@ -69,9 +69,9 @@ class Opening:
     verdict: str
     """`new` (no cursor was given), `ok` (the replay is complete), or the reason for a reset."""
     cursor: Cursor
-    """The newest event of the shard: live events follow it."""
+    """The newest event of the shard: live events follow it. With `more`, the place that the replay reaches."""
     replay: Sequence[tuple[int, bytes]]
-    """Missed events as (seq, stored frame), in order, without repeats."""
+    """Missed events as (seq, stored frame), in order, without repeats: all, or with `more` a portion of them."""
     unread: int
     tasks: Sequence[Task]
     lasts: Mapping[str, int]
@@ -81,6 +81,10 @@ class Opening:
     opened, end the stream."""
     revoked_ago_s: float | None = None
     """Seconds since the token was replaced; None if there is none."""
+    more: bool = False
+    """True if the replay is a portion: the next one is the opening from `cursor`."""
+    missed: int = 0
+    """The number of missed events of which `replay` is the first portion."""
 
     @property
     def recovered(self) -> bool:
@@ -184,8 +188,21 @@ class Broker(ABC):
         """Store and announce an event: atomic for each shard and each 500 recipients. Raises `IdempotencyMismatch`."""
 
     @abstractmethod
-    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
-        """What a stream of this user starts from. A cursor that could not be parsed is passed as its text."""
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
+        """What a stream of this user starts from. A cursor that could not be parsed is passed as its text.
+
+        portion_bytes: bound of the replay, which is then a portion (0: none; a larger event is a portion of its own).
+        continued: the stream has the portions before. The number of missed events was judged with the first; only the
+        last of them has `unread` and `tasks`.
+        """
 
     @abstractmethod
     async def inbox(

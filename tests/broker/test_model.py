@@ -7,6 +7,7 @@ A replay is exactly the events published after the cursor, in order, or the open
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from notifier.broker import Broker
+from notifier.broker import Broker, Opening
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
@@ -93,7 +94,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def return_with_a_cursor(self, user: str, data: st.DataObject) -> None:
         cursor = data.draw(st.sampled_from(self.cursors))
         before = time.time()
-        opening = self.run(self.broker.open(user, HEARS[user], cursor))
+        opening = self._replayed(user, cursor, data.draw(st.sampled_from([0, 1, 600])))
         due: dict[int, tuple[str, float]] = {}
         for channel in HEARS[user]:
             for seq, subject, expires in self.published[channel]:
@@ -114,6 +115,20 @@ class BrokerMachine(RuleBasedStateMachine):
             reason = trimmed or cursor.epoch != opening.cursor.epoch or entries > MAX_REPLAY
             assert reason or cursor.seq <= self.tampered_at, f"a reset for no reason: {opening.verdict}"
             assert not opening.replay
+
+    def _replayed(self, user: str, cursor: Cursor, portion_bytes: int) -> Opening:
+        """The opening whose replay is that of all portions."""
+        opening = self.run(self.broker.open(user, HEARS[user], cursor, portion_bytes=portion_bytes))
+        replay = list(opening.replay)
+        while opening.more:
+            assert opening.replay
+            last = opening.cursor
+            opening = self.run(
+                self.broker.open(user, HEARS[user], last, portion_bytes=portion_bytes, continued=True),
+            )
+            assert opening.recovered
+            replay += opening.replay
+        return dataclasses.replace(opening, replay=replay)
 
     @rule(user=users, text=st.sampled_from(["", "x", "e-", "-1", "1-1-1", "e-99999999999999999999", "E-1"]))
     def return_with_nonsense(self, user: str, text: str) -> None:

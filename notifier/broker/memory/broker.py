@@ -128,37 +128,53 @@ class MemoryBroker(Broker):
         else:
             self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
 
-    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
         logs = [self._history.log(channel) for channel in channels]
-        verdict, replay = self._replay(logs, cursor)
+        verdict, missed = self._missed(logs, cursor, most=None if continued else self._max_replay)
+        replay = list(_portion(missed, portion_bytes))
+        more = len(replay) < len(missed)
+        has_state = not more or not continued
         return Opening(
             verdict=verdict,
-            cursor=Cursor(self._epoch, self._seq),
+            cursor=Cursor(self._epoch, replay[-1][0] if more else self._seq),
             replay=replay,
-            unread=self._count_unread(user, channels),
-            tasks=self._visible_tasks(user, channels),
+            unread=self._count_unread(user, channels) if has_state else 0,
+            tasks=self._visible_tasks(user, channels) if has_state else (),
             lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
+            more=more,
+            missed=len(missed),
         )
 
-    def _replay(self, logs: list[Log], cursor: Cursor | str | None) -> tuple[str, list[tuple[int, bytes]]]:
+    def _missed(
+        self, logs: list[Log], cursor: Cursor | str | None, *, most: int | None
+    ) -> tuple[str, Sequence[tuple[int, str]]]:
+        """The verdict on a cursor, and the events after it as (seq, frame), in order; at most `most`, if given."""
         if cursor is None:
-            return "new", []
+            return "new", ()
         if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
-            return "cursor_unknown", []
+            return "cursor_unknown", ()
         if cursor.epoch != self._epoch:
-            return "epoch_changed", []
+            return "epoch_changed", ()
         if any(log.low > cursor.seq for log in logs):
-            return "history_trimmed", []
+            return "history_trimmed", ()
         now_ms = time.time() * 1000
-        missed: dict[int, bytes] = {}
+        missed: dict[int, str] = {}
         for log in logs:
             for entry in reversed(log.entries):
                 if entry.seq <= cursor.seq:
                     break
                 if not 0 < entry.expires_at_ms <= now_ms:
-                    missed.setdefault(entry.seq, entry.frame.encode())
-        if len(missed) > self._max_replay:
-            return "too_many_missed", []
+                    missed.setdefault(entry.seq, entry.frame)
+        if most is not None and len(missed) > most:
+            return "too_many_missed", ()
         return "ok", sorted(missed.items())
 
     # The inbox
@@ -303,3 +319,14 @@ class MemoryBroker(Broker):
             yield from self._tasks.sweep()
             yield from self._history.sweep()
             yield
+
+
+def _portion(missed: Sequence[tuple[int, str]], most_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """The first events that fit into `most_bytes`, at least one; all if it is 0."""
+    size = 0
+    for seq, text in missed:
+        frame = text.encode()
+        size += len(frame)
+        if 0 < most_bytes < size and size > len(frame):
+            return
+        yield seq, frame

@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from notifier import event as events
 from notifier.broker import (
@@ -36,13 +36,14 @@ from notifier.broker import (
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
 from notifier.message import message_of
-from notifier.task import MAX_SNAPSHOT, Task, from_record
+from notifier.task import Task
 
 log = logging.getLogger("notifier.broker")
 
@@ -177,62 +178,37 @@ class RedisBroker(Broker):
         if fingerprint is not None and fingerprint != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 
-    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
-        shard = self._keys.shard_of_name(user)
-        keys = self._keys
-        names = [keys.epoch(shard), keys.seq(shard), keys.floor(shard), keys.revoked(shard, user)]
-        names += (keys.read(shard, user), keys.hidden(shard, user))
-        for channel in channels:
-            names += (keys.log(shard, channel), keys.meta(shard, channel), keys.tasks(shard, channel))
-        asked: tuple[str, int] = ("", 0)
-        if isinstance(cursor, Cursor):
-            asked = (cursor.epoch, cursor.seq)
-        elif cursor is not None:
-            asked = ("?", 0)
-        args: list[str | bytes | int] = [
-            *asked,
-            _now_ms(),
-            self._max_replay,
-            events.new_epoch(),
-            keys.task_prefix(shard),
-            MAX_SNAPSHOT,
-            self._history_ttl_s,
-        ]
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
         topics = self.topics(user, channels)
         assert self._subscriptions is not None
         generations = self._subscriptions.topics.generations(topics)
-        answer = await self._commands.run(Call(script("open"), shard, names, args))
+        call = open_call(
+            self._keys,
+            user,
+            channels,
+            cursor,
+            history_ttl_s=self._history_ttl_s,
+            max_replay=self._max_replay,
+            portion_bytes=portion_bytes,
+            continued=continued,
+        )
+        answer = await self._commands.run(call)
         with reading("open"):
-            verdict, epoch, top, replay, unread, tasks, lasts, revoked, revoked_ago_ms = answer
-            opening = Opening(
-                verdict=verdict.decode(),
-                cursor=Cursor(epoch.decode(), int(top)),
-                replay=self._in_order(replay),
-                unread=int(unread),
-                tasks=_tasks(tasks),
-                lasts=dict(zip(topics, (int(last) for last in lasts), strict=True)),
-                revoked=revoked.decode("utf-8", "replace"),
-                revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
-            )
+            epoch, opening = opening_of(answer, topics, skip=self._skip_entry)
         self._subscriptions.topics.note_lasts(epoch, opening.lasts, generations)
         return opening
 
-    def _in_order(self, replay: list[Any]) -> list[tuple[int, bytes]]:
-        """The entries of several channels by seq, without repeats: an event to several channels or in several chunks is
-        in several logs."""
-        frames: dict[int, bytes] = {}
-        seen: set[bytes] = set()
-        entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda entry: int(entry[0]))
-        for seq, frame, repeat_key in entries:
-            if int(seq) in frames or (repeat_key and repeat_key in seen):
-                continue
-            if not events.is_safe_frame(frame):
-                self._skipped += 1
-                log.error("skipped a stored entry that is not in notifier's form: seq %d", seq)
-                continue
-            seen.add(repeat_key)
-            frames[int(seq)] = frame
-        return list(frames.items())
+    def _skip_entry(self, seq: int) -> None:
+        self._skipped += 1
+        log.error("skipped a stored entry that is not in notifier's form: seq %d", seq)
 
     # The inbox
 
@@ -348,11 +324,6 @@ async def _raise_failure_of(task: asyncio.Task[None]) -> None:
     """Raise the exception that ended a background loop; a cancelled loop raises nothing."""
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.shield(task)
-
-
-def _tasks(records: list[bytes]) -> list[Task]:
-    tasks = [task for record in records if (task := from_record(record)) is not None]
-    return sorted(tasks, key=lambda task: task.updated_at_ms, reverse=True)
 
 
 def _now_ms() -> int:

@@ -1,15 +1,20 @@
--- What a stream starts from, read in one step: the replay after its cursor and the present state.
+-- What a stream starts from, read in one step: the replay after its cursor, or the first portion of it, and the present
+-- state. A stream that has a portion asks again, with the portion's last seq as its cursor.
 --
 -- KEYS  epoch, seq, floor, the user's revocation token, read marks, hidden,
 --       then for each channel: log, meta, index of tasks
 -- ARGV  1 cursor's epoch ('': no cursor was given; '?': it could not be parsed), 2 cursor's seq
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
---       8 history ttl (s)
--- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} by channel, unread, task records, last seq by
---   channel, the user's revocation token ('': none), how long ago it was replaced (ms; -1: unknown)
+--       8 history ttl (s), 9 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
+--       10 '1' if the stream has the portions before: they judged how many events are missed
+-- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} in order, unread, task records, last seq by
+--   channel, the user's revocation token ('': none), how long ago it was replaced (ms; -1: unknown),
+--   seq up to which the replay reaches, how many events are missed
 --   verdict: 'new' | 'ok' | the reason for a reset
+--   A portion that is neither the first nor the last has no state: unread 0, no tasks.
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local most, portion_bytes, continued = tonumber(ARGV[4]), tonumber(ARGV[9]), ARGV[10] == '1'
 local epoch = current_epoch(KEYS[1], ARGV[5])
 local top = counter_of(KEYS[2])
 if not top then return foreign_counter() end
@@ -41,12 +46,16 @@ local function judge()
   return 'ok'
 end
 
--- Each log is read once, from where the replay or the unread messages begin; a log without a meta in any case.
 local verdict, up_to, lists = judge(), read_up_to(read_key), {}
-local needed = verdict == 'ok' and math.min(after, up_to) or up_to
-for i, log in ipairs(logs) do
-  lists[i] = (lasts[i] == -1 or lasts[i] > needed) and entries_after(log, needed) or {}
+
+-- Each log once, from where the replay or the unread messages begin; a log without a meta in any case.
+local function read_logs(from)
+  for i, log in ipairs(logs) do
+    lists[i] = (lasts[i] == -1 or lasts[i] > from) and entries_after(log, from) or {}
+  end
 end
+
+if not continued then read_logs(verdict == 'ok' and math.min(after, up_to) or up_to) end
 
 -- True if the client has the event from another chunk of the same publish, at or before its cursor. The chunks of a
 -- publish have seqs close to each other, so a few entries of each log are enough.
@@ -64,40 +73,107 @@ local function came_before(repeat_key)
   return keys_before[repeat_key]
 end
 
--- The missed entries, or the reason why they cannot be complete.
-local function missed()
-  local entries, count = {}, 0
-  for i, list in ipairs(lists) do
-    local newest = list[#list]
-    -- Entries without a meta: the meta is lost, so the log may be incomplete.
-    if lasts[i] == -1 and newest and newest.seq > after then return 'history_lost' end
-    if lasts[i] > after and (not newest or newest.seq ~= lasts[i]) then return 'history_lost' end
-    for _, entry in ipairs(list) do
-      if entry.seq > after then
-        count = count + 1
-        if entry.f and not expired(entry, now_ms) and not (entry.k and came_before(entry.k)) then
-          entries[#entries + 1] = entry.seq
-          entries[#entries + 1] = entry.f
-          entries[#entries + 1] = entry.k or entry.m or ''
+-- Seq of the newest entry of a log; nil if it is empty.
+local function newest_of(i)
+  local list = lists[i]
+  if list then return list[#list] and list[#list].seq end
+  local raw = redis.call('XREVRANGE', logs[i], '+', '-', 'COUNT', 1)[1]
+  return raw and seq_of(raw[1])
+end
+
+-- True if a log may lack events after the cursor: its newest is missing, or the meta that names the newest.
+local function is_incomplete(i)
+  if lasts[i] == -1 then return (newest_of(i) or 0) > after end
+  return lasts[i] > after and newest_of(i) ~= lasts[i]
+end
+
+-- A function that returns the missed entries one by one, in order.
+local function missed_entries()
+  local sources = {}
+  if not continued then
+    local all = {}
+    for i, list in ipairs(lists) do
+      for _, entry in ipairs(list) do
+        if entry.seq > after then
+          all[#all + 1] = entry
+          entry.channel = i
         end
       end
     end
+    if #all > most then return nil end
+    table.sort(all, function(a, b) return a.seq < b.seq or (a.seq == b.seq and a.channel < b.channel) end)
+    sources[1] = { list = all, at = 1, ended = true }
+  else
+    -- In steps that double: a portion reads little more than it takes.
+    for i, log in ipairs(logs) do
+      if lasts[i] > after then
+        sources[#sources + 1] = { log = log, list = {}, at = 1, ended = false, step = 2, last = after }
+      end
+    end
   end
-  if count > tonumber(ARGV[4]) then return 'too_many_missed' end
-  return 'ok', entries
+  return function()
+    local oldest, of
+    for _, source in ipairs(sources) do
+      if source.at > #source.list and not source.ended then
+        source.list, source.at = entries_after(source.log, source.last, source.step), 1
+        source.ended, source.step = #source.list < source.step, source.step * 2
+      end
+      local entry = source.list[source.at]
+      if entry and (not oldest or entry.seq < oldest.seq) then oldest, of = entry, source end
+    end
+    if of then of.at, of.last = of.at + 1, oldest.seq end
+    return oldest
+  end
 end
 
-local entries
+-- A verdict, the replay, the seq that it reaches, the number of missed events. All copies of an event are in one portion.
+local function replay()
+  for i in ipairs(logs) do
+    if is_incomplete(i) then return 'history_lost' end
+  end
+  local next_entry = missed_entries()
+  if not next_entry then return 'too_many_missed' end
+  local portion, bytes, reached, count, seen = {}, 0, top, 0, {}
+  local function is_full(entry)
+    local last = portion[#portion - 2]
+    if not last or entry.seq == last or portion_bytes == 0 then return false end
+    return bytes + #entry.f > portion_bytes or (continued and #portion >= 3 * most)
+  end
+  for entry in next_entry do
+    if entry.f and not expired(entry, now_ms) and not (entry.k and came_before(entry.k)) then
+      local key = entry.k or entry.m or ''
+      if reached == top and is_full(entry) then
+        reached = portion[#portion - 2]
+        if continued then break end
+      end
+      if reached == top then
+        bytes = bytes + #entry.f
+        portion[#portion + 1], portion[#portion + 2], portion[#portion + 3] = entry.seq, entry.f, key
+      end
+      if not seen[entry.seq] and not seen[key] then count = count + 1 end
+      seen[entry.seq], seen[key] = true, key ~= '' or nil
+    end
+  end
+  return 'ok', portion, reached, count
+end
+
+local entries, reached, count
 if verdict == 'ok' then
-  verdict, entries = missed()
+  verdict, entries, reached, count = replay()
+end
+
+local unread, tasks = 0, {}
+if not continued or not reached or reached == top then
+  if continued then read_logs(up_to) end
+  unread = count_unread(lists, read_key, hidden_key, now_ms)
+  tasks = snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7]))
 end
 
 local revoked = redis.call('GET', KEYS[4]) or ''
 local revoked_ms = number_of(string.match(revoked, '@(%d+)$'))
 
 return {
-  verdict, epoch, top, entries or {},
-  count_unread(lists, read_key, hidden_key, now_ms),
-  snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7])),
+  verdict, epoch, top, entries or {}, unread, tasks,
   lasts, revoked, revoked_ms and redis_now_ms() - revoked_ms or -1,
+  reached or top, count or 0,
 }

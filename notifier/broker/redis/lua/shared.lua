@@ -81,8 +81,11 @@ local function entry_of(raw)
   return entry
 end
 
-local function entries_after(log, after)
-  local entries = redis.call('XRANGE', log, whole(after + 1) .. '-0', '+')
+-- The entries after a seq: all, or the first `most` of them.
+local function entries_after(log, after, most)
+  local call = { 'XRANGE', log, whole(after + 1) .. '-0', '+' }
+  if most then call[5], call[6] = 'COUNT', most end
+  local entries = redis.call(unpack(call))
   for i, raw in ipairs(entries) do entries[i] = entry_of(raw) end
   return entries
 end

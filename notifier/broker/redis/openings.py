@@ -1,0 +1,92 @@
+"""The script call that opens a stream, and what its answer means.
+
+Must not know: connections, subscriptions, streams.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from notifier.broker import Opening
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import Call, script
+from notifier.event import Cursor, is_safe_frame, new_epoch
+from notifier.task import MAX_SNAPSHOT, Task, from_record
+
+
+def open_call(
+    keys: Keys,
+    user: str,
+    channels: Sequence[str],
+    cursor: Cursor | str | None,
+    *,
+    history_ttl_s: int,
+    max_replay: int,
+    portion_bytes: int,
+    continued: bool,
+) -> Call:
+    """The arguments are those of `Broker.open`."""
+    shard = keys.shard_of_name(user)
+    names = [keys.epoch(shard), keys.seq(shard), keys.floor(shard), keys.revoked(shard, user)]
+    names += (keys.read(shard, user), keys.hidden(shard, user))
+    for channel in channels:
+        names += (keys.log(shard, channel), keys.meta(shard, channel), keys.tasks(shard, channel))
+    asked: tuple[str, int] = ("", 0)
+    if isinstance(cursor, Cursor):
+        asked = (cursor.epoch, cursor.seq)
+    elif cursor is not None:
+        asked = ("?", 0)
+    args: list[str | bytes | int] = [
+        *asked,
+        int(time.time() * 1000),
+        max_replay,
+        new_epoch(),
+        keys.task_prefix(shard),
+        MAX_SNAPSHOT,
+        history_ttl_s,
+        portion_bytes,
+        int(continued),
+    ]
+    return Call(script("open"), shard, names, args)
+
+
+def opening_of(answer: Sequence[Any], topics: Sequence[str], *, skip: Callable[[int], None]) -> tuple[bytes, Opening]:
+    """The epoch as Redis has it, and the opening. `skip` is called with the seq of each entry that is not in notifier's
+    form."""
+    verdict, epoch, top, replay, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
+    return epoch, Opening(
+        verdict=verdict.decode(),
+        cursor=Cursor(epoch.decode(), int(reached)),
+        replay=_in_order(replay, skip),
+        unread=int(unread),
+        tasks=_tasks(tasks),
+        lasts=dict(zip(topics, (int(last) for last in lasts), strict=True)),
+        revoked=revoked.decode("utf-8", "replace"),
+        revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
+        more=int(reached) < int(top),
+        missed=int(missed),
+    )
+
+
+def _in_order(replay: list[Any], skip: Callable[[int], None]) -> list[tuple[int, bytes]]:
+    """The entries of several channels by seq, without repeats: an event to several channels or in several chunks is in
+    several logs."""
+    frames: dict[int, bytes] = {}
+    seen: set[bytes] = set()
+    entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda entry: int(entry[0]))
+    for seq, frame, repeat_key in entries:
+        if int(seq) in frames or (repeat_key and repeat_key in seen):
+            continue
+        if not is_safe_frame(frame):
+            skip(int(seq))
+            continue
+        seen.add(repeat_key)
+        frames[int(seq)] = frame
+    return list(frames.items())
+
+
+def _tasks(records: list[bytes]) -> list[Task]:
+    tasks = [task for record in records if (task := from_record(record)) is not None]
+    return sorted(tasks, key=lambda task: task.updated_at_ms, reverse=True)
