@@ -28,7 +28,7 @@ export class ServiceError extends Error {
 /**
  * @param {URL} base  ends in a slash
  * @param {import("./request.js").Request} request
- * @param {() => boolean} [canRenew]  whether another token may do after a 401
+ * @param {boolean} [canRenew]  another token may be accepted after a 401
  */
 export function createApi(base, request, canRenew) {
   return {
@@ -74,7 +74,7 @@ export function createApi(base, request, canRenew) {
         body: body && JSON.stringify(body),
         signal,
       });
-      if (response?.status === 401 && again && canRenew?.()) continue;
+      if (response?.status === 401 && again && canRenew) continue;
       const answer = await response?.json().catch(() => null);
       if (!response?.ok) throw new ServiceError(response?.status ?? 401, answer ?? undefined);
       return answer;

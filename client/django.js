@@ -35,9 +35,9 @@ async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
     onState: (state, detail) => announce("state", { state, ...detail }),
   });
-  const made = store?.createStore(notifier);
-  if (made) shown?.showWidgets(made, { texts: words?.default });
-  /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: made });
+  const pageStore = store?.createStore(notifier);
+  if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });
+  /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: pageStore });
 }
 
 /**

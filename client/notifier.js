@@ -9,119 +9,131 @@
  */
 
 import { createApi } from "./api.js";
-import { createPlace, openConnection } from "./connection.js";
+import { openConnection } from "./connection.js";
+import { createPosition } from "./position.js";
 import { createRequest } from "./request.js";
 import { canShare, openShared } from "./tabs.js";
 import { createTokens, subjectOf } from "./token.js";
+import { withEventSource, withFetch } from "./transport.js";
 
 export { ServiceError } from "./api.js";
 
 /** @typedef {import("./types.js").Options} Options */
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {(data: any, event: any) => void} Handler */
+/** @typedef {Map<string, Set<Handler>>} Handlers  by event type */
 
-const OWN_EVENTS = "hello message task inbox reset degraded ping bye".split(" ");
+const OWN_EVENTS = ["hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye"];
 
 /**
- * Opens a stream that stays open, and answers its handle at once.
+ * Opens a stream that stays open. Returns its handle at once.
  *
- * @param {string | URL} url  where the service is; relative to the page
+ * @param {string | URL} url  of the service; relative to the page
  * @param {Options} [options]
  */
 export function connect(url, options = {}) {
-  const {
-    token,
-    getToken,
-    user,
-    cursor = "",
-    shared = !cursor,
-    fetch = (...args) => globalThis.fetch(...args),
-  } = options;
+  const { token, getToken, user, cursor = "", shared = !cursor, fetch = globalFetch } = options;
   const base = new URL(String(url).replace(/\/*$/, "/"), globalThis.location?.href);
-  const tokens = token || getToken ? createTokens({ token, getToken }) : null;
-  /** @type {Map<string, Set<Handler>>} */
-  const handlers = new Map();
-  for (const [name, handler] of Object.entries(options)) {
-    if (/^on[A-Z]/.test(name) && handler)
-      add(name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
-  }
+  const tokens = token || getToken ? createTokens(token, getToken) : null;
+  const handlers = handlersOf(options);
   const request = createRequest(tokens, fetch);
-  const api = createApi(base, request, () => Boolean(getToken));
-  const place = createPlace(cursor);
-  const sharing = shared && (tokens || user) && canShare();
+  const api = createApi(base, request, Boolean(getToken));
+  const position = createPosition(cursor);
+  const isShared = shared && (tokens || user) && canShare();
+  const isNative = !isShared && !tokens && !options.fetch && globalThis.EventSource;
+  const streamUrl = new URL("v1/stream", base);
+  const openFetch = withFetch(streamUrl, request);
+  const openLink = isNative
+    ? withEventSource(streamUrl, () => [...OWN_EVENTS, ...handlers.keys()], openFetch)
+    : openFetch;
   /** @param {import("./connection.js").Listener} listener */
-  const open = (listener) =>
-    openConnection({
-      url: new URL("v1/stream", base),
-      tokens,
-      request,
-      place,
-      listener,
-      native: !sharing && !tokens && !options.fetch && "EventSource" in globalThis, // it hears only names it is told of
-      types: new Set([...OWN_EVENTS, ...handlers.keys()]),
-    });
-  const listener = {
-    onEvent(/** @type {WireEvent} */ event, /** @type {any} */ data) {
-      tell("*", event, event);
-      if (event.event !== "state") tell(event.event, data, event); // "state" is a name of ours
-    },
-    onState(/** @type {import("./types.js").State} */ state, /** @type {import("./types.js").StateDetail} */ detail) {
-      if (detail.final) tokens?.close();
-      tell("state", state, detail);
-    },
-  };
-  const connection = sharing ? openShared({ findKey, place, open, greet, listener }) : open(listener);
+  const open = (listener) => openConnection(openLink, tokens, position, listener);
+  const listener = listenerOf(handlers, tokens);
+  const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
 
   return {
     ...api,
     /**
-     * Listens to one type of event: the service's own, `state`, `*` (every event as it stood on the wire), or any name
-     * that was published. Answers a function that ends it.
+     * Calls `handler` for each event of a type: a type of the service, any name that was published, `state`, or `*`
+     * (every event as it was on the wire). Returns a function that ends this.
      *
      * @param {string} type
-     * @param {Handler} handler  an error it throws is reported and harms nothing
+     * @param {Handler} handler  an error that it throws is reported; other handlers are called
      */
     on(type, handler) {
-      add(type, handler);
+      add(handlers, type, handler);
       connection.listen(type);
       return () => void handlers.get(type)?.delete(handler);
     },
-    /** Ends it for good. */
+    /** Ends the connection for good. */
     close: () => connection.close(),
     get state() {
       return connection.state;
     },
-    /** The last event id that came: what a later `connect` can go on from. */
+    /** The id of the last event: a later `connect` can go on from it. */
     get cursor() {
-      return place.cursor;
+      return position.cursor;
     },
   };
 
-  /** Two users of one browser, each in a tab, have nothing in common. */
+  /** Equal in all tabs of one user of one service; "" if the user is not known. */
   async function findKey() {
-    const who = user ?? subjectOf(await tokens?.get());
-    return who && `notifier ${base} ${who}`;
+    const subject = user ?? subjectOf(await tokens?.get());
+    return subject && `notifier ${base} ${subject}`;
   }
 
+  /** A `hello` or `reset` as the service would send it now. */
   async function greet(/** @type {string} */ event) {
     const [{ unread, cursor: id }, tasks] = await Promise.all([api.inbox({ limit: 1 }), api.tasks()]);
     return { event, id, data: JSON.stringify({ v: 1, recovered: true, replayed: 0, reason: "shared", unread, tasks }) };
   }
+}
 
-  /**
-   * @param {string} type
-   * @param {Handler} handler
-   */
-  function add(type, handler) {
-    handlers.set(type, (handlers.get(type) ?? new Set()).add(handler));
+/** @param {Parameters<typeof globalThis.fetch>} args */
+const globalFetch = (...args) => globalThis.fetch(...args); // a page may replace `fetch` later
+
+/**
+ * The handlers among the options: `onMessage` for `message` and so on, `onEvent` for `*`.
+ *
+ * @param {Options} options
+ */
+function handlersOf(options) {
+  /** @type {Handlers} */
+  const handlers = new Map();
+  for (const [name, handler] of Object.entries(options)) {
+    if (!/^on[A-Z]/.test(name) || !handler) continue;
+    add(handlers, name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
   }
+  return handlers;
+}
 
-  /**
-   * @param {string} type
-   * @param {unknown} data
-   * @param {unknown} detail
-   */
-  function tell(type, data, detail) {
+/**
+ * @param {Handlers} handlers
+ * @param {string} type
+ * @param {Handler} handler
+ */
+function add(handlers, type, handler) {
+  handlers.set(type, (handlers.get(type) ?? new Set()).add(handler));
+}
+
+/**
+ * @param {Handlers} handlers
+ * @param {import("./token.js").Tokens | null} tokens
+ * @returns {import("./connection.js").Listener}
+ */
+function listenerOf(handlers, tokens) {
+  return {
+    onEvent(event, data) {
+      call("*", event, event);
+      if (event.event !== "state") call(event.event, data, event); // "state" is the connection's own type
+    },
+    onState(state, detail) {
+      if (detail.final) tokens?.close();
+      call("state", state, detail);
+    },
+  };
+
+  function call(/** @type {string} */ type, /** @type {unknown} */ data, /** @type {unknown} */ detail) {
     for (const handler of [...(handlers.get(type) ?? [])]) {
       try {
         handler(data, detail);

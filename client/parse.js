@@ -7,14 +7,14 @@
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 
 /**
- * A parser for one response. `push` takes bytes cut anywhere; an event that the end of the stream cuts off is dropped.
+ * Parses one response. Returns a function that takes its bytes, in chunks of any size. An event without a blank line
+ * after it is dropped.
  *
- * @param {object} options
- * @param {(event: WireEvent) => void} options.onEvent  must not throw
- * @param {(ms: number) => void} [options.onRetry]
- * @param {string} [options.lastEventId]  the id that a stream goes on from
+ * @param {(event: WireEvent) => void} onEvent  must not throw
+ * @param {(ms: number) => void} [onRetry]
+ * @param {string} [lastEventId]  of the events before the first `id` line
  */
-export function createParser({ onEvent, onRetry, lastEventId = "" }) {
+export function createParser(onEvent, onRetry, lastEventId = "") {
   const decoder = new TextDecoder(); // drops a leading BOM and waits for the rest of a character that was cut
   let rest = "";
   let afterCr = false;
@@ -22,7 +22,7 @@ export function createParser({ onEvent, onRetry, lastEventId = "" }) {
   let data = "";
   let id = lastEventId;
 
-  return { push };
+  return push;
 
   /** @param {Uint8Array} bytes */
   function push(bytes) {
@@ -48,5 +48,14 @@ export function createParser({ onEvent, onRetry, lastEventId = "" }) {
   function dispatch() {
     if (data) onEvent({ event: type || "message", data: data.slice(0, -1), id });
     type = data = "";
+  }
+}
+
+/** @param {string} data  of an event: JSON, or any other text */
+export function readData(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return data;
   }
 }

@@ -11,11 +11,10 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1; // a longer one would fire at once
 const PATIENCE_MS = 30_000; // after this the next caller asks again instead of waiting on
 
 /**
- * @param {object} options
- * @param {string} [options.token]
- * @param {() => TokenAnswer | null | Promise<TokenAnswer | null>} [options.getToken]
+ * @param {string} [token]
+ * @param {() => TokenAnswer | null | Promise<TokenAnswer | null>} [getToken]
  */
-export function createTokens({ token = "", getToken }) {
+export function createTokens(token = "", getToken) {
   let current = "";
   let renewAt = Infinity;
   let askedAt = 0;
@@ -91,14 +90,10 @@ export function createTokens({ token = "", getToken }) {
  * @returns {number}
  */
 function leftOf(token) {
-  try {
-    const { exp, iat } = claimsOf(token);
-    const left = exp - Date.now() / 1000;
-    const life = exp - (iat ?? exp - left);
-    return (left > life / 10 && left < life ? left : life) || Infinity;
-  } catch {
-    return Infinity;
-  }
+  const { exp, iat } = claimsOf(token);
+  const left = exp - Date.now() / 1000;
+  const life = exp - (iat ?? exp - left);
+  return (left > life / 10 && left < life ? left : life) || Infinity;
 }
 
 /**
@@ -106,16 +101,16 @@ function leftOf(token) {
  *
  * @param {string} [token]
  */
-export function subjectOf(token) {
-  try {
-    const { sub, groups } = claimsOf(token ?? "");
-    return sub ? JSON.stringify([sub, groups]) : "";
-  } catch {
-    return "";
-  }
+export function subjectOf(token = "") {
+  const { sub, groups } = claimsOf(token);
+  return sub ? JSON.stringify([sub, groups]) : "";
 }
 
 /** @param {string} token */
 function claimsOf(token) {
-  return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+  try {
+    return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))) ?? {};
+  } catch {
+    return {};
+  }
 }

@@ -1,7 +1,7 @@
 /**
- * One attempt at the stream: with `fetch` (a token goes in a header) or with the browser's EventSource (a cookie).
+ * One attempt at the stream: with `fetch` (the token goes in a header) or with the browser's EventSource (a cookie).
  *
- * Owns: opening, reading, telling how it ended. Must not know: when to try again, what events mean.
+ * Owns: opening, reading, and the report of how an attempt ended. Must not know: when to retry, what events mean.
  */
 
 import { createParser } from "./parse.js";
@@ -9,95 +9,93 @@ import { createParser } from "./parse.js";
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 
 /**
- * @typedef {object} End
- * @property {number} [status]   of the answer; 0: the network failed; missing: refused, and nobody tells why
- * @property {number} [afterMs]  what the answer said about coming back
- * @property {boolean} [signedOut]  there is no token to be had
+ * @typedef {object} End  How an attempt ended.
+ * @property {number} [status]  of the response; 0: network failure; undefined: EventSource was refused, which hides the
+ *   status. From then on attempts use `fetch`
+ * @property {number} [afterMs]  the wait that the response asks for
+ * @property {boolean} [signedOut]  there is no token: nobody is logged in
  */
 
-/**
- * @typedef {object} Listener
- * @property {() => void} onBytes             something came, if only a comment
- * @property {(event: WireEvent) => void} onEvent
- * @property {(ms: number) => void} onRetry
- * @property {(end: End) => void} onEnd       once, and never after `close`
- */
-
-/** @typedef {{close: () => void, listen: (type: string) => void}} Link */
+/** @typedef {{close: () => void, listen: (type: string) => void}} Link  a running attempt */
 
 /**
- * @param {URL} url
+ * @callback OpenLink  Starts an attempt.
  * @param {string} cursor
- * @param {import("./request.js").Request} request
- * @param {Listener} listener
+ * @param {() => void} onBytes  bytes arrived, perhaps a comment only
+ * @param {(event: WireEvent) => void} onEvent
+ * @param {(ms: number) => void} onRetry  the stream's `retry` field
+ * @param {(end: End) => void} onEnd  called once, and not after `close`
  * @returns {Link}
  */
-export function openFetch(url, cursor, request, listener) {
-  const abort = new AbortController();
-  const { signal } = abort;
-  read()
-    .catch(() => ({ status: 0 }))
-    .then((end) => {
-      if (!signal.aborted) listener.onEnd(end);
-      abort.abort();
-    });
-  return { close: () => abort.abort(), listen() {} };
 
-  /** @returns {Promise<End>} */
-  async function read() {
-    /** @type {Record<string, string>} */
-    const headers = { Accept: "text/event-stream" };
-    if (cursor) headers["Last-Event-ID"] = cursor;
-    const response = await request(url, { headers, signal });
-    if (!response) return { status: 401, signedOut: true };
-    const { status, body, headers: told } = response;
-    if (status !== 200 || !body || !/^text\/event-stream\b/i.test(told.get("Content-Type") ?? "")) {
-      return { status, afterMs: 1000 * Number(told.get("Retry-After")) };
+/**
+ * Attempts with `fetch`.
+ *
+ * @param {URL} url
+ * @param {import("./request.js").Request} request
+ * @returns {OpenLink}
+ */
+export function withFetch(url, request) {
+  return (cursor, onBytes, onEvent, onRetry, onEnd) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    read()
+      .catch(() => ({ status: 0 }))
+      .then((end) => {
+        if (!signal.aborted) onEnd(end);
+        controller.abort();
+      });
+    return { close: () => controller.abort(), listen() {} };
+
+    /** @returns {Promise<End>} */
+    async function read() {
+      const headers = { Accept: "text/event-stream", ...(cursor && { "Last-Event-ID": cursor }) };
+      const response = await request(url, { headers, signal });
+      if (!response) return { status: 401, signedOut: true };
+      const { status, body } = response;
+      if (status !== 200 || !body || !/^text\/event-stream\b/i.test(response.headers.get("Content-Type") ?? "")) {
+        return { status, afterMs: 1000 * Number(response.headers.get("Retry-After")) };
+      }
+      const parse = createParser((event) => signal.aborted || onEvent(event), onRetry, cursor);
+      for (const reader = body.getReader(); ; ) {
+        const { done, value } = await reader.read();
+        if (done || signal.aborted) return { status };
+        onBytes();
+        parse(value);
+      }
     }
-    const { onRetry } = listener;
-    const parser = createParser({
-      onRetry,
-      lastEventId: cursor,
-      onEvent: (event) => signal.aborted || listener.onEvent(event),
-    });
-    for (const reader = body.getReader(); ; ) {
-      const { done, value } = await reader.read();
-      if (done || signal.aborted) return { status };
-      listener.onBytes();
-      parser.push(value);
-    }
-  }
+  };
 }
 
 /**
- * It hears only the types it is told of, and cannot say why it was refused (`status` is then missing).
+ * Attempts with EventSource, until one is refused: it does not report the status, `fetch` does.
  *
  * @param {URL} url
- * @param {string} cursor
- * @param {Iterable<string>} types
- * @param {Omit<Listener, "onRetry">} listener
- * @returns {Link}
+ * @param {() => Iterable<string>} getTypes  EventSource delivers only events whose names are listened to
+ * @param {OpenLink} openFetch
+ * @returns {OpenLink}
  */
-export function openEventSource(url, cursor, types, listener) {
-  const target = new URL(url);
-  if (cursor) target.searchParams.set("last_event_id", cursor);
-  const source = new EventSource(target, { withCredentials: true });
-  source.onopen = listener.onBytes;
-  source.onerror = () => {
-    const refused = source.readyState === EventSource.CLOSED;
-    // Its own reconnecting has no jitter and no limit: it is not left to it.
-    source.close();
-    listener.onEnd({ status: refused ? undefined : 0 });
+export function withEventSource(url, getTypes, openFetch) {
+  let isRefused = false;
+  return (cursor, onBytes, onEvent, onRetry, onEnd) => {
+    if (isRefused) return openFetch(cursor, onBytes, onEvent, onRetry, onEnd);
+    const target = new URL(url);
+    if (cursor) target.searchParams.set("last_event_id", cursor);
+    const source = new EventSource(target, { withCredentials: true });
+    source.onopen = onBytes;
+    source.onerror = () => {
+      isRefused = source.readyState === EventSource.CLOSED;
+      source.close(); // EventSource would reconnect without jitter and without limit
+      onEnd({ status: isRefused ? undefined : 0 });
+    };
+    // One function for all types: adding it twice for a type has no effect.
+    const receive = (/** @type {any} */ { type, data, lastEventId: id }) => {
+      if (data === undefined) return; // EventSource's own "open" or "error", not an event of the stream
+      onBytes();
+      onEvent({ event: type, data, id });
+    };
+    const listen = (/** @type {string} */ type) => source.addEventListener(type, receive);
+    for (const type of getTypes()) listen(type);
+    return { close: () => source.close(), listen };
   };
-  for (const type of types) listen(type);
-  return { close: () => source.close(), listen };
-
-  /** @param {string} type */
-  function listen(type) {
-    source.addEventListener(type, (/** @type {MessageEvent<string>} */ { data, lastEventId: id }) => {
-      if (data === undefined) return; // its own "open" or "error", not an event of the stream
-      listener.onBytes();
-      listener.onEvent({ event: type, data, id });
-    });
-  }
 }

@@ -85,7 +85,7 @@ async function speak(store) {
 
 /** @param {import("./session.js").User} user */
 function showWho({ id, name }) {
-  const other = Object.keys(NAMES).find((one) => one !== id) ?? id;
+  const other = Object.keys(NAMES).find((name) => name !== id) ?? id;
   byId("me").textContent = name;
   byId("avatar").textContent = name[0];
   byId("avatar").dataset.user = id;

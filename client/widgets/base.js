@@ -68,10 +68,10 @@ const sheets = new Map();
 
 /** @param {string} css */
 function sheet(css) {
-  const made = sheets.get(css) ?? new CSSStyleSheet();
-  if (!sheets.has(css)) made.replaceSync(css);
-  sheets.set(css, made);
-  return made;
+  const style = sheets.get(css) ?? new CSSStyleSheet();
+  if (!sheets.has(css)) style.replaceSync(css);
+  sheets.set(css, style);
+  return style;
 }
 
 export class Widget extends HTMLElement {
@@ -126,8 +126,8 @@ export class Widget extends HTMLElement {
  * @param {{n?: number, name?: string, time?: string}} [values]
  */
 export function say(key, { n = 0, ...rest } = {}) {
-  const found = texts[key];
-  const forms = /** @type {Record<string, string>} */ (typeof found === "string" ? { other: found } : found);
+  const text = texts[key];
+  const forms = /** @type {Record<string, string>} */ (typeof text === "string" ? { other: text } : text);
   const form = forms[new Intl.PluralRules(texts.lang).select(n)] ?? forms.other;
   /** @type {Record<string, string>} */
   const values = { n: new Intl.NumberFormat(texts.lang).format(n), ...rest };
@@ -223,9 +223,9 @@ export function picture({ level, icon: source }) {
  * @param {() => void} action
  */
 export function button(shown, label, action) {
-  const made = el("button", { type: "button", part: "button", "aria-label": label, title: label }, shown);
-  made.addEventListener("click", action);
-  return made;
+  const element = el("button", { type: "button", part: "button", "aria-label": label, title: label }, shown);
+  element.addEventListener("click", action);
+  return element;
 }
 
 /** A link to an address that is safe to follow, or null. @param {string | null} url */

@@ -53,7 +53,7 @@ export function inbox(widget, store) {
       }
       return row;
     });
-    for (const id of rows.keys()) if (!messages.some((one) => one.id === id)) rows.delete(id);
+    for (const id of rows.keys()) if (!messages.some((message) => message.id === id)) rows.delete(id);
     keepInStep(list, wanted);
     none.hidden = !loaded || messages.length > 0;
     more.hidden = !isMore;

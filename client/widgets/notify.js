@@ -48,8 +48,8 @@ export async function notify(id, title, body) {
   };
   if (!navigator.locks) return show();
   await navigator.locks.request(`notifier ${id}`, { ifAvailable: true }, async (lock) => {
-    const { held } = await navigator.locks.query();
-    if (!lock || held?.some(({ name }) => name === LOOKED_AT)) return;
+    const { held: locks } = await navigator.locks.query();
+    if (!lock || locks?.some(({ name }) => name === LOOKED_AT)) return;
     show();
     await new Promise((resolve) => setTimeout(resolve, OTHERS_MS));
   });

@@ -1,7 +1,7 @@
 /**
  * `<notifier-progress task="ID">`: one bar, anywhere in a page. Until the task is known it shows nothing.
  *
- * Owns: that bar and what is said of it. Must not know: other tasks.
+ * Owns: that bar and its announcements. Must not know: other tasks.
  */
 
 import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
@@ -17,13 +17,13 @@ const STEP = 25; // percent between two announcements
  */
 export function announcer(region) {
   /** @type {Map<string, string>} */
-  const said = new Map();
+  const announced = new Map();
   /** @param {Task} task */
   return (task) => {
     const quarter = task.percent === null ? 0 : Math.floor(task.percent / STEP);
     const now = task.ended_at ? task.status : String(quarter);
-    const before = said.get(task.id);
-    said.set(task.id, now);
+    const before = announced.get(task.id);
+    announced.set(task.id, now);
     if (before === undefined || before === now) return; // what is there at the start is no news
     region.textContent = `${task.name}: ${task.ended_at ? statusOf(task) : percentText(quarter * STEP)}`;
   };
@@ -48,7 +48,7 @@ export class NotifierProgress extends Widget {
     this.root.append(box, live);
     this.ends.push(
       store.subscribe(({ tasks }) => {
-        const task = tasks.find((one) => one.id === id);
+        const task = tasks.find((other) => other.id === id);
         box.hidden = !task;
         if (!task) return;
         track.setAttribute("aria-label", task.name);

@@ -52,11 +52,11 @@ export class NotifierTasks extends Widget {
     this.ends.push(
       store.subscribe(({ tasks, loaded }) => {
         const wanted = tasks.map((task) => {
-          const one = rows.get(task.id) ?? this.row(store, task, list);
-          rows.set(task.id, one);
-          one.update(task);
+          const entry = rows.get(task.id) ?? this.row(store, task, list);
+          rows.set(task.id, entry);
+          entry.update(task);
           announce(task);
-          return one.row;
+          return entry.row;
         });
         for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
         keepInStep(list, wanted);

@@ -105,7 +105,7 @@ export class NotifierToasts extends Widget {
    */
   show(level, title, text = "", action = null, key = "", image = picture({ level })) {
     const stack = level === "error" || level === "warning" ? this.urgent : this.polite;
-    const one = el(
+    const toast = el(
       "div",
       { class: level, part: "toast" },
       image,
@@ -116,28 +116,28 @@ export class NotifierToasts extends Widget {
         text ? el("p", { class: "text", part: "text" }, text) : null,
         action,
       ),
-      button(icon("close"), say("close"), () => one.remove()),
+      button(icon("close"), say("close"), () => toast.remove()),
     );
     for (const old of this.root.querySelectorAll("[data-key]"))
       if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
-    if (key) one.dataset.key = `${key}`;
-    stack.append(one);
+    if (key) toast.dataset.key = `${key}`;
+    stack.append(toast);
     const all = this.root.querySelectorAll("[part=toast]");
     if (all.length > MOST) all[0].remove();
-    this.stay(one);
+    this.stay(toast);
   }
 
-  /** It goes by itself, but not from under a pointer or the focus. @param {HTMLElement} one */
-  stay(one) {
+  /** It goes by itself, but not from under a pointer or the focus. @param {HTMLElement} toast */
+  stay(toast) {
     /** @type {ReturnType<typeof setTimeout>} */
     let timer;
     const wait = () => {
       clearTimeout(timer);
-      if (!one.matches(":hover, :focus-within"))
-        timer = setTimeout(() => (document.hidden ? wait() : one.remove()), STAY_MS);
+      if (!toast.matches(":hover, :focus-within"))
+        timer = setTimeout(() => (document.hidden ? wait() : toast.remove()), STAY_MS);
     };
-    for (const type of ["pointerenter", "pointerleave", "focusin"]) one.addEventListener(type, wait);
-    one.addEventListener("focusout", () => setTimeout(wait));
+    for (const type of ["pointerenter", "pointerleave", "focusin"]) toast.addEventListener(type, wait);
+    toast.addEventListener("focusout", () => setTimeout(wait));
     wait();
   }
 }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { test } from "node:test";
 
-import { backoffMs } from "../../client/connection.js";
+import { backoffMs } from "../../client/attempts.js";
 import { message, open } from "./client.js";
 import { collector, cut, frame, serve, status, stream } from "./server.js";
 

@@ -22,8 +22,8 @@ before(() => {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "ignore"],
   });
-  const found = JSON.parse(told.slice(told.search(/^[[{]/m)));
-  packed = Array.isArray(found) ? found[0] : (Object.values(found)[0] ?? found);
+  const listing = JSON.parse(told.slice(told.search(/^[[{]/m)));
+  packed = Array.isArray(listing) ? listing[0] : (Object.values(listing)[0] ?? listing);
   writeFileSync(join(folder, "package.json"), '{"private": true, "type": "module"}');
   run("npm", "install", "--offline", "--no-audit", "--no-fund", "--no-package-lock", join(folder, packed.filename));
 });
@@ -53,8 +53,8 @@ test("the package holds the client, its types, a readme and the licence, and not
   const { dependencies, license, exports } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   assert.equal(dependencies, undefined);
   assert.equal(license, "MIT");
-  for (const one of Object.values(exports)) {
-    for (const path of typeof one === "string" ? [] : Object.values(one)) {
+  for (const target of Object.values(exports)) {
+    for (const path of typeof target === "string" ? [] : Object.values(target)) {
       assert.ok(path.includes("*") || names.includes(path.slice(2)), path);
     }
   }

@@ -13,10 +13,13 @@ const VECTORS = readdirSync(FOLDER)
 
 /** What comes out of pieces of bytes. */
 function parsed(pieces) {
-  const found = { events: [] };
-  const parser = createParser({ onEvent: (event) => found.events.push(event), onRetry: (ms) => (found.retry = ms) });
-  for (const piece of pieces) parser.push(piece);
-  return found;
+  const result = { events: [] };
+  const push = createParser(
+    (event) => result.events.push(event),
+    (ms) => (result.retry = ms),
+  );
+  for (const piece of pieces) push(piece);
+  return result;
 }
 
 function expected({ events, retry }) {
@@ -50,8 +53,8 @@ for (const vector of VECTORS) {
 
 test("an event that ends in CR CR is given at once and its LF makes no second one", () => {
   const events = [];
-  const parser = createParser({ onEvent: (event) => events.push(event.data) });
-  const push = (text) => parser.push(new TextEncoder().encode(text));
+  const parse = createParser((event) => events.push(event.data));
+  const push = (text) => parse(new TextEncoder().encode(text));
   push("data: a\r\n\r");
   assert.deepEqual(events, ["a"]);
   push("\n");
@@ -61,7 +64,7 @@ test("an event that ends in CR CR is given at once and its LF makes no second on
 
 test("a stream that goes on from a cursor keeps it until the first id", () => {
   const ids = [];
-  const parser = createParser({ lastEventId: "e-5", onEvent: (event) => ids.push(event.id) });
-  parser.push(new TextEncoder().encode("data: a\n\nid: e-6\ndata: b\n\n"));
+  const push = createParser((event) => ids.push(event.id), undefined, "e-5");
+  push(new TextEncoder().encode("data: a\n\nid: e-6\ndata: b\n\n"));
   assert.deepEqual(ids, ["e-5", "e-6"]);
 });

@@ -14,7 +14,7 @@ function jwt(claims) {
 /** Numbered answers and how often they were asked for. */
 function source(t, answer = (n) => `t${n}`, first) {
   const asked = { times: 0 };
-  const tokens = createTokens({ token: first, getToken: async () => answer(++asked.times) });
+  const tokens = createTokens(first, async () => answer(++asked.times));
   t.after(() => tokens.close());
   return { asked, tokens };
 }
@@ -117,8 +117,8 @@ test("nothing is renewed after close", async (t) => {
 });
 
 test("a token tells whose it is: users and groups differ, what is no JWT tells nothing", () => {
-  const [ann, bob, staff] = [{ sub: "ann" }, { sub: "bob" }, { sub: "ann", groups: ["staff"] }].map((one) =>
-    subjectOf(jwt(one)),
+  const [ann, bob, staff] = [{ sub: "ann" }, { sub: "bob" }, { sub: "ann", groups: ["staff"] }].map((claims) =>
+    subjectOf(jwt(claims)),
   );
   assert.equal(new Set([ann, bob, staff]).size, 3);
   assert.equal(subjectOf(jwt({ sub: "ann", exp: 1, iat: 0 })), ann);

@@ -1,0 +1,90 @@
+/**
+ * A tab that follows another tab's stream: it receives events and states, and asks for a sign of life.
+ *
+ * Owns: the state of events that arrive while a snapshot is fetched, the patience with a leader. Must not know: locks.
+ */
+
+import { readData } from "./parse.js";
+
+/** @typedef {import("./types.js").WireEvent} WireEvent */
+
+/**
+ * @typedef {object} TabMessage  What tabs post to each other: an event, a state, or (empty) a question for the state.
+ * @property {WireEvent} [event]
+ * @property {any} [id]  the event's key
+ * @property {import("./types.js").State} [state]
+ * @property {import("./types.js").StateDetail} [detail]
+ */
+
+const ANSWER_MS = 2000; // the leader must answer within this to twice this, or the lock is stolen
+const ASK_MS = 20_000; // after this long without a message the leader is asked again
+
+/**
+ * @param {import("./position.js").Position} position
+ * @param {import("./connection.js").Status} status
+ * @param {import("./connection.js").Listener} listener
+ * @param {(type: string) => Promise<WireEvent>} greet
+ * @param {(message: TabMessage) => void} post
+ * @param {() => void} replaceLeader
+ * @returns {[receive: (message: any) => void, ask: () => void, stop: () => void]}
+ */
+export function createFollower(position, status, listener, greet, post, replaceLeader) {
+  let hasHello = false;
+  /** @type {[WireEvent, any][] | null} */
+  let pending = null; // events that arrive while a snapshot is fetched; null: none is fetched
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer; // until the next question, or until the leader is replaced
+  return [receive, ask, stop];
+
+  function ask() {
+    post({});
+    wait(replaceLeader, ANSWER_MS * (1 + Math.random()));
+  }
+
+  function wait(/** @type {() => void} */ action, /** @type {number} */ ms) {
+    clearTimeout(timer);
+    timer = setTimeout(action, ms);
+  }
+
+  function receive(/** @type {any} */ { event, id, state, detail }) {
+    wait(ask, ASK_MS);
+    if (event) pending && event.event !== "hello" ? pending.push([event, id]) : accept(event, id);
+    else if (hasHello || state !== "live") status.set(state, detail.reason);
+    else if (!pending) void fetchSnapshot();
+  }
+
+  /** The stream was opened before this tab joined: makes a hello, and delivers what arrives meanwhile after it. */
+  async function fetchSnapshot() {
+    /** @type {[WireEvent, any][]} */
+    const events = [];
+    pending = events;
+    const snapshot = await greet(position.cursor ? "reset" : "hello").catch(() => null);
+    if (pending !== events) return; // a hello of the stream came first, or this tab leads or left
+    if (snapshot) return accept(snapshot, null);
+    stop();
+    wait(ask, ANSWER_MS);
+  }
+
+  /** `key` null: the event is this tab's own snapshot. */
+  function accept(/** @type {WireEvent} */ event, /** @type {any} */ key) {
+    if (status.detail.final) return;
+    const isSnapshot = event.event === "hello" || key === null;
+    if (isSnapshot) {
+      hasHello = true;
+      status.set("live", "hello");
+    }
+    position.accept(event, readData(event.data), key, listener.onEvent);
+    if (isSnapshot) flush();
+  }
+
+  function flush() {
+    const events = pending ?? [];
+    pending = null;
+    for (const [event, key] of events) accept(event, key);
+  }
+
+  function stop() {
+    clearTimeout(timer);
+    flush();
+  }
+}
