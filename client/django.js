@@ -5,7 +5,7 @@
  *
  * sets `window.notifier`, with the store as `notifier.store`, fills the widgets of the page and those to come, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
  * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
- * `notifier:state` with `{state, reason, final}`. Without the config (nobody is logged in) it does nothing.
+ * `notifier:state` with `{state, reason, final}`. Without the config (no user is logged in) it does nothing.
  *
  * htmx and the like may swap any part of the page: the stream belongs to the document, and goes on.
  *
@@ -31,7 +31,7 @@ async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
   const notifier = connect(url, {
     token,
     getToken: tokenUrl ? () => fetchToken(tokenUrl) : undefined,
-    fetch: (...args) => window.fetch(...args), // EventSource would hear only the names it is told of
+    fetch: (...args) => window.fetch(...args), // EventSource delivers only the names that it listens to
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
     onState: (state, detail) => announce("state", { state, ...detail }),
   });

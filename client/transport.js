@@ -13,7 +13,7 @@ import { createParser } from "./parse.js";
  * @property {number} [status]  of the response; 0: network failure; undefined: EventSource was refused, which hides the
  *   status. From then on attempts use `fetch`
  * @property {number} [afterMs]  the wait that the response asks for
- * @property {boolean} [signedOut]  there is no token: nobody is logged in
+ * @property {boolean} [signedOut]  there is no token: no user is logged in
  */
 
 /** @typedef {{close: () => void, listen: (type: string) => void}} Link  a running attempt */

@@ -146,7 +146,7 @@
  * @typedef {object} Options
  * @property {string} [token]  the subscriber's token; it goes in a header, never in an address
  * @property {() => TokenAnswer | null | Promise<TokenAnswer | null>} [getToken]
- *   asked for a token when there is none, before one ends and after a 401; null: nobody is logged in
+ *   asked for a token when there is none, before one ends and after a 401; null: no user is logged in
  * @property {string} [cursor]  the last event id that is already known; such a tab has a stream of its own
  * @property {boolean} [shared]  one stream for all tabs of this user (the default), or one for each tab. Tabs share
  *   where the browser has Web Locks and BroadcastChannel and the user is known: by the token's `sub`, or by `user`

@@ -41,7 +41,7 @@ def parse(text: str) -> Payload:
 
 
 def with_defaults(payload: Payload) -> Payload:
-    """The payload with every field: one that an older bridge did not write has its default."""
+    """The payload with every field: a field that an older bridge did not write has its default."""
     return {**_DEFAULTS, **payload}
 
 

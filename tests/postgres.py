@@ -22,14 +22,14 @@ USER = "notifier"
 
 def programs() -> Path:
     """Where `initdb` and `postgres` are; Debian keeps them off the path, by version."""
-    found = shutil.which("initdb")
-    folders = [Path(found).resolve().parent] if found else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).resolve().parent] if initdb else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert folders, "PostgreSQL is not installed: run tools/install-test-packages"
     return folders[-1]
 
 
 class PostgresServer:
-    """Databases are made by `create`; whoever can read the folder may do everything."""
+    """Databases are made by `create`; every process that can read the folder may do everything."""
 
     def __init__(self) -> None:
         # Not below TMPDIR: that may be closed to the other user, and a socket's path must be short.
@@ -56,9 +56,9 @@ class PostgresServer:
         while True:
             with contextlib.suppress(psycopg.OperationalError), self.connection():
                 return
-            said = "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
-            assert self.process.poll() is None, f"postgres ended:\n{said}"
-            assert time.monotonic() < deadline, f"postgres was not ready:\n{said}"
+            output = "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+            assert self.process.poll() is None, f"postgres ended:\n{output}"
+            assert time.monotonic() < deadline, f"postgres was not ready:\n{output}"
             time.sleep(0.05)
 
     def connection(self) -> psycopg.Connection[Any]:

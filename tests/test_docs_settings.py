@@ -27,7 +27,7 @@ def tables() -> list[list[tuple[str, ...]]]:
 def row_of(name: str) -> tuple[str, str, str, str]:
     """A setting as the page shows it."""
     field = Settings.model_fields[name]
-    return (f"`NOTIFIER_{name.upper()}`", shown(field.default), takes(field), str(field.description))
+    return (f"`NOTIFIER_{name.upper()}`", shown(field.default), accepted(field), str(field.description))
 
 
 def shown(default: Any) -> str:
@@ -38,7 +38,7 @@ def shown(default: Any) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def takes(field: Any) -> str:
+def accepted(field: Any) -> str:
     if field.annotation is bool:
         return "`true` or `false`"
     if field.annotation not in (int, float):

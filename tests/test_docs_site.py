@@ -42,7 +42,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site. A warning of the build is an error."""
     site = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
@@ -69,23 +69,23 @@ class Loads(HTMLParser):
                 self.addresses.append(str(values[name]))
 
 
-def test_no_page_loads_anything_from_another_host(built: Path) -> None:
-    pages = list(built.rglob("*.html"))
+def test_no_page_loads_anything_from_another_host(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
     assert len(pages) > 15
     for page in pages:
         foreign = [address for address in Loads(page.read_text()).addresses if re.match(r"(\w+:)?//", address)]
         assert foreign == [], page.name
 
 
-def test_no_style_loads_anything_from_another_host(built: Path) -> None:
-    for sheet in built.rglob("*.css"):
+def test_no_style_loads_anything_from_another_host(site: Path) -> None:
+    for sheet in site.rglob("*.css"):
         foreign = re.findall(r"(?:@import|url\()\s*[\"']?(?:https?:)?//[^)]*", sheet.read_text())
         assert foreign == [], sheet.name
 
 
 @pytest.mark.programs
-def test_every_page_opens_in_a_browser_without_a_network(built: Path) -> None:
-    handler = partial(_Quiet, directory=str(built))
+def test_every_page_opens_in_a_browser_without_a_network(site: Path) -> None:
+    handler = partial(_Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
@@ -97,7 +97,7 @@ def test_every_page_opens_in_a_browser_without_a_network(built: Path) -> None:
         page.on("response", lambda response: problems.append(response.url) if response.status >= 400 else None)
         page.on("console", lambda line: problems.append(line.text) if line.type == "error" else None)
         page.route("**", lambda route: route.continue_() if route.request.url.startswith(url) else route.abort())
-        for path in sorted(built.glob("*.html")):
+        for path in sorted(site.glob("*.html")):
             if path.name == "404.html":
                 continue
             page.goto(url + path.name, wait_until="networkidle")

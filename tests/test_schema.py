@@ -33,6 +33,6 @@ def test_generated_requests_meet_no_surprise(fuzzed: Service, tags: str, tmp_pat
     command += ["--checks", "all", "--exclude-checks", NOT_STATED, "--max-examples", "25", "--seed", "7", "--no-color"]
     for tag in tags.split():
         command += ["--include-tag", tag]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert found.returncode == 0, found.stdout[-6000:] + found.stderr[-2000:]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Traceback" not in fuzzed.process.output()

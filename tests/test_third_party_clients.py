@@ -22,7 +22,7 @@ UNUSUAL = "Привет, €🚀\nsecond line\r\nthird\u2028fourth: {\"json\": '
 
 @pytest.fixture(scope="module")
 def restless() -> Iterator[Service]:
-    """A service that ends every stream after one to two seconds."""
+    """A service that ends every stream after event_ to two seconds."""
     with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2", "NOTIFIER_HEARTBEAT_S": "0.5"})) as server:
         yield server
 
@@ -47,13 +47,13 @@ class Npm:
 
     def heard(self, event: str) -> list[dict[str, Any]]:
         whole = self.process.output().rpartition("\n")[0]
-        found = [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
-        return [one for one in found if one["event"] == event]
+        events = [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
+        return [event_ for event_ in events if event_["event"] == event]
 
     def wait(self, event: str, times: int = 1) -> list[dict[str, Any]]:
         """Waits until so many events of a name were heard; answers them."""
         return wait_for(
-            lambda: found if len(found := self.heard(event)) >= times else None,  # type: ignore[return-value]
+            lambda: events if len(events := self.heard(event)) >= times else None,  # type: ignore[return-value]
             what=f"{times} x {event} in:\n{self.process.output()}",
         )
 
@@ -82,8 +82,8 @@ def test_npm_eventsource_comes_back_and_misses_nothing(restless: Service) -> Non
             sent += 1
             publish(restless, "npm-2", f"Number {sent}")
             time.sleep(0.1)  # the rate of publishing, not a guess about when something is ready
-        found = npm.wait("message", sent)
-        assert [one["data"]["subject"] for one in found] == [f"Number {n}" for n in range(1, sent + 1)]
+        events = npm.wait("message", sent)
+        assert [event_["data"]["subject"] for event_ in events] == [f"Number {n}" for n in range(1, sent + 1)]
         assert npm.heard("reset") == []
         assert npm.heard("ping")
 

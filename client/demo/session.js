@@ -18,7 +18,7 @@ const PATIENCE_MS = 15_000;
 /**
  * The login kept for this tab, if it is of this user.
  *
- * @param {string | null} userId  null: whoever it is
+ * @param {string | null} userId  null: any user
  * @returns {Login | null}
  */
 export function kept(userId) {

@@ -262,7 +262,7 @@ export function bar(label) {
 
 /**
  * @param {Element} track
- * @param {number | null} percent  null: it moves, and nobody knows how far
+ * @param {number | null} percent  null: unknown; the bar moves without an end
  */
 export function setBar(track, percent) {
   if (percent === null) track.removeAttribute("aria-valuenow");

@@ -1,5 +1,5 @@
 /**
- * `<notifier-toasts>`: pop-ups for what comes. They wait while they are looked at, and many at once are told as one.
+ * `<notifier-toasts>`: pop-ups for messages and tasks. They stay while the pointer or the focus is on them; many at once become one.
  *
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
@@ -14,7 +14,7 @@ import { beLookedAt, notify } from "./notify.js";
 
 const STAY_MS = 6000;
 const MOST = 4; // one more, and the oldest goes
-const STORM = 3; // more messages than these in one go are told as a number
+const STORM = 3; // more messages at once are shown as one toast with their number
 const GATHER_MS = 100; // of silence end a go
 const LONGEST_MS = 1000; // for the first of it to wait
 
@@ -30,7 +30,7 @@ export class NotifierToasts extends Widget {
   urgent = el("div", { role: "alert", part: "stack" });
   region = el("div", { role: "region" }, this.urgent, this.polite);
   /** @type {Message[]} */
-  messages = []; // gathered: a replay comes in one go, and while nobody looks nothing is shown
+  messages = []; // gathered: a replay arrives at once, and a hidden page shows no toasts
   /** @type {Map<string, Task>} */
   tasks = new Map();
 

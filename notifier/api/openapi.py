@@ -53,10 +53,10 @@ def body_of(kinds: Mapping[str, type[BaseModel] | dict[str, Any]], description: 
 def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, built once."""
     if app.openapi_schema is None:
-        built = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        whole = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         carried = [model for model, _ in models.STREAM_EVENTS.values() if model is not None]
         _, shapes = models_json_schema([(model, "validation") for model in (*BODIES, *carried)], ref_template=REF)
-        components = built.setdefault("components", {})
+        components = whole.setdefault("components", {})
         components.setdefault("schemas", {}).update(shapes.get("$defs", {}))
         components["securitySchemes"] = {
             "publisher": {
@@ -67,11 +67,11 @@ def document(app: FastAPI) -> dict[str, Any]:
             "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
             "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
         }
-        for path, calls in built["paths"].items():
+        for path, calls in whole["paths"].items():
             for call in calls.values():
                 _complete(path, call)
-        built["paths"]["/v1/stream"] = {"get": _stream()}
-        app.openapi_schema = built
+        whole["paths"]["/v1/stream"] = {"get": _stream()}
+        app.openapi_schema = whole
     return app.openapi_schema
 
 

@@ -45,11 +45,11 @@ class Witness:
     @property
     def foreign(self) -> list[str]:
         """Requests to anything but the service."""
-        return [one for one in self.requests if not one.startswith(self.url + "/")]
+        return [url for url in self.requests if not url.startswith(self.url + "/")]
 
-    def _console(self, said: ConsoleMessage) -> None:
-        if said.type in ("error", "warning"):
-            self.faults.append(f"{said.type}: {said.text}")
+    def _console(self, console: ConsoleMessage) -> None:
+        if console.type in ("error", "warning"):
+            self.faults.append(f"{console.type}: {console.text}")
 
     def _error(self, error: Error) -> None:
         self.faults.append(f"uncaught: {error}")
@@ -69,10 +69,10 @@ def witness(service: Service) -> Witness:
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without a past: no cookies, no storage."""
-    made = browser.new_context(viewport={"width": 1280, "height": 900})
-    made.set_default_timeout(15_000)
-    yield made
-    made.close()
+    fresh = browser.new_context(viewport={"width": 1280, "height": 900})
+    fresh.set_default_timeout(15_000)
+    yield fresh
+    fresh.close()
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ def _empty(service: Service) -> None:
         with service.user(user) as client:
             for message in client.get("/v1/inbox?limit=100").json()["messages"]:
                 client.delete(f"/v1/inbox/{message['id']}")
-            for task in client.get("/v1/tasks").json()["tasks"]:
-                client.delete(f"/v1/tasks/{task['id']}")
+            for task_ in client.get("/v1/tasks").json()["tasks"]:
+                client.delete(f"/v1/tasks/{task_['id']}")
 
 
 def send(page: Page, to: str, subject: str, text: str = "", level: str = "info") -> None:
@@ -131,8 +131,8 @@ def test_what_ann_sends_bob_sees_in_pop_up_badge_and_box(demo: Open) -> None:
 def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service: Service) -> None:
     first, second = demo("bob"), demo("bob")
     subjects = [subject() for _ in range(3)]
-    for one in subjects:
-        publish(service, "bob", one)
+    for subject in subjects:
+        publish(service, "bob", subject)
     for page in (first, second):
         expect(page.locator("notifier-inbox li.unread")).to_have_count(3)
     message(first, subjects[0]).get_by_role("button", name="Mark as read").click()
@@ -158,16 +158,16 @@ def test_a_deletion_shows_at_once_and_is_taken_back_when_the_service_refuses(
     told = subject()
     publish(service, "ann", told)
     page = context.new_page()
-    held: list[Route] = []
+    routes: list[Route] = []
     page.route(
-        "**/v1/inbox/*", lambda route: held.append(route) if route.request.method == "DELETE" else route.continue_()
+        "**/v1/inbox/*", lambda route: routes.append(route) if route.request.method == "DELETE" else route.continue_()
     )
     page.goto(f"{service.url}/demo?user=ann")
     message(page, told).get_by_role("button", name="Delete").click()
     expect(message(page, told)).to_have_count(0)
     unread(page, 0)
-    wait_for(lambda: page.evaluate("1") and held, what="the request")
-    held[0].fulfill(status=503, json={"title": "The broker is away"})
+    wait_for(lambda: page.evaluate("1") and routes, what="the request")
+    routes[0].fulfill(status=503, json={"title": "The broker is away"})
     expect(message(page, told)).to_be_visible()
     expect(toast(page, "The broker is away")).to_be_visible()
     unread(page, 1)
@@ -242,10 +242,10 @@ def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service)
     page = demo("ann")
     with service.client() as client:
         for done in (20, 60):
-            made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "By hand", "total": 100}).json()
-            client.patch(f"/v1/tasks/{made['id']}", json={"done": done})
-        made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "Who knows"}).json()
-        client.patch(f"/v1/tasks/{made['id']}", json={"done": 7, "state": "Counting"})
+            task = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "By hand", "total": 100}).json()
+            client.patch(f"/v1/tasks/{task['id']}", json={"done": done})
+        task = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "Who knows"}).json()
+        client.patch(f"/v1/tasks/{task['id']}", json={"done": 7, "state": "Counting"})
         unknown = task(page, "Who knows")
         expect(unknown).to_contain_text("7 so far")
         expect(unknown.get_by_role("progressbar")).not_to_have_attribute("aria-valuenow", re.compile(""))
@@ -254,8 +254,8 @@ def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service)
         )
         expect(page.locator("[part=overall]")).to_contain_text("3 tasks are running")
         shot(page, "demo-tasks")
-        for one in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
-            client.patch(f"/v1/tasks/{one['id']}", json={"status": "failed", "error": "No disk left"})
+        for task_ in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{task_['id']}", json={"status": "failed", "error": "No disk left"})
     expect(page.locator("notifier-tasks li.failed")).to_have_count(3)
     expect(task(page, "Who knows")).to_contain_text("No disk left")
 
@@ -276,8 +276,8 @@ def test_hostile_texts_are_shown_and_never_run(demo: Open, service: Service, wit
     assert "pwned" not in page.title()
     assert not [url for url in witness.requests if url.endswith("/x")]
     with service.client() as client:
-        for one in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
-            client.patch(f"/v1/tasks/{one['id']}", json={"status": "succeeded"})
+        for task_ in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{task_['id']}", json={"status": "succeeded"})
 
 
 def test_the_page_asks_nothing_of_other_hosts_and_puts_no_token_in_an_address(demo: Open, witness: Witness) -> None:
@@ -304,8 +304,8 @@ def test_the_wire_shows_events_as_they_came(demo: Open, service: Service) -> Non
 def test_the_keyboard_alone_is_enough(demo: Open, service: Service) -> None:
     page = demo("ann")
     told = [subject(), subject()]
-    for one in told:
-        publish(service, "ann", one)
+    for text in told:
+        publish(service, "ann", text)
     expect(messages(page)).to_have_count(2)
     page.get_by_role("button", name=f"Delete: {told[1]}").focus()
     page.keyboard.press("Enter")
@@ -332,17 +332,17 @@ def test_every_control_has_a_name(demo: Open, service: Service) -> None:
 @pytest.fixture
 def narrow(browser: Browser) -> Iterator[BrowserContext]:
     """A phone that likes it dark."""
-    made = browser.new_context(
+    fresh = browser.new_context(
         viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True, color_scheme="dark"
     )
-    yield made
-    made.close()
+    yield fresh
+    fresh.close()
 
 
 def test_a_phone_shows_it_all_without_scrolling_sideways(narrow: BrowserContext, service: Service) -> None:
     publish(service, "ann", "W" * 200, text="x" * 2000)
     with service.client() as client:
-        made = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "T" * 200, "state": "S" * 300}).json()
+        task = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "T" * 200, "state": "S" * 300}).json()
     page = narrow.new_page()
     page.goto(f"{service.url}/demo?user=ann")
     expect(messages(page)).to_have_count(1)
@@ -351,7 +351,7 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(narrow: BrowserContext,
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     shot(page, "demo-phone")
     with service.client() as client:
-        client.patch(f"/v1/tasks/{made['id']}", json={"status": "succeeded"})
+        client.patch(f"/v1/tasks/{task['id']}", json={"status": "succeeded"})
 
 
 def test_a_restart_of_the_service_is_survived_and_nothing_sent_meanwhile_is_missed(context: BrowserContext) -> None:
@@ -400,6 +400,6 @@ def test_axe_finds_nothing_on_the_page(browser: Browser, service: Service, schem
     expect(page.locator("notifier-tasks li.succeeded")).to_have_count(1)
     page.locator("notifier-bell").get_by_role("button").first.click()
     page.evaluate(f"() => {{ {(REPOSITORY / 'node_modules' / 'axe-core' / 'axe.min.js').read_text()} }}")
-    found = page.evaluate("axe.run().then(({ violations }) => violations)")
-    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    violations = page.evaluate("axe.run().then(({ violations }) => violations)")
+    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in violations] == []
     context.close()

@@ -33,7 +33,7 @@ class Django:
         self.page.add_init_script(f"({COLLECT})({json.dumps(NAMES)})")
 
     def show(self, config: dict[str, Any] | None) -> None:
-        """Shows a page with this config; without one, the page of somebody who is not logged in."""
+        """Shows a page with this config; without a config, the page of an anonymous user."""
         element = (
             f'<script id="notifier-config" type="application/json">{json.dumps(config)}</script>' if config else ""
         )

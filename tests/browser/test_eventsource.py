@@ -41,8 +41,8 @@ class Listener:
         """Waits until so many events of a type were heard; answers them."""
         pick = "seen.filter(({ type }) => type === kind)"
         self.page.wait_for_function(f"([kind, times]) => {pick}.length >= times", arg=[kind, times])
-        found: list[dict[str, Any]] = self.page.evaluate(f"kind => {pick}", kind)
-        return found
+        events: list[dict[str, Any]] = self.page.evaluate(f"kind => {pick}", kind)
+        return events
 
     def publish(self, subject: str) -> None:
         with self._service.client() as client:
@@ -61,13 +61,13 @@ def listener(context: BrowserContext, service: Service) -> Listener:
 
 @pytest.fixture
 def restless() -> Iterator[Service]:
-    """A service that ends every stream after one to two seconds."""
+    """A service that ends every stream after event to two seconds."""
     with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2"})) as server:
         yield server
 
 
-def subjects(found: list[dict[str, Any]]) -> list[str]:
-    return [one["data"]["subject"] for one in found]
+def subjects(events: list[dict[str, Any]]) -> list[str]:
+    return [event["data"]["subject"] for event in events]
 
 
 def test_a_token_in_the_query_lets_it_listen(listener: Listener) -> None:

@@ -120,8 +120,8 @@ def behind(redis_server: RedisServer) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def proxy(behind: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    with running(Proxy(tmp_path_factory.mktemp("nginx"), behind.port)) as made:
-        yield made
+    with running(Proxy(tmp_path_factory.mktemp("nginx"), behind.port)) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_events_come_over_http_2_at_once_and_unbuffered(site: Site) -> None:
     for n in range(5):
         page.evaluate("() => { window.began = performance.now(); }")
         site.publish(f"Number {n}")
-        told(page, *(f"Number {one}" for one in range(n + 1)))
+        told(page, *(f"Number {number}" for number in range(n + 1)))
         assert page.evaluate("performance.now() - began") < 1000  # a ping that pushed it out would take up to 15 s
     protocols = page.evaluate(
         "performance.getEntriesByType('resource').filter(({ name }) => name.includes('/client/'))"
@@ -154,7 +154,7 @@ def test_eight_tabs_have_one_stream_and_when_its_tab_is_killed_another_has_it_wi
     for page in pages:
         told(page, "Before")
     with pages[0].expect_event("crash"), contextlib.suppress(Error):
-        pages[0].goto("chrome://crash", timeout=3000)  # nobody answers
+        pages[0].goto("chrome://crash", timeout=3000)  # no server answers
     killed_at = time.monotonic()
     site.publish("Meanwhile")
     for page in pages[1:]:
@@ -182,8 +182,8 @@ def test_ten_seconds_offline_bring_what_was_missed_once(site: Site) -> None:
         told(page, "Before")
     site.context.set_offline(True)
     missed = [f"Missed {n}" for n in range(10)]
-    for one in missed:
-        site.publish(one)
+    for subject in missed:
+        site.publish(subject)
         pages[0].wait_for_timeout(1000)
     site.context.set_offline(False)
     for page in pages:

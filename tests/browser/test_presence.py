@@ -32,9 +32,9 @@ WATCH = """
 
 @pytest.fixture
 def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
-    made = Shop(context, service, witness)
+    opened = Shop(context, service, witness)
     context.add_init_script(WATCH)
-    yield made
+    yield opened
     assert witness.faults == []
 
 
@@ -77,7 +77,7 @@ def test_one_notification_of_the_browser_for_all_hidden_tabs_and_none_while_one_
     for page in pages:
         wait_for(lambda page=page: page.evaluate("store.state.messages[0].subject === 'Elsewhere'"), what="the message")
     pages[0].wait_for_timeout(500)  # for others that would come
-    assert [one for page in pages for one in page.evaluate("shown")] == [["Ann: Elsewhere", "Come back"]]
+    assert [texts for page in pages for texts in page.evaluate("shown")] == [["Ann: Elsewhere", "Come back"]]
 
 
 def test_the_browser_is_asked_only_when_the_user_presses_the_button(shop: Shop, browser: Browser) -> None:

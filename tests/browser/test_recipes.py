@@ -54,18 +54,18 @@ class Site:
 
 @pytest.fixture
 def site(context: BrowserContext, service: Service) -> Iterator[Site]:
-    made = Site(context, service)
-    made.serve("/favicon.ico", "")
-    yield made
-    assert made.witness.faults == []
+    opened = Site(context, service)
+    opened.serve("/favicon.ico", "")
+    yield opened
+    assert opened.witness.faults == []
 
 
 def recipe(heading: str, language: str) -> str:
     """The code of one recipe."""
     part = GUIDE.partition(f"### {heading}\n")[2].partition("\n### ")[0]
-    found = re.search(rf"^```{language}\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
-    assert found, f"{heading} has no {language}"
-    return found[1]
+    block = re.search(rf"^```{language}\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
+    assert block, f"{heading} has no {language}"
+    return block[1]
 
 
 def bundled(code: str, user: str) -> str:

@@ -65,14 +65,14 @@ class Tabs:
 
     def streams(self) -> int:
         with self.service.client() as client:
-            found = re.search(r"^notifier_streams (\d+)", client.get("/metrics").text, re.MULTILINE)
-        assert found
-        return int(found[1])
+            match = re.search(r"^notifier_streams (\d+)", client.get("/metrics").text, re.MULTILINE)
+        assert match
+        return int(match[1])
 
     def leader(self) -> Page:
         """The tab that holds the lock."""
-        held = "navigator.locks.query().then(({ held }) => held[0]?.clientId)"
-        return next(page for page in self.context.pages if page.evaluate(held) == _client_id(page))
+        holder = "navigator.locks.query().then(({ holder }) => holder[0]?.clientId)"
+        return next(page for page in self.context.pages if page.evaluate(holder) == _client_id(page))
 
 
 def _answer(route: Route) -> None:
@@ -97,10 +97,10 @@ def told(page: Page, *subjects: str) -> None:
 
 @pytest.fixture
 def tabs(context: BrowserContext, own_service: Service) -> Iterator[Tabs]:
-    made = Tabs(context, own_service)
-    wait_for(lambda: made.streams() == 0, what="the end of earlier streams")
-    yield made
-    assert made.witness.faults == []
+    opened = Tabs(context, own_service)
+    wait_for(lambda: opened.streams() == 0, what="the end of earlier streams")
+    yield opened
+    assert opened.witness.faults == []
 
 
 def test_eight_tabs_have_one_stream_and_each_hears_everything_once(tabs: Tabs) -> None:
@@ -194,7 +194,7 @@ def end(page: Page) -> None:
 def crash(page: Page) -> None:
     """Kills the process of the tab: no handler of the page runs."""
     with page.expect_event("crash"), contextlib.suppress(Error):
-        page.goto("chrome://crash", timeout=5000)  # nobody answers
+        page.goto("chrome://crash", timeout=5000)  # no server answers
 
 
 @pytest.mark.parametrize("leave", [close, navigate, end, crash])
@@ -235,7 +235,7 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs) -> None:
     tabs.publish("Meanwhile")
     page.evaluate(
         "document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))"
-    )  # somebody looks at the other tab
+    )  # the other tab is visible
     told(page, "Meanwhile")
     told(hung, "Meanwhile")
     wait_for(lambda: tabs.streams() == 1, what="one stream")

@@ -64,8 +64,8 @@ class Shop:
         self._call("POST", "/v1/messages", {"to": [f"user:{self.user}"], "subject": subject, **fields})
 
     def begin(self, name: str, **fields: object) -> str:
-        made = self._call("POST", "/v1/tasks", {"to": [f"user:{self.user}"], "name": name, "total": 100, **fields})
-        return str(made["id"])
+        task = self._call("POST", "/v1/tasks", {"to": [f"user:{self.user}"], "name": name, "total": 100, **fields})
+        return str(task["id"])
 
     def change(self, task: str, **fields: object) -> None:
         self._call("PATCH", f"/v1/tasks/{task}", fields)
@@ -79,8 +79,8 @@ class Shop:
 
 @pytest.fixture
 def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
-    made = Shop(context, service, witness)
-    yield made
+    opened = Shop(context, service, witness)
+    yield opened
     assert witness.faults == []
 
 
@@ -177,8 +177,8 @@ def test_a_toast_comes_for_a_message_by_its_level_and_for_a_task(shop: Shop) -> 
 
 def test_many_messages_in_one_go_are_one_toast(shop: Shop) -> None:
     page = shop.open()
-    one = {"kind": "message", "to": [f"user:{shop.user}"]}
-    shop._call("POST", "/v1/batch", [{**one, "subject": f"Number {n}"} for n in range(14)])
+    item = {"kind": "message", "to": [f"user:{shop.user}"]}
+    shop._call("POST", "/v1/batch", [{**item, "subject": f"Number {n}"} for n in range(14)])
     expect(page.locator("[part=toast]")).to_have_text([re.compile("14 messages while you were away")])
 
 
@@ -261,18 +261,18 @@ def test_two_hundred_hostile_texts_are_shown_and_run_nothing(shop: Shop) -> None
 
 def test_only_addresses_that_are_safe_become_links(shop: Shop) -> None:
     page = shop.open()
-    made = page.evaluate(
+    links = page.evaluate(
         "urls => import('/client/widgets/base.js').then(({ link }) => urls.map((url) => link(url)?.href ?? null))",
         [*BAD_URLS, " javascript:1", "java\nscript:1", "http://[", None, "/a", "https://example.org/"],
     )
-    assert made == [None] * 8 + [f"{shop.service.url}/a", "https://example.org/"]
+    assert links == [None] * 8 + [f"{shop.service.url}/a", "https://example.org/"]
 
 
 @pytest.fixture(params=["light", "dark"])
 def coloured(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple[str, BrowserContext]]:
-    made = browser.new_context(viewport={"width": 900, "height": 640}, color_scheme=request.param)
-    yield request.param, made
-    made.close()
+    fresh = browser.new_context(viewport={"width": 900, "height": 640}, color_scheme=request.param)
+    yield request.param, fresh
+    fresh.close()
 
 
 @pytest.fixture
@@ -282,8 +282,12 @@ def audit() -> Callable[[Page], None]:
 
     def run(page: Page) -> None:
         page.evaluate(f"() => {{ {source} }}")
-        found = page.evaluate("axe.run().then(({ violations }) => violations)")
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["id"] not in PAGE_RULES] == []
+        violations = page.evaluate("axe.run().then(({ violations }) => violations)")
+        assert [
+            (violation["id"], violation["nodes"][0]["html"])
+            for violation in violations
+            if violation["id"] not in PAGE_RULES
+        ] == []
 
     return run
 
