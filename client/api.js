@@ -1,7 +1,7 @@
 /**
  * The user's own data by HTTP: inbox and tasks.
  *
- * Owns: addresses and forms of these calls. Must not know: the stream, pages.
+ * Owns: the paths and bodies of these calls. Must not know: the stream, pages.
  */
 
 /** @typedef {import("./types.js").InboxPage} InboxPage */
@@ -10,7 +10,7 @@
 const PATIENCE_MS = 15_000;
 const JSON_TYPE = "application/json";
 
-/** An answer that is not a success. `message` is what the service said about it. */
+/** A response that is not a success. `message` is the service's error text. */
 export class ServiceError extends Error {
   /**
    * @param {number} status
@@ -20,7 +20,7 @@ export class ServiceError extends Error {
     super(problem.detail ?? problem.title ?? `The service answered ${status}`);
     this.name = "ServiceError";
     this.status = status;
-    /** Path of the value at fault, if there is one. */
+    /** Path of the invalid value, if the problem names one. */
     this.field = problem.field;
   }
 }
@@ -33,7 +33,7 @@ export class ServiceError extends Error {
 export function createApi(base, request, canRenew) {
   return {
     /**
-     * One page of messages, newest first. `before`: the id of the last one that is already there.
+     * One page of messages, newest first. `before`: the id of the oldest message that is already listed.
      *
      * @param {{limit?: number, before?: string, unread?: boolean}} [page]
      * @returns {Promise<InboxPage>}
@@ -52,7 +52,7 @@ export function createApi(base, request, canRenew) {
     tasks: async () => (await call("GET", "tasks")).tasks,
     /** @param {string} id */
     cancelTask: (id) => call("POST", `tasks/${encodeURIComponent(id)}/cancel`),
-    /** Forgets a task that has ended. @param {string} id */
+    /** Dismisses a task that has ended. @param {string} id */
     dismissTask: (id) => call("DELETE", `tasks/${encodeURIComponent(id)}`),
   };
 

@@ -1,5 +1,5 @@
 /**
- * Connects a page that Django rendered: a script tag and nothing to write. It reads
+ * Connects a page that Django rendered, by a script tag alone. It reads
  *
  *     <script id="notifier-config" type="application/json">{"url": "...", "token": "...", "tokenUrl": "..."}</script>
  *
@@ -7,7 +7,7 @@
  * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
  * `notifier:state` with `{state, reason, final}`. Without the config (no user is logged in) it does nothing.
  *
- * htmx and the like may swap any part of the page: the stream belongs to the document, and goes on.
+ * The stream belongs to the document: it stays open when htmx and similar libraries swap parts of the page.
  *
  * Owns: the config element, the DOM events, the token's address. Must not know: the stream, what widgets show.
  */
@@ -16,7 +16,7 @@ import { connect } from "./notifier.js";
 
 /** @typedef {{url?: string, token?: string, tokenUrl?: string, texts?: string, widgets?: boolean}} Config */
 
-const SILENT = new Set(["ping", "bye", "degraded"]); // told by notifier:state
+const SILENT = new Set(["ping", "bye", "degraded"]); // reported by notifier:state
 const PATIENCE_MS = 15_000;
 
 const element = document.getElementById("notifier-config");
@@ -24,7 +24,7 @@ if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */
 async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
-  // All of it before the first event, so that none comes too early to be shown.
+  // Everything is set up before the first event arrives.
   const [store, shown, words] = await Promise.all(
     widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts)] : [],
   );
@@ -58,8 +58,8 @@ function parsed(data) {
 }
 
 /**
- * Asks Django for the next token. Answers null when the user is no longer logged in: a 401, a 403, or a redirect that
- * ended at a login page instead of at JSON.
+ * Requests the next token from Django. Returns null if the user is no longer logged in: a 401, a 403, or a redirect
+ * to a login page instead of JSON.
  *
  * @param {string} tokenUrl
  * @returns {Promise<{token: string, expires_in?: number} | null>}

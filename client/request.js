@@ -1,7 +1,7 @@
 /**
  * A request in the user's name: with the token in a header, or with the cookie.
  *
- * Owns: how a request says whose it is. Must not know: addresses, what answers mean beyond a 401.
+ * Owns: the credential of a request. Must not know: paths, what responses mean beyond a 401.
  */
 
 /** @typedef {ReturnType<typeof createRequest>} Request */
@@ -12,7 +12,7 @@
  */
 export function createRequest(tokens, fetch) {
   /**
-   * A token that is refused with a 401 is forgotten. No answer: there is no token to be had.
+   * A token that is refused with a 401 is discarded. Returns no response if there is no token.
    *
    * @param {URL} url
    * @param {RequestInit & {headers: Record<string, string>}} init

@@ -1,14 +1,14 @@
 /**
  * The subscriber's token: kept, renewed before it ends and after it was refused, by one request at a time.
  *
- * Owns: the present token and when to ask for the next. Must not know: where tokens come from, what they open.
+ * Owns: the current token and when it is renewed. Must not know: where tokens come from, what they are used for.
  */
 
 /** @typedef {import("./types.js").TokenAnswer} TokenAnswer */
 /** @typedef {ReturnType<typeof createTokens>} Tokens */
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1; // a longer one would fire at once
-const PATIENCE_MS = 30_000; // after this the next caller asks again instead of waiting on
+const PATIENCE_MS = 30_000; // after this long without an answer, the next caller asks again
 
 /**
  * @param {string} [token]
@@ -34,7 +34,7 @@ export function createTokens(token = "", getToken) {
     },
   };
 
-  /** The token to use now; "" when there is none to be had. Fails as `getToken` fails, unless an old one may still do. */
+  /** The token to use now; "" if there is none. Rejects as `getToken` does, unless the old token may still be valid. */
   async function get() {
     if (getToken && (!current || Date.now() >= renewAt)) {
       await renew().catch((error) => {
@@ -45,9 +45,9 @@ export function createTokens(token = "", getToken) {
   }
 
   /**
-   * The service did not take this token. Answers whether asking for another makes sense.
+   * The service refused this token. Returns whether another can be requested.
    *
-   * @param {string} [bad]  the present one when not given
+   * @param {string} [bad]  the current token by default
    */
   function refused(bad = current) {
     if (bad === current) current = "";
@@ -76,15 +76,15 @@ export function createTokens(token = "", getToken) {
     renewAt = Date.now() + leftMs;
     clearTimeout(timer);
     if (closed || !getToken || leftMs <= 0 || leftMs > LONGEST_TIMER_MS) return;
-    timer = setTimeout(() => renew().catch(() => {}), leftMs); // one that fails is made up for by get()
+    timer = setTimeout(() => renew().catch(() => {}), leftMs); // after a failure, get() renews it
   }
 }
 
 /**
- * Seconds that a JWT has left. Infinity for a token that does not tell.
+ * Seconds until a JWT expires. Infinity if the token does not say.
  *
- * A page's clock may be wrong, and the difference of two of the server's times is not: where the two disagree by more
- * than nine tenths of the token's life, the clock is not believed.
+ * The page's clock may be wrong; the lifetime, a difference of two server times, is not. If the clock disagrees by more
+ * than nine tenths of the lifetime, the lifetime is used.
  *
  * @param {string} token
  * @returns {number}
@@ -97,7 +97,7 @@ function leftOf(token) {
 }
 
 /**
- * Whom a JWT is for: user and groups, as one word. "" for a token that does not tell.
+ * The user and the groups of a JWT as one string; "" if the token does not say.
  *
  * @param {string} [token]
  */

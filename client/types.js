@@ -1,14 +1,14 @@
 /**
- * The shapes that cross the wire and the shapes of `connect`, as types only: no code, and no page ever loads this file.
+ * The shapes that cross the wire and the shapes of `connect`, as types only: there is no code here, and no page loads this file.
  *
- * Owns: names of fields, as the wire contract (v1) has them. Must not know: how anything is fetched or shown.
+ * Owns: names of fields, as the wire contract (v1) has them. Must not know: how data is fetched or shown.
  */
 
 /**
  * @typedef {object} WireEvent  One event as it stood on the wire.
- * @property {string} event  its name; `message` when it had none
- * @property {string} data   the data lines, joined; JSON, not read yet
- * @property {string} id     the last event id of the stream when it came
+ * @property {string} event  its name; `message` by default
+ * @property {string} data   the data lines, joined; JSON, not parsed
+ * @property {string} id     the stream's last event id at this event
  */
 
 /** @typedef {"debug" | "info" | "success" | "warning" | "error"} Level */
@@ -16,7 +16,7 @@
 /**
  * @typedef {object} Message
  * @property {string} id
- * @property {string} to       the channel it came by: `user:42`, `group:staff`, `all`
+ * @property {string} to       the channel: `user:42`, `group:staff`, `all`
  * @property {{id?: string, name?: string} | null} from  null: the system
  * @property {string} subject
  * @property {string} text
@@ -35,11 +35,11 @@
  * @property {string} id
  * @property {string} name
  * @property {TaskStatus} status
- * @property {string} state            what it is at, in words
+ * @property {string} state            what the task is doing, in words
  * @property {number} done
  * @property {number | null} total     null: unknown
  * @property {number | null} percent   0-100, whole; 100 once it succeeded; else null while the total is unknown
- * @property {number | null} eta_s     seconds left, a guess
+ * @property {number | null} eta_s     estimated seconds left
  * @property {string} started_at
  * @property {string} updated_at
  * @property {string | null} ended_at
@@ -52,8 +52,8 @@
  * @property {boolean} recovered  nothing is missing since the cursor, or none was given
  * @property {number} replayed    messages that follow from history
  * @property {number} unread
- * @property {Task[]} tasks       all tasks there are: others are gone
- * @property {number} [heartbeat_s]  not in one that a tab made
+ * @property {Task[]} tasks       all tasks; others no longer exist
+ * @property {number} [heartbeat_s]  not in a hello that a tab made
  * @property {string} [time]
  */
 
@@ -74,30 +74,30 @@
 /**
  * @typedef {object} InboxPage
  * @property {Message[]} messages  newest first
- * @property {boolean} more        there are older ones
+ * @property {boolean} more        older messages exist
  * @property {number} unread
  * @property {string} cursor
  */
 
 /**
  * @typedef {"connecting" | "live" | "degraded" | "offline"} State
- *   connecting: on the way, or the next attempt follows soon ·
- *   live: everything arrives ·
- *   degraded: the stream is open, and the service has lost its broker for now ·
- *   offline: the last attempt failed (it goes on trying), or the connection has ended for good
+ *   connecting: an attempt is running or follows soon ·
+ *   live: events arrive ·
+ *   degraded: the stream is open, but the service has no broker ·
+ *   offline: the last attempt failed (others follow), or the connection has ended
  */
 
 /**
  * @typedef {object} StateDetail  Why the state is what it is.
  * @property {string} reason  `handover` (another tab had the stream) · `network` · `silent` (no byte in time) · `closed` (by the page) · `stopped` (204) ·
- *   `refused` (403) · `unauthorized` (no token to be had) · `status 503` and the like · the reason of a `bye`
- * @property {boolean} final  it will not try again
+ *   `refused` (403) · `unauthorized` (no token) · `status 503` and the like · the reason of a `bye`
+ * @property {boolean} final  no attempt follows
  */
 
 /**
  * @typedef {object} StoreState  What a user has. It is never changed: a change makes a new one.
  * @property {Message[]} messages  newest first, with `read`
- * @property {number} unread       of all, also of those that are not listed yet
+ * @property {number} unread       of all messages, also of those not listed
  * @property {boolean} more        there are older ones
  * @property {boolean} loaded      the list was fetched once
  * @property {Task[]} tasks        newest first
@@ -106,7 +106,7 @@
 
 /**
  * @typedef {{kind: "message", message: Message} | {kind: "task", task: Task}} News
- *   A message came, or a task began or ended, while the page was open.
+ *   A message arrived, or a task began or ended, while the page was open.
  */
 
 /** @typedef {Record<string, string>} Plural  by the names of `Intl.PluralRules`; `other` is always there */
@@ -146,19 +146,19 @@
  * @typedef {object} Options
  * @property {string} [token]  the subscriber's token; it goes in a header, never in an address
  * @property {() => TokenAnswer | null | Promise<TokenAnswer | null>} [getToken]
- *   asked for a token when there is none, before one ends and after a 401; null: no user is logged in
- * @property {string} [cursor]  the last event id that is already known; such a tab has a stream of its own
+ *   called when there is no token, before the token expires and after a 401; null: no user is logged in
+ * @property {string} [cursor]  the last event id that the page has; such a tab has its own stream
  * @property {boolean} [shared]  one stream for all tabs of this user (the default), or one for each tab. Tabs share
  *   where the browser has Web Locks and BroadcastChannel and the user is known: by the token's `sub`, or by `user`
- * @property {string} [user]  who listens, where a cookie is the token: a word that differs from user to user
- * @property {typeof globalThis.fetch} [fetch]  used for everything, the stream too
+ * @property {string} [user]  the user, if the token is a cookie: any string that differs between users
+ * @property {typeof globalThis.fetch} [fetch]  used for all requests, also for the stream
  * @property {(message: Message, event: WireEvent) => void} [onMessage]
  * @property {(task: Task, event: WireEvent) => void} [onTask]
  * @property {(hello: Hello, event: WireEvent) => void} [onHello]
  * @property {(reset: Reset, event: WireEvent) => void} [onReset]
  * @property {(change: InboxChange, event: WireEvent) => void} [onInbox]
  * @property {(state: State, detail: StateDetail) => void} [onState]
- * @property {(event: WireEvent) => void} [onEvent]  every event, as it stood on the wire
+ * @property {(event: WireEvent) => void} [onEvent]  every event, as it was received
  */
 
 export {};

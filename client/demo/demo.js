@@ -44,7 +44,7 @@ async function choose(userId) {
 
 /** @param {Login} login */
 function enter({ user, token, curl }) {
-  history.replaceState(null, "", `?user=${user.id}`); // a reload and a bookmark stay with this user
+  history.replaceState(null, "", `?user=${user.id}`); // a reload or a bookmark keeps this user
   byId("login").hidden = true;
   byId("app").hidden = false;
   showWho(user);
@@ -79,7 +79,7 @@ async function speak(store) {
   };
   menu.value = sessionStorage.getItem("notifier-demo-lang") ?? "en";
   menu.addEventListener("change", show);
-  showWidgets(store); // at once, in English: what comes while a language is on its way is shown, too
+  showWidgets(store); // at once, in English, until the language is loaded
   if (menu.value !== "en") await show();
 }
 
@@ -146,19 +146,19 @@ function setUpForms() {
 /**
  * @param {HTMLFormElement} form
  * @param {string} outputId
- * @param {(fields: Record<string, string>) => Promise<string>} call  answers what to say
+ * @param {(fields: Record<string, string>) => Promise<string>} call  returns the text to show
  */
 function onSubmit(form, outputId, call) {
   const button = /** @type {HTMLButtonElement} */ (form.querySelector("button[type=submit]"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    button.disabled = true; // one press, one message
+    button.disabled = true; // one click sends one message
     byId(outputId).textContent = "";
     const fields = /** @type {Record<string, string>} */ (Object.fromEntries(new FormData(form)));
     try {
       byId(outputId).textContent = await call(fields);
     } catch (error) {
-      document.dispatchEvent(new CustomEvent("notifier:failed", { detail: error })); // the widgets' own way: a toast
+      document.dispatchEvent(new CustomEvent("notifier:failed", { detail: error })); // shown as a toast by the widgets
     }
     button.disabled = false;
   });

@@ -1,7 +1,7 @@
 /**
  * Small tools for the page: elements.
  *
- * Owns: that every text goes in as text and never as markup. Must not know: messages, tasks, the service.
+ * Owns: that texts are inserted as text, never as markup. Must not know: messages, tasks, the service.
  */
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Who this tab is: log in, keep the token for this tab only, call the demo's own addresses.
+ * The tab's user: log in, keep the token for this tab only, call the demo's backend.
  *
  * Owns: the demo's backend and the tab's session storage. Must not know: the stream, the page.
  */
@@ -9,14 +9,14 @@ import { ServiceError } from "../notifier.js";
 /** @typedef {{id: string, name: string}} User */
 /** @typedef {{user: User, token: string, expires_in: number, curl?: string}} Login */
 
-/** The service's own address: the demo stands at its root, whatever prefix a proxy puts before it. */
+/** The service's URL: the demo's folder, also behind a proxy that adds a prefix. */
 export const BASE = new URL(".", location.href);
 
 const KEY = "notifier-demo";
 const PATIENCE_MS = 15_000;
 
 /**
- * The login kept for this tab, if it is of this user.
+ * The login stored for this tab, if it belongs to this user.
  *
  * @param {string | null} userId  null: any user
  * @returns {Login | null}
@@ -27,7 +27,7 @@ export function kept(userId) {
 }
 
 /**
- * Logs in, and keeps it for this tab.
+ * Logs in and stores the login for this tab.
  *
  * @param {string} userId
  * @returns {Promise<Login>}
@@ -43,7 +43,7 @@ export function logOut() {
 }
 
 /**
- * Calls an address of the demo in the name of the tab's user; once more with a new token when the old one has ended.
+ * Calls the demo's backend as the tab's user; again with a new token if the old one has expired.
  *
  * @param {string} path
  * @param {object} body

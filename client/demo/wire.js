@@ -1,5 +1,5 @@
 /**
- * The log of the wire: every event as it stood there, and every change of the connection.
+ * The log of the wire: every event as it was received, and every change of the connection.
  *
  * Owns: the log's lines. Must not know: what events mean.
  */
@@ -9,7 +9,7 @@ import { byId, el } from "./dom.js";
 /** @typedef {import("../types.js").WireEvent} WireEvent */
 /** @typedef {ReturnType<typeof import("../notifier.js").connect>} Notifier */
 
-const MOST = 200; // lines; older ones go
+const MOST = 200; // lines; older lines are removed
 
 /** @param {Notifier} notifier */
 export function showWire(notifier) {

@@ -1,4 +1,4 @@
-/** English. Another language is a file like this one; forms of a plural are those of `Intl.PluralRules`. */
+/** English. Another language is a file like this one; plural forms are those of `Intl.PluralRules`. */
 
 /** @type {import("../types.js").Texts} */
 export default {

@@ -1,10 +1,10 @@
 /**
- * What all widgets stand on: the store they show, words, times, elements, the common style.
+ * The base of all widgets: their store, texts, times, elements and common style.
  *
  *     showWidgets(store, { texts: ru });
  *
- * Owns: that every text goes in as text and every address is checked; when a widget begins and ends. Styles are
- * constructed sheets: no policy forbids them. Must not know: what a widget shows.
+ * Owns: that texts are inserted as text and links are checked; when a widget starts and ends. Styles are constructed
+ * style sheets, which no Content Security Policy forbids. Must not know: what a widget shows.
  */
 
 import en from "../i18n/en.js";
@@ -21,10 +21,10 @@ let texts = en;
 const present = new Set();
 
 /**
- * Gives all widgets of the page, and those to come, the store to show.
+ * Sets the store that all widgets of the page show, also those added later.
  *
  * @param {Store} next
- * @param {{texts?: Texts}} [options]  words of a language: a file of i18n/
+ * @param {{texts?: Texts}} [options]  the texts of a language: a file of i18n/
  */
 export function showWidgets(next, options = {}) {
   store = next;
@@ -80,7 +80,7 @@ export class Widget extends HTMLElement {
   /** @type {(() => void)[]} */
   ends = [];
 
-  /** A part has begun to be shown, with a store. Adds to `ends` what is to be undone. @param {Store} _store */
+  /** Called when the widget is shown with a store. Add the functions that undo it to `ends`. @param {Store} _store */
   start(_store) {}
 
   connectedCallback() {
@@ -110,7 +110,7 @@ export class Widget extends HTMLElement {
   }
 
   /**
-   * Runs a call; its failure is an event that bubbles to the page, and a toast where there are any.
+   * Waits for a call. A failure is dispatched as the document's event `notifier:failed`, which the toasts show.
    *
    * @param {Promise<unknown>} call
    */
@@ -120,7 +120,7 @@ export class Widget extends HTMLElement {
 }
 
 /**
- * Words in the page's language; `n` chooses the plural form.
+ * A text in the page's language; `n` selects the plural form.
  *
  * @param {Exclude<keyof Texts, "status">} key
  * @param {{n?: number, name?: string, time?: string}} [values]
@@ -140,7 +140,7 @@ export const statusOf = ({ status }) => texts.status[status];
 /** @param {number} percent */
 export const percentText = (percent) => new Intl.NumberFormat(texts.lang, { style: "percent" }).format(percent / 100);
 
-/** @param {Task} task  percent and the time that is left */
+/** @param {Task} task  percent and remaining time */
 export function howFar({ percent, done, eta_s: eta, status, ended_at: ended }) {
   const far = percent === null ? (ended ? "" : say("soFar", { n: done })) : percentText(percent);
   if (ended || eta === null || status !== "running") return far;
@@ -203,8 +203,8 @@ export function icon(name, more = "") {
 }
 
 /**
- * The picture beside a message: its icon where it has one that loads, else its level. An image runs no script,
- * whatever its address is.
+ * The picture beside a message: its icon if it has one that loads, else its level. The URL needs no check: an image
+ * runs no script.
  *
  * @param {Pick<import("../types.js").Message, "level" | "icon">} message
  */
@@ -228,7 +228,7 @@ export function button(shown, label, action) {
   return element;
 }
 
-/** A link to an address that is safe to follow, or null. @param {string | null} url */
+/** A link if the URL is http or https, else null. @param {string | null} url */
 export function link(url) {
   const target = url ? parsed(url) : null;
   if (!target || !/^https?:$/.test(target.protocol)) return null;
@@ -271,7 +271,7 @@ export function setBar(track, percent) {
 }
 
 /**
- * Brings a list's rows into this order without touching those in place: focus and selection stay.
+ * Puts a list's rows in this order and moves only those that are out of place: focus and selection stay.
  *
  * @param {HTMLElement} list
  * @param {HTMLElement[]} wanted

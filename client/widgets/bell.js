@@ -35,7 +35,7 @@ export class NotifierBell extends Widget {
       notify.hidden = !mayAsk();
       bell.setAttribute("aria-expanded", String(yes));
       panel.style.translate = "none";
-      const { left, right } = panel.getBoundingClientRect(); // wherever the bell stands, all of the panel is in sight
+      const { left, right } = panel.getBoundingClientRect(); // keeps the whole panel inside the window
       panel.style.translate = `${Math.max(EDGE - left, 0) || Math.min(innerWidth - EDGE - right, 0)}px`;
     };
     open(false);

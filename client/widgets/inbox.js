@@ -1,7 +1,7 @@
 /**
  * `<notifier-inbox>`: the messages box, anywhere in a page. The bell has the same one in its panel.
  *
- * Owns: the list of messages and what is done with them. Must not know: panels, pop-ups, tasks.
+ * Owns: the list of messages and its actions. Must not know: panels, pop-ups, tasks.
  */
 
 import { button, el, icon, keepInStep, link, picture, say, timeElement, Widget } from "./base.js";
@@ -19,11 +19,11 @@ export const INBOX_CSS = `
   [part=subject] { overflow-wrap: anywhere; }
   [part=more] { inline-size: 100%; color: var(--_accent); border-block-start: 1px solid var(--_line); }`;
 
-/** @param {Message} message  who it is from */
+/** The sender as shown. @param {Message} message */
 export const senderOf = ({ from }) => from?.name ?? from?.id ?? say("system");
 
 /**
- * The box, kept in step with the store for as long as the widget is shown.
+ * The inbox, updated from the store while the widget is shown.
  *
  * @param {Widget} widget
  * @param {Store} store
@@ -64,7 +64,7 @@ export function inbox(widget, store) {
     const { length } = store.state.messages;
     await store.older();
     draw(store.state);
-    rows.get(store.state.messages[length]?.id)?.focus(); // the button may be gone; reading goes on at the first older one
+    rows.get(store.state.messages[length]?.id)?.focus(); // the button may be gone: focus the first older message
   }
 
   /** @param {Message} message */

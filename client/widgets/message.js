@@ -1,9 +1,9 @@
 /**
- * `<notifier-message level="success">Saved</notifier-message>`: a text that the server wrote into the page, as a toast.
+ * `<notifier-message level="success">Saved</notifier-message>`: a text of the server's page, shown as a toast.
  *
- * Where there are no toasts, or no scripts, it stays where it is, as text.
+ * Without `<notifier-toasts>`, or without scripts, the text stays in the page.
  *
- * Owns: that. Must not know: the service; it needs no connection.
+ * Must not know: the service; it needs no connection.
  */
 
 import { NotifierToasts } from "./toasts.js";
@@ -11,7 +11,7 @@ import { NotifierToasts } from "./toasts.js";
 export class NotifierMessage extends HTMLElement {
   connectedCallback() {
     queueMicrotask(() => {
-      // a swap may bring the toasts along, after this one
+      // the same swap may insert the toasts after this element
       const toasts = document.querySelector("notifier-toasts");
       if (!this.isConnected || !(toasts instanceof NotifierToasts)) return;
       this.remove();

@@ -1,19 +1,19 @@
 /**
- * The browser's own notifications: for a page with `<notifier-toasts native>`, while none of the site's tabs is looked at.
+ * Native notifications: for a page with `<notifier-toasts native>`, while all tabs of the site are hidden.
  *
- * Owns: when there may be one, and that one tab shows it. Must not know: where messages come from, what the page shows.
+ * Owns: permission, and that one tab shows each notification. Must not know: where messages come from, the page.
  */
 
-const LOOKED_AT = "notifier looked at"; // a lock that every tab in sight holds together with the others
-const OTHERS_MS = 5000; // by then the other tabs have heard of the message, too
+const LOOKED_AT = "notifier looked at"; // a shared lock that every visible tab holds
+const OTHERS_MS = 5000; // by then the other tabs have received the message as well
 
-/** Whether the user can still be asked, and the page wants it. Asking takes a press of the user. */
+/** Whether to ask for permission: the page wants it and the user has not decided. Asking needs a click. */
 export const mayAsk = () =>
   globalThis.Notification?.permission === "default" && Boolean(document.querySelector("notifier-toasts[native]"));
 
 export const askToNotify = () => Notification.requestPermission();
 
-/** Tells the other tabs while this one is looked at. Answers a function that ends it. */
+/** Holds the shared lock while this tab is visible. Returns a function that ends this. */
 export function beLookedAt() {
   let release = () => {};
   const look = () => {
@@ -31,7 +31,8 @@ export function beLookedAt() {
 }
 
 /**
- * Shows it, unless another tab does or one is looked at. The lock decides between tabs; the tag, where there are no locks.
+ * Shows a notification unless another tab shows it or a tab is visible. A lock decides between tabs; without locks, the
+ * tag keeps them from showing two.
  *
  * @param {string} id
  * @param {string} title

@@ -1,7 +1,7 @@
 /**
  * `<notifier-progress task="ID">`: one bar, anywhere in a page. Until the task is known it shows nothing.
  *
- * Owns: that bar and its announcements. Must not know: other tasks.
+ * Owns: the bar and its announcements. Must not know: other tasks.
  */
 
 import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
@@ -11,7 +11,7 @@ import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.j
 const STEP = 25; // percent between two announcements
 
 /**
- * Says how far a task is at every quarter and at its end; between them it is silent.
+ * Announces a task's progress at every quarter and at its end.
  *
  * @param {HTMLElement} region  a live region
  */
@@ -24,7 +24,7 @@ export function announcer(region) {
     const now = task.ended_at ? task.status : String(quarter);
     const before = announced.get(task.id);
     announced.set(task.id, now);
-    if (before === undefined || before === now) return; // what is there at the start is no news
+    if (before === undefined || before === now) return; // the state at the start is not announced
     region.textContent = `${task.name}: ${task.ended_at ? statusOf(task) : percentText(quarter * STEP)}`;
   };
 }

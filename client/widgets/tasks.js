@@ -1,7 +1,7 @@
 /**
- * `<notifier-tasks>`: a bar for each task, one over all that run, cancel, dismiss.
+ * `<notifier-tasks>`: a bar for each task, a bar for all running tasks, cancel, dismiss.
  *
- * Owns: that list. Must not know: pop-ups, messages.
+ * Owns: the list. Must not know: pop-ups, messages.
  */
 
 import {
@@ -77,7 +77,7 @@ export class NotifierTasks extends Widget {
   /**
    * @param {import("./base.js").Store} store
    * @param {Task} task
-   * @param {HTMLElement} list  takes the focus when the row that has it goes
+   * @param {HTMLElement} list  receives the focus when the focused row is removed
    */
   row(store, { id, name, started_at }, list) {
     const track = bar(name);
@@ -105,7 +105,7 @@ export class NotifierTasks extends Widget {
       state.textContent = task.error ?? task.state;
       far.textContent = howFar(task);
       cancel.hidden = ended || task.status === "cancelling";
-      dismiss.hidden = time.hidden = !ended; // while it runs, the time left says more
+      dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
       setBar(track, task.percent ?? (ended ? 100 : null));
     };
     return { row, update };

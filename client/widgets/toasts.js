@@ -1,5 +1,6 @@
 /**
- * `<notifier-toasts>`: pop-ups for messages and tasks. They stay while the pointer or the focus is on them; many at once become one.
+ * `<notifier-toasts>`: pop-ups for messages and tasks. A toast stays while the pointer or the focus is on it; many
+ * messages at once become one toast.
  *
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
@@ -13,10 +14,10 @@ import { beLookedAt, notify } from "./notify.js";
 /** @typedef {import("../types.js").Task} Task */
 
 const STAY_MS = 6000;
-const MOST = 4; // one more, and the oldest goes
+const MOST = 4; // toasts; one more removes the oldest
 const STORM = 3; // more messages at once are shown as one toast with their number
-const GATHER_MS = 100; // of silence end a go
-const LONGEST_MS = 1000; // for the first of it to wait
+const GATHER_MS = 100; // without a new message, the gathered ones are shown
+const LONGEST_MS = 1000; // the longest time that a gathered message waits
 
 export class NotifierToasts extends Widget {
   static css = `
@@ -34,7 +35,7 @@ export class NotifierToasts extends Widget {
   /** @type {Map<string, Task>} */
   tasks = new Map();
 
-  /** What is shown stays: it needs no store, and a page may move the element. */
+  /** Keeps the toasts: they need no store, and a page may move the element. */
   clear() {
     this.region.setAttribute("aria-label", say("notifications"));
     this.root.append(this.region);
@@ -78,7 +79,7 @@ export class NotifierToasts extends Widget {
         this.messages.push(message);
         gather();
         if (!isNative) return;
-        // Where a page may not make one (Chrome on Android), there is the toast.
+        // Chrome on Android allows no notifications from a page; the toast is shown in any case.
         notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text).catch(() => {});
       }),
       isNative ? beLookedAt() : () => {},
@@ -100,7 +101,7 @@ export class NotifierToasts extends Widget {
    * @param {string} title
    * @param {string} [text]
    * @param {Node | null} [action]
-   * @param {unknown} [key]  takes the place of what is shown under the same
+   * @param {unknown} [key]  replaces the toast with the same key
    * @param {Element} [image]  beside the text; the level's by default
    */
   show(level, title, text = "", action = null, key = "", image = picture({ level })) {
@@ -127,7 +128,7 @@ export class NotifierToasts extends Widget {
     this.stay(toast);
   }
 
-  /** It goes by itself, but not from under a pointer or the focus. @param {HTMLElement} toast */
+  /** Removes a toast after a time, unless the pointer or the focus is on it. @param {HTMLElement} toast */
   stay(toast) {
     /** @type {ReturnType<typeof setTimeout>} */
     let timer;
