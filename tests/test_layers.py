@@ -1,4 +1,4 @@
-"""Imports go modules way, what a Django worker imports is light, and nothing happens at import."""
+"""Imports go one way, what a Django worker imports is light, and nothing happens at import."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ SERVICE = [path for path in python_sources("notifier") if module_of(path) != "no
 
 
 def home_of(name: str, layers: Layers, prefix: str) -> tuple[int, str] | None:
-    """The layer of a module, and the entry that puts it there: the longest modules that it is, or lies in."""
+    """The layer of a module, and the entry that puts it there: the longest entry that it is, or lies in."""
     entries = [(depth, entry) for depth, names in enumerate(layers) for entry in names]
     homes = [(depth, entry) for depth, entry in entries if f"{name}.".startswith(f"{prefix}{entry}.")]
     return max(homes, key=lambda home: len(home[1]), default=None)

@@ -22,7 +22,7 @@ UNUSUAL = "Привет, €🚀\nsecond line\r\nthird\u2028fourth: {\"json\": '
 
 @pytest.fixture(scope="module")
 def restless() -> Iterator[Service]:
-    """A service that ends every stream after event_ to two seconds."""
+    """A service that ends every stream after one to two seconds."""
     with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2", "NOTIFIER_HEARTBEAT_S": "0.5"})) as server:
         yield server
 
@@ -48,7 +48,7 @@ class Npm:
     def heard(self, event: str) -> list[dict[str, Any]]:
         whole = self.process.output().rpartition("\n")[0]
         events = [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
-        return [event_ for event_ in events if event_["event"] == event]
+        return [record for record in events if record["event"] == event]
 
     def wait(self, event: str, times: int = 1) -> list[dict[str, Any]]:
         """Waits until so many events of a name were heard; answers them."""
@@ -83,7 +83,7 @@ def test_npm_eventsource_comes_back_and_misses_nothing(restless: Service) -> Non
             publish(restless, "npm-2", f"Number {sent}")
             time.sleep(0.1)  # the rate of publishing, not a guess about when something is ready
         events = npm.wait("message", sent)
-        assert [event_["data"]["subject"] for event_ in events] == [f"Number {n}" for n in range(1, sent + 1)]
+        assert [record["data"]["subject"] for record in events] == [f"Number {n}" for n in range(1, sent + 1)]
         assert npm.heard("reset") == []
         assert npm.heard("ping")
 

@@ -23,8 +23,8 @@ def _empty(service: Service) -> None:
         with service.user(user) as client:
             for message in client.get("/v1/inbox?limit=100").json()["messages"]:
                 client.delete(f"/v1/inbox/{message['id']}")
-            for task_ in client.get("/v1/tasks").json()["tasks"]:
-                client.delete(f"/v1/tasks/{task_['id']}")
+            for record in client.get("/v1/tasks").json()["tasks"]:
+                client.delete(f"/v1/tasks/{record['id']}")
 
 
 def send(page: Page, to: str, subject: str, text: str = "", level: str = "info") -> None:
@@ -131,8 +131,8 @@ def test_what_ann_sends_bob_sees_in_pop_up_badge_and_box(demo: Open) -> None:
 def test_read_and_deleted_messages_are_in_step_over_two_tabs(demo: Open, service: Service) -> None:
     first, second = demo("bob"), demo("bob")
     subjects = [subject() for _ in range(3)]
-    for subject in subjects:
-        publish(service, "bob", subject)
+    for text in subjects:
+        publish(service, "bob", text)
     for page in (first, second):
         expect(page.locator("notifier-inbox li.unread")).to_have_count(3)
     message(first, subjects[0]).get_by_role("button", name="Mark as read").click()
@@ -242,10 +242,10 @@ def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service)
     page = demo("ann")
     with service.client() as client:
         for done in (20, 60):
-            task = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "By hand", "total": 100}).json()
-            client.patch(f"/v1/tasks/{task['id']}", json={"done": done})
-        task = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "Who knows"}).json()
-        client.patch(f"/v1/tasks/{task['id']}", json={"done": 7, "state": "Counting"})
+            record = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "By hand", "total": 100}).json()
+            client.patch(f"/v1/tasks/{record['id']}", json={"done": done})
+        record = client.post("/v1/tasks", json={"to": ["user:ann"], "name": "Who knows"}).json()
+        client.patch(f"/v1/tasks/{record['id']}", json={"done": 7, "state": "Counting"})
         unknown = task(page, "Who knows")
         expect(unknown).to_contain_text("7 so far")
         expect(unknown.get_by_role("progressbar")).not_to_have_attribute("aria-valuenow", re.compile(""))
@@ -254,8 +254,8 @@ def test_the_summary_bar_is_over_all_running_tasks(demo: Open, service: Service)
         )
         expect(page.locator("[part=overall]")).to_contain_text("3 tasks are running")
         shot(page, "demo-tasks")
-        for task_ in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
-            client.patch(f"/v1/tasks/{task_['id']}", json={"status": "failed", "error": "No disk left"})
+        for record in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{record['id']}", json={"status": "failed", "error": "No disk left"})
     expect(page.locator("notifier-tasks li.failed")).to_have_count(3)
     expect(task(page, "Who knows")).to_contain_text("No disk left")
 
@@ -276,8 +276,8 @@ def test_hostile_texts_are_shown_and_never_run(demo: Open, service: Service, wit
     assert "pwned" not in page.title()
     assert not [url for url in witness.requests if url.endswith("/x")]
     with service.client() as client:
-        for task_ in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
-            client.patch(f"/v1/tasks/{task_['id']}", json={"status": "succeeded"})
+        for record in client.get("/v1/tasks", headers=service.user("ann").headers).json()["tasks"]:
+            client.patch(f"/v1/tasks/{record['id']}", json={"status": "succeeded"})
 
 
 def test_the_page_asks_nothing_of_other_hosts_and_puts_no_token_in_an_address(demo: Open, witness: Witness) -> None:

@@ -61,7 +61,7 @@ def listener(context: BrowserContext, service: Service) -> Listener:
 
 @pytest.fixture
 def restless() -> Iterator[Service]:
-    """A service that ends every stream after event to two seconds."""
+    """A service that ends every stream after one to two seconds."""
     with running(Service(env={"NOTIFIER_STREAM_LIFE_S": "2"})) as server:
         yield server
 

@@ -71,7 +71,7 @@ class Tabs:
 
     def leader(self) -> Page:
         """The tab that holds the lock."""
-        holder = "navigator.locks.query().then(({ holder }) => holder[0]?.clientId)"
+        holder = "navigator.locks.query().then(({ held }) => held[0]?.clientId)"
         return next(page for page in self.context.pages if page.evaluate(holder) == _client_id(page))
 
 
