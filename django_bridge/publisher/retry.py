@@ -26,7 +26,8 @@ def repeat(attempt: Callable[[float], T], budget_s: float, on_repeat: Callable[[
     pause_s = FIRST_PAUSE_S
     while True:
         try:
-            return attempt(deadline - time.monotonic())
+            # On a loaded machine a pause may take longer than it should: no attempt gets a negative time.
+            return attempt(max(SHORTEST_TRY_S, deadline - time.monotonic()))
         except Unreachable as exc:
             # Jitter, so that the workers of a site do not retry in step.
             wait_s = max(random.uniform(pause_s / 2, pause_s), exc.retry_after_s)

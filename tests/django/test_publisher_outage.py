@@ -13,7 +13,9 @@ from django.test import override_settings
 
 from django_bridge import Message, Progress, Task, progress, publisher
 from django_bridge.models import TaskRecord
-from django_bridge.publisher.retry import Breaker
+from django_bridge.publisher import retry
+from django_bridge.publisher.retry import SHORTEST_TRY_S, Breaker, repeat
+from django_bridge.publisher.transport import Unreachable
 from notifier.errors import BrokerUnavailable
 from tests.django.answering import SilentServer
 from tests.django.conftest import http_settings
@@ -114,3 +116,18 @@ def test_the_circuit_allows_one_call_after_its_pause_and_closes_when_it_succeeds
     assert not breaker.open
     assert breaker.allows()
     assert breaker.allows()
+
+
+def test_a_pause_that_took_too_long_leaves_the_next_attempt_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleep = time.sleep
+    monkeypatch.setattr(retry.time, "sleep", lambda pause_s: sleep(0.3))
+    times: list[float] = []
+
+    def attempt(within_s: float) -> str:
+        times.append(within_s)
+        if len(times) == 1:
+            raise Unreachable("away")
+        return "there"
+
+    assert repeat(attempt, 0.2, lambda: None) == "there"
+    assert times[1] == SHORTEST_TRY_S
