@@ -56,7 +56,7 @@ def per_language(payload: Payload) -> Iterator[Payload]:
 def to_event(payload: Payload) -> event.Event:
     """The event of a payload; fields that only a newer bridge knows are left out. Raises `InvalidInput` or
     `PayloadTooLarge`."""
-    return message_event({name: value for name, value in payload.items() if name in BY_NAME})
+    return message_event({name: value for name, value in payload.items() if name in BY_NAME}, may_repeat=True)
 
 
 def to_custom_event(body: EventBody) -> event.Event:

@@ -36,7 +36,7 @@ class Event:
     durable: bool = True
     """False: announced to open streams only, without id and without history."""
     may_repeat: bool = False
-    """The same message may be published again, to other recipients: streams then drop repeats by its id."""
+    """The same message may be published again, also to other recipients: streams then drop repeats by its id."""
     expires_at_ms: int = 0
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
+from notifier.repeats import Parts
 from notifier.rules import iso_ms
 
 RETRY_MS: Final = (500, 3000)
@@ -43,22 +44,26 @@ class EncodedFrame:
 class Item:
     """One frame to deliver. `epoch` and `seq` are an event's place in the order; seq 0 is a frame without id.
 
-    The key of an event, and a key that begins with `EPHEMERAL_PREFIX`, is a repeat key: a stream drops a second frame
-    with that key. Any other key is that of a state, which replaces the older state with the same key.
+    An event with `parts` is one of the parts of a publish: a stream drops it if it has an earlier one. A frame without
+    id may have a key. One that begins with `EPHEMERAL_PREFIX` is a repeat key: a stream drops a second frame with it.
+    Any other is that of a state, which replaces the older state with the same key.
     """
 
-    __slots__ = ("epoch", "frame", "key", "seq")
+    __slots__ = ("epoch", "frame", "key", "parts", "seq")
 
-    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame) -> None:
+    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame, parts: Parts | None = None) -> None:
         self.epoch = epoch
         self.seq = seq
         self.key = key
         self.frame = frame
+        self.parts = parts
 
     @property
     def may_repeat(self) -> bool:
-        """True if a stream may have had this frame before, so that its key must be checked."""
-        return self.key != "" if self.seq else self.key.startswith(EPHEMERAL_PREFIX)
+        """True if a stream may have had this frame before, so that every stream must be asked."""
+        if self.seq:
+            return self.parts is not None and self.parts.first < self.seq
+        return self.key.startswith(EPHEMERAL_PREFIX)
 
     @property
     def is_ephemeral(self) -> bool:

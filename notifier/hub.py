@@ -35,6 +35,7 @@ from notifier.frames import (
     reset,
 )
 from notifier.opener import Opener
+from notifier.repeats import Repeats
 from notifier.rounds import Rounds
 from notifier.slow import SlowReaders
 from notifier.stream import Stream
@@ -66,6 +67,7 @@ class Hub:
         self._topics: dict[str, dict[Stream, None]] = {}
         self._streams: dict[Stream, None] = {}
         self._addresses: Counter[str] = Counter()
+        self._repeats = Repeats()
         self._opener = Opener(broker, attached=self._streams, go_live=self._go_live)
         self._rounds = Rounds(
             deliver_to=self._deliver_to,
@@ -171,6 +173,9 @@ class Hub:
         stream.forget_states()  # older than the opening
         is_reopened = stream.greeted
         lost = not opening.recovered
+        if lost or not is_reopened:
+            asked = stream.cursor if opening.verdict == "ok" else opening.cursor
+            stream.since = asked.seq if isinstance(asked, Cursor) else opening.cursor.seq
         if not is_reopened:
             stream.offer(hello(opening, stream.cursor, heartbeat_s=self._heartbeat_s))
             stream.begun = stream.greeted = True
@@ -178,7 +183,8 @@ class Hub:
             self.counts["resets"] += 1
             stream.offer(reset(opening))
         for seq, frame in opening.replay:
-            stream.offer(EncodedFrame(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
+            if not self._was_replayed(stream, opening, seq):
+                stream.offer(EncodedFrame(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
         if is_reopened and not lost:
             self._repair_state(stream, opening)
         pending, stream.pending = stream.pending, []
@@ -194,6 +200,13 @@ class Hub:
         # A long replay may exceed the backlog limit of a slow reader; the history size bounds it.
         self._slow.check(stream, beyond=stream.backlog_bytes)
 
+    def _was_replayed(self, stream: Stream, opening: Opening, seq: int) -> bool:
+        """True if the stream has an earlier part of this replayed event. Remembers the part, for those that follow."""
+        if seq not in opening.keys:
+            return False
+        key, topic = opening.keys[seq]
+        return stream.has_part(self._repeats.note(opening.cursor.epoch, key, topic, seq), seq)
+
     def _repair_state(self, stream: Stream, opening: Opening) -> None:
         """Send the present state again: frames without id may have been missed before the resync."""
         for task in reversed(opening.tasks):
@@ -206,7 +219,8 @@ class Hub:
         streams = self._topics.get(topic)
         if streams:
             self.counts["events"] += 1
-            self._send(topic, streams, Item(sys.intern(epoch), seq, key, EncodedFrame(wire)))
+            parts = self._repeats.note(epoch, key, topic, seq) if key else None
+            self._send(topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts))
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
@@ -277,7 +291,7 @@ class Hub:
             self._resync_stream(stream)  # one of the two epochs has ended; the log shows which
         elif item.seq <= stream.seq:
             return  # delivered through another topic of the same publish, or part of the opening
-        elif not item.key or not stream.is_repeat(item.key):
+        elif not stream.has_part(item.parts, item.seq):
             stream.seq = item.seq
             stream.offer(item.frame)
             self._delivered += 1

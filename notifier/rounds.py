@@ -40,7 +40,7 @@ class Round:
         self.events = item.seq > 0
         self.items: list[Item] = []
         self.may_repeat = False
-        """True if some frame of it may be a repeat."""
+        """True if some frame of it may be a repeat, as known when its slice began."""
         self.streams: list[Stream] | None = None
         """Its streams once it has begun, else None."""
         self.at = 0
@@ -55,7 +55,6 @@ class Round:
         if not self.events and item.key:
             self.items = [kept for kept in self.items if kept.key != item.key]
         self.items.append(item)
-        self.may_repeat = self.may_repeat or item.may_repeat
 
     def is_pending_for(self, stream: Stream) -> bool:
         """True if a stream of the topic is still to be served: not early, and its turn has not come."""
@@ -152,6 +151,8 @@ class Rounds:
             first = self._queue[0]
             if first.streams is None:
                 first.streams = list(self._streams_of(first.topic))
+            # Asked again in each slice: a replay in between may have brought an earlier part of the same publish.
+            first.may_repeat = any(item.may_repeat for item in first.items)
             while first.at < len(first.streams) and first.items:
                 streams = first.streams[first.at : first.at + STRIDE]
                 if first.served_early:

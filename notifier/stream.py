@@ -17,9 +17,10 @@ from typing import Final
 
 from notifier.event import Cursor
 from notifier.frames import OPENING, EncodedFrame, Item
+from notifier.repeats import Parts
 
 MAX_REPEAT_KEYS: Final = 16
-"""Repeat keys that a stream remembers. The parts of one message follow each other closely."""
+"""Repeat keys of frames without id that a stream remembers. Their copies follow each other closely."""
 MAX_STATES: Final = 1000
 """Tasks whose newest state waits behind a slow reader. Further tasks are dropped: the next snapshot has them."""
 MAX_QUEUED: Final = 1000
@@ -49,6 +50,7 @@ class Stream(ABC):
         "revoked",
         "send",
         "seq",
+        "since",
         "slot",
         "topics",
         "user",
@@ -80,6 +82,8 @@ class Stream(ABC):
         self.epoch = ""
         self.seq = OPENING
         """The last event delivered to a live stream; `OPENING` while it is not live."""
+        self.since = 0
+        """The stream has every event of its topics, up to the last one delivered, that came after this seq."""
         self.send: Callable[[bytes], int] | None = None
         """The socket's own `send`. None when writes must not go straight to the kernel: the reader is slow, the stream
         has ended, or the transport is not that of a plain socket."""
@@ -145,8 +149,15 @@ class Stream(ABC):
         """Drop the waiting states: newer ones are about to be written."""
         self._states = None
 
+    def has_part(self, parts: Parts | None, seq: int) -> bool:
+        """True if the stream has for certain an earlier part of the publish that the event with this seq is a part of.
+        The epoch is the stream's."""
+        if parts is None or parts.first >= seq:
+            return False
+        return any(self.since < parts.seqs.get(topic, 0) < seq for topic in self.topics)
+
     def is_repeat(self, key: str) -> bool:
-        """True if this key was passed before. Remembers the last `MAX_REPEAT_KEYS` keys."""
+        """True if this key of a frame without id was passed before. Remembers the last `MAX_REPEAT_KEYS` keys."""
         if self._repeats is None:
             self._repeats = {}
         if key in self._repeats:

@@ -32,6 +32,8 @@ class ScriptedBroker:
         self.seq = 0
         self.log: list[tuple[int, str, bytes]] = []
         """(seq, channel, stored frame)"""
+        self.keys: dict[int, tuple[str, str]] = {}
+        """Repeat key and channel of the events that have one, by seq."""
         self.tasks_now: tuple[Task, ...] = ()
         self.revoked = ""
         self.gate = asyncio.Event()
@@ -73,13 +75,16 @@ class ScriptedBroker:
             verdict = "epoch_changed"
         elif cursor is not None:
             verdict = "cursor_unknown"
-        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {}, self.revoked)
+        keys = {seq: self.keys[seq] for seq, _ in replay if seq in self.keys}
+        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {}, self.revoked, keys=keys)
 
     def publish(self, hub: Hub, channel: str, text: str = "", *, key: str = "", announced: bool = True) -> int:
         """Store an event and announce it, unless the announcement is to be lost. Returns its seq."""
         self.seq += 1
         frame = f"event: x\ndata: {text or self.seq}\n\n".encode()
         self.log.append((self.seq, channel, frame))
+        if key:
+            self.keys[self.seq] = (key, channel)
         if announced:
             wire = f"id: {self.epoch}-{self.seq}\n".encode() + frame
             hub.deliver(channel, self.epoch, self.seq, key, wire)

@@ -32,7 +32,7 @@ SERVICE_LAYERS: Layers = [
     {"opener", "rounds", "slow", "timers"},
     {"stream"},
     {"frames"},
-    {"metrics", "limits"},
+    {"metrics", "limits", "repeats"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker"},
     {"broker.redis.openings", "broker.redis.subscriptions", "broker.redis.tasks"},

@@ -71,7 +71,7 @@ class Publishing:
         event = message_event(
             {**fields, "id": _identity(own_id, idem)},
             # A publisher that chose the id may send one message by several calls, each to some of its recipients.
-            may_repeat=own_id is not None and len(fields["to"]) > 1,
+            may_repeat=own_id is not None,
             max_bytes=self.max_event_bytes,
         )
         return await self._publish(event, idem)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self
 
 from notifier.event import Cursor, Event
@@ -85,6 +85,8 @@ class Opening:
     """True if the replay is a portion: the next one is the opening from `cursor`."""
     missed: int = 0
     """The number of missed events of which `replay` is the first portion."""
+    keys: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Repeat key and topic of those events of `replay`, by seq, of which other parts may come: see `Sink.deliver`."""
 
     @property
     def recovered(self) -> bool:
@@ -116,7 +118,8 @@ class Sink(Protocol):
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
         """Deliver an event, encoded for the wire. The events of a topic come in order and without holes.
 
-        `key`, if not empty, is a repeat key: the event may come again under another seq, and a stream drops the repeat.
+        `key`, if not empty, is a repeat key: the event may come again under another seq, and a stream that has it for
+        certain drops the repeat.
         """
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:

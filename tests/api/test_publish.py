@@ -92,6 +92,25 @@ def test_a_message_arrives_with_every_given_field(publisher: httpx.Client, user:
     }
 
 
+def test_a_message_sent_by_two_calls_under_one_id_arrives_once(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    user = someone(groups=[group])
+    with user.listen() as stream:
+        start = stream.next("hello").id
+        message_id = unique("m")
+        for to in (f"group:{group}", user.channel):
+            sent(publisher, to, id=message_id)
+        end = sent(publisher, user, subject="end")
+        live = [data_of(event)["id"] for event in (stream.next("message"), stream.next("message"))]
+    assert live == [message_id, end["id"]]
+    with user.listen(after=start) as stream:
+        assert data_of(stream.next("hello"))["replayed"] == 2
+        replayed = [data_of(event)["id"] for event in (stream.next("message"), stream.next("message"))]
+    assert replayed == live
+
+
 def test_fields_left_out_have_the_defaults_of_the_contract(publisher: httpx.Client, user: User) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     sent(publisher, user)

@@ -28,7 +28,7 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.memory.history import Entry, Log, MemoryHistory
+from notifier.broker.memory.history import Entry, MemoryHistory
 from notifier.broker.memory.idempotency import IdempotencyStore
 from notifier.broker.memory.tasks import MemoryTasks
 from notifier.errors import Conflict, NotFound
@@ -114,7 +114,7 @@ class MemoryBroker(Broker):
         for channel in event.to:
             frame = event.frame_for(channel)
             if event.durable:
-                self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms))
+                self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms, key))
             self._announce(channel, frame, cursor if event.durable else None, key)
         receipt = Receipt(self._epoch, self._seq, any(channel in self._subscribed for channel in event.to))
         self._idempotency.add(idempotency, receipt)
@@ -138,8 +138,8 @@ class MemoryBroker(Broker):
         continued: bool = False,
     ) -> Opening:
         logs = [self._history.log(channel) for channel in channels]
-        verdict, missed = self._missed(logs, cursor, most=None if continued else self._max_replay)
-        replay = list(_portion(missed, portion_bytes))
+        verdict, missed = self._missed(channels, cursor, most=None if continued else self._max_replay)
+        replay = list(_portion([entry for entry, _ in missed], portion_bytes))
         more = len(replay) < len(missed)
         has_state = not more or not continued
         return Opening(
@@ -151,31 +151,37 @@ class MemoryBroker(Broker):
             lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
             more=more,
             missed=len(missed),
+            keys={entry.seq: (entry.key, channel) for entry, channel in missed[: len(replay)] if entry.key},
         )
 
     def _missed(
-        self, logs: list[Log], cursor: Cursor | str | None, *, most: int | None
-    ) -> tuple[str, Sequence[tuple[int, str]]]:
-        """The verdict on a cursor, and the events after it as (seq, frame), in order; at most `most`, if given."""
+        self, channels: Sequence[str], cursor: Cursor | str | None, *, most: int | None
+    ) -> tuple[str, Sequence[tuple[Entry, str]]]:
+        """The verdict on a cursor, and the events after it with their channels, in order, without repeats; at most
+        `most`, if given."""
         if cursor is None:
             return "new", ()
         if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
             return "cursor_unknown", ()
         if cursor.epoch != self._epoch:
             return "epoch_changed", ()
-        if any(log.low > cursor.seq for log in logs):
+        logs = [(channel, self._history.log(channel)) for channel in channels]
+        if any(log.low > cursor.seq for _, log in logs):
             return "history_trimmed", ()
         now_ms = time.time() * 1000
-        missed: dict[int, str] = {}
-        for log in logs:
+        missed: dict[int, tuple[Entry, str]] = {}
+        for channel, log in logs:
             for entry in reversed(log.entries):
                 if entry.seq <= cursor.seq:
                     break
                 if not 0 < entry.expires_at_ms <= now_ms:
-                    missed.setdefault(entry.seq, entry.frame)
+                    missed.setdefault(entry.seq, (entry, channel))
         if most is not None and len(missed) > most:
             return "too_many_missed", ()
-        return "ok", sorted(missed.items())
+        # A part of a publish follows an earlier one: the first is kept.
+        first_of: dict[str, int] = {}
+        in_order = sorted(missed.items())
+        return "ok", [pair for seq, pair in in_order if first_of.setdefault(pair[0].key or f"{seq}", seq) == seq]
 
     # The inbox
 
@@ -321,12 +327,12 @@ class MemoryBroker(Broker):
             yield
 
 
-def _portion(missed: Sequence[tuple[int, str]], most_bytes: int) -> Iterator[tuple[int, bytes]]:
+def _portion(missed: Sequence[Entry], most_bytes: int) -> Iterator[tuple[int, bytes]]:
     """The first events that fit into `most_bytes`, at least one; all if it is 0."""
     size = 0
-    for seq, text in missed:
-        frame = text.encode()
+    for entry in missed:
+        frame = entry.frame.encode()
         size += len(frame)
         if 0 < most_bytes < size and size > len(frame):
             return
-        yield seq, frame
+        yield entry.seq, frame

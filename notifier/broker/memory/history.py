@@ -19,6 +19,8 @@ class Entry:
     frame: str
     message_id: str
     expires_at_ms: int
+    key: str
+    """Repeat key, if the same event may be published again."""
 
 
 @dataclass(slots=True)

@@ -55,11 +55,12 @@ def open_call(
 def opening_of(answer: Sequence[Any], topics: Sequence[str], *, skip: Callable[[int], None]) -> tuple[bytes, Opening]:
     """The epoch as Redis has it, and the opening. `skip` is called with the seq of each entry that is not in notifier's
     form."""
-    verdict, epoch, top, replay, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
+    verdict, epoch, top, stored, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
+    replay, keys = _in_order(stored, topics, skip)
     return epoch, Opening(
         verdict=verdict.decode(),
         cursor=Cursor(epoch.decode(), int(reached)),
-        replay=_in_order(replay, skip),
+        replay=replay,
         unread=int(unread),
         tasks=_tasks(tasks),
         lasts=dict(zip(topics, (int(last) for last in lasts), strict=True)),
@@ -67,24 +68,30 @@ def opening_of(answer: Sequence[Any], topics: Sequence[str], *, skip: Callable[[
         revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
         more=int(reached) < int(top),
         missed=int(missed),
+        keys=keys,
     )
 
 
-def _in_order(replay: list[Any], skip: Callable[[int], None]) -> list[tuple[int, bytes]]:
-    """The entries of several channels by seq, without repeats: an event to several channels or in several chunks is in
-    several logs."""
+def _in_order(
+    stored: list[Any], topics: Sequence[str], skip: Callable[[int], None]
+) -> tuple[list[tuple[int, bytes]], dict[int, tuple[str, str]]]:
+    """The entries of several channels by seq, without repeats, and the keys of those that are parts: an event to
+    several channels or in several parts is in several logs."""
     frames: dict[int, bytes] = {}
+    keys: dict[int, tuple[str, str]] = {}
     seen: set[bytes] = set()
-    entries = sorted(zip(replay[::3], replay[1::3], replay[2::3], strict=True), key=lambda entry: int(entry[0]))
-    for seq, frame, repeat_key in entries:
-        if int(seq) in frames or (repeat_key and repeat_key in seen):
+    entries = zip(stored[::4], stored[1::4], stored[2::4], stored[3::4], strict=True)
+    for seq, frame, key, channel in sorted(entries, key=lambda entry: int(entry[0])):
+        if int(seq) in frames or (key and key in seen):
             continue
         if not is_safe_frame(frame):
             skip(int(seq))
             continue
-        seen.add(repeat_key)
         frames[int(seq)] = frame
-    return list(frames.items())
+        if key:
+            seen.add(key)
+            keys[int(seq)] = (key.decode("utf-8", "replace"), topics[int(channel) - 1])
+    return list(frames.items()), keys
 
 
 def _tasks(records: list[bytes]) -> list[Task]:

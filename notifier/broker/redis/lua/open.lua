@@ -7,7 +7,7 @@
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
 --       8 history ttl (s), 9 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
 --       10 '1' if the stream has the portions before: they judged how many events are missed
--- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, ...} in order, unread, task records, last seq by
+-- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, channel's index, ...} in order, unread, task records, last seq by
 --   channel, the user's revocation token ('': none), how long ago it was replaced (ms; -1: unknown),
 --   seq up to which the replay reaches, how many events are missed
 --   verdict: 'new' | 'ok' | the reason for a reset
@@ -57,22 +57,6 @@ end
 
 if not continued then read_logs(verdict == 'ok' and math.min(after, up_to) or up_to) end
 
--- True if the client has the event from another chunk of the same publish, at or before its cursor. The chunks of a
--- publish have seqs close to each other, so a few entries of each log are enough.
-local NEAR = 32
-local keys_before
-local function came_before(repeat_key)
-  if not keys_before then
-    keys_before = {}
-    for _, log in ipairs(logs) do
-      for _, raw in ipairs(redis.call('XREVRANGE', log, whole(after) .. '-0', '-', 'COUNT', NEAR)) do
-        keys_before[entry_of(raw).k or ''] = true
-      end
-    end
-  end
-  return keys_before[repeat_key]
-end
-
 -- Seq of the newest entry of a log; nil if it is empty.
 local function newest_of(i)
   local list = lists[i]
@@ -107,7 +91,7 @@ local function missed_entries()
     -- In steps that double: a portion reads little more than it takes.
     for i, log in ipairs(logs) do
       if lasts[i] > after then
-        sources[#sources + 1] = { log = log, list = {}, at = 1, ended = false, step = 2, last = after }
+        sources[#sources + 1] = { log = log, channel = i, list = {}, at = 1, ended = false, step = 2, last = after }
       end
     end
   end
@@ -121,7 +105,10 @@ local function missed_entries()
       local entry = source.list[source.at]
       if entry and (not oldest or entry.seq < oldest.seq) then oldest, of = entry, source end
     end
-    if of then of.at, of.last = of.at + 1, oldest.seq end
+    if of then
+      of.at, of.last = of.at + 1, oldest.seq
+      oldest.channel = oldest.channel or of.channel
+    end
     return oldest
   end
 end
@@ -135,20 +122,20 @@ local function replay()
   if not next_entry then return 'too_many_missed' end
   local portion, bytes, reached, count, seen = {}, 0, top, 0, {}
   local function is_full(entry)
-    local last = portion[#portion - 2]
+    local last = portion[#portion - 3]
     if not last or entry.seq == last or portion_bytes == 0 then return false end
-    return bytes + #entry.f > portion_bytes or (continued and #portion >= 3 * most)
+    return bytes + #entry.f > portion_bytes or (continued and #portion >= 4 * most)
   end
   for entry in next_entry do
-    if entry.f and not expired(entry, now_ms) and not (entry.k and came_before(entry.k)) then
-      local key = entry.k or entry.m or ''
+    if entry.f and not expired(entry, now_ms) then
+      local key, at = entry.k or '', #portion
       if reached == top and is_full(entry) then
-        reached = portion[#portion - 2]
+        reached = portion[#portion - 3]
         if continued then break end
       end
       if reached == top then
         bytes = bytes + #entry.f
-        portion[#portion + 1], portion[#portion + 2], portion[#portion + 3] = entry.seq, entry.f, key
+        portion[at + 1], portion[at + 2], portion[at + 3], portion[at + 4] = entry.seq, entry.f, key, entry.channel
       end
       if not seen[entry.seq] and not seen[key] then count = count + 1 end
       seen[entry.seq], seen[key] = true, key ~= '' or nil
