@@ -46,7 +46,8 @@ class StalledTasks:
     async def _look(self) -> None:
         now_ms = int(time.time() * 1000)
         for task_id in await self._broker.stalled_tasks(now_ms - int(self._stalled_s * 1000)):
-            with contextlib.suppress(NotFound, Conflict):
+            # A call that was refused for one task does not delay the others.
+            with contextlib.suppress(NotFound, Conflict, BrokerUnavailable):
                 await self._update(task_id, now_ms)
 
     async def _update(self, task_id: str, now_ms: int) -> None:

@@ -176,6 +176,12 @@ class Task:
             self, status="cancelling", cancel_requested=True, updated_at_ms=at_ms, version=self.version + 1
         )
 
+    def without(self, channel: str) -> Task:
+        """The state after one of its recipients was forgotten."""
+        return dataclasses.replace(
+            self, to=tuple(name for name in self.to if name != channel), version=self.version + 1
+        )
+
     def _ended_as(self, status: str, at_ms: int, **more: Any) -> Task:
         return dataclasses.replace(
             self,

@@ -124,22 +124,19 @@ class RedisTransport:
         for _ in range(MAX_RACES):
             kept = self._kept(home, task_id, idempotency)
             if isinstance(kept, _Repeated):
-                task = kept.task
-            else:
-                task = change(kept)
-                call = task_call(
-                    task,
-                    self._keys,
-                    shard=home,
-                    expected_version=kept.version if kept else 0,
-                    idempotency=idempotency,
-                )
-                if not task_write_result(self._run(call)).stored:
-                    if time.monotonic() > deadline:
-                        break
-                    continue
-            self._copy(task, home)
-            return _answer(task)
+                # The earlier attempt may have failed before its copies were written.
+                if kept.stored is not None:
+                    self._copy(kept.stored, home)
+                return _answer(kept.task)
+            task = change(kept)
+            call = task_call(
+                task, self._keys, shard=home, expected_version=kept.version if kept else 0, idempotency=idempotency
+            )
+            if task_write_result(self._run(call)).stored:
+                self._copy(task, home)
+                return _answer(task)
+            if time.monotonic() > deadline:
+                break
         raise Unreachable(f"too many concurrent changes of the task {task_id}")
 
     def _kept(self, shard: int, task_id: str, idempotency: Idempotency) -> tasks.Task | _Repeated | None:
@@ -153,9 +150,10 @@ class RedisTransport:
                 return reading.execute()
 
         record, repeated = self._repaired(read, names)
+        stored = tasks.from_record(record) if record is not None else None
         if repeated is not None and (known := tasks.from_record(repeated)) is not None:
-            return _Repeated(known)
-        return tasks.from_record(record) if record is not None else None
+            return _Repeated(known, stored)
+        return stored
 
     def _copy(self, task: tasks.Task, home: int) -> None:
         """Copy the task to the shards of its channels. A newer copy stays."""
@@ -192,10 +190,11 @@ class RedisTransport:
 
 
 class _Repeated:
-    """The state stored by an earlier attempt of the same call."""
+    """The state stored by an earlier attempt of the same call, and the present state, if the task still exists."""
 
-    def __init__(self, task: tasks.Task) -> None:
+    def __init__(self, task: tasks.Task, stored: tasks.Task | None) -> None:
         self.task = task
+        self.stored = stored
 
 
 def _created(task: tasks.Task, kept: tasks.Task | None) -> tasks.Task:

@@ -23,8 +23,6 @@ from notifier.task import Task
 EPHEMERAL_PREFIX: Final = ":"
 """First character of the repeat key of an event that is not stored. Task ids never begin with it."""
 IDEMPOTENCY_TTL_S: Final = 300
-MAX_INDEXED_TASKS: Final = 200
-"""Newest tasks in the index of one channel."""
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest are removed first. A history of 256 on 16 channels fits."""
 MAX_FRAME_MARKS: Final = 500
@@ -255,7 +253,8 @@ class Broker(ABC):
 
     @abstractmethod
     async def forget(self, user: str) -> None:
-        """Remove what is stored for this user alone: history, marks, tasks. The user's earlier cursors get a reset."""
+        """Remove what is stored for this user alone: history, marks, tasks. The user is no longer a recipient of the
+        tasks that have others. The user's earlier cursors get a reset."""
 
     @property
     @abstractmethod

@@ -213,7 +213,7 @@ async def test_foreign_values_beside_the_frames_have_no_effect(broker: RedisBrok
     assert subjects(await opened(broker, start)) == ["one", "two"]
     assert len((await broker.mark("ann", ANN, "all", [])).changed) == 2
     raw.zadd(KEYS.beats(0), {b"\xff": 1})
-    assert await broker.stalled_tasks(2) == ["\ufffd"]
+    assert await broker.stalled_tasks(2) == []
 
 
 async def test_a_task_record_that_cannot_be_read_is_not_shown(broker: RedisBroker, raw: redis.Redis) -> None:

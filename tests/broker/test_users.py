@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from notifier import task as tasks
 from notifier.broker import Broker
-from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects, until
+from notifier.errors import NotFound
+from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until
 
 
 async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Recorder) -> None:
@@ -42,6 +48,36 @@ async def test_forgetting_a_user_resets_also_the_newest_cursor(broker: Broker) -
         assert (await opened(broker, after, user)).verdict == "ok"
         await broker.publish(note(f"user:{user}", subject="new life"))
         assert subjects(await opened(broker, after, user)) == ["new life"]
+
+
+async def test_forgetting_a_user_removes_all_its_tasks_however_many(broker: Broker) -> None:
+    own = await asyncio.gather(*(broker.create_task(new_task("user:ann")) for _ in range(450)))
+    await broker.forget("ann")
+    assert [task for task in await asyncio.gather(*(broker.task(task.id) for task in own)) if task is not None] == []
+    for task in own[:3]:
+        with pytest.raises(NotFound):
+            await broker.change_task(task.id, step(done=1))
+    assert not await broker.tasks("ann", ANN)
+
+
+async def test_a_later_change_does_not_show_a_shared_task_to_a_forgotten_user(broker: Broker) -> None:
+    """With three shards, the users' shards and the tasks' homes differ."""
+    shared = [await broker.create_task(new_task(["user:ann", "user:bob", "user:eve"])) for _ in range(5)]
+    await broker.forget("ann")
+    for task in shared:
+        changed = await broker.change_task(task.id, step(done=7))
+        assert sorted(changed.to) == ["user:bob", "user:eve"]
+    assert not await broker.tasks("ann", ANN)
+    for user in ("bob", "eve"):
+        assert [task.done for task in await broker.tasks(user, (f"user:{user}",))] == [7] * 5
+
+
+async def test_forgotten_tasks_leave_no_heartbeat(broker: Broker) -> None:
+    for to in ("user:ann", "user:bob"):
+        await broker.create_task(new_task(to, task_id=f"of-{to[5:]}"))
+        await broker.change_task(f"of-{to[5:]}", step(**tasks.BEAT))
+    await broker.forget("ann")
+    assert list(await broker.stalled_tasks(1 << 50)) == ["of-bob"]
 
 
 HOSTILE = ["a", "a_b", "a:b", "{a}", "{0}", "*", "?", "a b", "ü", "用户", "[a]", "a\\b", "'", '"', "x" * 128]

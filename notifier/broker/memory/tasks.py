@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from notifier.broker import MAX_INDEXED_TASKS, MAX_STALLED
+from notifier.broker import MAX_STALLED
 from notifier.task import MAX_SNAPSHOT, Task
 
 
@@ -41,8 +42,6 @@ class MemoryTasks:
             ids = self._index.setdefault(channel, {})
             ids.pop(task.id, None)
             ids[task.id] = None
-            while len(ids) > MAX_INDEXED_TASKS:
-                del ids[next(iter(ids))]
 
     def stalled(self, before_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`."""
@@ -54,16 +53,17 @@ class MemoryTasks:
         """The tasks of these channels, last changed first."""
         tasks: dict[str, Task] = {}
         for channel in channels:
-            for task_id in list(reversed(self._index.get(channel, {})))[:MAX_SNAPSHOT]:
-                task = self.find(task_id)
-                if task is not None:
-                    tasks[task_id] = task
+            kept = filter(None, map(self.find, reversed(self._index.get(channel, {}))))
+            tasks.update((task.id, task) for task in islice(kept, MAX_SNAPSHOT))
         return sorted(tasks.values(), key=lambda task: task.updated_at_ms, reverse=True)
 
     def forget(self, channel: str) -> None:
-        """Remove the channel's index, and the tasks that have no other recipient."""
+        """Remove the channel's index and its tasks; those with other recipients stay for these."""
         for task_id in self._index.pop(channel, {}):
-            if task_id in self._tasks and self._tasks[task_id].to == (channel,):
+            task = self.find(task_id)
+            if task is not None and (others := task.without(channel)).to:
+                self._tasks[task_id] = others
+            elif task is not None:
                 self._remove(task_id)
 
     def sweep(self) -> Iterator[None]:

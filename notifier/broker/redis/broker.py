@@ -300,19 +300,11 @@ class RedisBroker(Broker):
         await self._commands.call("PUBLISH", topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
-        shard, marks, logs = self._inbox_names(user, [f"user:{user}"])
         channel = f"user:{user}"
-        names = [
-            self._keys.seq(shard),
-            self._keys.meta(shard, channel),
-            self._keys.tasks(shard, channel),
-            *logs,
-            *marks,
-        ]
-        args: list[str | bytes | int] = [self._keys.task_prefix(shard), channel, self._history_ttl_s * 10]
-        removed = await self._commands.run(Call(script("forget"), shard, names, args))
-        for task_id in (raw_id.decode("utf-8", "replace") for raw_id in removed):
-            await self._commands.call("DEL", self._keys.task(self._keys.shard_of_name(task_id), task_id))
+        await self._tasks.forget(user, channel)
+        shard, marks, logs = self._inbox_names(user, [channel])
+        names = [self._keys.seq(shard), self._keys.meta(shard, channel), *logs, *marks]
+        await self._commands.run(Call(script("forget"), shard, names, [self._history_ttl_s * 10]))
 
     @property
     def skipped(self) -> int:

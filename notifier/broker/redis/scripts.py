@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, MAX_INDEXED_TASKS, Idempotency, Receipt
+from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, Idempotency, Receipt
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_epoch, new_id
@@ -46,7 +46,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by `shared.lua`: `publish`, `task`, `open`, `inbox`, `mark`, `forget`,
-    `repair` or `identity`."""
+    `stalled`, `repair` or `identity`."""
     folder = files("notifier.broker.redis") / "lua"
     source = (folder / "shared.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
@@ -141,7 +141,6 @@ def task_call(
             IDEMPOTENCY_TTL_S,
             task.id,
             publish_command,
-            MAX_INDEXED_TASKS,
             KEEP_RUNNING_S,
             task.alive_at_ms or 0,
             *(keys.announcements(shard, channel) for channel in watching),

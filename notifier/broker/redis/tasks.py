@@ -7,6 +7,7 @@ Must not know: users' marks, streams, events.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Sequence
 from typing import Final
@@ -14,12 +15,15 @@ from typing import Final
 from notifier.broker import MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import TaskWriteResult, reading, task_call, task_write_result
+from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import Task, from_record
 
 MAX_RETRIES: Final = 100
 """Attempts of one change against concurrent changes of the same task. Each compare-and-set round lets one succeed."""
+
+FORGET_SLICE: Final = 200
+"""Tasks of a forgotten user that are deleted concurrently."""
 
 
 class RedisTasks:
@@ -33,6 +37,8 @@ class RedisTasks:
         """See `Broker.create_task`."""
         result = await self._write(task, 0, idempotency)
         if result.repeated:
+            # The first call may have failed before its copies were written.
+            await self._copy(await self.find(task.id))
             return _repeated(result, task.id)
         if not result.stored:
             raise Conflict(f"a task with the id {task.id} exists", field="id")
@@ -44,6 +50,7 @@ class RedisTasks:
         for _ in range(MAX_RETRIES):
             task, earlier = await self._read(task_id, idempotency)
             if earlier is not None:
+                await self._copy(task)
                 return earlier
             if task is None:
                 raise NotFound(f"there is no task {task_id!r}", field="id")
@@ -52,6 +59,7 @@ class RedisTasks:
                 return task
             result = await self._write(changed, task.version, idempotency)
             if result.repeated:
+                await self._copy(await self.find(task_id))
                 return _repeated(result, task_id)
             if result.stored:
                 await self._copy(changed)
@@ -65,10 +73,39 @@ class RedisTasks:
 
     async def stalled(self, before_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`. Oldest first within each shard."""
-        bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", 0, MAX_STALLED)
-        shards = range(self._keys.shards)
-        replies = [await self._commands.call("ZRANGE", self._keys.beats(shard), *bounds) for shard in shards]
-        return [task_id.decode("utf-8", "replace") for ids in replies for task_id in ids]
+        ids: list[str] = []
+        for shard in range(self._keys.shards):
+            args: list[str | bytes | int] = [self._keys.task_prefix(shard), before_ms, MAX_STALLED]
+            answer = await self._commands.run(Call(script("stalled"), shard, [self._keys.beats(shard)], args))
+            with reading("stalled"):
+                rows = [(raw_id, from_record(record)) for raw_id, record in zip(answer[::2], answer[1::2], strict=True)]
+            ids += [task.id for _, task in rows if task is not None]
+            if unreadable := [raw_id for raw_id, task in rows if task is None]:
+                await self._commands.call("ZREM", self._keys.beats(shard), *unreadable)
+        return ids
+
+    async def forget(self, user: str, channel: str) -> None:
+        """Delete the tasks of a user's channel. Those with other recipients stay for these."""
+        shard = self._keys.shard_of_name(user)
+        index = self._keys.tasks(shard, channel)
+        while ids := await self._commands.call("ZRANGE", index, 0, FORGET_SLICE - 1):
+            names = [raw_id.decode("utf-8", "replace") for raw_id in ids]
+            await asyncio.gather(*(self._forget(task_id, channel, shard) for task_id in names))
+            # Last, so that a call that failed can be repeated.
+            await self._commands.call("ZREM", index, *ids)
+
+    async def _forget(self, task_id: str, channel: str, shard: int) -> None:
+        home = self._keys.shard_of_name(task_id)
+        task = await self.find(task_id)
+        shards = {home, shard}
+        if task is not None and set(task.to) - {channel}:
+            with contextlib.suppress(NotFound):
+                task = await self.change(task_id, lambda stored: stored.without(channel), None)
+                shards -= {home, *self._watching(task)}
+        else:
+            await self._commands.call("ZREM", self._keys.beats(home), task_id)
+        for place in shards:
+            await self._commands.call("DEL", self._keys.task(place, task_id))
 
     async def _write(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
@@ -77,11 +114,15 @@ class RedisTasks:
         with reading("task"):
             return task_write_result(answer)
 
-    async def _copy(self, task: Task) -> None:
-        home = self._keys.shard_of_name(task.id)
-        shards = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
-        for shard in shards - {home}:
-            await self._commands.run(task_call(task, self._keys, shard=shard, expected_version=-1))
+    async def _copy(self, task: Task | None) -> None:
+        """Write the copies of a stored task. A copy of the same or a newer version stays as it is."""
+        if task is not None:
+            for shard in self._watching(task) - {self._keys.shard_of_name(task.id)}:
+                await self._commands.run(task_call(task, self._keys, shard=shard, expected_version=-1))
+
+    def _watching(self, task: Task) -> set[int]:
+        """The shards of its recipients."""
+        return {shard for channel in task.to for shard in self._keys.shards_of(channel)}
 
     async def _read(self, task_id: str, idempotency: Idempotency | None) -> tuple[Task | None, Task | None]:
         """The stored task, and the task that was answered under this idempotency key before. Raises
@@ -95,7 +136,7 @@ class RedisTasks:
         if fingerprint is None:
             return _task(record), None
         state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
-        return None, _repeated(task_write_result([state, answer]), task_id)
+        return _task(record), _repeated(task_write_result([state, answer]), task_id)
 
 
 def _task(record: bytes | None) -> Task | None:

@@ -140,19 +140,26 @@ local function count_unread(lists, read_key, hidden_key, now_ms)
 end
 
 -- Records of the tasks of these channels without those that the user dismissed, for each channel last changed first.
+-- Ids of expired tasks are removed from the index, and the next ones are read in their place, in a few steps.
 local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
   local records, seen = {}, {}
   for _, index in ipairs(indexes) do
-    for _, id in ipairs(redis.call('ZREVRANGE', index, 0, max - 1)) do
-      if not seen[id] then
-        seen[id] = true
-        local record = record_of(task_prefix .. id)
+    local kept = 0
+    for _ = 1, 5 do
+      local ids = redis.call('ZREVRANGE', index, kept, max - 1)
+      for _, id in ipairs(ids) do
+        local record = seen[id] or record_of(task_prefix .. id)
         if not record then
           redis.call('ZREM', index, id)
-        elseif not redis.call('ZSCORE', hidden_key, 't:' .. id) then
-          records[#records + 1] = record
+        else
+          kept = kept + 1
+          if not seen[id] and not redis.call('ZSCORE', hidden_key, 't:' .. id) then
+            records[#records + 1] = record
+          end
+          seen[id] = true
         end
       end
+      if #ids == 0 or kept == max then break end
     end
   end
   return records

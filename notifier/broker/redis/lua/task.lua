@@ -5,8 +5,8 @@
 --                            task's home shard)
 --       2 version, 3 record, 4 frame, 5 updated at (ms), 6 ttl (s)
 --       7 fingerprint, 8 idempotency ttl (s)
---       9 task id, 10 PUBLISH or SPUBLISH, 11 most tasks of an index, 12 ttl of the indexes (s)
---       13 last heartbeat (ms), 0: none are expected
+--       9 task id, 10 PUBLISH or SPUBLISH, 11 ttl of a task that has not ended, and of the indexes (s)
+--       12 last heartbeat (ms), 0: none are expected
 --      then for each channel: its pub/sub channel
 -- Answer: 'ok', watched | 'stale', the stored record | 'same', the record stored under the idempotency key | 'other'
 
@@ -26,21 +26,21 @@ end
 -- Read before the first write: a foreign value in an index stops the script before it has changed anything.
 for i = 3, #KEYS do redis.call('ZCARD', KEYS[i]) end
 -- Heartbeats are recorded on the task's home shard only.
-if expected ~= -1 and ARGV[13] ~= '0' then
-  redis.call('ZADD', KEYS[3], ARGV[13], id)
-  redis.call('EXPIRE', KEYS[3], ARGV[12])
+if expected ~= -1 and ARGV[12] ~= '0' then
+  redis.call('ZADD', KEYS[3], ARGV[12], id)
+  redis.call('EXPIRE', KEYS[3], ARGV[11])
 elseif expected ~= -1 then
   redis.call('ZREM', KEYS[3], id)
 end
 
 redis.call('HSET', KEYS[1], 'version', version, 'record', record)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
-local watched = 0
+local watched, expired_ms = 0, redis_now_ms() - 1000 * tonumber(ARGV[11])
 for i = 4, #KEYS do
   redis.call('ZADD', KEYS[i], updated_ms, id)
-  redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -tonumber(ARGV[11]) - 1)
-  redis.call('EXPIRE', KEYS[i], ARGV[12])
-  if redis.call(ARGV[10], ARGV[10 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', whole(expired_ms))
+  redis.call('EXPIRE', KEYS[i], ARGV[11])
+  if redis.call(ARGV[10], ARGV[9 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
 end
 remember(KEYS[2], fingerprint, record, ARGV[8])
 return { 'ok', watched }

@@ -1,0 +1,97 @@
+"""Several shards of one Redis: a task's record at its home, and its copies on the shards of its recipients."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from notifier.broker import Idempotency
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import Call
+from notifier.errors import BrokerUnavailable
+from notifier.task import Task
+from tests.broker.support import Recorder, new_task, step
+from tests.support import RedisServer
+
+KEYS = Keys(f"notifier:s{uuid.uuid4().hex[:8]}:", 3)
+SHARD = KEYS.shard_of_name("ann")
+ELSEWHERE = next(f"task-{n}" for n in range(99) if KEYS.shard_of_name(f"task-{n}") != SHARD)
+"""A task whose home is another shard than ann's."""
+
+
+@pytest.fixture
+async def broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
+    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    await broker.start(Recorder())
+    yield broker
+    await broker.forget("ann")
+    await broker.close()
+
+
+@pytest.fixture
+def refuse_copies(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From now on, calls on ann's shard are refused, until `monkeypatch.undo()`."""
+    run = broker._commands.run
+
+    async def refusing(call: Call) -> Any:
+        if call.shard == SHARD:
+            raise BrokerUnavailable("Redis refused")
+        return await run(call)
+
+    return lambda: monkeypatch.setattr(broker._commands, "run", refusing)
+
+
+async def seen(broker: RedisBroker) -> list[Task]:
+    return list(await broker.tasks("ann", ("user:ann",)))
+
+
+async def test_a_repeated_call_answers_only_when_the_recipients_have_the_task(
+    broker: RedisBroker, refuse_copies: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, key = new_task(task_id=ELSEWHERE), Idempotency("p:create", "a")
+    refuse_copies()
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable):
+            await broker.create_task(new, key)
+    monkeypatch.undo()
+    assert await seen(broker) == []
+    created = await broker.create_task(new, key)
+    assert await seen(broker) == [created]
+
+
+async def test_a_repeated_change_answers_only_when_the_recipients_have_it(
+    broker: RedisBroker, refuse_copies: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await broker.create_task(new_task(task_id=ELSEWHERE))
+    refuse_copies()
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable):
+            await broker.change_task(ELSEWHERE, step(advance=3), Idempotency("p:advance", "a"))
+    monkeypatch.undo()
+    assert [task.done for task in await seen(broker)] == [0]
+    changed = await broker.change_task(ELSEWHERE, step(advance=3), Idempotency("p:advance", "a"))
+    assert [task.done for task in await seen(broker)] == [changed.done] == [3]
+
+
+async def test_a_repeated_call_brings_back_neither_an_older_state_nor_a_forgotten_task(broker: RedisBroker) -> None:
+    new, key = new_task(task_id=ELSEWHERE), Idempotency(f"p:{uuid.uuid4().hex}", "a")
+    await broker.create_task(new, key)
+    await broker.change_task(ELSEWHERE, step(done=5))
+    assert (await broker.create_task(new, key)).done == 0
+    assert [task.done for task in await seen(broker)] == [5]
+    await broker.forget("ann")
+    await broker.create_task(new, key)
+    assert await seen(broker) == []
+
+
+async def test_expired_tasks_do_not_hide_a_running_one(broker: RedisBroker, redis_server: RedisServer) -> None:
+    running = await broker.create_task(new_task(task_id=ELSEWHERE))
+    with redis_server.client() as raw:
+        later = {f"expired-{number}": running.updated_at_ms + number for number in range(1, 251)}
+        raw.zadd(KEYS.tasks(SHARD, "user:ann"), later)
+    assert await seen(broker) == [running]
