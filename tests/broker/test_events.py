@@ -159,3 +159,17 @@ async def test_another_body_under_a_key_is_refused_and_publishes_nothing(broker:
         with pytest.raises(IdempotencyMismatch):
             await broker.publish(note(to), Idempotency("p:key", "body-2"))
     assert len((await opened(broker, start)).replay) == 1
+
+
+# Many recipients
+
+
+async def test_concurrent_publishes_reach_a_channel_in_the_order_in_which_they_began(broker: Broker) -> None:
+    """As the items of a batch. The first has more recipients than a broker takes at once, on several shards."""
+    many = [f"user:{number}" for number in range(600)]
+    few = [many[number] for number in (0, 300, 599)]
+    calls = [note(many, subject="first"), *(note(channel, subject="second") for channel in few)]
+    await asyncio.gather(*(broker.publish(event, Idempotency(f"p:{n}", "b")) for n, event in enumerate(calls)))
+    for channel in few:
+        page = await broker.inbox(channel[5:], (channel,), limit=5, before=None, unread_only=False)
+        assert [message["subject"] for message in page.messages] == ["second", "first"]

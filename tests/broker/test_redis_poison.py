@@ -277,7 +277,7 @@ async def test_an_answer_in_another_form_is_a_refused_call(
     async def another(*_: object) -> object:
         return answer
 
-    monkeypatch.setattr(broker._commands, "run", another)
+    monkeypatch.setattr(broker._commands, "send", another)
     for call in (opened(broker), listed(broker), broker.publish(note()), broker.mark("ann", ANN, "all", [])):
         with pytest.raises(BrokerUnavailable):
             await call

@@ -158,7 +158,9 @@ class RedisBroker(Broker):
             history_ttl_s=self._history_ttl_s,
             idempotency=idempotency,
         )
-        answers = [await self._commands.run(call) for call in calls]
+        # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
+        sent = [self._commands.send(call) for call in calls]
+        answers = [await sent[0]] if len(sent) == 1 else await asyncio.gather(*sent)
         with reading("publish"):
             return receipt(answers)
 

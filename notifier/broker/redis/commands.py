@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -85,13 +85,20 @@ class Commands:
     # Calls
 
     async def run(self, call: Call) -> Any:
-        """Run a script. Keys with foreign values are quarantined first, if it fails for them."""
+        """Run a script. If it fails for keys with foreign values, they are quarantined and it runs again."""
+        return await self.send(call)
+
+    def send(self, call: Call) -> Coroutine[Any, Any, Any]:
+        """As `run`; the call is written before this returns. Redis runs the calls in the order of sending."""
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")
+        return self._answer(connection, call, connection.run(call.script, call.keys, call.args))
+
+    async def _answer(self, connection: Connection, call: Call, answer: Coroutine[Any, Any, Any]) -> Any:
         try:
             try:
-                return await connection.run(call.script, call.keys, call.args)
+                return await answer
             except hiredis.ReplyError as exc:
                 if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
                     raise

@@ -13,7 +13,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -134,10 +134,14 @@ class Connection(asyncio.Protocol):
         if not self.lost.done() and self._transport is not None:
             self._transport.write(pack(command))
 
-    async def run(self, script: Script, keys: Any, args: Any) -> Any:
-        """Run a script by its SHA-1, or by its source if Redis has not cached it."""
+    def run(self, script: Script, keys: Any, args: Any) -> Coroutine[Any, Any, Any]:
+        """Write a script call, by the script's SHA-1, before this returns. The result is Redis' answer."""
+        return self._answer(self.call("EVALSHA", script.sha, len(keys), *keys, *args), script, keys, args)
+
+    async def _answer(self, waiter: asyncio.Future[Any], script: Script, keys: Any, args: Any) -> Any:
+        """The answer, after a call by the script's source if Redis has not cached it."""
         try:
-            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
+            return await waiter
         except hiredis.ReplyError as exc:
             if not str(exc).startswith("NOSCRIPT"):
                 raise
