@@ -36,9 +36,10 @@ class Settings:
     redis_url: str = field(default="", repr=False)
     """The service's own Redis. Required by `redis`."""
     prefix: str = "notifier:"
-    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `HISTORY_TTL_S`: with `redis`, the same as the service's."""
+    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`: with `redis`, the service's values."""
     shards: int = 1
     history_size: int = 256
+    event_history_size: int = 256
     history_ttl_s: int = 7 * 24 * 3600
     api_key: str = field(default="", repr=False)
     """One of the service's `NOTIFIER_API_KEYS`. Required by `http`."""
@@ -131,6 +132,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "SHARDS": _Rule(8, "shards", _is_whole(1, 1024), "A whole number, the same as the service's NOTIFIER_SHARDS."),
     "HISTORY_SIZE": _Rule(
         9, "history_size", _is_whole(1, 10_000), "A whole number, the same as the service's NOTIFIER_HISTORY_SIZE."
+    ),
+    "EVENT_HISTORY_SIZE": _Rule(
+        22,
+        "event_history_size",
+        _is_whole(1, 10_000),
+        "A whole number, the same as the service's NOTIFIER_EVENT_HISTORY_SIZE.",
     ),
     "HISTORY_TTL_S": _Rule(
         10, "history_ttl_s", _is_whole(1, 10 * _YEAR_S), "Whole seconds, as the service's NOTIFIER_HISTORY_TTL_S."

@@ -56,6 +56,7 @@ def environment(settings: Settings, *, origins: str) -> dict[str, str]:
         "NOTIFIER_PREFIX": settings.prefix,
         "NOTIFIER_SHARDS": str(settings.shards),
         "NOTIFIER_HISTORY_SIZE": str(settings.history_size),
+        "NOTIFIER_EVENT_HISTORY_SIZE": str(settings.event_history_size),
         "NOTIFIER_HISTORY_TTL_S": str(settings.history_ttl_s),
     }
 

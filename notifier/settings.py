@@ -57,7 +57,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may use the service, separated by commas."
     )
-    history_size: int = Field(256, ge=1, le=10_000, description="Events kept for each channel.")
+    history_size: int = Field(256, ge=1, le=10_000, description="Messages kept for each channel.")
+    event_history_size: int = Field(256, ge=1, le=10_000, description="Other durable events kept for each channel.")
     history_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="How long a channel's history outlives its last event.")
     heartbeat_s: float = Field(15, ge=0.2, le=300, description="Seconds between two `ping` events of a stream.")
     drain_s: float = Field(10, ge=0, le=300, description="Seconds over which streams are ended when the service stops.")

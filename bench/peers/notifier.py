@@ -15,6 +15,7 @@ import redis
 
 from bench.peers import ALL, SOME, Peer, json_request, user
 from bench.system import REPOSITORY, Process, accepts, free_port
+from notifier.broker import History
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls, script
 from notifier.event import custom
@@ -157,7 +158,7 @@ class Redis:
 def redis_request(channel: str, text: str) -> bytes:
     """The command that a Django process with the transport `redis` publishes with: one call of the service's script."""
     event = custom(to=[_channel(channel)], event_type="bench", data=text)
-    (call,) = publish_calls(event, Keys(), history_size=256, history_ttl_s=7 * 86_400)
+    (call,) = publish_calls(event, Keys(), history=History(256, 256, 7 * 86_400))
     words = ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]
     return resp([word if isinstance(word, bytes) else str(word).encode() for word in words])
 

@@ -21,7 +21,7 @@ from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
-from notifier.broker import Idempotency
+from notifier.broker import History, Idempotency
 from notifier.broker.redis.keys import KINDS, Keys
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
@@ -54,8 +54,7 @@ class RedisTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings.prefix, settings.shards)
-        self._history_size = settings.history_size
-        self._history_ttl_s = settings.history_ttl_s
+        self._history = History(settings.history_size, settings.event_history_size, settings.history_ttl_s)
         timeout_s = settings.timeout_s * TIMEOUT_SHARE
         self._client: redis.Redis = redis.Redis.from_url(
             settings.redis_url,
@@ -76,8 +75,7 @@ class RedisTransport:
         calls = publish_calls(
             event,
             self._keys,
-            history_size=self._history_size,
-            history_ttl_s=self._history_ttl_s,
+            history=self._history,
             idempotency=idempotency,
         )
         for call in calls:

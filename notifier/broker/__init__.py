@@ -139,11 +139,22 @@ class Sink(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """The bounds of each channel's history."""
+
+    size: int
+    """Messages."""
+    event_size: int
+    """Durable events that are no messages: they take no message's place."""
+    ttl_s: int
+    """How long it is stored after the newest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What a backend is opened with, from the settings of the same names."""
 
-    history_size: int
-    history_ttl_s: int
+    history: History
     max_replay: int
     prefix: str
     shards: int

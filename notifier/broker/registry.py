@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from typing import Final
 from urllib.parse import urlsplit
 
-from notifier.broker import Broker, Options
+from notifier.broker import Broker, History, Options
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings
 
@@ -36,8 +36,7 @@ def backend_of(settings: Settings) -> str:
 def open_broker(settings: Settings) -> Broker:
     """The broker that the settings name. It connects in `start()`. Raises `ConfigurationError`."""
     options = Options(
-        history_size=settings.history_size,
-        history_ttl_s=settings.history_ttl_s,
+        history=History(settings.history_size, settings.event_history_size, settings.history_ttl_s),
         max_replay=settings.max_replay,
         prefix=settings.prefix,
         shards=settings.shards,

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from notifier.broker import Broker
+from notifier.broker import Broker, History
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
@@ -65,7 +65,7 @@ async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncI
 
 
 def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
-    limits = {"history_size": history_size, "history_ttl_s": 3600, "max_replay": 12}
+    limits = {"history": History(history_size, history_size, 3600), "max_replay": 12}
     if kind == "memory":
         return MemoryBroker(**limits)
     server: RedisServer = request.getfixturevalue(SERVERS[kind])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -19,22 +20,25 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker, History, Opening
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
-from notifier.event import Cursor
-from notifier.message import message_event, message_of
+from notifier.event import Cursor, Event, custom
+from notifier.message import message_event
 from tests.broker.support import Recorder
 from tests.support import RedisServer
 
+KINDS = ["log", "events"]
+"""Messages and other durable events, by the names of their logs in Redis: each has a history of its own."""
 CHANNELS = ["user:ann", "user:bob", "group:staff", "all"]
 HEARS = {"ann": ("user:ann", "group:staff", "all"), "bob": ("user:bob", "all")}
-HISTORY = 4
+SIZES = {"log": 4, "events": 3}
 MAX_REPLAY = 9
 
 users = st.sampled_from(sorted(HEARS))
+some_channels = st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=4, unique=True)
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -48,7 +52,9 @@ class BrokerMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.prefix = f"m{uuid.uuid4().hex[:10]}:"
         self.keys = Keys(self.prefix)
-        self.published: dict[str, list[tuple[int, str, float]]] = {channel: [] for channel in CHANNELS}
+        self.published: dict[tuple[str, str], list[tuple[int, str, float]]] = {
+            (kind, channel): [] for kind in KINDS for channel in CHANNELS
+        }
         self.trimmed: dict[str, int] = dict.fromkeys(CHANNELS, 0)
         self.cursors: list[Cursor] = []
         self.tampered_at = -1
@@ -73,22 +79,29 @@ class BrokerMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
-    @rule(to=st.lists(st.sampled_from(CHANNELS), min_size=1, max_size=4, unique=True), brief=st.booleans())
-    def publish(self, to: list[str], brief: bool) -> None:
+    @rule(to=some_channels)
+    def publish_an_event(self, to: list[str]) -> None:
+        subject = uuid.uuid4().hex
+        self._publish("events", custom(to=to, event_type="x", data={"subject": subject}), subject, float("inf"))
+
+    @rule(to=some_channels, brief=st.booleans())
+    def publish_a_message(self, to: list[str], brief: bool) -> None:
         subject = uuid.uuid4().hex
         expires = time.time() + 0.02 if brief else float("inf")
         until = datetime.now(UTC) + timedelta(seconds=0.02) if brief else None
-        event = message_event({"to": to, "subject": subject, "expires_at": until})
+        self._publish("log", message_event({"to": to, "subject": subject, "expires_at": until}), subject, expires)
+
+    def _publish(self, kind: str, event: Event, subject: str, expires: float) -> None:
         receipt = self.run(self.broker.publish(event))
         self.cursors.append(Cursor(receipt.epoch, receipt.seq))
         if receipt.epoch != self.epoch:
             assert self.tampered_at >= 0, "the epoch changed for no reason"
             self.epoch = receipt.epoch
-        for channel in to:
-            stored = self.published[channel]
+        for channel in event.to:
+            stored = self.published[kind, channel]
             stored.append((receipt.seq, subject, expires))
-            if len(stored) > HISTORY:
-                self.trimmed[channel] = stored.pop(0)[0]
+            if len(stored) > SIZES[kind]:
+                self.trimmed[channel] = max(self.trimmed[channel], stored.pop(0)[0])
 
     @rule(user=users, data=st.data())
     def return_with_a_cursor(self, user: str, data: st.DataObject) -> None:
@@ -96,13 +109,13 @@ class BrokerMachine(RuleBasedStateMachine):
         before = time.time()
         opening = self._replayed(user, cursor, data.draw(st.sampled_from([0, 1, 600])))
         due: dict[int, tuple[str, float]] = {}
-        for channel in HEARS[user]:
-            for seq, subject, expires in self.published[channel]:
-                if seq > cursor.seq:
-                    due[seq] = (subject, expires)
+        stored = self._stored(user, *KINDS)
+        for seq, subject, expires in stored:
+            if seq > cursor.seq:
+                due[seq] = (subject, expires)
         if opening.recovered:
             assert cursor.epoch == opening.cursor.epoch
-            replayed = [(seq, (message_of(frame) or {})["subject"]) for seq, frame in opening.replay]
+            replayed = [(seq, json.loads(frame.partition(b"data: ")[2])["subject"]) for seq, frame in opening.replay]
             assert [seq for seq, _ in replayed] == sorted(seq for seq, _ in replayed)
             surely = [(seq, subject) for seq, (subject, expires) in sorted(due.items()) if expires > before + 0.5]
             perhaps = {(seq, subject) for seq, (subject, _) in due.items()}
@@ -111,7 +124,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert all(self.trimmed[channel] <= cursor.seq for channel in HEARS[user])
         else:
             trimmed = any(self.trimmed[channel] > cursor.seq for channel in HEARS[user])
-            entries = sum(seq > cursor.seq for channel in HEARS[user] for seq, _, _ in self.published[channel])
+            entries = sum(seq > cursor.seq for seq, _, _ in stored)
             reason = trimmed or cursor.epoch != opening.cursor.epoch or entries > MAX_REPLAY
             assert reason or cursor.seq <= self.tampered_at, f"a reset for no reason: {opening.verdict}"
             assert not opening.replay
@@ -146,9 +159,7 @@ class BrokerMachine(RuleBasedStateMachine):
         before = time.time()
         page = self.run(self.broker.inbox(user, HEARS[user], limit=100, before=None, unread_only=False))
         listed = [message["subject"] for message in page.messages]
-        stored = {
-            seq: (subject, expires) for channel in HEARS[user] for seq, subject, expires in self.published[channel]
-        }
+        stored = {seq: (subject, expires) for seq, subject, expires in self._stored(user, "log")}
         surely = [subject for _, (subject, expires) in sorted(stored.items(), reverse=True) if expires > before + 0.5]
         assert len(listed) == len(set(listed))
         if self.tampered_at < 0:
@@ -156,22 +167,25 @@ class BrokerMachine(RuleBasedStateMachine):
             assert set(listed) <= {subject for subject, _ in stored.values()}
         assert page.unread == len(listed)
 
+    def _stored(self, user: str, *kinds: str) -> list[tuple[int, str, float]]:
+        return [row for kind in kinds for channel in HEARS[user] for row in self.published[kind, channel]]
+
     def _tampered(self) -> None:
         self.tampered_at = max((cursor.seq for cursor in self.cursors), default=0)
 
     @precondition(lambda self: self.redis_server is not None)
-    @rule(channel=st.sampled_from(CHANNELS), what=st.sampled_from(["log", "meta"]))
+    @rule(channel=st.sampled_from(CHANNELS), what=st.sampled_from([*KINDS, "meta"]))
     def a_key_vanishes(self, channel: str, what: str) -> None:
-        """Only one of the two keys: without both, a channel looks like one that never had events."""
+        """Only one key: without meta and logs, a channel looks like one that never had events."""
         assert self.redis_server is not None
-        other = {"log": "meta", "meta": "log"}[what]
+        others = KINDS if what == "meta" else ["meta"]
         with self.redis_server.client() as client:
-            if not client.exists(getattr(self.keys, other)(0, channel)):
+            if not any(client.exists(getattr(self.keys, other)(0, channel)) for other in others):
                 return
             client.delete(getattr(self.keys, what)(0, channel))
         self._tampered()
-        if what == "log":
-            stored = self.published[channel]
+        if what in KINDS:
+            stored = self.published[what, channel]
             self.trimmed[channel] = max([self.trimmed[channel], *(seq for seq, _, _ in stored)])
             stored.clear()
 
@@ -194,9 +208,9 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def _forget(self) -> None:
         self._tampered()
-        for channel in CHANNELS:
-            self.published[channel].clear()
-            self.trimmed[channel] = 0
+        for stored in self.published.values():
+            stored.clear()
+        self.trimmed = dict.fromkeys(CHANNELS, 0)
         for cursor in self.cursors:
             assert not self.run(self.broker.open("ann", HEARS["ann"], cursor)).recovered
         self.epoch = self.run(self.broker.open("ann", HEARS["ann"], None)).cursor.epoch
@@ -218,7 +232,7 @@ class BrokerMachine(RuleBasedStateMachine):
             assert not self.run(self.broker.open("ann", HEARS["ann"], cursor)).recovered
 
 
-LIMITS = {"history_size": HISTORY, "history_ttl_s": 3600, "max_replay": MAX_REPLAY}
+LIMITS = {"history": History(SIZES["log"], SIZES["events"], 3600), "max_replay": MAX_REPLAY}
 
 
 @pytest.mark.parametrize("kind", ["memory", "redis"])

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from notifier import task as tasks
+from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
@@ -32,7 +33,7 @@ def raw(redis_server: RedisServer) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(Recorder())
     yield broker
     await broker.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import Idempotency
+from notifier.broker import History, Idempotency
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
@@ -26,7 +26,7 @@ ELSEWHERE = next(f"task-{n}" for n in range(99) if KEYS.shard_of_name(f"task-{n}
 
 @pytest.fixture
 async def broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history_size=50, history_ttl_s=3600, max_replay=100)
+    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(Recorder())
     yield broker
     await broker.forget("ann")

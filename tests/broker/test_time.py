@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import IDEMPOTENCY_TTL_S, Broker, Idempotency
+from notifier.broker import IDEMPOTENCY_TTL_S, Broker, History, Idempotency
 from notifier.broker.memory import broker as memory_broker
 from notifier.broker.memory import history as memory_history
 from notifier.broker.memory import idempotency as memory_idempotency
@@ -19,12 +19,13 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.event import custom
 from tests.broker.support import Recorder, note, opened, subjects
 from tests.support import RedisServer
 
 TTL_S = 3600
 KEYS = Keys("aging:")
-LIMITS = {"history_size": 5, "history_ttl_s": TTL_S, "max_replay": 12}
+LIMITS = {"history": History(5, 5, TTL_S), "max_replay": 12}
 
 Pass = Callable[[float], None]
 
@@ -87,6 +88,28 @@ async def test_a_cursor_older_than_every_stored_event_is_reset(
     if "channel" in goes_on:
         await broker.publish(note(subject="newest"))
     assert not (await opened(broker, start)).recovered
+
+
+@pytest.mark.parametrize("lost", ["event", "message"])
+async def test_a_cursor_is_reset_if_one_of_a_channels_histories_expired(aging: tuple[Broker, Pass], lost: str) -> None:
+    """The other one lives on with newer entries. The embedded broker keeps both as long as either."""
+    broker, passes = aging
+    missed, newer = note(), custom(to=["user:ann"], event_type="order.paid")
+    if lost == "event":
+        missed, newer = newer, missed
+    start = (await opened(broker)).cursor
+    await broker.publish(missed)
+    after = (await opened(broker)).cursor
+    for count in range(1, 4):
+        passes(0.6)
+        await broker.publish(newer)
+        opening = await opened(broker, start)
+        assert not opening.recovered or len(opening.replay) == count + 1
+        assert len((await opened(broker, after)).replay) == count
+    assert opening.recovered == isinstance(broker, MemoryBroker)
+    await broker.publish(missed)
+    assert (await opened(broker, start)).recovered == isinstance(broker, MemoryBroker)
+    assert len((await opened(broker, after)).replay) == 4
 
 
 async def test_a_cursor_is_reset_however_others_published_meanwhile(aging: tuple[Broker, Pass]) -> None:
@@ -152,7 +175,7 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
     monkeypatch.setattr(memory_broker, "time", clock)
     monkeypatch.setattr(memory_history, "time", clock)
     monkeypatch.setattr(memory_idempotency, "time", clock)
-    broker = MemoryBroker(**{**LIMITS, "history_ttl_s": 30})
+    broker = MemoryBroker(**{**LIMITS, "history": History(5, 5, 30)})
     alive = 10 * 30  # publishes, one a second, until a channel is removed
     for number in range(8 * alive):
         to = [f"group:{number}-{index}" for index in range(channels)]

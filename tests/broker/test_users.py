@@ -9,6 +9,7 @@ import pytest
 from notifier import task as tasks
 from notifier.broker import Broker
 from notifier.errors import NotFound
+from notifier.event import custom
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until
 
 
@@ -23,6 +24,7 @@ async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Reco
 async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker: Broker) -> None:
     start = (await opened(broker)).cursor
     await broker.publish(note(["user:ann", "user:bob"], subject="secret"))
+    await broker.publish(custom(to=["user:ann"], event_type="secret"))
     await broker.create_task(new_task(["user:ann", "user:bob"]))
     own = await broker.create_task(new_task("user:ann"))
     await broker.forget("ann")
@@ -32,8 +34,11 @@ async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker:
     assert (await opened(broker, start)).verdict == "history_trimmed"
     assert len(await listed(broker, "bob")) == 1
     assert len(await broker.tasks("bob", ("user:bob",))) == 1
+    start = (await opened(broker)).cursor
     await broker.publish(note(subject="new life"))
+    await broker.publish(custom(to=["user:ann"], event_type="new.life"))
     assert await listed(broker) == [("new life", False)]
+    assert len((await opened(broker, start)).replay) == 2
 
 
 async def test_forgetting_a_user_resets_also_the_newest_cursor(broker: Broker) -> None:

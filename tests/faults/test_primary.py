@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.commands import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.redis.connection import Address
@@ -19,7 +20,7 @@ from tests.faults.clients import until
 from tests.faults.proxy import Proxy
 from tests.support import RedisServer, running
 
-LIMITS = {"history_size": 50, "history_ttl_s": 3600, "max_replay": 100}
+LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
 
 
 @contextlib.asynccontextmanager

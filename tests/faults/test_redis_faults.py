@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from notifier.broker import History
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls
 from notifier.message import message_event
@@ -58,7 +59,7 @@ async def test_an_output_buffer_kill_loses_nothing(
             service.process.signal(signal.SIGSTOP)
             for number in range(scale.whole(2000, 5000)):
                 event = message_event({"to": ["user:ann"], "subject": str(number), "text": "x" * 10_000})
-                for call in publish_calls(event, keys, history_size=10_000, history_ttl_s=3600):
+                for call in publish_calls(event, keys, history=History(10_000, 10_000, 3600)):
                     client.eval(call.script.source, len(call.keys), *call.keys, *call.args)
                 sent.append(event.message_id)
             await until(

@@ -18,6 +18,7 @@ from notifier.broker import (
     MAX_FRAME_MARKS,
     MAX_MARKS,
     Broker,
+    History,
     Idempotency,
     MarkAction,
     Marked,
@@ -55,11 +56,11 @@ class _Marks:
 class MemoryBroker(Broker):
     """Stores everything in the memory of this process."""
 
-    def __init__(self, *, history_size: int, history_ttl_s: float, max_replay: int) -> None:
+    def __init__(self, *, history: History, max_replay: int) -> None:
         self._max_replay = max_replay
         self._epoch = events.new_epoch()
         self._seq = 0
-        self._history = MemoryHistory(size=history_size, ttl_s=history_ttl_s)
+        self._history = MemoryHistory(history)
         self._tasks = MemoryTasks()
         self._marks: dict[str, _Marks] = {}
         self._idempotency = IdempotencyStore()
@@ -69,9 +70,7 @@ class MemoryBroker(Broker):
 
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
-        return cls(
-            history_size=options.history_size, history_ttl_s=options.history_ttl_s, max_replay=options.max_replay
-        )
+        return cls(history=options.history, max_replay=options.max_replay)
 
     # Lifecycle and topics
 
@@ -171,9 +170,7 @@ class MemoryBroker(Broker):
         now_ms = time.time() * 1000
         missed: dict[int, tuple[Entry, str]] = {}
         for channel, log in logs:
-            for entry in reversed(log.entries):
-                if entry.seq <= cursor.seq:
-                    break
+            for entry in log.after(cursor.seq):
                 if not 0 < entry.expires_at_ms <= now_ms:
                     missed.setdefault(entry.seq, (entry, channel))
         if most is not None and len(missed) > most:
@@ -191,9 +188,9 @@ class MemoryBroker(Broker):
         now_ms = time.time() * 1000
         seen: set[str] = set()
         for channel in channels:
-            for entry in self._history.log(channel).entries:
+            for entry in self._history.log(channel).messages:
                 message_id = entry.message_id
-                if not message_id or message_id in seen or 0 < entry.expires_at_ms <= now_ms:
+                if message_id in seen or 0 < entry.expires_at_ms <= now_ms:
                     continue
                 seen.add(message_id)
                 if message_id not in marks.hidden:
@@ -212,7 +209,7 @@ class MemoryBroker(Broker):
         unread = sum(not read for _, read in rows)
         if before is not None:
             # Looked up in the logs, because the user may have deleted that message: its seq still places the page.
-            entries = (entry for channel in channels for entry in self._history.log(channel).entries)
+            entries = (entry for channel in channels for entry in self._history.log(channel).messages)
             seqs = [entry.seq for entry in entries if entry.message_id == before]
             rows = [(entry, read) for entry, read in rows if seqs and entry.seq < seqs[0]]
         if unread_only:

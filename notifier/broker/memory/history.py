@@ -9,6 +9,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
+
+from notifier.broker import History
 
 
 @dataclass(slots=True)
@@ -25,9 +28,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Log:
-    """The events of one channel."""
+    """The events of one channel, in one order; messages and other events are bounded apart."""
 
-    entries: deque[Entry] = field(default_factory=deque)
+    messages: deque[Entry] = field(default_factory=deque)
+    events: deque[Entry] = field(default_factory=deque)
     last: int = 0
     """Newest seq of the channel."""
     low: int = 0
@@ -35,13 +39,17 @@ class Log:
     appended_s: float = 0
     """Time of the last event, in seconds since 1970."""
 
+    def after(self, seq: int) -> Iterator[Entry]:
+        """The messages and events after a seq, each newest first."""
+        for entries in (self.messages, self.events):
+            yield from takewhile(lambda entry: entry.seq > seq, reversed(entries))
+
 
 class MemoryHistory:
     """The logs of one process."""
 
-    def __init__(self, *, size: int, ttl_s: float) -> None:
-        self._size = size
-        self._ttl_s = ttl_s
+    def __init__(self, bounds: History) -> None:
+        self._bounds = bounds
         self._logs: dict[str, Log] = {}
         self._swept_up_to = 0
         """Newest seq of all logs that the sweep removed."""
@@ -51,16 +59,19 @@ class MemoryHistory:
         log = self._logs.get(channel)
         if log is None:
             return Log(low=self._swept_up_to)
-        if log.entries and log.appended_s + self._ttl_s < time.time():
-            log.entries.clear()
+        if (log.messages or log.events) and log.appended_s + self._bounds.ttl_s < time.time():
+            log.messages.clear()
+            log.events.clear()
             log.low = log.last
         return log
 
     def append(self, channel: str, entry: Entry) -> None:
         log = self._logs[channel] = self.log(channel)
-        log.entries.append(entry)
-        if len(log.entries) > self._size:
-            log.low = log.entries.popleft().seq
+        is_message = entry.message_id != ""
+        entries, size = (log.messages, self._bounds.size) if is_message else (log.events, self._bounds.event_size)
+        entries.append(entry)
+        if len(entries) > size:
+            log.low = max(log.low, entries.popleft().seq)
         log.last = entry.seq
         log.appended_s = time.time()
 
@@ -72,7 +83,7 @@ class MemoryHistory:
         """Check every log once, one per step, and remove those without events for ten ttls."""
         for channel in list(self._logs):
             log = self._logs.get(channel)
-            if log is not None and log.appended_s + 10 * self._ttl_s < time.time():
+            if log is not None and log.appended_s + 10 * self._bounds.ttl_s < time.time():
                 self._swept_up_to = max(self._swept_up_to, log.last)
                 del self._logs[channel]
             yield

@@ -23,6 +23,7 @@ from notifier.broker import (
     MAX_FRAME_MARKS,
     MAX_MARKS,
     Broker,
+    History,
     Idempotency,
     MarkAction,
     Marked,
@@ -54,11 +55,10 @@ REVOKED_TTL_S: Final = 7 * 86_400
 class RedisBroker(Broker):
     """Stores everything in one Redis."""
 
-    def __init__(self, address: Address, keys: Keys, *, history_size: int, history_ttl_s: int, max_replay: int) -> None:
+    def __init__(self, address: Address, keys: Keys, *, history: History, max_replay: int) -> None:
         self._address = address
         self._keys = keys
-        self._history_size = history_size
-        self._history_ttl_s = history_ttl_s
+        self._history = history
         self._max_replay = max_replay
         self._sink: Sink | None = None
         self._process = f"{os.getpid()}-{events.new_epoch()}"
@@ -76,8 +76,7 @@ class RedisBroker(Broker):
         return cls(
             Address.from_url(url),
             Keys(options.prefix, options.shards),
-            history_size=options.history_size,
-            history_ttl_s=options.history_ttl_s,
+            history=options.history,
             max_replay=options.max_replay,
         )
 
@@ -154,8 +153,7 @@ class RedisBroker(Broker):
         calls = publish_calls(
             event,
             self._keys,
-            history_size=self._history_size,
-            history_ttl_s=self._history_ttl_s,
+            history=self._history,
             idempotency=idempotency,
         )
         # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
@@ -197,7 +195,7 @@ class RedisBroker(Broker):
             user,
             channels,
             cursor,
-            history_ttl_s=self._history_ttl_s,
+            history_ttl_s=self._history.ttl_s,
             max_replay=self._max_replay,
             portion_bytes=portion_bytes,
             continued=continued,
@@ -245,7 +243,7 @@ class RedisBroker(Broker):
         args: list[str | bytes | int] = [
             action,
             _now_ms(),
-            self._history_ttl_s * 10,
+            self._history.ttl_s * 10,
             MAX_MARKS,
             "PUBLISH",
             announce,
@@ -281,7 +279,7 @@ class RedisBroker(Broker):
         # The score only orders the marks by age; a foreign counter gives the lowest.
         score = int(counter) if counter and counter.isdigit() else 0
         await self._commands.call("ZADD", hidden, score, f"t:{task_id}")
-        await self._commands.call("EXPIRE", hidden, self._history_ttl_s * 10)
+        await self._commands.call("EXPIRE", hidden, self._history.ttl_s * 10)
 
     # Users
 
@@ -305,8 +303,9 @@ class RedisBroker(Broker):
         channel = f"user:{user}"
         await self._tasks.forget(user, channel)
         shard, marks, logs = self._inbox_names(user, [channel])
-        names = [self._keys.seq(shard), self._keys.meta(shard, channel), *logs, *marks]
-        await self._commands.run(Call(script("forget"), shard, names, [self._history_ttl_s * 10]))
+        names = [self._keys.seq(shard), self._keys.meta(shard, channel), *logs]
+        names += (self._keys.events(shard, channel), *marks)
+        await self._commands.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
 
     @property
     def skipped(self) -> int:

@@ -17,6 +17,7 @@ KINDS: Final = {
     "identity": "string",
     "floor": "hash",
     "log": "stream",
+    "events": "stream",
     "meta": "hash",
     "task": "hash",
     "tasks": "zset",
@@ -70,7 +71,12 @@ class Keys:
         return f"{self.tag(shard)}floor"
 
     def log(self, shard: int, channel: str) -> str:
+        """The messages of a channel."""
         return f"{self.tag(shard)}log:{channel}"
+
+    def events(self, shard: int, channel: str) -> str:
+        """The durable events of a channel that are no messages."""
+        return f"{self.tag(shard)}events:{channel}"
 
     def meta(self, shard: int, channel: str) -> str:
         return f"{self.tag(shard)}meta:{channel}"

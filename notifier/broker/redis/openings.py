@@ -32,7 +32,8 @@ def open_call(
     names = [keys.epoch(shard), keys.seq(shard), keys.floor(shard), keys.revoked(shard, user)]
     names += (keys.read(shard, user), keys.hidden(shard, user))
     for channel in channels:
-        names += (keys.log(shard, channel), keys.meta(shard, channel), keys.tasks(shard, channel))
+        names += (keys.log(shard, channel), keys.events(shard, channel))
+        names += (keys.meta(shard, channel), keys.tasks(shard, channel))
     asked: tuple[str, int] = ("", 0)
     if isinstance(cursor, Cursor):
         asked = (cursor.epoch, cursor.seq)

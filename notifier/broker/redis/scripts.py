@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, Idempotency, Receipt
+from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_epoch, new_id
@@ -66,12 +66,12 @@ def publish_calls(
     event: Event,
     keys: Keys,
     *,
-    history_size: int,
-    history_ttl_s: int,
+    history: History,
     idempotency: Idempotency | None = None,
     publish_command: str = "PUBLISH",
 ) -> Iterator[Call]:
     """The calls that publish one event: one for each shard and each `CHUNK` of its recipients."""
+    size = history.size if event.message_id else history.event_size
     event_id = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
     for shard in range(keys.shards):
         recipients = [channel for channel in event.to if shard in keys.shards_of(channel)]
@@ -88,8 +88,8 @@ def publish_calls(
             names += (keys.idempotency(shard, idempotency.key + suffix if idempotency else ""), keys.floor(shard))
             args: list[str | bytes | int] = [
                 new_epoch(),
-                history_size,
-                history_ttl_s,
+                size,
+                history.ttl_s,
                 event.head,
                 event.tail,
                 event.message_id,
@@ -101,7 +101,7 @@ def publish_calls(
                 publish_command,
             ]
             for channel in chunk:
-                names += (keys.log(shard, channel), keys.meta(shard, channel))
+                names += (keys.log(shard, channel), keys.events(shard, channel), keys.meta(shard, channel))
                 args += (keys.announcements(shard, channel), to_json(channel))
             yield Call(script("publish"), shard, names, args)
 

@@ -2,7 +2,7 @@
 -- state. A stream that has a portion asks again, with the portion's last seq as its cursor.
 --
 -- KEYS  epoch, seq, floor, the user's revocation token, read marks, hidden,
---       then for each channel: log, meta, index of tasks
+--       then for each channel: its messages, its events, its meta, its index of tasks
 -- ARGV  1 cursor's epoch ('': no cursor was given; '?': it could not be parsed), 2 cursor's seq
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
 --       8 history ttl (s), 9 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
@@ -20,12 +20,15 @@ local top = counter_of(KEYS[2])
 if not top then return foreign_counter() end
 local read_key, hidden_key = KEYS[5], KEYS[6]
 
+-- Each channel has two logs: its messages and its events. `newest`: seq of the newest entry by the meta; nil without one.
 local logs, indexes, lasts, lows = {}, {}, {}, {}
-for i = 7, #KEYS, 3 do
-  logs[#logs + 1], indexes[#indexes + 1] = KEYS[i], KEYS[i + 2]
-  local meta = redis.call('HMGET', KEYS[i + 1], 'last', 'low')
-  lasts[#lasts + 1] = number_of(meta[1]) or -1
-  lows[#lows + 1] = number_of(meta[2]) or 0
+for i = 7, #KEYS, 4 do
+  local meta, channel = meta_of(KEYS[i + 2]), #lasts + 1
+  logs[#logs + 1] = { key = KEYS[i], channel = channel, newest = meta and meta.m }
+  logs[#logs + 1] = { key = KEYS[i + 1], channel = channel, newest = meta and meta.e, has_events = true }
+  indexes[channel] = KEYS[i + 3]
+  lasts[channel] = meta and meta.last or -1
+  lows[channel] = meta and math.max(meta.mlow, meta.elow) or 0
 end
 
 -- Up to this seq, a channel without a meta may have had events that left no trace.
@@ -46,29 +49,27 @@ local function judge()
   return 'ok'
 end
 
-local verdict, up_to, lists = judge(), read_up_to(read_key), {}
+local verdict, up_to = judge(), read_up_to(read_key)
 
--- Each log once, from where the replay or the unread messages begin; a log without a meta in any case.
-local function read_logs(from)
-  for i, log in ipairs(logs) do
-    lists[i] = (lasts[i] == -1 or lasts[i] > from) and entries_after(log, from) or {}
+-- Reads each log once into its `list`, from where the replay or the unread messages begin; a log without a meta in any
+-- case. Events are read for a replay only.
+local function read_logs(from, is_replay)
+  for _, log in ipairs(logs) do
+    local start = is_replay and log.has_events and after or from
+    local is_due = (is_replay or not log.has_events) and (not log.newest or log.newest > start)
+    log.list = is_due and entries_after(log.key, start) or {}
   end
 end
 
-if not continued then read_logs(verdict == 'ok' and math.min(after, up_to) or up_to) end
+if not continued then read_logs(verdict == 'ok' and math.min(after, up_to) or up_to, verdict == 'ok') end
 
--- Seq of the newest entry of a log; nil if it is empty.
-local function newest_of(i)
-  local list = lists[i]
-  if list then return list[#list] and list[#list].seq end
-  local raw = redis.call('XREVRANGE', logs[i], '+', '-', 'COUNT', 1)[1]
-  return raw and seq_of(raw[1])
-end
-
--- True if a log may lack events after the cursor: its newest is missing, or the meta that names the newest.
-local function is_incomplete(i)
-  if lasts[i] == -1 then return (newest_of(i) or 0) > after end
-  return lasts[i] > after and newest_of(i) ~= lasts[i]
+-- True if a log may lack entries after the cursor: its newest is missing, or the meta that names the newest.
+local function is_incomplete(log)
+  if log.newest and log.newest <= after then return false end
+  local list, newest = log.list, nil
+  if list then newest = list[#list] and list[#list].seq else newest = newest_in(log.key) end
+  if log.newest then return newest ~= log.newest end
+  return (newest or 0) > after
 end
 
 -- A function that returns the missed entries one by one, in order.
@@ -76,11 +77,11 @@ local function missed_entries()
   local sources = {}
   if not continued then
     local all = {}
-    for i, list in ipairs(lists) do
-      for _, entry in ipairs(list) do
+    for _, log in ipairs(logs) do
+      for _, entry in ipairs(log.list) do
         if entry.seq > after then
           all[#all + 1] = entry
-          entry.channel = i
+          entry.channel = log.channel
         end
       end
     end
@@ -89,9 +90,10 @@ local function missed_entries()
     sources[1] = { list = all, at = 1, ended = true }
   else
     -- In steps that double: a portion reads little more than it takes.
-    for i, log in ipairs(logs) do
-      if lasts[i] > after then
-        sources[#sources + 1] = { log = log, channel = i, list = {}, at = 1, ended = false, step = 2, last = after }
+    for _, log in ipairs(logs) do
+      if not log.newest or log.newest > after then
+        sources[#sources + 1] =
+          { log = log.key, channel = log.channel, list = {}, at = 1, ended = false, step = 2, last = after }
       end
     end
   end
@@ -115,8 +117,8 @@ end
 
 -- A verdict, the replay, the seq that it reaches, the number of missed events. All copies of an event are in one portion.
 local function replay()
-  for i in ipairs(logs) do
-    if is_incomplete(i) then return 'history_lost' end
+  for _, log in ipairs(logs) do
+    if is_incomplete(log) then return 'history_lost' end
   end
   local next_entry = missed_entries()
   if not next_entry then return 'too_many_missed' end
@@ -151,7 +153,11 @@ end
 
 local unread, tasks = 0, {}
 if not continued or not reached or reached == top then
-  if continued then read_logs(up_to) end
+  if continued then read_logs(up_to, false) end
+  local lists = {}
+  for _, log in ipairs(logs) do
+    if not log.has_events then lists[#lists + 1] = log.list end
+  end
   unread = count_unread(lists, read_key, hidden_key, now_ms)
   tasks = snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7]))
 end

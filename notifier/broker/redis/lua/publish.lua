@@ -1,12 +1,12 @@
 -- Stores one event in the history of each recipient channel and announces it, in one step, all or nothing.
 -- Used by the HTTP API and by the Django bridge alike.
 --
--- KEYS  seq, epoch, idempotency key, floor, then for each channel: log, meta
+-- KEYS  seq, epoch, idempotency key, floor, then for each channel: its messages, its events, its meta
 -- ARGV  1 fresh epoch        used if the shard has none
---       2 history size       exact bound of each log (MAXLEN ~ lets short histories grow tenfold)
+--       2 history size       exact bound of the log (MAXLEN ~ lets short histories grow tenfold)
 --       3 history ttl, s     the meta lives ten times longer: it tells an expired log from one that never had events
 --       4 head, 5 tail       the frame; a tail means: frame = head .. channel name as JSON .. tail
---       6 message id         '' for an event that is not a message
+--       6 message id         '' for an event that is not a message: it is stored with the channel's events
 --       7 expires at, ms     0: never
 --       8 fingerprint        '' if no idempotency key was given
 --       9 idempotency ttl, s
@@ -29,33 +29,49 @@ if state then
 end
 
 local epoch = current_epoch(KEYS[2], fresh)
-local channels = (#KEYS - 4) / 2
+local channels = (#KEYS - 4) / 3
+local is_message = message_id ~= ''
+local newest_field, low_field = is_message and 'm' or 'e', is_message and 'mlow' or 'elow'
 local seq, metas, floor = 0, {}, 0
+
+local function log_of(i) return KEYS[(is_message and 2 or 3) + 3 * i] end
+
+-- What is known of a channel before this event; nil where its log is foreign.
+local function state_of(i)
+  local log, meta = log_of(i), meta_of(KEYS[4 + 3 * i])
+  local length = redis.call('XLEN', log)
+  -- An entry that is not below this seq is foreign: nothing can be added after it. Nor to an emptied log, which
+  -- remembers its last id, nor after an id that is too high.
+  local ahead = redis.call('XREVRANGE', log, '+', whole(seq) .. '-0', 'COUNT', 1)[1]
+  local foreign = ahead and seq_of(ahead[1]) or 0
+  if foreign >= MAX_SEQ or (length == 0 and redis.call('EXISTS', log) == 1) then return nil end
+  if not meta then
+    -- A new channel, or one whose meta is lost: everything before this event counts as trimmed.
+    local m, e = newest_in(KEYS[2 + 3 * i]) or 0, newest_in(KEYS[3 + 3 * i]) or 0
+    local low = (m > 0 or e > 0) and seq - 1 or floor
+    meta = { last = math.max(m, e), m = m, e = e, mlow = low, elow = low }
+  elseif length == 0 then
+    -- The log expired: everything in it counts as trimmed.
+    meta[low_field] = math.max(meta[low_field], meta[newest_field])
+  end
+  meta.last = math.max(meta.last, foreign)
+  meta.length = length
+  return meta
+end
 
 -- The channels' keys are read before the first is written: a foreign value stops the script before it stores anything.
 if durable then
-  if not counter_of(KEYS[1]) then return foreign_counter() end
-  seq = redis.call('INCR', KEYS[1])
+  seq = redis.pcall('INCR', KEYS[1])
+  if type(seq) ~= 'number' or seq < 1 or seq >= MAX_SEQ then return foreign_counter() end
   local a, b, t = read_floor(KEYS[4])
+  local now_ms, ttl_ms = redis_now_ms(), 1000 * ttl_s
+  local age_ms = t and math.abs(now_ms - t) or math.huge
+  floor = age_ms > 4 * ttl_ms and seq - 1 or age_ms > 2 * ttl_ms and b or a
   local newest = b or 0
   for i = 1, channels do
-    local log, meta = KEYS[3 + 2 * i], redis.call('HMGET', KEYS[4 + 2 * i], 'last', 'low')
-    local last, low = number_of(meta[1]), number_of(meta[2]) or 0
-    local top = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
-    local newest_entry = top and seq_of(top[1])
-    -- No entry can be added after an id that high, nor to an emptied log, which remembers its last id.
-    if (newest_entry or 0) >= MAX_SEQ or (not newest_entry and redis.call('EXISTS', log) == 1) then
-      return redis.error_reply('WRONGTYPE a foreign log')
-    end
-    if not newest_entry then
-      -- The log expired: everything counts as trimmed. Without a meta, `low` is nil and the shard floor replaces it.
-      low = last
-    elseif not last then
-      -- The meta is lost: everything before the first entry counts as trimmed.
-      last, low = newest_entry, seq_of(redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1][1]) - 1
-    end
-    newest = math.max(newest, last or 0, newest_entry or 0)
-    metas[i] = { last = last or 0, low = low, length = redis.call('XLEN', log) }
+    metas[i] = state_of(i)
+    if not metas[i] then return redis.error_reply('WRONGTYPE a foreign log') end
+    newest = math.max(newest, metas[i].last)
   end
   if newest >= seq then
     -- The counter is behind the channels (it was overwritten or lost): a new epoch begins above both.
@@ -64,9 +80,6 @@ if durable then
     redis.call('SET', KEYS[2], fresh)
   end
 
-  local now_ms, ttl_ms = redis_now_ms(), 1000 * ttl_s
-  local age_ms = t and math.abs(now_ms - t) or math.huge
-  floor = age_ms > 4 * ttl_ms and seq - 1 or age_ms > 2 * ttl_ms and b or a
   if age_ms > 2 * ttl_ms then
     redis.call('HSET', KEYS[4], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms))
   end
@@ -84,21 +97,19 @@ for i = 1, channels do
   local frame = tail == '' and head or (head .. name .. tail)
   local prev = 0
   if durable then
-    local log, meta_key, meta = KEYS[3 + 2 * i], KEYS[4 + 2 * i], metas[i]
-    local low, length = meta.low or floor, meta.length
-    if length >= size then
-      local trimmed = redis.call('XRANGE', log, '-', '+', 'COUNT', length - size + 1)
-      low = seq_of(trimmed[#trimmed][1])
+    local log, meta = log_of(i), metas[i]
+    if meta.length >= size then
+      local trimmed = redis.call('XRANGE', log, '-', '+', 'COUNT', meta.length - size + 1)
+      meta[low_field] = seq_of(trimmed[#trimmed][1])
     end
     local entry = { 'XADD', log, 'MAXLEN', size, shown .. '-0', 'f', frame }
-    if message_id ~= '' then entry[#entry + 1] = 'm'; entry[#entry + 1] = message_id end
+    if is_message then entry[#entry + 1] = 'm'; entry[#entry + 1] = message_id end
     if expires_ms ~= '0' then entry[#entry + 1] = 'x'; entry[#entry + 1] = expires_ms end
     if repeat_key ~= '-' then entry[#entry + 1] = 'k'; entry[#entry + 1] = repeat_key end
     redis.call(unpack(entry))
     redis.call('EXPIRE', log, ttl_s)
-    redis.call('HSET', meta_key, 'last', shown, 'low', whole(low))
-    redis.call('EXPIRE', meta_key, ttl_s * 10)
-    prev = meta.last
+    prev, meta.last, meta[newest_field] = meta.last, seq, seq
+    store_meta(KEYS[4 + 3 * i], meta, ttl_s * 10)
   end
   local lead = epoch .. ' ' .. (durable and shown or '0') .. ' ' .. whole(prev) .. ' ' .. repeat_key .. '\n'
   if redis.call(publish, announce, lead .. id_line .. frame) > 0 then watched = 1 end

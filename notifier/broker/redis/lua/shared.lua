@@ -70,6 +70,31 @@ local function read_floor(key)
   if a and b and t then return a, b, t end
 end
 
+-- What is known of a channel, nil without a meta: last (its newest seq), m and e (newest seq among its messages and its
+-- events), mlow and elow (newest seq trimmed from either). All five are in the field `logs`.
+--
+-- Versions with one log for both read and write only the fields `last` and `low`. They are written for them: `low` covers
+-- all events, which those versions do not see. What they write is recognised: a `last` that `logs` does not have is that
+-- of an entry among the messages, a `low` that is not `e` that of a trimmed message.
+local function meta_of(key)
+  local fields = redis.call('HMGET', key, 'last', 'low', 'logs')
+  local last, low = number_of(fields[1]), number_of(fields[2]) or 0
+  if not last then return nil end
+  local known, m, e, mlow, elow = string.match(fields[3] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
+  if not known then return { last = last, m = last, e = 0, mlow = low, elow = 0 } end
+  local meta = { last = last, m = tonumber(m), e = tonumber(e), mlow = tonumber(mlow), elow = tonumber(elow) }
+  if tonumber(known) ~= last then meta.m = last end
+  if low ~= meta.e then meta.mlow = math.max(meta.mlow, low) end
+  return meta
+end
+
+local function store_meta(key, meta, ttl_s)
+  local last, low = whole(meta.last), whole(math.max(meta.mlow, meta.e))
+  local logs = string.format('%d %d %d %d %d', meta.last, meta.m, meta.e, meta.mlow, meta.elow)
+  redis.call('HSET', key, 'last', last, 'low', low, 'logs', logs)
+  redis.call('EXPIRE', key, ttl_s)
+end
+
 local function seq_of(entry_id) return tonumber(string.match(entry_id, '^%d+')) end
 
 -- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). A foreign entry may
@@ -79,6 +104,12 @@ local function entry_of(raw)
   local fields = raw[2]
   for i = 1, #fields, 2 do entry[fields[i]] = fields[i + 1] end
   return entry
+end
+
+-- Seq of the newest entry of a log; nil if it is empty.
+local function newest_in(log)
+  local raw = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  return raw and seq_of(raw[1])
 end
 
 -- The entries after a seq: all, or the first `most` of them.
