@@ -89,7 +89,7 @@ class Commands:
         return await self.send(call)
 
     def send(self, call: Call) -> Coroutine[Any, Any, Any]:
-        """As `run`; the call is written before this returns. Redis runs the calls in the order of sending."""
+        """As `run`; the call is sent before this returns. Redis runs the calls in the order of sending."""
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")

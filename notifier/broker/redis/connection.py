@@ -1,4 +1,5 @@
-"""One connection to Redis. Calls are pipelined: each is written at once, replies and pushes are read as they arrive.
+"""One connection to Redis. Calls are pipelined: those of one turn of the event loop leave in one write, replies and
+pushes are read as they arrive.
 
 Why not redis-py's client: its pub/sub reconnects silently (announcements are lost), does not notice a dead connection,
 and costs ten times as much as the reading itself. A `Connection` never reconnects: its `lost` future is done, every
@@ -78,6 +79,9 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._create_future = loop.create_future
+        self._call_soon = loop.call_soon
+        self._out: list[bytes] = []
+        """Commands of this turn of the event loop, not yet written."""
         self.lost: asyncio.Future[Exception] = loop.create_future()
         """Done when the connection is lost; the result is the reason."""
         self.received_at = time.monotonic()
@@ -116,7 +120,7 @@ class Connection(asyncio.Protocol):
     # Calls
 
     def call(self, *command: str | bytes | int | float) -> asyncio.Future[Any]:
-        """Write one command. The future's result is the reply (bytes, int, list or None), its exception
+        """Send one command. The future's result is the reply (bytes, int, list or None), its exception
         `BrokerUnavailable`, or `hiredis.ReplyError` if Redis refuses the command."""
         data = pack(command)  # before the waiter is queued: a command that cannot be packed gets no reply
         waiter: asyncio.Future[Any] = self._create_future()
@@ -126,16 +130,26 @@ class Connection(asyncio.Protocol):
             waiter.set_exception(BrokerUnavailable("too many calls are waiting for Redis"))
         else:
             self._waiting.append((waiter, time.monotonic()))
-            self._transport.write(data)
+            self._write(data)
         return waiter
 
     def push_only(self, *command: str | bytes) -> None:
         """Write a command that Redis answers only by pushes (SUBSCRIBE, UNSUBSCRIBE)."""
         if not self.lost.done() and self._transport is not None:
-            self._transport.write(pack(command))
+            self._write(pack(command))
+
+    def _write(self, data: bytes) -> None:
+        if not self._out:
+            self._call_soon(self._flush)
+        self._out.append(data)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if not self.lost.done() and self._transport is not None:
+            self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def run(self, script: Script, keys: Any, args: Any) -> Coroutine[Any, Any, Any]:
-        """Write a script call, by the script's SHA-1, before this returns. The result is Redis' answer."""
+        """Send a script call, by the script's SHA-1, before this returns. The result is Redis' answer."""
         return self._answer(self.call("EVALSHA", script.sha, len(keys), *keys, *args), script, keys, args)
 
     async def _answer(self, waiter: asyncio.Future[Any], script: Script, keys: Any, args: Any) -> Any:
