@@ -29,7 +29,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from notifier import rules
-from notifier.api import demo, inbox, openapi, operation, publish
+from notifier.api import batch, demo, inbox, openapi, operation, publish
 from notifier.api.fast_path import UNEXPECTED, FastPath
 from notifier.api.http import problem
 from notifier.api.publish import Publishing
@@ -94,7 +94,7 @@ def build(settings: Settings) -> ASGIApp:
     stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
     _add_routes(app, stream)
     _add_errors(app)
-    fast_path = FastPath(app, apps={("GET", "/v1/stream"): stream}, calls=publish.CALLS)
+    fast_path = FastPath(app, apps={("GET", "/v1/stream"): stream}, calls={**publish.CALLS, **batch.CALLS})
     if settings.cors_origins:
         return CORSMiddleware(
             fast_path,
@@ -152,7 +152,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-_ROUTERS = (publish.router, inbox.router, operation.admin, operation.operation)
+_ROUTERS = (publish.router, batch.router, inbox.router, operation.admin, operation.operation)
 
 
 def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:

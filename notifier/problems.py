@@ -23,8 +23,8 @@ class Answer:
     headers: dict[str, str]
 
 
-def answer(exc: NotifierError) -> Answer:
-    """The response to an error."""
+def answer(exc: NotifierError, **members: object) -> Answer:
+    """The response to an error; `members` are further members of the body."""
     headers: dict[str, str] = {"Cache-Control": "no-store"}
     if isinstance(exc, Unauthenticated):
         code = f', error="{exc.code}"' if exc.code else ""
@@ -32,10 +32,17 @@ def answer(exc: NotifierError) -> Answer:
     elif isinstance(exc, NotAllowed):
         headers["WWW-Authenticate"] = 'Bearer realm="notifier", error="insufficient_scope"'
     elif isinstance(exc, RateLimited):
-        headers |= {"Retry-After": str(max(1, math.ceil(exc.retry_after_s))), **exc.headers}
-    elif isinstance(exc, BrokerUnavailable):
-        headers["Retry-After"] = "2"
-    return Answer(rules.to_json(fields(exc)).encode("utf-8", "replace"), headers)
+        headers |= exc.headers
+    if wait_s := retry_after_s(exc):
+        headers["Retry-After"] = str(wait_s)
+    return Answer(rules.to_json({**fields(exc), **members}).encode("utf-8", "replace"), headers)
+
+
+def retry_after_s(exc: NotifierError) -> int:
+    """After how many seconds the call may be repeated; 0 where that does not help."""
+    if isinstance(exc, RateLimited):
+        return max(1, math.ceil(exc.retry_after_s))
+    return 2 if isinstance(exc, BrokerUnavailable) else 0
 
 
 def fields(exc: NotifierError) -> dict[str, Any]:

@@ -27,6 +27,8 @@ ENDED: Final = frozenset(("succeeded", "failed", "cancelled"))
 STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | ENDED
 CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "advance"))
 
+UNKNOWN: Final = "unknown"
+"""As a total: how much there is to do is not known."""
 BEAT: Final[Mapping[str, object]] = {"status": "running"}
 """A producer's heartbeat. After the first one, further ones are expected."""
 
@@ -111,7 +113,8 @@ class Task:
         return rules.to_json(dataclasses.asdict(self))
 
     def changed(self, change: Mapping[str, object], *, now_ms: int) -> Task:
-        """The state after a producer's change: any of `CHANGES`, with values not checked yet.
+        """The state after a producer's change: any of `CHANGES`, with values not checked yet. None leaves a field as it
+        is; the total `UNKNOWN` removes the total.
 
         Raises `InvalidInput` for a value that breaks a rule, `Conflict` when the task has ended.
         """
@@ -121,9 +124,7 @@ class Task:
         if self.ended:
             field = next((key for key in ("status", *change) if key in change), "status")
             raise Conflict(f"the task {self.id} ended as {self.status} and cannot be changed", field=field)
-        total = self.total
-        if "total" in change:
-            total = None if change["total"] is None else rules.whole(change["total"], "total")
+        total = self.total if change.get("total") is None else _total(change["total"])
         done = self._done_after(change, total)
         status = self._status_after(change)
         at_ms = max(now_ms, self.updated_at_ms)
@@ -218,6 +219,15 @@ class Task:
         return "cancelling" if self.cancel_requested and status in ("running", "pending") else status
 
 
+def _total(value: object) -> int | None:
+    """A given total; None for `UNKNOWN`."""
+    if isinstance(value, str):
+        if value == UNKNOWN:
+            return None
+        raise InvalidInput(f"must be a whole number or {UNKNOWN!r}, not {rules.shown(value)}", field="total")
+    return rules.whole(value, "total")
+
+
 def percent_done(status: str, done: int, total: int | None) -> int | None:
     """0-100, rounded down. 100 only when all items are done or the task succeeded; None while the total is unknown."""
     if status == "succeeded":
@@ -238,7 +248,7 @@ def begin(
         status="running",
         state=rules.text("" if state is None else state, "state", max_chars=rules.MAX_STATE_CHARS),
         done=0,
-        total=None if total is None else rules.whole(total, "total"),
+        total=None if total is None else _total(total),
         error=None,
         started_at_ms=now_ms,
         updated_at_ms=now_ms,

@@ -41,10 +41,12 @@ def json_response(value: object, status: int = 200, headers: Mapping[str, str] |
     )
 
 
-def problem(exc: NotifierError) -> Response:
-    """The response to an error."""
-    answer = problems.answer(exc)
-    return Response(answer.body, exc.status, headers=answer.headers, media_type=problems.MEDIA_TYPE)
+def problem(exc: NotifierError, headers: Mapping[str, str] | None = None, **members: object) -> Response:
+    """The response to an error; `members` are further members of its body."""
+    answer = problems.answer(exc, **members)
+    return Response(
+        answer.body, exc.status, headers={**(headers or {}), **answer.headers}, media_type=problems.MEDIA_TYPE
+    )
 
 
 # Bodies
@@ -129,6 +131,19 @@ def publisher(request: Request, scope: str = "publish") -> Publisher:
     who: Publisher = request.app.state.auth.publisher(credential)
     who.require(scope)
     return who
+
+
+def publisher_or_subscriber(request: Request) -> Publisher | Subscriber:
+    """The publisher if the Authorization header has a publisher's credentials, else the subscriber."""
+    credential = bearer(request)
+    if credential is not None:
+        auth: Authenticator = request.app.state.auth
+        try:
+            return auth.publisher(credential)
+        except Unauthenticated:
+            if credential.count(".") != 2:  # no JWT, so no subscriber's token either
+                raise
+    return subscriber(request)
 
 
 def subscriber(connection: HTTPConnection, *, query: bool = False) -> Subscriber:

@@ -13,10 +13,11 @@ from starlette.responses import Response
 
 from notifier import event as events
 from notifier import rules
-from notifier.api.http import json_response, parse, read_body, subscriber
+from notifier.api.http import json_response, parse, publisher_or_subscriber, read_body, subscriber
 from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
 from notifier.api.openapi import body_of
-from notifier.auth import Subscriber
+from notifier.api.publish import known_task
+from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
 from notifier.errors import Conflict, InvalidInput, NotFound
 from notifier.task import Task
@@ -92,6 +93,22 @@ async def list_tasks(request: Request) -> Response:
     who, broker = _caller(request)
     tasks = await broker.tasks(who.user, who.channels)
     return json_response({"tasks": [task.public() for task in tasks]})
+
+
+@router.get(
+    "/tasks/{task_id}",
+    summary="Read a task",
+    responses={200: {"model": PublisherTask}, 404: {"model": Problem}},
+    openapi_extra={"security": [{"publisher": []}, {"subscriber": []}, {"subscriberCookie": []}]},
+)
+async def read_task(request: Request, task_id: str) -> Response:
+    """Where a task stands: for a publisher, with `cancel_requested`; for a user who watches it, as on the stream."""
+    broker: Broker = request.app.state.broker
+    who = publisher_or_subscriber(request)
+    if isinstance(who, Publisher):
+        who.require("publish")
+        return json_response((await known_task(broker, task_id)).for_publisher())
+    return json_response((await _own_task(broker, who, task_id)).public())
 
 
 @router.post(

@@ -26,6 +26,7 @@ BODIES: tuple[type[BaseModel], ...] = (
 REF = "#/components/schemas/{model}"
 
 
+PROBLEMS = [{"$ref": REF.format(model=model.__name__)} for model in (models.Problem, models.BatchProblem)]
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -83,13 +84,13 @@ def _complete(path: str, call: dict[str, Any]) -> None:
     if "publish" in tags or "administration" in tags:
         call["security"] = [{"publisher": []}]
     elif "user" in tags:
-        call["security"] = [{"subscriber": []}, {"subscriberCookie": []}]
+        call.setdefault("security", [{"subscriber": []}, {"subscriberCookie": []}])
     if path.startswith("/v1") and "requestBody" not in call and not call.get("parameters"):
         # The routes check bodies themselves: FastAPI's own 422 never occurs.
         call["responses"].pop("422", None)
     for answer in call["responses"].values():
         content = answer.get("content", {})
-        if content.get("application/json", {}).get("schema") == {"$ref": REF.format(model="Problem")}:
+        if content.get("application/json", {}).get("schema") in PROBLEMS:
             answer["content"] = {"application/problem+json": content["application/json"]}
 
 

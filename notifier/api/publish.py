@@ -1,4 +1,4 @@
-"""Publishing: messages, tasks, events, batches. A request is checked, becomes an `Event` or a `Task`, and goes to the
+"""Publishing: messages, tasks, events. A request is checked, becomes an `Event` or a `Task`, and goes to the
 broker; nothing here touches a stream.
 
 Must not know: how brokers store data, who listens.
@@ -6,10 +6,10 @@ Must not know: how brokers store data, who listens.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import event as events
-from notifier import problems, rules, task
+from notifier import rules, task
 from notifier.api.http import idempotency, json_response, own_key, parse, publisher, read_body, validate
 from notifier.api.models import (
     CloudEventIn,
@@ -26,30 +26,21 @@ from notifier.api.models import (
     Problem,
     Published,
     PublisherTask,
-    Results,
     TaskIn,
     TaskPatch,
 )
 from notifier.api.openapi import body_of
 from notifier.broker import Broker, Idempotency
-from notifier.errors import InvalidInput, MalformedBody, NotifierError
+from notifier.errors import InvalidInput, MalformedBody, NotFound
 from notifier.event import Event
 from notifier.limits import RateLimit
 from notifier.message import message_event
 
-MAX_BATCH_BYTES: Final = 1024 * 1024
-MAX_BATCH_ITEMS: Final = 1000
-BATCH_SLICE: Final = 100
-"""Items of a batch that are sent to the broker concurrently."""
 CLOUD_EVENT: Final = "application/cloudevents+json"
-_BATCH: Final = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": MAX_BATCH_ITEMS,
-    # Items are checked one by one: an invalid one gets its own result, and the others are published.
-    "items": {"description": "An object with its `kind` (message, task, event or patch) and the fields of its call."},
-}
+NULL_TOTAL_DEPRECATED: Final = "@1795824000"
+"""RFC 9745: since 2026-11-28 `{"total": null}` is to be written `{"total": "unknown"}`."""
 
+log = logging.getLogger("notifier.api")
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
@@ -94,12 +85,19 @@ class Publishing:
         return (await self.broker.create_task(begun, idem)).for_publisher()
 
     async def change_task(self, task_id: str, body: TaskPatch, idem: Idempotency | None) -> dict[str, Any]:
-        given = {name: getattr(body, name) for name in body.model_fields_set}
-        change = {name: value for name, value in given.items() if value is not None or name == "total"}
+        change = {"total": task.UNKNOWN} if body.erases_total else body.model_dump(exclude_none=True)
         if not change:
-            raise InvalidInput("must change something: state, done, total, status, error or advance", field="body")
+            return (await known_task(self.broker, task_id)).for_publisher()
         changed = await self.broker.change_task(task_id, lambda stored: stored.changed(change, now_ms=_now_ms()), idem)
         return changed.for_publisher()
+
+
+async def known_task(broker: Broker, task_id: str) -> task.Task:
+    """A stored task. Raises `NotFound`."""
+    known = await broker.task(task_id)
+    if known is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return known
 
 
 def _identity(given: str | None, idem: Idempotency | None) -> str | None:
@@ -149,12 +147,16 @@ async def post_task(request: Request) -> Response:
     openapi_extra=body_of({"application/json": TaskPatch}),
 )
 async def patch_task(request: Request, task_id: str) -> Response:
-    """Change a task's state, progress or status. The response shows whether a user asked to cancel."""
+    """Change a task's state, progress or status. The response shows whether a user asked to cancel. Without a change
+    (`{}`) the task stays as it is."""
     who = publisher(request)
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name)
     patch = parse(TaskPatch, body)
+    if patch.erases_total:
+        headers = {**headers, "Deprecation": NULL_TOTAL_DEPRECATED}
+        log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
     answer = await publishing.change_task(task_id, patch, idempotency(request, who, body))
     return json_response(answer, headers=headers)
 
@@ -175,7 +177,7 @@ async def post_event(request: Request) -> Response:
     idem = idempotency(request, who, body)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CLOUD_EVENT:
         return json_response(await publishing.event(parse(EventIn, body), idem), headers=headers)
-    cloud = _object(rules.parse_json(body))
+    cloud = object_of(rules.parse_json(body))
     event = validate(EventIn, _from_cloud_event(cloud))
     if idem is None:
         # CloudEvents 1.0: source and id together name one event.
@@ -184,105 +186,11 @@ async def post_event(request: Request) -> Response:
     return json_response(await publishing.event(event, idem), headers=headers)
 
 
-@router.post(
-    "/batch",
-    summary="Publish many",
-    responses={200: {"model": Results}},
-    openapi_extra=body_of(
-        {"application/json": _BATCH, "application/x-ndjson": {"type": "string"}},
-        "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: message, task, event, or patch "
-        "(with the task's `id`).",
-    ),
-)
-async def post_batch(request: Request) -> Response:
-    """Publish items, each with a `kind` and the body of its own call. A failed item does not stop the others."""
-    who = publisher(request)
-    body = await read_body(request, MAX_BATCH_BYTES)
-    items = _items(body, request.headers.get("content-type", ""))
-    idem = idempotency(request, who, body)
-    publishing: Publishing = request.app.state.publishing
-    headers = publishing.limit.take(who.name, len(items))
-    results: list[dict[str, Any]] = []
-    for start, stop in _slices(items):
-        calls = [_result(publishing, items[i], idem, i) for i in range(start, stop)]
-        # The calls start in order and reach the broker before they first wait, which keeps the batch's order.
-        results += await asyncio.gather(*calls)
-    return json_response({"results": results}, headers=headers)
-
-
 CALLS: Final = {
     ("POST", "/v1/messages"): post_message,
     ("POST", "/v1/events"): post_event,
-    ("POST", "/v1/batch"): post_batch,
 }
 """The calls that `fast_path` dispatches before the framework's routing."""
-
-
-async def _result(publishing: Publishing, item: Any, idem: Idempotency | None, index: int) -> dict[str, Any]:
-    item_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
-    try:
-        return {"status": 200, "body": await _dispatch(publishing, item, item_idem)}
-    except NotifierError as exc:
-        return {"status": exc.status, "body": problems.fields(exc)}
-
-
-async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None) -> dict[str, Any]:
-    if isinstance(item, NotifierError):
-        raise item
-    fields = dict(_object(item))
-    kind = fields.pop("kind", None)
-    if kind == "message":
-        return await publishing.message(validate(MessageIn, fields), idem)
-    if kind == "event":
-        return await publishing.event(validate(EventIn, fields), idem)
-    if kind == "task":
-        return await publishing.create_task(validate(TaskIn, fields), idem)
-    if kind == "patch":
-        task_id = rules.identifier(fields.pop("id", None), "id")
-        return await publishing.change_task(task_id, validate(TaskPatch, fields), idem)
-    raise InvalidInput(f"must be message, task, event or patch, not {rules.shown(kind)}", field="kind")
-
-
-def _items(body: bytes, content_type: str) -> list[Any]:
-    lines = body.strip()
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/json" and not lines.startswith(b"["):
-        raise MalformedBody("must be a JSON array; send NDJSON lines as application/x-ndjson", field="body")
-    if "ndjson" in kind or not lines.startswith(b"["):
-        items = [_checked(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
-    else:
-        items = [_checked(rules.check_json, item) for item in rules.read_json(lines)]
-    if len(items) > MAX_BATCH_ITEMS:
-        raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are accepted", field="body")
-    if not items:
-        raise InvalidInput("must have at least one item", field="body")
-    return items
-
-
-def _checked(check: Callable[[Any], Any], item: Any) -> Any:
-    """The checked item, or the error for its result: an invalid item does not stop the others."""
-    try:
-        return check(item)
-    except NotifierError as exc:
-        return exc
-
-
-def _slices(items: Sequence[Any]) -> list[tuple[int, int]]:
-    """Ranges of items to publish concurrently: messages and events. A task's item waits for all items before it."""
-    runs: list[tuple[int, int]] = []
-    start = 0
-    for i, item in enumerate(items):
-        alone = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
-        if alone or i - start >= BATCH_SLICE:
-            if i > start:
-                runs.append((start, i))
-            start = i
-        if alone:
-            runs.append((i, i + 1))
-            start = i + 1
-    if start < len(items):
-        runs.append((start, len(items)))
-    return runs
 
 
 def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +208,7 @@ def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "durable": cloud["durable"]} if "durable" in cloud else fields
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def object_of(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise MalformedBody(f"must be a JSON object, not {rules.shown(value)}", field="body")
     return value

@@ -160,7 +160,7 @@ def test_an_unknown_path_is_a_problem_too(anyone: httpx.Client, path: str) -> No
     [
         ("GET", "/v1/messages", {"POST"}),
         ("PUT", "/v1/tasks", {"GET", "POST"}),
-        ("GET", "/v1/tasks/t1", {"PATCH", "DELETE"}),
+        ("PUT", "/v1/tasks/t1", {"GET", "PATCH", "DELETE"}),
         ("DELETE", "/v1/inbox", {"GET"}),
         ("POST", "/v1/stream", {"GET", "HEAD"}),
         ("POST", "/healthz", {"GET"}),

@@ -87,7 +87,7 @@ def test_the_text_says_what_is_allowed_and_what_was_given(body: dict[str, Any], 
 
 
 def test_a_number_and_a_flag_are_named_as_in_json() -> None:
-    for model, field, text in ((TaskIn, "total", "a whole number"), (EventIn, "durable", "true or false")):
+    for model, field, text in ((TaskPatch, "done", "a whole number"), (EventIn, "durable", "true or false")):
         with pytest.raises(NotifierError) as error:
             validate(model, {**BODIES[model], field: "x"})
         assert str(error.value) == f"{field}: must be {text}, not 'x'"

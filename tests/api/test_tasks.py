@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.api.support import User, calling, data_of, problem_of, raw_stream, send, unique
+from tests.api.test_publish import publisher_token
 from tests.support import API_KEY, Service
 
 PUBLIC = {
@@ -93,7 +94,51 @@ def test_each_change_returns_the_task_and_leaves_the_other_fields(publisher: htt
     assert patched(publisher, task, advance=4)["done"] == 7
     changed = patched(publisher, task, state="writing", total=14)
     assert (changed["state"], changed["done"], changed["total"], changed["percent"]) == ("writing", 7, 14, 50)
-    assert patched(publisher, task, total=None)["percent"] is None
+    unknown = patched(publisher, task, total="unknown")
+    assert (unknown["total"], unknown["percent"], unknown["done"]) == (None, None, 7)
+
+
+def test_null_leaves_a_field_as_it_is(publisher: httpx.Client, user: User) -> None:
+    """As generated clients send it for every field that their caller left out."""
+    task = begin(publisher, user, total=10, state="reading")
+    nulls = dict.fromkeys(("state", "done", "total", "status", "error", "advance"))
+    changed = patched(publisher, task, **{**nulls, "done": 3})
+    assert (changed["state"], changed["done"], changed["total"], changed["error"]) == ("reading", 3, 10, None)
+    assert patched(publisher, task, **nulls) == changed
+
+
+def test_a_total_of_null_alone_is_the_deprecated_form_of_unknown(publisher: httpx.Client, user: User) -> None:
+    task = begin(publisher, user, total=10)
+    response = patch(publisher, task, total=None)
+    assert (response.status_code, response.json()["total"]) == (200, None)
+    assert response.headers["Deprecation"].startswith("@")
+    assert "Deprecation" not in patch(publisher, task, total="unknown").headers
+
+
+def test_a_producer_that_restarts_reads_where_its_task_stands(publisher: httpx.Client, user: User) -> None:
+    task = patched(publisher, begin(publisher, user, total=10, state="reading"), done=4)
+    assert publisher.get(f"/v1/tasks/{task['id']}").json() == task
+    with user.sees_no_change():
+        assert patched(publisher, task) == task
+    assert user.client.post(f"/v1/tasks/{task['id']}/cancel").status_code == 200
+    assert publisher.get(f"/v1/tasks/{task['id']}").json()["cancel_requested"] is True
+    assert patched(publisher, task)["cancel_requested"] is True
+    ended = patched(publisher, task, status="cancelled")
+    assert publisher.get(f"/v1/tasks/{task['id']}").json() == patched(publisher, task) == ended
+    problem_of(publisher.get("/v1/tasks/none"), 404, "id")
+    problem_of(patch(publisher, {"id": "none"}), 404, "id")
+
+
+def test_a_user_reads_a_task_that_the_user_watches_and_no_other(
+    publisher: httpx.Client, user: User, someone: Callable[..., User], api: Service
+) -> None:
+    task = begin(publisher, user)
+    shown = user.client.get(f"/v1/tasks/{task['id']}")
+    assert set(shown.json()) == PUBLIC
+    problem_of(someone().client.get(f"/v1/tasks/{task['id']}"), 404, "id")
+    for credential, status in ((None, 401), ("an-unknown-api-key", 401), (publisher_token(scope="admin"), 403)):
+        with calling(api, credential) as client:
+            problem_of(client.get(f"/v1/tasks/{task['id']}"), status)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
