@@ -28,7 +28,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from notifier import rules
+from notifier import metrics, rules
 from notifier.api import batch, demo, inbox, openapi, operation, publish
 from notifier.api.fast_path import UNEXPECTED, FastPath
 from notifier.api.http import problem
@@ -42,6 +42,7 @@ from notifier.hub import Hub
 from notifier.limits import RateLimit
 from notifier.settings import Settings, load
 from notifier.stalled import StalledTasks
+from notifier.workers import Workers
 
 log = logging.getLogger("notifier")
 
@@ -84,6 +85,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.broker = broker
     app.state.hub = hub
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
+    app.state.workers = Workers.from_environment(lambda: _samples(hub, broker))
     app.state.demo_tasks = set()
     app.state.auth = Authenticator(
         secret=settings.jwt_secret,
@@ -112,7 +114,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     broker: Broker = app.state.broker
     hub: Hub = app.state.hub
     settings: Settings = app.state.settings
+    workers: Workers = app.state.workers
     await broker.start(hub)
+    await workers.start()
     _spare_the_collector()
     stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
     loops = asyncio.create_task(_watch(broker, hub, stalled_tasks), name="loops")
@@ -127,7 +131,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         for work in app.state.demo_tasks:
             work.cancel()
         await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
+        await workers.close()
         await broker.close()
+
+
+def _samples(hub: Hub, broker: Broker) -> metrics.Samples:
+    return metrics.samples(
+        hub.counts,
+        streams=len(hub),
+        topics=hub.topic_count,
+        deliveries=hub.deliveries,
+        ready=broker.ready and not hub.draining,
+        draining=hub.draining,
+        skipped=broker.skipped,
+    )
 
 
 def _spare_the_collector() -> None:

@@ -8,10 +8,14 @@ Must not know: what a connection carries (`protocol`), channels, Redis.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
+import tempfile
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, Final
 
@@ -19,6 +23,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import multiprocess
 
+from notifier import workers
 from notifier.protocol import Protocol
 
 log = logging.getLogger("notifier.server")
@@ -57,7 +62,15 @@ class Server(uvicorn.Server):
 
 
 class _Worker(multiprocess.Process):
-    """A worker process that runs `Server`."""
+    """A worker process that runs `Server`. It has the number of its socket, also after a restart."""
+
+    def __init__(self, settings: Config, sock: socket.socket, number: int, folder: str) -> None:
+        self._place = f"{number}:{folder}" if folder else ""
+        super().__init__(settings, [sock])
+
+    def target(self, sockets: list[socket.socket] | None = None) -> None:
+        os.environ[workers.VARIABLE] = self._place
+        super().target(sockets)
 
     @property
     def server(self) -> Server:
@@ -73,15 +86,16 @@ class _Supervisor(multiprocess.Multiprocess):
     connections evenly. The sockets stay open here, so that the queue of a dead worker is served by its successor.
     """
 
-    def __init__(self, settings: Config, sockets: list[socket.socket]) -> None:
+    def __init__(self, settings: Config, sockets: list[socket.socket], folder: str) -> None:
         super().__init__(settings, sockets)
+        self._folder = folder
         self._assigned: dict[_Worker, socket.socket] = {}
         # The supervisor has no parameter for its worker class; each of its methods uses this name.
         multiprocess.Process = self._worker  # type: ignore[misc, assignment]
 
     def _worker(self, settings: Config, sockets: list[socket.socket]) -> _Worker:
         sock = self._free_socket(sockets)
-        worker = _Worker(settings, [sock])
+        worker = _Worker(settings, sock, sockets.index(sock), self._folder)
         self._assigned[worker] = sock
         return worker
 
@@ -151,7 +165,8 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
 def run(settings: Config, sockets: list[socket.socket]) -> int:
     """Serve until a signal. Returns the exit code."""
     if settings.workers > 1:
-        _Supervisor(settings, sockets).run()
+        with _shared_folder() as folder:
+            _Supervisor(settings, sockets, folder).run()
         return 0
     server = Server(settings)
     try:
@@ -159,3 +174,16 @@ def run(settings: Config, sockets: list[socket.socket]) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0 if server.started else 3
+
+
+@contextlib.contextmanager
+def _shared_folder() -> Iterator[str]:
+    """A private folder for the workers' sockets; empty where no folder can be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="notifier-", ignore_cleanup_errors=True)
+    except OSError as exc:
+        log.warning("/metrics shows one worker at a time: no temporary folder: %s", exc)
+        yield ""
+        return
+    with folder as name:
+        yield name

@@ -213,7 +213,7 @@ class Service:
     def open_streams(self) -> int:
         """Open streams of a service with one process."""
         text = httpx.get(f"{self.url}/metrics", timeout=5).text
-        return int(re.findall(r"^notifier_streams (\d+)$", text, re.MULTILINE)[0])
+        return int(re.findall(r'^notifier_streams\{worker="0"\} (\d+)$', text, re.MULTILINE)[0])
 
     def used(self) -> tuple[float, float]:
         """Resident memory (MiB) and CPU time so far (s) of a service with one process."""

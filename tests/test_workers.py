@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from itertools import groupby
 
 import httpx
 import pytest
@@ -33,6 +35,37 @@ async def test_streams_are_spread_over_the_workers(redis_server: RedisServer) ->
             counts = [_connections(pid) for pid in worker_pids(service)]
         assert len(counts) == 2
         assert min(counts) >= 10, counts
+
+
+async def test_one_scrape_shows_all_workers(redis_server: RedisServer) -> None:
+    with running(Service(redis_url=redis_server.url, workers=2)) as service:
+        listeners = [Listener(service.port, f"m{i}") for i in range(20)]
+        async with listening(*listeners):
+            for _ in range(10):  # whichever worker answers
+                text = httpx.get(f"{service.url}/metrics").text
+                streams = dict(re.findall(r'^notifier_streams{worker="(\d)"} (\d+)', text, re.MULTILINE))
+                assert set(streams) == {"0", "1"}
+                assert sum(map(int, streams.values())) == 20
+                names = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+                assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
+        hung, killed = worker_pids(service)
+        os.kill(hung, signal.SIGSTOP)
+        try:
+            await until(lambda: _workers_shown(service) == 1, what="one worker's series")
+        finally:
+            os.kill(hung, signal.SIGCONT)
+        await until(lambda: _workers_shown(service) == 2, what="both workers' series")
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: killed not in worker_pids(service) and _workers_shown(service) == 2, what="the new worker")
+
+
+def _workers_shown(service: Service) -> int:
+    """How many workers a scrape shows; 0 if the connection is that of a worker that does not answer."""
+    try:
+        text = httpx.get(f"{service.url}/metrics", timeout=3).text
+    except httpx.HTTPError:
+        return 0
+    return text.count("\nnotifier_streams{")
 
 
 async def test_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None:

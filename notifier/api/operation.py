@@ -45,20 +45,11 @@ async def readyz(request: Request) -> Response:
 
 @operation.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
 async def read_metrics(request: Request) -> Response:
-    """This process's counters, in Prometheus' text format."""
+    """The counters of every worker, in Prometheus' text format; each series has the label `worker`."""
     state = request.app.state
     if not state.settings.metrics:
         raise NotFound("metrics are disabled by NOTIFIER_METRICS")
-    hub, broker = state.hub, state.broker
-    text = metrics.text(
-        hub.counts,
-        streams=len(hub),
-        topics=hub.topic_count,
-        deliveries=hub.deliveries,
-        ready=broker.ready and not hub.draining,
-        draining=hub.draining,
-        skipped=broker.skipped,
-    )
+    text = metrics.text(await state.workers.all())
     return Response(text, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
 
 

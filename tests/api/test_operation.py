@@ -22,8 +22,12 @@ def metrics_of(client: httpx.Client) -> dict[str, float]:
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     samples = [line.rpartition(" ") for line in response.text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r'notifier_[a-z_]+(\{[a-z]+="[a-z]+"\})?', name) for name, _, _ in samples)
+    assert all(re.fullmatch(r'notifier_[a-z_]+\{worker="[01]"(,[a-z]+="[a-z]+")?\}', name) for name, _, _ in samples)
     return {name: float(value) for name, _, value in samples}
+
+
+STREAMS, OPENED = (f'notifier_{name}{{worker="0"}}' for name in ("streams", "streams_opened_total"))
+"""Series of a service with one process."""
 
 
 def test_the_process_is_healthy_and_ready(anyone: httpx.Client) -> None:
@@ -42,9 +46,9 @@ def test_metrics_count_streams_while_they_are_open(service: Service, user_of: Ca
         with user_of(service).listen() as stream:
             stream.next("hello")
             during = metrics_of(anyone)
-            assert during["notifier_streams_opened_total"] == before["notifier_streams_opened_total"] + 1
-            assert during["notifier_streams"] >= 1
-        wait_for(lambda: metrics_of(anyone)["notifier_streams"] < during["notifier_streams"], what="the end")
+            assert during[OPENED] == before[OPENED] + 1
+            assert during[STREAMS] >= 1
+        wait_for(lambda: metrics_of(anyone)[STREAMS] < during[STREAMS], what="the end")
 
 
 def test_metrics_name_no_user_and_no_channel(anyone: httpx.Client, user: User) -> None:

@@ -65,7 +65,7 @@ class Tabs:
 
     def streams(self) -> int:
         with self.service.client() as client:
-            match = re.search(r"^notifier_streams (\d+)", client.get("/metrics").text, re.MULTILINE)
+            match = re.search(r'^notifier_streams\{worker="0"\} (\d+)', client.get("/metrics").text, re.MULTILINE)
         assert match
         return int(match[1])
 

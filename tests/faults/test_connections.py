@@ -160,7 +160,7 @@ def _read_hello(connection: socket.socket) -> bytes:
 
 def _metric(service: Service, name: str) -> int:
     text = httpx.get(f"{service.url}/metrics", timeout=10).text
-    return int(re.findall(rf"^notifier_{name} (\d+)$", text, re.MULTILINE)[0])
+    return int(re.findall(rf'^notifier_{name}\{{worker="0"\}} (\d+)$', text, re.MULTILINE)[0])
 
 
 @pytest.mark.parametrize(
