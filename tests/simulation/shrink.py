@@ -17,7 +17,7 @@ def shrunk(outcome: Outcome, *, budget_s: float = 60) -> Outcome:
             if time.monotonic() > until_s:
                 return outcome
             numbers = [incident.number for incident in outcome.incidents]
-            attempt = simulate(outcome.seed, numbers[:start] + numbers[start + size :])
+            attempt = simulate(outcome.seed, numbers[:start] + numbers[start + size :], act_s=outcome.act_s)
             if attempt.problems:
                 outcome = attempt
             else:

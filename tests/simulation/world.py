@@ -46,6 +46,7 @@ class Outcome:
     incidents: list[Incident]
     trace: list[str]
     simulated_s: float
+    act_s: float = ACT_S
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -54,7 +55,11 @@ class Outcome:
         return hashlib.sha256("\n".join(self.trace).encode()).hexdigest()
 
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: repeat with python -m tests.simulation {self.seed}", *self.problems[:5]]
+        only = ",".join(str(incident.number) for incident in self.incidents)
+        lines = [
+            f"seed {self.seed}: repeat with python -m tests.simulation {self.seed} --only={only}",
+            *self.problems[:5],
+        ]
         lines += ["incidents:", *(f"  {incident}" for incident in self.incidents)]
         return "\n".join([*lines, "last lines of the trace:", *self.trace[-LAST_LINES:]])
 
@@ -286,4 +291,4 @@ def simulate(seed: int, only: Collection[int] | None = None, *, act_s: float = A
         logger.setLevel(level)
         asyncio.set_event_loop(None)
         loop.close()
-    return Outcome(seed, problems, world.incidents, world.trace, loop.time() - STARTED_S, world.counts)
+    return Outcome(seed, problems, world.incidents, world.trace, loop.time() - STARTED_S, act_s, world.counts)
