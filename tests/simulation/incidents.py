@@ -138,6 +138,16 @@ async def failover(world: World, chance: random.Random) -> None:
     old.drop_links()
 
 
+async def address_moved(world: World, chance: random.Random) -> None:
+    """The address leads to another server with older data, and the subscriptions are lost. The old server stays."""
+    behind = world.redis.data.copied()
+    await asyncio.sleep(chance.uniform(0, 3))
+    world.replace_redis(behind)
+    for link in list(world.network.links):
+        if link.name.endswith("-sub"):
+            link.cut(ConnectionResetError("reset by the network"))
+
+
 async def announcements_lost(world: World, chance: random.Random) -> None:
     """Announcements reach no process."""
     world.redis.lose_next = chance.randrange(1, 4)
@@ -200,6 +210,7 @@ SERVER_INCIDENTS: dict[str, Act] = {
     "Redis restarted": redis_restarted,
     "demoted for a moment": demoted_for_a_moment,
     "failover": failover,
+    "address moved": address_moved,
     "announcements lost": announcements_lost,
     "announcements repeated": announcements_repeated,
 }

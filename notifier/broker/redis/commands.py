@@ -82,6 +82,11 @@ class Commands:
     def alive(self) -> bool:
         return self._connection is not None and not self._connection.lost.done()
 
+    def reconnect(self, reason: str) -> None:
+        """Drop the connection and open another: the address leads to another primary now."""
+        if self._connection is not None:
+            self._connection.close(BrokerUnavailable(reason))
+
     # Calls
 
     async def run(self, call: Call) -> Any:

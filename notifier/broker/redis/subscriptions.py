@@ -214,15 +214,18 @@ class Subscriptions:
 
     async def _require_same_primary(self, connection: Connection) -> None:
         """Raises `BrokerUnavailable` if this connection leads to another server than the commands do, as DNS, a virtual
-        IP or a proxy can make it in a failover."""
+        IP or a proxy can make it in a failover. The commands then reconnect too: what they store at a server that the
+        address has left is lost."""
         identity = await identity_of(connection)
         if self._commands.identity is None:
             raise BrokerUnavailable("the commands have no connection to the primary")
         if identity != self._commands.identity:
-            raise BrokerUnavailable(
+            reason = (
                 f"Redis at {self._address} is two servers: the commands reach {self._commands.identity}, the"
                 f" subscriptions {identity}"
             )
+            self._commands.reconnect(reason)
+            raise BrokerUnavailable(reason)
 
     def _send_canary(self, connection: Connection) -> None:
         """Publish a canary on the commands' connection, as an event is published."""
