@@ -63,6 +63,9 @@ class Settings:
     """Dotted path of a function from a user to the language of its texts, or None where unknown."""
     groups: str = ""
     """Dotted path of a function from a user to the names of its groups; by default its Django groups."""
+    may_cancel: str = ""
+    """Dotted path of a function from a user to True if it may cancel every task that it sees, also one sent to a group
+    or to all. By default users cancel the tasks that were sent to them by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,9 @@ _RULES: Final[Mapping[str, _Rule]] = {
     ),
     "GROUPS": _Rule(
         20, "groups", _is_function, "Dotted path of a function that takes a user and returns names of groups."
+    ),
+    "MAY_CANCEL": _Rule(
+        22, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
     ),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))

@@ -29,7 +29,7 @@ def subscriber_token(user: Any) -> str:
     if not configured.jwt_secret:
         raise ImproperlyConfigured("NOTIFIER['JWT_SECRET'] is missing: it is the service's NOTIFIER_JWT_SECRET.")
     now = int(time.time())
-    claims = {
+    claims: dict[str, Any] = {
         "sub": user_id(user),
         "aud": AUDIENCE,
         "iat": now,
@@ -37,6 +37,8 @@ def subscriber_token(user: Any) -> str:
         "name": user_name(user),
         "groups": group_names(user),
     }
+    if configured.may_cancel and import_string(configured.may_cancel)(user):
+        claims["cancel"] = True
     return jwt.encode(claims, configured.jwt_secret, algorithm="HS256")
 
 

@@ -24,11 +24,18 @@ from notifier.settings import ApiKey
 
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
+ADMIN: Final = "admin"
+"""The scope of administration. Only API keys have it: an issuer of tokens for publishing must not become one of
+administrators by a claim."""
 LEEWAY_S: Final = 5
 """Tolerated difference between two machines' clocks."""
 MAX_GROUPS: Final = 64
 """Groups of one token. Each is a channel that every stream of the user subscribes to."""
 MAX_TOKEN_CHARS: Final = 8192
+MAX_LIFE_S: Final = 3653 * 24 * 3600
+"""A token that ends later is refused: its `exp` most likely counts milliseconds, and it would never end."""
+HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Least size of a secret for each algorithm (RFC 7518, 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,13 @@ class Subscriber:
     """`user:<id>`, then the token's groups, then `all`."""
     expires_at: float
     """Unix time."""
+    cancels_all: bool = False
+    """The claim `cancel`: the user may cancel every task that it watches."""
+
+    def may_cancel(self, channels: tuple[str, ...]) -> bool:
+        """True if the user may cancel a task sent to these channels: one of them is the user's own, or the token says
+        so. Other users of a group, or of `all`, only watch."""
+        return self.cancels_all or f"user:{self.user}" in channels
 
     def hears(self, channels: tuple[str, ...]) -> bool:
         """True if the user may hear at least one of these channels."""
@@ -56,8 +70,11 @@ class Publisher:
 
     def require(self, scope: str) -> None:
         """Raises `NotAllowed` without this scope."""
-        if scope not in self.scopes:
-            raise NotAllowed(f"these credentials lack the scope {scope!r}")
+        if scope in self.scopes:
+            return
+        if scope == ADMIN:
+            raise NotAllowed(f"this call needs an API key with the scope {scope!r}")
+        raise NotAllowed(f"these credentials lack the scope {scope!r}")
 
 
 class Authenticator:
@@ -68,7 +85,8 @@ class Authenticator:
         self._api_keys = {_digest(key): Publisher(f"key:{_digest(key)[:12]}", key.scopes) for key in api_keys}
         self._verifiers: list[tuple[Any, list[str]]] = []
         if secret:
-            self._verifiers.append((secret, ["HS256"]))
+            size = len(secret.encode())
+            self._verifiers.append((secret, [name for name, least in HMAC_BYTES.items() if size >= least]))
         if public_key:
             self._verifiers.append(verifier(public_key))
 
@@ -80,6 +98,9 @@ class Authenticator:
             name = claims.get("name")
             if name is not None:
                 name = rules.text(name, "name", max_chars=rules.MAX_TITLE_CHARS)
+            cancels_all = claims.get("cancel") or False
+            if not isinstance(cancels_all, bool):
+                raise InvalidInput(f"must be true or false, not {rules.shown(cancels_all)}", field="cancel")
             groups = claims.get("groups") or []
             if not isinstance(groups, list) or len(groups) > MAX_GROUPS:
                 raise InvalidInput(f"must be a list of at most {MAX_GROUPS} names", field="groups")
@@ -87,7 +108,7 @@ class Authenticator:
         except InvalidInput as exc:
             raise Unauthenticated(f"the token's claim {exc}", code="invalid_token") from None
         channels = (f"user:{user}", *(f"group:{group}" for group in named), "all")
-        return Subscriber(user, name, channels, float(min(int(claims["exp"]), rules.MAX_WHOLE)))
+        return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all)
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`."""
@@ -98,16 +119,24 @@ class Authenticator:
         if credential.count(".") != 2:
             raise Unauthenticated("unknown API key", code="invalid_token")
         claims = self._claims(credential, PUBLISH)
-        scopes = frozenset(str(claims.get("scope") or "publish").split())
+        scopes = frozenset(str(claims.get("scope") or "publish").split()) - {ADMIN}
         return Publisher(f"jwt:{claims.get('sub') or claims.get('iss') or ''}", scopes)
+
+    def _algorithm_refused(self, token: str) -> str:
+        name = jwt.get_unverified_header(token).get("alg")
+        allowed = ", ".join(known for _, names in self._verifiers for known in names)
+        hint = f" ({name} needs a secret of {HMAC_BYTES[name]} bytes)" if name in HMAC_BYTES else ""
+        shown = name if isinstance(name, str) and name.isalnum() else rules.shown(name)
+        return f"the token is signed with {shown}; allowed here: {allowed}{hint}"
 
     def _claims(self, token: str, audience: str) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated("the token is too long", code="invalid_token")
-        refusal: Exception = jwt.InvalidTokenError("no key is configured")
+        no_key = jwt.InvalidTokenError("no key is configured")
+        refusal: Exception = no_key
         for key, algorithms in self._verifiers:
             try:
-                return jwt.decode(
+                claims: dict[str, Any] = jwt.decode(
                     token,
                     key,
                     algorithms=algorithms,
@@ -116,13 +145,30 @@ class Authenticator:
                     leeway=LEEWAY_S,
                     options={"require": ["exp", "aud", "sub"] if audience == STREAM else ["exp", "aud"]},
                 )
+                _check_end(claims["exp"])
+                return claims
             except jwt.ExpiredSignatureError:
                 raise Unauthenticated("the token has expired", code="invalid_token") from None
             except jwt.InvalidAudienceError:
                 raise Unauthenticated(f"the token's audience is not {audience!r}", code="invalid_token") from None
+            except jwt.InvalidAlgorithmError as exc:
+                if refusal is no_key:
+                    refusal = exc
             except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as exc:
                 refusal = exc
+        if isinstance(refusal, jwt.InvalidAlgorithmError):
+            raise Unauthenticated(self._algorithm_refused(token), code="invalid_token") from None
         raise Unauthenticated(f"invalid token: {refusal}", code="invalid_token") from None
+
+
+def _check_end(exp: Any) -> None:
+    """Raises `Unauthenticated` for a token that ends in more than `MAX_LIFE_S`."""
+    if int(exp) > time.time() + MAX_LIFE_S:
+        raise Unauthenticated(
+            f"the token's claim exp, {rules.shown(exp)}, is more than 10 years ahead; it counts seconds since 1970, "
+            "not milliseconds",
+            code="invalid_token",
+        )
 
 
 def subscriber_token(secret: str, user: str, *, ttl_s: int = 3600, **claims: Any) -> str:

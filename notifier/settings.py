@@ -45,7 +45,9 @@ class Settings(BaseSettings):
         "", repr=False, description="`redis://`, `rediss://` or `unix://` address. Empty: the embedded broker."
     )
     jwt_secret: str = Field(
-        "", repr=False, description="Secret of HS256 tokens, at least 32 bytes. This or the public key is needed."
+        "",
+        repr=False,
+        description="Secret of tokens, as text: at least 32 bytes (HS384 48, HS512 64). It or a public key is needed.",
     )
     jwt_public_key: str = Field("", description="Public key (PEM) of RS256, ES256 or EdDSA tokens.")
     jwt_issuer: str = Field("", description="When set, tokens must carry this `iss`.")

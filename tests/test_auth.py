@@ -100,10 +100,42 @@ def test_a_public_key_used_as_hmac_secret_is_refused(key: Any, with_secret: str)
             auth.subscriber(forged({"alg": "HS256", "typ": "JWT"}, claims(), secret.encode()))
 
 
-@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_an_hmac_other_than_hs256_is_refused(algorithm: str) -> None:
-    with pytest.raises(Unauthenticated):
-        authenticator().subscriber(jwt.encode(claims(), SECRET + SECRET, algorithm=algorithm))
+@pytest.mark.parametrize(("algorithm", "size"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_an_hmac_is_accepted_for_a_secret_of_its_size(algorithm: str, size: int) -> None:
+    secret = "s" * size
+    assert authenticator(secret=secret).subscriber(signed(secret, algorithm)).user == "42"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size", "allowed"),
+    [("HS384", 47, "HS256"), ("HS512", 47, "HS256"), ("HS512", 63, "HS256, HS384")],
+)
+def test_an_hmac_of_more_bytes_than_the_secret_is_refused_and_the_answer_names_what_is_allowed(
+    algorithm: str, size: int, allowed: str
+) -> None:
+    with pytest.raises(Unauthenticated) as error:
+        authenticator(secret="s" * size).subscriber(signed("s" * 64, algorithm))
+    least = {"HS384": 48, "HS512": 64}[algorithm]
+    assert str(error.value) == (
+        f"the token is signed with {algorithm}; allowed here: {allowed} ({algorithm} needs a secret of {least} bytes)"
+    )
+
+
+def test_a_refused_algorithm_names_those_of_the_secret_and_of_the_public_key() -> None:
+    with pytest.raises(Unauthenticated, match=r"signed with RS512; allowed here: HS256, RS256$"):
+        authenticator(public_key=public(RSA)).subscriber(signed(private(RSA), "RS512"))
+
+
+@pytest.mark.parametrize("audience", [STREAM, PUBLISH])
+def test_an_end_more_than_ten_years_ahead_is_refused_and_the_answer_suggests_milliseconds(audience: str) -> None:
+    auth = authenticator()
+    check = auth.subscriber if audience == STREAM else auth.publisher
+    years_s = 365 * 24 * 3600
+    check(signed(aud=audience, exp=int(time.time()) + 10 * years_s - 60))
+    for exp in (int(time.time()) + 10 * years_s + 3600 * 24 * 4, int(time.time() * 1000), 10**400):
+        with pytest.raises(Unauthenticated, match=r"more than 10 years ahead.*not milliseconds") as error:
+            check(signed(aud=audience, exp=exp))
+        assert error.value.code == "invalid_token"
 
 
 @pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256"])
@@ -214,11 +246,28 @@ def test_an_unknown_key_is_refused(credential: str) -> None:
 def test_a_token_for_publishing_has_the_scopes_of_its_claim() -> None:
     auth = authenticator()
     auth.publisher(signed(aud=PUBLISH, sub=None)).require("publish")
-    auth.publisher(signed(aud=PUBLISH, scope="publish admin")).require("admin")
-    with pytest.raises(NotAllowed):
-        auth.publisher(signed(aud=PUBLISH)).require("admin")
+    auth.publisher(signed(aud=PUBLISH, scope="publish admin")).require("publish")
     with pytest.raises(NotAllowed):
         auth.publisher(signed(aud=PUBLISH, scope="read")).require("publish")
+
+
+@pytest.mark.parametrize("scope", ["admin", "publish admin", None])
+def test_no_token_administers(scope: str | None) -> None:
+    with pytest.raises(NotAllowed, match="an API key with the scope 'admin'"):
+        authenticator().publisher(signed(aud=PUBLISH, scope=scope)).require("admin")
+
+
+@pytest.mark.parametrize("value", [True, False, None])
+def test_a_token_says_whether_its_user_may_cancel_what_is_sent_to_many(value: bool | None) -> None:
+    who = authenticator().subscriber(signed(cancel=value, groups=["staff"]))
+    assert who.may_cancel(("user:1", "user:42"))
+    assert who.may_cancel(("group:staff",)) is who.may_cancel(("all",)) is bool(value)
+
+
+@pytest.mark.parametrize("value", ["true", 1, ["tasks"]])
+def test_a_claim_to_cancel_that_is_not_true_or_false_is_refused(value: object) -> None:
+    with pytest.raises(Unauthenticated, match="claim cancel: must be true or false"):
+        authenticator().subscriber(signed(cancel=value))
 
 
 def test_a_subscribers_token_does_not_publish() -> None:

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import problems, rules
-from notifier.api.http import idempotency, json_response, problem, publisher, read_body, validate
+from notifier.api.http import idempotency, json_response, object_of, problem, publisher, read_body, validate
 from notifier.api.models import BatchProblem, EventIn, MessageIn, Problem, Results, TaskIn, TaskPatch
 from notifier.api.openapi import body_of
-from notifier.api.publish import Publishing, object_of
+from notifier.api.publish import Publishing
 from notifier.broker import Idempotency
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, NotifierError, RateLimited
 
@@ -61,7 +61,7 @@ async def post_batch(request: Request) -> Response:
     who = publisher(request)
     body = await read_body(request, MAX_BATCH_BYTES)
     items = _items(body, request.headers.get("content-type", ""))
-    idem = idempotency(request, who, body)
+    idem = idempotency(request, who, items)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name, len(items))
     answers: list[dict[str, Any] | NotifierError] = []

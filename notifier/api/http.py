@@ -6,6 +6,7 @@ Must not know: what the routes do.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -68,10 +69,14 @@ async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> 
 
 def parse(model: type[M], body: bytes) -> M:
     """A JSON object, checked by the rules for values and by the model. Raises `MalformedBody`, `InvalidInput`."""
-    value = rules.parse_json(body)
-    if not isinstance(value, dict):
+    return validate(model, object_of(rules.parse_json(body)))
+
+
+def object_of(value: Any) -> Mapping[str, Any]:
+    """A JSON object. Raises `MalformedBody` for any other value."""
+    if not isinstance(value, Mapping):
         raise MalformedBody(f"must be a JSON object, not {rules.shown(value)}", field="body")
-    return validate(model, value)
+    return value
 
 
 def validate(model: type[M], value: Mapping[str, Any]) -> M:
@@ -173,15 +178,21 @@ def _check_origin(connection: HTTPConnection) -> None:
         raise NotAllowed(f"the origin {rules.shown(origin)} is not allowed", field="Origin")
 
 
-def idempotency(request: Request, who: Publisher, body: bytes) -> Idempotency | None:
-    """The request's Idempotency-Key, scoped to the publisher, with a fingerprint of method, path and body."""
+def idempotency(request: Request, who: Publisher, value: object) -> Idempotency | None:
+    """The request's Idempotency-Key, scoped to the publisher, with a fingerprint of method, path and parsed body."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isprintable():
         raise InvalidInput(f"must be 1 to {MAX_KEY_CHARS} printable characters", field="Idempotency-Key")
-    digest = hashlib.sha256(f"{request.method} {request.url.path}\n".encode() + body).hexdigest()
-    return Idempotency(own_key(who, "header", key), digest[:32])
+    return Idempotency(own_key(who, "header", key), fingerprint(value, f"{request.method} {request.url.path}"))
+
+
+def fingerprint(value: object, call: str = "") -> str:
+    """A digest of a call and a JSON value. The order of keys and the spaces between them do not matter."""
+    # In a batch, a line that is not JSON is an exception here.
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(f"{call}\n{text}".encode()).hexdigest()[:32]
 
 
 def own_key(who: Publisher, *words: str) -> str:

@@ -19,7 +19,7 @@ from notifier.api.openapi import body_of
 from notifier.api.publish import known_task
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
-from notifier.errors import Conflict, InvalidInput, NotFound
+from notifier.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from notifier.task import Task
 
 MAX_PAGE = 100
@@ -117,9 +117,11 @@ async def read_task(request: Request, task_id: str) -> Response:
     responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
 )
 async def cancel_task(request: Request, task_id: str) -> Response:
-    """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing."""
+    """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing. For
+    users to whom the task was sent by name, and tokens with the claim `cancel`: a 403 for the others of a group."""
     who, broker = _caller(request)
-    await _own_task(broker, who, task_id)
+    if not who.may_cancel((await _own_task(broker, who, task_id)).to):
+        raise NotAllowed("this task was sent to a group or to all: its cancel needs a token with the claim cancel")
     task = await broker.change_task(task_id, lambda stored: stored.cancelled_by_user(now_ms=int(time.time() * 1000)))
     return json_response(task.for_publisher())
 

@@ -6,7 +6,6 @@ Must not know: how brokers store data, who listens.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -18,7 +17,16 @@ from starlette.responses import Response
 
 from notifier import event as events
 from notifier import rules, task
-from notifier.api.http import idempotency, json_response, own_key, parse, publisher, read_body, validate
+from notifier.api.http import (
+    fingerprint,
+    idempotency,
+    json_response,
+    object_of,
+    own_key,
+    publisher,
+    read_body,
+    validate,
+)
 from notifier.api.models import (
     CloudEventIn,
     EventIn,
@@ -31,7 +39,7 @@ from notifier.api.models import (
 )
 from notifier.api.openapi import body_of
 from notifier.broker import Broker, Idempotency
-from notifier.errors import InvalidInput, MalformedBody, NotFound
+from notifier.errors import InvalidInput, NotFound
 from notifier.event import Event
 from notifier.limits import RateLimit
 from notifier.message import message_event
@@ -120,7 +128,8 @@ async def post_message(request: Request) -> Response:
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name)
-    answer = await publishing.message(parse(MessageIn, body), idempotency(request, who, body))
+    value = object_of(rules.parse_json(body))
+    answer = await publishing.message(validate(MessageIn, value), idempotency(request, who, value))
     return json_response(answer, headers=headers)
 
 
@@ -136,7 +145,8 @@ async def post_task(request: Request) -> Response:
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name)
-    answer = await publishing.create_task(parse(TaskIn, body), idempotency(request, who, body))
+    value = object_of(rules.parse_json(body))
+    answer = await publishing.create_task(validate(TaskIn, value), idempotency(request, who, value))
     return json_response(answer, headers=headers)
 
 
@@ -153,11 +163,12 @@ async def patch_task(request: Request, task_id: str) -> Response:
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name)
-    patch = parse(TaskPatch, body)
+    value = object_of(rules.parse_json(body))
+    patch = validate(TaskPatch, value)
     if patch.erases_total:
         headers = {**headers, "Deprecation": NULL_TOTAL_DEPRECATED}
         log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
-    answer = await publishing.change_task(task_id, patch, idempotency(request, who, body))
+    answer = await publishing.change_task(task_id, patch, idempotency(request, who, value))
     return json_response(answer, headers=headers)
 
 
@@ -174,15 +185,15 @@ async def post_event(request: Request) -> Response:
     body = await read_body(request)
     publishing: Publishing = request.app.state.publishing
     headers = publishing.limit.take(who.name)
-    idem = idempotency(request, who, body)
+    value = object_of(rules.parse_json(body))
+    idem = idempotency(request, who, value)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != CLOUD_EVENT:
-        return json_response(await publishing.event(parse(EventIn, body), idem), headers=headers)
-    cloud = object_of(rules.parse_json(body))
-    event = validate(EventIn, _from_cloud_event(cloud))
+        return json_response(await publishing.event(validate(EventIn, value), idem), headers=headers)
+    event = validate(EventIn, _from_cloud_event(value))
     if idem is None:
         # CloudEvents 1.0: source and id together name one event.
-        key = own_key(who, "cloudevent", cloud["source"], cloud["id"])
-        idem = Idempotency(key, hashlib.sha256(body).hexdigest()[:32])
+        key = own_key(who, "cloudevent", value["source"], value["id"])
+        idem = Idempotency(key, fingerprint(value))
     return json_response(await publishing.event(event, idem), headers=headers)
 
 
@@ -206,12 +217,6 @@ def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
         to = [recipient.strip() for recipient in to.split(",")]
     fields = {"to": to, "type": cloud["type"], "data": cloud.get("data")}
     return {**fields, "durable": cloud["durable"]} if "durable" in cloud else fields
-
-
-def object_of(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise MalformedBody(f"must be a JSON object, not {rules.shown(value)}", field="body")
-    return value
 
 
 def _now_ms() -> int:

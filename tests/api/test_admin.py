@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from tests.api.support import User, data_of, problem_of, unique
-from tests.support import wait_for
+from tests.api.test_publish import publisher_token
+from tests.support import bearer, wait_for
 
 CALLS = [("GET", "/presence"), ("POST", "/disconnect"), ("DELETE", "")]
 
@@ -153,4 +154,17 @@ def test_only_the_scope_admin_administers(
         problem_of(refused, 403)
         assert 'error="insufficient_scope"' in refused.headers["WWW-Authenticate"]
         publisher.post("/v1/messages", json={"to": [user.channel], "subject": "still there"})
+        stream.next("message")
+
+
+@pytest.mark.parametrize(("method", "call"), CALLS)
+def test_a_token_for_publishing_does_not_administer_whatever_its_scope(
+    anyone: httpx.Client, user: User, method: str, call: str
+) -> None:
+    token = publisher_token(scope="publish admin")
+    with user.listen() as stream:
+        stream.next("hello")
+        problem_of(anyone.request(method, path(user.name, call), headers=bearer(token)), 403)
+        message = {"to": [user.channel], "subject": "still there"}
+        anyone.post("/v1/messages", json=message, headers=bearer(token))
         stream.next("message")

@@ -119,6 +119,13 @@ def test_a_batch_repeated_under_its_key_gives_the_same_answers_and_publishes_onc
     assert user.tasks()[0]["done"] == 3
 
 
+def test_a_repeated_batch_may_be_written_in_another_way(publisher: httpx.Client, user: User) -> None:
+    items, key = [message(user, "one"), message(user, "two")], unique("key")
+    first = as_array(publisher, items, key).json()
+    assert as_ndjson(publisher, [dict(reversed(item.items())) for item in items], key).json() == first
+    assert len(user.messages()) == 2
+
+
 def test_another_batch_under_the_key_is_refused_item_by_item(batch: Any, user: User) -> None:
     key = unique("key")
     batch([message(user)], key)

@@ -246,6 +246,20 @@ def test_another_body_under_the_key_is_a_422_and_changes_nothing(publisher: http
         problem_of(send(publisher, user, key=key, subject="Other"), 422, "Idempotency-Key")
 
 
+def test_a_repeat_may_write_the_same_body_in_another_way(publisher: httpx.Client, user: User) -> None:
+    key = {"Idempotency-Key": unique("key")}
+    forms = [
+        f'{{"to":["{user.channel}"],"subject":"T\u00e9st","data":{{"a":1,"b":[2,3]}}}}',
+        f'{{ "data": {{"b": [2, 3], "a": 1}},\n "subject": "T\\u00e9st", "to": ["{user.channel}"] }}',
+    ]
+    first, second = (publisher.post("/v1/messages", content=form.encode(), headers=key) for form in forms)
+    assert first.status_code == 200
+    assert second.json() == first.json()
+    assert len(user.messages()) == 1
+    for other in (forms[0].replace("[2,3]", "[3,2]"), forms[0].replace(":1", ":true"), forms[0].replace(":1", ':"1"')):
+        problem_of(publisher.post("/v1/messages", content=other.encode(), headers=key), 422, "Idempotency-Key")
+
+
 def test_the_key_belongs_to_one_call_and_not_to_another(publisher: httpx.Client, user: User) -> None:
     key = unique("key")
     sent(publisher, user, key=key)

@@ -354,6 +354,31 @@ def test_a_running_task_cannot_be_dismissed(publisher: httpx.Client, user: User)
         problem_of(user.client.delete(f"/v1/tasks/{task['id']}"), 409)
 
 
+def test_a_task_sent_to_many_is_cancelled_only_by_a_token_that_says_so(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    ann, chief = someone(groups=[group]), someone(groups=[group], cancel=True)
+    for to in (f"group:{group}", "all"):
+        task = begin(publisher, to)
+        path = f"/v1/tasks/{task['id']}/cancel"
+        with ann.sees_no_change():
+            refused = problem_of(ann.client.post(path), 403)
+        assert "cancel" in refused["detail"]
+        assert chief.client.post(path).json()["cancel_requested"] is True
+        patched(publisher, task, status="cancelled")
+
+
+def test_a_user_cancels_a_task_that_is_also_sent_to_a_group(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    owner, other = someone(), someone(groups=[group])
+    task = publisher.post("/v1/tasks", json={"to": [owner.channel, f"group:{group}"], "name": "Import"}).json()
+    problem_of(other.client.post(f"/v1/tasks/{task['id']}/cancel"), 403)
+    assert owner.client.post(f"/v1/tasks/{task['id']}/cancel").json()["status"] == "cancelling"
+
+
 @pytest.mark.parametrize("call", ["cancel", "dismiss"])
 def test_a_task_of_other_users_is_as_unknown_as_one_that_does_not_exist(
     publisher: httpx.Client, someone: Callable[..., User], call: str

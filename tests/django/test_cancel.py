@@ -7,6 +7,7 @@ import time
 import types
 from typing import Any
 
+import jwt
 import pytest
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
@@ -16,6 +17,7 @@ from django_bridge import Progress, Task, TaskCancelled, progress, publisher
 from django_bridge.models import TaskRecord
 from django_bridge.task import reporter
 from django_bridge.testing import outbox
+from django_bridge.tokens import subscriber_token
 from tests.django.conftest import http_settings
 from tests.support import Service, free_port
 
@@ -269,3 +271,17 @@ def test_a_click_in_the_browser_ends_the_loop(live: Service, user: User, task: T
     with live.user(str(user.pk)) as client:
         (shown,) = [kept for kept in client.get("/v1/tasks").json()["tasks"] if kept["id"] == task.id]
     assert (shown["status"], shown["done"]) == ("cancelled", 4)
+
+
+def is_staff(user: User) -> bool:
+    return user.is_staff
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_setting_says_who_may_cancel_the_tasks_of_groups(allowed: bool) -> None:
+    chief = User.objects.create_user("chief", is_staff=allowed)
+    with override_settings(
+        NOTIFIER={**http_settings("http://unused"), "MAY_CANCEL": "tests.django.test_cancel.is_staff"}
+    ):
+        claims = jwt.decode(subscriber_token(chief), options={"verify_signature": False})
+    assert claims.get("cancel", False) is allowed

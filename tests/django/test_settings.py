@@ -79,6 +79,7 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_HTTP, "USER_ID": None}, "E016", "Dotted path"),
         ({**GOOD_HTTP, "OUTBOX": "yes"}, "E017", "True or False"),
         ({**GOOD_HTTP, "GROUPS": "nowhere.at_all"}, "E020", "names of groups"),
+        ({**GOOD_HTTP, "MAY_CANCEL": "nowhere.at_all"}, "E022", "True or False"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "locmem"}, "E018", "'http', 'redis', 'memory'"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "redis"}, "E006", "the transport 'redis' needs it"),
         ({**GOOD_HTTP, "KEEP_MESSAGES": 1}, "E019", "True or False"),
