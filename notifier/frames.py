@@ -92,7 +92,7 @@ def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -
     data = {
         "v": 1,
         "recovered": opening.recovered,
-        "replayed": len(opening.replay),
+        "replayed": opening.missed if opening.more else len(opening.replay),
         "unread": opening.unread,
         "tasks": [task.public() for task in opening.tasks],
         "heartbeat_s": heartbeat_s,

@@ -1,7 +1,10 @@
 """The hub, one per process: knows the open streams by topic, brings each from its cursor to live, delivers frames.
 
-    attach -> opening (new frames wait) -> subscribed -> broker.open -> hello, replay, pending -> live -> detached
+    attach -> opening -> subscribed -> broker.open -> hello, replay, pending frames -> live -> detached
+                 ^                                            |
+                 +--- drained <--- more of the replay --------+
 
+New frames wait for a stream that is opening only while the broker is read; the next opening has those that came before.
 A resync (after a lost link or a hole in a topic's order) takes a live stream back to opening. A frame for a few streams
 is written at once; a frame for many goes out in a round, which yields to the event loop (`rounds.py`).
 
@@ -19,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
-from notifier.event import Cursor, own_frame
+from notifier.event import Cursor
 from notifier.frames import (
     DEGRADED_FRAME,
     OPENING,
@@ -30,12 +33,11 @@ from notifier.frames import (
     Item,
     farewell,
     first,
-    hello,
     place,
-    reset,
 )
 from notifier.opener import Opener
 from notifier.repeats import Repeats
+from notifier.replay import was_revoked, write_opening
 from notifier.rounds import Rounds
 from notifier.slow import SlowReaders
 from notifier.stream import Stream
@@ -43,6 +45,8 @@ from notifier.timers import StreamTimers
 
 DIRECT: Final = 64
 """Up to this many streams of a topic are written at once, ahead of a round in progress."""
+MAX_PORTION_BYTES: Final = 128 * 1024
+"""Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
 MAX_PENDING: Final = 5000
 """Frames that may wait for a stream that is opening. With more, it is ended as slow, and resumes from its cursor."""
 
@@ -68,7 +72,12 @@ class Hub:
         self._streams: dict[Stream, None] = {}
         self._addresses: Counter[str] = Counter()
         self._repeats = Repeats()
-        self._opener = Opener(broker, attached=self._streams, go_live=self._go_live)
+        self._opener = Opener(
+            broker,
+            attached=self._streams,
+            portion_bytes=min(MAX_PORTION_BYTES, max_backlog_bytes // 2),
+            proceed=self._proceed,
+        )
         self._rounds = Rounds(
             deliver_to=self._deliver_to,
             flush=self._flush,
@@ -111,7 +120,8 @@ class Hub:
         return None
 
     async def attach(self, stream: Stream) -> None:
-        """Register a stream and open it. Returns when it is live, or when that has to wait for the broker."""
+        """Register a stream and open it. Returns when it is live, or when that has to wait for its reader or the
+        broker."""
         self._streams[stream] = None
         self._addresses[stream.address] += 1
         self._timers.add(stream)
@@ -163,55 +173,35 @@ class Hub:
 
     # From cursor to live
 
-    def _go_live(self, stream: Stream, opening: Opening) -> None:
-        """Write the opening and the pending frames. Does not await, so that no frame arrives in between."""
-        if _was_revoked(stream, opening):
+    def _proceed(self, stream: Stream, opening: Opening) -> None:
+        """Write an opening: a portion of a stream's replay, or the last of it and what follows when it goes live. Does
+        not await, so that no frame arrives in between."""
+        if was_revoked(stream, opening):
             # The user was disconnected while the subscriptions were down.
             self.end(stream, "revoked")
             return
-        stream.revoked = opening.revoked
-        stream.forget_states()  # older than the opening
-        is_reopened = stream.greeted
-        lost = not opening.recovered
-        if lost or not is_reopened:
-            asked = stream.cursor if opening.verdict == "ok" else opening.cursor
-            stream.since = asked.seq if isinstance(asked, Cursor) else opening.cursor.seq
-        if not is_reopened:
-            stream.offer(hello(opening, stream.cursor, heartbeat_s=self._heartbeat_s))
-            stream.begun = stream.greeted = True
-        if lost:
+        if not opening.recovered:
             self.counts["resets"] += 1
-            stream.offer(reset(opening))
-        for seq, frame in opening.replay:
-            if not self._was_replayed(stream, opening, seq):
-                stream.offer(EncodedFrame(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))
-        if is_reopened and not lost:
-            self._repair_state(stream, opening)
+        write_opening(stream, opening, repeats=self._repeats, heartbeat_s=self._heartbeat_s)
+        if not opening.more:
+            self._go_live(stream, opening.cursor)
+        stream.flush()
+        # A portion exceeds the backlog limit if it is one large event, or has the snapshot of many tasks.
+        self._slow.check(stream, beyond=stream.backlog_bytes)
+        if opening.more:
+            self._opener.reopen(stream)
+
+    def _go_live(self, stream: Stream, top: Cursor) -> None:
+        """Write the pending frames that are newer than the replay."""
         pending, stream.pending = stream.pending, []
         stream.cursor = None
         # Interned, so that a round compares epochs by identity instead of reading each stream's own copy.
-        stream.epoch, stream.seq = sys.intern(opening.cursor.epoch), opening.cursor.seq
+        stream.epoch, stream.seq = sys.intern(top.epoch), top.seq
         stream.opening = 0
         for item in pending:
             # Events of an earlier epoch are in no log any more, and older than the opening.
             if not item.seq or item.epoch == stream.epoch:
                 self._deliver_to(stream, item)
-        stream.flush()
-        # A long replay may exceed the backlog limit of a slow reader; the history size bounds it.
-        self._slow.check(stream, beyond=stream.backlog_bytes)
-
-    def _was_replayed(self, stream: Stream, opening: Opening, seq: int) -> bool:
-        """True if the stream has an earlier part of this replayed event. Remembers the part, for those that follow."""
-        if seq not in opening.keys:
-            return False
-        key, topic = opening.keys[seq]
-        return stream.has_part(self._repeats.note(opening.cursor.epoch, key, topic, seq), seq)
-
-    def _repair_state(self, stream: Stream, opening: Opening) -> None:
-        """Send the present state again: frames without id may have been missed before the resync."""
-        for task in reversed(opening.tasks):
-            stream.offer_state(task.id, EncodedFrame(task.frame().encode()))
-        stream.offer(EncodedFrame(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
 
     # broker.Sink
 
@@ -234,7 +224,7 @@ class Hub:
             self.resync([topic])
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
-        """Take streams back to opening at once, so that every later frame becomes pending for them."""
+        """Take streams back to opening at once: no later frame is written to them before they are opened again."""
         self._rounds.forget(topics)
         streams = self._streams
         if topics is not None:
@@ -248,7 +238,6 @@ class Hub:
             # A text in place of a cursor makes the broker answer with a reset.
             stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
             stream.seq = OPENING
-        stream.pending = [item for item in stream.pending if item.is_ephemeral]
         self._opener.reopen(stream)
 
     async def reopen_forever(self) -> None:
@@ -273,6 +262,8 @@ class Hub:
         stream.begun = True
 
     def _hold(self, stream: Stream, item: Item) -> None:
+        if not stream.reading and not item.is_ephemeral:
+            return  # it was stored before the opening that is still to be read
         if len(stream.pending) < MAX_PENDING:
             stream.pending.append(item)
         else:
@@ -336,16 +327,6 @@ class Hub:
             await asyncio.sleep(min(0.05, over_s / 20))
         for stream in list(self._streams):
             self.end(stream, "drain", retry_ms=(100, 2000))
-
-
-def _was_revoked(stream: Stream, opening: Opening) -> bool:
-    """True if the user was disconnected after the stream was attached. At the first opening there is no earlier token
-    to compare, so the time of the disconnect decides."""
-    if not opening.revoked:
-        return False
-    if stream.revoked is not None:
-        return opening.revoked != stream.revoked
-    return opening.revoked_ago_s is not None and opening.revoked_ago_s <= time.monotonic() - stream.attached_at
 
 
 _ABSENT: Final = object()

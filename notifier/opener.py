@@ -1,6 +1,8 @@
 """Opens streams: reads what each starts from, with a bounded number of concurrent calls, and retries.
 
-An attempt is numbered, and only the newest attempt of a stream counts: `Stream.opening` holds its number.
+A replay is read in portions, and a stream is opened again only once its reader has accepted what was written before: of
+any replay, a stream holds one portion in this process. An attempt is numbered, and only the newest attempt of a stream
+counts: `Stream.opening` holds its number.
 
 Must not know: topics' streams, what is written to a stream.
 """
@@ -11,6 +13,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Final
 
 from notifier.broker import Broker, Opening
@@ -30,14 +33,20 @@ TIMEOUT_S: Final = 15.0
 
 
 class Opener:
-    """Opens and reopens the streams in `attached`; calls `go_live` with a stream and its opening."""
+    """Opens and reopens the streams in `attached`; calls `proceed` with a stream and its opening."""
 
     def __init__(
-        self, broker: Broker, *, attached: Container[Stream], go_live: Callable[[Stream, Opening], None]
+        self,
+        broker: Broker,
+        *,
+        attached: Container[Stream],
+        portion_bytes: int,
+        proceed: Callable[[Stream, Opening], None],
     ) -> None:
         self._broker = broker
         self._attached = attached
-        self._go_live = go_live
+        self._portion_bytes = portion_bytes
+        self._proceed = proceed
         self._attempts = 0
         self._queue: dict[Stream, None] = {}
         """Streams to be reopened."""
@@ -45,7 +54,7 @@ class Opener:
         self._open_calls = asyncio.Semaphore(MAX_OPEN_CALLS)
 
     async def open(self, stream: Stream) -> None:
-        """Open a stream. Returns when it is live, has gone, or has to wait for the broker."""
+        """Open a stream. Returns when it is live, has gone, or has to wait for its reader or the broker."""
         if stream not in self._attached:
             return
         attempt = self._begin(stream)
@@ -54,7 +63,14 @@ class Opener:
             async with self._open_calls:
                 if not self._is_current(stream, attempt):
                     return
-                opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
+                stream.reading = True
+                opening = await self._broker.open(
+                    stream.user,
+                    stream.channels,
+                    stream.cursor,
+                    portion_bytes=self._portion_bytes,
+                    continued=stream.continued,
+                )
         except BrokerUnavailable as exc:
             # The connection stays open. A broker that is away resyncs all streams when it is back; one that only
             # refused this call (busy, loading, out of memory) is retried.
@@ -63,13 +79,11 @@ class Opener:
                 self._retry_later(stream, attempt)
             return
         if self._is_current(stream, attempt):
-            self._go_live(stream, opening)
+            self._proceed(stream, opening)
 
     def reopen(self, stream: Stream) -> None:
-        """Make a stream not live, and queue it to be opened again."""
-        self._begin(stream)
-        self._queue[stream] = None
-        self._wake.set()
+        """Make a stream not live, and queue it to be opened again once its reader has accepted what was written."""
+        stream.call_when_drained(partial(self._enqueue, stream, self._begin(stream)))
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream that has ended."""
@@ -78,15 +92,18 @@ class Opener:
     def _begin(self, stream: Stream) -> int:
         self._attempts += 1
         stream.opening = self._attempts
+        stream.reading = False
+        # The opening has everything but these, or a newer state.
+        stream.pending = [item for item in stream.pending if item.is_ephemeral]
         return self._attempts
 
     def _is_current(self, stream: Stream, attempt: int) -> bool:
         return stream.opening == attempt and stream in self._attached
 
     def _retry_later(self, stream: Stream, attempt: int) -> None:
-        asyncio.get_running_loop().call_later(random.uniform(*RETRY_S), self._retry, stream, attempt)
+        asyncio.get_running_loop().call_later(random.uniform(*RETRY_S), self._enqueue, stream, attempt)
 
-    def _retry(self, stream: Stream, attempt: int) -> None:
+    def _enqueue(self, stream: Stream, attempt: int) -> None:
         if self._is_current(stream, attempt):
             self._queue[stream] = None
             self._wake.set()

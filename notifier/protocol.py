@@ -25,6 +25,8 @@ class Protocol(HttpToolsProtocol):
 
     on_lost: Callable[[], None] | None = None
     """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
+    on_drained: Callable[[], None] | None = None
+    """Set by the stream: called once when the kernel has accepted what the transport buffered."""
     _handed_over = False
     _lost = False
 
@@ -49,6 +51,12 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if not self._handed_over:  # a stream's client sends nothing that matters
             super().data_received(data)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if (on_drained := self.on_drained) is not None:
+            self.on_drained = None
+            on_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True

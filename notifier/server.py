@@ -34,6 +34,9 @@ BACKLOG: Final = 4096
 USER_TIMEOUT_MS: Final = 20_000
 """TCP_USER_TIMEOUT (RFC 5482): closes half-open connections, which pings and send timeouts do not detect."""
 
+MAX_UNSENT_BYTES: Final = 128 * 1024
+"""TCP_NOTSENT_LOWAT: more that a client's window has no room for yet stays in this process, where it is counted."""
+
 
 class Server(uvicorn.Server):
     """Drains before it shuts down. A second signal stops it at once."""
@@ -116,7 +119,8 @@ class _Supervisor(multiprocess.Multiprocess):
 
 
 def listen(host: str, port: int, *, sockets: int = 1) -> list[socket.socket]:
-    """Listening sockets on one address; their connections inherit `TCP_USER_TIMEOUT`. Raises OSError."""
+    """Listening sockets on one address; their connections inherit `TCP_USER_TIMEOUT` and `TCP_NOTSENT_LOWAT`. Raises
+    OSError."""
     exclusive = _bind(host, port, shared=False)
     if sockets == 1:
         return [exclusive]
@@ -135,6 +139,8 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if sys.platform == "linux":
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux; macOS with a newer Python
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MAX_UNSENT_BYTES)
         sock.bind((host, port))
     except OSError:
         sock.close()

@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     max_streams_per_address: int = Field(1000, ge=1, description="Open streams of one client address in one process.")
     max_event_bytes: int = Field(16 * 1024, ge=256, le=64 * 1024, description="Largest encoded data of one event.")
     max_backlog_bytes: int = Field(
-        256 * 1024, ge=16 * 1024, description="A stream with more unsent bytes than this is closed as slow."
+        256 * 1024,
+        ge=16 * 1024,
+        description="A stream with more unsent bytes than this is closed as slow; a replay waits in history.",
     )
     publish_rate: float = Field(
         1000,

@@ -10,10 +10,11 @@ Must not know: brokers, authentication, who publishes.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, Protocol, cast
 
 from notifier.event import Cursor
 from notifier.frames import OPENING, EncodedFrame, Item
@@ -40,6 +41,7 @@ class Stream(ABC):
         "attached_at",
         "begun",
         "channels",
+        "continued",
         "cursor",
         "ends_at",
         "ends_why",
@@ -47,6 +49,7 @@ class Stream(ABC):
         "greeted",
         "opening",
         "pending",
+        "reading",
         "revoked",
         "send",
         "seq",
@@ -73,8 +76,10 @@ class Stream(ABC):
         self.channels = channels
         self.topics = topics
         self.cursor = cursor
-        """Where the next opening starts: the client's cursor, or the last event delivered before a resync. A string is
-        a cursor that could not be parsed."""
+        """Where the next opening starts: the client's cursor, the place that its replay has reached, or the last event
+        delivered before a resync. A string is a cursor that could not be parsed."""
+        self.continued = False
+        """True if a portion of its replay was written, and more follows."""
         self.ends_at = ends_at
         """End of its life, in monotonic seconds."""
         self.ends_why = ends_why
@@ -89,8 +94,10 @@ class Stream(ABC):
         has ended, or the transport is not that of a plain socket."""
         self.opening = 1
         """0 when live, else the number of the current attempt to open it."""
+        self.reading = False
+        """True once the broker is read in this attempt: later frames may not be in the opening."""
         self.pending: list[Item] = []
-        """Frames that arrived during the opening."""
+        """Frames that arrived during the opening and will not be in it."""
         self.begun = False
         """True once its first event was written."""
         self.greeted = False
@@ -112,6 +119,16 @@ class Stream(ABC):
     @abstractmethod
     def accepted_bytes(self) -> int:
         """A counter that grows whenever the reader accepts something."""
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        """The same as `accepted_bytes`, less what the kernel still holds. A system call."""
+        return self.accepted_bytes
+
+    @abstractmethod
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once the reader's socket has accepted everything written: now, if it has. Replaces an earlier
+        callback."""
 
     @abstractmethod
     def flush(self) -> None:
@@ -168,6 +185,13 @@ class Stream(ABC):
         return False
 
 
+class Connection(Protocol):
+    """The part of a transport's protocol that a stream uses."""
+
+    on_drained: Callable[[], None] | None
+    """Called by `resume_writing`, once."""
+
+
 class TransportStream(Stream):
     """Writes chunks to the connection's transport, after the response head that ASGI wrote (`head`; may be empty)."""
 
@@ -193,6 +217,20 @@ class TransportStream(Stream):
     @property
     def accepted_bytes(self) -> int:
         return self._written - self._transport.get_write_buffer_size()
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        return self.accepted_bytes - _unacknowledged_bytes(self._transport)
+
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        connection = cast(Connection, self._transport.get_protocol())
+        connection.on_drained = None
+        if self.backlog_bytes <= 1:
+            callback()
+            return
+        connection.on_drained = callback
+        # Resume at an empty buffer. Not `high=0`: TLS transports pause at `high`, others above it.
+        self._transport.set_write_buffer_limits(high=1, low=0)
 
     def flush(self) -> None:
         out = self._out
@@ -243,12 +281,13 @@ class TransportStream(Stream):
 class QueuedStream(Stream):
     """Passes frames to an ASGI response through a bounded queue."""
 
-    __slots__ = ("_closed", "_dequeued", "_queue")
+    __slots__ = ("_closed", "_dequeued", "_on_drained", "_queue")
 
     def __init__(self, **fields: object) -> None:
         super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._dequeued = 0
+        self._on_drained: Callable[[], None] | None = None
         self._closed = False
 
     @property
@@ -259,6 +298,12 @@ class QueuedStream(Stream):
     @property
     def accepted_bytes(self) -> int:
         return self._dequeued
+
+    def call_when_drained(self, callback: Callable[[], None]) -> None:
+        if self._queue.empty():
+            callback()
+        else:
+            self._on_drained = callback
 
     def flush(self) -> None:
         out, self._out = self._out, []
@@ -283,3 +328,21 @@ class QueuedStream(Stream):
         while (frame := await self._queue.get()) is not None:
             self._dequeued += 1
             yield frame
+            if self._queue.empty() and (on_drained := self._on_drained) is not None:
+                self._on_drained = None
+                on_drained()
+
+
+def _unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:
+    """Bytes in the kernel that the peer has not acknowledged; 0 where the system does not say."""
+    sock = transport.get_extra_info("socket")
+    if sys.platform != "linux" or sock is None:
+        return 0
+    import fcntl  # not on every system
+    import termios
+
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")  # for sockets: SIOCOUTQ, tcp(7)
+    except (OSError, ValueError):
+        return 0  # closed
+    return int.from_bytes(answer, sys.byteorder)

@@ -32,6 +32,8 @@ class ScriptedBroker:
         self.seq = 0
         self.log: list[tuple[int, str, bytes]] = []
         """(seq, channel, stored frame)"""
+        self.low = 0
+        """The newest seq that is no longer in the log."""
         self.keys: dict[int, tuple[str, str]] = {}
         """Repeat key and channel of the events that have one, by seq."""
         self.tasks_now: tuple[Task, ...] = ()
@@ -56,7 +58,15 @@ class ScriptedBroker:
     def unsubscribe(self, topics: Sequence[str]) -> None:
         self.subscribed.difference_update(topics)
 
-    async def open(self, user: str, channels: Sequence[str], cursor: Cursor | str | None) -> Opening:
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
         self.opened.append(user)
         self.opening_now += 1
         self.most_at_once = max(self.most_at_once, self.opening_now)
@@ -69,14 +79,29 @@ class ScriptedBroker:
         replay: list[tuple[int, bytes]] = []
         verdict = "new"
         if isinstance(cursor, Cursor) and cursor.epoch == self.epoch:
-            verdict = "ok"
+            verdict = "ok" if cursor.seq >= self.low else "history_trimmed"
+        if isinstance(cursor, Cursor) and verdict == "ok":
             replay = [(seq, frame) for seq, channel, frame in self.log if channel in channels and seq > cursor.seq]
-        elif isinstance(cursor, Cursor):
-            verdict = "epoch_changed"
-        elif cursor is not None:
-            verdict = "cursor_unknown"
-        keys = {seq: self.keys[seq] for seq, _ in replay if seq in self.keys}
-        return Opening(verdict, Cursor(self.epoch, self.seq), replay, 0, self.tasks_now, {}, self.revoked, keys=keys)
+        elif cursor is not None and verdict == "new":
+            verdict = "epoch_changed" if isinstance(cursor, Cursor) else "cursor_unknown"
+        portion = _portion(replay, portion_bytes)
+        more = len(portion) < len(replay)
+        return Opening(
+            verdict,
+            Cursor(self.epoch, portion[-1][0] if more else self.seq),
+            portion,
+            0,
+            () if continued and more else self.tasks_now,
+            {},
+            self.revoked,
+            more=more,
+            missed=len(replay),
+            keys={seq: self.keys[seq] for seq, _ in portion if seq in self.keys},
+        )
+
+    def trim(self) -> None:
+        """Remove all events from the log, as newer ones would."""
+        self.log, self.low = [], self.seq
 
     def publish(self, hub: Hub, channel: str, text: str = "", *, key: str = "", announced: bool = True) -> int:
         """Store an event and announce it, unless the announcement is to be lost. Returns its seq."""
@@ -89,6 +114,25 @@ class ScriptedBroker:
             wire = f"id: {self.epoch}-{self.seq}\n".encode() + frame
             hub.deliver(channel, self.epoch, self.seq, key, wire)
         return self.seq
+
+
+def _portion(replay: list[tuple[int, bytes]], most_bytes: int) -> list[tuple[int, bytes]]:
+    """The first events that fit, at least one; all if the bound is 0."""
+    size, count = 0, 0 if most_bytes else len(replay)
+    while count < len(replay) and (count == 0 or size + len(replay[count][1]) <= most_bytes):
+        size += len(replay[count][1])
+        count += 1
+    return replay[:count]
+
+
+def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
+    """Fill the log with `count` events; return the cursor of a client that has none of them."""
+    text = "r" * size
+    start = Cursor(broker.epoch, broker.seq)
+    for _ in range(count):
+        broker.seq += 1
+        broker.log.append((broker.seq, "all", f"event: x\ndata: {broker.seq}-{text}\n\n".encode()))
+    return start
 
 
 def state(hub: Hub, channel: str, key: str, text: str) -> None:
@@ -228,6 +272,12 @@ class Client:
         self.read()
         return self._body.events
 
+    @property
+    def blocks(self) -> list[str]:
+        """The received events as they were sent."""
+        self.read()
+        return self._body.blocks
+
     def of(self, kind: str) -> list[str]:
         """The data of all events of a type, which is `x` or that of a state."""
         return [event.partition(":")[2] for event in self.received if event.partition(":")[0] == kind]
@@ -243,6 +293,12 @@ def read_all(clients: Sequence[Client]) -> bool:
 class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_drained: Callable[[], None] | None = None
+
+    def resume_writing(self) -> None:
+        if (on_drained := self.on_drained) is not None:
+            self.on_drained = None
+            on_drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.on_lost()

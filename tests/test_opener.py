@@ -203,8 +203,8 @@ async def test_a_state_conflated_before_a_reset_does_not_come_after_it(broker: S
         broker.tasks_now = (task.changed({"done": 10, "status": "succeeded"}, now_ms=2),)
         broker.epoch = "new"
         hub.resync(None)
-        await until(lambda: "succeeded" in statuses(wall))
         wall.waiting = 0
+        await until(lambda: "succeeded" in statuses(wall))
         announce(hub, begin(to=["all"], name="another", now_ms=3, total=1))
         await until(lambda: statuses(wall).count("running") > 0)
         assert statuses(wall) == ["succeeded", "running"]

@@ -53,7 +53,7 @@ async def test_a_part_in_a_queued_round_is_not_repeated_after_a_replay(
         start = Cursor(EPOCH, 0)
         read_before = await broker.open("ann", ANN, start)
 
-        async def open_before(*_: object) -> Opening:
+        async def open_before(*_: object, **how: object) -> Opening:
             return read_before
 
         broker.publish(hub, "user:ann", "part", key="m-1")

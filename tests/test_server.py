@@ -8,6 +8,7 @@ import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,17 @@ async def test_connections_leave_nothing_for_the_collector(port: int, garbage: N
     assert gc.collect() < REQUESTS / 10
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no such option")
+def test_accepted_connections_leave_little_unsent_data_to_the_kernel() -> None:
+    for listener in server.listen("127.0.0.1", 0):
+        listener.listen()
+        with listener, socket.create_connection(listener.getsockname()):
+            listener.settimeout(5)
+            accepted, _ = listener.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == server.MAX_UNSENT_BYTES
+
+
 async def test_a_streams_head_goes_out_with_its_first_event(port: int) -> None:
     with await opened_stream(port) as link:
         first = await received(link)
@@ -125,9 +137,9 @@ async def test_a_streams_head_does_not_wait_long_for_its_first_event(
     answered = asyncio.Event()
     answer = MemoryBroker.open
 
-    async def slow(*asked: object) -> object:
+    async def slow(*asked: Any, **how: Any) -> object:
         await answered.wait()
-        return await answer(*asked)  # type: ignore[arg-type]
+        return await answer(*asked, **how)
 
     monkeypatch.setattr(MemoryBroker, "open", slow)
     with await opened_stream(port) as link:
@@ -144,14 +156,15 @@ async def test_a_streams_head_goes_out_before_a_busy_broker_is_retried(
 ) -> None:
     answer, asked = MemoryBroker.open, 0
 
-    async def busy(*words: object) -> object:
+    async def busy(*words: Any, **how: Any) -> object:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise BrokerUnavailable("busy")
-        return await answer(*words)  # type: ignore[arg-type]
+        return await answer(*words, **how)
 
     monkeypatch.setattr(MemoryBroker, "open", busy)
+    monkeypatch.setattr("notifier.opener.RETRY_S", (1.5, 2))  # later than the first event
     with await opened_stream(port) as link:
         assert b"event: ping" in await received(link)
         assert asked == 1

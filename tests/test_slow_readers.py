@@ -1,15 +1,20 @@
-"""Readers that do not keep up, on real sockets: partial writes, long replays, bounded backlogs."""
+"""Readers that do not keep up, on real sockets: partial writes, and when a reader is given up."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
-from notifier.event import Cursor
+from notifier.frames import EncodedFrame
+from notifier.slow import STALLED_AFTER_S, SlowReaders
+from notifier.stream import Stream, TransportStream
 from tests.faults.clients import until
-from tests.hubs import ScriptedBroker, Sockets, read_all, running_hub, state
+from tests.hubs import ScriptedBroker, Sockets, missed, read_all, running_hub, state, stream_on
+from tests.test_stream import FIELDS, Wall
 
 CROWD = 150
 """A round of several strides."""
@@ -89,41 +94,7 @@ async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room
         assert client.of("x") == ["z" * 50_000]
 
 
-# Long replays
-
-
-def missed(broker: ScriptedBroker, count: int, size: int) -> Cursor:
-    """Fill the log with `count` events; return the cursor of a client that has none of them."""
-    text = "r" * size
-    for _ in range(count):
-        broker.seq += 1
-        broker.log.append((broker.seq, "all", f"event: x\ndata: {broker.seq}-{text}\n\n".encode()))
-    return Cursor(broker.epoch, 0)
-
-
-@pytest.mark.slow
-async def test_a_long_replay_to_a_client_that_reads_slowly_is_completed(
-    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("notifier.slow.STALLED_AFTER_S", 0.5)
-    async with running_hub(broker, max_backlog_bytes=1 << 20) as hub, Sockets(hub) as sockets:
-        cursor = missed(broker, 1500, 4096)
-        stream, client = await sockets.connect(cursor=cursor)
-        await hub.attach(stream)
-        assert stream.backlog_bytes > 4 << 20
-        began = time.monotonic()
-        size = 0
-        while stream in hub._streams and stream.backlog_bytes:
-            size += client.read(40_000)
-            if not size % 7:
-                broker.publish(hub, "all", f"{broker.seq + 1}-live")
-            await asyncio.sleep(0.01)
-        assert time.monotonic() - began > 0.5, "it took longer than the limit for a stalled client"
-        last = broker.publish(hub, "all", f"{broker.seq + 1}-end")
-        await until(lambda: client.of("x")[-1] == f"{last}-end")
-        assert [int(text.partition("-")[0]) for text in client.of("x")] == list(range(1, last + 1))
-        assert not client.ended
-        assert not hub.counts["ended_slow"]
+# Readers that are given up
 
 
 @pytest.mark.slow
@@ -145,17 +116,83 @@ async def test_a_client_that_stops_reading_is_ended_after_the_limit_and_not_befo
         await until(lambda: client.read() == 0 and client.ended)
 
 
-async def test_behind_a_long_replay_the_backlog_is_still_bounded(broker: ScriptedBroker) -> None:
-    async with running_hub(broker, max_backlog_bytes=100_000) as hub, Sockets(hub) as sockets:
-        cursor = missed(broker, 500, 4096)
-        stream, _ = await sockets.connect(cursor=cursor)
-        await hub.attach(stream)
-        at_first = stream.backlog_bytes
-        assert at_first > 1 << 20
-        for _ in range(60):
-            if stream not in hub._streams:
-                break
-            assert stream.backlog_bytes <= at_first + 100_000
-            broker.publish(hub, "all", "w" * 4096)
-        assert stream not in hub._streams
-        assert hub.counts["ended_slow"] == 1
+def waiting_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[SlowReaders, _Reader, list[Stream], Callable[[float], None]]:
+    """Readers with one stream that has a backlog; the streams given up; and a function that lets time pass."""
+    clock, given_up = [100.0], list[Stream]()
+    monkeypatch.setattr("notifier.slow.time.monotonic", lambda: clock[0])
+    readers = SlowReaders(max_backlog_bytes=1000, give_up=given_up.append)
+    reader = _Reader()
+    readers.check(reader)
+
+    def wait(seconds: float) -> None:
+        for _ in range(round(seconds)):
+            clock[0] += 1
+            readers.check_all()
+
+    return readers, reader, given_up, wait
+
+
+class _Reader(TransportStream):
+    """A stream with a backlog, whose progress a test sets."""
+
+    accepted, acknowledged, asked = 0, 0, 0
+
+    def __init__(self) -> None:
+        super().__init__(Wall(), b"", **FIELDS)
+
+    @property
+    def backlog_bytes(self) -> int:
+        return 500
+
+    @property
+    def accepted_bytes(self) -> int:
+        return self.accepted
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        self.asked += 1
+        return self.acknowledged
+
+
+def test_a_reader_that_only_acknowledges_what_the_kernel_has_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, reader, given_up, wait = waiting_stream(monkeypatch)
+    for _ in range(20):
+        reader.acknowledged += 4096
+        wait(STALLED_AFTER_S - 2)
+    assert not given_up
+    wait(STALLED_AFTER_S + 2)
+    assert given_up[0] is reader
+
+
+def test_the_kernel_is_asked_only_for_readers_that_accept_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers, reader, given_up, wait = waiting_stream(monkeypatch)
+    for _ in range(30):
+        reader.accepted += 1
+        readers.check(reader)
+        wait(1)
+    assert (reader.asked, given_up) == (0, [])
+    wait(3)
+    assert reader.asked == 3
+
+
+async def test_what_the_peer_acknowledges_is_seen_over_tcp() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        client.connect(listener.getsockname())
+        ours, _ = listener.accept()
+        ours.setblocking(False)
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        stream = stream_on(transport)
+        stream.offer(EncodedFrame(b"x" * 4_000_000))
+        stream.flush()
+        await until(lambda: stream.accepted_bytes - stream.acknowledged_bytes > 1_000_000, what="a full kernel")
+        accepted, acknowledged = stream.accepted_bytes, stream.acknowledged_bytes
+        client.recv(65_536)
+        await until(lambda: stream.acknowledged_bytes > acknowledged)
+        assert stream.accepted_bytes == accepted, "the kernel accepts in larger steps"
+        transport.abort()
+        await asyncio.sleep(0)
+        assert stream.acknowledged_bytes == stream.accepted_bytes, "a closed socket"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -34,8 +35,26 @@ class Wall(asyncio.WriteTransport):
     def __init__(self) -> None:
         super().__init__()
         self.written: list[bytes] = []
-        self.waiting = 0
+        self.on_drained: Callable[[], None] | None = None
+        self._waiting = 0
         self.state = "open"
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @waiting.setter
+    def waiting(self, size: int) -> None:
+        self._waiting = size
+        if not size and (on_drained := self.on_drained) is not None:
+            self.on_drained = None
+            on_drained()
+
+    def get_protocol(self) -> Any:
+        return self  # has `on_drained`
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert (high, low) == (1, 0)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written.append(bytes(data))

@@ -46,6 +46,8 @@ class Listener:
     pause_s: float = 0.02
     forgets: bool = False
     """Resets its last id with each response, as some clients in other languages do."""
+    bytes_per_s: float = 0
+    """Reads no faster than this, and its kernel takes little more; 0: no limit."""
     ended_cleanly: int = 0
     retry_ms: int = 0
     _writer: asyncio.StreamWriter | None = None
@@ -81,7 +83,8 @@ class Listener:
             self._writer.transport.abort()
 
     async def _listen(self) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
+        limit = 1 << 12 if self.bytes_per_s else 1 << 22
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
         self._writer = writer
         self.connects += 1
         try:
@@ -95,14 +98,17 @@ class Listener:
                 raise ValueError(head)
             if self.forgets:
                 self.cursor = ""
-            text = b""
+            text, began, total = b"", time.monotonic(), 0
             while True:
+                if self.bytes_per_s:
+                    await asyncio.sleep(began + total / self.bytes_per_s - time.monotonic())
                 size = int(await reader.readuntil(b"\r\n"), 16)
                 chunk = (await reader.readexactly(size + 2))[:-2]
                 if size == 0:
                     self.ended_cleanly += 1
                     return
                 text += chunk
+                total += size
                 *blocks, text = text.split(b"\n\n")
                 for block in blocks:
                     self._receive(block.decode())

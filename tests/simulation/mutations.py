@@ -39,13 +39,15 @@ def _resync_named_topics_only(self: Any, topics: Sequence[str] | None, *, after:
 async def _open_before_subscribing(self: Any, stream: Any) -> None:
     attempt = self._begin(stream)
     try:
-        opening = await self._broker.open(stream.user, stream.channels, stream.cursor)
+        stream.reading = True
+        how = {"portion_bytes": self._portion_bytes, "continued": stream.continued}
+        opening = await self._broker.open(stream.user, stream.channels, stream.cursor, **how)
         await self._broker.subscribe(stream.topics)
     except BrokerUnavailable:
         self._retry_later(stream, attempt)
         return
     if self._is_current(stream, attempt):
-        self._go_live(stream, opening)
+        self._proceed(stream, opening)
 
 
 def _has_any_part(self: Any, parts: Any, seq: int) -> bool:

@@ -28,6 +28,7 @@ class StreamTransport(asyncio.WriteTransport):
         self._is_write_scheduled = False
         self._lost = False
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_drained: Callable[[], None] | None = None
         self._readable = asyncio.Event()
 
     # The socket
@@ -63,6 +64,12 @@ class StreamTransport(asyncio.WriteTransport):
     def get_write_buffer_size(self) -> int:
         return len(self._backlog)
 
+    def get_protocol(self) -> Any:
+        return self  # has `on_drained`
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """The stream asks to be called when the backlog is empty."""
+
     def is_closing(self) -> bool:
         return self._closing or self._lost
 
@@ -95,6 +102,9 @@ class StreamTransport(asyncio.WriteTransport):
                 return
             if self._backlog and len(self._kernel) < self._capacity:
                 self._schedule_write()
+            elif not self._backlog and (on_drained := self.on_drained) is not None:
+                self.on_drained = None
+                on_drained()
         if self._closing and not self._backlog:
             self._lose()
 
