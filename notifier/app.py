@@ -39,7 +39,7 @@ from notifier.broker import Broker
 from notifier.broker.registry import open_broker
 from notifier.errors import InvalidInput, NotifierError
 from notifier.hub import Hub
-from notifier.limits import RateLimit
+from notifier.limits import RateLimit, UserCalls
 from notifier.settings import Settings, load
 from notifier.stalled import StalledTasks
 from notifier.workers import Workers
@@ -86,6 +86,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.hub = hub
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.workers = Workers.from_environment(lambda: _samples(hub, broker))
+    app.state.user_calls = UserCalls()
     app.state.demo_tasks = set()
     app.state.auth = Authenticator(
         secret=settings.jwt_secret,

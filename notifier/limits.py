@@ -1,4 +1,4 @@
-"""The publish rate: a token bucket for each publisher, in this process.
+"""Limits of one process: the publish rate, a token bucket for each publisher; and users' calls, one at a time.
 
 The response headers follow the IETF draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers): a
 policy with its quota and window, and the remaining quota. Must not know: HTTP routes, brokers.
@@ -6,16 +6,24 @@ policy with its quota and window, and the remaining quota. Must not know: HTTP r
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.errors import RateLimited
 
 MAX_PUBLISHERS: Final = 10_000
 """Buckets kept. Over this number the fullest half is dropped: those publishers were idle longest."""
+MAX_USER_CALLS: Final = 4
+"""Calls of all users that are served at the same time. Each may read the histories of 64 channels."""
+MAX_WAITING_CALLS: Final = 64
+"""Calls of one user that wait for their turn; further ones are refused. A user's devices and tabs that all load at the
+same moment have far fewer."""
+RETRY_AFTER_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -70,3 +78,33 @@ class RateLimit:
         by_fill = sorted(self._buckets, key=lambda name: self._buckets[name].left + (now - self._buckets[name].at))
         for name in by_fill[MAX_PUBLISHERS // 2 :]:
             del self._buckets[name]
+
+
+@dataclass(slots=True)
+class _Turns:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    calls: int = 0
+    """Calls that wait or are served."""
+
+
+class UserCalls:
+    """Lets one call of each user proceed at a time, and `MAX_USER_CALLS` of all users. The others wait, in order."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, _Turns] = {}
+        self._all = asyncio.Semaphore(MAX_USER_CALLS)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, user: str) -> AsyncIterator[None]:
+        """Wait for the user's turn. Raises `RateLimited` if too many of the user's calls wait."""
+        turns = self._turns.setdefault(user, _Turns())
+        if turns.calls > MAX_WAITING_CALLS:
+            raise RateLimited(f"{MAX_WAITING_CALLS} calls of this user are waiting", retry_after_s=RETRY_AFTER_S)
+        turns.calls += 1
+        try:
+            async with turns.lock, self._all:
+                yield
+        finally:
+            turns.calls -= 1
+            if not turns.calls:
+                del self._turns[user]

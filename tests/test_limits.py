@@ -1,12 +1,15 @@
-"""The publish rate: a bucket for each publisher, shown in headers, enforced by a 429."""
+"""The publish rate: a bucket for each publisher, shown in headers, enforced by a 429. Users' calls: one at a time."""
 
 from __future__ import annotations
+
+import asyncio
+from collections import Counter
 
 import httpx
 import pytest
 
 from notifier.errors import RateLimited
-from notifier.limits import MAX_PUBLISHERS, RateLimit
+from notifier.limits import MAX_PUBLISHERS, MAX_USER_CALLS, MAX_WAITING_CALLS, RateLimit, UserCalls
 from tests.support import API_KEY, Service, bearer, running, wait_for
 
 
@@ -107,3 +110,53 @@ def test_the_api_answers_429_with_the_time_to_retry() -> None:
                 == 200
             )
         )
+
+
+# Users' calls
+
+
+class Served:
+    """Calls that are being served now, and what there was at most."""
+
+    def __init__(self) -> None:
+        self.now: Counter[str] = Counter()
+        self.most_of_one = self.most_of_all = 0
+        self.order: list[int] = []
+
+    async def call(self, calls: UserCalls, user: str, number: int = 0) -> None:
+        async with calls.turn(user):
+            self.now[user] += 1
+            self.most_of_one = max(self.most_of_one, *self.now.values())
+            self.most_of_all = max(self.most_of_all, self.now.total())
+            self.order.append(number)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.now[user] -= 1
+
+
+async def test_a_user_s_calls_are_served_one_at_a_time_in_their_order() -> None:
+    calls, served = UserCalls(), Served()
+    await asyncio.gather(*(served.call(calls, "ann", number) for number in range(30)))
+    assert (served.most_of_all, served.order) == (1, list(range(30)))
+
+
+async def test_the_calls_of_all_users_are_bounded() -> None:
+    calls, served = UserCalls(), Served()
+    await asyncio.gather(*(served.call(calls, f"u{number % 20}") for number in range(100)))
+    assert (served.most_of_one, served.most_of_all, len(served.order)) == (1, MAX_USER_CALLS, 100)
+
+
+async def test_a_user_with_too_many_waiting_calls_is_refused_and_the_others_are_not() -> None:
+    calls, served = UserCalls(), Served()
+    waiting = [asyncio.create_task(served.call(calls, "ann", number)) for number in range(1 + MAX_WAITING_CALLS)]
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited) as error:
+        await served.call(calls, "ann")
+    assert error.value.retry_after_s == 1
+    await served.call(calls, "bob")
+    waiting[-1].cancel()
+    await asyncio.gather(waiting[-1], return_exceptions=True)
+    await served.call(calls, "ann", -1)
+    await asyncio.gather(*waiting[:-1])
+    assert served.order.count(-1) == 1
+    assert calls._turns == {}

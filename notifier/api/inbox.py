@@ -5,6 +5,7 @@ Must not know: who publishes, how brokers store data.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 
@@ -20,6 +21,7 @@ from notifier.api.publish import known_task
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotFound
+from notifier.limits import UserCalls
 from notifier.task import Task
 
 MAX_PAGE = 100
@@ -27,7 +29,7 @@ MAX_PAGE = 100
 router = APIRouter(
     prefix="/v1",
     tags=["user"],
-    responses={code: {"model": Problem} for code in (401, 403, 422, 503)},
+    responses={code: {"model": Problem} for code in (401, 403, 422, 429, 503)},
 )
 
 
@@ -45,17 +47,19 @@ async def list_inbox(request: Request) -> Response:
     unread = query.get("unread", "0")
     if unread not in ("0", "1"):
         raise InvalidInput(f"must be 0 or 1, not {rules.shown(unread)}", field="unread")
-    page = await broker.inbox(who.user, who.channels, limit=limit, before=before, unread_only=unread == "1")
-    return json_response(
-        {"messages": list(page.messages), "more": page.more, "unread": page.unread, "cursor": str(page.cursor)}
-    )
+    async with _turn(request, who):
+        page = await broker.inbox(who.user, who.channels, limit=limit, before=before, unread_only=unread == "1")
+        return json_response(
+            {"messages": list(page.messages), "more": page.more, "unread": page.unread, "cursor": str(page.cursor)}
+        )
 
 
 @router.get("/inbox/unread", summary="Count unread messages", responses={200: {"model": Unread}})
 async def count_unread(request: Request) -> Response:
     """The number of messages that the user has not read."""
     who, broker = _caller(request)
-    return json_response({"unread": await broker.unread(who.user, who.channels)})
+    async with _turn(request, who):
+        return json_response({"unread": await broker.unread(who.user, who.channels)})
 
 
 @router.post(
@@ -71,7 +75,8 @@ async def mark_read(request: Request) -> Response:
     if (body.ids is None) == (not body.all):
         raise InvalidInput('give either "ids" or "all": true', field="ids")
     ids = [rules.identifier(message_id, f"ids[{i}]") for i, message_id in enumerate(body.ids or ())]
-    marked = await broker.mark(who.user, who.channels, "all" if body.all else "read", ids)
+    async with _turn(request, who):
+        marked = await broker.mark(who.user, who.channels, "all" if body.all else "read", ids)
     return json_response({"unread": marked.unread})
 
 
@@ -81,7 +86,9 @@ async def mark_read(request: Request) -> Response:
 async def delete_message(request: Request, message_id: str) -> Response:
     """Delete a message from this user's inbox. Other recipients keep it."""
     who, broker = _caller(request)
-    marked = await broker.mark(who.user, who.channels, "delete", [rules.identifier(message_id, "id")])
+    message = rules.identifier(message_id, "id")
+    async with _turn(request, who):
+        marked = await broker.mark(who.user, who.channels, "delete", [message])
     if not marked.changed:
         raise NotFound(f"there is no message {message_id!r} in this inbox", field="id")
     return json_response({"unread": marked.unread})
@@ -89,10 +96,12 @@ async def delete_message(request: Request, message_id: str) -> Response:
 
 @router.get("/tasks", summary="List tasks", responses={200: {"model": Tasks}})
 async def list_tasks(request: Request) -> Response:
-    """The tasks that the user watches: running ones, and ended ones for a day or until dismissed."""
+    """The tasks that the user watches: running ones, and ended ones for a day or until dismissed; the 200 that changed
+    last."""
     who, broker = _caller(request)
-    tasks = await broker.tasks(who.user, who.channels)
-    return json_response({"tasks": [task.public() for task in tasks]})
+    async with _turn(request, who):
+        tasks = await broker.tasks(who.user, who.channels)
+        return json_response({"tasks": [task.public() for task in tasks]})
 
 
 @router.get(
@@ -145,6 +154,12 @@ async def dismiss_task(request: Request, task_id: str) -> Response:
 
 def _caller(request: Request) -> tuple[Subscriber, Broker]:
     return subscriber(request), request.app.state.broker
+
+
+def _turn(request: Request, who: Subscriber) -> contextlib.AbstractAsyncContextManager[None]:
+    """Calls that read histories wait for their turn: one user must not delay the others."""
+    calls: UserCalls = request.app.state.user_calls
+    return calls.turn(who.user)
 
 
 async def _own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:

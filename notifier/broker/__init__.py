@@ -23,6 +23,8 @@ from notifier.task import Task
 EPHEMERAL_PREFIX: Final = ":"
 """First character of the repeat key of an event that is not stored. Task ids never begin with it."""
 IDEMPOTENCY_TTL_S: Final = 300
+MAX_LISTED_TASKS: Final = 200
+"""Most tasks that `tasks` returns: the last changed of all channels."""
 MAX_MARKS: Final = 4096
 """Read marks and deletions kept for one user; the oldest are removed first. A history of 256 on 16 channels fits."""
 MAX_FRAME_MARKS: Final = 500
@@ -248,7 +250,8 @@ class Broker(ABC):
 
     @abstractmethod
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
-        """The tasks of these channels, last changed first, without those that the user dismissed."""
+        """The tasks of these channels, last changed first, without those that the user dismissed; at most
+        `MAX_LISTED_TASKS`."""
 
     @abstractmethod
     async def dismiss_task(self, user: str, task_id: str) -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from notifier import task as tasks
-from notifier.broker import Broker, Idempotency
+from notifier.broker import MAX_LISTED_TASKS, Broker, Idempotency
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from tests.broker.support import ANN, Recorder, new_task, opened, step, until
 
@@ -93,6 +93,18 @@ async def test_a_dismissed_task_is_hidden_from_one_user(broker: Broker) -> None:
     await broker.dismiss_task("ann", created.id)
     assert not await broker.tasks("ann", ANN)
     assert len(await broker.tasks("bob", ("user:bob", "all"))) == 1
+
+
+async def test_the_list_has_the_tasks_that_changed_last(broker: Broker) -> None:
+    channels = [f"group:{number}" for number in range(3)]
+    start_ms = int(time.time() * 1000) - 60_000
+    for number in range(300):
+        to = [channels[number % 3], "all"] if number == 299 else [channels[number % 3]]
+        await broker.create_task(tasks.begin(to=to, name=str(number), now_ms=start_ms + number))
+    await broker.change_task((await broker.tasks("ann", channels[:1]))[-1].id, step(done=1))
+    listed = await broker.tasks("ann", (*channels, "all"))
+    assert [task.name for task in listed[1:]] == [str(number) for number in range(299, 100, -1)]
+    assert len(listed) == MAX_LISTED_TASKS
 
 
 # Heartbeats

@@ -236,7 +236,7 @@ class Data:
 
     def do_zscore(self, key: bytes, member: bytes) -> bytes | None:
         score = (self._value(key, SortedSet) or {}).get(member)
-        return None if score is None else b"%d" % score if score == int(score) else repr(score).encode()
+        return None if score is None else _shown(score)
 
     def do_zrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> list[bytes]:
         value = self._value(key, SortedSet)
@@ -249,16 +249,21 @@ class Data:
             return members
         return members[_places(first, last, len(members))]
 
-    def do_zrevrange(self, key: bytes, first: bytes, last: bytes) -> list[bytes]:
+    def do_zrevrange(self, key: bytes, first: bytes, last: bytes, *options: bytes) -> list[bytes]:
         value = self._value(key, SortedSet)
         members = value.in_order()[::-1] if value else []
-        return members[_places(first, last, len(members))]
+        chosen = members[_places(first, last, len(members))]
+        return [part for member in chosen for part in (member, _shown(value[member]))] if options else chosen
 
     def do_zremrangebyrank(self, key: bytes, first: bytes, last: bytes) -> int:
         return self.do_zrem(key, *self.do_zrange(key, first, last))
 
     def do_zremrangebyscore(self, key: bytes, first: bytes, last: bytes) -> int:
         return self.do_zrem(key, *self.do_zrange(key, first, last, b"BYSCORE"))
+
+
+def _shown(score: float) -> bytes:
+    return b"%d" % score if score == int(score) else repr(score).encode()
 
 
 def _is_within(score: float, first: bytes, last: bytes) -> bool:

@@ -140,6 +140,7 @@ async def _one_call(broker: RedisBroker, chance: random.Random, number: int, epo
         await broker.mark("ann", channels, chance.choice(("read", "all", "delete")), ids)
     elif kind < 0.97:
         await broker.inbox("ann", channels, limit=chance.choice((0, 3)), before=ids[0], unread_only=number % 2 == 0)
+        await broker.tasks("ann", channels)
     elif kind < 0.99:
         await broker.dismiss_task("ann", f"t{chance.randrange(number + 1)}")
     else:

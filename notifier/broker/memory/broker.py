@@ -1,22 +1,22 @@
 """The embedded broker: one process, no Redis. Same ids, history, snapshot, reset and inbox.
 
-A restart begins a new epoch, so that clients get a reset and not a silent hole. No method awaits between reading and
-writing, so each call is atomic. Must not know: HTTP, streams, Redis.
+A restart begins a new epoch, so that clients get a reset and not a silent hole. No method awaits between its last look
+at the data and its writes, so each call is atomic. Must not know: HTTP, streams, Redis.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Self
 
 from notifier import event as events
 from notifier.broker import (
     EPHEMERAL_PREFIX,
     MAX_FRAME_MARKS,
-    MAX_MARKS,
+    MAX_LISTED_TASKS,
     Broker,
     History,
     Idempotency,
@@ -29,8 +29,10 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
+from notifier.broker.inbox import Row, Visible, by_channel, changed_by, inbox_of, page_of, place_of, unread_of
 from notifier.broker.memory.history import Entry, MemoryHistory
 from notifier.broker.memory.idempotency import IdempotencyStore
+from notifier.broker.memory.marks import UserMarks
 from notifier.broker.memory.tasks import MemoryTasks
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
@@ -39,18 +41,6 @@ from notifier.task import Task
 
 SWEEP_STEPS: Final = 4
 """Stored objects checked for expiry per object written: spreads the sweep over the writes, so that none takes long."""
-
-
-@dataclass(slots=True)
-class _Marks:
-    """The marks of one user; ids are in the order in which they were marked."""
-
-    read_up_to: int = 0
-    """Messages up to this seq are read."""
-    read: dict[str, None] = field(default_factory=dict)
-    """Further read messages."""
-    hidden: dict[str, None] = field(default_factory=dict)
-    """Deleted messages, and dismissed tasks as `t:<id>`."""
 
 
 class MemoryBroker(Broker):
@@ -62,7 +52,7 @@ class MemoryBroker(Broker):
         self._seq = 0
         self._history = MemoryHistory(history)
         self._tasks = MemoryTasks()
-        self._marks: dict[str, _Marks] = {}
+        self._marks: dict[str, UserMarks] = {}
         self._idempotency = IdempotencyStore()
         self._subscribed: set[str] = set()
         self._sweep_steps = self._sweep()
@@ -182,69 +172,63 @@ class MemoryBroker(Broker):
 
     # The inbox
 
-    def _messages(self, user: str, channels: Sequence[str]) -> Iterator[tuple[Entry, bool]]:
-        """The messages that the user can see, each once, in no particular order, as (entry, is it read)."""
-        marks = self._marks.get(user) or _Marks()
-        now_ms = time.time() * 1000
-        seen: set[str] = set()
+    def _rows(self, channels: Sequence[str]) -> Iterator[tuple[str, Sequence[Row]]]:
         for channel in channels:
-            for entry in self._history.log(channel).messages:
-                message_id = entry.message_id
-                if message_id in seen or 0 < entry.expires_at_ms <= now_ms:
-                    continue
-                seen.add(message_id)
-                if message_id not in marks.hidden:
-                    yield entry, entry.seq <= marks.read_up_to or message_id in marks.read
+            messages = self._history.log(channel).messages
+            yield channel, [(entry.seq, entry.message_id, entry.expires_at_ms) for entry in messages]
+
+    def _newer(self, channels: Sequence[str], seq: int) -> Iterator[tuple[str, Sequence[Row]]]:
+        for channel, rows in self._rows(channels):
+            yield channel, rows[bisect_right(rows, seq, key=lambda row: row[0]) :]
 
     def _count_unread(self, user: str, channels: Sequence[str]) -> int:
-        return sum(not read for _, read in self._messages(user, channels))
+        marks = self._marks.get(user) or UserMarks()
+        return sum(unread_of(part) for part in by_channel(self._rows(channels), marks, top=self._seq))
 
     async def unread(self, user: str, channels: Sequence[str]) -> int:
-        return self._count_unread(user, channels)
+        marks = self._marks.get(user) or UserMarks()
+        return (await inbox_of(self._rows(channels), marks, top=self._seq)).unread
 
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
     ) -> Page:
-        rows = sorted(self._messages(user, channels), key=lambda row: row[0].seq, reverse=True)
-        unread = sum(not read for _, read in rows)
-        if before is not None:
-            # Looked up in the logs, because the user may have deleted that message: its seq still places the page.
-            entries = (entry for channel in channels for entry in self._history.log(channel).messages)
-            seqs = [entry.seq for entry in entries if entry.message_id == before]
-            rows = [(entry, read) for entry, read in rows if seqs and entry.seq < seqs[0]]
-        if unread_only:
-            rows = [(entry, read) for entry, read in rows if not read]
-        messages = [
-            {**message, "read": read}
-            for entry, read in rows[:limit]
-            if (message := message_of(entry.frame.encode())) is not None
+        top = self._seq
+        inbox = await inbox_of(self._rows(channels), self._marks.get(user) or UserMarks(), top=top)
+        place = None if before is None else place_of(before, self._rows(channels))
+        rows, more = page_of(inbox, limit=limit, before=place, unread_only=unread_only)
+        frames = [self._frame(row) for row in rows]
+        contents = [
+            {**message, "read": row[3]}
+            for row, frame in zip(rows, frames, strict=True)
+            if (message := message_of(frame)) is not None
         ]
-        return Page(messages, len(rows) > limit, unread, Cursor(self._epoch, self._seq))
+        return Page(contents, more, inbox.unread, Cursor(self._epoch, top))
+
+    def _frame(self, row: Visible) -> bytes:
+        """The stored frame of a message; empty if it was trimmed meanwhile."""
+        messages = self._history.log(row[2]).messages
+        at = bisect_left(messages, row[0], key=lambda entry: entry.seq)
+        return messages[at].frame.encode() if at < len(messages) and messages[at].seq == row[0] else b""
 
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
-        marks = self._marks.setdefault(user, _Marks())
-        wanted = set(ids)
-        changed: list[str] = []
-        for entry, read in list(self._messages(user, channels)):
-            if action == "delete":
-                if entry.message_id in wanted:
-                    marks.hidden[entry.message_id] = None
-                    changed.append(entry.message_id)
-            elif not read and (action == "all" or entry.message_id in wanted):
-                marks.read[entry.message_id] = None
-                changed.append(entry.message_id)
-        if action == "all":
-            marks.read_up_to = self._seq
-            marks.read.clear()
-        for marked_ids in (marks.read, marks.hidden):
-            while len(marked_ids) > MAX_MARKS:
-                del marked_ids[next(iter(marked_ids))]
-        unread = self._count_unread(user, channels)
-        for first in range(0, len(changed), MAX_FRAME_MARKS):
-            ids = changed[first : first + MAX_FRAME_MARKS]
-            read_ids, deleted = ([], ids) if action == "delete" else (ids, [])
+        while True:
+            before, top = self._marks.get(user), self._seq
+            marks = before or UserMarks()
+            version = marks.version
+            inbox = await inbox_of(self._rows(channels), marks, top=top)
+            # Another call may have changed the marks during the pauses. From here on there are none.
+            if self._marks.get(user) is before and marks.version == version:
+                break
+        self._marks[user] = marks
+        changed, unread = changed_by(inbox, action, ids)
+        marks.add(action, [message_id for _, message_id, _, _ in changed], top)
+        unread += sum(unread_of(part) for part in by_channel(self._newer(channels, top), marks, top=self._seq))
+        changed_ids = [row[1] for row in changed]
+        for first in range(0, len(changed_ids), MAX_FRAME_MARKS):
+            part = changed_ids[first : first + MAX_FRAME_MARKS]
+            read_ids, deleted = ([], part) if action == "delete" else (part, [])
             self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread), None)
-        return Marked(changed, unread)
+        return Marked(changed_ids, unread)
 
     # Tasks
 
@@ -281,14 +265,14 @@ class MemoryBroker(Broker):
         return self._tasks.stalled(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
-        return self._visible_tasks(user, channels)
+        return self._visible_tasks(user, channels)[:MAX_LISTED_TASKS]
 
     def _visible_tasks(self, user: str, channels: Sequence[str]) -> list[Task]:
         hidden = self._marks[user].hidden if user in self._marks else {}
         return [task for task in self._tasks.of(channels) if f"t:{task.id}" not in hidden]
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
-        self._marks.setdefault(user, _Marks()).hidden[f"t:{task_id}"] = None
+        self._marks.setdefault(user, UserMarks()).hidden[f"t:{task_id}"] = None
 
     # Users
 

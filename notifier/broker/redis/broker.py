@@ -20,8 +20,6 @@ from typing import Final, Self
 from notifier import event as events
 from notifier.broker import (
     IDEMPOTENCY_TTL_S,
-    MAX_FRAME_MARKS,
-    MAX_MARKS,
     Broker,
     History,
     Idempotency,
@@ -36,6 +34,7 @@ from notifier.broker import (
 )
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.connection import Address
+from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
@@ -43,7 +42,6 @@ from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import Cursor, Event
-from notifier.message import message_of
 from notifier.task import Task
 
 log = logging.getLogger("notifier.broker")
@@ -68,6 +66,7 @@ class RedisBroker(Broker):
             address, keys, name=name, on_lost=self._report_ready, on_back=self._reconnect_subscriptions
         )
         self._tasks = RedisTasks(self._commands, keys)
+        self._inbox = RedisInbox(self._commands, keys, history_ttl_s=history.ttl_s)
         self._reported_away = False
         self._skipped = 0
 
@@ -212,48 +211,16 @@ class RedisBroker(Broker):
 
     # The inbox
 
-    def _inbox_names(self, user: str, channels: Sequence[str]) -> tuple[int, list[str], list[str]]:
-        shard = self._keys.shard_of_name(user)
-        marks = [self._keys.read(shard, user), self._keys.hidden(shard, user)]
-        return shard, marks, [self._keys.log(shard, channel) for channel in channels]
-
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
     ) -> Page:
-        shard, marks, logs = self._inbox_names(user, channels)
-        names = [self._keys.epoch(shard), self._keys.seq(shard), *marks, *logs]
-        args: list[str | bytes | int] = [events.new_epoch(), _now_ms(), limit, before or "", int(unread_only)]
-        answer = await self._commands.run(Call(script("inbox"), shard, names, args))
-        with reading("inbox"):
-            epoch, top, unread, more, *rest = answer
-            messages = [
-                {**message, "read": bool(read)}
-                for frame, read in zip(rest[::2], rest[1::2], strict=True)
-                if (message := message_of(frame)) is not None
-            ]
-            return Page(messages, bool(more), int(unread), Cursor(epoch.decode(), int(top)))
+        return await self._inbox.page(user, channels, limit=limit, before=before, unread_only=unread_only)
 
     async def unread(self, user: str, channels: Sequence[str]) -> int:
-        return (await self.inbox(user, channels, limit=0, before=None, unread_only=True)).unread
+        return await self._inbox.unread(user, channels)
 
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
-        shard, marks, logs = self._inbox_names(user, channels)
-        names = [self._keys.seq(shard), *marks, *logs]
-        announce = self._keys.announcements(shard, f"user:{user}")
-        args: list[str | bytes | int] = [
-            action,
-            _now_ms(),
-            self._history.ttl_s * 10,
-            MAX_MARKS,
-            "PUBLISH",
-            announce,
-            MAX_FRAME_MARKS,
-            *ids,
-        ]
-        answer = await self._commands.run(Call(script("mark"), shard, names, args))
-        with reading("mark"):
-            unread, changed = answer
-            return Marked([message_id.decode() for message_id in changed], int(unread))
+        return await self._inbox.mark(user, channels, action, ids)
 
     # Tasks
 
@@ -270,7 +237,7 @@ class RedisBroker(Broker):
         return await self._tasks.stalled(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
-        return (await self.open(user, channels, None)).tasks
+        return await self._tasks.of_user(user, channels)
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
@@ -302,9 +269,9 @@ class RedisBroker(Broker):
     async def forget(self, user: str) -> None:
         channel = f"user:{user}"
         await self._tasks.forget(user, channel)
-        shard, marks, logs = self._inbox_names(user, [channel])
-        names = [self._keys.seq(shard), self._keys.meta(shard, channel), *logs]
-        names += (self._keys.events(shard, channel), *marks)
+        shard = self._keys.shard_of_name(user)
+        names = [self._keys.seq(shard), self._keys.meta(shard, channel), self._keys.log(shard, channel)]
+        names += (self._keys.events(shard, channel), self._keys.read(shard, user), self._keys.hidden(shard, user))
         await self._commands.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
 
     @property

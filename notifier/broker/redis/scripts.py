@@ -45,8 +45,8 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """A script of the folder `lua/`, preceded by `shared.lua`: `publish`, `task`, `open`, `inbox`, `mark`, `forget`,
-    `stalled`, `repair` or `identity`."""
+    """A script of the folder `lua/`, preceded by `shared.lua`: `publish`, `task`, `open`, `messages`, `mark`, `tasks`,
+    `forget`, `stalled`, `repair` or `identity`."""
     folder = files("notifier.broker.redis") / "lua"
     source = (folder / "shared.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

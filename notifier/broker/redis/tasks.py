@@ -12,12 +12,12 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from notifier.broker import MAX_STALLED, Idempotency, TaskChange
+from notifier.broker import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
-from notifier.task import Task, from_record
+from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 MAX_RETRIES: Final = 100
 """Attempts of one change against concurrent changes of the same task. Each compare-and-set round lets one succeed."""
@@ -83,6 +83,15 @@ class RedisTasks:
             if unreadable := [raw_id for raw_id, task in rows if task is None]:
                 await self._commands.call("ZREM", self._keys.beats(shard), *unreadable)
         return ids
+
+    async def of_user(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
+        """See `Broker.tasks`."""
+        shard = self._keys.shard_of_name(user)
+        names = [self._keys.hidden(shard, user), *(self._keys.tasks(shard, channel) for channel in channels)]
+        args: list[str | bytes | int] = [self._keys.task_prefix(shard), MAX_SNAPSHOT, MAX_LISTED_TASKS]
+        records = await self._commands.run(Call(script("tasks"), shard, names, args))
+        with reading("tasks"):
+            return [task for record in records if (task := from_record(record)) is not None]
 
     async def forget(self, user: str, channel: str) -> None:
         """Delete the tasks of a user's channel. Those with other recipients stay for these."""

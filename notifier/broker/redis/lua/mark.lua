@@ -1,34 +1,27 @@
--- Marks a user's messages as read or deleted, and announces the change to the user's streams.
+-- Marks a user's messages as read or deleted, and announces the change to the user's streams. The service has looked at
+-- the marks and logs before (messages.lua), and chose the messages and counted.
 --
--- KEYS  seq, read marks, hidden, then for each channel: its log
+-- KEYS  epoch, read marks, hidden, then for each channel: its log
 -- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 ttl of the marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
---       6 the user's pub/sub channel, 7 most ids of one announcement, then the message ids
--- Answer: unread, the ids that changed
+--       6 the user's pub/sub channel, as that look had them: 7 epoch, 8 top seq, 9 number of read marks, 10 of hidden
+--       ones, 11 seq up to which all is read; 12 unread after the change, 13 number of announcements,
+--       then for each announcement: its ids, then for each message to mark: its seq, its id
+-- Answer: unread; -1: another call has changed the marks since that look
 
-local action, now_ms = ARGV[1], tonumber(ARGV[2])
-local top = counter_of(KEYS[1])
-if not top then return foreign_counter() end
-local read_key, hidden_key = KEYS[2], KEYS[3]
+local action, now_ms, read_key, hidden_key = ARGV[1], tonumber(ARGV[2]), KEYS[2], KEYS[3]
+local top, up_to = tonumber(ARGV[8]), read_up_to(read_key)
+local is_same = redis.call('GET', KEYS[1]) == ARGV[7] and up_to == tonumber(ARGV[11])
+  and redis.call('ZCARD', read_key) == tonumber(ARGV[9]) and redis.call('ZCARD', hidden_key) == tonumber(ARGV[10])
+if not is_same then return -1 end
+
+-- The messages since that look are unread.
 local lists = {}
-for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], 0) end
-local wanted = {}
-for i = 8, #ARGV do wanted[ARGV[i]] = true end
+for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], top) end
+local unread = tonumber(ARGV[12]) + count_unread(lists, read_key, hidden_key, now_ms)
 
-local changed = {}
-each_message(lists, read_key, hidden_key, now_ms, function(entry, is_read)
-  -- A longer id, or one with other characters, was not written by notifier, and would break the frames below.
-  if #entry.m > 64 or string.find(entry.m, '[^%w._-]') then return end
-  if action == 'delete' then
-    if wanted[entry.m] then
-      redis.call('ZADD', hidden_key, entry.seq, entry.m)
-      changed[#changed + 1] = entry.m
-    end
-  elseif not is_read and (action == 'all' or wanted[entry.m]) then
-    if action == 'read' then redis.call('ZADD', read_key, entry.seq, entry.m) end
-    changed[#changed + 1] = entry.m
-  end
-end)
-
+local first = 14 + tonumber(ARGV[13])
+local marks = action == 'delete' and hidden_key or read_key
+for i = first, #ARGV, 2 do redis.call('ZADD', marks, ARGV[i], ARGV[i + 1]) end
 if action == 'all' then
   redis.call('ZREMRANGEBYSCORE', read_key, '-inf', whole(top))
   redis.call('ZADD', read_key, whole(top), READ_UP_TO)
@@ -39,13 +32,10 @@ for _, key in ipairs({ read_key, hidden_key }) do
   redis.call('EXPIRE', key, ARGV[3])
 end
 
-local unread = count_unread(lists, read_key, hidden_key, now_ms)
-local most = tonumber(ARGV[7])
-for first = 1, #changed, most do
-  local ids = '["' .. table.concat(changed, '","', first, math.min(first + most - 1, #changed)) .. '"]'
-  local read = action == 'delete' and '[]' or ids
-  local deleted = action == 'delete' and ids or '[]'
-  redis.call(ARGV[5], ARGV[6], '- 0 0 -\nevent: inbox\ndata: {"read":' .. read .. ',"deleted":' .. deleted ..
-    ',"unread":' .. unread .. '}\n\n')
+for i = 14, first - 1 do
+  local read = action == 'delete' and '' or ARGV[i]
+  local deleted = action == 'delete' and ARGV[i] or ''
+  redis.call(ARGV[5], ARGV[6], '- 0 0 -\nevent: inbox\ndata: {"read":[' .. read .. '],"deleted":[' .. deleted ..
+    '],"unread":' .. whole(unread) .. '}\n\n')
 end
-return { unread, changed }
+return unread
