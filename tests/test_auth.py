@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from notifier.auth import PUBLISH, STREAM, Authenticator, subscriber_token
+from notifier.auth import LEEWAY_S, PUBLISH, STREAM, Authenticator, subscriber_token
 from notifier.errors import ConfigurationError, NotAllowed, Unauthenticated
 from notifier.settings import ApiKey, load
 
@@ -299,3 +299,44 @@ def test_the_services_own_tokens_are_accepted_and_no_claim_replaces_the_user() -
     who = authenticator().subscriber(token)
     assert (who.user, who.channels) == ("42", ("user:42", "group:staff", "all"))
     assert 0 < who.expires_at - time.time() <= 60
+
+
+# A token is verified once
+
+
+def test_a_token_is_verified_once_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    auth, token = authenticator(), signed(groups=["staff"])
+    verified: list[str] = []
+    decode = jwt.decode
+
+    def counted(given: str, *rest: Any, **options: Any) -> Any:
+        verified.append(given)
+        return decode(given, *rest, **options)
+
+    monkeypatch.setattr(jwt, "decode", counted)
+    first = auth.subscriber(token)
+    assert auth.subscriber(token) is first
+    assert verified == [token]
+    later = time.time() + 60 + LEEWAY_S + 1
+    monkeypatch.setattr("notifier.auth.time.time", lambda: later)
+    auth.subscriber(token)
+    assert verified == [token, token]
+
+
+def test_a_token_that_differs_in_one_character_is_verified_on_its_own() -> None:
+    auth = authenticator()
+    token = signed()
+    auth.subscriber(token)
+    head, body, mac = token.split(".")
+    for other in (f"{head}.{body}.{mac[:-2]}AA", f"{head}.{body}.", f"{head}.{body}", token + "A"):
+        with pytest.raises(Unauthenticated):
+            auth.subscriber(other)
+    with pytest.raises(Unauthenticated):
+        auth.publisher(token)
+
+
+def test_the_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifier.auth.MAX_VERIFIED", 3)
+    auth = authenticator()
+    users = [auth.subscriber(signed(sub=str(number))) for number in range(5)]
+    assert [who.user for who in auth._verified.values()] == [who.user for who in users[2:]]
