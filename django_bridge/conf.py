@@ -173,7 +173,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
         20, "groups", _is_function, "Dotted path of a function that takes a user and returns names of groups."
     ),
     "MAY_CANCEL": _Rule(
-        22, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
+        23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
     ),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))

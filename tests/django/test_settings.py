@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from django_bridge import Message, conf
+from django_bridge import Message, checks, conf
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY
 
 GOOD_HTTP = {"TRANSPORT": "http", "URL": "http://notifier:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
@@ -79,7 +79,7 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_HTTP, "USER_ID": None}, "E016", "Dotted path"),
         ({**GOOD_HTTP, "OUTBOX": "yes"}, "E017", "True or False"),
         ({**GOOD_HTTP, "GROUPS": "nowhere.at_all"}, "E020", "names of groups"),
-        ({**GOOD_HTTP, "MAY_CANCEL": "nowhere.at_all"}, "E022", "True or False"),
+        ({**GOOD_HTTP, "MAY_CANCEL": "nowhere.at_all"}, "E023", "True or False"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "locmem"}, "E018", "'http', 'redis', 'memory'"),
         ({**GOOD_HTTP, "TEST_TRANSPORT": "redis"}, "E006", "the transport 'redis' needs it"),
         ({**GOOD_HTTP, "KEEP_MESSAGES": 1}, "E019", "True or False"),
@@ -204,3 +204,10 @@ def test_without_celery_send_is_a_plain_method() -> None:
 
 def test_no_migration_is_missing() -> None:
     call_command("makemigrations", "django_bridge", check=True, dry_run=True, verbosity=0)
+
+
+def test_each_check_has_a_number_of_its_own() -> None:
+    numbers = [rule.number for rule in conf._RULES.values()]
+    assert sorted(numbers) == sorted(set(numbers))
+    assert checks.check_settings.__doc__ is not None
+    assert f"`notifier.E001`-`E{max(numbers):03}`" in checks.check_settings.__doc__
