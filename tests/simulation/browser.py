@@ -129,6 +129,8 @@ class Browser:
             # Without a new id, the parser repeats the last.
             self.witness.event(None if at == place else at, event.data)
         else:
+            if event.event == "degraded":
+                self.witness.order_ends()
             self.witness.place_again(at, event.event)
 
     def leave(self, server_notices_after_s: float) -> None:

@@ -97,14 +97,14 @@ class Defect:
 
 DEFECTS: dict[str, Defect] = {
     "announcements are delivered without the gap check": Defect(
-        ((Topics, "_receive_event", _receive_without_gap_check),)
+        ((Topics, "_receive_event", _receive_without_gap_check),), 13
     ),
-    "no resync after a lost link": Defect(((Hub, "resync", _resync_named_topics_only),)),
-    "the log is read before subscribing": Defect(((Opener, "open", _open_before_subscribing),), 7),
+    "no resync after a lost link": Defect(((Hub, "resync", _resync_named_topics_only),), 9),
+    "the log is read before subscribing": Defect(((Opener, "open", _open_before_subscribing),), 13),
     "the first event does not repeat the cursor": Defect(((hub, "first", _first_without_id),), 2),
     "frames that arrive during an opening are dropped": Defect(((Hub, "_hold", _nothing),)),
     "a repeat is recognised by its key alone": Defect(((Stream, "has_part", _has_any_part),)),
-    "a moment as a replica goes unnoticed": Defect(((commands, "_compare", _nothing),), 7),
+    "a moment as a replica goes unnoticed": Defect(((commands, "_compare", _nothing),), 3),
     "another primary does not begin an epoch": Defect(((Identity, "__str__", lambda _: "same"),), 3),
     "calls and subscriptions may reach two servers": Defect(
         (

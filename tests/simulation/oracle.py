@@ -119,6 +119,16 @@ class Witness:
 
     def connects(self) -> None:
         self.without_id.clear()
+        self.order_ends()
+
+    def order_ends(self) -> None:
+        """The order that would show a lost announcement, by the next one of its topic, is read anew from the log. Redis
+        loses no announcement of a connection that stays open, so the service does not look for these."""
+        self._excuse_passed()
+
+    def _excuse_passed(self) -> None:
+        self.tokens.update(stored.token for stored in self.passed)
+        self.passed.clear()
 
     def hello(self, at: tuple[str, int] | None, data: dict[str, Any], asked: tuple[str, int] | None) -> None:
         self.tasks = {task["id"]: task for task in data["tasks"]}
@@ -145,8 +155,7 @@ class Witness:
         if at[0] == self.place[0] and at[1] < self.place[1] and not self._has_doomed(at[0]):
             self.report(f"a reset steps back from {self.place} to {at}")
         self.resets.append((self.place, at))
-        self.tokens.update(stored.token for stored in self.passed)
-        self.passed.clear()
+        self._excuse_passed()
         self.place = at
 
     def event(self, at: tuple[str, int] | None, text: str) -> None:
