@@ -19,8 +19,8 @@ CONNECTIONS = 40
 HISTORY = 256
 TIMES_IDLE = 5
 """The goal: the others' slowest publishes take at most this many times as long as without the greedy user."""
-NOISE_MS = 25
-"""What another process on the machine may add to one of the slowest publishes, in ms."""
+NOISE_MS = 200
+"""What other processes on the machine may add to one of the slowest publishes, in ms. Without bounds it was seconds."""
 CALLS = (
     ("GET", "/v1/inbox/unread", ""),
     ("GET", "/v1/inbox?limit=100", ""),
