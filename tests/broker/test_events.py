@@ -164,6 +164,14 @@ async def test_another_body_under_a_key_is_refused_and_publishes_nothing(broker:
 # Many recipients
 
 
+async def test_another_body_to_many_under_a_key_is_refused_and_publishes_nothing(broker: Broker) -> None:
+    await broker.publish(note(), Idempotency("p:key", "body-1"))
+    many = [f"user:{number}" for number in range(1100)]
+    with pytest.raises(IdempotencyMismatch):
+        await broker.publish(note(many), Idempotency("p:key", "body-2"))
+    assert [await broker.unread(name[5:], (name,)) for name in many[::100]] == [0] * 11
+
+
 async def test_concurrent_publishes_reach_a_channel_in_the_order_in_which_they_began(broker: Broker) -> None:
     """As the items of a batch. The first has more recipients than a broker takes at once, on several shards."""
     many = [f"user:{number}" for number in range(600)]

@@ -103,6 +103,8 @@ def publish_calls(
             for channel in chunk:
                 names += (keys.log(shard, channel), keys.events(shard, channel), keys.meta(shard, channel))
                 args += (keys.announcements(shard, channel), to_json(channel))
+            if start and idempotency:
+                names.append(keys.idempotency(shard, idempotency.key))
             yield Call(script("publish"), shard, names, args)
 
 

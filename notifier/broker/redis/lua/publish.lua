@@ -1,7 +1,8 @@
 -- Stores one event in the history of each recipient channel and announces it, in one step, all or nothing.
 -- Used by the HTTP API and by the Django bridge alike.
 --
--- KEYS  seq, epoch, idempotency key, floor, then for each channel: its messages, its events, its meta
+-- KEYS  seq, epoch, idempotency key, floor, then for each channel: its messages, its events, its meta,
+--       then, for a later chunk of a publish: the idempotency key of the first
 -- ARGV  1 fresh epoch        used if the shard has none
 --       2 history size       exact bound of the log (MAXLEN ~ lets short histories grow tenfold)
 --       3 history ttl, s     the meta lives ten times longer: it tells an expired log from one that never had events
@@ -22,14 +23,16 @@ local fresh, size, ttl_s = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local head, tail, message_id, expires_ms = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local fingerprint, repeat_key, durable, publish = ARGV[8], ARGV[10], ARGV[11] == '1', ARGV[12]
 
+local channels = math.floor((#KEYS - 4) / 3)
 local state, answer = remembered(KEYS[3], fingerprint)
+-- A call with another body may have had fewer chunks.
+if not state and #KEYS > 4 + 3 * channels and remembered(KEYS[#KEYS], fingerprint) == 'other' then state = 'other' end
 if state then
   local epoch, seq, watched = string.match(answer or '', '^(%S+) (%d+) (%d)$')
   return { state, epoch or '', tonumber(seq or '0'), tonumber(watched or '0') }
 end
 
 local epoch = current_epoch(KEYS[2], fresh)
-local channels = (#KEYS - 4) / 3
 local is_message = message_id ~= ''
 local newest_field, low_field = is_message and 'm' or 'e', is_message and 'mlow' or 'elow'
 local seq, metas, floor = 0, {}, 0
