@@ -4,7 +4,10 @@
     ├── InvalidInput            422  a field's value breaks a rule
     │   └── IdempotencyMismatch 422  the key was used with another body
     ├── MalformedBody           400  the body is not JSON
+    ├── MalformedRequest        400  the bytes are not an HTTP/1.1 request
+    ├── HeadTooLarge            431  the request's headers are over the size limit
     ├── PayloadTooLarge         413  over a size limit
+    ├── UnsupportedEncoding     415  the body is compressed
     ├── Unauthenticated         401  no token, or an invalid one
     ├── NotAllowed              403  a valid token without the permission
     ├── NotFound                404  no such task or message
@@ -54,11 +57,32 @@ class MalformedBody(NotifierError, ValueError):
     title = "Malformed body"
 
 
+class MalformedRequest(NotifierError):
+    """The bytes are not an HTTP/1.1 request, or have two meanings."""
+
+    status = 400
+    title = "Malformed request"
+
+
+class HeadTooLarge(NotifierError):
+    """The request line and the headers are over their size limit."""
+
+    status = 431
+    title = "Request header fields too large"
+
+
 class PayloadTooLarge(NotifierError, ValueError):
     """A body or an event is over its size limit."""
 
     status = 413
     title = "Payload too large"
+
+
+class UnsupportedEncoding(NotifierError):
+    """The body is compressed, or encoded in another way."""
+
+    status = 415
+    title = "Unsupported encoding"
 
 
 class Unauthenticated(NotifierError):

@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: uvicorn's protocol, and connections that become streams.
+"""One connection: its requests, until a stream takes it over.
 
 Must not know: channels, Redis, the content of a stream.
 """
@@ -10,13 +10,15 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+from notifier.http1 import BoundedProtocol
 
 TAKE_OVER: Final = "notifier.take_over"
 """Key in `scope["extensions"]` of the request's `ClientConnection`."""
 
 
-class Protocol(HttpToolsProtocol):
+class Protocol(BoundedProtocol):
     """An HTTP connection that a request can hand over to a stream for the rest of its life.
 
     What only a request needs (scope, headers, parser, the running ASGI call) is released then: more than half of the
@@ -27,30 +29,20 @@ class Protocol(HttpToolsProtocol):
     """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
     on_drained: Callable[[], None] | None = None
     """Set by the stream: called once when the kernel has accepted what the transport buffered."""
-    _handed_over = False
     _lost = False
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+    def on_request(self) -> None:
         self.scope["extensions"] = {TAKE_OVER: {"connection": ClientConnection(self, self.cycle)}}
 
     def hand_over(self) -> bool:
         """Hand the connection over to a stream. False if it is lost."""
-        if self._lost or self.transport.is_closing():
+        if self._lost or self.transport.is_closing() or not self.stop_reading():
             return False
-        self._handed_over = True
-        self.flow.resume_reading()  # a request body or a pipelined request may have paused it
         self._forget_requests()
-        self.parser = None  # type: ignore[assignment]
-        self.pipeline.clear()
         return True
 
     def _forget_requests(self) -> None:
         self.cycle = self.scope = self.headers = None  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if not self._handed_over:  # a stream's client sends nothing that matters
-            super().data_received(data)
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -29,6 +29,8 @@ MAX_DEPTH: Final = 32
 MAX_EVENT_BYTES: Final = 16 * 1024
 """Default bound of one event's encoded data."""
 MAX_BODY_BYTES: Final = 64 * 1024
+MAX_BATCH_BYTES: Final = 1024 * 1024
+"""The largest body that any call takes: a batch."""
 MAX_WHOLE: Final = 2**53 - 1
 """The largest whole number that JavaScript represents exactly."""
 MAX_SHOWN_CHARS: Final = 60

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,41 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.nginx import CONFIGURATION, PROGRAM, Nginx
 from tests.stream_reader import StreamReader
-from tests.support import REPOSITORY, Process, Service, free_port, running
+from tests.support import Service, running
 
-DEPLOY = REPOSITORY / "deploy"
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 MiB = 1024 * 1024
-
-
-class Nginx:
-    """nginx with the shipped configuration, on free ports."""
-
-    def __init__(self, folder: Path, service: Service) -> None:
-        self.folder = folder
-        self.port = free_port()
-        shipped = (DEPLOY / "nginx.conf").read_text()
-        text = shipped.replace("listen 8080", f"listen 127.0.0.1:{self.port}")
-        text = text.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
-        assert text.count(str(self.port)) == 1
-        assert text.count(str(service.port)) == 1
-        (folder / "nginx.conf").write_text(text)
-        self.command = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
-        self.process = Process(self.command)
-        self.process.wait_until(self._answers, "nginx")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/healthz").status_code == 200
-        return False
-
-    def stop(self) -> None:
-        self.process.stop()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +32,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory, behind_nginx: Service) -> It
 
 @pytest.mark.programs
 def test_nginx_accepts_the_shipped_configuration(tmp_path: Path) -> None:
-    command = [NGINX, "-t", "-p", str(tmp_path), "-c", str(DEPLOY / "nginx.conf")]
+    command = [PROGRAM, "-t", "-p", str(tmp_path), "-c", str(CONFIGURATION)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr

@@ -33,7 +33,7 @@ SERVICE_LAYERS: Layers = [
     {"opener", "replay", "rounds", "slow", "timers", "workers"},
     {"stream"},
     {"frames"},
-    {"metrics", "limits", "repeats"},
+    {"metrics", "limits", "repeats", "http1"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker"},
     {"broker.redis.inbox", "broker.redis.openings", "broker.redis.subscriptions", "broker.redis.tasks"},

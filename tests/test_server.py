@@ -12,35 +12,22 @@ from typing import Any
 
 import pytest
 
-from notifier import app, server
+from notifier import server
 from notifier.api import stream
 from notifier.auth import Authenticator
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.errors import BrokerUnavailable
 from notifier.hub import Hub
-from notifier.settings import ApiKey, Settings
-from tests.support import JWT_SECRET, subscriber_token
+from tests.serving import KEY, serving
+from tests.support import subscriber_token
 
-KEY = "only-for-this-test"
 REQUESTS = 300
 
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
-    """A service on the embedded broker."""
-    key = ApiKey(KEY, frozenset({"publish"}))
-    settings = Settings(jwt_secret=JWT_SECRET, api_keys=(key,), publish_rate=0, drain_s=0)
-    application = app.build(settings)
-    configuration = server.config("replaced below", workers=1, drain_s=0, log_config=None)
-    configuration.app, configuration.factory = application, False  # type: ignore[assignment]  # built, not a factory's path
-    sockets = server.listen("127.0.0.1", 0)
-    running = server.Server(configuration)
-    serving = asyncio.create_task(running.serve(sockets))
-    while not running.started:
-        await asyncio.sleep(0.01)
-    yield int(sockets[0].getsockname()[1])
-    running.should_exit = True
-    await serving
+    async with serving() as number:
+        yield number
 
 
 def request(method: str, path: str, credential: str, body: bytes = b"") -> bytes:

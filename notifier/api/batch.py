@@ -20,7 +20,6 @@ from notifier.api.publish import Publishing
 from notifier.broker import Idempotency
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, NotifierError, RateLimited
 
-MAX_BATCH_BYTES: Final = 1024 * 1024
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
 """Items of a batch that are sent to the broker concurrently."""
@@ -38,7 +37,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["publish"],
     responses={
-        **{code: {"model": Problem} for code in (400, 401, 403, 413, 422)},
+        **{code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422)},
         **{code: {"model": BatchProblem} for code in (429, 503)},
     },
 )
@@ -59,7 +58,7 @@ async def post_batch(request: Request) -> Response:
     failed for the same passing reason, the call has its status and `Retry-After`: repeat it under the same
     `Idempotency-Key`; items that were stored are not stored again, and are answered as before."""
     who = publisher(request)
-    body = await read_body(request, MAX_BATCH_BYTES)
+    body = await read_body(request, rules.MAX_BATCH_BYTES)
     items = _items(body, request.headers.get("content-type", ""))
     idem = idempotency(request, who, items)
     publishing: Publishing = request.app.state.publishing

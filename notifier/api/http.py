@@ -5,13 +5,14 @@ Must not know: what the routes do.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pydantic
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from notifier import problems, rules
@@ -24,6 +25,7 @@ from notifier.errors import (
     NotifierError,
     PayloadTooLarge,
     Unauthenticated,
+    UnsupportedEncoding,
 )
 
 COOKIE = "notifier_token"
@@ -54,17 +56,24 @@ def problem(exc: NotifierError, headers: Mapping[str, str] | None = None, **memb
 
 
 async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:
-    """The whole body. Raises `PayloadTooLarge` as soon as it is larger than `max_bytes`."""
+    """The whole body, without a byte order mark. Raises `UnsupportedEncoding`, and `PayloadTooLarge` as soon as it is
+    larger than `max_bytes`."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedEncoding(f"is {rules.shown(encoding)}; send the body uncompressed", field="Content-Encoding")
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > max_bytes:
         raise PayloadTooLarge(f"has {announced} bytes; at most {max_bytes} are accepted", field="body")
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > max_bytes:
-            raise PayloadTooLarge(f"has more than {max_bytes} bytes", field="body")
-        parts.append(part)
-    return b"".join(parts)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > max_bytes:
+                raise PayloadTooLarge(f"has more than {max_bytes} bytes", field="body")
+            parts.append(part)
+    except ClientDisconnect:  # the answer has no reader
+        raise MalformedBody("ended before its end", field="body") from None
+    return b"".join(parts).removeprefix(codecs.BOM_UTF8)
 
 
 def parse(model: type[M], body: bytes) -> M:

@@ -65,7 +65,7 @@ async def count_unread(request: Request) -> Response:
 @router.post(
     "/inbox/read",
     summary="Mark as read",
-    responses={200: {"model": Unread}, 400: {"model": Problem}, 413: {"model": Problem}},
+    responses={200: {"model": Unread}, 400: {"model": Problem}, 413: {"model": Problem}, 415: {"model": Problem}},
     openapi_extra=body_of({"application/json": Ids}),
 )
 async def mark_read(request: Request) -> Response:

@@ -52,7 +52,7 @@ log = logging.getLogger("notifier.api")
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 422, 429, 503)},
+    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
 )
 
 

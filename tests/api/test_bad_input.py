@@ -125,6 +125,29 @@ def test_a_body_over_64_kib(publisher: httpx.Client, user: User, path: str) -> N
         problem_of(client.post(path, content=in_pieces()), 413, "body")
 
 
+@pytest.mark.parametrize("path", [*BODIES, "/v1/batch", "/v1/inbox/read"])
+@pytest.mark.parametrize("encoding", ["gzip", "BR", "identity, gzip"])
+def test_an_encoded_body(publisher: httpx.Client, user: User, path: str, encoding: str) -> None:
+    client = user.client if path == "/v1/inbox/read" else publisher
+    with user.sees_no_change():
+        answer = client.post(path, content=b"\x1f\x8b", headers={"Content-Encoding": encoding})
+        assert "uncompressed" in problem_of(answer, 415, "Content-Encoding")["detail"]
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_byte_order_mark_before_json_is_read_over(publisher: httpx.Client, user: User, path: str) -> None:
+    body = b"\xef\xbb\xbf" + body_for(path, user, {})
+    assert publisher.post(path, content=body, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_a_byte_order_mark_before_a_batch_is_read_over(publisher: httpx.Client, user: User, kind: str) -> None:
+    item = b'{"kind": "message", ' + body_for("/v1/messages", user, {})[1:]
+    body = b"\xef\xbb\xbf" + (b"[%b]" % item if kind == "application/json" else item)
+    answer = publisher.post("/v1/batch", content=body, headers={"Content-Type": kind})
+    assert [result["status"] for result in answer.json()["results"]] == [200]
+
+
 def test_a_body_of_64_kib_is_read(publisher: httpx.Client, user: User) -> None:
     body = body_for("/v1/messages", user, {})
     assert publisher.post("/v1/messages", content=body + b" " * (64 * 1024 - len(body))).status_code == 200

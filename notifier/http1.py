@@ -1,0 +1,272 @@
+"""HTTP/1.1 requests within bounds, over uvicorn's protocol.
+
+A head is bounded in size and time, a body too. An offer to upgrade is ignored. A request that cannot be read is refused
+with a problem, after the responses to the requests before it; then the connection ends.
+
+Must not know: what the requests ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from notifier import problems, rules
+from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, PayloadTooLarge
+
+MAX_HEAD_BYTES: Final = 32 * 1024
+"""The request line and the headers."""
+HEAD_S: Final = 10.0
+"""From the first byte of a head, or from the connect, to the head's end."""
+BODY_S: Final = 60.0
+"""From the end of the head to the end of the body."""
+LINGER_S: Final = 2.0
+"""How long a refused client may go on sending and read the answer."""
+
+_BETWEEN, _HEAD, _BODY = range(3)
+"""What the next byte belongs to."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with bounds. A request that arrives in one piece costs a few comparisons, and no timer."""
+
+    _reading = True
+    """False after a refusal, or once a stream has the connection: what arrives then is ignored."""
+    _part = _BETWEEN
+    _arrived = 0
+    """Bytes since the last progress: the end of a head or a message, or a piece of a body. What is not progress may
+    lie in the parser's memory: an unfinished header or trailer."""
+    _could_be_head = 0
+    """The most bytes that the head which now ends can have."""
+    _body_bytes = 0
+    _timer: asyncio.TimerHandle | None = None
+    _refusal: bytes | None = None
+    """The answer to a request that was refused, while requests before it wait for theirs."""
+    _ended = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        super().connection_made(transport)
+        self._limit_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._reading:
+            return
+        self._unset_keepalive_if_required()
+        self._arrived += len(data)
+        self._could_be_head = self._arrived
+        try:
+            self._parse(data)
+            if self._arrived > MAX_HEAD_BYTES:
+                raise HeadTooLarge(_TOO_LARGE)
+        except NotifierError as exc:
+            self._refuse(exc)
+        else:
+            self._limit_time()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what arrived. Raises `NotifierError` for a request that is refused.
+
+        The parser stops after a head with an offer to upgrade, as if the rest belonged to another protocol. The service
+        ignores such offers (RFC 9110, 7.8): a new parser gets the head without the offer, and then the rest.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = memoryview(rest)[offer.args[0] :]
+            except httptools.HttpParserError as exc:
+                raise _cause(exc) from None
+            head = self._head_without_offer()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            try:
+                self.parser.feed_data(head)
+            except httptools.HttpParserError as exc:
+                raise _cause(exc) from None
+
+    def _head_without_offer(self) -> bytes:
+        method = self.parser.get_method()
+        if method == b"CONNECT":  # for the parser an upgrade by itself
+            raise MalformedRequest("CONNECT is a method of proxies")
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    # Parser callbacks. What they raise comes out of `_parse`.
+
+    def on_message_begin(self) -> None:
+        self._part = _HEAD
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return  # the head is parsed again
+        if self._could_be_head > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
+            raise HeadTooLarge(_TOO_LARGE)
+        self._check_head()
+        self._part = _BODY
+        self._arrived = 0
+        self._stop_timer()
+        super().on_headers_complete()
+        self.on_request()
+        self.headers = []  # trailers do not become headers (RFC 9110, 6.5.1)
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
+
+    def _check_head(self) -> None:
+        """Refuse what the parser accepts and a proxy may read in another way (RFC 9112, 3.2 and 6.1), and a body that
+        is announced as too large."""
+        version = self.parser.get_http_version()
+        names = [name for name, _ in self.headers]
+        hosts = names.count(b"host")
+        if hosts != 1 and (hosts or version == "1.1"):
+            raise MalformedRequest(f"a request has a single Host header, not {hosts}")
+        if version not in ("1.1", "1.0"):
+            raise MalformedRequest(f"HTTP/{version} is not supported; HTTP/1.1 is")
+        if b"content-length" in names:
+            announced = int(self.headers[names.index(b"content-length")][1])  # the parser has checked it
+            if announced > rules.MAX_BATCH_BYTES:
+                raise PayloadTooLarge(
+                    f"has {announced} bytes; at most {rules.MAX_BATCH_BYTES} are accepted", field="body"
+                )
+        elif b"transfer-encoding" in names:
+            if version == "1.0":
+                raise MalformedRequest("Transfer-Encoding needs HTTP/1.1")
+            value = self.headers[names.index(b"transfer-encoding")][1].decode("latin-1")
+            if value.strip().lower() != "chunked":
+                raise MalformedRequest(f"Transfer-Encoding must be chunked, not {rules.shown(value)}")
+
+    def on_body(self, body: bytes) -> None:
+        self._arrived = 0
+        self._body_bytes += len(body)
+        if self._body_bytes > rules.MAX_BATCH_BYTES:
+            raise PayloadTooLarge(f"has more than {rules.MAX_BATCH_BYTES} bytes", field="body")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self._part = _BETWEEN
+        self._arrived = self._body_bytes = 0
+        self._stop_timer()
+        super().on_message_complete()
+
+    # For subclasses
+
+    def on_request(self) -> None:
+        """Called at the end of a request's head, with the request in `cycle` and `scope`."""
+
+    def stop_reading(self) -> bool:
+        """Ignore everything after the present request, for the rest of the connection. False if the connection ends."""
+        if self._ended:
+            return False
+        self.flow.resume_reading()  # a request body or a pipelined request may have paused it
+        self._reading = False
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
+        self.pipeline.clear()
+        self._refusal = None
+        self._stop_timer()
+        return True
+
+    # Time
+
+    def _limit_time(self) -> None:
+        """Start the timer if the client is due to send and none runs."""
+        if self._timer is not None:
+            return
+        if self._part != _BETWEEN or self.cycle is None or self.cycle.response_complete:
+            self._timer = self.loop.call_later(BODY_S if self._part == _BODY else HEAD_S, self._overdue)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _overdue(self) -> None:
+        self._timer = None
+        answering = self.cycle is not None and not self.cycle.response_complete and self._part != _BODY
+        if answering or self.flow.read_paused:  # not the client is late
+            self._limit_time()
+        else:
+            self.transport.close()
+
+    # Refusals
+
+    def _refuse(self, exc: NotifierError) -> None:
+        """Read no more. Answer after the responses to earlier requests, and end the connection."""
+        self._reading = False
+        self._stop_timer()
+        answer = _response(exc)
+        cycle = self.cycle
+        waits = cycle is not None and not cycle.response_complete
+        if self._part == _BODY:  # of the request of `cycle`
+            if self.pipeline and self.pipeline[0][0] is cycle:
+                self.pipeline.popleft()
+            else:
+                if cycle.response_started:
+                    answer = b""
+                cycle.disconnected = True
+                cycle.message_event.set()
+                waits = False
+        if waits:
+            self._refusal = answer
+        else:
+            self._end(answer)
+
+    def on_response_complete(self) -> None:
+        is_last = not self.pipeline
+        super().on_response_complete()
+        if is_last and self._refusal is not None:
+            self._end(self._refusal)
+
+    def _end(self, answer: bytes) -> None:
+        """Write and close. A socket that is closed while bytes arrive is reset, and its client may lose the answer;
+        so the client gets time to read it."""
+        self._ended = True
+        self._unset_keepalive_if_required()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        self.transport.write(answer)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self._timer = self.loop.call_later(LINGER_S, self.transport.abort)
+        else:
+            self.transport.close()
+
+
+_TOO_LARGE: Final = f"the request line and the headers have more than {MAX_HEAD_BYTES} bytes"
+
+
+def _cause(exc: httptools.HttpParserError) -> NotifierError:
+    """What a callback raised, or why the parser refused."""
+    cause = exc.__context__
+    if isinstance(cause, NotifierError):
+        return cause
+    if isinstance(exc, httptools.HttpParserCallbackError):
+        if not isinstance(cause, httptools.HttpParserError | UnicodeDecodeError):
+            raise exc  # an error in a callback: asyncio logs it and ends the connection
+        return MalformedRequest("the request's address is not a URL")
+    return MalformedRequest(f"not a valid HTTP/1.1 request: {exc}")
+
+
+def _response(exc: NotifierError) -> bytes:
+    problem = problems.answer(exc)
+    headers = {
+        **problem.headers,
+        "Content-Type": problems.MEDIA_TYPE,
+        "Content-Length": str(len(problem.body)),
+        "Connection": "close",
+    }
+    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[exc.status] + lines.encode() + b"\r\n" + problem.body
