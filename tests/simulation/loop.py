@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import heapq
 import math
+import os
 import random
 import time
 import uuid
@@ -104,7 +106,10 @@ def deterministic(loop: SimulatedLoop, seed: object) -> Iterator[None]:
         mock.patch.object(time, "time", unix_time),
         mock.patch.object(time, "perf_counter", perf_counter),
         mock.patch.object(uuid, "uuid4", uuid4),
+        mock.patch.object(os, "getpid", return_value=4242),  # its digits are in names, whose length is that of packets
     )
+    gc.collect()
+    gc.disable()  # it would end forgotten coroutines at some moment of its own
     with contextlib.ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)
@@ -112,3 +117,4 @@ def deterministic(loop: SimulatedLoop, seed: object) -> Iterator[None]:
             yield
         finally:
             random.setstate(state)
+            gc.enable()

@@ -39,7 +39,7 @@ class Process:
         self.is_up = False
         self.transports: dict[StreamTransport, None] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._attaching: set[asyncio.Task[None]] = set()
+        self._attaching: dict[asyncio.Task[None], None] = {}
 
     async def start(self) -> None:
         await self.broker.start(self.hub)
@@ -75,8 +75,8 @@ class Process:
         transport.on_lost = partial(self._lost, transport, stream)
         self.transports[transport] = None
         attaching = asyncio.create_task(self._attach(transport, stream))
-        self._attaching.add(attaching)
-        attaching.add_done_callback(self._attaching.discard)
+        self._attaching[attaching] = None
+        attaching.add_done_callback(self._attaching.pop)
         return transport
 
     def _lost(self, transport: StreamTransport, stream: TransportStream) -> None:
