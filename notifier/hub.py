@@ -5,8 +5,9 @@
                  +--- drained <--- more of the replay --------+
 
 New frames wait for a stream that is opening only while the broker is read; the next opening has those that came before.
-A resync (after a lost link or a hole in a topic's order) takes a live stream back to opening. A frame for a few streams
-is written at once; a frame for many goes out in a round, which yields to the event loop (`rounds.py`).
+A resync (after a lost link, a hole in a topic's order, or with too many unsent bytes) takes a live stream back to
+opening. A frame for a few streams is written at once; a frame for many goes out in a round, which yields to the event
+loop (`rounds.py`).
 
 Must not know: HTTP, Redis.
 """
@@ -48,7 +49,8 @@ DIRECT: Final = 64
 MAX_PORTION_BYTES: Final = 128 * 1024
 """Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
 MAX_PENDING: Final = 5000
-"""Frames that may wait for a stream that is opening. With more, it is ended as slow, and resumes from its cursor."""
+"""Frames that may wait for a stream that is opening. With more, or if those without history have more bytes than a
+backlog may have, it is ended as slow, and resumes from its cursor."""
 
 
 class Hub:
@@ -87,7 +89,12 @@ class Hub:
         self._timers = StreamTimers(
             heartbeat_s, ping=self._ping, expire=lambda stream: self.end(stream, stream.ends_why)
         )
-        self._slow = SlowReaders(max_backlog_bytes=max_backlog_bytes, give_up=lambda stream: self.end(stream, "slow"))
+        self._max_backlog = max_backlog_bytes
+        self._slow = SlowReaders(
+            max_backlog_bytes=max_backlog_bytes,
+            fall_behind=self._fall_behind,
+            give_up=lambda stream: self.end(stream, "slow"),
+        )
         self.away = False
         self.draining = False
         self._delivered = 0
@@ -193,7 +200,7 @@ class Hub:
 
     def _go_live(self, stream: Stream, top: Cursor) -> None:
         """Write the pending frames that are newer than the replay."""
-        pending, stream.pending = stream.pending, []
+        pending, stream.pending, stream.pending_bytes = stream.pending, [], 0
         stream.cursor = None
         # Interned, so that a round compares epochs by identity instead of reading each stream's own copy.
         stream.epoch, stream.seq = sys.intern(top.epoch), top.seq
@@ -240,6 +247,11 @@ class Hub:
             stream.seq = OPENING
         self._opener.reopen(stream)
 
+    def _fall_behind(self, stream: Stream) -> None:
+        """Let a live stream with too many unsent bytes read on from the history, once its reader has taken them."""
+        if not stream.opening:
+            self._resync_stream(stream)
+
     async def reopen_forever(self) -> None:
         """Reopen streams after resyncs until cancelled. An exception must end the process."""
         await self._opener.run_forever()
@@ -264,7 +276,9 @@ class Hub:
     def _hold(self, stream: Stream, item: Item) -> None:
         if not stream.reading and not item.is_ephemeral:
             return  # it was stored before the opening that is still to be read
-        if len(stream.pending) < MAX_PENDING:
+        if item.is_ephemeral:
+            stream.pending_bytes += len(item.frame.plain)
+        if len(stream.pending) < MAX_PENDING and stream.pending_bytes <= self._max_backlog:
             stream.pending.append(item)
         else:
             asyncio.get_running_loop().call_soon(self.end, stream, "slow")

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     max_backlog_bytes: int = Field(
         256 * 1024,
         ge=16 * 1024,
-        description="A stream with more unsent bytes than this is closed as slow; a replay waits in history.",
+        description="Most unsent bytes of a stream; with more, it reads on from history when its client has caught up.",
     )
     publish_rate: float = Field(
         1000,

@@ -32,10 +32,14 @@ class _Backlog:
 
 
 class SlowReaders:
-    """The slow readers of one process. Calls `give_up` with a stream that must be ended as slow."""
+    """The slow readers of one process. Calls `fall_behind` with a stream whose backlog is over its limit, and `give_up`
+    with one that must be ended as slow."""
 
-    def __init__(self, *, max_backlog_bytes: int, give_up: Callable[[Stream], None]) -> None:
+    def __init__(
+        self, *, max_backlog_bytes: int, fall_behind: Callable[[Stream], None], give_up: Callable[[Stream], None]
+    ) -> None:
         self._max_backlog = max_backlog_bytes
+        self._fall_behind = fall_behind
         self._give_up = give_up
         self._waiting: dict[Stream, _Backlog] = {}
 
@@ -54,7 +58,7 @@ class SlowReaders:
                 backlog = self._waiting[stream] = _Backlog(0, stream.accepted_bytes, time.monotonic())
             backlog.limit = max(backlog.limit, self._max_backlog + beyond)
             if size > backlog.limit:
-                self._give_up(stream)
+                self._fall_behind(stream)
 
     def check_all(self) -> None:
         """Check every slow reader; to be called about once a second."""

@@ -49,6 +49,7 @@ class Stream(ABC):
         "greeted",
         "opening",
         "pending",
+        "pending_bytes",
         "reading",
         "revoked",
         "send",
@@ -98,6 +99,8 @@ class Stream(ABC):
         """True once the broker is read in this attempt: later frames may not be in the opening."""
         self.pending: list[Item] = []
         """Frames that arrived during the opening and will not be in it."""
+        self.pending_bytes = 0
+        """The size of those that are in no history."""
         self.begun = False
         """True once its first event was written."""
         self.greeted = False
@@ -188,8 +191,7 @@ class Stream(ABC):
 class Connection(Protocol):
     """The part of a transport's protocol that a stream uses."""
 
-    on_drained: Callable[[], None] | None
-    """Called by `resume_writing`, once."""
+    on_drained: Callable[[], None] | None  # called by `resume_writing`, once
 
 
 class TransportStream(Stream):

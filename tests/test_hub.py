@@ -250,16 +250,45 @@ async def test_a_stream_that_ended_while_a_round_waited_is_not_counted_again(bro
         assert (len(hub), len(hub._slow)) == (CROWD, 0)
 
 
-async def test_a_slow_stream_is_ended_and_counted_once_and_the_others_stay(broker: ScriptedBroker) -> None:
+@pytest.mark.parametrize("others", [0, CROWD], ids=["alone", "in a round"])
+async def test_a_stream_with_a_long_backlog_reads_on_from_the_history_and_the_others_stay(
+    broker: ScriptedBroker, others: int
+) -> None:
     async with running_hub(broker, max_backlog_bytes=1000) as hub:
-        crowd = await attach_crowd(hub, CROWD)
-        crowd[5].waiting = 1001
-        for _ in range(3):
+        crowd = await attach_crowd(hub, others)
+        wall = Wall()
+        await hub.attach(stream_on(wall))
+        broker.publish(hub, "all")
+        await until(lambda: received(wall)[-1] == "x:1")
+        asked, wall.waiting = len(broker.opened), 1001
+        for number in range(2, 6):
             broker.publish(hub, "all")
-        await until(lambda: all(received(wall)[-1] == "x:3" for wall in crowd if wall is not crowd[5]))
-        assert crowd[5].state == "aborted"
+            await until(lambda number=number: all(received(other)[-1] == f"x:{number}" for other in crowd))  # type: ignore[misc]
+        assert (received(wall), wall.state, len(broker.opened)) == (["hello", "x:1", "x:2"], "open", asked)
+        wall.waiting = 0
+        await until(lambda: received(wall)[-1] == "inbox")
+        broker.publish(hub, "all")
+        await until(lambda: received(wall)[-1] == "x:6")
+        assert received(wall) == ["hello", *(f"x:{number}" for number in range(1, 6)), "inbox", "x:6"]
+        assert len(broker.opened) == asked + 1
+        assert not hub.counts["ended_slow"]
+
+
+async def test_events_without_history_for_a_reader_that_does_not_read_are_bounded_in_bytes(
+    broker: ScriptedBroker,
+) -> None:
+    async with running_hub(broker, max_backlog_bytes=100_000) as hub:
+        wall = Wall()
+        await hub.attach(stream_on(wall))
+        wall.waiting = 100_001
+        for _ in range(24):
+            state(hub, "all", "", "x" * 4096)
+        await asyncio.sleep(0)
+        assert len(hub) == 1
+        for _ in range(3):
+            state(hub, "all", "", "x" * 4096)
+        await until(lambda: not len(hub))
         assert hub.counts["ended_slow"] == 1
-        assert len(hub) == CROWD - 1
 
 
 async def test_a_detached_stream_that_is_queued_for_opening_subscribes_nothing(broker: ScriptedBroker) -> None:

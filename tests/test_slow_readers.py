@@ -94,6 +94,27 @@ async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room
         assert client.of("x") == ["z" * 50_000]
 
 
+async def test_a_burst_that_a_live_reader_takes_slowly_is_completed_in_bounded_memory(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, max_backlog_bytes=100_000) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        (stream,), (client,) = await sockets.attached(1, send_buffer=4096)
+        most = 0
+        for number in range(200):
+            broker.publish(hub, "all", f"{number}-" + "w" * 4096)
+            state(hub, "all", "t", f"state-{number}")
+            await until(lambda: not hub._rounds)
+            client.read(1000)
+            most = max(most, stream.backlog_bytes)
+        assert stream.opening
+        assert most < 100_000 + 2 * 4096
+        await until(lambda: len(client.of("x")) == 200, what="every event")
+        assert [int(text.partition("-")[0]) for text in client.of("x")] == list(range(200))
+        broker.publish(hub, "all", "live")
+        await until(lambda: client.of("x")[-1] == "live")
+        assert not hub.counts["ended_slow"]
+        assert not hub.counts["resets"]
+
+
 # Readers that are given up
 
 
@@ -122,7 +143,7 @@ def waiting_stream(
     """Readers with one stream that has a backlog; the streams given up; and a function that lets time pass."""
     clock, given_up = [100.0], list[Stream]()
     monkeypatch.setattr("notifier.slow.time.monotonic", lambda: clock[0])
-    readers = SlowReaders(max_backlog_bytes=1000, give_up=given_up.append)
+    readers = SlowReaders(max_backlog_bytes=1000, fall_behind=lambda _: None, give_up=given_up.append)
     reader = _Reader()
     readers.check(reader)
 

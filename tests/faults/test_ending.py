@@ -76,6 +76,7 @@ async def test_a_frozen_reader_is_closed_and_the_others_stay(scale: Scale, figur
             await until(lambda: len(listener.messages) == 600)
             assert [message.data["subject"] for message in listener.messages] == [str(i) for i in range(600)]
             assert listener.connects == 1
+            await until(lambda: service.open_streams() == 1, 30, "the end of every frozen stream")
         for connection in frozen:
             # The data in the kernel's buffer can still be read; the connection ends after it.
             connection.settimeout(5)

@@ -101,4 +101,4 @@ async def _frozen(service: Service, cursor: str) -> asyncio.StreamWriter:
 
 def _ended_slow(service: Service) -> int:
     text = httpx.get(f"{service.url}/metrics", timeout=5).text
-    return sum(int(number) for number in re.findall(r'ended_total{reason="slow"} (\d+)', text))
+    return sum(int(number) for number in re.findall(r'ended_total{[^}]*reason="slow"[^}]*} (\d+)', text))
