@@ -241,10 +241,11 @@ class Hub:
 
     def _resync_stream(self, stream: Stream, after: int | None = None) -> None:
         if not stream.opening:
-            past = after is not None and stream.seq > after
-            # A text in place of a cursor makes the broker answer with a reset.
-            stream.cursor = "past a hole" if past else Cursor(stream.epoch, stream.seq)
-            stream.seq = OPENING
+            stream.cursor, stream.seq = Cursor(stream.epoch, stream.seq), OPENING
+        if after is not None and stream.greeted and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
+            # A text in place of a cursor makes the broker answer with a reset. A stream without `hello` is where its
+            # client stands, and reads the events of the hole if they are missing there.
+            stream.cursor = "past a hole"
         self._opener.reopen(stream)
 
     def _fall_behind(self, stream: Stream) -> None:

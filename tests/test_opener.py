@@ -88,6 +88,24 @@ async def test_a_stream_that_is_past_a_hole_is_reset(broker: ScriptedBroker) -> 
         assert received(wall) == ["hello", "x:2", "reset", "x:3"]
 
 
+@pytest.mark.parametrize("first", ["behind", "resync"])
+async def test_a_stream_that_is_past_a_hole_is_reset_also_if_it_is_opening_when_the_hole_is_noticed(
+    broker: ScriptedBroker, first: str
+) -> None:
+    async with running_hub(broker, max_backlog_bytes=1000) as hub:
+        wall = Wall()
+        await hub.attach(stream_on(wall, "ann", ("user:ann", "all")))
+        broker.publish(hub, "user:ann", announced=False)
+        wall.waiting = 1001 if first == "behind" else 500
+        broker.publish(hub, "all", "2")
+        if first == "resync":
+            hub.resync(None)
+        hub.resync(["user:ann"], after=0)
+        wall.waiting = 0
+        await until(lambda: len(received(wall)) > 2)
+        assert received(wall) == ["hello", "x:2", "reset"]
+
+
 async def test_a_stream_that_a_reachable_broker_refused_is_opened_later(
     broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
