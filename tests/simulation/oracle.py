@@ -106,6 +106,9 @@ class Witness:
     start: tuple[str, int] | None = None
     ids: set[tuple[str, int]] = field(default_factory=set)
     tokens: set[int] = field(default_factory=set)
+    tokens_of_epoch: set[int] = field(default_factory=set)
+    """Those that came since the last reset to another epoch. A producer without an answer publishes an event again, and
+    a server that took over with older data stores it once more."""
     keys: set[str] = field(default_factory=set)
     resets: list[tuple[tuple[str, int], tuple[str, int]]] = field(default_factory=list)
     """Where it was, and where it is since the reset."""
@@ -155,6 +158,8 @@ class Witness:
         if at[0] == self.place[0] and at[1] < self.place[1] and not self._has_doomed(at[0]):
             self.report(f"a reset steps back from {self.place} to {at}")
         self.resets.append((self.place, at))
+        if at[0] != self.place[0]:
+            self.tokens_of_epoch.clear()
         self._excuse_passed()
         self.place = at
 
@@ -173,9 +178,10 @@ class Witness:
         self._advance(at, f"the event {token}", itself=token)
         self.ids.add(at)
         keys = {stored.key for stored in self._between(at[0], at[1] - 1, at[1])} - {""}
-        if token in self.tokens and not keys and token not in self.ledger.doomed_tokens:
+        if token in self.tokens_of_epoch and not keys and token not in self.ledger.doomed_tokens:
             self.report(f"the event {token} came twice")
         self.tokens.add(token)
+        self.tokens_of_epoch.add(token)
         self.keys |= keys
 
     def place_again(self, at: tuple[str, int] | None, kind: str) -> None:
