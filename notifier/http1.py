@@ -9,7 +9,7 @@ Must not know: what the requests ask for.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -33,19 +33,33 @@ _BETWEEN, _HEAD, _BODY = range(3)
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with bounds. A request that arrives in one piece costs a few comparisons, and no timer."""
 
-    _reading = True
-    """False after a refusal, or once a stream has the connection: what arrives then is ignored."""
-    _part = _BETWEEN
-    _arrived = 0
-    """Bytes since the last progress: the end of a head or a message, or a piece of a body. What is not progress may
-    lie in the parser's memory: an unfinished header or trailer."""
-    _could_be_head = 0
-    """The most bytes that the head which now ends can have."""
-    _body_bytes = 0
-    _timer: asyncio.TimerHandle | None = None
-    _refusal: bytes | None = None
-    """The answer to a request that was refused, while requests before it wait for theirs."""
-    _ended = False
+    # Slots: attributes that are added to the instance's dictionary would cost each open stream a copy of its keys.
+    __slots__ = (
+        "_arrived",
+        "_body_bytes",
+        "_could_be_head",
+        "_ended",
+        "_part",
+        "_reading",
+        "_refusal",
+        "_timer",
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._reading = True
+        """False after a refusal, or once a stream has the connection: what arrives then is ignored."""
+        self._part = _BETWEEN
+        self._arrived = 0
+        """Bytes since the last progress: the end of a head or a message, or a piece of a body. What is not progress may
+        lie in the parser's memory: an unfinished header or trailer."""
+        self._could_be_head = 0
+        """The most bytes that the head which now ends can have."""
+        self._body_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusal: bytes | None = None
+        """The answer to a request that was refused, while requests before it wait for theirs."""
+        self._ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
@@ -25,11 +25,15 @@ class Protocol(BoundedProtocol):
     memory of an open connection.
     """
 
-    on_lost: Callable[[], None] | None = None
-    """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
-    on_drained: Callable[[], None] | None = None
-    """Set by the stream: called once when the kernel has accepted what the transport buffered."""
-    _lost = False
+    __slots__ = ("_lost", "on_drained", "on_lost")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.on_lost: Callable[[], None] | None = None
+        """Set by the stream: called when the connection ends, before its descriptor is closed and may be reused."""
+        self.on_drained: Callable[[], None] | None = None
+        """Set by the stream: called once when the kernel has accepted what the transport buffered."""
+        self._lost = False
 
     def on_request(self) -> None:
         self.scope["extensions"] = {TAKE_OVER: {"connection": ClientConnection(self, self.cycle)}}
