@@ -1,9 +1,11 @@
 /**
- * One stream that stays open: its state, and what its events and responses lead to.
+ * One stream that stays open: its state, and how its events and HTTP responses change that state.
  *
- *     start -> (hello) -> live -> ended -> wait -> start ...        stop: 204, 401 without a new token, 403, close()
+ *     start -> (hello) -> live -> ended -> wait -> start ...
  *
- * Owns: when to retry and when to stop. Must not know: timers, handlers of users, other tabs.
+ * It stops at a 204, at a 401 without a new token, at a 403, and at close().
+ *
+ * Owns: when to retry and when to stop. Must not know: timers, the handlers that a page registers, other tabs.
  */
 
 import { createAttempts } from "./attempts.js";

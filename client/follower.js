@@ -9,9 +9,10 @@ import { readData } from "./parse.js";
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 
 /**
- * @typedef {object} TabMessage  What tabs post to each other: an event, a state, or (empty) a question for the state.
+ * @typedef {object} TabMessage  What tabs post to each other: an event with its key; the leader's state with its detail;
+ *   or `{}`, by which a follower asks for the leader's state.
  * @property {WireEvent} [event]
- * @property {any} [id]  the event's key
+ * @property {any} [id]  the key of `event` (see `keyOf`), not its SSE id
  * @property {import("./types.js").State} [state]
  * @property {import("./types.js").StateDetail} [detail]
  */

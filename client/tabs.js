@@ -4,8 +4,8 @@
  *     join -> follow (ask the leader for its state) -> lead (the lock was granted) -> leave
  *
  * A Web Lock elects the leader: the browser grants it to the next tab in the queue when a tab ends, in whatever way.
- * Every event is posted with its id, so each tab has its own cursor. Events that a leader received and did not post are
- * replayed to its successor; keys keep every tab from showing an event twice.
+ * Every event is posted with its SSE id, so each tab has its own cursor, and with its key (`keyOf`): a tab drops an event
+ * whose key it has seen. Events that a leader received but did not post are replayed to the next leader.
  *
  * Owns: the election and the messages between tabs. Must not know: how a stream is kept open, what events mean.
  */

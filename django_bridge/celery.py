@@ -64,14 +64,16 @@ def checking_task() -> Any:
 
 
 def check_tasks() -> dict[str, Any]:
-    """Reconcile the rows of silent producers with the service. Returns the numbers of `reconcile.Checked`."""
+    """Compare rows of tasks that have not ended, and were not written for `QUIET_S`, with the service. Returns the
+    fields of `reconcile.Checked`."""
     from django_bridge.task import reconcile
 
     return asdict(reconcile.check_tasks())
 
 
 def deliver_outbox() -> dict[str, int]:
-    """Deliver due messages of the outbox until none is left or the service is unreachable. Returns their numbers."""
+    """Deliver due messages of the outbox until none is left or the service is unreachable. Returns how many
+    were delivered, expired and failed."""
     from django_bridge.delivery import deliver_all
 
     return deliver_all().counts()

@@ -20,14 +20,14 @@ from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, Paylo
 MAX_HEAD_BYTES: Final = 32 * 1024
 """The request line and the headers."""
 HEAD_S: Final = 10.0
-"""From the first byte of a head, or from the connect, to the head's end."""
+"""Time limit of a request's head, from its first byte; of the first request of a connection, from the connect."""
 BODY_S: Final = 60.0
-"""From the end of the head to the end of the body."""
+"""Time limit of a request's body, from the end of the head."""
 LINGER_S: Final = 2.0
 """How long a refused client may go on sending and read the answer."""
 
 _BETWEEN, _HEAD, _BODY = range(3)
-"""What the next byte belongs to."""
+"""The part of a request that the next byte belongs to."""
 
 
 class BoundedProtocol(HttpToolsProtocol):

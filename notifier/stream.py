@@ -143,7 +143,8 @@ class Stream(ABC):
 
     @abstractmethod
     def end(self, farewell: EncodedFrame | None) -> None:
-        """Write the farewell if there is room for it, and close. A second call does nothing."""
+        """End the stream: write `farewell` (a `bye` frame) and close. A transport with a backlog is aborted without it.
+        A second call does nothing."""
 
     def offer(self, frame: EncodedFrame) -> None:
         """Queue a frame for the next flush."""

@@ -70,7 +70,7 @@ class Tracker:
         self._total = total
         self._ticks = repeat(True, _FULL)
         self._nested: tuple[int, float] = (0, 0.0)
-        """The progress of nested passes: the number of the current item, and their fraction (0-1) of it."""
+        """(number of the current item, fraction 0-1 of that item that its nested passes have done)."""
         self._started_at = time.monotonic()
         self._ended_at: float | None = None
 

@@ -163,9 +163,11 @@ class RedisTransport:
         return self._repaired(lambda: self._script(call.script, call.keys, call.args), call.keys)
 
     def _repaired(self, action: Callable[[], T], names: Sequence[str]) -> T:
-        """The answer of `action`. Where a key holds a foreign value, it is quarantined and `action` runs again.
+        """Run `action` and return its answer. If a key of `names` holds a value that notifier did not write, rename the
+        key to `<key>:foreign` and run `action` once more.
 
-        Every script reads all its keys before it writes, so a run that failed on a key's type has changed nothing.
+        A second run is safe: every script reads all its keys before its first write, so a run that failed on a key's
+        type has changed nothing.
         """
         try:
             try:

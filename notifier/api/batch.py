@@ -24,7 +24,7 @@ MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
 """Items of a batch that are sent to the broker concurrently."""
 PASSING: Final = (BrokerUnavailable, RateLimited)
-"""Reasons that pass: the same call may succeed later."""
+"""Temporary reasons: the same call may succeed later."""
 _BATCH: Final = {
     "type": "array",
     "minItems": 1,
@@ -55,7 +55,7 @@ router = APIRouter(
 )
 async def post_batch(request: Request) -> Response:
     """Publish items, each with a `kind` and the body of its own call. A failed item does not stop the others. If all
-    failed for the same passing reason, the call has its status and `Retry-After`: repeat it under the same
+    failed for the same temporary reason, the call has its status and `Retry-After`: repeat it under the same
     `Idempotency-Key`; items that were stored are not stored again, and are answered as before."""
     who = publisher(request)
     body = await read_body(request, rules.MAX_BATCH_BYTES)
@@ -95,7 +95,7 @@ def _result(answer: dict[str, Any] | NotifierError) -> dict[str, Any]:
 
 
 def _passing(answers: Sequence[dict[str, Any] | NotifierError]) -> NotifierError | None:
-    """The error of the whole call, if every item failed for the same passing reason; of several, the longest wait."""
+    """The error of the whole call, if every item failed for the same temporary reason; of several, the longest wait."""
     for kind in PASSING:
         errors = [answer for answer in answers if isinstance(answer, kind)]
         if len(errors) == len(answers):

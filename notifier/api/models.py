@@ -165,9 +165,11 @@ class Results(BaseModel):
 
 
 class BatchProblem(Problem):
-    """Every item of a batch failed for the same passing reason."""
+    """Every item of a batch failed for the same temporary reason (429 or 503)."""
 
-    results: list[Result] | None = Field(None, description="As in the 200; missing if no item was tried.")
+    results: list[Result] | None = Field(
+        None, description="One for each item, as in a 200; absent if no item was tried."
+    )
 
 
 class Presence(BaseModel):
@@ -258,7 +260,8 @@ class TaskDismissed(BaseModel):
 
 
 class Reset(BaseModel):
-    """Events may have been missed: replace the state by this one and list the inbox again. Its id is the new cursor."""
+    """Events may have been missed. Replace unread count and tasks by those of this event, and list the inbox again. The
+    id of this event is the new cursor."""
 
     reason: str = Field(description="cursor_unknown, epoch_changed, history_trimmed, history_lost or too_many_missed.")
     unread: int

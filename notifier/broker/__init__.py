@@ -134,7 +134,7 @@ class Sink(Protocol):
         """
 
     def disconnect(self, topic: str, reason: str) -> None:
-        """End all streams of a topic."""
+        """End all streams of a topic with a `bye` that names `reason`."""
 
     def degraded(self, away: bool) -> None:
         """The broker became unavailable (True) or available again (False)."""
@@ -211,11 +211,11 @@ class Broker(ABC):
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
-        """What a stream of this user starts from. A cursor that could not be parsed is passed as its text.
+        """Read what a stream of this user starts from. A cursor that could not be parsed is passed as its text.
 
-        portion_bytes: bound of the replay, which is then a portion (0: none; a larger event is a portion of its own).
-        continued: the stream has the portions before. The number of missed events was judged with the first; only the
-        last of them has `unread` and `tasks`.
+        portion_bytes: most bytes of events in a portion of the replay (0: no bound). A larger event is a portion alone.
+        continued: True if earlier portions of this replay were written. `max_replay` was checked for the first portion
+        and is not checked again. Only the first and the last portion have `unread` and `tasks`.
         """
 
     @abstractmethod

@@ -163,7 +163,7 @@ class TaskWriteResult:
 
 
 def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
-    """Reads the answer to a task call. Raises `IdempotencyMismatch`."""
+    """Parse the answer of `task.lua`. Raises `IdempotencyMismatch` if the key was used with another body."""
     _raise_on_mismatch(answer)
     state = _text(answer[0])
     if state == "ok":

@@ -6,12 +6,14 @@
 -- ARGV  1 cursor's epoch ('': no cursor was given; '?': it could not be parsed), 2 cursor's seq
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
 --       8 history ttl (s), 9 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
---       10 '1' if the stream has the portions before: they judged how many events are missed
--- Answer: verdict, epoch, top seq, replay {seq, frame, repeat key, channel's index, ...} in order, unread, task records, last seq by
---   channel, the user's revocation token ('': none), how long ago it was replaced (ms; -1: unknown),
---   seq up to which the replay reaches, how many events are missed
---   verdict: 'new' | 'ok' | the reason for a reset
---   A portion that is neither the first nor the last has no state: unread 0, no tasks.
+--       10 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
+-- Answer, by position:
+--       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
+--       4 replay, in order: {seq, frame, repeat key, channel's index, ...}, 5 unread, 6 task records
+--       7 last seq of each channel, 8 the user's revocation token ('': none)
+--       9 ms since that token was replaced (-1: no token, or one without a time)
+--       10 seq that the replay reaches, 11 number of missed events
+--   A portion between the first and the last has no state: unread 0, no tasks.
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local most, portion_bytes, continued = tonumber(ARGV[4]), tonumber(ARGV[9]), ARGV[10] == '1'

@@ -6,9 +6,12 @@
 --       2 version, 3 record, 4 frame, 5 updated at (ms), 6 ttl (s)
 --       7 fingerprint, 8 idempotency ttl (s)
 --       9 task id, 10 PUBLISH or SPUBLISH, 11 ttl of a task that has not ended, and of the indexes (s)
---       12 last heartbeat (ms), 0: none are expected
+--       12 time of the producer's last heartbeat (ms; 0: no heartbeat is expected)
 --      then for each channel: its pub/sub channel
--- Answer: 'ok', watched | 'stale', the stored record | 'same', the record stored under the idempotency key | 'other'
+-- Answer: 'ok', 1 if a pub/sub channel had a subscriber, else 0
+--       | 'stale', the stored record: its version is not the expected one
+--       | 'same', the record that an earlier call with this idempotency key stored
+--       | 'other': an earlier call used this idempotency key with another fingerprint
 
 local expected, version, record = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
