@@ -40,6 +40,11 @@ class Event:
     expires_at_ms: int = 0
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
 
+    @property
+    def message_key(self) -> str:
+        """What the parts of one message have in common: its id, and its expiry, since an expired part was not sent."""
+        return f"{self.message_id}@{self.expires_at_ms}" if self.expires_at_ms else self.message_id
+
     def frame_for(self, channel: str) -> str:
         """The frame for the streams of one channel."""
         return f"{self.head}{rules.to_json(channel)}{self.tail}" if self.tail else self.head

@@ -23,6 +23,9 @@ HEAD_S: Final = 10.0
 """Time limit of a request's head, from its first byte; of the first request of a connection, from the connect."""
 BODY_S: Final = 60.0
 """Time limit of a request's body, from the end of the head."""
+MAX_PIPELINED: Final = 16
+"""Requests of a connection that wait for the responses before them. More than a client has use for; and a packet holds
+ten thousand small ones."""
 LINGER_S: Final = 2.0
 """How long a refused client may go on sending and read the answer."""
 
@@ -67,6 +70,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -127,6 +131,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._could_be_head > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             raise HeadTooLarge(_TOO_LARGE)
         self._check_head()
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise MalformedRequest(f"more than {MAX_PIPELINED} requests wait for their responses on this connection")
         self._part = _BODY
         self._arrived = 0
         self._stop_timer()
@@ -140,6 +146,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _check_head(self) -> None:
         """Refuse what the parser accepts and a proxy may read in another way (RFC 9112, 3.2 and 6.1), and a body that
         is announced as too large."""
+        if not self.url.startswith(b"/") and httptools.parse_url(self.url).path is None:
+            raise MalformedRequest("the request's address has no path")
         version = self.parser.get_http_version()
         names = [name for name, _ in self.headers]
         hosts = names.count(b"host")
@@ -230,6 +238,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 if cycle.response_started:
                     answer = b""
                 cycle.disconnected = True
+                cycle.waiting_for_100_continue = False
                 cycle.message_event.set()
                 waits = False
         if waits:

@@ -240,6 +240,8 @@ class Hub:
             self._resync_stream(stream, after)
 
     def _resync_stream(self, stream: Stream, after: int | None = None) -> None:
+        if stream not in self._streams:
+            return  # it ended while a round was on its way to it
         if not stream.opening:
             stream.cursor, stream.seq = Cursor(stream.epoch, stream.seq), OPENING
         if after is not None and stream.greeted and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:

@@ -125,4 +125,5 @@ class Opener:
                 async with asyncio.timeout(TIMEOUT_S):
                     await self.open(stream)
             except TimeoutError:
-                self._retry_later(stream, stream.opening)
+                if stream.opening:
+                    self._retry_later(stream, stream.opening)

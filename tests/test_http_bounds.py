@@ -261,3 +261,19 @@ def test_a_body_that_is_cut_off_is_no_error_of_the_service(bounded: Service) -> 
             assert link.recv(100).startswith(b"HTTP/1.1 100")
     wait_for(lambda: httpx.get(f"{bounded.url}/healthz").status_code == 200)
     assert "Traceback" not in bounded.process.output()
+
+
+def test_requests_that_wait_for_responses_are_bounded(bounded: Service) -> None:
+    before, _ = bounded.used()
+    answers = exchange(bounded.port, [GET * 10_000])
+    *served, refused = answers.statuses
+    assert refused == 400
+    assert set(served) <= {200}
+    assert len(served) <= http1.MAX_PIPELINED + 1
+    assert "16 requests" in answers[-1].json()["detail"]
+    assert bounded.used()[0] - before < 8
+
+
+def test_an_address_without_a_path_is_refused(service: Service) -> None:
+    answers = exchange(service.port, [request("GET", "http://127.0.0.1")])
+    assert answers.statuses == [400]

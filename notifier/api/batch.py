@@ -126,14 +126,18 @@ def _items(body: bytes, content_type: str) -> list[Any]:
     if kind == "application/json" and not lines.startswith(b"["):
         raise MalformedBody("must be a JSON array; send NDJSON lines as application/x-ndjson", field="body")
     if "ndjson" in kind or not lines.startswith(b"["):
-        items = [_checked(rules.parse_json, line) for line in lines.split(b"\n") if line.strip()]
-    else:
-        items = [_checked(rules.check_json, item) for item in rules.read_json(lines)]
-    if len(items) > MAX_BATCH_ITEMS:
-        raise InvalidInput(f"has {len(items)} items; at most {MAX_BATCH_ITEMS} are accepted", field="body")
-    if not items:
+        parts = _bounded([line for line in lines.split(b"\n") if line.strip()])
+        return [_checked(rules.parse_json, line) for line in parts]
+    return [_checked(rules.check_json, item) for item in _bounded(rules.read_json(lines))]
+
+
+def _bounded(parts: list[Any]) -> list[Any]:
+    """The parts of a batch, if there are neither none nor too many: before they are checked one by one."""
+    if len(parts) > MAX_BATCH_ITEMS:
+        raise InvalidInput(f"has {len(parts)} items; at most {MAX_BATCH_ITEMS} are accepted", field="body")
+    if not parts:
         raise InvalidInput("must have at least one item", field="body")
-    return items
+    return parts
 
 
 def _checked(check: Callable[[Any], Any], item: Any) -> Any:

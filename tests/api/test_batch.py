@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -171,3 +172,10 @@ def test_a_batch_over_its_limits_is_refused_as_a_whole(publisher: httpx.Client, 
     with user.sees_no_change():
         problem_of(as_array(publisher, [message(user)] * 1001), 422, "body")
         problem_of(as_array(publisher, [message(user, text="x" * 10_000)] * 110), 413, "body")
+
+
+def test_lines_are_counted_before_they_are_parsed(publisher: httpx.Client) -> None:
+    began = time.monotonic()
+    response = publisher.post("/v1/batch", content=b"x\n" * 500_000, headers={"Content-Type": "application/x-ndjson"})
+    assert "500000 items" in problem_of(response, 422, "body")["detail"]
+    assert time.monotonic() - began < 5  # a second at most; twelve where each line was parsed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -138,6 +139,16 @@ async def test_a_message_sent_by_two_calls_under_its_id_is_replayed_once(broker:
     assert subjects(opening) == ["Hi", "next"]
     ((key, topic),) = opening.keys.values()
     assert (key, topic) == ("m-1", broker.topics("ann", ["group:staff"])[0])
+
+
+async def test_a_part_that_outlives_an_expired_one_is_an_event_of_its_own(broker: Broker) -> None:
+    """A stream may have been told of the first only after its expiry, and then it was left out."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+    start = (await opened(broker)).cursor
+    await broker.publish(note("group:staff", id="m-2", may_repeat=True, expires_at=until))
+    await broker.publish(note("user:ann", id="m-2", may_repeat=True))
+    keys = [key for key, _ in (await opened(broker, start)).keys.values()]
+    assert len(set(keys)) == 2
 
 
 # Idempotency

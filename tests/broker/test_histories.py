@@ -141,3 +141,19 @@ async def test_a_vanished_log_is_a_reset_whatever_the_other_has(
     assert (await opened(broker, Cursor(start.epoch, 1))).verdict == "ok"
     await broker.publish(paid() if lost == "events" else note())
     assert (await opened(broker, start)).verdict == "history_trimmed"
+
+
+@pytest.mark.parametrize("broker", ["redis"], indirect=True)
+async def test_messages_that_expired_before_0_1_0_stored_the_next_are_not_missed_silently(
+    broker: Broker, stored: tuple[redis.Redis, Keys]
+) -> None:
+    client, keys = stored
+    await broker.publish(note("user:bob"))
+    start = (await opened(broker)).cursor
+    await broker.publish(note())
+    last = await broker.publish(paid())
+    client.delete(keys.log(0, "user:ann"))  # its ttl is over; the events' is not
+    store_as_0_1_0(client, keys, "newest", is_message=True)
+    client.hset(keys.meta(0, "user:ann"), "low", last.seq)  # as its script does for a log that is empty
+    assert not (await opened(broker, start)).recovered
+    assert replayed(await opened(broker, Cursor(last.epoch, last.seq))) == ["newest"]

@@ -97,7 +97,7 @@ class MemoryBroker(Broker):
             self._seq += 1
         cursor = Cursor(self._epoch, self._seq)
         if event.durable:
-            key = event.message_id if event.may_repeat else ""
+            key = event.message_key if event.may_repeat else ""
         else:
             key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
         for channel in event.to:

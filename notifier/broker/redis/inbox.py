@@ -133,9 +133,11 @@ class RedisInbox:
     async def _look(self, user: str, channels: Sequence[str]) -> _Look:
         shard = self._keys.shard_of_name(user)
         for _ in range(MAX_RETRIES):
-            look = await self._look_in(self._epochs.get(shard, ""), shard, user, channels)
-            if look is not None:
+            try:
+                look = await self._look_in(self._epochs.get(shard, ""), shard, user, channels)
+            finally:
                 self._rows.remove_oldest()
+            if look is not None:
                 return look
         raise BrokerUnavailable("a new epoch began again and again")
 

@@ -82,7 +82,8 @@ def publish_calls(
                 # Without a seq, a stream that listens to several recipients can recognise the event only by a key.
                 repeat_key = EPHEMERAL_PREFIX + event_id if len(recipients) > 1 else "-"
             else:
-                repeat_key = event_id if event.may_repeat or len(recipients) > CHUNK else "-"
+                may_repeat = event.may_repeat or len(recipients) > CHUNK
+                repeat_key = (event.message_key or event_id) if may_repeat else "-"
             # The first chunk uses the key without a suffix, as task calls do: one key serves one call of any kind.
             suffix = f"#{start}" if start else ""
             names += (keys.idempotency(shard, idempotency.key + suffix if idempotency else ""), keys.floor(shard))

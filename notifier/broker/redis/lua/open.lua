@@ -25,7 +25,7 @@ local read_key, hidden_key = KEYS[5], KEYS[6]
 -- Each channel has two logs: its messages and its events. `newest`: seq of the newest entry by the meta; nil without one.
 local logs, indexes, lasts, lows = {}, {}, {}, {}
 for i = 7, #KEYS, 4 do
-  local meta, channel = meta_of(KEYS[i + 2]), #lasts + 1
+  local meta, channel = meta_of(KEYS[i + 2], KEYS[i]), #lasts + 1
   logs[#logs + 1] = { key = KEYS[i], channel = channel, newest = meta and meta.m }
   logs[#logs + 1] = { key = KEYS[i + 1], channel = channel, newest = meta and meta.e, has_events = true }
   indexes[channel] = KEYS[i + 3]

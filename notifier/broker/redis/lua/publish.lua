@@ -41,7 +41,7 @@ local function log_of(i) return KEYS[(is_message and 2 or 3) + 3 * i] end
 
 -- What is known of a channel before this event; nil where its log is foreign.
 local function state_of(i)
-  local log, meta = log_of(i), meta_of(KEYS[4 + 3 * i])
+  local log, meta = log_of(i), meta_of(KEYS[4 + 3 * i], KEYS[2 + 3 * i])
   local length = redis.call('XLEN', log)
   -- An entry that is not below this seq is foreign: nothing can be added after it. Nor to an emptied log, which
   -- remembers its last id, nor after an id that is too high.

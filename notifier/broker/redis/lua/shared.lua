@@ -71,19 +71,25 @@ local function read_floor(key)
 end
 
 -- What is known of a channel, nil without a meta: last (its newest seq), m and e (newest seq among its messages and its
--- events), mlow and elow (newest seq trimmed from either). All five are in the field `logs`.
+-- events), mlow and elow (newest seq trimmed from either). All five are in the field `logs`. `messages` is the key of the
+-- channel's messages.
 --
--- Versions with one log for both read and write only the fields `last` and `low`. They are written for them: `low` covers
--- all events, which those versions do not see. What they write is recognised: a `last` that `logs` does not have is that
--- of an entry among the messages, a `low` that is not `e` that of a trimmed message.
-local function meta_of(key)
+-- Version 0.1.0 has one log for both, and reads and writes only the fields `last` and `low`. They are written for it:
+-- `low` covers all events, which 0.1.0 does not see. What 0.1.0 wrote is recognised: a `last` that `logs` does not have is
+-- that of an entry among the messages, a `low` that is not `e` that of a trimmed message.
+local function meta_of(key, messages)
   local fields = redis.call('HMGET', key, 'last', 'low', 'logs')
   local last, low = number_of(fields[1]), number_of(fields[2]) or 0
   if not last then return nil end
   local known, m, e, mlow, elow = string.match(fields[3] or '', '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
   if not known then return { last = last, m = last, e = 0, mlow = low, elow = 0 } end
   local meta = { last = last, m = tonumber(m), e = tonumber(e), mlow = tonumber(mlow), elow = tonumber(elow) }
-  if tonumber(known) ~= last then meta.m = last end
+  if tonumber(known) ~= last then
+    -- 0.1.0 does not record that the messages before had expired: the log shows if the newest of them is left.
+    local before = whole(meta.m) .. '-0'
+    if meta.m > meta.mlow and not redis.call('XRANGE', messages, before, before)[1] then meta.mlow = meta.m end
+    meta.m = last
+  end
   if low ~= meta.e then meta.mlow = math.max(meta.mlow, low) end
   return meta
 end
