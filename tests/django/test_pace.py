@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 import sys
@@ -66,7 +65,8 @@ def test_a_tight_loop_sends_ten_times_a_second(
     wait_for(lambda: shown(live, user, task)["done"] == n, what="the last advance")
     assert n > 500
     assert len(calls) <= 14
-    assert min(after - before for before, after in itertools.pairwise(calls)) > 0.09
+    # Over ten calls, not between two: one that a busy machine starts late is followed by one in time.
+    assert all(later - earlier > 0.8 for earlier, later in zip(calls, calls[10:], strict=False))
     task.set_state("all in")
     assert (task.done, TaskRecord.objects.get().done) == (n, n)
 
