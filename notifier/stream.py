@@ -1,8 +1,7 @@
 """One open stream: queues frames and writes them to its connection within bounds.
 
-Two implementations. `TransportStream` writes encoded HTTP chunks straight to the connection: an event to many streams
-then costs little more than the kernel's `send` for each. `QueuedStream` feeds sse-starlette's response through a
-bounded queue, for servers that do not offer the transport.
+`TransportStream` writes encoded HTTP chunks straight to the connection: an event to many streams then costs little more
+than the kernel's `send` for each. `queued.py` has the other implementation.
 
 Must not know: brokers, authentication, who publishes.
 """
@@ -13,7 +12,7 @@ import asyncio
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from notifier.event import Cursor
@@ -24,8 +23,6 @@ MAX_REPEAT_KEYS: Final = 16
 """Repeat keys of frames without id that a stream remembers. Their copies follow each other closely."""
 MAX_STATES: Final = 1000
 """Tasks whose newest state waits behind a slow reader. Further tasks are dropped: the next snapshot has them."""
-MAX_QUEUED: Final = 1000
-"""Frames that may wait in a `QueuedStream`. With more, the stream is ended as slow."""
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -279,61 +276,6 @@ class TransportStream(Stream):
         self.send = None
         self._transport.write(LAST_CHUNK)
         self._transport.close()
-
-
-class QueuedStream(Stream):
-    """Passes frames to an ASGI response through a bounded queue."""
-
-    __slots__ = ("_closed", "_dequeued", "_on_drained", "_queue")
-
-    def __init__(self, **fields: object) -> None:
-        super().__init__(**fields)  # type: ignore[arg-type]  # the fields of Stream, by name
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._dequeued = 0
-        self._on_drained: Callable[[], None] | None = None
-        self._closed = False
-
-    @property
-    def backlog_bytes(self) -> int:
-        # The queue is bounded in frames, not bytes: over the bound, report more bytes than any limit allows.
-        return 1 << 40 if self._queue.qsize() > MAX_QUEUED else 0
-
-    @property
-    def accepted_bytes(self) -> int:
-        return self._dequeued
-
-    def call_when_drained(self, callback: Callable[[], None]) -> None:
-        if self._queue.empty():
-            callback()
-        else:
-            self._on_drained = callback
-
-    def flush(self) -> None:
-        out, self._out = self._out, []
-        if not self._closed:
-            for frame in out:
-                self._queue.put_nowait(frame.plain)
-
-    def end(self, farewell: EncodedFrame | None) -> None:
-        if self._closed:
-            return
-        if farewell is not None:
-            self._out.append(farewell)
-        self.flush()
-        self._closed = True
-        self._queue.put_nowait(None)
-
-    def write_remainder(self, data: bytes) -> None:
-        raise AssertionError("a queue accepts a frame whole")
-
-    async def frames(self) -> AsyncIterator[bytes]:
-        """The frames to respond with, until the stream is ended."""
-        while (frame := await self._queue.get()) is not None:
-            self._dequeued += 1
-            yield frame
-            if self._queue.empty() and (on_drained := self._on_drained) is not None:
-                self._on_drained = None
-                on_drained()
 
 
 def _unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:

@@ -12,7 +12,8 @@ import pytest
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame
 from notifier.hub import MAX_PENDING, MAX_PORTION_BYTES, Hub
-from notifier.stream import QueuedStream, TransportStream
+from notifier.queued import QueuedStream
+from notifier.stream import TransportStream
 from notifier.task import begin
 from tests.faults.clients import until
 from tests.hubs import Body, Client, ScriptedBroker, Sockets, announce, missed, running_hub, state

@@ -30,7 +30,7 @@ SERVICE_LAYERS: Layers = [
     {"api"},
     {"auth", "protocol"},
     {"hub", "stalled"},
-    {"opener", "replay", "rounds", "slow", "timers", "workers"},
+    {"opener", "queued", "replay", "rounds", "slow", "timers", "workers"},
     {"stream"},
     {"frames"},
     {"metrics", "limits", "repeats", "http1"},

@@ -100,7 +100,6 @@ async def test_connections_leave_nothing_for_the_collector(port: int, garbage: N
     assert gc.collect() < REQUESTS / 10
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the system has no such option")
 def test_accepted_connections_leave_little_unsent_data_to_the_kernel() -> None:
     for listener in server.listen("127.0.0.1", 0):
         listener.listen()

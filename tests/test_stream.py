@@ -14,7 +14,8 @@ from httpx_sse import connect_sse
 
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame, farewell
-from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, QueuedStream, Stream, TransportStream
+from notifier.queued import QueuedStream
+from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TransportStream
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 

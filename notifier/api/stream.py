@@ -22,7 +22,8 @@ from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell, place
 from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection
-from notifier.stream import QueuedStream, TransportStream
+from notifier.queued import QueuedStream
+from notifier.stream import TransportStream
 
 if TYPE_CHECKING:
     from notifier.broker import Broker
