@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import redis
 
@@ -36,15 +36,14 @@ async def test_a_primary_that_was_a_replica_for_a_moment_resets_every_client(
             for _ in range(demotions):
                 await publisher.publish_for(0.5, 100)
                 _copy(client, older_client)
-                publishing = asyncio.create_task(publisher.publish_for(1.5, 100))
-                await asyncio.sleep(seed.uniform(0.2, 0.8))  # the demotion may meet any moment of the watch
-                began, resets = time.monotonic(), [len(listener.resets) for listener in listeners]
-                client.replicaof("127.0.0.1", older.port)
-                await until(lambda: client.info("replication")["master_link_status"] == "up", what="the older data")
-                client.replicaof("NO", "ONE")
-                await _all_reset(listeners, resets)
-                slowest_s = max(slowest_s, time.monotonic() - began)
-                await publishing
+
+                async def demote() -> None:
+                    client.replicaof("127.0.0.1", older.port)
+                    await until(lambda: client.info("replication")["master_link_status"] == "up", what="the older data")
+                    client.replicaof("NO", "ONE")
+
+                # The demotion may meet any moment of the watch.
+                slowest_s = max(slowest_s, await _reset_by(demote, publisher, listeners, seed.uniform(0.2, 0.8)))
             await _what_follows_arrives(service, listeners, seed)
         figure(
             clients=len(listeners),
@@ -67,14 +66,12 @@ async def test_subscriptions_that_reach_another_server_than_the_calls_reset_ever
             publisher = Publisher(service, ["all"], seed)
             async with listening(*listeners):
                 for move in range(moves):
-                    publishing = asyncio.create_task(publisher.publish_for(1.5, 100))
-                    await asyncio.sleep(0.3)
-                    began, resets = time.monotonic(), [len(listener.resets) for listener in listeners]
-                    proxy.target = (other, own_redis)[move % 2].port
-                    assert proxy.cut(b"-sub")
-                    await _all_reset(listeners, resets)
-                    slowest_s = max(slowest_s, time.monotonic() - began)
-                    await publishing
+
+                    async def redirect(target: int = (other, own_redis)[move % 2].port) -> None:
+                        proxy.target = target
+                        assert proxy.cut(b"-sub")
+
+                    slowest_s = max(slowest_s, await _reset_by(redirect, publisher, listeners, 0.3))
                 await _what_follows_arrives(service, listeners, seed)
     figure(
         clients=len(listeners),
@@ -103,6 +100,20 @@ def _copy(source: redis.Redis, target: redis.Redis) -> None:
         ttl_ms = max(0, source.pttl(key))
         if (value := source.dump(key)) is not None:
             target.restore(key, ttl_ms, value, replace=True)
+
+
+async def _reset_by(
+    failover: Callable[[], Awaitable[None]], publisher: Publisher, listeners: Sequence[Listener], pause_s: float
+) -> float:
+    """Publish, and after a pause let the failover happen. Returns how long it took until every client was reset."""
+    publishing = asyncio.create_task(publisher.publish_for(1.5, 100))
+    await asyncio.sleep(pause_s)
+    began, resets = time.monotonic(), [len(listener.resets) for listener in listeners]
+    await failover()
+    await _all_reset(listeners, resets)
+    took_s = time.monotonic() - began
+    await publishing
+    return took_s
 
 
 async def _all_reset(listeners: Sequence[Listener], before: Sequence[int]) -> None:
