@@ -13,7 +13,7 @@ Must not know: HTTP, streams.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self
 
@@ -197,9 +197,14 @@ class Broker(ABC):
     @abstractmethod
     def unsubscribe(self, topics: Sequence[str]) -> None: ...
 
-    @abstractmethod
     async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
         """Store and announce an event: atomic for each shard and each 500 recipients. Raises `IdempotencyMismatch`."""
+        receipt = self.submit(event, idempotency)
+        return receipt if isinstance(receipt, Receipt) else await receipt
+
+    @abstractmethod
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
+        """As `publish`. A broker that can answer at once returns the receipt, so that its caller needs no task."""
 
     @abstractmethod
     async def open(

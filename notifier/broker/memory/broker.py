@@ -88,7 +88,7 @@ class MemoryBroker(Broker):
 
     # Events
 
-    async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
         earlier = self._idempotency.find(idempotency)
         if isinstance(earlier, Receipt):
             return earlier

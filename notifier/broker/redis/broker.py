@@ -14,7 +14,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Final, Self
 
 from notifier import event as events
@@ -146,7 +146,10 @@ class RedisBroker(Broker):
 
     # Events
 
-    async def publish(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
+        return self._publish(event, idempotency)
+
+    async def _publish(self, event: Event, idempotency: Idempotency | None) -> Receipt:
         if idempotency is not None and self._keys.shards > 1:
             await self._claim(idempotency)
         calls = publish_calls(
