@@ -2,7 +2,8 @@
 
 --quick     small sizes, to see whether everything works
 --only TEXT only servers whose name contains TEXT; writes no files
---compare CHECKOUT  this version and another one, in turn (--rounds, --redis); writes no files
+--compare CHECKOUT  this version and another one, in turn; writes no files. With --only "one by one" --rounds 3: three
+            pairs of that work alone, on both brokers ("Redis: one by one": on Redis)
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ RESULTS = system.REPOSITORY / "bench" / "results.json"
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only servers whose name contains TEXT")
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only servers, or works of --compare, whose name contains TEXT"
+    )
     parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="this version and the one in another folder")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of --compare")
-    parser.add_argument("--redis", action="store_true", help="--compare on a Redis")
     options = parser.parse_args()
     files = system.allow_many_files()
     sizes = Sizes.quick() if options.quick else Sizes()
@@ -37,11 +39,11 @@ def main() -> None:
             f"{sizes.many} streams need as many open files in one process; this machine gives {files} (ulimit -Hn)"
         )
     if options.compare is not None:
-        lines = compare(options.compare.resolve(), sizes, rounds=options.rounds, on_redis=options.redis, say=print)
+        lines = compare(options.compare.resolve(), sizes, rounds=options.rounds, only=options.only, say=_say)
         print("\n".join(lines))
         return
     started = time.monotonic()
-    results = Run(sizes, lambda line: print(line, flush=True)).all(options.only)
+    results = Run(sizes, _say).all(options.only)
     run = {
         "at": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": system.machine(),
@@ -58,6 +60,10 @@ def main() -> None:
         report.write(run)
         chart.write(run)
         print(f"Written: {RESULTS.relative_to(system.REPOSITORY)}, docs/performance.md, docs/images/performance.svg")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

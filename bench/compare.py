@@ -1,87 +1,200 @@
 """Two versions of this service, measured in turn in one run: what `python -m bench --compare OTHER_CHECKOUT` prints.
 
-A machine's speed drifts by more than versions differ, so only pairs that follow each other are compared: the ratio
-here : other of each round, as minimum, median and maximum over the rounds. Under 1 this version needs less.
+A machine's speed drifts by more than versions differ. Both versions therefore run at the same time, and each scenario
+is measured at the two directly after each other, in alternating order; only such pairs are compared. `base` is measured
+beside them: the bare program of the same work, or this version on its embedded broker.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import system, works
 from bench.load import Load
-from bench.peers import ALL
+from bench.peers import ALL, Peer
+from bench.peers.floor import BareHttp, BareRedis
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.run import Sizes
-from bench.system import REPOSITORY
+from bench.works import Bench, Figures
 
-FIGURES = {
-    "connect": ("cpu_us", "memory_kib"),
-    "broadcast": ("cpu_us", "p50_ms", "p99_ms"),
-    "saturated": ("cpu_us",),
-    "one by one": ("cpu_us", "redis_cpu_us"),
-    "batch": ("cpu_us",),
-    "latency": ("p50_ms", "p99_ms"),
-}
-"""By work, what is compared: all of them are better when they are smaller."""
-
-Measured = dict[tuple[str, str], float]
+NO = ""
+"""Instead of a channel: no stream is open."""
 
 
-def compare(other: Path, sizes: Sizes, *, rounds: int, on_redis: bool, say: Callable[[str], None]) -> list[str]:
-    """The table of ratios. `other` is a checkout of another version; both run under this Python."""
-    kind = NotifierOnRedis if on_redis else Notifier
-    pairs: dict[tuple[str, str], list[float]] = {}
+@dataclass(frozen=True)
+class Scenario:
+    """One work at one kind of broker."""
+
+    work: str
+    peer: type[Notifier]
+    measure: Callable[[Bench, Sizes], Figures]
+    figures: Sequence[str]
+    """The figures that are compared: all of them are better when they are smaller."""
+    streams: str | None = None
+    """The channel that the streams listen to before the work begins; None: each to the one of its own user; `NO`."""
+    base: type[Peer] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.peer.name}: {self.work}"
+
+
+def _connect(bench: Bench, sizes: Sizes) -> Figures:
+    return works.connect(bench, sizes.streams, ALL)
+
+
+def _connect_again(bench: Bench, sizes: Sizes) -> Figures:
+    bench.streams.cut()
+    return works.connect(bench, sizes.streams, ALL)
+
+
+def _broadcast(bench: Bench, sizes: Sizes) -> Figures:
+    return works.broadcast(bench, sizes.streams, sizes.light_per_s, sizes.seconds)
+
+
+def _saturated(bench: Bench, sizes: Sizes) -> Figures:
+    return works.broadcast(bench, sizes.streams, sizes.saturated_per_s, sizes.saturated_s)
+
+
+def _one_by_one(bench: Bench, sizes: Sizes) -> Figures:
+    return works.targeted(bench, sizes.streams, sizes.events)
+
+
+def _batch(bench: Bench, sizes: Sizes) -> Figures:
+    return works.targeted(bench, sizes.streams, sizes.events, how="batch")
+
+
+def _latency(bench: Bench, sizes: Sizes) -> Figures:
+    return works.targeted(bench, sizes.streams, int(1000 * sizes.seconds), per_s=1000)
+
+
+def _from_redis(bench: Bench, sizes: Sizes) -> Figures:
+    return works.targeted(bench, sizes.streams, sizes.events, per_s=sizes.redis_per_s, how="redis")
+
+
+CPU, BOTH_CPU, LATENCY = ("cpu_us",), ("cpu_us", "redis_cpu_us"), ("p50_ms", "p99_ms", "p999_ms")
+SCENARIOS = [
+    Scenario("connect", Notifier, _connect, ("cpu_us", "memory_kib"), NO, BareHttp),
+    Scenario("same tokens again", Notifier, _connect_again, CPU, ALL, BareHttp),
+    Scenario("broadcast", Notifier, _broadcast, ("cpu_us", "p50_ms", "p99_ms"), ALL),
+    Scenario("saturated", Notifier, _saturated, CPU, ALL),
+    Scenario("one by one", Notifier, _one_by_one, CPU, None, BareHttp),
+    Scenario("batch", Notifier, _batch, CPU),
+    Scenario("latency", Notifier, _latency, LATENCY, None, BareHttp),
+    Scenario("connect", NotifierOnRedis, _connect, BOTH_CPU, NO, Notifier),
+    Scenario("same tokens again", NotifierOnRedis, _connect_again, BOTH_CPU, ALL, Notifier),
+    Scenario("broadcast", NotifierOnRedis, _broadcast, CPU, ALL),
+    Scenario("one by one", NotifierOnRedis, _one_by_one, BOTH_CPU, None, Notifier),
+    Scenario("batch", NotifierOnRedis, _batch, BOTH_CPU, None, Notifier),
+    Scenario("latency", NotifierOnRedis, _latency, LATENCY, None, Notifier),
+    Scenario("from Redis", NotifierOnRedis, _from_redis, (*BOTH_CPU, "p50_ms", "p99_ms"), None, BareRedis),
+]
+"""In the order of the measurements: a first connect is measured at a fresh process."""
+
+SIDES = ("here", "other", "base")
+Key = tuple[str, str]
+"""A scenario's name, and a figure's."""
+Round = dict[str, dict[Key, float]]
+"""By side: the figures of one round."""
+
+
+def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Callable[[str], None]) -> list[str]:
+    """The table of ratios. `other` is a checkout of another version; `only` is a part of the scenarios' names."""
+    chosen = [scenario for scenario in SCENARIOS if only in scenario.name]
+    if not chosen:
+        raise SystemExit(f"no scenario contains {only!r}: " + "; ".join(scenario.name for scenario in SCENARIOS))
+    measured: list[Round] = []
     for number in range(1, rounds + 1):
         # In turn, so that neither always comes first.
-        order = [REPOSITORY, other] if number % 2 else [other, REPOSITORY]
-        measured = {checkout: _measure(kind, checkout, sizes) for checkout in order}
-        for figure, value in measured[REPOSITORY].items():
-            if before := measured[other].get(figure):
-                pairs.setdefault(figure, []).append(value / before)
+        order = SIDES if number % 2 else ("other", "here", "base")
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            servers = _Servers(Path(name), other, sizes)
+            try:
+                measured.append(_round(chosen, order, servers, sizes))
+            finally:
+                servers.stop()
         say(f"round {number} of {rounds}")
-    return _table(pairs)
+    return _table(chosen, measured)
 
 
-def _measure(kind: type[Notifier], checkout: Path, sizes: Sizes) -> Measured:
-    measured: Measured = {}
-
-    def note(work: str, figures: works.Figures) -> None:
-        assert not figures.get("faults"), f"{checkout}: {work} had {figures['faults']} faults"
-        measured.update({(work, name): figures[name] for name in FIGURES[work] if name in figures})
-
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        folder = Path(name)
-        program = system.build("load", folder)
-        peer = kind(folder, checkout=checkout)
-        streams, publisher = Load(program, folder), Load(program, folder)
-        try:
-            peer.start()
-            _works(works.Bench(peer, streams, publisher), sizes, note)
-        finally:
-            peer.stop()
-            streams.stop()
-            publisher.stop()
+def _round(chosen: Sequence[Scenario], order: Sequence[str], servers: _Servers, sizes: Sizes) -> Round:
+    measured: Round = {side: {} for side in order}
+    for scenario in chosen:
+        for side in order:
+            kind = scenario.base if side == "base" else scenario.peer
+            if kind is None:
+                continue
+            bench = servers.bench(side, kind)
+            servers.listen(bench, scenario.streams)
+            figures = scenario.measure(bench, sizes)
+            assert not figures["faults"], f"{side}, {scenario.name}: {figures['faults']} faults"
+            measured[side] |= {(scenario.name, name): figures[name] for name in scenario.figures}
     return measured
 
 
-def _works(bench: works.Bench, sizes: Sizes, note: Callable[[str, works.Figures], None]) -> None:
-    note("connect", works.connect(bench, sizes.streams, ALL))
-    note("broadcast", works.broadcast(bench, sizes.streams, sizes.light_per_s, sizes.seconds))
-    note("saturated", works.broadcast(bench, sizes.streams, sizes.saturated_per_s, sizes.saturated_s))
-    bench.streams.cut()
-    works.connect(bench, sizes.streams, None)
-    note("one by one", works.targeted(bench, sizes.streams, sizes.events))
-    note("batch", works.targeted(bench, sizes.streams, sizes.events, how="batch"))
-    note("latency", works.targeted(bench, sizes.streams, int(1000 * sizes.seconds), per_s=1000))
+class _Servers:
+    """The servers of one round, each started when it is first measured."""
+
+    def __init__(self, folder: Path, other: Path, sizes: Sizes) -> None:
+        self._folder = folder
+        self._other = other
+        self._sizes = sizes
+        self._program = system.build("load", folder)
+        self._benches: dict[tuple[str, type[Peer]], Bench] = {}
+        self._listening: dict[int, str | None] = {}
+
+    def bench(self, side: str, kind: type[Peer]) -> Bench:
+        """The server of this kind on one side, with its load programs."""
+        if (side, kind) not in self._benches:
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
+            checkout = {"checkout": self._other} if side == "other" else {}
+            bench = Bench(kind(folder, **checkout), Load(self._program, folder), Load(self._program, folder))
+            self._benches[side, kind] = bench
+            bench.peer.start()
+        return self._benches[side, kind]
+
+    def listen(self, bench: Bench, channel: str | None) -> None:
+        """Have the server's streams listen to `channel`."""
+        if self._listening.get(id(bench), NO) != channel:
+            bench.streams.cut()
+            works.connect(bench, self._sizes.streams, channel)
+            self._listening[id(bench)] = channel
+
+    def stop(self) -> None:
+        for bench in self._benches.values():
+            bench.peer.stop()
+            bench.streams.stop()
+            bench.publisher.stop()
 
 
-def _table(pairs: dict[tuple[str, str], list[float]]) -> list[str]:
-    lines = [f"{'':28} {'min':>7} {'median':>7} {'max':>7}"]
-    for (work, name), ratios in pairs.items():
-        figures = (min(ratios), statistics.median(ratios), max(ratios))
-        lines.append(f"{work + ', ' + name:28} " + " ".join(f"{ratio:7.3f}" for ratio in figures))
+def _table(chosen: Sequence[Scenario], measured: Sequence[Round]) -> list[str]:
+    width = max(len(f"{scenario.name}, redis_cpu_us") for scenario in chosen)
+    lines = [
+        f"{'':{width}} {'medians':^26}   {'here : other':^23}   {'here : base':^23}",
+        f"{'':{width}} {'here':>8} {'other':>8} {'base':>8}" + 2 * f"   {'min':>7} {'median':>7} {'max':>7}",
+    ]
+    for scenario in chosen:
+        for name in scenario.figures:
+            values = {side: _values(measured, side, (scenario.name, name)) for side in SIDES}
+            cells = " ".join(f"{statistics.median(rows):8.2f}" if rows else " " * 8 for rows in values.values())
+            cells += "".join("   " + _spread(values["here"], values[side]) for side in ("other", "base"))
+            lines.append(f"{scenario.name + ', ' + name:{width}} {cells}".rstrip())
     return lines
+
+
+def _values(measured: Sequence[Round], side: str, key: Key) -> list[float]:
+    """A figure in each round; empty where it is not measured, or always 0, as the CPU of a Redis that is not used."""
+    values = [run[side][key] for run in measured if key in run[side]]
+    return values if any(values) else []
+
+
+def _spread(figures: Sequence[float], base: Sequence[float]) -> str:
+    """Minimum, median and maximum of the ratios of each round."""
+    ratios = [figure / divisor for figure, divisor in zip(figures, base, strict=False) if divisor]
+    if not ratios:
+        return ""
+    return " ".join(f"{ratio:7.3f}" for ratio in (min(ratios), statistics.median(ratios), max(ratios)))

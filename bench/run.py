@@ -16,7 +16,7 @@ from bench import system, works
 from bench.load import Load
 from bench.peers import ALL, SOME, Peer
 from bench.peers.c_servers import Centrifugo, Mercure, Nchan, Pushpin
-from bench.peers.floor import Bare, Floor
+from bench.peers.floor import BareHttp, BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.peers.python_servers import DjangoEventstream, FastapiSse, SseStarlette
 from bench.works import Bench
@@ -69,11 +69,12 @@ class Run:
                 self._measure(make, self._broadcasts)
             for make in _makers(lambda at: Floor(at, floor), Notifier, Nchan):
                 self._measure(make, self._many)
+            self._measure(BareHttp, self._connects, self._targets)
             for make in _makers(Notifier, Nchan):
                 self._measure(make, self._targets)
             self._measure(Notifier, self._storm)
             self._measure(Notifier, self._pauses)
-            for make in _makers(Bare, NotifierOnRedis):
+            for make in _makers(BareRedis, NotifierOnRedis):
                 self._measure(make, self._straight_from_redis)
             self._measure(NotifierOnRedis, self._broadcasts, self._targets)
             self._measure(NotifierOnRedis, self._channels)
@@ -86,7 +87,7 @@ class Run:
                     self._measure(binary, self._broadcasts, self._targets)
         return self.results
 
-    def _measure(self, make: Callable[[Path], Peer], *programs: Callable[[Bench], None], name: str = "") -> None:
+    def _measure(self, make: Callable[[Path], Peer], *programs: Callable[[Bench], object], name: str = "") -> None:
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         peer = make(folder)
         self._name = name or peer.name
@@ -113,10 +114,14 @@ class Run:
 
     # Works
 
+    def _connects(self, bench: Bench) -> works.Figures:
+        """D."""
+        return self._note("connect", works.connect(bench, self._sizes.streams, ALL))
+
     def _broadcasts(self, bench: Bench) -> None:
         """D and A."""
         sizes, fast = self._sizes, bench.peer.fast
-        opened = self._note("connect", works.connect(bench, sizes.streams, ALL))["streams"]
+        opened = self._connects(bench)["streams"]
         light = sizes.light_per_s if fast else sizes.slow_per_s
         self._note("broadcast", works.broadcast(bench, opened, light, sizes.seconds))
         if fast:

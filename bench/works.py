@@ -19,8 +19,9 @@ from typing import Any
 
 from bench.load import Load, stamped
 from bench.peers import ALL, SOME, Peer, request, user
-from bench.peers.floor import Bare
-from bench.peers.notifier import Notifier, NotifierOnRedis, redis_request
+from bench.peers.floor import BareRedis
+from bench.peers.notifier import Notifier, NotifierOnRedis
+from bench.system import REPOSITORY
 
 Figures = dict[str, Any]
 
@@ -182,10 +183,10 @@ def pause(bench: Bench, others_load: Load, spare: Load, *, rate: float, seconds:
 def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[bytes], int, str]:
     texts = [(user(recipient), stamped(number)) for recipient, number in items]
     if how == "redis":
-        assert isinstance(peer, NotifierOnRedis | Bare)
+        assert isinstance(peer, NotifierOnRedis | BareRedis)
         assert peer.redis is not None
-        peer.redis.load_script()
-        return [redis_request(*event) for event in texts], peer.redis.port, "resp"
+        checkout = peer.checkout if isinstance(peer, NotifierOnRedis) else REPOSITORY
+        return peer.redis.publish_requests(texts, checkout), peer.redis.port, "resp"
     if how == "batch":
         assert isinstance(peer, Notifier)
         return [peer.batch_request(texts[at : at + 100]) for at in range(0, len(texts), 100)], peer.port, "http"

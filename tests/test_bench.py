@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from bench import chart, model, report, system, works
-from bench.compare import FIGURES, compare
+from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
-from bench.peers.floor import Floor
+from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier
 from bench.run import Sizes
 from bench.works import Bench
@@ -100,10 +100,33 @@ def test_the_program_lists_its_options() -> None:
     assert "--quick" in done.stdout
 
 
+SMALL = Sizes(streams=30, seconds=0.3, saturated_s=0.2, events=100, redis_per_s=1000)
+
+
 def test_two_versions_are_measured_in_turn_and_compared_as_ratios() -> None:
-    sizes = Sizes(streams=40, seconds=0.5, saturated_s=0.2, events=100)
-    lines = compare(REPOSITORY, sizes, rounds=2, on_redis=False, say=lambda line: None)
-    assert len(lines) == 1 + sum(len(figures) for figures in FIGURES.values()) - 1  # no Redis, no CPU time of it
-    for line in lines[1:]:
-        least, median, most = (float(ratio) for ratio in line.split()[-3:])
+    lines = compare(REPOSITORY, SMALL, rounds=2, only="notifier: one by one", say=lambda line: None)
+    assert len(lines) == 3
+    here, other, base, *ratios = figures(lines[2])
+    assert 0 < base < min(here, other)
+    assert len(ratios) == 6
+    for least, median, most in (ratios[:3], ratios[3:]):
         assert 0 < least <= median <= most
+
+
+def test_every_work_is_compared_on_both_brokers_beside_its_base() -> None:
+    lines = compare(REPOSITORY, SMALL, rounds=1, say=lambda line: None)
+    names = [(scenario, name) for scenario in SCENARIOS for name in scenario.figures]
+    for (scenario, name), line in zip(names, lines[2:], strict=True):
+        assert line.startswith(f"{scenario.name}, {name} ")
+        has_base = scenario.base is not None and (name != "redis_cpu_us" or scenario.base is BareRedis)
+        assert len(figures(line)) == (9 if has_base else 5)
+
+
+def test_a_work_that_does_not_exist_is_answered_with_those_that_do() -> None:
+    with pytest.raises(SystemExit, match="notifier, Redis: from Redis"):
+        compare(REPOSITORY, SMALL, rounds=1, only="no such work", say=lambda line: None)
+
+
+def figures(line: str) -> list[float]:
+    """The numbers of a line of the table."""
+    return [float(figure) for figure in line.rpartition(", ")[2].split()[1:]]

@@ -1,4 +1,4 @@
-"""The lower bounds: one send() per stream in C, and the shortest path from Redis to streams in Python."""
+"""The lower bounds: one send() per stream in C; the shortest publish, connect and path from Redis in Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
-from bench.peers import Peer, request
+from bench.peers import Peer, json_request, request
 from bench.peers.notifier import Redis
 from bench.system import HERE
 
@@ -32,8 +32,24 @@ class Floor(Peer):
         return request("POST", "/", text)
 
 
-class Bare(Peer):
-    """`apps/bare.py`: reads pub/sub with hiredis, writes to transports, and does nothing else."""
+class BareHttp(Peer):
+    """`apps/bare_http.py`: asyncio's Protocol, httptools and json, and nothing checked."""
+
+    name: ClassVar[str] = "bare (asyncio, httptools, json)"
+
+    def start(self) -> None:
+        server = self._run([sys.executable, HERE / "peers" / "apps" / "bare_http.py", str(self.port)])
+        self.ready_s = server.wait_until(self._listens)
+
+    def stream_path(self, number: int, channel: str) -> str:
+        return f"/{channel}"
+
+    def publish_request(self, channel: str, text: str) -> bytes:
+        return json_request("/", {"to": [channel], "type": "bench", "data": text})
+
+
+class BareRedis(Peer):
+    """`apps/bare_redis.py`: reads pub/sub with hiredis, writes to transports, and does nothing else."""
 
     name: ClassVar[str] = "bare (hiredis to transports)"
 
@@ -43,7 +59,7 @@ class Bare(Peer):
 
     def start(self) -> None:
         self.redis.start()
-        app = HERE / "peers" / "apps" / "bare.py"
+        app = HERE / "peers" / "apps" / "bare_redis.py"
         server = self._run([sys.executable, app, str(self.port), str(self.redis.port)])
         self.ready_s = server.wait_until(self._listens)
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
+import struct
+import subprocess
 import sys
 import time
 import urllib.error
@@ -14,11 +18,7 @@ import jwt
 import redis
 
 from bench.peers import ALL, SOME, Peer, json_request, user
-from bench.system import REPOSITORY, Process, accepts, free_port
-from notifier.broker import History
-from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import publish_calls, script
-from notifier.event import custom
+from bench.system import HERE, REPOSITORY, Process, accepts, free_port
 
 KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)
 """Credentials of servers that run for a minute."""
@@ -36,12 +36,12 @@ class Notifier(Peer):
         super().__init__(folder)
         self.workers = workers
         self.checkout = checkout
-        """The folder whose version is run."""
+        """The folder whose version is run, with its own `.venv` if it has one."""
         self.redis = redis_server
         self._ends = int(time.time()) + 3600
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [_python(self.checkout), "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
         if self.workers > 1:
             command += ["--workers", str(self.workers)]
         env = {
@@ -142,10 +142,17 @@ class Redis:
         with redis.Redis(port=self.port) as client:
             return int(client.info("memory")["used_memory"])
 
-    def load_script(self) -> None:
-        """Load the publish script."""
+    def publish_requests(self, items: list[tuple[str, str]], checkout: Path = REPOSITORY) -> list[bytes]:
+        """The commands that publish these events (channel, text) by a checkout's script, which is loaded."""
+        events = json.dumps([(_channel(to), text) for to, text in items])
+        command = [_python(checkout), HERE / "peers" / "apps" / "redis_calls.py"]
+        env = {**os.environ, "PYTHONPATH": str(checkout)}
+        records = _records(
+            subprocess.run(command, input=events.encode(), env=env, capture_output=True, check=True).stdout
+        )
         with redis.Redis(port=self.port) as client:
-            client.script_load(script("publish").source)
+            client.script_load(records[0])
+        return records[1:]
 
     def cpu_s(self) -> float:
         return self.process.cpu_s() if self.process else 0.0
@@ -155,14 +162,16 @@ class Redis:
             self.process.stop()
 
 
-def redis_request(channel: str, text: str) -> bytes:
-    """The command that a Django process with the transport `redis` publishes with: one call of the service's script."""
-    event = custom(to=[_channel(channel)], event_type="bench", data=text)
-    (call,) = publish_calls(event, Keys(), history=History(256, 256, 7 * 86_400))
-    words = ["EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args]
-    return resp([word if isinstance(word, bytes) else str(word).encode() for word in words])
+def _records(data: bytes) -> list[bytes]:
+    records, at = [], 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        records.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    return records
 
 
-def resp(words: list[bytes]) -> bytes:
-    """A Redis command as bytes."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+def _python(checkout: Path) -> str:
+    """The Python that runs a checkout: its own one, since versions can need other packages."""
+    own = checkout / ".venv" / "bin" / "python"
+    return str(own) if checkout != REPOSITORY and own.exists() else sys.executable

@@ -1,6 +1,6 @@
 """The shortest path of an event from Redis pub/sub to a stream in Python: hiredis reads, the transport writes.
 
-    python bare.py PORT REDIS_PORT
+    python bare_redis.py PORT REDIS_PORT
 
 A stream's path is its channel. Events are the announcements of the service's publish script: a line,
 then the frame. It has no order, no gap check, no replay, no tokens, no bounds.
