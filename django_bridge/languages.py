@@ -18,12 +18,14 @@ from django.utils import translation
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
+from django_bridge.event_loop import outside_loop
 from django_bridge.recipients import CHUNK, channels, find_user, is_key
 
 Recipient = tuple[str, Any]
 """A channel, and the user (or its key) that it belongs to; for other channels, the recipient as it was given."""
 
 
+@outside_loop
 def speaking(user: Any) -> AbstractContextManager[object]:
     """A block in which lazy translations are rendered in the language of this user, given as itself or as its key."""
     if not settings().user_language:

@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
+from asgiref.sync import sync_to_async
 from django.utils import timezone
 
 from django_bridge import celery
+from django_bridge.event_loop import outside_loop
 from django_bridge.languages import by_language, override
 from django_bridge.payload import Payload, per_language, to_event
 from django_bridge.recipients import channels, sender
@@ -87,6 +89,9 @@ class Message:
         Where Celery is installed, this is the immutable signature of a shared task that carries the payload, so
         `link=subtask(message.send)` is valid too; calling a signature runs its task in this process. Recipients and
         language are then resolved when `message.send` is read, the time when the message is sent.
+
+        In a running event loop the call blocks the loop until the row is written or the service has answered:
+        `await message.asend()` does not.
         """
         task = celery.sending_task()
         if task is None:
@@ -94,6 +99,11 @@ class Message:
         signature: Callable[[], str] = task.si(self.payload())
         return signature
 
+    async def asend(self) -> str:
+        """As `send()`, for asynchronous code: waits for the database and the service in a thread."""
+        return await sync_to_async(self._send)()
+
+    @outside_loop
     def payload(self) -> Payload:
         """The checked payload, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
         to = self._by_language()
@@ -129,6 +139,7 @@ class Message:
         with override(language):
             return {"to": list(rules.recipients(to, "to_users")), **rendered(self._content())}
 
+    @outside_loop
     def _send(self) -> str:
         return send_payload(self.payload())
 

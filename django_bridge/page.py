@@ -13,11 +13,13 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import get_language
 
 from django_bridge.conf import settings
+from django_bridge.event_loop import outside_loop
 from django_bridge.tokens import subscriber_token
 
 TEXTS: Final = Path(__file__).parent / "static" / "notifier" / "i18n"
 
 
+@outside_loop
 def config_of(user: Any) -> dict[str, Any] | None:
     """The configuration that `client/django.js` reads; None for anonymous users and without a user."""
     if user is None or not user.is_authenticated:

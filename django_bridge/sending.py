@@ -11,11 +11,13 @@ from functools import partial
 from django_bridge import publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
+from django_bridge.event_loop import outside_loop
 from django_bridge.payload import Payload, expired, per_language
 
 log = logging.getLogger("django_bridge")
 
 
+@outside_loop
 def send_payload(payload: Payload) -> str:
     """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns the message's id."""
     configured = settings()

@@ -80,7 +80,7 @@ BRIDGE_LAYERS: Layers = [
     {"page", "languages"},
     {"tokens", "service"},
     {"recipients"},
-    {"commit", "conf", "models", "payload", "texts"},
+    {"commit", "conf", "event_loop", "models", "payload", "texts"},
 ]
 """The same for `django_bridge`."""
 

@@ -6,7 +6,8 @@ Must not know: passes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, ItemsView, KeysView, ValuesView
 from typing import Any, Final
 
 from django.db.models import QuerySet
@@ -18,6 +19,15 @@ CHUNK: Final = 2000
 def in_chunks(rows: QuerySet[Any], total: int) -> bool:
     """Whether to bypass the result cache: for many rows that are neither fetched yet nor the base of a prefetch."""
     return total > CHUNK and rows._result_cache is None and not rows._prefetch_related_lookups  # type: ignore[attr-defined]  # the stubs lack it
+
+
+IN_MEMORY: Final = (list, tuple, range, str, bytes, dict, set, frozenset, deque, KeysView, ValuesView, ItemsView)
+"""Types whose items need neither a query nor a wait."""
+
+
+def is_in_memory(iterable: object) -> bool:
+    """Whether the items can be read in a running event loop: neither a query nor a wait lies behind them."""
+    return isinstance(iterable, IN_MEMORY)
 
 
 def whole(value: object, name: str, *, least: int) -> int:

@@ -6,14 +6,30 @@ Must not know: how items are counted, tasks, models.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from asgiref.sync import sync_to_async
 
+from django_bridge.loop.arguments import is_in_memory
 from django_bridge.loop.tracker import Tracker
 
 T = TypeVar("T")
+
+_END: Final = object()
+
+
+async def in_loop(rows: Iterable[T]) -> AsyncIterator[T]:
+    """The items of a synchronous iterable. Where a query may lie behind them, each is read in a thread."""
+    if is_in_memory(rows):
+        for row in rows:
+            yield row
+        return
+    items: Iterator[Any] = await sync_to_async(iter)(rows)
+    read = sync_to_async(partial(next, items, _END))  # an exception StopIteration cannot leave the thread
+    while (item := await read()) is not _END:
+        yield item
 
 
 class AsyncPass(Generic[T]):

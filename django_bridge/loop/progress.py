@@ -13,10 +13,11 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Final, Generic, TypeVar
 
+from asgiref.sync import sync_to_async
 from django.db.models import QuerySet
 
-from django_bridge.loop.arguments import CHUNK, in_chunks, one_argument, whole
-from django_bridge.loop.asynchronous import AsyncPass
+from django_bridge.loop.arguments import CHUNK, in_chunks, is_in_memory, one_argument, whole
+from django_bridge.loop.asynchronous import AsyncPass, in_loop
 from django_bridge.loop.tracker import SupportsProgress, Tracker
 from django_bridge.loop.weights import Weights
 
@@ -35,9 +36,10 @@ class Progress(Generic[T]):
     loop's body has completed the part's last item; the last report is at 100 %. A report calls `callback` and updates
     `task`.
 
-    `iterable` is a list, a tuple, a range, a QuerySet, anything with `len()`; any other iterable with `total=`; with
-    `async for` an asynchronous iterable. A QuerySet costs one `SELECT COUNT(*)` at the start of the pass, or none if
-    its rows are already fetched.
+    `iterable` is a list, a tuple, a range, a QuerySet, anything with `len()`; any other iterable with `total=`.
+    `async for` takes the same, and asynchronous iterables; the items of a generator or of a type of your own are then
+    read in a thread, since a query may lie behind them. A QuerySet costs one `SELECT COUNT(*)` at the start of the
+    pass, or none if its rows are already fetched.
 
     `callback` takes the `Progress` itself (`done total percent rate eta_s`), or no argument. In an `async for` it may
     be a coroutine function.
@@ -112,8 +114,6 @@ class Progress(Generic[T]):
         return _guarded(parts, self._tracker)
 
     def __aiter__(self) -> AsyncIterator[T]:
-        if not hasattr(self._iterable, "__aiter__"):
-            raise TypeError(f"a {type(self._iterable).__name__} is not asynchronous: use `for`")
         callback = None if self._callback is None else partial(self._callback, self)
         return AsyncPass(self._tracker, self._open_async, self.parts, callback)
 
@@ -159,7 +159,9 @@ class Progress(Generic[T]):
             total = await rows.acount() if total is None else total
             if in_chunks(rows, total):
                 return rows.aiterator(chunk_size=CHUNK), total
-        return rows, len(rows) if total is None else total
+        elif total is None:
+            total = len(rows) if is_in_memory(rows) else await sync_to_async(len)(rows)
+        return rows if hasattr(rows, "__aiter__") else in_loop(rows), total
 
     def _report(self) -> None:
         self._tracker.report()

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 
 from django_bridge import publisher
 from django_bridge.commit import after_commit
+from django_bridge.event_loop import outside_loop
 from django_bridge.models import TaskShare
 from django_bridge.task.reporter import PACE_S
 
@@ -95,6 +96,7 @@ class Share:
         """See `Task.raise_if_cancelled`."""
         self.task.raise_if_cancelled()
 
+    @outside_loop
     def count(self) -> None:
         """Raise the high-water mark to what this run has done, and advance the task by the difference."""
         self._counted_at = time.monotonic()

@@ -10,6 +10,9 @@ import sys
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
+from asgiref.sync import sync_to_async
+
+from django_bridge.event_loop import outside_loop
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.cancel import Shield, TaskCancelled
@@ -64,6 +67,7 @@ class Task(TaskContext):
         """None until the task begins."""
 
     @classmethod
+    @outside_loop
     def resume(cls, task_id: str | Task) -> Self:
         """Load a task from its row, to continue it in another process: a view begins it, a worker resumes it.
 
@@ -76,6 +80,11 @@ class Task(TaskContext):
         task.id, task._reporter = known.id, TaskReporter(known, key)
         return task
 
+    @classmethod
+    async def aresume(cls, task_id: str | Task) -> Self:
+        return await sync_to_async(cls.resume)(task_id)
+
+    @outside_loop
     def __json__(self) -> str:
         """As the argument of a Celery task: its id, for `resume`. Until a worker resumes it, the task is pending."""
         if self._reporter is not None:
@@ -122,6 +131,7 @@ class Task(TaskContext):
         """Whether a user asked to cancel, by the service's last answer."""
         return self._reporter is not None and self._reporter.known.cancel_requested
 
+    @outside_loop
     def raise_if_cancelled(self) -> None:
         """If a user asked to cancel, end the task as cancelled and raise `TaskCancelled`.
 
@@ -143,6 +153,7 @@ class Task(TaskContext):
         """`with task.shield():` a part of the work that a cancel does not interrupt."""
         return self._shield
 
+    @outside_loop
     def speaking(self) -> AbstractContextManager[object]:
         """`with task.speaking():` lazy translations are rendered in the language of the task's user.
 
@@ -156,6 +167,7 @@ class Task(TaskContext):
 
     # Changes
 
+    @outside_loop
     def begin(self, state: Any = "", total: int | None = None) -> None:
         """Create the task in the service and its row. For a task that has begun: `set_state`."""
         if self._reporter is None:
@@ -173,14 +185,17 @@ class Task(TaskContext):
         if self._reporter is not None:
             self._reporter.works_here()
 
+    @outside_loop
     def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None:
         """Set the state's text, the work done and its total; omitted values stay. Begins the task if needed."""
         self._change(state=state, done=done, total=total)
 
+    @outside_loop
     def wait(self, state: Any = None) -> None:
         """Make the task pending until its next change: no heartbeats are expected until then."""
         self._change(status="pending", state=state)
 
+    @outside_loop
     def advance(self, n: int = 1) -> None:
         """Add to the work done; correct if several processes advance one task. Begins the task if needed.
 
@@ -188,6 +203,7 @@ class Task(TaskContext):
         """
         self._begun().advance(n)
 
+    @outside_loop
     def advance_once(self, key: str, n: int) -> bool:
         """Add to the work done, once for all calls with this key within five minutes; `share` remembers for longer.
 
@@ -204,10 +220,12 @@ class Task(TaskContext):
 
         return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
 
+    @outside_loop
     def end(self, state: Any = None) -> None:
         """End the task as succeeded, at 100 %. `done` keeps its value, also after a loop that was left early."""
         self._change(status="succeeded", state=state)
 
+    @outside_loop
     def fail(self, error: Any, state: Any = None) -> None:
         """End the task as failed. `error`, an exception or a text, is shown to the users.
 
@@ -219,6 +237,7 @@ class Task(TaskContext):
             return
         self._change(status="failed", error=error_text(error), state=state)
 
+    @outside_loop
     def cancelled(self, state: Any = None) -> None:
         """End the task as cancelled. Does nothing if it has ended so already."""
         if self.status == "cancelled":

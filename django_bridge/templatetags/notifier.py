@@ -65,7 +65,8 @@ def _level(number: int) -> str:
 
 def _user(context: Context) -> Any:
     request = context.get("request")
-    return getattr(request, "user", None) or context.get("user")
+    user = getattr(request, "user", None)
+    return context.get("user") if user is None else user
 
 
 def _script(context: Context, path: str) -> SafeString:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import logging.config
 import re
@@ -23,7 +24,7 @@ from django.test import RequestFactory, override_settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from django_bridge import Message, conf, testing
+from django_bridge import Message, Progress, Task, conf, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.tokens import subscriber_token
@@ -102,6 +103,13 @@ def test_the_decorator(user: User, rows: int) -> None:
     assert (len(worked), TaskRecord.objects.get().status) == (rows, "succeeded")
 
 
+async def test_asynchronous_code(user: User, rows: int) -> None:
+    names = by_name(Message, Progress, Task)
+    names = run("async def view(request):", **names, Model=SimpleModel, work_on=lambda pk: asyncio.sleep(0))
+    await names["view"](types.SimpleNamespace(user=user))
+    assert [message["subject"] for message in outbox.messages] == ["Imported"]
+
+
 def test_a_task_that_continues_in_another_process(eager: Any, user: User) -> None:
     from celery import shared_task
 
@@ -134,8 +142,6 @@ def test_the_decorator_on_a_celery_task(eager: Any, user: User) -> None:
 
 
 def test_a_block(user: User) -> None:
-    from django_bridge import Progress, Task
-
     request = types.SimpleNamespace(user=user)
     run("with Task(", Task=Task, Progress=Progress, request=request, rows=[1, 2], work_on=str)
     row = TaskRecord.objects.get()
@@ -252,8 +258,6 @@ def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights(user: User) -> None:
-    from django_bridge import Progress, Task
-
     def step(row: int) -> None: ...
 
     step.rows = range(2)  # type: ignore[attr-defined]
@@ -266,8 +270,6 @@ def test_weights(user: User) -> None:
 
 def test_shares(eager: Any, user: User) -> None:
     from celery import chord, shared_task
-
-    from django_bridge import Progress, Task
 
     names = {"shared_task": shared_task, "Progress": Progress, "Task": Task, "chord": chord}
     chunks = [[1, 2], [3], [4, 5, 6]]
@@ -293,7 +295,6 @@ def test_the_command_of_the_tasks() -> None:
 def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
     from celery import shared_task
 
-    from django_bridge import Progress
     from django_bridge.task import celery_signals
 
     try:

@@ -55,12 +55,6 @@ async def test_an_async_iterable_with_another_total_corrects_it_at_the_end(holds
     assert progress.percent == 100
 
 
-async def test_a_plain_iterable_in_an_async_for_is_refused() -> None:
-    with pytest.raises(TypeError, match="list is not asynchronous: use `for`"):
-        async for _ in Progress([1]):
-            pass
-
-
 async def test_an_async_for_has_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(tracker.time, "monotonic", lambda: now)
