@@ -15,7 +15,7 @@ from typing import Any
 from bench import system, works
 from bench.load import Load
 from bench.peers import ALL, SOME, Peer
-from bench.peers.c_servers import Centrifugo, Mercure, Nchan, Pushpin
+from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt, Nchan, Pushpin
 from bench.peers.floor import BareHttp, BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.peers.python_servers import DjangoEventstream, FastapiSse, SseStarlette
@@ -23,6 +23,10 @@ from bench.works import Bench
 
 Results = dict[str, dict[str, Any]]
 """By server, by work: the work's figures."""
+
+
+GO_SERVERS: tuple[type[Mercure | Centrifugo], ...] = (Mercure, MercureBolt, Centrifugo)
+"""Servers that no package of Debian has: measured if their programs are on the path."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,12 @@ class Run:
             self._program = system.build("load", self._folder)
             floor = system.build("floor", self._folder)
             self._only = only
+            self._measure(BareHttp, self._connects)
             for make in _makers(lambda at: Floor(at, floor), Notifier, Nchan):
                 self._measure(make, self._broadcasts)
             for make in _makers(lambda at: Floor(at, floor), Notifier, Nchan):
                 self._measure(make, self._many)
-            self._measure(BareHttp, self._connects, self._targets)
-            for make in _makers(Notifier, Nchan):
+            for make in _makers(BareHttp, Notifier, Nchan):
                 self._measure(make, self._targets)
             self._measure(Notifier, self._storm)
             self._measure(Notifier, self._pauses)
@@ -82,9 +86,11 @@ class Run:
             self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name=two)
             for make in _makers(Pushpin, SseStarlette, FastapiSse, DjangoEventstream):
                 self._measure(make, self._broadcasts, self._targets)
-            for binary in (Mercure, Centrifugo):
+            for binary in GO_SERVERS:
                 if shutil.which(binary.program):
                     self._measure(binary, self._broadcasts, self._targets)
+                elif only in binary.name:
+                    self._say(f"{binary.name:30} left out: the program {binary.program} is not on the path")
         return self.results
 
     def _measure(self, make: Callable[[Path], Peer], *programs: Callable[[Bench], object], name: str = "") -> None:

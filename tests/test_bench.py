@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ from bench import chart, model, report, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
+from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt
 from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier
-from bench.run import Sizes
+from bench.run import GO_SERVERS, Run, Sizes
 from bench.works import Bench
 from tests.support import REPOSITORY
 
@@ -91,6 +93,59 @@ def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
     run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
     run["results"][report.US]["connect many"]["memory_kib"] = 11.0
     assert "| memory of an idle stream, KiB | at most 10 | 11.00 | **no** |" in report.text(run)
+
+
+@pytest.fixture
+def go_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path whose programs only listen on the port of their configuration."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for kind in GO_SERVERS:
+        program = folder / kind.program
+        program.write_text(f"#!{sys.executable}\n{LISTENS}")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+LISTENS = """
+import pathlib, re, socket, sys
+config = pathlib.Path(sys.argv[-1]).read_text()
+port = re.search(r'(?:127.0.0.1:|"port": ")([0-9]+)', config)[1]
+server = socket.create_server(("127.0.0.1", int(port)))
+while True:
+    server.accept()
+"""
+
+
+@pytest.mark.parametrize("kind", GO_SERVERS)
+def test_the_go_servers_log_errors_only_and_mercure_speaks_the_version_of_the_requests(
+    kind: type[Mercure | Centrifugo], go_servers: Path, tmp_path: Path
+) -> None:
+    peer = kind(tmp_path)
+    try:
+        peer.start()
+    finally:
+        peer.stop()
+    if isinstance(peer, Centrifugo):
+        config = json.loads((tmp_path / "config.json").read_text())
+        assert config["log"] == {"level": "error"}
+        assert config["channel"] == {"without_namespace": {"history_size": 256, "history_ttl": "168h"}}
+        return
+    lines = [line.strip() for line in (tmp_path / "Caddyfile").read_text().splitlines()]
+    assert lines.count("{") + sum(line.endswith(" {") for line in lines) == lines.count("}")
+    assert "level ERROR" in lines
+    assert "protocol_version_compatibility 8" in lines
+    assert ("transport local" if kind is Mercure else "transport bolt {") in lines
+    assert ("size 256" in lines) == (kind is MercureBolt)
+
+
+def test_a_go_server_that_is_not_installed_is_left_out_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    lines: list[str] = []
+    assert Run(Sizes.quick(), lines.append).all(only="Mercure") == {}
+    assert len(lines) == 2
+    assert all("left out: the program mercure is not on the path" in line for line in lines)
 
 
 def test_the_program_lists_its_options() -> None:

@@ -102,9 +102,13 @@ class Pushpin(Peer):
 
 
 class Mercure(Peer):
-    """The Mercure hub's own binary, with its history in memory."""
+    """The Mercure hub's own binary, version 1.0, without a history.
 
-    name: ClassVar[str] = "Mercure"
+    Version 1.0 accepts `topic=` and the claim `mercure` in its compatibility mode only, and only if it was built with
+    the tags deprecated_topic and deprecated_claim, as the official binaries are.
+    """
+
+    name: ClassVar[str] = "Mercure, local"
     program: ClassVar[str] = "mercure"
 
     def start(self) -> None:
@@ -112,6 +116,9 @@ class Mercure(Peer):
         config.write_text(f"""{{
   admin off
   auto_https off
+  log {{
+    level ERROR
+  }}
 }}
 http://127.0.0.1:{self.port} {{
   route {{
@@ -119,12 +126,18 @@ http://127.0.0.1:{self.port} {{
       publisher_jwt {SECRET}
       subscriber_jwt {SECRET}
       anonymous
+      protocol_version_compatibility 8
+      transport {self.transport()}
     }}
   }}
 }}
 """)
         server = self._run([shutil.which(self.program) or self.program, "run", "--config", config])
         self.ready_s = server.wait_until(self._listens)
+
+    def transport(self) -> str:
+        """The value of the directive `transport`."""
+        return "local"
 
     def stream_path(self, number: int, channel: str) -> str:
         return f"/.well-known/mercure?topic={channel}"
@@ -135,8 +148,17 @@ http://127.0.0.1:{self.port} {{
         return request("POST", "/.well-known/mercure", f"topic={channel}&data={text}", headers)
 
 
+class MercureBolt(Mercure):
+    """The same with 256 events kept in a file."""
+
+    name: ClassVar[str] = "Mercure, bolt"
+
+    def transport(self) -> str:
+        return f"bolt {{\n        path {self.folder}/mercure.db\n        size 256\n      }}"
+
+
 class Centrifugo(Peer):
-    """Centrifugo's unidirectional SSE endpoint, with its memory engine."""
+    """Centrifugo's unidirectional SSE endpoint, with its memory engine and the history that the service has."""
 
     name: ClassVar[str] = "Centrifugo"
     program: ClassVar[str] = "centrifugo"
@@ -145,9 +167,12 @@ class Centrifugo(Peer):
         config = self.folder / "config.json"
         settings = {
             "http_server": {"address": "127.0.0.1", "port": str(self.port)},
+            "log": {"level": "error"},
             "uni_sse": {"enabled": True},
             "http_api": {"insecure": True},
             "client": {"insecure": True},
+            "channel": {"without_namespace": {"history_size": 256, "history_ttl": "168h"}},
+            "usage_stats": {"disabled": True},
         }
         config.write_text(json.dumps(settings))
         server = self._run([shutil.which(self.program) or self.program, "-c", config])

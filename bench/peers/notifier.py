@@ -145,7 +145,7 @@ class Redis:
     def publish_requests(self, items: list[tuple[str, str]], checkout: Path = REPOSITORY) -> list[bytes]:
         """The commands that publish these events (channel, text) by a checkout's script, which is loaded."""
         events = json.dumps([(_channel(to), text) for to, text in items])
-        command = [_python(checkout), HERE / "peers" / "apps" / "redis_calls.py"]
+        command = [_python(checkout), str(HERE / "peers" / "apps" / "redis_calls.py")]
         env = {**os.environ, "PYTHONPATH": str(checkout)}
         records = _records(
             subprocess.run(command, input=events.encode(), env=env, capture_output=True, check=True).stdout
