@@ -29,7 +29,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from notifier import metrics, rules
-from notifier.api import batch, demo, inbox, openapi, operation, publish
+from notifier.api import batch, demo, inbox, openapi, operation, poll, publish
 from notifier.api.fast_path import UNEXPECTED, FastPath
 from notifier.api.http import problem
 from notifier.api.publish import Publishing
@@ -170,7 +170,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-_ROUTERS = (publish.router, batch.router, inbox.router, operation.admin, operation.operation)
+_ROUTERS = (publish.router, batch.router, inbox.router, poll.router, operation.admin, operation.operation)
 
 
 def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:

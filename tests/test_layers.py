@@ -23,7 +23,7 @@ SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
     {"app", "server"},
-    {"api.demo", "api.inbox", "api.batch", "api.operation", "api.stream", "api.fast_path"},
+    {"api.demo", "api.inbox", "api.batch", "api.operation", "api.poll", "api.stream", "api.fast_path"},
     {"api.publish"},
     {"api.openapi"},
     {"api.models", "api.http"},

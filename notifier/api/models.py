@@ -281,6 +281,26 @@ class Bye(BaseModel):
     retry_ms: int
 
 
+class PolledEvent(BaseModel):
+    """An event of a stream."""
+
+    id: str | None = Field(description="The cursor at this event; null for an event without id.")
+    event: str
+    data: Any
+
+
+class PollAnswer(BaseModel):
+    """What a stream from this cursor would have had, until its first round."""
+
+    cursor: str | None = Field(
+        description="Where the next poll goes on; null if no cursor was given and none is known."
+    )
+    recovered: bool = Field(description="False: events may be missing, and `events` has a `reset`.")
+    events: list[PolledEvent]
+    tasks: list[TaskData] | None = Field(description="Present tasks; null if the poll ended before it could read them.")
+    unread: int | None = Field(description="Present unread count, or null.")
+
+
 STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "hello": (Hello, True),
     "message": (MessageData, True),

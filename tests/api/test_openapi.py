@@ -14,6 +14,7 @@ from tests.api.support import User, data_of, unique
 
 CALLS = {
     ("get", "/v1/stream"),
+    ("get", "/v1/poll"),
     ("post", "/v1/messages"),
     ("post", "/v1/tasks"),
     ("patch", "/v1/tasks/{task_id}"),
@@ -160,6 +161,10 @@ def test_the_responses_of_the_calls_match_the_document(
     answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch(task_path, json={"done": 1, "total": 4}))
     batch = [{"kind": "patch", "id": task["id"], "done": 2}, {"kind": "letter"}]
     answers(document, "post", "/v1/batch", publisher.post("/v1/batch", json=batch))
+    answers(document, "get", "/v1/poll", user.client.get("/v1/poll"))
+    answers(document, "get", "/v1/poll", user.client.get("/v1/poll", params={"after": "e-1"}))
+    answers(document, "get", "/v1/poll", user.client.get("/v1/poll", params={"wait_s": "long"}))
+    answers(document, "get", "/v1/poll", anyone.get("/v1/poll"))
     answers(document, "get", "/v1/inbox", user.client.get("/v1/inbox"))
     answers(document, "get", "/v1/inbox/unread", user.client.get("/v1/inbox/unread"))
     answers(document, "get", "/v1/tasks", user.client.get("/v1/tasks"))
