@@ -169,6 +169,16 @@ async def test_a_foreign_entry_does_not_block_its_channel(
     assert subjects(await opened(broker, start)) == ["two", "three"]
 
 
+async def test_a_foreign_entry_far_above_the_counter_blocks_neither_of_a_channels_logs(
+    broker: RedisBroker, raw: redis.Redis
+) -> None:
+    raw.xadd(KEYS.events(0, "user:ann"), {"f": "x"}, id="18446744073709551615-1")
+    await broker.publish(note(subject="one"))
+    assert raw.exists(KEYS.events(0, "user:ann") + ":foreign")
+    await broker.publish(custom(to=["user:ann"], event_type="order.paid"))
+    assert await listed(broker) == [("one", False)]
+
+
 async def test_an_emptied_log_does_not_block_its_channel(broker: RedisBroker, raw: redis.Redis) -> None:
     for subject in ("one", "two"):
         await broker.publish(note(subject=subject))

@@ -16,6 +16,7 @@ from notifier.broker.memory import broker as memory_broker
 from notifier.broker.memory import history as memory_history
 from notifier.broker.memory import idempotency as memory_idempotency
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.redis import broker as redis_broker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
@@ -65,6 +66,8 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
         def passes(ttls: float) -> None:
             age(server, KEYS.prefix, ttls * TTL_S)
+
+        monkeypatch.setattr(redis_broker, "FLOOR_EVERY_S", 0)
 
         broker = RedisBroker(Address.from_url(server.url), KEYS, **LIMITS)
     await broker.start(Recorder())
@@ -154,6 +157,22 @@ async def test_a_first_event_on_a_channel_is_replayed(aging: tuple[Broker, Pass]
         await broker.publish(note(f"group:{'staff' if ttls == 20 else ttls}", subject="first"))
         opening = await opened(broker, start)
         assert (opening.verdict, subjects(opening)) == ("ok", ["first"] if ttls == 20 else [])
+
+
+@pytest.mark.parametrize("aging", ["redis"], indirect=True)
+async def test_the_floor_is_looked_at_now_and_then_and_for_new_channels(
+    aging: tuple[Broker, Pass], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_broker, "FLOOR_EVERY_S", 10)
+    broker, passes = aging
+    await broker.publish(note("user:bob"))
+    passes(2.5)
+    with redis_server.client() as client:
+        recorded_ms = client.hget(KEYS.floor(0), "t")
+        await broker.publish(note("user:bob"))
+        assert client.hget(KEYS.floor(0), "t") == recorded_ms
+        await broker.publish(note())
+        assert client.hget(KEYS.floor(0), "t") != recorded_ms
 
 
 async def test_streams_of_many_users_leave_nothing_behind_in_memory() -> None:

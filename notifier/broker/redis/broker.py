@@ -49,6 +49,9 @@ log = logging.getLogger("notifier.broker")
 REVOKED_TTL_S: Final = 7 * 86_400
 """How long the token of a `disconnect` is stored: no stream lives longer."""
 
+FLOOR_EVERY_S: Final = 60.0
+"""How often this process brings a shard's floor up to date, or a hundredth of the history's ttl if that is shorter."""
+
 
 class RedisBroker(Broker):
     """Stores everything in one Redis."""
@@ -69,6 +72,8 @@ class RedisBroker(Broker):
         self._inbox = RedisInbox(self._commands, keys, history_ttl_s=history.ttl_s)
         self._reported_away = False
         self._skipped = 0
+        self._floors_due_at: dict[int, float] = {}
+        """By shard, in monotonic seconds."""
 
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
@@ -157,12 +162,22 @@ class RedisBroker(Broker):
             self._keys,
             history=self._history,
             idempotency=idempotency,
+            is_floor_due=self._is_floor_due,
         )
         # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
         sent = [self._commands.send(call) for call in calls]
         answers = [await sent[0]] if len(sent) == 1 else await asyncio.gather(*sent)
         with reading("publish"):
             return receipt(answers)
+
+    def _is_floor_due(self, shard: int) -> bool:
+        """True for the first publish to a shard, and then every `FLOOR_EVERY_S`. A floor that is brought up to date
+        late is too high, never too low: a stream gets a reset that it could do without."""
+        now = time.monotonic()
+        is_due = now >= self._floors_due_at.get(shard, 0)
+        if is_due:
+            self._floors_due_at[shard] = now + min(FLOOR_EVERY_S, self._history.ttl_s / 100)
+        return is_due
 
     async def _claim(self, idempotency: Idempotency) -> None:
         """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored.

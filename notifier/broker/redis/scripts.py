@@ -9,7 +9,7 @@ Must not know: asyncio, HTTP, connections.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +30,9 @@ milliseconds."""
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
+WITHOUT_READING: Final = ("publish", "task", "forget", "identity")
+"""Scripts that use no function of `reading.lua`."""
+
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
 """Parts of the errors of a call whose key holds a foreign value: one that notifier did not write."""
 
@@ -45,10 +48,13 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """A script of the folder `lua/`, preceded by `shared.lua`: `publish`, `task`, `open`, `messages`, `mark`, `tasks`,
-    `forget`, `stalled`, `repair` or `identity`."""
+    """A script of the folder `lua/`, preceded by the functions that it uses.
+
+    name: `publish`, `task`, `open`, `messages`, `mark`, `tasks`, `forget`, `stalled`, `repair` or `identity`.
+    """
     folder = files("notifier.broker.redis") / "lua"
-    source = (folder / "shared.lua").read_text("utf-8") + (folder / f"{name}.lua").read_text("utf-8")
+    parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
+    source = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -69,52 +75,66 @@ def publish_calls(
     history: History,
     idempotency: Idempotency | None = None,
     publish_command: str = "PUBLISH",
+    is_floor_due: Callable[[int], bool] = lambda shard: True,
 ) -> Iterator[Call]:
-    """The calls that publish one event: one for each shard and each `CHUNK` of its recipients."""
+    """The calls that publish one event: one for each shard and each `CHUNK` of its recipients.
+
+    `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough.
+    """
     size = history.size if event.message_id else history.event_size
     event_id = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
     for shard in range(keys.shards):
         recipients = [channel for channel in event.to if shard in keys.shards_of(channel)]
         for start in range(0, len(recipients), CHUNK):
             chunk = recipients[start : start + CHUNK]
-            names: list[str] = [keys.seq(shard), keys.epoch(shard)]
+            names: list[str] = [keys.seq(shard), keys.epoch(shard), keys.floor(shard)]
             if not event.durable:
                 # Without a seq, a stream that listens to several recipients can recognise the event only by a key.
                 repeat_key = EPHEMERAL_PREFIX + event_id if len(recipients) > 1 else "-"
             else:
                 may_repeat = event.may_repeat or len(recipients) > CHUNK
                 repeat_key = (event.message_key or event_id) if may_repeat else "-"
-            # The first chunk uses the key without a suffix, as task calls do: one key serves one call of any kind.
-            suffix = f"#{start}" if start else ""
-            names += (keys.idempotency(shard, idempotency.key + suffix if idempotency else ""), keys.floor(shard))
             args: list[str | bytes | int] = [
                 new_epoch(),
                 size,
                 history.ttl_s,
+                history.ttl_s * 10,
                 event.head,
                 event.tail,
-                event.message_id,
-                event.expires_at_ms,
+                "m" if event.message_id else "e",
                 idempotency.fingerprint if idempotency else "",
                 IDEMPOTENCY_TTL_S,
                 repeat_key,
                 "1" if event.durable else "0",
+                int(is_floor_due(shard)),
                 publish_command,
+                len(chunk),
             ]
             for channel in chunk:
-                names += (keys.log(shard, channel), keys.events(shard, channel), keys.meta(shard, channel))
-                args += (keys.announcements(shard, channel), to_json(channel))
-            if start and idempotency:
-                names.append(keys.idempotency(shard, idempotency.key))
+                logs = (keys.log(shard, channel), keys.events(shard, channel))
+                names += (*(logs if event.message_id else reversed(logs)), keys.meta(shard, channel))
+                args += (keys.announcements(shard, channel), to_json(channel) if event.tail else "")
+            if event.message_id:
+                args += ("m", event.message_id)
+            if event.expires_at_ms:
+                args += ("x", event.expires_at_ms)
+            if repeat_key != "-":
+                args += ("k", repeat_key)
+            if idempotency:
+                # The first chunk uses the key without a suffix, as task calls do: one key serves one call of any kind.
+                names.append(keys.idempotency(shard, idempotency.key + (f"#{start}" if start else "")))
+                if start:
+                    names.append(keys.idempotency(shard, idempotency.key))
             yield Call(script("publish"), shard, names, args)
 
 
-def receipt(answers: Sequence[Sequence[Any]]) -> Receipt:
+def receipt(answers: Sequence[bytes | str]) -> Receipt:
     """The receipt from the answers to all calls of one publish. Raises `IdempotencyMismatch`."""
-    for answer in answers:
-        _raise_on_mismatch(answer)
-    _, epoch, seq, _ = answers[0]
-    return Receipt(_text(epoch), int(seq), any(int(answer[3]) for answer in answers))
+    rows = [_text(answer).split(" ") for answer in answers]
+    for row in rows:
+        _raise_on_mismatch(row)
+    _, epoch, seq, _ = rows[0]
+    return Receipt(epoch, int(seq), any(int(row[3]) for row in rows))
 
 
 def task_call(

@@ -1,63 +1,75 @@
 -- Stores one event in the history of each recipient channel and announces it, in one step, all or nothing.
 -- Used by the HTTP API and by the Django bridge alike.
 --
--- KEYS  seq, epoch, idempotency key, floor, then for each channel: its messages, its events, its meta,
---       then, for a later chunk of a publish: the idempotency key of the first
+-- KEYS  seq, epoch, floor, then for each channel: the log of this kind of event, its other log, its meta; then, if an
+--       idempotency key was given: its key; then, for a later chunk of a publish: the key of the first
 -- ARGV  1 fresh epoch        used if the shard has none
 --       2 history size       exact bound of the log (MAXLEN ~ lets short histories grow tenfold)
---       3 history ttl, s     the meta lives ten times longer: it tells an expired log from one that never had events
---       4 head, 5 tail       the frame; a tail means: frame = head .. channel name as JSON .. tail
---       6 message id         '' for an event that is not a message: it is stored with the channel's events
---       7 expires at, ms     0: never
+--       3 history ttl, s
+--       4 meta ttl, s        longer: the meta tells an expired log from one that never had events
+--       5 head, 6 tail       the frame; a tail means: frame = head .. channel name as JSON .. tail
+--       7 'm' or 'e'         a message, or another event
 --       8 fingerprint        '' if no idempotency key was given
 --       9 idempotency ttl, s
 --      10 repeat key         '-', or the key by which a stream drops the event if it comes again
 --      11 durable            '1', or '0': announce only
---      12 PUBLISH or SPUBLISH
---      then for each channel: its pub/sub channel, its name as JSON
--- Answer: state ('new', 'same', 'other'), epoch, seq, watched (0 or 1)
+--      12 floor due          '1': the shard's floor is brought up to date; '0': another call does that
+--      13 PUBLISH or SPUBLISH
+--      14 number of channels
+--      then for each channel: its pub/sub channel, its name as JSON ('' without a tail)
+--      then what is stored beside the frame: names of fields and their values
+-- Answer: 'new' | 'same' | 'other', epoch, seq, watched (0 or 1), with spaces between: one text costs less than a list
 --
 -- Announcement: '<epoch> <seq> <previous seq of this channel> <repeat key>\n' .. the event as it goes on the wire.
 
-local fresh, size, ttl_s = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local head, tail, message_id, expires_ms = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local fingerprint, repeat_key, durable, publish = ARGV[8], ARGV[10], ARGV[11] == '1', ARGV[12]
+local fresh, size, ttl_s, meta_ttl_s, head, tail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local fingerprint, repeat_key, durable, publish = ARGV[8], ARGV[10], ARGV[11] == '1', ARGV[13]
+local channels = tonumber(ARGV[14])
+local newest_field, low_field = ARGV[7], ARGV[7] .. 'low'
 
-local channels = math.floor((#KEYS - 4) / 3)
-local state, answer = remembered(KEYS[3], fingerprint)
+local idempotency_key = KEYS[4 + 3 * channels]
+local state, answer = remembered(idempotency_key, fingerprint)
 -- A call with another body may have had fewer chunks.
 if not state and #KEYS > 4 + 3 * channels and remembered(KEYS[#KEYS], fingerprint) == 'other' then state = 'other' end
-if state then
-  local epoch, seq, watched = string.match(answer or '', '^(%S+) (%d+) (%d)$')
-  return { state, epoch or '', tonumber(seq or '0'), tonumber(watched or '0') }
-end
+if state then return state .. ' ' .. (match(answer or '', '^%S+ %d+ %d$') or ' 0 0') end
 
 local epoch = current_epoch(KEYS[2], fresh)
-local is_message = message_id ~= ''
-local newest_field, low_field = is_message and 'm' or 'e', is_message and 'mlow' or 'elow'
-local seq, metas, floor = 0, {}, 0
+local seq, metas = 0, {}
 
-local function log_of(i) return KEYS[(is_message and 2 or 3) + 3 * i] end
+-- The shard's floor, read once and only where it is needed: if it is due, and for a channel without a meta.
+local floor, floor_next, is_floor_old, now_ms
+local function look_at_floor()
+  if now_ms then return end
+  local a, b, t = read_floor(KEYS[3])
+  local ttl_ms = 1000 * ttl_s
+  now_ms = redis_now_ms()
+  local age_ms = t and math.abs(now_ms - t) or math.huge
+  floor = age_ms > 4 * ttl_ms and seq - 1 or age_ms > 2 * ttl_ms and b or a
+  floor_next, is_floor_old = b or 0, age_ms > 2 * ttl_ms
+end
 
 -- What is known of a channel before this event; nil where its log is foreign.
 local function state_of(i)
-  local log, meta = log_of(i), meta_of(KEYS[4 + 3 * i], KEYS[2 + 3 * i])
-  local length = redis.call('XLEN', log)
+  local log, other, meta_key = KEYS[1 + 3 * i], KEYS[2 + 3 * i], KEYS[3 + 3 * i]
+  local messages = newest_field == 'm' and log or other
+  local meta, length = meta_of(meta_key, messages), call('XLEN', log)
   -- An entry that is not below this seq is foreign: nothing can be added after it. Nor to an emptied log, which
   -- remembers its last id, nor after an id that is too high.
-  local ahead = redis.call('XREVRANGE', log, '+', whole(seq) .. '-0', 'COUNT', 1)[1]
+  local ahead = call('XREVRANGE', log, '+', whole(seq), 'COUNT', '1')[1]
   local foreign = ahead and seq_of(ahead[1]) or 0
-  if foreign >= MAX_SEQ or (length == 0 and redis.call('EXISTS', log) == 1) then return nil end
+  if foreign >= MAX_SEQ or (length == 0 and call('EXISTS', log) == 1) then return nil end
   if not meta then
     -- A new channel, or one whose meta is lost: everything before this event counts as trimmed.
-    local m, e = newest_in(KEYS[2 + 3 * i]) or 0, newest_in(KEYS[3 + 3 * i]) or 0
+    local m, e = newest_in(messages) or 0, newest_in(messages == log and other or log) or 0
+    if m >= MAX_SEQ or e >= MAX_SEQ then return nil end
+    look_at_floor()
     local low = (m > 0 or e > 0) and seq - 1 or floor
     meta = { last = math.max(m, e), m = m, e = e, mlow = low, elow = low }
   elseif length == 0 then
     -- The log expired: everything in it counts as trimmed.
     meta[low_field] = math.max(meta[low_field], meta[newest_field])
   end
-  meta.last = math.max(meta.last, foreign)
+  if foreign > meta.last then meta.last = foreign end
   meta.length = length
   return meta
 end
@@ -66,57 +78,49 @@ end
 if durable then
   seq = redis.pcall('INCR', KEYS[1])
   if type(seq) ~= 'number' or seq < 1 or seq >= MAX_SEQ then return foreign_counter() end
-  local a, b, t = read_floor(KEYS[4])
-  local now_ms, ttl_ms = redis_now_ms(), 1000 * ttl_s
-  local age_ms = t and math.abs(now_ms - t) or math.huge
-  floor = age_ms > 4 * ttl_ms and seq - 1 or age_ms > 2 * ttl_ms and b or a
-  local newest = b or 0
+  if ARGV[12] == '1' then look_at_floor() end
+  local newest = 0
   for i = 1, channels do
-    metas[i] = state_of(i)
-    if not metas[i] then return redis.error_reply('WRONGTYPE a foreign log') end
-    newest = math.max(newest, metas[i].last)
+    local meta = state_of(i)
+    if not meta then return redis.error_reply('WRONGTYPE a foreign log') end
+    metas[i] = meta
+    if meta.last > newest then newest = meta.last end
   end
+  if now_ms and floor_next > newest then newest = floor_next end
   if newest >= seq then
     -- The counter is behind the channels (it was overwritten or lost): a new epoch begins above both.
     seq, epoch = newest + 1, fresh
-    redis.call('SET', KEYS[1], whole(seq))
-    redis.call('SET', KEYS[2], fresh)
+    call('SET', KEYS[1], whole(seq))
+    call('SET', KEYS[2], fresh)
   end
-
-  if age_ms > 2 * ttl_ms then
-    redis.call('HSET', KEYS[4], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms))
-  end
+  if is_floor_old then call('HSET', KEYS[3], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms)) end
 else
   seq = counter_of(KEYS[1])
   if not seq then return foreign_counter() end
 end
 
-local shown = whole(seq)
+local shown, watched = whole(seq), 0
 local id_line = durable and ('id: ' .. epoch .. '-' .. shown .. '\n') or ''
-local watched = 0
 
 for i = 1, channels do
-  local announce, name = ARGV[11 + 2 * i], ARGV[12 + 2 * i]
-  local frame = tail == '' and head or (head .. name .. tail)
-  local prev = 0
+  local frame = tail == '' and head or (head .. ARGV[14 + 2 * i] .. tail)
+  local lead = epoch .. ' 0 0 '
   if durable then
-    local log, meta = log_of(i), metas[i]
-    if meta.length >= size then
-      local trimmed = redis.call('XRANGE', log, '-', '+', 'COUNT', meta.length - size + 1)
+    local log, meta = KEYS[1 + 3 * i], metas[i]
+    local excess = meta.length + 1 - size
+    if excess > 0 then
+      local trimmed = call('XRANGE', log, '-', '+', 'COUNT', whole(excess))
       meta[low_field] = seq_of(trimmed[#trimmed][1])
     end
-    local entry = { 'XADD', log, 'MAXLEN', size, shown .. '-0', 'f', frame }
-    if is_message then entry[#entry + 1] = 'm'; entry[#entry + 1] = message_id end
-    if expires_ms ~= '0' then entry[#entry + 1] = 'x'; entry[#entry + 1] = expires_ms end
-    if repeat_key ~= '-' then entry[#entry + 1] = 'k'; entry[#entry + 1] = repeat_key end
-    redis.call(unpack(entry))
-    redis.call('EXPIRE', log, ttl_s)
-    prev, meta.last, meta[newest_field] = meta.last, seq, seq
-    store_meta(KEYS[4 + 3 * i], meta, ttl_s * 10)
+    call('XADD', log, 'MAXLEN', size, shown, 'f', frame, unpack(ARGV, 15 + 2 * channels))
+    call('EXPIRE', log, ttl_s)
+    lead = epoch .. ' ' .. shown .. ' ' .. whole(meta.last) .. ' '
+    meta.last, meta[newest_field] = seq, seq
+    store_meta(KEYS[3 + 3 * i], meta, meta_ttl_s)
   end
-  local lead = epoch .. ' ' .. (durable and shown or '0') .. ' ' .. whole(prev) .. ' ' .. repeat_key .. '\n'
-  if redis.call(publish, announce, lead .. id_line .. frame) > 0 then watched = 1 end
+  if call(publish, ARGV[13 + 2 * i], lead .. repeat_key .. '\n' .. id_line .. frame) > 0 then watched = 1 end
 end
 
-remember(KEYS[3], fingerprint, epoch .. ' ' .. shown .. ' ' .. watched, ARGV[9])
-return { 'new', epoch, seq, watched }
+answer = epoch .. ' ' .. shown .. ' ' .. watched
+remember(idempotency_key, fingerprint, answer, ARGV[9])
+return 'new ' .. answer

@@ -1,0 +1,109 @@
+-- Functions of the scripts that read logs, marks or tasks, or repair keys; prepended to each of them after shared.lua.
+
+-- Renames a key with a foreign value, so that its name can be used again.
+local function quarantine(key)
+  call('RENAME', key, key .. ':foreign')
+  call('EXPIRE', key .. ':foreign', 86400)
+end
+
+-- The record of a task, or false. The key is not in KEYS, so the service cannot quarantine it: the script does.
+local function record_of(key)
+  local record = redis.pcall('HGET', key, 'record')
+  if type(record) ~= 'table' then return record end
+  redis.log(redis.LOG_WARNING, 'notifier: quarantined the foreign value of ' .. key)
+  quarantine(key)
+  return false
+end
+
+-- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). A foreign entry may
+-- lack any field.
+local function entry_of(raw)
+  local entry = { seq = seq_of(raw[1]) }
+  local fields = raw[2]
+  for i = 1, #fields, 2 do entry[fields[i]] = fields[i + 1] end
+  return entry
+end
+
+-- The entries after a seq: all, or the first `most` of them.
+local function entries_after(log, after, most)
+  local range = { 'XRANGE', log, whole(after + 1) .. '-0', '+' }
+  if most then range[5], range[6] = 'COUNT', most end
+  local entries = call(unpack(range))
+  for i, raw in ipairs(entries) do entries[i] = entry_of(raw) end
+  return entries
+end
+
+local function expired(entry, now_ms)
+  local at = tonumber(entry.x)
+  return at ~= nil and at <= now_ms
+end
+
+-- A function that says if an id is in a sorted set. After 50 lookups it reads the whole set: single lookups took most
+-- of the time of a long inbox.
+local function members_of(key)
+  local lookups, all = 0, nil
+  return function(id)
+    if all then return all[id] == true end
+    lookups = lookups + 1
+    if lookups > 50 then
+      all = {}
+      for _, member in ipairs(call('ZRANGE', key, 0, -1)) do all[member] = true end
+      return all[id] == true
+    end
+    return call('ZSCORE', key, id) ~= false
+  end
+end
+
+-- Calls visit(entry, is_read) once for each message that the user can see. A message to several channels is in several
+-- logs under one id; it is visited once.
+local READ_UP_TO = '*'
+local function read_up_to(read_key) return tonumber(call('ZSCORE', read_key, READ_UP_TO) or '0') end
+
+local function each_message(lists, read_key, hidden_key, now_ms, visit)
+  local up_to = read_up_to(read_key)
+  local is_hidden, is_marked, seen = members_of(hidden_key), members_of(read_key), {}
+  for _, entries in ipairs(lists) do
+    for _, entry in ipairs(entries) do
+      local id = entry.m
+      if id and not seen[id] and not expired(entry, now_ms) then
+        seen[id] = true
+        if not is_hidden(id) then visit(entry, entry.seq <= up_to or is_marked(id)) end
+      end
+    end
+  end
+end
+
+-- `lists` may lack the entries up to READ_UP_TO: they are read.
+local function count_unread(lists, read_key, hidden_key, now_ms)
+  local unread = 0
+  each_message(lists, read_key, hidden_key, now_ms, function(_, is_read)
+    if not is_read then unread = unread + 1 end
+  end)
+  return unread
+end
+
+-- Records of the tasks of these channels without those that the user dismissed, for each channel last changed first.
+-- Ids of expired tasks are removed from the index, and the next ones are read in their place, in a few steps.
+local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
+  local records, seen = {}, {}
+  for _, index in ipairs(indexes) do
+    local kept = 0
+    for _ = 1, 5 do
+      local ids = call('ZREVRANGE', index, kept, max - 1)
+      for _, id in ipairs(ids) do
+        local record = seen[id] or record_of(task_prefix .. id)
+        if not record then
+          call('ZREM', index, id)
+        else
+          kept = kept + 1
+          if not seen[id] and not call('ZSCORE', hidden_key, 't:' .. id) then
+            records[#records + 1] = record
+          end
+          seen[id] = true
+        end
+      end
+      if #ids == 0 or kept == max then break end
+    end
+  end
+  return records
+end
