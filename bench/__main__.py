@@ -23,7 +23,8 @@ from bench.run import Run, Sizes
 RESULTS = system.REPOSITORY / "bench" / "results.json"
 
 
-def main() -> None:
+def arguments() -> argparse.ArgumentParser:
+    """The options."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, to see whether everything works")
     parser.add_argument(
@@ -31,7 +32,11 @@ def main() -> None:
     )
     parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="this version and the one in another folder")
     parser.add_argument("--rounds", type=int, default=5, help="pairs of runs of --compare")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = arguments().parse_args()
     files = system.allow_many_files()
     sizes = Sizes.quick() if options.quick else Sizes()
     if files < sizes.many + 1000:

@@ -29,8 +29,8 @@ class Load:
     def __init__(self, program: Path, folder: Path) -> None:
         self.program = program
         self._folder = folder
-        self._files = 0
         self._child = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._requests = folder / f"requests-{self._child.pid}"
 
     def lower_priority(self) -> None:
         """Run only while no other process needs the processor, so that the load does not disturb what is measured."""
@@ -41,7 +41,10 @@ class Load:
     ) -> dict[str, Any]:
         """Open a stream for each request; each is live when `marker` arrives. Returns `opened`, `failed`, `seconds`."""
         word = marker.replace(" ", "~").replace("\n", "^")
-        return self._ask(f"open {self._write(requests)} {port} {at_once} {timeout_s} {word}")
+        self._write(requests)
+        answer = self._ask(f"open {self._requests} {port} {at_once} {timeout_s} {word}")
+        self._requests.unlink()
+        return answer
 
     def zero(self) -> None:
         """Reset the counters."""
@@ -53,7 +56,7 @@ class Load:
 
     def counts(self) -> list[tuple[int, int, int]]:
         """For each stream: events, the sum of their numbers, the number of events out of order."""
-        file = self._folder / "counts"
+        file = self._folder / f"counts-{self._child.pid}"
         self._ask(f"dump {file}")
         return list(struct.iter_unpack("<QQQ", file.read_bytes()))
 
@@ -66,11 +69,14 @@ class Load:
         kind: str = "http",
     ) -> None:  # fmt: skip
         """Begin to send; `send_end` waits for the end."""
-        self._write_line(f"send {self._write(requests)} {port} {connections} {per_s} {timeout_s} {kind}")
+        self._write(requests)
+        self._write_line(f"send {self._requests} {port} {connections} {per_s} {timeout_s} {kind}")
 
     def send_end(self) -> dict[str, Any]:
         """Returns `answered`, `refused`, `first_refusal`, `seconds`, latencies of the answers."""
-        return self._read_answer()
+        answer = self._read_answer()
+        self._requests.unlink()
+        return answer
 
     def send(self, requests: Iterable[bytes], port: int, **how: Any) -> dict[str, Any]:
         self.send_begin(requests, port, **how)
@@ -80,11 +86,8 @@ class Load:
         with self._child:  # closes its pipes
             self._child.kill()
 
-    def _write(self, requests: Iterable[bytes]) -> Path:
-        self._files += 1
-        file = self._folder / f"requests-{self._child.pid}-{self._files}"
-        file.write_bytes(b"".join(struct.pack("<I", len(request)) + request for request in requests))
-        return file
+    def _write(self, requests: Iterable[bytes]) -> None:
+        self._requests.write_bytes(b"".join(struct.pack("<I", len(request)) + request for request in requests))
 
     def _ask(self, line: str) -> dict[str, Any]:
         self._write_line(line)

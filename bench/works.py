@@ -41,10 +41,13 @@ class Bench:
         return range(start, self._numbers + 1)
 
 
-def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100) -> Figures:
-    """D: open streams as fast as possible, on `channel`; None: each on the channel of its own user."""
+def connect(bench: Bench, count: int, channel: str | None, *, at_once: int = 100, first: int = 0) -> Figures:
+    """D: open streams as fast as possible, on `channel`; None: each on the channel of its own user.
+
+    `first` is the number of the first user.
+    """
     peer = bench.peer
-    requests = [peer.stream_request(number, channel or user(number)) for number in range(count)]
+    requests = [peer.stream_request(number, channel or user(number)) for number in range(first, first + count)]
     memory, cpu, redis_cpu = peer.memory_kib(), peer.cpu_s(), _redis_cpu_s(peer)
     answer = bench.streams.open(requests, peer.port, marker=peer.marker, at_once=at_once)
     time.sleep(0.3)
@@ -122,7 +125,7 @@ def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: st
         "redis_cpu_us": 1e6 * redis_used / max(1, got["events"]),
         "redis_bytes": (_redis_bytes(peer) - kept) / max(1, got["events"]),
         **_latencies(got),
-        "faults": sent["refused"] + _wrong(bench.streams, items),
+        "faults": sent["refused"] + wrong(bench.streams, items),
     }
 
 
@@ -193,7 +196,7 @@ def _requests(peer: Peer, items: list[tuple[int, int]], how: str) -> tuple[list[
     return [peer.publish_request(*event) for event in texts], peer.publish_port, "http"
 
 
-def _wrong(streams: Load, items: list[tuple[int, int]]) -> int:
+def wrong(streams: Load, items: list[tuple[int, int]]) -> int:
     """Users who did not get each of their events once. The order is not checked: 16 connections publish."""
     due: dict[int, list[int]] = {}
     for recipient, number in items:

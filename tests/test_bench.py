@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from bench import chart, model, report, system, works
+from bench import __main__ as program
+from bench import chart, model, report, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -20,6 +22,7 @@ from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier
 from bench.run import GO_SERVERS, Run, Sizes
 from bench.works import Bench
+from tests.pasted import Document
 from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.programs
@@ -146,6 +149,18 @@ def test_a_go_server_that_is_not_installed_is_left_out_with_a_line(monkeypatch: 
     assert Run(Sizes.quick(), lines.append).all(only="Mercure") == {}
     assert len(lines) == 2
     assert all("left out: the program mercure is not on the path" in line for line in lines)
+
+
+def test_the_commands_of_the_page_are_accepted() -> None:
+    known = {"bench": program.arguments(), "bench.soak": soak.arguments()}
+    blocks = Document("docs/performance.md").blocks("sh")
+    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    assert len(commands) > 5
+    for command in commands:
+        if command[:2] == ["python", "-m"]:
+            known[command[2]].parse_args(command[3:])
+        else:
+            subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, capture_output=True, check=True)
 
 
 def test_the_program_lists_its_options() -> None:

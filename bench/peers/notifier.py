@@ -11,8 +11,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jwt
 import redis
@@ -31,17 +32,28 @@ class Notifier(Peer):
     marker: ClassVar[str] = "event: hello"
 
     def __init__(
-        self, folder: Path, *, workers: int = 1, redis_server: Redis | None = None, checkout: Path = REPOSITORY
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        redis_server: Redis | None = None,
+        checkout: Path = REPOSITORY,
+        program: Sequence[str | Path] = ("-m", "notifier"),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(folder)
         self.workers = workers
+        self._program = program
+        """What Python runs: the command `notifier`, or a program around it."""
+        self._settings = settings or {}
         self.checkout = checkout
         """The folder whose version is run, with its own `.venv` if it has one."""
         self.redis = redis_server
-        self._ends = int(time.time()) + 3600
+        self._ends = int(time.time()) + 86_400
 
     def start(self) -> None:
-        command = [_python(self.checkout), "-m", "notifier", "serve", "--host", "127.0.0.1", "--port", str(self.port)]
+        command: list[str | Path] = [_python(self.checkout), *self._program, "serve"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
         if self.workers > 1:
             command += ["--workers", str(self.workers)]
         env = {
@@ -53,8 +65,9 @@ class Notifier(Peer):
             "NOTIFIER_MAX_STREAMS_PER_USER": "100000",
             "NOTIFIER_PUBLISH_RATE": "1000000",
             "NOTIFIER_DRAIN_S": "0.5",
+            **self._settings,
         }
-        server = self._run([*command], env=env, cwd=self.checkout)
+        server = self._run(command, env=env, cwd=self.checkout)
         self.ready_s = server.wait_until(self._is_ready)
 
     def _is_ready(self) -> bool:
@@ -100,8 +113,8 @@ class NotifierOnRedis(Notifier):
 
     name: ClassVar[str] = "notifier, Redis"
 
-    def __init__(self, folder: Path, *, workers: int = 1, checkout: Path = REPOSITORY) -> None:
-        super().__init__(folder, workers=workers, redis_server=Redis(folder), checkout=checkout)
+    def __init__(self, folder: Path, **options: Any) -> None:
+        super().__init__(folder, redis_server=Redis(folder), **options)
 
     def start(self) -> None:
         assert self.redis is not None
