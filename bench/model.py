@@ -48,6 +48,8 @@ class Costs:
     redis_connect_us: float
     delivery_us: float
     event_us: float
+    http_publish_us: float
+    """A publish by HTTP, without the delivery."""
     redis_event_us: float
     redis_event_bytes: float
     stream_kib: float
@@ -70,6 +72,7 @@ class Costs:
             redis_connect_us=need(REDIS, "connect", "redis_cpu_us"),
             delivery_us=need(US, "broadcast", "cpu_us"),
             event_us=need(REDIS, "from Redis", "cpu_us"),
+            http_publish_us=need(REDIS, "one by one", "cpu_us") - need(REDIS, "from Redis", "cpu_us"),
             redis_event_us=need(REDIS, "from Redis", "redis_cpu_us"),
             redis_event_bytes=need(REDIS, "from Redis", "redis_bytes"),
             stream_kib=need(US, "connect many", "memory_kib"),
@@ -87,6 +90,8 @@ class Needs:
     cores: dict[str, float]
     """Cores of the service by kind of work."""
     workers: int
+    reconnect_s: float
+    """The time in which all workers together accept all streams again, with all of their CPU."""
     memory_gib: float
     redis_cores: float
     shards: int
@@ -107,6 +112,7 @@ def needs(streams: int, costs: Costs, load: Load) -> Needs:
     cores = {
         "connects": connects * costs.connect_us / 1e6,
         "events for one": events * costs.event_us / 1e6,
+        "their publishes by HTTP": events * costs.http_publish_us / 1e6,
         "events for all": broadcasts * streams * costs.delivery_us / 1e6,
         "heartbeats": streams * costs.heartbeat_us_per_s / 1e6,
     }
@@ -116,6 +122,7 @@ def needs(streams: int, costs: Costs, load: Load) -> Needs:
         streams=streams,
         cores=cores,
         workers=workers,
+        reconnect_s=streams * costs.connect_us / 1e6 / workers,
         memory_gib=(workers * costs.process_mib + streams * costs.stream_kib / 1024) / 1024,
         redis_cores=redis_cores,
         shards=max(1, math.ceil(redis_cores / load.busy)),
@@ -134,6 +141,7 @@ def text(run: dict[str, Any], load: Load) -> str:
     ]
     rows += [
         [f"workers, each at most {load.busy:.0%} busy", *(f"{size.workers:,}" for size in sizes)],
+        ["all streams reconnect, s", *(f"{size.reconnect_s:,.0f}" for size in sizes)],
         ["memory of the service, GiB", *(f"{size.memory_gib:,.1f}" for size in sizes)],
         ["cores of Redis", *(f"{size.redis_cores:,.2f}" for size in sizes)],
         ["Redis shards", *(f"{size.shards:,}" for size in sizes)],
@@ -141,37 +149,44 @@ def text(run: dict[str, Any], load: Load) -> str:
         ["network, megabit/s", *(f"{size.megabit_s:,.0f}" for size in sizes)],
         ["most of the work", *(size.first for size in sizes)],
     ]
-    beside = [_beside(what, get(*figure), get(*base)) for what, figure, base in _PAIRS]
+    pairs = [(what, get(*figure), get(*base)) for what, figure, base in _PAIRS]
+    beside = [
+        [what, f"{measured:,.2f}", f"{model:,.2f}", f"{measured / model:.2f}"]
+        for what, measured, model in pairs
+        if measured is not None and model
+    ]
     return "\n\n".join([
         f"From the run of {run['at']} (docs/performance.md):",
         table(["cost", "measured"], [[name.replace("_", " "), f"{cost:,.2f}"] for name, cost in vars(costs).items()]),
         f"With {load.events_per_user_per_hour:g} events an hour for each user, {load.broadcasts_per_hour:g} an hour "
         f"for all, and streams that live {STREAM_LIFE_S:g} s:",
         table(head, rows),
-        "The model takes each cost to be the same at every size. What was measured at two:",
+        "The model takes each cost to be the same at every size. What was measured at two (each process with 10,000 "
+        "streams, on two cores):",
         table(["", "measured", "the model's", "ratio"], beside),
     ]) + "\n"  # fmt: skip
 
 
-_TWO = f"{REDIS}, 2 workers"
 _PAIRS = [
     ("a stream's memory, KiB: 15,000 beside 5,000", (US, "connect many", "memory_kib"), (US, "connect", "memory_kib")),
     ("a delivery's CPU, µs: 15,000 beside 5,000", (US, "broadcast many", "cpu_us"), (US, "broadcast", "cpu_us")),
     ("the same, on Redis beside embedded", (REDIS, "broadcast", "cpu_us"), (US, "broadcast", "cpu_us")),
-    ("the same, 2 workers beside 1", (_TWO, "broadcast", "cpu_us"), (REDIS, "broadcast", "cpu_us")),
-    ("a connect's CPU, µs: 2 workers beside 1", (_TWO, "connect", "cpu_us"), (REDIS, "connect", "cpu_us")),
+    *(
+        (f"{what}: 4 processes beside 1", (f"{REDIS}, 4 workers", "processes", name), (REDIS, "processes", name))
+        for what, name in (
+            ("a connect's CPU, µs", "cpu_us"),
+            ("a delivery's CPU, µs", "delivery_us"),
+            ("an event for one, CPU, µs", "event_us"),
+            ("the same, CPU of Redis, µs", "redis_event_us"),
+            ("a stream's memory, KiB", "memory_kib"),
+        )
+    ),
     (
         "a stream's memory, KiB: 10 groups beside 0",
         (REDIS, "10 groups", "memory_kib"),
         (REDIS, "0 groups", "memory_kib"),
     ),
 ]
-
-
-def _beside(what: str, measured: float | None, model: float | None) -> Sequence[str]:
-    if measured is None or not model:
-        return [what, "", "", ""]
-    return [what, f"{measured:,.2f}", f"{model:,.2f}", f"{measured / model:.2f}"]
 
 
 def main() -> None:

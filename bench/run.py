@@ -84,6 +84,8 @@ class Run:
             self._measure(NotifierOnRedis, self._channels)
             two = "notifier, Redis, 2 workers"
             self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name=two)
+            for workers in (1, 4):
+                self._processes(workers)
             for make in _makers(Pushpin, SseStarlette, FastapiSse, DjangoEventstream):
                 self._measure(make, self._broadcasts, self._targets)
             for binary in GO_SERVERS:
@@ -111,6 +113,24 @@ class Run:
             peer.stop()
             streams.stop()
             publisher.stop()
+
+    def _processes(self, workers: int) -> None:
+        """D, A and B at so many worker processes, each with the streams of one load program."""
+        self._name = NotifierOnRedis.name + (f", {workers} workers" if workers > 1 else "")
+        if self._only not in self._name:
+            return
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        peer = NotifierOnRedis(folder, workers=workers)
+        *loads, publisher = [Load(self._program, folder) for _ in range(workers + 1)]
+        try:
+            peer.start()
+            self.results.setdefault(self._name, {})
+            sizes = self._sizes
+            self._note("processes", works.processes(peer, loads, publisher, 2 * sizes.streams, sizes.events))
+        finally:
+            peer.stop()
+            for load in (*loads, publisher):
+                load.stop()
 
     def _note(self, work: str, figures: works.Figures) -> works.Figures:
         self.results[self._name][work] = figures

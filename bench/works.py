@@ -129,6 +129,36 @@ def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: st
     }
 
 
+def processes(peer: Notifier, loads: list[Load], publisher: Load, each: int, events: int) -> Figures:
+    """D, A and B at several worker processes: so many streams in each load program; 5 events to all; others for one."""
+    benches = [Bench(peer, load, publisher) for load in loads]
+    opened = [connect(bench, each, ALL, first=place * each) for place, bench in enumerate(benches)]
+    figures = {
+        name: sum(row[name] for row in opened) / len(opened) for name in ("cpu_us", "redis_cpu_us", "memory_kib")
+    }
+    cpu = peer.cpu_s()
+    publisher.send([peer.publish_request(ALL, stamped(number)) for number in range(1, 6)], peer.port, per_s=2)
+    deliveries = sum(load.expect(5 * each, 60)["events"] for load in loads)
+    time.sleep(0.3)
+    figures["delivery_us"] = 1e6 * (peer.cpu_s() - cpu) / deliveries
+    faults = sum(row != (5, 15, 0) for load in loads for row in load.counts())
+    chooser = random.Random(events)
+    items = [(chooser.randrange(each * len(loads)), number) for number in range(1, events + 1)]
+    requests, port, kind = _requests(peer, items, "redis")
+    for load in loads:
+        load.zero()
+    cpu, redis_cpu = peer.cpu_s(), _redis_cpu_s(peer)
+    publisher.send(requests, port, per_s=2000, connections=16, kind=kind)
+    for place, load in enumerate(loads):
+        own = [(recipient - place * each, number) for recipient, number in items if recipient // each == place]
+        load.expect(len(own), 30)
+        faults += wrong(load, own)
+    time.sleep(0.3)
+    figures["event_us"] = 1e6 * (peer.cpu_s() - cpu) / events
+    figures["redis_event_us"] = 1e6 * (_redis_cpu_s(peer) - redis_cpu) / events
+    return {"streams": sum(row["streams"] for row in opened), **figures, "faults": faults}
+
+
 def idle(bench: Bench, seconds: float) -> Figures:
     """C: nothing happens but heartbeats."""
     cpu, started = bench.peer.cpu_s(), time.monotonic()

@@ -19,7 +19,7 @@ from bench.load import Load, stamped
 from bench.peers import ALL
 from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt
 from bench.peers.floor import BareRedis, Floor
-from bench.peers.notifier import Notifier
+from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.run import GO_SERVERS, Run, Sizes
 from bench.works import Bench
 from tests.pasted import Document
@@ -83,6 +83,20 @@ def test_targeted_events_reach_their_users(programs: Path, tmp_path: Path) -> No
         peer.stop()
         streams.stop()
         publisher.stop()
+
+
+def test_several_processes_share_the_streams(programs: Path, tmp_path: Path) -> None:
+    peer = NotifierOnRedis(tmp_path, workers=2)
+    *loads, publisher = [Load(programs / "load", tmp_path) for _ in range(3)]
+    try:
+        peer.start()
+        figures = works.processes(peer, loads, publisher, 20, 100)
+        assert (figures["streams"], figures["faults"]) == (40, 0)
+        assert min(figures[name] for name in ("cpu_us", "delivery_us", "event_us", "redis_event_us")) > 0
+    finally:
+        peer.stop()
+        for load in (*loads, publisher):
+            load.stop()
 
 
 def test_the_pages_show_the_run_that_is_kept() -> None:
