@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 TRANSPORTS: Final = ("http", "redis", "memory")
+DELIVERIES: Final = ("background", "inline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,9 @@ class Settings:
     """`RAISE`: a notification that cannot be sent raises instead of being logged."""
     outbox: bool = False
     """`OUTBOX`: a message is written as a row of the caller's transaction, and stays there until it is delivered."""
+    delivery: Literal["background", "inline"] = "inline"
+    """`DELIVERY`: `background` hands a notification to a thread of this process, so that callers never wait for the
+    service; `inline` waits for the service's answer. By default `background` with `OUTBOX`."""
     keep_messages: bool = False
     """`KEEP_MESSAGES`: every message is also kept in the database, for the admin and the history page."""
     test_transport: Literal["http", "redis", "memory"] = "memory"
@@ -162,6 +166,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "RAISE": _Rule(15, "raise_", lambda v: isinstance(v, bool), "True or False."),
     "USER_ID": _Rule(16, "user_id", _is_function, "Dotted path of a function that takes a user and returns its id."),
     "OUTBOX": _Rule(17, "outbox", lambda v: isinstance(v, bool), "True or False."),
+    "DELIVERY": _Rule(24, "delivery", lambda v: v in DELIVERIES, f"One of {', '.join(map(repr, DELIVERIES))}."),
     "TEST_TRANSPORT": _Rule(
         18, "test_transport", lambda v: v in TRANSPORTS, f"One of {', '.join(map(repr, TRANSPORTS))}."
     ),
@@ -214,6 +219,8 @@ def read(raw: object) -> Settings:
     for name in ("url", "public_url"):
         values[name] = values.get(name, "").rstrip("/")
     values["public_url"] = values["public_url"] or values["url"]
+    if values.get("outbox"):
+        values.setdefault("delivery", "background")
     return Settings(**values)
 
 
@@ -224,7 +231,7 @@ class _Latest:
 
 
 def settings() -> Settings:
-    """The current settings; in Django's test environment with `TEST_TRANSPORT` as the transport.
+    """The current settings; in Django's test environment with `TEST_TRANSPORT` as the transport, and inline.
 
     Raises `ImproperlyConfigured`.
     """
@@ -234,7 +241,7 @@ def settings() -> Settings:
         return known[2]
     current = read(raw)
     if tested:
-        current = replace(current, transport=current.test_transport)
+        current = replace(current, transport=current.test_transport, delivery="inline")
     _Latest.known = (copy.copy(raw), tested, current)
     return current
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.utils.module_loading import import_string
 
+from django_bridge.background import Worker
 from django_bridge.texts import error_text
 from notifier.rules import MAX_TITLE_CHARS
 
@@ -58,7 +57,7 @@ class NotifierHandler(logging.Handler):
         self._recipients = _recipients(to)
         self._rate = _Rate(per_minute, repeat_s)
         self._url = url
-        self._sender = _Sender()
+        self._sender = _sender()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record. Raises nothing: errors go to logging's `handleError`."""
@@ -68,10 +67,10 @@ class NotifierHandler(logging.Handler):
             omitted = self._rate.admit(record)
             if omitted is None:
                 return
-            item = _Queued(self._recipients, record, _fields(record, omitted, self._url, self.formatter))
+            fields = _fields(record, omitted, self._url, self.formatter)
             if self._sender.pid != os.getpid():
-                self._sender = _Sender()
-            if not self._sender.put(item):
+                self._sender = _sender()
+            if not self._sender.put(partial(_send, self._recipients, record, fields)):
                 self._rate.omitted += 1 + omitted
         except Exception:
             self.handleError(record)
@@ -81,49 +80,8 @@ class NotifierHandler(logging.Handler):
         self._sender.wait(FLUSH_S)
 
 
-@dataclass(slots=True)
-class _Queued:
-    recipients: Recipients
-    record: logging.LogRecord
-    fields: dict[str, Any]
-
-
-class _Sender:
-    """The sending thread and its queue. A forked child creates its own."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self._queue: queue.Queue[_Queued] = queue.Queue(MAX_QUEUED)
-        self._thread: threading.Thread | None = None
-
-    def put(self, item: _Queued) -> bool:
-        """False if the queue is full. Called under the handler's lock."""
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            return False
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="notifier-log", daemon=True)
-            self._thread.start()
-        return True
-
-    def is_current_thread(self) -> bool:
-        return threading.current_thread() is self._thread
-
-    def wait(self, timeout_s: float) -> None:
-        if self.pid == os.getpid() and not self.is_current_thread():
-            with self._queue.all_tasks_done:
-                self._queue.all_tasks_done.wait_for(lambda: not self._queue.unfinished_tasks, timeout_s)
-
-    def _run(self) -> None:
-        while True:
-            item = self._queue.get()
-            try:
-                _send(item)
-            except Exception as exc:  # the thread goes on with the next record
-                log.warning("a log record could not be sent: %s", error_text(exc))
-            finally:
-                self._queue.task_done()
+def _sender() -> Worker:
+    return Worker("notifier-log", MAX_QUEUED)
 
 
 class _Rate:
@@ -205,14 +163,12 @@ def _level(number: int) -> str:
     return next((name for least, name in levels if number >= least), "debug")
 
 
-def _send(item: _Queued) -> None:
-    from django.db import connections
-
+def _send(recipients: Recipients, record: logging.LogRecord, fields: dict[str, Any]) -> None:
     from django_bridge import Message, publisher
 
     try:
-        to = item.recipients(item.record)
+        to = recipients(record)
         if to is not None and to != []:
-            publisher.current().deliver(Message(to_users=to, **item.fields).payload())
-    finally:
-        connections.close_all()
+            publisher.current().deliver(Message(to_users=to, **fields).payload())
+    except Exception as exc:  # the thread goes on with the next record
+        log.warning("a log record could not be sent: %s", error_text(exc))

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Final
 
 from django.db import DatabaseError, connections, router
-from django.db.models import Min
+from django.db.models import Min, QuerySet
 from django.utils import timezone
 
-from django_bridge import publisher
+from django_bridge import background, publisher
 from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
 from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
@@ -27,6 +27,11 @@ from django_bridge.payload import Payload
 from notifier import rules
 
 log = logging.getLogger("django_bridge")
+
+State = OutboxMessage.State
+
+RETRY_S: Final = 1.0
+"""Between two tries of the delivering thread while messages of its process wait and the circuit is closed."""
 
 
 class _OutboxProcess:
@@ -37,6 +42,31 @@ class _OutboxProcess:
         self.origin: Final = uuid.uuid4().hex
         self.has_backlog = threading.Event()
         """Set while messages of this process wait: later ones must not overtake them."""
+
+    def deliver_waiting(self) -> None:
+        """Deliver messages of this process that wait. Begins none after `TIMEOUT_S`."""
+        # Cleared before the look: a message that is committed after it sets the event again.
+        self.has_backlog.clear()
+        deliver_due(origin=self.origin, within_s=settings().timeout_s)
+        if self._own().exists():
+            self.has_backlog.set()
+
+    def deliver_backlog(self) -> float | None:
+        """Deliver messages that wait. Called by an idle thread; returns the seconds to its next call."""
+        if self.has_backlog.is_set() and not publisher.current().breaker.open:
+            try:
+                self.deliver_waiting()
+            except DatabaseError:
+                self.has_backlog.set()
+                log.exception("the outbox could not be read")
+        return RETRY_S if self.has_backlog.is_set() else None
+
+    def release_claims(self) -> None:
+        """Give up the claims of this process, so that a deliverer need not wait for the end of the leases."""
+        self._own().filter(state=State.SENDING).update(state=State.WAITING, due_at=timezone.now())
+
+    def _own(self) -> QuerySet[OutboxMessage]:
+        return OutboxMessage.objects.filter(origin=self.origin).exclude(state=State.FAILED)
 
 
 _process = _OutboxProcess()
@@ -57,34 +87,39 @@ def keep(payload: Payload) -> None:
     """
     table = connections[router.db_for_write(OutboxMessage)]
     if open_transactions() and not table.in_atomic_block:
-        after_commit(lambda: _deliver_own(_written(payload)))
+        after_commit(lambda: _committed(_written(payload)))
     elif table.in_atomic_block or table.get_autocommit():
-        after_commit(partial(_deliver_own, _written(payload)))
+        after_commit(partial(_committed, _written(payload)))
     else:  # set_autocommit(False): Django has no hook for that commit
         release(_written(payload))
 
 
 def waiting() -> dict[str, float]:
     """`waiting`: messages that wait or are being sent; `failed`: refused ones; `oldest_s`: age of the oldest."""
-    rows = OutboxMessage.objects.exclude(state=OutboxMessage.State.FAILED)
+    rows = OutboxMessage.objects.exclude(state=State.FAILED)
     oldest: datetime | None = rows.aggregate(oldest=Min("created_at"))["oldest"]
     return {
         "waiting": rows.count(),
-        "failed": OutboxMessage.objects.filter(state=OutboxMessage.State.FAILED).count(),
+        "failed": OutboxMessage.objects.filter(state=State.FAILED).count(),
         "oldest_s": 0.0 if oldest is None else round((timezone.now() - oldest).total_seconds(), 1),
     }
 
 
 def _written(payload: Payload) -> OutboxMessage:
-    """The row, claimed by this process for `LEASE_S`, so that no deliverer takes it before the commit hook runs."""
+    """The row, claimed by this process for `LEASE_S`, so that no deliverer takes it before the commit hook runs.
+
+    Where others of this process wait and a thread delivers them, the row joins them unclaimed.
+    """
     # Browsers show the time of the call, however long the message waits.
     payload = {**payload, "sent_at": payload.get("sent_at") or rules.iso(datetime.now(UTC))}
+    process = _this_process()
+    joins_backlog = process.has_backlog.is_set() and publisher.delivers_in_background()
     row = OutboxMessage(
         message_id=payload["id"],
         payload=rules.to_json(payload),
-        state=OutboxMessage.State.SENDING,
-        due_at=timezone.now() + timedelta(seconds=LEASE_S),
-        origin=_this_process().origin,
+        state=State.WAITING if joins_backlog else State.SENDING,
+        due_at=timezone.now() + timedelta(seconds=0 if joins_backlog else LEASE_S),
+        origin=process.origin,
     )
     # A Celery task that runs twice writes the same message twice.
     features = connections[router.db_for_write(OutboxMessage)].features
@@ -92,21 +127,38 @@ def _written(payload: Payload) -> OutboxMessage:
     return row
 
 
-def _deliver_own(row: OutboxMessage) -> None:
-    """Deliver a row right after its commit. The message is stored by now, so nothing is raised to the caller."""
+def _committed(row: OutboxMessage) -> None:
+    """Deliver a row right after its commit, here or in the delivering thread."""
     process = _this_process()
+    if not publisher.delivers_in_background():
+        _deliver_own(row, process)
+        return
+    worker = background.current()
+    worker.on_idle, worker.on_left = process.deliver_backlog, process.release_claims
+    if row.state == State.SENDING:
+        if worker.put(partial(_deliver_own, row, process)):
+            return
+        _release_quietly(row)
+    process.has_backlog.set()
+    worker.put(process.has_backlog.set)  # wakes the thread
+
+
+def _release_quietly(row: OutboxMessage) -> None:
+    try:
+        release(row)
+    except DatabaseError:  # its lease will end
+        log.exception("message %s stays in the outbox for now", row.message_id)
+
+
+def _deliver_own(row: OutboxMessage, process: _OutboxProcess) -> None:
+    """Deliver a row that this process has claimed. The message is stored, so nothing is raised to the caller."""
     try:
         if publisher.current().breaker.open:
             release(row)
             process.has_backlog.set()
         elif process.has_backlog.is_set() or timezone.now() >= row.due_at:
             release(row)
-            deliver_due(origin=process.origin, within_s=settings().timeout_s)
-            left = OutboxMessage.objects.filter(origin=process.origin).exclude(state=OutboxMessage.State.FAILED)
-            if left.exists():
-                process.has_backlog.set()
-            else:
-                process.has_backlog.clear()
+            process.deliver_waiting()
         else:
             _deliver_first(row, process)
     except DatabaseError:

@@ -6,9 +6,10 @@ Must not know: how messages are made, Celery, transports.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
-from django_bridge import publisher
+from django_bridge import background, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
@@ -32,8 +33,24 @@ def send_payload(payload: Payload) -> str:
 
         outbox.keep(payload)
     else:
-        after_commit(partial(_publish, payload))
+        deliver_on_commit(partial(_publish, payload), f"message {payload['id']}")
     return str(payload["id"])
+
+
+def deliver_on_commit(action: Callable[[], object], what: str) -> None:
+    """Run a call to the service on commit; with `DELIVERY="background"` in the delivering thread.
+
+    Without an outbox, what waits there is lost with the process; what finds the queue full is logged and dropped.
+    """
+    if publisher.delivers_in_background():
+        after_commit(partial(_queue, action, what))
+    else:
+        after_commit(action)
+
+
+def _queue(action: Callable[[], object], what: str) -> None:
+    if not background.current().put(action):
+        publisher.current().dropped(what)
 
 
 def _publish(payload: Payload) -> None:

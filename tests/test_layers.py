@@ -75,12 +75,12 @@ BRIDGE_LAYERS: Layers = [
     {"delivery"},
     {"publisher"},
     {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
-    {"publisher.transport"},
+    {"publisher.redis_connection", "publisher.transport"},
     {"testing"},
     {"page", "languages"},
     {"tokens", "service"},
     {"recipients"},
-    {"commit", "conf", "event_loop", "models", "payload", "texts"},
+    {"background", "commit", "conf", "event_loop", "models", "payload", "texts"},
 ]
 """The same for `django_bridge`."""
 

@@ -48,6 +48,8 @@ class Counts:
     failed: int = 0
     refused_at_once: int = 0
     """Of the failed: calls that were not tried because the circuit was open."""
+    dropped: int = 0
+    """Of the failed: calls that were not tried because too many waited in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,11 @@ class Publisher:
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Mapping[str, Task]:
         """The service's state of these tasks, by id. Raises `NotifierError` and does not log it."""
         return self._recorded(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
+
+    def dropped(self, what: str) -> None:
+        """Count and log a call that was not tried because too many wait already."""
+        self._count("dropped", "failed")
+        log.error("%s was dropped: too many calls wait for the service", what)
 
     def _call(self, what: str, attempt: Attempt[T]) -> CallResult[T]:
         try:
@@ -212,6 +219,11 @@ def current() -> Publisher:
             process.publisher = Publisher(transport, timeout_s=configured.timeout_s, raises=configured.raise_)
             process.settings = configured
         return process.publisher
+
+
+def delivers_in_background() -> bool:
+    """Whether calls are handed to a thread: with `DELIVERY="background"`, unless they stay in this process."""
+    return settings().delivery == "background" and current().is_remote
 
 
 def _transport(configured: Settings) -> Transport:

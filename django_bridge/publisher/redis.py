@@ -13,12 +13,11 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError, ResponseError
-from redis.retry import Retry
 
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
+from django_bridge.publisher.redis_connection import Deadline, connection_pool
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import History, Idempotency
@@ -55,13 +54,11 @@ class RedisTransport:
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings.prefix, settings.shards)
         self._history = History(settings.history_size, settings.event_history_size, settings.history_ttl_s)
-        timeout_s = settings.timeout_s * TIMEOUT_SHARE
-        self._client: redis.Redis = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),  # redis-py would retry commands without an idempotency key
+        self._deadline = Deadline()
+        pool = connection_pool(
+            settings.redis_url, timeout_s=settings.timeout_s * TIMEOUT_SHARE, deadline=self._deadline
         )
+        self._client = redis.Redis(connection_pool=pool)
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, translated in enumerate(per_language(payload)):
@@ -92,7 +89,7 @@ class RedisTransport:
 
         def attempt(within_s: float) -> Mapping[str, tasks.Task]:
             try:
-                with self._client.pipeline(transaction=False) as reading:
+                with self._deadline.within(within_s), self._client.pipeline(transaction=False) as reading:
                     for name in names:
                         reading.hget(name, "record")
                     records = reading.execute()
@@ -104,10 +101,11 @@ class RedisTransport:
         return attempt
 
     def close(self) -> None:
-        self._client.close()
+        self._client.connection_pool.disconnect()
 
     def _publish(self, call: Call, within_s: float) -> object:
-        return receipt([self._run(call)])
+        with self._deadline.within(within_s):
+            return receipt([self._run(call)])
 
     def _store(
         self,
@@ -117,7 +115,16 @@ class RedisTransport:
         within_s: float,
     ) -> TaskAnswer:
         """Apply `change` to the stored state and write it by compare-and-set; again where another publisher won."""
-        deadline = time.monotonic() + within_s
+        with self._deadline.within(within_s):
+            return self._stored(change, task_id, idempotency, time.monotonic() + within_s)
+
+    def _stored(
+        self,
+        change: Callable[[tasks.Task | None], tasks.Task],
+        task_id: str,
+        idempotency: Idempotency,
+        deadline: float,
+    ) -> TaskAnswer:
         home = self._keys.shard_of_name(task_id)
         for _ in range(MAX_RACES):
             kept = self._kept(home, task_id, idempotency)

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from celery import current_task, signals
 
+from django_bridge import background
+from django_bridge.task import scheduler
 from django_bridge.task.task import Task
 from django_bridge.texts import error_text
 from notifier.errors import NotFound
@@ -61,6 +63,8 @@ def connect() -> None:
         (signals.task_revoked, _on_revoked),
     ):
         signal.connect(_logged(receiver), weak=False, dispatch_uid=f"notifier.{receiver.__name__}")
+    # The processes of Celery's prefork pool end without Python's atexit.
+    signals.worker_process_shutdown.connect(_on_process_end, weak=False, dispatch_uid="notifier._on_process_end")
 
 
 def _logged(receiver: Callable[..., None]) -> Callable[..., None]:
@@ -119,6 +123,11 @@ def _on_revoked(request: Any, **_: Any) -> None:
     reported = _resumed(request.id)
     if reported is not None and not reported.ended:
         reported.cancelled()
+
+
+def _on_process_end(**_: Any) -> None:
+    scheduler.at_exit()
+    background.at_exit()
 
 
 def _resumed(task_id: str) -> Task | None:

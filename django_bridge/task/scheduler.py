@@ -110,12 +110,13 @@ def current() -> Scheduler:
     global _scheduler
     with _lock:
         if _scheduler is None:
-            atexit.register(_flush_at_exit)
+            atexit.register(at_exit)
         if _scheduler is None or _scheduler.pid != os.getpid():
             _scheduler = Scheduler()
         return _scheduler
 
 
-def _flush_at_exit() -> None:
+def at_exit() -> None:
+    """The end of the process: flush what `flush_at_exit` named."""
     if _scheduler is not None and _scheduler.pid == os.getpid():
         _scheduler.flush()

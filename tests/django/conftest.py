@@ -88,7 +88,7 @@ def outbox_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def no_service() -> Iterator[dict[str, Any]]:
     """The project with an outbox, and an address at which no service listens."""
-    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True)
+    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True, DELIVERY="inline")
     with override_settings(NOTIFIER=value):
         yield value
 

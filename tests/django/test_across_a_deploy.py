@@ -72,7 +72,7 @@ def test_the_list_of_the_first_version_stays_as_it_was() -> None:
 @pytest.mark.parametrize("payload", [ROW_OF_0_1_0, ROW_IN_TWO_LANGUAGES_OF_0_1_0])
 def test_an_outbox_row_of_0_1_0_is_delivered(transport: dict[str, Any], payload: str) -> None:
     row = waiting_row(payload)
-    with override_settings(NOTIFIER={**transport, "OUTBOX": True}):
+    with override_settings(NOTIFIER={**transport, "OUTBOX": True, "DELIVERY": "inline"}):
         run = delivery.deliver_due()
     assert run.counts()["delivered"] == 1, run
     assert not OutboxMessage.objects.filter(pk=row.pk).exists()
@@ -83,7 +83,7 @@ def test_a_row_without_a_field_is_delivered_with_its_default(transport: dict[str
     """As a row of the version before lacks a field that a later version adds."""
     payload = {key: value for key, value in json.loads(ROW_OF_0_1_0).items() if key != name}
     waiting_row(json.dumps({**payload, "id": f"without-{name}"}))
-    with override_settings(NOTIFIER={**transport, "OUTBOX": True}):
+    with override_settings(NOTIFIER={**transport, "OUTBOX": True, "DELIVERY": "inline"}):
         run = delivery.deliver_due()
     assert run.counts()["delivered"] == 1, run
 
@@ -91,7 +91,7 @@ def test_a_row_without_a_field_is_delivered_with_its_default(transport: dict[str
 def test_a_row_of_a_later_version_is_delivered_without_what_is_not_known(transport: dict[str, Any]) -> None:
     """As a worker of this version meets it, while another of the next version runs beside it, or after a rollback."""
     waiting_row(json.dumps({**json.loads(ROW_OF_0_1_0), "id": "from-later", "mood": "good"}))
-    with override_settings(NOTIFIER={**transport, "OUTBOX": True}):
+    with override_settings(NOTIFIER={**transport, "OUTBOX": True, "DELIVERY": "inline"}):
         run = delivery.deliver_due()
     assert run.counts()["delivered"] == 1, run
 

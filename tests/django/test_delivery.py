@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("outbox_process")
 
 
 def test_without_a_service_messages_wait_and_callers_neither_block_nor_fail(user: User) -> None:
-    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True, RAISE=True)
+    value = http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1, OUTBOX=True, DELIVERY="inline", RAISE=True)
     with override_settings(NOTIFIER=value):
         started = timezone.now()
         for n in range(20):
@@ -104,7 +104,7 @@ def test_a_message_that_expires_in_the_outbox_is_dropped() -> None:
 )
 def test_a_refused_message_is_kept_as_failed_and_the_next_is_delivered(refusal: Any) -> None:
     put("poison", "good")
-    with answering(refusal, GOOD, OUTBOX=True) as server:
+    with answering(refusal, GOOD, OUTBOX=True, DELIVERY="inline") as server:
         run = delivery.deliver_all()
         assert (run.delivered, run.failed, requested(server)) == (1, 1, ["poison", "good"])
         row = OutboxMessage.objects.get()
@@ -129,7 +129,7 @@ def test_an_invalid_row_is_kept_as_failed(payload: str) -> None:
 )
 def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> None:
     put("first", "second")
-    with answering(trouble, OUTBOX=True, TIMEOUT_S=0.1) as server:
+    with answering(trouble, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1) as server:
         run = delivery.deliver_all()
         assert set(requested(server)) == {"first"}
     assert run.counts() == {"delivered": 0, "expired": 0, "failed": 0}
@@ -142,7 +142,12 @@ def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> 
 
 def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -> None:
     put("heavy", "light")
-    with answering(lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD, OUTBOX=True, TIMEOUT_S=0.1):
+    with answering(
+        lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD,
+        OUTBOX=True,
+        DELIVERY="inline",
+        TIMEOUT_S=0.1,
+    ):
         for _ in range(delivery.PATIENCE - 1):
             publisher.current().breaker.succeeded()
             assert delivery.deliver_all().error
@@ -193,7 +198,7 @@ def test_concurrent_deliverers_send_each_message_once_and_in_order_per_process()
         finally:
             connection.close()
 
-    with answering(GOOD, OUTBOX=True) as server:
+    with answering(GOOD, OUTBOX=True, DELIVERY="inline") as server:
         while OutboxMessage.objects.exists():
             with ThreadPoolExecutor(4) as pool:
                 list(pool.map(work, range(4)))

@@ -122,7 +122,7 @@ def test_both_languages_arrive_over_a_real_service(live: Service, people: dict[s
 
 def test_a_message_in_the_outbox_keeps_its_languages(people: dict[str, User], over_http: Service) -> None:
 
-    settings = http_settings(over_http.url, USER_LANGUAGE=PATH, OUTBOX=True, KEEP_MESSAGES=True)
+    settings = http_settings(over_http.url, USER_LANGUAGE=PATH, OUTBOX=True, DELIVERY="inline", KEEP_MESSAGES=True)
     with override_settings(NOTIFIER=settings), listening(over_http, people["ru"].pk) as russian:
         release(_written(Message(to_users=User.objects.all(), subject=YES).payload()))
         assert deliver_outbox()["delivered"] == 1

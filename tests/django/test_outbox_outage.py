@@ -32,7 +32,7 @@ class Site:
         self.service = self._started()
         url = f"http://127.0.0.1:{self.port}"
         base = http_settings(url) if transport == "http" else redis_settings(self.redis)
-        self.settings: dict[str, Any] = {**base, "OUTBOX": True, "TIMEOUT_S": 0.6}
+        self.settings: dict[str, Any] = {**base, "OUTBOX": True, "DELIVERY": "inline", "TIMEOUT_S": 0.6}
         address = (
             {"NOTIFIER_TEST_SERVICE_URL": url} if transport == "http" else {"NOTIFIER_TEST_REDIS_URL": self.redis.url}
         )
