@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,19 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from notifier import metrics, rules
+from notifier import metrics, problems, rules
 from notifier.api import batch, demo, inbox, openapi, operation, poll, publish
-from notifier.api.fast_path import UNEXPECTED, FastPath
-from notifier.api.http import problem
-from notifier.api.publish import Publishing
+from notifier.api.batch import Batches
+from notifier.api.fast_path import FastPath
+from notifier.api.http import publisher_of, response
+from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
 from notifier.broker.registry import open_broker
-from notifier.errors import InvalidInput, NotifierError
+from notifier.call import Call, Calls
+from notifier.direct import CALLS
+from notifier.errors import UNEXPECTED, InvalidInput, NotifierError
 from notifier.hub import Hub
 from notifier.limits import RateLimit, UserCalls
 from notifier.settings import Settings, load
@@ -84,7 +88,6 @@ def build(settings: Settings) -> ASGIApp:
     app.state.settings = settings
     app.state.broker = broker
     app.state.hub = hub
-    app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.workers = Workers.from_environment(lambda: _samples(hub, broker))
     app.state.user_calls = UserCalls()
     app.state.demo_tasks = set()
@@ -94,10 +97,12 @@ def build(settings: Settings) -> ASGIApp:
         issuer=settings.jwt_issuer,
         api_keys=settings.api_keys,
     )
+    app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
+    app.state.batches = Batches(app.state.publishing)
     stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
     _add_routes(app, stream)
     _add_errors(app)
-    fast_path = FastPath(app, apps={("GET", "/v1/stream"): stream}, calls={**publish.CALLS, **batch.CALLS})
+    fast_path = FastPath(app, "/v1/stream", stream)
     if settings.cors_origins:
         return CORSMiddleware(
             fast_path,
@@ -126,7 +131,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await hub.drain(settings.drain_s, hurry)
 
     try:
-        yield {"drain": drain}
+        yield {"drain": drain, CALLS: _calls(app)}
     finally:
         loops.cancel()
         for work in app.state.demo_tasks:
@@ -134,6 +139,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
         await workers.close()
         await broker.close()
+
+
+def _calls(app: FastAPI) -> Calls:
+    """The calls that the protocol runs directly. Routes run the same."""
+    publishing: Publishing = app.state.publishing
+    batches: Batches = app.state.batches
+    by_path: dict[tuple[bytes, bytes], Call] = {
+        (b"POST", b"/v1/messages"): publishing.post_message,
+        (b"POST", b"/v1/events"): publishing.post_event,
+        (b"POST", b"/v1/batch"): batches.post_batch,
+        (b"POST", b"/v1/tasks"): publishing.post_task,
+        (b"PATCH", b"/v1/tasks/"): publishing.patch_task,
+    }
+    return Calls(by_path, partial(publisher_of, app.state.auth))
 
 
 def _samples(hub: Hub, broker: Broker) -> metrics.Samples:
@@ -225,13 +244,14 @@ def _add_errors(app: FastAPI) -> None:
 
 async def _answer_error(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, NotifierError)
-    return problem(exc)
+    return response(problems.answer(exc))
 
 
 async def _answer_validation(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, RequestValidationError)
     first = exc.errors()[0]
-    return problem(InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:])))
+    exc = InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:]))
+    return response(problems.answer(exc))
 
 
 async def _answer_http(request: Request, exc: Exception) -> Response:
@@ -257,4 +277,4 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _answer_unexpected(_: Request, exc: Exception) -> Response:
-    return problem(NotifierError(UNEXPECTED))
+    return response(problems.answer(NotifierError(UNEXPECTED)))

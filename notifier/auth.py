@@ -91,6 +91,8 @@ class Authenticator:
             self._verifiers.append((secret, [name for name, least in HMAC_BYTES.items() if size >= least]))
         if public_key:
             self._verifiers.append(verifier(public_key))
+        self._known_keys: dict[str, Publisher] = {}
+        """Publishers by API keys that were compared with the digests."""
         self._verified: dict[bytes, Subscriber] = {}
         """Users by the digests of tokens that were verified; the oldest are removed first."""
 
@@ -127,10 +129,16 @@ class Authenticator:
         return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all)
 
     def publisher(self, credential: str) -> Publisher:
-        """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`."""
+        """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.
+
+        A key is compared with the digests once; only keys that are right are remembered, so there are few."""
+        known = self._known_keys.get(credential)
+        if known is not None:
+            return known
         wanted = _digest(credential)
         for digest, publisher in self._api_keys.items():
             if hmac.compare_digest(digest, wanted):
+                self._known_keys[credential] = publisher
                 return publisher
         if credential.count(".") != 2:
             raise Unauthenticated("unknown API key", code="invalid_token")

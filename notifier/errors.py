@@ -21,8 +21,11 @@ Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+UNEXPECTED: Final = "the service failed; its log says more"
+"""The detail of an error that has no leaf here."""
 
 
 class NotifierError(Exception):
@@ -124,10 +127,10 @@ class RateLimited(NotifierError):
     status = 429
     title = "Too many requests"
 
-    def __init__(self, detail: str, *, retry_after_s: float, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, detail: str, *, retry_after_s: float, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
-        self.headers = dict(headers or {})
+        self.headers = tuple(headers)
         """Response headers about the limit, beside Retry-After."""
 
 

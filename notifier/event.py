@@ -11,6 +11,7 @@ Sources: WHATWG HTML, "Server-sent events". Must not know: asyncio, Redis, HTTP.
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
@@ -47,7 +48,7 @@ class Event:
 
     def frame_for(self, channel: str) -> str:
         """The frame for the streams of one channel."""
-        return f"{self.head}{rules.to_json(channel)}{self.tail}" if self.tail else self.head
+        return f"{self.head}{rules.text_to_json(channel)}{self.tail}" if self.tail else self.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def new_epoch() -> str:
 
 def new_id() -> str:
     """An id for a message or a task."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()  # as random as a UUID, at a fourth of its cost
 
 
 def id_from_key(key: str) -> str:
@@ -129,11 +130,20 @@ def custom(
     max_bytes: int = rules.MAX_EVENT_BYTES,
 ) -> Event:
     """An event of the publisher's own: any name not reserved, any JSON. Raises `InvalidInput` or `PayloadTooLarge`."""
+    value = rules.json_value(data, "data")
+    return encoded_custom(
+        to=to, event_type=event_type, encoded=rules.to_json(value), durable=durable, max_bytes=max_bytes
+    )
+
+
+def encoded_custom(
+    *, to: object, event_type: object, encoded: str, durable: object = True, max_bytes: int = rules.MAX_EVENT_BYTES
+) -> Event:
+    """As `custom`, of data that was checked and encoded as JSON before."""
     channels = rules.recipients(to)
     checked = rules.event_name(event_type)
-    value = rules.json_value(data, "data")
-    encoded = rules.bounded(rules.to_json(value), {"data": value}, max_bytes)
-    return Event(to=channels, head=frame(checked, encoded), durable=durable)
+    rules.bounded(encoded, {"data": None}, max_bytes)
+    return Event(to=channels, head=frame(checked, encoded), durable=rules.flag(durable, "durable"))
 
 
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:

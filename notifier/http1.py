@@ -12,9 +12,10 @@ import asyncio
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier import problems, rules
+from notifier.call import http1_bytes
 from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, PayloadTooLarge
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -42,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
         "_body_bytes",
         "_could_be_head",
         "_ended",
+        "_idle_since",
         "_part",
         "_reading",
         "_refusal",
@@ -63,6 +65,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refusal: bytes | None = None
         """The answer to a request that was refused, while requests before it wait for theirs."""
         self._ended = False
+        self._idle_since = 0.0
+        """When the last response was complete, by the loop's clock."""
+
+    @property
+    def is_answering(self) -> bool:
+        """True while a response is due or under way."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
@@ -70,13 +79,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._unset_keepalive_if_required()
         self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if not self._reading:
             return
-        self._unset_keepalive_if_required()
         self._arrived += len(data)
         self._could_be_head = self._arrived
         try:
@@ -123,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._part = _HEAD
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -136,8 +145,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._part = _BODY
         self._arrived = 0
         self._stop_timer()
-        super().on_headers_complete()
-        self.on_request()
+        self.begin_request()
         self.headers = []  # trailers do not become headers (RFC 9110, 6.5.1)
 
     def _head_bytes(self) -> int:
@@ -173,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > rules.MAX_BATCH_BYTES:
             raise PayloadTooLarge(f"has more than {rules.MAX_BATCH_BYTES} bytes", field="body")
-        super().on_body(body)
+        self.add_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -181,12 +189,29 @@ class BoundedProtocol(HttpToolsProtocol):
         self._part = _BETWEEN
         self._arrived = self._body_bytes = 0
         self._stop_timer()
-        super().on_message_complete()
+        self.end_request()
 
     # For subclasses
 
-    def on_request(self) -> None:
-        """Called at the end of a request's head, with the request in `cycle` and `scope`."""
+    def begin_request(self) -> None:
+        """Called at the end of a request's head. Afterwards the request is in `cycle`."""
+        self.begin_asgi_request()
+
+    def begin_asgi_request(self) -> None:
+        """Begin the ASGI call of a request, as uvicorn does."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        HttpToolsProtocol.on_message_begin(self)  # makes the scope, and empties these
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        self.scope["headers"] = headers
+        HttpToolsProtocol.on_headers_complete(self)
+
+    def add_body(self, body: bytes) -> None:
+        """Called with each piece of a request's body."""
+        HttpToolsProtocol.on_body(self, body)
+
+    def end_request(self) -> None:
+        """Called at the end of a request's body."""
+        HttpToolsProtocol.on_message_complete(self)
 
     def stop_reading(self) -> bool:
         """Ignore everything after the present request, for the rest of the connection. False if the connection ends."""
@@ -194,6 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         self.flow.resume_reading()  # a request body or a pipelined request may have paused it
         self._reading = False
+        self._unset_keepalive_if_required()
         self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection
         self.pipeline.clear()
         self._refusal = None
@@ -206,7 +232,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Start the timer if the client is due to send and none runs."""
         if self._timer is not None:
             return
-        if self._part != _BETWEEN or self.cycle is None or self.cycle.response_complete:
+        if self._part != _BETWEEN or self.cycle is None or (self._arrived and not self.is_answering):
             self._timer = self.loop.call_later(BODY_S if self._part == _BODY else HEAD_S, self._overdue)
 
     def _stop_timer(self) -> None:
@@ -216,8 +242,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _overdue(self) -> None:
         self._timer = None
-        answering = self.cycle is not None and not self.cycle.response_complete and self._part != _BODY
-        if answering or self.flow.read_paused:  # not the client is late
+        if (self.is_answering and self._part != _BODY) or self.flow.read_paused:  # not the client is late
             self._limit_time()
         else:
             self.transport.close()
@@ -230,7 +255,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         answer = _response(exc)
         cycle = self.cycle
-        waits = cycle is not None and not cycle.response_complete
+        waits = self.is_answering
         if self._part == _BODY:  # of the request of `cycle`
             if self.pipeline and self.pipeline[0][0] is cycle:
                 self.pipeline.popleft()
@@ -247,10 +272,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end(answer)
 
     def on_response_complete(self) -> None:
-        is_last = not self.pipeline
-        super().on_response_complete()
-        if is_last and self._refusal is not None:
+        """As uvicorn's, but the timer of an idle connection stays over its requests, and looks when it is due."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self._refusal is not None:
             self._end(self._refusal)
+        else:
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._end_idle_after(self.timeout_keep_alive)
+
+    def _end_idle_after(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self.is_answering or self._part != _BETWEEN:
+            self._end_idle_after(self.timeout_keep_alive)
+        elif left_s > 0:
+            self._end_idle_after(left_s)
+        else:
+            super().timeout_keep_alive_handler()
 
     def _end(self, answer: bytes) -> None:
         """Write and close. A socket that is closed while bytes arrive is reset, and its client may lose the answer;
@@ -284,12 +331,4 @@ def _cause(exc: httptools.HttpParserError) -> NotifierError:
 
 
 def _response(exc: NotifierError) -> bytes:
-    problem = problems.answer(exc)
-    headers = {
-        **problem.headers,
-        "Content-Type": problems.MEDIA_TYPE,
-        "Content-Length": str(len(problem.body)),
-        "Connection": "close",
-    }
-    lines = "".join(f"{name.lower()}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[exc.status] + lines.encode() + b"\r\n" + problem.body
+    return http1_bytes(problems.answer(exc), ((b"connection", b"close"),))

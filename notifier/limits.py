@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from notifier.call import Headers
 from notifier.errors import RateLimited
 
 MAX_PUBLISHERS: Final = 10_000
@@ -38,13 +39,15 @@ class RateLimit:
     def __init__(self, per_second: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = per_second
         self._burst = max(1.0, 2 * per_second)
+        window_s = math.ceil(self._burst / per_second) if per_second else 0
+        self._policy = (b"ratelimit-policy", b'"publish";q=%d;w=%d' % (self._burst, window_s))
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
 
-    def take(self, publisher: str, items: int = 1) -> dict[str, str]:
+    def take(self, publisher: str, items: int = 1) -> Headers:
         """Take `items` from the publisher's bucket; return the response headers. Raises `RateLimited`, taking none."""
         if not self._rate:
-            return {}
+            return ()
         now = self._clock()
         bucket = self._buckets.get(publisher)
         if bucket is None:
@@ -65,14 +68,10 @@ class RateLimit:
         bucket.left -= items
         return self._headers(bucket)
 
-    def _headers(self, bucket: _Bucket) -> dict[str, str]:
-        left = max(0, math.floor(bucket.left))
+    def _headers(self, bucket: _Bucket) -> Headers:
+        left = max(0, int(bucket.left))
         full_in_s = math.ceil((self._burst - bucket.left) / self._rate)
-        quota, window = math.floor(self._burst), math.ceil(self._burst / self._rate)
-        return {
-            "RateLimit-Policy": f'"publish";q={quota};w={window}',
-            "RateLimit": f'"publish";r={left};t={full_in_s}',
-        }
+        return self._policy, (b"ratelimit", b'"publish";r=%d;t=%d' % (left, full_in_s))
 
     def _forget_idle(self, now: float) -> None:
         by_fill = sorted(self._buckets, key=lambda name: self._buckets[name].left + (now - self._buckets[name].at))

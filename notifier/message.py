@@ -50,8 +50,8 @@ class Field:
         return self.since != FIRST_VERSION and value == self.default
 
 
-def _identity(value: object, field: str) -> str:
-    return new_id() if value is None else rules.identifier(value, field)
+def _identity(value: object, field: str) -> str | None:
+    return None if value is None else rules.identifier(value, field)
 
 
 def _sender(value: object, field: str) -> dict[str, str] | None:
@@ -154,7 +154,8 @@ FIELDS: Final = (
 """In the order of the frame."""
 
 BY_NAME: Final[Mapping[str, Field]] = {field.name: field for field in FIELDS}
-_IN_FRAME: Final = tuple(field for field in FIELDS if field.carries is not None and field.name not in ("id", "to"))
+MAX_UTF8_BYTES: Final = 4
+"""Of one character."""
 _OPENING: Final = b"event: message\ndata: "
 
 
@@ -172,31 +173,54 @@ def message_event(
     name the field.
     """
     now = now or datetime.now(UTC)
-    for name in fields:
-        if name not in BY_NAME:
+    values: dict[str, Any] = {}
+    members = dict(_DEFAULT_MEMBERS)
+    for name, value in fields.items():
+        field = BY_NAME.get(name)
+        if field is None:
             raise InvalidInput("is not a field of a message", field=name)
-    values = {field.name: field.check(_given(fields, field), field.name) for field in FIELDS}
-    values["sent_at"] = rules.iso(values["sent_at"] or now)
-    expires = values["expires_at"]
+        values[name] = checked = field.check(value, name)
+        if name in members and not field.may_be_left_out(checked):
+            members[name] = _member(name, checked)
+    for name in _REQUIRED:
+        if name not in values:
+            raise InvalidInput("is required", field=name)
+    expires = values.get("expires_at")
     if expires is not None and expires <= now:
         raise InvalidInput(f"is in the past: {rules.iso(expires)}", field="expires_at")
-    carried = {field.name: values[field.name] for field in _IN_FRAME if not field.may_be_left_out(values[field.name])}
-    encoded = rules.bounded(rules.to_json(carried), carried, max_bytes)
+    message_id = values.get("id") or new_id()
+    if values.get("sent_at") is None:
+        members["sent_at"] = _member("sent_at", now)
+    encoded = ",".join([member for member in members.values() if member])
+    if len(encoded) + len("{}") > max_bytes // MAX_UTF8_BYTES:
+        given = {name: member for name, member in members.items() if name in values}
+        rules.bounded(f"{{{encoded}}}", given, max_bytes)
     return Event(
         to=values["to"],
-        head=f'event: message\ndata: {{"id":"{values["id"]}","to":',
-        tail=f",{encoded[1:]}\n\n",
-        message_id=values["id"],
+        head=f'event: message\ndata: {{"id":"{message_id}","to":',
+        tail=f",{encoded}}}\n\n",
+        message_id=message_id,
         may_repeat=may_repeat,
         expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
     )
 
 
-def _given(fields: Mapping[str, Any], field: Field) -> Any:
-    value = fields.get(field.name, field.default)
-    if value is REQUIRED:
-        raise InvalidInput("is required", field=field.name)
-    return value
+def _member(name: str, value: Any) -> str:
+    """A member of the frame's JSON object."""
+    if isinstance(value, datetime):
+        value = rules.iso(value)
+    return f'"{name}":{rules.text_to_json(value) if isinstance(value, str) else rules.to_json(value)}'
+
+
+_REQUIRED: Final = tuple(field.name for field in FIELDS if field.default is REQUIRED)
+_DEFAULT_MEMBERS: Final[Mapping[str, str]] = {
+    field.name: ""
+    if field.default is REQUIRED or field.may_be_left_out(field.default)
+    else _member(field.name, field.check(field.default, field.name))
+    for field in FIELDS
+    if field.carries is not None and field.name not in ("id", "to")
+}
+"""The members of the frame's JSON object after `id` and `to`, as they are unless the publisher gives a value."""
 
 
 def message_of(stored: bytes | str) -> dict[str, Any] | None:

@@ -6,36 +6,29 @@ Must not know: HTTP frameworks; which calls there are.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import rules
+from notifier.call import NO_STORE, Answer, Headers
 from notifier.errors import BrokerUnavailable, NotAllowed, NotifierError, RateLimited, Unauthenticated
 
-MEDIA_TYPE: Final = "application/problem+json"
+CONTENT_TYPE: Final = (b"content-type", b"application/problem+json")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response to an error, without its status and media type."""
-
-    body: bytes
-    headers: dict[str, str]
-
-
-def answer(exc: NotifierError, **members: object) -> Answer:
+def answer(exc: NotifierError, headers: Headers = (), **members: object) -> Answer:
     """The response to an error; `members` are further members of the body."""
-    headers: dict[str, str] = {"Cache-Control": "no-store"}
+    lines = dict((*headers, NO_STORE))
     if isinstance(exc, Unauthenticated):
         code = f', error="{exc.code}"' if exc.code else ""
-        headers["WWW-Authenticate"] = f'Bearer realm="notifier"{code}'
+        lines[b"www-authenticate"] = f'Bearer realm="notifier"{code}'.encode()
     elif isinstance(exc, NotAllowed):
-        headers["WWW-Authenticate"] = 'Bearer realm="notifier", error="insufficient_scope"'
+        lines[b"www-authenticate"] = b'Bearer realm="notifier", error="insufficient_scope"'
     elif isinstance(exc, RateLimited):
-        headers |= exc.headers
+        lines.update(exc.headers)
     if wait_s := retry_after_s(exc):
-        headers["Retry-After"] = str(wait_s)
-    return Answer(rules.to_json({**fields(exc), **members}).encode("utf-8", "replace"), headers)
+        lines[b"retry-after"] = b"%d" % wait_s
+    body = rules.to_json({**fields(exc), **members}).encode("utf-8", "replace")
+    return Answer(exc.status, (*lines.items(), CONTENT_TYPE), body)
 
 
 def retry_after_s(exc: NotifierError) -> int:

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from notifier.http1 import BoundedProtocol
+from notifier.direct import DirectProtocol
 
 TAKE_OVER: Final = "notifier.take_over"
 """Key in `scope["extensions"]` of the request's `ClientConnection`."""
 
 
-class Protocol(BoundedProtocol):
+class Protocol(DirectProtocol):
     """An HTTP connection that a request can hand over to a stream for the rest of its life.
 
     What only a request needs (scope, headers, parser, the running ASGI call) is released then: more than half of the
@@ -35,7 +35,8 @@ class Protocol(BoundedProtocol):
         """Set by the stream: called once when the kernel has accepted what the transport buffered."""
         self._lost = False
 
-    def on_request(self) -> None:
+    def begin_asgi_request(self) -> None:
+        super().begin_asgi_request()
         self.scope["extensions"] = {TAKE_OVER: {"connection": ClientConnection(self, self.cycle)}}
 
     def hand_over(self) -> bool:

@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import Any, Final
 
 from notifier.errors import InvalidInput, MalformedBody, PayloadTooLarge
@@ -104,11 +105,13 @@ def recipients(values: object, field: str = "to") -> tuple[str, ...]:
 
     The order matters to a publish that is split into chunks: channels that one stream may hear together stay together.
     """
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if type(values) is not list and (isinstance(values, str | Mapping) or not isinstance(values, Iterable)):
         raise InvalidInput(f"must be a list of channels, not {shown(values)}", field=field)
-    channels = dict.fromkeys(channel(value, f"{field}[{i}]") for i, value in enumerate(values))
+    channels = dict.fromkeys([channel(value, f"{field}[{i}]") for i, value in enumerate(values)])
     if not channels:
         raise InvalidInput("must name at least one recipient", field=field)
+    if len(channels) == 1:
+        return tuple(channels)
     return tuple(sorted(channels, key=lambda name: name.startswith("user:")))
 
 
@@ -138,6 +141,13 @@ def text(value: object, field: str, *, max_chars: int | None = None, empty: bool
         raise InvalidInput(f"must have at most {max_chars} characters, not {len(value)}", field=field)
     if match := _UNENCODABLE.search(value):
         raise InvalidInput(f"contains the character {shown(match.group())}, which is not allowed", field=field)
+    return value
+
+
+def flag(value: object, field: str) -> bool:
+    """True or false, and nothing that counts as one of them."""
+    if not isinstance(value, bool):
+        raise InvalidInput(f"must be true or false, not {shown(value)}", field=field)
     return value
 
 
@@ -291,6 +301,11 @@ def to_json(value: object) -> str:
     return _COMPACT.encode(value)
 
 
+def text_to_json(value: str) -> str:
+    """As `to_json`, of text: many times faster."""
+    return encode_basestring(value)
+
+
 def bounded(data: str, fields: Mapping[str, object], max_bytes: int) -> str:
     """The encoded data of an event. Raises `PayloadTooLarge`, naming the largest of `fields`, over `max_bytes`."""
     size = len(data) if data.isascii() else len(data.encode())
@@ -302,8 +317,8 @@ def bounded(data: str, fields: Mapping[str, object], max_bytes: int) -> str:
 
 def iso(when: datetime) -> str:
     """A UTC time as on the wire: `2026-01-31T12:00:00Z`, with milliseconds unless they are 0."""
-    plain = when.astimezone(UTC).replace(tzinfo=None)
-    return plain.isoformat(timespec="milliseconds" if plain.microsecond >= 1000 else "seconds") + "Z"
+    utc = when if when.tzinfo is UTC else when.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds" if utc.microsecond >= 1000 else "seconds")[: -len("+00:00")] + "Z"
 
 
 def iso_ms(when_ms: int | None) -> str | None:

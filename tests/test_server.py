@@ -173,21 +173,35 @@ async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("status", "method", "path"), [(500, "POST", "/v1/events"), (200, "POST", "/v1/events"), (500, "GET", "/v1/stream")]
+    ("status", "method", "path", "failing"),
+    [
+        (500, "POST", "/v1/events", (Authenticator, "publisher")),
+        (500, "POST", "/v1/events", (MemoryBroker, "submit")),
+        (500, "POST", "/v1/batch", (MemoryBroker, "submit")),
+        (200, "POST", "/v1/events", None),
+        (500, "GET", "/v1/stream", (Authenticator, "subscriber")),
+    ],
 )
 async def test_an_unexpected_exception_is_answered_with_a_problem(
-    port: int, monkeypatch: pytest.MonkeyPatch, status: int, method: str, path: str
+    port: int,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    method: str,
+    path: str,
+    failing: tuple[type, str] | None,
 ) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    if status == 500:
-        monkeypatch.setattr(Authenticator, "publisher" if method == "POST" else "subscriber", fails)
+    if failing is not None:
+        monkeypatch.setattr(*failing, fails)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request(method, path, KEY, b'{"to": ["user:ann"], "type": "note"}' if method == "POST" else b""))
+    event = {"to": ["user:ann"], "type": "note"}
+    body = [{"kind": "event", **event}] if path == "/v1/batch" else event
+    writer.write(request(method, path, KEY, json.dumps(body).encode() if method == "POST" else b""))
     head = await reader.readuntil(b"\r\n\r\n")
-    body = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+    answer = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     assert head.startswith(b"HTTP/1.1 %d" % status)
     assert (b"application/problem+json" in head) == (status == 500)
-    assert ("detail" in json.loads(body)) == (status == 500)
+    assert ("detail" in json.loads(answer)) == (status == 500)
     writer.close()

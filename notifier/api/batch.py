@@ -6,23 +6,27 @@ Must not know: how brokers store data, who listens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier import problems, rules
-from notifier.api.http import idempotency, json_response, object_of, problem, publisher, read_body, validate
-from notifier.api.models import BatchProblem, EventIn, MessageIn, Problem, Results, TaskIn, TaskPatch
+from notifier import parsing, problems, rules
+from notifier.api.http import checked_body, idempotency, object_of, run_call, validate
+from notifier.api.models import BatchProblem, Problem, Results, TaskPatch
 from notifier.api.openapi import body_of
-from notifier.api.publish import Publishing
-from notifier.broker import Idempotency
+from notifier.api.publishing import Publishing, published
+from notifier.auth import Publisher
+from notifier.broker import Idempotency, Receipt
+from notifier.call import JSON, Answer, RequestHead
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, NotifierError, RateLimited
+from notifier.event import Event
 
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
-"""Items of a batch that are sent to the broker concurrently."""
+"""Items of a batch that are sent to the broker before the first answer is waited for."""
 PASSING: Final = (BrokerUnavailable, RateLimited)
 """Temporary reasons: the same call may succeed later."""
 _BATCH: Final = {
@@ -57,67 +61,113 @@ async def post_batch(request: Request) -> Response:
     """Publish items, each with a `kind` and the body of its own call. A failed item does not stop the others. If all
     failed for the same temporary reason, the call has its status and `Retry-After`: repeat it under the same
     `Idempotency-Key`; items that were stored are not stored again, and are answered as before."""
-    who = publisher(request)
-    body = await read_body(request, rules.MAX_BATCH_BYTES)
-    items = _items(body, request.headers.get("content-type", ""))
-    idem = idempotency(request, who, items)
-    publishing: Publishing = request.app.state.publishing
-    headers = publishing.limit.take(who.name, len(items))
-    answers: list[dict[str, Any] | NotifierError] = []
-    for start, stop in _slices(items):
-        calls = [_answer(publishing, items[i], idem, i) for i in range(start, stop)]
-        # The calls start in order and reach the broker before they first wait, which keeps the batch's order.
-        answers += await asyncio.gather(*calls)
-    results = [_result(answer) for answer in answers]
-    if (exc := _passing(answers)) is not None:
-        return problem(exc, headers=headers, results=results)
-    return json_response({"results": results}, headers=headers)
+    batches: Batches = request.app.state.batches
+    return await run_call(request, batches.post_batch, max_bytes=rules.MAX_BATCH_BYTES)
 
 
-CALLS: Final = {("POST", "/v1/batch"): post_batch}
-"""The call that `fast_path` dispatches before the framework's routing."""
+Sent = tuple[Event, Receipt | Awaitable[Receipt]] | NotifierError
+"""An item that the broker has, or why it has it not."""
+Result = str | NotifierError
+"""The body of the response to an item's own call, as JSON; or its failure."""
 
 
-async def _answer(
-    publishing: Publishing, item: Any, idem: Idempotency | None, index: int
-) -> dict[str, Any] | NotifierError:
-    item_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
-    try:
-        return await _dispatch(publishing, item, item_idem)
-    except NotifierError as exc:
-        return exc
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """The call. Built by `app`."""
+
+    publishing: Publishing
+
+    async def post_batch(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+        """Publish every item, and answer each."""
+        items = _items(checked_body(head, body, rules.MAX_BATCH_BYTES), head.header(b"content-type") or "")
+        idem = idempotency(head, who, items)
+        headers = self.publishing.limit.take(who.name, len(items))
+        results = await self._publish(items, idem)
+        encoded = f"[{','.join([_result(result) for result in results])}]"
+        if (exc := _passing(results)) is not None:
+            return problems.answer(exc, headers, results=rules.read_json(encoded))
+        return Answer(200, (*headers, *JSON), f'{{"results":{encoded}}}'.encode("utf-8", "replace"))
+
+    async def _publish(self, items: Sequence[Any], idem: Idempotency | None) -> list[Result]:
+        """Publish the items in order: messages and events without waiting in between, while a task's item waits for all
+        items before it."""
+        results: list[Result] = []
+        sent: list[Sent] = []
+        for index, item in enumerate(items):
+            own_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
+            is_task = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
+            if is_task or len(sent) >= BATCH_SLICE:
+                results += await _received(sent)
+                sent = []
+            if is_task:
+                results.append(await self._task(item, own_idem))
+            else:
+                sent.append(self._send(item, own_idem))
+        return results + await _received(sent)
+
+    def _send(self, item: Any, idem: Idempotency | None) -> Sent:
+        try:
+            event = self._event(item, idem)
+            return event, self.publishing.broker.submit(event, idem)
+        except NotifierError as exc:
+            return exc
+
+    def _event(self, item: Any, idem: Idempotency | None) -> Event:
+        if isinstance(item, NotifierError):
+            raise item
+        fields = dict(object_of(item))
+        kind = fields.pop("kind", None)
+        if kind == "message":
+            return self.publishing.message_event(fields, idem)
+        if kind == "event":
+            return self.publishing.custom_event(fields)
+        raise InvalidInput(f"must be message, task, event or patch, not {rules.shown(kind)}", field="kind")
+
+    async def _task(self, item: Mapping[str, Any], idem: Idempotency | None) -> Result:
+        fields = dict(item)
+        try:
+            if fields.pop("kind") == "task":
+                return rules.to_json(await self.publishing.create_task(fields, idem))
+            task_id = rules.identifier(fields.pop("id", None), "id")
+            return rules.to_json(await self.publishing.change_task(task_id, validate(TaskPatch, fields), idem))
+        except NotifierError as exc:
+            return exc
 
 
-def _result(answer: dict[str, Any] | NotifierError) -> dict[str, Any]:
-    if isinstance(answer, NotifierError):
-        return {"status": answer.status, "body": problems.fields(answer)}
-    return {"status": 200, "body": answer}
+async def _received(sent: Sequence[Sent]) -> list[Result]:
+    """The results of items, once the broker has answered all of them."""
+    pending = [item[1] for item in sent if isinstance(item, tuple) and not isinstance(item[1], Receipt)]
+    # Coroutines start in order and reach the broker before they first wait, which keeps the batch's order.
+    answers = iter(await asyncio.gather(*pending, return_exceptions=True) if pending else ())
+    results: list[Result] = []
+    for item in sent:
+        if isinstance(item, NotifierError):
+            results.append(item)
+            continue
+        event, receipt = item
+        answer = receipt if isinstance(receipt, Receipt) else next(answers)
+        if isinstance(answer, Receipt):
+            results.append(published(event, answer))
+        elif isinstance(answer, NotifierError):
+            results.append(answer)
+        else:
+            raise answer
+    return results
 
 
-def _passing(answers: Sequence[dict[str, Any] | NotifierError]) -> NotifierError | None:
+def _result(result: Result) -> str:
+    if isinstance(result, str):
+        return f'{{"status":200,"body":{result}}}'
+    return rules.to_json({"status": result.status, "body": problems.fields(result)})
+
+
+def _passing(results: Sequence[Result]) -> NotifierError | None:
     """The error of the whole call, if every item failed for the same temporary reason; of several, the longest wait."""
     for kind in PASSING:
-        errors = [answer for answer in answers if isinstance(answer, kind)]
-        if len(errors) == len(answers):
+        errors = [result for result in results if isinstance(result, kind)]
+        if len(errors) == len(results):
             return max(errors, key=problems.retry_after_s)
     return None
-
-
-async def _dispatch(publishing: Publishing, item: Any, idem: Idempotency | None) -> dict[str, Any]:
-    if isinstance(item, NotifierError):
-        raise item
-    fields = dict(object_of(item))
-    kind = fields.pop("kind", None)
-    if kind == "message":
-        return await publishing.message(validate(MessageIn, fields), idem)
-    if kind == "event":
-        return await publishing.event(validate(EventIn, fields), idem)
-    if kind == "task":
-        return await publishing.create_task(validate(TaskIn, fields), idem)
-    if kind == "patch":
-        task_id = rules.identifier(fields.pop("id", None), "id")
-        return await publishing.change_task(task_id, validate(TaskPatch, fields), idem)
-    raise InvalidInput(f"must be message, task, event or patch, not {rules.shown(kind)}", field="kind")
 
 
 def _items(body: bytes, content_type: str) -> list[Any]:
@@ -127,7 +177,10 @@ def _items(body: bytes, content_type: str) -> list[Any]:
         raise MalformedBody("must be a JSON array; send NDJSON lines as application/x-ndjson", field="body")
     if "ndjson" in kind or not lines.startswith(b"["):
         parts = _bounded([line for line in lines.split(b"\n") if line.strip()])
-        return [_checked(rules.parse_json, line) for line in parts]
+        return [_checked(parsing.parse_json, line) for line in parts]
+    plain = parsing.parse_plain(lines, max_depth=1 + rules.MAX_DEPTH)
+    if plain is not None:
+        return _bounded(plain)
     return [_checked(rules.check_json, item) for item in _bounded(rules.read_json(lines))]
 
 
@@ -146,21 +199,3 @@ def _checked(check: Callable[[Any], Any], item: Any) -> Any:
         return check(item)
     except NotifierError as exc:
         return exc
-
-
-def _slices(items: Sequence[Any]) -> list[tuple[int, int]]:
-    """Ranges of items to publish concurrently: messages and events. A task's item waits for all items before it."""
-    runs: list[tuple[int, int]] = []
-    start = 0
-    for i, item in enumerate(items):
-        alone = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
-        if alone or i - start >= BATCH_SLICE:
-            if i > start:
-                runs.append((start, i))
-            start = i
-        if alone:
-            runs.append((i, i + 1))
-            start = i + 1
-    if start < len(items):
-        runs.append((start, len(items)))
-    return runs

@@ -1,40 +1,28 @@
-"""The fast path: frequent calls dispatched before FastAPI, whose routing and middleware cost as much as the calls do.
+"""The stream's opening, dispatched before FastAPI, whose routing and middleware cost as much as it does.
 
-The same functions are FastAPI's routes too; those document them and answer every other method and path. Must not know:
-what the calls do.
+Must not know: what the stream does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-
 from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from notifier.api.http import problem
-from notifier.errors import NotifierError
-
-UNEXPECTED = "the service failed; its log says more"
-
-Call = Callable[[Request], Awaitable[Response]]
+from notifier import problems
+from notifier.api.http import response
+from notifier.errors import UNEXPECTED, NotifierError
 
 
 class FastPath:
-    """ASGI application around a FastAPI one: serves `apps` and `calls`, keyed by method and path; forwards the rest."""
+    """ASGI application around a FastAPI one: serves `GET` of one path, and forwards the rest."""
 
-    def __init__(
-        self, app: FastAPI, apps: Mapping[tuple[str, str], ASGIApp], calls: Mapping[tuple[str, str], Call]
-    ) -> None:
+    def __init__(self, app: FastAPI, path: str, endpoint: ASGIApp) -> None:
         self._app = app
-        self._apps = apps
-        self._calls = calls
+        self._path = path
+        self._endpoint = endpoint
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        key = (scope.get("method", ""), scope.get("path", ""))
-        call, app = self._calls.get(key), self._apps.get(key)
-        if call is None and app is None:
+        if scope.get("path") != self._path or scope.get("method") != "GET":
             await self._app(scope, receive, send)
             return
         scope["app"] = self._app  # as Starlette's own __call__ does
@@ -46,16 +34,10 @@ class FastPath:
             await send(message)
 
         try:
-            if call is not None:
-                response = await call(Request(scope, receive))
-            else:
-                assert app is not None
-                await app(scope, receive, noting)
-                return
+            await self._endpoint(scope, receive, noting)
         except NotifierError as exc:
-            response = problem(exc)
+            await response(problems.answer(exc))(scope, receive, send)
         except Exception:
             if not started:
-                await problem(NotifierError(UNEXPECTED))(scope, receive, send)
+                await response(problems.answer(NotifierError(UNEXPECTED)))(scope, receive, send)
             raise  # the server logs it
-        await response(scope, receive, send)

@@ -15,14 +15,14 @@ import pydantic
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
-from notifier import problems, rules
+from notifier import rules
 from notifier.auth import Authenticator, Publisher, Subscriber
 from notifier.broker import Idempotency
+from notifier.call import JSON, Answer, Call, Headers, RequestHead
 from notifier.errors import (
     InvalidInput,
     MalformedBody,
     NotAllowed,
-    NotifierError,
     PayloadTooLarge,
     Unauthenticated,
     UnsupportedEncoding,
@@ -34,22 +34,29 @@ MAX_KEY_CHARS = 255
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-def json_response(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A compact JSON response. It is never cached, since it depends on the user and the moment."""
-    return Response(
-        rules.to_json(value).encode(),
-        status,
-        headers={"Cache-Control": "no-store", **(headers or {})},
-        media_type="application/json",
-    )
+def json_answer(value: object, headers: Headers = ()) -> Answer:
+    """A compact JSON answer. It is never cached, since it depends on the user and the moment."""
+    return Answer(200, (*headers, *JSON), rules.to_json(value).encode())
 
 
-def problem(exc: NotifierError, headers: Mapping[str, str] | None = None, **members: object) -> Response:
-    """The response to an error; `members` are further members of its body."""
-    answer = problems.answer(exc, **members)
-    return Response(
-        answer.body, exc.status, headers={**(headers or {}), **answer.headers}, media_type=problems.MEDIA_TYPE
-    )
+def response(answer: Answer) -> Response:
+    """An answer as Starlette's response."""
+    response = Response(answer.body, answer.status)
+    response.raw_headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+    return response
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    return response(json_answer(value)._replace(status=status))
+
+
+async def run_call(request: Request, call: Call, *, max_bytes: int = rules.MAX_BODY_BYTES, name: str = "") -> Response:
+    """Run a publisher's call for a route. Nothing of the body is read before the publisher is known."""
+    who = publisher(request)
+    body = await read_body(request, max_bytes)
+    headers = dict(reversed(request.headers.raw))
+    answer = call(who, RequestHead(request.method, request.url.path, headers, name), body)
+    return response(answer if isinstance(answer, Answer) else await answer)
 
 
 # Bodies
@@ -58,12 +65,10 @@ def problem(exc: NotifierError, headers: Mapping[str, str] | None = None, **memb
 async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:
     """The whole body, without a byte order mark. Raises `UnsupportedEncoding`, and `PayloadTooLarge` as soon as it is
     larger than `max_bytes`."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() not in ("", "identity"):
-        raise UnsupportedEncoding(f"is {rules.shown(encoding)}; send the body uncompressed", field="Content-Encoding")
+    _check_encoding(request.headers.get("content-encoding"))
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise PayloadTooLarge(f"has {announced} bytes; at most {max_bytes} are accepted", field="body")
+    if announced.isdigit():
+        _check_size(int(announced), max_bytes)
     parts, size = [], 0
     try:
         async for part in request.stream():
@@ -74,6 +79,24 @@ async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> 
     except ClientDisconnect:  # the answer has no reader
         raise MalformedBody("ended before its end", field="body") from None
     return b"".join(parts).removeprefix(codecs.BOM_UTF8)
+
+
+def checked_body(head: RequestHead, body: bytes, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:
+    """As `read_body`, of a body that is complete."""
+    if b"content-encoding" in head.headers:
+        _check_encoding(head.header(b"content-encoding"))
+    _check_size(len(body), max_bytes)
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
+def _check_encoding(encoding: str | None) -> None:
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise UnsupportedEncoding(f"is {rules.shown(encoding)}; send the body uncompressed", field="Content-Encoding")
+
+
+def _check_size(size: int, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise PayloadTooLarge(f"has {size} bytes; at most {max_bytes} are accepted", field="body")
 
 
 def parse(model: type[M], body: bytes) -> M:
@@ -128,34 +151,44 @@ def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
 
 def bearer(connection: HTTPConnection) -> str | None:
     """The credential of an `Authorization: Bearer` header (RFC 6750)."""
-    header = connection.headers.get("authorization")
+    return credential(connection.headers.get("authorization"))
+
+
+def credential(header: str | None) -> str | None:
+    """As `bearer`, from the header's value."""
     if header is None:
         return None
-    kind, _, credential = header.partition(" ")
-    if kind.lower() != "bearer" or not credential.strip():
+    kind, _, value = header.partition(" ")
+    value = value.strip()
+    if kind.lower() != "bearer" or not value:
         raise Unauthenticated("the Authorization header must be 'Bearer <token>'", code="invalid_request")
-    return credential.strip()
+    return value
 
 
 def publisher(request: Request, scope: str = "publish") -> Publisher:
     """The publisher: by an API key or a token in the Authorization header, never by a cookie."""
-    credential = bearer(request)
-    if credential is None:
+    return publisher_of(request.app.state.auth, request.headers.get("authorization"), scope)
+
+
+def publisher_of(auth: Authenticator, header: str | None, scope: str = "publish") -> Publisher:
+    """As `publisher`, from the header's value."""
+    value = credential(header)
+    if value is None:
         raise Unauthenticated("an API key is required: 'Authorization: Bearer <key>'")
-    who: Publisher = request.app.state.auth.publisher(credential)
+    who = auth.publisher(value)
     who.require(scope)
     return who
 
 
 def publisher_or_subscriber(request: Request) -> Publisher | Subscriber:
     """The publisher if the Authorization header has a publisher's credentials, else the subscriber."""
-    credential = bearer(request)
-    if credential is not None:
+    value = bearer(request)
+    if value is not None:
         auth: Authenticator = request.app.state.auth
         try:
-            return auth.publisher(credential)
+            return auth.publisher(value)
         except Unauthenticated:
-            if credential.count(".") != 2:  # no JWT, so no subscriber's token either
+            if value.count(".") != 2:  # no JWT, so no subscriber's token either
                 raise
     return subscriber(request)
 
@@ -163,9 +196,9 @@ def publisher_or_subscriber(request: Request) -> Publisher | Subscriber:
 def subscriber(connection: HTTPConnection, *, query: bool = False) -> Subscriber:
     """The subscriber: by header, else cookie, else (for streams) query. A change by cookie needs an allowed Origin."""
     auth: Authenticator = connection.app.state.auth
-    credential = bearer(connection)
-    if credential is not None:
-        return auth.subscriber(credential)
+    value = bearer(connection)
+    if value is not None:
+        return auth.subscriber(value)
     cookie = connection.cookies.get(COOKIE)
     if cookie:
         if connection.scope["method"] not in ("GET", "HEAD"):
@@ -187,14 +220,14 @@ def _check_origin(connection: HTTPConnection) -> None:
         raise NotAllowed(f"the origin {rules.shown(origin)} is not allowed", field="Origin")
 
 
-def idempotency(request: Request, who: Publisher, value: object) -> Idempotency | None:
+def idempotency(head: RequestHead, who: Publisher, value: object) -> Idempotency | None:
     """The request's Idempotency-Key, scoped to the publisher, with a fingerprint of method, path and parsed body."""
-    key = request.headers.get("idempotency-key")
+    key = head.header(b"idempotency-key")
     if key is None:
         return None
     if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isprintable():
         raise InvalidInput(f"must be 1 to {MAX_KEY_CHARS} printable characters", field="Idempotency-Key")
-    return Idempotency(own_key(who, "header", key), fingerprint(value, f"{request.method} {request.url.path}"))
+    return Idempotency(own_key(who, "header", key), fingerprint(value, f"{head.method} {head.path}"))
 
 
 def fingerprint(value: object, call: str = "") -> str:

@@ -17,7 +17,7 @@ from notifier import rules
 from notifier.api.http import json_response, parse, publisher_or_subscriber, read_body, subscriber
 from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
 from notifier.api.openapi import body_of
-from notifier.api.publish import known_task
+from notifier.api.publishing import known_task
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotFound

@@ -1,0 +1,193 @@
+"""The calls of publishers: messages, events, tasks. A request's body becomes an `Event` or a `Task`, and goes to the
+broker; nothing here touches a stream.
+
+Each call runs directly under the protocol, and as a route (`publish`). Must not know: how brokers store data, who
+listens.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from notifier import event as events
+from notifier import parsing, rules, task
+from notifier.api.http import (
+    checked_body,
+    fingerprint,
+    idempotency,
+    json_answer,
+    object_of,
+    own_key,
+    validate,
+)
+from notifier.api.models import TaskIn, TaskPatch
+from notifier.auth import Publisher
+from notifier.broker import Broker, Idempotency, Receipt
+from notifier.call import JSON, Answer, Headers, RequestHead
+from notifier.errors import InvalidInput, NotFound
+from notifier.event import Event
+from notifier.limits import RateLimit
+from notifier.message import BY_NAME, message_event
+
+CLOUD_EVENT: Final = "application/cloudevents+json"
+NULL_TOTAL_DEPRECATED: Final = (b"deprecation", b"@1795824000")
+"""RFC 9745: since 2026-11-28 `{"total": null}` is to be written `{"total": "unknown"}`."""
+EVENT_FIELDS: Final = frozenset(("to", "type", "data", "durable"))
+
+log = logging.getLogger("notifier.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """The calls. Built by `app`."""
+
+    broker: Broker
+    limit: RateLimit
+    max_event_bytes: int
+
+    # Calls
+
+    def post_message(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
+        """Store a message in its recipients' history and announce it."""
+        headers, value = self._accepted(who, head, body)
+        idem = idempotency(head, who, value)
+        return self._publish(self.message_event(value, idem), idem, headers)
+
+    def post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
+        """Publish an event of the publisher's own type, or a CloudEvent."""
+        headers, value = self._accepted(who, head, body)
+        idem = idempotency(head, who, value)
+        content_type = head.headers.get(b"content-type", b"")
+        if b"cloudevents" in content_type and _media_type(content_type) == CLOUD_EVENT:
+            fields = _from_cloud_event(value)
+            # CloudEvents 1.0: source and id together name one event.
+            idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
+            return self._publish(self.custom_event(fields), idem, headers)
+        return self._publish(self.custom_event(value), idem, headers)
+
+    async def post_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+        """Create a running task that its recipients watch."""
+        headers, value = self._accepted(who, head, body)
+        return json_answer(await self.create_task(value, idempotency(head, who, value)), headers)
+
+    async def patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+        """Change the task that the path names."""
+        headers, value = self._accepted(who, head, body)
+        patch = validate(TaskPatch, value)
+        if patch.erases_total:
+            headers = (*headers, NULL_TOTAL_DEPRECATED)
+            log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
+        return json_answer(await self.change_task(head.name, patch, idempotency(head, who, value)), headers)
+
+    def _accepted(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
+        """The headers about the publisher's rate limit, and the body's JSON object."""
+        body = checked_body(head, body)
+        headers = self.limit.take(who.name)
+        return headers, object_of(parsing.parse_json(body))
+
+    def _publish(self, event: Event, idem: Idempotency | None, headers: Headers) -> Answer | Awaitable[Answer]:
+        receipt = self.broker.submit(event, idem)
+        if isinstance(receipt, Receipt):
+            return Answer(200, (*headers, *JSON), published(event, receipt).encode())
+        return self._published_later(event, receipt, headers)
+
+    async def _published_later(self, event: Event, pending: Awaitable[Receipt], headers: Headers) -> Answer:
+        return Answer(200, (*headers, *JSON), published(event, await pending).encode())
+
+    # From a body's fields to what the broker stores. The fields are JSON that the rules allow.
+
+    def message_event(self, fields: Mapping[str, Any], idem: Idempotency | None) -> Event:
+        """The event of a message."""
+        _check_names(fields, BY_NAME)
+        own_id = fields.get("id")
+        if own_id is None and idem is not None:
+            fields = {**fields, "id": _id_from(idem)}
+        # A publisher that chose the id may send one message by several calls, each to some of its recipients.
+        return message_event(fields, may_repeat=own_id is not None, max_bytes=self.max_event_bytes)
+
+    def custom_event(self, fields: Mapping[str, Any]) -> Event:
+        """An event of the publisher's own."""
+        _check_names(fields, EVENT_FIELDS)
+        for name in ("to", "type"):
+            if name not in fields:
+                raise InvalidInput("is required", field=name)
+        return events.encoded_custom(
+            to=fields["to"],
+            event_type=fields["type"],
+            encoded=parsing.to_json(fields.get("data")),
+            durable=fields.get("durable", True),
+            max_bytes=self.max_event_bytes,
+        )
+
+    async def create_task(self, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
+        body = validate(TaskIn, fields)
+        begun = task.begin(
+            to=body.to,
+            name=body.name,
+            state=body.state,
+            total=body.total,
+            task_id=_id_from(idem) if body.id is None and idem is not None else body.id,
+            now_ms=_now_ms(),
+        )
+        return (await self.broker.create_task(begun, idem)).for_publisher()
+
+    async def change_task(self, task_id: str, patch: TaskPatch, idem: Idempotency | None) -> dict[str, Any]:
+        change = {"total": task.UNKNOWN} if patch.erases_total else patch.model_dump(exclude_none=True)
+        if not change:
+            return (await known_task(self.broker, task_id)).for_publisher()
+        changed = await self.broker.change_task(task_id, lambda stored: stored.changed(change, now_ms=_now_ms()), idem)
+        return changed.for_publisher()
+
+
+def published(event: Event, receipt: Receipt) -> str:
+    """The response body of a publish. Its values need no escapes."""
+    message_id = f'"{event.message_id}"' if event.message_id else "null"
+    watched = "true" if receipt.watched else "false"
+    return f'{{"id":{message_id},"cursor":"{receipt.cursor}","watched":{watched}}}'
+
+
+async def known_task(broker: Broker, task_id: str) -> task.Task:
+    """A stored task. Raises `NotFound`."""
+    known = await broker.task(task_id)
+    if known is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return known
+
+
+def _check_names(fields: Mapping[str, Any], known: Mapping[str, object] | frozenset[str]) -> None:
+    for name in fields:
+        if name not in known:
+            raise InvalidInput("is not a field of this request", field=name)
+
+
+def _id_from(idem: Idempotency) -> str:
+    """An id derived from the idempotency key, so that repeats have the same. It depends on the body too: if the key
+    expires and is used for another body, the new message must not replace the first."""
+    return events.id_from_key(f"{idem.key}/{idem.fingerprint}")
+
+
+def _media_type(content_type: bytes) -> str:
+    return content_type.decode("latin-1").partition(";")[0].strip().lower()
+
+
+def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:
+    for name in ("specversion", "id", "source", "type"):
+        if not isinstance(cloud.get(name), str) or not cloud[name]:
+            raise InvalidInput("is required in a CloudEvent, as a string", field=name)
+    if cloud["specversion"] != "1.0":
+        raise InvalidInput(f"must be '1.0', not {rules.shown(cloud['specversion'])}", field="specversion")
+    if "data_base64" in cloud:
+        raise InvalidInput("is not supported: events carry JSON", field="data_base64")
+    to = cloud.get("to")
+    if isinstance(to, str):
+        to = [recipient.strip() for recipient in to.split(",")]
+    fields = {"to": to, "type": cloud["type"], "data": cloud.get("data")}
+    return {**fields, "durable": cloud["durable"]} if "durable" in cloud else fields
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,161 @@
+"""Plain requests of frequent calls, answered without ASGI: their scope, task and messages cost more than the call does.
+
+A request is plain if nothing in its head asks for more than the call: a known publisher, HTTP/1.1 on a connection that
+stays, a body of known and moderate size, no repeated header, nothing before it that waits. Every other request goes
+through the application's routes, which run the same calls. Must not know: what the calls do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Final
+
+from notifier import problems, rules
+from notifier.auth import Publisher
+from notifier.call import Answer, Call, Calls, RequestHead, http1_bytes
+from notifier.errors import UNEXPECTED, NotifierError
+from notifier.http1 import BoundedProtocol
+
+CALLS: Final = "calls"
+"""Key of the application's `Calls` in its lifespan state."""
+MAX_DIRECT_BYTES: Final = rules.MAX_BODY_BYTES
+"""Of a body. Nothing limits how many of a large one wait here; the routes read it only as fast as they use it."""
+NOT_PLAIN: Final = frozenset((b"expect", b"origin", b"transfer-encoding"))
+"""Headers that ask for an interim response, for CORS headers, or for a body of unknown size."""
+
+log = logging.getLogger("notifier.direct")
+
+
+class _NoEvent:
+    """Nothing waits for a direct request."""
+
+    def set(self) -> None: ...
+
+
+class DirectRequest:
+    """A request on its way to its call. It has those attributes of uvicorn's `RequestResponseCycle` that are used."""
+
+    __slots__ = (
+        "body",
+        "call",
+        "disconnected",
+        "head",
+        "keep_alive",
+        "publisher",
+        "response_complete",
+        "waiting_for_100_continue",
+    )
+
+    message_event: Final = _NoEvent()
+    response_started: Final = False
+
+    def __init__(self, call: Call, publisher: Publisher, head: RequestHead) -> None:
+        self.call = call
+        self.publisher = publisher
+        self.head = head
+        self.body = b""
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+        self.waiting_for_100_continue = False
+
+
+class DirectProtocol(BoundedProtocol):
+    """Answers plain requests by the application's `Calls`."""
+
+    __slots__ = ()
+
+    def begin_request(self) -> None:
+        request = self._direct_request()
+        if request is None:
+            super().begin_request()
+        else:
+            self.cycle = request  # type: ignore[assignment]  # it has the attributes that are used
+
+    def _direct_request(self) -> DirectRequest | None:
+        """The request if it is plain and has a call."""
+        calls: Calls | None = self.app_state.get(CALLS)
+        if calls is None:
+            return None
+        method, path = self.parser.get_method(), self.url
+        name = b""
+        call = calls.by_path.get((method, path))
+        if call is None:
+            start = path.rfind(b"/") + 1
+            name = path[start:]
+            call = calls.by_path.get((method, path[:start]))
+        if call is None or path.endswith(b"/") or b"%" in name or b"?" in name or b"#" in name:
+            return None
+        headers = dict(self.headers)
+        if (
+            len(headers) != len(self.headers)
+            or not NOT_PLAIN.isdisjoint(headers)
+            or self.parser.get_http_version() != "1.1"
+            or not self.parser.should_keep_alive()
+            or int(headers.get(b"content-length", b"0")) > MAX_DIRECT_BYTES
+            or self.is_answering
+            or self.flow.write_paused
+        ):
+            return None
+        head = RequestHead(method.decode(), path.decode(), headers, name.decode())
+        try:
+            return DirectRequest(call, calls.publisher(head.header(b"authorization")), head)
+        except Exception:
+            return None  # the routes fail alike, and answer before the body
+
+    def add_body(self, body: bytes) -> None:
+        request: object = self.cycle
+        if isinstance(request, DirectRequest):
+            request.body += body
+        else:
+            super().add_body(body)
+
+    def end_request(self) -> None:
+        request: object = self.cycle
+        if isinstance(request, DirectRequest):
+            self._run(request)
+        else:
+            super().end_request()
+
+    def _run(self, request: DirectRequest) -> None:
+        try:
+            answer = request.call(request.publisher, request.head, request.body)
+        except Exception as exc:
+            answer = _failure(exc)
+        if isinstance(answer, Answer):
+            self._respond(request, answer)
+            return
+        task = self.loop.create_task(self._respond_later(request, answer))
+        self.tasks.add(task)  # a shutdown waits for it
+        task.add_done_callback(self.tasks.discard)
+
+    async def _respond_later(self, request: DirectRequest, pending: Awaitable[Answer]) -> None:
+        try:
+            answer = await pending
+        except asyncio.CancelledError:
+            self.transport.abort()
+            raise
+        except Exception as exc:
+            answer = _failure(exc)
+        self._respond(request, answer)
+
+    def _respond(self, request: DirectRequest, answer: Answer) -> None:
+        request.response_complete = True
+        if request.disconnected:
+            return
+        more = self.server_state.default_headers
+        if not request.keep_alive:
+            more = [*more, (b"connection", b"close")]
+        self.transport.write(http1_bytes(answer, more))
+        if not request.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+
+def _failure(exc: Exception) -> Answer:
+    if isinstance(exc, NotifierError):
+        return problems.answer(exc)
+    log.error("a call failed", exc_info=exc)
+    return problems.answer(NotifierError(UNEXPECTED))

@@ -1,0 +1,155 @@
+"""A publisher's request has the same answer on both ways: straight from the protocol, and through ASGI and routes."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
+from uvicorn.server import ServerState
+
+from notifier.app import build
+from notifier.direct import CALLS
+from notifier.protocol import Protocol
+from notifier.settings import ApiKey, Settings
+from tests.api.request_corpus import KEY, requests
+from tests.raw_http import Answer, Exchange, request
+from tests.support import RedisServer
+
+COUNT = 2000
+VOLATILE = re.compile(
+    rb'"(?:started_at|updated_at|ended_at)":"[^"]+"|"eta_s":[0-9.]+|[0-9a-f]{32}|(?<="cursor":")[0-9a-z]+|[0-9.]+ s\b'
+)
+"""Times, random ids, and the epoch, which each broker has for itself."""
+
+
+class CountingProtocol(Protocol):
+    """Counts the requests that go through ASGI."""
+
+    __slots__ = ()
+    through_asgi = 0
+
+    def begin_asgi_request(self) -> None:
+        CountingProtocol.through_asgi += 1
+        super().begin_asgi_request()
+
+
+class Side:
+    """A service of its own, in this process, that is given bytes and answers on a socket."""
+
+    def __init__(self, config: Config, state: dict[str, Any]) -> None:
+        self._config = config
+        self._state = state
+        self._server = ServerState()
+
+    async def ask(self, pieces: Sequence[bytes], *, answers: int = 1) -> Exchange:
+        """The answers on a connection that receives these pieces, each by itself."""
+        ours, theirs = socket.socketpair()
+        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: CountingProtocol(self._config, self._server, self._state), theirs
+        )
+        reader, writer = await asyncio.open_connection(sock=ours)
+        for piece in pieces:
+            protocol.data_received(piece)
+        exchange = Exchange()
+        async with asyncio.timeout(10):
+            while len(exchange) < answers and not exchange.ended:
+                data = await reader.read(1 << 16)
+                exchange.ended = not data
+                exchange.feed(data)
+        writer.close()
+        return exchange
+
+
+@asynccontextmanager
+async def side(*, direct: bool, redis_url: str = "") -> AsyncIterator[Side]:
+    """A service that answers plain requests directly, or does not."""
+    settings = Settings(
+        jwt_secret="s" * 32,
+        api_keys=(ApiKey(KEY, frozenset({"publish"})),),
+        publish_rate=0,
+        drain_s=0,
+        redis_url=redis_url,
+        prefix=f"{direct}",
+    )
+    config = Config(
+        lambda: build(settings),
+        factory=True,
+        http=Protocol,
+        ws="none",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+    )
+    config.load()
+    lifespan = LifespanOn(config)
+    await lifespan.startup()
+    state = lifespan.state if direct else {name: value for name, value in lifespan.state.items() if name != CALLS}
+    try:
+        yield Side(config, state)
+    finally:
+        await lifespan.shutdown()
+
+
+def shown(exchange: Exchange) -> list[tuple[int, dict[str, str], bytes]]:
+    """What must be equal: status, headers, body."""
+    return [(answer.status, _headers(answer), VOLATILE.sub(b"*", answer.body)) for answer in exchange]
+
+
+def _headers(answer: Answer) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in ("date", "content-length")}
+
+
+async def test_a_corpus_has_the_same_answers_on_both_ways() -> None:
+    await compare("")
+
+
+async def test_a_corpus_has_the_same_answers_on_both_ways_on_redis(redis_server: RedisServer) -> None:
+    await compare(redis_server.url)
+
+
+async def compare(url: str) -> None:
+    statuses: dict[int, int] = {}
+    async with side(direct=True, redis_url=url) as direct, side(direct=False, redis_url=url) as routed:
+        CountingProtocol.through_asgi = 0
+        for number, data in enumerate(requests(COUNT)):
+            exchange = await direct.ask([data])
+            through_asgi = CountingProtocol.through_asgi
+            assert shown(exchange) == shown(await routed.ask([data])), (number, data[:2000])
+            CountingProtocol.through_asgi = through_asgi
+            for answer in exchange:
+                statuses[answer.status] = statuses.get(answer.status, 0) + 1
+    assert CountingProtocol.through_asgi < COUNT / 2, "most requests of the corpus are plain"
+    assert {200, 400, 401, 404, 405, 409, 413, 415, 422} <= statuses.keys()
+    assert statuses[200] > COUNT / 5, statuses
+
+
+async def test_requests_split_at_every_byte_have_the_same_answers() -> None:
+    chooser = random.Random(7)
+    async with side(direct=True) as direct, side(direct=False) as routed:
+        for data in requests(COUNT // 4):
+            if len(data) < 2000:
+                pieces = [data[at : at + 1] for at in range(len(data))]
+                assert shown(await direct.ask(pieces)) == shown(await routed.ask([data])), data
+            cut = chooser.randrange(1, len(data))
+            assert shown(await direct.ask([data[:cut], data[cut:]])) == shown(await routed.ask([data])), data
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    """Also where one of them goes through ASGI, and those after it must wait for its response."""
+    kinds = [
+        request("POST", "/v1/events", "Content-Length: 29", body=b'{"to":["all"],"type":"first"}', key=KEY),
+        request("GET", "/healthz"),
+        request("PUT", "/v1/events", key=KEY),
+    ]
+    for order in ([0, 0, 1, 0, 2, 0, 0], [1, 0, 0, 2], [2, 1, 0]):
+        async with side(direct=True) as direct:
+            answers = await direct.ask([b"".join(kinds[kind] for kind in order)], answers=len(order))
+        assert [answer.status for answer in answers] == [(200, 200, 405)[kind] for kind in order]
+        assert [b"cursor" in answer.body for answer in answers] == [kind == 0 for kind in order]
