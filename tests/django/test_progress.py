@@ -200,7 +200,7 @@ def test_a_second_pass_starts_over() -> None:
     assert seen == [(1, 2, 50), (2, 2, 100)] * 2
 
 
-@pytest.mark.parametrize("source", [range(200_000), list(range(200_000))])
+@pytest.mark.parametrize("source", [range(50_000), list(range(50_000))])
 def test_it_costs_at_most_20_ns_per_item(source: Any) -> None:
     """The minimum of many short rounds, since other load can only add time (bench/progress.py)."""
 
@@ -211,7 +211,7 @@ def test_it_costs_at_most_20_ns_per_item(source: Any) -> None:
         return (time.perf_counter_ns() - started) / len(source)
 
     bare, wrapped = [], []
-    for _ in range(15):
+    for _ in range(60):
         bare.append(round_ns(source))
         wrapped.append(round_ns(Progress(source, callback=lambda: None)))
     assert min(wrapped) - min(bare) <= 20

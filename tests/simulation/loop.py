@@ -106,6 +106,7 @@ def deterministic(loop: SimulatedLoop, seed: object) -> Iterator[None]:
         mock.patch.object(time, "time", unix_time),
         mock.patch.object(time, "perf_counter", perf_counter),
         mock.patch.object(uuid, "uuid4", uuid4),
+        mock.patch.object(os, "urandom", ids.randbytes),
         mock.patch.object(os, "getpid", return_value=4242),  # its digits are in names, whose length is that of packets
     )
     gc.collect()
