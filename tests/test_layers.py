@@ -45,7 +45,11 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.identity"},
     {"broker.redis.connection"},
     {"broker.redis.scripts"},
-    {"broker.redis.keys", "broker.memory"},
+    {"broker.redis.keys"},
+    {"broker.embedded.broker"},
+    {"broker.embedded.history", "broker.embedded.idempotency", "broker.embedded.marks", "broker.embedded.tasks"},
+    {"broker.embedded.journal"},
+    {"broker.embedded"},
     {"broker.inbox"},
     {"broker"},
     {"task", "message"},
@@ -194,7 +198,9 @@ def test_the_map_in_the_docs_has_a_line_for_each_file_and_a_file_for_each_line()
     assert sorted(gone) == [], "lines of docs/architecture.md without a file"
 
 
-BACKENDS = sorted(path.parent.name for path in (REPOSITORY / "notifier" / "broker").glob("*/__init__.py"))
+SHARED = {"embedded"}
+"""Below `notifier/broker/`, what is no backend but shared by some."""
+BACKENDS = sorted({path.parent.name for path in (REPOSITORY / "notifier" / "broker").glob("*/__init__.py")} - SHARED)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from notifier.broker import IDEMPOTENCY_TTL_S, Broker, History, Idempotency
-from notifier.broker.memory import broker as memory_broker
-from notifier.broker.memory import history as memory_history
-from notifier.broker.memory import idempotency as memory_idempotency
+from notifier.broker.embedded import broker as embedded_broker
+from notifier.broker.embedded import history as embedded_history
+from notifier.broker.embedded import idempotency as embedded_idempotency
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import broker as redis_broker
 from notifier.broker.redis.broker import RedisBroker
@@ -50,9 +50,9 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "memory":
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
-        monkeypatch.setattr(memory_broker, "time", clock)
-        monkeypatch.setattr(memory_history, "time", clock)
-        monkeypatch.setattr(memory_broker, "SWEEP_STEPS", 100)
+        monkeypatch.setattr(embedded_broker, "time", clock)
+        monkeypatch.setattr(embedded_history, "time", clock)
+        monkeypatch.setattr(embedded_broker, "SWEEP_STEPS", 100)
 
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S
@@ -191,9 +191,9 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
 ) -> None:
     clock = SimpleNamespace(now=1e9)
     clock.time = lambda: clock.now
-    monkeypatch.setattr(memory_broker, "time", clock)
-    monkeypatch.setattr(memory_history, "time", clock)
-    monkeypatch.setattr(memory_idempotency, "time", clock)
+    monkeypatch.setattr(embedded_broker, "time", clock)
+    monkeypatch.setattr(embedded_history, "time", clock)
+    monkeypatch.setattr(embedded_idempotency, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history": History(5, 5, 30)})
     alive = 10 * 30  # publishes, one a second, until a channel is removed
     for number in range(8 * alive):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
+from notifier.broker.embedded.journal import Journal
 from notifier.errors import IdempotencyMismatch
 
 MAX_REMOVALS: Final = 4
@@ -27,7 +28,8 @@ class _Answer:
 class IdempotencyStore:
     """The answers of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._answers: dict[str, _Answer] = {}
         self._by_age: deque[tuple[str, _Answer]] = deque()
         """(key, answer), oldest first."""
@@ -50,9 +52,9 @@ class IdempotencyStore:
         """Store an answer and remove some expired ones."""
         if idempotency is None:
             return
-        added = _Answer(idempotency.fingerprint, answer, time.time() + IDEMPOTENCY_TTL_S)
-        self._answers[idempotency.key] = added
-        self._by_age.append((idempotency.key, added))
+        expires_s = time.time() + IDEMPOTENCY_TTL_S
+        self.restore(idempotency, answer, expires_s)
+        self._journal.put_answer(idempotency, answer, expires_s)
         for _ in range(MAX_REMOVALS):
             key, oldest = self._by_age[0]
             if oldest.expires_s >= time.time():
@@ -60,3 +62,10 @@ class IdempotencyStore:
             self._by_age.popleft()
             if self._answers.get(key) is oldest:  # and not a later answer under the same key
                 del self._answers[key]
+                self._journal.remove_answer(key)
+
+    def restore(self, idempotency: Idempotency, answer: object, expires_s: float) -> None:
+        """Take an answer that was given earlier. They come oldest first."""
+        restored = _Answer(idempotency.fingerprint, answer, expires_s)
+        self._answers[idempotency.key] = restored
+        self._by_age.append((idempotency.key, restored))

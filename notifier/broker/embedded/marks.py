@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from notifier.broker import MAX_MARKS, MarkAction
 
@@ -24,14 +25,17 @@ class UserMarks:
     version: int = 0
     """The number of changes."""
 
-    def add(self, action: MarkAction, ids: Sequence[str], top: int) -> None:
-        """Mark these ids; with `all`, everything up to the seq `top`."""
+    def add(self, action: MarkAction, ids: Sequence[str], top: int) -> Sequence[str]:
+        """Mark these ids; with `all`, everything up to the seq `top`. Returns the oldest ids, which were removed for
+        them."""
         self.version += 1
         if action == "all":
             self.read_up_to = top
             self.read.clear()
-            return
+            return ()
         marked_ids = self.hidden if action == "delete" else self.read
         marked_ids.update(dict.fromkeys(ids))
-        while len(marked_ids) > MAX_MARKS:
-            del marked_ids[next(iter(marked_ids))]
+        evicted = list(islice(marked_ids, max(0, len(marked_ids) - MAX_MARKS)))
+        for marked_id in evicted:
+            del marked_ids[marked_id]
+        return evicted

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from notifier.broker import MAX_STALLED
+from notifier.broker.embedded.journal import Journal
 from notifier.task import MAX_SNAPSHOT, Task
 
 
 class MemoryTasks:
     """The tasks of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
         self._tasks: dict[str, Task] = {}
         self._with_heartbeat: set[str] = set()
         """Ids of tasks from whose producers heartbeats are expected."""
@@ -33,6 +35,11 @@ class MemoryTasks:
 
     def put(self, task: Task) -> None:
         """Store a task or its newer state."""
+        self.restore(task)
+        self._journal.put_task(task)
+
+    def restore(self, task: Task) -> None:
+        """Take a task that was stored earlier. They come in the order of their changes."""
         self._tasks[task.id] = task
         if task.alive_at_ms is None:
             self._with_heartbeat.discard(task.id)
@@ -63,6 +70,7 @@ class MemoryTasks:
             task = self.find(task_id)
             if task is not None and (others := task.without(channel)).to:
                 self._tasks[task_id] = others
+                self._journal.put_task(others)
             elif task is not None:
                 self._remove(task_id)
 
@@ -79,4 +87,5 @@ class MemoryTasks:
 
     def _remove(self, task_id: str) -> None:
         del self._tasks[task_id]
+        self._journal.remove_task(task_id)
         self._with_heartbeat.discard(task_id)

@@ -1,0 +1,321 @@
+"""The embedded broker: one process, no Redis. Same ids, history, snapshot, reset and inbox.
+
+Everything is in the memory of this process; a journal receives each change. No method awaits between its last look at
+the data and its writes, so each call is atomic. Must not know: HTTP, streams, whether and where changes are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from notifier import event as events
+from notifier.broker import (
+    EPHEMERAL_PREFIX,
+    MAX_FRAME_MARKS,
+    MAX_LISTED_TASKS,
+    Broker,
+    History,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Page,
+    Receipt,
+    Sink,
+    TaskChange,
+)
+from notifier.broker.embedded.history import MemoryHistory
+from notifier.broker.embedded.idempotency import IdempotencyStore
+from notifier.broker.embedded.journal import Journal, Start
+from notifier.broker.embedded.log import Entry
+from notifier.broker.embedded.marks import UserMarks
+from notifier.broker.embedded.tasks import MemoryTasks
+from notifier.broker.inbox import Row, Visible, by_channel, changed_by, inbox_of, page_of, place_of, unread_of
+from notifier.errors import Conflict, NotFound
+from notifier.event import Cursor, Event
+from notifier.message import message_of
+from notifier.task import Task
+
+SWEEP_STEPS: Final = 4
+"""Stored objects checked for expiry per object written: spreads the sweep over the writes, so that none takes long."""
+
+
+class EmbeddedBroker(Broker):
+    """All of the contract but `from_url`, over the memory of this process."""
+
+    def __init__(self, *, history: History, max_replay: int, journal: Journal, start: Start | None = None) -> None:
+        start = start or Start(events.new_epoch())
+        self._max_replay = max_replay
+        self._journal = journal
+        self._epoch = start.epoch
+        self._seq = start.seq
+        self._history = MemoryHistory(history, journal, start.swept_up_to)
+        self._tasks = MemoryTasks(journal)
+        self._marks: dict[str, UserMarks] = {}
+        self._idempotency = IdempotencyStore(journal)
+        self._subscribed: set[str] = set()
+        self._sweep_steps = self._sweep()
+        self._sink: Sink | None = None
+
+    # Lifecycle and topics
+
+    async def start(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def close(self) -> None:
+        self._sink = None
+
+    async def failed(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @property
+    def ready(self) -> bool:
+        return self._sink is not None
+
+    def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(channels)
+
+    async def subscribe(self, topics: Sequence[str]) -> None:
+        self._subscribed.update(topics)
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self._subscribed.difference_update(topics)
+
+    # Events
+
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Receipt):
+            return earlier
+        self._sweep_for(len(event.to))
+        if event.durable:
+            self._seq += 1
+        cursor = Cursor(self._epoch, self._seq)
+        if event.durable:
+            key = event.message_key if event.may_repeat else ""
+        else:
+            key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
+        for channel in event.to:
+            frame = event.frame_for(channel)
+            if event.durable:
+                self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms, key))
+            self._announce(channel, frame, cursor if event.durable else None, key)
+        receipt = Receipt(self._epoch, self._seq, any(channel in self._subscribed for channel in event.to))
+        self._idempotency.add(idempotency, receipt)
+        return receipt
+
+    def _announce(self, channel: str, frame: str, cursor: Cursor | None, key: str = "") -> None:
+        if self._sink is None or channel not in self._subscribed:
+            return
+        if cursor is None:
+            self._sink.deliver_state(channel, key, frame.encode())
+        else:
+            self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
+
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
+        logs = [self._history.log(channel) for channel in channels]
+        verdict, missed = self._missed(channels, cursor, most=None if continued else self._max_replay)
+        replay = list(_portion([entry for entry, _ in missed], portion_bytes))
+        more = len(replay) < len(missed)
+        has_state = not more or not continued
+        return Opening(
+            verdict=verdict,
+            cursor=Cursor(self._epoch, replay[-1][0] if more else self._seq),
+            replay=replay,
+            unread=self._count_unread(user, channels) if has_state else 0,
+            tasks=self._visible_tasks(user, channels) if has_state else (),
+            lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
+            more=more,
+            missed=len(missed),
+            keys={entry.seq: (entry.key, channel) for entry, channel in missed[: len(replay)] if entry.key},
+        )
+
+    def _missed(
+        self, channels: Sequence[str], cursor: Cursor | str | None, *, most: int | None
+    ) -> tuple[str, Sequence[tuple[Entry, str]]]:
+        """The verdict on a cursor, and the events after it with their channels, in order, without repeats; at most
+        `most`, if given."""
+        if cursor is None:
+            return "new", ()
+        if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
+            return "cursor_unknown", ()
+        if cursor.epoch != self._epoch:
+            return "epoch_changed", ()
+        logs = [(channel, self._history.log(channel)) for channel in channels]
+        if any(log.low > cursor.seq for _, log in logs):
+            return "history_trimmed", ()
+        now_ms = time.time() * 1000
+        missed: dict[int, tuple[Entry, str]] = {}
+        for channel, log in logs:
+            for entry in log.after(cursor.seq):
+                if not 0 < entry.expires_at_ms <= now_ms:
+                    missed.setdefault(entry.seq, (entry, channel))
+        if most is not None and len(missed) > most:
+            return "too_many_missed", ()
+        # A part of a publish follows an earlier one: the first is kept.
+        first_of: dict[str, int] = {}
+        in_order = sorted(missed.items())
+        return "ok", [pair for seq, pair in in_order if first_of.setdefault(pair[0].key or f"{seq}", seq) == seq]
+
+    # The inbox
+
+    def _rows(self, channels: Sequence[str]) -> Iterator[tuple[str, Sequence[Row]]]:
+        for channel in channels:
+            messages = self._history.log(channel).messages
+            yield channel, [(entry.seq, entry.message_id, entry.expires_at_ms) for entry in messages]
+
+    def _newer(self, channels: Sequence[str], seq: int) -> Iterator[tuple[str, Sequence[Row]]]:
+        for channel, rows in self._rows(channels):
+            yield channel, rows[bisect_right(rows, seq, key=lambda row: row[0]) :]
+
+    def _count_unread(self, user: str, channels: Sequence[str]) -> int:
+        marks = self._marks.get(user) or UserMarks()
+        return sum(unread_of(part) for part in by_channel(self._rows(channels), marks, top=self._seq))
+
+    async def unread(self, user: str, channels: Sequence[str]) -> int:
+        marks = self._marks.get(user) or UserMarks()
+        return (await inbox_of(self._rows(channels), marks, top=self._seq)).unread
+
+    async def inbox(
+        self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
+    ) -> Page:
+        top = self._seq
+        inbox = await inbox_of(self._rows(channels), self._marks.get(user) or UserMarks(), top=top)
+        place = None if before is None else place_of(before, self._rows(channels))
+        rows, more = page_of(inbox, limit=limit, before=place, unread_only=unread_only)
+        frames = [self._frame(row) for row in rows]
+        contents = [
+            {**message, "read": row[3]}
+            for row, frame in zip(rows, frames, strict=True)
+            if (message := message_of(frame)) is not None
+        ]
+        return Page(contents, more, inbox.unread, Cursor(self._epoch, top))
+
+    def _frame(self, row: Visible) -> bytes:
+        """The stored frame of a message; empty if it was trimmed meanwhile."""
+        messages = self._history.log(row[2]).messages
+        at = bisect_left(messages, row[0], key=lambda entry: entry.seq)
+        return messages[at].frame.encode() if at < len(messages) and messages[at].seq == row[0] else b""
+
+    async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
+        while True:
+            before, top = self._marks.get(user), self._seq
+            marks = before or UserMarks()
+            version = marks.version
+            inbox = await inbox_of(self._rows(channels), marks, top=top)
+            # Another call may have changed the marks during the pauses. From here on there are none.
+            if self._marks.get(user) is before and marks.version == version:
+                break
+        self._marks[user] = marks
+        changed, unread = changed_by(inbox, action, ids)
+        changed_ids = [row[1] for row in changed]
+        self._journal.mark(user, action, changed_ids, top, marks.add(action, changed_ids, top))
+        unread += sum(unread_of(part) for part in by_channel(self._newer(channels, top), marks, top=self._seq))
+        for first in range(0, len(changed_ids), MAX_FRAME_MARKS):
+            part = changed_ids[first : first + MAX_FRAME_MARKS]
+            read_ids, deleted = ([], part) if action == "delete" else (part, [])
+            self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread), None)
+        return Marked(changed_ids, unread)
+
+    # Tasks
+
+    async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Task):
+            return earlier
+        if self._tasks.find(task.id) is not None:
+            raise Conflict(f"a task with the id {task.id} exists", field="id")
+        return self._store(task, idempotency)
+
+    async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Task):
+            return earlier
+        task = self._tasks.find(task_id)
+        if task is None:
+            raise NotFound(f"there is no task {task_id!r}", field="id")
+        changed = change(task)
+        return task if changed is task else self._store(changed, idempotency)
+
+    def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
+        self._sweep_for(1 + len(task.to))
+        self._tasks.put(task)
+        for channel in task.to:
+            self._announce(channel, task.frame(), None, task.id)
+        self._idempotency.add(idempotency, task)
+        return task
+
+    async def task(self, task_id: str) -> Task | None:
+        return self._tasks.find(task_id)
+
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return self._tasks.stalled(before_ms)
+
+    async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
+        return self._visible_tasks(user, channels)[:MAX_LISTED_TASKS]
+
+    def _visible_tasks(self, user: str, channels: Sequence[str]) -> list[Task]:
+        hidden = self._marks[user].hidden if user in self._marks else {}
+        return [task for task in self._tasks.of(channels) if f"t:{task.id}" not in hidden]
+
+    async def dismiss_task(self, user: str, task_id: str) -> None:
+        hidden = [f"t:{task_id}"]
+        evicted = self._marks.setdefault(user, UserMarks()).add("delete", hidden, 0)
+        self._journal.mark(user, "delete", hidden, 0, evicted)
+
+    # Users
+
+    async def is_watched(self, topic: str) -> bool:
+        return topic in self._subscribed
+
+    async def disconnect(self, user: str) -> None:
+        if self._sink is not None:
+            self._sink.disconnect(f"user:{user}", "revoked")
+
+    async def forget(self, user: str) -> None:
+        # Takes a seq, so that every earlier cursor is reset, also the newest possible one.
+        self._seq += 1
+        self._history.clear(f"user:{user}", self._seq)
+        self._tasks.forget(f"user:{user}")
+        if self._marks.pop(user, None) is not None:
+            self._journal.remove_marks(user)
+
+    @property
+    def skipped(self) -> int:
+        return 0
+
+    # Expiry
+
+    def _sweep_for(self, writes: int) -> None:
+        for _ in range(SWEEP_STEPS * writes):
+            next(self._sweep_steps)
+
+    def _sweep(self) -> Iterator[None]:
+        """Remove expired objects, again and again, checking one per step."""
+        while True:
+            yield from self._tasks.sweep()
+            yield from self._history.sweep()
+            yield
+
+
+def _portion(missed: Sequence[Entry], most_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """The first events that fit into `most_bytes`, at least one; all if it is 0."""
+    size = 0
+    for entry in missed:
+        frame = entry.frame.encode()
+        size += len(frame)
+        if 0 < most_bytes < size and size > len(frame):
+            return
+        yield entry.seq, frame

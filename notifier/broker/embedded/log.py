@@ -1,0 +1,42 @@
+"""One channel's events: the values of which a history consists.
+
+Must not know: bounds, time, who reads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+
+@dataclass(slots=True)
+class Entry:
+    """A stored event."""
+
+    seq: int
+    frame: str
+    message_id: str
+    expires_at_ms: int
+    key: str
+    """Repeat key, if the same event may be published again."""
+
+
+@dataclass(slots=True)
+class Log:
+    """The events of one channel, in one order; messages and other events are bounded apart."""
+
+    messages: deque[Entry] = field(default_factory=deque)
+    events: deque[Entry] = field(default_factory=deque)
+    last: int = 0
+    """Newest seq of the channel."""
+    low: int = 0
+    """Newest seq that is no longer in the log."""
+    appended_s: float = 0
+    """Time of the last event, in seconds since 1970."""
+
+    def after(self, seq: int) -> Iterator[Entry]:
+        """The messages and events after a seq, each newest first."""
+        for entries in (self.messages, self.events):
+            yield from takewhile(lambda entry: entry.seq > seq, reversed(entries))
