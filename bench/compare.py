@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import system, works
@@ -37,6 +38,8 @@ class Scenario:
     streams: str | None = None
     """The channel that the streams listen to before the work begins; None: each to the one of its own user; `NO`."""
     base: type[Peer] | None = None
+    turns: int = 1
+    """Into how many turns of each side a round is divided."""
 
     @property
     def name(self) -> str:
@@ -76,30 +79,31 @@ def _from_redis(bench: Bench, sizes: Sizes) -> Figures:
     return works.targeted(bench, sizes.streams, sizes.events, per_s=sizes.redis_per_s, how="redis")
 
 
+TURNS = 4
 CPU, BOTH_CPU, LATENCY = ("cpu_us",), ("cpu_us", "redis_cpu_us"), ("p50_ms", "p99_ms", "p999_ms")
 SCENARIOS = [
     Scenario("connect", Notifier, _connect, ("cpu_us", "memory_kib"), NO, BareHttp),
     Scenario("same tokens again", Notifier, _connect_again, CPU, ALL, BareHttp),
     Scenario("broadcast", Notifier, _broadcast, ("cpu_us", "p50_ms", "p99_ms"), ALL),
     Scenario("saturated", Notifier, _saturated, CPU, ALL),
-    Scenario("one by one", Notifier, _one_by_one, CPU, None, BareHttp),
-    Scenario("batch", Notifier, _batch, CPU),
+    Scenario("one by one", Notifier, _one_by_one, CPU, None, BareHttp, TURNS),
+    Scenario("batch", Notifier, _batch, CPU, turns=TURNS),
     Scenario("latency", Notifier, _latency, LATENCY, None, BareHttp),
     Scenario("connect", NotifierOnRedis, _connect, BOTH_CPU, NO, Notifier),
     Scenario("same tokens again", NotifierOnRedis, _connect_again, BOTH_CPU, ALL, Notifier),
     Scenario("broadcast", NotifierOnRedis, _broadcast, CPU, ALL),
-    Scenario("one by one", NotifierOnRedis, _one_by_one, BOTH_CPU, None, Notifier),
-    Scenario("batch", NotifierOnRedis, _batch, BOTH_CPU, None, Notifier),
+    Scenario("one by one", NotifierOnRedis, _one_by_one, BOTH_CPU, None, Notifier, TURNS),
+    Scenario("batch", NotifierOnRedis, _batch, BOTH_CPU, None, Notifier, TURNS),
     Scenario("latency", NotifierOnRedis, _latency, LATENCY, None, Notifier),
-    Scenario("from Redis", NotifierOnRedis, _from_redis, (*BOTH_CPU, "p50_ms", "p99_ms"), None, BareRedis),
+    Scenario("from Redis", NotifierOnRedis, _from_redis, (*BOTH_CPU, "p50_ms", "p99_ms"), None, BareRedis, TURNS),
 ]
 """In the order of the measurements: a first connect is measured at a fresh process."""
 
 SIDES = ("here", "other", "base")
 Key = tuple[str, str]
 """A scenario's name, and a figure's."""
-Round = dict[str, dict[Key, float]]
-"""By side: the figures of one round."""
+Measured = dict[str, dict[Key, list[float]]]
+"""By side: each figure's value in every turn."""
 
 
 def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Callable[[str], None]) -> list[str]:
@@ -107,33 +111,34 @@ def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Call
     chosen = [scenario for scenario in SCENARIOS if only in scenario.name]
     if not chosen:
         raise SystemExit(f"no scenario contains {only!r}: " + "; ".join(scenario.name for scenario in SCENARIOS))
-    measured: list[Round] = []
+    measured: Measured = {side: defaultdict(list) for side in SIDES}
     for number in range(1, rounds + 1):
-        # In turn, so that neither always comes first.
-        order = SIDES if number % 2 else ("other", "here", "base")
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             servers = _Servers(Path(name), other, sizes)
             try:
-                measured.append(_round(chosen, order, servers, sizes))
+                for scenario in chosen:
+                    portion = replace(sizes, events=sizes.events // scenario.turns)
+                    for turn in range(scenario.turns):
+                        # In turn, so that neither always comes first.
+                        order = SIDES if (number + turn) % 2 else ("other", "here", "base")
+                        _turn(scenario, order, servers, portion, measured)
             finally:
                 servers.stop()
         say(f"round {number} of {rounds}")
     return _table(chosen, measured)
 
 
-def _round(chosen: Sequence[Scenario], order: Sequence[str], servers: _Servers, sizes: Sizes) -> Round:
-    measured: Round = {side: {} for side in order}
-    for scenario in chosen:
-        for side in order:
-            kind = scenario.base if side == "base" else scenario.peer
-            if kind is None:
-                continue
-            bench = servers.bench(side, kind)
-            servers.listen(bench, scenario.streams)
-            figures = scenario.measure(bench, sizes)
-            assert not figures["faults"], f"{side}, {scenario.name}: {figures['faults']} faults"
-            measured[side] |= {(scenario.name, name): figures[name] for name in scenario.figures}
-    return measured
+def _turn(scenario: Scenario, order: Sequence[str], servers: _Servers, sizes: Sizes, measured: Measured) -> None:
+    for side in order:
+        kind = scenario.base if side == "base" else scenario.peer
+        if kind is None:
+            continue
+        bench = servers.bench(side, kind)
+        servers.listen(bench, scenario.streams)
+        figures = scenario.measure(bench, sizes)
+        assert not figures["faults"], f"{side}, {scenario.name}: {figures['faults']} faults"
+        for name in scenario.figures:
+            measured[side][scenario.name, name].append(figures[name])
 
 
 class _Servers:
@@ -171,7 +176,7 @@ class _Servers:
             bench.publisher.stop()
 
 
-def _table(chosen: Sequence[Scenario], measured: Sequence[Round]) -> list[str]:
+def _table(chosen: Sequence[Scenario], measured: Measured) -> list[str]:
     width = max(len(f"{scenario.name}, redis_cpu_us") for scenario in chosen)
     lines = [
         f"{'':{width}} {'medians':^26}   {'here : other':^23}   {'here : base':^23}",
@@ -179,21 +184,20 @@ def _table(chosen: Sequence[Scenario], measured: Sequence[Round]) -> list[str]:
     ]
     for scenario in chosen:
         for name in scenario.figures:
-            values = {side: _values(measured, side, (scenario.name, name)) for side in SIDES}
+            values = {side: _values(measured[side][scenario.name, name]) for side in SIDES}
             cells = " ".join(f"{statistics.median(rows):8.2f}" if rows else " " * 8 for rows in values.values())
             cells += "".join("   " + _spread(values["here"], values[side]) for side in ("other", "base"))
             lines.append(f"{scenario.name + ', ' + name:{width}} {cells}".rstrip())
     return lines
 
 
-def _values(measured: Sequence[Round], side: str, key: Key) -> list[float]:
-    """A figure in each round; empty where it is not measured, or always 0, as the CPU of a Redis that is not used."""
-    values = [run[side][key] for run in measured if key in run[side]]
-    return values if any(values) else []
+def _values(values: Sequence[float]) -> Sequence[float]:
+    """The values, unless all are 0, as the CPU of a Redis that is not used."""
+    return values if any(values) else ()
 
 
 def _spread(figures: Sequence[float], base: Sequence[float]) -> str:
-    """Minimum, median and maximum of the ratios of each round."""
+    """Minimum, median and maximum of the ratios of all turns."""
     ratios = [figure / divisor for figure, divisor in zip(figures, base, strict=False) if divisor]
     if not ratios:
         return ""
