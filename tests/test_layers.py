@@ -73,7 +73,7 @@ BRIDGE_LAYERS: Layers = [
     {"task.task"},
     {"task.share", "task.reconcile"},
     {"task.reporter"},
-    {"task.heartbeat", "task.records"},
+    {"task.heartbeat", "task.records", "task.unreported"},
     {"task"},
     {"loop.progress"},
     {"loop.asynchronous"},

@@ -35,6 +35,9 @@ class Heartbeat:
         self._task_id = task_id
         self._on_answer = weakref.WeakMethod(on_answer)
         self._lock = threading.Lock()
+        """Locked while a beat is sent."""
+        self._stops = 0
+        """How often the beats were stopped: a beat that was being sent meanwhile schedules no other one."""
         self._is_working = False
         self._due: float | None = None
         """When the next beat is due, by the monotonic clock; None: none is scheduled."""
@@ -56,17 +59,20 @@ class Heartbeat:
             self._due, self._publisher = due, current
             scheduler.current().run_after(wait_s, self._beat)
 
-    def stop(self) -> None:
-        """Send no more beats. Blocks until a beat that is being sent has been answered."""
-        with self._lock:
-            self._is_working, self._due = False, None
+    def stop(self, *, waits: bool) -> None:
+        """Send no more beats. `waits` until a beat that is being sent has been answered."""
+        self._stops += 1
+        self._is_working, self._due = False, None
+        if waits:
+            with self._lock:
+                self._due = None
 
     def _beat(self) -> None:
         on_answer = self._on_answer()
         with self._lock:
             if on_answer is None or self._due is None or time.monotonic() < self._due:  # stopped, or rescheduled
                 return
-            self._due = None
+            self._due, stops = None, self._stops
             if publisher.current() is not self._publisher:
                 return
             try:
@@ -76,7 +82,8 @@ class Heartbeat:
             except NotifierError as exc:
                 log.debug("heartbeat of task %s failed: %s", self._task_id, exc)
                 answer = None
-            self.schedule()
+            if stops == self._stops:
+                self.schedule()
         if answer is not None:
             self.answered += 1
             on_answer(answer)

@@ -17,11 +17,18 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
+from typing import Final, Protocol
 
 log = logging.getLogger("django_bridge")
 
 Action = Callable[[], None]
+
+_Entry = tuple[float, int, Callable[[], Action | None]]
+"""When it is due, its order among equals, and what gives the action; None once its object is collected."""
+
+MAX_RETRIES: Final = 1000
+"""Tasks that were collected and not reported, and are kept until they are."""
 
 
 class Flushable(Protocol):
@@ -37,17 +44,34 @@ class Scheduler:
         self.pid = os.getpid()
         self._wake = threading.Condition()  # a reentrant lock: the collector may call `run_soon` inside `run_after`
         self._order = itertools.count()
-        # At most two entries for each living task; those of collected tasks go when they are due.
-        self._due: list[tuple[float, int, weakref.WeakMethod[Action]]] = []
+        # At most three entries for each living task; those of collected tasks go when they are due.
+        self._due: list[_Entry] = []
         self._soon: deque[Action] = deque()
         """Actions of collected tasks, one for each. Strong references: nothing else keeps their objects alive."""
+        self._retries = 0
+        """Entries of `_due` that keep their objects."""
         self._thread: threading.Thread | None = None
         self._to_flush: weakref.WeakSet[Flushable] = weakref.WeakSet()
 
     def run_after(self, wait_s: float, action: Action) -> None:
         """Run a bound method in `wait_s` seconds, unless its object is collected before."""
         with self._wake:
-            heapq.heappush(self._due, (time.monotonic() + wait_s, next(self._order), weakref.WeakMethod(action)))
+            entry: _Entry = (time.monotonic() + wait_s, next(self._order), weakref.WeakMethod(action))
+            heapq.heappush(self._due, entry)
+            self._start()
+
+    def retry_after(self, wait_s: float, action: Action) -> None:
+        """Run an action in `wait_s` seconds, and keep its object until then; at most `MAX_RETRIES` wait.
+
+        Further ones are run only while their object lives.
+        """
+        with self._wake:
+            if self._retries >= MAX_RETRIES:
+                self.run_after(wait_s, action)
+                return
+            self._retries += 1
+            entry: _Entry = (time.monotonic() + wait_s, next(self._order), partial(self._retried, action))
+            heapq.heappush(self._due, entry)
             self._start()
 
     def run_soon(self, action: Action) -> None:
@@ -69,6 +93,10 @@ class Scheduler:
             _run_logged(action)
         for owner in list(self._to_flush):
             _run_logged(owner.flush)
+
+    def _retried(self, action: Action) -> Action:
+        self._retries -= 1
+        return action
 
     def _start(self) -> None:
         if self._thread is None:

@@ -1,0 +1,183 @@
+"""The state of a task in one process, and the changes of it that the service does not have.
+
+A call that fails is repeated with the next one. Must not know: when calls are made, the row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django_bridge import publisher
+from django_bridge.publisher.transport import TaskAnswer
+from notifier.errors import Conflict, NotFound
+from notifier.event import new_id
+from notifier.task import ENDED, Task
+
+
+@dataclass(frozen=True, slots=True)
+class _Advance:
+    """One call that adds to `done`."""
+
+    key: str
+    """Its idempotency key."""
+    n: int
+
+
+class UnreportedChanges:
+    """The state of one task, and its calls to the service. Thread-safe."""
+
+    def __init__(self, known: Task) -> None:
+        self.known = known
+        """The state as this process knows it: its own changes, and what the service answered."""
+        self.ended_elsewhere = False
+        """Another process has ended the task: changes of this one are dropped."""
+        self._lock = threading.RLock()
+        """For the fields of this object. Not locked during calls to the service or the database."""
+        self._sending = threading.RLock()
+        """Locked during calls to the service: they are in order. Taken before `_lock`."""
+        self._is_announced = True
+        """Whether the creation in the service was tried."""
+        self._in_flight: _Advance | None = None
+        """The advance that was sent and not answered. It may have arrived, so it is repeated under its own key."""
+        self._unsent: int | None = None
+        """The sum of the advances that were not sent yet; None without any."""
+        self._dirty_fields: set[str] = set()
+        """Fields whose latest values the service does not have."""
+        self._asked_at = 0.0
+        self._is_asked = False
+        """Whether the scheduler will ask the service for its answer."""
+        self._took_s = 0.0
+        """How long the last call took."""
+        self._answered_ms = 0
+        """`updated_at_ms` of the newest answer."""
+        self._advanced_at = 0.0
+        self._is_scheduled = False
+        """Whether the scheduler will send what the service does not have."""
+
+    def _send_all(self) -> bool:
+        """Send all that the service does not have. False if a call failed. Called with `_sending` locked."""
+        with self._lock:
+            self._is_scheduled = False
+            is_announced, self._is_announced = self._is_announced, True
+        if not is_announced:
+            if self._create():
+                return True
+            self._dirty_fields.add("state")  # the next try begins with a change, since the creation may have arrived
+            return False
+        if self._has_changes():
+            return self._send_advances() and self._send_change()
+        return not self._is_asked or self._send(new_id(), {"advance": 0})
+
+    def _send_advances(self) -> bool:
+        """Send the advance in flight again, then the unsent ones together. False if one failed."""
+        while True:
+            with self._lock:
+                if self._in_flight is None and self._unsent is not None:
+                    self._in_flight, self._unsent = _Advance(new_id(), self._unsent), None
+                advance = self._in_flight
+            if advance is None:
+                return True
+            self._advanced_at = time.monotonic()
+            if not self._send(advance.key, {"advance": advance.n}):
+                return False
+            self._in_flight = None
+
+    def _send_change(self) -> bool:
+        """Send the dirty fields. They stay dirty if the call failed."""
+        with self._lock:
+            sent, self._dirty_fields = self._dirty_fields, set()
+            change = {key: getattr(self.known, key) for key in sorted(sent)}
+        is_sent = not change
+        try:
+            is_sent = is_sent or self._send(new_id(), change)
+        finally:
+            if not is_sent:
+                with self._lock:
+                    self._dirty_fields |= sent
+        return is_sent
+
+    def _has_changes(self) -> bool:
+        return self._in_flight is not None or self._unsent is not None or bool(self._dirty_fields)
+
+    def _forget_advances(self) -> None:
+        self._in_flight = self._unsent = None
+
+    def _send(self, key: str, change: Mapping[str, object]) -> bool:
+        """False if the change is to be sent again: the service did not answer. True if it has it, or refused it."""
+        if not self.known.to:
+            return True
+        began = self._asked_at = time.monotonic()  # before the answer: else each part asks an unreachable service
+        self._is_asked = False
+        try:
+            outcome = publisher.current().change_task(self.known.id, change, key)
+        except NotFound:  # the creation failed, or the service has lost its data
+            return self._create()
+        except Conflict as exc:
+            self._apply_conflict(exc)
+            return True
+        finally:
+            self._took_s = time.monotonic() - began
+        self._apply_answer(outcome.answer)
+        return outcome.settled
+
+    def _create(self) -> bool:
+        """Create the task in the service with its whole state. Returns as `_send`."""
+        if not self.known.to:
+            return True
+        began = self._asked_at = time.monotonic()  # as in `_send`
+        with self._lock:
+            known, advances = self.known, self._unsent
+            sent, self._dirty_fields = self._dirty_fields, set()
+        is_created = False
+        try:
+            outcome = publisher.current().create_task(dataclasses.replace(known, version=1), new_id())
+            is_created = outcome.answer is not None
+        except Conflict as exc:
+            self._apply_conflict(exc)
+            return True
+        finally:
+            self._took_s = time.monotonic() - began
+            with self._lock:
+                if is_created:
+                    self._in_flight = None
+                    self._unsent = None if self._unsent == advances else (self._unsent or 0) - (advances or 0)
+                else:
+                    self._dirty_fields |= sent
+        self._apply_answer(outcome.answer)
+        return outcome.settled
+
+    def _apply_answer(self, answer: TaskAnswer | None) -> None:
+        with self._lock:
+            # A repeated call gets its old answer.
+            if answer is None or answer.updated_at_ms < self._answered_ms:
+                return
+            self._answered_ms = answer.updated_at_ms
+            self.known = dataclasses.replace(
+                self.known,
+                # The answer counts the advance in flight, not those after it.
+                done=self.known.done if "done" in self._dirty_fields else answer.done + (self._unsent or 0),
+                total=self.known.total if "total" in self._dirty_fields else answer.total,
+                updated_at_ms=max(self.known.updated_at_ms, answer.updated_at_ms),
+            )
+            if answer.cancel_requested:
+                self._apply_cancel()
+
+    def _apply_cancel(self) -> None:
+        is_cancelling = self.known.status in ("running", "pending")
+        status = "cancelling" if is_cancelling else self.known.status
+        self.known = dataclasses.replace(self.known, cancel_requested=True, status=status)
+
+    def _apply_conflict(self, exc: Conflict) -> None:
+        """The service refused the change. If the task has ended there, the text of the error names its status."""
+        with self._lock:
+            self._forget_advances()
+            self._dirty_fields.clear()
+            status = re.search(r"ended as (\w+)", str(exc))
+            if status and status[1] in ENDED and not self.known.ended:
+                self.ended_elsewhere = True
+                self.known = dataclasses.replace(self.known, status=status[1], ended_at_ms=self.known.updated_at_ms)
