@@ -205,7 +205,7 @@ GOALS: list[Goal] = [
     _at_most("by HTTP, one by one, CPU to nchan's", 3, _cpu(US, "one by one"), _cpu(NCHAN, "one by one")),
     _at_most("batch, CPU to nchan's single posts", 0.2, _cpu(US, "batch"), _cpu(NCHAN, "one by one")),
     _at_most("memory of an idle stream, KiB", 10, (US, "connect many", "memory_kib")),
-    _at_most("heartbeats of 15,000 streams, % of a core", 2, (US, "idle", "percent_of_a_core")),
+    _at_most("heartbeats of 15,000 streams, % of a core", 1, (US, "idle", "percent_of_a_core")),
     _at_most(
         "connect with token and snapshot, CPU to sse-starlette's bare one",
         0.33,
