@@ -15,27 +15,45 @@ import { keyOf } from "./position.js";
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").StateDetail} StateDetail */
+/** @typedef {import("./types.js").ConnectionState} ConnectionState */
 /** @typedef {import("./transport.js").End} End */
+/** @typedef {import("./transport.js").OpenLink} OpenLink */
 /** @typedef {ReturnType<typeof createStatus>} Status */
-/** @typedef {{close: () => void, listen: (type: string) => void, readonly state: State}} Connection */
+
+/**
+ * @typedef {object} Connection
+ * @property {() => void} close
+ * @property {(type: string) => void} listen
+ * @property {() => void} retry  starts an attempt now: a user asks for it
+ * @property {State} state
+ * @property {ConnectionState} connectionState
+ */
+
+/**
+ * @typedef {Connection & {wake: () => void, hurry: () => void}} OwnConnection  A connection of this tab. `wake`: a user
+ *   begins to look at a page that it feeds; `hurry`: a user looks at one
+ */
 
 /**
  * @typedef {object} Listener  Its functions must not throw.
  * @property {(event: WireEvent, data: any, key: any) => void} onEvent  `key`: see `keyOf`
  * @property {(state: State, detail: StateDetail) => void} onState
+ * @property {(state: ConnectionState) => void} onConnectionState
  */
 
 /**
  * The state of a connection and the reason for it.
  *
- * @param {Listener["onState"]} onState  called for each change, and for the final state
+ * @param {Omit<Listener, "onEvent">} listener  `onState`: called for each change, and for the final state
  */
-export function createStatus(onState) {
+export function createStatus({ onState, onConnectionState }) {
   const status = {
     /** @type {State} */
     state: "connecting",
     /** @type {StateDetail} */
     detail: { reason: "", final: false },
+    /** @type {ConnectionState} */
+    connection: { state: "connecting", reason: "", since: Date.now(), nextTryAt: 0 },
     /**
      * @param {State} state
      * @param {string} reason
@@ -47,38 +65,68 @@ export function createStatus(onState) {
       status.detail = { reason, final };
       onState(state, status.detail);
     },
+    /**
+     * Shows another state, or another time of the next attempt.
+     *
+     * @param {Partial<ConnectionState>} next  `since` follows from the states, unless it is given
+     */
+    show(next) {
+      const { since, ...old } = status.connection;
+      const shown = { ...old, nextTryAt: 0, ...next };
+      if (Object.entries(old).every(([name, value]) => value === /** @type {any} */ (shown)[name])) return;
+      const isKept = isOpen(old) === isOpen(shown);
+      status.connection = { since: isKept ? since : Date.now(), ...shown };
+      onConnectionState(status.connection);
+    },
   };
   return status;
 }
 
+/** @param {Pick<ConnectionState, "state">} state */
+const isOpen = ({ state }) => state === "open";
+
 /**
  * Opens the stream and keeps it open until `close`.
  *
- * @param {import("./transport.js").OpenLink} openLink
+ * @param {OpenLink} openStream
+ * @param {OpenLink} openPoll
  * @param {import("./token.js").Tokens | null} tokens
  * @param {import("./position.js").Position} position
  * @param {Listener} listener
- * @returns {Connection}
+ * @returns {OwnConnection}
  */
-export function openConnection(openLink, tokens, position, listener) {
+export function openConnection(openStream, openPoll, tokens, position, listener) {
   let refusals = 0; // 401 in a row
-  const status = createStatus(listener.onState);
-  const attempts = createAttempts(openLink, position, onEvent, onEnd);
+  const status = createStatus(listener);
+  const attempts = createAttempts(openStream, openPoll, position, {
+    onEvent,
+    onEnd,
+    onStart: (isProbe) => status.show(!isProbe && isOpen(status.connection) ? { state: "reconnecting" } : {}),
+    onHurry: (nextTryAt) => status.show({ nextTryAt }),
+  });
   return {
     close: () => stop("closed"),
+    retry: () => status.detail.final || attempts.restart(),
+    wake: attempts.wake,
+    hurry: attempts.hurry,
     listen: attempts.listen,
     get state() {
       return status.state;
     },
+    get connectionState() {
+      return status.connection;
+    },
   };
 
-  function onEvent(/** @type {WireEvent} */ event) {
+  function onEvent(/** @type {WireEvent} */ event, /** @type {boolean} */ isPoll) {
     const data = readData(event.data);
-    if (event.event === "hello") {
-      refusals = 0;
-      status.set("live", "hello");
+    const isDegraded = event.event === "degraded" && data?.degraded;
+    if (event.event === "hello") refusals = 0;
+    if (event.event === "hello" || event.event === "degraded") {
+      const reason = event.event === "hello" ? "hello" : "broker";
+      status.set(isDegraded ? "degraded" : "live", reason);
+      status.show({ state: isDegraded ? "reconnecting" : isPoll ? "polling" : "open", reason });
     }
-    if (event.event === "degraded") status.set(data?.degraded ? "degraded" : "live", "broker");
     position.accept(event, data, keyOf(event, data, position.cursor), listener.onEvent);
     if (event.event === "bye" && !status.detail.final) onBye(data);
   }
@@ -96,15 +144,25 @@ export function openConnection(openLink, tokens, position, listener) {
     if (signedOut || (code === 401 && !tokens?.refused(""))) return stop("unauthorized");
     if (code === 401 && !refusals++) return attempts.start();
     status.set(wasOpen ? "connecting" : "offline", reason);
-    attempts.retry(afterMs);
+    const state = globalThis.navigator?.onLine === false ? "offline" : "reconnecting";
+    status.show({ state, reason, nextTryAt: attempts.retry(afterMs) });
   }
 
   function stop(/** @type {string} */ reason) {
     if (status.detail.final) return;
     attempts.close();
     status.set("offline", reason, true);
+    status.show(endOf(reason));
   }
 }
 
 /** @param {End} end */
 const reasonOf = ({ status }) => (!status ? "network" : status === 200 ? "ended" : `status ${status}`);
+
+/**
+ * The state of a connection that has ended for good.
+ *
+ * @param {string} reason
+ * @returns {Partial<ConnectionState>}
+ */
+export const endOf = (reason) => ({ state: reason === "closed" ? "offline" : "refused", reason });

@@ -5,7 +5,7 @@
  *
  * sets `window.notifier`, with the store as `notifier.store`, fills the widgets of the page and those to come, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
  * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
- * `notifier:state` with `{state, reason, final}`. Without the config (no user is logged in) it does nothing.
+ * `notifier:state` with `{state, reason, final}`, `notifier:connectionState` with what to show of the connection. Without the config (no user is logged in) it does nothing.
  *
  * The stream belongs to the document: it stays open when htmx and similar libraries swap parts of the page.
  *
@@ -34,6 +34,7 @@ async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
     fetch: (...args) => window.fetch(...args), // EventSource delivers only the names that it listens to
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
     onState: (state, detail) => announce("state", { state, ...detail }),
+    onConnectionState: (state) => announce("connectionState", state),
   });
   const pageStore = store?.createStore(notifier);
   if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });

@@ -10,15 +10,18 @@ import { readData } from "./parse.js";
 
 /**
  * @typedef {object} TabMessage  What tabs post to each other: an event with its key; the leader's state with its detail;
- *   or `{}`, by which a follower asks for the leader's state.
+ *   what a follower wants of the leader; or `{}`, by which it asks for the leader's state.
  * @property {WireEvent} [event]
  * @property {any} [id]  the key of `event` (see `keyOf`), not its SSE id
  * @property {import("./types.js").State} [state]
  * @property {import("./types.js").StateDetail} [detail]
+ * @property {import("./types.js").ConnectionState} [connection]  beside `state`; not from a tab of an older version
+ * @property {"retry" | "wake" | "hurry"} [want]  see OwnConnection
  */
 
 const ANSWER_MS = 2000; // the leader must answer within this to twice this, or the lock is stolen
 const ASK_MS = 20_000; // after this long without a message the leader is asked again
+const SEEN_MS = 6000; // a hidden leader waits longer than a tab that is looked at wants to
 
 /**
  * @param {import("./position.js").Position} position
@@ -35,6 +38,8 @@ export function createFollower(position, status, listener, greet, post, replaceL
   let pending = null; // events that arrive while a snapshot is fetched; null: none is fetched
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer; // until the next question, or until the leader is replaced
+  /** @type {Partial<import("./types.js").ConnectionState>} */
+  let leaders = {}; // the leader's connection
   return [receive, ask, stop];
 
   function ask() {
@@ -47,11 +52,15 @@ export function createFollower(position, status, listener, greet, post, replaceL
     timer = setTimeout(action, ms);
   }
 
-  function receive(/** @type {any} */ { event, id, state, detail }) {
+  function receive(/** @type {any} */ { event, id, state, detail, connection }) {
     wait(ask, ASK_MS);
-    if (event) pending && event.event !== "hello" ? pending.push([event, id]) : accept(event, id);
-    else if (hasHello || state !== "live") status.set(state, detail.reason);
-    else if (!pending) void fetchSnapshot();
+    if (event) return pending && event.event !== "hello" ? void pending.push([event, id]) : accept(event, id);
+    leaders = connection ?? { state: state === "live" ? "open" : "reconnecting" };
+    if (!globalThis.document?.hidden && connection?.nextTryAt > Date.now() + SEEN_MS) post({ want: "hurry" });
+    if (hasHello || state !== "live") {
+      status.set(state, detail.reason);
+      status.show(leaders);
+    } else if (!pending) void fetchSnapshot();
   }
 
   /** The stream was opened before this tab joined: makes a hello, and delivers what arrives meanwhile after it. */
@@ -73,6 +82,7 @@ export function createFollower(position, status, listener, greet, post, replaceL
     if (isSnapshot) {
       hasHello = true;
       status.set("live", "hello");
+      if (key === null) status.show(leaders);
     }
     position.accept(event, readData(event.data), key, listener.onEvent);
     if (isSnapshot) flush();

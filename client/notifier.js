@@ -10,6 +10,7 @@
 
 import { createApi } from "./api.js";
 import { openConnection } from "./connection.js";
+import { withPoll } from "./poll.js";
 import { createPosition } from "./position.js";
 import { createRequest } from "./request.js";
 import { canShare, openShared } from "./tabs.js";
@@ -46,16 +47,17 @@ export function connect(url, options = {}) {
   const openLink = isNative
     ? withEventSource(streamUrl, () => [...OWN_EVENTS, ...handlers.keys()], openFetch)
     : openFetch;
+  const openPoll = withPoll(new URL("v1/poll", base), request);
   /** @param {import("./connection.js").Listener} listener */
-  const open = (listener) => openConnection(openLink, tokens, position, listener);
+  const open = (listener) => openConnection(openLink, openPoll, tokens, position, listener);
   const listener = listenerOf(handlers, tokens);
   const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
 
   return {
     ...api,
     /**
-     * Calls `handler` for each event of a type: a type of the service, any name that was published, `state`, or `*`
-     * (every event as it was on the wire). Returns a function that ends this.
+     * Calls `handler` for each event of a type: a type of the service, any name that was published, `state`,
+     * `connectionState`, or `*` (every event as it was on the wire). Returns a function that ends this.
      *
      * @param {string} type
      * @param {Handler} handler  an error that it throws is reported; other handlers are called
@@ -67,8 +69,14 @@ export function connect(url, options = {}) {
     },
     /** Ends the connection for good. */
     close: () => connection.close(),
+    /** Starts an attempt now, for a user who does not want to wait. */
+    retry: () => connection.retry(),
     get state() {
       return connection.state;
+    },
+    /** What to show of the connection. */
+    get connectionState() {
+      return connection.connectionState;
     },
     /** The id of the last event: a later `connect` can go on from it. */
     get cursor() {
@@ -102,7 +110,8 @@ function handlersOf(options) {
   const handlers = new Map();
   for (const [name, handler] of Object.entries(options)) {
     if (!/^on[A-Z]/.test(name) || !handler) continue;
-    add(handlers, name === "onEvent" ? "*" : name.slice(2).toLowerCase(), /** @type {Handler} */ (handler));
+    const type = name[2].toLowerCase() + name.slice(3);
+    add(handlers, type === "event" ? "*" : type, /** @type {Handler} */ (handler));
   }
   return handlers;
 }
@@ -131,6 +140,7 @@ function listenerOf(handlers, tokens) {
       if (detail.final) tokens?.close();
       call("state", state, detail);
     },
+    onConnectionState: (state) => call("connectionState", state, undefined), // no published name has a capital
   };
 
   function call(/** @type {string} */ type, /** @type {unknown} */ data, /** @type {unknown} */ detail) {

@@ -26,6 +26,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     ...actions.get(),
     tasks: tasks.get(),
     connection: notifier.state,
+    connectionState: notifier.connectionState,
   }));
   const inbox = createInbox(notifier, pageSize, changed);
   const actions = createActions(notifier, inbox, changed);
@@ -43,6 +44,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     notifier.on("task", (task) => tasks.set(task)),
     notifier.on("task.dismissed", ({ id }) => void tasks.delete(id)),
     notifier.on("state", changed),
+    notifier.on("connectionState", changed),
   ];
   return {
     /** The present value. It is never mutated: a change makes a new one. @returns {StoreState} */
@@ -65,6 +67,8 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     remove: actions.remove,
     older: inbox.older,
     reload: inbox.reload,
+    /** Starts an attempt at the connection now. */
+    retry: () => notifier.retry(),
     /** @param {string} id */
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
     /** Removes a task that has ended. @param {string} id */

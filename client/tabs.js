@@ -10,7 +10,7 @@
  * Owns: the election and the messages between tabs. Must not know: how a stream is kept open, what events mean.
  */
 
-import { createStatus } from "./connection.js";
+import { createStatus, endOf } from "./connection.js";
 import { createFollower } from "./follower.js";
 import { onPage } from "./page.js";
 
@@ -18,6 +18,7 @@ import { onPage } from "./page.js";
 /** @typedef {import("./types.js").State} State */
 /** @typedef {import("./types.js").StateDetail} StateDetail */
 /** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {import("./connection.js").OwnConnection} OwnConnection */
 /** @typedef {import("./connection.js").Listener} Listener */
 /** @typedef {import("./connection.js").Status} Status */
 /** @typedef {import("./position.js").Position} Position */
@@ -29,7 +30,7 @@ export const canShare = () => globalThis.navigator?.locks && globalThis.Broadcas
  *
  * @param {() => Promise<string>} findKey  equal in all tabs of one user; "": share with no tab
  * @param {Position} position
- * @param {(listener: Listener) => Connection} open
+ * @param {(listener: Listener) => OwnConnection} open
  * @param {(type: string) => Promise<WireEvent>} greet  makes a hello for a tab that joins while the stream is open, or a
  *   reset for a tab that was away
  * @param {Listener} listener
@@ -37,14 +38,19 @@ export const canShare = () => globalThis.navigator?.locks && globalThis.Broadcas
  */
 export function openShared(findKey, position, open, greet, listener) {
   let leave = () => {};
+  let retry = leave;
   let unhook = leave;
-  const status = createStatus(listener.onState);
+  const status = createStatus(listener);
   void begin();
   return {
     close: () => end("closed"),
+    retry: () => retry(),
     listen() {}, // a shared stream is read with `fetch`, which delivers every event
     get state() {
       return status.state;
+    },
+    get connectionState() {
+      return status.connection;
     },
   };
 
@@ -52,7 +58,7 @@ export function openShared(findKey, position, open, greet, listener) {
     const key = await findKey().catch(() => "");
     if (status.detail.final) return;
     const join = () => {
-      leave = joinTabs(key, position, status, listener, greet, open, end);
+      [leave, retry] = joinTabs(key, position, status, listener, greet, open, end);
     };
     join();
     // A page in the back-forward cache may have neither a lock nor a channel.
@@ -62,46 +68,56 @@ export function openShared(findKey, position, open, greet, listener) {
   function end(/** @type {string} */ reason) {
     if (status.detail.final) return;
     status.set("offline", reason, true);
+    status.show(endOf(reason));
     unhook();
     leave();
   }
 }
 
 /**
- * Takes part in the election until the returned function is called.
+ * Takes part in the election until `leave` is called.
  *
  * @param {string} key
  * @param {Position} position
  * @param {Status} status
  * @param {Listener} listener
  * @param {(type: string) => Promise<WireEvent>} greet
- * @param {(listener: Listener) => Connection} open
+ * @param {(listener: Listener) => OwnConnection} open
  * @param {(reason: string) => void} end
+ * @returns {[leave: () => void, retry: () => void]}
  */
 function joinTabs(key, position, status, listener, greet, open, end) {
-  /** @type {Connection | null} */
+  /** @type {OwnConnection | null} */
   let stream = null; // this tab's own stream: it leads
   const channel = key ? new BroadcastChannel(key) : null;
   const post = (/** @type {import("./follower.js").TabMessage} */ message) => channel?.postMessage(message);
-  const postState = () => post({ state: status.state, detail: status.detail });
+  const postState = () => post({ state: status.state, detail: status.detail, connection: status.connection });
   const [enlist, release] = createElection(key, lead, resign);
   const [receive, ask, stop] = createFollower(position, status, listener, greet, post, () => enlist(true));
-  const unhook = onPage({ visibilitychange: () => document.hidden || stream || ask() });
+  const want = (/** @type {"retry" | "wake" | "hurry"} */ what) => (stream ? stream[what]() : post({ want: what }));
+  const look = () => {
+    if (document.hidden || stream) return;
+    want("wake");
+    ask();
+  };
+  const unhook = onPage({ visibilitychange: look });
   if (channel) {
     channel.onmessage = ({ data }) => {
       if (data.event || data.state) stream || receive(data);
-      else if (stream) postState(); // another tab asks
+      else if (stream) data.want ? want(data.want) : postState(); // another tab asks
     };
     enlist(false);
     ask();
   } else lead();
-  return () => {
+  return [leave, () => want("retry")];
+
+  function leave() {
     unhook();
     stop();
     channel?.close();
     resign();
     release();
-  };
+  }
 
   function lead() {
     status.set("connecting", "handover");
@@ -115,6 +131,11 @@ function joinTabs(key, position, status, listener, greet, open, end) {
         if (!stream) return; // resigned
         if (final) return end(reason); // other tabs go on: their tokens may be accepted
         status.set(state, reason);
+        postState();
+      },
+      onConnectionState(connection) {
+        if (!stream || connection.state === "refused" || connection.reason === "closed") return; // see onState
+        status.show(connection);
         postState();
       },
     });

@@ -82,7 +82,6 @@ export function withEventSource(url, getTypes, openFetch) {
     const target = new URL(url);
     if (cursor) target.searchParams.set("last_event_id", cursor);
     const source = new EventSource(target, { withCredentials: true });
-    source.onopen = onBytes;
     source.onerror = () => {
       isRefused = source.readyState === EventSource.CLOSED;
       source.close(); // EventSource would reconnect without jitter and without limit

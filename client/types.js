@@ -95,6 +95,20 @@
  */
 
 /**
+ * @typedef {object} ConnectionState  What to show of the connection.
+ * @property {"connecting" | "open" | "reconnecting" | "polling" | "offline" | "refused"} state
+ *   connecting: no stream was open yet ·
+ *   open: events arrive at once ·
+ *   reconnecting: the stream was lost, or the service has no broker; another attempt runs or follows ·
+ *   polling: a proxy holds streams back, so the client asks for events ·
+ *   offline: the device has no network, or the page closed the connection ·
+ *   refused: no attempt follows
+ * @property {string} reason   as in StateDetail; of `refused`: `unauthorized`, `refused` or `stopped`
+ * @property {number} since     when it was opened, or else when it was last open (at first: when it began); ms since 1970
+ * @property {number} nextTryAt  when the next attempt starts, in ms since 1970; 0: it runs, or none follows
+ */
+
+/**
  * @typedef {object} StoreState  What a user has. It is never changed: a change makes a new one.
  * @property {Message[]} messages  newest first, with `read`
  * @property {number} unread       of all messages, also of those not listed
@@ -102,6 +116,7 @@
  * @property {boolean} loaded      the list was fetched once
  * @property {Task[]} tasks        newest first
  * @property {State} connection
+ * @property {ConnectionState} connectionState
  */
 
 /**
@@ -131,6 +146,16 @@
  * @property {string} notifications
  * @property {string} notify
  * @property {string} failed
+ * @property {string} connecting
+ * @property {string} reconnecting
+ * @property {string} nextTry
+ * @property {string} retryNow
+ * @property {string} offline
+ * @property {string} polling
+ * @property {string} signedOut
+ * @property {string} notAllowed
+ * @property {string} stopped
+ * @property {string} reloadPage
  * @property {string} tasks
  * @property {string} noTasks
  * @property {string} cancel
@@ -158,6 +183,7 @@
  * @property {(reset: Reset, event: WireEvent) => void} [onReset]
  * @property {(change: InboxChange, event: WireEvent) => void} [onInbox]
  * @property {(state: State, detail: StateDetail) => void} [onState]
+ * @property {(state: ConnectionState) => void} [onConnectionState]
  * @property {(event: WireEvent) => void} [onEvent]  every event, as it was received
  */
 

@@ -242,7 +242,7 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
-    message, task, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    message, task, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
     with service.client() as api, service.user("42") as user:
         bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
@@ -255,6 +255,13 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         assert listed == {**message, "read": False}
         created = api.post("/v1/tasks", json={"id": task["id"], "to": ["user:42"], "name": task["name"]}).json()
         assert set(created) == {*task, "cancel_requested"}
+        cursor = user.get("/v1/poll").json()["cursor"]
+        (event,) = poll["events"]
+        api.post("/v1/events", json={"to": ["user:42"], "type": event["event"], "data": event["data"]})
+        answer = user.get("/v1/poll", params={"after": cursor}).json()
+        assert set(answer) == set(poll)
+        [polled] = [item for item in answer["events"] if item["event"] == event["event"]]
+        assert {**polled, "id": ""} == {**event, "id": ""}
 
 
 def test_the_overview_has_the_readmes_first_lines() -> None:

@@ -53,6 +53,11 @@ a { color: var(--_accent); }
 .muted, time { color: var(--_muted); font-size: 0.8125rem; }
 .line { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
 .line > :first-child { margin-inline-end: auto; }
+.note { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.5rem; color: var(--_muted); font-size: 0.8125rem; }
+.note:focus { outline: 0; }
+.note.shown { margin-block: 0.4rem; padding: 0.2rem 0.6rem; border-inline-start: 3px solid light-dark(#a05a00, #f2b950); }
+.note button { color: var(--_accent); font-size: inherit; }
+.dim { opacity: 0.55; }
 .text { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
 .text, [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; }
 .track { height: 0.5rem; border-radius: 1rem; background: var(--_line); overflow: hidden; border: 1px solid transparent; }
@@ -144,10 +149,16 @@ export const percentText = (percent) => new Intl.NumberFormat(texts.lang, { styl
 export function howFar({ percent, done, eta_s: eta, status, ended_at: ended }) {
   const far = percent === null ? (ended ? "" : say("soFar", { n: done })) : percentText(percent);
   if (ended || eta === null || status !== "running") return far;
-  const [count, unit] = eta < 90 ? [eta, "second"] : [eta / 60, "minute"];
-  const time = new Intl.NumberFormat(texts.lang, { style: "unit", unit }).format(Math.ceil(count));
+  const time = eta < 90 ? duration(eta, "second") : duration(eta / 60, "minute");
   return `${far} · ${say("left", { time })}`;
 }
+
+/**
+ * @param {number} count  rounded up
+ * @param {"second" | "minute"} unit
+ */
+export const duration = (count, unit) =>
+  new Intl.NumberFormat(texts.lang, { style: "unit", unit }).format(Math.ceil(count));
 
 /** @param {string} iso */
 export function timeElement(iso) {

@@ -24,10 +24,16 @@ export class NotifierBell extends Widget {
   start(store) {
     const badge = el("span", { part: "badge", "aria-hidden": "true" });
     const bell = el("button", { type: "button", part: "bell", "aria-haspopup": "dialog" }, icon("bell"), badge);
-    const { title, box } = inbox(this, store);
+    const live = el("div", { class: "sr", role: "status" });
+    let words = "";
+    const { title, box } = inbox(this, store, (isDim, next) => {
+      bell.classList.toggle("dim", isDim);
+      bell.title = next;
+      if (next !== words) live.textContent = next; // the same words would be announced again
+      words = next;
+    });
     const notify = el("button", { type: "button", part: "button" }, say("notify"));
     const panel = el("div", { part: "panel", role: "dialog", "aria-label": say("messages") }, ...box, notify);
-    const live = el("div", { class: "sr", role: "status" });
     this.root.append(bell, panel, live);
 
     const open = (/** @type {boolean} */ yes) => {

@@ -5,6 +5,7 @@
  */
 
 import { button, el, icon, keepInStep, link, picture, say, timeElement, Widget } from "./base.js";
+import { connectionNote } from "./connection.js";
 
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("./base.js").Store} Store */
@@ -27,8 +28,9 @@ export const senderOf = ({ from }) => from?.name ?? from?.id ?? say("system");
  *
  * @param {Widget} widget
  * @param {Store} store
+ * @param {(isDim: boolean, words: string) => void} [onConnection]  see connectionNote
  */
-export function inbox(widget, store) {
+export function inbox(widget, store, onConnection) {
   /** @type {Map<string, HTMLElement>} */
   const rows = new Map();
   const title = el("h2", { tabindex: "-1" }, say("messages"));
@@ -112,7 +114,8 @@ export function inbox(widget, store) {
   }
 
   widget.ends.push(store.subscribe(draw));
-  return { title, box: [el("div", { class: "line" }, title, all), list, none, more] };
+  const note = connectionNote(widget, store, onConnection);
+  return { title, box: [el("div", { class: "line" }, title, all), note, list, none, more] };
 }
 
 export class NotifierInbox extends Widget {

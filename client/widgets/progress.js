@@ -5,6 +5,7 @@
  */
 
 import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
+import { connectionNote } from "./connection.js";
 
 /** @typedef {import("../types.js").Task} Task */
 
@@ -43,7 +44,8 @@ export class NotifierProgress extends Widget {
     const state = el("span", { part: "state", class: "text" });
     const far = el("span", { part: "percent", class: "muted" });
     const live = el("div", { class: "sr", role: "status" });
-    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far));
+    const note = connectionNote(this, store, (isDim) => track.classList.toggle("dim", isDim));
+    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far), note);
     const announce = announcer(live);
     this.root.append(box, live);
     this.ends.push(

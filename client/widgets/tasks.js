@@ -18,6 +18,7 @@ import {
   timeElement,
   Widget,
 } from "./base.js";
+import { connectionNote } from "./connection.js";
 import { announcer } from "./progress.js";
 
 /** @typedef {import("../types.js").Task} Task */
@@ -48,7 +49,8 @@ export class NotifierTasks extends Widget {
     const none = el("p", { part: "empty", class: "muted" }, say("noTasks"));
     const live = el("div", { class: "sr", role: "status" });
     const announce = announcer(live);
-    this.root.append(overall, list, none, live);
+    const note = connectionNote(this, store, (isDim) => overall.classList.toggle("dim", isDim));
+    this.root.append(note, overall, list, none, live);
     this.ends.push(
       store.subscribe(({ tasks, loaded }) => {
         const wanted = tasks.map((task) => {

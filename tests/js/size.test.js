@@ -16,7 +16,7 @@ import { gzipSync } from "node:zlib";
 import { minify } from "terser";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
-const MOST_BYTES = 5 * 1024;
+const MOST_BYTES = 6 * 1024;
 
 const gzip = (text) => gzipSync(text, { level: 9 }).length;
 
@@ -43,7 +43,7 @@ async function minified(...names) {
   return code;
 }
 
-test("the client, minified and gzipped, is under 5 KiB", async (t) => {
+test("the client, minified and gzipped, is under 6 KiB", async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "notifier-client-"));
   t.after(() => rmSync(folder, { recursive: true }));
   const arguments_ = ["-p", "client", "--noEmit", "false", "--outDir", folder, "--removeComments"];
@@ -55,16 +55,16 @@ test("the client, minified and gzipped, is under 5 KiB", async (t) => {
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
-test("the client with the store, minified and gzipped, is under 5.5 KiB", async (t) => {
+test("the client with the store, minified and gzipped, is under 7.5 KiB", async (t) => {
   const bytes = gzip(await minified("notifier.js", "store.js"));
   t.diagnostic(`notifier.js and store.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 5.5 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 7.5 * 1024, `${bytes} bytes`);
 });
 
-test("the whole client with widgets and English texts, minified and gzipped, is under 12.25 KiB", async (t) => {
+test("the whole client with widgets and English texts, minified and gzipped, is under 16 KiB", async (t) => {
   const bytes = gzip(await minified("notifier.js", "store.js", "widgets.js"));
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 12.25 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 16 * 1024, `${bytes} bytes`);
 });
 
 test("no file of the client names a host of its own", () => {

@@ -1,0 +1,94 @@
+/**
+ * Polls instead of a stream: one request after the other, each answered as soon as there is an event.
+ *
+ * Owns: what a poll's answer is as events. Must not know: when polls are used.
+ */
+
+/** @typedef {import("./types.js").Task} Task */
+/** @typedef {import("./types.js").WireEvent} WireEvent */
+
+const WAIT_S = 25;
+const TASK_WAIT_S = 3; // while a task runs: a change between two polls is in the next answer, but does not hasten it
+const HEARTBEAT_S = 15; // an answer is due every WAIT_S; the watchdog allows 2.5 heartbeats
+const SOON_MS = 1000; // after an answer that came sooner,
+const PAUSE_MS = 500; // this pause: events that follow come together, and no answer makes a hot loop
+
+/**
+ * Attempts with polls.
+ *
+ * @param {URL} url
+ * @param {import("./request.js").Request} request
+ * @returns {import("./transport.js").OpenLink}
+ */
+export function withPoll(url, request) {
+  return (cursor, onBytes, onEvent, _onRetry, onEnd) => {
+    const controller = new AbortController();
+    const { signal } = controller;
+    const emit = (/** @type {string} */ event, /** @type {any} */ data, id = "") =>
+      signal.aborted || onEvent({ event, id, data: JSON.stringify(data) });
+    run()
+      .catch(() => ({ status: 0 }))
+      .then((end) => signal.aborted || onEnd(end));
+    return { close: () => controller.abort(), listen() {} };
+
+    /** @returns {Promise<import("./transport.js").End>} */
+    async function run() {
+      const tell = createTeller(emit);
+      for (let after = cursor, waitS = 0; ; ) {
+        const askedAt = Date.now();
+        const target = new URL(url);
+        target.search = String(new URLSearchParams({ ...(after && { after }), wait_s: String(waitS) }));
+        const response = await request(target, { headers: { Accept: "application/json" }, signal });
+        if (!response) return { status: 401, signedOut: true };
+        const { status, headers } = response;
+        if (status !== 200) return { status, afterMs: 1000 * Number(headers.get("Retry-After")) };
+        const answer = await response.json();
+        onBytes();
+        tell(answer, after);
+        after = answer.cursor ?? after;
+        const isSoon = waitS > 0 && Date.now() - askedAt < SOON_MS;
+        waitS = answer.tasks?.some((/** @type {Task} */ task) => !task.ended_at) ? TASK_WAIT_S : WAIT_S;
+        if (isSoon) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      }
+    }
+  };
+}
+
+/**
+ * Returns a function that tells an answer as the events of a stream: `hello` first, then what happened, then what the
+ * present state shows beyond that.
+ *
+ * @param {(event: string, data: any, id?: string) => void} emit
+ */
+function createTeller(emit) {
+  /** @type {Map<string, string> | null} */
+  let told = null; // the tasks' times; null: before hello
+  let count = 0; // unread
+  return tell;
+
+  /**
+   * @param {any} answer
+   * @param {string} after
+   */
+  function tell({ cursor, recovered, events, tasks, unread }, after) {
+    const isFirst = tasks && !told;
+    if (isFirst) {
+      told = new Map(tasks.map((/** @type {Task} */ task) => [task.id, task.updated_at]));
+      const hello = { v: 1, recovered, replayed: events.length, unread, tasks, heartbeat_s: HEARTBEAT_S };
+      emit("hello", hello, (events.length && after) || cursor);
+    }
+    for (const { event, data, id } of events) {
+      if (event === "task") told?.set(data.id, data.updated_at);
+      if (event === "task.dismissed") told?.delete(data.id);
+      emit(event, data, id ?? "");
+    }
+    if (!tasks || !told) return;
+    for (const task of tasks) if (told.get(task.id) !== task.updated_at) emit("task", task);
+    for (const id of told.keys())
+      if (!tasks.some((/** @type {Task} */ task) => task.id === id)) emit("task.dismissed", { id });
+    told = new Map(tasks.map((/** @type {Task} */ task) => [task.id, task.updated_at]));
+    count += events.filter((/** @type {WireEvent} */ { event }) => event === "message").length;
+    if (!isFirst && unread !== count) emit("inbox", { read: [], deleted: [], unread });
+    count = unread;
+  }
+}

@@ -1,0 +1,63 @@
+/**
+ * The line that says that a page is not live, and what follows: in the inbox, the bell's panel, the tasks, a bar.
+ *
+ * Owns: when it shows, its words and its button. Must not know: how a connection is kept.
+ */
+
+import { button, duration, el, say } from "./base.js";
+
+/** @typedef {import("../types.js").ConnectionState} ConnectionState */
+
+const PATIENCE_MS = 3000; // a shorter interruption is not shown
+const SECOND_MS = 1000;
+
+/**
+ * The line of one widget. It is empty while events arrive.
+ *
+ * @param {import("./base.js").Widget} widget
+ * @param {import("./base.js").Store} store
+ * @param {(isDim: boolean, words: string) => void} [onShow]  `isDim`: what the widget shows may be old
+ */
+export function connectionNote(widget, store, onShow = () => {}) {
+  const text = el("span", { "aria-live": "polite", part: "connection-text" });
+  const count = el("span", { part: "connection-next" }); // changes each second, so it is not announced
+  const retry = button(say("retryNow"), say("retryNow"), store.retry);
+  const reload = button(say("reloadPage"), say("reloadPage"), () => location.reload());
+  const note = el("div", { part: "connection", class: "note", tabindex: "-1" }, text, count);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+
+  function draw() {
+    clearTimeout(timer);
+    const { connectionState } = store.state;
+    const { state, reason, since, nextTryAt } = connectionState;
+    const inMs = state === "open" || reason === "closed" ? Infinity : since + PATIENCE_MS - Date.now();
+    const isShown = inMs <= 0;
+    const words = isShown ? wordsOf(connectionState) : "";
+    const waitMs = isShown ? nextTryAt - Date.now() : 0;
+    if (text.textContent !== words) text.textContent = words; // the same words would be announced again
+    count.textContent = waitMs > 0 ? say("nextTry", { time: duration(Math.ceil(waitMs / SECOND_MS), "second") }) : "";
+    offer(!isShown || state === "polling" ? null : state === "refused" ? reload : retry);
+    note.classList.toggle("shown", isShown);
+    onShow(isShown && state !== "polling", words);
+    if (waitMs > 0) timer = setTimeout(draw, waitMs % SECOND_MS || SECOND_MS);
+    else if (!isShown && inMs < Infinity) timer = setTimeout(draw, inMs);
+  }
+
+  function offer(/** @type {Element | null} */ action) {
+    const shown = note.querySelector("button");
+    if (shown === action) return;
+    if (shown && widget.root.activeElement === shown) note.focus();
+    shown?.remove();
+    if (action) note.append(action);
+  }
+
+  widget.ends.push(store.subscribe(draw), () => clearTimeout(timer));
+  return note;
+}
+
+/** @param {ConnectionState} state */
+function wordsOf({ state, reason }) {
+  if (state !== "refused") return say(/** @type {Exclude<ConnectionState["state"], "open" | "refused">} */ (state));
+  return say(reason === "unauthorized" ? "signedOut" : reason === "refused" ? "notAllowed" : "stopped");
+}

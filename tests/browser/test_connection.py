@@ -1,0 +1,244 @@
+"""A page never looks live when it is not: the service is killed, stopped, refuses, or the device is offline."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+
+from tests.browser.conftest import shot
+from tests.support import ADMIN_KEY, Service, free_port, running, subscriber_token
+
+PAGE = """<!doctype html><html lang="{lang}"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>Shop</title><link rel="icon" href="/client/demo/icon.svg">
+<notifier-bell></notifier-bell><notifier-inbox></notifier-inbox><notifier-tasks></notifier-tasks>
+<notifier-progress task="{task}"></notifier-progress><notifier-toasts></notifier-toasts>
+<script type="module">
+  import {{ connect }} from "/client/notifier.js";
+  import {{ createStore }} from "/client/store.js";
+  import {{ showWidgets }} from "/client/widgets.js";
+  import texts from "/client/i18n/{lang}.js";
+  window.states = [];
+  window.notifier = connect("/", {{ {renew}token: "{token}" }});
+  notifier.on("connectionState", ({{ state }}) => states.at(-1) === state || states.push(state));
+  window.store = createStore(notifier);
+  showWidgets(store, {{ texts }});
+</script>"""
+WIDGETS = ("notifier-inbox", "notifier-tasks", "notifier-progress")
+
+
+class Shop:
+    """A page with all widgets, at a service that a test may harm."""
+
+    def __init__(self, context: BrowserContext, service: Service) -> None:
+        self.context = context
+        self.service = service
+        self.user = f"c{uuid.uuid4().hex[:8]}"
+        task = self.call("POST", "/v1/tasks", {"to": [f"user:{self.user}"], "name": "Import", "total": 10})
+        self.task = str(task["id"])
+
+    def call(self, method: str, path: str, body: dict[str, Any]) -> Any:
+        with self.service.client() as client:
+            answer = client.request(method, path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def publish(self, subject: str) -> None:
+        self.call("POST", "/v1/messages", {"to": [f"user:{self.user}"], "subject": subject})
+
+    def disconnect(self) -> None:
+        with self.service.client(ADMIN_KEY) as client:
+            client.post(f"/v1/users/{self.user}/disconnect").raise_for_status()
+
+    def open(self, *, lang: str = "en", until: str = "open", renews: bool = True) -> Page:
+        page = self.context.new_page()
+        token = subscriber_token(self.user)
+        renew = f'getToken: () => "{token}", ' if renews else ""
+        body = PAGE.format(lang=lang, task=self.task, token=token, renew=renew)
+        page.route("**/shop", lambda route: route.fulfill(body=body, content_type="text/html"))
+        page.goto(f"{self.service.url}/shop")
+        reached(page, until)
+        return page
+
+
+def reached(page: Page, state: str, timeout_s: float = 15) -> None:
+    """Waits for a state of the connection, in the store."""
+    page.wait_for_function(
+        "wanted => window.store?.state.connectionState?.state === wanted", arg=state, timeout=1000 * timeout_s
+    )
+
+
+def notes(page: Page) -> list[Locator]:
+    return [page.locator(f"{name} [part=connection]") for name in WIDGETS]
+
+
+@pytest.fixture
+def own() -> Iterator[Service]:
+    """A service of this test."""
+    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "1"})) as service:
+        yield service
+
+
+@pytest.fixture
+def shop(context: BrowserContext, own: Service) -> Shop:
+    return Shop(context, own)
+
+
+@pytest.fixture(scope="module")
+def shared_service() -> Iterator[Service]:
+    with running(Service()) as service:
+        yield service
+
+
+@pytest.fixture
+def calm(context: BrowserContext, shared_service: Service) -> Shop:
+    """At a service that no test harms."""
+    return Shop(context, shared_service)
+
+
+def test_a_killed_service_shows_in_every_widget_and_its_return_as_well(context: BrowserContext) -> None:
+    port = free_port()
+    with running(Service(port=port)) as first:
+        shop = Shop(context, first)
+        page = shop.open()
+        for note in notes(page):
+            expect(note).to_have_text("")
+        first.process.child.kill()
+        reached(page, "reconnecting")
+        began = time.monotonic()
+        assert all(note.text_content() == "" for note in notes(page)) or time.monotonic() - began > 2
+        for note in notes(page):
+            expect(note).to_contain_text("Reconnecting…")
+            expect(note.locator("[aria-live=polite]")).to_have_text("Reconnecting…")
+            expect(note).to_contain_text("next try in")
+            expect(note.get_by_role("button", name="Retry now")).to_be_visible()
+        assert time.monotonic() - began > 2.5
+        expect(page.locator("notifier-bell [part=bell]")).to_have_css("opacity", "0.55")
+        expect(page.locator("notifier-bell [role=status]")).to_have_text("Reconnecting…")
+        expect(page.locator("notifier-tasks [part=overall]")).to_have_css("opacity", "0.55")
+        assert page.evaluate("states").count("reconnecting") == 1
+    with running(Service(port=port)):
+        returned_at = time.monotonic()
+        reached(page, "open")
+        assert time.monotonic() - returned_at < 7
+        for note in notes(page):
+            expect(note).to_have_text("")
+            expect(note.get_by_role("button")).to_have_count(0)
+        expect(page.locator("notifier-bell [part=bell]")).to_have_css("opacity", "1")
+
+
+def test_an_interruption_of_less_than_three_seconds_shows_nothing(calm: Shop) -> None:
+    page = calm.open()
+    page.evaluate(
+        """() => {
+          window.texts = new Set();
+          const note = document.querySelector("notifier-inbox").shadowRoot.querySelector("[part=connection]");
+          new MutationObserver(() => texts.add(note.textContent)).observe(note, { childList: true, subtree: true });
+        }"""
+    )
+    calm.disconnect()
+    page.wait_for_function("states.filter((state) => state === 'open').length === 2")
+    assert "reconnecting" in page.evaluate("states")
+    page.wait_for_timeout(3500)  # what would show, would show by now
+    assert page.evaluate("[...texts].join('')") == ""
+
+
+def test_a_stopped_service_is_not_open_after_two_and_a_half_heartbeats(shop: Shop) -> None:
+    page = shop.open()
+    shop.service.process.signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    page.wait_for_function("store.state.connectionState.state === 'reconnecting'")
+    assert 1.4 < time.monotonic() - stopped_at < 4
+    shop.service.process.signal(signal.SIGCONT)
+    reached(page, "open")
+
+
+def test_retry_now_starts_an_attempt_in_each_tab(calm: Shop) -> None:
+    """The second tab follows the first one's stream."""
+    pages = [calm.open(), calm.open()]
+    calm.context.route("**/v1/stream", lambda route: route.fulfill(status=503, headers={"Retry-After": "300"}))
+    calm.disconnect()
+    for page in pages:
+        note = page.locator("notifier-inbox [part=connection]")
+        expect(note).to_contain_text("next try in")
+        expect(note).to_contain_text("2")  # of 29x seconds
+    calm.context.unroute("**/v1/stream")
+    pages[1].locator("notifier-inbox").get_by_role("button", name="Retry now").click()
+    for page in pages:
+        reached(page, "open", timeout_s=5)
+
+
+def test_while_the_page_is_seen_no_wait_is_longer_than_five_seconds(calm: Shop) -> None:
+    calm.context.clock.install()
+    page = calm.open()
+    page.evaluate("Math.random = () => 0.999")
+    tries: list[float] = []
+
+    def refuse(route: Route) -> None:
+        tries.append(time.monotonic())
+        route.fulfill(status=502)
+
+    calm.context.route("**/v1/stream", refuse)
+    calm.disconnect()
+    reached(page, "reconnecting")
+    for count in range(1, 9):
+        page.clock.run_for(5100)
+        while len(tries) < count or not page.evaluate("store.state.connectionState.nextTryAt"):
+            page.wait_for_timeout(20)
+        left_ms = page.evaluate("store.state.connectionState.nextTryAt - Date.now()")
+        assert left_ms <= 5000
+
+
+def test_without_network_it_says_so_and_comes_back_at_once(calm: Shop) -> None:
+    page = calm.open()
+    calm.context.set_offline(True)
+    reached(page, "offline", timeout_s=5)
+    for note in notes(page):
+        expect(note).to_contain_text("No network")
+    shot(page, "connection-offline")
+    calm.context.set_offline(False)
+    reached(page, "open", timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "You may not get live updates here"), (401, "Signed out"), (204, "Live updates have ended")],
+)
+def test_a_refusal_says_what_to_do(calm: Shop, status: int, words: str) -> None:
+    calm.context.route("**/v1/stream", lambda route: route.fulfill(status=status))
+    page = calm.open(until="refused", renews=False)
+    for note in notes(page)[:2]:
+        expect(note).to_contain_text(words)
+        expect(note.get_by_role("button", name="Retry now")).to_have_count(0)
+    calm.context.unroute("**/v1/stream")
+    page.locator("notifier-inbox").get_by_role("button", name="Reload the page").click()
+    reached(page, "open")
+
+
+def test_a_page_that_is_closed_by_its_own_wish_shows_nothing(calm: Shop) -> None:
+    page = calm.open()
+    page.evaluate("notifier.close()")
+    reached(page, "offline")
+    page.wait_for_timeout(3500)
+    for note in notes(page):
+        expect(note).to_have_text("")
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_how_it_looks(calm: Shop, lang: str) -> None:
+    calm.publish("Report ready")
+    calm.context.route("**/v1/stream", lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}))
+    page = calm.open(lang=lang, until="reconnecting")
+    expect(page.locator("notifier-inbox [part=connection] button").first).to_be_visible()
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
+            shot(page, f"connection-{lang}-{width}-{scheme}")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
