@@ -105,7 +105,7 @@ class RedisTransport:
 
     def _publish(self, call: Call, within_s: float) -> object:
         with self._deadline.within(within_s):
-            return receipt([self._run(call)])
+            return receipt(self._run(call))
 
     def _store(
         self,

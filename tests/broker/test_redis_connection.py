@@ -1,13 +1,18 @@
-"""One connection to Redis: how calls leave, and that each gets its own reply."""
+"""One connection to Redis: how calls leave, and that each gets its own reply, also if a caller is gone."""
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 
 import pytest
 
+from notifier.broker import History
+from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address, open_connection
+from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
+from tests.broker.support import Recorder, listed, note
 from tests.support import RedisServer
 
 
@@ -39,3 +44,24 @@ async def test_calls_that_wait_to_be_written_fail_with_the_connection(redis_serv
     connection.close()
     with pytest.raises(BrokerUnavailable, match="lost"):
         await call
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+async def test_publishes_are_stored_in_the_order_of_submit_although_one_caller_is_gone(
+    redis_server: RedisServer, is_cached: bool
+) -> None:
+    keys = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:")
+    broker = RedisBroker(Address.from_url(redis_server.url), keys, history=History(50, 50, 3600), max_replay=100)
+    await broker.start(Recorder())
+    first = await broker.publish(note())
+    if not is_cached:
+        with redis_server.client() as client:
+            client.script_flush()
+    pending = [asyncio.ensure_future(broker.submit(note(subject=str(number)))) for number in range(5)]
+    pending.pop(1).cancel()
+    receipts = await asyncio.gather(*pending)
+    # A script that Redis does not know is called again, unless its caller is gone.
+    skipped = 1 if is_cached else 0
+    assert [receipt.seq - first.seq for receipt in receipts] == [1, 2 + skipped, 3 + skipped, 4 + skipped]
+    assert [subject for subject, _ in await listed(broker)][-2:] == ["0", "Hi"]
+    await broker.close()

@@ -9,7 +9,7 @@ import redis
 
 from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import Address
+from notifier.broker.redis.connection import Address, Connection, Receive
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, custom
@@ -287,10 +287,10 @@ async def test_an_answer_in_another_form_is_a_refused_call(
 ) -> None:
     """As from a proxy, or from something else that speaks the protocol."""
 
-    async def another(*_: object) -> object:
-        return answer
+    def another(connection: Connection, receive: Receive, *command: object) -> None:
+        receive(answer)
 
-    monkeypatch.setattr(broker._commands, "send", another)
+    monkeypatch.setattr(Connection, "send", another)
     for call in (opened(broker), listed(broker), broker.publish(note()), broker.mark("ann", ANN, "all", [])):
         with pytest.raises(BrokerUnavailable):
             await call

@@ -15,6 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Final, Self
 
 from notifier import event as events
@@ -152,11 +153,15 @@ class RedisBroker(Broker):
     # Events
 
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
+        if idempotency is not None and self._keys.shards > 1:
+            return self._claim_and_publish(event, idempotency)
         return self._publish(event, idempotency)
 
-    async def _publish(self, event: Event, idempotency: Idempotency | None) -> Receipt:
-        if idempotency is not None and self._keys.shards > 1:
-            await self._claim(idempotency)
+    async def _claim_and_publish(self, event: Event, idempotency: Idempotency) -> Receipt:
+        await self._claim(idempotency)
+        return await self._publish(event, idempotency)
+
+    def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:
         calls = publish_calls(
             event,
             self._keys,
@@ -165,10 +170,8 @@ class RedisBroker(Broker):
             is_floor_due=self._is_floor_due,
         )
         # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
-        sent = [self._commands.send(call) for call in calls]
-        answers = [await sent[0]] if len(sent) == 1 else await asyncio.gather(*sent)
-        with reading("publish"):
-            return receipt(answers)
+        sent = [self._commands.send(call, receipt) for call in calls]
+        return sent[0] if len(sent) == 1 else _receipt_of_parts(sent)
 
     def _is_floor_due(self, shard: int) -> bool:
         """True for the first publish to a shard, and then every `FLOOR_EVERY_S`. A floor that is brought up to date
@@ -296,6 +299,11 @@ class RedisBroker(Broker):
     def skipped(self) -> int:
         announcements = self._subscriptions.topics.skipped if self._subscriptions is not None else 0
         return self._skipped + self._commands.quarantined + announcements
+
+
+async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
+    receipts = await asyncio.gather(*parts)
+    return replace(receipts[0], watched=any(part.watched for part in receipts))
 
 
 async def _raise_failure_of(task: asyncio.Task[None]) -> None:

@@ -12,20 +12,23 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hiredis
 
-from notifier.broker.redis.connection import Address, Connection, open_connection
+from notifier.broker.redis.connection import Address, Connection, is_unknown_script, open_connection, settle
 from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
 from notifier.broker.redis.keys import KINDS, Keys
-from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, script
-from notifier.errors import BrokerUnavailable
+from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, MALFORMED, Call, malformed, script
+from notifier.errors import BrokerUnavailable, NotifierError
 from notifier.event import new_epoch
 
 log = logging.getLogger("notifier.broker")
+
+T = TypeVar("T")
+_Retry = asyncio.Task[Any]
 
 CALL_TIMEOUT_S: Final = 3.0
 """A connection on which calls are pending and no data arrives for this long is dropped; the calls fail with it."""
@@ -62,6 +65,7 @@ class Commands:
         """The primary behind the connection; None while there is none."""
         self.keeper: asyncio.Task[None]
         """Watches and reopens the connection."""
+        self._retries: set[_Retry] = set()
         self.quarantined = 0
         """Keys renamed because they held a foreign value."""
 
@@ -91,27 +95,62 @@ class Commands:
 
     async def run(self, call: Call) -> Any:
         """Run a script. If it fails for keys with foreign values, they are quarantined and it runs again."""
-        return await self.send(call)
+        return await self.send(call, _unchanged)
 
-    def send(self, call: Call) -> Coroutine[Any, Any, Any]:
-        """As `run`; the call is sent before this returns. Redis runs the calls in the order of sending."""
+    def send(self, call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
+        """As `run`; the call is sent before this returns, and the result is what `read` makes of the answer. Redis runs
+        the calls in the order of sending."""
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")
-        return self._answer(connection, call, connection.run(call.script, call.keys, call.args))
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        receive = partial(self._receive, connection, call, read, result)
+        connection.send(receive, "EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
+        return result
 
-    async def _answer(self, connection: Connection, call: Call, answer: Coroutine[Any, Any, Any]) -> Any:
-        try:
+    def _receive(
+        self, connection: Connection, call: Call, read: Callable[[Any], T], result: asyncio.Future[T], reply: Any
+    ) -> None:
+        if result.done():
+            return  # its caller is gone
+        if isinstance(reply, hiredis.ReplyError):
+            retry = asyncio.create_task(self._retry(connection, call, reply))
+            self._retries.add(retry)
+            retry.add_done_callback(partial(self._retried, connection, call, read, result))
+        elif isinstance(reply, Exception):
+            settle(result, reply)
+        else:
             try:
-                return await answer
-            except hiredis.ReplyError as exc:
-                if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
-                    raise
-                # Every script reads all its keys before it writes, so the failed run stored nothing.
-                await self._repair(connection, call.keys)
-                return await connection.run(call.script, call.keys, call.args)
-        except hiredis.ReplyError as exc:
-            raise _unavailable(connection, f"the script {call.script.name}", exc) from exc
+                result.set_result(read(reply))
+            except NotifierError as exc:
+                settle(result, exc)
+            except MALFORMED as exc:
+                settle(result, malformed(call.script.name, exc))
+
+    async def _retry(self, connection: Connection, call: Call, exc: hiredis.ReplyError) -> Any:
+        """The answer to a script call that Redis refused: it does not know the script, or keys hold foreign values."""
+        try:
+            if is_unknown_script(exc):
+                try:
+                    return await connection.call("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
+                except hiredis.ReplyError as refused:
+                    exc = refused
+            if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
+                raise exc
+            # Every script reads all its keys before it writes, so the failed run stored nothing.
+            await self._repair(connection, call.keys)
+            return await connection.run(call.script, call.keys, call.args)
+        except hiredis.ReplyError as refused:
+            raise _unavailable(connection, f"the script {call.script.name}", refused) from refused
+
+    def _retried(
+        self, connection: Connection, call: Call, read: Callable[[Any], T], result: asyncio.Future[T], retry: _Retry
+    ) -> None:
+        self._retries.discard(retry)
+        if retry.cancelled():
+            result.cancel()
+        else:
+            self._receive(connection, call, read, result, retry.exception() or retry.result())
 
     async def call(self, *command: str | int) -> Any:
         """Run one command."""
@@ -196,6 +235,10 @@ class Commands:
             await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
             if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+
+def _unchanged(answer: Any) -> Any:
+    return answer
 
 
 def _unavailable(connection: Connection, refused: str, exc: hiredis.ReplyError) -> BrokerUnavailable:

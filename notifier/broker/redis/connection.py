@@ -14,8 +14,9 @@ import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Self
 
 import hiredis
@@ -29,6 +30,9 @@ MAX_WAITING: Final = 20_000
 """Most calls that wait for a reply. Further ones raise `BrokerUnavailable`: a stopped Redis must not fill memory."""
 
 Push = Callable[[list[Any]], None]
+Receive = Callable[[Any], None]
+"""Takes the reply to a call: bytes, int, list or None; `hiredis.ReplyError` if Redis refuses the command;
+`BrokerUnavailable` if there will be no reply. Raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
         self._on_push = on_push
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[Receive, float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._create_future = loop.create_future
         self._call_soon = loop.call_soon
@@ -103,13 +107,8 @@ class Connection(asyncio.Protocol):
                     if self._on_push is not None:
                         self._on_push(reply)
                     continue
-                waiter, _ = self._waiting.popleft()
-                if waiter.done():
-                    continue
-                if isinstance(reply, Exception):
-                    waiter.set_exception(reply)
-                else:
-                    waiter.set_result(reply)
+                receive, _ = self._waiting.popleft()
+                receive(reply)
         except (hiredis.ProtocolError, IndexError) as exc:
             # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
             self.close(BrokerUnavailable(f"Redis sent an unreadable reply: {exc}"))
@@ -122,16 +121,20 @@ class Connection(asyncio.Protocol):
     def call(self, *command: str | bytes | int | float) -> asyncio.Future[Any]:
         """Send one command. The future's result is the reply (bytes, int, list or None), its exception
         `BrokerUnavailable`, or `hiredis.ReplyError` if Redis refuses the command."""
-        data = pack(command)  # before the waiter is queued: a command that cannot be packed gets no reply
-        waiter: asyncio.Future[Any] = self._create_future()
+        answer: asyncio.Future[Any] = self._create_future()
+        self.send(partial(settle, answer), *command)
+        return answer
+
+    def send(self, receive: Receive, *command: str | bytes | int | float) -> None:
+        """Send one command. `receive` gets the reply; at once, if the command cannot be sent."""
+        data = pack(command)  # before the call is queued: a command that cannot be packed gets no reply
         if self.lost.done() or self._transport is None:
-            waiter.set_exception(BrokerUnavailable("the connection to Redis is lost"))
+            receive(BrokerUnavailable("the connection to Redis is lost"))
         elif len(self._waiting) >= MAX_WAITING:
-            waiter.set_exception(BrokerUnavailable("too many calls are waiting for Redis"))
+            receive(BrokerUnavailable("too many calls are waiting for Redis"))
         else:
-            self._waiting.append((waiter, time.monotonic()))
+            self._waiting.append((receive, time.monotonic()))
             self._write(data)
-        return waiter
 
     def push_only(self, *command: str | bytes) -> None:
         """Write a command that Redis answers only by pushes (SUBSCRIBE, UNSUBSCRIBE)."""
@@ -148,16 +151,12 @@ class Connection(asyncio.Protocol):
         if not self.lost.done() and self._transport is not None:
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
-    def run(self, script: Script, keys: Any, args: Any) -> Coroutine[Any, Any, Any]:
-        """Send a script call, by the script's SHA-1, before this returns. The result is Redis' answer."""
-        return self._answer(self.call("EVALSHA", script.sha, len(keys), *keys, *args), script, keys, args)
-
-    async def _answer(self, waiter: asyncio.Future[Any], script: Script, keys: Any, args: Any) -> Any:
-        """The answer, after a call by the script's source if Redis has not cached it."""
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
+        """Run a script by its SHA-1; by its source if Redis has not cached it."""
         try:
-            return await waiter
+            return await self.call("EVALSHA", script.sha, len(keys), *keys, *args)
         except hiredis.ReplyError as exc:
-            if not str(exc).startswith("NOSCRIPT"):
+            if not is_unknown_script(exc):
                 raise
         return await self.call("EVAL", script.source, len(keys), *keys, *args)
 
@@ -177,9 +176,9 @@ class Connection(asyncio.Protocol):
 
         After a blocked event loop, calls look old although Redis has answered them.
         """
-        oldest = self._waiting[0][0] if self._waiting else None
+        oldest = self._waiting[0] if self._waiting else None
         await asyncio.sleep(0.05)
-        return oldest is None or oldest.done()
+        return oldest is None or not self._waiting or self._waiting[0] is not oldest
 
     def close(self, reason: Exception | None = None) -> None:
         """Drop the connection at once. Pending calls raise `BrokerUnavailable`."""
@@ -192,10 +191,8 @@ class Connection(asyncio.Protocol):
             return
         self.lost.set_result(reason)
         waiting, self._waiting = self._waiting, deque()
-        for waiter, _ in waiting:
-            if not waiter.done():
-                waiter.set_exception(BrokerUnavailable(f"the connection to Redis was lost: {reason}"))
-                waiter.exception()  # marks it as retrieved: asyncio logs nothing if the caller is gone
+        for receive, _ in waiting:
+            receive(BrokerUnavailable(f"the connection to Redis was lost: {reason}"))
 
 
 async def open_connection(address: Address, *, name: str, on_push: Push | None = None) -> Connection:
@@ -225,9 +222,20 @@ async def open_connection(address: Address, *, name: str, on_push: Push | None =
 pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # it takes any number
 
 
-def ignore_reply(waiter: asyncio.Future[Any]) -> None:
-    """Keep asyncio from logging the exception of a call that is not awaited: `Connection.lost` reports a loss."""
-    waiter.add_done_callback(lambda done: done.cancelled() or done.exception())
+def settle(answer: asyncio.Future[Any], reply: Any) -> None:
+    """Give a future its result or its exception, unless its caller is gone."""
+    if answer.done():
+        return
+    if isinstance(reply, Exception):
+        answer.set_exception(reply)
+        answer.exception()  # marks it as retrieved: asyncio logs nothing if no caller awaits it
+    else:
+        answer.set_result(reply)
+
+
+def is_unknown_script(exc: Exception) -> bool:
+    """True if Redis does not know the SHA-1 of a script call."""
+    return str(exc).startswith("NOSCRIPT")
 
 
 _NOTHING: Final = object()

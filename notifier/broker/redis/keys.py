@@ -81,6 +81,16 @@ class Keys:
     def meta(self, shard: int, channel: str) -> str:
         return f"{self.tag(shard)}meta:{channel}"
 
+    def of_shard(self, shard: int) -> tuple[str, str, str]:
+        """Counter, epoch and floor: what every durable event of a shard changes."""
+        tag = self.tag(shard)
+        return f"{tag}seq", f"{tag}epoch", f"{tag}floor"
+
+    def of_channel(self, shard: int, channel: str) -> tuple[str, str, str, str]:
+        """Messages, other events, meta and pub/sub channel: what an event to a channel changes."""
+        tag = self.tag(shard)
+        return f"{tag}log:{channel}", f"{tag}events:{channel}", f"{tag}meta:{channel}", f"{tag}ch:{channel}"
+
     def task_prefix(self, shard: int) -> str:
         return f"{self.tag(shard)}task:"
 

@@ -9,17 +9,18 @@ Must not know: asyncio, HTTP, connections.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
 from notifier.broker.redis.keys import Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
-from notifier.event import Event, id_from_key, new_epoch, new_id
+from notifier.event import Event, id_from_key, new_id
 from notifier.rules import to_json
 from notifier.task import KEEP_RUNNING_S, Task
 
@@ -58,8 +59,7 @@ def script(name: str) -> Script:
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One script call on one shard."""
 
     script: Script
@@ -82,20 +82,21 @@ def publish_calls(
     `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough.
     """
     size = history.size if event.message_id else history.event_size
-    event_id = event.message_id or (id_from_key(idempotency.key) if idempotency else new_id())
     for shard in range(keys.shards):
-        recipients = [channel for channel in event.to if shard in keys.shards_of(channel)]
+        recipients = event.to
+        if keys.shards > 1:
+            recipients = tuple(channel for channel in event.to if shard in keys.shards_of(channel))
+        repeat_key = _repeat_key(event, idempotency, len(recipients))
+        stored: tuple[str, ...] = ("m", event.message_id) if event.message_id else ()
+        if event.expires_at_ms:
+            stored += ("x", str(event.expires_at_ms))
+        if repeat_key != "-":
+            stored += ("k", repeat_key)
         for start in range(0, len(recipients), CHUNK):
             chunk = recipients[start : start + CHUNK]
-            names: list[str] = [keys.seq(shard), keys.epoch(shard), keys.floor(shard)]
-            if not event.durable:
-                # Without a seq, a stream that listens to several recipients can recognise the event only by a key.
-                repeat_key = EPHEMERAL_PREFIX + event_id if len(recipients) > 1 else "-"
-            else:
-                may_repeat = event.may_repeat or len(recipients) > CHUNK
-                repeat_key = (event.message_key or event_id) if may_repeat else "-"
+            names = [*keys.of_shard(shard)]
             args: list[str | bytes | int] = [
-                new_epoch(),
+                _fresh_epoch(),
                 size,
                 history.ttl_s,
                 history.ttl_s * 10,
@@ -106,20 +107,15 @@ def publish_calls(
                 IDEMPOTENCY_TTL_S,
                 repeat_key,
                 "1" if event.durable else "0",
-                int(is_floor_due(shard)),
+                "1" if is_floor_due(shard) else "0",
                 publish_command,
                 len(chunk),
             ]
             for channel in chunk:
-                logs = (keys.log(shard, channel), keys.events(shard, channel))
-                names += (*(logs if event.message_id else reversed(logs)), keys.meta(shard, channel))
-                args += (keys.announcements(shard, channel), to_json(channel) if event.tail else "")
-            if event.message_id:
-                args += ("m", event.message_id)
-            if event.expires_at_ms:
-                args += ("x", event.expires_at_ms)
-            if repeat_key != "-":
-                args += ("k", repeat_key)
+                messages, events, meta, announcements = keys.of_channel(shard, channel)
+                names += (messages, events, meta) if event.message_id else (events, messages, meta)
+                args += (announcements, to_json(channel) if event.tail else "")
+            args += stored
             if idempotency:
                 # The first chunk uses the key without a suffix, as task calls do: one key serves one call of any kind.
                 names.append(keys.idempotency(shard, idempotency.key + (f"#{start}" if start else "")))
@@ -128,13 +124,30 @@ def publish_calls(
             yield Call(script("publish"), shard, names, args)
 
 
-def receipt(answers: Sequence[bytes | str]) -> Receipt:
-    """The receipt from the answers to all calls of one publish. Raises `IdempotencyMismatch`."""
-    rows = [_text(answer).split(" ") for answer in answers]
-    for row in rows:
-        _raise_on_mismatch(row)
-    _, epoch, seq, _ = rows[0]
-    return Receipt(epoch, int(seq), any(int(row[3]) for row in rows))
+def _repeat_key(event: Event, idempotency: Idempotency | None, recipients: int) -> str:
+    """The key by which a stream recognises the event if it comes again, or `-`."""
+    if event.durable:
+        if not event.may_repeat and recipients <= CHUNK:
+            return "-"
+        key, prefix = event.message_key, ""
+    else:
+        # Without a seq, a stream that listens to several recipients can recognise the event only by a key.
+        if recipients <= 1:
+            return "-"
+        key, prefix = event.message_id, EPHEMERAL_PREFIX
+    return prefix + (key or (id_from_key(idempotency.key) if idempotency else new_id()))
+
+
+def _fresh_epoch() -> str:
+    """As `new_epoch`. Every call needs one in case that its shard has none, so it has to be made fast."""
+    return f"{random.getrandbits(48):012x}"
+
+
+def receipt(answer: bytes | str) -> Receipt:
+    """The receipt from the answer to a call of a publish. Raises `IdempotencyMismatch`."""
+    state, epoch, seq, watched = _text(answer).split(" ")
+    _raise_on_mismatch(state)
+    return Receipt(epoch, int(seq), watched != "0")
 
 
 def task_call(
@@ -185,15 +198,15 @@ class TaskWriteResult:
 
 def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
     """Parse the answer of `task.lua`. Raises `IdempotencyMismatch` if the key was used with another body."""
-    _raise_on_mismatch(answer)
     state = _text(answer[0])
+    _raise_on_mismatch(state)
     if state == "ok":
         return TaskWriteResult(stored=True)
     return TaskWriteResult(repeated=state == "same", record=_bytes(answer[1]) or None)
 
 
-def _raise_on_mismatch(answer: Sequence[Any]) -> None:
-    if _text(answer[0]) == "other":
+def _raise_on_mismatch(state: str) -> None:
+    if state == "other":
         raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
 
 
@@ -213,4 +226,9 @@ def reading(name: str) -> Iterator[None]:
     except NotifierError:
         raise
     except MALFORMED as exc:
-        raise BrokerUnavailable(f"Redis answered {name} in another form: {exc}") from exc
+        raise malformed(name, exc) from exc
+
+
+def malformed(name: str, exc: Exception) -> BrokerUnavailable:
+    """The error for an answer that could not be read."""
+    return BrokerUnavailable(f"Redis answered {name} in another form: {exc}")

@@ -26,7 +26,7 @@ import hiredis
 from notifier.broker import Sink
 from notifier.broker.redis.announcements import Topics
 from notifier.broker.redis.commands import Commands
-from notifier.broker.redis.connection import Address, Connection, ignore_reply, open_connection
+from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.identity import identity_of
 from notifier.errors import BrokerUnavailable
 
@@ -203,7 +203,7 @@ class Subscriptions:
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost. Drops it if PING or the canary gets no answer."""
         while not connection.lost.done():
-            ignore_reply(connection.call("PING"))
+            connection.call("PING")
             self._send_canary(connection)
             await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
             if connection.oldest_wait_s > DEAD_AFTER_S and not await connection.has_unread_reply():
