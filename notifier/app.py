@@ -12,7 +12,6 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,14 +31,15 @@ from starlette.types import ASGIApp
 from notifier import metrics, problems, rules
 from notifier.api import batch, demo, inbox, openapi, operation, poll, publish
 from notifier.api.batch import Batches
+from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
-from notifier.api.http import publisher_of, response
+from notifier.api.http import response
 from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
 from notifier.broker.registry import open_broker
-from notifier.call import Call, Calls
+from notifier.call import Call
 from notifier.direct import CALLS
 from notifier.errors import UNEXPECTED, InvalidInput, NotifierError
 from notifier.hub import Hub
@@ -99,7 +99,8 @@ def build(settings: Settings) -> ASGIApp:
     )
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.batches = Batches(app.state.publishing)
-    stream = StreamEndpoint(hub, broker, life_s=settings.stream_life_s)
+    stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
+    app.state.direct_calls = _direct_calls(app, stream)
     _add_routes(app, stream)
     _add_errors(app)
     fast_path = FastPath(app, "/v1/stream", stream)
@@ -131,7 +132,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await hub.drain(settings.drain_s, hurry)
 
     try:
-        yield {"drain": drain, CALLS: _calls(app)}
+        yield {"drain": drain, CALLS: app.state.direct_calls}
     finally:
         loops.cancel()
         for work in app.state.demo_tasks:
@@ -141,18 +142,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await broker.close()
 
 
-def _calls(app: FastAPI) -> Calls:
+def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
     """The calls that the protocol runs directly. Routes run the same."""
     publishing: Publishing = app.state.publishing
     batches: Batches = app.state.batches
-    by_path: dict[tuple[bytes, bytes], Call] = {
+    calls: dict[tuple[bytes, bytes], Call] = {
         (b"POST", b"/v1/messages"): publishing.post_message,
         (b"POST", b"/v1/events"): publishing.post_event,
         (b"POST", b"/v1/batch"): batches.post_batch,
         (b"POST", b"/v1/tasks"): publishing.post_task,
         (b"PATCH", b"/v1/tasks/"): publishing.patch_task,
     }
-    return Calls(by_path, partial(publisher_of, app.state.auth))
+    return DirectCalls(calls, stream, app.state.auth)
 
 
 def _samples(hub: Hub, broker: Broker) -> metrics.Samples:

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 from notifier import rules
 from notifier.errors import ConfigurationError, InvalidInput, NotAllowed, Unauthenticated
@@ -79,6 +80,27 @@ class Publisher:
         raise NotAllowed(f"these credentials lack the scope {scope!r}")
 
 
+class PreparedHmac(HMACAlgorithm):
+    """PyJWT's HMAC, which checks once for each secret that it is no public key, and not for each token."""
+
+    def __init__(self, hash_alg: Any) -> None:
+        super().__init__(hash_alg)
+        self._prepared: dict[str | bytes, bytes] = {}
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = self._prepared[key] = super().prepare_key(key)
+        return prepared
+
+
+def _prepare_secrets_once() -> None:
+    """Make PyJWT use `PreparedHmac`."""
+    for name, hash_alg in (("HS256", hashlib.sha256), ("HS384", hashlib.sha384), ("HS512", hashlib.sha512)):
+        jwt.unregister_algorithm(name)
+        jwt.register_algorithm(name, PreparedHmac(hash_alg))
+
+
 class Authenticator:
     """Checks tokens and keys against the settings."""
 
@@ -87,6 +109,7 @@ class Authenticator:
         self._api_keys = {_digest(key): Publisher(f"key:{_digest(key)[:12]}", key.scopes) for key in api_keys}
         self._verifiers: list[tuple[Any, list[str]]] = []
         if secret:
+            _prepare_secrets_once()
             size = len(secret.encode())
             self._verifiers.append((secret, [name for name, least in HMAC_BYTES.items() if size >= least]))
         if public_key:

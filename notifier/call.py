@@ -51,15 +51,14 @@ Call = Callable[[Publisher, RequestHead, bytes], Answer | Awaitable[Answer]]
 """A publisher's call with the request's body. It answers at once where nothing has to be waited for. Raises
 `NotifierError`."""
 
+Admitted = Callable[[bytes], Answer | Awaitable[Answer | None]]
+"""A call whose caller is known, as a function of the body. No answer: the call took the connection over."""
 
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """The calls that the protocol runs."""
 
-    by_path: Mapping[tuple[bytes, bytes], Call]
-    """By method and path. A path that ends with a slash stands for those with one more segment, the head's `name`."""
-    publisher: Callable[[str | None], Publisher]
-    """The publisher by the value of the Authorization header. Raises `NotifierError`."""
+def stream_head(headers: Headers, more: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The head of a response without an end."""
+    lines = [b"%b: %b\r\n" % header for header in (*more, *headers)]
+    return b"%b%btransfer-encoding: chunked\r\n\r\n" % (STATUS_LINE[200], b"".join(lines))
 
 
 def http1_bytes(answer: Answer, more: Sequence[tuple[bytes, bytes]] = ()) -> bytes:

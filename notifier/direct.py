@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Protocol
 
 from notifier import problems, rules
-from notifier.auth import Publisher
-from notifier.call import Answer, Call, Calls, RequestHead, http1_bytes
+from notifier.call import Admitted, Answer, http1_bytes
 from notifier.errors import UNEXPECTED, NotifierError
 from notifier.http1 import BoundedProtocol
 
 CALLS: Final = "calls"
-"""Key of the application's `Calls` in its lifespan state."""
+"""Key in the application's lifespan state."""
 MAX_DIRECT_BYTES: Final = rules.MAX_BODY_BYTES
 """Of a body. Nothing limits how many of a large one wait here; the routes read it only as fast as they use it."""
 NOT_PLAIN: Final = frozenset((b"expect", b"origin", b"transfer-encoding"))
@@ -34,27 +33,22 @@ class _NoEvent:
     def set(self) -> None: ...
 
 
+class Calls(Protocol):
+    """What the application offers in its lifespan state."""
+
+    def admit(self, protocol: Any, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None: ...
+
+
 class DirectRequest:
     """A request on its way to its call. It has those attributes of uvicorn's `RequestResponseCycle` that are used."""
 
-    __slots__ = (
-        "body",
-        "call",
-        "disconnected",
-        "head",
-        "keep_alive",
-        "publisher",
-        "response_complete",
-        "waiting_for_100_continue",
-    )
+    __slots__ = ("body", "call", "disconnected", "keep_alive", "response_complete", "waiting_for_100_continue")
 
     message_event: Final = _NoEvent()
     response_started: Final = False
 
-    def __init__(self, call: Call, publisher: Publisher, head: RequestHead) -> None:
+    def __init__(self, call: Admitted) -> None:
         self.call = call
-        self.publisher = publisher
-        self.head = head
         self.body = b""
         self.keep_alive = True
         self.disconnected = False
@@ -63,34 +57,24 @@ class DirectRequest:
 
 
 class DirectProtocol(BoundedProtocol):
-    """Answers plain requests by the application's `Calls`."""
+    """Answers plain requests by the application's calls."""
 
     __slots__ = ()
 
     def begin_request(self) -> None:
-        request = self._direct_request()
-        if request is None:
+        call = self._admitted()
+        if call is None:
             super().begin_request()
         else:
-            self.cycle = request  # type: ignore[assignment]  # it has the attributes that are used
+            self.cycle = DirectRequest(call)  # type: ignore[assignment]  # it has the attributes that are used
 
-    def _direct_request(self) -> DirectRequest | None:
-        """The request if it is plain and has a call."""
+    def _admitted(self) -> Admitted | None:
+        """The request's call, if the request is plain and has one."""
         calls: Calls | None = self.app_state.get(CALLS)
-        if calls is None:
-            return None
-        method, path = self.parser.get_method(), self.url
-        name = b""
-        call = calls.by_path.get((method, path))
-        if call is None:
-            start = path.rfind(b"/") + 1
-            name = path[start:]
-            call = calls.by_path.get((method, path[:start]))
-        if call is None or path.endswith(b"/") or b"%" in name or b"?" in name or b"#" in name:
-            return None
         headers = dict(self.headers)
         if (
-            len(headers) != len(self.headers)
+            calls is None
+            or len(headers) != len(self.headers)
             or not NOT_PLAIN.isdisjoint(headers)
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
@@ -99,9 +83,8 @@ class DirectProtocol(BoundedProtocol):
             or self.flow.write_paused
         ):
             return None
-        head = RequestHead(method.decode(), path.decode(), headers, name.decode())
         try:
-            return DirectRequest(call, calls.publisher(head.header(b"authorization")), head)
+            return calls.admit(self, self.parser.get_method(), self.url, headers)
         except Exception:
             return None  # the routes fail alike, and answer before the body
 
@@ -121,7 +104,7 @@ class DirectProtocol(BoundedProtocol):
 
     def _run(self, request: DirectRequest) -> None:
         try:
-            answer = request.call(request.publisher, request.head, request.body)
+            answer = request.call(request.body)
         except Exception as exc:
             answer = _failure(exc)
         if isinstance(answer, Answer):
@@ -131,7 +114,7 @@ class DirectProtocol(BoundedProtocol):
         self.tasks.add(task)  # a shutdown waits for it
         task.add_done_callback(self.tasks.discard)
 
-    async def _respond_later(self, request: DirectRequest, pending: Awaitable[Answer]) -> None:
+    async def _respond_later(self, request: DirectRequest, pending: Awaitable[Answer | None]) -> None:
         try:
             answer = await pending
         except asyncio.CancelledError:
@@ -139,11 +122,12 @@ class DirectProtocol(BoundedProtocol):
             raise
         except Exception as exc:
             answer = _failure(exc)
-        self._respond(request, answer)
+        if answer is not None:
+            self._respond(request, answer)
 
     def _respond(self, request: DirectRequest, answer: Answer) -> None:
         request.response_complete = True
-        if request.disconnected:
+        if request.disconnected or self.transport.is_closing():
             return
         more = self.server_state.default_headers
         if not request.keep_alive:

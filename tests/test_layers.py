@@ -23,6 +23,7 @@ SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
     {"app", "server"},
+    {"api.direct_calls"},
     {"api.demo", "api.inbox", "api.batch", "api.operation", "api.poll", "api.stream", "api.fast_path"},
     {"api.publish"},
     {"api.publishing"},

@@ -163,7 +163,7 @@ async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: p
         raise ZeroDivisionError
 
     if where == "at the head":
-        monkeypatch.setattr(stream, "_RAW_HEADERS", [(b"not a name", b"")])
+        monkeypatch.setattr(stream, "stream_head", fails)
     else:
         monkeypatch.setattr(Hub, "attach", fails)
     got = b"?"

@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from fastapi import FastAPI
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
+from notifier.call import Admitted, Answer, stream_head
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell, place
 from notifier.hub import Hub
-from notifier.protocol import TAKE_OVER, ClientConnection
+from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
 from notifier.queued import QueuedStream
 from notifier.stream import TransportStream
 
@@ -36,16 +39,42 @@ HEADERS: Final = {
 _RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 FIRST_EVENT_S: Final = 1.0
 """The response head leaves with the first event. If the broker takes longer than this, a ping is the first event."""
+FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
 class StreamEndpoint:
     """The endpoint. One per application."""
 
-    def __init__(self, hub: Hub, broker: Broker, *, life_s: float) -> None:
+    def __init__(self, app: FastAPI, hub: Hub, broker: Broker, *, life_s: float) -> None:
+        self._app = app
         self._hub = hub
         self._broker = broker
         self._life_s = life_s
+
+    def admit(self, protocol: Protocol, headers: Mapping[bytes, bytes], query: bytes) -> Admitted | None:
+        """The opening of a stream that the protocol runs directly. None for requests of proxies: uvicorn's middleware
+        finds their client's address. Raises `Unauthenticated`."""
+        if not FORWARDED.isdisjoint(headers):
+            return None
+        scope = {"type": "http", "method": "GET", "headers": list(headers.items()), "query_string": query}
+        connection = HTTPConnection({**scope, "app": self._app})
+        who = subscriber(connection, query=True)
+        address = protocol.client[0] if protocol.client else ""
+        return lambda _: self._open(protocol, who, address, _cursor(connection))
+
+    async def _open(
+        self, protocol: Protocol, who: Subscriber, address: str, cursor: Cursor | str | None
+    ) -> Answer | None:
+        fields = self._fields(who, address, cursor)
+        refused = self._hub.refusal(fields["topics"][0], address)
+        if refused is not None:
+            return Answer(200, tuple(_RAW_HEADERS), _refusal(refused, cursor))
+        if protocol.hand_over():
+            await self._attach(
+                protocol, stream_head(tuple(_RAW_HEADERS), protocol.server_state.default_headers), fields
+            )
+        return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
@@ -56,35 +85,39 @@ class StreamEndpoint:
             await send({"type": "http.response.body", "body": b""})
             return
         cursor = _cursor(connection)
-        address = scope["client"][0] if scope.get("client") else ""
-        topics = self._broker.topics(who.user, who.channels)
-        refused = self._hub.refusal(topics[0], address)
+        fields = self._fields(who, scope["client"][0] if scope.get("client") else "", cursor)
+        refused = self._hub.refusal(fields["topics"][0], fields["address"])
         if refused is not None:
-            await _refuse(send, refused, cursor)
+            await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
+            await send({"type": "http.response.body", "body": _refusal(refused, cursor)})
             return
-        ends_at, ends_why = self._end_of(who)
-        fields = {
-            "user": who.user,
-            "address": address,
-            "channels": who.channels,
-            "topics": topics,
-            "cursor": cursor,
-            "ends_at": ends_at,
-            "ends_why": ends_why,
-        }
         extension = scope.get("extensions", {}).get(TAKE_OVER)
         if extension is None:
             await self._respond(QueuedStream(**fields), scope, receive, send)
         else:
             await self._write_through(fields, extension["connection"], send)
 
+    def _fields(self, who: Subscriber, address: str, cursor: Cursor | str | None) -> dict[str, Any]:
+        """The stream's attributes."""
+        ends_at, ends_why = self._end_of(who)
+        return {
+            "user": who.user,
+            "address": address,
+            "channels": who.channels,
+            "topics": self._broker.topics(who.user, who.channels),
+            "cursor": cursor,
+            "ends_at": ends_at,
+            "ends_why": ends_why,
+        }
+
     async def _write_through(self, fields: dict[str, Any], connection: ClientConnection, send: Send) -> None:
         """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-        if (taken_over := connection.take_over()) is None:
-            return
-        protocol, head = taken_over
+        if (taken_over := connection.take_over()) is not None:
+            await self._attach(*taken_over, fields)
+
+    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any]) -> None:
         stream = TransportStream(protocol.transport, head, **fields)
         protocol.on_lost = partial(self._hub.detach, stream)
         first_event = asyncio.get_running_loop().call_later(FIRST_EVENT_S, self._hub.begin, stream)
@@ -130,9 +163,7 @@ def _last(values: list[str]) -> str | None:
     return next((value for value in reversed(values) if value), None)
 
 
-async def _refuse(send: Send, reason: str, cursor: Cursor | str | None) -> None:
-    """Respond with `bye`. The status is 200, since a native EventSource never reconnects after any other."""
+def _refusal(reason: str, cursor: Cursor | str | None) -> bytes:
+    """The body of a refusal: `bye`. The status is 200, since a native EventSource never reconnects after any other."""
     retry_ms = random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))
-    body = farewell(reason, retry_ms, place(cursor)).plain
-    await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-    await send({"type": "http.response.body", "body": body})
+    return farewell(reason, retry_ms, place(cursor)).plain

@@ -1,0 +1,46 @@
+"""The calls that the protocol runs directly: by method and path, each admitted by who sends it.
+
+Must not know: what the calls do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from notifier.api.http import publisher_of
+from notifier.api.stream import StreamEndpoint
+from notifier.auth import Authenticator
+from notifier.call import Admitted, Call, RequestHead
+from notifier.protocol import Protocol
+
+STREAM_PATH = b"/v1/stream"
+
+
+class DirectCalls:
+    """All of them. `calls`: a path that ends with a slash stands for those with one more segment, the head's `name`."""
+
+    def __init__(
+        self, calls: Mapping[tuple[bytes, bytes], Call], stream: StreamEndpoint, authenticator: Authenticator
+    ) -> None:
+        self._calls = calls
+        self._stream = stream
+        self._authenticator = authenticator
+
+    def admit(self, protocol: Protocol, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None:
+        """The call of a plain request; None if there is none. Raises `NotifierError` for a caller without permission.
+
+        What is None or raises here goes through the routes, and is answered there.
+        """
+        call, name = self._calls.get((method, url)), b""
+        if call is None:
+            path, _, query = url.partition(b"?")
+            if path == STREAM_PATH and method == b"GET":
+                return self._stream.admit(protocol, headers, query)
+            start = url.rfind(b"/") + 1
+            name = url[start:]
+            call = self._calls.get((method, url[:start]))
+        if call is None or url.endswith(b"/") or b"%" in name or b"?" in name or b"#" in name:
+            return None
+        head = RequestHead(method.decode(), url.decode(), headers, name.decode())
+        return partial(call, publisher_of(self._authenticator, head.header(b"authorization")), head)
