@@ -157,19 +157,22 @@ async def test_a_streams_head_goes_out_before_a_busy_broker_is_retried(
         assert b"event: hello" in await received(link)
 
 
-@pytest.mark.parametrize("where", ["at the head", "at the attach"])
+@pytest.mark.parametrize("where", ["before the head", "at the attach"])
 async def test_a_stream_that_fails_ends_its_connection(port: int, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
 
-    if where == "at the head":
+    if where == "before the head":
         monkeypatch.setattr(stream, "stream_head", fails)
     else:
         monkeypatch.setattr(Hub, "attach", fails)
     got = b"?"
     with await opened_stream(port) as link, contextlib.suppress(ConnectionResetError):
         got = await received(link)
-    assert got in (b"?", b"")
+    if where == "before the head":
+        assert got.startswith(b"HTTP/1.1 500 ")
+    else:
+        assert got in (b"?", b"")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
 }
-_RAW_HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_RAW_HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
 FIRST_EVENT_S: Final = 1.0
 """The response head leaves with the first event. If the broker takes longer than this, a ping is the first event."""
 FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
@@ -69,7 +69,7 @@ class StreamEndpoint:
         fields = self._fields(who, address, cursor)
         refused = self._hub.refusal(fields["topics"][0], address)
         if refused is not None:
-            return Answer(200, tuple(_RAW_HEADERS), _refusal(refused, cursor))
+            return Answer(200, _RAW_HEADERS, _refusal(refused, cursor))
         if protocol.hand_over():
             await self._attach(
                 protocol, stream_head(tuple(_RAW_HEADERS), protocol.server_state.default_headers), fields

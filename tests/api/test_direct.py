@@ -6,10 +6,13 @@ import asyncio
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import Any
 
+import jwt
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
@@ -23,6 +26,7 @@ from tests.raw_http import Answer, Exchange, request
 from tests.support import RedisServer
 
 COUNT = 2000
+SECRET = "a secret of this test, long enough"
 VOLATILE = re.compile(
     rb'"(?:started_at|updated_at|ended_at)":"[^"]+"|"eta_s":[0-9.]+|[0-9a-f]{32}|(?<="cursor":")[0-9a-z]+|[0-9.]+ s\b'
 )
@@ -48,15 +52,19 @@ class Side:
         self._state = state
         self._server = ServerState()
 
+    async def open(self, data: bytes) -> bytes:
+        """What a connection receives up to the end of the first event, or of the response."""
+        received = b""
+        reader, writer = await self._connect([data])
+        async with asyncio.timeout(10):
+            while not received.endswith((b"}\n\n", b"}\n\n\r\n", b"}")):
+                received += await reader.readexactly(1)
+        writer.close()
+        return received
+
     async def ask(self, pieces: Sequence[bytes], *, answers: int = 1) -> Exchange:
         """The answers on a connection that receives these pieces, each by itself."""
-        ours, theirs = socket.socketpair()
-        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: CountingProtocol(self._config, self._server, self._state), theirs
-        )
-        reader, writer = await asyncio.open_connection(sock=ours)
-        for piece in pieces:
-            protocol.data_received(piece)
+        reader, writer = await self._connect(pieces)
         exchange = Exchange()
         async with asyncio.timeout(10):
             while len(exchange) < answers and not exchange.ended:
@@ -66,12 +74,22 @@ class Side:
         writer.close()
         return exchange
 
+    async def _connect(self, pieces: Sequence[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        ours, theirs = socket.socketpair()
+        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: CountingProtocol(self._config, self._server, self._state), theirs
+        )
+        streams = await asyncio.open_connection(sock=ours)
+        for piece in pieces:
+            protocol.data_received(piece)
+        return streams
+
 
 @asynccontextmanager
 async def side(*, direct: bool, redis_url: str = "") -> AsyncIterator[Side]:
     """A service that answers plain requests directly, or does not."""
     settings = Settings(
-        jwt_secret="s" * 32,
+        jwt_secret=SECRET,
         api_keys=(ApiKey(KEY, frozenset({"publish"})),),
         publish_rate=0,
         drain_s=0,
@@ -139,6 +157,55 @@ async def test_requests_split_at_every_byte_have_the_same_answers() -> None:
                 assert shown(await direct.ask(pieces)) == shown(await routed.ask([data])), data
             cut = chooser.randrange(1, len(data))
             assert shown(await direct.ask([data[:cut], data[cut:]])) == shown(await routed.ask([data])), data
+
+
+def stream_requests() -> Iterator[bytes]:
+    token = jwt.encode(
+        {"sub": "7", "aud": "notifier:stream", "exp": int(time.time()) + 3600}, SECRET, algorithm="HS256"
+    )
+    expired = jwt.encode({"sub": "7", "aud": "notifier:stream", "exp": 1}, SECRET, algorithm="HS256")
+    credentials = (
+        [],
+        [f"Authorization: Bearer {token}"],
+        [f"Authorization: bearer  {token} "],
+        [f"Authorization: Bearer {expired}"],
+        ["Authorization: Basic eDp5"],
+        ["Authorization: Bearer x.y.z"],
+        [f"Cookie: a=b; notifier_token={token}"],
+        [f"Cookie: notifier_token={expired}"],
+    )
+    places = (
+        [],
+        ["Last-Event-ID: "],
+        ["Last-Event-ID: nonsense"],
+        ["Last-Event-ID: abcdef-7"],
+        ["Last-Event-ID: a-1", "Last-Event-ID: b-2"],
+        ["X-Forwarded-For: 10.0.0.7"],
+        ["Origin: https://example.com"],
+        ["Content-Length: 0"],
+    )
+    queries = (
+        "",
+        "?",
+        f"?token={token}",
+        f"?token={token}&last_event_id=x-7",
+        "?token=%ff&lastEventId=a-1&lastEventId=",
+    )
+    for credential, place, query in product(credentials, places, queries):
+        yield request("GET", f"/v1/stream{query}", *credential, *place)
+
+
+async def test_streams_open_alike_on_both_ways() -> None:
+    volatile = re.compile(rb"date: [^\r]+|retry: \d+|\"time\":\"[^\"]+|(?<=id: )[0-9a-f]{12}|\r\n[0-9a-f]{2,3}\r\n")
+    async with side(direct=True) as direct, side(direct=False) as routed:
+        CountingProtocol.through_asgi = 0
+        corpus = list(stream_requests())
+        for data in corpus:
+            opened = await direct.open(data)
+            through_asgi = CountingProtocol.through_asgi
+            assert volatile.sub(b"*", opened) == volatile.sub(b"*", await routed.open(data)), data
+            CountingProtocol.through_asgi = through_asgi
+        assert CountingProtocol.through_asgi < len(corpus) - 60
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
