@@ -54,6 +54,7 @@ class Window:
     seconds: float
     """From the start of the first window to the end of this one."""
     memory_mib: float
+    """Resident. The proportional size would change with the other Python processes of the machine."""
     redis_mib: float
     cpu_percent: float
     p50_ms: float
@@ -161,7 +162,7 @@ class Running:
         delays = [line.split() for line in self._lags.read_text()[lags:].splitlines()] or [["0", "0"]]
         return Window(
             seconds=self._seconds,
-            memory_mib=peer.memory_kib() / 1024,
+            memory_mib=sum(process.resident_kib() for process in peer.processes) / 1024,
             redis_mib=peer.redis.memory_bytes() / 2**20 if peer.redis else 0.0,
             cpu_percent=100 * (peer.cpu_s() - cpu) / sent[0]["seconds"],
             p50_ms=got["p50_ms"],

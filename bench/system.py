@@ -92,7 +92,11 @@ class Process:
 
     def memory_kib(self) -> float:
         """Proportional set size: shared pages are counted once."""
-        return sum(_pss_kib(pid) for pid in tree(self.pid))
+        return sum(_kib(pid, "Pss:") for pid in tree(self.pid))
+
+    def resident_kib(self) -> float:
+        """Resident set size: pages that other processes share are counted in each."""
+        return sum(_kib(pid, "Rss:") for pid in tree(self.pid))
 
     def stop(self) -> None:
         family = tree(self.pid)
@@ -129,12 +133,12 @@ def _cpu_s(pid: int) -> float:
         return 0.0
 
 
-def _pss_kib(pid: int) -> float:
+def _kib(pid: int, field: str) -> float:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
         return 0.0
-    return float(next(line.split()[1] for line in lines if line.startswith("Pss:")))
+    return float(next(line.split()[1] for line in lines if line.startswith(field)))
 
 
 def machine() -> dict[str, str | int]:
