@@ -29,7 +29,7 @@ def test_a_small_soak_loses_nothing_and_shows_its_figures(on_redis: bool) -> Non
         assert 0 < window.p50_ms <= 1.1 * window.max_ms
         assert min(window.memory_mib, window.cpu_percent, window.round_p99_ms) > 0
         assert (window.redis_mib > 0) == on_redis
-    assert len(lines) == 1 + len(windows)
+    assert len(lines) == 1 + 1 + len(windows)
 
 
 @pytest.mark.programs
