@@ -17,6 +17,8 @@ ENV PATH=/opt/notifier/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 COPY --from=build /opt/notifier /opt/notifier
+# The place for a volume: with NOTIFIER_DATA_DIR=/var/lib/notifier and without a broker's address, the events are in it.
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/notifier
 # A number, so that Kubernetes can check that it is not root.
 USER 10001:10001
 EXPOSE 8000

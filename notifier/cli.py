@@ -59,10 +59,11 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
             auth.verifier(settings.jwt_public_key)
     except ConfigurationError as exc:
         _refuse(str(exc))
-    if workers > 1 and not settings.redis_url:
+    scheme = registry.scheme_of(settings)
+    if workers > 1 and scheme in registry.ONE_PROCESS:
         _refuse(
-            f"--workers {workers} needs NOTIFIER_REDIS_URL: the embedded broker lives in one process, so an event "
-            "published to one worker would not reach the streams of another."
+            f"--workers {workers} needs Redis, NOTIFIER_BROKER_URL=redis://...: the broker `{scheme}:` lives in one "
+            "process, so an event published to one worker would not reach the streams of another."
         )
     try:
         sockets = server.listen(host, port, sockets=workers)

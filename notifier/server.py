@@ -24,6 +24,7 @@ from uvicorn.config import STARTUP_FAILURE, Config
 from uvicorn.supervisors import multiprocess
 
 from notifier import workers
+from notifier.errors import ConfigurationError
 from notifier.protocol import Protocol
 
 log = logging.getLogger("notifier.server")
@@ -52,6 +53,9 @@ class Server(uvicorn.Server):
         try:
             if not self.config.loaded:
                 self.config.load()
+        except ConfigurationError as exc:
+            log.critical("%s", exc)
+            sys.exit(STARTUP_FAILURE)
         except Exception:
             log.critical("the application cannot be built", exc_info=True)
             sys.exit(STARTUP_FAILURE)

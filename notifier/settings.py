@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import secrets
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -41,8 +41,17 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True, extra="ignore")
 
-    redis_url: str = Field(
-        "", repr=False, description="`redis://`, `rediss://` or `unix://` address. Empty: the embedded broker."
+    broker_url: str = Field(
+        "",
+        repr=False,
+        description="`memory:`, `sqlite:///absolute/path`, `redis://`, `rediss://` or `unix://`. Empty: the file "
+        "`notifier.db` in `NOTIFIER_DATA_DIR`, or `memory:` without it.",
+    )
+    redis_url: str = Field("", repr=False, description="The earlier name of `NOTIFIER_BROKER_URL`.")
+    data_dir: str = Field("", description="Folder of `notifier.db`. Not used with a broker's address, or with `--dev`.")
+    sqlite_synchronous: Literal["full", "normal"] = Field(
+        "full",
+        description="`full`: an answered publish survives a loss of power. `normal`: the newest may be lost with it.",
     )
     jwt_secret: str = Field(
         "",
@@ -94,9 +103,9 @@ class Settings(BaseSettings):
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
     dev: bool = Field(False, description="Generates a secret and a key if none are set, and serves `/demo`.")
 
-    @field_validator("redis_url")
+    @field_validator("broker_url", "redis_url")
     @classmethod
-    def _redis_url(cls, value: str) -> str:
+    def _address(cls, value: str) -> str:
         # Which schemes there are, the brokers' registry knows.
         _ = urlsplit(value).port  # raises ValueError
         return value
@@ -131,6 +140,32 @@ class Settings(BaseSettings):
         return tuple(item if isinstance(item, ApiKey) else _api_key(item) for item in _words(value))
 
     @model_validator(mode="after")
+    def _one_broker(self) -> Self:
+        if self.redis_url and self.broker_url not in ("", self.redis_url):
+            raise ValueError("NOTIFIER_BROKER_URL and NOTIFIER_REDIS_URL name different brokers: set one of them")
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.redis_url or self._default_broker())
+        return self
+
+    def _default_broker(self) -> str:
+        if not self.data_dir or self.dev:
+            return "memory:"
+        if not self.data_dir.startswith("/"):
+            raise ValueError(f"NOTIFIER_DATA_DIR: must be an absolute path, not {self.data_dir!r}")
+        return f"sqlite://{quote(self.data_dir.rstrip('/'))}/notifier.db"
+
+    @property
+    def broker_variable(self) -> str:
+        """The environment variable that names the broker, for messages."""
+        if self.redis_url:
+            return "NOTIFIER_REDIS_URL"
+        return (
+            "NOTIFIER_DATA_DIR"
+            if self.data_dir and self.broker_url == self._default_broker()
+            else "NOTIFIER_BROKER_URL"
+        )
+
+    @model_validator(mode="after")
     def _dev_credentials(self) -> Self:
         if self.dev:
             if not self.jwt_secret and not self.jwt_public_key:
@@ -162,8 +197,8 @@ def load(**overrides: Any) -> Settings:
 
 
 def _detail(loc: tuple[int | str, ...], message: str) -> str:
-    variable = "NOTIFIER_" + "_".join(str(part) for part in loc).upper()
-    return f"{variable}: {message.removeprefix('Value error, ')}"
+    message = message.removeprefix("Value error, ")
+    return f"NOTIFIER_{'_'.join(map(str, loc)).upper()}: {message}" if loc else message
 
 
 def _words(value: Any) -> Any:

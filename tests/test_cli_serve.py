@@ -31,9 +31,10 @@ def test_serve_refuses_to_start_without_a_key() -> None:
     assert "--dev" in reason
 
 
-def test_serve_refuses_several_workers_without_redis_with_the_reason() -> None:
-    reason = refused("serve", "--workers", "2", **CREDENTIALS)
-    assert "NOTIFIER_REDIS_URL" in reason
+@pytest.mark.parametrize("url", ["", "memory:", "sqlite:///var/lib/notifier/notifier.db"])
+def test_serve_refuses_several_workers_without_redis_with_the_reason(url: str) -> None:
+    reason = refused("serve", "--workers", "2", **CREDENTIALS, NOTIFIER_BROKER_URL=url)
+    assert "NOTIFIER_BROKER_URL" in reason
     assert "one process" in reason
 
 
@@ -44,6 +45,9 @@ def test_serve_refuses_several_workers_without_redis_with_the_reason() -> None:
         ("NOTIFIER_REDIS_URL", "redis://localhost:port"),
         ("NOTIFIER_REDIS_URL", "localhost:6379"),
         ("NOTIFIER_REDIS_URL", "http://localhost"),
+        ("NOTIFIER_BROKER_URL", "memory:x"),
+        ("NOTIFIER_BROKER_URL", "sqlite:/var/lib/notifier.db"),
+        ("NOTIFIER_DATA_DIR", "relative"),
         ("NOTIFIER_JWT_SECRET", "short"),
         ("NOTIFIER_JWT_PUBLIC_KEY", "nonsense"),
         ("NOTIFIER_API_KEYS", "short"),

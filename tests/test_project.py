@@ -107,7 +107,7 @@ def test_ci_tries_every_pair_of_the_matrix_and_every_python_of_the_classifiers()
 def test_the_files_that_the_guide_names_exist() -> None:
     names = set(re.findall(r"`([\w./*-]+/[\w./*-]*|\w+\.(?:py|js|md))`", CONTRIBUTING))
     names.remove("build/site")  # `make docs` makes it
-    invented = {name for name in names if "sqlite" in name or "count" in name}
+    invented = {name for name in names if "postgres" in name or "count" in name}
     assert invented
     for name in names - invented:
         places = (
@@ -127,7 +127,7 @@ def test_the_guides_targets_exist() -> None:
 @pytest.mark.parametrize("command", re.findall(r"^\.venv/bin/python -m (pytest .*)$", CONTRIBUTING, re.MULTILINE))
 @pytest.mark.slow
 def test_the_guides_tests_can_be_run(command: str) -> None:
-    words = shlex.split(command.replace("sqlite or ", ""))  # an invented broker has no tests
+    words = shlex.split(command.replace("postgres or ", ""))  # an invented broker has no tests
     collect = [sys.executable, "-m", *words, "--collect-only", "-p", "no:cacheprovider"]
     done = subprocess.run(collect, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

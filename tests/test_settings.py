@@ -26,7 +26,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("NOTIFIER_CORS_ORIGINS", "https://a.example, http://localhost:3000")
     monkeypatch.setenv("NOTIFIER_HISTORY_SIZE", "5")
     settings = load()
-    assert settings.redis_url == "redis://example:6379/3"
+    assert settings.broker_url == "redis://example:6379/3"
     assert settings.jwt_secret == SECRET
     assert [(str(key), key.scopes) for key in settings.api_keys] == [
         (KEY, frozenset(["publish"])),
@@ -39,7 +39,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_defaults_are_those_of_the_contract() -> None:
     settings = load()
-    assert settings.redis_url == ""
+    assert settings.broker_url == "memory:"
+    assert settings.sqlite_synchronous == "full"
     assert (settings.history_size, settings.history_ttl_s) == (256, 7 * 24 * 3600)
     assert (settings.heartbeat_s, settings.drain_s) == (15, 10)
     assert (settings.max_streams_per_user, settings.max_streams_per_address) == (20, 1000)
@@ -48,10 +49,43 @@ def test_the_defaults_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "broker_url"),
+    [
+        ({}, "memory:"),
+        ({"broker_url": "memory:"}, "memory:"),
+        ({"redis_url": "redis://a"}, "redis://a"),
+        ({"broker_url": "redis://a"}, "redis://a"),
+        ({"broker_url": "redis://a", "redis_url": "redis://a"}, "redis://a"),
+        ({"data_dir": "/var/lib/notifier"}, "sqlite:///var/lib/notifier/notifier.db"),
+        ({"data_dir": "/var/lib/a b?#%/"}, "sqlite:///var/lib/a%20b%3F%23%25/notifier.db"),
+        ({"data_dir": "/var/lib/notifier", "dev": True}, "memory:"),
+        ({"data_dir": "/var/lib/notifier", "redis_url": "redis://a"}, "redis://a"),
+        ({"data_dir": "/var/lib/notifier", "broker_url": "memory:"}, "memory:"),
+    ],
+)
+def test_one_address_names_the_broker(given: dict[str, Any], broker_url: str) -> None:
+    assert load(**given).broker_url == broker_url
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"broker_url": "redis://a", "redis_url": "redis://b"}, "NOTIFIER_BROKER_URL and NOTIFIER_REDIS_URL"),
+        ({"data_dir": "var/lib"}, "NOTIFIER_DATA_DIR"),
+    ],
+)
+def test_addresses_that_contradict_each_other_are_refused(given: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        load(**given)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("redis_url", "redis://localhost:port"),
         ("redis_url", "redis://localhost:99999"),
+        ("broker_url", "redis://localhost:99999"),
+        ("sqlite_synchronous", "off"),
         ("jwt_secret", "short"),
         ("jwt_secret", "ä" * 15),
         ("api_keys", "short"),

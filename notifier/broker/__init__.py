@@ -1,6 +1,6 @@
 """The broker: accepts events, assigns ids and order, keeps history and state, carries events between processes.
 
-`memory` serves one process, `redis` any number; one contract suite runs over both (tests/broker/).
+`memory` and `sqlite` serve one process, `redis` any number; one contract suite runs over all (tests/broker/).
 There is one path: `publish` stores and announces, and the announcement returns through `Sink.deliver`, also in the
 process that published.
 
@@ -160,6 +160,7 @@ class Options:
     max_replay: int
     prefix: str
     shards: int
+    sqlite_synchronous: Literal["full", "normal"] = "full"
 
 
 class Broker(ABC):

@@ -14,23 +14,30 @@ from notifier.errors import ConfigurationError
 from notifier.settings import Settings
 
 BACKENDS: Final = {
-    "": "notifier.broker.memory.broker:MemoryBroker",
+    "memory": "notifier.broker.memory.broker:MemoryBroker",
+    "sqlite": "notifier.broker.sqlite.broker:SqliteBroker",
     "redis": "notifier.broker.redis.broker:RedisBroker",
     "rediss": "notifier.broker.redis.broker:RedisBroker",
     "unix": "notifier.broker.redis.broker:RedisBroker",
 }
-"""A subclass of `Broker` for each scheme; without an address, the embedded broker. Imported when it is opened: redis-py
-is 6 MB that the embedded broker does without."""
+"""A subclass of `Broker` for each scheme. Imported when it is opened: redis-py is 6 MB that the embedded brokers do
+without."""
+ONE_PROCESS: Final = ("memory", "sqlite")
+"""The schemes of brokers that live in one process."""
 
 
 def backend_of(settings: Settings) -> str:
     """The entry of `BACKENDS` that the settings name. Raises `ConfigurationError` where there is none."""
-    url = settings.redis_url
-    backend = BACKENDS.get(urlsplit(url).scheme)
-    if backend is None or (url and "://" not in url):
-        known = ", ".join(f"{scheme}://" for scheme in BACKENDS if scheme)
-        raise ConfigurationError(f"NOTIFIER_REDIS_URL: must start with one of {known}")
-    return backend
+    url, scheme = settings.broker_url, scheme_of(settings)
+    if scheme not in BACKENDS or (scheme == "memory" and url != "memory:") or (scheme != "memory" and "://" not in url):
+        known = ", ".join("memory:" if known == "memory" else f"{known}://" for known in BACKENDS)
+        raise ConfigurationError(f"{settings.broker_variable}: must start with one of {known}")
+    return BACKENDS[scheme]
+
+
+def scheme_of(settings: Settings) -> str:
+    """The scheme of the broker's address."""
+    return urlsplit(settings.broker_url).scheme
 
 
 def open_broker(settings: Settings) -> Broker:
@@ -40,9 +47,10 @@ def open_broker(settings: Settings) -> Broker:
         max_replay=settings.max_replay,
         prefix=settings.prefix,
         shards=settings.shards,
+        sqlite_synchronous=settings.sqlite_synchronous,
     )
     broker: type[Broker] = resolve_name(backend_of(settings))
     try:
-        return broker.from_url(settings.redis_url, options)
+        return broker.from_url(settings.broker_url, options)
     except (ValueError, OSError) as exc:
-        raise ConfigurationError(f"NOTIFIER_REDIS_URL: {exc}") from None
+        raise ConfigurationError(f"{settings.broker_variable}: {exc}") from None

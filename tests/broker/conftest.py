@@ -1,4 +1,4 @@
-"""The brokers under test: memory, and Redis: plain, with three shards, with an append-only file, with least rights.
+"""The brokers under test: memory, SQLite, and Redis: plain, with three shards, append-only, with least rights.
 
 A new broker is added to the parameters of `broker` and to `create_broker`.
 """
@@ -15,6 +15,7 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.sqlite.broker import SqliteBroker
 from tests.broker.support import HISTORY, Recorder
 from tests.support import RedisServer, running
 
@@ -47,7 +48,7 @@ SERVERS = {
 }
 
 
-@pytest.fixture(params=["memory", *SERVERS])
+@pytest.fixture(params=["memory", "sqlite", *SERVERS])
 async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
     started = create_broker(request.param, request)
     await started.start(sink)
@@ -55,7 +56,7 @@ async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterato
     await started.close()
 
 
-@pytest.fixture(params=["memory", "redis", "redis-3-shards"])
+@pytest.fixture(params=["memory", "sqlite", "redis", "redis-3-shards"])
 async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
     """A broker that keeps thousands of messages for each channel."""
     started = create_broker(request.param, request, history_size=4000)
@@ -68,6 +69,8 @@ def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: in
     limits = {"history": History(history_size, history_size, 3600), "max_replay": 12}
     if kind == "memory":
         return MemoryBroker(**limits)
+    if kind == "sqlite":
+        return SqliteBroker(request.getfixturevalue("tmp_path") / "notifier.db", **limits)
     server: RedisServer = request.getfixturevalue(SERVERS[kind])
     keys = Keys(f"notifier:t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
     return RedisBroker(Address.from_url(server.url), keys, **limits)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,11 +16,13 @@ from notifier.broker import IDEMPOTENCY_TTL_S, Broker, History, Idempotency
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.embedded import idempotency as embedded_idempotency
+from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import broker as redis_broker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.event import custom
 from tests.broker.support import Recorder, note, opened, subjects
 from tests.support import RedisServer
@@ -44,10 +47,12 @@ def age(server: RedisServer, prefix: str, by_s: float) -> None:
                 client.hincrby(key, "t", -int(by_s * 1000))
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Broker, Pass]]:
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+async def aging(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> AsyncIterator[tuple[Broker, Pass]]:
     broker: Broker
-    if request.param == "memory":
+    if request.param != "redis":
         clock = SimpleNamespace(passed_s=0.0)
         clock.time = lambda: time.time() + clock.passed_s
         monkeypatch.setattr(embedded_broker, "time", clock)
@@ -57,7 +62,8 @@ async def aging(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S
 
-        broker = MemoryBroker(**LIMITS)
+        in_memory = request.param == "memory"
+        broker = MemoryBroker(**LIMITS) if in_memory else SqliteBroker(tmp_path / "notifier.db", **LIMITS)
     else:
         server: RedisServer = request.getfixturevalue("redis_server")
         with server.client() as client:
@@ -109,9 +115,9 @@ async def test_a_cursor_is_reset_if_one_of_a_channels_histories_expired(aging: t
         opening = await opened(broker, start)
         assert not opening.recovered or len(opening.replay) == count + 1
         assert len((await opened(broker, after)).replay) == count
-    assert opening.recovered == isinstance(broker, MemoryBroker)
+    assert opening.recovered == isinstance(broker, EmbeddedBroker)
     await broker.publish(missed)
-    assert (await opened(broker, start)).recovered == isinstance(broker, MemoryBroker)
+    assert (await opened(broker, start)).recovered == isinstance(broker, EmbeddedBroker)
     assert len((await opened(broker, after)).replay) == 4
 
 

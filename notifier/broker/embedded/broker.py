@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Final
 
 from notifier import event as events
@@ -87,7 +87,7 @@ class EmbeddedBroker(Broker):
 
     # Events
 
-    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt:
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
         earlier = self._idempotency.find(idempotency)
         if isinstance(earlier, Receipt):
             return earlier

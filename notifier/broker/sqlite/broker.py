@@ -1,0 +1,192 @@
+"""The embedded broker over an SQLite file: a restart goes on in the same epoch, with everything that was answered.
+
+Reads are from memory, as without a file. Each call is answered when what it read or changed is on the disk.
+
+Must not know: SQL, threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Coroutine, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from notifier.broker import History, Idempotency, MarkAction, Marked, Opening, Options, Page, Receipt, Sink, TaskChange
+from notifier.broker.embedded.broker import EmbeddedBroker
+from notifier.broker.embedded.marks import UserMarks
+from notifier.broker.sqlite import rows
+from notifier.broker.sqlite.file import File, Synchronous
+from notifier.broker.sqlite.journal import SqliteJournal
+from notifier.broker.sqlite.writer import Writer
+from notifier.event import Cursor, Event
+from notifier.task import Task, from_record
+
+Answer = TypeVar("Answer")
+
+
+class SqliteBroker(EmbeddedBroker):
+    """Stores everything in memory and in a file. Raises OSError where the file cannot be used."""
+
+    def __init__(self, path: Path, *, history: History, max_replay: int, synchronous: Synchronous = "full") -> None:
+        file = File(path, synchronous)
+        try:
+            self._writer = Writer(file, self._changed_away, lambda: Cursor(self._epoch, self._seq))
+            start, logs = file.read()
+            self._stored = SqliteJournal(logs, start.seq, self._writer.write)
+            super().__init__(history=history, max_replay=max_replay, journal=self._stored, start=start)
+            self._damaged = self._restore(file)
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def from_url(cls, url: str, options: Options) -> Self:
+        return cls(
+            path_of(url), history=options.history, max_replay=options.max_replay, synchronous=options.sqlite_synchronous
+        )
+
+    def _restore(self, file: File) -> int:
+        """Take what the file has beside the logs. Returns the number of rows that are not in notifier's form."""
+        damaged = 0
+        for (record,) in file.select("SELECT record FROM tasks ORDER BY place"):
+            task = from_record(record)
+            if task is None:
+                damaged += 1
+            else:
+                self._tasks.restore(task)
+        for user, action, marked_id in file.select("SELECT user, action, id FROM marks ORDER BY place"):
+            marks = self._marks.setdefault(user, UserMarks())
+            if action != "all":
+                (marks.hidden if action == "delete" else marks.read)[marked_id] = None
+            elif marked_id.isdecimal():
+                marks.read_up_to = int(marked_id)
+            else:
+                damaged += 1
+        for key, fingerprint, text, expires_ms in file.select(
+            "SELECT key, fingerprint, answer, expires_ms FROM answers ORDER BY place"
+        ):
+            answer = rows.answer_of(text, self._epoch)
+            if answer is None:
+                damaged += 1
+            else:
+                self._idempotency.restore(Idempotency(key, fingerprint), answer, expires_ms / 1000)
+        return damaged
+
+    # Lifecycle
+
+    async def start(self, sink: Sink) -> None:
+        self._writer.start()
+        await super().start(_Announcing(sink, self._writer))
+
+    async def close(self) -> None:
+        await self._writer.close()
+        await super().close()
+
+    async def failed(self) -> None:
+        await self._writer.failed()
+
+    @property
+    def ready(self) -> bool:
+        return super().ready and not self._writer.away
+
+    @property
+    def skipped(self) -> int:
+        return self._damaged + self._stored.skipped
+
+    def _changed_away(self, away: bool) -> None:
+        if self._sink is not None:
+            self._sink.degraded(away)
+
+    async def _answered(self, call: Coroutine[Any, Any, Answer]) -> Answer:
+        """The answer of a call, once it is on the disk."""
+        if self._writer.away:
+            call.close()
+        self._writer.check()
+        return await self._written(await call)
+
+    async def _written(self, answer: Answer) -> Answer:
+        """The answer, once everything that it may depend on is on the disk."""
+        if self._writer.pending:
+            await self._writer.written()
+        return answer
+
+    # Calls
+
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
+        self._writer.check()
+        receipt = super().submit(event, idempotency)
+        assert isinstance(receipt, Receipt)
+        return self._written(receipt)
+
+    async def open(
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        portion_bytes: int = 0,
+        continued: bool = False,
+    ) -> Opening:
+        call = super().open(user, channels, cursor, portion_bytes=portion_bytes, continued=continued)
+        return await self._answered(call)
+
+    async def inbox(
+        self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
+    ) -> Page:
+        call = super().inbox(user, channels, limit=limit, before=before, unread_only=unread_only)
+        return await self._answered(call)
+
+    async def unread(self, user: str, channels: Sequence[str]) -> int:
+        return await self._answered(super().unread(user, channels))
+
+    async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
+        return await self._answered(super().mark(user, channels, action, ids))
+
+    async def create_task(self, task: Task, idempotency: Idempotency | None = None) -> Task:
+        return await self._answered(super().create_task(task, idempotency))
+
+    async def change_task(self, task_id: str, change: TaskChange, idempotency: Idempotency | None = None) -> Task:
+        return await self._answered(super().change_task(task_id, change, idempotency))
+
+    async def task(self, task_id: str) -> Task | None:
+        return await self._answered(super().task(task_id))
+
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return await self._answered(super().stalled_tasks(before_ms))
+
+    async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
+        return await self._answered(super().tasks(user, channels))
+
+    async def dismiss_task(self, user: str, task_id: str) -> None:
+        await self._answered(super().dismiss_task(user, task_id))
+
+    async def forget(self, user: str) -> None:
+        await self._answered(super().forget(user))
+
+
+class _Announcing:
+    """A sink whose deliveries wait for the disk; everything else passes at once."""
+
+    def __init__(self, sink: Sink, writer: Writer) -> None:
+        self._sink = sink
+        self._writer = writer
+        self.resync = sink.resync
+        self.disconnect = sink.disconnect
+        self.degraded = sink.degraded
+
+    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+        self._writer.announce(partial(self._sink.deliver, topic, epoch, seq, key, wire))
+
+    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+        self._writer.announce(partial(self._sink.deliver_state, topic, key, wire))
+
+
+def path_of(url: str) -> Path:
+    """The file that an address names. Raises ValueError."""
+    parts = urlsplit(url)
+    path = unquote(parts.path)
+    if parts.netloc or parts.query or parts.fragment or not path.startswith("/") or path.endswith("/"):
+        raise ValueError("an SQLite file is named by its absolute path: sqlite:///var/lib/notifier/notifier.db")
+    return Path(path)

@@ -1,0 +1,122 @@
+"""The tables of the file, and the changes and values that are stored in them.
+
+    log      an event of a channel; where a channel has none, the row of its newest seq without a frame
+    tasks    the newest state of each, in the order of the changes
+    marks    what users have read and deleted
+    answers  those under idempotency keys
+    meta     the epoch, and the newest seq of all removed logs
+
+An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, a line break, the frame. Frames have no
+NUL (`rules.text`), so the entries of a channel can be joined by one, and are split when the channel is used.
+
+Must not know: connections, threads, files.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+from notifier.broker import Receipt
+from notifier.broker.embedded.log import Entry, Log
+from notifier.event import is_safe_frame
+from notifier.task import Task, from_record
+
+Row: TypeAlias = tuple[str, tuple[object, ...]]
+"""A statement and its parameters."""
+
+APPLICATION_ID: Final = 0x6E746672
+"""`PRAGMA application_id`: marks the file as notifier's."""
+FORMAT: Final = 1
+"""`PRAGMA user_version`: the version of these tables."""
+SCHEMA: Final = (
+    "CREATE TABLE log (channel TEXT NOT NULL, seq INTEGER NOT NULL, entry TEXT NOT NULL, PRIMARY KEY (channel, seq))"
+    " WITHOUT ROWID",
+    "CREATE TABLE tasks (place INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL)",
+    "CREATE TABLE marks (place INTEGER PRIMARY KEY, user TEXT NOT NULL, action TEXT NOT NULL, id TEXT NOT NULL,"
+    " UNIQUE (user, action, id))",
+    "CREATE TABLE answers (place INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL,"
+    " answer TEXT NOT NULL, expires_ms INTEGER NOT NULL)",
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+)
+
+SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
+REPLACE_ENTRY: Final = "UPDATE log SET seq = ?, entry = ? WHERE channel = ? AND seq = ?"
+REMOVE_LOG: Final = "DELETE FROM log WHERE channel = ?"
+PUT_TASK: Final = "INSERT OR REPLACE INTO tasks (id, record) VALUES (?, ?)"
+REMOVE_TASK: Final = "DELETE FROM tasks WHERE id = ?"
+ADD_MARK: Final = "INSERT OR IGNORE INTO marks (user, action, id) VALUES (?, ?, ?)"
+REMOVE_MARK: Final = "DELETE FROM marks WHERE user = ? AND action = ? AND id = ?"
+REMOVE_READ: Final = "DELETE FROM marks WHERE user = ? AND action IN ('read', 'all')"
+REMOVE_MARKS: Final = "DELETE FROM marks WHERE user = ?"
+PUT_ANSWER: Final = "INSERT OR REPLACE INTO answers (key, fingerprint, answer, expires_ms) VALUES (?, ?, ?, ?)"
+REMOVE_ANSWER: Final = "DELETE FROM answers WHERE key = ?"
+
+
+def entry_text(log: Log, entry: Entry) -> str:
+    """An entry, with what its log has become by it."""
+    return (
+        f"{entry.seq} {log.low} {int(log.appended_s * 1000)} {entry.expires_at_ms} {entry.message_id} "
+        f"{'r' if entry.key else ''}\n{entry.frame}"
+    )
+
+
+def empty_text(log: Log) -> str:
+    """The entry of a log without events."""
+    return f"{log.last} {log.low} {int(log.appended_s * 1000)} 0  \n"
+
+
+def log_of(entries: bytes, top: int) -> tuple[Log, int]:
+    """The log of which these are all entries, and the number of those that were not in notifier's form.
+
+    They are left out, and every cursor up to the seq `top` is reset on this channel.
+    """
+    log = Log()
+    skipped = 0
+    heads: list[tuple[int, int, int]] = []
+    for text in entries.split(b"\0"):
+        head, _, frame = text.partition(b"\n")
+        try:
+            seq, low, appended_ms, expires_at_ms, message_id, repeats = head.decode().split(" ")
+            heads.append((int(seq), int(low), int(appended_ms)))
+            if frame and not is_safe_frame(frame):
+                raise ValueError
+            expires = int(expires_at_ms)
+        except ValueError:
+            skipped += 1
+            continue
+        if frame:
+            key = (f"{message_id}@{expires}" if expires else message_id) if repeats else ""
+            (log.messages if message_id else log.events).append(
+                Entry(int(seq), frame.decode(), message_id, expires, key)
+            )
+    log.last, log.low, appended = max(heads, default=(top, top, 0))
+    log.appended_s = appended / 1000
+    if skipped:
+        log.last = log.low = max(top, log.last)
+    return log, skipped
+
+
+def appended_s_of(entries: bytes) -> float:
+    """The time of the newest of a channel's entries (s since 1970); 0 if it is not in notifier's form."""
+    newest = entries[entries.rfind(b"\0") + 1 :]
+    try:
+        return int(newest.split(b" ", 3)[2]) / 1000
+    except (ValueError, IndexError):
+        return 0
+
+
+def answer_text(answer: object) -> str:
+    """A receipt or a task as text."""
+    if isinstance(answer, Receipt):
+        return f"{answer.seq} {answer.watched:d}"
+    assert isinstance(answer, Task)
+    return answer.record()
+
+
+def answer_of(text: str, epoch: str) -> Receipt | Task | None:
+    """The answer that `answer_text` made a text; None if it is not in notifier's form."""
+    if text.startswith("{"):
+        return from_record(text)
+    seq, _, watched = text.partition(" ")
+    return Receipt(epoch, int(seq), watched == "1") if seq.isdecimal() else None

@@ -1,0 +1,268 @@
+"""The embedded broker over a file: a restart goes on, and what is not on the disk is neither answered nor shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from notifier.broker import MAX_MARKS, Broker, History, Idempotency
+from notifier.broker.embedded import broker as embedded_broker
+from notifier.broker.embedded import history as embedded_history
+from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.sqlite.file import File
+from notifier.errors import IdempotencyMismatch
+from notifier.event import custom
+from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until
+
+LIMITS = {"history": History(HISTORY, HISTORY, 3600), "max_replay": 12}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "notifier.db"
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path, sink: Recorder | None = None) -> AsyncIterator[SqliteBroker]:
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(sink or Recorder())
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+# A restart
+
+
+async def test_a_restart_goes_on_where_every_client_was(path: Path) -> None:
+    async with running(path) as broker:
+        await broker.publish(note(subject="seen"))
+        start = (await opened(broker)).cursor
+        await broker.publish(note(subject="Größe 😀 \u2028"))
+        await broker.publish(custom(to=["all"], event_type="order.paid", data={"a": "\n\n"}))
+        await broker.publish(note(["user:ann", "user:bob"], subject="third", may_repeat=True, id="m-3"))
+        before = await opened(broker, start)
+    async with running(path) as broker:
+        after = await opened(broker, start)
+        assert after == before
+        assert (after.verdict, subjects(after)) == ("ok", ["Größe 😀 \u2028", "third"])
+        receipt = await broker.publish(note(subject="later"))
+        assert (receipt.epoch, receipt.seq) == (start.epoch, start.seq + 4)
+        assert (await opened(broker, start)).missed == 4
+
+
+async def test_a_restart_keeps_read_marks_deletions_and_tasks(path: Path) -> None:
+    async with running(path) as broker:
+        for subject in ("a", "b", "c", "d"):
+            await broker.publish(note(subject=subject, id=f"m-{subject}"))
+        await broker.mark("ann", ANN, "read", ["m-c"])
+        await broker.mark("ann", ANN, "delete", ["m-b"])
+        tasks = [await broker.create_task(new_task(["user:ann", "user:bob"])) for _ in range(3)]
+        await broker.change_task(tasks[0].id, step(status="running"))
+        await broker.change_task(tasks[1].id, step(total=7, state="half"))
+        await broker.dismiss_task("ann", tasks[2].id)
+        before = [await listed(broker), await broker.tasks("ann", ANN), await broker.stalled_tasks(1 << 60)]
+        assert before[2] == [tasks[0].id]
+    async with running(path) as broker:
+        assert [await listed(broker), await broker.tasks("ann", ANN), await broker.stalled_tasks(1 << 60)] == before
+        assert (await broker.mark("ann", ANN, "all", [])).unread == 0
+    async with running(path) as broker:
+        assert await listed(broker) == [("d", True), ("c", True), ("a", True)]
+        await broker.publish(note(subject="e"))
+        assert await broker.unread("ann", ANN) == 1
+
+
+async def test_a_restart_keeps_the_newest_marks_in_their_order(path: Path) -> None:
+    ids = [f"m-{number}" for number in range(MAX_MARKS + 20)]
+    async with running(path) as broker:
+        await asyncio.gather(*(broker.dismiss_task("ann", task_id) for task_id in ids))
+    async with running(path) as broker:
+        assert list(broker._marks["ann"].hidden) == [f"t:{task_id}" for task_id in ids[20:]]
+
+
+async def test_a_restart_keeps_the_answers_under_idempotency_keys(path: Path) -> None:
+    async with running(path) as broker:
+        receipt = await broker.publish(note(), Idempotency("k1", "body"))
+        task = await broker.create_task(new_task(), Idempotency("k2", "body"))
+        changed = await broker.change_task(task.id, step(total=3), Idempotency("k3", "body"))
+    async with running(path) as broker:
+        assert await broker.publish(note(), Idempotency("k1", "body")) == receipt
+        assert await broker.create_task(new_task(), Idempotency("k2", "body")) == task
+        assert await broker.change_task(task.id, step(total=9), Idempotency("k3", "body")) == changed
+        with pytest.raises(IdempotencyMismatch):
+            await broker.publish(note(), Idempotency("k1", "another"))
+        assert len((await opened(broker)).lasts) == 3
+        assert (await opened(broker)).cursor.seq == receipt.seq
+
+
+async def test_a_restart_keeps_what_was_forgotten_and_trimmed(path: Path) -> None:
+    async with running(path) as broker:
+        start = (await broker.publish(note(subject="old"))).seq
+        await broker.create_task(new_task(["user:ann", "user:bob"]))
+        await broker.mark("ann", ANN, "all", [])
+        cursor = (await opened(broker)).cursor
+        for _ in range(HISTORY + 2):
+            await broker.publish(note("group:staff"))
+        trimmed = await opened(broker, cursor)
+        await broker.forget("ann")
+        assert cursor.seq == start
+    async with running(path) as broker:
+        assert trimmed.verdict == (await opened(broker, cursor, user="carl")).verdict == "history_trimmed"
+        newest = (await opened(broker, user="bob")).cursor
+        assert (await broker.open("ann", ["user:ann"], newest)).verdict == "ok"
+        assert (await broker.open("ann", ["user:ann"], cursor)).verdict == "history_trimmed"
+        assert [task.to for task in await broker.tasks("bob", ["user:bob"])] == [("user:bob",)]
+        assert await broker.tasks("ann", ANN) == []
+        assert len(await listed(broker, "ann")) == HISTORY
+
+
+async def test_expired_channels_leave_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(passed_s=0.0)
+    clock.time = lambda: time.time() + clock.passed_s
+    monkeypatch.setattr(embedded_broker, "time", clock)
+    monkeypatch.setattr(embedded_history, "time", clock)
+    async with running(path) as broker:
+        for number in range(20):
+            await broker.publish(note(f"user:u{number}"))
+        start = (await opened(broker)).cursor
+        await broker.publish(note())
+    clock.passed_s = 5 * 3600
+    async with running(path) as broker:
+        assert not (await opened(broker, start)).recovered  # the log is emptied, by a call that only reads
+    async with running(path) as broker:
+        assert not (await opened(broker, start)).recovered
+        clock.passed_s = 15 * 3600
+        for _ in range(20):
+            await broker.publish(note("user:bob"))
+    async with running(path) as broker:
+        assert set(broker._stored.waiting()) == {"user:bob"}
+        assert not (await opened(broker, start)).recovered
+
+
+async def test_a_stored_log_is_decoded_when_it_is_used(path: Path) -> None:
+    async with running(path) as broker:
+        for name in ("ann", "bob", "carl"):
+            await broker.publish(note(f"user:{name}"))
+    async with running(path) as broker:
+        await broker.publish(note("user:bob"))
+        assert set(broker._stored.waiting()) == {"user:ann", "user:carl"}
+        assert len(await listed(broker, "bob")) == 2
+
+
+# Group commit
+
+
+class Gate:
+    """Holds the transactions of a file back until it is opened; then they may also fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        self.error: Exception | None = None
+        self.groups: list[int] = []
+        commit = File.commit
+
+        def gated(file: File, changes: list[tuple[str, tuple[object, ...]]]) -> None:
+            self.open.wait(10)
+            if self.error is not None:
+                raise self.error
+            self.groups.append(len(changes))
+            commit(file, changes)
+
+        monkeypatch.setattr(File, "commit", gated)
+
+
+@pytest.fixture
+async def gated(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[SqliteBroker, Recorder, Gate]]:
+    sink = Recorder()
+    async with running(path, sink) as broker:
+        await broker.subscribe(ANN)
+        gate = Gate(monkeypatch)
+        yield broker, sink, gate
+        gate.error = None
+        gate.open.set()
+
+
+READS: dict[str, Callable[[Broker], object]] = {
+    "open": opened,
+    "inbox": listed,
+    "unread": lambda broker: broker.unread("ann", ANN),
+    "tasks": lambda broker: broker.tasks("ann", ANN),
+    "task": lambda broker: broker.task("t-1"),
+    "mark": lambda broker: broker.mark("ann", ANN, "all", []),
+    "the same key": lambda broker: broker.publish(note(), Idempotency("k", "body")),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+async def test_what_is_not_on_the_disk_is_neither_announced_nor_answered_nor_read(
+    gated: tuple[SqliteBroker, Recorder, Gate], read: str
+) -> None:
+    broker, sink, gate = gated
+    publishing = asyncio.ensure_future(broker.publish(note(subject="first"), Idempotency("k", "body")))
+    creating = asyncio.ensure_future(broker.create_task(new_task(task_id="t-1")))
+    await asyncio.sleep(0)
+    reading = asyncio.ensure_future(READS[read](broker))  # type: ignore[arg-type]
+    done, _ = await asyncio.wait([publishing, creating, reading], timeout=0.1)
+    assert (done, sink.events, sink.states) == (set(), [], [])
+    gate.open.set()
+    await asyncio.gather(publishing, creating, reading)
+    assert [seq for _, seq, _ in sink.events] == [publishing.result().seq]
+    assert len(sink.states) >= 1
+
+
+async def test_events_without_history_keep_their_place_among_those_with(
+    gated: tuple[SqliteBroker, Recorder, Gate],
+) -> None:
+    broker, sink, gate = gated
+    order: list[str] = []
+    sink.deliver = lambda *args: order.append("durable")  # type: ignore[method-assign]
+    sink.deliver_state = lambda *args: order.append("not")  # type: ignore[method-assign]
+    calls = [broker.publish(custom(to=["all"], event_type="x", durable=number % 2 == 0)) for number in range(6)]
+    publishing = asyncio.gather(*calls)
+    await asyncio.sleep(0.05)
+    gate.open.set()
+    await publishing
+    assert order == ["durable", "not"] * 3
+
+
+async def test_calls_that_come_during_a_transaction_share_the_next(gated: tuple[SqliteBroker, Recorder, Gate]) -> None:
+    broker, _, gate = gated
+    first = asyncio.ensure_future(broker.publish(note()))
+    await asyncio.sleep(0.02)
+    others = [asyncio.ensure_future(broker.publish(note(f"user:u{number}"))) for number in range(30)]
+    await asyncio.sleep(0.02)
+    gate.open.set()
+    await asyncio.gather(first, *others)
+    assert gate.groups == [1, 30]
+
+
+async def test_a_caller_that_gives_up_does_not_disturb_the_others(gated: tuple[SqliteBroker, Recorder, Gate]) -> None:
+    broker, _, gate = gated
+    callers = [asyncio.ensure_future(broker.publish(note())) for _ in range(3)]
+    await asyncio.sleep(0.02)
+    callers[1].cancel()
+    gate.open.set()
+    receipts = await asyncio.gather(callers[0], callers[2])
+    assert [receipt.seq for receipt in receipts] == [1, 3]
+    assert len(await listed(broker)) == 3
+
+
+async def test_an_unexpected_error_of_the_thread_ends_the_broker(gated: tuple[SqliteBroker, Recorder, Gate]) -> None:
+    broker, sink, gate = gated
+    gate.error = RuntimeError("a defect")
+    gate.open.set()
+    failing = asyncio.ensure_future(broker.failed())
+    with pytest.raises(Exception, match="a defect"):
+        await broker.publish(note())
+    with pytest.raises(RuntimeError, match="a defect"):
+        await failing
+    assert (broker.ready, sink.away) == (False, [True])
+    await until(lambda: broker._writer._thread is not None and not broker._writer._thread.is_alive())
