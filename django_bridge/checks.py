@@ -6,10 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.conf import settings as django_settings
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
 from django.core.checks import CheckMessage, Error
+from django.middleware.locale import LocaleMiddleware
 from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
+from django_bridge import policy
 from django_bridge.conf import problems
 
 
@@ -49,7 +54,8 @@ def check_urls(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 
 
 def check_deployment(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """`notifier.W002`, `W004`, with `check --deploy`: the transport `memory` in production, tokens sent without TLS."""
+    """`notifier.W002`, `W004`-`W006`, with `check --deploy`: the transport `memory` in production, tokens sent without
+    TLS, a policy that blocks the connection, pages without a user."""
     raw = getattr(django_settings, "NOTIFIER", None)
     if not isinstance(raw, Mapping):
         return []
@@ -71,4 +77,52 @@ def check_deployment(app_configs: object, **kwargs: Any) -> Sequence[CheckMessag
                 id="notifier.W004",
             )
         )
+    if "JWT_SECRET" in raw:
+        messages += [*_policy_problems(public_url), *_middleware_problems()]
     return messages
+
+
+def _policy_problems(public_url: object) -> Sequence[CheckMessage]:
+    sources = policy.connect_sources()
+    if sources is None or not isinstance(public_url, str) or not public_url or policy.allows(sources, public_url):
+        return []
+    return [
+        checks.Warning(
+            f"The Content-Security-Policy blocks the connection to {public_url!r}: connect-src is {' '.join(sources)}.",
+            hint="Add the service's origin to connect-src, or silence notifier.W005.",
+            id="notifier.W005",
+        )
+    ]
+
+
+def _middleware_problems() -> Sequence[CheckMessage]:
+    classes = [_class_of(path) for path in getattr(django_settings, "MIDDLEWARE", None) or ()]
+    first = {kind: _first(classes, kind) for kind in (SessionMiddleware, AuthenticationMiddleware, LocaleMiddleware)}
+    session, authentication, locale = first.values()
+    if authentication is None:
+        problem = "AuthenticationMiddleware is missing: pages have no user, so {% notifier %} adds nothing."
+    elif session is None or session > authentication:
+        problem = "AuthenticationMiddleware comes before SessionMiddleware: pages have no user."
+    elif locale is not None and locale < session:
+        problem = "LocaleMiddleware comes before SessionMiddleware: the widgets' language may not be the user's."
+    else:
+        return []
+    hint = "The order is SessionMiddleware, LocaleMiddleware, AuthenticationMiddleware; or silence notifier.W006."
+    return [checks.Warning(problem, hint=hint, id="notifier.W006")]
+
+
+def _class_of(path: str) -> object:
+    try:
+        return import_string(path)
+    except ImportError:
+        return None
+
+
+def _first(classes: Sequence[object], kind: type) -> int | None:
+    """The place of the first middleware of this class or a subclass."""
+    places = [
+        place
+        for place, middleware in enumerate(classes)
+        if isinstance(middleware, type) and issubclass(middleware, kind)
+    ]
+    return min(places, default=None)

@@ -108,8 +108,8 @@ def _is_whole(least: int, most: int) -> Callable[[Any], bool]:
 
 
 def _is_key(value: Any) -> bool:
-    # The value of a header: printable ASCII without spaces.
-    return isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]+", value) is not None
+    # The value of a header: printable ASCII without spaces. In the service's list "," and ":" end a key.
+    return isinstance(value, str) and re.fullmatch(r"(?![^,:]*[,:])[\x21-\x7e]{16,}", value) is not None
 
 
 def _is_function(path: Any) -> bool:
@@ -149,7 +149,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "HISTORY_TTL_S": _Rule(
         10, "history_ttl_s", _is_whole(1, 10 * _YEAR_S), "Whole seconds, as the service's NOTIFIER_HISTORY_TTL_S."
     ),
-    "API_KEY": _Rule(11, "api_key", _is_key, "One of the service's NOTIFIER_API_KEYS, without its scopes."),
+    "API_KEY": _Rule(
+        11,
+        "api_key",
+        _is_key,
+        "One of the service's NOTIFIER_API_KEYS, without its scopes: 16 or more characters, no ',' and no ':'.",
+    ),
     "JWT_SECRET": _Rule(
         12,
         "jwt_secret",

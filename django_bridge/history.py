@@ -20,7 +20,7 @@ from django.utils import timezone
 from django_bridge.conf import settings
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import Payload, with_defaults
-from django_bridge.recipients import user_id
+from django_bridge.recipients import user_id, user_of
 from django_bridge.tokens import group_names
 from notifier.message import BY_NAME
 
@@ -50,7 +50,8 @@ def keep(payload: Payload) -> None:
 
 
 def messages_of(user: Any) -> QuerySet[MessageRecord]:
-    """The kept messages to a user, to its groups and to all, newest first, without expired ones."""
+    """The kept messages to a user (itself or its key), its groups and all, newest first, without expired ones."""
+    user = user_of(user)
     channels = [f"user:{user_id(user)}", *(f"group:{name}" for name in group_names(user)), "all"]
     received = MessageRecipient.objects.filter(channel__in=channels).values("message")
     now = _now()
@@ -58,7 +59,7 @@ def messages_of(user: Any) -> QuerySet[MessageRecord]:
 
 
 def tasks_of(user: Any) -> QuerySet[TaskRecord]:
-    """The tasks that a user began, newest first."""
+    """The tasks that a user (itself or its key) began, newest first."""
     return TaskRecord.objects.filter(user=user)
 
 

@@ -24,9 +24,8 @@ from django_bridge.conf import settings
 from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
 from django_bridge.models import OutboxMessage
 from django_bridge.payload import Payload
+from django_bridge.publisher.transport import Unreachable
 from notifier import rules
-
-log = logging.getLogger("django_bridge")
 
 State = OutboxMessage.State
 
@@ -56,9 +55,9 @@ class _OutboxProcess:
         if self.has_backlog.is_set() and not publisher.current().breaker.open:
             try:
                 self.deliver_waiting()
-            except DatabaseError:
+            except DatabaseError as exc:
                 self.has_backlog.set()
-                log.exception("the outbox could not be read")
+                publisher.current().failures.failed(exc, f"the outbox could not be read: {exc}")
         return RETRY_S if self.has_backlog.is_set() else None
 
     def release_claims(self) -> None:
@@ -146,8 +145,8 @@ def _committed(row: OutboxMessage) -> None:
 def _release_quietly(row: OutboxMessage) -> None:
     try:
         release(row)
-    except DatabaseError:  # its lease will end
-        log.exception("message %s stays in the outbox for now", row.message_id)
+    except DatabaseError as exc:  # its lease will end
+        _log_waiting(row, exc)
 
 
 def _deliver_own(row: OutboxMessage, process: _OutboxProcess) -> None:
@@ -161,9 +160,9 @@ def _deliver_own(row: OutboxMessage, process: _OutboxProcess) -> None:
             process.deliver_waiting()
         else:
             _deliver_first(row, process)
-    except DatabaseError:
+    except DatabaseError as exc:
         process.has_backlog.set()
-        log.exception("message %s stays in the outbox for now", row.message_id)
+        _log_waiting(row, exc)
 
 
 def _deliver_first(row: OutboxMessage, process: _OutboxProcess) -> None:
@@ -172,8 +171,13 @@ def _deliver_first(row: OutboxMessage, process: _OutboxProcess) -> None:
     if outcome is DeliveryOutcome.AWAY:
         process.has_backlog.set()
         release(row, error)
-        log.warning("message %s waits in the outbox: %s", row.message_id, error)
+        _log_waiting(row, Unreachable(error))
     elif outcome is DeliveryOutcome.REFUSED:
         mark_refused(row, error)
     else:
         remove(row)
+
+
+def _log_waiting(row: OutboxMessage, exc: Exception) -> None:
+    text = f"message {row.message_id} stays in the outbox for now: {exc}"
+    publisher.current().failures.failed(exc, text, level=logging.WARNING)

@@ -121,6 +121,16 @@ def find_user(key: object, field: str = "user") -> Any:
     return _find(key, field)
 
 
+def user_of(user: Any, field: str = "user") -> Any:
+    """The user given as itself or as its key. Raises `InvalidInput` for a key without a user."""
+    if not is_key(user):
+        return user
+    row = _find(user, field)
+    if row is None:
+        raise InvalidInput(f"is not the key of a user: {rules.shown(user)}", field=field)
+    return row
+
+
 def user_key(user: object, field: str = "from_user") -> Any:
     """The primary key of a user given as itself, as its key or as None."""
     if user is None or is_anonymous(user):

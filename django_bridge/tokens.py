@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
-from django_bridge.recipients import user_id, user_name
+from django_bridge.recipients import user_id, user_name, user_of
 from notifier import rules
 from notifier.errors import InvalidInput, NotAllowed
 
@@ -21,13 +21,15 @@ AUDIENCE = "notifier:stream"
 
 
 def subscriber_token(user: Any) -> str:
-    """A JWT with which `user` may open a stream for `NOTIFIER["TOKEN_TTL_S"]` seconds, groups included.
+    """A JWT with which `user` (itself or its key) may open a stream for `NOTIFIER["TOKEN_TTL_S"]` seconds, groups
+    included.
 
     Raises `ImproperlyConfigured` without a `JWT_SECRET`.
     """
     configured = settings()
     if not configured.jwt_secret:
         raise ImproperlyConfigured("NOTIFIER['JWT_SECRET'] is missing: it is the service's NOTIFIER_JWT_SECRET.")
+    user = user_of(user)
     now = int(time.time())
     claims: dict[str, Any] = {
         "sub": user_id(user),

@@ -72,6 +72,8 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
     if settings.dev:
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
+    elif log_level in ("debug", "info"):
+        click.echo(f"notifier at {_address(host, port)}", err=True)
     configuration = server.config(
         "notifier.app:create",
         workers=workers,
@@ -242,18 +244,22 @@ def _share_dev_settings(settings: Settings) -> None:
 
 
 def _dev_banner(settings: Settings, host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
+    address = _address(host, port)
     return "\n".join(
         (
             "",
             "  notifier --dev: do not use this in production",
-            f"  demo      http://{shown}:{port}/demo",
-            f"  API docs  http://{shown}:{port}/docs",
+            f"  demo      {address}/demo",
+            f"  API docs  {address}/docs",
             f"  NOTIFIER_JWT_SECRET={settings.jwt_secret}",
             f"  NOTIFIER_API_KEY={settings.api_keys[0]!s}",
             "",
         )
     )
+
+
+def _address(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _logging(level: str) -> dict[str, Any]:

@@ -110,6 +110,14 @@ def test_dev_generates_and_prints_a_secret_and_a_key_that_work() -> None:
         assert httpx.get(f"{url}/demo").status_code == 200
 
 
+@pytest.mark.parametrize(("level", "is_shown"), [("info", True), ("warning", False)])
+def test_serve_prints_its_address(level: str, is_shown: bool) -> None:
+    port = str(free_port())
+    with running("serve", "--port", port, "--log-level", level, **CREDENTIALS) as process:
+        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
+        assert (f"notifier at http://127.0.0.1:{port}\n" in process.output()) is is_shown
+
+
 def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_debug() -> None:
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"

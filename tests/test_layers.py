@@ -88,12 +88,12 @@ BRIDGE_LAYERS: Layers = [
     {"delivery"},
     {"publisher"},
     {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
-    {"publisher.redis_connection", "publisher.transport"},
+    {"publisher.failures", "publisher.redis_connection", "publisher.transport"},
     {"testing"},
     {"page", "languages"},
     {"tokens", "service"},
     {"recipients"},
-    {"background", "commit", "conf", "event_loop", "models", "payload", "texts"},
+    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "texts"},
 ]
 """The same for `django_bridge`."""
 

@@ -28,6 +28,7 @@ from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
 from django_bridge.payload import EventBody, Payload
+from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
 from notifier.errors import Conflict, NotFound, NotifierError
@@ -92,6 +93,7 @@ class Publisher:
         self.transport = transport
         self.counts = Counts()
         self.breaker = Breaker()
+        self.failures = FailureLog()
         self._counting = threading.Lock()
         self._timeout_s = timeout_s
         self._raises = raises
@@ -135,7 +137,8 @@ class Publisher:
     def dropped(self, what: str) -> None:
         """Count and log a call that was not tried because too many wait already."""
         self._count("dropped", "failed")
-        log.error("%s was dropped: too many calls wait for the service", what)
+        exc = Unreachable("too many calls wait for the service")
+        self.failures.failed(exc, f"{what} was dropped: {exc}")
 
     def _call(self, what: str, attempt: Attempt[T]) -> CallResult[T]:
         try:
@@ -145,7 +148,10 @@ class Publisher:
         except NotifierError as exc:
             if self._raises:
                 raise
-            log.error("%s could not be sent: %s", what, exc)
+            if isinstance(exc, REFUSED):
+                log.error("%s could not be sent: %s", what, exc)
+            else:
+                self.failures.failed(exc, f"{what} could not be sent: {exc}")
             return CallResult(settled=isinstance(exc, REFUSED))
 
     def _recorded(self, what: str, attempt: Attempt[T]) -> T:

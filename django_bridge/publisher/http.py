@@ -50,6 +50,7 @@ class HttpTransport:
     is_remote = True
 
     def __init__(self, settings: Settings) -> None:
+        self._quiet = _QuietRequests(settings.url)
         self._client = httpx.Client(
             base_url=settings.url,
             headers={"Authorization": f"Bearer {settings.api_key}", "Content-Type": "application/json"},
@@ -99,6 +100,7 @@ class HttpTransport:
 
     def close(self) -> None:
         self._client.close()
+        self._quiet.remove()
 
     def _post_message(self, body: bytes, key: str, within_s: float) -> Any:
         """Post a message; where the service is one version older and does not know a field, again without it."""
@@ -127,6 +129,24 @@ class HttpTransport:
         if answer.status_code == 200:
             return _parsed(answer)
         raise _error(answer)
+
+
+class _QuietRequests(logging.Filter):
+    """Drops httpx' line for each request to the service, unless the project has set the level of the logger `httpx`."""
+
+    _logger: Final = logging.getLogger("httpx")
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self._url = url
+        self._logger.addFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_own = isinstance(record.args, tuple) and any(str(arg).startswith(self._url) for arg in record.args)
+        return not is_own or record.levelno > logging.INFO or self._logger.level != logging.NOTSET
+
+    def remove(self) -> None:
+        self._logger.removeFilter(self)
 
 
 def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:

@@ -26,6 +26,8 @@ from notifier.errors import NotFound
 log = logging.getLogger("django_bridge")
 
 User = str | Callable[..., Any]
+RETRY: Final = "Retry "
+"""How the state of a task that waits for its next run begins. At its success this state is removed."""
 _ATTRIBUTE: Final = "notifier_task"
 """The attribute of a Celery request that holds its `Task`."""
 
@@ -101,7 +103,7 @@ def _on_prerun(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str
 def _on_success(sender: Any, **_: Any) -> None:
     reported = getattr(sender.request, _ATTRIBUTE, None)
     if reported is not None and not reported.ended:
-        reported.end()
+        reported.end("" if reported.state.startswith(RETRY) else None)
 
 
 def _on_failure(sender: Any, task_id: str, exception: BaseException, **_: Any) -> None:
@@ -116,7 +118,7 @@ def _on_retry(sender: Any, request: Any, reason: Any, **_: Any) -> None:
     if reported is not None and not reported.ended:
         limit = sender.max_retries
         count = f"{request.retries + 1}" if limit is None else f"{request.retries + 1} of {limit}"
-        reported.wait(f"Retry {count}: {error_text(getattr(reason, 'exc', None) or reason)}"[:2000])
+        reported.wait(f"{RETRY}{count}: {error_text(getattr(reason, 'exc', None) or reason)}"[:2000])
 
 
 def _on_revoked(request: Any, **_: Any) -> None:

@@ -29,6 +29,8 @@ _Kwargs = Mapping[str, Any]
 BEGIN_TEXT: Final = _("Started")
 END_TEXT: Final = _("Finished")
 CANCELLED_TEXT: Final = _("Cancelled")
+OF_REQUEST: Final = "request.user"
+"""The user is that of the request. No argument can have this name."""
 
 
 @overload
@@ -41,7 +43,7 @@ def progress(
     begin: Any = BEGIN_TEXT,
     end: Any = END_TEXT,
     *,
-    user: str | Callable[..., Any] | None = None,
+    user: str | Callable[..., Any] | None = OF_REQUEST,
     cancelled: Any = CANCELLED_TEXT,
     raise_cancelled: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
@@ -52,7 +54,7 @@ def progress(
     begin: Any = BEGIN_TEXT,
     end: Any = END_TEXT,
     *,
-    user: str | Callable[..., Any] | None = None,
+    user: str | Callable[..., Any] | None = OF_REQUEST,
     cancelled: Any = CANCELLED_TEXT,
     raise_cancelled: bool = False,
 ) -> Any:
@@ -67,7 +69,8 @@ def progress(
     after the function. Texts may use the call's arguments: `@progress("Import of {path}")`.
 
     The user is that of the argument `request`, else of the first argument with a `user`. Without a request, `user`
-    names the argument that is the user or its key, or is a function that returns it from the call's arguments.
+    names the argument that is the user or its key, or is a function that returns it from the call's arguments. With
+    `user=None` no user sees the task: a run by cron has its row and nothing else.
 
     An exception fails the task with that error and propagates. If the caller passes a `task`, no new one begins, and
     the function reports to that one. Works on methods and on `async def`.
@@ -142,7 +145,11 @@ class _Decorated:
 
     def _user(self, given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:
         user = self._options.user
-        return _user_of_request(given, args, kwargs) if user is None else _named_user(user, given, args, kwargs)
+        from django.contrib.auth.models import AnonymousUser  # too early where a models module imports `progress`
+
+        if user == OF_REQUEST:
+            return _user_of_request(given, args, kwargs)
+        return AnonymousUser() if user is None else _named_user(user, given, args, kwargs)
 
     def _arguments(self, args: _Args, kwargs: _Kwargs) -> dict[str, Any]:
         """The call's arguments by name, defaults included."""

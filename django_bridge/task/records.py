@@ -8,6 +8,7 @@ Must not know: transports.
 from __future__ import annotations
 
 import logging
+import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,11 +52,13 @@ def update(row: TaskRecord, task: Task) -> bool:
     return fields["updated_at"] > row.updated_at and unchanged.update(**fields) == 1
 
 
-def read(task_id: str) -> tuple[Task, Any]:
+def read(task_id: str | uuid.UUID) -> tuple[Task, Any]:
     """Read a row: the state, and the key of its user. Raises `NotFound`."""
-    row = TaskRecord.objects.filter(pk=task_id).first()
+    # Celery's ids have dashes, the others do not.
+    forms = [str(task_id), task_id.hex] if isinstance(task_id, uuid.UUID) else [task_id]
+    row = TaskRecord.objects.filter(pk__in=forms).first()
     if row is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
+        raise NotFound(f"there is no task {str(task_id)!r}", field="id")
     task = Task(
         id=row.pk,
         name=row.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import uuid
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -68,7 +69,7 @@ class Task(TaskContext):
 
     @classmethod
     @outside_loop
-    def resume(cls, task_id: str | Task) -> Self:
+    def resume(cls, task_id: str | uuid.UUID | Task) -> Self:
         """Load a task from its row, to continue it in another process: a view begins it, a worker resumes it.
 
         `task_id` may also be a `Task`: Celery's eager mode passes the object. Raises `NotFound`.
@@ -81,7 +82,7 @@ class Task(TaskContext):
         return task
 
     @classmethod
-    async def aresume(cls, task_id: str | Task) -> Self:
+    async def aresume(cls, task_id: str | uuid.UUID | Task) -> Self:
         return await sync_to_async(cls.resume)(task_id)
 
     @outside_loop
@@ -90,6 +91,10 @@ class Task(TaskContext):
         if self._reporter is not None:
             self._reporter.hand_over()
         return self.id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As the argument of a queue that pickles, as RQ: the worker resumes it. Pending until then."""
+        return type(self).resume, (self.__json__(),)
 
     def __del__(self) -> None:
         # Advances may be scheduled if the loop ended and the task did not. The garbage collector calls this at any
@@ -113,6 +118,11 @@ class Task(TaskContext):
     def status(self) -> str:
         """`pending`, `running`, `cancelling`, `succeeded`, `failed` or `cancelled`."""
         return "pending" if self._reporter is None else self._reporter.known.status
+
+    @property
+    def state(self) -> str:
+        """The state's text."""
+        return "" if self._reporter is None else self._reporter.known.state
 
     @property
     def done(self) -> int:

@@ -46,9 +46,10 @@ class Outbox:
             self.task_updates.clear()
             self._tasks.clear()
 
-    def request_cancel(self, task_id: str) -> None:
-        """As a user's click on "cancel". Raises `NotFound`, and `Conflict` where the task has ended."""
-        self.put_task(self.kept_task(task_id).cancelled_by_user(now_ms=int(time.time() * 1000)))
+    def request_cancel(self, task: Any) -> None:
+        """As a user's click on "cancel" of this task, a `Task` or its id. Raises `NotFound`, and `Conflict` where the
+        task has ended."""
+        self.put_task(self.kept_task(str(getattr(task, "id", task))).cancelled_by_user(now_ms=int(time.time() * 1000)))
 
     # For the transport
 

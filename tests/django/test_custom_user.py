@@ -48,6 +48,12 @@ def test_tasks_belong_to_users(sent: Any) -> None:
     assert sent["token"] == [sent["ann"], []]
 
 
+def test_keys_and_tasks_are_accepted_wherever_a_user_or_a_task_id_is(sent: Any) -> None:
+    assert sent["resumed"] == [True] * 2
+    assert sent["history"] == [True] * 6
+    assert sent["decorated"]
+
+
 def test_user_ids_on_the_wire_can_be_customized(sent: Any) -> None:
     ann, bob = "user:ann@example.org", "user:bob@example.org"
     assert [sorted(to) for to in sent["own"]] == [[ann], [ann], [ann, bob]]

@@ -276,6 +276,16 @@ def test_a_call_that_names_no_user_is_refused(user: User) -> None:
         run()
 
 
+def test_without_a_user_a_call_has_its_row_and_no_user_sees_it() -> None:
+    @progress("Nightly", user=None)
+    def run(task: Task | None = None) -> int:
+        return sum(Progress(range(4), task=task))
+
+    assert run() == 6
+    assert (TaskRecord.objects.get().status, TaskRecord.objects.get().to) == ("succeeded", [])
+    assert outbox.task_updates == []
+
+
 # Kinds of functions
 
 

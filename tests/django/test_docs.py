@@ -24,7 +24,7 @@ from django.test import RequestFactory, override_settings
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from django_bridge import Message, Progress, Task, conf, testing
+from django_bridge import Message, Progress, Task, conf, policy, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.tokens import subscriber_token
@@ -48,8 +48,13 @@ def eager() -> Iterator[Any]:
 
 def test_the_settings_are_valid() -> None:
     settings = run("NOTIFIER = {")["NOTIFIER"]
-    settings["API_KEY"] = "a-key"
+    settings["API_KEY"] = "a-key-of-16-chars"
     assert conf.problems({**settings, "JWT_SECRET": "x" * 32}) == []
+
+
+def test_the_policy_lets_pages_connect() -> None:
+    with override_settings(**run("SECURE_CSP = ")):
+        assert policy.allows(policy.connect_sources() or (), "https://notifier.example.org")
 
 
 def test_the_table_of_settings_has_the_keys_of_the_code() -> None:

@@ -74,7 +74,8 @@ def channels_of(user: User) -> list[str]:
 
 
 def test_a_function_gives_the_channels_of_a_user(user: User) -> None:
-    settings = run(CODE[5])["NOTIFIER"] | {"GROUPS": f"{__name__}.channels_of", "API_KEY": "k", "JWT_SECRET": "s" * 32}
+    keys = {"API_KEY": "k" * 16, "JWT_SECRET": "s" * 32}
+    settings = run(CODE[5])["NOTIFIER"] | {"GROUPS": f"{__name__}.channels_of", **keys}
     assert conf.problems(settings) == []
     user.groups.add(Group.objects.create(name="staff"))
     with override_settings(NOTIFIER=settings):

@@ -71,6 +71,9 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_REDIS, "HISTORY_SIZE": "256"}, "E009", "NOTIFIER_HISTORY_SIZE"),
         ({**GOOD_REDIS, "HISTORY_TTL_S": -1}, "E010", "NOTIFIER_HISTORY_TTL_S"),
         ({**GOOD_HTTP, "API_KEY": "with a space"}, "E011", "NOTIFIER_API_KEYS"),
+        ({**GOOD_HTTP, "API_KEY": "short"}, "E011", "16 or more characters"),
+        ({**GOOD_HTTP, "API_KEY": "a-long-enough-key:publish"}, "E011", "without its scopes"),
+        ({**GOOD_HTTP, "DELIVERY": "later"}, "E024", "'background', 'inline'"),
         ({**GOOD_HTTP, "JWT_SECRET": "short"}, "E012", "at least 32 bytes"),
         ({**GOOD_HTTP, "TOKEN_TTL_S": 1}, "E013", "at least 10"),
         ({**GOOD_HTTP, "TIMEOUT_S": 0}, "E014", "0.1 to 60"),
@@ -120,6 +123,66 @@ def test_in_production_tokens_without_tls_are_a_warning() -> None:
     assert "notifier.W004" in checked(GOOD_HTTP, deploy=True)
     assert "notifier.W004" not in checked(GOOD_HTTP)
     assert "notifier.W004" not in checked({**GOOD_HTTP, "PUBLIC_URL": "https://example.org/n"}, deploy=True)
+
+
+@pytest.mark.parametrize(
+    ("sources", "is_allowed"),
+    [
+        (["'self'"], False),
+        (["'self'", "https://notify.example.org"], True),
+        (["https://notify.example.org:8443"], False),
+        (["notify.example.org:*"], True),
+        (["https://*.example.org"], True),
+        (["http://notify.example.org"], False),
+        (["https:"], True),
+        (["*"], True),
+        ("'self' https://notify.example.org", True),
+    ],
+)
+@pytest.mark.parametrize("form", ["SECURE_CSP", "CONTENT_SECURITY_POLICY", "CSP_CONNECT_SRC", "fallback"])
+def test_in_production_a_policy_that_blocks_the_connection_is_a_warning(
+    form: str, sources: Any, is_allowed: bool
+) -> None:
+    policies = {
+        "SECURE_CSP": {"SECURE_CSP": {"connect-src": sources, "default-src": ["'none'"]}},
+        "CONTENT_SECURITY_POLICY": {"CONTENT_SECURITY_POLICY": {"DIRECTIVES": {"connect-src": sources}}},
+        "CSP_CONNECT_SRC": {"CSP_CONNECT_SRC": sources},
+        "fallback": {"SECURE_CSP": {"default-src": sources}},
+    }
+    value = {**GOOD_HTTP, "PUBLIC_URL": "https://notify.example.org"}
+    with override_settings(**policies[form], ALLOWED_HOSTS=["example.org"]):
+        assert ("notifier.W005" not in checked(value, deploy=True)) is is_allowed
+        assert "notifier.W005" not in checked(value)
+
+
+def test_a_service_below_the_sites_own_address_needs_no_more_than_self() -> None:
+    with override_settings(SECURE_CSP={"connect-src": ["'self'"]}, ALLOWED_HOSTS=[".example.org"]):
+        value = {**GOOD_HTTP, "PUBLIC_URL": "https://www.example.org/notifier"}
+        assert "notifier.W005" not in checked(value, deploy=True)
+
+
+SESSION, AUTHENTICATION, LOCALE = (
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+)
+
+
+@pytest.mark.parametrize(
+    ("middleware", "problem"),
+    [
+        ([SESSION, LOCALE, AUTHENTICATION], ""),
+        ([SESSION, AUTHENTICATION], ""),
+        ([SESSION], "AuthenticationMiddleware is missing"),
+        ([AUTHENTICATION, SESSION], "comes before SessionMiddleware"),
+        ([LOCALE, SESSION, AUTHENTICATION], "LocaleMiddleware comes before"),
+    ],
+)
+def test_in_production_pages_without_a_user_are_a_warning(middleware: list[str], problem: str) -> None:
+    with override_settings(MIDDLEWARE=middleware):
+        output = checked(GOOD_HTTP, deploy=True)
+        assert ("notifier.W006" in output) is bool(problem)
+        assert problem in output
 
 
 def test_a_project_without_the_urls_gets_a_warning() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import uuid
 
 import django
 import jwt
@@ -15,9 +17,10 @@ call_command("migrate", run_syncdb=True, verbosity=0)
 
 from django.utils.translation import gettext_lazy  # noqa: E402  # Django first
 
-from django_bridge import Message, Progress, Task  # noqa: E402
+from django_bridge import Message, Progress, Task, progress  # noqa: E402
+from django_bridge.history import messages_of, tasks_of  # noqa: E402
 from django_bridge.models import TaskRecord  # noqa: E402
-from django_bridge.testing import outbox  # noqa: E402
+from django_bridge.testing import assert_notified, outbox  # noqa: E402
 from django_bridge.tokens import subscriber_token  # noqa: E402
 from tests.django.people.models import Person  # noqa: E402
 
@@ -39,7 +42,25 @@ list(Progress(range(3), task=task))
 Task.resume(task.id).end()
 row = TaskRecord.objects.get()
 sent["task"] = [row.user_id == ann.pk, row.to, row.status]
-claims = jwt.decode(subscriber_token(ann), settings.NOTIFIER["JWT_SECRET"], ["HS256"], audience="notifier:stream")
+sent["resumed"] = [Task.resume(uuid.UUID(task.id)).id == task.id, pickle.loads(pickle.dumps(task)).id == task.id]
+sent["history"] = [[row.pk for row in tasks_of(form)] == [task.id] for form in (ann, ann.pk, str(ann.pk))]
+with override_settings(NOTIFIER={**settings.NOTIFIER, "KEEP_MESSAGES": True}):
+    kept_id = Message(to_users=ann.pk, subject="Kept").send()
+    sent["history"] += [[row.pk for row in messages_of(form)] == [kept_id] for form in (ann, ann.pk, str(ann.pk))]
+
+
+@progress("Walk", user="user")
+def walk(user: object, task: Task | None = None) -> None: ...
+
+
+walk(ann.pk)
+sent["decorated"] = TaskRecord.objects.get(name="Walk").user_id == ann.pk
+with assert_notified(ann.pk, subject="Hi"):
+    Message(to_users=ann, subject="Hi").send()
+clicked = Task(from_user=ann.pk, task_name="Clicked")
+clicked.begin()
+outbox.request_cancel(clicked)
+claims = jwt.decode(subscriber_token(ann.pk), settings.NOTIFIER["JWT_SECRET"], ["HS256"], audience="notifier:stream")
 sent["token"] = [claims["sub"], claims["groups"]]
 
 outbox.clear()

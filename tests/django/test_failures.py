@@ -1,0 +1,70 @@
+"""What the log says about an outage: its first failure, then a number each minute; and nothing about requests."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_bridge import Message, publisher
+from django_bridge.publisher.failures import FailureLog
+from django_bridge.publisher.transport import Unreachable
+from notifier.errors import NotAllowed
+from tests.django.answering import GOOD, answering
+from tests.django.conftest import http_settings
+from tests.support import free_port
+
+
+def test_an_outage_is_one_line_and_a_number_each_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
+    failures = FailureLog(clock=lambda: now)
+    for n in range(240):
+        failures.failed(Unreachable("away"), f"call {n} failed")
+        now += 0.5
+    assert [record.getMessage() for record in caplog.records] == [
+        "call 0 failed",
+        "call 120 failed (and 119 more failed in the last 60 s)",
+    ]
+    failures.failed(NotAllowed("a wrong key"), "another kind")
+    assert caplog.records[-1].getMessage() == "another kind"
+
+
+def test_the_calls_of_an_outage_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
+        for n in range(50):
+            Message(to_users=1, subject=f"message {n}").send()
+    assert len([record for record in caplog.records if record.name == "django_bridge"]) == 1
+
+
+def test_messages_that_wait_in_the_outbox_are_one_line(
+    outbox_process: None, no_service: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(5):
+        Message(to_users=1, subject=f"message {n}").send()
+    (record,) = [record for record in caplog.records if record.name == "django_bridge"]
+    assert record.levelno == logging.WARNING
+    assert "stays in the outbox" in record.getMessage()
+
+
+def test_each_refused_message_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with answering((422, {}, b'{"detail": "too bad"}')):
+        for n in range(3):
+            Message(to_users=1, subject=f"message {n}").send()
+    assert caplog.text.count("too bad") == 3
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.INFO])
+def test_requests_are_logged_only_where_the_project_asks_for_it(level: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    logger = logging.getLogger("httpx")
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        with answering(GOOD):
+            Message(to_users=1, subject="Test").send()
+            publisher.current().close()
+    finally:
+        logger.setLevel(before)
+    assert ("HTTP Request: POST" in caplog.text) is (level == logging.INFO)
