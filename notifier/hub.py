@@ -6,8 +6,7 @@
 
 New frames wait for a stream that is opening only while the broker is read; the next opening has those that came before.
 A resync (after a lost link, a hole in a topic's order, or with too many unsent bytes) takes a live stream back to
-opening. A frame for a few streams is written at once; a frame for many goes out in a round, which yields to the event
-loop (`rounds.py`).
+opening. A frame for a few streams is written at once; one for many goes out in a round (`rounds.py`).
 
 Must not know: HTTP, Redis.
 """
@@ -20,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
@@ -95,8 +95,7 @@ class Hub:
             fall_behind=self._fall_behind,
             give_up=lambda stream: self.end(stream, "slow"),
         )
-        self.away = False
-        self.draining = False
+        self.away = self.draining = False
         self._delivered = 0
         self.counts: Counter[str] = Counter()
         """Totals for metrics: streams opened, events, resets, streams ended by reason."""
@@ -149,8 +148,9 @@ class Hub:
     def detach(self, stream: Stream) -> None:
         """Remove a stream whose connection is gone. A second call does nothing."""
         stream.send = None
-        if self._streams.pop(stream, _ABSENT) is _ABSENT:
+        if stream not in self._streams:
             return
+        del self._streams[stream]
         self._addresses[stream.address] -= 1
         if not self._addresses[stream.address]:
             del self._addresses[stream.address]
@@ -212,6 +212,9 @@ class Hub:
 
     # broker.Sink
 
+    def joining(self) -> AbstractContextManager[None]:
+        return self._rounds.joining()
+
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
         streams = self._topics.get(topic)
         if streams:
@@ -226,7 +229,7 @@ class Hub:
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
         if len(streams) <= DIRECT:
-            self._rounds.send_now(list(streams), item)
+            self._rounds.send_now(topic, item)
         elif not self._rounds.add(topic, item):
             self.resync([topic])
 
@@ -344,6 +347,3 @@ class Hub:
             await asyncio.sleep(min(0.05, over_s / 20))
         for stream in list(self._streams):
             self.end(stream, "drain", retry_ms=(100, 2000))
-
-
-_ABSENT: Final = object()

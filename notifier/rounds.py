@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from notifier.frames import OPENING, Item
@@ -90,6 +91,9 @@ class Rounds:
         self._note_slow = note_slow
         self._streams_of = streams_of
         self._queue: deque[Round] = deque()
+        self._is_joining = False
+        self._joined: Round | None = None
+        """While joining: frames of one topic that are written together."""
         self.deliveries = 0
         self.failure: Exception | None = None
         """The exception that ended the rounds for good. The owner of the hub's loops ends the process with it."""
@@ -99,6 +103,7 @@ class Rounds:
 
     def add(self, topic: str, item: Item) -> bool:
         """Queue a frame for all streams of a topic. False if too many rounds are queued."""
+        self._send_joined()
         if not self._queue:
             asyncio.get_running_loop().call_soon(self._slice)
         elif self._queue[-1].can_join(topic, item):
@@ -110,13 +115,39 @@ class Rounds:
         self._queue.append(Round(topic, item))
         return True
 
-    def send_now(self, streams: Sequence[Stream], item: Item) -> None:
-        """Send a frame to a few streams at once, ahead of the queued rounds."""
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """Within it, frames that follow each other on one topic are written together, at its end at the latest."""
+        self._is_joining = True
+        try:
+            yield
+        finally:
+            self._is_joining = False
+            self._send_joined()
+
+    def send_now(self, topic: str, item: Item) -> None:
+        """Send a frame to the few streams of a topic, ahead of the queued rounds."""
+        joined = self._joined
+        if joined is not None and joined.can_join(topic, item) and joined.items[0].epoch == item.epoch:
+            joined.join(item)
+            return
+        self._send_joined()
+        if self._is_joining:
+            self._joined = Round(topic, item)
+        else:
+            self._send(list(self._streams_of(topic)), [item])
+
+    def _send_joined(self) -> None:
+        if (joined := self._joined) is not None:
+            self._joined = None
+            self._send(list(self._streams_of(joined.topic)), joined.items)
+
+    def _send(self, streams: Sequence[Stream], items: list[Item]) -> None:
         if self._queue:
             for stream in streams:
                 self._deliver_queued_to(stream)
                 self._flush(stream)
-        self._write(streams, [item], may_repeat=item.may_repeat)
+        self._write(streams, items, may_repeat=any(item.may_repeat for item in items))
 
     def _deliver_queued_to(self, stream: Stream) -> None:
         """Deliver the frames that queued rounds hold for a stream, before a later frame is written to it."""
@@ -134,6 +165,7 @@ class Rounds:
     def forget(self, topics: Collection[str] | None) -> None:
         """Drop queued frames of these topics (None: all): their streams will replay the log, so these would arrive late
         or with a stale epoch. Ephemeral frames stay."""
+        self._send_joined()
         for queued in self._queue:
             if topics is None or queued.topic in topics:
                 queued.items = [item for item in queued.items if item.is_ephemeral]

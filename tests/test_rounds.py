@@ -309,3 +309,37 @@ async def test_a_queued_state_does_not_come_after_the_newer_one_of_a_resync(
         await until(lambda: not any(stream.opening for stream in hub._streams))
         late = [client for client in clients if "inbox" in client.received and "task:older" in client.received]
         assert all(client.received.index("task:older") < client.received.index("inbox") for client in late)
+
+
+# Frames that are joined
+
+
+async def test_joined_frames_of_one_topic_are_one_write_and_topics_keep_their_order(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        await sockets.attached(CROWD)
+        ann, client = await sockets.connect("ann", ("all", "user:ann"))
+        await hub.attach(ann)
+        sockets.writes.clear()
+        with hub.joining():
+            for text in ("a", "b", "c"):
+                broker.publish(hub, "user:ann", text)
+            assert sockets.writes["ann"] == 0
+            broker.publish(hub, "all", "for all")  # a round, after what came before it
+            assert sockets.writes["ann"] == 1
+            broker.publish(hub, "user:ann", "d")
+            broker.publish(hub, "user:ann", "e")
+        await until(lambda: not hub._rounds)
+        assert client.of("x") == ["a", "b", "c", "for all", "d", "e"]
+        assert sockets.writes["ann"] == 3
+        broker.publish(hub, "user:ann", "later")
+        assert client.of("x")[-1] == "later"
+
+
+async def test_a_resync_while_frames_are_joined_loses_nothing(broker: ScriptedBroker) -> None:
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(2, topics=("user:ann",))
+        with hub.joining():
+            broker.publish(hub, "user:ann", "a")
+            hub.resync(["user:ann"])
+            broker.publish(hub, "user:ann", "b")
+        await until(lambda: clients[0].of("x") == ["a", "b"])

@@ -65,8 +65,6 @@ async def post_batch(request: Request) -> Response:
     return await run_call(request, batches.post_batch, max_bytes=rules.MAX_BATCH_BYTES)
 
 
-Sent = tuple[Event, Receipt | Awaitable[Receipt]] | NotifierError
-"""An item that the broker has, or why it has it not."""
 Result = str | NotifierError
 """The body of the response to an item's own call, as JSON; or its failure."""
 
@@ -89,28 +87,36 @@ class Batches:
         return Answer(200, (*headers, *JSON), f'{{"results":{encoded}}}'.encode("utf-8", "replace"))
 
     async def _publish(self, items: Sequence[Any], idem: Idempotency | None) -> list[Result]:
-        """Publish the items in order: messages and events without waiting in between, while a task's item waits for all
-        items before it."""
+        """Publish the items in order: messages and events together, while a task's item waits for all items before
+        it."""
         results: list[Result] = []
-        sent: list[Sent] = []
+        events: list[tuple[Event, Idempotency | None] | NotifierError] = []
         for index, item in enumerate(items):
             own_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
             is_task = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
-            if is_task or len(sent) >= BATCH_SLICE:
-                results += await _received(sent)
-                sent = []
+            if is_task or len(events) >= BATCH_SLICE:
+                results += await self._publish_events(events)
+                events = []
             if is_task:
                 results.append(await self._task(item, own_idem))
-            else:
-                sent.append(self._send(item, own_idem))
-        return results + await _received(sent)
+                continue
+            try:
+                events.append((self._event(item, own_idem), own_idem))
+            except NotifierError as exc:
+                events.append(exc)
+        return results + await self._publish_events(events)
 
-    def _send(self, item: Any, idem: Idempotency | None) -> Sent:
-        try:
-            event = self._event(item, idem)
-            return event, self.publishing.broker.submit(event, idem)
-        except NotifierError as exc:
-            return exc
+    async def _publish_events(self, events: Sequence[tuple[Event, Idempotency | None] | NotifierError]) -> list[Result]:
+        """The results of events, once the broker has answered all of them, and of items that are none."""
+        sent = iter(self.publishing.broker.submit_all([event for event in events if isinstance(event, tuple)]))
+        results = [next(sent) if isinstance(event, tuple) else event for event in events]
+        pending = [result for result in results if not isinstance(result, Receipt | NotifierError)]
+        # Coroutines start in order and reach the broker before they first wait, which keeps the batch's order.
+        answers = iter(await asyncio.gather(*pending, return_exceptions=True) if pending else ())
+        return [
+            _settled(event, next(answers) if isinstance(result, Awaitable) else result)
+            for event, result in zip(events, results, strict=True)
+        ]
 
     def _event(self, item: Any, idem: Idempotency | None) -> Event:
         if isinstance(item, NotifierError):
@@ -134,25 +140,13 @@ class Batches:
             return exc
 
 
-async def _received(sent: Sequence[Sent]) -> list[Result]:
-    """The results of items, once the broker has answered all of them."""
-    pending = [item[1] for item in sent if isinstance(item, tuple) and not isinstance(item[1], Receipt)]
-    # Coroutines start in order and reach the broker before they first wait, which keeps the batch's order.
-    answers = iter(await asyncio.gather(*pending, return_exceptions=True) if pending else ())
-    results: list[Result] = []
-    for item in sent:
-        if isinstance(item, NotifierError):
-            results.append(item)
-            continue
-        event, receipt = item
-        answer = receipt if isinstance(receipt, Receipt) else next(answers)
-        if isinstance(answer, Receipt):
-            results.append(published(event, answer))
-        elif isinstance(answer, NotifierError):
-            results.append(answer)
-        else:
-            raise answer
-    return results
+def _settled(event: tuple[Event, Idempotency | None] | NotifierError, answer: object) -> Result:
+    if isinstance(answer, NotifierError):
+        return answer
+    if isinstance(answer, Receipt) and isinstance(event, tuple):
+        return published(event[0], answer)
+    assert isinstance(answer, BaseException)
+    raise answer
 
 
 def _result(result: Result) -> str:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol, Self
 
+from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
 from notifier.task import Task
 
@@ -115,6 +117,9 @@ class Marked:
 class Sink(Protocol):
     """The receiver of deliveries: the hub. The broker calls it on the event loop; every call returns at once."""
 
+    def joining(self) -> AbstractContextManager[None]:
+        """Within it, deliveries that follow each other on one topic are written together. Nothing may be awaited."""
+
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
         """Deliver an event, encoded for the wire. The events of a topic come in order and without holes.
 
@@ -163,6 +168,9 @@ class Options:
     sqlite_synchronous: Literal["full", "normal"] = "full"
 
 
+Submitted = Receipt | Awaitable[Receipt] | NotifierError
+
+
 class Broker(ABC):
     """The contract of every backend. Every coroutine may raise `BrokerUnavailable`."""
 
@@ -206,6 +214,16 @@ class Broker(ABC):
     @abstractmethod
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
         """As `publish`. A broker that can answer at once returns the receipt, so that its caller needs no task."""
+
+    def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
+        """As `submit` of each, in order. A refused event is its error, and does not stop the others."""
+        return [self._submitted(*event) for event in events]
+
+    def _submitted(self, event: Event, idempotency: Idempotency | None) -> Submitted:
+        try:
+            return self.submit(event, idempotency)
+        except NotifierError as exc:
+            return exc
 
     @abstractmethod
     async def open(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,9 @@ class Recorder:
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
+
+    def joining(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
         assert wire.startswith(f"id: {epoch}-{seq}\n".encode())

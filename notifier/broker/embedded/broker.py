@@ -10,6 +10,7 @@ import asyncio
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from notifier import event as events
@@ -26,6 +27,7 @@ from notifier.broker import (
     Page,
     Receipt,
     Sink,
+    Submitted,
     TaskChange,
 )
 from notifier.broker.embedded.history import MemoryHistory
@@ -107,6 +109,10 @@ class EmbeddedBroker(Broker):
         receipt = Receipt(self._epoch, self._seq, any(channel in self._subscribed for channel in event.to))
         self._idempotency.add(idempotency, receipt)
         return receipt
+
+    def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
+        with self._sink.joining() if self._sink is not None else nullcontext():
+            return super().submit_all(events)
 
     def _announce(self, channel: str, frame: str, cursor: Cursor | None, key: str = "") -> None:
         if self._sink is None or channel not in self._subscribed:

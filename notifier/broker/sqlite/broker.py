@@ -172,6 +172,7 @@ class _Announcing:
     def __init__(self, sink: Sink, writer: Writer) -> None:
         self._sink = sink
         self._writer = writer
+        self.joining = writer.joining = sink.joining
         self.resync = sink.resync
         self.disconnect = sink.disconnect
         self.degraded = sink.degraded

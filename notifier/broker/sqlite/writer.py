@@ -17,6 +17,7 @@ import logging
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final
@@ -55,6 +56,8 @@ class Writer:
         self._group = _Group()
         """Changes of the state that no transaction has taken yet."""
         self._committing: _Group | None = None
+        self.joining: Callable[[], AbstractContextManager[object]] = nullcontext
+        """Within it, a group's announcements are made (see `Sink.joining`)."""
         self._overdue: asyncio.TimerHandle | None = None
         self._problem = "it is not open"
         """Why calls are refused; empty if they are not."""
@@ -139,8 +142,9 @@ class Writer:
         assert self._overdue is not None
         self._overdue.cancel()
         self._commit()
-        for announcement in group.announcements:
-            announcement()
+        with self.joining():
+            for announcement in group.announcements:
+                announcement()
         for waiter in group.waiters:
             if not waiter.done():
                 waiter.set_result(None)
