@@ -11,7 +11,7 @@
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").InboxChange} InboxChange */
 /** @typedef {ReturnType<typeof import("./notifier.js").connect>} Notifier */
-/** @typedef {{messages: Message[], unread: number, more: boolean, loaded: boolean}} Inbox  see StoreState */
+/** @typedef {{messages: Message[], unread: number, more: boolean, loaded: boolean, failed: boolean}} Inbox  see StoreState */
 
 /**
  * What the user did: the messages, how many messages become read beyond the listed ones, and whether the messages are
@@ -34,19 +34,22 @@ export function createInbox(notifier, pageSize, changed) {
   let messages = []; // newest first
   let unread = 0;
   let more = false;
-  let loaded = false;
+  let loads = { loaded: false, failed: false };
   let countedTo = ""; // cursor: `unread` counts the messages up to this event
   let generation = 0; // of the list: each load starts a new one
   /** @type {[Message, WireEvent][] | null} */
   let pending = null; // messages that arrive during a load; null: no load is running
   let stale = false; // the running load may miss a change
-  return { get: () => ({ messages, unread, more, loaded }), begin, add, change, reload, older };
+  /** @type {{unread: number, cursor: string} | null} */
+  let begun = null; // at a hello during the first load, which has nothing to add if it has the same
+  return { get: () => ({ messages, unread, more, ...loads }), begin, add, change, reload, older };
 
   /** A `hello` or `reset`: takes its count and loads the list, as changes made elsewhere are not replayed. */
   function begin(/** @type {{unread: number}} */ snapshot, /** @type {WireEvent} */ event) {
     countedTo = event.id;
     unread = snapshot.unread;
-    void reload();
+    if (pending && !loads.loaded && event.event === "hello") begun = { unread, cursor: countedTo };
+    else void reload();
   }
 
   function add(/** @type {Message} */ message, /** @type {WireEvent} */ event) {
@@ -76,10 +79,10 @@ export function createInbox(notifier, pageSize, changed) {
       generation += 1;
       const limit = Math.min(MAX_PAGE, Math.max(pageSize, messages.length));
       const page = await notifier.inbox({ limit }).catch(() => null); // failed: the next `hello` loads again
-      if (page) {
-        ({ messages, more, unread, cursor: countedTo } = page);
-        loaded = true;
-      }
+      loads = { loaded: loads.loaded || page !== null, failed: page === null };
+      if (begun) stale ||= page?.unread !== begun.unread || page.cursor !== begun.cursor;
+      begun = null;
+      if (page) ({ messages, more, unread, cursor: countedTo } = page);
       const late = pending;
       pending = null;
       for (const [message, event] of late) add(message, event);

@@ -17,6 +17,8 @@ import { createActions, createInbox } from "./messages.js";
 /** @typedef {import("./types.js").StoreState} StoreState */
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 
+const SNAPSHOT_MS = 500; // without a stream by then, the tasks are fetched
+
 /**
  * @param {import("./messages.js").Notifier} notifier
  * @param {{pageSize?: number}} [options]  messages of one inbox page
@@ -24,13 +26,13 @@ import { createActions, createInbox } from "./messages.js";
 export function createStore(notifier, { pageSize = 25 } = {}) {
   const [get, changed, subscribe] = createValue(() => ({
     ...actions.get(),
-    tasks: tasks.get(),
+    ...tasks.get(),
     connection: notifier.state,
     connectionState: notifier.connectionState,
   }));
   const inbox = createInbox(notifier, pageSize, changed);
   const actions = createActions(notifier, inbox, changed);
-  const tasks = createTasks(changed, (task) => publish({ kind: "task", task }));
+  const tasks = createTasks(notifier, changed, (task) => publish({ kind: "task", task }));
   /** @type {Set<(news: News) => void>} */
   const listeners = new Set();
   const ends = [
@@ -46,6 +48,9 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     notifier.on("state", changed),
     notifier.on("connectionState", changed),
   ];
+  // Beside the stream, which a proxy may hold back.
+  void inbox.reload();
+  const timer = setTimeout(tasks.load, SNAPSHOT_MS);
   return {
     /** The present value. It is never mutated: a change makes a new one. @returns {StoreState} */
     get state() {
@@ -66,21 +71,18 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     read: actions.read,
     remove: actions.remove,
     older: inbox.older,
-    reload: inbox.reload,
+    async reload() {
+      await Promise.all([inbox.reload(), tasks.load()]);
+    },
     /** Starts an attempt at the connection now. */
     retry: () => notifier.retry(),
     /** @param {string} id */
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
-    /** Removes a task that has ended. @param {string} id */
-    async dismiss(id) {
-      const task = tasks.delete(id);
-      await notifier.dismissTask(id).catch((/** @type {unknown} */ error) => {
-        if (task) tasks.set(task, false);
-        throw error;
-      });
-    },
+    /** Removes a task that has ended. */
+    dismiss: tasks.dismiss,
     /** Ends the store; the connection stays open. */
     close() {
+      clearTimeout(timer);
       for (const end of ends) end();
     },
   };
@@ -134,18 +136,31 @@ function createValue(build) {
 /**
  * The user's tasks, each in its newest known state.
  *
+ * @param {import("./messages.js").Notifier} notifier
  * @param {() => void} changed
  * @param {(task: Task) => void} onNews  a task started or ended
  */
-function createTasks(changed, onNews) {
+function createTasks(notifier, changed, onNews) {
   /** @type {Map<string, Task>} */
   let tasks = new Map();
   let hasSnapshot = false; // the tasks of the first snapshot are not news
-  return { get, begin, set, delete: remove };
+  let failed = false; // the last load
+  return { get, begin, set, delete: remove, dismiss, load };
 
   /** Newest first. */
   function get() {
-    return [...tasks.values()].sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at));
+    const newest = [...tasks.values()].sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at));
+    return { tasks: newest, tasksLoaded: hasSnapshot, tasksFailed: failed };
+  }
+
+  /** Loads the list, unless a stream brings it first and keeps it. */
+  async function load() {
+    if (hasSnapshot) return;
+    const all = await notifier.tasks().catch(() => null);
+    if (hasSnapshot) return;
+    failed = !all;
+    if (all) begin(all);
+    else changed();
   }
 
   /** Takes a complete list: other tasks no longer exist. */
@@ -158,6 +173,7 @@ function createTasks(changed, onNews) {
       set(task, hasSnapshot);
     }
     hasSnapshot = true;
+    failed = false;
     changed();
   }
 
@@ -168,6 +184,14 @@ function createTasks(changed, onNews) {
     tasks.set(task.id, task);
     changed();
     if (isNews && (!known || task.ended_at)) onNews(task);
+  }
+
+  async function dismiss(/** @type {string} */ id) {
+    const task = remove(id);
+    await notifier.dismissTask(id).catch((/** @type {unknown} */ error) => {
+      if (task) set(task, false);
+      throw error;
+    });
   }
 
   function remove(/** @type {string} */ id) {

@@ -114,7 +114,10 @@
  * @property {number} unread       of all messages, also of those not listed
  * @property {boolean} more        there are older ones
  * @property {boolean} loaded      the list was fetched once
+ * @property {boolean} failed      the last fetch of the list failed; the next `hello` or `reload()` fetches it again
  * @property {Task[]} tasks        newest first
+ * @property {boolean} tasksLoaded  the tasks are known
+ * @property {boolean} tasksFailed  the last fetch of the tasks failed, and they are not known
  * @property {State} connection
  * @property {ConnectionState} connectionState
  */
@@ -155,6 +158,19 @@
  * @property {string} signedOut
  * @property {string} notAllowed
  * @property {string} stopped
+ * @property {string} loading
+ * @property {string} notLoaded
+ * @property {string} retry
+ * @property {string} notRead
+ * @property {string} notRemoved
+ * @property {string} notMore
+ * @property {string} notCancelled
+ * @property {string} notDismissed
+ * @property {string} unreachable
+ * @property {string} broken
+ * @property {string} busy
+ * @property {string} forbidden
+ * @property {string} gone
  * @property {string} reloadPage
  * @property {string} tasks
  * @property {string} noTasks

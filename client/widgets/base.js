@@ -115,12 +115,17 @@ export class Widget extends HTMLElement {
   }
 
   /**
-   * Waits for a call. A failure is dispatched as the document's event `notifier:failed`, which the toasts show.
+   * Does what the user asked for. A failure is dispatched as the document's event `notifier:failed`, which the toasts
+   * show: with the error as `detail`, the name of a text in `what`, and `retry`.
    *
-   * @param {Promise<unknown>} call
+   * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed"} what  did not work then
+   * @param {() => Promise<unknown>} call
    */
-  attempt(call) {
-    call.catch((error) => document.dispatchEvent(new CustomEvent("notifier:failed", { detail: error })));
+  attempt(what, call) {
+    call().catch((error) => {
+      const failure = new CustomEvent("notifier:failed", { detail: error });
+      document.dispatchEvent(Object.assign(failure, { what, retry: () => this.attempt(what, call) }));
+    });
   }
 }
 
@@ -194,6 +199,7 @@ const SHAPES = {
   read: "m5 12.5 4.5 4.5L19 7.5",
   close: "m6.5 6.5 11 11m0-11-11 11",
   remove: "M4.5 7h15M10 7V4.5h4V7M6.5 7l1 12.5h9l1-12.5",
+  tasks: "M4 6.5h16M4 12h11M4 17.5h7",
   bell: "M6 16.5V11a6 6 0 0 1 12 0v5.5l1.5 1.5h-15zM10 20.5a2.2 2.2 0 0 0 4 0",
 };
 const SVG = "http://www.w3.org/2000/svg";

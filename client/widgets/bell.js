@@ -26,14 +26,14 @@ export class NotifierBell extends Widget {
     const bell = el("button", { type: "button", part: "bell", "aria-haspopup": "dialog" }, icon("bell"), badge);
     const live = el("div", { class: "sr", role: "status" });
     let words = "";
-    const { title, box } = inbox(this, store, (isDim, next) => {
+    const { title, parts } = inbox(this, store, (isDim, next) => {
       bell.classList.toggle("dim", isDim);
       bell.title = next;
       if (next !== words) live.textContent = next; // the same words would be announced again
       words = next;
     });
     const notify = el("button", { type: "button", part: "button" }, say("notify"));
-    const panel = el("div", { part: "panel", role: "dialog", "aria-label": say("messages") }, ...box, notify);
+    const panel = el("div", { part: "panel", role: "dialog", "aria-label": say("messages") }, ...parts, notify);
     this.root.append(bell, panel, live);
 
     const open = (/** @type {boolean} */ yes) => {
@@ -70,8 +70,10 @@ export class NotifierBell extends Widget {
     let before = null;
     this.ends.push(
       () => document.removeEventListener("pointerdown", outside),
-      store.subscribe(({ unread, loaded }) => {
-        const label = say("unread", { n: unread });
+      store.subscribe(({ unread, loaded, failed }) => {
+        const isKnown = loaded || unread > 0;
+        const label = isKnown ? say("unread", { n: unread }) : say(failed ? "notLoaded" : "loading");
+        bell.setAttribute("aria-busy", String(!isKnown && !failed));
         bell.setAttribute("aria-label", `${say("messages")}. ${label}`);
         if (before !== null && unread > before) live.textContent = label;
         before = loaded ? unread : null;

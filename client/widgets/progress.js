@@ -1,11 +1,12 @@
 /**
- * `<notifier-progress task="ID">`: one bar, anywhere in a page. Until the task is known it shows nothing.
+ * `<notifier-progress task="ID">`: one bar, anywhere in a page. Where there is no such task it shows nothing.
  *
  * Owns: the bar and its announcements. Must not know: other tasks.
  */
 
 import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 
 /** @typedef {import("../types.js").Task} Task */
 
@@ -31,6 +32,7 @@ export function announcer(region) {
 }
 
 export class NotifierProgress extends Widget {
+  static css = PLACEHOLDER_CSS;
   static observedAttributes = ["task"];
 
   attributeChangedCallback() {
@@ -47,9 +49,13 @@ export class NotifierProgress extends Widget {
     const note = connectionNote(this, store, (isDim) => track.classList.toggle("dim", isDim));
     const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far), note);
     const announce = announcer(live);
-    this.root.append(box, live);
+    const area = el("div", {}, box);
+    const { box: instead, show } = placeholder("noTasks", "tasks", store.reload, area, 1);
+    area.append(instead);
+    this.root.append(area, live);
     this.ends.push(
-      store.subscribe(({ tasks }) => {
+      store.subscribe(({ tasks, tasksLoaded, tasksFailed }) => {
+        show(tasksLoaded, tasksFailed, 1); // a task that is not known shows nothing
         const task = tasks.find((other) => other.id === id);
         box.hidden = !task;
         if (!task) return;

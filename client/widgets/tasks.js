@@ -19,12 +19,13 @@ import {
   Widget,
 } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { announcer } from "./progress.js";
 
 /** @typedef {import("../types.js").Task} Task */
 
 export class NotifierTasks extends Widget {
-  static css = `
+  static css = `${PLACEHOLDER_CSS}
     [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
     li { padding-block: 0.75rem; border-block-end: 1px solid var(--_line); }
     li:last-child { border: 0; padding-block-end: 0; }
@@ -46,13 +47,13 @@ export class NotifierTasks extends Widget {
     const percent = el("span", { class: "muted" });
     const overall = el("div", { part: "overall" }, el("div", { class: "line" }, text, percent), all);
     const list = el("ol", { part: "list", tabindex: "-1", "aria-label": say("tasks") });
-    const none = el("p", { part: "empty", class: "muted" }, say("noTasks"));
+    const { box, show } = placeholder("noTasks", "tasks", store.reload, list);
     const live = el("div", { class: "sr", role: "status" });
     const announce = announcer(live);
     const note = connectionNote(this, store, (isDim) => overall.classList.toggle("dim", isDim));
-    this.root.append(note, overall, list, none, live);
+    this.root.append(note, overall, list, box, live);
     this.ends.push(
-      store.subscribe(({ tasks, loaded }) => {
+      store.subscribe(({ tasks, tasksLoaded, tasksFailed }) => {
         const wanted = tasks.map((task) => {
           const entry = rows.get(task.id) ?? this.row(store, task, list);
           rows.set(task.id, entry);
@@ -62,7 +63,7 @@ export class NotifierTasks extends Widget {
         });
         for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
         keepInStep(list, wanted);
-        none.hidden = !loaded || tasks.length > 0;
+        show(tasksLoaded, tasksFailed, tasks.length);
         const running = tasks.filter(({ ended_at }) => !ended_at);
         overall.hidden = !running.length;
         if (overall.hidden) return;
@@ -86,10 +87,12 @@ export class NotifierTasks extends Widget {
     const status = el("span", { part: "status" });
     const state = el("span", { part: "state", class: "text" });
     const far = el("span", { part: "percent", class: "muted" });
-    const cancel = button(say("cancel"), say("cancelOne", { name }), () => this.attempt(store.cancel(id)));
+    const cancel = button(say("cancel"), say("cancelOne", { name }), () =>
+      this.attempt("notCancelled", () => store.cancel(id)),
+    );
     const dismiss = button(icon("close"), say("dismiss", { name }), () => {
       list.focus();
-      this.attempt(store.dismiss(id));
+      this.attempt("notDismissed", () => store.dismiss(id));
     });
     const time = timeElement(started_at);
     const row = el(

@@ -19,6 +19,19 @@ const STORM = 3; // more messages at once are shown as one toast with their numb
 const GATHER_MS = 100; // without a new message, the gathered ones are shown
 const LONGEST_MS = 1000; // the longest time that a gathered message waits
 
+/** @type {Record<number, "signedOut" | "forbidden" | "gone" | "busy" | "unreachable">} */
+const REASONS = {
+  401: "signedOut",
+  403: "forbidden",
+  404: "gone",
+  409: "gone",
+  429: "busy",
+  502: "unreachable",
+  503: "unreachable",
+  504: "unreachable",
+};
+const FINAL = new Set([401, 403, 404, 409]); // statuses that a repeat does not change
+
 export class NotifierToasts extends Widget {
   static css = `
     :host { position: fixed; inset-block-end: 1rem; inset-inline-end: 1rem; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
@@ -26,6 +39,7 @@ export class NotifierToasts extends Widget {
       border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: 8px; box-shadow: 0 4px 16px #0003; animation: rise 0.2s; }
     @keyframes rise { from { opacity: 0; translate: 0 0.8rem; } }
     .body { flex: 1; min-inline-size: 0; overflow-wrap: anywhere; }
+    .body button { margin-inline-start: -0.35rem; color: var(--_accent); }
     .text { max-block-size: 6lh; overflow: hidden; }`;
   polite = el("div", { role: "status", part: "stack" });
   urgent = el("div", { role: "alert", part: "stack" });
@@ -63,8 +77,7 @@ export class NotifierToasts extends Widget {
         this.show(level, `${senderOf(message)}: ${subject}`, text, link(url), data?.key, picture(message));
       }
     };
-    const failed = (/** @type {Event} */ event) =>
-      this.show("error", say("failed"), /** @type {CustomEvent} */ (event).detail?.message);
+    const failed = (/** @type {any} */ event) => this.failure(event);
     const isNative = this.hasAttribute("native");
     gather();
     document.addEventListener("notifier:failed", failed);
@@ -87,6 +100,21 @@ export class NotifierToasts extends Widget {
       () => document.removeEventListener("notifier:failed", failed),
       () => document.removeEventListener("visibilitychange", tell),
     );
+  }
+
+  /**
+   * A call that failed, in the page's language: the service's own words are English.
+   *
+   * @param {CustomEvent & {what?: "notRead", retry?: () => void}} event  see `Widget.attempt`
+   */
+  failure({ detail, what, retry }) {
+    const status = detail?.status ?? 0;
+    const reason = REASONS[status] ?? (status ? "broken" : "unreachable");
+    const again = button(say("retry"), say("retry"), () => {
+      /** @type {HTMLElement} */ (again.closest("[part=toast]")).remove();
+      retry?.();
+    });
+    this.show("error", say(what ?? "failed"), say(reason), retry && !FINAL.has(status) ? again : null, what);
   }
 
   /** @param {Task} task */
@@ -125,7 +153,7 @@ export class NotifierToasts extends Widget {
     stack.append(toast);
     const all = this.root.querySelectorAll("[part=toast]");
     if (all.length > MOST) all[0].remove();
-    this.stay(toast);
+    if (!(action instanceof HTMLButtonElement)) this.stay(toast); // time to decide
   }
 
   /** Removes a toast after a time, unless the pointer or the focus is on it. @param {HTMLElement} toast */

@@ -169,7 +169,7 @@ def test_a_deletion_shows_at_once_and_is_taken_back_when_the_service_refuses(
     wait_for(lambda: page.evaluate("1") and routes, what="the request")
     routes[0].fulfill(status=503, json={"title": "The broker is away"})
     expect(message(page, told)).to_be_visible()
-    expect(toast(page, "The broker is away")).to_be_visible()
+    expect(toast(page, "The service cannot be reached.")).to_be_visible()
     unread(page, 1)
 
 

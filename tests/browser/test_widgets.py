@@ -238,7 +238,8 @@ def test_a_refused_call_is_told_in_a_toast_and_the_message_is_back(shop: Shop) -
     page.route("**/v1/inbox/*", lambda route: route.fulfill(status=409, json={"title": "Not now"}))
     page.locator("notifier-bell").get_by_role("button").first.click()
     page.get_by_role("button", name="Delete: Keep me").click()
-    expect(page.get_by_role("alert")).to_contain_text("Not now")
+    expect(page.get_by_role("alert")).to_contain_text("This could not be deleted")
+    expect(page.get_by_role("alert")).not_to_contain_text("Not now")  # the service's words, in English
     expect(page.get_by_role("dialog").locator("li")).to_have_count(1)
     shop.witness.faults.clear()  # the browser logs the 409
 

@@ -222,3 +222,70 @@ test("a later message with the same key takes the place of the earlier one, read
   await removing;
   assert.deepEqual([ids(store), store.state.unread], [["m3", "m1"], 2]);
 });
+
+/** A store whose inbox and tasks a test answers. */
+function asked() {
+  const parts = fake();
+  const loads = [];
+  const load = (name) => () => new Promise((resolve, reject) => loads.push({ name, resolve, reject }));
+  const store = createStore({ ...parts.notifier, inbox: load("inbox"), tasks: load("tasks") });
+  return { ...parts, store, loads };
+}
+
+const page = (cursor, ...messages) => ({ messages, more: false, unread: messages.length, cursor });
+
+test("list, unread count and tasks are fetched at the start, beside the stream", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { store, send, loads } = asked();
+  assert.deepEqual([store.state.loaded, store.state.tasksLoaded], [false, false]);
+  t.mock.timers.tick(500);
+  assert.deepEqual(
+    loads.map(({ name }) => name),
+    ["inbox", "tasks"],
+  );
+  loads[0].resolve(page("e-5", unreadOne(1)));
+  loads[1].resolve([{ id: "t1", started_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z" }]);
+  await settled();
+  assert.deepEqual([store.state.unread, ids(store), store.state.loaded], [1, ["m1"], true]);
+  assert.deepEqual([store.state.tasks.length, store.state.tasksLoaded], [1, true]);
+  const news = [];
+  store.onNews(({ kind }) => news.push(kind));
+  send("hello", { unread: 1, tasks: store.state.tasks });
+  assert.deepEqual(news, []);
+  assert.equal(loads.length, 3); // a later hello loads the list again
+});
+
+test("a hello during the first fetch needs no second one, unless something happened in between", async () => {
+  const same = asked();
+  same.send("hello", { unread: 1, tasks: [] }, "e-5");
+  same.loads[0].resolve(page("e-5", unreadOne(1)));
+  await settled();
+  assert.equal(same.loads.length, 1);
+  assert.deepEqual([same.store.state.unread, same.store.state.loaded], [1, true]);
+  for (const [unread, cursor] of [
+    [2, "e-5"],
+    [1, "e-6"],
+  ]) {
+    const other = asked();
+    other.send("hello", { unread, tasks: [] }, cursor);
+    other.loads[0].resolve(page("e-5", unreadOne(1)));
+    await settled();
+    assert.equal(other.loads.length, 2);
+  }
+});
+
+test("a fetch that failed shows, until another one or a hello brings it", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { store, loads } = asked();
+  t.mock.timers.tick(500);
+  loads[0].reject(new Error("away"));
+  loads[1].reject(new Error("away"));
+  await settled();
+  const state = () => [store.state.failed, store.state.loaded, store.state.tasksFailed, store.state.tasksLoaded];
+  assert.deepEqual(state(), [true, false, true, false]);
+  const done = store.reload();
+  loads[2].resolve(page("e-5"));
+  loads[3].resolve([]);
+  await done;
+  assert.deepEqual(state(), [false, true, false, true]);
+});

@@ -1,0 +1,131 @@
+"""What a widget shows while it loads, when that failed, where there is nothing; and what a call that failed shows."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
+
+from tests.browser.conftest import shot
+from tests.browser.shop import Shop
+from tests.support import Service
+
+
+@pytest.fixture
+def shop(context: BrowserContext, service: Service) -> Shop:
+    return Shop(context, service)
+
+
+def shots(page: Page, name: str) -> None:
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
+            shot(page, f"{name}-{width}-{scheme}")
+
+
+def hold(shop: Shop, *paths: str) -> list[Route]:
+    """Requests to these paths wait; they are returned as they come."""
+    waiting: list[Route] = []
+    for path in paths:
+        shop.context.route(f"**/v1/{path}", lambda route: waiting.append(route))
+    return waiting
+
+
+def test_each_widget_shows_a_skeleton_while_it_loads(shop: Shop) -> None:
+    waiting = hold(shop, "inbox?*", "tasks", "stream")
+    page = shop.open(until="")
+    for name in ("notifier-inbox", "notifier-tasks", "notifier-progress"):
+        widget = page.locator(name)
+        expect(widget.locator("[part=skeleton]")).to_be_visible()
+        expect(widget.locator("[part=skeleton]")).to_contain_text("Loading…")
+        expect(widget.locator("[aria-busy=true]")).to_have_count(1)
+        expect(widget.locator("[part=empty]")).to_have_count(0)
+    expect(page.get_by_role("button", name="Messages. Loading…")).to_have_attribute("aria-busy", "true")
+    page.locator("notifier-bell [part=bell]").click()
+    expect(page.locator("notifier-bell [part=skeleton]")).to_be_visible()
+    shots(page, "states-loading")
+    page.wait_for_timeout(600)  # the tasks are asked for after 500 ms
+    assert len(waiting) >= 3
+    shop.context.unroute_all()  # lets them go on
+    expect(page.locator("notifier-inbox [part=empty]")).to_contain_text("No messages yet")
+    expect(page.locator("notifier-tasks li")).to_contain_text("Import")
+    expect(page.locator("notifier-progress [role=progressbar]")).to_be_visible()
+    expect(page.locator("[part=skeleton]")).to_have_count(0)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.get_by_role("button", name="Messages. 0 unread messages").wait_for()
+
+
+def test_each_widget_says_that_it_could_not_load_and_loads_again(shop: Shop) -> None:
+    shop.publish("Hello")
+    for path in ("inbox?*", "tasks", "stream"):
+        shop.context.route(f"**/v1/{path}", lambda route: route.fulfill(status=500, json={"detail": "Kaboom"}))
+    page = shop.open(until="")
+    for name in ("notifier-inbox", "notifier-tasks", "notifier-progress"):
+        failed = page.locator(f"{name} [part=failed]")
+        expect(failed).to_contain_text("This could not be loaded.")
+        expect(failed.locator("svg")).to_have_count(1)
+        expect(page.locator(f"{name} [aria-busy=true]")).to_have_count(0)
+    page.get_by_role("button", name="Messages. This could not be loaded.").wait_for()
+    shots(page, "states-failed")
+    assert "Kaboom" not in str(page.locator("body").inner_text())
+    shop.context.unroute("**/v1/inbox?*")
+    shop.context.unroute("**/v1/tasks")
+    page.locator("notifier-inbox [part=failed]").get_by_role("button", name="Retry").click()
+    expect(page.locator("notifier-inbox li")).to_contain_text("Hello")
+    expect(page.locator("notifier-tasks li")).to_contain_text("Import")
+    expect(page.locator("[part=failed]")).to_have_count(0)
+
+
+def test_an_empty_widget_has_a_sentence_and_a_picture(shop: Shop) -> None:
+    shop.call("PATCH", f"/v1/tasks/{shop.task}", {"status": "succeeded"})
+    page = shop.open()
+    page.locator("notifier-tasks").get_by_role("button", name="Dismiss: Import").click()
+    for name, words in (("notifier-inbox", "No messages yet"), ("notifier-tasks", "No tasks at the moment")):
+        empty = page.locator(f"{name} [part=empty]")
+        expect(empty).to_have_text(words)
+        expect(empty.locator("svg")).to_be_visible()
+    page.locator("notifier-bell [part=bell]").click()
+    expect(page.locator("notifier-bell [part=empty]")).to_be_visible()
+    shots(page, "states-empty")
+
+
+@pytest.mark.parametrize(
+    ("lang", "path", "name", "words", "retry"),
+    [
+        ("en", "inbox/read", "Mark as read: Hello", "This could not be marked as read", "Retry"),
+        ("ru", "inbox/*", "Удалить: Hello", "Не удалось удалить", "Повторить"),
+        ("ru", "tasks/*/cancel", "Отменить: Import", "Не удалось отменить задачу", "Повторить"),
+    ],
+)
+def test_a_call_that_failed_is_a_toast_in_the_pages_language_with_a_retry(
+    shop: Shop, lang: str, path: str, name: str, words: str, retry: str
+) -> None:
+    shop.publish("Hello")
+    page = shop.open(lang=lang)
+    page.route(f"**/v1/{path}", lambda route: route.fulfill(status=500, json={"detail": "Kaboom in the broker"}))
+    page.locator("notifier-inbox, notifier-tasks").get_by_role("button", name=name).click()
+    toast = page.locator("[part=toast]", has_text=words)
+    expect(toast).to_be_visible()
+    expect(toast).not_to_contain_text("Kaboom")
+    shots(page, f"states-toast-{lang}")
+    page.unroute(f"**/v1/{path}")
+    toast.get_by_role("button", name=retry).click()
+    expect(toast).to_have_count(0)
+    expect(page.get_by_role("button", name=name)).to_have_count(0)
+
+
+def test_a_failure_that_a_repeat_cannot_change_has_no_retry(shop: Shop) -> None:
+    shop.publish("Hello")
+    page = shop.open()
+    page.route("**/v1/inbox/*", lambda route: route.fulfill(status=404, json={"detail": "there is no message"}))
+    page.get_by_role("button", name="Delete: Hello").first.click()
+    toast = page.locator("[part=toast]", has_text="It has ended, or is no longer there.")
+    expect(toast.get_by_role("button")).to_have_count(1)  # close
+
+
+def test_a_service_that_is_away_is_named_as_the_reason(shop: Shop) -> None:
+    shop.publish("Hello")
+    page = shop.open()
+    page.route("**/v1/inbox/read", lambda route: route.abort())
+    page.locator("notifier-inbox").get_by_role("button", name="Mark as read: Hello").click()
+    expect(page.locator("[part=toast]")).to_contain_text("The service cannot be reached.")
