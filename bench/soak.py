@@ -2,8 +2,8 @@
 
 Half of the streams get events for one user each, the other half are a group that gets rounds. Each window of time
 reports the service's memory, the latencies, the events that were lost and the event loop's longest delay; new users
-connect and leave in each. The histories are full before the first window, which is for warming up and is not judged:
-memory has no reason to grow after it.
+connect and leave in each. The histories and the cache of tokens are full before the first window, which is for warming
+up and is not judged: memory has no reason to grow after it.
 
 It exits with 1 if memory grows by more than 2 %, if the 99th percentile of the latencies does not stay flat, or if an
 event is lost, repeated or refused.
@@ -127,7 +127,7 @@ class Running:
         self._seconds = 0.0
 
     def start(self) -> None:
-        """Open the streams, and fill the histories."""
+        """Open the streams; fill the histories, and the caches of tokens by as many users who come and go."""
         self.peer.start()
         singles = self._soak.streams // 2
         works.connect(self.single, singles, None)
@@ -138,6 +138,8 @@ class Running:
         self.single.publisher.send(batches, self.peer.port, connections=4)
         self.single.streams.expect(len(events), 60)
         self.crowd.streams.expect(KEPT * (self._soak.streams - singles), 60)
+        for _ in range(0, self._soak.streams, 500):
+            self.come_and_go(min(500, self._soak.streams))
 
     def window(self) -> Window:
         soak, peer, single, crowd = self._soak, self.peer, self.single, self.crowd
@@ -153,7 +155,7 @@ class Running:
         cpu, lags = peer.cpu_s(), self._lags.stat().st_size
         single.publisher.send_begin(requests, peer.port, per_s=events_count / soak.window_s, connections=16)
         crowd.publisher.send_begin(round_requests, peer.port, per_s=soak.rounds_per_s, connections=1)
-        lost = self.come_and_go()
+        lost = self.come_and_go(soak.connects)
         sent = [single.publisher.send_end(), crowd.publisher.send_end()]
         got, round_got = single.streams.expect(events_count, 30), crowd.streams.expect(rounds_count * crowded, 30)
         right = (rounds_count, sum(rounds), 0)
@@ -175,9 +177,8 @@ class Running:
             lost=lost,
         )
 
-    def come_and_go(self) -> int:
+    def come_and_go(self, count: int) -> int:
         """New users connect and leave. Returns the number of those that could not."""
-        count = self._soak.connects
         numbers = range(self._connected, self._connected + count)
         self._connected += count
         requests = [self.peer.stream_request(number, user(number)) for number in numbers]
