@@ -92,3 +92,18 @@ async def test_deleting_hides_a_message_from_one_user(broker: Broker, sink: Reco
     await until(lambda: sink.states)
     assert f'"deleted":["{event.message_id}"]'.encode() in sink.states[0][2]
     assert (await broker.mark("ann", ANN, "delete", [event.message_id])).changed == []
+
+
+async def test_an_opening_counts_the_unread_messages_as_the_inbox_does(roomy_broker: Broker) -> None:
+    broker, ids = roomy_broker, []
+    for number in range(40):
+        event = note([["user:ann"], ["group:staff"], ["all", "user:ann"]][number % 3], subject=str(number))
+        ids.append(event.message_id)
+        await broker.publish(event)
+        if number % 8 == 5:
+            await broker.mark("ann", ANN, "read", ids[-3:-1])
+            await broker.mark("ann", ANN, "delete", ids[-4:-2])
+        assert (await opened(broker)).unread == await broker.unread("ann", ANN)
+    assert (await opened(broker)).unread == 25
+    await broker.mark("ann", ANN, "all", [])
+    assert (await opened(broker)).unread == 0

@@ -16,7 +16,7 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call
-from tests.broker.support import ANN, Recorder, listed, note
+from tests.broker.support import ANN, Recorder, listed, note, opened
 from tests.support import RedisServer
 
 SIZE = 300
@@ -133,6 +133,22 @@ async def test_a_message_that_comes_during_a_mark_is_counted_and_stays_unread(
     monkeypatch.setattr(broker._commands, "run", publishing_before)
     assert (await broker.mark("ann", ANN, "all", [])).unread == 1
     assert await listed(broker, unread_only=True) == [("meanwhile", False)]
+
+
+async def test_a_message_that_comes_during_an_opening_is_not_counted_by_it(
+    broker: RedisBroker, other: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its announcement follows the opening."""
+    await fill(broker, "user:ann", 20)
+    count = broker._inbox.unread_at
+
+    async def counted_later(*args: Any) -> int:
+        await other.publish(note(subject="meanwhile"))
+        return await count(*args)
+
+    monkeypatch.setattr(broker._inbox, "unread_at", counted_later)
+    assert (await opened(broker)).unread == 20
+    assert await broker.unread("ann", ANN) == 21
 
 
 async def test_what_is_kept_of_the_logs_is_bounded(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> None:

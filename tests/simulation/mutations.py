@@ -68,7 +68,7 @@ def _flush_without_remainder(self: Any) -> None:
         self.write_remainder(data)
 
 
-def _note_lasts_of_any_generation(self: Any, epoch: bytes, lasts: Any, generations: Any) -> None:
+def _note_lasts_of_any_generation(self: Any, epoch: bytes, lasts: Any, active: Any) -> None:
     for name, last in lasts.items():
         topic = self._topics.get(name.encode())
         if topic is not None and topic.last is None:

@@ -41,6 +41,10 @@ class _Topic:
     """Number of its acknowledgement; 0 while the subscription is not active."""
 
 
+Active = Sequence[tuple[str, _Topic, int]]
+"""Topics by name, with their generations."""
+
+
 class Topics:
     """The wanted topics of a process. Keys are the names of Redis' pub/sub channels."""
 
@@ -121,22 +125,20 @@ class Topics:
 
     # Order
 
-    def generations(self, names: Sequence[str]) -> dict[str, int]:
-        """The generation of each active subscription among these topics. Read it before the log is read, for
-        `note_lasts`."""
-        topics = {name: self._topics.get(name.encode()) for name in names}
-        return {name: topic.generation for name, topic in topics.items() if topic is not None and topic.generation}
+    def active(self, names: Sequence[str]) -> Active:
+        """The active subscriptions among these topics. Read them before the log is read, for `note_lasts`."""
+        topics = [(name, self._topics.get(name.encode())) for name in names]
+        return [(name, topic, topic.generation) for name, topic in topics if topic is not None and topic.generation]
 
-    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], generations: Mapping[str, int]) -> None:
+    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], active: Active) -> None:
         """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it.
 
-        A topic whose generation is not that of `generations` (from before the log was read) is left out: its
-        subscription was lost and renewed since, and announcements after `last` were missed.
+        A topic whose generation is not that of `active` (from before the log was read) is left out: its subscription
+        was lost and renewed since, and announcements after `last` were missed.
         """
-        for name, last in lasts.items():
-            topic = self._topics.get(name.encode())
-            if topic is not None and topic.last is None and topic.generation == generations.get(name, -1):
-                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
+        for name, topic, generation in active:
+            if topic.last is None and topic.generation == generation:
+                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(lasts[name], 0), True
 
     # Announcements
 

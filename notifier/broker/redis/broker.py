@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final, Self
 
 from notifier import event as events
@@ -209,7 +210,7 @@ class RedisBroker(Broker):
     ) -> Opening:
         topics = self.topics(user, channels)
         assert self._subscriptions is not None
-        generations = self._subscriptions.topics.generations(topics)
+        active = self._subscriptions.topics.active(topics)
         call = open_call(
             self._keys,
             user,
@@ -220,10 +221,11 @@ class RedisBroker(Broker):
             portion_bytes=portion_bytes,
             continued=continued,
         )
-        answer = await self._commands.run(call)
-        with reading("open"):
-            epoch, opening = opening_of(answer, topics, skip=self._skip_entry)
-        self._subscriptions.topics.note_lasts(epoch, opening.lasts, generations)
+        epoch, opening = await self._commands.send(call, partial(opening_of, topics, self._skip_entry))
+        self._subscriptions.topics.note_lasts(epoch, opening.lasts, active)
+        if opening.unread < 0:
+            # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
+            opening = replace(opening, unread=await self._inbox.unread_at(opening.cursor, user, channels))
         return opening
 
     def _skip_entry(self, seq: int) -> None:

@@ -89,6 +89,12 @@ class RedisInbox:
         look = await self._look(user, channels)
         return (await inbox_of(look.rows(), look.marks, top=look.top)).unread
 
+    async def unread_at(self, cursor: Cursor, user: str, channels: Sequence[str]) -> int:
+        """How many of a user's messages up to a cursor are unread, by the marks of now."""
+        look = await self._look(user, channels)
+        top = cursor.seq if cursor.epoch == look.epoch else look.top
+        return (await inbox_of(look.rows(), look.marks, top=top)).unread
+
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
         """See `Broker.mark`."""
         for _ in range(MAX_RETRIES):
@@ -133,19 +139,20 @@ class RedisInbox:
     async def _look(self, user: str, channels: Sequence[str]) -> _Look:
         shard = self._keys.shard_of_name(user)
         for _ in range(MAX_RETRIES):
+            epoch = self._epochs.get(shard, "")
+            logs = {channel: self._rows.of(epoch, self._keys.log(shard, channel)) for channel in channels}
             try:
-                look = await self._look_in(self._epochs.get(shard, ""), shard, user, channels)
+                look = await self._look_in(epoch, shard, user, logs)
             finally:
-                self._rows.remove_oldest()
+                self._rows.recount(epoch, logs.values())
             if look is not None:
                 return look
         raise BrokerUnavailable("a new epoch began again and again")
 
-    async def _look_in(self, epoch: str, shard: int, user: str, channels: Sequence[str]) -> _Look | None:
-        """None if this is no longer the epoch."""
+    async def _look_in(self, epoch: str, shard: int, user: str, logs: dict[str, LogRows]) -> _Look | None:
+        """Reads on in the logs. None if this is no longer the epoch."""
         names = [self._keys.epoch(shard), self._keys.seq(shard)]
         names += (self._keys.read(shard, user), self._keys.hidden(shard, user))
-        logs = {channel: self._rows.of(epoch, self._keys.log(shard, channel)) for channel in channels}
         due, again = list(logs), set[str]()
         first: Sequence[Any] = ()
         while due or not first:

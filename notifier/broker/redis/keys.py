@@ -86,6 +86,11 @@ class Keys:
         tag = self.tag(shard)
         return f"{tag}seq", f"{tag}epoch", f"{tag}floor"
 
+    def of_user(self, shard: int, user: str) -> tuple[str, str, str]:
+        """Revocation token, read marks and deletions."""
+        tag = self.tag(shard)
+        return f"{tag}revoked:{user}", f"{tag}read:{user}", f"{tag}hidden:{user}"
+
     def of_channel(self, shard: int, channel: str) -> tuple[str, str, str, str]:
         """Messages, other events, meta and pub/sub channel: what an event to a channel changes."""
         tag = self.tag(shard)

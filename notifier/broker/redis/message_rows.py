@@ -6,7 +6,7 @@ the logs of their groups. Must not know: users, marks, connections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from notifier.broker.inbox import Row
@@ -19,10 +19,12 @@ MAX_LOGS: Final = 2000
 class LogRows:
     """The rows of one log in one epoch."""
 
-    __slots__ = ("name", "reached", "rows")
+    __slots__ = ("counted", "name", "reached", "rows")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.counted = 0
+        """How many of the rows the bound of all logs takes into account."""
         self.rows: list[Row] = []
         self.reached = 0
         """The log is read up to this seq."""
@@ -49,22 +51,29 @@ class MessageRows:
     def __init__(self) -> None:
         self._logs: dict[tuple[str, str], LogRows] = {}
         """By epoch and key; the last used at the end."""
+        self._count = 0
 
     def of(self, epoch: str, name: str) -> LogRows:
         """The rows of a log, perhaps none yet."""
-        log = self._logs.pop((epoch, name), None) or LogRows(name)
-        self._logs[epoch, name] = log
+        key = (epoch, name)
+        log = self._logs.pop(key, None) or LogRows(name)
+        self._logs[key] = log
         return log
 
     def renewed(self, epoch: str, name: str) -> LogRows:
         """No rows, in place of those that are not of this log. A call that has these goes on with them."""
-        self._logs.pop((epoch, name), None)
+        self._remove((epoch, name))
         return self.of(epoch, name)
 
-    def remove_oldest(self) -> None:
-        """Keep the bounds."""
-        count = sum(len(log.rows) for log in self._logs.values())
-        for key in list(self._logs):
-            if count <= MAX_ROWS and len(self._logs) <= MAX_LOGS:
-                return
-            count -= len(self._logs.pop(key).rows)
+    def recount(self, epoch: str, logs: Iterable[LogRows]) -> None:
+        """Keep the bounds after rows were added to these logs."""
+        for log in logs:
+            if self._logs.get((epoch, log.name)) is log:
+                self._count += len(log.rows) - log.counted
+                log.counted = len(log.rows)
+        while self._count > MAX_ROWS or len(self._logs) > MAX_LOGS:
+            self._remove(next(iter(self._logs)))
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        if (log := self._logs.pop(key, None)) is not None:
+            self._count -= log.counted

@@ -11,8 +11,8 @@ from typing import Any
 
 from notifier.broker import Opening
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import Call, script
-from notifier.event import Cursor, is_safe_frame, new_epoch
+from notifier.broker.redis.scripts import Call, fresh_epoch, script
+from notifier.event import Cursor, is_safe_frame
 from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 
@@ -29,11 +29,11 @@ def open_call(
 ) -> Call:
     """The arguments are those of `Broker.open`."""
     shard = keys.shard_of_name(user)
-    names = [keys.epoch(shard), keys.seq(shard), keys.floor(shard), keys.revoked(shard, user)]
-    names += (keys.read(shard, user), keys.hidden(shard, user))
+    counter, epoch, floor = keys.of_shard(shard)
+    names = [epoch, counter, floor, *keys.of_user(shard, user)]
     for channel in channels:
-        names += (keys.log(shard, channel), keys.events(shard, channel))
-        names += (keys.meta(shard, channel), keys.tasks(shard, channel))
+        messages, events, meta, _ = keys.of_channel(shard, channel)
+        names += (messages, events, meta, keys.tasks(shard, channel))
     asked: tuple[str, int] = ("", 0)
     if isinstance(cursor, Cursor):
         asked = (cursor.epoch, cursor.seq)
@@ -43,7 +43,7 @@ def open_call(
         *asked,
         int(time.time() * 1000),
         max_replay,
-        new_epoch(),
+        fresh_epoch(),
         keys.task_prefix(shard),
         MAX_SNAPSHOT,
         history_ttl_s,
@@ -53,18 +53,18 @@ def open_call(
     return Call(script("open"), shard, names, args)
 
 
-def opening_of(answer: Sequence[Any], topics: Sequence[str], *, skip: Callable[[int], None]) -> tuple[bytes, Opening]:
+def opening_of(topics: Sequence[str], skip: Callable[[int], None], answer: Sequence[Any]) -> tuple[bytes, Opening]:
     """The epoch as Redis has it, and the opening. `skip` is called with the seq of each entry that is not in notifier's
     form."""
     verdict, epoch, top, stored, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
-    replay, keys = _in_order(stored, topics, skip)
+    replay, keys = _in_order(stored, topics, skip) if stored else ([], {})
     return epoch, Opening(
         verdict=verdict.decode(),
         cursor=Cursor(epoch.decode(), int(reached)),
         replay=replay,
         unread=int(unread),
-        tasks=_tasks(tasks),
-        lasts=dict(zip(topics, (int(last) for last in lasts), strict=True)),
+        tasks=_tasks(tasks) if tasks else [],
+        lasts=dict(zip(topics, map(int, lasts), strict=True)),
         revoked=revoked.decode("utf-8", "replace"),
         revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
         more=int(reached) < int(top),

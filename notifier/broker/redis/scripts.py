@@ -96,7 +96,7 @@ def publish_calls(
             chunk = recipients[start : start + CHUNK]
             names = [*keys.of_shard(shard)]
             args: list[str | bytes | int] = [
-                _fresh_epoch(),
+                fresh_epoch(),
                 size,
                 history.ttl_s,
                 history.ttl_s * 10,
@@ -138,8 +138,8 @@ def _repeat_key(event: Event, idempotency: Idempotency | None, recipients: int) 
     return prefix + (key or (id_from_key(idempotency.key) if idempotency else new_id()))
 
 
-def _fresh_epoch() -> str:
-    """As `new_epoch`. Every call needs one in case that its shard has none, so it has to be made fast."""
+def fresh_epoch() -> str:
+    """As `new_epoch`. A call needs one in case that its shard has none, so it has to be made fast."""
     return f"{random.getrandbits(48):012x}"
 
 

@@ -9,7 +9,9 @@
 --       10 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
 -- Answer, by position:
 --       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
---       4 replay, in order: {seq, frame, repeat key, channel's index, ...}, 5 unread, 6 task records
+--       4 replay, in order: {seq, frame, repeat key, channel's index, ...}
+--       5 unread; -1 if more than a few messages have to be looked at: the service knows where they are and counts
+--       6 task records
 --       7 last seq of each channel, 8 the user's revocation token ('': none)
 --       9 ms since that token was replaced (-1: no token, or one without a time)
 --       10 seq that the replay reaches, 11 number of missed events
@@ -53,17 +55,12 @@ end
 
 local verdict, up_to = judge(), read_up_to(read_key)
 
--- Reads each log once into its `list`, from where the replay or the unread messages begin; a log without a meta in any
--- case. Events are read for a replay only.
-local function read_logs(from, is_replay)
+-- The first part of a replay reads each log into its `list`; a log without a meta in any case.
+if verdict == 'ok' and not continued then
   for _, log in ipairs(logs) do
-    local start = is_replay and log.has_events and after or from
-    local is_due = (is_replay or not log.has_events) and (not log.newest or log.newest > start)
-    log.list = is_due and entries_after(log.key, start) or {}
+    log.list = (not log.newest or log.newest > after) and entries_after(log.key, after) or {}
   end
 end
-
-if not continued then read_logs(verdict == 'ok' and math.min(after, up_to) or up_to, verdict == 'ok') end
 
 -- True if a log may lack entries after the cursor: its newest is missing, or the meta that names the newest.
 local function is_incomplete(log)
@@ -81,10 +78,8 @@ local function missed_entries()
     local all = {}
     for _, log in ipairs(logs) do
       for _, entry in ipairs(log.list) do
-        if entry.seq > after then
-          all[#all + 1] = entry
-          entry.channel = log.channel
-        end
+        all[#all + 1] = entry
+        entry.channel = log.channel
       end
     end
     if #all > most then return nil end
@@ -153,14 +148,24 @@ if verdict == 'ok' then
   verdict, entries, reached, count = replay()
 end
 
+-- Redis takes longer to read a message, with its frame, than the service to look at what it knows of it.
+local FEW = 16
+local function count_few_unread()
+  local lists, left = {}, FEW
+  for _, log in ipairs(logs) do
+    if not log.has_events and (not log.newest or log.newest > up_to) then
+      local list = entries_after(log.key, up_to, left + 1)
+      left = left - #list
+      if left < 0 then return -1 end
+      lists[#lists + 1] = list
+    end
+  end
+  return count_unread(lists, read_key, hidden_key, now_ms)
+end
+
 local unread, tasks = 0, {}
 if not continued or not reached or reached == top then
-  if continued then read_logs(up_to, false) end
-  local lists = {}
-  for _, log in ipairs(logs) do
-    if not log.has_events then lists[#lists + 1] = log.list end
-  end
-  unread = count_unread(lists, read_key, hidden_key, now_ms)
+  unread = count_few_unread()
   tasks = snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7]))
 end
 
