@@ -61,30 +61,29 @@ class DirectProtocol(BoundedProtocol):
 
     __slots__ = ()
 
-    def begin_request(self) -> None:
-        call = self._admitted()
+    def begin_request(self, fields: Mapping[bytes, bytes]) -> None:
+        call = self._admitted(fields)
         if call is None:
-            super().begin_request()
+            super().begin_request(fields)
         else:
             self.cycle = DirectRequest(call)  # type: ignore[assignment]  # it has the attributes that are used
 
-    def _admitted(self) -> Admitted | None:
+    def _admitted(self, fields: Mapping[bytes, bytes]) -> Admitted | None:
         """The request's call, if the request is plain and has one."""
         calls: Calls | None = self.app_state.get(CALLS)
-        headers = dict(self.headers)
         if (
             calls is None
-            or len(headers) != len(self.headers)
-            or not NOT_PLAIN.isdisjoint(headers)
+            or len(fields) != len(self.headers)
+            or not NOT_PLAIN.isdisjoint(fields)
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
-            or int(headers.get(b"content-length", b"0")) > MAX_DIRECT_BYTES
+            or int(fields.get(b"content-length", b"0")) > MAX_DIRECT_BYTES
             or self.is_answering
             or self.flow.write_paused
         ):
             return None
         try:
-            return calls.admit(self, self.parser.get_method(), self.url, headers)
+            return calls.admit(self, self.parser.get_method(), self.url, fields)
         except Exception:
             return None  # the routes fail alike, and answer before the body
 

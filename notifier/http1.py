@@ -9,6 +9,7 @@ Must not know: what the requests ask for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 import httptools
@@ -139,40 +140,41 @@ class BoundedProtocol(HttpToolsProtocol):
             return  # the head is parsed again
         if self._could_be_head > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             raise HeadTooLarge(_TOO_LARGE)
-        self._check_head()
+        fields = dict(reversed(self.headers))  # of a repeated header the first
+        self._check_head(fields)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise MalformedRequest(f"more than {MAX_PIPELINED} requests wait for their responses on this connection")
         self._part = _BODY
         self._arrived = 0
         self._stop_timer()
-        self.begin_request()
+        self.begin_request(fields)
         self.headers = []  # trailers do not become headers (RFC 9110, 6.5.1)
 
     def _head_bytes(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + len(": \r\n") for name, value in self.headers)
 
-    def _check_head(self) -> None:
+    def _check_head(self, fields: Mapping[bytes, bytes]) -> None:
         """Refuse what the parser accepts and a proxy may read in another way (RFC 9112, 3.2 and 6.1), and a body that
         is announced as too large."""
         if not self.url.startswith(b"/") and httptools.parse_url(self.url).path is None:
             raise MalformedRequest("the request's address has no path")
         version = self.parser.get_http_version()
-        names = [name for name, _ in self.headers]
-        hosts = names.count(b"host")
+        is_repeated = len(fields) != len(self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host") if is_repeated else int(b"host" in fields)
         if hosts != 1 and (hosts or version == "1.1"):
             raise MalformedRequest(f"a request has a single Host header, not {hosts}")
         if version not in ("1.1", "1.0"):
             raise MalformedRequest(f"HTTP/{version} is not supported; HTTP/1.1 is")
-        if b"content-length" in names:
-            announced = int(self.headers[names.index(b"content-length")][1])  # the parser has checked it
+        if (length := fields.get(b"content-length")) is not None:
+            announced = int(length)  # the parser has checked it
             if announced > rules.MAX_BATCH_BYTES:
                 raise PayloadTooLarge(
                     f"has {announced} bytes; at most {rules.MAX_BATCH_BYTES} are accepted", field="body"
                 )
-        elif b"transfer-encoding" in names:
+        elif (encoding := fields.get(b"transfer-encoding")) is not None:
             if version == "1.0":
                 raise MalformedRequest("Transfer-Encoding needs HTTP/1.1")
-            value = self.headers[names.index(b"transfer-encoding")][1].decode("latin-1")
+            value = encoding.decode("latin-1")
             if value.strip().lower() != "chunked":
                 raise MalformedRequest(f"Transfer-Encoding must be chunked, not {rules.shown(value)}")
 
@@ -193,8 +195,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # For subclasses
 
-    def begin_request(self) -> None:
-        """Called at the end of a request's head. Afterwards the request is in `cycle`."""
+    def begin_request(self, fields: Mapping[bytes, bytes]) -> None:
+        """Called at the end of a request's head, with its headers by name. Afterwards the request is in `cycle`."""
         self.begin_asgi_request()
 
     def begin_asgi_request(self) -> None:

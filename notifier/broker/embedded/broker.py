@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from typing import Final
 
 from notifier import event as events
@@ -42,8 +43,8 @@ from notifier.event import Cursor, Event
 from notifier.message import message_of
 from notifier.task import Task
 
-SWEEP_STEPS: Final = 4
-"""Stored objects checked for expiry per object written: spreads the sweep over the writes, so that none takes long."""
+SWEEP_STEPS: Final = 1
+"""Steps of the sweep per object written: spreads it over the writes, so that none takes long. A step checks four."""
 
 
 class EmbeddedBroker(Broker):
@@ -96,8 +97,6 @@ class EmbeddedBroker(Broker):
         self._sweep_for(len(event.to))
         if event.durable:
             self._seq += 1
-        cursor = Cursor(self._epoch, self._seq)
-        if event.durable:
             key = event.message_key if event.may_repeat else ""
         else:
             key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
@@ -105,8 +104,8 @@ class EmbeddedBroker(Broker):
             frame = event.frame_for(channel)
             if event.durable:
                 self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms, key))
-            self._announce(channel, frame, cursor if event.durable else None, key)
-        receipt = Receipt(self._epoch, self._seq, any(channel in self._subscribed for channel in event.to))
+            self._announce(channel, frame, self._seq if event.durable else 0, key)
+        receipt = Receipt(self._epoch, self._seq, not self._subscribed.isdisjoint(event.to))
         self._idempotency.add(idempotency, receipt)
         return receipt
 
@@ -114,13 +113,15 @@ class EmbeddedBroker(Broker):
         with self._sink.joining() if self._sink is not None else nullcontext():
             return super().submit_all(events)
 
-    def _announce(self, channel: str, frame: str, cursor: Cursor | None, key: str = "") -> None:
+    def _announce(self, channel: str, frame: str, seq: int = 0, key: str = "") -> None:
+        """Deliver a frame to the channel's streams; without `seq` as a state."""
         if self._sink is None or channel not in self._subscribed:
             return
-        if cursor is None:
-            self._sink.deliver_state(channel, key, frame.encode())
+        if seq:
+            wire = f"id: {self._epoch}-{seq}\n{frame}".encode()
+            self._sink.deliver(channel, self._epoch, seq, key, wire)
         else:
-            self._sink.deliver(channel, cursor.epoch, cursor.seq, key, f"id: {cursor}\n{frame}".encode())
+            self._sink.deliver_state(channel, key, frame.encode())
 
     async def open(
         self,
@@ -232,7 +233,7 @@ class EmbeddedBroker(Broker):
         for first in range(0, len(changed_ids), MAX_FRAME_MARKS):
             part = changed_ids[first : first + MAX_FRAME_MARKS]
             read_ids, deleted = ([], part) if action == "delete" else (part, [])
-            self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread), None)
+            self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread))
         return Marked(changed_ids, unread)
 
     # Tasks
@@ -259,7 +260,7 @@ class EmbeddedBroker(Broker):
         self._sweep_for(1 + len(task.to))
         self._tasks.put(task)
         for channel in task.to:
-            self._announce(channel, task.frame(), None, task.id)
+            self._announce(channel, task.frame(), key=task.id)
         self._idempotency.add(idempotency, task)
         return task
 
@@ -305,11 +306,11 @@ class EmbeddedBroker(Broker):
     # Expiry
 
     def _sweep_for(self, writes: int) -> None:
-        for _ in range(SWEEP_STEPS * writes):
-            next(self._sweep_steps)
+        for _ in islice(self._sweep_steps, SWEEP_STEPS * writes):
+            pass
 
     def _sweep(self) -> Iterator[None]:
-        """Remove expired objects, again and again, checking one per step."""
+        """Remove expired objects, again and again, a few per step."""
         while True:
             yield from self._tasks.sweep()
             yield from self._history.sweep()

@@ -58,14 +58,15 @@ class MemoryHistory:
         self._journal.empty(channel, log)
 
     def sweep(self) -> Iterator[None]:
-        """Check every log once, one per step, and remove those without events for ten ttls."""
+        """Check every log once, four per step, and remove those without events for ten ttls."""
         known = [*self._logs, *self._journal.waiting()]
-        for channel in known:
+        for place, channel in enumerate(known):
             log = self._logs.get(channel)
             appended_s = self._journal.appended_s(channel) if log is None else log.appended_s
             if appended_s + 10 * self._bounds.ttl_s < time.time():
                 self._remove(channel)
-            yield
+            if place % 4 == 0:
+                yield
 
     def _remove(self, channel: str) -> None:
         log = self._logs.pop(channel, None) or self._journal.take(channel)
