@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,9 +16,10 @@ import pytest
 from notifier.broker import MAX_MARKS, Broker, History, Idempotency
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
+from notifier.broker.sqlite import writer
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
-from notifier.errors import IdempotencyMismatch
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import custom
 from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until
 
@@ -266,3 +268,44 @@ async def test_an_unexpected_error_of_the_thread_ends_the_broker(gated: tuple[Sq
         await failing
     assert (broker.ready, sink.away) == (False, [True])
     await until(lambda: broker._writer._thread is not None and not broker._writer._thread.is_alive())
+
+
+async def test_a_file_that_cannot_be_written_refuses_calls_and_then_keeps_those_that_were_waiting(
+    gated: tuple[SqliteBroker, Recorder, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_S", 0.01)
+    broker, sink, gate = gated
+    publishing = [asyncio.ensure_future(broker.publish(note(), Idempotency("k", "body")))]
+    await asyncio.sleep(0.02)
+    publishing.append(asyncio.ensure_future(broker.publish(note())))  # in the group after it
+    await asyncio.sleep(0.02)
+    gate.error = sqlite3.OperationalError("database or disk is full")
+    gate.open.set()
+    for waiting in publishing:
+        with pytest.raises(BrokerUnavailable, match="disk is full"):
+            await waiting
+    for read in READS.values():
+        with pytest.raises(BrokerUnavailable, match="disk is full"):
+            await read(broker)  # type: ignore[misc]
+    assert (broker.ready, sink.away, sink.events, sink.resyncs) == (False, [True], [], [])
+    await broker.disconnect("ann")
+    assert sink.ended == [("user:ann", "revoked")]
+    gate.error = None
+    await until(lambda: broker.ready)
+    assert (sink.away, sink.resyncs) == ([True, False], [(None, None)])
+    assert [seq for _, seq, _ in sink.events] == [1, 2]
+    assert (await broker.publish(note(), Idempotency("k", "body"))).seq == 1
+    assert len(await listed(broker)) == 2
+
+
+async def test_a_disk_that_hangs_is_away_until_it_answers(
+    gated: tuple[SqliteBroker, Recorder, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "TIMEOUT_S", 0.05)
+    broker, sink, gate = gated
+    with pytest.raises(BrokerUnavailable, match="did not answer"):
+        await broker.publish(note())
+    assert (broker.ready, sink.away) == (False, [True])
+    gate.open.set()
+    await until(lambda: broker.ready)
+    assert (sink.away, len(sink.events), len(await listed(broker))) == ([True, False], 1, 1)

@@ -117,7 +117,7 @@ def test_an_address_without_an_absolute_path_is_refused(url: str) -> None:
 def test_the_settings_reach_the_file(tmp_path: Path) -> None:
     options = Options(History(5, 6, 7), max_replay=8, prefix="", shards=1, sqlite_synchronous="normal")
     broker = SqliteBroker.from_url(f"sqlite://{tmp_path}/a%20b.db", options)
-    assert (tmp_path / "a b.db").exists()
+    assert (tmp_path / "a b.db").stat().st_mode & 0o777 == 0o600
     assert broker._writer._file._connection.execute("PRAGMA synchronous").fetchone() == (1,)
     broker._writer._file.close()
 

@@ -23,9 +23,12 @@ class Publisher:
         self.seed = seed
         self._acknowledged: list[tuple[int, int, str, str]] = []
         self._epochs: dict[str, int] = {}
+        self._newest = (-1, 0)
         self.last_cursor = ""
         self.refused = 0
         self.slowest_refusal_s = 0.0
+        self.stopping = False
+        """Ends `publish_for` after the messages that are being published."""
         self._number = 0
         self._name = uuid.uuid4().hex
         """Part of the idempotency keys: two publishers of one test must not share them."""
@@ -46,7 +49,7 @@ class Publisher:
     async def _publish_at(self, client: httpx.AsyncClient, seconds: float, every_s: float, text: str) -> None:
         started = time.monotonic()
         turn = 0
-        while time.monotonic() < started + seconds:
+        while time.monotonic() < started + seconds and not self.stopping:
             await self._publish(client, text)
             turn += 1
             # By the clock and not by fixed pauses, so that slow answers do not lower the rate.
@@ -78,8 +81,8 @@ class Publisher:
         epoch, _, seq = answer["cursor"].rpartition("-")
         order = self._epochs.setdefault(epoch, len(self._epochs))
         self._acknowledged.append((order, int(seq), to, answer["id"]))
-        newest = max(self._acknowledged)
-        if newest[3] == answer["id"]:
+        if (order, int(seq)) > self._newest:
+            self._newest = (order, int(seq))
             self.last_cursor = answer["cursor"]
 
     def ids_for(self, *channels: str) -> list[str]:

@@ -96,8 +96,11 @@ class SqliteBroker(EmbeddedBroker):
         return self._damaged + self._stored.skipped
 
     def _changed_away(self, away: bool) -> None:
-        if self._sink is not None:
-            self._sink.degraded(away)
+        if self._sink is None:
+            return
+        if not away:
+            self._sink.resync(None)  # the streams that could not be opened
+        self._sink.degraded(away)
 
     async def _answered(self, call: Coroutine[Any, Any, Answer]) -> Answer:
         """The answer of a call, once it is on the disk."""

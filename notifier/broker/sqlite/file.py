@@ -43,6 +43,7 @@ class File:
         self._lock, self._noted = _locked(path)
         try:
             with _as_os_error(path):
+                _create(path)
                 # One thread opens and reads it; from then on, another one alone writes.
                 self._connection = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
                 try:
@@ -167,6 +168,14 @@ _MEANINGS: Final = {
     "SQLITE_IOERR": "the disk failed or is full",
     "SQLITE_BUSY": "another program has locked it",
 }
+
+
+def _create(path: Path) -> None:
+    """Make the file if it is not there, for this user alone: messages are in it."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as exc:
+        raise OSError(f"{path}: {exc.strerror}: {_MEANINGS['SQLITE_READONLY']}") from None
 
 
 def _locked(path: Path) -> tuple[int, Cursor | None]:

@@ -1,0 +1,70 @@
+"""`python -m bench.restart`: how long the service takes to start on a full SQLite file, and its memory then.
+
+--channels N --events N   what the file has (100,000 channels of 50 messages)
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.peers.notifier import Notifier
+from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.sqlite import rows
+from notifier.broker.sqlite.file import File
+from notifier.event import Cursor
+from notifier.message import message_event
+
+ROWS = 100_000
+"""Rows of one transaction."""
+
+
+def fill(path: Path, channels: int, events: int) -> None:
+    """Write a file as the service would after so many messages, each to one user."""
+    file = File(path, "normal")
+    start, _ = file.read()
+    changes: list[rows.Row] = []
+    for row in _entries(channels, events):
+        changes.append(row)
+        if len(changes) == ROWS:
+            file.commit(changes)
+            changes.clear()
+    file.commit(changes)
+    file.note(Cursor(start.epoch, channels * events))
+    file.close()
+
+
+def _entries(channels: int, events: int) -> Iterator[rows.Row]:
+    for number, channel in enumerate(sorted(f"user:{number}" for number in range(channels))):
+        log = Log(appended_s=time.time())
+        for turn in range(events):
+            event = message_event(
+                {"to": [channel], "subject": "Your order has been shipped", "text": "It comes today."}
+            )
+            entry = Entry(turn * channels + number + 1, event.frame_for(channel), event.message_id, 0, "")
+            yield rows.APPEND, (channel, entry.seq, rows.entry_text(log, entry))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.restart", description=__doc__)
+    parser.add_argument("--channels", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=50)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "notifier.db"
+        fill(path, options.channels, options.events)
+        print(f"{path.stat().st_size / 2**20:.0f} MiB", flush=True)
+        for _ in range(3):
+            server = Notifier(Path(folder), settings={"NOTIFIER_BROKER_URL": f"sqlite://{path}"})
+            try:
+                server.start()
+                print(f"ready after {server.ready_s:.2f} s, {server.memory_kib() / 1024:.0f} MiB", flush=True)
+            finally:
+                server.stop()
+
+
+if __name__ == "__main__":
+    main()
