@@ -43,6 +43,14 @@ def service() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
+def file_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service over an SQLite file."""
+    url = f"sqlite://{tmp_path_factory.mktemp('file')}/notifier.db"
+    with running(Service(dev=True, env={"NOTIFIER_BROKER_URL": url})) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis_service(redis_server: RedisServer) -> Iterator[Service]:
     """The service with two workers on Redis."""
     with running(Service(redis_url=redis_server.url, workers=2)) as server:

@@ -1,4 +1,4 @@
-"""Every test of the API runs against both services: on the embedded broker, and with two workers on Redis."""
+"""Every test of the API runs against three services: in memory, over a file, and with two workers on Redis."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ HISTORY_SIZE = 3
 PUBLISH_RATE = 20
 
 
-@pytest.fixture(scope="session", params=["embedded", "redis"])
+@pytest.fixture(scope="session", params=["embedded", "file", "redis"])
 def api(request: pytest.FixtureRequest) -> Service:
     """The service with its default settings."""
-    service: Service = request.getfixturevalue({"embedded": "service", "redis": "redis_service"}[request.param])
+    service: Service = request.getfixturevalue(
+        {"embedded": "service", "file": "file_service", "redis": "redis_service"}[request.param]
+    )
     return service
 
 
