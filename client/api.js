@@ -50,6 +50,8 @@ export function createApi(base, request, canRenew) {
     unread: async () => (await call("GET", "inbox/unread")).unread,
     /** @returns {Promise<Task[]>} */
     tasks: async () => (await call("GET", "tasks")).tasks,
+    /** @param {string} id @returns {Promise<Task>} */
+    task: (id) => call("GET", `tasks/${encodeURIComponent(id)}`),
     /** @param {string} id */
     cancelTask: (id) => call("POST", `tasks/${encodeURIComponent(id)}/cancel`),
     /** Dismisses a task that has ended. @param {string} id */

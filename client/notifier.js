@@ -74,6 +74,10 @@ export function connect(url, options = {}) {
     get state() {
       return connection.state;
     },
+    /** Whether the user may cancel every task that it watches, as far as the token says. */
+    get cancelsAll() {
+      return Boolean(tokens?.cancelsAll());
+    },
     /** What to show of the connection. */
     get connectionState() {
       return connection.connectionState;

@@ -17,6 +17,7 @@ import { createActions, createInbox } from "./messages.js";
 /** @typedef {import("./types.js").StoreState} StoreState */
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 
+const ASK_MS = 3000; // at most this long until a task's `cancellable` is asked for
 const SNAPSHOT_MS = 500; // without a stream by then, the tasks are fetched
 
 /**
@@ -181,9 +182,23 @@ function createTasks(notifier, changed, onNews) {
   function set(/** @type {Task} */ task, isNews = true) {
     const known = tasks.get(task.id);
     if (known && (Date.parse(known.updated_at) > Date.parse(task.updated_at) || known.ended_at)) return;
-    tasks.set(task.id, task);
+    // An event for several users does not say it for this one, nor for those with the claim `cancel`.
+    const cancellable = notifier.cancelsAll || known?.cancellable || task.cancellable;
+    tasks.set(task.id, { ...task, cancellable });
+    if (!known && cancellable === null && !task.ended_at) ask(task.id);
     changed();
     if (isNews && (!known || task.ended_at)) onNews(task);
+  }
+
+  /** Asks whether this user may cancel a task of several users, not at once with all of them. */
+  function ask(/** @type {string} */ id) {
+    setTimeout(async () => {
+      const task = await notifier.task(id).catch(() => null);
+      const known = tasks.get(id);
+      if (!task || !known) return;
+      tasks.set(id, { ...known, cancellable: task.cancellable });
+      changed();
+    }, ASK_MS * Math.random());
   }
 
   async function dismiss(/** @type {string} */ id) {

@@ -28,6 +28,8 @@ export function createTokens(token = "", getToken) {
   return {
     get,
     refused,
+    /** Whether the token has the claim `cancel`. */
+    cancelsAll: () => claimsOf(current).cancel === true,
     close() {
       closed = true;
       clearTimeout(timer);

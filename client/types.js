@@ -44,6 +44,7 @@
  * @property {string} updated_at
  * @property {string | null} ended_at
  * @property {string | null} error
+ * @property {boolean | null} [cancellable]  whether this user may cancel it; null: not known. Absent: an older service
  */
 
 /**

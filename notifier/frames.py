@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
@@ -71,6 +72,10 @@ class Item:
         return not self.seq and (not self.key or self.key.startswith(EPHEMERAL_PREFIX))
 
 
+Tasks = Sequence[Mapping[str, Any]]
+"""The opening's tasks, as the stream's user sees them."""
+
+
 def place(asked: Cursor | str | None) -> Cursor | None:
     """Where a client stands that sent this cursor: there. None if it sent none; `NOWHERE` if it cannot be read."""
     return asked if asked is None or isinstance(asked, Cursor) else NOWHERE
@@ -83,7 +88,7 @@ def first(frame: EncodedFrame, asked: Cursor | str | None) -> EncodedFrame:
     return EncodedFrame(_retry() + (b"id: %b\n" % str(start).encode() if start else b"") + frame.plain)
 
 
-def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -> EncodedFrame:
+def hello(opening: Opening, asked: Cursor | str | None, tasks: Tasks, *, heartbeat_s: float) -> EncodedFrame:
     """What a stream starts from. Its id is the client's place as long as a replay or a reset follows, so that a client
     that loses the connection before it asks for the same again; otherwise the newest event."""
     start = opening.cursor
@@ -94,19 +99,19 @@ def hello(opening: Opening, asked: Cursor | str | None, *, heartbeat_s: float) -
         "recovered": opening.recovered,
         "replayed": opening.missed if opening.more else len(opening.replay),
         "unread": opening.unread,
-        "tasks": [task.public() for task in opening.tasks],
+        "tasks": tasks,
         "heartbeat_s": heartbeat_s,
         "time": iso_ms(int(time.time() * 1000)),
     }
     return EncodedFrame(_retry() + own_frame("hello", data, start))
 
 
-def reset(opening: Opening) -> EncodedFrame:
+def reset(opening: Opening, tasks: Tasks) -> EncodedFrame:
     """Events may have been missed: the reason, and the present state."""
     data = {
         "reason": opening.verdict,
         "unread": opening.unread,
-        "tasks": [task.public() for task in opening.tasks],
+        "tasks": tasks,
     }
     return EncodedFrame(own_frame("reset", data, opening.cursor))
 

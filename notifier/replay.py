@@ -22,11 +22,12 @@ def write_opening(stream: Stream, opening: Opening, *, repeats: Repeats, heartbe
     if lost or not is_reopened:
         asked = stream.cursor if opening.verdict == "ok" else opening.cursor
         stream.since = asked.seq if isinstance(asked, Cursor) else opening.cursor.seq
+    tasks = [] if is_reopened and not lost else [task.public(stream.may_cancel) for task in opening.tasks]
     if not is_reopened:
-        stream.offer(hello(opening, stream.cursor, heartbeat_s=heartbeat_s))
+        stream.offer(hello(opening, stream.cursor, tasks, heartbeat_s=heartbeat_s))
         stream.begun = stream.greeted = True
     if lost:
-        stream.offer(reset(opening))
+        stream.offer(reset(opening, tasks))
     for seq, frame in opening.replay:
         if not _has_part(stream, opening, seq, repeats):
             stream.offer(EncodedFrame(b"id: %b-%d\n%b" % (opening.cursor.epoch.encode(), seq, frame)))

@@ -37,6 +37,7 @@ class Stream(ABC):
         "address",
         "attached_at",
         "begun",
+        "cancels_all",
         "channels",
         "continued",
         "cursor",
@@ -67,6 +68,7 @@ class Stream(ABC):
         cursor: Cursor | str | None,
         ends_at: float,
         ends_why: str,
+        cancels_all: bool = False,
     ) -> None:
         self.attached_at = time.monotonic()
         self.user = user
@@ -82,6 +84,8 @@ class Stream(ABC):
         """End of its life, in monotonic seconds."""
         self.ends_why = ends_why
         """The reason of the `bye` at that time."""
+        self.cancels_all = cancels_all
+        """True if its user may cancel every task that it shows."""
         self.epoch = ""
         self.seq = OPENING
         """The last event delivered to a live stream; `OPENING` while it is not live."""
@@ -109,6 +113,10 @@ class Stream(ABC):
         self._out: list[EncodedFrame] = []
         self._states: dict[str, EncodedFrame] | None = None
         self._repeats: dict[str, None] | None = None
+
+    def may_cancel(self, channels: tuple[str, ...]) -> bool:
+        """True if its user may cancel a task sent to these channels."""
+        return self.cancels_all or f"user:{self.user}" in channels
 
     @property
     @abstractmethod

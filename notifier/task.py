@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -83,8 +83,16 @@ class Task:
         """Seconds for which the broker keeps this state."""
         return KEEP_ENDED_S if self.ended else KEEP_RUNNING_S
 
-    def public(self) -> dict[str, Any]:
-        """The fields shown on streams and in API responses."""
+    @property
+    def cancellable(self) -> bool | None:
+        """Whether a user who sees it may cancel it: True if each one is named, False if none is; None if that depends
+        on the user. Users with the claim `cancel` may in any case."""
+        named = sum(channel.startswith("user:") for channel in self.to)
+        return named > 0 if named in (0, len(self.to)) else None
+
+    def public(self, may_cancel: Callable[[tuple[str, ...]], bool] | None = None) -> dict[str, Any]:
+        """The fields shown on streams and in API responses. `may_cancel`: tells for one user whether a task to these
+        channels may be cancelled; without it the fields are the same for all."""
         return {
             "id": self.id,
             "name": self.name,
@@ -98,6 +106,7 @@ class Task:
             "updated_at": rules.iso_ms(self.updated_at_ms),
             "ended_at": rules.iso_ms(self.ended_at_ms),
             "error": self.error,
+            "cancellable": self.cancellable if may_cancel is None else may_cancel(self.to),
         }
 
     def for_publisher(self) -> dict[str, Any]:

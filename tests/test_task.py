@@ -41,6 +41,7 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
         "started_at": "2026-01-31T12:00:00Z",
         "updated_at": "2026-01-31T12:00:00Z",
         "ended_at": None,
+        "cancellable": True,
         "error": None,
     }
 

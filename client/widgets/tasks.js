@@ -109,7 +109,7 @@ export class NotifierTasks extends Widget {
       status.textContent = statusOf(task);
       state.textContent = task.error ?? task.state;
       far.textContent = howFar(task);
-      cancel.hidden = ended || task.status === "cancelling";
+      cancel.hidden = ended || task.status === "cancelling" || !(task.cancellable ?? task.cancellable === undefined);
       dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
       setBar(track, task.percent ?? (ended ? 100 : null));
     };

@@ -101,7 +101,7 @@ async def list_tasks(request: Request) -> Response:
     who, broker = _caller(request)
     async with _turn(request, who):
         tasks = await broker.tasks(who.user, who.channels)
-        return json_response({"tasks": [task.public() for task in tasks]})
+        return json_response({"tasks": [task.public(who.may_cancel) for task in tasks]})
 
 
 @router.get(
@@ -117,7 +117,7 @@ async def read_task(request: Request, task_id: str) -> Response:
     if isinstance(who, Publisher):
         who.require("publish")
         return json_response((await known_task(broker, task_id)).for_publisher())
-    return json_response((await _own_task(broker, who, task_id)).public())
+    return json_response((await _own_task(broker, who, task_id)).public(who.may_cancel))
 
 
 @router.post(

@@ -208,6 +208,9 @@ class TaskData(BaseModel):
     updated_at: str
     ended_at: str | None
     error: str | None
+    cancellable: bool | None = Field(
+        description="Whether the user may cancel it. Null in an event for several users: it depends on the user."
+    )
 
 
 class PublisherTask(TaskData):

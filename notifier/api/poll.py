@@ -148,6 +148,7 @@ async def poll(request: Request) -> Response:
         cursor=cursor,
         ends_at=time.monotonic() + max(0.0, who.expires_at - time.time()),
         ends_why="expired",
+        cancels_all=who.cancels_all,
     )
     refused = hub.refusal(topics[0], address)
     if refused is None:
@@ -191,7 +192,7 @@ async def _answer(stream: PolledStream, broker: Broker, who: Subscriber) -> dict
     if stream.has_live:
         try:
             opening = await broker.open(who.user, who.channels, None)
-            snapshot = {"tasks": [task.public() for task in opening.tasks], "unread": opening.unread}
+            snapshot = {"tasks": [task.public(who.may_cancel) for task in opening.tasks], "unread": opening.unread}
         except BrokerUnavailable:
             pass  # the state before these events; the next answer has the present state
     return {

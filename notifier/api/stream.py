@@ -108,6 +108,7 @@ class StreamEndpoint:
             "cursor": cursor,
             "ends_at": ends_at,
             "ends_why": ends_why,
+            "cancels_all": who.cancels_all,
         }
 
     async def _write_through(self, fields: dict[str, Any], connection: ClientConnection, send: Send) -> None:

@@ -39,7 +39,7 @@ EVENTS = {
     "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
-        "started_at", "updated_at", "ended_at", "error",
+        "started_at", "updated_at", "ended_at", "error", "cancellable",
     },
     "task.dismissed": {"id"},
     "inbox": {"read", "deleted", "unread"},

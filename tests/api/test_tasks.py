@@ -27,6 +27,7 @@ PUBLIC = {
     "updated_at",
     "ended_at",
     "error",
+    "cancellable",
 }
 
 
@@ -64,6 +65,7 @@ def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx
         "cancel_requested": False,
         "done": 0,
         "error": None,
+        "cancellable": True,
         "eta_s": None,
         "id": task["id"],
         "name": "Import",
@@ -375,6 +377,35 @@ def test_a_user_cancels_a_task_that_is_also_sent_to_a_group(
     task = publisher.post("/v1/tasks", json={"to": [owner.channel, f"group:{group}"], "name": "Import"}).json()
     problem_of(other.client.post(f"/v1/tasks/{task['id']}/cancel"), 403)
     assert owner.client.post(f"/v1/tasks/{task['id']}/cancel").json()["status"] == "cancelling"
+
+
+def test_a_task_says_whether_its_reader_may_cancel_it(publisher: httpx.Client, someone: Callable[..., User]) -> None:
+    group = unique("group")
+    ann, bob, chief = someone(groups=[group]), someone(groups=[group]), someone(groups=[group], cancel=True)
+    recipients = ([user.channel for user in (ann, bob, chief)], [ann.channel, f"group:{group}"], [f"group:{group}"])
+    with ann.listen() as stream:
+        stream.next("hello")
+        for to in recipients:
+            publisher.post("/v1/tasks", json={"to": to, "name": "Import"}).raise_for_status()
+        live = {}
+        while len(live) < len(recipients):  # a task for both channels of a stream may come twice
+            data = data_of(stream.next("task"))
+            live[data["id"]] = data["cancellable"]
+    assert list(live.values()) == [True, None, False]
+    for user, expected in ((ann, [True, True, False]), (bob, [True, False, False]), (chief, [True, True, True])):
+        with user.listen() as stream:
+            hello = data_of(stream.next("hello"))
+        with user.listen(after="nonsense") as stream:
+            stream.next("hello")
+            reset = data_of(stream.next("reset"))
+        polled = user.client.get("/v1/poll").json()["tasks"]
+        single = [user.client.get(f"/v1/tasks/{task}").json() for task in live]
+        for shown in (hello["tasks"], reset["tasks"], polled, user.tasks(), single):
+            allowed = {task["id"]: task["cancellable"] for task in shown}
+            assert [allowed[task] for task in live] == expected
+        for task, may in zip(live, expected, strict=True):
+            status = user.client.post(f"/v1/tasks/{task}/cancel").status_code
+            assert (status == 200) is may
 
 
 @pytest.mark.parametrize("call", ["cancel", "dismiss"])

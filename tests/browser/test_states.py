@@ -129,3 +129,31 @@ def test_a_service_that_is_away_is_named_as_the_reason(shop: Shop) -> None:
     page.route("**/v1/inbox/read", lambda route: route.abort())
     page.locator("notifier-inbox").get_by_role("button", name="Mark as read: Hello").click()
     expect(page.locator("[part=toast]")).to_contain_text("The service cannot be reached.")
+
+
+def test_cancel_is_offered_where_the_user_may_cancel(shop: Shop) -> None:
+    group = f"group:{shop.user}"
+
+    def begin(name: str, *to: str) -> None:
+        shop.call("POST", "/v1/tasks", {"to": list(to), "name": name, "total": 10})
+
+    begin("Old of group", group)
+    begin("Old of both", group, f"user:{shop.user}")
+    pages = [shop.open(groups=[shop.user]), shop.open(groups=[shop.user])]  # the second follows the first
+    begin("New of group", group)
+    begin("New of both", group, f"user:{shop.user}")
+    begin("New of user", f"user:{shop.user}")
+    for page in pages:
+        tasks = page.locator("notifier-tasks")
+        expect(tasks.locator("li")).to_have_count(6)
+        for name in ("Old of both", "New of both", "New of user"):
+            expect(tasks.get_by_role("button", name=f"Cancel: {name}")).to_be_visible()
+        for name in ("Old of group", "New of group"):
+            expect(tasks.get_by_role("button", name=f"Cancel: {name}")).to_have_count(0)
+
+
+def test_cancel_is_offered_for_all_tasks_with_the_claim(shop: Shop) -> None:
+    page = shop.open(groups=[shop.user], cancel=True)
+    shop.begin("Of group", f"group:{shop.user}")
+    page.get_by_role("button", name="Cancel: Of group").click()
+    expect(page.locator("notifier-tasks li", has_text="Of group")).to_contain_text("Cancelling")
