@@ -30,8 +30,8 @@ class RequestHead:
     path: str
     headers: Mapping[bytes, bytes]
     """By name in lower case; of a repeated header the first value."""
-    name: str = ""
-    """The last segment of the path, for a call that serves many paths."""
+    last_segment: str = ""
+    """Of the path, for a call that serves many paths."""
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

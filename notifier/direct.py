@@ -2,7 +2,9 @@
 
 A request is plain if nothing in its head asks for more than the call: a known publisher, HTTP/1.1 on a connection that
 stays, a body of known and moderate size, no repeated header, nothing before it that waits. Every other request goes
-through the application's routes, which run the same calls. Must not know: what the calls do.
+through the application's routes, which run the same calls. A direct answer has no `Vary`, since none is ever stored.
+
+Must not know: what the calls do.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from typing import Any, Final, Protocol
 from notifier import problems, rules
 from notifier.call import Admitted, Answer, http1_bytes
 from notifier.errors import UNEXPECTED, NotifierError
-from notifier.http1 import BoundedProtocol
+from notifier.http1 import MAX_PIPELINED, BoundedProtocol
 
 CALLS: Final = "calls"
 """Key in the application's lifespan state."""
 MAX_DIRECT_BYTES: Final = rules.MAX_BODY_BYTES
-"""Of a body. Nothing limits how many of a large one wait here; the routes read it only as fast as they use it."""
+"""Larger bodies go through the routes, which read only as fast as they use. Here every connection may have a whole
+body in memory."""
 NOT_PLAIN: Final = frozenset((b"expect", b"origin", b"transfer-encoding"))
 """Headers that ask for an interim response, for CORS headers, or for a body of unknown size."""
 
@@ -59,7 +62,12 @@ class DirectRequest:
 class DirectProtocol(BoundedProtocol):
     """Answers plain requests by the application's calls."""
 
-    __slots__ = ()
+    __slots__ = ("_admitted_now",)
+
+    def data_received(self, data: bytes) -> None:
+        self._admitted_now = 0
+        """Requests of these bytes that were admitted: with too many, the loop would serve nothing else."""
+        super().data_received(data)
 
     def begin_request(self, fields: Mapping[bytes, bytes]) -> None:
         call = self._admitted(fields)
@@ -80,12 +88,20 @@ class DirectProtocol(BoundedProtocol):
             or int(fields.get(b"content-length", b"0")) > MAX_DIRECT_BYTES
             or self.is_answering
             or self.flow.write_paused
+            or self._admitted_now >= MAX_PIPELINED
         ):
             return None
+        self._admitted_now += 1
         try:
             return calls.admit(self, self.parser.get_method(), self.url, fields)
+        except NotifierError as exc:
+            if b"content-length" in fields:
+                return None  # the routes refuse it too, and do not wait for the body
+            answer = problems.answer(exc)
+            return lambda _: answer
         except Exception:
-            return None  # the routes fail alike, and answer before the body
+            log.exception("%r was not admitted; the routes answer it", self.url)
+            return None
 
     def add_body(self, body: bytes) -> None:
         request: object = self.cycle

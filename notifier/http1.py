@@ -138,16 +138,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.parser.should_upgrade():
             return  # the head is parsed again
+        if self.transport.is_closing():
+            raise MalformedRequest("the connection is closing")
         if self._could_be_head > MAX_HEAD_BYTES and self._head_bytes() > MAX_HEAD_BYTES:
             raise HeadTooLarge(_TOO_LARGE)
         fields = dict(reversed(self.headers))  # of a repeated header the first
         self._check_head(fields)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise MalformedRequest(f"more than {MAX_PIPELINED} requests wait for their responses on this connection")
-        self._part = _BODY
         self._arrived = 0
         self._stop_timer()
         self.begin_request(fields)
+        self._part = _BODY
         self.headers = []  # trailers do not become headers (RFC 9110, 6.5.1)
 
     def _head_bytes(self) -> int:
@@ -270,6 +272,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 waits = False
         if waits:
             self._refusal = answer
+            self.transport.pause_reading()
         else:
             self._end(answer)
 
@@ -309,6 +312,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
+        self.transport.resume_reading()
         self.transport.write(answer)
         if self.transport.can_write_eof():
             self.transport.write_eof()

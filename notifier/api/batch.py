@@ -26,7 +26,7 @@ from notifier.event import Event
 
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
-"""Items of a batch that are sent to the broker before the first answer is waited for."""
+"""Items of a batch that are sent to the broker together. Afterwards other work of the process has its turn."""
 PASSING: Final = (BrokerUnavailable, RateLimited)
 """Temporary reasons: the same call may succeed later."""
 _BATCH: Final = {
@@ -112,7 +112,9 @@ class Batches:
         results = [next(sent) if isinstance(event, tuple) else event for event in events]
         pending = [result for result in results if not isinstance(result, Receipt | NotifierError)]
         # Coroutines start in order and reach the broker before they first wait, which keeps the batch's order.
-        answers = iter(await asyncio.gather(*pending, return_exceptions=True) if pending else ())
+        answers = iter(await asyncio.gather(*pending, return_exceptions=True))
+        if not pending and len(events) >= BATCH_SLICE:
+            await asyncio.sleep(0)
         return [
             _settled(event, next(answers) if isinstance(result, Awaitable) else result)
             for event, result in zip(events, results, strict=True)

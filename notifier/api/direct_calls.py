@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 from notifier.api.http import publisher_of
 from notifier.api.stream import StreamEndpoint
@@ -14,11 +15,12 @@ from notifier.auth import Authenticator
 from notifier.call import Admitted, Call, RequestHead
 from notifier.protocol import Protocol
 
-STREAM_PATH = b"/v1/stream"
+STREAM_PATH: Final = b"/v1/stream"
 
 
 class DirectCalls:
-    """All of them. `calls`: a path that ends with a slash stands for those with one more segment, the head's `name`."""
+    """All of them. `calls`: a path that ends with a slash stands for those with one more segment, the head's
+    `last_segment`."""
 
     def __init__(
         self, calls: Mapping[tuple[bytes, bytes], Call], stream: StreamEndpoint, authenticator: Authenticator
@@ -32,15 +34,15 @@ class DirectCalls:
 
         What is None or raises here goes through the routes, and is answered there.
         """
-        call, name = self._calls.get((method, url)), b""
+        call, last = self._calls.get((method, url)), b""
         if call is None:
             path, _, query = url.partition(b"?")
-            if path == STREAM_PATH and method == b"GET":
+            if path == STREAM_PATH and method == b"GET" and b"#" not in query:
                 return self._stream.admit(protocol, headers, query)
             start = url.rfind(b"/") + 1
-            name = url[start:]
+            last = url[start:]
             call = self._calls.get((method, url[:start]))
-        if call is None or url.endswith(b"/") or b"%" in name or b"?" in name or b"#" in name:
+        if call is None or url.endswith(b"/") or b"%" in last or b"?" in last or b"#" in last:
             return None
-        head = RequestHead(method.decode(), url.decode(), headers, name.decode())
+        head = RequestHead(method.decode(), url.decode(), headers, last.decode())
         return partial(call, publisher_of(self._authenticator, head.header(b"authorization")), head)

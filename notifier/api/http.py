@@ -50,12 +50,14 @@ def json_response(value: object, status: int = 200) -> Response:
     return response(json_answer(value)._replace(status=status))
 
 
-async def run_call(request: Request, call: Call, *, max_bytes: int = rules.MAX_BODY_BYTES, name: str = "") -> Response:
+async def run_call(
+    request: Request, call: Call, *, max_bytes: int = rules.MAX_BODY_BYTES, last_segment: str = ""
+) -> Response:
     """Run a publisher's call for a route. Nothing of the body is read before the publisher is known."""
     who = publisher(request)
     body = await read_body(request, max_bytes)
     headers = dict(reversed(request.headers.raw))
-    answer = call(who, RequestHead(request.method, request.url.path, headers, name), body)
+    answer = call(who, RequestHead(request.method, request.url.path, headers, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 
 

@@ -1,7 +1,8 @@
 """Request bodies, response bodies and stream events as pydantic models: names and types of fields.
 
 The rules for values are in `notifier.rules` and are applied when the event is built, for API and bridge alike.
-The models of stream events are for the OpenAPI document only; frames are not built from them.
+The models of messages, of events and of what streams carry are for the OpenAPI document only: the rules check the
+former completely, and frames are not built from models.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ class Ids(Strict):
 
 
 class CloudEventIn(BaseModel):
-    """A CloudEvent 1.0 in structured mode. For the document; its content is checked as an `EventIn`."""
+    """A CloudEvent 1.0 in structured mode. For the document; its content is checked as an event's."""
 
     specversion: Literal["1.0"]
     id: str = Field(description="With `source` it names one event: a repeat within 5 minutes changes nothing.")

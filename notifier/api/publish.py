@@ -51,7 +51,7 @@ async def post_task(request: Request) -> Response:
 async def patch_task(request: Request, task_id: str) -> Response:
     """Change a task's state, progress or status. The response shows whether a user asked to cancel. Without a change
     (`{}`) the task stays as it is."""
-    return await run_call(request, _publishing(request).patch_task, name=task_id)
+    return await run_call(request, _publishing(request).patch_task, last_segment=task_id)
 
 
 @router.post(

@@ -62,7 +62,7 @@ class Publishing:
         headers, value = self._accepted(who, head, body)
         idem = idempotency(head, who, value)
         content_type = head.headers.get(b"content-type", b"")
-        if b"cloudevents" in content_type and _media_type(content_type) == CLOUD_EVENT:
+        if b"cloudevents" in content_type.lower() and _media_type(content_type) == CLOUD_EVENT:
             fields = _from_cloud_event(value)
             # CloudEvents 1.0: source and id together name one event.
             idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
@@ -81,7 +81,7 @@ class Publishing:
         if patch.erases_total:
             headers = (*headers, NULL_TOTAL_DEPRECATED)
             log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
-        return json_answer(await self.change_task(head.name, patch, idempotency(head, who, value)), headers)
+        return json_answer(await self.change_task(head.last_segment, patch, idempotency(head, who, value)), headers)
 
     def _accepted(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
         """The headers about the publisher's rate limit, and the body's JSON object."""

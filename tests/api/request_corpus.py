@@ -60,7 +60,9 @@ def _body(chooser: random.Random, path: str) -> tuple[bytes, str]:
     if path == "/v1/batch":
         return _batch(chooser)
     if path == "/v1/events" and chooser.random() < 0.2:
-        return _encoded(chooser, _changed(chooser, CLOUD)), "application/cloudevents+json; charset=utf-8"
+        return _encoded(chooser, _changed(chooser, CLOUD)), chooser.choice(
+            ("application/cloudevents+json; charset=utf-8", "Application/CloudEvents+JSON")
+        )
     fields = VALID[path]
     if path == "/v1/tasks" and chooser.random() < 0.3:
         fields = {**fields, "id": f"import-{chooser.randrange(6, 9)}"}

@@ -2,117 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import re
-import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from itertools import product
-from typing import Any
 
 import jwt
-from uvicorn.config import Config
-from uvicorn.lifespan.on import LifespanOn
-from uvicorn.server import ServerState
 
-from notifier.app import build
-from notifier.direct import CALLS
-from notifier.protocol import Protocol
-from notifier.settings import ApiKey, Settings
 from tests.api.request_corpus import KEY, requests
+from tests.api.sides import SECRET, CountingProtocol, side
 from tests.raw_http import Answer, Exchange, request
 from tests.support import RedisServer
 
 COUNT = 2000
-SECRET = "a secret of this test, long enough"
 VOLATILE = re.compile(
     rb'"(?:started_at|updated_at|ended_at)":"[^"]+"|"eta_s":[0-9.]+|[0-9a-f]{32}|(?<="cursor":")[0-9a-z]+|[0-9.]+ s\b'
 )
 """Times, random ids, and the epoch, which each broker has for itself."""
-
-
-class CountingProtocol(Protocol):
-    """Counts the requests that go through ASGI."""
-
-    __slots__ = ()
-    through_asgi = 0
-
-    def begin_asgi_request(self) -> None:
-        CountingProtocol.through_asgi += 1
-        super().begin_asgi_request()
-
-
-class Side:
-    """A service of its own, in this process, that is given bytes and answers on a socket."""
-
-    def __init__(self, config: Config, state: dict[str, Any]) -> None:
-        self._config = config
-        self._state = state
-        self._server = ServerState()
-
-    async def open(self, data: bytes) -> bytes:
-        """What a connection receives up to the end of the first event, or of the response."""
-        received = b""
-        reader, writer = await self._connect([data])
-        async with asyncio.timeout(10):
-            while not received.endswith((b"}\n\n", b"}\n\n\r\n", b"}")):
-                received += await reader.readexactly(1)
-        writer.close()
-        return received
-
-    async def ask(self, pieces: Sequence[bytes], *, answers: int = 1) -> Exchange:
-        """The answers on a connection that receives these pieces, each by itself."""
-        reader, writer = await self._connect(pieces)
-        exchange = Exchange()
-        async with asyncio.timeout(10):
-            while len(exchange) < answers and not exchange.ended:
-                data = await reader.read(1 << 16)
-                exchange.ended = not data
-                exchange.feed(data)
-        writer.close()
-        return exchange
-
-    async def _connect(self, pieces: Sequence[bytes]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        ours, theirs = socket.socketpair()
-        _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
-            lambda: CountingProtocol(self._config, self._server, self._state), theirs
-        )
-        streams = await asyncio.open_connection(sock=ours)
-        for piece in pieces:
-            protocol.data_received(piece)
-        return streams
-
-
-@asynccontextmanager
-async def side(*, direct: bool, redis_url: str = "") -> AsyncIterator[Side]:
-    """A service that answers plain requests directly, or does not."""
-    settings = Settings(
-        jwt_secret=SECRET,
-        api_keys=(ApiKey(KEY, frozenset({"publish"})),),
-        publish_rate=0,
-        drain_s=0,
-        redis_url=redis_url,
-        prefix=f"{direct}",
-    )
-    config = Config(
-        lambda: build(settings),
-        factory=True,
-        http=Protocol,
-        ws="none",
-        access_log=False,
-        server_header=False,
-        log_config=None,
-    )
-    config.load()
-    lifespan = LifespanOn(config)
-    await lifespan.startup()
-    state = lifespan.state if direct else {name: value for name, value in lifespan.state.items() if name != CALLS}
-    try:
-        yield Side(config, state)
-    finally:
-        await lifespan.shutdown()
 
 
 def shown(exchange: Exchange) -> list[tuple[int, dict[str, str], bytes]]:

@@ -1,0 +1,83 @@
+"""Direct calls leave the event loop to others, and end with their connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from notifier.api.batch import BATCH_SLICE
+from notifier.broker.memory.broker import MemoryBroker
+from notifier.event import Event
+from notifier.http1 import MAX_PIPELINED
+from tests.api.request_corpus import KEY
+from tests.api.sides import side
+from tests.raw_http import request
+
+EVENT = b'{"to":["all"],"type":"first"}'
+POST = request("POST", "/v1/events", f"Content-Length: {len(EVENT)}", body=EVENT, key=KEY)
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
+    """The events that reach the broker."""
+    events: list[Event] = []
+    submit = MemoryBroker.submit
+
+    def counting(self: MemoryBroker, event: Event, *more: object) -> object:
+        events.append(event)
+        return submit(self, event, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryBroker, "submit", counting)
+    return events
+
+
+async def test_a_large_batch_lets_other_work_have_its_turn(published: list[Event]) -> None:
+    seen: list[int] = []
+
+    async def watch() -> None:
+        while True:
+            seen.append(len(published))
+            await asyncio.sleep(0)
+
+    items = json.dumps([{"kind": "event", "to": ["all"], "type": "x"}] * 10 * BATCH_SLICE).encode()
+    data = request("POST", "/v1/batch", f"Content-Length: {len(items)}", body=items, key=KEY)
+    async with side(direct=True) as service:
+        watching = asyncio.create_task(watch())
+        (answer,) = await service.ask([data])
+        watching.cancel()
+    assert answer.status == 200
+    assert len(published) == 10 * BATCH_SLICE
+    assert len({count for count in seen if 0 < count < 10 * BATCH_SLICE}) >= 8
+
+
+async def test_the_requests_of_one_packet_do_not_keep_the_loop(published: list[Event]) -> None:
+    """Beyond a bound they go through ASGI, one after the other, and further ones are refused."""
+    async with side(direct=True) as service:
+        answers = await service.ask([POST * 1000], answers=1000)
+    statuses = [answer.status for answer in answers]
+    assert statuses == [200] * (len(statuses) - 1) + [400]
+    assert MAX_PIPELINED <= len(published) == len(statuses) - 1 <= 3 * MAX_PIPELINED
+    assert answers.ended
+
+
+async def test_nothing_is_published_for_a_connection_that_is_closing(published: list[Event]) -> None:
+    """As at a shutdown: the answer to the request under way is the last."""
+    async with side(direct=True) as service:
+        reader, writer, protocol = await service.connect([POST[:-5]])
+        protocol.shutdown()
+        protocol.data_received(POST[-5:] + POST + POST)
+        received = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    assert received.count(b"HTTP/1.1 200 OK") == 1
+    assert b"connection: close" in received
+    assert len(published) == 1
+
+
+async def test_a_refused_client_that_reads_no_answers_is_not_read_either() -> None:
+    async with side(direct=True) as service:
+        stream = request("GET", "/healthz") * 2 + b"nonsense\r\n\r\n"
+        _, writer, protocol = await service.connect([stream])
+        assert not protocol.transport.is_reading()
+        writer.close()
