@@ -30,8 +30,8 @@ import { keyOf } from "./position.js";
  */
 
 /**
- * @typedef {Connection & {wake: () => void, hurry: () => void}} OwnConnection  A connection of this tab. `wake`: a user
- *   begins to look at a page that it feeds; `hurry`: a user looks at one
+ * @typedef {Connection & {wake: () => void, hurry: () => void}} OwnConnection  A connection of this tab. `wake`: another
+ *   tab asks for its state; `hurry`: a user looks at that tab
  */
 
 /**

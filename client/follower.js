@@ -16,7 +16,7 @@ import { readData } from "./parse.js";
  * @property {import("./types.js").State} [state]
  * @property {import("./types.js").StateDetail} [detail]
  * @property {import("./types.js").ConnectionState} [connection]  beside `state`; not from a tab of an older version
- * @property {"retry" | "wake" | "hurry"} [want]  see OwnConnection
+ * @property {"retry" | "hurry"} [want]  see Connection and OwnConnection
  */
 
 const ANSWER_MS = 2000; // the leader must answer within this to twice this, or the lock is stolen
@@ -82,7 +82,7 @@ export function createFollower(position, status, listener, greet, post, replaceL
     if (isSnapshot) {
       hasHello = true;
       status.set("live", "hello");
-      if (key === null) status.show(leaders);
+      status.show(leaders); // its state came before its hello
     }
     position.accept(event, readData(event.data), key, listener.onEvent);
     if (isSnapshot) flush();

@@ -94,17 +94,16 @@ function joinTabs(key, position, status, listener, greet, open, end) {
   const postState = () => post({ state: status.state, detail: status.detail, connection: status.connection });
   const [enlist, release] = createElection(key, lead, resign);
   const [receive, ask, stop] = createFollower(position, status, listener, greet, post, () => enlist(true));
-  const want = (/** @type {"retry" | "wake" | "hurry"} */ what) => (stream ? stream[what]() : post({ want: what }));
-  const look = () => {
-    if (document.hidden || stream) return;
-    want("wake");
-    ask();
+  const want = (/** @type {"retry" | "hurry"} */ what) => (stream ? stream[what]() : post({ want: what }));
+  const answer = () => {
+    stream?.wake(); // this tab may be hidden, and its timers late
+    postState();
   };
-  const unhook = onPage({ visibilitychange: look });
+  const unhook = onPage({ visibilitychange: () => document.hidden || stream || ask() });
   if (channel) {
     channel.onmessage = ({ data }) => {
       if (data.event || data.state) stream || receive(data);
-      else if (stream) data.want ? want(data.want) : postState(); // another tab asks
+      else if (stream) data.want ? want(data.want) : answer(); // another tab asks
     };
     enlist(false);
     ask();

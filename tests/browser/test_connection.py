@@ -110,6 +110,18 @@ def test_retry_now_starts_an_attempt_in_each_tab(calm: Shop) -> None:
         reached(page, "open", timeout_s=5)
 
 
+def test_a_tab_that_follows_has_the_state_of_the_stream_from_its_first_hello_on(calm: Shop) -> None:
+    calm.context.route("**/v1/stream", lambda route: route.fulfill(status=503, headers={"Retry-After": "300"}))
+    pages = [calm.open(until="reconnecting"), calm.open(until="reconnecting")]
+    calm.context.unroute("**/v1/stream")
+    pages[0].locator("notifier-inbox").get_by_role("button", name="Retry now").click()
+    for page in pages:
+        reached(page, "open", timeout_s=5)
+        for note in notes(page):
+            expect(note).to_have_text("")
+        assert page.evaluate("[store.state.connection, store.state.connectionState.reason]") == ["live", "hello"]
+
+
 def test_while_the_page_is_seen_no_wait_is_longer_than_five_seconds(calm: Shop) -> None:
     calm.context.clock.install()
     page = calm.open()
