@@ -50,7 +50,7 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
     list_display = ("name", "user", "status", "progress", "state", "started_at", "ended_at")
     list_filter = ("status", "started_at")
     list_select_related = ("user",)
-    search_fields = ("id", "name", "state", "error")
+    search_fields = ("id", "name", "state", "error", "traceback")
     date_hierarchy = "started_at"
 
     class Media:

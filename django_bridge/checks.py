@@ -19,7 +19,7 @@ from django_bridge.conf import problems
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """`notifier.E001`-`E024`: each wrong, missing or unknown key, with a hint."""
+    """`notifier.E001`-`E025`: each wrong, missing or unknown key, with a hint."""
     raw = getattr(django_settings, "NOTIFIER", None)
     messages: list[CheckMessage] = [
         Error(problem.text, hint=problem.hint, id=f"notifier.E{problem.number:03}") for problem in problems(raw)

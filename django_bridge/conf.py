@@ -67,6 +67,9 @@ class Settings:
     """Dotted path of a function from a user to the language of its texts, or None where unknown."""
     groups: str = ""
     """Dotted path of a function from a user to the names of its groups; by default its Django groups."""
+    error_text: str | Callable[[BaseException], Any] = ""
+    """A function, or its dotted path, from the exception of a task to the text that users see, or None for the generic
+    text; by default always that."""
     may_cancel: str = ""
     """Dotted path of a function from a user to True if it may cancel every task that it sees, also one sent to a group
     or to all. By default users cancel the tasks that were sent to them by name."""
@@ -181,6 +184,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
     ),
     "GROUPS": _Rule(
         20, "groups", _is_function, "Dotted path of a function that takes a user and returns names of groups."
+    ),
+    "ERROR_TEXT": _Rule(
+        25,
+        "error_text",
+        lambda v: callable(v) or _is_function(v),
+        "A function, or its dotted path, that takes an exception and returns the text that users see, or None.",
     ),
     "MAY_CANCEL": _Rule(
         23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."

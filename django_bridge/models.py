@@ -43,6 +43,8 @@ class TaskRecord(models.Model):
     done = models.PositiveBigIntegerField(_("done"), default=0)
     total = models.PositiveBigIntegerField(_("total"), null=True)
     error = models.TextField(_("error"), blank=True)
+    # For staff: users see `error`. Null: written by a process of the version before, while both run.
+    traceback = models.TextField(_("traceback"), blank=True, default="", null=True)  # as said above
     cancel_requested = models.BooleanField(_("cancel requested"), default=False)
     started_at = models.DateTimeField(_("started at"), db_index=True)
     updated_at = models.DateTimeField(_("updated at"))

@@ -93,7 +93,8 @@ BRIDGE_LAYERS: Layers = [
     {"page", "languages"},
     {"tokens", "service"},
     {"recipients"},
-    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "texts"},
+    {"texts"},
+    {"background", "commit", "conf", "event_loop", "models", "payload", "policy"},
 ]
 """The same for `django_bridge`."""
 

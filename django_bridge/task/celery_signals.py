@@ -20,7 +20,7 @@ from celery import current_task, signals
 from django_bridge import background
 from django_bridge.task import scheduler
 from django_bridge.task.task import Task
-from django_bridge.texts import error_text
+from django_bridge.texts import shown_error
 from notifier.errors import NotFound
 
 log = logging.getLogger("django_bridge")
@@ -118,7 +118,7 @@ def _on_retry(sender: Any, request: Any, reason: Any, **_: Any) -> None:
     if reported is not None and not reported.ended:
         limit = sender.max_retries
         count = f"{request.retries + 1}" if limit is None else f"{request.retries + 1} of {limit}"
-        reported.wait(f"{RETRY}{count}: {error_text(getattr(reason, 'exc', None) or reason)}"[:2000])
+        reported.wait(f"{RETRY}{count}: {shown_error(getattr(reason, 'exc', None) or reason)}"[:2000])
 
 
 def _on_revoked(request: Any, **_: Any) -> None:

@@ -23,12 +23,14 @@ from notifier.task import Task
 log = logging.getLogger("django_bridge")
 
 
-def write(task: Task, user_key: Any) -> None:
+def write(task: Task, user_key: Any, traceback: str = "") -> None:
     """Write the state to the row, unless the row has a newer state or has ended: processes may share a task.
 
     A `DatabaseError` is logged, and raised under `RAISE`.
     """
     fields = _fields(task, user_key)
+    if traceback:
+        fields["traceback"] = traceback
     row = TaskRecord.objects.filter(pk=task.id)
     try:
         with transaction.atomic(using=router.db_for_write(TaskRecord)):

@@ -40,6 +40,8 @@ class TaskReporter(UnreportedChanges):
     def __init__(self, known: Task, user_key: Any) -> None:
         super().__init__(known)
         self.user_key = user_key
+        self.traceback = ""
+        """Of the exception that failed the task."""
         self._writing = threading.Lock()
         """Locked while the row is written."""
         self._is_row_stale = False
@@ -202,7 +204,7 @@ class TaskReporter(UnreportedChanges):
 
         with self._writing:
             self._is_row_stale = False
-            records.write(self.known, self.user_key)
+            records.write(self.known, self.user_key, self.traceback)
 
 
 def _in_background() -> bool:

@@ -19,7 +19,7 @@ from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.task.context import TaskContext
 from django_bridge.task.reporter import TaskReporter, now_ms
-from django_bridge.texts import error_text, is_lazy, rendered
+from django_bridge.texts import is_lazy, rendered, shown_error, traceback_text
 from notifier import rules
 from notifier import task as states
 from notifier.errors import InvalidInput, PayloadTooLarge
@@ -237,15 +237,20 @@ class Task(TaskContext):
 
     @outside_loop
     def fail(self, error: Any, state: Any = None) -> None:
-        """End the task as failed. `error`, an exception or a text, is shown to the users.
+        """End the task as failed. `error` is a text that is shown to the users, or an exception.
 
-        Invalid characters in it are replaced and a long text is cut: this is called in error handling and should not
-        raise. The `TaskCancelled` of this task ends it as cancelled.
+        Of an exception users see what `NOTIFIER["ERROR_TEXT"]` makes of it, by default a generic text; the row keeps
+        the traceback, for staff. Invalid characters are replaced and a long text is cut: this is called in error
+        handling and should not raise. The `TaskCancelled` of this task ends it as cancelled.
         """
         if isinstance(error, TaskCancelled) and error.task_id == self.id:
             self.cancelled(state)
             return
-        self._change(status="failed", error=error_text(error), state=state)
+        with self.speaking():
+            shown = shown_error(error)
+        if isinstance(error, BaseException):
+            self._begun().traceback = traceback_text(error)
+        self._change(status="failed", error=shown, state=state)
 
     @outside_loop
     def cancelled(self, state: Any = None) -> None:

@@ -15,14 +15,11 @@ CODE: dict[str, str] = dict(
     reversed([(code.strip().splitlines()[0], code) for code in re.findall(r"```python\n(.*?)```", PAGE, re.S)])
 )
 """The examples by their first line."""
-seen: set[str] = set()
-"""The first lines of the examples that were run."""
 
 
 def run(starts: str, **names: Any) -> dict[str, Any]:
     """Run the one example whose first line starts with `starts`. Returns the names that it defines."""
     (first,) = [line for line in CODE if line.startswith(starts)]
-    seen.add(first)
     exec(compile(CODE[first], "docs/django.md", "exec"), names)
     return names
 

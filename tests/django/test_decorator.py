@@ -73,7 +73,7 @@ def test_an_exception_fails_the_task_and_propagates(user: User) -> None:
 
     with pytest.raises(LookupError, match="row 5"):
         run(plain_request(user))
-    assert shown("status", "done", "error")[-2:] == [("running", 5, None), ("failed", 5, "LookupError: row 5")]
+    assert shown("status", "done", "error")[-2:] == [("running", 5, None), ("failed", 5, "Something went wrong.")]
     assert TaskRecord.objects.get().status == "failed"
 
 

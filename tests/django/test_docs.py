@@ -1,4 +1,4 @@
-"""Runs every example of docs/django.md."""
+"""Runs the examples of docs/django.md, with `test_docs_settings`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import logging.config
 import re
 import shlex
-import sys
 import types
 import unittest
 from collections.abc import Iterator
@@ -22,13 +21,12 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command, load_command_class
 from django.test import RequestFactory, override_settings
 from django.utils import timezone
-from django.utils.translation import gettext_lazy
 
-from django_bridge import Message, Progress, Task, conf, policy, testing
+from django_bridge import Message, Progress, Task, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.tokens import subscriber_token
-from tests.django.examples import CODE, PAGE, by_name, run, seen, shop
+from tests.django.examples import PAGE, by_name, run, shop
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
 from tests.support import REPOSITORY, Service
@@ -44,23 +42,6 @@ def eager() -> Iterator[Any]:
     yield app
     before.set_current()
     app.close()
-
-
-def test_the_settings_are_valid() -> None:
-    settings = run("NOTIFIER = {")["NOTIFIER"]
-    settings["API_KEY"] = "a-key-of-16-chars"
-    assert conf.problems({**settings, "JWT_SECRET": "x" * 32}) == []
-
-
-def test_the_policy_lets_pages_connect() -> None:
-    with override_settings(**run("SECURE_CSP = ")):
-        assert policy.allows(policy.connect_sources() or (), "https://notifier.example.org")
-
-
-def test_the_table_of_settings_has_the_keys_of_the_code() -> None:
-    table = PAGE[PAGE.index("| key | default |") : PAGE.index("The transport `redis` needs")].strip()
-    keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
-    assert keys == set(conf._RULES)
 
 
 def test_messages(user: User) -> None:
@@ -252,16 +233,6 @@ def test_the_commands_of_the_database_and_of_the_service(over_http: Service, use
             call_command(name, *options, stdout=StringIO())
 
 
-def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = run("def language_of(user):")
-    monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))
-    monkeypatch.setitem(sys.modules, "shop.users", types.SimpleNamespace(language_of=names["language_of"]))  # type: ignore[arg-type]
-    monkeypatch.setattr(User, "profile", types.SimpleNamespace(language="de"), raising=False)
-    with override_settings(NOTIFIER={"TRANSPORT": "memory", **names["NOTIFIER"]}):
-        Message(to_users=user.pk, subject=gettext_lazy("Yes")).send()
-    assert outbox.messages[0]["subject"] == "Ja"
-
-
 def test_weights(user: User) -> None:
     def step(row: int) -> None: ...
 
@@ -341,7 +312,3 @@ def test_other_queues(user: User) -> None:
         dramatiq.set_broker(before)
     assert b"a.csv" in message
     assert [row.status for row in TaskRecord.objects.all()] == ["succeeded", "succeeded"]
-
-
-def test_every_example_was_run() -> None:
-    assert set(CODE) == seen

@@ -135,9 +135,9 @@ def test_a_bad_name_is_refused_at_the_begin(user: User, name: Any) -> None:
 
 def test_invalid_characters_of_an_error_are_replaced_and_a_long_one_is_cut(task: Task) -> None:
     task.begin()
-    task.fail(ValueError("bad \x00 \ud800 " + "x" * 3000))
+    task.fail("bad \x00 \ud800 " + "x" * 3000)
     error = TaskRecord.objects.get().error
-    assert error.startswith("ValueError: bad \ufffd \ufffd xxx")
+    assert error.startswith("bad \ufffd \ufffd xxx")
     assert len(error) == 2000
 
 
