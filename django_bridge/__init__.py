@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from django_bridge.event import Event
     from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from django_bridge.task.decorator import progress
     from django_bridge.task.task import Task
 
-__all__ = ["ALL", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
+__all__ = ["ALL", "Event", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
 
 # No module of this package may have one of these names: importing it would replace the name by the module.
 _HOMES: Final = {
     "ALL": "recipients",
+    "Event": "event",
     "Message": "message",
     "Progress": "loop.progress",
     "Task": "task.task",

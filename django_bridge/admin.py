@@ -19,6 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
+from django_bridge.payload import is_event
 
 if TYPE_CHECKING:
     _Tasks = admin.ModelAdmin[TaskRecord]
@@ -109,8 +110,14 @@ class OutboxMessageAdmin(_Waiting):
     @admin.display(description=_("subject"))
     def subject(self, message: OutboxMessage) -> str:
         try:
-            return str(json.loads(message.payload)["subject"])
-        except (ValueError, KeyError, TypeError):  # not written by `send()`, which may be why it was refused
+            payload = json.loads(message.payload)
+            return str(payload["type"] if is_event(payload) else payload["subject"])
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ):  # not written by `send()`, which may be why it was refused
             return "?"
 
     @admin.action(description=_("Try again to send the selected messages"), permissions=["send"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 from notifier import event
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
@@ -24,12 +24,31 @@ transaction, in the outbox or in Celery's broker.
 A payload may come from another version of the bridge, across a deploy: see `with_defaults`."""
 
 
+EVENT: Final = "event"
+"""The `kind` of the payload of a custom event, which has `id kind to type data durable`. Messages have no `kind`."""
+
+
 class EventBody(TypedDict):
     """A custom event, in the form of the body of `POST /v1/events`."""
 
     to: list[str]
     type: str
     data: Any
+    durable: NotRequired[bool]
+    """Missing: True."""
+
+
+def is_event(payload: Payload) -> bool:
+    """Whether this is the payload of a custom event."""
+    return payload.get("kind") == EVENT
+
+
+def event_body(payload: Payload) -> EventBody:
+    """The body of the payload of a custom event. Raises `KeyError`."""
+    body: EventBody = {"to": payload["to"], "type": payload["type"], "data": payload["data"]}
+    if not payload.get("durable", True):
+        body["durable"] = False
+    return body
 
 
 def parse(text: str) -> Payload:
@@ -54,17 +73,27 @@ def per_language(payload: Payload) -> Iterator[Payload]:
 
 
 def to_event(payload: Payload) -> event.Event:
-    """The event of a payload; fields that only a newer bridge knows are left out. Raises `InvalidInput` or
-    `PayloadTooLarge`."""
+    """The event of a payload of either kind. Fields of a message that only a newer bridge knows are left out.
+
+    Raises `InvalidInput` or `PayloadTooLarge`.
+    """
+    if is_event(payload):
+        return to_custom_event(payload)
     return message_event({name: value for name, value in payload.items() if name in BY_NAME}, may_repeat=True)
 
 
-def to_custom_event(body: EventBody) -> event.Event:
+def to_custom_event(body: EventBody | Payload) -> event.Event:
     """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
-    return event.custom(to=body["to"], event_type=body["type"], data=body["data"])
+    durable = body.get("durable", True)
+    return event.custom(to=body["to"], event_type=body["type"], data=body["data"], durable=durable)
 
 
 def expired(payload: Payload) -> bool:
     """Whether `expires_at` has passed."""
     until = payload.get("expires_at")
     return until is not None and datetime.fromisoformat(until) <= datetime.now(UTC)
+
+
+def named(payload: Payload) -> str:
+    """The payload in a line of the log."""
+    return f"event {payload['type']}, {payload['id']}" if is_event(payload) else f"message {payload['id']}"

@@ -1,4 +1,5 @@
-"""Sending a payload: kept in the history, written to the outbox or published, once the open transactions are committed.
+"""Sending the payload of a message or an event: kept in the history, written to the outbox or published, once the open
+transactions are committed.
 
 Must not know: how messages are made, Celery, transports.
 """
@@ -13,17 +14,17 @@ from django_bridge import background, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
-from django_bridge.payload import Payload, expired, per_language
+from django_bridge.payload import Payload, expired, is_event, named, per_language
 
 log = logging.getLogger("django_bridge")
 
 
 @outside_loop
 def send_payload(payload: Payload) -> str:
-    """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns the message's id."""
+    """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns its id."""
     configured = settings()
     # history and outbox load the models: too early where a models module imports `Message`.
-    if configured.keep_messages:
+    if configured.keep_messages and not is_event(payload):
         from django_bridge import history
 
         everybody = [channel for translated in per_language(payload) for channel in translated["to"]]
@@ -33,7 +34,7 @@ def send_payload(payload: Payload) -> str:
 
         outbox.keep(payload)
     else:
-        deliver_on_commit(partial(_publish, payload), f"message {payload['id']}")
+        deliver_on_commit(partial(_publish, payload), named(payload))
     return str(payload["id"])
 
 

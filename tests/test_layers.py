@@ -73,7 +73,7 @@ BRIDGE_LAYERS: Layers = [
     {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
     {"checks"},
     {"message", "views"},
-    {"celery"},
+    {"celery", "event"},
     {"task.celery_signals", "task.decorator"},
     {"task.task"},
     {"task.share", "task.reconcile"},

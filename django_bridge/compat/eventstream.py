@@ -11,11 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from django.core.serializers.json import DjangoJSONEncoder
-
-from django_bridge import publisher
-from django_bridge.commit import after_commit
-from django_bridge.payload import EventBody, to_custom_event
+from django_bridge.event import Event
+from django_bridge.recipients import NamedGroup
 from notifier import rules
 
 MESSAGE: Final = "channel.message"
@@ -38,17 +35,12 @@ def send_event(
     """
     if skip_user_ids:
         raise TypeError("skip_user_ids is not supported: put the ids into the data, and let the page skip them")
-    body: EventBody = {
-        "to": [f"group:{rules.name(channel, 'channel')}"],
-        "type": MESSAGE if event_type == "message" else event_type,
-        "data": _encoded(data) if json_encode else _parsed(data),
-    }
-    to_custom_event(body)
-    after_commit(lambda: publisher.current().send_event(body))
-
-
-def _encoded(data: Any) -> Any:
-    return json.loads(json.dumps(data, cls=DjangoJSONEncoder))
+    to_users = NamedGroup(rules.name(channel, "channel"))
+    Event(
+        type=MESSAGE if event_type == "message" else event_type,
+        to_users=to_users,
+        data=data if json_encode else _parsed(data),
+    ).send()
 
 
 def _parsed(data: Any) -> Any:

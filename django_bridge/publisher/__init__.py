@@ -1,8 +1,7 @@
 """The publisher: one per process, over one of three transports.
 
-    current().send(payload)                        send a message, in as many calls as it needs
+    current().send(payload)                        send a message or an event, in as many calls as it needs
     current().deliver(payload)                     the same, but raises, for callers that retry themselves
-    current().send_event(body)                     send a custom event
     current().create_task(task, key)               store a task's complete state
     current().change_task(task_id, change, key)    store a change of a task
     current().beat(task_id)                        send a heartbeat of a task's producer
@@ -20,14 +19,14 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
-from django_bridge.payload import EventBody, Payload
+from django_bridge.payload import Payload, event_body, is_event, named
 from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
@@ -104,19 +103,19 @@ class Publisher:
         return self.transport.is_remote
 
     def send(self, payload: Payload) -> bool:
-        """Send a message. True if all parts were sent; the parts after a failed one are not tried."""
-        calls = enumerate(self.transport.message(payload), 1)
-        return all(self._call(f"message {payload['id']}, part {n}", attempt).answer is not None for n, attempt in calls)
+        """Send a message or an event. True if all parts were sent; the parts after a failed one are not tried."""
+        calls = enumerate(self._attempts(payload), 1)
+        return all(self._call(f"{named(payload)}, part {n}", attempt).answer is not None for n, attempt in calls)
 
     def deliver(self, payload: Payload) -> None:
-        """Send a message. Raises `Unreachable` or another `NotifierError` and does not log it."""
-        for attempt in self.transport.message(payload):
-            self._recorded(f"message {payload['id']}", attempt)
+        """Send a message or an event. Raises `Unreachable` or another `NotifierError` and does not log it."""
+        for attempt in self._attempts(payload):
+            self._recorded(named(payload), attempt)
 
-    def send_event(self, body: EventBody) -> bool:
-        """Send a custom event. True if all parts were sent."""
-        calls = self.transport.event(body, new_id())
-        return all(self._call(f"event {body['type']}", attempt).answer is not None for attempt in calls)
+    def _attempts(self, payload: Payload) -> Iterable[Attempt[object]]:
+        if is_event(payload):
+            return self.transport.event(event_body(payload), payload["id"])
+        return self.transport.message(payload)
 
     def create_task(self, task: Task, key: str) -> CallResult[TaskAnswer]:
         """Store a task's complete state. Raises `Conflict` where the task exists."""

@@ -63,7 +63,8 @@ class HttpTransport:
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)
-        yield partial(self._call, "POST", "/v1/events", to_json(body).encode(), key)
+        for n, part in enumerate(bodies(body)):
+            yield partial(self._call, "POST", "/v1/events", part, f"{key}.{n}" if n else key)
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
         first = {"id": task.id, "to": task.to, "name": task.name, "state": task.state, "total": task.total}
@@ -149,8 +150,9 @@ class _QuietRequests(logging.Filter):
         self._logger.removeFilter(self)
 
 
-def bodies(payload: Payload, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:
-    """The bodies of a message's POSTs: one, or several with part of the recipients each, to stay within `max_bytes`."""
+def bodies(payload: Payload | EventBody, max_bytes: int = MAX_BODY_BYTES) -> Iterator[bytes]:
+    """The bodies of the POSTs of a message or an event: one, or several with part of the recipients each, to stay
+    within `max_bytes`."""
     fields = to_json({name: value for name, value in payload.items() if name != "to"})
     room = max_bytes - len(fields.encode()) - len('"to":[],')
     chunks: list[list[str]] = [[]]

@@ -17,7 +17,7 @@ The fixtures are in `pytest_plugin`, which pytest loads by itself.
 
 from __future__ import annotations
 
-from django_bridge.testing.assertions import NotificationAssertions, assert_not_notified, assert_notified
+from django_bridge.testing.assertions import NotificationAssertions, assert_not_notified, assert_notified, assert_task
 from django_bridge.testing.captured import Outbox, capture_notifications, outbox
 from django_bridge.testing.live import LiveNotifierMixin
 
@@ -27,6 +27,7 @@ __all__ = [
     "Outbox",
     "assert_not_notified",
     "assert_notified",
+    "assert_task",
     "capture_notifications",
     "outbox",
 ]

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django_bridge.testing.captured import Outbox, capture_notifications, outbox
+
+if TYPE_CHECKING:
+    from django_bridge.payload import EventBody, Payload
 
 
 @contextmanager
@@ -33,8 +36,25 @@ def assert_not_notified() -> Iterator[Outbox]:
         raise AssertionError(f"messages were sent: {captured.messages}")
 
 
+def assert_task(
+    name: str, *, sent: Outbox | None = None, progress: int | None = None, **fields: Any
+) -> Mapping[str, Any]:
+    """Fails unless a task of this name has these fields now, such as `status="succeeded"`; `progress` is in percent.
+
+    Looks at what the innermost open capture received, else at `outbox`; or at `sent`. Returns the task.
+    """
+    if progress is not None:
+        fields["percent"] = progress
+    tasks = (sent or outbox.receiving).tasks
+    matching = [task for task in tasks if _has(task, {"name": name, **fields})]
+    if not matching:
+        raise AssertionError(f"no task {name!r} with {fields}; the tasks are: {tasks}")
+    return matching[-1]
+
+
 class NotificationAssertions:
-    """For a `TestCase`: `with self.assertNotified(user, subject="Paid"):` and `with self.assertNotNotified():`.
+    """For a `TestCase`: `with self.assertNotified(user, subject="Paid"):`, `with self.assertNotNotified():` and
+    `self.assertTask("Import", status="succeeded", progress=100)`.
 
     `outbox` is empty at the start of each test.
     """
@@ -50,6 +70,36 @@ class NotificationAssertions:
     def assertNotNotified(self) -> AbstractContextManager[Outbox]:  # noqa: N802  # as unittest spells it
         """Fails if the block sends a message."""
         return assert_not_notified()
+
+    def assertTask(self, name: str, **fields: Any) -> Mapping[str, Any]:  # noqa: N802  # as unittest spells it
+        """Fails unless a task of this name has these fields now; see `assert_task`."""
+        return assert_task(name, **fields)
+
+
+class Notifications:
+    """What a test has sent, and assertions about it: the pytest fixture `notifier`."""
+
+    @property
+    def messages(self) -> list[Payload]:
+        return outbox.receiving.messages
+
+    @property
+    def events(self) -> list[EventBody]:
+        return outbox.receiving.events
+
+    @property
+    def tasks(self) -> list[Mapping[str, Any]]:
+        """The latest state of each task, in the order of their begin."""
+        return outbox.receiving.tasks
+
+    def request_cancel(self, task: Any) -> None:
+        """As a user's click on "cancel" of this task, a `Task` or its id."""
+        outbox.receiving.request_cancel(task)
+
+    capture = staticmethod(capture_notifications)
+    assert_notified = staticmethod(assert_notified)
+    assert_not_notified = staticmethod(assert_not_notified)
+    assert_task = staticmethod(assert_task)
 
 
 def _has(message: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:

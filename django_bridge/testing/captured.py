@@ -38,6 +38,11 @@ class Outbox:
         """The latest state of each task, in the order of their begin."""
         return [task.public() for task in self._tasks.values()]
 
+    @property
+    def receiving(self) -> Outbox:
+        """The innermost open capture; without any, this outbox."""
+        return self.captures[-1] if self.captures else self
+
     def clear(self) -> None:
         """Remove everything."""
         with self._lock:

@@ -14,6 +14,7 @@ from django_bridge.testing.captured import outbox
 if TYPE_CHECKING:
     from django_bridge.service import ServiceProcess
     from django_bridge.testing import Outbox
+    from django_bridge.testing.assertions import Notifications
 
 
 @pytest.fixture
@@ -38,6 +39,15 @@ def assert_not_notified() -> Callable[[], AbstractContextManager[Outbox]]:
     from django_bridge import testing
 
     return testing.assert_not_notified
+
+
+@pytest.fixture
+def notifier() -> Notifications:
+    """What this test sends (`messages`, `events`, `tasks`), `capture()`, and the assertions `assert_notified`,
+    `assert_not_notified` and `assert_task`."""
+    from django_bridge.testing.assertions import Notifications
+
+    return Notifications()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from django.utils import timezone
 from django_bridge import Message, Progress, Task, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
+from django_bridge.testing.assertions import Notifications
 from django_bridge.tokens import subscriber_token
 from tests.django.examples import PAGE, by_name, run, shop
 from tests.django.sample.models import SimpleModel
@@ -162,12 +163,17 @@ def test_the_tests_of_a_project(user: User) -> None:
 
 
 def test_the_tests_of_a_project_with_fixtures(user: User) -> None:
-    tests = run("def test_the_buyer_is_notified(db", **shop(user))
+    def import_rows(buyer: User) -> None:
+        with Task(from_user=buyer, task_name="Import"):
+            pass
+
+    tests = run("def test_the_buyer_is_notified(db", **shop(user), import_rows=import_rows)
     tests["test_the_buyer_is_notified"](None, testing.assert_notified)
     tests["test_a_draft_sends_nothing"](None, testing.assert_not_notified)
     tests["test_the_message_has_the_price"](None, testing.capture_notifications)
     outbox.clear()
     tests["test_a_committed_payment_is_sent"](None, outbox)
+    tests["test_the_import_shows_its_progress"](None, Notifications())
 
 
 def test_a_test_in_a_browser(user: User) -> None:

@@ -45,6 +45,11 @@ def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outbox.messages[0]["subject"] == "Ja"
 
 
+def test_events_for_scripts(user: User) -> None:
+    run("from django_bridge import Event", order=types.SimpleNamespace(pk=7, sum=12, buyer=user))
+    assert outbox.events == [{"to": [f"user:{user.pk}"], "type": "order.paid", "data": {"order": 7, "sum": 12}}]
+
+
 def test_errors_of_a_task(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("def error_text(exc):", ValidationError=ValidationError)
     monkeypatch.setitem(sys.modules, "shop", types.ModuleType("shop"))

@@ -82,7 +82,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from django_bridge import Message, Task
+from django_bridge import Event, Message, Task
 
 
 def test_nothing_leaves(transactional_db, notification_outbox):
@@ -107,6 +107,23 @@ def test_blocks(db, assert_notified, assert_not_notified, capture_notifications)
     assert len(sent.messages) == 1
 
 
+def test_tasks_and_events(db, notifier):
+    with Task(from_user=1, task_name="Import") as task:
+        task.set_state(done=3, total=4)
+        notifier.assert_task("Import", status="running", progress=75)
+        with pytest.raises(AssertionError, match="no task 'Import' with"):
+            notifier.assert_task("Import", status="succeeded")
+    assert notifier.assert_task("Import", status="succeeded", progress=100)["id"] == task.id
+    with notifier.capture() as sent:
+        Event(type="paid", to_users=1).send()
+        other = Task(from_user=1, task_name="Other")
+        other.begin()
+        notifier.request_cancel(other)
+        notifier.assert_task("Other", status="cancelling")
+    assert [event["type"] for event in sent.events] == ["paid"]
+    assert [task["name"] for task in notifier.tasks] == ["Import"]
+
+
 def test_the_real_service(transactional_db, live_server, live_notifier, notification_outbox, admin_user):
     Message(to_users=admin_user, subject="One").send()
     Path("address").write_text(live_notifier.url)
@@ -114,6 +131,41 @@ def test_the_real_service(transactional_db, live_server, live_notifier, notifica
     assert notification_outbox.messages == []
 """
 
+PARALLEL = """
+import pytest
+from django_bridge import Task
+from django_bridge.models import TaskRecord
+
+
+@pytest.mark.parametrize("n", range(24))
+def test_each_sees_only_its_own(db, notifier, n):
+    assert not TaskRecord.objects.exists()
+    with Task(from_user=n + 1, task_name=f"Import {n}"):
+        pass
+    notifier.assert_task(f"Import {n}", status="succeeded")
+    assert len(notifier.tasks) == 1
+"""
+PARALLEL_UNITTESTS = "".join(
+    f"""
+from django.test import TestCase
+from django_bridge import Task
+from django_bridge.testing import NotificationAssertions, outbox
+
+
+class Case{n}(NotificationAssertions, TestCase):
+    def setUp(self):
+        super().setUp()
+        with Task(from_user={n + 1}, task_name="Import"):
+            pass
+
+    def test_first(self):
+        self.assertTask("Import", status="succeeded")
+        self.assertEqual(len(outbox.tasks), 1)
+
+    test_second = test_first
+"""
+    for n in range(4)
+)
 
 PYTEST = ["pytest", "-q", *(f"-pno:{other}" for other in ("asyncio", "schemathesis", "cacheprovider"))]
 
@@ -155,8 +207,23 @@ def test_under_djangos_runner_nothing_leaves_and_the_mixins_work(project: Path) 
 @pytest.mark.slow
 def test_under_pytest_django_nothing_leaves_and_the_fixtures_work(project: Path) -> None:
     (project / "test_it.py").write_text(PYTESTS)
-    assert "4 passed" in run(project, *PYTEST)
+    assert "5 passed" in run(project, *PYTEST)
     assert is_gone((project / "address").read_text())
+
+
+@pytest.mark.slow
+def test_parallel_runs_on_a_kept_database_share_nothing(project: Path) -> None:
+    database = "{'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'db', 'TEST': {'NAME': 'test_db'}}"
+    (project / "settings.py").write_text(f"{SETTINGS}\nDATABASES = {{'default': {database}}}")
+    (project / "test_it.py").write_text(PARALLEL)
+    for _ in range(2):
+        assert "24 passed" in run(project, *PYTEST, "-n", "2", "--reuse-db")
+
+
+@pytest.mark.slow
+def test_parallel_processes_of_djangos_runner_share_nothing(project: Path) -> None:
+    (project / "test_it.py").write_text(PARALLEL_UNITTESTS)
+    assert "Ran 8 tests" in run(project, "django", "test", "--parallel", "2")
 
 
 @pytest.mark.slow

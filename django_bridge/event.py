@@ -1,0 +1,72 @@
+"""`Event`: one event of the project's own type, for the scripts of pages.
+
+Builds the payload and gives it to `sending`. Must not know: transports, messages.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.serializers.json import DjangoJSONEncoder
+
+from django_bridge.event_loop import outside_loop
+from django_bridge.payload import EVENT, Payload, to_custom_event
+from django_bridge.recipients import channels
+from django_bridge.sending import send_payload
+from notifier import rules
+from notifier.errors import InvalidInput
+from notifier.event import new_id
+
+
+class Event:
+    """An event for the scripts of pages, where `document` dispatches it as `notifier:<type>`.
+
+        Event(type="order.paid", to_users=order.buyer, data={"order": order.pk, "sum": order.sum}).send()
+
+    - `type`: letters, digits, `.`, `_` and `-`, without the service's own types.
+    - `to_users`: as for a `Message`.
+    - `data`: what `DjangoJSONEncoder` makes JSON of: also dates, decimals, UUIDs and lazy translations.
+    - `durable=False`: only streams that are open now get it; it has no place in the history.
+    """
+
+    def __init__(self, *, type: str, to_users: Any, data: Any = None, durable: bool = True) -> None:  # noqa: A002  # the wire's name
+        self.type = type
+        self.to_users = to_users
+        self.data = data
+        self.durable = durable
+
+    @outside_loop
+    def send(self) -> str:
+        """Send the event on commit, and not at all after a rollback. Returns its id; every call sends a new event.
+
+        Raises `InvalidInput` or `PayloadTooLarge` for values that break a rule, before anything is sent. With
+        `NOTIFIER["OUTBOX"]` the event is first written as a row of the same transaction, as a message is.
+        """
+        return send_payload(self.payload())
+
+    async def asend(self) -> str:
+        """As `send()`, for asynchronous code: waits for the database and the service in a thread."""
+        return await sync_to_async(self.send)()
+
+    @outside_loop
+    def payload(self) -> Payload:
+        """The checked payload, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
+        payload: Payload = {
+            "id": new_id(),
+            "kind": EVENT,
+            "to": list(rules.recipients(channels(self.to_users), "to_users")),
+            "type": self.type,
+            "data": _json(self.data),
+            "durable": rules.flag(self.durable, "durable"),
+        }
+        to_custom_event(payload)
+        return payload
+
+
+def _json(data: Any) -> Any:
+    try:
+        return json.loads(json.dumps(data, cls=DjangoJSONEncoder))
+    except (TypeError, ValueError) as exc:
+        raise InvalidInput(f"cannot be JSON: {exc}", field="data") from None
