@@ -90,7 +90,7 @@ BRIDGE_LAYERS: Layers = [
     {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
     {"publisher.failures", "publisher.redis_connection", "publisher.transport"},
     {"testing"},
-    {"page", "languages"},
+    {"page", "languages", "static_files"},
     {"tokens", "service"},
     {"recipients"},
     {"texts"},

@@ -3,6 +3,7 @@ messages of `django.contrib.messages` as toasts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,11 +14,14 @@ from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString, mark_safe
 
 from django_bridge.page import config_of
+from django_bridge.static_files import hashed_modules
 
 register = template.Library()
 
 SCRIPT: Final = "notifier/django.js"
 MESSAGE_SCRIPT: Final = "notifier/widgets/message.js"
+_MAPPED: Final = "notifier_import_map"
+_ESCAPES: Final = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
 LEVELS: Final = ((40, "error"), (30, "warning"), (25, "success"), (20, "info"))
 """The lower bounds of the levels of `django.contrib.messages`; custom levels in between have no name there."""
 
@@ -70,7 +74,24 @@ def _user(context: Context) -> Any:
 
 
 def _script(context: Context, path: str) -> SafeString:
-    return format_html('<script type="module" src="{}"{}></script>', static(path), _nonce(context))
+    script = format_html('<script type="module" src="{}"{}></script>', static(path), _nonce(context))
+    return format_html("{}\n{}", _import_map(context), script) if _import_map_is_due(context) else script
+
+
+def _import_map_is_due(context: Context) -> bool:
+    """True for the first tag of a page whose files have names by their content."""
+    rendered: Any = context.render_context
+    if rendered.get(_MAPPED) or not hashed_modules(static(SCRIPT)):
+        return False
+    rendered[_MAPPED] = True
+    return True
+
+
+def _import_map(context: Context) -> SafeString:
+    """The map from the names in the modules' imports to the names of their files; it must precede the scripts."""
+    text = json.dumps({"imports": hashed_modules(static(SCRIPT))}).translate(_ESCAPES)
+    # The text is inert: its escapes are those of Django's json_script.
+    return format_html('<script type="importmap"{}>{}</script>', _nonce(context), mark_safe(text))  # noqa: S308
 
 
 def _nonce(context: Context) -> SafeString:

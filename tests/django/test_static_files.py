@@ -1,0 +1,103 @@
+"""The client behind storages that name files by their content: a page finds every module, in its own version."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import Route
+
+from tests.django.test_browser import browser
+from tests.support import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+HASHED = re.compile(r"\.[0-9a-f]{12}\.js$")
+
+
+def storage(name: str) -> dict[str, Any]:
+    return {"STORAGES": {"staticfiles": {"BACKEND": name}}}
+
+
+MANIFEST = storage("django.contrib.staticfiles.storage.ManifestStaticFilesStorage")
+COMPRESSED_MANIFEST = storage("whitenoise.storage.CompressedManifestStaticFilesStorage")
+COMPRESSED = storage("whitenoise.storage.CompressedStaticFilesStorage")
+
+
+def walked(folder: Path, settings: dict[str, Any]) -> Any:
+    """The output of tests/django/static_walk.py."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.django.static_walk", json.dumps(settings)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DJANGO_SETTINGS_MODULE": ""},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        MANIFEST,
+        COMPRESSED_MANIFEST,
+        {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True},
+        {**COMPRESSED_MANIFEST, "STATIC_URL": "https://cdn.example.org/static/"},
+    ],
+    ids=["Django", "WhiteNoise", "WhiteNoise, only hashed files", "behind a CDN"],
+)
+def test_every_module_is_fetched_in_the_version_of_its_page(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = walked(tmp_path, settings)
+    assert set(result["answers"].values()) == {200}
+    assert len(result["answers"]) > 20
+    assert [url for url in result["answers"] if not HASHED.search(url)] == []
+    assert result["maps"] == 1
+    assert result["page"].index("importmap") < result["page"].index('type="module"')
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [COMPRESSED, {"WHITENOISE_USE_FINDERS": True, "WHITENOISE_AUTOREFRESH": True}],
+    ids=["WhiteNoise without a manifest", "WhiteNoise with finders"],
+)
+def test_without_names_by_content_there_is_no_map(tmp_path: Path, settings: dict[str, Any]) -> None:
+    result = walked(tmp_path, settings)
+    assert set(result["answers"].values()) == {200}
+    assert (len(result["answers"]) > 20, result["maps"]) == (True, 0)
+
+
+@pytest.mark.programs
+async def test_a_browser_loads_the_widgets_where_only_hashed_files_are_kept(tmp_path: Path) -> None:
+    settings = {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True}
+    html = (await asyncio.to_thread(walked, tmp_path, settings))["page"] + "<notifier-bell></notifier-bell>"
+    missing: list[str] = []
+
+    async def answer(route: Route) -> None:
+        path = urlsplit(route.request.url).path
+        file = tmp_path / "collected" / path.removeprefix("/static/")
+        if path == "/":
+            policy = {"Content-Security-Policy": "script-src 'nonce-abc' 'strict-dynamic'"}
+            await route.fulfill(body=html, content_type="text/html", headers=policy)
+        elif file.is_file():
+            await route.fulfill(path=file, content_type="text/javascript")
+        else:
+            missing.append(path)
+            await route.fulfill(status=404)
+
+    async with browser() as chromium:
+        page = await chromium.new_page()
+        await page.route("https://example.org/**", answer)
+        await page.goto("https://example.org/")
+        await page.wait_for_selector("notifier-bell:defined", state="attached")
+    assert missing in ([], ["/favicon.ico"])
