@@ -5,6 +5,7 @@ Must not know: how a task reports.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -73,7 +74,7 @@ def progress(
     `user=None` no user sees the task: a run by cron has its row and nothing else.
 
     An exception fails the task with that error and propagates. If the caller passes a `task`, no new one begins, and
-    the function reports to that one. Works on methods and on `async def`.
+    the function reports to that one. Works on methods, on `async def`, and above or below Django's `@task`.
 
     If a user cancels, the task ends with the text `cancelled`, and the call returns None, or an empty response (204) if
     one of its arguments is an `HttpRequest`; with `raise_cancelled`, `TaskCancelled` propagates instead.
@@ -84,7 +85,9 @@ def progress(
     is_bare = inspect.isroutine(task_name)
     options = _Options(None if is_bare else task_name, begin, end, user, cancelled, raise_cancelled)
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Any) -> Any:
+        if _is_queued(function):
+            return dataclasses.replace(function, func=decorate(function.func))
         wrap = _wrap_async if inspect.iscoroutinefunction(function) else _wrap
         return wrap(_Decorated(function, options))
 
@@ -201,6 +204,11 @@ def _wrap_async(decorated: _Decorated) -> Callable[..., Any]:
         return answer
 
     return run
+
+
+def _is_queued(function: object) -> bool:
+    """Whether it is a task of Django (`django.tasks`, or the package django-tasks), which wraps a function."""
+    return dataclasses.is_dataclass(function) and hasattr(function, "func") and hasattr(function, "enqueue")
 
 
 def _takes_task(signature: inspect.Signature) -> bool:
