@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import redis
 
 from notifier.broker import Broker, History
 from notifier.broker.memory.broker import MemoryBroker
@@ -38,6 +39,15 @@ def guarded_redis() -> Iterator[RedisServer]:
         yield server
         with server.client() as client:
             assert client.acl_log() == []
+
+
+@pytest.fixture
+def raw(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[redis.Redis]:
+    """A client of the Redis that a module's brokers use. Removes their keys, the module's `KEYS`, after each test."""
+    with redis_server.client() as client:
+        yield client
+        for key in client.scan_iter(f"{request.module.KEYS.prefix}*"):
+            client.delete(key)
 
 
 SERVERS = {

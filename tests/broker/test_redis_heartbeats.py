@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import redis
@@ -20,15 +20,6 @@ from tests.broker.support import Recorder
 from tests.support import RedisServer
 
 KEYS = Keys(f"notifier:b{uuid.uuid4().hex[:8]}:")
-
-
-@pytest.fixture
-def raw(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    client = redis_server.client()
-    yield client
-    for key in client.scan_iter(f"{KEYS.prefix}*"):
-        client.delete(key)
-    client.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,15 +21,6 @@ from tests.support import RedisServer
 
 SIZE = 300
 KEYS = Keys(f"notifier:i{uuid.uuid4().hex[:8]}:")
-
-
-@pytest.fixture
-def raw(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    client = redis_server.client()
-    yield client
-    for key in client.scan_iter(f"{KEYS.prefix}*"):
-        client.delete(key)
-    client.close()
 
 
 async def started(server: RedisServer) -> RedisBroker:
@@ -117,6 +108,28 @@ async def test_concurrent_marks_of_several_processes_count_exactly(broker: Redis
     # The last mark in Redis' order saw all marks; messages may have come after it.
     counts = [answer.unread for answer in marked[:20] if isinstance(answer, Marked)]
     assert 20 <= min(counts) <= 25
+
+
+async def test_a_mark_during_another_is_counted_where_the_oldest_marks_are_removed(
+    broker: RedisBroker, other: RedisBroker, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of marks is the same before and after."""
+    monkeypatch.setattr(inbox, "MAX_MARKS", 5)
+    raw.zadd(KEYS.read(0, "ann"), {f"left-the-history-{number}": number / 10 for number in range(6)})
+    await fill(broker, "user:ann", 4)
+    page = await broker.inbox("ann", ANN, limit=4, before=None, unread_only=False)
+    first, second, third, _ = [message["id"] for message in page.messages]
+    assert (await broker.mark("ann", ANN, "read", [third])).unread == 3
+    run, competitors = broker._commands.run, [other]
+
+    async def marking_before(call: Call) -> Any:
+        if call.script.name == "mark" and competitors:
+            await competitors.pop().mark("ann", ANN, "read", [second])
+        return await run(call)
+
+    monkeypatch.setattr(broker._commands, "run", marking_before)
+    assert (await broker.mark("ann", ANN, "read", [first])).unread == 1
+    assert await broker.unread("ann", ANN) == 1
 
 
 async def test_a_message_that_comes_during_a_mark_is_counted_and_stays_unread(

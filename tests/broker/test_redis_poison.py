@@ -25,15 +25,6 @@ async def sink() -> Recorder:
 
 
 @pytest.fixture
-def raw(redis_server: RedisServer) -> redis.Redis:
-    client = redis_server.client()
-    for key in client.scan_iter("poison:*"):
-        client.delete(key)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
     broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(sink)

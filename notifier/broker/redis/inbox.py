@@ -40,6 +40,8 @@ class _Marks:
     read_up_to: int
     read: frozenset[str]
     hidden: frozenset[str]
+    version: int
+    """Another number after each change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class RedisInbox:
             len(look.marks.read),
             len(look.marks.hidden),
             look.marks.read_up_to,
+            look.marks.version,
             unread,
             len(announcements),
             *announcements,
@@ -161,11 +164,11 @@ class RedisInbox:
             call = Call(script("messages"), shard, [*names, *(logs[channel].name for channel in due)], args)
             answer = await self._commands.run(call)
             with reading("messages"):
-                now, top, up_to, read, hidden, *parts = answer
+                now, top, up_to, read, hidden, version, *parts = answer
                 if now.decode() != epoch:
                     self._epochs[shard] = now.decode()
                     return None
-                first = first or (int(top), int(up_to), _ids(read), _ids(hidden))
+                first = first or (int(top), int(up_to), _ids(read), _ids(hidden), int(version))
                 for channel, (length, reached, *flat) in zip(tuple(due), parts, strict=False):
                     log = logs[channel]
                     log.add(reached, flat)

@@ -4,7 +4,7 @@
 -- KEYS  epoch, seq, read marks, hidden, then the logs
 -- ARGV  1 fresh epoch, 2 '1': with the marks, 3 most entries and 4 most bytes of a portion (both are exceeded by a few
 --       entries), then for each log: the seq after which it is read
--- Answer: epoch, top seq, seq up to which all is read, ids of the read marks, of the hidden ones,
+-- Answer: epoch, top seq, seq up to which all is read, ids of the read marks, of the hidden ones, version of the marks,
 --   then for each log that was begun: {its length, seq up to which it was read, seq, message id or '', expiry (ms), ...}
 
 local STEP = 64
@@ -13,7 +13,7 @@ local epoch = current_epoch(KEYS[1], ARGV[1])
 local top = counter_of(KEYS[2])
 if not top then return foreign_counter() end
 
-local answer = { epoch, top, read_up_to(KEYS[3]), {}, {} }
+local answer = { epoch, top, read_up_to(KEYS[3]), {}, {}, version_of(KEYS[4]) }
 if ARGV[2] == '1' then
   answer[4] = redis.call('ZRANGE', KEYS[3], 0, -1)
   answer[5] = redis.call('ZRANGE', KEYS[4], 0, -1)

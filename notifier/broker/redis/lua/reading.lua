@@ -57,6 +57,11 @@ end
 -- Calls visit(entry, is_read) once for each message that the user can see. A message to several channels is in several
 -- logs under one id; it is visited once.
 local READ_UP_TO = '*'
+-- A member of the deletions whose score goes down with each change of a user's marks: the number of marks stays the same
+-- where the oldest are removed. Being the lowest, it is never removed itself.
+local VERSION = '#'
+local function version_of(hidden_key) return tonumber(call('ZSCORE', hidden_key, VERSION) or '0') end
+
 local function read_up_to(read_key) return tonumber(call('ZSCORE', read_key, READ_UP_TO) or '0') end
 
 local function each_message(lists, read_key, hidden_key, now_ms, visit)
