@@ -31,7 +31,7 @@ demo: $(SERVER)
 # The system's packages come first: a missing one is reported before anything is downloaded.
 test: system lint
 	npm test
-	$(BIN)/python -m pytest -p tools.no_skips
+	$(BIN)/python -m tools.side_by_side
 
 test-quick: $(DEV)
 	$(BIN)/python -m tools.quick

@@ -9,7 +9,7 @@ import pytest
 
 from tests import quick
 from tests.support import REPOSITORY
-from tools.quick import COMMAND
+from tools.quick import OPTIONS
 
 
 @pytest.mark.parametrize("program", ["/usr/bin/redis-server", "/usr/bin/chromium", "curl", "node", "/usr/sbin/nginx"])
@@ -39,5 +39,5 @@ def test_a_test_on_redis_is_no_quick_test(request: pytest.FixtureRequest) -> Non
 def test_make_test_quick_runs_what_is_not_marked() -> None:
     recipe = subprocess.run(["make", "-n", "test-quick"], cwd=REPOSITORY, capture_output=True, text=True).stdout
     assert "-m tools.quick" in recipe
-    assert "not programs and not slow" in COMMAND
+    assert "not programs and not slow" in OPTIONS
     assert {name for names in quick.FOLDERS.values() for name in names} <= {"programs", "slow"}
