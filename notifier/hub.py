@@ -229,7 +229,7 @@ class Hub:
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
         if len(streams) <= DIRECT:
-            self._rounds.send_now(topic, item)
+            self._rounds.send_now(topic, streams, item)
         elif not self._rounds.add(topic, item):
             self.resync([topic])
 

@@ -125,29 +125,33 @@ class Rounds:
             self._is_joining = False
             self._send_joined()
 
-    def send_now(self, topic: str, item: Item) -> None:
+    def send_now(self, topic: str, streams: Iterable[Stream], item: Item) -> None:
         """Send a frame to the few streams of a topic, ahead of the queued rounds."""
+        if self._is_joining:
+            self._join(topic, item)
+        else:
+            self._send(list(streams), [item], may_repeat=item.may_repeat)
+
+    def _join(self, topic: str, item: Item) -> None:
         joined = self._joined
         if joined is not None and joined.can_join(topic, item) and joined.items[0].epoch == item.epoch:
             joined.join(item)
-            return
-        self._send_joined()
-        if self._is_joining:
-            self._joined = Round(topic, item)
         else:
-            self._send(list(self._streams_of(topic)), [item])
+            self._send_joined()
+            self._joined = Round(topic, item)
 
     def _send_joined(self) -> None:
         if (joined := self._joined) is not None:
             self._joined = None
-            self._send(list(self._streams_of(joined.topic)), joined.items)
+            may_repeat = any(item.may_repeat for item in joined.items)
+            self._send(list(self._streams_of(joined.topic)), joined.items, may_repeat=may_repeat)
 
-    def _send(self, streams: Sequence[Stream], items: list[Item]) -> None:
+    def _send(self, streams: Sequence[Stream], items: list[Item], *, may_repeat: bool) -> None:
         if self._queue:
             for stream in streams:
                 self._deliver_queued_to(stream)
                 self._flush(stream)
-        self._write(streams, items, may_repeat=any(item.may_repeat for item in items))
+        self._write(streams, items, may_repeat=may_repeat)
 
     def _deliver_queued_to(self, stream: Stream) -> None:
         """Deliver the frames that queued rounds hold for a stream, before a later frame is written to it."""
