@@ -31,7 +31,11 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
         "tests/browser/test_recipes.py, tests/browser/test_client_page.py",
         {"html": 11, "js": 3, "jsx": 1},
     ),
-    "docs/django.md": ("tests/django/test_docs.py", {"html": 2, "python": 22, "sh": 4}),
+    "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
+    "docs/django.md": (
+        "tests/django/test_docs.py, tests/django/test_docs_settings.py",
+        {"html": 2, "python": 26, "sh": 4},
+    ),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.errors import ConfigurationError
 from notifier.settings import load
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects
+from tests.pasted import Document
 
 LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
 PAGE = 4096
@@ -182,14 +184,14 @@ async def test_damaged_tasks_marks_and_answers_are_left_out_and_counted(path: Pa
     await broker.close()
 
 
-async def test_a_copy_taken_while_the_service_runs_is_complete(path: Path, tmp_path: Path) -> None:
+async def test_a_copy_taken_while_the_service_runs_is_complete(path: Path) -> None:
     broker = SqliteBroker(path, **LIMITS)
     await broker.start(Recorder())
     receipt = await broker.publish(note(subject="newest"))
-    copy = tmp_path / "copy.db"
-    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-        source.backup(target)
+    command = Document("docs/deploy.md").block("sh", ".backup(")
+    subprocess.run(["bash", "-ec", command], cwd=path.parent, check=True)
     await broker.close()
+    copy = path.parent / "copy.db"
     restored = SqliteBroker(copy, **LIMITS)
     await restored.start(Recorder())
     assert (await opened(restored)).cursor.seq == receipt.seq
