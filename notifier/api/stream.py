@@ -20,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
-from notifier.call import Admitted, Answer, stream_head
+from notifier.call import Admitted, stream_head
 from notifier.event import Cursor, parse_cursor
-from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, farewell, place
+from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell, place
 from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
 from notifier.queued import QueuedStream
@@ -63,18 +63,16 @@ class StreamEndpoint:
         address = protocol.client[0] if protocol.client else ""
         return lambda _: self._open(protocol, who, address, _cursor(connection))
 
-    async def _open(
-        self, protocol: Protocol, who: Subscriber, address: str, cursor: Cursor | str | None
-    ) -> Answer | None:
+    async def _open(self, protocol: Protocol, who: Subscriber, address: str, cursor: Cursor | str | None) -> None:
         fields = self._fields(who, address, cursor)
         refused = self._hub.refusal(fields["topics"][0], address)
-        if refused is not None:
-            return Answer(200, _RAW_HEADERS, _refusal(refused, cursor))
-        if protocol.hand_over():
-            await self._attach(
-                protocol, stream_head(tuple(_RAW_HEADERS), protocol.server_state.default_headers), fields
-            )
-        return None
+        head = stream_head(_RAW_HEADERS, protocol.server_state.default_headers)
+        if not protocol.hand_over():
+            return
+        if refused is None:
+            await self._attach(protocol, head, fields)
+        else:
+            TransportStream(protocol.transport, head, **fields).end(_refusal(refused, cursor))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
@@ -89,7 +87,7 @@ class StreamEndpoint:
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
         if refused is not None:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-            await send({"type": "http.response.body", "body": _refusal(refused, cursor)})
+            await send({"type": "http.response.body", "body": _refusal(refused, cursor).plain})
             return
         extension = scope.get("extensions", {}).get(TAKE_OVER)
         if extension is None:
@@ -164,7 +162,8 @@ def _last(values: list[str]) -> str | None:
     return next((value for value in reversed(values) if value), None)
 
 
-def _refusal(reason: str, cursor: Cursor | str | None) -> bytes:
-    """The body of a refusal: `bye`. The status is 200, since a native EventSource never reconnects after any other."""
+def _refusal(reason: str, cursor: Cursor | str | None) -> EncodedFrame:
+    """The only event of a refused stream: `bye`. The status is 200, since a native EventSource never reconnects after
+    any other."""
     retry_ms = random.randint(*(RETRY_MS if reason == "drain" else OVERLOAD_RETRY_MS))
-    return farewell(reason, retry_ms, place(cursor)).plain
+    return farewell(reason, retry_ms, place(cursor))

@@ -115,6 +115,27 @@ async def test_streams_open_alike_on_both_ways() -> None:
         assert CountingProtocol.through_asgi < len(corpus) - 60
 
 
+async def test_streams_over_a_limit_are_refused_alike_on_both_ways() -> None:
+    """By an event of a stream, also in its framing: clients read it with the code that reads streams."""
+    token = jwt.encode(
+        {"sub": "7", "aud": "notifier:stream", "exp": int(time.time()) + 3600}, SECRET, algorithm="HS256"
+    )
+    data = request("GET", "/v1/stream", f"Authorization: Bearer {token}", "Last-Event-ID: abc-7")
+    received: list[bytes] = []
+    for is_direct in (True, False):
+        async with side(direct=is_direct) as service:
+            places = [await service.connect([data]) for _ in range(20)]
+            for reader, _, _ in places:
+                await reader.readuntil(b"event: ")
+            refused = await service.open(data)
+            for _, writer, _ in places:
+                writer.close()
+        received.append(re.sub(rb"date: [^\r]+|(retry: |\"retry_ms\":)\d+|\r\n[0-9a-f]{2,3}\r\n", b"*", refused))
+    assert received[0] == received[1]
+    assert b'id: abc-7\nevent: bye\ndata: {"reason":"evicted"' in received[0]
+    assert b"transfer-encoding: chunked" in received[0]
+
+
 async def test_pipelined_requests_are_answered_in_order() -> None:
     """Also where one of them goes through ASGI, and those after it must wait for its response."""
     kinds = [

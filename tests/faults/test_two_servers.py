@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import redis
@@ -99,16 +101,19 @@ async def test_what_was_read_before_a_loss_makes_no_hole_after_it(
     async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, sink):
         topic = broker.topics("ann", [TOPIC_OF])[0]
         await broker.subscribe([topic])
-        run, read, go_on = broker._commands.run, asyncio.Event(), asyncio.Event()
+        send, read, go_on = broker._commands.send, asyncio.Event(), asyncio.Event()
 
-        async def held_up(call: Call) -> object:
-            answer = await run(call)
-            if call.script.name == "open":
+        def held_up(call: Call, parse: Callable[[Any], Any]) -> Awaitable[object]:
+            async def wait_after(answer: Awaitable[object]) -> object:
+                result = await answer
                 read.set()
                 await go_on.wait()
-            return answer
+                return result
 
-        monkeypatch.setattr(broker._commands, "run", held_up)
+            answer = send(call, parse)
+            return wait_after(answer) if call.script.name == "open" else answer
+
+        monkeypatch.setattr(broker._commands, "send", held_up)
         opening = asyncio.create_task(opened(broker))
         await read.wait()
         proxy.target = 1
