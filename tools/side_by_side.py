@@ -1,6 +1,7 @@
-"""The tests in two processes, the Django side and the rest: two cores need little more than half of the time.
+"""The tests in two processes: two cores need little more than half of the time.
 
-Arguments go to both: `python -m tools.side_by_side -x`. The output of the Django side follows that of the rest.
+Arguments go to both: `python -m tools.side_by_side -x`. The output of the second, the Django side and the fault tests,
+follows that of the first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 COMMAND = (sys.executable, "-m", "pytest", "-p", "tools.no_skips")
-PARTS = (("tests", "--ignore", "tests/django"), ("tests/django",))
+PARTS = (("tests", "--ignore", "tests/django", "--ignore", "tests/faults"), ("tests/django", "tests/faults"))
 
 
 def run(options: Sequence[str]) -> int:
@@ -22,10 +23,10 @@ def run(options: Sequence[str]) -> int:
         for part, output in zip(PARTS, (None, subprocess.PIPE), strict=True)
     )
     text, _ = second.communicate()
-    django_s = time.monotonic() - started
+    second_s = time.monotonic() - started
     codes = (first.wait(), second.returncode)
     all_s = time.monotonic() - started
-    print(f"\nThe Django side:\n{text}\n{all_s:.0f} s in all, the Django side {django_s:.0f} s", flush=True)
+    print(f"\nThe Django side and the fault tests:\n{text}\n{all_s:.0f} s in all, these {second_s:.0f} s", flush=True)
     return max(codes)
 
 
