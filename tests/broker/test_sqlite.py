@@ -124,6 +124,7 @@ async def test_a_restart_keeps_what_was_forgotten_and_trimmed(path: Path) -> Non
         assert [task.to for task in await broker.tasks("bob", ["user:bob"])] == [("user:bob",)]
         assert await broker.tasks("ann", ANN) == []
         assert len(await listed(broker, "ann")) == HISTORY
+        assert "ann" not in broker._marks
 
 
 async def test_expired_channels_leave_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
