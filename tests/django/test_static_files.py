@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Route
 
+from tests.django.fresh_process import last_json
 from tests.django.test_browser import browser
-from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -34,17 +31,7 @@ COMPRESSED = storage("whitenoise.storage.CompressedStaticFilesStorage")
 
 def walked(folder: Path, settings: dict[str, Any]) -> Any:
     """The output of tests/django/static_walk.py."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.django.static_walk", json.dumps(settings)],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "DJANGO_SETTINGS_MODULE": ""},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return last_json(folder, "-m", "tests.django.static_walk", json.dumps(settings))
 
 
 @pytest.mark.parametrize(

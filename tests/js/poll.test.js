@@ -70,7 +70,7 @@ test("after two streams without a byte within 8 s it polls, and the events are t
   assert.match((await server.nthRequest(5)).url, /after=e-4&/);
 });
 
-test("what changed between two polls is told as a stream would have told it", async (t) => {
+test("the client emits what changed between two polls as the events of a stream", async (t) => {
   const at = (second, id) => ({ id, updated_at: `2026-01-01T00:00:0${second}Z`, ended_at: null });
   const server = await holding(
     t,
