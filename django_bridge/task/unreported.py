@@ -74,18 +74,29 @@ class UnreportedChanges:
         return not self._is_asked or self._send(new_id(), {"advance": 0})
 
     def _send_advances(self) -> bool:
-        """Send the advance in flight again, then the unsent ones together. False if one failed."""
-        while True:
-            with self._lock:
-                if self._in_flight is None and self._unsent is not None:
-                    self._in_flight, self._unsent = _Advance(new_id(), self._unsent), None
-                advance = self._in_flight
-            if advance is None:
+        """Send the advance in flight again, then the unsent ones together. False if one failed.
+
+        Advances that come during these calls are left to the next: a loop that is quicker than the service would keep
+        the thread that sends for ever.
+        """
+        return self._send_in_flight() and self._send_unsent()
+
+    def _send_unsent(self) -> bool:
+        with self._lock:
+            if self._unsent is None:
                 return True
-            self._advanced_at = time.monotonic()
-            if not self._send(advance.key, {"advance": advance.n}):
-                return False
-            self._in_flight = None
+            self._in_flight, self._unsent = _Advance(new_id(), self._unsent), None
+        return self._send_in_flight()
+
+    def _send_in_flight(self) -> bool:
+        advance = self._in_flight
+        if advance is None:
+            return True
+        self._advanced_at = time.monotonic()
+        if not self._send(advance.key, {"advance": advance.n}):
+            return False
+        self._in_flight = None
+        return True
 
     def _send_change(self) -> bool:
         """Send the dirty fields. They stay dirty if the call failed."""
