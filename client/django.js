@@ -19,7 +19,7 @@ import { connect } from "./notifier.js";
 const SILENT = new Set(["ping", "bye", "degraded"]); // reported by notifier:state
 const PATIENCE_MS = 15_000;
 
-const element = document.getElementById("notifier-config");
+const element = globalThis.document?.getElementById("notifier-config");
 if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */

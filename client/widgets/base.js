@@ -8,6 +8,7 @@
  */
 
 import en from "../i18n/en.js";
+import { BaseElement } from "./element.js";
 
 /** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 /** @typedef {import("../types.js").Task} Task */
@@ -79,7 +80,7 @@ function sheet(css) {
   return style;
 }
 
-export class Widget extends HTMLElement {
+export class Widget extends BaseElement {
   static css = "";
   root = this.attachShadow({ mode: "open" });
   /** @type {(() => void)[]} */

@@ -5,6 +5,7 @@
  */
 
 import { el, icon, say, Widget } from "./base.js";
+import { define } from "./element.js";
 import { INBOX_CSS, inbox } from "./inbox.js";
 import { askToNotify, mayAsk } from "./notify.js";
 
@@ -84,4 +85,4 @@ export class NotifierBell extends Widget {
   }
 }
 
-customElements.get("notifier-bell") ?? customElements.define("notifier-bell", NotifierBell);
+define("notifier-bell", NotifierBell);

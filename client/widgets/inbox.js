@@ -6,6 +6,7 @@
 
 import { button, el, icon, keepInStep, link, picture, say, timeElement, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 
 /** @typedef {import("../types.js").Message} Message */
@@ -124,4 +125,4 @@ export class NotifierInbox extends Widget {
   }
 }
 
-customElements.get("notifier-inbox") ?? customElements.define("notifier-inbox", NotifierInbox);
+define("notifier-inbox", NotifierInbox);

@@ -6,9 +6,10 @@
  * Must not know: the service; it needs no connection.
  */
 
+import { BaseElement, define } from "./element.js";
 import { NotifierToasts } from "./toasts.js";
 
-export class NotifierMessage extends HTMLElement {
+export class NotifierMessage extends BaseElement {
   connectedCallback() {
     queueMicrotask(() => {
       // the same swap may insert the toasts after this element
@@ -23,4 +24,4 @@ export class NotifierMessage extends HTMLElement {
   }
 }
 
-customElements.get("notifier-message") ?? customElements.define("notifier-message", NotifierMessage);
+define("notifier-message", NotifierMessage);

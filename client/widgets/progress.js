@@ -6,6 +6,7 @@
 
 import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 
 /** @typedef {import("../types.js").Task} Task */
@@ -69,4 +70,4 @@ export class NotifierProgress extends Widget {
   }
 }
 
-customElements.get("notifier-progress") ?? customElements.define("notifier-progress", NotifierProgress);
+define("notifier-progress", NotifierProgress);

@@ -19,6 +19,7 @@ import {
   Widget,
 } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { announcer } from "./progress.js";
 
@@ -117,4 +118,4 @@ export class NotifierTasks extends Widget {
   }
 }
 
-customElements.get("notifier-tasks") ?? customElements.define("notifier-tasks", NotifierTasks);
+define("notifier-tasks", NotifierTasks);

@@ -6,6 +6,7 @@
  */
 
 import { button, el, icon, link, picture, say, statusOf, Widget } from "./base.js";
+import { define } from "./element.js";
 import { senderOf } from "./inbox.js";
 import { beLookedAt, notify } from "./notify.js";
 
@@ -171,4 +172,4 @@ export class NotifierToasts extends Widget {
   }
 }
 
-customElements.get("notifier-toasts") ?? customElements.define("notifier-toasts", NotifierToasts);
+define("notifier-toasts", NotifierToasts);

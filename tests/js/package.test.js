@@ -71,6 +71,16 @@ test("Node imports it by its names", () => {
   assert.equal(run(process.execPath, "--input-type=module", "--eval", code), "function 0 ru\n");
 });
 
+test("a server imports every module of it", () => {
+  const modules = packed.files.map(({ path }) => path).filter((path) => path.endsWith(".js"));
+  assert.ok(modules.length > 30);
+  const code = `
+    const failures = [];
+    for (const name of ${JSON.stringify(modules)}) await import(\`./node_modules/sse-notifier-client/\${name}\`).catch((error) => failures.push(\`\${name}: \${error.message}\`));
+    console.log(JSON.stringify(failures));`;
+  assert.equal(run(process.execPath, "--input-type=module", "--eval", code), "[]\n");
+});
+
 test("tsc knows its types, and refuses what they forbid", () => {
   const check = (name, code) => {
     writeFileSync(join(folder, `${name}.ts`), code);
