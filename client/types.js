@@ -44,6 +44,7 @@
  * @property {string} updated_at
  * @property {string | null} ended_at
  * @property {string | null} error
+ * @property {{n: number, chars: number} | null} [output]  its newest piece of output, and the characters of all
  * @property {boolean | null} [cancellable]  whether this user may cancel it; null: not known. Absent: an older service
  */
 

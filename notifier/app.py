@@ -29,7 +29,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from notifier import metrics, problems, rules
-from notifier.api import batch, demo, inbox, openapi, operation, poll, publish
+from notifier.api import batch, demo, inbox, openapi, operation, output, poll, publish
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
@@ -190,7 +190,10 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-_ROUTERS = (publish.router, batch.router, inbox.router, poll.router, operation.admin, operation.operation)
+_ROUTERS = (
+    *(publish.router, batch.router, output.publisher, output.reader),
+    *(inbox.router, poll.router, operation.admin, operation.operation),
+)
 
 
 def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
+from notifier.output import KEY_PREFIX, joined
 from notifier.repeats import Parts
 from notifier.rules import iso_ms
 
@@ -40,6 +41,12 @@ class EncodedFrame:
         frame = cls.__new__(cls)
         frame.plain, frame.chunk = b"", data
         return frame
+
+
+def after_waiting(key: str, waiting: EncodedFrame, newer: EncodedFrame) -> EncodedFrame:
+    """What becomes of a state that waits when a newer one with its key comes: the newer one, or, of a task's output,
+    both as one."""
+    return EncodedFrame(joined(waiting.plain, newer.plain)) if key.startswith(KEY_PREFIX) else newer
 
 
 class Item:

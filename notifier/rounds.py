@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from notifier.frames import OPENING, Item
+from notifier.frames import OPENING, Item, after_waiting
 from notifier.stream import Stream
 
 SLICE_S: Final = 0.0005
@@ -52,8 +52,11 @@ class Round:
         self.join(item)
 
     def join(self, item: Item) -> None:
-        """Add a frame. A newer state replaces the state with the same key."""
+        """Add a frame. A newer state replaces the state with the same key, or is joined to it."""
         if not self.events and item.key:
+            for waiting in self.items:
+                if waiting.key == item.key:
+                    item = Item("", 0, item.key, after_waiting(item.key, waiting.frame, item.frame))
             self.items = [kept for kept in self.items if kept.key != item.key]
         self.items.append(item)
 

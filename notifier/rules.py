@@ -47,7 +47,8 @@ ICONS: Final = (
 RESERVED_EVENTS: Final = frozenset(
     (
         *("hello", "message", "inbox", "task", "task.dismissed", "reset", "degraded", "ping", "bye"),
-        *("task.output", "topics", "presence", "stale"),  # of the next version
+        "task.output",
+        *("topics", "presence", "stale"),  # of the next version
         *("open", "error"),  # dispatched by `EventSource` itself
     )
 )

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         30, ge=0.5, le=86_400, description="Time after a producer's last heartbeat until its task is stalled."
     )
     task_failed_s: float = Field(3600, ge=1, le=604_800, description="The same, until its task is failed.")
+    task_output_bytes: int = Field(
+        256 * 1024,
+        ge=16 * 1024,
+        description="Output kept for each task; the oldest goes first.",
+    )
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")

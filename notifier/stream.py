@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from notifier.event import Cursor
-from notifier.frames import OPENING, EncodedFrame, Item
+from notifier.frames import OPENING, EncodedFrame, Item, after_waiting
 from notifier.repeats import Parts
 
 MAX_REPEAT_KEYS: Final = 16
@@ -156,11 +156,13 @@ class Stream(ABC):
         self._out.append(frame)
 
     def offer_state(self, key: str, frame: EncodedFrame) -> None:
-        """Queue a state: behind a slow reader it replaces the waiting state with the same key."""
+        """Queue a state: behind a slow reader it replaces the waiting state with the same key, or is joined to it."""
         if key and (self._states or self.backlog_bytes):
             if self._states is None:
                 self._states = {}
-            if key in self._states or len(self._states) < MAX_STATES:
+            if (waiting := self._states.get(key)) is not None:
+                self._states[key] = after_waiting(key, waiting, frame)
+            elif len(self._states) < MAX_STATES:
                 self._states[key] = frame
         else:
             self._out.append(frame)

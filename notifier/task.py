@@ -59,6 +59,10 @@ class Task:
     version: int = 1
     alive_at_ms: int | None = None
     """The producer's last heartbeat; None if none is expected."""
+    output_n: int = 0
+    """The number of its newest piece of output; brokers count them, and keep them apart from the record."""
+    output_chars: int = 0
+    """Characters of all pieces."""
 
     @property
     def ended(self) -> bool:
@@ -106,6 +110,7 @@ class Task:
             "updated_at": rules.iso_ms(self.updated_at_ms),
             "ended_at": rules.iso_ms(self.ended_at_ms),
             "error": self.error,
+            "output": {"n": self.output_n, "chars": self.output_chars} if self.output_n else None,
             "cancellable": self.cancellable if may_cancel is None else may_cancel(self.to),
         }
 
@@ -118,8 +123,16 @@ class Task:
         return frame("task", rules.to_json(self.public()))
 
     def record(self) -> str:
-        """The form in which the broker stores it."""
-        return rules.to_json(dataclasses.asdict(self))
+        """The form in which the broker stores it. The counts of its output change without it."""
+        fields = dataclasses.asdict(self)
+        del fields["output_n"], fields["output_chars"]
+        return rules.to_json(fields)
+
+    def with_output(self, n: int, chars: int) -> Task:
+        """The same state, with another number and size of its output. Raises `Conflict` when the task has ended."""
+        if self.ended:
+            raise Conflict(f"the task {self.id} ended as {self.status} and takes no output", field="text")
+        return dataclasses.replace(self, output_n=n, output_chars=chars)
 
     def changed(self, change: Mapping[str, object], *, now_ms: int) -> Task:
         """The state after a producer's change: any of `CHANGES`, with values not checked yet. None leaves a field as it
@@ -286,7 +299,7 @@ def _check(task: Task) -> None:
         raise InvalidInput(f"is no status: {rules.shown(task.status)}", field="status")
     if not isinstance(task.cancel_requested, bool):
         raise InvalidInput("must be true or false", field="cancel_requested")
-    for field in ("done", "started_at_ms", "updated_at_ms", "version"):
+    for field in ("done", "started_at_ms", "updated_at_ms", "version", "output_n", "output_chars"):
         rules.whole(getattr(task, field), field)
     if task.total is not None and rules.whole(task.total, "total") < task.done:
         raise InvalidInput("is over the total", field="done")

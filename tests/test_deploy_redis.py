@@ -161,7 +161,7 @@ def test_the_acl_allows_the_commands_that_the_service_uses_and_no_others() -> No
     broker = REPOSITORY / "notifier" / "broker"
     scripts = "".join(path.read_text() for path in broker.rglob("*.lua"))
     code = "".join(path.read_text() for path in broker.rglob("*.py"))
-    arguments = {"BYSCORE", "COUNT", "LIMIT", "MAXLEN", "WITHSCORES"}
+    arguments = {"BYSCORE", "COUNT", "LIMIT", "MAXLEN", "MINID", "WITHSCORES"}
     used = set(re.findall(r"'([A-Z]{3,})'", scripts)) - arguments
     used |= {
         f"{name}|{part}" if part else name

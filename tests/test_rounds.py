@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from notifier import output
 from notifier.event import Cursor
 from notifier.hub import DIRECT, Hub
 from notifier.rounds import MAX_JOINED, STRIDE
@@ -85,6 +86,18 @@ async def test_of_the_states_that_wait_for_a_round_the_newest_of_each_key_is_wri
             state(hub, "all", "b", f"b{number}")
         await until(lambda: not hub._rounds)
         assert all(client.of("task") == ["a2", "b2"] for client in clients)
+
+
+async def test_the_output_that_waits_for_a_round_is_joined(broker: ScriptedBroker) -> None:
+    async with running_hub(broker) as hub, Sockets(hub) as sockets:
+        _, clients = await sockets.attached(CROWD)
+        for n in range(1, 4):
+            hub.deliver_state("all", output.state_key("t"), output.piece_frame("t", n, f"{n}.").encode())
+            state(hub, "all", "t", f"state {n}")
+        await until(lambda: not hub._rounds)
+        assert all(client.received == ["hello", "task.output", "task:state 3"] for client in clients)
+        expected = 'event: task.output\ndata: {"id":"t","n":3,"from":1,"text":"1.2.3."}'
+        assert all(expected in client.blocks for client in clients)
 
 
 async def test_a_direct_event_during_a_round_comes_after_the_round_s_and_each_comes_once(

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
+from notifier import output
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame, farewell
 from notifier.queued import QueuedStream
@@ -109,6 +110,16 @@ def test_behind_a_slow_reader_only_the_newest_state_of_each_task_waits(stream: S
     stream.release_states()
     stream.flush()
     assert b"".join(wall.written) == EncodedFrame(b"first 4").chunk + EncodedFrame(b"second 4").chunk
+
+
+def test_behind_a_slow_reader_the_output_of_a_task_waits_as_joined_pieces(stream: Stream, wall: Wall) -> None:
+    wall.waiting = 10
+    for n in range(1, 5):
+        stream.offer_state(output.state_key("t"), EncodedFrame(output.piece_frame("t", n, f"{n}.").encode()))
+    wall.waiting = 0
+    stream.release_states()
+    stream.flush()
+    assert b'{"id":"t","n":4,"from":1,"text":"1.2.3.4."}' in b"".join(wall.written)
 
 
 def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:

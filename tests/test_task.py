@@ -43,6 +43,7 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
         "ended_at": None,
         "cancellable": True,
         "error": None,
+        "output": None,
     }
 
 

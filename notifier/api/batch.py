@@ -34,7 +34,9 @@ _BATCH: Final = {
     "minItems": 1,
     "maxItems": MAX_BATCH_ITEMS,
     # Items are checked one by one: an invalid one gets its own result, and the others are published.
-    "items": {"description": "An object with its `kind` (message, task, event or patch) and the fields of its call."},
+    "items": {
+        "description": "An object with its `kind` (message, task, event, patch or output) and the fields of its call."
+    },
 }
 
 router = APIRouter(
@@ -53,8 +55,8 @@ router = APIRouter(
     responses={200: {"model": Results}},
     openapi_extra=body_of(
         {"application/json": _BATCH, "application/x-ndjson": {"type": "string"}},
-        "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: message, task, event, or patch "
-        "(with the task's `id`).",
+        "A JSON array, or NDJSON lines, of the other bodies, each with its `kind`: message, task, event, patch or "
+        "output (the last two with the task's `id`).",
     ),
 )
 async def post_batch(request: Request) -> Response:
@@ -93,7 +95,7 @@ class Batches:
         events: list[tuple[Event, Idempotency | None] | NotifierError] = []
         for index, item in enumerate(items):
             own_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
-            is_task = isinstance(item, Mapping) and item.get("kind") in ("task", "patch")
+            is_task = isinstance(item, Mapping) and item.get("kind") in ("task", "patch", "output")
             if is_task or len(events) >= BATCH_SLICE:
                 results += await self._publish_events(events)
                 events = []
@@ -129,14 +131,17 @@ class Batches:
             return self.publishing.message_event(fields, idem)
         if kind == "event":
             return self.publishing.custom_event(fields)
-        raise InvalidInput(f"must be message, task, event or patch, not {rules.shown(kind)}", field="kind")
+        raise InvalidInput(f"must be message, task, event, patch or output, not {rules.shown(kind)}", field="kind")
 
     async def _task(self, item: Mapping[str, Any], idem: Idempotency | None) -> Result:
         fields = dict(item)
         try:
-            if fields.pop("kind") == "task":
+            kind = fields.pop("kind")
+            if kind == "task":
                 return rules.to_json(await self.publishing.create_task(fields, idem))
             task_id = rules.identifier(fields.pop("id", None), "id")
+            if kind == "output":
+                return rules.to_json(await self.publishing.append_output(task_id, fields, idem))
             return rules.to_json(await self.publishing.change_task(task_id, validate(TaskPatch, fields), idem))
         except NotifierError as exc:
             return exc

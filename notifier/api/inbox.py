@@ -14,15 +14,14 @@ from starlette.responses import Response
 
 from notifier import event as events
 from notifier import rules
-from notifier.api.http import json_response, parse, publisher_or_subscriber, read_body, subscriber
+from notifier.api.access import own_task, readable_task
+from notifier.api.http import json_response, parse, read_body, subscriber
 from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
 from notifier.api.openapi import body_of
-from notifier.api.publishing import known_task
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from notifier.limits import UserCalls
-from notifier.task import Task
 
 MAX_PAGE = 100
 
@@ -113,11 +112,8 @@ async def list_tasks(request: Request) -> Response:
 async def read_task(request: Request, task_id: str) -> Response:
     """Where a task stands: for a publisher, with `cancel_requested`; for a user who watches it, as on the stream."""
     broker: Broker = request.app.state.broker
-    who = publisher_or_subscriber(request)
-    if isinstance(who, Publisher):
-        who.require("publish")
-        return json_response((await known_task(broker, task_id)).for_publisher())
-    return json_response((await _own_task(broker, who, task_id)).public(who.may_cancel))
+    who, task = await readable_task(request, broker, task_id)
+    return json_response(task.for_publisher() if isinstance(who, Publisher) else task.public(who.may_cancel))
 
 
 @router.post(
@@ -129,7 +125,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing. For
     users to whom the task was sent by name, and tokens with the claim `cancel`: a 403 for the others of a group."""
     who, broker = _caller(request)
-    if not who.may_cancel((await _own_task(broker, who, task_id)).to):
+    if not who.may_cancel((await own_task(broker, who, task_id)).to):
         raise NotAllowed("this task was sent to a group or to all: its cancel needs a token with the claim cancel")
     task = await broker.change_task(task_id, lambda stored: stored.cancelled_by_user(now_ms=int(time.time() * 1000)))
     return json_response(task.for_publisher())
@@ -144,7 +140,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
 async def dismiss_task(request: Request, task_id: str) -> Response:
     """Remove an ended task from this user's list, also in the user's other tabs and devices."""
     who, broker = _caller(request)
-    task = await _own_task(broker, who, task_id)
+    task = await own_task(broker, who, task_id)
     if not task.ended:
         raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
     await broker.dismiss_task(who.user, task_id)
@@ -160,14 +156,6 @@ def _turn(request: Request, who: Subscriber) -> contextlib.AbstractAsyncContextM
     """Calls that read histories wait for their turn: one user must not delay the others."""
     calls: UserCalls = request.app.state.user_calls
     return calls.turn(who.user)
-
-
-async def _own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
-    """A task that this user watches. Raises `NotFound` for other tasks too, so that their ids are not revealed."""
-    task = await broker.task(task_id)
-    if task is None or not who.hears(task.to):
-        raise NotFound(f"there is no task {task_id!r}", field="id")
-    return task
 
 
 def _limit(value: str) -> int:

@@ -102,6 +102,12 @@ class TaskPatch(Strict):
         return self.total is None and self.model_fields_set == {"total"}
 
 
+class OutputIn(Strict):
+    """A piece of a task's output."""
+
+    text: str = Field(description="At most 16 KiB as UTF-8. Plain text, appended as it is.", examples=["42 rows\n"])
+
+
 class EventIn(Strict):
     """Any other event."""
 
@@ -192,6 +198,21 @@ class Readiness(BaseModel):
     draining: bool
 
 
+class OutputCount(BaseModel):
+    n: int = Field(description="The number of the newest piece.")
+    chars: int = Field(description="Characters of all pieces so far.")
+
+
+class Appended(OutputCount):
+    cancel_requested: bool = Field(description="Whether a user asked to cancel.")
+
+
+class OutputText(BaseModel):
+    n: int = Field(description="The number of the newest piece; 0 without any.")
+    text: str = Field(description="The pieces after `after`, as one text.")
+    truncated: bool = Field(description="Pieces that were asked for are not kept any more.")
+
+
 class TaskData(BaseModel):
     """A task's present state."""
 
@@ -209,6 +230,7 @@ class TaskData(BaseModel):
     updated_at: str
     ended_at: str | None
     error: str | None
+    output: OutputCount | None = Field(description="Null without output.")
     cancellable: bool | None = Field(
         description="Whether the user may cancel it. Null in an event for several users: it depends on the user."
     )
@@ -263,6 +285,17 @@ class TaskDismissed(BaseModel):
     id: str
 
 
+class TaskOutput(BaseModel):
+    """The next piece of a task's output. A client that misses one reads `GET /v1/tasks/{id}/output`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str
+    n: int = Field(description="The number of the piece; of the last, if several are joined.")
+    first: int | None = Field(None, alias="from", description="The number of the first of several pieces.")
+    text: str
+
+
 class Reset(BaseModel):
     """Events may have been missed. Replace unread count and tasks by those of this event, and list the inbox again. The
     id of this event is the new cursor."""
@@ -310,6 +343,7 @@ STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "message": (MessageData, True),
     "task": (TaskData, False),
     "task.dismissed": (TaskDismissed, False),
+    "task.output": (TaskOutput, False),
     "inbox": (InboxChange, False),
     "reset": (Reset, True),
     "degraded": (Degraded, False),

@@ -19,6 +19,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     models.MessageIn,
     models.TaskIn,
     models.TaskPatch,
+    models.OutputIn,
     models.EventIn,
     models.CloudEventIn,
     models.Ids,

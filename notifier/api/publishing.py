@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import event as events
-from notifier import parsing, rules, task
+from notifier import output, parsing, rules, task
+from notifier.api.access import known_task
 from notifier.api.http import (
     checked_body,
     fingerprint,
@@ -24,11 +25,11 @@ from notifier.api.http import (
     own_key,
     validate,
 )
-from notifier.api.models import TaskIn, TaskPatch
+from notifier.api.models import OutputIn, TaskIn, TaskPatch
 from notifier.auth import Publisher
 from notifier.broker import Broker, Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
-from notifier.errors import InvalidInput, NotFound
+from notifier.errors import InvalidInput
 from notifier.event import Event
 from notifier.limits import RateLimit
 from notifier.message import BY_NAME, message_event
@@ -82,6 +83,11 @@ class Publishing:
             headers = (*headers, NULL_TOTAL_DEPRECATED)
             log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
         return json_answer(await self.change_task(head.last_segment, patch, idempotency(head, who, value)), headers)
+
+    async def post_output(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+        """Append to the output of the task that the path names."""
+        headers, value = self._accepted(who, head, body)
+        return json_answer(await self.append_output(head.last_segment, value, idempotency(head, who, value)), headers)
 
     def _accepted(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
         """The headers about the publisher's rate limit, and the body's JSON object."""
@@ -142,20 +148,16 @@ class Publishing:
         changed = await self.broker.change_task(task_id, lambda stored: stored.changed(change, now_ms=_now_ms()), idem)
         return changed.for_publisher()
 
+    async def append_output(self, task_id: str, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
+        text = output.piece(validate(OutputIn, fields).text)
+        return (await self.broker.append_output(task_id, text, idem)).public()
+
 
 def published(event: Event, receipt: Receipt) -> str:
     """The response body of a publish. Its values need no escapes."""
     message_id = f'"{event.message_id}"' if event.message_id else "null"
     watched = "true" if receipt.watched else "false"
     return f'{{"id":{message_id},"cursor":"{receipt.cursor}","watched":{watched}}}'
-
-
-async def known_task(broker: Broker, task_id: str) -> task.Task:
-    """A stored task. Raises `NotFound`."""
-    known = await broker.task(task_id)
-    if known is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
-    return known
 
 
 def _check_names(fields: Mapping[str, Any], known: Mapping[str, object] | frozenset[str]) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
+from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.task import Task
 
 EPHEMERAL_PREFIX: Final = ":"
@@ -129,7 +130,7 @@ class Sink(Protocol):
 
     def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
         """Deliver a frame without id. A key that begins with `EPHEMERAL_PREFIX` is a repeat key, as in `deliver`. Any
-        other key names a state: a newer frame of that key replaces it."""
+        other key names a state: a newer frame of that key replaces it, or is joined to it (`output.KEY_PREFIX`)."""
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Reopen the streams of these topics (None: all) from their cursors: events may have been missed.
@@ -166,6 +167,7 @@ class Options:
     prefix: str
     shards: int
     sqlite_synchronous: Literal["full", "normal"] = "full"
+    output_bytes: int = KEPT_BYTES
 
 
 Submitted = Receipt | Awaitable[Receipt] | NotifierError
@@ -266,6 +268,15 @@ class Broker(ABC):
 
     @abstractmethod
     async def task(self, task_id: str) -> Task | None: ...
+
+    @abstractmethod
+    async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:
+        """Store and announce the next piece of a task's output; the oldest pieces go where all together have more than
+        `output_bytes`. Raises `NotFound`, `Conflict` when the task has ended, and `IdempotencyMismatch`."""
+
+    @abstractmethod
+    async def output(self, task_id: str, after: int) -> Output:
+        """The stored pieces after the number `after`. Raises `NotFound`."""
 
     @abstractmethod
     async def stalled_tasks(self, before_ms: int) -> Sequence[str]:

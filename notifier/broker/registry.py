@@ -48,6 +48,7 @@ def open_broker(settings: Settings) -> Broker:
         prefix=settings.prefix,
         shards=settings.shards,
         sqlite_synchronous=settings.sqlite_synchronous,
+        output_bytes=settings.task_output_bytes,
     )
     broker: type[Broker] = resolve_name(backend_of(settings))
     try:

@@ -31,6 +31,8 @@ CALLS = {
     ("post", "/v1/users/{user_id}/disconnect"),
     ("delete", "/v1/users/{user_id}"),
     ("get", "/metrics"),
+    ("post", "/v1/tasks/{task_id}/output"),
+    ("get", "/v1/tasks/{task_id}/output"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 }
@@ -39,9 +41,10 @@ EVENTS = {
     "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
-        "started_at", "updated_at", "ended_at", "error", "cancellable",
+        "started_at", "updated_at", "ended_at", "error", "output", "cancellable",
     },
     "task.dismissed": {"id"},
+    "task.output": {"id", "n", "from", "text"},
     "inbox": {"read", "deleted", "unread"},
     "reset": {"reason", "unread", "tasks"},
     "degraded": {"degraded"},
@@ -97,6 +100,7 @@ WITH_BODY = {
     ("post", "/v1/messages"),
     ("post", "/v1/tasks"),
     ("patch", "/v1/tasks/{task_id}"),
+    ("post", "/v1/tasks/{task_id}/output"),
     ("post", "/v1/events"),
     ("post", "/v1/batch"),
     ("post", "/v1/inbox/read"),
@@ -159,6 +163,8 @@ def test_the_responses_of_the_calls_match_the_document(
     task = answers(document, "post", "/v1/tasks", publisher.post("/v1/tasks", json={**to, "name": "Import"}))
     task_path = f"/v1/tasks/{task['id']}"
     answers(document, "patch", "/v1/tasks/{task_id}", publisher.patch(task_path, json={"done": 1, "total": 4}))
+    answers(document, "post", "/v1/tasks/{task_id}/output", publisher.post(f"{task_path}/output", json={"text": "a"}))
+    answers(document, "get", "/v1/tasks/{task_id}/output", user.client.get(f"{task_path}/output"))
     batch = [{"kind": "patch", "id": task["id"], "done": 2}, {"kind": "letter"}]
     answers(document, "post", "/v1/batch", publisher.post("/v1/batch", json=batch))
     answers(document, "get", "/v1/poll", user.client.get("/v1/poll"))

@@ -27,6 +27,7 @@ PUBLIC = {
     "updated_at",
     "ended_at",
     "error",
+    "output",
     "cancellable",
 }
 
@@ -69,6 +70,7 @@ def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx
         "eta_s": None,
         "id": task["id"],
         "name": "Import",
+        "output": None,
         "percent": 0,
         "state": "reading",
         "status": "running",

@@ -17,7 +17,7 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.sqlite.broker import SqliteBroker
-from tests.broker.support import HISTORY, Recorder
+from tests.broker.support import HISTORY, OUTPUT_BYTES, Recorder
 from tests.support import RedisServer, running
 
 
@@ -76,7 +76,7 @@ async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncI
 
 
 def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
-    limits = {"history": History(history_size, history_size, 3600), "max_replay": 12}
+    limits = {"history": History(history_size, history_size, 3600), "max_replay": 12, "output_bytes": OUTPUT_BYTES}
     if kind == "memory":
         return MemoryBroker(**limits)
     if kind == "sqlite":

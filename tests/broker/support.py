@@ -17,6 +17,8 @@ from notifier.message import message_event, message_of
 
 HISTORY = 5
 """The history size of the brokers under test."""
+OUTPUT_BYTES = 1000
+"""The bytes of output that they keep for each task."""
 ANN = ("user:ann", "group:staff", "all")
 """The channels of the user ann."""
 

@@ -34,13 +34,15 @@ from notifier.broker import (
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.idempotency import IdempotencyStore
 from notifier.broker.embedded.journal import Journal, Start
-from notifier.broker.embedded.log import Entry
+from notifier.broker.embedded.log import Entry, portion
 from notifier.broker.embedded.marks import UserMarks
+from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.broker.embedded.tasks import MemoryTasks
 from notifier.broker.inbox import Row, Visible, by_channel, changed_by, inbox_of, page_of, place_of, unread_of
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.message import message_of
+from notifier.output import Appended, Output, piece_frame, state_key
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
@@ -50,14 +52,23 @@ SWEEP_STEPS: Final = 1
 class EmbeddedBroker(Broker):
     """All of the contract but `from_url`, over the memory of this process."""
 
-    def __init__(self, *, history: History, max_replay: int, journal: Journal, start: Start | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        history: History,
+        max_replay: int,
+        output_bytes: int,
+        journal: Journal,
+        start: Start | None = None,
+    ) -> None:
         start = start or Start(events.new_epoch())
         self._max_replay = max_replay
         self._journal = journal
         self._epoch = start.epoch
         self._seq = start.seq
         self._history = MemoryHistory(history, journal, start.swept_up_to)
-        self._tasks = MemoryTasks(journal)
+        self._outputs = MemoryOutputs(journal, output_bytes)
+        self._tasks = MemoryTasks(journal, self._outputs)
         self._marks: dict[str, UserMarks] = {}
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
@@ -134,7 +145,7 @@ class EmbeddedBroker(Broker):
     ) -> Opening:
         logs = [self._history.log(channel) for channel in channels]
         verdict, missed = self._missed(channels, cursor, most=None if continued else self._max_replay)
-        replay = list(_portion([entry for entry, _ in missed], portion_bytes))
+        replay = list(portion([entry for entry, _ in missed], portion_bytes))
         more = len(replay) < len(missed)
         has_state = not more or not continued
         return Opening(
@@ -250,9 +261,7 @@ class EmbeddedBroker(Broker):
         earlier = self._idempotency.find(idempotency)
         if isinstance(earlier, Task):
             return earlier
-        task = self._tasks.find(task_id)
-        if task is None:
-            raise NotFound(f"there is no task {task_id!r}", field="id")
+        task = self._known(task_id)
         changed = change(task)
         return task if changed is task else self._store(changed, idempotency)
 
@@ -266,6 +275,28 @@ class EmbeddedBroker(Broker):
 
     async def task(self, task_id: str) -> Task | None:
         return self._tasks.find(task_id)
+
+    def _known(self, task_id: str) -> Task:
+        task = self._tasks.find(task_id)
+        if task is None:
+            raise NotFound(f"there is no task {task_id!r}", field="id")
+        return task
+
+    async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:
+        earlier = self._idempotency.find(idempotency)
+        if isinstance(earlier, Appended):
+            return earlier
+        self._sweep_for(1)
+        task = self._tasks.append_output(self._known(task_id), text)
+        for channel in task.to:
+            self._announce(channel, piece_frame(task_id, task.output_n, text), key=state_key(task_id))
+        appended = Appended(task.output_n, task.output_chars, task.cancel_requested)
+        self._idempotency.add(idempotency, appended)
+        return appended
+
+    async def output(self, task_id: str, after: int) -> Output:
+        self._known(task_id)
+        return self._outputs.after(task_id, after)
 
     async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
         return self._tasks.stalled(before_ms)
@@ -315,14 +346,3 @@ class EmbeddedBroker(Broker):
             yield from self._tasks.sweep()
             yield from self._history.sweep()
             yield
-
-
-def _portion(missed: Sequence[Entry], most_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """The first events that fit into `most_bytes`, at least one; all if it is 0."""
-    size = 0
-    for entry in missed:
-        frame = entry.frame.encode()
-        size += len(frame)
-        if 0 < most_bytes < size and size > len(frame):
-            return
-        yield entry.seq, frame

@@ -58,6 +58,12 @@ class Journal:
 
     def remove_task(self, task_id: str) -> None: ...
 
+    def append_output(self, task_id: str, n: int, chars: int, text: str) -> None:
+        """A task's output has a new piece, with which it has `chars` characters."""
+
+    def remove_output(self, task_id: str, up_to: int | None = None) -> None:
+        """The pieces of a task's output up to this number were removed; without it, all."""
+
     def mark(self, user: str, action: MarkAction, ids: Sequence[str], top: int, evicted: Sequence[str]) -> None:
         """A user's marks have changed by `UserMarks.add`, which removed the ids `evicted`."""
 

@@ -6,7 +6,7 @@ Must not know: bounds, time, who reads.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -40,3 +40,14 @@ class Log:
         """The messages and events after a seq, each newest first."""
         for entries in (self.messages, self.events):
             yield from takewhile(lambda entry: entry.seq > seq, reversed(entries))
+
+
+def portion(missed: Sequence[Entry], most_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """The first events that fit into `most_bytes`, at least one; all if it is 0."""
+    size = 0
+    for entry in missed:
+        frame = entry.frame.encode()
+        size += len(frame)
+        if 0 < most_bytes < size and size > len(frame):
+            return
+        yield entry.seq, frame

@@ -5,20 +5,23 @@ Must not know: users' marks, streams, events.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from notifier.broker import MAX_STALLED
 from notifier.broker.embedded.journal import Journal
+from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.task import MAX_SNAPSHOT, Task
 
 
 class MemoryTasks:
     """The tasks of one process."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, outputs: MemoryOutputs) -> None:
         self._journal = journal
+        self._outputs = outputs
         self._tasks: dict[str, Task] = {}
         self._with_heartbeat: set[str] = set()
         """Ids of tasks from whose producers heartbeats are expected."""
@@ -37,6 +40,19 @@ class MemoryTasks:
         """Store a task or its newer state."""
         self.restore(task)
         self._journal.put_task(task)
+
+    def append_output(self, task: Task, text: str) -> Task:
+        """Store the next piece of a task's output. Raises `Conflict` when it has ended."""
+        changed = task.with_output(task.output_n + 1, task.output_chars + len(text))
+        self._tasks[task.id] = changed
+        self._outputs.append(task.id, changed.output_n, changed.output_chars, text)
+        return changed
+
+    def restore_output(self, task_id: str, n: int, chars: int, text: str) -> None:
+        """Take a piece that was stored earlier, after the task. They come in order."""
+        if (task := self._tasks.get(task_id)) is not None:
+            self._tasks[task_id] = dataclasses.replace(task, output_n=n, output_chars=chars)
+            self._outputs.restore(task_id, n, text)
 
     def restore(self, task: Task) -> None:
         """Take a task that was stored earlier. They come in the order of their changes."""
@@ -90,4 +106,5 @@ class MemoryTasks:
     def _remove(self, task_id: str) -> None:
         del self._tasks[task_id]
         self._journal.remove_task(task_id)
+        self._outputs.remove(task_id)
         self._with_heartbeat.discard(task_id)

@@ -11,14 +11,15 @@ from typing import Self
 from notifier.broker import History, Options
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.journal import Journal
+from notifier.output import KEPT_BYTES
 
 
 class MemoryBroker(EmbeddedBroker):
     """Stores everything in the memory of this process."""
 
-    def __init__(self, *, history: History, max_replay: int) -> None:
-        super().__init__(history=history, max_replay=max_replay, journal=Journal())
+    def __init__(self, *, history: History, max_replay: int, output_bytes: int = KEPT_BYTES) -> None:
+        super().__init__(history=history, max_replay=max_replay, output_bytes=output_bytes, journal=Journal())
 
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
-        return cls(history=options.history, max_replay=options.max_replay)
+        return cls(history=options.history, max_replay=options.max_replay, output_bytes=options.output_bytes)

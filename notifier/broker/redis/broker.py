@@ -39,11 +39,13 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.openings import open_call, opening_of
+from notifier.broker.redis.outputs import RedisOutputs
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.broker.redis.tasks import RedisTasks
-from notifier.errors import BrokerUnavailable, IdempotencyMismatch
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
+from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.task import Task
 
 log = logging.getLogger("notifier.broker")
@@ -58,7 +60,9 @@ FLOOR_EVERY_S: Final = 60.0
 class RedisBroker(Broker):
     """Stores everything in one Redis."""
 
-    def __init__(self, address: Address, keys: Keys, *, history: History, max_replay: int) -> None:
+    def __init__(
+        self, address: Address, keys: Keys, *, history: History, max_replay: int, output_bytes: int = KEPT_BYTES
+    ) -> None:
         self._address = address
         self._keys = keys
         self._history = history
@@ -71,6 +75,7 @@ class RedisBroker(Broker):
             address, keys, name=name, on_lost=self._report_ready, on_back=self._reconnect_subscriptions
         )
         self._tasks = RedisTasks(self._commands, keys)
+        self._outputs = RedisOutputs(self._commands, keys, max_bytes=output_bytes)
         self._inbox = RedisInbox(self._commands, keys, history_ttl_s=history.ttl_s)
         self._reported_away = False
         self._skipped = 0
@@ -84,6 +89,7 @@ class RedisBroker(Broker):
             Keys(options.prefix, options.shards),
             history=options.history,
             max_replay=options.max_replay,
+            output_bytes=options.output_bytes,
         )
 
     # Lifecycle
@@ -255,6 +261,15 @@ class RedisBroker(Broker):
 
     async def task(self, task_id: str) -> Task | None:
         return await self._tasks.find(task_id)
+
+    async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:
+        task = await self._tasks.find(task_id)
+        if task is None:
+            raise NotFound(f"there is no task {task_id!r}", field="id")
+        return await self._outputs.append(task, text, idempotency)
+
+    async def output(self, task_id: str, after: int) -> Output:
+        return await self._outputs.after(task_id, after)
 
     async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
         return await self._tasks.stalled(before_ms)

@@ -21,6 +21,7 @@ KINDS: Final = {
     "meta": "hash",
     "task": "hash",
     "tasks": "zset",
+    "output": "stream",
     "beats": "zset",
     "read": "zset",
     "hidden": "zset",
@@ -101,6 +102,10 @@ class Keys:
 
     def task(self, shard: int, task_id: str) -> str:
         return f"{self.tag(shard)}task:{task_id}"
+
+    def output(self, shard: int, task_id: str) -> str:
+        """The pieces of a task's output."""
+        return f"{self.tag(shard)}output:{task_id}"
 
     def tasks(self, shard: int, channel: str) -> str:
         return f"{self.tag(shard)}tasks:{channel}"

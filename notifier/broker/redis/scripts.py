@@ -31,7 +31,7 @@ milliseconds."""
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
-WITHOUT_READING: Final = ("publish", "task", "forget", "identity")
+WITHOUT_READING: Final = ("publish", "task", "output", "forget", "identity")
 """Scripts that use no function of `reading.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
@@ -51,7 +51,7 @@ class Script:
 def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
-    name: `publish`, `task`, `open`, `messages`, `mark`, `tasks`, `forget`, `stalled`, `repair` or `identity`.
+    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `tasks`, `forget`, `stalled`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
@@ -165,7 +165,10 @@ def task_call(
     return Call(
         script("task"),
         shard,
-        [keys.task(shard, task.id), idem_key, keys.beats(shard), *(keys.tasks(shard, channel) for channel in watching)],
+        [
+            *(keys.task(shard, task.id), idem_key, keys.beats(shard), keys.output(shard, task.id)),
+            *(keys.tasks(shard, channel) for channel in watching),
+        ],
         [
             expected_version,
             task.version,

@@ -15,6 +15,7 @@ from typing import Final
 from notifier.broker import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import MAX_SNAPSHOT, Task, from_record
@@ -114,7 +115,7 @@ class RedisTasks:
         else:
             await self._commands.call("ZREM", self._keys.beats(home), task_id)
         for place in shards:
-            await self._commands.call("DEL", self._keys.task(place, task_id))
+            await self._commands.call("DEL", self._keys.task(place, task_id), self._keys.output(place, task_id))
 
     async def _write(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
@@ -137,23 +138,19 @@ class RedisTasks:
         """The stored task, and the task that was answered under this idempotency key before. Raises
         `IdempotencyMismatch`."""
         shard = self._keys.shard_of_name(task_id)
-        reading = self._commands.call("HGET", self._keys.task(shard, task_id), "record")
+        reading = self._commands.call("HMGET", self._keys.task(shard, task_id), *TASK_FIELDS)
         if idempotency is None:
-            return _task(await reading), None
+            return stored_task(await reading), None
         asking = self._commands.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
-        record, (fingerprint, answer) = await asyncio.gather(reading, asking)
+        fields, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
-            return _task(record), None
+            return stored_task(fields), None
         state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
-        return _task(record), _repeated(task_write_result([state, answer]), task_id)
-
-
-def _task(record: bytes | None) -> Task | None:
-    return None if record is None else from_record(record)
+        return stored_task(fields), _repeated(task_write_result([state, answer]), task_id)
 
 
 def _repeated(result: TaskWriteResult, task_id: str) -> Task:
-    task = _task(result.record)
+    task = None if result.record is None else from_record(result.record)
     if task is None:
         raise NotFound(f"there is no task {task_id!r}", field="id")
     return task

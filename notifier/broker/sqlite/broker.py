@@ -21,6 +21,7 @@ from notifier.broker.sqlite.file import File, Synchronous
 from notifier.broker.sqlite.journal import SqliteJournal
 from notifier.broker.sqlite.writer import Writer
 from notifier.event import Cursor, Event
+from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.task import Task, from_record
 
 Answer = TypeVar("Answer")
@@ -29,13 +30,23 @@ Answer = TypeVar("Answer")
 class SqliteBroker(EmbeddedBroker):
     """Stores everything in memory and in a file. Raises OSError where the file cannot be used."""
 
-    def __init__(self, path: Path, *, history: History, max_replay: int, synchronous: Synchronous = "full") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        history: History,
+        max_replay: int,
+        output_bytes: int = KEPT_BYTES,
+        synchronous: Synchronous = "full",
+    ) -> None:
         file = File(path, synchronous)
         try:
             self._writer = Writer(file, self._changed_away, lambda: Cursor(self._epoch, self._seq))
             start, logs = file.read()
             self._stored = SqliteJournal(logs, start.seq, self._writer.write)
-            super().__init__(history=history, max_replay=max_replay, journal=self._stored, start=start)
+            super().__init__(
+                history=history, max_replay=max_replay, output_bytes=output_bytes, journal=self._stored, start=start
+            )
             self._damaged = self._restore(file)
         except BaseException:
             file.close()
@@ -44,7 +55,11 @@ class SqliteBroker(EmbeddedBroker):
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
         return cls(
-            path_of(url), history=options.history, max_replay=options.max_replay, synchronous=options.sqlite_synchronous
+            path_of(url),
+            history=options.history,
+            max_replay=options.max_replay,
+            output_bytes=options.output_bytes,
+            synchronous=options.sqlite_synchronous,
         )
 
     def _restore(self, file: File) -> int:
@@ -56,6 +71,8 @@ class SqliteBroker(EmbeddedBroker):
                 damaged += 1
             else:
                 self._tasks.restore(task)
+        for piece in file.select("SELECT task, n, chars, text FROM outputs ORDER BY task, n"):
+            self._tasks.restore_output(*piece)
         for user, action, marked_id in file.select("SELECT user, action, id FROM marks ORDER BY place"):
             marks = self._marks.setdefault(user, UserMarks())
             if action != "all":
@@ -155,6 +172,12 @@ class SqliteBroker(EmbeddedBroker):
 
     async def task(self, task_id: str) -> Task | None:
         return await self._answered(super().task(task_id))
+
+    async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:
+        return await self._answered(super().append_output(task_id, text, idempotency))
+
+    async def output(self, task_id: str, after: int) -> Output:
+        return await self._answered(super().output(task_id, after))
 
     async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
         return await self._answered(super().stalled_tasks(before_ms))

@@ -77,6 +77,7 @@ class File:
                 (f"PRAGMA application_id = {rows.APPLICATION_ID}", ()),
                 (f"PRAGMA user_version = {rows.FORMAT}", ()),
             ]
+        changes += [(statement, ()) for statement in rows.ADDED]
         self.commit(changes)  # shows that it can be written
 
     def note(self, place: Cursor) -> None:

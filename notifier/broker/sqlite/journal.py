@@ -62,6 +62,15 @@ class SqliteJournal(Journal):
     def remove_task(self, task_id: str) -> None:
         self._write((rows.REMOVE_TASK, (task_id,)))
 
+    def append_output(self, task_id: str, n: int, chars: int, text: str) -> None:
+        self._write((rows.APPEND_OUTPUT, (task_id, n, chars, text)))
+
+    def remove_output(self, task_id: str, up_to: int | None = None) -> None:
+        if up_to is None:
+            self._write((rows.REMOVE_OUTPUT, (task_id,)))
+        else:
+            self._write((rows.REMOVE_PIECES, (task_id, up_to)))
+
     def mark(self, user: str, action: MarkAction, ids: Sequence[str], top: int, evicted: Sequence[str]) -> None:
         if action == "all":
             self._write((rows.REMOVE_READ, (user,)))

@@ -3,6 +3,7 @@
     log      an event of a channel; where a channel has none, the row of its newest seq without a frame
     tasks    the newest state of each, in the order of the changes
     marks    what users have read and deleted
+    outputs  the pieces of tasks' output
     answers  those under idempotency keys
     meta     the epoch, and the newest seq of all removed logs
 
@@ -14,11 +15,13 @@ Must not know: connections, threads, files.
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeAlias
 
 from notifier.broker import Receipt
 from notifier.broker.embedded.log import Entry, Log
 from notifier.event import is_safe_frame
+from notifier.output import Appended
 from notifier.task import Task, from_record
 
 Row: TypeAlias = tuple[str, tuple[object, ...]]
@@ -38,6 +41,11 @@ SCHEMA: Final = (
     " answer TEXT NOT NULL, expires_ms INTEGER NOT NULL)",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
+ADDED: Final = (
+    "CREATE TABLE IF NOT EXISTS outputs (task TEXT NOT NULL, n INTEGER NOT NULL, chars INTEGER NOT NULL,"
+    " text TEXT NOT NULL, PRIMARY KEY (task, n)) WITHOUT ROWID",
+)
+"""Tables of later versions: an earlier version opens a file that has them, and leaves them alone."""
 
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
@@ -45,12 +53,17 @@ REPLACE_ENTRY: Final = "UPDATE log SET seq = ?, entry = ? WHERE channel = ? AND 
 REMOVE_LOG: Final = "DELETE FROM log WHERE channel = ?"
 PUT_TASK: Final = "INSERT OR REPLACE INTO tasks (id, record) VALUES (?, ?)"
 REMOVE_TASK: Final = "DELETE FROM tasks WHERE id = ?"
+APPEND_OUTPUT: Final = "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?)"
+REMOVE_PIECES: Final = "DELETE FROM outputs WHERE task = ? AND n <= ?"
+REMOVE_OUTPUT: Final = "DELETE FROM outputs WHERE task = ?"
 ADD_MARK: Final = "INSERT OR IGNORE INTO marks (user, action, id) VALUES (?, ?, ?)"
 REMOVE_MARK: Final = "DELETE FROM marks WHERE user = ? AND action = ? AND id = ?"
 REMOVE_READ: Final = "DELETE FROM marks WHERE user = ? AND action IN ('read', 'all')"
 REMOVE_MARKS: Final = "DELETE FROM marks WHERE user = ?"
 PUT_ANSWER: Final = "INSERT OR REPLACE INTO answers (key, fingerprint, answer, expires_ms) VALUES (?, ?, ?, ?)"
 REMOVE_ANSWER: Final = "DELETE FROM answers WHERE key = ?"
+
+_APPENDED = re.compile(r"output ([0-9]{1,15}) ([0-9]{1,15}) ([01])")
 
 
 def entry_text(log: Log, entry: Entry) -> str:
@@ -107,16 +120,20 @@ def appended_s_of(entries: bytes) -> float:
 
 
 def answer_text(answer: object) -> str:
-    """A receipt or a task as text."""
+    """A receipt, a task, or what a piece of output was answered, as text."""
     if isinstance(answer, Receipt):
         return f"{answer.seq} {answer.watched:d}"
+    if isinstance(answer, Appended):
+        return f"output {answer.n} {answer.chars} {answer.cancel_requested:d}"
     assert isinstance(answer, Task)
     return answer.record()
 
 
-def answer_of(text: str, epoch: str) -> Receipt | Task | None:
+def answer_of(text: str, epoch: str) -> Receipt | Task | Appended | None:
     """The answer that `answer_text` made a text; None if it is not in notifier's form."""
     if text.startswith("{"):
         return from_record(text)
+    if appended := _APPENDED.fullmatch(text):
+        return Appended(int(appended[1]), int(appended[2]), appended[3] == "1")
     seq, _, watched = text.partition(" ")
     return Receipt(epoch, int(seq), watched == "1") if seq.isdecimal() else None

@@ -6,10 +6,15 @@ local function quarantine(key)
   call('EXPIRE', key .. ':foreign', 86400)
 end
 
--- The record of a task, or false. The key is not in KEYS, so the service cannot quarantine it: the script does.
+-- The record of a task with the counts of its output, or false. The key is not in KEYS, so the service cannot quarantine
+-- it: the script does.
 local function record_of(key)
-  local record = redis.pcall('HGET', key, 'record')
-  if type(record) ~= 'table' then return record end
+  local fields = redis.pcall('HMGET', key, 'record', 'n', 'chars')
+  if not fields.err then
+    local record, n, chars = fields[1], number_of(fields[2]), number_of(fields[3])
+    if not record or not n or not chars then return record end
+    return string.sub(record, 1, -2) .. format(',"output_n":%d,"output_chars":%d}', n, chars)
+  end
   redis.log(redis.LOG_WARNING, 'notifier: quarantined the foreign value of ' .. key)
   quarantine(key)
   return false

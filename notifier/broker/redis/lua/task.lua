@@ -1,6 +1,6 @@
 -- Stores a task's next state by compare-and-set on its version, and announces it to the task's channels.
 --
--- KEYS  task, idempotency key, last heartbeats, then for each channel: its index of tasks
+-- KEYS  task, idempotency key, last heartbeats, output, then for each channel: its index of tasks
 -- ARGV  1 expected version   '0': the task must not exist; '-1': any older version may be replaced (a copy from the
 --                            task's home shard)
 --       2 version, 3 record, 4 frame, 5 updated at (ms), 6 ttl (s)
@@ -27,7 +27,8 @@ elseif stored ~= expected then
 end
 
 -- Read before the first write: a foreign value in an index stops the script before it has changed anything.
-for i = 3, #KEYS do redis.call('ZCARD', KEYS[i]) end
+redis.call('ZCARD', KEYS[3])
+for i = 5, #KEYS do redis.call('ZCARD', KEYS[i]) end
 -- Heartbeats are recorded on the task's home shard only.
 if expected ~= -1 and ARGV[12] ~= '0' then
   redis.call('ZADD', KEYS[3], ARGV[12], id)
@@ -38,12 +39,13 @@ end
 
 redis.call('HSET', KEYS[1], 'version', version, 'record', record)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
+redis.call('EXPIRE', KEYS[4], ARGV[6])
 local watched, expired_ms = 0, redis_now_ms() - 1000 * tonumber(ARGV[11])
-for i = 4, #KEYS do
+for i = 5, #KEYS do
   redis.call('ZADD', KEYS[i], updated_ms, id)
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', whole(expired_ms))
   redis.call('EXPIRE', KEYS[i], ARGV[11])
-  if redis.call(ARGV[10], ARGV[9 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
+  if redis.call(ARGV[10], ARGV[8 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
 end
 remember(KEYS[2], fingerprint, record, ARGV[8])
 return { 'ok', watched }

@@ -1,0 +1,39 @@
+"""Which task a call may read: any for a publisher, for a user those that the user watches.
+
+Must not know: what the calls do.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from notifier.api.http import publisher_or_subscriber
+from notifier.auth import Publisher, Subscriber
+from notifier.broker import Broker
+from notifier.errors import NotFound
+from notifier.task import Task
+
+
+async def known_task(broker: Broker, task_id: str) -> Task:
+    """A stored task. Raises `NotFound`."""
+    known = await broker.task(task_id)
+    if known is None:
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return known
+
+
+async def own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
+    """A task that this user watches. Raises `NotFound` for other tasks too, so that their ids are not revealed."""
+    task = await broker.task(task_id)
+    if task is None or not who.hears(task.to):
+        raise NotFound(f"there is no task {task_id!r}", field="id")
+    return task
+
+
+async def readable_task(request: Request, broker: Broker, task_id: str) -> tuple[Publisher | Subscriber, Task]:
+    """The caller, and the task if the caller may read it. Raises `NotFound`, `NotAllowed`."""
+    who = publisher_or_subscriber(request)
+    if isinstance(who, Publisher):
+        who.require("publish")
+        return who, await known_task(broker, task_id)
+    return who, await own_task(broker, who, task_id)

@@ -1,0 +1,71 @@
+"""The output of a task: the routes that append to it and read it.
+
+Must not know: how brokers store pieces, who listens.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import rules
+from notifier.api.access import readable_task
+from notifier.api.http import json_response, run_call
+from notifier.api.models import Appended, OutputIn, OutputText, Problem
+from notifier.api.openapi import body_of
+from notifier.api.publishing import Publishing
+from notifier.broker import Broker
+from notifier.errors import InvalidInput
+
+publisher = APIRouter(
+    prefix="/v1",
+    tags=["publish"],
+    responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
+)
+reader = APIRouter(
+    prefix="/v1", tags=["user"], responses={code: {"model": Problem} for code in (401, 403, 404, 422, 503)}
+)
+
+
+@publisher.post(
+    "/tasks/{task_id}/output",
+    summary="Append to a task's output",
+    responses={200: {"model": Appended}},
+    openapi_extra=body_of({"application/json": OutputIn}),
+)
+async def post_output(request: Request, task_id: str) -> Response:
+    """Store the next piece of the task's output and announce it. The response shows whether a user asked to cancel."""
+    publishing: Publishing = request.app.state.publishing
+    return await run_call(request, publishing.post_output, last_segment=task_id)
+
+
+@reader.get(
+    "/tasks/{task_id}/output",
+    summary="Read a task's output",
+    responses={200: {"model": OutputText}},
+    openapi_extra={
+        "security": [{"publisher": []}, {"subscriber": []}, {"subscriberCookie": []}],
+        "parameters": [
+            {
+                "name": "after",
+                "in": "query",
+                "description": "The number of the last piece that the caller has.",
+                "schema": {"type": "integer", "default": 0, "minimum": 0, "maximum": rules.MAX_WHOLE},
+            }
+        ],
+    },
+)
+async def get_output(request: Request, task_id: str) -> Response:
+    """The text of the pieces after a number; without one, of all that are kept."""
+    broker: Broker = request.app.state.broker
+    after = _number(request.query_params.get("after", "0"))
+    await readable_task(request, broker, task_id)
+    return json_response((await broker.output(task_id, after)).public())
+
+
+def _number(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,16}", value) or int(value) > rules.MAX_WHOLE:
+        raise InvalidInput(f"must be a whole number from 0, not {rules.shown(value)}", field="after")
+    return int(value)

@@ -1,0 +1,105 @@
+"""The output of a task: text in numbered pieces, and the frames that announce them.
+
+    {"id": "import-7", "n": 18, "text": "..."}              piece 18
+    {"id": "import-7", "n": 18, "from": 15, "text": "..."}  pieces 15 to 18, joined for a reader that is behind
+
+A client that misses a piece sees it by the numbers, and reads the stored text. Pure. Must not know: brokers, streams.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from notifier import rules
+from notifier.errors import InvalidInput, PayloadTooLarge
+from notifier.event import frame
+
+MAX_PIECE_BYTES: Final = 16 * 1024
+"""Most bytes of one piece."""
+KEPT_BYTES: Final = 256 * 1024
+"""Bytes of output that are stored for each task, unless a setting says otherwise."""
+KEY_PREFIX: Final = "output:"
+"""Begins the state key of a task's announcements: frames that wait are joined, and do not replace each other. Task ids
+have no colon."""
+MAX_JOINED_CHARS: Final = 64 * 1024
+"""A joined frame that would have more has the newest piece only; its reader sees the hole and reads the stored text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The answer to an appended piece."""
+
+    n: int
+    """Its number, from 1."""
+    chars: int
+    """Characters (code points) of all pieces so far."""
+    cancel_requested: bool = False
+
+    def public(self) -> dict[str, Any]:
+        """The fields of the response."""
+        return {"n": self.n, "chars": self.chars, "cancel_requested": self.cancel_requested}
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Stored pieces as one text."""
+
+    n: int
+    """The number of the newest piece; 0 without any."""
+    text: str
+    truncated: bool
+    """True if pieces that were asked for are not stored any more: the oldest go first."""
+
+    def public(self) -> dict[str, Any]:
+        """The fields of the response."""
+        return {"n": self.n, "text": self.text, "truncated": self.truncated}
+
+
+def piece(value: object, field: str = "text") -> str:
+    """The text of one piece. Raises `InvalidInput`, and `PayloadTooLarge` over `MAX_PIECE_BYTES`."""
+    text = rules.text(value, field)
+    if not text:
+        raise InvalidInput("must not be empty", field=field)
+    if (size := len(text.encode())) > MAX_PIECE_BYTES:
+        raise PayloadTooLarge(f"has {size} bytes; at most {MAX_PIECE_BYTES} are accepted", field=field)
+    return text
+
+
+def state_key(task_id: str) -> str:
+    """The state key of the announcements of one task's output."""
+    return KEY_PREFIX + task_id
+
+
+def frame_parts(task_id: str, text: str) -> tuple[str, str]:
+    """The announcement of a piece, before and after its number."""
+    whole = frame("task.output", f'{{"id":{rules.text_to_json(task_id)},"n":,"text":{rules.text_to_json(text)}}}')
+    head, separator, tail = whole.partition('"n":')
+    return head + separator, tail
+
+
+def piece_frame(task_id: str, n: int, text: str) -> str:
+    """The announcement of piece `n`."""
+    head, tail = frame_parts(task_id, text)
+    return f"{head}{n}{tail}"
+
+
+def joined(older: bytes, newer: bytes) -> bytes:
+    """Two announcements of one task's output as one. Where pieces between them are missing, or the text gets too long,
+    it is the newer one: its number shows the hole."""
+    first, second = _data(older), _data(newer)
+    if second["n"] <= first["n"]:
+        return older
+    if second.get("from", second["n"]) != first["n"] + 1:
+        return newer
+    text = first["text"] + second["text"]
+    if len(text) > MAX_JOINED_CHARS:
+        return newer
+    fields = {"id": first["id"], "n": second["n"], "from": first.get("from", first["n"]), "text": text}
+    return frame("task.output", rules.to_json(fields)).encode()
+
+
+def _data(announcement: bytes) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(announcement.partition(b"\ndata: ")[2])
+    return data
