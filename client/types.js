@@ -44,6 +44,8 @@
  * @property {string} updated_at
  * @property {string | null} ended_at
  * @property {string | null} error
+ * @property {string | null} [url]       where the result is, once it has ended. Absent: an older service
+ * @property {string | null} [url_text]  the text of the button that leads there
  * @property {{n: number, chars: number} | null} [output]  its newest piece of output, and the characters of all
  * @property {boolean | null} [cancellable]  whether this user may cancel it; null: not known. Absent: an older service
  */

@@ -20,6 +20,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import is_event
+from notifier import rules
+from notifier.errors import InvalidInput
 
 if TYPE_CHECKING:
     _Tasks = admin.ModelAdmin[TaskRecord]
@@ -48,7 +50,7 @@ class _ReadOnly(_Any):
 
 @admin.register(TaskRecord)
 class TaskRecordAdmin(_ReadOnly, _Tasks):
-    list_display = ("name", "user", "status", "progress", "state", "started_at", "ended_at")
+    list_display = ("name", "user", "status", "progress", "result", "state", "started_at", "ended_at")
     list_filter = ("status", "started_at")
     list_select_related = ("user",)
     search_fields = ("id", "name", "state", "error", "traceback")
@@ -66,6 +68,11 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
         if record.ended_at is not None:
             return bar
         return format_html('<span data-notifier-task="{}">{}</span>', record.pk, bar)
+
+    @admin.display(description=_("result"))
+    def result(self, record: TaskRecord) -> str:
+        url, text = _link(record)
+        return format_html('<a class="button" href="{}">{}</a>', url, text) if url else ""
 
     def get_urls(self) -> list[URLPattern]:
         live = self.admin_site.admin_view(self.live)
@@ -142,6 +149,16 @@ def _first_recipients() -> QuerySet[MessageRecipient]:
     return MessageRecipient.objects.order_by("pk")[: SHOWN + 1]
 
 
+def _link(record: TaskRecord) -> tuple[str, str]:
+    """The URL and the button's text of a task's result; empty without one. A row may come from elsewhere: its URL is
+    checked again."""
+    try:
+        url = rules.url(record.url or None) or ""
+    except InvalidInput:
+        url = ""
+    return url, str(record.url_text or _("Open")) if url else ""
+
+
 def _live(record: TaskRecord) -> dict[str, Any]:
     return {
         "id": record.pk,
@@ -150,4 +167,5 @@ def _live(record: TaskRecord) -> dict[str, Any]:
         "done": record.done,
         "percent": record.percent,
         "ended": record.ended_at is not None,
+        "link": _link(record),
     }

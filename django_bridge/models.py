@@ -45,6 +45,9 @@ class TaskRecord(models.Model):
     error = models.TextField(_("error"), blank=True)
     # For staff: users see `error`. Null: written by a process of the version before, while both run.
     traceback = models.TextField(_("traceback"), blank=True, default="", null=True)  # as said above
+    # Where the result is, and the text of the button. Null as in `traceback`.
+    url = models.CharField(_("URL"), max_length=2048, blank=True, default="", null=True)  # as said above
+    url_text = models.CharField(_("text of the link"), max_length=255, blank=True, default="", null=True)
     cancel_requested = models.BooleanField(_("cancel requested"), default=False)
     started_at = models.DateTimeField(_("started at"), db_index=True)
     updated_at = models.DateTimeField(_("updated at"))

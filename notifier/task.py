@@ -25,7 +25,7 @@ from notifier.event import frame, new_id
 
 ENDED: Final = frozenset(("succeeded", "failed", "cancelled"))
 STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | ENDED
-CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "advance"))
+CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "url", "url_text", "advance"))
 
 UNKNOWN: Final = "unknown"
 """As a total: how much there is to do is not known."""
@@ -59,6 +59,10 @@ class Task:
     version: int = 1
     alive_at_ms: int | None = None
     """The producer's last heartbeat; None if none is expected."""
+    url: str | None = None
+    """Where its result is; given at its end."""
+    url_text: str | None = None
+    """The text of the button that leads there."""
     output_n: int = 0
     """The number of its newest piece of output; brokers count them, and keep them apart from the record."""
     output_chars: int = 0
@@ -110,6 +114,8 @@ class Task:
             "updated_at": rules.iso_ms(self.updated_at_ms),
             "ended_at": rules.iso_ms(self.ended_at_ms),
             "error": self.error,
+            "url": self.url,
+            "url_text": self.url_text,
             "output": {"n": self.output_n, "chars": self.output_chars} if self.output_n else None,
             "cancellable": self.cancellable if may_cancel is None else may_cancel(self.to),
         }
@@ -123,9 +129,13 @@ class Task:
         return frame("task", rules.to_json(self.public()))
 
     def record(self) -> str:
-        """The form in which the broker stores it. The counts of its output change without it."""
+        """The form in which the broker stores it. The counts of its output change without it. A missing link is left
+        out: older versions do not know the field."""
         fields = dataclasses.asdict(self)
         del fields["output_n"], fields["output_chars"]
+        for name in ("url", "url_text"):
+            if fields[name] is None:
+                del fields[name]
         return rules.to_json(fields)
 
     def with_output(self, n: int, chars: int) -> Task:
@@ -157,6 +167,7 @@ class Task:
         state = self.state
         if change.get("state") is not None:
             state = rules.text(change["state"], "state", max_chars=rules.MAX_STATE_CHARS)
+        url, url_text = _link(change, status)
         return dataclasses.replace(
             self,
             status=status,
@@ -168,6 +179,8 @@ class Task:
             ended_at_ms=at_ms if status in ENDED else None,
             version=self.version + 1,
             alive_at_ms=at_ms if has_heartbeat else None,
+            url=url,
+            url_text=url_text,
         )
 
     def stalled_or_failed(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
@@ -250,6 +263,19 @@ def _total(value: object) -> int | None:
     return rules.whole(value, "total")
 
 
+def _link(change: Mapping[str, object], status: str) -> tuple[str | None, str | None]:
+    """The link to the result and the text of its button. Only the change that ends a task may have them."""
+    url, shown = rules.url(change.get("url")), change.get("url_text")
+    field = "url" if url is not None else "url_text"
+    if (url, shown) != (None, None) and status not in ENDED:
+        raise InvalidInput("is given when the task ends, together with its last status", field=field)
+    if shown is None:
+        return url, None
+    if url is None:
+        raise InvalidInput("is the text of a link, and there is no 'url'", field="url_text")
+    return url, rules.text(shown, "url_text", max_chars=rules.MAX_TITLE_CHARS, empty=False)
+
+
 def percent_done(status: str, done: int, total: int | None) -> int | None:
     """0-100, rounded down. 100 only when all items are done or the task succeeded; None while the total is unknown."""
     if status == "succeeded":
@@ -295,6 +321,9 @@ def _check(task: Task) -> None:
     rules.text(task.state, "state")
     if task.error is not None:
         rules.text(task.error, "error")
+    rules.url(task.url)
+    if task.url_text is not None:
+        rules.text(task.url_text, "url_text", empty=False)
     if task.status not in STATUSES:
         raise InvalidInput(f"is no status: {rules.shown(task.status)}", field="status")
     if not isinstance(task.cancel_requested, bool):

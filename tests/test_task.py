@@ -43,6 +43,8 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
         "ended_at": None,
         "cancellable": True,
         "error": None,
+        "url": None,
+        "url_text": None,
         "output": None,
     }
 
@@ -280,3 +282,42 @@ def test_a_malformed_record_is_none(damage: dict[str, Any]) -> None:
 @pytest.mark.parametrize("record", ["", "{", "[]", "null", "7", "{}", b"\xff", "[" * 100_000])
 def test_a_record_that_is_not_a_task_is_none(record: str | bytes) -> None:
     assert tasks.from_record(record) is None
+
+
+# The result
+
+
+def test_the_change_that_ends_a_task_may_have_a_link_to_its_result() -> None:
+    ended = changed(begun(), status="succeeded", url="/reports/7.csv", url_text="Download")
+    assert (ended.public()["url"], ended.public()["url_text"]) == ("/reports/7.csv", "Download")
+    assert tasks.from_record(ended.record()) == ended
+    assert changed(begun(), status="failed", url="https://example.org/log").url_text is None
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"url": "/reports/7.csv"}, "url"),
+        ({"status": "running", "url": "/reports/7.csv"}, "url"),
+        ({"url_text": "Download"}, "url_text"),
+        ({"status": "succeeded", "url_text": "Download"}, "url_text"),
+        ({"status": "succeeded", "url": "javascript:alert(1)"}, "url"),
+        ({"status": "succeeded", "url": "data:text/html,x"}, "url"),
+        ({"status": "succeeded", "url": ""}, "url"),
+        ({"status": "succeeded", "url": 7}, "url"),
+        ({"status": "succeeded", "url": "/a", "url_text": ""}, "url_text"),
+        ({"status": "succeeded", "url": "/a", "url_text": "x" * 256}, "url_text"),
+    ],
+)
+def test_a_link_that_breaks_a_rule_is_refused(change: dict[str, Any], field: str) -> None:
+    assert refused_field(begun(), **change) == field
+
+
+def test_a_record_without_a_link_is_that_of_the_version_before() -> None:
+    assert "url" not in begun().record()
+
+
+def test_a_record_with_a_link_that_runs_a_script_is_no_task() -> None:
+    record = json.loads(changed(begun(), status="succeeded", url="/a").record())
+    assert tasks.from_record(json.dumps(record)) is not None
+    assert tasks.from_record(json.dumps({**record, "url": "javascript:alert(1)"})) is None

@@ -246,11 +246,20 @@ export function button(shown, label, action) {
   return element;
 }
 
-/** A link if the URL is http or https, else null. @param {string | null} url */
-export function link(url) {
+/**
+ * A link if the URL is http or https, else null.
+ *
+ * @param {string | null | undefined} url
+ * @param {string | null} [text]
+ */
+export function link(url, text) {
   const target = url ? parsed(url) : null;
   if (!target || !/^https?:$/.test(target.protocol)) return null;
-  return el("a", { href: target.href, part: "link", target: "_blank", rel: "noopener noreferrer" }, say("open"));
+  return el(
+    "a",
+    { href: target.href, part: "link", target: "_blank", rel: "noopener noreferrer" },
+    text ?? say("open"),
+  );
 }
 
 /** @param {string} url */

@@ -4,7 +4,7 @@
  * Owns: the bar and its announcements. Must not know: other tasks.
  */
 
-import { bar, el, howFar, percentText, setBar, statusOf, Widget } from "./base.js";
+import { bar, el, howFar, link, percentText, setBar, statusOf, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
@@ -46,9 +46,10 @@ export class NotifierProgress extends Widget {
     const track = bar("");
     const state = el("span", { part: "state", class: "text" });
     const far = el("span", { part: "percent", class: "muted" });
+    const result = el("span", {});
     const live = el("div", { class: "sr", role: "status" });
     const note = connectionNote(this, store, (isDim) => track.classList.toggle("dim", isDim));
-    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far), note);
+    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far, result), note);
     const announce = announcer(live);
     const area = el("div", {}, box);
     const { box: instead, show } = placeholder("noTasks", "tasks", store.reload, area, 1);
@@ -64,6 +65,8 @@ export class NotifierProgress extends Widget {
         setBar(track, task.percent ?? (task.ended_at ? 100 : null));
         state.textContent = task.error ?? (task.state || statusOf(task));
         far.textContent = howFar(task);
+        const anchor = result.firstChild ? null : link(task.url, task.url_text);
+        if (anchor) result.append(anchor);
         announce(task);
       }),
     );

@@ -11,6 +11,7 @@ import {
   howFar,
   icon,
   keepInStep,
+  link,
   percentText,
   say,
   setBar,
@@ -95,13 +96,14 @@ export class NotifierTasks extends Widget {
       list.focus();
       this.attempt("notDismissed", () => store.dismiss(id));
     });
+    const result = el("span", {});
     const time = timeElement(started_at);
     const row = el(
       "li",
       { part: "task" },
       el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
       track,
-      el("div", { class: "line" }, state, far, time),
+      el("div", { class: "line" }, state, far, result, time),
     );
     /** @param {Task} task */
     const update = (task) => {
@@ -113,6 +115,8 @@ export class NotifierTasks extends Widget {
       cancel.hidden = ended || task.status === "cancelling" || !(task.cancellable ?? task.cancellable === undefined);
       dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
       setBar(track, task.percent ?? (ended ? 100 : null));
+      const anchor = result.firstChild ? null : link(task.url, task.url_text);
+      if (anchor) result.append(anchor);
     };
     return { row, update };
   }

@@ -122,7 +122,8 @@ export class NotifierToasts extends Widget {
   task(task) {
     /** @type {Partial<Record<import("../types.js").TaskStatus, Level>>} */
     const levels = { succeeded: "success", failed: "error", cancelled: "warning" };
-    this.show(levels[task.status] ?? "info", `${task.name}: ${statusOf(task)}`, task.error ?? task.state);
+    const result = link(task.url, task.url_text);
+    this.show(levels[task.status] ?? "info", `${task.name}: ${statusOf(task)}`, task.error ?? task.state, result);
   }
 
   /**

@@ -22,13 +22,17 @@ from django_bridge.tokens import channel_token
 from notifier import errors
 from notifier.message import FIELDS, FIRST_VERSION
 from notifier.rules import MAX_BODY_BYTES, to_json
-from notifier.task import Task
+from notifier.task import CHANGES, Task
 
 log = logging.getLogger("django_bridge")
 
 NOT_A_FIELD: Final = "is not a field of this request"
 """How the service's error text for an unknown field ends."""
-_FIRST_FIELDS: Final = frozenset(field.name for field in FIELDS if field.since == FIRST_VERSION)
+_FIRST_FIELDS: Final = {
+    "POST": frozenset(field.name for field in FIELDS if field.since == FIRST_VERSION),
+    "PATCH": CHANGES - {"url", "url_text"},
+}
+"""Fields of messages and of task changes that every version knows."""
 RETRYABLE: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REFUSALS: Final = {
     leaf.status: leaf
@@ -59,7 +63,7 @@ class HttpTransport:
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, body in enumerate(body for translated in per_language(payload) for body in bodies(translated)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
-            yield partial(self._post_message, body, key)
+            yield partial(self._call_known, "POST", "/v1/messages", body, key)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)
@@ -74,7 +78,7 @@ class HttpTransport:
         if task.status == "pending":
             changes["status"] = "pending"
         if task.ended:
-            changes |= {"status": task.status, "error": task.error}
+            changes |= {"status": task.status, "error": task.error, "url": task.url, "url_text": task.url_text}
 
         def attempt(within_s: float) -> TaskAnswer:
             answer = self._call("POST", "/v1/tasks", to_json(first).encode(), key, within_s)
@@ -86,7 +90,7 @@ class HttpTransport:
         body = to_json(change).encode()
 
         def attempt(within_s: float) -> TaskAnswer:
-            return _task_answer(self._call("PATCH", f"/v1/tasks/{task_id}", body, key, within_s))
+            return _task_answer(self._call_known("PATCH", f"/v1/tasks/{task_id}", body, key, within_s))
 
         return attempt
 
@@ -103,20 +107,18 @@ class HttpTransport:
         self._client.close()
         self._quiet.remove()
 
-    def _post_message(self, body: bytes, key: str, within_s: float) -> Any:
-        """Post a message; where the service is one version older and does not know a field, again without it."""
+    def _call_known(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
+        """A call; where the service is one version older and does not know a field, again without it."""
         deadline = time.monotonic() + within_s
         try:
-            return self._call("POST", "/v1/messages", body, key, within_s)
+            return self._call(method, path, body, key, within_s)
         except errors.InvalidInput as exc:
             fields = json.loads(body)
-            if exc.field in _FIRST_FIELDS or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
+            if exc.field in _FIRST_FIELDS[method] or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
                 raise
-            log.warning(
-                "the service does not know the message field %r: sent without it; upgrade the service", exc.field
-            )
+            log.warning("the service does not know the field %r: sent without it; upgrade the service", exc.field)
             del fields[exc.field]
-        return self._post_message(to_json(fields).encode(), key, deadline - time.monotonic())
+        return self._call_known(method, path, to_json(fields).encode(), key, deadline - time.monotonic())
 
     def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
         return self._request(method, path, within_s, content=body, headers={"Idempotency-Key": key})
@@ -191,7 +193,7 @@ def _task_answer(answer: Any) -> TaskAnswer:
 def _task(shown: Mapping[str, Any], channel: str) -> Task:
     fields = {name: shown[name] for name in ("id", "name", "status", "state", "done", "total", "error")}
     times = {f"{name}_ms": _ms(shown[name]) for name in ("started_at", "updated_at", "ended_at")}
-    return Task(to=(channel,), **fields, **times)
+    return Task(to=(channel,), **fields, **times, url=shown.get("url"), url_text=shown.get("url_text"))
 
 
 def _ms(moment: str | None) -> Any:

@@ -30,7 +30,7 @@ class SupportsTask(Protocol):
 
     def advance(self, n: int = 1) -> None: ...
 
-    def end(self, state: Any = None) -> None: ...
+    def end(self, state: Any = None, *, url: Any = None, url_text: Any = None) -> None: ...
 
     def fail(self, error: Any, state: Any = None) -> None: ...
 
@@ -87,8 +87,8 @@ class TaskContext:
     async def aadvance(self: SupportsTask, n: int = 1) -> None:
         await sync_to_async(self.advance)(n)
 
-    async def aend(self: SupportsTask, state: Any = None) -> None:
-        await sync_to_async(self.end)(state)
+    async def aend(self: SupportsTask, state: Any = None, *, url: Any = None, url_text: Any = None) -> None:
+        await sync_to_async(self.end)(state, url=url, url_text=url_text)
 
     async def afail(self: SupportsTask, error: Any, state: Any = None) -> None:
         await sync_to_async(self.fail)(error, state)

@@ -47,6 +47,7 @@ def progress(
     user: str | Callable[..., Any] | None = OF_REQUEST,
     cancelled: Any = CANCELLED_TEXT,
     raise_cancelled: bool = False,
+    result: Callable[[Any], Any] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -58,6 +59,7 @@ def progress(
     user: str | Callable[..., Any] | None = OF_REQUEST,
     cancelled: Any = CANCELLED_TEXT,
     raise_cancelled: bool = False,
+    result: Callable[[Any], Any] | None = None,
 ) -> Any:
     """Run each call of a function as a task of the user of its request.
 
@@ -79,11 +81,14 @@ def progress(
     If a user cancels, the task ends with the text `cancelled`, and the call returns None, or an empty response (204) if
     one of its arguments is an `HttpRequest`; with `raise_cancelled`, `TaskCancelled` propagates instead.
 
+    `result` is a function from the returned value to the URL of the result, or to the pair of that URL and the text of
+    its button (see `Task.end`), or to None.
+
     Raises `TypeError` if the function takes no `task`, and at a call that names no user or lacks an argument which a
     text uses.
     """
     is_bare = inspect.isroutine(task_name)
-    options = _Options(None if is_bare else task_name, begin, end, user, cancelled, raise_cancelled)
+    options = _Options(None if is_bare else task_name, begin, end, user, cancelled, raise_cancelled, result)
 
     def decorate(function: Any) -> Any:
         if _is_queued(function):
@@ -104,6 +109,7 @@ class _Options:
     user: str | Callable[..., Any] | None
     cancelled: Any
     raise_cancelled: bool
+    result: Callable[[Any], Any] | None
 
 
 class _Decorated:
@@ -134,9 +140,12 @@ class _Decorated:
         task.begin(state=self._state(task, self._options.begin, args, kwargs))
         task.works_here()
 
-    def end(self, task: Task, args: _Args, kwargs: _Kwargs) -> None:
-        if not task.ended:
-            task.end(state=self._state(task, self._options.end, args, kwargs))
+    def end(self, task: Task, answer: Any, args: _Args, kwargs: _Kwargs) -> None:
+        if task.ended:
+            return
+        link = None if self._options.result is None else self._options.result(answer)
+        url, url_text = link if isinstance(link, tuple) else (link, None)
+        task.end(self._state(task, self._options.end, args, kwargs), url=url, url_text=url_text)
 
     def is_returned(self, exc: BaseException, task: Task) -> bool:
         """Whether the call returns instead of raising `exc`: a cancel of its own task."""
@@ -172,12 +181,12 @@ def _wrap(decorated: _Decorated) -> Callable[..., Any]:
         decorated.begin(task, args, kwargs)
         try:
             answer = function(*args, **{**kwargs, "task": task})
+            decorated.end(task, answer, args, kwargs)
         except BaseException as exc:
             fail_quietly(task, exc)
             if decorated.is_returned(exc, task):
                 return _empty_answer(args, kwargs)
             raise
-        decorated.end(task, args, kwargs)
         return answer
 
     return run
@@ -195,12 +204,12 @@ def _wrap_async(decorated: _Decorated) -> Callable[..., Any]:
         await sync_to_async(decorated.begin)(task, args, kwargs)
         try:
             answer = await function(*args, **{**kwargs, "task": task})
+            await sync_to_async(decorated.end)(task, answer, args, kwargs)
         except BaseException as exc:
             await sync_to_async(fail_quietly)(task, exc)
             if decorated.is_returned(exc, task):
                 return _empty_answer(args, kwargs)
             raise
-        await sync_to_async(decorated.end)(task, args, kwargs)
         return answer
 
     return run

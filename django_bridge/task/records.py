@@ -74,6 +74,8 @@ def read(task_id: str | uuid.UUID) -> tuple[Task, Any]:
         updated_at_ms=_ms(row.updated_at),
         ended_at_ms=_ms(row.ended_at) if row.ended_at else None,
         cancel_requested=row.cancel_requested,
+        url=row.url or None,
+        url_text=row.url_text or None,
     )
     return task, row.user_id
 
@@ -88,6 +90,8 @@ def _fields(task: Task, user_key: Any) -> dict[str, Any]:
         "done": task.done,
         "total": task.total,
         "error": task.error or "",
+        "url": task.url or "",
+        "url_text": task.url_text or "",
         "cancel_requested": task.cancel_requested,
         "started_at": _moment(task.started_at_ms),
         "updated_at": _moment(task.updated_at_ms),

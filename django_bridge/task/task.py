@@ -231,9 +231,14 @@ class Task(TaskContext):
         return Share(self, rules.text(str(key), "key", max_chars=200, empty=False))
 
     @outside_loop
-    def end(self, state: Any = None) -> None:
-        """End the task as succeeded, at 100 %. `done` keeps its value, also after a loop that was left early."""
-        self._change(status="succeeded", state=state)
+    def end(self, state: Any = None, *, url: Any = None, url_text: Any = None) -> None:
+        """End the task as succeeded, at 100 %. `done` keeps its value, also after a loop that was left early.
+
+        `url` is where the result is: http, https or relative. Widgets, the toast and the admin show a button that leads
+        there, with the text `url_text`, or a general one.
+        """
+        url = url if url is None else str(url)
+        self._change(status="succeeded", state=state, url=url, url_text=url_text)
 
     @outside_loop
     def fail(self, error: Any, state: Any = None) -> None:

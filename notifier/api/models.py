@@ -93,6 +93,10 @@ class TaskPatch(Strict):
     total: Total = Field(None, description="Items in all; `unknown` removes the total.")
     status: str | None = Field(None, description="pending, running, succeeded, failed, cancelling, cancelled, stalled.")
     error: str | None = None
+    url: str | None = Field(
+        None, description="Where the result is: http, https or relative. Only with the last status."
+    )
+    url_text: str | None = Field(None, description="The text of the button that leads there, 1 to 255 characters.")
     advance: int | None = Field(None, description="Added to `done`, atomically; not together with `done`.")
 
     @property
@@ -230,6 +234,8 @@ class TaskData(BaseModel):
     updated_at: str
     ended_at: str | None
     error: str | None
+    url: str | None = Field(description="Where the result is, once the task has ended.")
+    url_text: str | None = Field(description="The text of the button that leads there.")
     output: OutputCount | None = Field(description="Null without output.")
     cancellable: bool | None = Field(
         description="Whether the user may cancel it. Null in an event for several users: it depends on the user."

@@ -41,7 +41,7 @@ EVENTS = {
     "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
-        "started_at", "updated_at", "ended_at", "error", "output", "cancellable",
+        "started_at", "updated_at", "ended_at", "error", "url", "url_text", "output", "cancellable",
     },
     "task.dismissed": {"id"},
     "task.output": {"id", "n", "from", "text"},

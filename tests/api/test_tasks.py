@@ -27,6 +27,8 @@ PUBLIC = {
     "updated_at",
     "ended_at",
     "error",
+    "url",
+    "url_text",
     "output",
     "cancellable",
 }
@@ -75,6 +77,8 @@ def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx
         "state": "reading",
         "status": "running",
         "total": 100,
+        "url": None,
+        "url_text": None,
     }
     assert task["ended_at"] is None
 

@@ -44,6 +44,15 @@ async def running(path: Path, sink: Recorder | None = None) -> AsyncIterator[Sql
 # A restart
 
 
+async def test_the_link_to_a_result_is_there_after_a_restart(path: Path) -> None:
+    async with running(path) as broker:
+        created = await broker.create_task(new_task())
+        ended = await broker.change_task(created.id, step(status="succeeded", url="/7.csv", url_text="Download"))
+    async with running(path) as broker:
+        assert await broker.task(created.id) == ended
+        assert list((await opened(broker)).tasks) == [ended]
+
+
 async def test_a_restart_goes_on_where_every_client_was(path: Path) -> None:
     async with running(path) as broker:
         await broker.publish(note(subject="seen"))

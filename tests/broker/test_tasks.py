@@ -26,6 +26,15 @@ async def test_a_task_is_announced_and_stored(broker: Broker, sink: Recorder) ->
     assert list((await opened(broker)).tasks) == [changed]
 
 
+async def test_a_task_keeps_the_link_to_its_result(broker: Broker) -> None:
+    created = await broker.create_task(new_task())
+    await broker.change_task(created.id, step(status="succeeded", url="/reports/7.csv", url_text="Download"))
+    (shown,) = (await opened(broker)).tasks
+    for task in (shown, await broker.task(created.id), *await broker.tasks("ann", ("user:ann",))):
+        assert task is not None
+        assert (task.url, task.url_text) == ("/reports/7.csv", "Download")
+
+
 async def test_a_task_for_a_group_and_its_members_is_listed_once(broker: Broker) -> None:
     created = await broker.create_task(new_task(["user:ann", "user:bob", "group:staff", "all"]))
     for user in ("ann", "bob", "eve"):

@@ -223,6 +223,18 @@ def test_tasks_have_bar_state_percent_and_time_left_and_are_cancelled_and_dismis
     expect(tasks.locator("[part=overall]")).to_be_hidden()
 
 
+def test_an_ended_task_links_to_its_result_in_list_bar_and_toast(shop: Shop) -> None:
+    task = shop.begin("Export")
+    page = shop.open(task=task)
+    bare = shop.begin("Bare")
+    shop.change(task, status="succeeded", url="/reports/7.csv", url_text="Download")
+    shop.change(bare, status="succeeded", url="/log")
+    for place in ("notifier-tasks li", "notifier-progress", "notifier-toasts [part=toast]"):
+        result = page.locator(place).get_by_role("link", name="Download")
+        expect(result).to_have_attribute("href", f"{shop.service.url}/reports/7.csv")
+    expect(page.locator("notifier-tasks li", has_text="Bare").get_by_role("link")).to_have_text("Open")
+
+
 def test_a_progress_may_be_given_another_task_and_shows_nothing_for_an_unknown_one(shop: Shop) -> None:
     task = shop.begin("Walk")
     page = shop.open(task="unknown")

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
-from django_bridge import Message, delivery, publisher
+from django_bridge import Message, Task, delivery, publisher
 from django_bridge.celery import send_message
 from django_bridge.models import MessageRecord, OutboxMessage
 from django_bridge.testing import outbox
@@ -155,3 +155,24 @@ def test_a_service_of_the_version_before_gets_a_message_without_its_later_field(
 
 EXAMPLES: dict[str, object] = {"icon": "cart"}
 """A value of each later field that is not its default."""
+
+
+def test_a_service_of_the_version_before_gets_the_end_of_a_task_without_the_link(
+    user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refusal(field: str) -> tuple[int, dict[str, str], bytes]:
+        problem = {"status": 422, "field": field, "detail": f"{field}: is not a field of this request"}
+        return 422, {}, json.dumps(problem).encode()
+
+    moment = "2026-01-31T12:00:00Z"
+    answer = {"done": 0, "total": None, "cancel_requested": False, "updated_at": moment}
+    known = (200, {}, json.dumps(answer).encode())
+    with answering(known, refusal("url"), refusal("url_text"), known) as server:
+        task = Task(from_user=user, task_name="Export")
+        task.begin()
+        task.end(url="/reports/7.csv", url_text="Download")
+        assert publisher.current().counts.failed == 0
+    _, first, _, last = (body for _, _, _, body in server.requests)
+    assert (first["url"], first["url_text"]) == ("/reports/7.csv", "Download")
+    assert last == {"status": "succeeded"}
+    assert "'url'" in caplog.text

@@ -137,7 +137,9 @@ async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
         await expect(page.locator("tr", has=bar).locator(".field-state")).to_have_text("half-way")
         await unknown.aend()
         await known.aset_state(done=10)
-        await known.aend("all in")
+        await known.aend("all in", url="/reports/7.csv", url_text="Download")
         await expect(page.locator("[data-notifier-task]")).to_have_count(0)
         await expect(page.locator("tr", has_text="all in").locator(".field-status")).to_have_text("succeeded")
+        result = page.locator("tr", has_text="all in").get_by_role("link", name="Download")
+        await expect(result).to_have_attribute("href", "/reports/7.csv")
         assert errors == []

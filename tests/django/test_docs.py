@@ -135,6 +135,13 @@ def test_a_block(user: User) -> None:
     assert (row.status, row.done) == ("succeeded", 2)
 
 
+def test_a_link_to_the_result(user: User) -> None:
+    task = Task(from_user=user, task_name="Export")
+    run('task.end("Ready"', task=task, reverse=lambda name, args: f"/{name}/{args[0]}/", _=str)
+    row = TaskRecord.objects.get()
+    assert (row.state, row.url, row.url_text) == ("Ready", "/export/7/", "Download")
+
+
 def test_a_part_that_is_not_interrupted(user: User) -> None:
     from django_bridge import Progress, Task, TaskCancelled
 

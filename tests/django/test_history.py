@@ -286,7 +286,7 @@ def test_the_bars_of_running_tasks_poll_the_current_state(boss: Client, user: Us
     address = "/admin/django_bridge/taskrecord/live/"
     (polled,) = boss.get(address, {"id": [task.id, "unknown"]}).json()["tasks"]
     assert polled == {
-        "id": task.id, "status": "running", "state": "half", "done": 2, "percent": 50, "ended": False,
+        "id": task.id, "status": "running", "state": "half", "done": 2, "percent": 50, "ended": False, "link": ["", ""],
     }  # fmt: skip
     clerk = logged_in(User.objects.create_user("clerk", is_staff=True))
     assert clerk.get(address, {"id": task.id}).status_code == 403

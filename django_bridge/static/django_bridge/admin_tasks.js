@@ -23,6 +23,10 @@
     }
     put(row, "status", task.status);
     put(row, "state", task.state);
+    const [href, textContent] = task.link; // checked by the server
+    const cell = row?.querySelector(".field-result");
+    if (href)
+      cell?.replaceChildren(Object.assign(document.createElement("a"), { className: "button", href, textContent }));
     if (task.ended) delete place.dataset.notifierTask;
   }
 
