@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -28,7 +27,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from notifier import metrics, problems, rules
+from notifier import garbage, metrics, problems, rules
 from notifier.api import batch, demo, inbox, openapi, operation, output, poll, publish
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
@@ -124,7 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     workers: Workers = app.state.workers
     await broker.start(hub)
     await workers.start()
-    _spare_the_collector()
+    garbage.begin()
     stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
     loops = asyncio.create_task(_watch(broker, hub, stalled_tasks), name="loops")
 
@@ -168,14 +167,6 @@ def _samples(hub: Hub, broker: Broker) -> metrics.Samples:
     )
 
 
-def _spare_the_collector() -> None:
-    """Exclude the objects of start-up from garbage collection, and collect less often: scanning thousands of open
-    streams after every few hundred new objects would be a tenth of the cost of a connect."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 100)
-
-
 async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
     """Run the background loops. An unexpected exception in one ends the process, which would otherwise look healthy and
     deliver nothing."""
@@ -185,6 +176,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
+            group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
     except Exception:
         log.critical("a background loop failed; the process ends", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)

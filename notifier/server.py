@@ -159,7 +159,7 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
         app,
         factory=True,
         http=Protocol,
-        loop="asyncio",  # for fan-out as fast as the kernel, and faster than uvloop; see docs/decisions.md
+        loop="notifier.event_loop:new_loop",  # faster than uvloop; see docs/decisions.md
         ws="none",
         lifespan="on",
         workers=workers,

@@ -37,7 +37,7 @@ SERVICE_LAYERS: Layers = [
     {"stream"},
     {"frames"},
     {"direct"},
-    {"metrics", "limits", "repeats", "http1"},
+    {"metrics", "limits", "repeats", "http1", "event_loop", "garbage"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker", "broker.sqlite.broker"},
     {"broker.redis.inbox", "broker.redis.openings", "broker.redis.subscriptions", "broker.redis.tasks"},

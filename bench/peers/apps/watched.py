@@ -46,7 +46,7 @@ class WatchedLoop(asyncio.SelectorEventLoop):
 
 if __name__ == "__main__":
     WatchedLoop.file = Path(sys.argv.pop(1))
-    asyncio.SelectorEventLoop = WatchedLoop  # the loop that uvicorn makes
+    asyncio.SelectorEventLoop = WatchedLoop  # the loop that the service makes
     from notifier.cli import main
 
     main()
