@@ -9,6 +9,7 @@ import pytest
 
 from tests import quick
 from tests.support import RedisServer, Service, running
+from tests.topologies import RedisCluster, SentinelGroup
 
 
 def pytest_configure() -> None:
@@ -33,6 +34,27 @@ def redis_server() -> Iterator[RedisServer]:
     """One Redis for the whole run. Tests that stop or flush it start their own."""
     with running(RedisServer()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    """A Redis cluster for the whole run, for tests that leave it whole; the others start their own."""
+    with running(RedisCluster("redis")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    """The same of Valkey 9."""
+    with running(RedisCluster("valkey")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[SentinelGroup]:
+    """A Redis primary with its replica and Sentinels for the whole run, for tests that leave it whole."""
+    with running(SentinelGroup("redis")) as group:
+        yield group
 
 
 @pytest.fixture(scope="session")

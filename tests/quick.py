@@ -19,7 +19,10 @@ from typing import Any
 
 import pytest
 
-FIXTURES = {"redis_server", "guarded_redis", "postgres", "browser", "nginx"}
+FIXTURES = {
+    *("redis_server", "guarded_redis", "redis_cluster", "valkey_cluster", "sentinels"),
+    *("postgres", "browser", "nginx"),
+}
 """Fixtures that start such programs."""
 FOLDERS = {"browser": ("programs",), "faults": ("programs", "slow")}
 """Folders of `tests`, and the marks of every test in them."""
