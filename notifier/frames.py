@@ -5,7 +5,9 @@ Must not know: HTTP requests, which streams exist.
 
 from __future__ import annotations
 
+import json
 import random
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -25,11 +27,14 @@ NOWHERE: Final = Cursor("0", 0)
 OPENING: Final = 1 << 62
 """The `seq` of a stream that is not live: higher than every event's, so that rounds never write to it directly."""
 
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
 
 class EncodedFrame:
     """A frame as bytes, and as an HTTP chunk. Encoded once, whatever the number of streams."""
 
-    __slots__ = ("chunk", "plain")
+    __slots__ = ("_text", "chunk", "plain")
+    _text: EncodedFrame
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
@@ -41,6 +46,29 @@ class EncodedFrame:
         frame = cls.__new__(cls)
         frame.plain, frame.chunk = b"", data
         return frame
+
+    @property
+    def text(self) -> EncodedFrame:
+        """The frame for a stream of texts: a JSON string becomes its own lines, any other data stays. Computed at the
+        first use."""
+        try:
+            return self._text
+        except AttributeError:
+            self._text = _as_text(self)
+            return self._text
+
+
+def _as_text(frame: EncodedFrame) -> EncodedFrame:
+    head, mark, data = frame.plain.partition(b'\ndata: "')
+    if not mark:
+        return frame
+    try:
+        text = str(json.loads(b'"' + data))
+    except ValueError:
+        return frame  # another program wrote it to the broker
+    # A line of a stream ends with CR, LF or both (WHATWG HTML, "Server-sent events"); str.splitlines has more ends.
+    lines = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
+    return EncodedFrame(b"%b\n%b\n" % (head, lines.encode(errors="replace")))
 
 
 def after_waiting(key: str, waiting: EncodedFrame, newer: EncodedFrame) -> EncodedFrame:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from notifier.frames import EncodedFrame
-from notifier.stream import Stream
+from notifier.stream import Stream, TextStream
 
 MAX_QUEUED: Final = 1000
 """Frames that may wait. With more, the stream is ended as slow."""
@@ -69,3 +69,7 @@ class QueuedStream(Stream):
             if self._queue.empty() and (on_drained := self._on_drained) is not None:
                 self._on_drained = None
                 on_drained()
+
+
+class QueuedTextStream(TextStream, QueuedStream):
+    __slots__ = ()

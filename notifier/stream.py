@@ -196,6 +196,18 @@ class Stream(ABC):
         return False
 
 
+class TextStream(Stream):
+    """A stream that has JSON strings as text, for clients that insert the data of an event unread (`format=text`)."""
+
+    __slots__ = ()
+
+    def offer(self, frame: EncodedFrame) -> None:
+        super().offer(frame.text)
+
+    def offer_state(self, key: str, frame: EncodedFrame) -> None:
+        super().offer_state(key, frame.text)
+
+
 class Connection(Protocol):
     """The part of a transport's protocol that a stream uses."""
 
@@ -286,6 +298,16 @@ class TransportStream(Stream):
         self.send = None
         self._transport.write(LAST_CHUNK)
         self._transport.close()
+
+
+class TextTransportStream(TextStream, TransportStream):
+    """Has no direct path: rounds write the frame of all streams there."""
+
+    __slots__ = ()
+
+    def __init__(self, transport: asyncio.WriteTransport, head: bytes, **fields: object) -> None:
+        super().__init__(transport, head, **fields)
+        self.send = self._socket_send = None
 
 
 def _unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:

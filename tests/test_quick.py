@@ -12,14 +12,16 @@ from tests.support import REPOSITORY
 from tools.quick import OPTIONS
 
 
-@pytest.mark.parametrize("program", ["/usr/bin/redis-server", "/usr/bin/chromium", "curl", "node", "/usr/sbin/nginx"])
+@pytest.mark.parametrize(
+    "program", ["/usr/bin/redis-server", "/usr/bin/chromium", "/usr/bin/firefox-esr", "curl", "node", "/usr/sbin/nginx"]
+)
 def test_a_quick_test_that_starts_a_program_fails(program: str) -> None:
     with pytest.raises(pytest.fail.Exception, match="mark the test"):
         subprocess.run([program, "--version"])
 
 
 def test_a_child_process_of_a_quick_test_finds_no_program_either() -> None:
-    script = "for name in redis-server chromium nginx node curl; do command -v $name; done; true"
+    script = "for name in redis-server chromium firefox-esr nginx node curl; do command -v $name; done; true"
     assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == ""
 
 

@@ -15,7 +15,7 @@ from httpx_sse import connect_sse
 from notifier import output
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame, farewell
-from notifier.queued import QueuedStream
+from notifier.queued import QueuedStream, QueuedTextStream
 from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TransportStream
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
@@ -178,6 +178,15 @@ async def test_a_queued_stream_ends_after_its_farewell() -> None:
     stream.end(EncodedFrame(b"bye"))
     stream.end(EncodedFrame(b"bye again"))
     assert [frame async for frame in stream.frames()] == [b"one", b"bye"]
+
+
+async def test_a_queued_stream_of_texts_has_strings_as_lines() -> None:
+    stream = QueuedTextStream(**FIELDS)
+    stream.offer(EncodedFrame(b'event: part\ndata: "one\\ntwo"\n\n'))
+    stream.offer(EncodedFrame(b'event: part\ndata: "broken\n\n'))
+    stream.end(EncodedFrame(b"bye"))
+    frames = [frame async for frame in stream.frames()]
+    assert frames == [b"event: part\ndata: one\ndata: two\n\n", b'event: part\ndata: "broken\n\n', b"bye"]
 
 
 @pytest.mark.slow

@@ -116,6 +116,13 @@ def _stream() -> dict[str, Any]:
                 for name in ("last_event_id", "lastEventId", "lastEventID")
             ),
             {
+                "name": "format",
+                "in": "query",
+                "required": False,
+                "schema": {"type": "string", "enum": ["text"]},
+                "description": "`text`: data of a published event that is a JSON string is written as its text.",
+            },
+            {
                 "name": "token",
                 **query,
                 "description": "A short-lived token, for clients without header or cookie.",

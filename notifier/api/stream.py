@@ -25,8 +25,8 @@ from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell, place
 from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
-from notifier.queued import QueuedStream
-from notifier.stream import TransportStream
+from notifier.queued import QueuedStream, QueuedTextStream
+from notifier.stream import TextTransportStream, TransportStream
 
 if TYPE_CHECKING:
     from notifier.broker import Broker
@@ -61,18 +61,18 @@ class StreamEndpoint:
         connection = HTTPConnection({**scope, "app": self._app})
         who = subscriber(connection, query=True)
         address = protocol.client[0] if protocol.client else ""
-        return lambda _: self._open(protocol, who, address, _cursor(connection))
+        fields = partial(self._fields, who, address, _cursor(connection))
+        return lambda _: self._open(protocol, fields(), is_text=_is_text(connection))
 
-    async def _open(self, protocol: Protocol, who: Subscriber, address: str, cursor: Cursor | str | None) -> None:
-        fields = self._fields(who, address, cursor)
-        refused = self._hub.refusal(fields["topics"][0], address)
+    async def _open(self, protocol: Protocol, fields: dict[str, Any], *, is_text: bool) -> None:
+        refused = self._hub.refusal(fields["topics"][0], fields["address"])
         head = stream_head(_RAW_HEADERS, protocol.server_state.default_headers)
         if not protocol.hand_over():
             return
         if refused is None:
-            await self._attach(protocol, head, fields)
+            await self._attach(protocol, head, fields, is_text=is_text)
         else:
-            TransportStream(protocol.transport, head, **fields).end(_refusal(refused, cursor))
+            TransportStream(protocol.transport, head, **fields).end(_refusal(refused, fields["cursor"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
@@ -90,10 +90,11 @@ class StreamEndpoint:
             await send({"type": "http.response.body", "body": _refusal(refused, cursor).plain})
             return
         extension = scope.get("extensions", {}).get(TAKE_OVER)
+        is_text = _is_text(connection)
         if extension is None:
-            await self._respond(QueuedStream(**fields), scope, receive, send)
+            await self._respond((QueuedTextStream if is_text else QueuedStream)(**fields), scope, receive, send)
         else:
-            await self._write_through(fields, extension["connection"], send)
+            await self._write_through(fields, extension["connection"], send, is_text=is_text)
 
     def _fields(self, who: Subscriber, address: str, cursor: Cursor | str | None) -> dict[str, Any]:
         """The stream's attributes."""
@@ -109,15 +110,17 @@ class StreamEndpoint:
             "cancels_all": who.cancels_all,
         }
 
-    async def _write_through(self, fields: dict[str, Any], connection: ClientConnection, send: Send) -> None:
+    async def _write_through(
+        self, fields: dict[str, Any], connection: ClientConnection, send: Send, *, is_text: bool
+    ) -> None:
         """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         if (taken_over := connection.take_over()) is not None:
-            await self._attach(*taken_over, fields)
+            await self._attach(*taken_over, fields, is_text=is_text)
 
-    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any]) -> None:
-        stream = TransportStream(protocol.transport, head, **fields)
+    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any], *, is_text: bool) -> None:
+        stream = (TextTransportStream if is_text else TransportStream)(protocol.transport, head, **fields)
         protocol.on_lost = partial(self._hub.detach, stream)
         first_event = asyncio.get_running_loop().call_later(FIRST_EVENT_S, self._hub.begin, stream)
         try:
@@ -156,6 +159,11 @@ def _cursor(connection: HTTPConnection) -> Cursor | str | None:
     if cursor is None and connection.scope["query_string"]:
         cursor = _last([value for name, value in connection.query_params.multi_items() if name in CURSOR_NAMES])
     return None if cursor is None else parse_cursor(cursor) or cursor
+
+
+def _is_text(connection: HTTPConnection) -> bool:
+    """True if JSON strings shall be written as their text."""
+    return bool(connection.scope["query_string"]) and connection.query_params.get("format") == "text"
 
 
 def _last(values: list[str]) -> str | None:

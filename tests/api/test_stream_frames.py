@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.api.support import Listening, User, calling, publish, raw_stream, unique
-from tests.support import API_KEY, Service, bearer
+from tests.api.support import Listening, User, calling, data_of, publish, raw_stream, unique
+from tests.support import API_KEY, Service, bearer, subscriber_token
 
 
 def test_a_message_on_the_wire(api: Service, publisher: httpx.Client, user: User) -> None:
@@ -104,3 +106,67 @@ def test_no_token_and_no_key_is_logged(api: Service, user: User, publisher: http
     assert user.token.rpartition(".")[2] not in log
     if "do not use this in production" not in log:  # --dev prints its keys on purpose
         assert API_KEY not in log
+
+
+HTML = "<li>Тест</li>\n<li>\u2028 two\r\nthree\rfour</li>\n"
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_stream_of_texts_has_strings_as_lines_and_everything_else_as_always(
+    api: Service, publisher: httpx.Client, user: User, durable: bool
+) -> None:
+    def send() -> None:
+        for number, data in enumerate((HTML, "", {"text": "a\nb"}, ["a"], 7, None)):
+            body = {"to": [user.channel], "type": f"part.{number}", "data": data, "durable": durable}
+            publisher.post("/v1/events", json=body).raise_for_status()
+        publish(publisher, user, subject="Тест", id="last")
+
+    with Listening(api, bearer(user.token)) as other:
+        assert other.next("hello")
+        received = raw_stream(api, user, until=b"event: message\n", act=send, query="?format=text")
+        assert data_of(other.next("part.0")) == HTML
+    frames = [re.sub(r"^id: .*\n", "", frame) for frame in received.decode().split("\n\n")[1:8]]
+    assert frames[:6] == [
+        "event: part.0\ndata: <li>Тест</li>\ndata: <li>\u2028 two\ndata: three\ndata: four</li>\ndata: ",
+        "event: part.1\ndata: ",
+        'event: part.2\ndata: {"text":"a\\nb"}',
+        'event: part.3\ndata: ["a"]',
+        "event: part.4\ndata: 7",
+        "event: part.5\ndata: null",
+    ]
+    assert '"subject":"Тест"' in frames[6]
+
+
+def test_a_replay_has_the_same_texts(api: Service, publisher: httpx.Client, user: User) -> None:
+    start = user.inbox()["cursor"]
+    body = {"to": [user.channel], "type": "part", "data": HTML}
+    publisher.post("/v1/events", json=body).raise_for_status()
+    with Listening(api, bearer(user.token), [("format", "text"), ("last_event_id", start)]) as stream:
+        assert stream.next("hello")
+        part = stream.next("part")
+    assert part.data == HTML.replace("\r\n", "\n").replace("\r", "\n")
+    assert part.id
+
+
+def test_a_round_writes_texts_to_streams_of_texts_only(api: Service, publisher: httpx.Client) -> None:
+    """70 streams of one channel: a frame to them goes out in a round."""
+    group = unique("group")
+    with contextlib.ExitStack() as stack:
+        streams = [
+            stack.enter_context(
+                Listening(
+                    api,
+                    bearer(subscriber_token(unique(), groups=[group])),
+                    [("format", "text")] if number % 7 == 0 else [],
+                )
+            )
+            for number in range(70)
+        ]
+        for stream in streams:
+            stream.next("hello")
+        for text in ("one\ntwo", "three"):
+            body = {"to": [f"group:{group}"], "type": "part", "data": text}
+            publisher.post("/v1/events", json=body).raise_for_status()
+        for number, stream in enumerate(streams):
+            wanted = ["one\ntwo", "three"] if number % 7 == 0 else ['"one\\ntwo"', '"three"']
+            assert [stream.next("part").data, stream.next("part").data] == wanted

@@ -1,4 +1,4 @@
-"""A real Chromium, and pages whose every console error, page error and foreign request fails the test."""
+"""Real browsers, and pages whose every console error, page error and foreign request fails the test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Playwright,
+    Request,
+    sync_playwright,
+)
 
 from tests.support import REPOSITORY, Service
 
@@ -18,14 +27,50 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+EITHER = pytest.mark.parametrize("browser", ["chromium", "firefox"], indirect=True)
+"""Runs a test in Chromium and in Firefox. Other tests run in Chromium."""
+
+
+class Browsers:
+    """Debian's browsers, each started when a test needs it first."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self._playwright = playwright
+        self._open: dict[str, Browser] = {}
+
+    def __getitem__(self, name: str) -> Browser:
+        if name not in self._open:
+            self._open[name] = self._firefox() if name == "firefox" else self._chromium()
+        return self._open[name]
+
+    def close(self) -> None:
+        for browser in self._open.values():
+            browser.close()
+
+    def _chromium(self) -> Browser:
+        return self._playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+
+    def _firefox(self) -> Browser:
+        """By WebDriver BiDi, which an unchanged Firefox speaks; playwright's own protocol needs playwright's build."""
+        return self._playwright.firefox.launch(executable_path="/usr/bin/firefox-esr", channel="moz-firefox")
+
+
 # Not longer than the package: the synchronous interface runs a loop in this thread, and other tests need their own.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    """One browser for these tests."""
+def browsers() -> Iterator[Browsers]:
+    """The browsers of these tests."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
-        yield browser
-        browser.close()
+        browsers = Browsers(playwright)
+        yield browsers
+        browsers.close()
+
+
+@pytest.fixture
+def browser(browsers: Browsers, request: pytest.FixtureRequest) -> Browser:
+    """Chromium, or the browser that `EITHER` names."""
+    import os
+
+    return browsers[getattr(request, "param", os.environ.get("B", "chromium"))]
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.browser.conftest import shot
+from tests.browser.conftest import EITHER, shot
 from tests.browser.shop import Shop, notes, reached
 from tests.support import Service, free_port, running
 
@@ -38,6 +38,7 @@ def calm(context: BrowserContext, shared_service: Service) -> Shop:
     return Shop(context, shared_service)
 
 
+@EITHER
 def test_a_killed_service_shows_in_every_widget_and_its_return_as_well(context: BrowserContext) -> None:
     port = free_port()
     with running(Service(port=port)) as first:
@@ -143,6 +144,7 @@ def test_while_the_page_is_seen_no_wait_is_longer_than_five_seconds(calm: Shop) 
         assert left_ms <= 5000
 
 
+@EITHER
 def test_without_network_it_says_so_and_comes_back_at_once(calm: Shop) -> None:
     page = calm.open()
     calm.context.set_offline(True)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request
 
+from tests.browser.conftest import EITHER
 from tests.support import Service, running, subscriber_token
 
 LISTEN = """([url, types]) => {
@@ -85,6 +86,7 @@ def test_the_cookie_lets_it_listen(listener: Listener, context: BrowserContext, 
     assert subjects(listener.wait("message")) == ["By cookie"]
 
 
+@EITHER
 def test_it_hears_tasks_events_of_any_name_and_the_read_state(listener: Listener, service: Service) -> None:
     listener.listen(f"?token={subscriber_token('ann')}")
     with service.client() as client, service.user("ann") as ann:
@@ -106,6 +108,7 @@ def test_a_bad_token_ends_it_for_good(listener: Listener, service: Service) -> N
     assert len(listener.requests) == 1
 
 
+@EITHER
 def test_it_comes_back_with_its_last_event_id_and_has_missed_nothing(
     context: BrowserContext, restless: Service
 ) -> None:
@@ -127,6 +130,7 @@ def test_it_comes_back_with_its_last_event_id_and_has_missed_nothing(
     assert listener.page.evaluate("seen.filter(({ type }) => type === 'reset').length") == 0
 
 
+@EITHER
 def test_it_survives_a_restart_of_the_service(context: BrowserContext) -> None:
     with running(Service()) as first:
         listener = Listener(context, first)

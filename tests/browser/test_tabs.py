@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Route
 
-from tests.browser.conftest import Witness
+from tests.browser.conftest import EITHER, Witness
 from tests.support import Service, running, subscriber_token, wait_for
 
 PAGE = """<!doctype html><title>Tab</title><script type="module">
@@ -103,6 +103,7 @@ def tabs(context: BrowserContext, own_service: Service) -> Iterator[Tabs]:
     assert opened.witness.faults == []
 
 
+@EITHER
 def test_eight_tabs_have_one_stream_and_each_hears_everything_once(tabs: Tabs) -> None:
     pages = [tabs.open() for _ in range(8)]
     assert tabs.streams() == 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import Witness, shot
+from tests.browser.conftest import EITHER, Witness, shot
 from tests.support import REPOSITORY, Service, subscriber_token, wait_for
 
 POLICY = (
@@ -84,6 +84,7 @@ def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterato
     assert witness.faults == []
 
 
+@EITHER
 def test_the_bell_counts_and_its_panel_lists_reads_and_deletes(shop: Shop) -> None:
     for n in range(7):
         shop.publish(f"Number {n}", text=f"Text {n}", **{"from": {"name": "Ann"}}, url="/orders/7")
@@ -150,6 +151,7 @@ def test_a_message_whose_icon_does_not_load_shows_its_level(context: BrowserCont
     expect(toast.locator("img")).to_have_count(0)
 
 
+@EITHER
 def test_the_bell_opens_and_closes_by_keyboard_and_by_a_press_elsewhere(shop: Shop) -> None:
     page = shop.open()
     page.keyboard.press("Tab")
@@ -160,6 +162,7 @@ def test_the_bell_opens_and_closes_by_keyboard_and_by_a_press_elsewhere(shop: Sh
     expect(panel).to_be_hidden()
 
 
+@EITHER
 def test_a_toast_comes_for_a_message_by_its_level_and_for_a_task(shop: Shop) -> None:
     page = shop.open()
     shop.publish("Paid", text="Order 7", **{"from": {"name": "Ann"}})
@@ -197,6 +200,7 @@ def test_a_toast_stays_while_the_pointer_is_on_it(shop: Shop) -> None:
     expect(toast).to_have_count(0)
 
 
+@EITHER
 def test_tasks_have_bar_state_percent_and_time_left_and_are_cancelled_and_dismissed(shop: Shop) -> None:
     first, second = shop.begin("First"), shop.begin("Second")
     page = shop.open(task=second)
@@ -256,6 +260,7 @@ def test_a_refused_call_is_told_in_a_toast_and_the_message_is_back(shop: Shop) -
     shop.witness.faults.clear()  # the browser logs the 409
 
 
+@EITHER
 def test_two_hundred_hostile_texts_are_shown_and_run_nothing(shop: Shop) -> None:
     page = shop.open()
     for n in range(200):
