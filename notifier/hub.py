@@ -95,7 +95,7 @@ class Hub:
             fall_behind=self._fall_behind,
             give_up=lambda stream: self.end(stream, "slow"),
         )
-        self.away = self.draining = False
+        self.draining = False
         self._delivered = 0
         self.counts: Counter[str] = Counter()
         """Totals for metrics: streams opened, events, resets, streams ended by reason."""
@@ -134,7 +134,7 @@ class Hub:
         for topic in stream.topics:
             self._topics.setdefault(topic, {})[stream] = None
         self.counts["streams_opened"] += 1
-        if self.away:
+        if self._opener.is_away(stream):
             self._offer_own(stream, DEGRADED_FRAME)
             stream.flush()
         await self._opener.open(stream)
@@ -266,9 +266,9 @@ class Hub:
         for stream in list(self._topics.get(topic, ())):
             self.end(stream, reason)
 
-    def degraded(self, away: bool) -> None:
-        self.away = away
-        for stream in list(self._streams):
+    def degraded(self, away: bool, prefix: str = "") -> None:
+        self._opener.note_away(away, prefix)
+        for stream in [stream for stream in self._streams if stream.topics[0].startswith(prefix)]:
             self._offer_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
             self._flush(stream)
 

@@ -52,6 +52,8 @@ class Opener:
         """Streams to be reopened."""
         self._wake = asyncio.Event()
         self._open_calls = asyncio.Semaphore(MAX_OPEN_CALLS)
+        self._away: set[str] = set()
+        """Prefixes of the topics that the broker cannot deliver now."""
 
     async def open(self, stream: Stream) -> None:
         """Open a stream. Returns when it is live, has gone, or has to wait for its reader or the broker."""
@@ -75,7 +77,7 @@ class Opener:
             # The connection stays open. A broker that is away resyncs all streams when it is back; one that only
             # refused this call (busy, loading, out of memory) is retried.
             log.info("a stream waits for the broker: %s", exc)
-            if self._broker.ready:
+            if self._broker.ready and not self.is_away(stream):
                 self._retry_later(stream, attempt)
             return
         if self._is_current(stream, attempt):
@@ -88,6 +90,14 @@ class Opener:
     def forget(self, stream: Stream) -> None:
         """Remove a stream that has ended."""
         self._queue.pop(stream, None)
+
+    def note_away(self, away: bool, prefix: str) -> None:
+        """See `Sink.degraded`."""
+        (self._away.add if away else self._away.discard)(prefix)
+
+    def is_away(self, stream: Stream) -> bool:
+        """True if the broker cannot deliver to this stream now. All its topics begin with the same prefix."""
+        return bool(self._away) and stream.topics[0].startswith(tuple(self._away))
 
     def _begin(self, stream: Stream) -> int:
         self._attempts += 1

@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     broker_url: str = Field(
         "",
         repr=False,
-        description="`memory:`, `sqlite:///absolute/path`, `redis://`, `rediss://` or `unix://`. Empty: the file "
+        description="`memory:`, `sqlite:///absolute/path`, `redis://`, `rediss://`, `unix://`, `redis+sentinel://` or "
+        "`redis+cluster://`; several `redis://` addresses, separated by commas, have a shard each. Empty: the file "
         "`notifier.db` in `NOTIFIER_DATA_DIR`, or `memory:` without it.",
     )
     redis_url: str = Field("", repr=False, description="The earlier name of `NOTIFIER_BROKER_URL`.")
@@ -111,8 +112,9 @@ class Settings(BaseSettings):
     @field_validator("broker_url", "redis_url")
     @classmethod
     def _address(cls, value: str) -> str:
-        # Which schemes there are, the brokers' registry knows.
-        _ = urlsplit(value).port  # raises ValueError
+        # Which schemes there are, the brokers' registry knows; what an address of several hosts means, the broker.
+        if "," not in value:
+            _ = urlsplit(value).port  # raises ValueError
         return value
 
     @field_validator("prefix")

@@ -198,8 +198,9 @@ class Health(BaseModel):
 
 class Readiness(BaseModel):
     ready: bool
-    broker: Literal["ok", "away"]
+    broker: Literal["ok", "degraded", "away"]
     draining: bool
+    shards_away: list[int] | None = None
 
 
 class OutputCount(BaseModel):

@@ -38,9 +38,10 @@ async def readyz(request: Request) -> Response:
     state = request.app.state
     draining, reachable = state.hub.draining, state.broker.ready
     ready = reachable and not draining
-    return json_response(
-        {"ready": ready, "broker": "ok" if reachable else "away", "draining": draining}, 200 if ready else 503
-    )
+    shards_away = list(state.broker.shards_away)
+    broker = "away" if not reachable else "degraded" if shards_away else "ok"
+    answer = {"ready": ready, "broker": broker, "draining": draining}
+    return json_response(answer | ({"shards_away": shards_away} if shards_away else {}), 200 if ready else 503)
 
 
 @operation.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)

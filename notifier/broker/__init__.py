@@ -142,8 +142,8 @@ class Sink(Protocol):
     def disconnect(self, topic: str, reason: str) -> None:
         """End all streams of a topic with a `bye` that names `reason`."""
 
-    def degraded(self, away: bool) -> None:
-        """The broker became unavailable (True) or available again (False)."""
+    def degraded(self, away: bool, prefix: str = "") -> None:
+        """The broker became unavailable (True) or available again (False), for the topics with this prefix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,12 @@ class Broker(ABC):
     @property
     @abstractmethod
     def ready(self) -> bool:
-        """True if an event published now would be delivered."""
+        """True if an event published now would be delivered; with several shards: on any of them."""
+
+    @property
+    def shards_away(self) -> Sequence[int]:
+        """The shards on which it would not be, of a broker with several."""
+        return ()
 
     @abstractmethod
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:

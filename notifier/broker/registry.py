@@ -19,6 +19,10 @@ BACKENDS: Final = {
     "redis": "notifier.broker.redis.broker:RedisBroker",
     "rediss": "notifier.broker.redis.broker:RedisBroker",
     "unix": "notifier.broker.redis.broker:RedisBroker",
+    "redis+sentinel": "notifier.broker.redis.broker:RedisBroker",
+    "rediss+sentinel": "notifier.broker.redis.broker:RedisBroker",
+    "redis+cluster": "notifier.broker.redis.broker:RedisBroker",
+    "rediss+cluster": "notifier.broker.redis.broker:RedisBroker",
 }
 """A subclass of `Broker` for each scheme. Imported when it is opened: redis-py is 6 MB that the embedded brokers do
 without."""

@@ -1,4 +1,5 @@
-"""The brokers under test: memory, SQLite, and Redis: plain, with three shards, append-only, with least rights.
+"""The brokers under test: memory, SQLite, and Redis: plain, with three shards on one primary and on three, append-only,
+with least rights.
 
 A new broker is added to the parameters of `broker` and to `create_broker`.
 """
@@ -7,15 +8,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis
 
-from notifier.broker import Broker, History
+from notifier.broker import Broker, History, Options
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import Address
-from notifier.broker.redis.keys import Keys
 from notifier.broker.sqlite.broker import SqliteBroker
 from tests.broker.support import HISTORY, OUTPUT_BYTES, Recorder
 from tests.support import RedisServer, running
@@ -50,12 +51,27 @@ def raw(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[r
             client.delete(key)
 
 
+@dataclass(frozen=True)
+class Primaries:
+    """Several servers, one shard each."""
+
+    url: str
+
+
+@pytest.fixture(scope="package")
+def several_redis(redis_server: RedisServer, append_only_redis: RedisServer) -> Iterator[Primaries]:
+    with running(RedisServer()) as server:
+        yield Primaries(",".join(each.url for each in (server, redis_server, append_only_redis)))
+
+
 SERVERS = {
-    "redis": "redis_server",
-    "redis-3-shards": "redis_server",
-    "redis-append-only": "append_only_redis",
-    "redis-guarded": "guarded_redis",
+    "redis": ("redis_server", 1),
+    "redis-3-shards": ("redis_server", 3),
+    "redis-several": ("several_redis", 1),
+    "redis-append-only": ("append_only_redis", 1),
+    "redis-guarded": ("guarded_redis", 1),
 }
+"""The fixture of each kind of Redis, which has an `url`, and the number of shards."""
 
 
 @pytest.fixture(params=["memory", "sqlite", *SERVERS])
@@ -76,11 +92,12 @@ async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncI
 
 
 def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
-    limits = {"history": History(history_size, history_size, 3600), "max_replay": 12, "output_bytes": OUTPUT_BYTES}
+    history = History(history_size, history_size, 3600)
+    limits: dict[str, Any] = {"history": history, "max_replay": 12, "output_bytes": OUTPUT_BYTES}
     if kind == "memory":
         return MemoryBroker(**limits)
     if kind == "sqlite":
         return SqliteBroker(request.getfixturevalue("tmp_path") / "notifier.db", **limits)
-    server: RedisServer = request.getfixturevalue(SERVERS[kind])
-    keys = Keys(f"notifier:t{uuid.uuid4().hex[:8]}:", 3 if kind.endswith("shards") else 1)
-    return RedisBroker(Address.from_url(server.url), keys, **limits)
+    fixture, shards = SERVERS[kind]
+    options = Options(prefix=f"notifier:t{uuid.uuid4().hex[:8]}:", shards=shards, **limits)
+    return RedisBroker.from_url(request.getfixturevalue(fixture).url, options)

@@ -32,6 +32,8 @@ class Recorder:
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
+    away_prefixes: list[str] = field(default_factory=list)
+    """Those of `away`."""
 
     def joining(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -49,8 +51,9 @@ class Recorder:
     def disconnect(self, topic: str, reason: str) -> None:
         self.ended.append((topic, reason))
 
-    def degraded(self, away: bool) -> None:
+    def degraded(self, away: bool, prefix: str = "") -> None:
         self.away.append(away)
+        self.away_prefixes.append(prefix)
 
 
 async def until(condition: Callable[[], Any], timeout_s: float = 5) -> None:

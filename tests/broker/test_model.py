@@ -26,6 +26,7 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.event import Cursor, Event, custom
 from notifier.message import message_event
@@ -253,7 +254,7 @@ def test_brokers_keep_to_the_model(kind: str, request: pytest.FixtureRequest, tm
                 return SqliteBroker(tmp_path / f"{prefix}.db", synchronous="normal", **LIMITS)
             if server is None:
                 return MemoryBroker(**LIMITS)
-            return RedisBroker(Address.from_url(server.url), Keys(prefix), **LIMITS)
+            return RedisBroker(One(Address.from_url(server.url)), Keys(prefix), **LIMITS)
 
     run_state_machine_as_test(
         Machine,

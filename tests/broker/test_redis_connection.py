@@ -11,6 +11,7 @@ from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address, open_connection
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note
 from tests.support import RedisServer
@@ -51,7 +52,7 @@ async def test_publishes_are_stored_in_the_order_of_submit_although_one_caller_i
     redis_server: RedisServer, is_cached: bool
 ) -> None:
     keys = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:")
-    broker = RedisBroker(Address.from_url(redis_server.url), keys, history=History(50, 50, 3600), max_replay=100)
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), keys, history=History(50, 50, 3600), max_replay=100)
     await broker.start(Recorder())
     first = await broker.publish(note())
     if not is_cached:

@@ -14,6 +14,7 @@ from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
 from notifier.stalled import StalledTasks
 from tests.broker.support import Recorder
@@ -24,7 +25,7 @@ KEYS = Keys(f"notifier:b{uuid.uuid4().hex[:8]}:")
 
 @pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(Recorder())
     yield broker
     await broker.close()

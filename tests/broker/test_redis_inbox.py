@@ -15,6 +15,7 @@ from notifier.broker.redis import inbox, message_rows
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
 from tests.broker.support import ANN, Recorder, listed, note, opened
 from tests.support import RedisServer
@@ -24,7 +25,7 @@ KEYS = Keys(f"notifier:i{uuid.uuid4().hex[:8]}:")
 
 
 async def started(server: RedisServer) -> RedisBroker:
-    broker = RedisBroker(Address.from_url(server.url), KEYS, history=History(SIZE, SIZE, 3600), max_replay=100)
+    broker = RedisBroker(One(Address.from_url(server.url)), KEYS, history=History(SIZE, SIZE, 3600), max_replay=100)
     await broker.start(Recorder())
     return broker
 
@@ -120,14 +121,14 @@ async def test_a_mark_during_another_is_counted_where_the_oldest_marks_are_remov
     page = await broker.inbox("ann", ANN, limit=4, before=None, unread_only=False)
     first, second, third, _ = [message["id"] for message in page.messages]
     assert (await broker.mark("ann", ANN, "read", [third])).unread == 3
-    run, competitors = broker._commands.run, [other]
+    run, competitors = broker._shards.run, [other]
 
     async def marking_before(call: Call) -> Any:
         if call.script.name == "mark" and competitors:
             await competitors.pop().mark("ann", ANN, "read", [second])
         return await run(call)
 
-    monkeypatch.setattr(broker._commands, "run", marking_before)
+    monkeypatch.setattr(broker._shards, "run", marking_before)
     assert (await broker.mark("ann", ANN, "read", [first])).unread == 1
     assert await broker.unread("ann", ANN) == 1
 
@@ -136,14 +137,14 @@ async def test_a_message_that_comes_during_a_mark_is_counted_and_stays_unread(
     broker: RedisBroker, other: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(broker, "user:ann", 3)
-    run = broker._commands.run
+    run = broker._shards.run
 
     async def publishing_before(call: Call) -> Any:
         if call.script.name == "mark":
             await other.publish(note("all", subject="meanwhile"))
         return await run(call)
 
-    monkeypatch.setattr(broker._commands, "run", publishing_before)
+    monkeypatch.setattr(broker._shards, "run", publishing_before)
     assert (await broker.mark("ann", ANN, "all", [])).unread == 1
     assert await listed(broker, unread_only=True) == [("meanwhile", False)]
 

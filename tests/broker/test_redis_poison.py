@@ -11,6 +11,7 @@ from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address, Connection, Receive
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, custom
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until
@@ -26,7 +27,7 @@ async def sink() -> Recorder:
 
 @pytest.fixture
 async def broker(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(sink)
     yield broker
     await broker.close()

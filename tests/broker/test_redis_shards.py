@@ -12,6 +12,7 @@ from notifier.broker import History, Idempotency
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable
 from notifier.task import Task
@@ -26,7 +27,7 @@ ELSEWHERE = next(f"task-{n}" for n in range(99) if KEYS.shard_of_name(f"task-{n}
 
 @pytest.fixture
 async def broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
-    broker = RedisBroker(Address.from_url(redis_server.url), KEYS, history=History(50, 50, 3600), max_replay=100)
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), KEYS, history=History(50, 50, 3600), max_replay=100)
     await broker.start(Recorder())
     yield broker
     await broker.forget("ann")
@@ -36,14 +37,14 @@ async def broker(redis_server: RedisServer) -> AsyncIterator[RedisBroker]:
 @pytest.fixture
 def refuse_copies(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From now on, calls on ann's shard are refused, until `monkeypatch.undo()`."""
-    run = broker._commands.run
+    run = broker._shards.run
 
     async def refusing(call: Call) -> Any:
         if call.shard == SHARD:
             raise BrokerUnavailable("Redis refused")
         return await run(call)
 
-    return lambda: monkeypatch.setattr(broker._commands, "run", refusing)
+    return lambda: monkeypatch.setattr(broker._shards, "run", refusing)
 
 
 async def seen(broker: RedisBroker) -> list[Task]:

@@ -22,6 +22,7 @@ from notifier.broker.redis import broker as redis_broker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.event import custom
 from tests.broker.support import Recorder, note, opened, subjects
@@ -75,7 +76,7 @@ async def aging(
 
         monkeypatch.setattr(redis_broker, "FLOOR_EVERY_S", 0)
 
-        broker = RedisBroker(Address.from_url(server.url), KEYS, **LIMITS)
+        broker = RedisBroker(One(Address.from_url(server.url)), KEYS, **LIMITS)
     await broker.start(Recorder())
     yield broker, passes
     await broker.close()

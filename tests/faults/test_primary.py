@@ -14,6 +14,7 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.commands import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, note, opened
 from tests.faults.clients import until
@@ -26,7 +27,7 @@ LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
 @contextlib.asynccontextmanager
 async def broker_at(port: int) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
     sink = Recorder()
-    broker = RedisBroker(Address.from_url(f"redis://127.0.0.1:{port}/0"), Keys(), **LIMITS)
+    broker = RedisBroker(One(Address.from_url(f"redis://127.0.0.1:{port}/0")), Keys(), **LIMITS)
     await broker.start(sink)
     yield broker, sink
     await broker.close()
@@ -76,7 +77,7 @@ async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queu
         await broker.publish(note())
         # Each call takes a tenth of a second, so the last calls wait longer than the limit for a dead connection.
         started = time.monotonic()
-        calls = [broker._commands.call("EVAL", SLOW, 0) for _ in range(50)]
+        calls = [broker._shards.call(0, "EVAL", SLOW, 0) for _ in range(50)]
         await asyncio.gather(*calls)
         assert time.monotonic() - started > CALL_TIMEOUT_S + 1.1
         assert sink.away == []

@@ -101,7 +101,7 @@ async def test_what_was_read_before_a_loss_makes_no_hole_after_it(
     async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, sink):
         topic = broker.topics("ann", [TOPIC_OF])[0]
         await broker.subscribe([topic])
-        send, read, go_on = broker._commands.send, asyncio.Event(), asyncio.Event()
+        send, read, go_on = broker._shards.send, asyncio.Event(), asyncio.Event()
 
         def held_up(call: Call, parse: Callable[[Any], Any]) -> Awaitable[object]:
             async def wait_after(answer: Awaitable[object]) -> object:
@@ -113,7 +113,7 @@ async def test_what_was_read_before_a_loss_makes_no_hole_after_it(
             answer = send(call, parse)
             return wait_after(answer) if call.script.name == "open" else answer
 
-        monkeypatch.setattr(broker._commands, "send", held_up)
+        monkeypatch.setattr(broker._shards, "send", held_up)
         opening = asyncio.create_task(opened(broker))
         await read.wait()
         proxy.target = 1

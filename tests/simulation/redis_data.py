@@ -143,7 +143,12 @@ class Data:
         value: bytes | None = self._value(key, bytes)
         return value
 
-    def do_set(self, key: bytes, value: bytes, *options: bytes) -> Status:
+    def do_set(self, key: bytes, value: bytes, *options: bytes) -> Status | bytes | None:
+        if options == (b"NX", b"GET"):
+            stored = self.do_get(key)
+            if stored is None:
+                self.values[key] = value
+            return stored
         self.do_del(key)
         self.values[key] = value
         if key.endswith(b"}:epoch"):

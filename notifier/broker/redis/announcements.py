@@ -48,8 +48,10 @@ Active = Sequence[tuple[str, _Topic, int]]
 class Topics:
     """The wanted topics of a process. Keys are the names of Redis' pub/sub channels."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, *, is_every: bool = True) -> None:
+        """is_every: True if these are all topics of the sink's streams."""
         self._sink = sink
+        self._is_every = is_every
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
         """SUBSCRIBE commands without acknowledgement, by topic: two for a topic that was removed and added again."""
@@ -140,6 +142,10 @@ class Topics:
             if topic.last is None and topic.generation == generation:
                 topic.epoch, topic.last, topic.last_is_from_log = epoch, max(lasts[name], 0), True
 
+    def resync(self) -> None:
+        """Reopen all streams of these topics."""
+        self._sink.resync(None if self._is_every else [topic.name for topic in self._topics.values()])
+
     # Announcements
 
     def receive(self, key: bytes, payload: bytes) -> None:
@@ -171,7 +177,7 @@ class Topics:
             log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
                 other.epoch, other.last = b"", None
-            self._sink.resync(None)
+            self.resync()
             return
         if topic.last is not None and prev != topic.last:
             if topic.last_is_from_log and seq <= topic.last:

@@ -1,8 +1,8 @@
 """The broker on Redis: any number of processes, one order of events for each shard.
 
-Two connections: one for commands, one for subscriptions. Each has a loop that opens, watches and reopens it.
-Pub/sub is a wake-up and the log is the truth: when an announcement may have been missed (a lost connection, a hole in a
-topic's order), the sink resyncs and its streams read the log from their cursors.
+Each shard has two connections, one for commands and one for subscriptions (`shards`). Pub/sub is a wake-up and the log
+is the truth: when an announcement may have been missed (a lost connection, a hole in a topic's order), the sink resyncs
+and its streams read the log from their cursors.
 
 Must not know: HTTP, streams.
 """
@@ -12,9 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, Self
@@ -34,14 +33,14 @@ from notifier.broker import (
     Sink,
     TaskChange,
 )
-from notifier.broker.redis.commands import Commands
-from notifier.broker.redis.connection import Address
+from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.outputs import RedisOutputs
+from notifier.broker.redis.places import Places, open_places
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
-from notifier.broker.redis.subscriptions import Subscriptions
+from notifier.broker.redis.shards import Shards
 from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
@@ -58,35 +57,29 @@ FLOOR_EVERY_S: Final = 60.0
 
 
 class RedisBroker(Broker):
-    """Stores everything in one Redis."""
+    """Stores everything in Redis: on one primary, or spread over several."""
 
     def __init__(
-        self, address: Address, keys: Keys, *, history: History, max_replay: int, output_bytes: int = KEPT_BYTES
+        self, places: Places, keys: Keys, *, history: History, max_replay: int, output_bytes: int = KEPT_BYTES
     ) -> None:
-        self._address = address
         self._keys = keys
         self._history = history
         self._max_replay = max_replay
-        self._sink: Sink | None = None
-        self._process = f"{os.getpid()}-{events.new_epoch()}"
-        self._subscriptions: Subscriptions | None = None
-        name = f"notifier-{self._process}"
-        self._commands = Commands(
-            address, keys, name=name, on_lost=self._report_ready, on_back=self._reconnect_subscriptions
-        )
-        self._tasks = RedisTasks(self._commands, keys)
-        self._outputs = RedisOutputs(self._commands, keys, max_bytes=output_bytes)
-        self._inbox = RedisInbox(self._commands, keys, history_ttl_s=history.ttl_s)
-        self._reported_away = False
+        self._shards = Shards(places, keys)
+        self._tasks = RedisTasks(self._shards, keys)
+        self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
+        self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)
         self._skipped = 0
         self._floors_due_at: dict[int, float] = {}
         """By shard, in monotonic seconds."""
 
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
+        target = parse_target(url)
+        keys = keys_of(target, options.prefix, options.shards)
         return cls(
-            Address.from_url(url),
-            Keys(options.prefix, options.shards),
+            open_places(target, keys),
+            keys,
             history=options.history,
             max_replay=options.max_replay,
             output_bytes=options.output_bytes,
@@ -95,52 +88,23 @@ class RedisBroker(Broker):
     # Lifecycle
 
     async def start(self, sink: Sink) -> None:
-        """Connect, or keep trying: a service that starts before its Redis is degraded, not dead."""
-        self._sink = sink
-        await self._commands.start()
-        canary = self._keys.canary(0, self._process)
-        self._subscriptions = Subscriptions(
-            self._address,
-            sink,
-            self._commands,
-            canary=canary,
-            name=f"notifier-{self._process}-sub",
-            on_change=self._report_ready,
-        )
-        await self._subscriptions.start()
+        """Connect, or keep trying: a service that starts before its Redis is degraded, not dead. Raises
+        `ConfigurationError` if the processes that use this Redis have other shards."""
+        await self._shards.start(sink)
 
     async def close(self) -> None:
-        if self._subscriptions is not None:
-            await self._subscriptions.close()
-            await self._commands.close()
+        await self._shards.close()
 
     async def failed(self) -> None:
-        assert self._subscriptions is not None
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_raise_failure_of(self._commands.keeper))
-            group.create_task(_raise_failure_of(self._subscriptions.keeper))
+        await self._shards.failed()
 
     @property
     def ready(self) -> bool:
-        return self._commands.alive and self._subscriptions is not None and self._subscriptions.live
+        return len(self._shards.away) < self._keys.shards
 
-    def _report_ready(self) -> None:
-        """Report to the sink if the broker became unavailable, or available again."""
-        away = not self.ready
-        if away != self._reported_away and self._sink is not None:
-            self._reported_away = away
-            if away:
-                log.warning("Redis at %s is away", self._address)
-            else:
-                log.info("Redis is back")
-            self._sink.degraded(away)
-
-    def _reconnect_subscriptions(self) -> None:
-        """The commands have a new connection, perhaps to another primary: the subscriptions must use the same one. Once
-        they are live, every stream resyncs, also a stream that could not be opened meanwhile."""
-        if self._subscriptions is not None:
-            self._subscriptions.reconnect("the primary was lost")
-        self._report_ready()
+    @property
+    def shards_away(self) -> Sequence[int]:
+        return self._shards.away
 
     # Topics
 
@@ -149,13 +113,10 @@ class RedisBroker(Broker):
         return tuple(self._keys.announcements(shard, channel) for channel in channels)
 
     async def subscribe(self, topics: Sequence[str]) -> None:
-        if self._subscriptions is None:
-            raise BrokerUnavailable("Redis is away")
-        await self._subscriptions.add(topics)
+        await self._shards.subscribe(topics)
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
-        if self._subscriptions is not None:
-            self._subscriptions.remove(topics)
+        self._shards.unsubscribe(topics)
 
     # Events
 
@@ -165,19 +126,24 @@ class RedisBroker(Broker):
         return self._publish(event, idempotency)
 
     async def _claim_and_publish(self, event: Event, idempotency: Idempotency) -> Receipt:
-        await self._claim(idempotency)
+        # Without the shard of the claim, each shard still compares its own part of the publish.
+        with contextlib.suppress(BrokerUnavailable):
+            await self._claim(idempotency)
         return await self._publish(event, idempotency)
 
     def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:
-        calls = publish_calls(
+        calls: Iterable[Call] = publish_calls(
             event,
             self._keys,
             history=self._history,
             idempotency=idempotency,
             is_floor_due=self._is_floor_due,
         )
+        if self._keys.shards > 1:
+            calls = list(calls)
+            self._shards.require(call.shard for call in calls)
         # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
-        sent = [self._commands.send(call, receipt) for call in calls]
+        sent = [self._shards.send(call, receipt) for call in calls]
         return sent[0] if len(sent) == 1 else _receipt_of_parts(sent)
 
     def _is_floor_due(self, shard: int) -> bool:
@@ -198,9 +164,9 @@ class RedisBroker(Broker):
         shard = self._keys.shard_of_name(idempotency.key)
         key = self._keys.idempotency(shard, f"{idempotency.key}#all")
         _, _, fingerprint = await asyncio.gather(
-            self._commands.call("HSETNX", key, "fingerprint", idempotency.fingerprint),
-            self._commands.call("EXPIRE", key, IDEMPOTENCY_TTL_S),
-            self._commands.call("HGET", key, "fingerprint"),
+            self._shards.call(shard, "HSETNX", key, "fingerprint", idempotency.fingerprint),
+            self._shards.call(shard, "EXPIRE", key, IDEMPOTENCY_TTL_S),
+            self._shards.call(shard, "HGET", key, "fingerprint"),
         )
         if fingerprint is not None and fingerprint != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
@@ -215,8 +181,8 @@ class RedisBroker(Broker):
         continued: bool = False,
     ) -> Opening:
         topics = self.topics(user, channels)
-        assert self._subscriptions is not None
-        active = self._subscriptions.topics.active(topics)
+        shard_topics = self._shards.topics_of(self._keys.shard_of_name(user))
+        active = shard_topics.active(topics)
         call = open_call(
             self._keys,
             user,
@@ -227,8 +193,8 @@ class RedisBroker(Broker):
             portion_bytes=portion_bytes,
             continued=continued,
         )
-        epoch, opening = await self._commands.send(call, partial(opening_of, topics, self._skip_entry))
-        self._subscriptions.topics.note_lasts(epoch, opening.lasts, active)
+        epoch, opening = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
+        shard_topics.note_lasts(epoch, opening.lasts, active)
         if opening.unread < 0:
             # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
             opening = replace(opening, unread=await self._inbox.unread_at(opening.cursor, user, channels))
@@ -280,29 +246,31 @@ class RedisBroker(Broker):
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
-        counter: bytes | None = await self._commands.call("GET", self._keys.seq(shard))
+        counter: bytes | None = await self._shards.call(shard, "GET", self._keys.seq(shard))
         # The score only orders the marks by age; a foreign counter gives the lowest.
         score = int(counter) if counter and counter.isdigit() else 0
-        await self._commands.call("ZADD", hidden, score, f"t:{task_id}")
-        await self._commands.call("EXPIRE", hidden, self._history.ttl_s * 10)
+        await self._shards.call(shard, "ZADD", hidden, score, f"t:{task_id}")
+        await self._shards.call(shard, "EXPIRE", hidden, self._history.ttl_s * 10)
 
     # Users
 
     async def is_watched(self, topic: str) -> bool:
-        answer = await self._commands.call("PUBSUB", "NUMSUB", topic)
+        counting = "SHARDNUMSUB" if self._keys.is_sharded else "NUMSUB"
+        answer = await self._shards.call(self._keys.shard_of_topic(topic), "PUBSUB", counting, topic)
         with reading("PUBSUB"):
             return int(answer[1]) > 0
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
-        revoked = self._keys.revoked(self._keys.shard_of_name(user), user)
+        shard = self._keys.shard_of_name(user)
+        revoked = self._keys.revoked(shard, user)
         # For processes whose subscriptions are down at this moment: they read the token when they reopen their streams.
         # By Redis' clock, so that processes with other clocks agree on what came before it.
-        answer = await self._commands.call("TIME")
+        answer = await self._shards.call(shard, "TIME")
         with reading("TIME"):
             now_ms = int(answer[0]) * 1000 + int(answer[1]) // 1000
-        await self._commands.call("SET", revoked, f"{events.new_id()}@{now_ms}", "EX", REVOKED_TTL_S)
-        await self._commands.call("PUBLISH", topic, "! 0 0 revoked\n")
+        await self._shards.call(shard, "SET", revoked, f"{events.new_id()}@{now_ms}", "EX", REVOKED_TTL_S)
+        await self._shards.call(shard, self._keys.publish_command, topic, "! 0 0 revoked\n")
 
     async def forget(self, user: str) -> None:
         channel = f"user:{user}"
@@ -310,23 +278,16 @@ class RedisBroker(Broker):
         shard = self._keys.shard_of_name(user)
         names = [self._keys.seq(shard), self._keys.meta(shard, channel), self._keys.log(shard, channel)]
         names += (self._keys.events(shard, channel), self._keys.read(shard, user), self._keys.hidden(shard, user))
-        await self._commands.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
+        await self._shards.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
 
     @property
     def skipped(self) -> int:
-        announcements = self._subscriptions.topics.skipped if self._subscriptions is not None else 0
-        return self._skipped + self._commands.quarantined + announcements
+        return self._skipped + self._shards.skipped
 
 
 async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
     receipts = await asyncio.gather(*parts)
     return replace(receipts[0], watched=any(part.watched for part in receipts))
-
-
-async def _raise_failure_of(task: asyncio.Task[None]) -> None:
-    """Raise the exception that ended a background loop; a cancelled loop raises nothing."""
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.shield(task)
 
 
 def _now_ms() -> int:

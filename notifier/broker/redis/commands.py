@@ -1,7 +1,9 @@
-"""Commands and scripts on Redis' primary: one connection for all of them, reopened when it is lost, and the epoch rule.
+"""Commands and scripts on a shard's primary: one connection for all of them, reopened when it is lost, and the epoch
+rule.
 
-The epoch rule: every new connection compares the primary's identity with the stored identity of each shard. Another
-primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged.
+The epoch rule: every new connection compares the primary's identity with the stored identity of the shard. Another
+primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged. A
+shard that moves to another node is a lost connection and another primary.
 
 Must not know: channels, streams, subscriptions.
 """
@@ -12,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -21,6 +24,8 @@ import hiredis
 from notifier.broker.redis.connection import Address, Connection, is_unknown_script, open_connection, settle
 from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
 from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.layout import Layout
+from notifier.broker.redis.places import Places
 from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, MALFORMED, Call, malformed, script
 from notifier.errors import BrokerUnavailable, NotifierError
 from notifier.event import new_epoch
@@ -38,32 +43,45 @@ WATCH_EVERY_S: Final = 1.0
 RECONNECT_S: Final = (0.05, 2.0)
 """Upper bounds of the first and of the longest random pause between attempts to connect."""
 
-NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING")
-"""Errors of a Redis that is not, or no longer, a usable primary. The connection is dropped: the next one applies the
-epoch rule."""
+NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING", "MOVED", "CLUSTERDOWN", "NOREPLICAS")
+"""Errors of a Redis that is not, or no longer, a usable primary of the shard. The connection is dropped: the next one
+applies the epoch rule."""
+MOVING: Final = ("TRYAGAIN", "ASK ")
+NOT_LOCAL: Final = "non local key"
+"""In the errors of a node while it hands the shard's keys over to another one. The call has changed nothing: every
+script names all its keys."""
+MOVING_S: Final = 3.0
+"""How long such a call is repeated."""
+MOVING_PAUSE_S: Final = 0.03
 
 
 class Commands:
-    """Runs commands and scripts. Every call may raise `BrokerUnavailable`."""
+    """Runs commands and scripts of one shard. Every call may raise `BrokerUnavailable`."""
 
     def __init__(
         self,
-        address: Address,
+        places: Places,
         keys: Keys,
+        shard: int,
+        layout: Layout,
         *,
         name: str,
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
-        self._address = address
+        self._places = places
+        self._address: Address | None = None
+        """Where the last connection leads."""
         self._keys = keys
+        self._shard = shard
+        self._layout = layout
         self._name = name
         self._on_lost = on_lost
         self._on_back = on_back
         self._connection: Connection | None = None
         self.identity: Identity | None = None
         """The primary behind the connection; None while there is none."""
-        self.keeper: asyncio.Task[None]
+        self.keeper: asyncio.Task[None] | None = None
         """Watches and reopens the connection."""
         self._retries: set[_Retry] = set()
         self.quarantined = 0
@@ -76,9 +94,10 @@ class Commands:
         self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
 
     async def close(self) -> None:
-        self.keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.keeper
+        if self.keeper is not None:
+            self.keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.keeper
         if self._connection is not None:
             self._connection.close()
 
@@ -128,20 +147,24 @@ class Commands:
                 settle(result, malformed(call.script.name, exc))
 
     async def _retry(self, connection: Connection, call: Call, exc: hiredis.ReplyError) -> Any:
-        """The answer to a script call that Redis refused: it does not know the script, or keys hold foreign values."""
-        try:
-            if is_unknown_script(exc):
-                try:
+        """The answer to a script call that Redis refused: it does not know the script, keys hold foreign values, or the
+        shard is moving."""
+        deadline, is_repaired = time.monotonic() + MOVING_S, False
+        while True:
+            try:
+                if is_unknown_script(exc):
                     return await connection.call("EVAL", call.script.source, len(call.keys), *call.keys, *call.args)
-                except hiredis.ReplyError as refused:
-                    exc = refused
-            if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
-                raise exc
-            # Every script reads all its keys before it writes, so the failed run stored nothing.
-            await self._repair(connection, call.keys)
-            return await connection.run(call.script, call.keys, call.args)
-        except hiredis.ReplyError as refused:
-            raise _unavailable(connection, f"the script {call.script.name}", refused) from refused
+                if is_moving(exc) and time.monotonic() < deadline:
+                    await asyncio.sleep(MOVING_PAUSE_S)
+                elif not is_repaired and any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
+                    # Every script reads all its keys before it writes, so the failed run stored nothing.
+                    is_repaired = True
+                    await self._repair(connection, call.keys)
+                else:
+                    raise _unavailable(connection, f"the script {call.script.name}", exc) from exc
+                return await connection.run(call.script, call.keys, call.args)
+            except hiredis.ReplyError as refused:
+                exc = refused
 
     def _retried(
         self, connection: Connection, call: Call, read: Callable[[Any], T], result: asyncio.Future[T], retry: _Retry
@@ -157,22 +180,24 @@ class Commands:
         connection = self._connection
         if connection is None:
             raise BrokerUnavailable("Redis is away")
-        try:
+        deadline, is_repaired = time.monotonic() + MOVING_S, False
+        while True:
             try:
                 return await connection.call(*command)
             except hiredis.ReplyError as exc:
-                if not str(exc).startswith("WRONGTYPE"):
-                    raise
-                await self._repair(connection, [str(command[1])])  # commands on a value name its key first
-                return await connection.call(*command)
-        except hiredis.ReplyError as exc:
-            raise _unavailable(connection, str(command[0]), exc) from exc
+                if is_moving(exc) and time.monotonic() < deadline:
+                    await asyncio.sleep(MOVING_PAUSE_S)
+                elif not is_repaired and str(exc).startswith("WRONGTYPE"):
+                    is_repaired = True
+                    await self._repair(connection, [str(command[1])])  # commands on a value name its key first
+                else:
+                    raise _unavailable(connection, str(command[0]), exc) from exc
 
     def publish_canary(self, channel: bytes, payload: str) -> asyncio.Future[int]:
         """Publish to a channel; the future's result is the number of its subscribers on this Redis."""
         if self._connection is None:
             raise BrokerUnavailable("Redis is away")
-        return self._connection.call("PUBLISH", channel, payload)
+        return self._connection.call(self._keys.publish_command, channel, payload)
 
     async def _repair(self, connection: Connection, names: Sequence[str]) -> None:
         """Rename keys that hold foreign values, so that their names can be used again."""
@@ -188,19 +213,21 @@ class Commands:
         """A connection to a primary on which the epoch rule has been applied."""
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
+                self._address = await self._places.of(self._shard)
                 return await self._identified(await open_connection(self._address, name=self._name))
         except TimeoutError as exc:
-            raise BrokerUnavailable(f"Redis at {self._address} did not send its identity in time") from exc
+            raise BrokerUnavailable(f"Redis at {self._places} did not send its identity in time") from exc
 
     async def _identified(self, connection: Connection) -> tuple[Connection, Identity]:
+        shard = self._shard
         try:
             identity = await identity_of(connection)
-            for shard in range(self._keys.shards):
-                names = [self._keys.epoch(shard), self._keys.identity(shard)]
-                epoch, replaced = await connection.run(script("identity"), names, [str(identity), new_epoch()])
-                if replaced:
-                    level = logging.WARNING if replaced == 1 else logging.INFO
-                    log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
+            await self._layout.require(connection, shard)
+            names = [self._keys.epoch(shard), self._keys.identity(shard)]
+            epoch, replaced = await connection.run(script("identity"), names, [str(identity), new_epoch()])
+            if replaced:
+                level = logging.WARNING if replaced == 1 else logging.INFO
+                log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
         except (hiredis.HiredisError, BrokerUnavailable) as exc:
             connection.close()
             raise BrokerUnavailable(f"Redis at {self._address} refused: {exc}") from exc
@@ -228,13 +255,25 @@ class Commands:
 
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost. Drops it if Redis stops answering or becomes a replica."""
+        identity_key = self._keys.identity(self._shard)
         while not connection.lost.done():
             # A process that only reads would not see writes refused, and on an idle connection a loss goes unnoticed.
             assert self.identity is not None
             connection.call("INFO", REPLICATION).add_done_callback(partial(_compare, connection, self.identity))
+            connection.call("GET", identity_key).add_done_callback(partial(_compare_stored, connection, self.identity))
             await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            if self._places.moves_silently and not connection.lost.done():
+                await self._require_same_place(connection)
             if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+    async def _require_same_place(self, connection: Connection) -> None:
+        """Drop the connection if the primary is elsewhere now. An answer that cannot be had changes nothing."""
+        with contextlib.suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(WATCH_EVERY_S):
+                address = await self._places.of(self._shard)
+            if address != self._address:
+                connection.close(BrokerUnavailable(f"the primary is at {address} now, not at {self._address}"))
 
 
 def _unchanged(answer: Any) -> Any:
@@ -256,3 +295,20 @@ def _compare(connection: Connection, identity: Identity, info: asyncio.Future[by
         check_identity(identity, info.result())
     except BrokerUnavailable as exc:
         connection.close(exc)
+
+
+def _compare_stored(connection: Connection, identity: Identity, stored: asyncio.Future[bytes | None]) -> None:
+    """Close the connection if the shard is not, or no longer, the one that this connection's primary was recorded for:
+    another process has met another primary, or the shard has moved."""
+    if stored.cancelled():
+        return
+    exc = stored.exception()
+    if exc is None and stored.result() != str(identity).encode():
+        connection.close(BrokerUnavailable("the shard was used on another primary meanwhile"))
+    elif str(exc).startswith(NOT_PRIMARY):
+        connection.close(BrokerUnavailable(str(exc)))
+
+
+def is_moving(exc: Exception) -> bool:
+    """True if a node refused a call because the shard's keys are on their way to another node."""
+    return str(exc).startswith(MOVING) or NOT_LOCAL in str(exc)

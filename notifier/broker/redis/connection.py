@@ -101,6 +101,7 @@ class Connection(asyncio.Protocol):
         self.received_at = time.monotonic()
         reader = self._reader
         reader.feed(data)
+        reply: Any = None
         try:
             while (reply := reader.gets()) is not _NOTHING:
                 if type(reply) is hiredis.PushNotification:
@@ -110,8 +111,10 @@ class Connection(asyncio.Protocol):
                 receive, _ = self._waiting.popleft()
                 receive(reply)
         except (hiredis.ProtocolError, IndexError) as exc:
-            # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
-            self.close(BrokerUnavailable(f"Redis sent an unreadable reply: {exc}"))
+            # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls. A
+            # refused SUBSCRIBE is such a reply.
+            what = str(reply) if isinstance(reply, hiredis.ReplyError) else f"an unreadable reply: {exc}"
+            self.close(BrokerUnavailable(f"Redis sent {what}"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or BrokerUnavailable("Redis closed the connection"))

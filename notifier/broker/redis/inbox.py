@@ -16,10 +16,10 @@ from typing import Any, Final
 from notifier import event as events
 from notifier.broker import MAX_FRAME_MARKS, MAX_MARKS, MarkAction, Marked, Page
 from notifier.broker.inbox import Row, Visible, changed_by, inbox_of, page_of, place_of
-from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.message_rows import LogRows, MessageRows
 from notifier.broker.redis.scripts import Call, reading, script
+from notifier.broker.redis.shards import Shards
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from notifier.message import message_of
@@ -62,8 +62,8 @@ class _Look:
 class RedisInbox:
     """The inboxes of all users."""
 
-    def __init__(self, commands: Commands, keys: Keys, *, history_ttl_s: int) -> None:
-        self._commands = commands
+    def __init__(self, shards: Shards, keys: Keys, *, history_ttl_s: int) -> None:
+        self._shards = shards
         self._keys = keys
         self._marks_ttl_s = history_ttl_s * 10
         self._epochs: dict[int, str] = {}
@@ -105,7 +105,7 @@ class RedisInbox:
             changed, unread = changed_by(inbox, action, ids)
             changed = [row for row in changed if SAFE_ID.fullmatch(row[1])]
             if changed or action == "all":
-                answer = await self._commands.run(self._mark_call(user, look, action, changed, unread))
+                answer = await self._shards.run(self._mark_call(user, look, action, changed, unread))
                 with reading("mark"):
                     unread = int(answer)
             if unread >= 0:
@@ -123,7 +123,7 @@ class RedisInbox:
             int(time.time() * 1000),
             self._marks_ttl_s,
             MAX_MARKS,
-            "PUBLISH",
+            self._keys.publish_command,
             self._keys.announcements(look.shard, f"user:{user}"),
             look.epoch,
             look.top,
@@ -162,7 +162,7 @@ class RedisInbox:
             args: list[str | bytes | int] = [events.new_epoch(), int(not first), PORTION_ENTRIES, PORTION_BYTES]
             args += (logs[channel].reached for channel in due)
             call = Call(script("messages"), shard, [*names, *(logs[channel].name for channel in due)], args)
-            answer = await self._commands.run(call)
+            answer = await self._shards.run(call)
             with reading("messages"):
                 now, top, up_to, read, hidden, version, *parts = answer
                 if now.decode() != epoch:
@@ -185,7 +185,7 @@ class RedisInbox:
     async def _read(self, look: _Look, rows: Sequence[Visible], start: int) -> list[bytes | None]:
         """The stored frames of some rows; None for one that has been trimmed."""
         part = rows[start : start + PAGE_SLICE]
-        calls = (self._commands.call("XRANGE", look.logs[row[2]].name, row[0], row[0]) for row in part)
+        calls = (self._shards.call(look.shard, "XRANGE", look.logs[row[2]].name, row[0], row[0]) for row in part)
         answers = await asyncio.gather(*calls)
         with reading("XRANGE"):
             return [_frame(entries, row[1].encode()) for entries, row in zip(answers, part, strict=True)]

@@ -6,15 +6,24 @@ Must not know: asyncio, HTTP, who reads or writes.
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import zlib
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Final, Literal
+
+Placement = Literal["plain", "several", "sharded"]
+"""All shards on one primary; each on a primary of its own; spread over the slots of a cluster."""
+
+SLOTS: Final = 16_384
+"""Hash slots of a cluster."""
 
 KINDS: Final = {
     "seq": "number",
     "epoch": "string",
     "identity": "string",
+    "layout": "string",
     "floor": "hash",
     "log": "stream",
     "events": "stream",
@@ -37,6 +46,33 @@ class Keys:
 
     prefix: str = "notifier:"
     shards: int = 1
+    placement: Placement = "plain"
+    _tags: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """What precedes the names of a shard, by shard."""
+
+    def __post_init__(self) -> None:
+        tags = tags_of(self.shards, is_sharded=self.is_sharded)
+        object.__setattr__(self, "_tags", tuple(f"{self.prefix}{{{tag}}}:" for tag in tags))
+
+    @property
+    def is_sharded(self) -> bool:
+        """True in a cluster: its announcements are sharded too."""
+        return self.placement == "sharded"
+
+    @property
+    def publish_command(self) -> str:
+        return "SPUBLISH" if self.is_sharded else "PUBLISH"
+
+    @property
+    def layout(self) -> str:
+        """The key that holds the layout that all processes share. It has the same name in every layout, so that a
+        process with another one finds it."""
+        return f"{self.prefix}{{0}}:layout"
+
+    def layout_at(self, shard: int) -> str:
+        """The layout, as it is stored on the primary of a shard."""
+        here = f" {shard}" if self.placement == "several" else ""
+        return f"{self.shards} {self.placement}{here}"
 
     def shard_of(self, channel: str) -> int | None:
         """The shard of a user's channel; None for groups and `all`, which are written to every shard."""
@@ -52,12 +88,18 @@ class Keys:
         shard = self.shard_of(channel)
         return range(self.shards) if shard is None else range(shard, shard + 1)
 
+    def shard_of_topic(self, topic: str) -> int:
+        """The shard of a pub/sub channel."""
+        if self.shards == 1:
+            return 0
+        return self._tags.index(topic[: topic.index("}") + 2])
+
     def kind(self, key: str) -> str:
         """The kind of a key, as in `KINDS`."""
         return key[len(self.prefix) :].partition("}:")[2].partition(":")[0]
 
     def tag(self, shard: int) -> str:
-        return f"{self.prefix}{{{shard}}}:"
+        return self._tags[shard]
 
     def seq(self, shard: int) -> str:
         return f"{self.tag(shard)}seq"
@@ -133,3 +175,41 @@ class Keys:
     def canary(self, shard: int, process: str) -> str:
         """The pub/sub channel of one process's canary."""
         return f"{self.tag(shard)}canary:{process}"
+
+
+@cache
+def tags_of(shards: int, *, is_sharded: bool) -> tuple[str, ...]:
+    """The hash tag of each shard.
+
+    In a cluster: for shard i of N the smallest `i.j` in the middle half of the i-th part of the slots. Clusters divide
+    their slots evenly, so 12 shards are evenly spread over 2, 3, 4, 6 and 12 nodes.
+    """
+    if not is_sharded or shards == 1:
+        return tuple(str(shard) for shard in range(shards))
+    return tuple(_tag_in_the_middle(shard, shards) for shard in range(shards))
+
+
+def _tag_in_the_middle(shard: int, shards: int) -> str:
+    low, high = SLOTS * (shard + 0.25) / shards, SLOTS * (shard + 0.75) / shards
+    number = 0
+    while not low <= slot_of_tag(tag := f"{shard}.{number}") < high:
+        number += 1
+    return tag
+
+
+def slot_of_tag(tag: str) -> int:
+    """The slot of the keys with this hash tag (Redis Cluster specification, "Key distribution model")."""
+    return binascii.crc_hqx(tag.encode(), 0) % SLOTS
+
+
+def slot_of(key: str) -> int:
+    """The slot of a key of notifier, which has a hash tag."""
+    return slot_of_tag(key.partition("{")[2].partition("}")[0])
+
+
+def layout_error(here: str, stored: str) -> str:
+    """What to tell the user where a process has another layout than the stored one."""
+    return (
+        f"Redis has the shards {stored!r}, and this process has {here!r}: NOTIFIER_SHARDS, the kind of address and the "
+        "order of several addresses must be the same for every process and every Django project"
+    )

@@ -31,21 +31,19 @@ class Piece:
     max_bytes: int
     """Most bytes of all pieces."""
 
-    def append(self, keys: Keys, idempotency: Idempotency | None = None, *, publish_command: str = "PUBLISH") -> Call:
+    def append(self, keys: Keys, idempotency: Idempotency | None = None) -> Call:
         """The call that stores it on the task's home shard, and announces it there."""
         home = keys.shard_of_name(self.task.id)
-        return self._call(keys, home, (0, len(self.text)), idempotency, publish_command)
+        return self._call(keys, home, (0, len(self.text)), idempotency)
 
-    def copies(self, keys: Keys, appended: Appended, *, publish_command: str = "PUBLISH") -> Sequence[Call]:
+    def copies(self, keys: Keys, appended: Appended) -> Sequence[Call]:
         """The calls that announce the stored piece on the other shards of its recipients."""
         watching = {shard for channel in self.task.to for shard in keys.shards_of(channel)}
         place = (appended.n, appended.chars)
         others = sorted(watching - {keys.shard_of_name(self.task.id)})
-        return [self._call(keys, shard, place, None, publish_command) for shard in others]
+        return [self._call(keys, shard, place, None) for shard in others]
 
-    def _call(
-        self, keys: Keys, shard: int, place: tuple[int, int], idempotency: Idempotency | None, publish_command: str
-    ) -> Call:
+    def _call(self, keys: Keys, shard: int, place: tuple[int, int], idempotency: Idempotency | None) -> Call:
         task_id = self.task.id
         names = [keys.task(shard, task_id), keys.output(shard, task_id)]
         names.append(keys.idempotency(shard, idempotency.key if idempotency else ""))
@@ -58,7 +56,7 @@ class Piece:
             idempotency.fingerprint if idempotency else "",
             IDEMPOTENCY_TTL_S,
             task_id,
-            publish_command,
+            keys.publish_command,
             "1" if self.task.ended else "0",
             KEEP_RUNNING_S,
             *(keys.announcements(shard, channel) for channel in channels),

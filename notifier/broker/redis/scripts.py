@@ -74,7 +74,6 @@ def publish_calls(
     *,
     history: History,
     idempotency: Idempotency | None = None,
-    publish_command: str = "PUBLISH",
     is_floor_due: Callable[[int], bool] = lambda shard: True,
 ) -> Iterator[Call]:
     """The calls that publish one event: one for each shard and each `CHUNK` of its recipients.
@@ -108,7 +107,7 @@ def publish_calls(
                 repeat_key,
                 "1" if event.durable else "0",
                 "1" if is_floor_due(shard) else "0",
-                publish_command,
+                keys.publish_command,
                 len(chunk),
             ]
             for channel in chunk:
@@ -157,7 +156,6 @@ def task_call(
     shard: int,
     expected_version: int,
     idempotency: Idempotency | None = None,
-    publish_command: str = "PUBLISH",
 ) -> Call:
     """The call that stores `task` on one shard if the stored version is `expected_version` (-1: if it is older)."""
     watching = [channel for channel in task.to if shard in keys.shards_of(channel)]
@@ -179,7 +177,7 @@ def task_call(
             idempotency.fingerprint if idempotency else "",
             IDEMPOTENCY_TTL_S,
             task.id,
-            publish_command,
+            keys.publish_command,
             KEEP_RUNNING_S,
             task.alive_at_ms or 0,
             *(keys.announcements(shard, channel) for channel in watching),

@@ -1,11 +1,13 @@
-"""The subscriptions of a process: one connection, opened, watched and opened again.
+"""The subscriptions of a process to one shard: one connection, opened, watched and opened again.
 
     connect -> same primary as the commands -> subscribe to all wanted topics -> every acknowledgement
             -> canary returned -> live -> lost -> connect ...
 
 The canary is published on the commands' connection and received here, as every event is.
 
-While the connection is not live, announcements are dropped: going live resyncs every stream, which then reads the log.
+While the connection is not live, announcements are dropped: going live resyncs the shard's streams, which then read the
+log. In a cluster, SSUBSCRIBE: plain PUBLISH would go to every node. A shard that moves to another node ends its
+subscriptions and leaves the connection open.
 
 Must not know: streams, what an announcement means.
 """
@@ -26,8 +28,10 @@ import hiredis
 from notifier.broker import Sink
 from notifier.broker.redis.announcements import Topics
 from notifier.broker.redis.commands import Commands
-from notifier.broker.redis.connection import Address, Connection, open_connection
+from notifier.broker.redis.connection import Connection, open_connection
 from notifier.broker.redis.identity import identity_of
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import Places
 from notifier.errors import BrokerUnavailable
 
 log = logging.getLogger("notifier.broker")
@@ -49,22 +53,29 @@ class Subscriptions:
 
     def __init__(
         self,
-        address: Address,
+        places: Places,
+        keys: Keys,
+        shard: int,
         sink: Sink,
         commands: Commands,
         *,
-        canary: str,
+        process: str,
         name: str,
         on_change: Callable[[], None],
     ) -> None:
-        self._address = address
-        self._sink = sink
+        self._places = places
+        self._shard = shard
         self._commands = commands
-        self._canary = canary.encode()
+        self._canary = keys.canary(shard, process).encode()
+        self._subscribe, self._unsubscribe = ("SUBSCRIBE", "UNSUBSCRIBE")
+        if keys.is_sharded:
+            self._subscribe, self._unsubscribe = ("SSUBSCRIBE", "SUNSUBSCRIBE")
+        self._leaving: dict[bytes, int] = {}
+        """SUNSUBSCRIBE commands without acknowledgement, by topic."""
         self._name = name
         self._on_change = on_change
         """Called when `live` changes."""
-        self.topics = Topics(sink)
+        self.topics = Topics(sink, is_every=keys.shards == 1)
         self._connection: Connection | None = None
         self._attempt: asyncio.Task[Connection] | None = None
         """The attempt to connect that is under way."""
@@ -75,7 +86,7 @@ class Subscriptions:
         """When the first canary was published that has not returned, in monotonic seconds."""
         self.live = False
         """True if an event announced now would be received."""
-        self.keeper: asyncio.Task[None]
+        self.keeper: asyncio.Task[None] | None = None
         """Watches and reopens the connection."""
 
     async def start(self) -> None:
@@ -85,9 +96,10 @@ class Subscriptions:
         await first_attempt.wait()
 
     async def close(self) -> None:
-        self.keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.keeper
+        if self.keeper is not None:
+            self.keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.keeper
         if self._connection is not None:
             self._connection.close()
 
@@ -107,7 +119,9 @@ class Subscriptions:
         """Unsubscribe."""
         removed = self.topics.remove(names)
         if removed and self._connection is not None and not self._connection.lost.done():
-            self._send("UNSUBSCRIBE", removed)
+            for key in removed:
+                self._leaving[key] = self._leaving.get(key, 0) + 1
+            self._send(self._unsubscribe, removed)
 
     def reconnect(self, reason: str) -> None:
         """Drop the connection, or the attempt at one, and connect at once: this Redis may no longer be the primary."""
@@ -144,7 +158,7 @@ class Subscriptions:
             # No await from here until resync() returned: no announcement may come in between.
             self.live = True
             if was_live or len(self.topics):
-                self._sink.resync(None)
+                self.topics.resync()
             was_live = True
             self._on_change()
             first_attempt.set()
@@ -162,8 +176,14 @@ class Subscriptions:
     async def _open(self) -> Connection:
         """A connection to the commands' primary on which every wanted topic is subscribed and the canary has
         returned."""
-        connection = await open_connection(self._address, name=self._name, on_push=self._receive)
+        try:
+            async with asyncio.timeout(DEAD_AFTER_S):
+                address = await self._places.of(self._shard)
+        except TimeoutError:
+            raise BrokerUnavailable(f"{self._places} did not say where shard {self._shard} is") from None
+        connection = await open_connection(address, name=self._name, on_push=self._receive)
         self._connection = connection
+        self._leaving.clear()
         try:
             async with asyncio.timeout(DEAD_AFTER_S + len(self.topics) / ACKNOWLEDGED_PER_S):
                 await self._require_same_primary(connection)
@@ -180,7 +200,7 @@ class Subscriptions:
             connection.close()
             self.topics.lose()
             if isinstance(exc, hiredis.HiredisError):
-                raise BrokerUnavailable(f"Redis at {self._address} refused: {exc}") from exc
+                raise BrokerUnavailable(f"Redis at {address} refused: {exc}") from exc
             if isinstance(exc, TimeoutError):
                 raise BrokerUnavailable(
                     "the subscriptions were not acknowledged, or the canary did not return"
@@ -192,7 +212,7 @@ class Subscriptions:
         """Subscribe to the canary and to every wanted topic, also to those added meanwhile."""
         self.topics.begin()
         canary = self._canary_acknowledged = asyncio.get_running_loop().create_future()
-        self._send("SUBSCRIBE", [self._canary])
+        self._send(self._subscribe, [self._canary])
         self._send_subscribe(self.topics.keys())
         while pending := [future for future in (canary, *self.topics.pending()) if not future.done()]:
             futures: list[asyncio.Future[Any]] = [*pending[:BATCH], connection.lost]
@@ -203,7 +223,7 @@ class Subscriptions:
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost. Drops it if PING or the canary gets no answer."""
         while not connection.lost.done():
-            connection.call("PING")
+            connection.send(partial(_close_if_refused, connection), "PING")
             self._send_canary(connection)
             await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
             if connection.oldest_wait_s > DEAD_AFTER_S and not await connection.has_unread_reply():
@@ -221,7 +241,7 @@ class Subscriptions:
             raise BrokerUnavailable("the commands have no connection to the primary")
         if identity != self._commands.identity:
             reason = (
-                f"Redis at {self._address} is two servers: the commands reach {self._commands.identity}, the"
+                f"Redis at {self._places} is two servers: the commands reach {self._commands.identity}, the"
                 f" subscriptions {identity}"
             )
             self._commands.reconnect(reason)
@@ -247,7 +267,7 @@ class Subscriptions:
 
     def _send_subscribe(self, keys: list[bytes]) -> None:
         self.topics.subscribing(keys)
-        self._send("SUBSCRIBE", keys)
+        self._send(self._subscribe, keys)
 
     def _send(self, command: str, keys: list[bytes]) -> None:
         assert self._connection is not None
@@ -258,10 +278,12 @@ class Subscriptions:
 
     def _receive(self, push: list[Any]) -> None:
         kind = push[0]
-        if kind == b"message":
+        if kind == b"message" or kind == b"smessage":
             self._receive_announcement(push[1], push[2])
-        elif kind == b"subscribe":
+        elif kind == b"subscribe" or kind == b"ssubscribe":
             self._receive_acknowledgement(push[1])
+        elif kind == b"unsubscribe" or kind == b"sunsubscribe":
+            self._receive_end(push[1])
 
     def _receive_acknowledgement(self, key: bytes) -> None:
         if key == self._canary:
@@ -270,6 +292,14 @@ class Subscriptions:
             return
         self.topics.acknowledge(key)
 
+    def _receive_end(self, key: bytes) -> None:
+        left = self._leaving.pop(key, 0) - 1
+        if left > 0:
+            self._leaving[key] = left
+        elif left < 0 and self._connection is not None:
+            # Not asked for: the shard has moved to another node.
+            self._connection.close(BrokerUnavailable("the shard has moved"))
+
     def _receive_announcement(self, key: bytes, payload: bytes) -> None:
         if key == self._canary:
             self._canary_overdue_since = None
@@ -277,3 +307,10 @@ class Subscriptions:
             return
         if self.live:
             self.topics.receive(key, payload)
+
+
+def _close_if_refused(connection: Connection, reply: Any) -> None:
+    """Close the connection if a PING gets an error. It is that of a refused SUBSCRIBE: an acknowledgement is a push,
+    but a refusal is a reply, and takes the place of the next call's."""
+    if isinstance(reply, hiredis.ReplyError):
+        connection.close(BrokerUnavailable(f"Redis refused the subscriptions: {reply}"))

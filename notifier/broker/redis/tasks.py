@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from notifier.broker import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
-from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
+from notifier.broker.redis.shards import Shards
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.task import MAX_SNAPSHOT, Task, from_record
 
@@ -30,8 +30,8 @@ FORGET_SLICE: Final = 200
 class RedisTasks:
     """The tasks of all processes."""
 
-    def __init__(self, commands: Commands, keys: Keys) -> None:
-        self._commands = commands
+    def __init__(self, shards: Shards, keys: Keys) -> None:
+        self._shards = shards
         self._keys = keys
 
     async def create(self, task: Task, idempotency: Idempotency | None) -> Task:
@@ -76,13 +76,20 @@ class RedisTasks:
         """See `Broker.stalled_tasks`. Oldest first within each shard."""
         ids: list[str] = []
         for shard in range(self._keys.shards):
+            if not self._shards.is_live_since(shard, before_ms):
+                continue  # heartbeats could not be received
             args: list[str | bytes | int] = [self._keys.task_prefix(shard), before_ms, MAX_STALLED]
-            answer = await self._commands.run(Call(script("stalled"), shard, [self._keys.beats(shard)], args))
+            try:
+                answer = await self._shards.run(Call(script("stalled"), shard, [self._keys.beats(shard)], args))
+            except BrokerUnavailable:
+                if self._keys.shards == 1:
+                    raise
+                continue
             with reading("stalled"):
                 rows = [(raw_id, from_record(record)) for raw_id, record in zip(answer[::2], answer[1::2], strict=True)]
             ids += [task.id for _, task in rows if task is not None]
             if unreadable := [raw_id for raw_id, task in rows if task is None]:
-                await self._commands.call("ZREM", self._keys.beats(shard), *unreadable)
+                await self._shards.call(shard, "ZREM", self._keys.beats(shard), *unreadable)
         return ids
 
     async def of_user(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
@@ -90,7 +97,7 @@ class RedisTasks:
         shard = self._keys.shard_of_name(user)
         names = [self._keys.hidden(shard, user), *(self._keys.tasks(shard, channel) for channel in channels)]
         args: list[str | bytes | int] = [self._keys.task_prefix(shard), MAX_SNAPSHOT, MAX_LISTED_TASKS]
-        records = await self._commands.run(Call(script("tasks"), shard, names, args))
+        records = await self._shards.run(Call(script("tasks"), shard, names, args))
         with reading("tasks"):
             return [task for record in records if (task := from_record(record)) is not None]
 
@@ -98,11 +105,11 @@ class RedisTasks:
         """Delete the tasks of a user's channel. Those with other recipients stay for these."""
         shard = self._keys.shard_of_name(user)
         index = self._keys.tasks(shard, channel)
-        while ids := await self._commands.call("ZRANGE", index, 0, FORGET_SLICE - 1):
+        while ids := await self._shards.call(shard, "ZRANGE", index, 0, FORGET_SLICE - 1):
             names = [raw_id.decode("utf-8", "replace") for raw_id in ids]
             await asyncio.gather(*(self._forget(task_id, channel, shard) for task_id in names))
             # Last, so that a call that failed can be repeated.
-            await self._commands.call("ZREM", index, *ids)
+            await self._shards.call(shard, "ZREM", index, *ids)
 
     async def _forget(self, task_id: str, channel: str, shard: int) -> None:
         home = self._keys.shard_of_name(task_id)
@@ -113,22 +120,27 @@ class RedisTasks:
                 task = await self.change(task_id, lambda stored: stored.without(channel), None)
                 shards -= {home, *self._watching(task)}
         else:
-            await self._commands.call("ZREM", self._keys.beats(home), task_id)
+            await self._shards.call(home, "ZREM", self._keys.beats(home), task_id)
         for place in shards:
-            await self._commands.call("DEL", self._keys.task(place, task_id), self._keys.output(place, task_id))
+            await self._shards.call(place, "DEL", self._keys.task(place, task_id), self._keys.output(place, task_id))
 
     async def _write(self, task: Task, expected_version: int, idempotency: Idempotency | None) -> TaskWriteResult:
         shard = self._keys.shard_of_name(task.id)
         call = task_call(task, self._keys, shard=shard, expected_version=expected_version, idempotency=idempotency)
-        answer = await self._commands.run(call)
+        answer = await self._shards.run(call)
         with reading("task"):
             return task_write_result(answer)
 
     async def _copy(self, task: Task | None) -> None:
         """Write the copies of a stored task. A copy of the same or a newer version stays as it is."""
         if task is not None:
-            for shard in self._watching(task) - {self._keys.shard_of_name(task.id)}:
-                await self._commands.run(task_call(task, self._keys, shard=shard, expected_version=-1))
+            shards = self._watching(task) - {self._keys.shard_of_name(task.id)}
+            calls = (task_call(task, self._keys, shard=shard, expected_version=-1) for shard in shards)
+            # One shard that is away does not keep the others from their copies.
+            answers = await asyncio.gather(*map(self._shards.run, calls), return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
 
     def _watching(self, task: Task) -> set[int]:
         """The shards of its recipients."""
@@ -138,10 +150,11 @@ class RedisTasks:
         """The stored task, and the task that was answered under this idempotency key before. Raises
         `IdempotencyMismatch`."""
         shard = self._keys.shard_of_name(task_id)
-        reading = self._commands.call("HMGET", self._keys.task(shard, task_id), *TASK_FIELDS)
+        reading = self._shards.call(shard, "HMGET", self._keys.task(shard, task_id), *TASK_FIELDS)
         if idempotency is None:
             return stored_task(await reading), None
-        asking = self._commands.call("HMGET", self._keys.idempotency(shard, idempotency.key), "fingerprint", "answer")
+        key = self._keys.idempotency(shard, idempotency.key)
+        asking = self._shards.call(shard, "HMGET", key, "fingerprint", "answer")
         fields, (fingerprint, answer) = await asyncio.gather(reading, asking)
         if fingerprint is None:
             return stored_task(fields), None

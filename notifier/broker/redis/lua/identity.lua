@@ -7,8 +7,9 @@
 
 local known = redis.call('GET', KEYS[2])
 local epoch = redis.call('GET', KEYS[1])
+-- Written in any case: a primary that accepts no writes is refused.
+redis.call('SET', KEYS[2], ARGV[1])
 if known == ARGV[1] and is_epoch(epoch) then return { epoch, 0 } end
 local state = (known or epoch) and 1 or 2
-redis.call('SET', KEYS[2], ARGV[1])
 redis.call('SET', KEYS[1], ARGV[2])
 return { ARGV[2], state }

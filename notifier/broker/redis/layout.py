@@ -1,0 +1,52 @@
+"""Checks that all processes agree about the shards: their number, and how they are placed.
+
+Processes with other layouts would look for the same user's events under other keys, and lose them silently.
+
+Must not know: channels, streams, subscriptions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+
+import hiredis
+
+from notifier.broker.redis.connection import Connection, open_connection
+from notifier.broker.redis.keys import Keys, layout_error
+from notifier.broker.redis.places import Places
+from notifier.errors import BrokerUnavailable, ConfigurationError
+
+log = logging.getLogger("notifier.broker")
+
+
+class Layout:
+    """The layout of this process, compared with the stored one by each new connection."""
+
+    def __init__(self, places: Places, keys: Keys, *, name: str) -> None:
+        self._places = places
+        self._keys = keys
+        self._name = name
+
+    async def require(self, connection: Connection, shard: int) -> None:
+        """Store the layout if none is stored. Raises `ConfigurationError` if it is another.
+
+        A cluster has it on one node. While that is away nothing is known, and the shards on other nodes are used: the
+        connections to that node check it when it is back.
+        """
+        try:
+            address = await self._places.of_layout()
+            if address is not None:
+                with contextlib.closing(await open_connection(address, name=f"{self._name}-layout")) as other:
+                    await self._compare(other, shard)
+        except (BrokerUnavailable, hiredis.ReplyError) as exc:
+            log.warning("the layout of the shards could not be checked: %s", exc)
+            return
+        if address is None:
+            await self._compare(connection, shard)
+
+    async def _compare(self, connection: Connection, shard: int) -> None:
+        here = self._keys.layout_at(shard)
+        stored: bytes | None = await connection.call("SET", self._keys.layout, here, "NX", "GET")
+        if stored is not None and stored != here.encode():
+            raise ConfigurationError(layout_error(here, stored.decode("utf-8", "replace")))

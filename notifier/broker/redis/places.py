@@ -1,0 +1,219 @@
+"""Where the primary of each shard is: at one address, where Sentinels say, by the slots of a cluster, or at several
+addresses. Nothing else knows.
+
+A place is asked for before each connection. That a shard has moved shows on its connections: they are lost, or refused.
+
+Must not know: what is stored or sent, what a connection is used for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, Generic, TypeVar
+
+import hiredis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
+
+from notifier.broker.redis.addresses import Target
+from notifier.broker.redis.connection import Address, open_connection
+from notifier.broker.redis.keys import Keys, slot_of
+from notifier.errors import BrokerUnavailable
+
+T = TypeVar("T")
+
+ASK_TIMEOUT_S: Final = 0.5
+"""For the answer of one Sentinel, or of one node of a cluster."""
+FRESH_S: Final = 0.05
+"""How long an answer is used for other shards: those of a failed server all ask at the same time."""
+
+
+class Places(ABC):
+    """Where the primaries are."""
+
+    moves_silently = False
+    """True if a shard can move while its old primary goes on answering: then `of` is asked every second."""
+
+    @abstractmethod
+    async def of(self, shard: int) -> Address:
+        """The present primary of a shard. Raises `BrokerUnavailable` if that cannot be found out."""
+
+    async def of_layout(self) -> Address | None:
+        """The primary that has the key `Keys.layout`; None if every primary has it."""
+        return None
+
+    async def close(self) -> None:  # noqa: B027  # most have no connection
+        """Close the connections that `of` uses."""
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+
+class One(Places):
+    """One address: DNS, a virtual IP or a proxy may change where it leads."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    async def of(self, shard: int) -> Address:
+        return self._address
+
+    def __str__(self) -> str:
+        return str(self._address)
+
+
+class Several(Places):
+    """An address for each shard."""
+
+    def __init__(self, addresses: Sequence[Address]) -> None:
+        self._addresses = addresses
+
+    async def of(self, shard: int) -> Address:
+        return self._addresses[shard]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._addresses))
+
+
+class Sentinels(Places):
+    """The primary that the Sentinels have chosen. A primary that was cut off calls itself one until it is back."""
+
+    moves_silently = True
+
+    def __init__(self, urls: Sequence[str], service: str) -> None:
+        """urls: of the Sentinels, with the credentials of the primary. Those of the Sentinels are in their options
+        `sentinel_username` and `sentinel_password`."""
+        self._service = service
+        self._urls = urls
+        self._primary = Address.from_url(urls[0])
+        self._sentinel: Sentinel | None = None
+        self._answer = _Shared[Address]()
+
+    async def of(self, shard: int) -> Address:
+        return await self._answer.get(self._ask)
+
+    async def _ask(self) -> Address:
+        if self._sentinel is None:
+            self._sentinel = self._connected()
+        try:
+            host, port = await self._sentinel.discover_master(self._service)
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise BrokerUnavailable(f"no Sentinel knows the primary of {self._service}: {exc}") from exc
+        return replace(self._primary, host=host, port=int(port))
+
+    def _connected(self) -> Sentinel:
+        nodes = [parse_url(url) for url in self._urls]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        options: dict[str, Any] = {name: value for name, value in nodes[0].items() if name.startswith("ssl_")}
+        options["ssl"] = nodes[0].get("connection_class") is SSLConnection
+        for name in ("username", "password"):
+            options[name] = nodes[0].get(f"sentinel_{name}")
+        return Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            [(node["host"], node["port"]) for node in nodes],
+            sentinel_kwargs={
+                **options,
+                "socket_timeout": ASK_TIMEOUT_S,
+                "socket_connect_timeout": ASK_TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+            },
+        )
+
+    async def close(self) -> None:
+        if self._sentinel is not None:
+            for client in self._sentinel.sentinels:
+                await client.aclose()
+
+    def __str__(self) -> str:
+        return f"{self._service}, as the Sentinels know it"
+
+
+class Cluster(Places):
+    """The node that has the slot of a shard's keys, by CLUSTER SLOTS.
+
+    Each question goes to another node than the last: one that was cut off from the others answers with an old map.
+    """
+
+    def __init__(self, seeds: Sequence[Address], keys: Keys) -> None:
+        self._seeds = tuple(seeds)
+        self._slots = [slot_of(keys.seq(shard)) for shard in range(keys.shards)]
+        self._layout_slot = slot_of(keys.layout)
+        self._nodes: list[Address] = []
+        """The nodes of the last answer, in the order in which they are asked."""
+        self._answer = _Shared[list[tuple[int, int, Address]]]()
+
+    async def of(self, shard: int) -> Address:
+        return await self._of_slot(self._slots[shard])
+
+    async def of_layout(self) -> Address:
+        return await self._of_slot(self._layout_slot)
+
+    async def _of_slot(self, slot: int) -> Address:
+        for first, last, address in await self._answer.get(self._ask):
+            if first <= slot <= last:
+                return address
+        raise BrokerUnavailable(f"no node of the cluster has the slot {slot}")
+
+    async def _ask(self) -> list[tuple[int, int, Address]]:
+        reasons: list[str] = []
+        for node in dict.fromkeys((*self._nodes, *self._seeds)):
+            try:
+                ranges = await self._slots_by(node)
+            except (BrokerUnavailable, hiredis.HiredisError, TimeoutError, ValueError, LookupError, TypeError) as exc:
+                reasons.append(f"{node}: {exc or type(exc).__name__}")
+                continue
+            others = dict.fromkeys(address for _, _, address in ranges if address != node)
+            self._nodes = [*others, node]
+            return ranges
+        raise BrokerUnavailable(f"no node of the cluster says where the shards are: {'; '.join(reasons)}")
+
+    async def _slots_by(self, node: Address) -> list[tuple[int, int, Address]]:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            connection = await open_connection(node, name="notifier-places")
+            try:
+                rows = await connection.call("CLUSTER", "SLOTS")
+            finally:
+                connection.close()
+        return [(first, last, _node(primary, node)) for first, last, primary, *_ in rows]
+
+    def __str__(self) -> str:
+        return f"the cluster of {', '.join(map(str, self._seeds))}"
+
+
+def _node(primary: Sequence[Any], asked: Address) -> Address:
+    """The address of a node from its row. Without a host, it is the host that was asked."""
+    host, port = primary[0], primary[1]
+    return replace(asked, host=host.decode() if host and host != b"?" else asked.host, port=int(port))
+
+
+class _Shared(Generic[T]):
+    """One answer for all that ask at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._answer: T | None = None
+        self._received_at = 0.0
+        """In monotonic seconds."""
+
+    async def get(self, ask: Callable[[], Awaitable[T]]) -> T:
+        async with self._lock:
+            if self._answer is None or time.monotonic() - self._received_at > FRESH_S:
+                self._answer = None
+                self._answer = await ask()
+                self._received_at = time.monotonic()
+            return self._answer
+
+
+def open_places(target: Target, keys: Keys) -> Places:
+    """The places of an address. Raises ValueError and OSError, as `Address.from_url`."""
+    if target.mode == "sentinel":
+        return Sentinels(target.urls, target.service)
+    addresses = [Address.from_url(url) for url in target.urls]
+    if target.mode == "cluster":
+        return Cluster(addresses, keys)
+    return Several(addresses) if target.mode == "several" else One(addresses[0])

@@ -1,0 +1,73 @@
+"""Processes with other shards than those of the stored layout stop, and say why."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+
+from notifier.broker import History, Options
+from notifier.broker.redis.broker import RedisBroker
+from notifier.errors import ConfigurationError
+from tests.broker.support import Recorder
+from tests.support import RedisServer, running
+
+LIMITS: dict[str, Any] = {"history": History(50, 50, 3600), "max_replay": 100}
+
+
+def broker_of(url: str, prefix: str, shards: int = 1) -> RedisBroker:
+    return RedisBroker.from_url(url, Options(prefix=prefix, shards=shards, **LIMITS))
+
+
+async def stored_by(url: str, prefix: str, shards: int = 1) -> None:
+    broker = broker_of(url, prefix, shards)
+    await broker.start(Recorder())
+    assert broker.ready
+    await broker.close()
+
+
+async def refusal(url: str, prefix: str, shards: int = 1) -> str:
+    broker = broker_of(url, prefix, shards)
+    with pytest.raises(ConfigurationError) as caught:
+        await broker.start(Recorder())
+    await broker.close()
+    return str(caught.value)
+
+
+async def test_other_shards_than_the_stored_ones_are_refused(redis_server: RedisServer) -> None:
+    prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+    await stored_by(redis_server.url, prefix, 3)
+    await stored_by(redis_server.url, prefix, 3)
+    assert "Redis has the shards '3 plain', and this process has '2 plain'" in await refusal(
+        redis_server.url, prefix, 2
+    )
+
+
+async def test_several_primaries_are_refused_in_another_order_and_alone(redis_server: RedisServer) -> None:
+    prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+    with running(RedisServer()) as other:
+        await stored_by(f"{redis_server.url},{other.url}", prefix)
+        assert "'2 several 1', and this process has '2 several 0'" in await refusal(
+            f"{other.url},{redis_server.url}", prefix
+        )
+        assert "'2 several 0', and this process has '2 plain'" in await refusal(redis_server.url, prefix, 2)
+
+
+@pytest.mark.programs
+async def test_a_process_that_started_without_its_redis_ends_when_it_finds_another_layout() -> None:
+    with running(RedisServer()) as server:
+        prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+        server.kill()
+        broker = broker_of(server.url, prefix, 2)
+        await broker.start(Recorder())
+        assert not broker.ready
+        server.start()
+        with server.client() as client:
+            client.set(broker._keys.layout, "3 plain")
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(broker.failed(), 20)
+        assert caught.group_contains(ConfigurationError, match="'3 plain', and this process has '2 plain'")
+        with pytest.raises(ConfigurationError):
+            await broker.close()
