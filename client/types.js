@@ -28,7 +28,7 @@
  * @property {boolean} [read]  only in an inbox page
  */
 
-/** @typedef {"pending" | "running" | "succeeded" | "failed" | "cancelling" | "cancelled" | "stalled"} TaskStatus */
+/** @typedef {"pending" | "running" | "succeeded" | "failed" | "waiting" | "cancelling" | "cancelled" | "stalled"} TaskStatus */
 
 /**
  * @typedef {object} Task
@@ -46,8 +46,19 @@
  * @property {string | null} error
  * @property {string | null} [url]       where the result is, once it has ended. Absent: an older service
  * @property {string | null} [url_text]  the text of the button that leads there
+ * @property {Question | null} [question]  what it asks; null while nothing
  * @property {{n: number, chars: number} | null} [output]  its newest piece of output, and the characters of all
  * @property {boolean | null} [cancellable]  whether this user may cancel it; null: not known. Absent: an older service
+ */
+
+/**
+ * @typedef {object} Question  What a task asks the users who watch it.
+ * @property {string} id
+ * @property {string} text
+ * @property {{value: string, text: string}[] | null} choices
+ * @property {"text" | null} input     any text is an answer
+ * @property {string} asked_at
+ * @property {string} expires_at
  */
 
 /**

@@ -21,7 +21,7 @@ Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 UNEXPECTED: Final = "the service failed; its log says more"
@@ -38,6 +38,8 @@ class NotifierError(Exception):
         super().__init__(f"{field}: {detail}" if field else detail)
         self.detail = detail
         self.field = field
+        self.members: Mapping[str, object] = {}
+        """Further members of the problem (RFC 9457, 3.2)."""
 
 
 class InvalidInput(NotifierError, ValueError):

@@ -45,6 +45,7 @@ def fields(exc: NotifierError) -> dict[str, Any]:
         "title": exc.title,
         "status": exc.status,
         "detail": str(exc),
+        **exc.members,
     }
     if exc.field is not None:
         members["field"] = exc.field

@@ -1,4 +1,5 @@
-"""Tasks whose producer went silent: they are marked stalled, and later failed.
+"""Tasks whose producer went silent: they are marked stalled, and later failed. A question that no producer waits for
+any more gets its default as the answer.
 
 Every process looks; a task is changed by compare-and-set, so one process succeeds. Must not know: HTTP, streams, Redis.
 """
@@ -12,6 +13,7 @@ import random
 import time
 from typing import Final
 
+from notifier.asking import expired
 from notifier.broker import Broker
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 
@@ -54,7 +56,11 @@ class StalledTasks:
         stalled_ms, failed_ms = int(self._stalled_s * 1000), int(self._failed_s * 1000)
         task = await self._broker.change_task(
             task_id,
-            lambda stored: stored.stalled_or_failed(now_ms=now_ms, stalled_ms=stalled_ms, failed_ms=failed_ms),
+            lambda stored: (
+                expired(stored, now_ms=now_ms)
+                if stored.question
+                else stored.stalled_or_failed(now_ms=now_ms, stalled_ms=stalled_ms, failed_ms=failed_ms)
+            ),
         )
-        if task.updated_at_ms >= now_ms:
+        if task.updated_at_ms >= now_ms and task.status != "running":
             log.warning("the producer of task %s is silent: %s", task.id, task.status)

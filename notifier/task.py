@@ -3,6 +3,7 @@
     pending <-> running -> succeeded | failed | cancelled
                    |-> cancelling -> (the same ends)
                    |-> stalled    -> running, or one of the ends
+                   |-> waiting    -> running, cancelling, or one of the ends (see `asking`)
 
 A change to "running" and nothing else is a producer's heartbeat (`BEAT`). After the first one, a producer that stays
 silent counts as dead: its task is stalled, and later failed. Without heartbeats a task never stalls, nor while it is
@@ -22,9 +23,10 @@ from typing import Any, Final
 from notifier import rules
 from notifier.errors import Conflict, InvalidInput
 from notifier.event import frame, new_id
+from notifier.question import Answer, Question, answer_from_fields, from_fields
 
 ENDED: Final = frozenset(("succeeded", "failed", "cancelled"))
-STATUSES: Final = frozenset(("pending", "running", "cancelling", "stalled")) | ENDED
+STATUSES: Final = frozenset(("pending", "running", "waiting", "cancelling", "stalled")) | ENDED
 CHANGES: Final = frozenset(("state", "done", "total", "status", "error", "url", "url_text", "advance"))
 
 UNKNOWN: Final = "unknown"
@@ -58,7 +60,7 @@ class Task:
     cancel_requested: bool = False
     version: int = 1
     alive_at_ms: int | None = None
-    """The producer's last heartbeat; None if none is expected."""
+    """The producer's last heartbeat; None if none is expected. While a question is open, the time of its expiry."""
     url: str | None = None
     """Where its result is; given at its end."""
     url_text: str | None = None
@@ -67,6 +69,10 @@ class Task:
     """The number of its newest piece of output; brokers count them, and keep them apart from the record."""
     output_chars: int = 0
     """Characters of all pieces."""
+    question: Question | None = None
+    """The open question: the task is waiting."""
+    answers: tuple[Answer, ...] = ()
+    """Answers to earlier questions, oldest first."""
 
     @property
     def ended(self) -> bool:
@@ -116,6 +122,7 @@ class Task:
             "error": self.error,
             "url": self.url,
             "url_text": self.url_text,
+            "question": None if self.question is None else self.question.public(),
             "output": {"n": self.output_n, "chars": self.output_chars} if self.output_n else None,
             "cancellable": self.cancellable if may_cancel is None else may_cancel(self.to),
         }
@@ -133,8 +140,8 @@ class Task:
         out: older versions do not know the field."""
         fields = dataclasses.asdict(self)
         del fields["output_n"], fields["output_chars"]
-        for name in ("url", "url_text"):
-            if fields[name] is None:
+        for name in ("url", "url_text", "question", "answers"):
+            if not fields[name]:
                 del fields[name]
         return rules.to_json(fields)
 
@@ -160,7 +167,10 @@ class Task:
         done = self._done_after(change, total)
         status = self._status_after(change)
         at_ms = max(now_ms, self.updated_at_ms)
-        has_heartbeat = status not in ENDED and status != "pending" and (self.alive_at_ms is not None or change == BEAT)
+        has_heartbeat = status not in ENDED and status != "pending" and (self._has_beats or change == BEAT)
+        question = None
+        if self.question is not None and status == "waiting":
+            question = dataclasses.replace(self.question, beats=has_heartbeat)
         error = self.error
         if change.get("error") is not None:
             error = rules.text(change["error"], "error", max_chars=rules.MAX_STATE_CHARS)
@@ -178,10 +188,16 @@ class Task:
             updated_at_ms=at_ms,
             ended_at_ms=at_ms if status in ENDED else None,
             version=self.version + 1,
-            alive_at_ms=at_ms if has_heartbeat else None,
+            alive_at_ms=question.expires_at_ms if question else at_ms if has_heartbeat else None,
             url=url,
             url_text=url_text,
+            question=question,
         )
+
+    @property
+    def _has_beats(self) -> bool:
+        """True if heartbeats are expected from its producer."""
+        return self.alive_at_ms is not None if self.question is None else self.question.beats
 
     def stalled_or_failed(self, *, now_ms: int, stalled_ms: int, failed_ms: int) -> Task:
         """The state at `now_ms` without a further heartbeat: stalled after `stalled_ms`, failed after `failed_ms`."""
@@ -209,7 +225,13 @@ class Task:
         if self.cancel_requested:
             return self
         return dataclasses.replace(
-            self, status="cancelling", cancel_requested=True, updated_at_ms=at_ms, version=self.version + 1
+            self,
+            status="cancelling",
+            cancel_requested=True,
+            updated_at_ms=at_ms,
+            version=self.version + 1,
+            alive_at_ms=self.alive_at_ms if self.question is None else at_ms if self.question.beats else None,
+            question=None,
         )
 
     def without(self, channel: str) -> Task:
@@ -226,6 +248,7 @@ class Task:
             ended_at_ms=at_ms,
             version=self.version + 1,
             alive_at_ms=None,
+            question=None,
             **more,
         )
 
@@ -250,6 +273,10 @@ class Task:
             raise InvalidInput(
                 f"must be one of {', '.join(sorted(STATUSES))}, not {rules.shown(status)}", field="status"
             )
+        if status == "waiting" and self.question is None:
+            raise InvalidInput("cannot be set: a task waits when it asks a question", field="status")
+        if self.question is not None and status in ("running", "pending", "stalled"):
+            return "waiting"
         # A producer that still reports "running" has not seen the request to cancel yet; the request stands.
         return "cancelling" if self.cancel_requested and status in ("running", "pending") else status
 
@@ -307,7 +334,12 @@ def from_record(record: str | bytes) -> Task | None:
     """A stored task, or None if the record breaks a rule (a producer may write to Redis directly)."""
     try:
         fields = json.loads(record)
-        task = Task(**{**fields, "to": rules.recipients(fields["to"])})
+        own: dict[str, Any] = {"to": rules.recipients(fields["to"])}
+        if "question" in fields:
+            own["question"] = from_fields(fields["question"])
+        if "answers" in fields:
+            own["answers"] = tuple(map(answer_from_fields, fields["answers"]))
+        task = Task(**{**fields, **own})
         _check(task)
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
@@ -332,6 +364,8 @@ def _check(task: Task) -> None:
         rules.whole(getattr(task, field), field)
     if task.total is not None and rules.whole(task.total, "total") < task.done:
         raise InvalidInput("is over the total", field="done")
+    if (task.status == "waiting") != (task.question is not None):
+        raise InvalidInput("does not agree with the status", field="question")
     if task.ended != (task.ended_at_ms is not None):
         raise InvalidInput("does not agree with the status", field="ended_at_ms")
     if task.alive_at_ms is not None:

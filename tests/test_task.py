@@ -45,6 +45,7 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
         "error": None,
         "url": None,
         "url_text": None,
+        "question": None,
         "output": None,
     }
 

@@ -53,6 +53,7 @@ export default {
     pending: "Waiting",
     running: "Running",
     cancelling: "Cancelling",
+    waiting: "Waiting for an answer",
     stalled: "Stalled",
     succeeded: "Done",
     failed: "Failed",

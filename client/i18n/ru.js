@@ -68,6 +68,7 @@ export default {
     pending: "Ожидает",
     running: "Выполняется",
     cancelling: "Отменяется",
+    waiting: "Ждёт ответа",
     stalled: "Зависла",
     succeeded: "Готово",
     failed: "Ошибка",

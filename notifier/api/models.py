@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from notifier.message import FIELDS, REQUIRED
+from notifier.question import TIMEOUT_S
 from notifier.task import UNKNOWN
 
 
@@ -112,6 +113,29 @@ class OutputIn(Strict):
     text: str = Field(description="At most 16 KiB as UTF-8. Plain text, appended as it is.", examples=["42 rows\n"])
 
 
+class ChoiceIn(Strict):
+    value: str = Field(description="What the publisher gets as the answer.", examples=["yes"])
+    text: str = Field(description="What the user sees.", examples=["Yes"])
+
+
+class QuestionIn(Strict):
+    """A question to the users who watch a task: with `choices`, or with `input` for any text."""
+
+    text: str = Field(examples=["Overwrite 312 rows?"])
+    choices: list[ChoiceIn] | None = Field(None, description="1 to 10.")
+    input: str | None = Field(None, description="`text`: the answer is any text of up to 2000 characters.")
+    default: str | None = Field(None, description="The answer after the timeout.")
+    timeout_s: int = Field(TIMEOUT_S, description="1 to 604800.")
+    id: str | None = Field(None, description="A question asked again under its id is the same: its answer counts.")
+
+
+class AnswerIn(Strict):
+    """A user's answer to the open question of a task."""
+
+    question: str = Field(description="The question's id.")
+    value: str = Field(description="The value of a choice, or the text.")
+
+
 class EventIn(Strict):
     """Any other event."""
 
@@ -203,6 +227,35 @@ class Readiness(BaseModel):
     shards_away: list[int] | None = None
 
 
+class Choice(BaseModel):
+    value: str
+    text: str
+
+
+class QuestionData(BaseModel):
+    """An open question."""
+
+    id: str
+    text: str
+    choices: list[Choice] | None = Field(description="Null where the answer is any text.")
+    input: Literal["text"] | None
+    asked_at: str
+    expires_at: str
+
+
+class Responder(BaseModel):
+    id: str
+    name: str | None
+
+
+class AnswerData(BaseModel):
+    """The answer to a question: the first that a user gave, or the default after the timeout."""
+
+    value: str | None
+    by: Responder | None = Field(description="Null after the timeout.")
+    answered_at: str
+
+
 class OutputCount(BaseModel):
     n: int = Field(description="The number of the newest piece.")
     chars: int = Field(description="Characters of all pieces so far.")
@@ -223,7 +276,7 @@ class TaskData(BaseModel):
 
     id: str
     name: str
-    status: Literal["pending", "running", "succeeded", "failed", "cancelling", "cancelled", "stalled"]
+    status: Literal["pending", "running", "waiting", "succeeded", "failed", "cancelling", "cancelled", "stalled"]
     state: str
     done: int
     total: int | None
@@ -237,6 +290,7 @@ class TaskData(BaseModel):
     error: str | None
     url: str | None = Field(description="Where the result is, once the task has ended.")
     url_text: str | None = Field(description="The text of the button that leads there.")
+    question: QuestionData | None = Field(description="The open question; null while there is none.")
     output: OutputCount | None = Field(description="Null without output.")
     cancellable: bool | None = Field(
         description="Whether the user may cancel it. Null in an event for several users: it depends on the user."

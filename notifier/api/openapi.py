@@ -20,6 +20,8 @@ BODIES: tuple[type[BaseModel], ...] = (
     models.TaskIn,
     models.TaskPatch,
     models.OutputIn,
+    models.QuestionIn,
+    models.AnswerIn,
     models.EventIn,
     models.CloudEventIn,
     models.Ids,

@@ -25,7 +25,8 @@ from notifier.api.http import (
     own_key,
     validate,
 )
-from notifier.api.models import OutputIn, TaskIn, TaskPatch
+from notifier.api.models import OutputIn, QuestionIn, TaskIn, TaskPatch
+from notifier.asking import asked
 from notifier.auth import Publisher
 from notifier.broker import Broker, Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
@@ -33,6 +34,7 @@ from notifier.errors import InvalidInput
 from notifier.event import Event
 from notifier.limits import RateLimit
 from notifier.message import BY_NAME, message_event
+from notifier.question import ask
 
 CLOUD_EVENT: Final = "application/cloudevents+json"
 NULL_TOTAL_DEPRECATED: Final = (b"deprecation", b"@1795824000")
@@ -88,6 +90,21 @@ class Publishing:
         """Append to the output of the task that the path names."""
         headers, value = self._accepted(who, head, body)
         return json_answer(await self.append_output(head.last_segment, value, idempotency(head, who, value)), headers)
+
+    async def post_question(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+        """Ask the users who watch the task that the path names."""
+        headers, value = self._accepted(who, head, body)
+        asking, now_ms = validate(QuestionIn, value), _now_ms()
+        idem = idempotency(head, who, value)
+        fields = asking.model_dump()
+        own_id, free = fields.pop("id"), fields.pop("input")
+        if own_id is None and idem is not None:
+            own_id = _id_from(idem)
+        question = ask(**fields, free=free, question_id=own_id, now_ms=now_ms)
+        changed = await self.broker.change_task(
+            head.last_segment, lambda stored: asked(stored, question, now_ms=now_ms), idem
+        )
+        return json_answer(changed.for_publisher(), headers)
 
     def _accepted(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
         """The headers about the publisher's rate limit, and the body's JSON object."""

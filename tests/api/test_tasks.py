@@ -29,6 +29,7 @@ PUBLIC = {
     "error",
     "url",
     "url_text",
+    "question",
     "output",
     "cancellable",
 }
@@ -74,6 +75,7 @@ def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx
         "name": "Import",
         "output": None,
         "percent": 0,
+        "question": None,
         "state": "reading",
         "status": "running",
         "total": 100,

@@ -1,0 +1,127 @@
+"""The questions of a task: a publisher asks and waits for the answer, a user who watches the task gives it.
+
+Must not know: how brokers store tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from typing import Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import rules
+from notifier.api.access import known_task, own_task
+from notifier.api.http import json_response, parse, publisher, read_body, run_call, subscriber
+from notifier.api.models import AnswerData, AnswerIn, Problem, PublisherTask, QuestionIn, TaskData
+from notifier.api.openapi import body_of
+from notifier.api.publishing import Publishing
+from notifier.asking import answer_to, answered, expired, refusal
+from notifier.broker import Broker
+from notifier.errors import InvalidInput
+from notifier.question import Answer
+
+WAIT_S: Final = 25
+MAX_WAIT_S: Final = 55
+"""Below the 60 s after which many proxies end a request without an answer."""
+LOOK_EVERY_S: Final = 0.5
+"""A waiting call reads the task again after this time: an answer may be given to another process."""
+
+asking = APIRouter(
+    prefix="/v1",
+    tags=["publish"],
+    responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
+)
+answering = APIRouter(
+    prefix="/v1", tags=["user"], responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 422, 503)}
+)
+
+
+@asking.post(
+    "/tasks/{task_id}/question",
+    summary="Ask the users who watch a task",
+    responses={200: {"model": PublisherTask}},
+    openapi_extra=body_of({"application/json": QuestionIn}),
+)
+async def post_question(request: Request, task_id: str) -> Response:
+    """The task is `waiting` until a user answers, or until the timeout, when the default is the answer. One question at
+    a time: 409 while another is open."""
+    publishing: Publishing = request.app.state.publishing
+    return await run_call(request, publishing.post_question, last_segment=task_id)
+
+
+@answering.post(
+    "/tasks/{task_id}/answer",
+    summary="Answer a task's question",
+    responses={200: {"model": TaskData}},
+    openapi_extra=body_of({"application/json": AnswerIn}),
+)
+async def post_answer(request: Request, task_id: str) -> Response:
+    """The first answer wins: later ones are a 409 with its `value` and `by`. The task goes on as `running`."""
+    who, broker = subscriber(request), _broker(request)
+    body = parse(AnswerIn, await read_body(request))
+    await own_task(broker, who, task_id)
+    task = await broker.change_task(
+        task_id,
+        lambda stored: answered(stored, body.question, body.value, by_id=who.user, by_name=who.name, now_ms=_now_ms()),
+    )
+    return json_response(task.public(who.may_cancel))
+
+
+@answering.get(
+    "/tasks/{task_id}/answer",
+    summary="Wait for the answer to a task's question",
+    responses={200: {"model": AnswerData}, 204: {"description": "No answer yet.", "model": None}},
+    openapi_extra={
+        "security": [{"publisher": []}],
+        "parameters": [
+            {"name": "question", "in": "query", "required": True, "description": "The question's id.",
+             "schema": {"type": "string"}},
+            {"name": "wait_s", "in": "query", "description": "Longest time without an answer, in seconds.",
+             "schema": {"type": "integer", "default": WAIT_S, "minimum": 0, "maximum": MAX_WAIT_S}},
+        ],
+    },
+)  # fmt: skip
+async def get_answer(request: Request, task_id: str) -> Response:
+    """The answer as soon as there is one; 204 after `wait_s` without. 409 if the question was withdrawn: the task ended
+    or was cancelled."""
+    publisher(request)
+    question = rules.identifier(request.query_params.get("question"), "question")
+    ends_at = time.monotonic() + _wait_s(request.query_params.get("wait_s", str(WAIT_S)))
+    while True:
+        answer = await _answer(_broker(request), task_id, question)
+        if answer is not None:
+            return json_response(answer.public())
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            return Response(status_code=204)
+        await asyncio.sleep(min(left_s, LOOK_EVERY_S))
+
+
+async def _answer(broker: Broker, task_id: str, question_id: str) -> Answer | None:
+    """The answer, or None while the question is open. Raises `Conflict`, `NotFound`."""
+    task = await known_task(broker, task_id)
+    if task.question is not None and task.question.expires_at_ms <= _now_ms():
+        task = await broker.change_task(task_id, lambda stored: expired(stored, now_ms=_now_ms()))
+    answer = answer_to(task, question_id)
+    if answer is None and (task.question is None or task.question.id != question_id):
+        raise refusal(task, question_id)
+    return answer
+
+
+def _broker(request: Request) -> Broker:
+    broker: Broker = request.app.state.broker
+    return broker
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def _wait_s(value: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", value) or int(value) > MAX_WAIT_S:
+        raise InvalidInput(f"must be a whole number from 0 to {MAX_WAIT_S}, not {rules.shown(value)}", field="wait_s")
+    return int(value)
