@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from django_bridge.event import Event
+    from django_bridge.job_page import progress_page
+    from django_bridge.loop.current import current_task
     from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
     from django_bridge.recipients import ALL, group
@@ -25,7 +27,18 @@ if TYPE_CHECKING:
     from django_bridge.task.decorator import progress
     from django_bridge.task.task import Task
 
-__all__ = ["ALL", "Event", "Message", "Progress", "Task", "TaskCancelled", "group", "progress"]
+__all__ = [
+    "ALL",
+    "Event",
+    "Message",
+    "Progress",
+    "Task",
+    "TaskCancelled",
+    "current_task",
+    "group",
+    "progress",
+    "progress_page",
+]
 
 # No module of this package may have one of these names: importing it would replace the name by the module.
 _HOMES: Final = {
@@ -35,8 +48,10 @@ _HOMES: Final = {
     "Progress": "loop.progress",
     "Task": "task.task",
     "TaskCancelled": "task.cancel",
+    "current_task": "loop.current",
     "group": "recipients",
     "progress": "task.decorator",
+    "progress_page": "job_page",
 }
 
 

@@ -11,16 +11,15 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.locale import LocaleMiddleware
-from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from django_bridge import policy
-from django_bridge.conf import problems
+from django_bridge import page, policy
+from django_bridge.conf import problems, raw_settings
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """`notifier.E001`-`E025`: each wrong, missing or unknown key, with a hint."""
-    raw = getattr(django_settings, "NOTIFIER", None)
+    raw = raw_settings()
     messages: list[CheckMessage] = [
         Error(problem.text, hint=problem.hint, id=f"notifier.E{problem.number:03}") for problem in problems(raw)
     ]
@@ -37,12 +36,10 @@ def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]
 
 def check_urls(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """`notifier.W003`: pages get a token, but there is no URL to renew it."""
-    raw = getattr(django_settings, "NOTIFIER", None)
+    raw = raw_settings()
     if not isinstance(raw, Mapping) or "JWT_SECRET" not in raw or not getattr(django_settings, "ROOT_URLCONF", None):
         return []
-    try:
-        reverse("django_bridge:token")
-    except NoReverseMatch:
+    if page.token_url() is None:
         return [
             checks.Warning(
                 "django_bridge.urls is not included: a page that stays open cannot renew its token.",
@@ -56,7 +53,7 @@ def check_urls(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
 def check_deployment(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """`notifier.W002`, `W004`-`W006`, with `check --deploy`: the transport `memory` in production, tokens sent without
     TLS, a policy that blocks the connection, pages without a user."""
-    raw = getattr(django_settings, "NOTIFIER", None)
+    raw = raw_settings()
     if not isinstance(raw, Mapping):
         return []
     messages: list[CheckMessage] = []

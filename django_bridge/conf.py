@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import difflib
+import functools
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -16,12 +18,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 TRANSPORTS: Final = ("http", "redis", "memory")
 DELIVERIES: Final = ("background", "inline")
+DEVELOPMENT_URL: Final = "http://127.0.0.1:8001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +253,7 @@ def settings() -> Settings:
 
     Raises `ImproperlyConfigured`.
     """
-    raw, tested = getattr(django_settings, "NOTIFIER", None), under_tests()
+    raw, tested = raw_settings(), under_tests()
     # Compared by value, to notice override_settings and a dict that was changed in place.
     if (known := _Latest.known) and known[0] == raw and known[1] is tested:
         return known[2]
@@ -260,10 +264,38 @@ def settings() -> Settings:
     return current
 
 
+def raw_settings() -> object:
+    """`NOTIFIER` as the project has it. Without it, a project under `DEBUG` has the service that `manage.py notifier`
+    starts on this machine, with secrets made from its `SECRET_KEY`; `NOTIFIER_URL` in the environment is another
+    address."""
+    raw = getattr(django_settings, "NOTIFIER", None)
+    if raw is not None or not _is_debug():
+        return raw
+    return _for_development(django_settings.SECRET_KEY, os.environ.get("NOTIFIER_URL", DEVELOPMENT_URL))
+
+
+@functools.cache
+def _for_development(secret_key: str, url: str) -> dict[str, str]:
+    names = ("API_KEY", "JWT_SECRET")
+    secrets = {
+        name: salted_hmac(f"django_bridge.{name}", "", secret_key, algorithm="sha256").hexdigest() for name in names
+    }
+    return {"URL": url, **secrets}
+
+
+def _is_debug() -> bool:
+    """`DEBUG`, also of a project whose tests run: Django's test runner sets it to False."""
+    saved = getattr(_test_state(), "saved_data", None)
+    return bool(django_settings.DEBUG or getattr(saved, "debug", False))
+
+
 def under_tests() -> bool:
     """Whether Django's test environment is set up, by its own runner, by pytest-django or otherwise.
 
     `mail.outbox` is no sign of it: the `locmem` e-mail backend creates one outside tests too.
     """
-    utils = sys.modules.get("django.test.utils")
-    return utils is not None and hasattr(utils._TestState, "saved_data")
+    return hasattr(_test_state(), "saved_data")
+
+
+def _test_state() -> object:
+    return getattr(sys.modules.get("django.test.utils"), "_TestState", None)

@@ -5,6 +5,8 @@ Must not know: templates, how the client uses it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,9 @@ from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
 from django_bridge.tokens import subscriber_token
 
+TOKEN_VIEWS: Final[list[Callable[..., Any]]] = []
+"""Views of this process that answer their own address with `?notifier-token` as the token view does."""
+TOKEN_QUERY: Final = "notifier-token"  # noqa: S105  # a name
 TEXTS: Final = Path(__file__).parent / "static" / "notifier" / "i18n"
 
 
@@ -27,17 +32,20 @@ def config_of(user: Any) -> dict[str, Any] | None:
     return {
         "url": settings().public_url,
         "token": subscriber_token(user),
-        "tokenUrl": _token_url(),
+        "tokenUrl": token_url(),
         "texts": _texts(),
     }
 
 
-def _token_url() -> str | None:
-    """The URL that renews the page's token; None where the project does not include `django_bridge.urls`."""
-    try:
+def token_url() -> str | None:
+    """The URL that renews a page's token; None where the project neither includes `django_bridge.urls` nor has a
+    `progress_page`."""
+    with contextlib.suppress(NoReverseMatch):
         return reverse("django_bridge:token")
-    except NoReverseMatch:
-        return None
+    for view in TOKEN_VIEWS:
+        with contextlib.suppress(NoReverseMatch):
+            return f"{reverse(view)}?{TOKEN_QUERY}"
+    return None
 
 
 def _texts() -> str | None:

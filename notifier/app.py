@@ -33,6 +33,7 @@ from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
 from notifier.api.http import response
+from notifier.api.origins import RefusedOrigins
 from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
@@ -103,16 +104,20 @@ def build(settings: Settings) -> ASGIApp:
     _add_routes(app, stream)
     _add_errors(app)
     fast_path = FastPath(app, "/v1/stream", stream)
+    return RefusedOrigins(_with_cors(fast_path, settings), settings.cors_origins)
+
+
+def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     if settings.cors_origins:
         return CORSMiddleware(
-            fast_path,
+            app,
             allow_origins=list(settings.cors_origins),
             allow_credentials=True,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
             expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
         )
-    return fast_path
+    return app
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "CONTRIBUTING.md": ("tests/test_project.py, tests/browser/test_contributing.py", {"js": 1, "sh": 6}),
-    "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 4, "sh": 7}),
+    "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 5}),
     "docs/client.md": (
         "tests/browser/test_recipes.py, tests/browser/test_client_page.py",
@@ -34,12 +34,12 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (
         "tests/django/test_docs.py, tests/django/test_docs_settings.py",
-        {"html": 2, "python": 26, "sh": 4},
+        {"html": 2, "python": 27, "sh": 4},
     ),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
-    "docs/protocol.md": ("tests/test_readme.py", {"json": 4}),
+    "docs/protocol.md": ("tests/test_readme.py", {"json": 5}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
 """Of each page: which test runs its examples, and how many it has of each language."""

@@ -35,6 +35,7 @@ SERVICE_LAYERS: Layers = [
         "api.stream",
         "api.fast_path",
     },
+    {"api.origins"},
     {"api.publish"},
     {"api.publishing"},
     {"api.access"},
@@ -92,6 +93,7 @@ BRIDGE_LAYERS: Layers = [
     # What Django, pytest and the command line load by name.
     {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
     {"checks"},
+    {"job_page"},
     {"message", "views"},
     {"celery", "event"},
     {"task.celery_signals", "task.decorator"},

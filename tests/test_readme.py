@@ -26,7 +26,7 @@ PAGES += sorted((REPOSITORY / "examples").rglob("README.md"))
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A shell in which the service runs as step 1 of the README starts it."""
+    """A shell in which the service runs as the README starts it."""
     *exports, serve = README.block("sh", "notifier serve").splitlines()
     assert serve.endswith("notifier serve")
     folder = tmp_path_factory.mktemp("shell")
@@ -62,61 +62,110 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
-# Django, in five steps
+# Django
 
 
 @pytest.fixture(scope="module")
-def project(shell: Shell, pages_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """A shell in what `django-admin startproject mysite` creates, with the README's blocks pasted in. It runs."""
+def startproject(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `django-admin startproject mysite` creates."""
     parent = tmp_path_factory.mktemp("project")
     subprocess.run([BIN / "django-admin", "startproject", "mysite"], cwd=parent, check=True)
-    folder = parent / "mysite"
-    (folder / "mysite" / "templates").mkdir()
-    with (folder / "mysite" / "settings.py").open("a") as settings:
-        settings.write(shell.here(README.file("mysite/settings.py, at the end")))
-    for name in ("mysite/views.py", "mysite/urls.py", "mysite/templates/report.html"):
-        (folder / name).write_text(shell.here(README.file(name)))
+    return parent / "mysite"
 
+
+@pytest.fixture(scope="module")
+def project(startproject: Path, pages_url: str) -> Iterator[Shell]:
+    """A shell in the new project, with the README's blocks pasted in. It runs, with a service of its own."""
+    (startproject / "mysite" / "templates").mkdir()
+    for title in FIRST_FILES + OWN_FILES:
+        name, _, place = title.partition(", ")
+        with (startproject / name).open("a" if place else "w") as file:
+            file.write(README.file(title))
     migrate, create, serve = README.block("sh", "createsuperuser").splitlines()
-    inside = Shell(folder, {**shell.env, "DJANGO_SUPERUSER_PASSWORD": PASSWORD}, shell.addresses)
+    env = {**clean_environment(), "DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    env["NOTIFIER_URL"] = f"http://127.0.0.1:{free_port()}"  # 8001 may be taken
+    inside = Shell(startproject, env, {})
     inside.run(migrate)
     inside.run(f"{create} --noinput --username ann --email ann@example.org")
-    assert serve == "python manage.py runserver 8080"
-    process = inside.start(f"exec python manage.py runserver --noreload {pages_url.rpartition(':')[2]}")
+    assert serve == "python manage.py notifier"
+    process = inside.start(f"exec {serve} --noreload {pages_url.rpartition(':')[2]}")
     process.wait_until(lambda: answers(f"{pages_url}/admin/login/"), "the project")
+    assert f"{pages_url} and {pages_url.replace('localhost', '127.0.0.1')}\n" in process.output()
     yield inside
     process.stop()
 
 
-def test_the_first_lines_reach_a_user_and_a_group(project: Shell, url: str) -> None:
+FIRST_FILES = ["mysite/settings.py, at the end", "mysite/urls.py, at the end"]
+OWN_FILES = [
+    "mysite/views.py",
+    "mysite/templates/report.html",
+    "mysite/urls.py, below that",
+    "mysite/settings.py, below that",
+]
+
+
+def test_the_first_bar_costs_six_lines_in_two_files() -> None:
+    lines = [line for title in FIRST_FILES for line in README.file(title).splitlines()]
+    assert len([line for line in lines if line and not line.startswith("#")]) == 6
+
+
+def test_the_first_lines_reach_a_user_and_a_group(project: Shell) -> None:
     first = README.blocks("python")[0]
     assert len([line for line in first.splitlines() if line]) == 3
     setup = """
 from types import SimpleNamespace
 from django.contrib.auth.models import Group, User
+from django_bridge.tokens import subscriber_token
 user = User.objects.get(username="ann")
 user.groups.add(Group.objects.get_or_create(name="editors")[0])
 request = SimpleNamespace(user=user)
 """
-    (project.folder / "first_lines.py").write_text(f"{setup}{first}\nprint(user.pk)\n")
-    key = project.run("python manage.py shell < first_lines.py").split()[-1]
-    token = project.run(f"notifier token {key} --group editors").strip()
-    inbox = httpx.get(f"{url}/v1/inbox", headers={"Authorization": f"Bearer {token}"}).json()["messages"]
-    assert {message["subject"] for message in inbox} >= {"Your report is ready", "A new draft"}
+    (project.folder / "first_lines.py").write_text(f"{setup}{first}\nprint(subscriber_token(user))\n")
+    token = project.run("python manage.py shell < first_lines.py").split()[-1]
+    answer = httpx.get(f"{project.env['NOTIFIER_URL']}/v1/inbox", headers={"Authorization": f"Bearer {token}"})
+    assert {message["subject"] for message in answer.json()["messages"]} >= {"Your report is ready", "A new draft"}
 
 
 def test_the_checks_of_the_fresh_project_pass(project: Shell) -> None:
     project.run("python manage.py check --fail-level INFO")
 
 
-def test_the_button_moves_the_bar_in_every_tab(project: Shell, pages_url: str, browser: Browser) -> None:
+def log_in(page: Page, address: str) -> None:
+    page.goto(address)
+    page.fill("input[name=username]", "ann")
+    page.fill("input[name=password]", PASSWORD)
+    page.click("input[type=submit]")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_first_bar_moves_in_every_tab_of_either_address(
+    project: Shell, pages_url: str, browser: Browser, host: str
+) -> None:
+    address = f"{pages_url.replace('localhost', host)}/report/"
     context = browser.new_context()
     first, second = context.new_page(), context.new_page()
-    first.goto(pages_url)
-    first.fill("input[name=username]", "ann")
-    first.fill("input[name=password]", PASSWORD)
-    first.click("input[type=submit]")
-    second.goto(pages_url)
+    log_in(first, address)
+    expect(first).to_have_url(address)
+    second.goto(address)
+    first.get_by_role("button", name="Start").click()
+    for page in (first, second):
+        row = page.locator("notifier-tasks li", has_text="Report").first
+        bar = row.get_by_role("progressbar")
+        expect(bar).to_have_attribute("aria-valuenow", re.compile(r"^[1-9]\d?$"), timeout=20_000)
+    for page in (first, second):
+        row = page.locator("notifier-tasks li", has_text="Report").first
+        expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100", timeout=60_000)
+        expect(row).to_contain_text("Finished")
+    context.close()
+
+
+def test_the_button_moves_the_bar_of_your_own_page_in_every_tab(
+    project: Shell, pages_url: str, browser: Browser
+) -> None:
+    context = browser.new_context()
+    first, second = context.new_page(), context.new_page()
+    log_in(first, f"{pages_url}/own/")
+    second.goto(f"{pages_url}/own/")
     for page in (first, second):
         page.wait_for_function("window.notifier?.state === 'live'")
     first.click("#start")
@@ -217,7 +266,7 @@ def test_the_browsers_own_eventsource_works(page: Page, shell: Shell) -> None:
 def test_the_first_screen_has_code_a_picture_and_the_two_commands() -> None:
     first = README.text.split("\n## ")[0]
     order = [
-        first.index(words) for words in ("```python", "docs/images/demo.png", "make demo", "make test", "@progress")
+        first.index(words) for words in ("```python", "docs/images/demo.png", "make demo", "make test", "progress_page")
     ]
     assert order == sorted(order)
 
@@ -242,7 +291,7 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
-    message, task, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    message, task, output, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
     with service.client() as api, service.user("42") as user:
         bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
@@ -255,6 +304,9 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         assert listed == {**message, "read": False}
         created = api.post("/v1/tasks", json={"id": task["id"], "to": ["user:42"], "name": task["name"]}).json()
         assert set(created) == {*task, "cancel_requested"}
+        appended = api.post(f"/v1/tasks/{task['id']}/output", json={"text": output["text"]}).json()
+        assert output["id"] == task["id"]
+        assert (set(output), "n" in appended) == ({"id", "n", "from", "text"}, True)
         cursor = user.get("/v1/poll").json()["cursor"]
         (event,) = poll["events"]
         api.post("/v1/events", json={"to": ["user:42"], "type": event["event"], "data": event["data"]})

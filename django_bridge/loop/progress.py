@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 
 from django_bridge.loop.arguments import CHUNK, in_chunks, is_in_memory, one_argument, whole
 from django_bridge.loop.asynchronous import AsyncPass, in_loop
+from django_bridge.loop.current import current_task
 from django_bridge.loop.tracker import SupportsProgress, Tracker
 from django_bridge.loop.weights import Weights
 
@@ -44,7 +45,8 @@ class Progress(Generic[T]):
     `callback` takes the `Progress` itself (`done total percent rate eta_s`), or no argument. In an `async for` it may
     be a coroutine function.
 
-    `task` begins with the pass if it has not begun. Of nested passes with one task, it shows the outermost. With
+    Without `task` and `callback` it is the task of the `@progress` function that runs. `task` begins with the pass if
+    it has not begun. Of nested passes with one task, it shows the outermost. With
     `weights` (one whole number for all items, or a list with one per item) the task counts in weights instead of items,
     and a nested pass with the same task shows its progress within the current item of the outer pass:
 
@@ -76,6 +78,8 @@ class Progress(Generic[T]):
         self._given_total = None if total is None else whole(total, "total", least=0)
         if total is None and not isinstance(iterable, Sized | QuerySet):
             raise TypeError(f"a {type(iterable).__name__} has no len(): say how many items it holds with total=")
+        if task is None and callback is None:
+            task = current_task()
         weighed = Weights(1 if weights is None else weights)
         self._tracker = Tracker(self._given_total, weighed, task, shows_nested=weights is not None)
 

@@ -18,6 +18,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from django_bridge.languages import speaking
+from django_bridge.loop.current import working_on
 from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.context import fail_quietly
 from django_bridge.task.task import Task
@@ -30,6 +31,7 @@ _Kwargs = Mapping[str, Any]
 BEGIN_TEXT: Final = _("Started")
 END_TEXT: Final = _("Finished")
 CANCELLED_TEXT: Final = _("Cancelled")
+_MARK: Final = "notifier_reports_itself"
 OF_REQUEST: Final = "request.user"
 """The user is that of the request. No argument can have this name."""
 
@@ -68,8 +70,9 @@ def progress(
             for i in Progress(model.objects.all(), parts=5, task=task):
                 time.sleep(0.03)
 
-    The function receives its `Task` as the keyword argument `task`. Without arguments (`@progress`) the task is named
-    after the function. Texts may use the call's arguments: `@progress("Import of {path}")`.
+    The function receives its `Task` as the keyword argument `task`; a `Progress` without a task takes it by itself.
+    Without arguments (`@progress`) the task is named after the function. Texts may use the call's arguments:
+    `@progress("Import of {path}")`.
 
     The user is that of the argument `request`, else of the first argument with a `user`. Without a request, `user`
     names the argument that is the user or its key, or is a function that returns it from the call's arguments. With
@@ -94,7 +97,9 @@ def progress(
         if _is_queued(function):
             return dataclasses.replace(function, func=decorate(function.func))
         wrap = _wrap_async if inspect.iscoroutinefunction(function) else _wrap
-        return wrap(_Decorated(function, options))
+        wrapped = wrap(_Decorated(function, options))
+        setattr(wrapped, _MARK, True)
+        return wrapped
 
     return decorate(task_name) if is_bare else decorate
 
@@ -119,11 +124,11 @@ class _Decorated:
         self.function = function
         self._options = options
         self._signature = inspect.signature(function)
-        if not _takes_task(self._signature):
+        if not takes_task(function):
             raise TypeError(f"{function.__qualname__} must take the keyword argument 'task'")
         self._name = options.task_name
         if self._name is None:
-            self._name = function.__name__.strip("_").replace("_", " ").capitalize()
+            self._name = name_of(function)
 
     def new_task(self, args: _Args, kwargs: _Kwargs) -> Task | None:
         """The task of a call, not begun; None if the caller passes one."""
@@ -135,6 +140,10 @@ class _Decorated:
             task = Task(from_user=user, task_name=_text(self._name, given))
             task.cancelled_text = _text(self._options.cancelled, given)
         return task
+
+    def given_task(self, args: _Args, kwargs: _Kwargs) -> Any:
+        """The task that the caller passes, or None."""
+        return self._arguments(args, kwargs).get("task")
 
     def begin(self, task: Task, args: _Args, kwargs: _Kwargs) -> None:
         task.begin(state=self._state(task, self._options.begin, args, kwargs))
@@ -177,10 +186,12 @@ def _wrap(decorated: _Decorated) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         task = decorated.new_task(args, kwargs)
         if task is None:
-            return function(*args, **kwargs)
+            with working_on(decorated.given_task(args, kwargs)):
+                return function(*args, **kwargs)
         decorated.begin(task, args, kwargs)
         try:
-            answer = function(*args, **{**kwargs, "task": task})
+            with working_on(task):
+                answer = function(*args, **{**kwargs, "task": task})
             decorated.end(task, answer, args, kwargs)
         except BaseException as exc:
             fail_quietly(task, exc)
@@ -200,10 +211,12 @@ def _wrap_async(decorated: _Decorated) -> Callable[..., Any]:
     async def run(*args: Any, **kwargs: Any) -> Any:
         task = await sync_to_async(decorated.new_task)(args, kwargs)
         if task is None:
-            return await function(*args, **kwargs)
+            with working_on(decorated.given_task(args, kwargs)):
+                return await function(*args, **kwargs)
         await sync_to_async(decorated.begin)(task, args, kwargs)
         try:
-            answer = await function(*args, **{**kwargs, "task": task})
+            with working_on(task):
+                answer = await function(*args, **{**kwargs, "task": task})
             await sync_to_async(decorated.end)(task, answer, args, kwargs)
         except BaseException as exc:
             await sync_to_async(fail_quietly)(task, exc)
@@ -220,11 +233,23 @@ def _is_queued(function: object) -> bool:
     return dataclasses.is_dataclass(function) and hasattr(function, "func") and hasattr(function, "enqueue")
 
 
-def _takes_task(signature: inspect.Signature) -> bool:
-    parameter = signature.parameters.get("task")
+def takes_task(function: Callable[..., Any]) -> bool:
+    """Whether a function takes the keyword argument `task`."""
+    parameters = inspect.signature(function).parameters
+    parameter = parameters.get("task")
     if parameter is not None:
         return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+def reports_itself(function: object) -> bool:
+    """Whether `@progress` has decorated it."""
+    return getattr(function, _MARK, False)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a task after its function."""
+    return function.__name__.strip("_").replace("_", " ").capitalize()
 
 
 def _user_of_request(given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.api.conftest import ORIGIN
 from tests.api.support import Listening, User, calling
-from tests.support import API_KEY, Service, bearer
+from tests.support import API_KEY, Service, bearer, running, wait_for
 
 FOREIGN = ["https://evil.example", ORIGIN + ".evil.example", ORIGIN.replace("https", "http"), "null"]
 ALLOW_ORIGIN = "Access-Control-Allow-Origin"
@@ -89,3 +89,19 @@ def test_the_browser_client_may_be_loaded_by_any_page(anyone: httpx.Client) -> N
     assert response.headers[ALLOW_ORIGIN] == "*"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert "javascript" in response.headers["Content-Type"]
+
+
+def test_a_refused_page_is_one_line_in_the_log_and_pages_of_the_service_are_none() -> None:
+    with running(Service(env={"NOTIFIER_CORS_ORIGINS": ORIGIN})) as service, calling(service) as client:
+        own = {"Origin": service.url}
+        behind_a_proxy = {"Origin": "https://public.example", "Sec-Fetch-Site": "same-origin"}
+        asked = {"Origin": FOREIGN[0], "Access-Control-Request-Method": "GET"}
+        for headers in (own, behind_a_proxy, {"Origin": ORIGIN}, {}):
+            client.get("/v1/inbox", headers=headers)
+        client.get("/client/notifier.js", headers={"Origin": "https://any.example"})
+        for _ in range(2):
+            client.options("/v1/inbox", headers=asked)
+            client.get("/v1/inbox", headers=asked)
+        line = f"refused a page of the origin '{FOREIGN[0]}': NOTIFIER_CORS_ORIGINS is {ORIGIN}"
+        wait_for(lambda: line in service.process.output(), what="the line")
+        assert service.process.output().count("refused a page") == 1

@@ -41,6 +41,8 @@ class Command(BaseCommand):
             return
         service = self._started(options)
         self.stdout.write(f"The notifier is at {service.url}")
+        if not alone:
+            self.stdout.write(f"Pages: {' and '.join(self._origins[:2])}")
         self.stdout.flush()
         try:
             if alone:
@@ -59,6 +61,7 @@ class Command(BaseCommand):
         configured = settings()
         host, port = _address(configured)
         origins = _origins(options.get("addrport") or "", self.runserver)
+        self._origins = list(origins)
         if f"http://{host}:{port}" in origins:
             raise CommandError(
                 f"runserver and NOTIFIER['URL'] have the same port, {port}: give one of them another, "
@@ -97,7 +100,7 @@ def _origins(addrport: str, runserver: Any) -> list[str]:
     """The allowed CORS origins: runserver's pages, under each host name that a developer may use."""
     match = naiveip_re.match(addrport)
     host, port = ((match[1] or ""), match[5]) if match else ("", addrport)
-    names = ["127.0.0.1", "localhost", "[::1]"]
+    names = ["localhost", "127.0.0.1", "[::1]"]
     if host and host not in names:
         names.append(host)
     return [f"http://{name}:{port or runserver.default_port}" for name in names]

@@ -1,0 +1,99 @@
+"""`progress_page`: a page with a button that runs a function, and with its live bar.
+
+Must not know: how the function reports.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
+from django.db import connections
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import render, resolve_url
+from django.urls import NoReverseMatch, Resolver404, resolve, reverse
+from django.utils.functional import Promise
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.http import require_http_methods
+
+from django_bridge import page, views
+from django_bridge.task.decorator import name_of, progress, reports_itself, takes_task
+
+log = logging.getLogger("django_bridge")
+
+TEMPLATE: Final = "django_bridge/progress_page.html"
+
+
+def progress_page(
+    function: Callable[..., Any], task_name: str | Promise | None = None, *, template: str = TEMPLATE, **options: Any
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """A view for logged-in users: its button runs `function(request)` in a thread, as a task of the user.
+
+        path("report/", progress_page(make_report))
+
+    The function needs no decorator: a `Progress` in it reports to its task. `task_name` and `options` are those of
+    `@progress`; a function with that decorator keeps its own. `template` gets `title`, and the widgets by
+    `{% notifier %}`. The thread ends with its process: work that must survive a restart belongs into a queue.
+    """
+    run = (
+        function if reports_itself(function) else progress(task_name or name_of(function), **options)(_taking(function))
+    )
+    title = task_name or name_of(function)
+
+    @never_cache
+    @csrf_protect
+    @require_http_methods(["GET", "HEAD", "POST"])
+    def view(request: HttpRequest) -> HttpResponseBase:
+        if page.TOKEN_QUERY in request.GET:
+            return views.token(request)
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path(), _login_url())
+        if request.method == "POST":
+            threading.Thread(target=_run, args=(run, request), name=f"progress_page {title}").start()
+            return HttpResponseRedirect(request.get_full_path())
+        return render(request, template, {"title": title})
+
+    page.TOKEN_VIEWS.append(view)
+    return view
+
+
+def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with an argument `task`, as `@progress` needs it."""
+    if takes_task(function):
+        return function
+    if inspect.iscoroutinefunction(function):
+
+        async def work(request: HttpRequest, task: Any = None) -> Any:
+            return await function(request)
+
+        return work
+    return lambda request, task=None: function(request)
+
+
+def _run(function: Callable[..., Any], request: HttpRequest) -> None:
+    try:
+        (async_to_sync(function) if inspect.iscoroutinefunction(function) else function)(request)
+    except Exception:  # the task has failed with it
+        log.exception("%s failed", threading.current_thread().name)
+    finally:
+        connections.close_all()
+
+
+def _login_url() -> str:
+    """`LOGIN_URL`; where no view answers there, as in a new project, that of the admin."""
+    url = resolve_url(settings.LOGIN_URL)
+    try:
+        resolve(url.partition("?")[0])
+    except Resolver404:
+        try:
+            return reverse("admin:login")
+        except NoReverseMatch:
+            pass
+    return url

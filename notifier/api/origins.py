@@ -1,0 +1,44 @@
+"""Says in the log which pages may not use the service: a browser gives its user no reason.
+
+Must not know: what a page asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from notifier import rules
+
+log = logging.getLogger("notifier.api")
+
+MOST: Final = 100
+"""Origins that one process logs, each once: they come from outside."""
+
+
+class RefusedOrigins:
+    """ASGI application around another: logs the origins of calls whose answers browsers keep from their pages."""
+
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
+        self._app = app
+        self._allowed = frozenset(allowed)
+        self._logged: set[str] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/"):
+            self._check({name: value.decode("latin-1") for name, value in scope["headers"]})
+        await self._app(scope, receive, send)
+
+    def _check(self, headers: dict[bytes, str]) -> None:
+        origin = headers.get(b"origin")
+        if origin is None or origin in self._allowed or origin in self._logged or len(self._logged) >= MOST:
+            return
+        own = origin.partition("://")[2]
+        # Behind a proxy the service may not know its own host, but the browser does.
+        if own == headers.get(b"host") or headers.get(b"sec-fetch-site") == "same-origin":
+            return
+        self._logged.add(origin)
+        allowed = ", ".join(sorted(self._allowed)) or "empty"
+        log.warning("refused a page of the origin %s: NOTIFIER_CORS_ORIGINS is %s", rules.shown(origin), allowed)
