@@ -71,7 +71,7 @@ image:
 	docker build --tag notifier .
 
 clean:
-	rm -rf $(VENV) node_modules build dist tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules build dist types tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system:

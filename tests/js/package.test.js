@@ -2,15 +2,33 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 let folder = "";
 let packed = { filename: "", files: [] };
+
+/** The packages that a project has beside it, by the folders that these need of the repository's. */
+const PEERS = {
+  react: ["react", "@types/react", "csstype"],
+  vue: ["vue", "@vue"],
+  svelte: ["svelte"],
+  preact: ["preact"],
+  "solid-js": ["solid-js", "csstype"],
+};
+
+function provide(name) {
+  for (const needed of PEERS[name]) {
+    const target = join(folder, "node_modules", needed);
+    if (existsSync(target)) continue;
+    mkdirSync(dirname(target), { recursive: true });
+    symlinkSync(join(ROOT, "node_modules", needed), target);
+  }
+}
 
 const run = (command, ...args) =>
   execFileSync(command, args, { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
@@ -44,7 +62,8 @@ test("the package holds the client, its types, a readme and the licence, and not
   ]) {
     assert.ok(names.includes(wanted), wanted);
   }
-  const others = names.filter((name) => !/^(client|types)\/.*\.(js|d\.ts)$|^client\/icons\/\w+\.svg$/.test(name));
+  const known = /^(client|types)\/.*\.(js|d\.ts)$|^(client|dist)\/icons\/\w+\.svg$|^dist\/js\/notifier\.js(\.map)?$/;
+  const others = names.filter((name) => !known.test(name));
   assert.deepEqual(others.sort(), ["LICENSE", "README.md", "docs/client.md", "package.json"]);
   assert.deepEqual(
     names.filter((name) => name.includes("demo")),
@@ -74,29 +93,49 @@ test("Node imports it by its names", () => {
 test("a server imports every module of it", () => {
   const modules = packed.files.map(({ path }) => path).filter((path) => path.endsWith(".js"));
   assert.ok(modules.length > 30);
+  for (const name of Object.keys(PEERS)) provide(name);
   const code = `
     const failures = [];
-    for (const name of ${JSON.stringify(modules)}) await import(\`./node_modules/sse-notifier-client/\${name}\`).catch((error) => failures.push(\`\${name}: \${error.message}\`));
+    for (const name of ${JSON.stringify(modules)}) {
+      await import(\`./node_modules/sse-notifier-client/\${name}\`).catch((error) => failures.push(\`\${name}: \${error.message}\`));
+    }
     console.log(JSON.stringify(failures));`;
   assert.equal(run(process.execPath, "--input-type=module", "--eval", code), "[]\n");
 });
 
+test("the bundle has what the entries have", () => {
+  const code = `
+    const [bundle, ...entries] = await Promise.all(["/bundle", "", "/store", "/widgets"].map((name) => import("sse-notifier-client" + name)));
+    const names = entries.flatMap((entry) => Object.keys(entry)).sort();
+    console.log(JSON.stringify([Object.keys(bundle).sort(), names]));`;
+  const [bundled, names] = JSON.parse(run(process.execPath, "--input-type=module", "--eval", code));
+  assert.ok(names.includes("connect") && names.includes("createStore") && names.includes("showWidgets"));
+  assert.deepEqual(bundled, names);
+});
+
+/** Runs `tsc`; throws what it says. */
+function check(name, code, ...more) {
+  writeFileSync(join(folder, name), code);
+  const options = [
+    "--noEmit",
+    "--strict",
+    "--target",
+    "es2022",
+    "--module",
+    "nodenext",
+    "--lib",
+    "es2022,dom,dom.iterable",
+  ];
+  run(join(ROOT, "node_modules", ".bin", "tsc"), ...options, ...more, name);
+}
+
+const refuses = (name, code, ...more) =>
+  assert.throws(
+    () => check(name, code, ...more),
+    ({ stdout }) => /TS2322|TS2353/.test(stdout),
+  );
+
 test("tsc knows its types, and refuses what they forbid", () => {
-  const check = (name, code) => {
-    writeFileSync(join(folder, `${name}.ts`), code);
-    const args = [
-      "--noEmit",
-      "--strict",
-      "--target",
-      "es2022",
-      "--module",
-      "nodenext",
-      "--lib",
-      "es2022,dom,dom.iterable",
-    ];
-    run(join(ROOT, "node_modules", ".bin", "tsc"), ...args, `${name}.ts`);
-  };
-  mkdirSync(join(folder, "src"), { recursive: true });
   const good = `
     import { connect } from "sse-notifier-client";
     import { createStore } from "sse-notifier-client/store";
@@ -107,10 +146,53 @@ test("tsc knows its types, and refuses what they forbid", () => {
     const store = createStore(notifier, { pageSize: 5 });
     store.subscribe(({ messages, unread }: StoreState) => { const first: Message | undefined = messages[0]; const n: number = unread; void first, n; });
     showWidgets(store, { texts: ru });
-    export const bell: HTMLElement = new NotifierBell();`;
-  check("good", good);
-  assert.throws(
-    () => check("bad", good.replace("pageSize: 5", 'pageSize: "5"')),
-    ({ stdout }) => /TS2322/.test(stdout),
-  );
+    export const bell: HTMLElement = new NotifierBell();
+    export const other: NotifierBell | null = document.querySelector("notifier-bell");
+    export const toasts = document.createElement("notifier-toasts").show("info", "Saved");`;
+  check("good.ts", good);
+  refuses("bad.ts", good.replace("pageSize: 5", 'pageSize: "5"'));
+});
+
+const JSX = `
+  export const all = <><notifier-bell class="x" /><notifier-inbox id="x" /><notifier-tasks hidden /><notifier-toasts native />
+    <notifier-progress task="7" /><notifier-message level="info">Saved</notifier-message></>;`;
+
+for (const [name, source] of [
+  ["react", "react"],
+  ["preact", "preact"],
+  ["solid", "solid-js"],
+]) {
+  test(`the elements are known in the JSX of ${name}`, () => {
+    provide(source);
+    const options = ["--jsx", name === "solid" ? "preserve" : "react-jsx", "--jsxImportSource", source];
+    const code = `import type {} from "sse-notifier-client/jsx/${name}";${name === "react" ? JSX.replace("class=", "className=") : JSX}`;
+    check(`${name}.tsx`, code, ...options);
+    refuses(`${name}-bad.tsx`, code.replace('task="7"', "task={7}"), ...options);
+  });
+}
+
+test("Vue's templates know the elements", () => {
+  provide("vue");
+  const code = `
+    import type { GlobalComponents } from "vue";
+    import type {} from "sse-notifier-client/jsx/vue";
+    type Props<Name extends keyof GlobalComponents> = GlobalComponents[Name] extends new () => { $props: infer P } ? P : never;
+    export const progress: Props<"NotifierProgress"> = { task: "7", class: "x" };
+    export const bell: Props<"NotifierBell"> = { id: "x" };
+    export const toasts: Props<"NotifierToasts"> = { native: true };`;
+  check("vue.ts", code, "--skipLibCheck");
+  refuses("vue-bad.ts", code.replace('task: "7"', "task: 7"), "--skipLibCheck");
+});
+
+test("the hooks have types", () => {
+  for (const name of ["react", "vue", "svelte"]) provide(name);
+  const code = `
+    import { useInbox, useNotifier, useTask } from "sse-notifier-client/react";
+    import * as vue from "sse-notifier-client/vue";
+    import { inboxStore, taskStore } from "sse-notifier-client/svelte";
+    import { get } from "svelte/store";
+    export const counts: number[] = [useNotifier().unread, useInbox().unread, vue.useNotifier().value.unread, vue.useInbox().inbox.value.unread, get(inboxStore(null)).unread];
+    export const names: (string | undefined)[] = [useTask("1")?.name, vue.useTask("1").value?.name, get(taskStore(null, "1"))?.name];`;
+  check("hooks.ts", code, "--skipLibCheck");
+  refuses("hooks-bad.ts", code.replace("number[]", "string[]"), "--skipLibCheck");
 });

@@ -1,0 +1,37 @@
+/**
+ * The elements and their attributes, for `document.querySelector`, templates and JSX (see jsx/). Types only.
+ *
+ * Must not know: frameworks.
+ */
+
+import type { Level } from "./types.js";
+import type { NotifierBell } from "./widgets/bell.js";
+import type { NotifierInbox } from "./widgets/inbox.js";
+import type { NotifierMessage } from "./widgets/message.js";
+import type { NotifierProgress } from "./widgets/progress.js";
+import type { NotifierTasks } from "./widgets/tasks.js";
+import type { NotifierToasts } from "./widgets/toasts.js";
+
+/** The element of each name. */
+export interface NotifierElements {
+  "notifier-bell": NotifierBell;
+  "notifier-inbox": NotifierInbox;
+  "notifier-message": NotifierMessage;
+  "notifier-progress": NotifierProgress;
+  "notifier-tasks": NotifierTasks;
+  "notifier-toasts": NotifierToasts;
+}
+
+/** Its attributes, beside those of every element. */
+export interface NotifierAttributes {
+  "notifier-bell": object;
+  "notifier-inbox": object;
+  "notifier-message": { level?: Level };
+  "notifier-progress": { task?: string };
+  "notifier-tasks": object;
+  "notifier-toasts": { native?: boolean | "" };
+}
+
+declare global {
+  interface HTMLElementTagNameMap extends NotifierElements {}
+}

@@ -1,0 +1,17 @@
+/** The elements in Vue's templates. Types only. */
+
+import type { HTMLAttributes } from "vue";
+import type { NotifierAttributes } from "../elements.js";
+
+type Element<Name extends keyof NotifierAttributes> = new () => { $props: HTMLAttributes & NotifierAttributes[Name] };
+
+declare module "vue" {
+  interface GlobalComponents {
+    NotifierBell: Element<"notifier-bell">;
+    NotifierInbox: Element<"notifier-inbox">;
+    NotifierMessage: Element<"notifier-message">;
+    NotifierProgress: Element<"notifier-progress">;
+    NotifierTasks: Element<"notifier-tasks">;
+    NotifierToasts: Element<"notifier-toasts">;
+  }
+}
