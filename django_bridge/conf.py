@@ -21,6 +21,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
+from notifier.output import KEPT_BYTES
+
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 TRANSPORTS: Final = ("http", "redis", "memory")
@@ -41,11 +43,13 @@ class Settings:
     redis_url: str = field(default="", repr=False)
     """The service's own Redis. Required by `redis`."""
     prefix: str = "notifier:"
-    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`: with `redis`, the service's values."""
+    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`, `TASK_OUTPUT_BYTES`: with `redis`, the
+    service's values."""
     shards: int = 1
     history_size: int = 256
     event_history_size: int = 256
     history_ttl_s: int = 7 * 24 * 3600
+    task_output_bytes: int = KEPT_BYTES
     api_key: str = field(default="", repr=False)
     """One of the service's `NOTIFIER_API_KEYS`. Required by `http`."""
     jwt_secret: str = field(default="", repr=False)
@@ -152,6 +156,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "event_history_size",
         _is_whole(1, 10_000),
         "A whole number, the same as the service's NOTIFIER_EVENT_HISTORY_SIZE.",
+    ),
+    "TASK_OUTPUT_BYTES": _Rule(
+        26,
+        "task_output_bytes",
+        _is_whole(16 * 1024, 1 << 30),
+        "A whole number, the same as the service's NOTIFIER_TASK_OUTPUT_BYTES.",
     ),
     "HISTORY_TTL_S": _Rule(
         10, "history_ttl_s", _is_whole(1, 10 * _YEAR_S), "Whole seconds, as the service's NOTIFIER_HISTORY_TTL_S."

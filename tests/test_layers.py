@@ -100,7 +100,8 @@ BRIDGE_LAYERS: Layers = [
     {"task.task"},
     {"task.share", "task.reconcile"},
     {"task.reporter"},
-    {"task.heartbeat", "task.records", "task.unreported"},
+    {"task.heartbeat", "task.records", "task.unreported", "task.output"},
+    {"task.unsent_output"},
     {"task"},
     {"loop.progress"},
     {"loop.asynchronous"},
@@ -142,6 +143,7 @@ CLIENT_LAYERS: Layers = [
 BRIDGE_MAY_IMPORT = {
     "notifier.event",
     "notifier.message",
+    "notifier.output",
     "notifier.rules",
     "notifier.task",
     "notifier.errors",

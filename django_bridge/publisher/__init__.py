@@ -4,6 +4,7 @@
     current().deliver(payload)                     the same, but raises, for callers that retry themselves
     current().create_task(task, key)               store a task's complete state
     current().change_task(task_id, change, key)    store a change of a task
+    current().append_output(task_id, text, key)    append to a task's output
     current().beat(task_id)                        send a heartbeat of a task's producer
 
 A failure does not break the caller's request. A call is repeated within `TIMEOUT_S` (safe by its idempotency key), then
@@ -32,6 +33,7 @@ from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
 from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.event import new_id
+from notifier.output import Appended
 from notifier.task import BEAT, Task
 
 log = logging.getLogger("django_bridge")
@@ -124,6 +126,10 @@ class Publisher:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> CallResult[TaskAnswer]:
         """Change a task. Raises `NotFound`, and `Conflict` where the task has ended."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
+
+    def append_output(self, task_id: str, text: str, key: str) -> CallResult[Appended]:
+        """Append a piece to a task's output. Raises as `change_task`."""
+        return self._call(f"output of task {task_id}", self.transport.append_output(task_id, text, key))
 
     def beat(self, task_id: str) -> TaskAnswer:
         """Send a heartbeat of a task's producer. Raises `NotifierError` and does not log it: the next one follows."""

@@ -21,6 +21,7 @@ from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
 from notifier.message import FIELDS, FIRST_VERSION
+from notifier.output import Appended
 from notifier.rules import MAX_BODY_BYTES, to_json
 from notifier.task import CHANGES, Task
 
@@ -91,6 +92,18 @@ class HttpTransport:
 
         def attempt(within_s: float) -> TaskAnswer:
             return _task_answer(self._call_known("PATCH", f"/v1/tasks/{task_id}", body, key, within_s))
+
+        return attempt
+
+    def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
+        body = to_json({"text": text}).encode()
+
+        def attempt(within_s: float) -> Appended:
+            answer = self._call("POST", f"/v1/tasks/{task_id}/output", body, key, within_s)
+            try:
+                return Appended(int(answer["n"]), int(answer["chars"]), bool(answer["cancel_requested"]))
+            except (KeyError, TypeError, ValueError) as exc:
+                raise errors.NotifierError("the answer is not that of output; is this the notifier's address?") from exc
 
         return attempt
 

@@ -12,6 +12,7 @@ from functools import partial
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event, with_defaults
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
+from notifier.output import Appended
 from notifier.task import Task
 
 
@@ -35,6 +36,9 @@ class MemoryTransport:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         now_ms = int(time.time() * 1000)
         return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
+
+    def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
+        return lambda within_s: outbox.append_output(task_id, text)
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
         return lambda within_s: {task_id: outbox.kept_task(task_id) for task_id in ids if outbox.has_task(task_id)}

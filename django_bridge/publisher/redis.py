@@ -22,6 +22,7 @@ from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import History, Idempotency
 from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
     Call,
@@ -34,6 +35,7 @@ from notifier.broker.redis.scripts import (
 )
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
+from notifier.output import Appended
 from notifier.rules import to_json
 
 log = logging.getLogger("django_bridge")
@@ -54,6 +56,7 @@ class RedisTransport:
     def __init__(self, settings: Settings) -> None:
         self._keys = Keys(settings.prefix, settings.shards)
         self._history = History(settings.history_size, settings.event_history_size, settings.history_ttl_s)
+        self._output_bytes = settings.task_output_bytes
         self._deadline = Deadline()
         pool = connection_pool(
             settings.redis_url, timeout_s=settings.timeout_s * TIMEOUT_SHARE, deadline=self._deadline
@@ -84,6 +87,22 @@ class RedisTransport:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         return partial(self._store, lambda kept: _changed(task_id, change, kept), task_id, _idempotency(key, change))
 
+    def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
+        return partial(self._append, task_id, text, _idempotency(key, text))
+
+    def _append(self, task_id: str, text: str, idempotency: Idempotency, within_s: float) -> Appended:
+        home = self._keys.shard_of_name(task_id)
+        names = [self._keys.task(home, task_id)]
+        with self._deadline.within(within_s):
+            task = stored_task(self._repaired(lambda: self._client.hmget(names[0], TASK_FIELDS), names))
+            if task is None:
+                raise NotFound(f"there is no task {task_id!r}", field="id")
+            piece = Piece(task, text, self._output_bytes)
+            appended = piece.appended(self._run(piece.append(self._keys, idempotency)))
+            for call in piece.copies(self._keys, appended):
+                self._run(call)
+        return appended
+
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, tasks.Task]]:
         names = [self._keys.task(self._keys.shard_of_name(task_id), task_id) for task_id in ids]
 
@@ -91,11 +110,11 @@ class RedisTransport:
             try:
                 with self._deadline.within(within_s), self._client.pipeline(transaction=False) as reading:
                     for name in names:
-                        reading.hget(name, "record")
-                    records = reading.execute()
+                        reading.hmget(name, TASK_FIELDS)
+                    rows = reading.execute()
             except RedisError as exc:
                 raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
-            kept = [tasks.from_record(record) for record in records if record is not None]
+            kept = map(stored_task, rows)
             return {task.id: task for task in kept if task is not None}
 
         return attempt
@@ -150,12 +169,12 @@ class RedisTransport:
 
         def read() -> list[Any]:
             with self._client.pipeline(transaction=False) as reading:
-                reading.hget(names[0], "record")
+                reading.hmget(names[0], TASK_FIELDS)
                 reading.hget(names[1], "answer")
                 return reading.execute()
 
-        record, repeated = self._repaired(read, names)
-        stored = tasks.from_record(record) if record is not None else None
+        row, repeated = self._repaired(read, names)
+        stored = stored_task(row)
         if repeated is not None and (known := tasks.from_record(repeated)) is not None:
             return _Repeated(known, stored)
         return stored

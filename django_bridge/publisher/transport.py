@@ -1,4 +1,4 @@
-"""The transport protocol: four kinds of calls, each as an attempt that can be repeated.
+"""The transport protocol: five kinds of calls, each as an attempt that can be repeated.
 
 Must not know: when an attempt is repeated, which transports there are.
 """
@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from django_bridge.payload import EventBody, Payload
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, PayloadTooLarge
+from notifier.output import Appended
 from notifier.task import Task
 
 T = TypeVar("T")
@@ -50,6 +51,9 @@ class Transport(Protocol):
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         """Change a task. The attempt raises `NotFound` for an unknown task and `Conflict` for one that has ended."""
+
+    def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
+        """Append a piece to a task's output. The attempt raises as that of `change_task`."""
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
         """The service's state of these tasks of one channel, by id; unknown ones are absent.

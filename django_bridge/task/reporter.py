@@ -28,6 +28,10 @@ REFRESH_S: Final = 1.0
 """How old an answer may be before the service is asked again whether a user cancelled."""
 PACE_S: Final = 0.1
 """Between two advances that are sent."""
+OUTPUT_PACE_S: Final = 0.05
+"""Between two pieces of output that are sent."""
+MAX_JOINED_CHARS: Final = 64 * 1024
+"""Characters that wait to be sent; with more, the writer sends them and so waits for the service."""
 SLOW_S: Final = 0.25
 """After a call that took longer, the scheduler sends the progress of the task, until a call is faster."""
 RETRY_S: Final = 2.0
@@ -113,6 +117,32 @@ class TaskReporter(UnreportedChanges):
         self.works_here()
         return is_sent
 
+    def join_output(self, text: str) -> bool:
+        """Add to the output that the scheduler is about to send. False where `write` has more to do."""
+        with self._lock:
+            if not self._is_scheduled or self._output.chars > MAX_JOINED_CHARS:
+                return False
+            if self.known.ended or self.known.cancel_requested or self.ended_elsewhere:
+                return False
+            self._output.add(text)
+        return True
+
+    def write(self, text: str) -> None:
+        """Append to the output. Sent at once, or joined with what comes in the next `OUTPUT_PACE_S`. Raises `Conflict`
+        after the end."""
+        with self._lock:
+            if self.ended_elsewhere:
+                return
+            self.known.with_output(0, 0)
+            self._output.add(text)
+            wait_s = self._wrote_at + OUTPUT_PACE_S - time.monotonic()
+            may_wait = wait_s > 0 and self._output.chars <= MAX_JOINED_CHARS and publisher.current().is_remote
+            if may_wait:
+                self._schedule(wait_s)
+        if not may_wait:
+            self._report(defers=_in_background() or self._is_slow(), row=False)
+        self.works_here()
+
     def refresh(self) -> None:
         """Ask the service for its answer, by an advance of 0, if the last one is older than `REFRESH_S`."""
         with self._lock:
@@ -123,7 +153,7 @@ class TaskReporter(UnreportedChanges):
 
     def flush(self) -> None:
         """Send what is scheduled and write a stale row."""
-        if self._is_scheduled:
+        if self._is_scheduled or self._output.pending:
             with self._sending:
                 self._send_all()
         if self._is_row_stale:
@@ -161,10 +191,15 @@ class TaskReporter(UnreportedChanges):
             is_sent = not self._is_scheduled or self._send_all()
         finally:
             self._sending.release()
-        if not is_sent and _in_background():
-            with self._lock:
+        if not is_sent and (_in_background() or self._output.pending):
+            self._retry()
+
+    def _retry(self) -> None:
+        with self._lock:
+            if not self._is_scheduled:
                 self._is_scheduled = True
-            scheduler.current().retry_after(RETRY_S, self._send_scheduled)
+                scheduler.current().flush_at_exit(self)
+                scheduler.current().retry_after(RETRY_S, self._send_scheduled)
 
     # Heartbeats
 
@@ -194,7 +229,9 @@ class TaskReporter(UnreportedChanges):
                 self._schedule(0.0)
             else:
                 with self._sending:
-                    self._send_all()
+                    is_sent = self._send_all()
+                if not is_sent and self._output.pending:
+                    self._retry()
         finally:
             if row:
                 self._write_row()

@@ -17,7 +17,7 @@ from django_bridge.event_loop import outside_loop
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
 from django_bridge.task.cancel import Shield, TaskCancelled
-from django_bridge.task.context import TaskContext
+from django_bridge.task.output import TaskOutput
 from django_bridge.task.reporter import TaskReporter, now_ms
 from django_bridge.texts import is_lazy, rendered, shown_error, traceback_text
 from notifier import rules
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django_bridge.task.share import Share
 
 
-class Task(TaskContext):
+class Task(TaskOutput):
     """A long operation whose progress is shown in the browser.
 
         task = Task(from_user=request.user, task_name="A long task")
@@ -220,6 +220,16 @@ class Task(TaskContext):
         False: the service could not be reached, and nothing was added.
         """
         return self._begun().advance_once(key, n)
+
+    def join_output(self, text: str) -> bool:
+        """For `write`: True if the text leaves with what the scheduler is about to send."""
+        return self._reporter is not None and self._reporter.join_output(text)
+
+    @outside_loop
+    def append_output(self, text: str) -> None:
+        """For `write`: send the text, and look for a cancel."""
+        self._begun().write(text)
+        self.raise_if_cancelled()
 
     def share(self, key: object) -> Share:
         """One worker's part of this task: work that runs again under the same key is not counted twice.

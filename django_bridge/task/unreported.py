@@ -11,12 +11,17 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from django_bridge import publisher
 from django_bridge.publisher.transport import TaskAnswer
+from django_bridge.task.unsent_output import UnsentOutput
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
 from notifier.task import ENDED, Task
+
+END_FIELDS: Final = ("status", "error", "url", "url_text")
+"""What a task gets with its end: sent after its output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class UnreportedChanges:
         """The advance that was sent and not answered. It may have arrived, so it is repeated under its own key."""
         self._unsent: int | None = None
         """The sum of the advances that were not sent yet; None without any."""
+        self._output = UnsentOutput()
+        self._wrote_at = 0.0
         self._dirty_fields: set[str] = set()
         """Fields whose latest values the service does not have."""
         self._asked_at = 0.0
@@ -65,9 +72,14 @@ class UnreportedChanges:
             self._is_scheduled = False
             is_announced, self._is_announced = self._is_announced, True
         if not is_announced:
-            if self._create():
+            if not self._create():
+                # The next try begins with a change, since the creation may have arrived.
+                self._dirty_fields.add("state")
+                return False
+            if not self._output.pending:
                 return True
-            self._dirty_fields.add("state")  # the next try begins with a change, since the creation may have arrived
+        # Before a change: an ended task takes no output.
+        if self._output.pending and not self._send_output():
             return False
         if self._has_changes():
             return self._send_advances() and self._send_change()
@@ -97,6 +109,46 @@ class UnreportedChanges:
             return False
         self._in_flight = None
         return True
+
+    def _send_output(self) -> bool:
+        """Send the output that came before this call. False if a call failed."""
+        budget = self._output.chars
+        self._wrote_at = time.monotonic()
+        while True:
+            with self._lock:
+                piece = self._output.next_piece()
+            if piece is None:
+                return True
+            key, text = piece
+            if not self._send_piece(key, text):
+                return False
+            budget -= len(text)
+            if budget <= 0:
+                return True
+
+    def _send_piece(self, key: str, text: str) -> bool:
+        """Send one piece. Returns as `_send`."""
+        if not self.known.to:
+            self._output.clear()
+            return True
+        began = self._asked_at = time.monotonic()
+        try:
+            outcome = publisher.current().append_output(self.known.id, text, key)
+        except NotFound:  # as in `_send`
+            if not self._create():
+                return False
+            outcome = publisher.current().append_output(self.known.id, text, key)
+        except Conflict as exc:
+            self._apply_conflict(exc)
+            return True
+        finally:
+            self._took_s = time.monotonic() - began
+        with self._lock:
+            if outcome.settled:
+                self._output.sent()
+            if outcome.answer is not None and outcome.answer.cancel_requested and not self.known.ended:
+                self._apply_cancel()
+        return outcome.settled
 
     def _send_change(self) -> bool:
         """Send the dirty fields. They stay dirty if the call failed."""
@@ -143,6 +195,12 @@ class UnreportedChanges:
         began = self._asked_at = time.monotonic()  # as in `_send`
         with self._lock:
             known, advances = self.known, self._unsent
+            later: set[str] = set()
+            if known.ended and self._output.pending:
+                later = {name for name in END_FIELDS if getattr(known, name) is not None}
+                known = dataclasses.replace(
+                    known, status="running", ended_at_ms=None, error=None, url=None, url_text=None
+                )
             sent, self._dirty_fields = self._dirty_fields, set()
         is_created = False
         try:
@@ -155,6 +213,7 @@ class UnreportedChanges:
             self._took_s = time.monotonic() - began
             with self._lock:
                 if is_created:
+                    self._dirty_fields |= later
                     self._in_flight = None
                     self._unsent = None if self._unsent == advances else (self._unsent or 0) - (advances or 0)
                 else:
@@ -187,6 +246,7 @@ class UnreportedChanges:
         """The service refused the change. If the task has ended there, the text of the error names its status."""
         with self._lock:
             self._forget_advances()
+            self._output.clear()
             self._dirty_fields.clear()
             status = re.search(r"ended as (\w+)", str(exc))
             if status and status[1] in ENDED and not self.known.ended:

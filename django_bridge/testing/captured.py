@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.errors import NotFound
+from notifier.output import Appended
 from notifier.task import Task
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Outbox:
         """Custom events with `to type data`."""
         self.task_updates: list[Mapping[str, Any]] = []
         """Each state of each task, as sent to browsers."""
+        self._outputs: dict[str, str] = {}
 
     @property
     def tasks(self) -> list[Mapping[str, Any]]:
@@ -50,11 +52,16 @@ class Outbox:
             self.events.clear()
             self.task_updates.clear()
             self._tasks.clear()
+            self._outputs.clear()
 
     def request_cancel(self, task: Any) -> None:
         """As a user's click on "cancel" of this task, a `Task` or its id. Raises `NotFound`, and `Conflict` where the
         task has ended."""
         self.put_task(self.kept_task(str(getattr(task, "id", task))).cancelled_by_user(now_ms=int(time.time() * 1000)))
+
+    def output_of(self, task: Any) -> str:
+        """The output that a task, a `Task` or its id, has written so far."""
+        return self._outputs.get(str(getattr(task, "id", task)), "")
 
     # For the transport
 
@@ -80,6 +87,16 @@ class Outbox:
             self._tasks[task.id] = task
             self.task_updates.append(task.public())
         return task
+
+    def append_output(self, task_id: str, text: str) -> Appended:
+        if self.captures:
+            return self.captures[-1].append_output(task_id, text)
+        task = self.kept_task(task_id)
+        task = task.with_output(task.output_n + 1, task.output_chars + len(text))
+        with self._lock:
+            self._tasks[task_id] = task
+            self._outputs[task_id] = self._outputs.get(task_id, "") + text
+        return Appended(task.output_n, task.output_chars, task.cancel_requested)
 
     def has_task(self, task_id: str) -> bool:
         return any(task_id in owner._tasks for owner in (self, *self.captures))

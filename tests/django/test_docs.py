@@ -7,11 +7,13 @@ import logging
 import logging.config
 import re
 import shlex
+import sys
 import types
 import unittest
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import celery
@@ -95,6 +97,25 @@ async def test_asynchronous_code(user: User, rows: int) -> None:
     names = run("async def view(request):", **names, Model=SimpleModel, work_on=lambda pk: asyncio.sleep(0))
     await names["view"](types.SimpleNamespace(user=user))
     assert [message["subject"] for message in outbox.messages] == ["Imported"]
+
+
+def test_the_output_of_a_task(user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "import.py").write_text("print('50% of it')")
+    monkeypatch.chdir(tmp_path)
+    run("import logging", Task=Task, request=types.SimpleNamespace(user=user), sys=sys)
+    (task,) = outbox.tasks
+    assert outbox.output_of(task["id"]) == "Reading the file\n312 rows\nRow 7 is empty\n50% of it\n"
+    assert (task["status"], task["done"]) == ("succeeded", 50)
+
+
+async def test_the_tokens_of_a_language_model(user: User) -> None:
+    async def tokens_of(question: str) -> AsyncIterator[str]:
+        for token in ("It ", "is ", question):
+            yield token
+
+    names = run("async def answer(request, question):", Task=Task, tokens_of=tokens_of)
+    await names["answer"](types.SimpleNamespace(user=user), "blue")
+    assert outbox.output_of(outbox.tasks[0]["id"]) == "It is blue"
 
 
 def test_a_task_that_continues_in_another_process(eager: Any, user: User) -> None:

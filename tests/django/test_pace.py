@@ -89,6 +89,8 @@ def test_advances_during_a_call_wait_for_the_pace(
     task.advance()
     assert calls == 1
     wait_for(lambda: shown(live, user, task)["done"] >= 2, what="the advance that came during the call")
+    monkeypatch.undo()
+    task.end()  # after the call in flight, which would write its row into the next test
 
 
 def test_the_advance_that_reaches_the_total_is_sent_at_once(

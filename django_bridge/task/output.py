@@ -1,0 +1,184 @@
+"""The output of a task: text, files, log records and the output of programs, shown live and after a reload.
+
+Must not know: how text is sent.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+import subprocess
+from codecs import getincrementaldecoder
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any, Final, Protocol
+
+from asgiref.sync import sync_to_async
+
+from django_bridge.task.cancel import TaskCancelled
+from django_bridge.task.context import TaskContext
+
+LOOK_S: Final = 0.5
+"""While a program is silent: how often a cancel is looked for."""
+TERMINATE_S: Final = 5.0
+"""How long a program that was asked to terminate may take, before it is killed."""
+READ_BYTES: Final = 16 * 1024
+_OWN: Final = ("django_bridge", "notifier", "httpx", "httpcore", "redis")
+"""Loggers whose records are left out: sending output would cause more of them."""
+
+
+class SupportsOutput(Protocol):
+    """The methods of a task that this module calls."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    def begin(self, state: Any = "", total: int | None = None) -> None: ...
+
+    def join_output(self, text: str) -> bool: ...
+
+    def append_output(self, text: str) -> None: ...
+
+    def write(self, text: Any) -> None: ...
+
+    def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None: ...
+
+    def raise_if_cancelled(self) -> None: ...
+
+    def end(self, state: Any = None) -> None: ...
+
+    def fail(self, error: Any, state: Any = None) -> None: ...
+
+
+class TaskOutput(TaskContext):
+    """What a task writes. Begins the task if needed.
+
+    Quick writes are joined: 20 a second are sent, always the first and the last. Text that the service has not taken
+    yet is sent with the next write, and before the end. After the end, a write raises `Conflict`; after a user's cancel
+    it ends the task as cancelled and raises `TaskCancelled`.
+    """
+
+    def write(self: SupportsOutput, text: Any) -> None:
+        """Append text to the output; what cannot be shown (NUL, lone surrogates) is replaced."""
+        text = str(text)
+        if text and not self.join_output(text):
+            self.append_output(text)
+
+    async def awrite(self: SupportsOutput, text: Any) -> None:
+        """As `write`; for the tokens of a language model: `async for token in ...: await task.awrite(token)`."""
+        text = str(text)
+        if text and not self.join_output(text):
+            await sync_to_async(self.append_output)(text)
+
+    @property
+    def output(self: SupportsOutput) -> io.TextIOBase:
+        """A file whose text becomes the output: `print("42 rows", file=task.output)`."""
+        return _OutputFile(self)
+
+    def log_handler(self: SupportsOutput, level: int | str = logging.NOTSET) -> logging.Handler:
+        """A handler that appends records to the output, one line each. Add it to a logger, and remove it at the end."""
+        return _OutputHandler(self, level)
+
+    def run(
+        self: SupportsOutput,
+        command: Sequence[str | os.PathLike[str]],
+        *,
+        percent: str | re.Pattern[str] | None = None,
+        ends: bool = True,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> int:
+        """Run a program and append what it writes, to both pipes. Returns its exit code.
+
+        percent: a pattern whose first group is a percentage; its last match is the task's progress. ends: the exit code
+        ends the task, as failed unless it is 0. A user's cancel terminates the program with its children, and raises
+        `TaskCancelled`. Raises OSError if it cannot be started.
+        """
+        self.begin()
+        pattern = re.compile(percent) if isinstance(percent, str) else percent
+        with subprocess.Popen(  # noqa: S603  # the caller's own command, without a shell
+            [os.fspath(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env=env,
+            start_new_session=True,
+        ) as process:
+            try:
+                _follow(self, process, pattern)
+            except BaseException:
+                _terminate(process)
+                raise
+        code = process.returncode
+        if ends and not self.ended:
+            name = os.path.basename(os.fspath(command[0]))
+            self.end() if code == 0 else self.fail(f"{name} ended with the exit code {code}")
+        return code
+
+
+def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], pattern: re.Pattern[str] | None) -> None:
+    """Append what a program writes, until it ends."""
+    assert process.stdout is not None
+    decoder = getincrementaldecoder("utf-8")("replace")
+    line = ""
+    with DefaultSelector() as selector:
+        selector.register(process.stdout, EVENT_READ)
+        while True:
+            task.raise_if_cancelled()
+            if not selector.select(LOOK_S):
+                continue
+            data = os.read(process.stdout.fileno(), READ_BYTES)
+            if text := decoder.decode(data, final=not data):
+                task.write(text)
+            if not data:
+                process.wait()
+                return
+            if pattern is not None:
+                line = (line + text)[-READ_BYTES:]
+                if matches := list(pattern.finditer(line)):
+                    task.set_state(done=min(100, max(0, int(float(matches[-1][1])))), total=100)
+                    line = line[matches[-1].end() :]
+
+
+def _terminate(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its children: first asked to, then killed."""
+    for sign, wait_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, None)):
+        if process.poll() is None:
+            os.killpg(process.pid, sign)
+            try:
+                process.wait(wait_s)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+class _OutputFile(io.TextIOBase):
+    def __init__(self, task: SupportsOutput) -> None:
+        self._task = task
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self._task.write(text)
+        return len(text)
+
+
+class _OutputHandler(logging.Handler):
+    def __init__(self, task: SupportsOutput, level: int | str) -> None:
+        super().__init__(level)
+        self._task = task
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] in _OWN or self._task.ended:
+            return
+        try:
+            self._task.write(self.format(record) + "\n")
+        except TaskCancelled:
+            pass  # a log call is not where work stops: the next part of the loop raises
+        except Exception:
+            self.handleError(record)
