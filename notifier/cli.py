@@ -1,4 +1,4 @@
-"""The command `notifier`: serve, token, send, listen.
+"""The command `notifier`: serve, token, send, listen, check-broker.
 
 Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
@@ -175,6 +175,28 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
         _refuse(f"cannot listen at {service}: {exc}")
     except KeyboardInterrupt:
         return
+
+
+@main.command("check-broker")
+@click.argument("url", required=False)
+def check_broker(url: str | None) -> None:
+    """Say which promises the settings of the broker at URL weaken, and the fix of each.
+
+    Without URL: the broker that the service's settings name. The exit code is 0 where nothing weakens a promise, 1
+    where something does, 2 where that cannot be found out.
+    """
+    from notifier import check
+
+    settings = _settings(broker_url=url, redis_url="") if url else _settings()
+    verdicts = set()
+    try:
+        for result in check.check_broker(settings):
+            verdicts.add(result.verdict)
+            fix = f". Fix: {result.fix}" if result.fix else ""
+            click.echo(f"{result.verdict:<8} {result.server} {result.name}: {result.seen}{fix}")
+    except (ConfigurationError, check.CannotAsk) as exc:
+        _refuse(str(exc))
+    sys.exit(1 if check.WEAKENS in verdicts else 2 if check.UNKNOWN in verdicts else 0)
 
 
 def _events(lines: Iterator[str]) -> Iterator[str]:

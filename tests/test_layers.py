@@ -22,7 +22,7 @@ Layers = Sequence[Collection[str]]
 SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
-    {"app", "server"},
+    {"app", "server", "check"},
     {"api.direct_calls"},
     {
         "api.demo",

@@ -1,0 +1,197 @@
+"""`notifier check-broker`: what weakens a promise is named, with a fix that works."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from notifier.check import check_broker
+from notifier.check.redis import CALLS
+from notifier.check.result import Result
+from notifier.settings import load
+from tests.commands import refused, run
+from tests.support import REPOSITORY, RedisServer, Service, free_port, running
+from tests.topologies import RedisCluster, SentinelGroup
+
+pytestmark = pytest.mark.slow
+
+SAFE = [
+    *("--appendonly", "yes", "--appendfsync", "always", "--min-replicas-to-write", "1"),
+]
+
+
+def results(url: str) -> dict[str, Result]:
+    """By name; of several servers, the last."""
+    return {result.name: result for result in check_broker(load(broker_url=url))}
+
+
+def weak(url: str) -> set[str]:
+    return {name for name, result in results(url).items() if result.verdict == "weakens"}
+
+
+# Embedded
+
+
+def test_memory_promises_nothing_after_a_restart() -> None:
+    done = run("check-broker", "memory:")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.fullmatch(r"weakens +memory: persistence: a restart forgets .*\. Fix: .*\n", done.stdout)
+
+
+def test_a_file_keeps_all_promises_also_while_the_service_has_it(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/notifier.db"
+    assert run("check-broker", url).returncode == 0
+    with running(Service(env={"NOTIFIER_BROKER_URL": url})):
+        done = run("check-broker", NOTIFIER_BROKER_URL=url)
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 4
+
+
+def test_the_synchronous_mode_of_the_settings_is_judged(tmp_path: Path) -> None:
+    done = run("check-broker", f"sqlite://{tmp_path}/notifier.db", NOTIFIER_SQLITE_SYNCHRONOUS="normal")
+    assert done.returncode == 1
+    assert "Fix: NOTIFIER_SQLITE_SYNCHRONOUS=full" in done.stdout
+
+
+def test_a_file_that_the_service_would_refuse_cannot_be_asked(tmp_path: Path) -> None:
+    assert "does not exist" in refused("check-broker", f"sqlite://{tmp_path}/no/notifier.db")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE a (b)")
+    assert "another program" in refused("check-broker", f"sqlite://{tmp_path}/other.db")
+    (tmp_path / "text.db").write_text("no database" * 100)
+    assert "cannot be read" in refused("check-broker", f"sqlite://{tmp_path}/text.db")
+    assert "NOTIFIER_BROKER_URL" in refused("check-broker", "sqlite://relative.db")
+
+
+# Redis
+
+
+@pytest.fixture(scope="module")
+def safe_redis() -> Iterator[RedisServer]:
+    with running(RedisServer(append_only=True)) as server:
+        yield server
+
+
+@pytest.mark.programs
+def test_a_redis_that_keeps_all_promises_is_well(safe_redis: RedisServer) -> None:
+    done = run("check-broker", safe_redis.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert all(line.startswith(f"ok       127.0.0.1:{safe_redis.port} ") for line in lines)
+    assert len(lines) == 7
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("eviction", {"maxmemory-policy": "allkeys-lru", "maxmemory": 10**9}),
+        ("persistence", {"appendonly": "no"}),
+        ("persistence", {"appendfsync": "everysec"}),
+        ("persistence", {"appendfsync": "no"}),
+        ("buffer", {"client-output-buffer-limit": "pubsub 1mb 0 0"}),
+        ("idle", {"timeout": 3}),
+    ],
+)
+def test_a_setting_that_weakens_a_promise_is_named_and_its_fix_helps(
+    safe_redis: RedisServer, name: str, settings: dict[str, str | int]
+) -> None:
+    with safe_redis.client() as client:
+        before = {setting: client.config_get(setting)[setting] for setting in settings}
+        try:
+            for setting, value in settings.items():
+                client.config_set(setting, value)
+            assert weak(safe_redis.url) == {name}
+            fixes = results(safe_redis.url)[name].fix.split(", ")
+            for setting, value in (re.fullmatch(r"CONFIG SET (\S+) '?(.*?)'?", fix).groups() for fix in fixes):  # type: ignore[union-attr]
+                client.config_set(setting, value)
+            assert weak(safe_redis.url) == set()
+        finally:
+            for setting, value in before.items():
+                client.config_set(setting, value)
+
+
+@pytest.mark.programs
+def test_a_replica_is_named_with_its_primary(safe_redis: RedisServer) -> None:
+    with running(RedisServer()) as replica, replica.client() as client:
+        client.replicaof("127.0.0.1", safe_redis.port)
+        assert results(replica.url)["role"].fix == f"use 127.0.0.1:{safe_redis.port}"
+        client.replicaof("NO", "ONE")
+
+
+@pytest.mark.programs
+def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_named() -> None:
+    with running(RedisServer(append_only=True, guarded=True)) as server, server.client() as client:
+        done = run("check-broker", server.url)
+        assert done.returncode == 2, done.stdout
+        assert "notifier:notifier" not in done.stdout
+        assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok", "unknown"}
+        client.execute_command("ACL", "SETUSER", "notifier", "-xadd", "-spublish")
+        rights = results(server.url)["rights"]
+        assert rights.verdict == "weakens"
+        assert "may not call SPUBLISH, XADD" in rights.seen
+        client.execute_command("ACL", "SETUSER", "notifier", "+xadd", "+spublish", "resetkeys", "~other:*")
+        assert "GET" in results(server.url)["rights"].seen
+        assert "password" in refused("check-broker", server.url.replace("notifier@", "wrong@"))
+
+
+def test_the_rights_that_are_checked_are_those_of_the_acl_file() -> None:
+    lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
+    granted = {word[1:] for word in next(line for line in lines if "user notifier" in line).split() if word[0] == "+"}
+    checked = set()
+    for command, *arguments in (call.lower().split() for call in [*CALLS, "CLUSTER SLOTS"]):
+        checked.add(f"{command}|{arguments[0]}" if command in ("client", "cluster", "pubsub") else command)
+    assert checked == granted
+
+
+@pytest.mark.programs
+def test_where_no_server_answers_the_exit_code_says_so() -> None:
+    port = free_port()
+    assert f"127.0.0.1:{port}" in refused("check-broker", f"redis://user:secret@127.0.0.1:{port}/0")
+    assert f"127.0.0.1:{port}" in refused("check-broker", f"redis+cluster://127.0.0.1:{port}")
+    assert "shop" in refused("check-broker", f"redis+sentinel://127.0.0.1:{port}/shop")
+    assert "must start with one of" in refused("check-broker", "mysql://a")
+
+
+# More than one server
+
+
+@pytest.mark.programs
+def test_each_of_several_primaries_is_asked(safe_redis: RedisServer, redis_server: RedisServer) -> None:
+    done = run("check-broker", f"{safe_redis.url},{redis_server.url}")
+    assert done.returncode == 1
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("weakens")] == [
+        f"127.0.0.1:{redis_server.port}"
+    ]
+
+
+@pytest.mark.programs
+def test_every_primary_of_a_cluster_is_asked_from_any_node() -> None:
+    with running(RedisCluster("valkey", options=SAFE, node_timeout_s=5)) as cluster:
+        url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{cluster.nodes[4].port}"
+        done = run("check-broker", url)
+        assert done.returncode == 0, done.stdout
+        servers = {line.split()[1] for line in done.stdout.splitlines()}
+        assert servers == {f"127.0.0.1:{node.port}" for node in cluster.primaries}
+        cluster.each("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+        cluster.each("CONFIG", "SET", "min-replicas-to-write", "0")
+        cluster.each("CONFIG", "SET", "cluster-node-timeout", "20000")
+        assert weak(url) == {"coverage", "replicas", "takeover"}
+
+
+@pytest.mark.programs
+def test_the_primary_that_the_sentinels_know_is_asked_and_they_themselves() -> None:
+    with running(SentinelGroup(options=SAFE, down_after_s=5)) as group:
+        done = run("check-broker", group.url)
+        assert done.returncode == 0, done.stdout
+        assert f"127.0.0.1:{group.primary.port} role: primary" in done.stdout
+        assert "3 Sentinels, quorum 2" in done.stdout
+        group.sentinels[0].kill()
+        for sentinel in group.sentinels[1:]:
+            sentinel.call("SENTINEL", "SET", group.service, "down-after-milliseconds", 60000)
+        assert weak(group.url) == {"takeover"}
