@@ -21,7 +21,7 @@ from django_bridge.publisher.redis_connection import Deadline, connection_pool
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import History, Idempotency
-from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
@@ -29,6 +29,7 @@ from notifier.broker.redis.scripts import (
     Script,
     publish_calls,
     receipt,
+    repair_arguments,
     script,
     task_call,
     task_write_result,
@@ -201,8 +202,7 @@ class RedisTransport:
             except ResponseError as exc:
                 if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
                     raise
-                kinds = [KINDS[self._keys.kind(name)] for name in names]
-                for key in self._script(script("repair"), names, kinds):
+                for key in self._script(script("repair"), *repair_arguments(self._keys, names)):
                     log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
                 return action()
         except RedisError as exc:

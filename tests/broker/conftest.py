@@ -1,5 +1,5 @@
-"""The brokers under test: memory, SQLite, and Redis: plain, with three shards on one primary and on three, append-only,
-with least rights.
+"""The brokers under test: memory, SQLite, and Redis: plain, with three shards on one primary and on three, behind
+Sentinels, as a cluster with one shard and with twelve, append-only, with least rights; and a cluster of Valkey.
 
 A new broker is added to the parameters of `broker` and to `create_broker`.
 """
@@ -51,6 +51,13 @@ def raw(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[r
             client.delete(key)
 
 
+LIMITS: dict[str, Any] = {
+    "history": History(HISTORY, HISTORY, 3600),
+    "max_replay": 12,
+    "output_bytes": OUTPUT_BYTES,
+}
+
+
 @dataclass(frozen=True)
 class Primaries:
     """Several servers, one shard each."""
@@ -68,6 +75,10 @@ SERVERS = {
     "redis": ("redis_server", 1),
     "redis-3-shards": ("redis_server", 3),
     "redis-several": ("several_redis", 1),
+    "redis-sentinel": ("sentinels", 1),
+    "redis-cluster": ("redis_cluster", 1),
+    "redis-cluster-12-shards": ("redis_cluster", 12),
+    "redis-valkey-cluster-12-shards": ("valkey_cluster", 12),
     "redis-append-only": ("append_only_redis", 1),
     "redis-guarded": ("guarded_redis", 1),
 }
@@ -92,8 +103,7 @@ async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncI
 
 
 def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
-    history = History(history_size, history_size, 3600)
-    limits: dict[str, Any] = {"history": history, "max_replay": 12, "output_bytes": OUTPUT_BYTES}
+    limits = {**LIMITS, "history": History(history_size, history_size, 3600)}
     if kind == "memory":
         return MemoryBroker(**limits)
     if kind == "sqlite":

@@ -193,11 +193,14 @@ class RedisBroker(Broker):
             portion_bytes=portion_bytes,
             continued=continued,
         )
-        epoch, opening = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
+        epoch, opening, task_ids = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
         shard_topics.note_lasts(epoch, opening.lasts, active)
         if opening.unread < 0:
             # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
             opening = replace(opening, unread=await self._inbox.unread_at(opening.cursor, user, channels))
+        if any(task_ids):
+            # A state stored meanwhile is announced as well.
+            opening = replace(opening, tasks=await self._tasks.snapshot(user, channels, task_ids))
         return opening
 
     def _skip_entry(self, seq: int) -> None:

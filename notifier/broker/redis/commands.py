@@ -23,10 +23,10 @@ import hiredis
 
 from notifier.broker.redis.connection import Address, Connection, is_unknown_script, open_connection, settle
 from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
-from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.layout import Layout
 from notifier.broker.redis.places import Places
-from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, MALFORMED, Call, malformed, script
+from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, MALFORMED, Call, malformed, repair_arguments, script
 from notifier.errors import BrokerUnavailable, NotifierError
 from notifier.event import new_epoch
 
@@ -175,7 +175,7 @@ class Commands:
         else:
             self._receive(connection, call, read, result, retry.exception() or retry.result())
 
-    async def call(self, *command: str | int) -> Any:
+    async def call(self, *command: str | bytes | int) -> Any:
         """Run one command."""
         connection = self._connection
         if connection is None:
@@ -201,8 +201,7 @@ class Commands:
 
     async def _repair(self, connection: Connection, names: Sequence[str]) -> None:
         """Rename keys that hold foreign values, so that their names can be used again."""
-        kinds = [KINDS[self._keys.kind(name)] for name in names]
-        for name in await connection.run(script("repair"), names, kinds):
+        for name in await connection.run(script("repair"), *repair_arguments(self._keys, names)):
             self.quarantined += 1
             key = name.decode()
             log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", key, key)

@@ -13,7 +13,7 @@ from notifier.broker import Opening
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, fresh_epoch, script
 from notifier.event import Cursor, is_safe_frame
-from notifier.task import MAX_SNAPSHOT, Task, from_record
+from notifier.task import MAX_SNAPSHOT
 
 
 def open_call(
@@ -44,7 +44,6 @@ def open_call(
         int(time.time() * 1000),
         max_replay,
         fresh_epoch(),
-        keys.task_prefix(shard),
         MAX_SNAPSHOT,
         history_ttl_s,
         portion_bytes,
@@ -53,17 +52,19 @@ def open_call(
     return Call(script("open"), shard, names, args)
 
 
-def opening_of(topics: Sequence[str], skip: Callable[[int], None], answer: Sequence[Any]) -> tuple[bytes, Opening]:
-    """The epoch as Redis has it, and the opening. `skip` is called with the seq of each entry that is not in notifier's
-    form."""
+def opening_of(
+    topics: Sequence[str], skip: Callable[[int], None], answer: Sequence[Any]
+) -> tuple[bytes, Opening, list[list[bytes]]]:
+    """The epoch as Redis has it, the opening without tasks, and for each topic the ids of its tasks. `skip` is called
+    with the seq of each entry that is not in notifier's form."""
     verdict, epoch, top, stored, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
     replay, keys = _in_order(stored, topics, skip) if stored else ([], {})
-    return epoch, Opening(
+    opening = Opening(
         verdict=verdict.decode(),
         cursor=Cursor(epoch.decode(), int(reached)),
         replay=replay,
         unread=int(unread),
-        tasks=_tasks(tasks) if tasks else [],
+        tasks=[],
         lasts=dict(zip(topics, map(int, lasts), strict=True)),
         revoked=revoked.decode("utf-8", "replace"),
         revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
@@ -71,6 +72,7 @@ def opening_of(topics: Sequence[str], skip: Callable[[int], None], answer: Seque
         missed=int(missed),
         keys=keys,
     )
+    return epoch, opening, tasks
 
 
 def _in_order(
@@ -93,8 +95,3 @@ def _in_order(
             seen.add(key)
             keys[int(seq)] = (key.decode("utf-8", "replace"), topics[int(channel) - 1])
     return list(frames.items()), keys
-
-
-def _tasks(records: list[bytes]) -> list[Task]:
-    tasks = [task for record in records if (task := from_record(record)) is not None]
-    return sorted(tasks, key=lambda task: task.updated_at_ms, reverse=True)

@@ -46,7 +46,8 @@ class Piece:
     def _call(self, keys: Keys, shard: int, place: tuple[int, int], idempotency: Idempotency | None) -> Call:
         task_id = self.task.id
         names = [keys.task(shard, task_id), keys.output(shard, task_id)]
-        names.append(keys.idempotency(shard, idempotency.key if idempotency else ""))
+        if idempotency:
+            names.append(keys.idempotency(shard, idempotency.key))
         channels = [channel for channel in self.task.to if shard in keys.shards_of(channel)]
         args: list[str | bytes | int] = [
             *place,

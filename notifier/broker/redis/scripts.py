@@ -18,7 +18,7 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
-from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.keys import KINDS, Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_id
 from notifier.rules import to_json
@@ -31,7 +31,7 @@ milliseconds."""
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
-WITHOUT_READING: Final = ("publish", "task", "output", "forget", "identity")
+WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity")
 """Scripts that use no function of `reading.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
@@ -51,7 +51,7 @@ class Script:
 def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
-    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `tasks`, `forget`, `stalled`, `repair` or `identity`.
+    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
@@ -159,14 +159,16 @@ def task_call(
 ) -> Call:
     """The call that stores `task` on one shard if the stored version is `expected_version` (-1: if it is older)."""
     watching = [channel for channel in task.to if shard in keys.shards_of(channel)]
-    idem_key = keys.idempotency(shard, idempotency.key if idempotency else "")
+    names = [keys.task(shard, task.id), keys.beats(shard), *(keys.tasks(shard, channel) for channel in watching)]
+    # In a cluster, a call that names an absent key is refused for as long as the shard is moving.
+    if task.output_n:
+        names.append(keys.output(shard, task.id))
+    if idempotency:
+        names.append(keys.idempotency(shard, idempotency.key))
     return Call(
         script("task"),
         shard,
-        [
-            *(keys.task(shard, task.id), idem_key, keys.beats(shard), keys.output(shard, task.id)),
-            *(keys.tasks(shard, channel) for channel in watching),
-        ],
+        names,
         [
             expected_version,
             task.version,
@@ -204,6 +206,11 @@ def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
     if state == "ok":
         return TaskWriteResult(stored=True)
     return TaskWriteResult(repeated=state == "same", record=_bytes(answer[1]) or None)
+
+
+def repair_arguments(keys: Keys, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Keys and arguments of `repair.lua` for keys that may hold foreign values."""
+    return [*names, *(f"{name}:foreign" for name in names)], [KINDS[keys.kind(name)] for name in names]
 
 
 def _raise_on_mismatch(state: str) -> None:

@@ -115,7 +115,7 @@ class Shards:
             if not self.commands[shard].alive:
                 raise BrokerUnavailable(f"shard {shard} of Redis is away")
 
-    async def call(self, shard: int, *command: str | int) -> Any:
+    async def call(self, shard: int, *command: str | bytes | int) -> Any:
         """See `Commands.call`."""
         return await self.commands[shard].call(*command)
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from notifier.broker import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
@@ -22,6 +23,11 @@ from notifier.task import MAX_SNAPSHOT, Task, from_record
 
 MAX_RETRIES: Final = 100
 """Attempts of one change against concurrent changes of the same task. Each compare-and-set round lets one succeed."""
+
+SLICE: Final = 500
+"""Records that one call reads: it keeps Redis busy for about a millisecond."""
+MAX_ROUNDS: Final = 10
+"""How often one call reads on in an index, in the place of expired tasks."""
 
 FORGET_SLICE: Final = 200
 """Tasks of a forgotten user that are deleted concurrently."""
@@ -78,28 +84,74 @@ class RedisTasks:
         for shard in range(self._keys.shards):
             if not self._shards.is_live_since(shard, before_ms):
                 continue  # heartbeats could not be received
-            args: list[str | bytes | int] = [self._keys.task_prefix(shard), before_ms, MAX_STALLED]
             try:
-                answer = await self._shards.run(Call(script("stalled"), shard, [self._keys.beats(shard)], args))
+                ids += await self._stalled_on(shard, before_ms)
             except BrokerUnavailable:
                 if self._keys.shards == 1:
                     raise
-                continue
-            with reading("stalled"):
-                rows = [(raw_id, from_record(record)) for raw_id, record in zip(answer[::2], answer[1::2], strict=True)]
-            ids += [task.id for _, task in rows if task is not None]
-            if unreadable := [raw_id for raw_id, task in rows if task is None]:
-                await self._shards.call(shard, "ZREM", self._keys.beats(shard), *unreadable)
         return ids
+
+    async def _stalled_on(self, shard: int, before_ms: int) -> list[str]:
+        beats = self._keys.beats(shard)
+        ids: list[str] = []
+        # What is left after a few rounds of removals is removed by the next call.
+        for _ in range(MAX_ROUNDS):
+            bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", len(ids), min(SLICE, MAX_STALLED - len(ids)))
+            raw_ids = await self._shards.call(shard, "ZRANGE", beats, *bounds)
+            records = await self._records(shard, [beats], raw_ids, None)
+            tasks = {raw_id: from_record(record) for raw_id, record in records.items()}
+            ids += [task.id for task in tasks.values() if task is not None]
+            if unreadable := [raw_id for raw_id, task in tasks.items() if task is None]:
+                await self._shards.call(shard, "ZREM", beats, *unreadable)
+            if not raw_ids or len(ids) == MAX_STALLED:
+                break
+        return ids
+
+    async def snapshot(self, user: str, channels: Sequence[str], ids: Sequence[Sequence[bytes]]) -> list[Task]:
+        """The tasks of these channels, last changed first, without those that the user dismissed. `ids` are the first
+        `MAX_SNAPSHOT` of each channel's index; others are read in the place of expired ones."""
+        shard = self._keys.shard_of_name(user)
+        indexes = [self._keys.tasks(shard, channel) for channel in channels]
+        hidden = self._keys.hidden(shard, user)
+        records: dict[bytes, bytes] = {}
+        due = dict(zip(indexes, ids, strict=True))
+        for _ in range(MAX_ROUNDS):
+            unknown = [raw_id for raw_id in dict.fromkeys(chain(*due.values())) if raw_id not in records]
+            for start in range(0, len(unknown), SLICE):
+                records |= await self._records(shard, indexes, unknown[start : start + SLICE], hidden)
+            kept = {index: sum(raw_id in records for raw_id in raw_ids) for index, raw_ids in due.items()}
+            short = [index for index, raw_ids in due.items() if kept[index] < len(raw_ids) == MAX_SNAPSHOT]
+            if not short:
+                break
+            # The expired ones are no longer in the index.
+            again = await asyncio.gather(
+                *(self._shards.call(shard, "ZREVRANGE", index, 0, MAX_SNAPSHOT - 1) for index in short)
+            )
+            due = dict(zip(short, again, strict=True))
+        tasks = [task for record in records.values() if record and (task := from_record(record)) is not None]
+        return sorted(tasks, key=lambda task: task.updated_at_ms, reverse=True)
+
+    async def _records(
+        self, shard: int, indexes: Sequence[str], ids: Sequence[bytes], hidden: str | None
+    ) -> dict[bytes, bytes]:
+        """The records of those of the ids that have one, in order; empty for dismissed tasks."""
+        if not ids:
+            return {}
+        prefix = self._keys.task_prefix(shard)
+        names = [*indexes, *(prefix + raw_id.decode("utf-8", "replace") for raw_id in ids)]
+        if hidden is not None:
+            names.append(hidden)
+        records = await self._shards.run(Call(script("records"), shard, names, [len(indexes), *ids]))
+        with reading("records"):
+            return {raw_id: record for raw_id, record in zip(ids, records, strict=True) if record is not None}
 
     async def of_user(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         """See `Broker.tasks`."""
         shard = self._keys.shard_of_name(user)
-        names = [self._keys.hidden(shard, user), *(self._keys.tasks(shard, channel) for channel in channels)]
-        args: list[str | bytes | int] = [self._keys.task_prefix(shard), MAX_SNAPSHOT, MAX_LISTED_TASKS]
-        records = await self._shards.run(Call(script("tasks"), shard, names, args))
-        with reading("tasks"):
-            return [task for record in records if (task := from_record(record)) is not None]
+        indexes = [self._keys.tasks(shard, channel) for channel in channels]
+        calls = (self._shards.call(shard, "ZREVRANGE", index, 0, MAX_SNAPSHOT - 1) for index in indexes)
+        ids = await asyncio.gather(*calls)
+        return (await self.snapshot(user, channels, ids))[:MAX_LISTED_TASKS]
 
     async def forget(self, user: str, channel: str) -> None:
         """Delete the tasks of a user's channel. Those with other recipients stay for these."""

@@ -4,21 +4,21 @@
 -- KEYS  epoch, seq, floor, the user's revocation token, read marks, hidden,
 --       then for each channel: its messages, its events, its meta, its index of tasks
 -- ARGV  1 cursor's epoch ('': no cursor was given; '?': it could not be parsed), 2 cursor's seq
---       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 prefix of task keys, 7 most tasks of a channel
---       8 history ttl (s), 9 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
---       10 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
+--       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 most tasks of a channel,
+--       7 history ttl (s), 8 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
+--       9 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
 -- Answer, by position:
 --       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
 --       4 replay, in order: {seq, frame, repeat key, channel's index, ...}
 --       5 unread; -1 if more than a few messages have to be looked at: the service knows where they are and counts
---       6 task records
+--       6 for each channel: the ids of its tasks, last changed first
 --       7 last seq of each channel, 8 the user's revocation token ('': none)
 --       9 ms since that token was replaced (-1: no token, or one without a time)
 --       10 seq that the replay reaches, 11 number of missed events
 --   A portion between the first and the last has no state: unread 0, no tasks.
 
 local asked, after, now_ms = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local most, portion_bytes, continued = tonumber(ARGV[4]), tonumber(ARGV[9]), ARGV[10] == '1'
+local most, portion_bytes, continued = tonumber(ARGV[4]), tonumber(ARGV[8]), ARGV[9] == '1'
 local epoch = current_epoch(KEYS[1], ARGV[5])
 local top = counter_of(KEYS[2])
 if not top then return foreign_counter() end
@@ -38,7 +38,7 @@ end
 -- Up to this seq, a channel without a meta may have had events that left no trace.
 local function floor()
   local a, _, t = read_floor(KEYS[3])
-  if not a or math.abs(redis_now_ms() - t) > 4000 * tonumber(ARGV[8]) then return top end
+  if not a or math.abs(redis_now_ms() - t) > 4000 * tonumber(ARGV[7]) then return top end
   return a
 end
 
@@ -166,7 +166,7 @@ end
 local unread, tasks = 0, {}
 if not continued or not reached or reached == top then
   unread = count_few_unread()
-  tasks = snapshot_tasks(indexes, ARGV[6], hidden_key, tonumber(ARGV[7]))
+  for i, index in ipairs(indexes) do tasks[i] = call('ZREVRANGE', index, 0, tonumber(ARGV[6]) - 1) end
 end
 
 local revoked = redis.call('GET', KEYS[4]) or ''

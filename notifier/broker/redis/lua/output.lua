@@ -1,7 +1,7 @@
 -- Stores the next piece of a task's output on the task's home shard, and announces it; or announces a stored piece on
 -- another shard, where the task has a copy.
 --
--- KEYS  task, output, idempotency key
+-- KEYS  task, output, then, if an idempotency key was given: its key
 -- ARGV  1 number of the piece ('0': the next one, to be stored)
 --       2 characters: of the text, or, with a number, of all pieces
 --       3 text, 4 head and 5 tail of the frame, around the number

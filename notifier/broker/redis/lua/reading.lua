@@ -1,24 +1,4 @@
--- Functions of the scripts that read logs, marks or tasks, or repair keys; prepended to each of them after shared.lua.
-
--- Renames a key with a foreign value, so that its name can be used again.
-local function quarantine(key)
-  call('RENAME', key, key .. ':foreign')
-  call('EXPIRE', key .. ':foreign', 86400)
-end
-
--- The record of a task with the counts of its output, or false. The key is not in KEYS, so the service cannot quarantine
--- it: the script does.
-local function record_of(key)
-  local fields = redis.pcall('HMGET', key, 'record', 'n', 'chars')
-  if not fields.err then
-    local record, n, chars = fields[1], number_of(fields[2]), number_of(fields[3])
-    if not record or not n or not chars then return record end
-    return string.sub(record, 1, -2) .. format(',"output_n":%d,"output_chars":%d}', n, chars)
-  end
-  redis.log(redis.LOG_WARNING, 'notifier: quarantined the foreign value of ' .. key)
-  quarantine(key)
-  return false
-end
+-- Functions of the scripts that read logs or marks; prepended to each of them after shared.lua.
 
 -- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). A foreign entry may
 -- lack any field.
@@ -90,30 +70,4 @@ local function count_unread(lists, read_key, hidden_key, now_ms)
     if not is_read then unread = unread + 1 end
   end)
   return unread
-end
-
--- Records of the tasks of these channels without those that the user dismissed, for each channel last changed first.
--- Ids of expired tasks are removed from the index, and the next ones are read in their place, in a few steps.
-local function snapshot_tasks(indexes, task_prefix, hidden_key, max)
-  local records, seen = {}, {}
-  for _, index in ipairs(indexes) do
-    local kept = 0
-    for _ = 1, 5 do
-      local ids = call('ZREVRANGE', index, kept, max - 1)
-      for _, id in ipairs(ids) do
-        local record = seen[id] or record_of(task_prefix .. id)
-        if not record then
-          call('ZREM', index, id)
-        else
-          kept = kept + 1
-          if not seen[id] and not call('ZSCORE', hidden_key, 't:' .. id) then
-            records[#records + 1] = record
-          end
-          seen[id] = true
-        end
-      end
-      if #ids == 0 or kept == max then break end
-    end
-  end
-  return records
 end

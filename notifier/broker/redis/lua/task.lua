@@ -1,6 +1,7 @@
 -- Stores a task's next state by compare-and-set on its version, and announces it to the task's channels.
 --
--- KEYS  task, idempotency key, last heartbeats, output, then for each channel: its index of tasks
+-- KEYS  task, last heartbeats, then for each channel: its index of tasks, then the output of a task that has some, then,
+--       if an idempotency key was given: its key
 -- ARGV  1 expected version   '0': the task must not exist; '-1': any older version may be replaced (a copy from the
 --                            task's home shard)
 --       2 version, 3 record, 4 frame, 5 updated at (ms), 6 ttl (s)
@@ -15,8 +16,11 @@
 
 local expected, version, record = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local updated_ms, fingerprint, id = tonumber(ARGV[5]), ARGV[7], ARGV[9]
+local channels = #ARGV - 12
+local idempotency_key = fingerprint ~= '' and KEYS[#KEYS]
+local output = #KEYS - (idempotency_key and 1 or 0) > 2 + channels and KEYS[3 + channels]
 
-local state, answer = remembered(KEYS[2], fingerprint)
+local state, answer = remembered(idempotency_key, fingerprint)
 if state then return { state, answer or '' } end
 
 local stored = number_of(redis.call('HGET', KEYS[1], 'version')) or 0
@@ -27,25 +31,24 @@ elseif stored ~= expected then
 end
 
 -- Read before the first write: a foreign value in an index stops the script before it has changed anything.
-redis.call('ZCARD', KEYS[3])
-for i = 5, #KEYS do redis.call('ZCARD', KEYS[i]) end
+for i = 2, 2 + channels do redis.call('ZCARD', KEYS[i]) end
 -- Heartbeats are recorded on the task's home shard only.
 if expected ~= -1 and ARGV[12] ~= '0' then
-  redis.call('ZADD', KEYS[3], ARGV[12], id)
-  redis.call('EXPIRE', KEYS[3], ARGV[11])
+  redis.call('ZADD', KEYS[2], ARGV[12], id)
+  redis.call('EXPIRE', KEYS[2], ARGV[11])
 elseif expected ~= -1 then
-  redis.call('ZREM', KEYS[3], id)
+  redis.call('ZREM', KEYS[2], id)
 end
 
 redis.call('HSET', KEYS[1], 'version', version, 'record', record)
 redis.call('EXPIRE', KEYS[1], ARGV[6])
-redis.call('EXPIRE', KEYS[4], ARGV[6])
+if output then redis.call('EXPIRE', output, ARGV[6]) end
 local watched, expired_ms = 0, redis_now_ms() - 1000 * tonumber(ARGV[11])
-for i = 5, #KEYS do
+for i = 3, 2 + channels do
   redis.call('ZADD', KEYS[i], updated_ms, id)
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', whole(expired_ms))
   redis.call('EXPIRE', KEYS[i], ARGV[11])
-  if redis.call(ARGV[10], ARGV[8 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
+  if redis.call(ARGV[10], ARGV[10 + i], '- 0 0 ' .. id .. '\n' .. ARGV[4]) > 0 then watched = 1 end
 end
-remember(KEYS[2], fingerprint, record, ARGV[8])
+remember(idempotency_key, fingerprint, record, ARGV[8])
 return { 'ok', watched }

@@ -1,0 +1,171 @@
+"""Shards that move to another server, are refused or are away: what their users see, and that others see nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from notifier.broker import History, Idempotency, Options
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.keys import slot_of
+from notifier.errors import BrokerUnavailable
+from tests.broker.support import Recorder, listed, note, opened, until
+from tests.support import RedisServer, running
+from tests.topologies import RedisCluster, SentinelGroup
+
+LIMITS: dict[str, Any] = {"history": History(50, 50, 3600), "max_replay": 100}
+
+
+@contextlib.asynccontextmanager
+async def broker_at(url: str, shards: int = 1) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
+    sink = Recorder()
+    broker = RedisBroker.from_url(url, Options(prefix=f"notifier:m{uuid.uuid4().hex[:8]}:", shards=shards, **LIMITS))
+    await broker.start(sink)
+    yield broker, sink
+    await broker.close()
+
+
+def user_of(broker: RedisBroker, shard: int) -> str:
+    return next(f"u{n}" for n in range(999) if broker._keys.shard_of_name(f"u{n}") == shard)
+
+
+async def listens(broker: RedisBroker, user: str) -> str:
+    """The topic of a user, subscribed."""
+    topic = broker.topics(user, [f"user:{user}"])[0]
+    await broker.subscribe([topic])
+    return topic
+
+
+async def test_an_idle_shard_that_moves_is_found_at_its_new_place(redis_cluster: RedisCluster) -> None:
+    async with broker_at(redis_cluster.url, 3) as (broker, sink):
+        users = [user_of(broker, shard) for shard in range(3)]
+        topics = [await listens(broker, user) for user in users]
+        slot = slot_of(topics[0])
+        source = redis_cluster.primary_of(slot)
+        try:
+            # In a thread: it waits for the servers.
+            await asyncio.to_thread(redis_cluster.move, slot, redis_cluster.other_primary(source))
+            await until(lambda: sink.away[-2:] == [True, False], 20)
+            assert set(sink.away_prefixes) == {broker._keys.tag(0)}
+            assert sink.resyncs == [([topics[0]], None)]
+            for user in users:
+                await broker.publish(note(f"user:{user}"))
+            await until(lambda: len(sink.events) == 3)
+            assert {topic for topic, _, _ in sink.events} == set(topics)
+        finally:
+            await asyncio.to_thread(redis_cluster.move, slot, source)
+
+
+async def test_a_call_during_a_move_waits_for_its_end(redis_cluster: RedisCluster) -> None:
+    async with broker_at(redis_cluster.url) as (broker, _):
+        first = await broker.publish(note())
+        slot = slot_of(broker._keys.seq(0))
+        source = redis_cluster.primary_of(slot)
+        moving = await asyncio.to_thread(redis_cluster.begin_move, slot, redis_cluster.other_primary(source))
+        try:
+            # Half of the keys are at the other node: calls are refused until all are.
+            assert await asyncio.to_thread(moving.carry, 2) == 2
+            waiting = asyncio.create_task(broker.publish(note(subject="during the move")))
+            with pytest.raises(BrokerUnavailable, match=r"TRYAGAIN|ASK|non local key"):
+                await waiting
+            await asyncio.to_thread(moving.finish)
+            await until(lambda: broker.ready, 20)
+            while True:
+                with contextlib.suppress(BrokerUnavailable):
+                    last = await broker.publish(note(subject="after the move"))
+                    break
+                await asyncio.sleep(0.05)
+            assert last.epoch != first.epoch
+            assert [subject for subject, _ in await listed(broker)] == ["after the move", "Hi"]
+        finally:
+            await asyncio.to_thread(redis_cluster.move, slot, source)
+
+
+async def test_a_failover_by_sentinels_is_followed(sentinels: SentinelGroup) -> None:
+    async with broker_at(sentinels.url) as (broker, sink):
+        await listens(broker, "ann")
+        first = await broker.publish(note())
+        try:
+            await asyncio.to_thread(sentinels.fail_over)
+            await until(lambda: sink.away[-2:] == [True, False], 30)
+            await opened(broker)
+            assert (await broker.publish(note(subject="after"))).epoch != first.epoch
+            await until(lambda: len(sink.events) == 2)
+            assert [subject for subject, _ in await listed(broker)] == ["after", "Hi"]
+        finally:
+            await asyncio.to_thread(sentinels.wait_until_whole)
+
+
+@pytest.mark.programs
+async def test_a_refused_subscription_closes_the_connection_and_is_tried_again() -> None:
+    """Its error is a reply, and an acknowledgement is none: every later reply would be taken for another call's."""
+    with running(RedisServer()) as server, server.client() as client:
+        async with broker_at(server.url) as (broker, sink):
+            client.execute_command("ACL", "SETUSER", "default", "resetchannels", "&*canary*")
+            with pytest.raises(BrokerUnavailable):
+                await listens(broker, "ann")
+            await until(lambda: sink.away, 5)
+            client.execute_command("ACL", "SETUSER", "default", "allchannels")
+            await until(lambda: broker.ready, 10)
+            await broker.publish(note())
+            await until(lambda: sink.events)
+
+
+@pytest.mark.programs
+async def test_a_shard_that_is_away_stops_only_what_needs_it() -> None:
+    with running(RedisServer()) as server, running(RedisServer(append_only=True)) as other:
+        async with broker_at(f"{server.url},{other.url}") as (broker, sink):
+            ann, bob = user_of(broker, 0), user_of(broker, 1)
+            topics = [await listens(broker, ann), await listens(broker, bob)]
+            other.kill()
+            await until(lambda: sink.away, 10)
+            assert (sink.away, sink.away_prefixes) == ([True], [broker._keys.tag(1)])
+            assert broker.ready
+            assert broker.shards_away == [1]
+
+            key = Idempotency(f"p:{uuid.uuid4().hex}", "a")
+            everybody = note([f"user:{ann}", f"user:{bob}"], subject="to both", id="m-1")
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish(everybody, key)
+            with pytest.raises(BrokerUnavailable):
+                await broker.publish(note(f"user:{bob}"))
+            for number in range(20):  # the claims of some of these keys would be on the other shard
+                await broker.publish(note(f"user:{ann}", subject=f"{number}"), Idempotency(f"p:{number}", "a"))
+            await until(lambda: len(sink.events) == 20)
+
+            other.start()
+            await until(lambda: not broker.shards_away, 20)
+            for _ in range(2):
+                await broker.publish(everybody, key)
+            assert [subject for subject, _ in await listed(broker, bob)] == ["to both"]
+            assert [subject for subject, _ in await listed(broker, ann)].count("to both") == 1
+            await until(lambda: topics[1] in {topic for topic, _, _ in sink.events})
+            assert sink.resyncs == [([topics[1]], None)]
+
+
+@pytest.mark.programs
+async def test_a_publish_that_one_shard_has_stored_is_completed_by_a_repeat() -> None:
+    """The other shard hangs: its loss shows only by its silence."""
+    with running(RedisServer()) as server, running(RedisServer()) as other:
+        async with broker_at(f"{server.url},{other.url}") as (broker, sink):
+            ann, bob = user_of(broker, 0), user_of(broker, 1)
+            await listens(broker, ann)
+            assert other.process is not None
+            key = Idempotency("p:" + next(f"{n}" for n in range(99) if broker._keys.shard_of_name(f"p:{n}") == 0), "a")
+            other.process.signal(signal.SIGSTOP)
+            try:
+                with pytest.raises(BrokerUnavailable):
+                    await broker.publish(note(["all"], id="m-1"), key)
+            finally:
+                other.process.signal(signal.SIGCONT)
+            await until(lambda: not broker.shards_away, 20)
+            await broker.publish(note(["all"], id="m-1"), key)
+            for user in (ann, bob):
+                assert [subject for subject, _ in await listed(broker, user)] == ["Hi"]
+            assert len(sink.events) <= 1
