@@ -114,7 +114,7 @@ def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Call
     measured: Measured = {side: defaultdict(list) for side in SIDES}
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            servers = _Servers(Path(name), other, sizes)
+            servers = Servers(Path(name), other, sizes)
             try:
                 for scenario in chosen:
                     portion = replace(sizes, events=sizes.events // scenario.turns)
@@ -128,7 +128,7 @@ def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Call
     return _table(chosen, measured)
 
 
-def _turn(scenario: Scenario, order: Sequence[str], servers: _Servers, sizes: Sizes, measured: Measured) -> None:
+def _turn(scenario: Scenario, order: Sequence[str], servers: Servers, sizes: Sizes, measured: Measured) -> None:
     for side in order:
         kind = scenario.base if side == "base" else scenario.peer
         if kind is None:
@@ -141,7 +141,7 @@ def _turn(scenario: Scenario, order: Sequence[str], servers: _Servers, sizes: Si
             measured[side][scenario.name, name].append(figures[name])
 
 
-class _Servers:
+class Servers:
     """The servers of one round, each started when it is first measured."""
 
     def __init__(self, folder: Path, other: Path, sizes: Sizes) -> None:

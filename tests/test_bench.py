@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as program
-from bench import chart, model, report, soak, system, works
+from bench import chart, model, profile, report, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -211,6 +211,13 @@ def test_every_work_is_compared_on_both_brokers_beside_its_base(monkeypatch: pyt
 def test_a_work_that_does_not_exist_is_answered_with_those_that_do() -> None:
     with pytest.raises(SystemExit, match="notifier, Redis: from Redis"):
         compare(REPOSITORY, SMALL, rounds=1, only="no such work", say=lambda line: None)
+
+
+def test_samples_are_counted_for_the_innermost_function() -> None:
+    record = "main (a.py:1);send (b.py:7) 3\nmain (a.py:1);send (b.py:9) 2\nmain (a.py:1) 995\n"
+    samples = profile.by_function(record)
+    assert samples == {"send (b.py)": 5, "main (a.py)": 995}
+    assert profile.table(samples) == [" 99.5%  main (a.py)", "  0.5%  1 other functions, each below 1%"]
 
 
 def figures(line: str) -> list[float]:
