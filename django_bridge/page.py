@@ -18,6 +18,8 @@ from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
 from django_bridge.tokens import subscriber_token
 
+_NEAREST: Final = {"pt": "pt-br", "pt-pt": "pt-br", "zh": "zh-hans", "zh-cn": "zh-hans", "zh-sg": "zh-hans"}
+"""The language whose texts stand for those of another."""
 TOKEN_VIEWS: Final[list[Callable[..., Any]]] = []
 """Views of this process that answer their own address with `?notifier-token` as the token view does."""
 TOKEN_QUERY: Final = "notifier-token"  # noqa: S105  # a name
@@ -50,7 +52,8 @@ def token_url() -> str | None:
 
 def _texts() -> str | None:
     """The URL of the widgets' texts in the active language; None for English and for languages without a file."""
-    language = (get_language() or "").partition("-")[0]
-    if language == "en" or not (TEXTS / f"{language}.js").is_file():
-        return None
-    return static(f"notifier/i18n/{language}.js")
+    code = (get_language() or "").lower()
+    for name in (code, _NEAREST.get(code), code.partition("-")[0]):
+        if name and name != "en" and (TEXTS / f"{name}.js").is_file():
+            return static(f"notifier/i18n/{name}.js")
+    return None

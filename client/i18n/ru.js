@@ -1,4 +1,4 @@
-/** Russian. */
+/** Russian. Made from the catalogue in django_bridge/locale by tools/texts.py. */
 
 /** @type {import("../types.js").Texts} */
 export default {

@@ -63,7 +63,7 @@ def test_a_function_of_the_project_says_more_in_the_users_language(user: User, f
         assert shown() == "Ja"
         TaskRecord.objects.all().delete()
         fail(user, ValueError("row 6"))
-        assert shown() == "Something went wrong."
+        assert shown() == "Etwas ist schiefgegangen."
 
 
 def test_a_function_that_fails_is_logged_and_the_generic_text_is_shown(

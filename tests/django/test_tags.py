@@ -41,7 +41,17 @@ def config(tag: str, user: User) -> Any:
 
 @pytest.mark.parametrize(
     ("language", "texts"),
-    [("ru", "/static/notifier/i18n/ru.js"), ("ru-by", "/static/notifier/i18n/ru.js"), ("en-gb", None), ("xx", None)],
+    [
+        ("ru", "/static/notifier/i18n/ru.js"),
+        ("ru-by", "/static/notifier/i18n/ru.js"),
+        ("pt-br", "/static/notifier/i18n/pt-br.js"),
+        ("pt", "/static/notifier/i18n/pt-br.js"),
+        ("zh-cn", "/static/notifier/i18n/zh-hans.js"),
+        ("zh-hant", None),
+        ("he", "/static/notifier/i18n/he.js"),
+        ("en-gb", None),
+        ("xx", None),
+    ],
 )
 def test_the_widgets_have_the_active_language(user: User, language: str, texts: str | None) -> None:
     with translation.override(language):
