@@ -27,6 +27,8 @@ NOWHERE: Final = Cursor("0", 0)
 OPENING: Final = 1 << 62
 """The `seq` of a stream that is not live: higher than every event's, so that rounds never write to it directly."""
 
+TURBO_STREAM: Final = "<turbo-stream"
+"""A text that begins with this is written without its event's name: Turbo listens to events without a name only."""
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
@@ -49,26 +51,33 @@ class EncodedFrame:
 
     @property
     def text(self) -> EncodedFrame:
-        """The frame for a stream of texts: a JSON string becomes its own lines, any other data stays. Computed at the
+        """The frame for a stream of texts: a JSON string becomes its own lines, other data stays JSON. Computed at the
         first use."""
         try:
             return self._text
         except AttributeError:
-            self._text = _as_text(self)
-            return self._text
+            text = _as_text(self)
+            if text is not self:  # a frame that refers to itself would wait for the garbage collector
+                self._text = text
+            return text
 
 
 def _as_text(frame: EncodedFrame) -> EncodedFrame:
     head, mark, data = frame.plain.partition(b'\ndata: "')
-    if not mark:
-        return frame
     try:
-        text = str(json.loads(b'"' + data))
+        text = str(json.loads(b'"' + data)) if mark else None
     except ValueError:
-        return frame  # another program wrote it to the broker
+        text = None  # another program wrote it to the broker
+    if text is None:
+        # Its reader may insert the data of any event: a text within JSON must not become markup there.
+        return EncodedFrame(frame.plain.replace(b"<", b"\\u003c")) if b"<" in frame.plain else frame
+    if text.startswith(TURBO_STREAM):
+        head = head[: head.rindex(b"event: ")]
+    else:
+        head += b"\n"
     # A line of a stream ends with CR, LF or both (WHATWG HTML, "Server-sent events"); str.splitlines has more ends.
     lines = "".join(f"data: {line}\n" for line in _LINE_END.split(text))
-    return EncodedFrame(b"%b\n%b\n" % (head, lines.encode(errors="replace")))
+    return EncodedFrame(b"%b%b\n" % (head, lines.encode(errors="replace")))
 
 
 def after_waiting(key: str, waiting: EncodedFrame, newer: EncodedFrame) -> EncodedFrame:

@@ -73,3 +73,6 @@ class QueuedStream(Stream):
 
 class QueuedTextStream(TextStream, QueuedStream):
     __slots__ = ()
+
+    def _write_out(self) -> None:
+        QueuedStream.flush(self)

@@ -44,6 +44,7 @@ class Stream(ABC):
         "ends_at",
         "ends_why",
         "epoch",
+        "form",
         "greeted",
         "opening",
         "pending",
@@ -69,6 +70,7 @@ class Stream(ABC):
         ends_at: float,
         ends_why: str,
         cancels_all: bool = False,
+        form: str = "",
     ) -> None:
         self.attached_at = time.monotonic()
         self.user = user
@@ -86,6 +88,8 @@ class Stream(ABC):
         """The reason of the `bye` at that time."""
         self.cancels_all = cancels_all
         """True if its user may cancel every task that it shows."""
+        self.form = form
+        """`text` or `turbo`, of a `TextStream`."""
         self.epoch = ""
         self.seq = OPENING
         """The last event delivered to a live stream; `OPENING` while it is not live."""
@@ -197,15 +201,20 @@ class Stream(ABC):
 
 
 class TextStream(Stream):
-    """A stream that has JSON strings as text, for clients that insert the data of an event unread (`format=text`)."""
+    """A stream that has JSON strings as text, for clients that insert the data of an event unread (`format=text`).
+    With `format=turbo` it has no messages: Turbo inserts the data of each event with that name, or without a name."""
 
     __slots__ = ()
 
-    def offer(self, frame: EncodedFrame) -> None:
-        super().offer(frame.text)
+    def flush(self) -> None:
+        if self.form == "turbo":
+            self._out = [frame for frame in self._out if b"event: message\n" not in frame.plain]
+        self._out = [frame.text for frame in self._out]
+        self._write_out()
 
-    def offer_state(self, key: str, frame: EncodedFrame) -> None:
-        super().offer_state(key, frame.text)
+    @abstractmethod
+    def _write_out(self) -> None:
+        """Write the queued frames as they are."""
 
 
 class Connection(Protocol):
@@ -308,6 +317,9 @@ class TextTransportStream(TextStream, TransportStream):
     def __init__(self, transport: asyncio.WriteTransport, head: bytes, **fields: object) -> None:
         super().__init__(transport, head, **fields)
         self.send = self._socket_send = None
+
+    def _write_out(self) -> None:
+        TransportStream.flush(self)
 
 
 def _unacknowledged_bytes(transport: asyncio.WriteTransport) -> int:

@@ -29,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 5}),
     "docs/client.md": (
         "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py",
-        {"html": 11, "js": 3, "jsx": 1, "vue": 1, "svelte": 1},
+        {"html": 15, "js": 4, "jsx": 1, "vue": 1, "svelte": 1},
     ),
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (

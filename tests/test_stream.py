@@ -15,8 +15,9 @@ from httpx_sse import connect_sse
 from notifier import output
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame, farewell
+from notifier.output import KEY_PREFIX
 from notifier.queued import QueuedStream, QueuedTextStream
-from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TransportStream
+from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TextTransportStream, TransportStream
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 
@@ -181,12 +182,25 @@ async def test_a_queued_stream_ends_after_its_farewell() -> None:
 
 
 async def test_a_queued_stream_of_texts_has_strings_as_lines() -> None:
-    stream = QueuedTextStream(**FIELDS)
+    stream = QueuedTextStream(**FIELDS, form="text")
     stream.offer(EncodedFrame(b'event: part\ndata: "one\\ntwo"\n\n'))
     stream.offer(EncodedFrame(b'event: part\ndata: "broken\n\n'))
     stream.end(EncodedFrame(b"bye"))
     frames = [frame async for frame in stream.frames()]
     assert frames == [b"event: part\ndata: one\ndata: two\n\n", b'event: part\ndata: "broken\n\n', b"bye"]
+
+
+def test_states_that_waited_and_were_joined_bring_no_markup_to_a_stream_of_texts(wall: Wall) -> None:
+    stream = TextTransportStream(wall, b"", **FIELDS, form="text")
+    wall.waiting = 1
+    for n in (1, 2):
+        data = f'{{"id":"t","n":{n},"text":"<b>{n}"}}'
+        stream.offer_state(f"{KEY_PREFIX}t", EncodedFrame(f"event: task.output\ndata: {data}\n\n".encode()))
+    wall.waiting = 0
+    stream.release_states()
+    stream.flush()
+    (chunk,) = wall.written
+    assert b'"text":"\\u003cb>1\\u003cb>2"' in chunk
 
 
 @pytest.mark.slow

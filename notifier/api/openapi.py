@@ -121,8 +121,8 @@ def _stream() -> dict[str, Any]:
                 "name": "format",
                 "in": "query",
                 "required": False,
-                "schema": {"type": "string", "enum": ["text"]},
-                "description": "`text`: data of a published event that is a JSON string is written as its text.",
+                "schema": {"type": "string", "enum": ["text", "turbo"]},
+                "description": "`text`: published JSON strings are written as their text. `turbo`: also no messages.",
             },
             {
                 "name": "token",

@@ -61,16 +61,16 @@ class StreamEndpoint:
         connection = HTTPConnection({**scope, "app": self._app})
         who = subscriber(connection, query=True)
         address = protocol.client[0] if protocol.client else ""
-        fields = partial(self._fields, who, address, _cursor(connection))
-        return lambda _: self._open(protocol, fields(), is_text=_is_text(connection))
+        fields = partial(self._fields, who, address, connection)
+        return lambda _: self._open(protocol, fields())
 
-    async def _open(self, protocol: Protocol, fields: dict[str, Any], *, is_text: bool) -> None:
+    async def _open(self, protocol: Protocol, fields: dict[str, Any]) -> None:
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
         head = stream_head(_RAW_HEADERS, protocol.server_state.default_headers)
         if not protocol.hand_over():
             return
         if refused is None:
-            await self._attach(protocol, head, fields, is_text=is_text)
+            await self._attach(protocol, head, fields)
         else:
             TransportStream(protocol.transport, head, **fields).end(_refusal(refused, fields["cursor"]))
 
@@ -82,21 +82,19 @@ class StreamEndpoint:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        cursor = _cursor(connection)
-        fields = self._fields(who, scope["client"][0] if scope.get("client") else "", cursor)
+        fields = self._fields(who, scope["client"][0] if scope.get("client") else "", connection)
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
         if refused is not None:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
-            await send({"type": "http.response.body", "body": _refusal(refused, cursor).plain})
+            await send({"type": "http.response.body", "body": _refusal(refused, fields["cursor"]).plain})
             return
         extension = scope.get("extensions", {}).get(TAKE_OVER)
-        is_text = _is_text(connection)
         if extension is None:
-            await self._respond((QueuedTextStream if is_text else QueuedStream)(**fields), scope, receive, send)
+            await self._respond((QueuedTextStream if fields["form"] else QueuedStream)(**fields), scope, receive, send)
         else:
-            await self._write_through(fields, extension["connection"], send, is_text=is_text)
+            await self._write_through(fields, extension["connection"], send)
 
-    def _fields(self, who: Subscriber, address: str, cursor: Cursor | str | None) -> dict[str, Any]:
+    def _fields(self, who: Subscriber, address: str, connection: HTTPConnection) -> dict[str, Any]:
         """The stream's attributes."""
         ends_at, ends_why = self._end_of(who)
         return {
@@ -104,23 +102,22 @@ class StreamEndpoint:
             "address": address,
             "channels": who.channels,
             "topics": self._broker.topics(who.user, who.channels),
-            "cursor": cursor,
+            "cursor": _cursor(connection),
             "ends_at": ends_at,
             "ends_why": ends_why,
             "cancels_all": who.cancels_all,
+            "form": _form(connection),
         }
 
-    async def _write_through(
-        self, fields: dict[str, Any], connection: ClientConnection, send: Send, *, is_text: bool
-    ) -> None:
+    async def _write_through(self, fields: dict[str, Any], connection: ClientConnection, send: Send) -> None:
         """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         if (taken_over := connection.take_over()) is not None:
-            await self._attach(*taken_over, fields, is_text=is_text)
+            await self._attach(*taken_over, fields)
 
-    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any], *, is_text: bool) -> None:
-        stream = (TextTransportStream if is_text else TransportStream)(protocol.transport, head, **fields)
+    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any]) -> None:
+        stream = (TextTransportStream if fields["form"] else TransportStream)(protocol.transport, head, **fields)
         protocol.on_lost = partial(self._hub.detach, stream)
         first_event = asyncio.get_running_loop().call_later(FIRST_EVENT_S, self._hub.begin, stream)
         try:
@@ -161,9 +158,10 @@ def _cursor(connection: HTTPConnection) -> Cursor | str | None:
     return None if cursor is None else parse_cursor(cursor) or cursor
 
 
-def _is_text(connection: HTTPConnection) -> bool:
-    """True if JSON strings shall be written as their text."""
-    return bool(connection.scope["query_string"]) and connection.query_params.get("format") == "text"
+def _form(connection: HTTPConnection) -> str:
+    """`text` or `turbo`, if the query asks for one of these; other forms do not exist."""
+    form = connection.query_params.get("format", "") if connection.scope["query_string"] else ""
+    return form if form in ("text", "turbo") else ""
 
 
 def _last(values: list[str]) -> str | None:

@@ -108,6 +108,7 @@ def test_no_token_and_no_key_is_logged(api: Service, user: User, publisher: http
         assert API_KEY not in log
 
 
+TURBO = "<turbo-stream>\n</turbo-stream>"
 HTML = "<li>Тест</li>\n<li>\u2028 two\r\nthree\rfour</li>\n"
 
 
@@ -116,25 +117,39 @@ def test_a_stream_of_texts_has_strings_as_lines_and_everything_else_as_always(
     api: Service, publisher: httpx.Client, user: User, durable: bool
 ) -> None:
     def send() -> None:
-        for number, data in enumerate((HTML, "", {"text": "a\nb"}, ["a"], 7, None)):
+        for number, data in enumerate((HTML, "", {"text": "a\nb"}, ["<b>"], 7, None, TURBO)):
             body = {"to": [user.channel], "type": f"part.{number}", "data": data, "durable": durable}
             publisher.post("/v1/events", json=body).raise_for_status()
-        publish(publisher, user, subject="Тест", id="last")
+        publish(publisher, user, subject="<Тест", id="last")
 
     with Listening(api, bearer(user.token)) as other:
         assert other.next("hello")
         received = raw_stream(api, user, until=b"event: message\n", act=send, query="?format=text")
         assert data_of(other.next("part.0")) == HTML
-    frames = [re.sub(r"^id: .*\n", "", frame) for frame in received.decode().split("\n\n")[1:8]]
-    assert frames[:6] == [
+    frames = [re.sub(r"^id: .*\n", "", frame) for frame in received.decode().split("\n\n")[1:9]]
+    assert frames[:7] == [
         "event: part.0\ndata: <li>Тест</li>\ndata: <li>\u2028 two\ndata: three\ndata: four</li>\ndata: ",
         "event: part.1\ndata: ",
         'event: part.2\ndata: {"text":"a\\nb"}',
-        'event: part.3\ndata: ["a"]',
+        'event: part.3\ndata: ["\\u003cb>"]',
         "event: part.4\ndata: 7",
         "event: part.5\ndata: null",
+        "data: <turbo-stream>\ndata: </turbo-stream>",
     ]
-    assert '"subject":"Тест"' in frames[6]
+    assert '"subject":"\\u003cТест"' in frames[7]
+
+
+def test_a_stream_for_turbo_has_no_messages_live_or_replayed(api: Service, publisher: httpx.Client, user: User) -> None:
+    start = user.inbox()["cursor"]
+    publish(publisher, user, subject="Before")
+    query = [("format", "turbo"), ("last_event_id", start)]
+    with Listening(api, bearer(user.token), query) as stream:
+        assert data_of(stream.next("hello"))["replayed"] == 1
+        publish(publisher, user, subject="After")
+        body = {"to": [user.channel], "type": "rows", "data": TURBO}
+        publisher.post("/v1/events", json=body).raise_for_status()
+        rows = stream.next("message")
+    assert (rows.data, bool(rows.id)) == (TURBO, True)
 
 
 def test_a_replay_has_the_same_texts(api: Service, publisher: httpx.Client, user: User) -> None:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import Witness
-from tests.support import REPOSITORY, Service, subscriber_token, wait_for
+from tests.support import ADMIN_KEY, REPOSITORY, Service, subscriber_token, wait_for
 
 MODULES = REPOSITORY / "node_modules"
 GUIDE = (REPOSITORY / "docs" / "client.md").read_text()
@@ -42,6 +42,16 @@ class Site:
     def publish(self, subject: str) -> None:
         with self.service.client() as client:
             client.post("/v1/messages", json={"to": [f"user:{self.user}"], "subject": subject}).raise_for_status()
+
+    def send(self, kind: str, data: object) -> None:
+        """Publish an event of the site's own."""
+        with self.service.client() as client:
+            body = {"to": [f"user:{self.user}"], "type": kind, "data": data}
+            client.post("/v1/events", json=body).raise_for_status()
+
+    def is_online(self) -> bool:
+        with self.service.client(ADMIN_KEY) as client:
+            return bool(client.get(f"/v1/users/{self.user}/presence").raise_for_status().json()["online"])
 
     def unread(self) -> int:
         with self.service.user(self.user) as client:
@@ -153,3 +163,72 @@ def test_pages_that_htmx_swaps_keep_their_stream_and_fill_their_widgets(site: Si
     expect(page.locator("[part=toast]", has_text="After")).to_have_count(1)
     assert page.evaluate("mark") == "the same document"
     assert site.streams == 1
+
+
+@pytest.mark.parametrize("package", HTMX.values(), ids=HTMX)
+def test_the_documents_events_trigger_requests_of_htmx(site: Site, package: str) -> None:
+    """`hx-trigger="notifier:message from:document"`, and a published name with a condition."""
+    fetched = {"/inbox": 0, "/order": 0}
+
+    def answer(route: Route) -> None:
+        path = route.request.url.removeprefix(site.service.url)
+        fetched[path] += 1
+        route.fulfill(body=f"{path} {fetched[path]}", content_type="text/html")
+
+    for path in fetched:
+        site.context.route(f"{site.service.url}{path}", answer)
+    config = json.dumps({"url": "/", "token": subscriber_token(site.user)})
+    site.serve("/htmx.js", htmx_of(package), "text/javascript")
+    site.serve(
+        "/recipe",
+        f"""<!doctype html><script src="/htmx.js"></script>{recipe("htmx: the events of the document", "html")}
+        <script id="notifier-config" type="application/json">{config}</script>
+        <script type="module" src="/client/django.js"></script>""",
+    )
+    page = site.open("/recipe")
+    page.wait_for_function("window.notifier?.state === 'live'")
+    expect(page.locator("#inbox")).to_have_text("/inbox 1")
+    site.publish("News")
+    expect(page.locator("#inbox")).to_have_text("/inbox 2")
+    for number in (6, 7):
+        site.send("order.paid", {"id": number})
+    expect(page.locator("#order")).to_have_text("/order 2")
+    assert fetched == {"/inbox": 2, "/order": 2}
+
+
+ROWS = ["<li>One</li>\n<li>Two &amp; <i>more</i></li>", "<li>Three</li>"]
+STREAMS = {
+    "htmx 2": ("htmx 2: markup from the service", ["htmx2/dist/htmx.min.js", "htmx-ext-sse/dist/sse.min.js"]),
+    "htmx 4": ("htmx 4: markup from the service", ["htmx.org/dist/htmx.min.js", "htmx.org/dist/ext/hx-sse.min.js"]),
+    "Turbo": ("Turbo", ["@hotwired/turbo/dist/turbo.es2017-umd.js"]),
+}
+HOSTILE = "<turbo-stream action=append target=rows><template><li>Forged</li></template></turbo-stream>"
+
+
+def turbo(row: str) -> str:
+    return f'<turbo-stream action="append" target="rows"><template>{row}</template></turbo-stream>'
+
+
+@pytest.mark.parametrize("library", STREAMS)
+def test_a_stream_of_texts_is_inserted_as_markup(site: Site, library: str) -> None:
+    """By the library's own listener, and nothing else of the stream, whatever users have written."""
+    heading, files = STREAMS[library]
+    for number, file in enumerate(files):
+        site.serve(f"/{number}.js", (MODULES / file).read_text(), "text/javascript")
+    scripts = "".join(f'<script src="/{number}.js"></script>' for number in range(len(files)))
+    if library == "htmx 4":
+        scripts += f"<script>{recipe(heading, 'js')}</script>"
+    rows = '<ul id="rows"></ul>' if library == "Turbo" else ""
+    site.serve("/recipe", f"<!doctype html><head>{scripts}</head><body>{rows}{recipe(heading, 'html')}</body>")
+    cookie = {"name": "notifier_token", "value": subscriber_token(site.user), "url": site.service.url}
+    site.context.add_cookies([cookie])  # type: ignore[list-item]  # a typed dict of the same keys
+    site.publish(HOSTILE)
+    page = site.open("/recipe")
+    wait_for(lambda: page.evaluate("1") and site.is_online(), what="the stream")
+    site.publish(HOSTILE)
+    site.send("other", {"row": HOSTILE})
+    for row in ROWS:
+        site.send("order.row", turbo(row) if library == "Turbo" else row)
+    expect(page.locator("#rows li")).to_have_text(["One", "Two & more", "Three"])
+    expect(page.locator("#rows i")).to_have_text("more")
+    assert "Forged" not in page.content()
