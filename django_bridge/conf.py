@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
+from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.output import KEPT_BYTES
 
 MIN_SECRET_BYTES: Final = 32
@@ -41,7 +42,7 @@ class Settings:
     public_url: str = ""
     """The service's address for browsers; `URL` by default."""
     redis_url: str = field(default="", repr=False)
-    """The service's own Redis. Required by `redis`."""
+    """The service's own Redis, with the address that the service has. Required by `redis`."""
     prefix: str = "notifier:"
     """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`, `TASK_OUTPUT_BYTES`: with `redis`, the
     service's values."""
@@ -114,6 +115,14 @@ def _is_url(*schemes: str) -> Callable[[Any], bool]:
     return holds
 
 
+def _is_redis_url(value: Any) -> bool:
+    try:
+        parse_target(value)
+    except (ValueError, TypeError):
+        return False
+    return bool(value == value.strip())
+
+
 def _is_whole(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
@@ -139,7 +148,10 @@ _RULES: Final[Mapping[str, _Rule]] = {
         5, "public_url", _is_http, "The service's address as browsers see it, such as 'https://example.org/notifier'."
     ),
     "REDIS_URL": _Rule(
-        6, "redis_url", _is_url("redis", "rediss", "unix"), "An address such as 'redis://localhost:6379/0'."
+        6,
+        "redis_url",
+        _is_redis_url,
+        "An address such as 'redis://localhost:6379/0', in one of the forms of the service's NOTIFIER_BROKER_URL.",
     ),
     "PREFIX": _Rule(
         7,
@@ -223,6 +235,11 @@ def problems(raw: object) -> list[Problem]:
         if key in raw and not rule.holds(raw[key]):
             shown = "" if key in _SECRETS else f": {raw[key]!r}"
             result.append(Problem(rule.number, f"NOTIFIER[{key!r}] is invalid{shown}.", rule.hint))
+    if "REDIS_URL" in raw and "SHARDS" in raw and not result:
+        try:
+            keys_of(parse_target(raw["REDIS_URL"]), "", raw["SHARDS"])
+        except ValueError as exc:
+            result.append(Problem(8, f"NOTIFIER['SHARDS'] does not fit NOTIFIER['REDIS_URL']: {exc}.", "Remove it."))
     transports = [raw.get("TRANSPORT", "http"), raw.get("TEST_TRANSPORT", "memory")]
     for transport in dict.fromkeys(name for name in transports if isinstance(name, str)):
         for key in _NEEDED_BY.get(transport, ()):

@@ -111,6 +111,7 @@ BRIDGE_LAYERS: Layers = [
     {"delivery"},
     {"publisher"},
     {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
+    {"publisher.redis_places"},
     {"publisher.failures", "publisher.redis_connection", "publisher.transport"},
     {"testing"},
     {"page", "languages", "static_files"},

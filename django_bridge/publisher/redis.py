@@ -17,11 +17,11 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
-from django_bridge.publisher.redis_connection import Deadline, connection_pool
+from django_bridge.publisher.redis_connection import Deadline
+from django_bridge.publisher.redis_places import RedisPlaces
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.broker import History, Idempotency
-from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
@@ -43,26 +43,21 @@ log = logging.getLogger("django_bridge")
 
 T = TypeVar("T")
 
-TIMEOUT_SHARE: Final = 0.4
-"""Share of the time budget for one connect or one command, so that a hanging attempt leaves time for another."""
 MAX_RACES: Final = 20
 """How often one attempt reads a task again because another process changed it in between."""
 
 
 class RedisTransport:
-    """Runs `publish.lua` and `task.lua` through a pool of redis-py connections."""
+    """Runs `publish.lua` and `task.lua` through pools of redis-py connections."""
 
     is_remote = True
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = Keys(settings.prefix, settings.shards)
+        self._deadline = Deadline()
+        self._places = RedisPlaces(settings, self._deadline)
+        self._keys = self._places.keys
         self._history = History(settings.history_size, settings.event_history_size, settings.history_ttl_s)
         self._output_bytes = settings.task_output_bytes
-        self._deadline = Deadline()
-        pool = connection_pool(
-            settings.redis_url, timeout_s=settings.timeout_s * TIMEOUT_SHARE, deadline=self._deadline
-        )
-        self._client = redis.Redis(connection_pool=pool)
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, translated in enumerate(per_language(payload)):
@@ -95,7 +90,7 @@ class RedisTransport:
         home = self._keys.shard_of_name(task_id)
         names = [self._keys.task(home, task_id)]
         with self._deadline.within(within_s):
-            task = stored_task(self._repaired(lambda: self._client.hmget(names[0], TASK_FIELDS), names))
+            task = stored_task(self._repaired(home, lambda client: client.hmget(names[0], TASK_FIELDS), names))
             if task is None:
                 raise NotFound(f"there is no task {task_id!r}", field="id")
             piece = Piece(task, text, self._output_bytes)
@@ -105,23 +100,22 @@ class RedisTransport:
         return appended
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, tasks.Task]]:
-        names = [self._keys.task(self._keys.shard_of_name(task_id), task_id) for task_id in ids]
+        by_shard: dict[int, list[str]] = {}
+        for task_id in ids:
+            by_shard.setdefault(shard := self._keys.shard_of_name(task_id), []).append(self._keys.task(shard, task_id))
 
         def attempt(within_s: float) -> Mapping[str, tasks.Task]:
-            try:
-                with self._deadline.within(within_s), self._client.pipeline(transaction=False) as reading:
-                    for name in names:
-                        reading.hmget(name, TASK_FIELDS)
-                    rows = reading.execute()
-            except RedisError as exc:
-                raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
+            rows: list[Any] = []
+            with self._deadline.within(within_s):
+                for shard, names in by_shard.items():
+                    rows += self._at(shard, partial(_fields_of, names))
             kept = map(stored_task, rows)
             return {task.id: task for task in kept if task is not None}
 
         return attempt
 
     def close(self) -> None:
-        self._client.connection_pool.disconnect()
+        self._places.close()
 
     def _publish(self, call: Call, within_s: float) -> object:
         with self._deadline.within(within_s):
@@ -168,13 +162,13 @@ class RedisTransport:
         """The stored task, or the result of an earlier attempt with this idempotency key."""
         names = [self._keys.task(shard, task_id), self._keys.idempotency(shard, idempotency.key)]
 
-        def read() -> list[Any]:
-            with self._client.pipeline(transaction=False) as reading:
+        def read(client: redis.Redis) -> list[Any]:
+            with client.pipeline(transaction=False) as reading:
                 reading.hmget(names[0], TASK_FIELDS)
                 reading.hget(names[1], "answer")
                 return reading.execute()
 
-        row, repeated = self._repaired(read, names)
+        row, repeated = self._repaired(shard, read, names)
         stored = stored_task(row)
         if repeated is not None and (known := tasks.from_record(repeated)) is not None:
             return _Repeated(known, stored)
@@ -187,32 +181,49 @@ class RedisTransport:
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     def _run(self, call: Call) -> Any:
-        return self._repaired(lambda: self._script(call.script, call.keys, call.args), call.keys)
+        return self._repaired(call.shard, partial(_script, call.script, call.keys, call.args), call.keys)
 
-    def _repaired(self, action: Callable[[], T], names: Sequence[str]) -> T:
-        """Run `action` and return its answer. If a key of `names` holds a value that notifier did not write, rename the
-        key to `<key>:foreign` and run `action` once more.
+    def _repaired(self, shard: int, action: Callable[[redis.Redis], T], names: Sequence[str]) -> T:
+        """Run `action` on a shard and return its answer. If a key of `names` holds a value that notifier did not write,
+        rename the key to `<key>:foreign` and run `action` once more.
 
         A second run is safe: every script reads all its keys before its first write, so a run that failed on a key's
         type has changed nothing.
         """
-        try:
+
+        def repaired(client: redis.Redis) -> T:
             try:
-                return action()
+                return action(client)
             except ResponseError as exc:
                 if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
                     raise
-                for key in self._script(script("repair"), *repair_arguments(self._keys, names)):
+                for key in _script(script("repair"), *repair_arguments(self._keys, names), client):
                     log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
-                return action()
+                return action(client)
+
+        return self._at(shard, repaired)
+
+    def _at(self, shard: int, action: Callable[[redis.Redis], T]) -> T:
+        """Run `action` with the client of a shard's primary. Raises `Unreachable`."""
+        try:
+            return action(self._places.of(shard))
         except RedisError as exc:
+            self._places.ask_again(shard)
             raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
 
-    def _script(self, code: Script, names: Sequence[str], args: Sequence[str | bytes | int]) -> Any:
-        try:
-            return self._client.evalsha(code.sha, len(names), *names, *args)
-        except NoScriptError:
-            return self._client.eval(code.source, len(names), *names, *args)
+
+def _script(code: Script, names: Sequence[str], args: Sequence[str | bytes | int], client: redis.Redis) -> Any:
+    try:
+        return client.evalsha(code.sha, len(names), *names, *args)
+    except NoScriptError:
+        return client.eval(code.source, len(names), *names, *args)
+
+
+def _fields_of(names: Sequence[str], client: redis.Redis) -> list[Any]:
+    with client.pipeline(transaction=False) as reading:
+        for name in names:
+            reading.hmget(name, TASK_FIELDS)
+        return reading.execute()
 
 
 class _Repeated:

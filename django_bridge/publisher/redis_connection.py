@@ -39,12 +39,22 @@ class Deadline(threading.local):
         return timeout_s if self.at is None else max(SHORTEST_S, min(timeout_s, self.at - time.monotonic()))
 
 
-def connection_pool(url: str, *, timeout_s: float, deadline: Deadline) -> ConnectionPool:
-    """A pool for the address. `timeout_s` is the upper bound for one connect and for one command."""
+def connection_pool(
+    url: str, *, timeout_s: float, deadline: Deadline, at: tuple[str, int] | None = None
+) -> ConnectionPool:
+    """A pool for the address, or for another host and port with its credentials and options. `timeout_s` is the upper
+    bound for one connect and for one command."""
     options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+    if at is not None:
+        options |= {"host": at[0], "port": at[1]}
     base: type[Connection] = options.pop("connection_class", Connection)
 
     class LimitedConnection(base):  # type: ignore[misc, valid-type]  # over TCP, TLS or a Unix socket
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            # CLIENT SETINFO is not among the rights of the ACL: the refusal would be in Redis' ACL LOG.
+            self.driver_info = self.lib_name = self.lib_version = None
+
         def connect(self) -> None:
             self.socket_connect_timeout = self.socket_timeout = deadline.limit(timeout_s)
             super().connect()

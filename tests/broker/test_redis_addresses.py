@@ -17,9 +17,17 @@ from notifier.broker.redis.keys import Keys, slot_of, slot_of_tag, tags_of
         ("redis://a:1,redis://u:p@b:2/3", Target("several", ("redis://a:1", "redis://u:p@b:2/3"))),
         (
             "redis+sentinel://u:p@s1,s2:2/main/3",
-            Target("sentinel", ("redis://u:p@s1:26379/3", "redis://u:p@s2:2/3"), "main"),
+            Target("sentinel", ("redis://s1:26379/0", "redis://s2:2/0"), "main", "redis://u:p@s1:26379/3"),
         ),
-        ("rediss+sentinel://s1/main", Target("sentinel", ("rediss://s1:26379/0",), "main")),
+        (
+            "rediss+sentinel://s1/main?ssl_cert_reqs=none&sentinel_username=w&sentinel_password=p%40x",
+            Target(
+                "sentinel",
+                ("rediss://w:p%40x@s1:26379/0?ssl_cert_reqs=none",),
+                "main",
+                "rediss://s1:26379/0?ssl_cert_reqs=none",
+            ),
+        ),
         ("redis+cluster://n1,[::1]:7/", Target("cluster", ("redis://n1:6379/0", "redis://[::1]:7/0"))),
         ("rediss+cluster://:p@n1?x=y", Target("cluster", ("rediss://:p@n1:6379/0?x=y",))),
     ],

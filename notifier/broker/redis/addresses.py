@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Final, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from notifier.broker.redis.keys import Keys
 
@@ -37,10 +37,12 @@ class Target:
 
     mode: Mode
     urls: tuple[str, ...]
-    """Plain addresses. `one`, `several`: of the primaries, in the order of their shards; `sentinel`: of the Sentinels;
-    `cluster`: of some nodes. All have the credentials, the database and the options of the primaries."""
+    """Plain addresses. `one`, `several`: of the primaries, in the order of their shards; `sentinel`: of the Sentinels,
+    with their own credentials; `cluster`: of some nodes."""
     service: str = ""
     """The name under which the Sentinels know the primary."""
+    primary: str = ""
+    """`sentinel`: a plain address with the primary's credentials, database and options. Its host is a Sentinel's."""
 
 
 def parse_target(url: str) -> Target:
@@ -91,7 +93,15 @@ def _of_sentinels(url: str) -> Target:
     service, _, database = parts.path.strip("/").partition("/")
     if not service:
         raise ValueError("the name of the service is missing: redis+sentinel://host:26379,host:26379/<service>/<db>")
-    return Target("sentinel", _urls(url, SENTINEL_PORT, _database(database)), unquote(service))
+    options = parse_qs(parts.query)
+    own = [quote(options.pop(f"sentinel_{name}", [""])[0], safe="") for name in ("username", "password")]
+    login, at, hosts = parts.netloc.rpartition("@")
+    query = urlencode(options, doseq=True)
+    plain = parts._replace(query=query)
+    primary = _urls(urlunsplit(plain._replace(netloc=f"{login}{at}{hosts}")), SENTINEL_PORT, _database(database))[0]
+    at = "@" if any(own) else ""
+    sentinels = plain._replace(netloc=f"{':'.join(own) if at else ''}{at}{hosts}")
+    return Target("sentinel", _urls(urlunsplit(sentinels), SENTINEL_PORT, 0), unquote(service), primary)
 
 
 def _of_cluster(url: str) -> Target:

@@ -87,12 +87,10 @@ class Sentinels(Places):
 
     moves_silently = True
 
-    def __init__(self, urls: Sequence[str], service: str) -> None:
-        """urls: of the Sentinels, with the credentials of the primary. Those of the Sentinels are in their options
-        `sentinel_username` and `sentinel_password`."""
-        self._service = service
-        self._urls = urls
-        self._primary = Address.from_url(urls[0])
+    def __init__(self, target: Target) -> None:
+        self._service = target.service
+        self._urls = target.urls
+        self._primary = Address.from_url(target.primary)
         self._sentinel: Sentinel | None = None
         self._answer = _Shared[Address]()
 
@@ -112,8 +110,7 @@ class Sentinels(Places):
         nodes = [parse_url(url) for url in self._urls]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         options: dict[str, Any] = {name: value for name, value in nodes[0].items() if name.startswith("ssl_")}
         options["ssl"] = nodes[0].get("connection_class") is SSLConnection
-        for name in ("username", "password"):
-            options[name] = nodes[0].get(f"sentinel_{name}")
+        options |= {name: nodes[0].get(name) for name in ("username", "password")}
         return Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             [(node["host"], node["port"]) for node in nodes],
             sentinel_kwargs={
@@ -212,7 +209,7 @@ class _Shared(Generic[T]):
 def open_places(target: Target, keys: Keys) -> Places:
     """The places of an address. Raises ValueError and OSError, as `Address.from_url`."""
     if target.mode == "sentinel":
-        return Sentinels(target.urls, target.service)
+        return Sentinels(target)
     addresses = [Address.from_url(url) for url in target.urls]
     if target.mode == "cluster":
         return Cluster(addresses, keys)

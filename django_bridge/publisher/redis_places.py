@@ -1,0 +1,128 @@
+"""Clients of the primaries, by shard: of one primary, several, that of Sentinels, or the nodes of a cluster.
+
+A place is asked for within an attempt, and again after a call has failed. Must not know: scripts, retries.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Final
+
+import redis
+from redis.sentinel import Sentinel
+
+from django_bridge.conf import Settings
+from django_bridge.publisher.redis_connection import Deadline, connection_pool
+from django_bridge.publisher.transport import Unreachable
+from notifier.broker.redis.addresses import keys_of, parse_target
+from notifier.broker.redis.keys import layout_error, slot_of
+
+Host = tuple[str, int]
+
+TIMEOUT_SHARE: Final = 0.4
+"""Share of the time budget for one connect or one command, so that a hanging attempt leaves time for another."""
+ASK_SENTINELS_EVERY_S: Final = 1.0
+"""A primary that was cut off goes on answering: only the Sentinels know that there is another."""
+
+
+class RedisPlaces:
+    """The client of each shard. Thread-safe."""
+
+    def __init__(self, settings: Settings, deadline: Deadline) -> None:
+        """Raises ValueError for an address that cannot be used. Connects to nothing."""
+        self._target = parse_target(settings.redis_url)
+        self.keys = keys_of(self._target, settings.prefix, settings.shards)
+        self._limits: dict[str, Any] = {"timeout_s": settings.timeout_s * TIMEOUT_SHARE, "deadline": deadline}
+        self._clients: dict[tuple[str, Host | None], redis.Redis] = {}
+        """By plain address, and the host that stands in place of its own."""
+        self._lock = threading.Lock()
+        self._asked_at = 0.0
+        self._primary: Host | None = None
+        """As the Sentinels know it."""
+        self._slots: list[tuple[int, int, Host]] = []
+        """First and last slot of each range, and its node."""
+        self._turn = 0
+        """Which node is asked next: one that was cut off has an old map."""
+        self._checked: set[int] = set()
+        """The shards whose layout was compared."""
+
+    def of(self, shard: int) -> redis.Redis:
+        """The client of a shard's primary. Raises `RedisError`, and `Unreachable` if the stored layout of the shards
+        is another."""
+        client = self._at(slot_of(self.keys.seq(shard)), shard)
+        if shard not in self._checked:
+            self._check_layout(shard, client)
+            self._checked.add(shard)
+        return client
+
+    def ask_again(self, shard: int) -> None:
+        """A call has failed: the shard may be elsewhere now."""
+        self._slots, self._primary = [], None
+        self._checked.discard(shard)
+
+    def close(self) -> None:
+        for client in list(self._clients.values()):
+            client.connection_pool.disconnect()
+
+    def _check_layout(self, shard: int, client: redis.Redis) -> None:
+        here = self.keys.layout_at(shard)
+        if self.keys.is_sharded:
+            client = self._at(slot_of(self.keys.layout), shard)
+        stored: Any = client.set(self.keys.layout, here, nx=True, get=True)
+        if stored is not None and bytes(stored) != here.encode():
+            raise Unreachable(layout_error(here, bytes(stored).decode("utf-8", "replace")))
+
+    def _at(self, slot: int, shard: int) -> redis.Redis:
+        target = self._target
+        if target.mode == "sentinel":
+            return self._client(target.primary, self._primary_now())
+        if target.mode == "cluster":
+            return self._client(target.urls[0], self._node_of(slot))
+        return self._client(target.urls[shard if target.mode == "several" else 0])
+
+    def _client(self, url: str, at: Host | None = None) -> redis.Redis:
+        with self._lock:
+            client = self._clients.get((url, at))
+            if client is None:
+                pool = connection_pool(url, at=at, **self._limits)
+                client = self._clients[url, at] = redis.Redis(connection_pool=pool)
+            return client
+
+    def _primary_now(self) -> Host:
+        primary = self._primary
+        if primary is None or time.monotonic() - self._asked_at > ASK_SENTINELS_EVERY_S:
+            sentinel = Sentinel([])  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            sentinel.sentinels = [self._client(url) for url in self._target.urls]
+            host, port = sentinel.discover_master(self._target.service)  # type: ignore[no-untyped-call]  # as above
+            self._primary, self._asked_at = primary, _ = (str(host), int(port)), time.monotonic()
+        return primary
+
+    def _node_of(self, slot: int) -> Host:
+        slots = self._slots or self._ask_the_cluster()
+        for first, last, host in slots:
+            if first <= slot <= last:
+                return host
+        raise redis.exceptions.ClusterDownError(f"no node has the slot {slot}")
+
+    def _ask_the_cluster(self) -> list[tuple[int, int, Host]]:
+        urls = self._target.urls
+        known = list(self._clients.values()) or [self._client(url) for url in urls]
+        self._turn += 1
+        exc: redis.RedisError | None = None
+        clients = [*known, *(self._client(url) for url in urls)]
+        start = self._turn % len(clients)
+        for client in (*clients[start:], *clients[:start]):
+            try:
+                # As two words: redis-py has no form of its own for this answer.
+                rows: Any = client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]  # as above
+            except redis.RedisError as refused:
+                exc = refused
+                continue
+            asked = client.connection_pool.connection_kwargs
+            self._slots = [
+                (first, last, (primary[0].decode() if primary[0] else asked["host"], int(primary[1])))
+                for first, last, primary, *_ in rows
+            ]
+            return self._slots
+        raise exc or redis.ConnectionError("no node of the cluster answers")

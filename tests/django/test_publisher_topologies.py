@@ -1,0 +1,120 @@
+"""The transport `redis` over Sentinel, a cluster and several primaries: the service has what it writes, also after a
+failover or a move."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from django_bridge import ALL, Message, Task, publisher
+from django_bridge.conf import problems
+from notifier.broker.redis.keys import Keys, slot_of
+from tests.django.conftest import JWT_SECRET
+from tests.support import RedisServer, Service, running
+from tests.topologies import RedisCluster, SentinelGroup
+
+USERS = range(1, 7)
+
+
+def settings(url: str, **more: Any) -> dict[str, Any]:
+    return {"TRANSPORT": "redis", "REDIS_URL": url, "JWT_SECRET": JWT_SECRET, **more}
+
+
+@pytest.fixture(params=["redis-several", "redis-sentinel", "redis-cluster"])
+def topology(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A topology, and settings with keys of their own."""
+    more: dict[str, Any] = {"PREFIX": f"t{uuid.uuid4().hex[:8]}:"}
+    if request.param == "redis-several":
+        with running(RedisServer()) as other:
+            yield other, settings(f"{redis_server.url},{other.url}", **more)
+    elif request.param == "redis-sentinel":
+        group: SentinelGroup = request.getfixturevalue("sentinels")
+        yield group, settings(group.url, **more)
+    else:
+        cluster: RedisCluster = request.getfixturevalue("redis_cluster")
+        yield cluster, settings(cluster.url, SHARDS=12, **more)
+
+
+def service_of(value: dict[str, Any]) -> Service:
+    """The service on the same Redis."""
+    env = {"NOTIFIER_PREFIX": value["PREFIX"], "NOTIFIER_SHARDS": str(value.get("SHARDS", 1))}
+    return Service(redis_url=value["REDIS_URL"], env=env)
+
+
+def subjects(service: Service, user: int) -> list[str]:
+    with service.user(str(user)) as client:
+        return [message["subject"] for message in client.get("/v1/inbox").json()["messages"]]
+
+
+@pytest.mark.slow
+def test_the_service_has_what_is_written_to_each_shard(topology: tuple[Any, dict[str, Any]]) -> None:
+    _, value = topology
+    with override_settings(NOTIFIER=value), running(service_of(value)) as service:
+        for user in USERS:
+            Message(to_users=user, subject=f"to {user}").send()
+        Message(to_users=list(USERS), subject="to each").send()
+        Message(to_users=ALL, subject="to all").send()
+        tasks = [Task(to_users=user, task_name="Import") for user in USERS]
+        for task in tasks:
+            task.begin(total=2)
+            task.advance()
+        assert publisher.current().counts.failed == 0
+        for user, task in zip(USERS, tasks, strict=True):
+            assert subjects(service, user) == ["to all", "to each", f"to {user}"]
+            with service.user(str(user)) as client:
+                (shown,) = client.get("/v1/tasks").json()["tasks"]
+            assert (shown["id"], shown["done"]) == (task.id, 1)
+            kept = publisher.current().transport.kept_tasks(f"user:{user}", [task.id for task in tasks])(5.0)
+            assert kept.keys() == {task.id for task in tasks}
+
+
+@pytest.mark.slow
+def test_a_move_and_a_failover_are_followed(topology: tuple[Any, dict[str, Any]]) -> None:
+    moved, value = topology
+    with override_settings(NOTIFIER={**value, "TIMEOUT_S": 20.0}):
+        Message(to_users=1, subject="before").send()
+        if isinstance(moved, RedisCluster):
+            keys = Keys(value["PREFIX"], 12, "sharded")
+            slot = slot_of(keys.seq(keys.shard_of_name("1")))
+            source = moved.primary_of(slot)
+            moved.move(slot, moved.other_primary(source))
+        elif isinstance(moved, SentinelGroup):
+            moved.fail_over()
+            moved.wait_until_whole()  # until then the older primary accepts writes, which it loses
+        else:
+            moved.kill()
+            moved.start()
+        Message(to_users=list(USERS), subject="after").send()
+        assert publisher.current().counts.failed == 0
+        with running(service_of(value)) as service:
+            assert all(subjects(service, user)[0] == "after" for user in USERS)
+    if isinstance(moved, RedisCluster):
+        moved.move(slot, source)
+    elif isinstance(moved, SentinelGroup):
+        moved.wait_until_whole()
+
+
+def test_a_project_with_other_shards_than_the_service_sends_nothing_and_says_so(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = f"t{uuid.uuid4().hex[:8]}:"
+    with override_settings(NOTIFIER=settings(redis_server.url, PREFIX=prefix, SHARDS=3)):
+        Message(to_users=1, subject="first").send()
+        assert publisher.current().counts.failed == 0
+    with override_settings(NOTIFIER=settings(redis_server.url, PREFIX=prefix, SHARDS=2, TIMEOUT_S=0.3)):
+        Message(to_users=1, subject="second").send()
+        assert publisher.current().counts.failed == 1
+    assert "Redis has the shards '3 plain', and this process has '2 plain'" in caplog.text
+
+
+def test_several_addresses_and_another_number_of_shards_are_an_error() -> None:
+    value = {"TRANSPORT": "redis", "REDIS_URL": "redis://a,redis://b", "JWT_SECRET": JWT_SECRET}
+    assert problems(value) == problems({**value, "SHARDS": 2}) == []
+    (problem,) = problems({**value, "SHARDS": 3})
+    assert problem.text == (
+        "NOTIFIER['SHARDS'] does not fit NOTIFIER['REDIS_URL']: 2 addresses are 2 shards: NOTIFIER_SHARDS is 3."
+    )
