@@ -71,7 +71,7 @@ class RedisPlaces:
             client = self._at(slot_of(self.keys.layout), shard)
         stored: Any = client.set(self.keys.layout, here, nx=True, get=True)
         if stored is not None and bytes(stored) != here.encode():
-            raise Unreachable(layout_error(here, bytes(stored).decode("utf-8", "replace")))
+            raise Unreachable(layout_error(self.keys, here, bytes(stored).decode("utf-8", "replace")))
 
     def _at(self, slot: int, shard: int) -> redis.Redis:
         target = self._target

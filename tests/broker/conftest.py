@@ -6,8 +6,9 @@ A new broker is added to the parameters of `broker` and to `create_broker`.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.sqlite.broker import SqliteBroker
 from tests.broker.support import HISTORY, OUTPUT_BYTES, Recorder
-from tests.support import RedisServer, running
+from tests.support import REPOSITORY, RedisServer, running
+from tests.topologies import Node, RedisCluster, SentinelGroup
 
 
 @pytest.fixture
@@ -59,28 +61,54 @@ LIMITS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Primaries:
-    """Several servers, one shard each."""
+class Address:
+    """Of several servers."""
 
     url: str
 
 
 @pytest.fixture(scope="package")
-def several_redis(redis_server: RedisServer, append_only_redis: RedisServer) -> Iterator[Primaries]:
+def several_redis(redis_server: RedisServer, append_only_redis: RedisServer) -> Iterator[Address]:
     with running(RedisServer()) as server:
-        yield Primaries(",".join(each.url for each in (server, redis_server, append_only_redis)))
+        yield Address(",".join(each.url for each in (server, redis_server, append_only_redis)))
+
+
+@contextlib.contextmanager
+def guarded(nodes: Sequence[Node]) -> Iterator[None]:
+    """The users of deploy/redis-users.acl on these servers, with their names as passwords; `default` stays, for the
+    servers themselves. Fails if a command was refused."""
+    users = [line.split()[1:] for line in (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()]
+    for node in nodes:
+        node.call("ACL", "LOG", "RESET")
+        for name, *rules in users:
+            if name != "default":
+                node.call("ACL", "SETUSER", name, *rules, f">{name}")
+    yield
+    assert [entry for node in nodes for entry in node.call("ACL", "LOG")] == []
+
+
+@pytest.fixture(scope="package")
+def guarded_cluster(redis_cluster: RedisCluster) -> Iterator[Address]:
+    with guarded(redis_cluster.nodes):
+        yield Address(redis_cluster.url.replace("://", "://notifier:notifier@"))
+
+
+@pytest.fixture(scope="package")
+def guarded_sentinels(sentinels: SentinelGroup) -> Iterator[Address]:
+    with guarded(sentinels.nodes):
+        yield Address(sentinels.url.replace("://", "://notifier:notifier@"))
 
 
 SERVERS = {
     "redis": ("redis_server", 1),
     "redis-3-shards": ("redis_server", 3),
     "redis-several": ("several_redis", 1),
-    "redis-sentinel": ("sentinels", 1),
     "redis-cluster": ("redis_cluster", 1),
-    "redis-cluster-12-shards": ("redis_cluster", 12),
     "redis-valkey-cluster-12-shards": ("valkey_cluster", 12),
     "redis-append-only": ("append_only_redis", 1),
     "redis-guarded": ("guarded_redis", 1),
+    "redis-guarded-sentinel": ("guarded_sentinels", 1),
+    "redis-guarded-cluster-12-shards": ("guarded_cluster", 12),
 }
 """The fixture of each kind of Redis, which has an `url`, and the number of shards."""
 

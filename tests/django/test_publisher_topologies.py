@@ -3,6 +3,7 @@ failover or a move."""
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from django_bridge import ALL, Message, Task, publisher
 from django_bridge.conf import problems
 from notifier.broker.redis.keys import Keys, slot_of
 from tests.django.conftest import JWT_SECRET
-from tests.support import RedisServer, Service, running
+from tests.support import REPOSITORY, RedisServer, Service, running
 from tests.topologies import RedisCluster, SentinelGroup
 
 USERS = range(1, 7)
@@ -37,6 +38,31 @@ def topology(request: pytest.FixtureRequest, redis_server: RedisServer) -> Itera
     else:
         cluster: RedisCluster = request.getfixturevalue("redis_cluster")
         yield cluster, settings(cluster.url, SHARDS=12, **more)
+
+
+@contextlib.contextmanager
+def publisher_only(cluster: RedisCluster) -> Iterator[str]:
+    """The address of a cluster for the user `publisher` of deploy/redis-users.acl. Fails if a command was refused."""
+    lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
+    rules = next(line.split()[2:] for line in lines if line.startswith("user publisher "))
+    for node in cluster.nodes:
+        node.call("ACL", "LOG", "RESET")
+        node.call("ACL", "SETUSER", "publisher", *rules, ">secret")
+    yield cluster.url.replace("://", "://publisher:secret@")
+    assert [entry for node in cluster.nodes for entry in node.call("ACL", "LOG")] == []
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("kind", ["redis_cluster", "valkey_cluster"])
+def test_in_a_cluster_the_rights_of_a_publisher_are_enough(request: pytest.FixtureRequest, kind: str) -> None:
+    """Valkey 9 knows CLIENT SETINFO, which redis-py would send."""
+    cluster = request.getfixturevalue(kind)
+    # The keys of the ACL file begin with the prefix `notifier:`.
+    with publisher_only(cluster) as url, override_settings(NOTIFIER=settings(url, SHARDS=12)):
+        Message(to_users=list(USERS), subject="to each").send()
+        with Task(to_users=1, task_name="Import") as task:
+            task.advance()
+        assert publisher.current().counts.failed == 0
 
 
 def service_of(value: dict[str, Any]) -> Service:

@@ -207,9 +207,10 @@ def slot_of(key: str) -> int:
     return slot_of_tag(key.partition("{")[2].partition("}")[0])
 
 
-def layout_error(here: str, stored: str) -> str:
+def layout_error(keys: Keys, here: str, stored: str) -> str:
     """What to tell the user where a process has another layout than the stored one."""
     return (
         f"Redis has the shards {stored!r}, and this process has {here!r}: NOTIFIER_SHARDS, the kind of address and the "
-        "order of several addresses must be the same for every process and every Django project"
+        "order of several addresses must be the same for every process and every Django project. To change them, stop "
+        f"all of these, and remove the key {keys.layout}: users then begin with an empty history"
     )

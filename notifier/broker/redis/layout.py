@@ -49,4 +49,4 @@ class Layout:
         here = self._keys.layout_at(shard)
         stored: bytes | None = await connection.call("SET", self._keys.layout, here, "NX", "GET")
         if stored is not None and stored != here.encode():
-            raise ConfigurationError(layout_error(here, stored.decode("utf-8", "replace")))
+            raise ConfigurationError(layout_error(self._keys, here, stored.decode("utf-8", "replace")))
