@@ -7,8 +7,10 @@ Must not know: channels, streams, subscriptions.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+from typing import Final
 
 import hiredis
 
@@ -16,6 +18,9 @@ from notifier.broker.redis.connection import Connection, open_connection
 from notifier.broker.redis.keys import Keys, layout_error
 from notifier.broker.redis.places import Places
 from notifier.errors import BrokerUnavailable, ConfigurationError
+
+CHECK_TIMEOUT_S: Final = 1.0
+"""For asking another node than that of the shard."""
 
 log = logging.getLogger("notifier.broker")
 
@@ -31,16 +36,17 @@ class Layout:
     async def require(self, connection: Connection, shard: int) -> None:
         """Store the layout if none is stored. Raises `ConfigurationError` if it is another.
 
-        A cluster has it on one node. While that is away nothing is known, and the shards on other nodes are used: the
-        connections to that node check it when it is back.
+        A cluster has it on one node. While that is away or hangs nothing is known, and the shards on other nodes are
+        used: the connections to that node check it when it is back.
         """
         try:
-            address = await self._places.of_layout()
-            if address is not None:
-                with contextlib.closing(await open_connection(address, name=f"{self._name}-layout")) as other:
-                    await self._compare(other, shard)
-        except (BrokerUnavailable, hiredis.ReplyError) as exc:
-            log.warning("the layout of the shards could not be checked: %s", exc)
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                address = await self._places.of_layout()
+                if address is not None:
+                    with contextlib.closing(await open_connection(address, name=f"{self._name}-layout")) as other:
+                        await self._compare(other, shard)
+        except (BrokerUnavailable, hiredis.ReplyError, TimeoutError) as exc:
+            log.warning("the layout of the shards could not be checked: %s", str(exc) or "no answer in time")
             return
         if address is None:
             await self._compare(connection, shard)
