@@ -12,6 +12,9 @@ import type { NotifierProgress } from "./widgets/progress.js";
 import type { NotifierTasks } from "./widgets/tasks.js";
 import type { NotifierToasts } from "./widgets/toasts.js";
 
+/** Of an attribute without a value. */
+type Present = boolean | "";
+
 /** The element of each name. */
 export interface NotifierElements {
   "notifier-bell": NotifierBell;
@@ -24,12 +27,19 @@ export interface NotifierElements {
 
 /** Its attributes, beside those of every element. */
 export interface NotifierAttributes {
-  "notifier-bell": object;
+  "notifier-bell": { "title-count"?: Present; "favicon-count"?: Present };
   "notifier-inbox": object;
   "notifier-message": { level?: Level };
   "notifier-progress": { task?: string };
   "notifier-tasks": object;
-  "notifier-toasts": { native?: boolean | "" };
+  "notifier-toasts": {
+    native?: Present;
+    /** Present: a tone. A URL: that file. */
+    sound?: boolean | string;
+    position?: "top" | "top-start" | "top-end" | "bottom" | "bottom-start" | "bottom-end";
+    /** Kinds of messages, separated by spaces. */
+    preferences?: string;
+  };
 }
 
 declare global {

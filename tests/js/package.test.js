@@ -171,6 +171,17 @@ for (const [name, source] of [
   });
 }
 
+test("every element and attribute of the guide is known", () => {
+  provide("preact");
+  const guide = readFileSync(join(ROOT, "docs", "client.md"), "utf8");
+  const tags = [...guide.matchAll(/<notifier-[^>]*>/g)].map(([tag]) => tag.replace(/\/?>$/, " />"));
+  assert.ok(tags.length > 5);
+  const code = `import type {} from "sse-notifier-client/jsx/preact"; export const all = [${tags.join(", ")}];`;
+  const options = ["--jsx", "react-jsx", "--jsxImportSource", "preact"];
+  check("guide.tsx", code, ...options);
+  refuses("guide-bad.tsx", code.replace("<notifier-bell", "<notifier-bell unknown"), ...options);
+});
+
 test("Vue's templates know the elements", () => {
   provide("vue");
   const code = `
