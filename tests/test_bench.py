@@ -223,3 +223,13 @@ def test_samples_are_counted_for_the_innermost_function() -> None:
 def figures(line: str) -> list[float]:
     """The numbers of a line of the table."""
     return [float(figure) for figure in line.rpartition(", ")[2].split()[1:]]
+
+
+def test_the_cost_of_a_send_is_measured_in_every_state_of_the_service() -> None:
+    command = [sys.executable, "-m", "bench.sending", "--calls", "20", "--pause-ms", "0"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True)
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in done.stdout.splitlines() if row.startswith("|")]
+    assert [row[0] for row in rows] == ["service", "---", "(a bare row)", "running", "absent", "slow", "stopped"]
+    waiting = {row[0]: row[-1] for row in rows}
+    assert (waiting["running"], waiting["absent"], waiting["stopped"]) == ("0", "21", "21")
+    assert "goal, p99 under 2 ms" in done.stdout

@@ -103,7 +103,7 @@ BRIDGE_LAYERS: Layers = [
     {"task.heartbeat", "task.records", "task.unreported", "task.output"},
     {"task.unsent_output"},
     {"task"},
-    {"loop.progress"},
+    {"loop.progress", "tqdm"},
     {"loop.asynchronous"},
     {"loop"},
     {"sending"},

@@ -18,6 +18,7 @@ from typing import Any, Final
 from celery import current_task, signals
 
 from django_bridge import background
+from django_bridge.loop import current
 from django_bridge.task import scheduler
 from django_bridge.task.task import Task
 from django_bridge.texts import shown_error
@@ -29,6 +30,7 @@ User = str | Callable[..., Any]
 RETRY: Final = "Retry "
 """How the state of a task that waits for its next run begins. At its success this state is removed."""
 _ATTRIBUTE: Final = "notifier_task"
+_TOKEN: Final = "notifier_token"  # noqa: S105  # a name
 """The attribute of a Celery request that holds its `Task`."""
 
 
@@ -59,6 +61,7 @@ def connect() -> None:
     """Connect to the worker's signals. Called when Django starts."""
     for signal, receiver in (
         (signals.task_prerun, _on_prerun),
+        (signals.task_postrun, _on_postrun),
         (signals.task_success, _on_success),
         (signals.task_retry, _on_retry),
         (signals.task_failure, _on_failure),
@@ -95,9 +98,16 @@ def _on_prerun(task: Any, task_id: str, args: Sequence[Any], kwargs: Mapping[str
         reported = Task(from_user=from_user, task_name=_name(task, given))
         reported.id = task_id
     setattr(task.request, _ATTRIBUTE, reported)
+    setattr(task.request, _TOKEN, current.enter(reported))
     if not reported.ended:
         reported.begin()
         reported.works_here()
+
+
+def _on_postrun(task: Any, **_: Any) -> None:
+    token = getattr(task.request, _TOKEN, None)
+    if token is not None:
+        current.leave(token)
 
 
 def _on_success(sender: Any, **_: Any) -> None:

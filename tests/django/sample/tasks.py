@@ -46,7 +46,7 @@ def walk_chunk(task_id: str, items: int) -> None:
 
 @shared_task(notifier_user="user_id", notifier_name="Crunch {items}")
 def crunch(user_id: int, items: int, broken_at: int | None = None) -> int:
-    for n in Progress(range(items), parts=5, task=reported_task()):
+    for n in Progress(range(items), parts=5):
         if n == broken_at:
             raise LookupError(f"item {n}")
     return items
