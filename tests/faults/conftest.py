@@ -15,7 +15,11 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support import REPOSITORY, RedisServer, running
+from tests.topologies import KINDS
 
+FULL = os.environ.get("NOTIFIER_FAULTS") == "full"
+FAULT_KINDS = KINDS if FULL else KINDS[:1]
+"""The kinds of servers that the cases of clusters and Sentinels run on."""
 FIGURES = REPOSITORY / "tests" / "output" / "faults.json"
 
 
@@ -34,7 +38,7 @@ class Scale:
 
 @pytest.fixture(scope="session")
 def scale() -> Scale:
-    return Scale(full=os.environ.get("NOTIFIER_FAULTS") == "full")
+    return Scale(full=FULL)
 
 
 @pytest.fixture

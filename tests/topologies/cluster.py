@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from tests.topologies.node import Node, Topology, stable_port, until_known
@@ -22,8 +22,8 @@ class RedisCluster(Topology):
     """Three primaries with a third of the slots each, and a replica of each: `nodes` in this order at the start.
 
     `node_timeout_s`: how long a primary is silent until its replica takes over. The default is so long that a busy
-    machine causes no takeover; cases of a dead primary set it. `announced`: the ports that nodes name to clients in
-    place of their own, by index.
+    machine causes no takeover; cases of a dead primary set it. `announced`: by index, the port that a node names to
+    clients in place of its own, from its own.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class RedisCluster(Topology):
         *,
         node_timeout_s: float = 30,
         options: Sequence[str] = (),
-        announced: Mapping[int, int] | None = None,
+        announced: Mapping[int, Callable[[int], int]] | None = None,
     ) -> None:
         self._node_timeout_ms = int(node_timeout_s * 1000)
         # Nodes find each other in a time that grows with this timeout.
@@ -44,9 +44,10 @@ class RedisCluster(Topology):
         nodes = []
         for index, bus_port in enumerate(self._bus_ports):
             own = ["--cluster-port", str(bus_port)]
+            node = Node(kind, [*common, *own])
             if announced and index in announced:
-                own += ["--cluster-announce-port", str(announced[index])]
-            nodes.append(Node(kind, [*common, *own]))
+                node.options += ["--cluster-announce-port", str(announced[index](node.port))]
+            nodes.append(node)
         super().__init__(nodes)
         self.start()
 

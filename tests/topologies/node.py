@@ -54,9 +54,9 @@ class Node:
         self._program = _program(kind)
         # A replica that has received nothing yet, not even a ping, is in no list of a cluster's replicas.
         common = ["--save", "", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
-        self._options = [*common, *options]
+        self.options = [*common, *options]
         self._process: Process | None = None
-        self._paused = False
+        self.paused = False
 
     @property
     def url(self) -> str:
@@ -66,11 +66,16 @@ class Node:
     @property
     def runs(self) -> bool:
         """Whether it can answer: neither killed nor paused."""
-        return self._process is not None and self._process.child.poll() is None and not self._paused
+        return self._process is not None and self._process.child.poll() is None and not self.paused
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.child.pid
 
     def start(self) -> None:
         command = [self._program, *self._arguments(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        self._process = Process([*command, "--dir", str(self.folder), *self._options])
+        self._process = Process([*command, "--dir", str(self.folder), *self.options])
         self._process.wait_until(self._answers, self._program, READY_S)
 
     def _arguments(self) -> list[str]:
@@ -92,7 +97,7 @@ class Node:
             return client.execute_command(*command)
 
     def fields(self, *command: str | int) -> dict[str, str]:
-        """The answer to INFO, CLUSTER INFO and the like."""
+        """The answer to CLUSTER INFO and the like."""
         lines = (line.partition(":") for line in str(self.call(*command)).splitlines())
         return {name: value for name, colon, value in lines if colon}
 
@@ -110,17 +115,18 @@ class Node:
         assert self._process is not None
         self._process.child.kill()
         self._process.stop()
+        self.paused = False
 
     def pause(self) -> None:
         """It answers nothing and its connections stay open, as when its machine hangs."""
         assert self._process is not None
         self._process.signal(signal.SIGSTOP)
-        self._paused = True
+        self.paused = True
 
     def resume(self) -> None:
         assert self._process is not None
         self._process.signal(signal.SIGCONT)
-        self._paused = False
+        self.paused = False
 
     def stop(self) -> None:
         """End it, and remove its data."""

@@ -5,6 +5,10 @@ The epoch rule: every new connection compares the primary's identity with the st
 primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged. A
 shard that moves to another node is a lost connection and another primary.
 
+Behind Sentinels, a primary that was replaced goes on answering until each process has noticed. A process that wrote
+meanwhile, and is not the first to reach the new primary, begins another epoch: what it answered is not there, and the
+streams of the others were reset too early to be excused for it.
+
 Must not know: channels, streams, subscriptions.
 """
 
@@ -13,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +58,10 @@ script names all its keys."""
 MOVING_S: Final = 3.0
 """How long such a call is repeated."""
 MOVING_PAUSE_S: Final = 0.03
+SENTINELS_AGREE_S: Final = 10.0
+"""How long a Sentinel may name the older primary after another one has named the new (Redis says: seconds)."""
+WRITING: Final = frozenset({"publish", "task", "output", "mark", "forget"})
+"""Scripts whose answer promises that something is stored."""
 
 
 class Commands:
@@ -81,6 +90,14 @@ class Commands:
         self._connection: Connection | None = None
         self.identity: Identity | None = None
         """The primary behind the connection; None while there is none."""
+        self._last_identity: Identity | None = None
+        """The primary of the last connection that was used."""
+        self._epoch = b""
+        """Of the shard, when the connection was opened."""
+        self._wrote_at = -math.inf
+        """When the last write was answered, in monotonic seconds."""
+        self._confirmed_at = -math.inf
+        """When the Sentinels last named the connection's primary, in monotonic seconds."""
         self.keeper: asyncio.Task[None] | None = None
         """Watches and reopens the connection."""
         self._retries: set[_Retry] = set()
@@ -139,6 +156,8 @@ class Commands:
         elif isinstance(reply, Exception):
             settle(result, reply)
         else:
+            if call.script.name in WRITING:
+                self._wrote_at = time.monotonic()
             try:
                 result.set_result(read(reply))
             except NotifierError as exc:
@@ -223,7 +242,11 @@ class Commands:
             identity = await identity_of(connection)
             await self._layout.require(connection, shard)
             names = [self._keys.epoch(shard), self._keys.identity(shard)]
-            epoch, replaced = await connection.run(script("identity"), names, [str(identity), new_epoch()])
+            writes_lost = self._may_have_written_elsewhere(identity)
+            args: list[str | bytes | int] = [str(identity), new_epoch(), int(writes_lost)]
+            epoch, replaced = await connection.run(script("identity"), names, args)
+            self._last_identity, self._epoch = identity, epoch
+            self._confirmed_at = time.monotonic()
             if replaced:
                 level = logging.WARNING if replaced == 1 else logging.INFO
                 log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
@@ -234,6 +257,12 @@ class Commands:
             connection.close()
             raise
         return connection, identity
+
+    def _may_have_written_elsewhere(self, identity: Identity) -> bool:
+        """True if this process was answered by a primary that had been replaced by this one."""
+        if not self._places.moves_silently or self._last_identity in (None, identity):
+            return False
+        return self._wrote_at > self._confirmed_at - SENTINELS_AGREE_S
 
     async def _keep_connected(self) -> None:
         pause_s = RECONNECT_S[0]
@@ -254,12 +283,16 @@ class Commands:
 
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost. Drops it if Redis stops answering or becomes a replica."""
-        identity_key = self._keys.identity(self._shard)
+        identity_key, epoch_key = self._keys.identity(self._shard), self._keys.epoch(self._shard)
         while not connection.lost.done():
             # A process that only reads would not see writes refused, and on an idle connection a loss goes unnoticed.
             assert self.identity is not None
             connection.call("INFO", REPLICATION).add_done_callback(partial(_compare, connection, self.identity))
-            connection.call("GET", identity_key).add_done_callback(partial(_compare_stored, connection, self.identity))
+            same = partial(_compare_stored, connection, str(self.identity).encode())
+            connection.call("GET", identity_key).add_done_callback(same)
+            if self._places.moves_silently:
+                same = partial(_compare_stored, connection, self._epoch)
+                connection.call("GET", epoch_key).add_done_callback(same)
             await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
             if self._places.moves_silently and not connection.lost.done():
                 await self._require_same_place(connection)
@@ -268,10 +301,13 @@ class Commands:
 
     async def _require_same_place(self, connection: Connection) -> None:
         """Drop the connection if the primary is elsewhere now. An answer that cannot be had changes nothing."""
+        asked_at = time.monotonic()
         with contextlib.suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(WATCH_EVERY_S):
                 address = await self._places.of(self._shard)
-            if address != self._address:
+            if address == self._address:
+                self._confirmed_at = asked_at
+            else:
                 connection.close(BrokerUnavailable(f"the primary is at {address} now, not at {self._address}"))
 
 
@@ -296,13 +332,13 @@ def _compare(connection: Connection, identity: Identity, info: asyncio.Future[by
         connection.close(exc)
 
 
-def _compare_stored(connection: Connection, identity: Identity, stored: asyncio.Future[bytes | None]) -> None:
-    """Close the connection if the shard is not, or no longer, the one that this connection's primary was recorded for:
-    another process has met another primary, or the shard has moved."""
+def _compare_stored(connection: Connection, expected: bytes, stored: asyncio.Future[bytes | None]) -> None:
+    """Close the connection if the shard's identity or epoch is not, or no longer, that of when it was opened: another
+    process has met another primary, or the shard has moved."""
     if stored.cancelled():
         return
     exc = stored.exception()
-    if exc is None and stored.result() != str(identity).encode():
+    if exc is None and stored.result() != expected:
         connection.close(BrokerUnavailable("the shard was used on another primary meanwhile"))
     elif str(exc).startswith(NOT_PRIMARY):
         connection.close(BrokerUnavailable(str(exc)))

@@ -1,0 +1,237 @@
+"""A cluster under load whose slots move and whose primaries fail: nothing is lost silently, and the other shards do not
+notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.clients import until
+from tests.faults.conftest import FAULT_KINDS, Scale
+from tests.faults.load import Load, is_well, others, round_of, seen, under_load
+from tests.faults.proxy import Proxy
+from tests.support import running
+from tests.topologies import Node, RedisCluster
+
+Figure = Callable[..., None]
+SILENT_S = 2.0
+"""How long a primary may be silent in the cases of dead primaries (s)."""
+
+
+@pytest.fixture(scope="module", params=FAULT_KINDS)
+def cluster(request: pytest.FixtureRequest, scale: Scale) -> Iterator[RedisCluster]:
+    """A cluster that has no takeover of itself."""
+    with running(RedisCluster(request.param)) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=FAULT_KINDS)
+def mortal_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
+    """A cluster whose replicas take over soon, and whose data outlives a kill."""
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with running(RedisCluster(request.param, node_timeout_s=SILENT_S, options=options)) as cluster:
+        yield cluster
+
+
+def shards_at(load: Load, cluster: RedisCluster, *nodes: Node) -> list[int]:
+    """The shards of these primaries."""
+    return [shard for shard in load.listeners if cluster.primary_of(load.slot(shard)) in nodes]
+
+
+async def test_a_slot_that_moves_loses_nothing_and_concerns_no_other_shard(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    load = await moved_by(cluster, cluster.move, seed, scale)
+    figure(**seen(load))
+
+
+@pytest.mark.parametrize("cluster", ["valkey"], indirect=True)
+async def test_a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_shard(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    load = await moved_by(cluster, cluster.move_atomically, seed, scale)
+    if scale.full:
+        assert load.longest_publish_s < 0.5
+    figure(**seen(load))
+
+
+async def moved_by(cluster: RedisCluster, move: Callable[[int, Node], None], seed: random.Random, scale: Scale) -> Load:
+    """Move slots of shards under load."""
+    async with under_load(cluster.url, seed) as load:
+        moved = set()
+        for _ in range(scale.whole(1, 5)):
+            shard = seed.choice(list(load.listeners))
+            moved.add(shard)
+            slot = load.slot(shard)
+            await asyncio.to_thread(move, slot, cluster.other_primary(cluster.primary_of(slot)))
+            await round_of(load, scale)
+            await load.goes_on()
+    load.assert_unaffected(others(load, list(moved)))
+    assert load.gone == 0
+    return load
+
+
+async def test_a_move_that_stops_halfway_refuses_its_shard_only(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with under_load(cluster.url, seed) as load:
+        moved = set()
+        for _ in range(scale.whole(1, 5)):
+            shard = seed.choice(list(load.listeners))
+            moved.add(shard)
+            slot = load.slot(shard)
+            source = cluster.primary_of(slot)
+            move = cluster.begin_move(slot, cluster.other_primary(source))
+            # Until the counter of events has moved: every publish needs it.
+            keys = await asyncio.to_thread(source.call, "CLUSTER", "COUNTKEYSINSLOT", slot)
+            await asyncio.to_thread(move.carry, max(keys, 1000))
+            await load.refuses(load.users[shard])
+            await load.goes_on([load.users[other] for other in others(load, list(moved))])
+            await asyncio.to_thread(move.finish)
+            await round_of(load, scale)
+            await load.goes_on()
+    load.assert_unaffected(others(load, list(moved)))
+    assert load.gone == 0
+    figure(**seen(load))
+
+
+async def test_an_idle_shard_that_moves_is_noticed(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    slowest_s = 0.0
+    async with under_load(cluster.url, seed) as load:
+        for _ in range(scale.whole(1, 5)):
+            await round_of(load, scale)
+            load.pause()
+            shard = seed.choice(list(load.listeners))
+            listener, slot = load.listeners[shard], load.slot(shard)
+            await asyncio.sleep(seed.uniform(0.2, 1.2))  # any moment of the watch
+            resets = len(listener.resets)
+            await asyncio.to_thread(cluster.move, slot, cluster.other_primary(cluster.primary_of(slot)))
+            began = time.monotonic()
+            await until(lambda: len(listener.resets) > resets and is_well(listener), 60, "a reset")  # noqa: B023
+            slowest_s = max(slowest_s, listener.resets[-1].at - began)
+            load.go_on()
+            await load.goes_on()
+    assert load.gone == 0
+    if scale.full:
+        assert slowest_s < 1.5
+    figure(**seen(load, slowest_reset_s=round(slowest_s, 2)))
+
+
+async def test_a_manual_failover_loses_nothing(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with under_load(cluster.url, seed) as load:
+        for _ in range(scale.whole(1, 5)):
+            shard = seed.choice(list(load.listeners))
+            slot = load.slot(shard)
+            concerned = shards_at(load, cluster, cluster.primary_of(slot))
+            before = {other: len(load.listeners[other].of("degraded")) for other in others(load, concerned)}
+            await asyncio.to_thread(cluster.fail_over, slot)
+            await round_of(load, scale)
+            await load.goes_on()
+            assert {other: len(load.listeners[other].of("degraded")) for other in before} == before
+            await asyncio.to_thread(cluster.wait_until_whole)
+    assert load.gone == 0
+    if scale.full:
+        assert load.longest_degraded_s < 1
+    figure(**seen(load))
+
+
+@pytest.mark.parametrize("end", ["killed", "hung"])
+async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
+    mortal_cluster: RedisCluster, end: str, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    cluster, slowest_s = mortal_cluster, 0.0
+    async with under_load(cluster.url, seed) as load:
+        for _ in range(scale.whole(1, 5)):
+            silent = cluster.primary_of(load.slot(seed.choice(list(load.listeners))))
+            concerned = shards_at(load, cluster, silent)
+            before = {other: len(load.listeners[other].of("degraded")) for other in others(load, concerned)}
+            (silent.kill if end == "killed" else silent.pause)()
+            began = time.monotonic()
+            await load.goes_on([load.users[other] for other in before])
+            await load.goes_on()
+            slowest_s = max(slowest_s, time.monotonic() - began)
+            assert {other: len(load.listeners[other].of("degraded")) for other in before} == before
+            await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
+            await asyncio.to_thread(cluster.wait_until_whole)
+            assert not silent.is_primary
+            await round_of(load, scale)
+            await load.goes_on()
+    if scale.full:
+        assert load.longest_degraded_s < SILENT_S + 3
+    figure(**seen(load, gone=load.gone, slowest_back_s=round(slowest_s, 1)))
+
+
+async def test_two_of_three_primaries_die_and_come_back(
+    mortal_cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    cluster = mortal_cluster
+    async with under_load(cluster.url, seed) as load:
+        for _ in range(scale.whole(1, 5)):
+            await asyncio.to_thread(cluster.wait_until_whole)
+            dead = seed.sample(cluster.primaries, 2)
+            for node in dead:
+                node.kill()
+            await until(lambda: all(item.of("degraded") for item in load.listeners.values()), 60, "degraded")
+            for node in dead:
+                await asyncio.to_thread(node.start)
+            await load.goes_on()
+            await round_of(load, scale)
+            await load.goes_on()
+    figure(**seen(load, gone=load.gone))
+
+
+async def test_a_refused_ssubscribe_degrades_the_shards_of_its_node_only(
+    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with under_load(cluster.url, seed) as load:
+        node = cluster.primary_of(load.slot(0))
+        concerned = shards_at(load, cluster, node)
+        for _ in range(scale.whole(1, 5)):
+            node.call("ACL", "SETUSER", "default", "-ssubscribe")
+            try:
+                node.call("CLIENT", "KILL", "TYPE", "pubsub")
+                await until(lambda: not any(is_well(load.listeners[shard]) for shard in concerned), 60, "degraded")
+                await load.goes_on([load.users[shard] for shard in others(load, concerned)])
+            finally:
+                node.call("ACL", "SETUSER", "default", "+ssubscribe")
+            await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+            await round_of(load, scale)
+    load.assert_unaffected(others(load, concerned))
+    assert (load.gone, load.resets) == (0, 0)
+    figure(**seen(load))
+
+
+async def test_a_service_that_is_cut_off_from_a_node_degrades_its_shards_only(
+    seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with Proxy(0) as proxy:
+
+        def announce(port: int) -> int:
+            proxy.target = port
+            return proxy.port
+
+        # Its replica reads through the proxy too.
+        with running(await asyncio.to_thread(RedisCluster, announced={0: announce})) as cluster:
+            node = cluster.nodes[0]
+            async with under_load(cluster.url, seed) as load:
+                concerned = shards_at(load, cluster, node)
+                for _ in range(scale.whole(1, 5)):
+                    proxy.target = 1
+                    proxy.cut(b"SETNAME")
+                    await until(lambda: not any(is_well(load.listeners[shard]) for shard in concerned), 60, "degraded")
+                    await load.goes_on([load.users[shard] for shard in others(load, concerned)])
+                    proxy.target = node.port
+                    await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+                    await round_of(load, scale)
+            load.assert_unaffected(others(load, concerned))
+            assert (load.gone, load.resets) == (0, 0)
+            figure(**seen(load))

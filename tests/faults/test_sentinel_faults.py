@@ -1,0 +1,86 @@
+"""A primary that fails over by Sentinels, under load: nothing is lost silently."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.faults.clients import until
+from tests.faults.conftest import FAULT_KINDS, Scale
+from tests.faults.load import is_well, round_of, seen, under_load
+from tests.support import running
+from tests.topologies import SentinelGroup
+
+Figure = Callable[..., None]
+DOWN_AFTER_S = 2.0
+
+
+@pytest.fixture(params=FAULT_KINDS)
+def group(request: pytest.FixtureRequest) -> Iterator[SentinelGroup]:
+    with running(SentinelGroup(request.param, down_after_s=DOWN_AFTER_S, options=("--appendonly", "yes"))) as group:
+        yield group
+
+
+@pytest.mark.parametrize("replicas", ["0", "1"])
+async def test_a_failover_by_the_sentinels_loses_nothing(
+    group: SentinelGroup, replicas: str, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    """The older primary takes writes until it is a replica. With `min-replicas-to-write`, it refuses them once its
+    replica has left it, and the new one until it has a replica: no answered event is gone, but for those of the
+    milliseconds in between."""
+    group.each("CONFIG", "SET", "min-replicas-to-write", replicas)
+    async with under_load(group.url, seed, shards=3) as load:
+        for _ in range(scale.whole(1, 5)):
+            await asyncio.to_thread(group.fail_over)
+            await load.goes_on()
+            await round_of(load, scale)
+            await asyncio.to_thread(group.wait_until_whole)
+    figure(**seen(load, gone=load.gone))
+
+
+@pytest.mark.parametrize("end", ["killed", "hung"])
+async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
+    group: SentinelGroup, end: str, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    """A hung one calls itself a primary when it is back, until the Sentinels see it."""
+    async with under_load(group.url, seed, shards=3) as load:
+        for _ in range(scale.whole(1, 5)):
+            silent, replica = group.primary, group.replica
+            (silent.kill if end == "killed" else silent.pause)()
+            began = time.monotonic()
+            await load.goes_on()
+            assert group.primary is replica
+            await asyncio.sleep(scale(0, began + 6 - time.monotonic()))
+            await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
+            await round_of(load, scale)
+            await asyncio.to_thread(group.wait_until_whole)
+            assert not silent.is_primary
+            await load.goes_on()
+    if scale.full:
+        assert load.longest_degraded_s < DOWN_AFTER_S + 3
+    figure(**seen(load, gone=load.gone))
+
+
+async def test_without_any_sentinel_the_links_stay(
+    group: SentinelGroup, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with under_load(group.url, seed, shards=3) as load:
+        for sentinel in group.sentinels:
+            sentinel.pause()
+        await asyncio.sleep(scale(2, 10))
+        await load.goes_on()
+        for sentinel in group.sentinels[:2]:
+            sentinel.kill()
+        await round_of(load, scale)
+        load.assert_unaffected(load.listeners)
+        for sentinel in group.sentinels:
+            await asyncio.to_thread(sentinel.resume if sentinel.paused else sentinel.start)
+        await asyncio.to_thread(group.wait_until_whole)
+        await asyncio.to_thread(group.fail_over)
+        await until(lambda: load.resets > 0 and all(map(is_well, load.listeners.values())), 60, "the new primary")
+        await load.goes_on()
+    figure(**seen(load, gone=load.gone))

@@ -1,0 +1,55 @@
+"""Several primaries, one of which is away: only what needs it waits. Processes that disagree about the shards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.clients import until
+from tests.faults.conftest import Scale
+from tests.faults.load import is_well, others, round_of, seen, under_load
+from tests.support import RedisServer, Service, running
+from tests.topologies import RedisCluster
+
+Figure = Callable[..., None]
+
+
+async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_once(
+    seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(running(RedisServer(append_only=True))) for _ in range(3)]
+        async with under_load(",".join(server.url for server in servers), seed) as load:
+            for _ in range(scale.whole(1, 5)):
+                away = seed.randrange(3)
+                before = {shard: len(load.listeners[shard].of("degraded")) for shard in others(load, [away])}
+                refused = {shard: load.users[shard].refused for shard in before}
+                servers[away].kill()
+                await load.refuses(load.everyone)
+                await load.goes_on([load.users[shard] for shard in before], 20)
+                with load.service.client() as client:
+                    assert client.get("/readyz").json()["shards_away"] == [away]
+                await asyncio.to_thread(servers[away].start)
+                await load.goes_on()
+                await round_of(load, scale)
+                await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+                assert {shard: len(load.listeners[shard].of("degraded")) for shard in before} == before
+                assert {shard: load.users[shard].refused for shard in before} == refused
+    subjects = [message.data["subject"] for message in load.listeners[0].messages]
+    assert len(subjects) == len(set(subjects)), "a repeat was stored twice"
+    assert load.gone == 0
+    figure(**seen(load))
+
+
+@pytest.mark.parametrize("shards", ["1", "3"])
+def test_a_service_with_another_number_of_shards_refuses_to_start(redis_cluster: RedisCluster, shards: str) -> None:
+    env = {"NOTIFIER_BROKER_URL": redis_cluster.url, "NOTIFIER_PREFIX": f"layout{shards}:"}
+    with (
+        running(Service(env={**env, "NOTIFIER_SHARDS": "12"})),
+        pytest.raises(AssertionError, match=rf"12 sharded(.|\n)*{shards} sharded|{shards} sharded(.|\n)*12 sharded"),
+    ):
+        Service(env={**env, "NOTIFIER_SHARDS": shards})
