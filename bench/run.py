@@ -15,6 +15,7 @@ from typing import Any
 from bench import system, works
 from bench.load import Load
 from bench.peers import ALL, SOME, Peer
+from bench.peers.brokers import NotifierOnCluster, NotifierOnFile, NotifierOnPrimaries, NotifierOnSentinels
 from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt, Nchan, Pushpin
 from bench.peers.floor import BareHttp, BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
@@ -82,6 +83,8 @@ class Run:
                 self._measure(make, self._straight_from_redis)
             self._measure(NotifierOnRedis, self._broadcasts, self._targets)
             self._measure(NotifierOnRedis, self._channels)
+            for make in _makers(NotifierOnFile, NotifierOnSentinels, NotifierOnCluster, NotifierOnPrimaries):
+                self._measure(make, self._broadcasts, self._targets)
             two = "notifier, Redis, 2 workers"
             self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name=two)
             for workers in (1, 4):

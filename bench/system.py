@@ -88,7 +88,7 @@ class Process:
 
     def cpu_s(self) -> float:
         """CPU time of the program and its living children."""
-        return sum(_cpu_s(pid) for pid in tree(self.pid))
+        return sum(cpu_s_of(pid) for pid in tree(self.pid))
 
     def memory_kib(self) -> float:
         """Proportional set size: shared pages are counted once."""
@@ -126,7 +126,8 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
+    """CPU time of one process."""
     try:
         return time.clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)
     except OSError:  # the process has ended

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bench import chart, model, profile, report, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
+from bench.peers.brokers import NotifierOnCluster, NotifierOnFile, NotifierOnPrimaries, NotifierOnSentinels
 from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt
 from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
@@ -80,6 +82,25 @@ def test_targeted_events_reach_their_users(programs: Path, tmp_path: Path) -> No
         works.connect(bench, 20, ALL)
         storm = works.storm(bench, 20, 10)
         assert (storm["streams"], storm["faults"]) == (20, 0)
+    finally:
+        peer.stop()
+        streams.stop()
+        publisher.stop()
+
+
+@pytest.mark.parametrize("make", [NotifierOnFile, NotifierOnSentinels, NotifierOnCluster, NotifierOnPrimaries])
+def test_each_broker_delivers_what_is_measured(
+    make: Callable[[Path], Notifier], programs: Path, tmp_path: Path
+) -> None:
+    peer = make(tmp_path)
+    streams, publisher = Load(programs / "load", tmp_path), Load(programs / "load", tmp_path)
+    try:
+        peer.start()
+        bench = Bench(peer, streams, publisher)
+        works.connect(bench, 20, None)
+        figures = works.targeted(bench, 20, 100)
+        assert (figures["events"], figures["faults"]) == (100, 0)
+        assert (figures["redis_cpu_us"] > 0) == (peer.redis is not None)
     finally:
         peer.stop()
         streams.stop()

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jwt
 import redis
@@ -23,6 +23,17 @@ from bench.system import HERE, REPOSITORY, Process, accepts, free_port
 
 KEY, SECRET = secrets.token_hex(16), secrets.token_hex(32)
 """Credentials of servers that run for a minute."""
+
+
+class Servers(Protocol):
+    """The Redis behind the service."""
+
+    @property
+    def url(self) -> str: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def cpu_s(self) -> float: ...
+    def memory_bytes(self) -> int: ...
 
 
 class Notifier(Peer):
@@ -36,7 +47,7 @@ class Notifier(Peer):
         folder: Path,
         *,
         workers: int = 1,
-        redis_server: Redis | None = None,
+        servers: Servers | None = None,
         checkout: Path = REPOSITORY,
         program: Sequence[str | Path] = ("-m", "notifier"),
         settings: Mapping[str, str] | None = None,
@@ -48,10 +59,12 @@ class Notifier(Peer):
         self._settings = settings or {}
         self.checkout = checkout
         """The folder whose version is run, with its own `.venv` if it has one."""
-        self.redis = redis_server
+        self.redis = servers
         self._ends = int(time.time()) + 86_400
 
     def start(self) -> None:
+        if self.redis is not None:
+            self.redis.start()
         command: list[str | Path] = [_python(self.checkout), *self._program, "serve"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         if self.workers > 1:
@@ -69,6 +82,11 @@ class Notifier(Peer):
         }
         server = self._run(command, env=env, cwd=self.checkout)
         self.ready_s = server.wait_until(self._is_ready)
+
+    def stop(self) -> None:
+        super().stop()
+        if self.redis is not None:
+            self.redis.stop()
 
     def _is_ready(self) -> bool:
         if self.processes[0].output().count("Application startup complete") < self.workers:
@@ -113,18 +131,10 @@ class NotifierOnRedis(Notifier):
 
     name: ClassVar[str] = "notifier, Redis"
 
+    redis: Redis
+
     def __init__(self, folder: Path, **options: Any) -> None:
-        super().__init__(folder, redis_server=Redis(folder), **options)
-
-    def start(self) -> None:
-        assert self.redis is not None
-        self.redis.start()
-        super().start()
-
-    def stop(self) -> None:
-        super().stop()
-        if self.redis is not None:
-            self.redis.stop()
+        super().__init__(folder, servers=Redis(folder), **options)
 
 
 def _channel(name: str) -> str:
