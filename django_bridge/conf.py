@@ -44,12 +44,14 @@ class Settings:
     redis_url: str = field(default="", repr=False)
     """The service's own Redis, with the address that the service has. Required by `redis`."""
     prefix: str = "notifier:"
-    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`, `TASK_OUTPUT_BYTES`: with `redis`, the
-    service's values."""
+    """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`, `TOPIC_HISTORY_SIZE`,
+    `TOPIC_HISTORY_TTL_S`, `TASK_OUTPUT_BYTES`: with `redis`, the service's values."""
     shards: int = 1
     history_size: int = 256
     event_history_size: int = 256
     history_ttl_s: int = 7 * 24 * 3600
+    topic_history_size: int = 32
+    topic_history_ttl_s: int = 900
     task_output_bytes: int = KEPT_BYTES
     api_key: str = field(default="", repr=False)
     """One of the service's `NOTIFIER_API_KEYS`. Required by `http`."""
@@ -174,6 +176,18 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "task_output_bytes",
         _is_whole(16 * 1024, 1 << 30),
         "A whole number, the same as the service's NOTIFIER_TASK_OUTPUT_BYTES.",
+    ),
+    "TOPIC_HISTORY_SIZE": _Rule(
+        27,
+        "topic_history_size",
+        _is_whole(1, 10_000),
+        "A whole number, the same as the service's NOTIFIER_TOPIC_HISTORY_SIZE.",
+    ),
+    "TOPIC_HISTORY_TTL_S": _Rule(
+        28,
+        "topic_history_ttl_s",
+        _is_whole(1, 10 * _YEAR_S),
+        "Whole seconds, as the service's NOTIFIER_TOPIC_HISTORY_TTL_S.",
     ),
     "HISTORY_TTL_S": _Rule(
         10, "history_ttl_s", _is_whole(1, 10 * _YEAR_S), "Whole seconds, as the service's NOTIFIER_HISTORY_TTL_S."

@@ -59,6 +59,8 @@ def environment(settings: Settings, *, origins: str) -> dict[str, str]:
         "NOTIFIER_HISTORY_SIZE": str(settings.history_size),
         "NOTIFIER_EVENT_HISTORY_SIZE": str(settings.event_history_size),
         "NOTIFIER_HISTORY_TTL_S": str(settings.history_ttl_s),
+        "NOTIFIER_TOPIC_HISTORY_SIZE": str(settings.topic_history_size),
+        "NOTIFIER_TOPIC_HISTORY_TTL_S": str(settings.topic_history_ttl_s),
     }
 
 

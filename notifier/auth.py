@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,13 +26,16 @@ from notifier.settings import ApiKey
 
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
+TOPICS: Final = "notifier:topics"
 ADMIN: Final = "admin"
 """The scope of administration. Only API keys have it: an issuer of tokens for publishing must not become one of
 administrators by a claim."""
 LEEWAY_S: Final = 5
 """Tolerated difference between two machines' clocks."""
 MAX_GROUPS: Final = 64
-"""Groups of one token. Each is a channel that every stream of the user subscribes to."""
+"""Groups of one token, and topics. Each is a channel that every stream of the user subscribes to."""
+MAX_GRANTED: Final = 50
+"""Topics of one grant."""
 MAX_TOKEN_CHARS: Final = 8192
 MAX_VERIFIED: Final = 8192
 """Verified tokens that are remembered, about 2 MB: reconnecting clients send the same again."""
@@ -53,6 +57,13 @@ class Subscriber:
     """Unix time."""
     cancels_all: bool = False
     """The claim `cancel`: the user may cancel every task that it watches."""
+    topics: tuple[str, ...] = ()
+    """`topic:<name>` of each of the token's topics: streams hear them, and no inbox has them."""
+
+    @property
+    def heard(self) -> tuple[str, ...]:
+        """The channels that the user's streams hear."""
+        return self.channels + self.topics
 
     def may_cancel(self, channels: tuple[str, ...]) -> bool:
         """True if the user may cancel a task sent to these channels: one of them is the user's own, or the token says
@@ -61,7 +72,17 @@ class Subscriber:
 
     def hears(self, channels: tuple[str, ...]) -> bool:
         """True if the user may hear at least one of these channels."""
-        return any(channel in self.channels for channel in channels)
+        return any(channel in self.channels or channel in self.topics for channel in channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Permission of one user to hear some topics, for a time. Added to a stream, which hears them until then."""
+
+    channels: tuple[str, ...]
+    """`topic:<name>` of each topic."""
+    expires_at: float
+    """Unix time. May be in the past."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +163,29 @@ class Authenticator:
             cancels_all = claims.get("cancel") or False
             if not isinstance(cancels_all, bool):
                 raise InvalidInput(f"must be true or false, not {rules.shown(cancels_all)}", field="cancel")
-            groups = claims.get("groups") or []
-            if not isinstance(groups, list) or len(groups) > MAX_GROUPS:
-                raise InvalidInput(f"must be a list of at most {MAX_GROUPS} names", field="groups")
-            named = tuple(dict.fromkeys(rules.name(group, f"groups[{i}]") for i, group in enumerate(groups)))
+            groups = _names(claims.get("groups") or [], "groups", MAX_GROUPS)
+            topics = _names(claims.get("topics") or [], "topics", MAX_GROUPS)
         except InvalidInput as exc:
             raise Unauthenticated(f"the token's claim {exc}", code="invalid_token") from None
-        channels = (f"user:{user}", *(f"group:{group}" for group in named), "all")
-        return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all)
+        channels = (f"user:{user}", *(f"group:{group}" for group in groups), "all")
+        named = tuple(f"topic:{topic}" for topic in topics)
+        return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all, named)
+
+    def grant(self, token: str, user: str) -> Grant:
+        """The grant of a token with `aud` = `notifier:topics`, also if it has expired. Raises `NotAllowed` if it is
+        invalid, or another user's."""
+        try:
+            claims = self._claims(token, TOPICS, may_have_expired=True)
+            if claims["sub"] != user:
+                raise NotAllowed(f"is for another user than {rules.shown(user)}", field="grant")
+            topics = _names(claims.get("topics"), "topics", MAX_GRANTED)
+            if not topics:
+                raise InvalidInput("must name at least one topic", field="topics")
+        except Unauthenticated as exc:
+            raise NotAllowed(str(exc).replace("the token", "the grant"), field="grant") from None
+        except InvalidInput as exc:
+            raise NotAllowed(f"has the claim {exc}", field="grant") from None
+        return Grant(tuple(f"topic:{topic}" for topic in topics), float(int(claims["exp"])))
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.
@@ -176,7 +212,7 @@ class Authenticator:
         shown = name if isinstance(name, str) and name.isalnum() else rules.shown(name)
         return f"the token is signed with {shown}; allowed here: {allowed}{hint}"
 
-    def _claims(self, token: str, audience: str) -> dict[str, Any]:
+    def _claims(self, token: str, audience: str, *, may_have_expired: bool = False) -> dict[str, Any]:
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated("the token is too long", code="invalid_token")
         no_key = jwt.InvalidTokenError("no key is configured")
@@ -190,7 +226,10 @@ class Authenticator:
                     audience=audience,
                     issuer=self._issuer,
                     leeway=LEEWAY_S,
-                    options={"require": ["exp", "aud", "sub"] if audience == STREAM else ["exp", "aud"]},
+                    options={
+                        "require": ["exp", "aud"] if audience == PUBLISH else ["exp", "aud", "sub"],
+                        "verify_exp": not may_have_expired,
+                    },
                 )
                 _check_end(claims["exp"])
                 return claims
@@ -208,6 +247,13 @@ class Authenticator:
         raise Unauthenticated(f"invalid token: {refusal}", code="invalid_token") from None
 
 
+def _names(value: object, field: str, most: int) -> tuple[str, ...]:
+    """A claim with names, without repeats. Raises `InvalidInput`."""
+    if not isinstance(value, list) or len(value) > most:
+        raise InvalidInput(f"must be a list of at most {most} names", field=field)
+    return tuple(dict.fromkeys([rules.name(name, f"{field}[{i}]") for i, name in enumerate(value)]))
+
+
 def _check_end(exp: Any) -> None:
     """Raises `Unauthenticated` for a token that ends in more than `MAX_LIFE_S`."""
     if int(exp) > time.time() + MAX_LIFE_S:
@@ -222,6 +268,14 @@ def subscriber_token(secret: str, user: str, *, ttl_s: int = 3600, **claims: Any
     """A token for `user`'s streams and inbox, signed with HS256. Raises `InvalidInput` for a bad user id."""
     now = int(time.time())
     body = {"sub": rules.name(user, "sub"), "aud": STREAM, "iat": now, "exp": now + ttl_s}
+    return jwt.encode({**claims, **body}, secret, algorithm="HS256")
+
+
+def topic_grant(secret: str, user: str, topics: Sequence[str], *, ttl_s: int = 300, **claims: Any) -> str:
+    """A grant of some topics for `user`, signed with HS256. Raises `InvalidInput` for a bad user id or name."""
+    now = int(time.time())
+    named = _names(list(topics), "topics", MAX_GRANTED)
+    body = {"sub": rules.name(user, "sub"), "aud": TOPICS, "iat": now, "exp": now + ttl_s, "topics": named}
     return jwt.encode({**claims, **body}, secret, algorithm="HS256")
 
 

@@ -132,7 +132,9 @@ def first(frame: EncodedFrame, asked: Cursor | str | None) -> EncodedFrame:
     return EncodedFrame(_retry() + (b"id: %b\n" % str(start).encode() if start else b"") + frame.plain)
 
 
-def hello(opening: Opening, asked: Cursor | str | None, tasks: Tasks, *, heartbeat_s: float) -> EncodedFrame:
+def hello(
+    opening: Opening, asked: Cursor | str | None, tasks: Tasks, *, heartbeat_s: float, connection: str
+) -> EncodedFrame:
     """What a stream starts from. Its id is the client's place as long as a replay or a reset follows, so that a client
     that loses the connection before it asks for the same again; otherwise the newest event."""
     start = opening.cursor
@@ -145,6 +147,7 @@ def hello(opening: Opening, asked: Cursor | str | None, tasks: Tasks, *, heartbe
         "unread": opening.unread,
         "tasks": tasks,
         "heartbeat_s": heartbeat_s,
+        "connection": connection,
         "time": iso_ms(int(time.time() * 1000)),
     }
     return EncodedFrame(_retry() + own_frame("hello", data, start))

@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
+from notifier.control import StreamCalls
 from notifier.event import Cursor
 from notifier.frames import (
     DEGRADED_FRAME,
@@ -36,13 +37,14 @@ from notifier.frames import (
     first,
     place,
 )
+from notifier.grants import ConnectionIds, Grants, remove
 from notifier.opener import Opener
 from notifier.repeats import Repeats
 from notifier.replay import was_revoked, write_opening
 from notifier.rounds import Rounds
 from notifier.slow import SlowReaders
 from notifier.stream import Stream
-from notifier.timers import StreamTimers
+from notifier.timers import StreamTimers, spread
 
 DIRECT: Final = 64
 """Up to this many streams of a topic are written at once, ahead of a round in progress."""
@@ -80,6 +82,11 @@ class Hub:
             portion_bytes=min(MAX_PORTION_BYTES, max_backlog_bytes // 2),
             proceed=self._proceed,
         )
+        self._connections = ConnectionIds()
+        self.grants = Grants(
+            broker, self._topics, attached=self._streams, reopen=self._opener.reopen, tell=self._write_own
+        )
+        self.calls = StreamCalls(broker, self._topics, self._connections, self.grants)
         self._rounds = Rounds(
             deliver_to=self._deliver_to,
             flush=self._flush,
@@ -157,16 +164,8 @@ class Hub:
         self._timers.remove(stream)
         self._slow.forget(stream)
         self._opener.forget(stream)
-        emptied = []
-        for topic in stream.topics:
-            streams = self._topics.get(topic)
-            if streams is None:
-                continue
-            streams.pop(stream, None)
-            if not streams:
-                del self._topics[topic]
-                emptied.append(topic)
-        if emptied:
+        self.grants.forget(stream)
+        if emptied := remove(self._topics, stream, stream.topics):
             self._broker.unsubscribe(emptied)
 
     def end(self, stream: Stream, reason: str, *, retry_ms: tuple[int, int] = RETRY_MS) -> None:
@@ -189,7 +188,10 @@ class Hub:
             return
         if not opening.recovered:
             self.counts["resets"] += 1
-        write_opening(stream, opening, repeats=self._repeats, heartbeat_s=self._heartbeat_s)
+        connection_of = self._connections.of
+        write_opening(
+            stream, opening, repeats=self._repeats, heartbeat_s=self._heartbeat_s, connection_of=connection_of
+        )
         if not opening.more:
             self._go_live(stream, opening.cursor)
         stream.flush()
@@ -269,8 +271,10 @@ class Hub:
     def degraded(self, away: bool, prefix: str = "") -> None:
         self._opener.note_away(away, prefix)
         for stream in [stream for stream in self._streams if stream.topics[0].startswith(prefix)]:
-            self._offer_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
-            self._flush(stream)
+            self._write_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
+
+    def control(self, text: bytes) -> None:
+        self.calls.receive(text)
 
     # Writing
 
@@ -278,6 +282,10 @@ class Hub:
         """Queue a frame of the service's own that has no id, also before `hello`."""
         stream.offer(frame if stream.begun else first(frame, stream.cursor))
         stream.begun = True
+
+    def _write_own(self, stream: Stream, frame: EncodedFrame) -> None:
+        self._offer_own(stream, frame)
+        self._flush(stream)
 
     def _hold(self, stream: Stream, item: Item) -> None:
         if not stream.reading and not item.is_ephemeral:
@@ -327,23 +335,16 @@ class Hub:
                 raise self._rounds.failure
             if self._timers.run_due():
                 self._slow.check_all()
+                self.grants.run_due()
 
     def _ping(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._offer_own(stream, PING_FRAME)
-            self._flush(stream)
+            self._write_own(stream, PING_FRAME)
 
     async def drain(self, over_s: float, hurry: Callable[[], bool]) -> None:
         """End all streams, spread evenly over `over_s` seconds; the rest at once when `hurry()` becomes true."""
         self.draining = True
-        remaining = list(self._streams)
-        random.shuffle(remaining)
-        started, total = time.monotonic(), len(remaining)
-        while remaining and not hurry():
-            share = (time.monotonic() - started) / over_s if over_s > 0 else 1.0
-            keep = total - int(total * min(1.0, share + 0.02))
-            while len(remaining) > keep:
-                self.end(remaining.pop(), "drain", retry_ms=(100, 2000))
-            await asyncio.sleep(min(0.05, over_s / 20))
+        end = partial(self.end, reason="drain", retry_ms=(100, 2000))
+        await spread(self._streams, end, over_s, hurry)
         for stream in list(self._streams):
-            self.end(stream, "drain", retry_ms=(100, 2000))
+            end(stream)

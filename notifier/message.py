@@ -85,7 +85,13 @@ def _data(value: object, field: str) -> dict[str, Any]:
 
 
 FIELDS: Final = (
-    Field("to", rules.recipients, list[str], str, description="Recipients: `user:<id>`, `group:<name>` or `all`."),
+    Field(
+        "to",
+        rules.recipients,
+        list[str],
+        str,
+        description="`user:<id>`, `group:<name>`, `topic:<name>` or `all`.",
+    ),
     Field("id", _identity, str | None, str, None, description="The message's own id; made by the service by default."),
     Field(
         "from",

@@ -6,6 +6,7 @@ Must not know: brokers, which streams exist, when a stream is opened.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from notifier.broker import Opening
 from notifier.event import Cursor, own_frame
@@ -14,7 +15,9 @@ from notifier.repeats import Repeats
 from notifier.stream import Stream
 
 
-def write_opening(stream: Stream, opening: Opening, *, repeats: Repeats, heartbeat_s: float) -> None:
+def write_opening(
+    stream: Stream, opening: Opening, *, repeats: Repeats, heartbeat_s: float, connection_of: Callable[[Stream], str]
+) -> None:
     """Queue an opening's frames, and note the place that the replay reaches if more of it follows."""
     stream.revoked = opening.revoked
     stream.forget_states()  # older than the opening
@@ -24,7 +27,8 @@ def write_opening(stream: Stream, opening: Opening, *, repeats: Repeats, heartbe
         stream.since = asked.seq if isinstance(asked, Cursor) else opening.cursor.seq
     tasks = [] if is_reopened and not lost else [task.public(stream.may_cancel) for task in opening.tasks]
     if not is_reopened:
-        stream.offer(hello(opening, stream.cursor, tasks, heartbeat_s=heartbeat_s))
+        connection = connection_of(stream)
+        stream.offer(hello(opening, stream.cursor, tasks, heartbeat_s=heartbeat_s, connection=connection))
         stream.begun = stream.greeted = True
     if lost:
         stream.offer(reset(opening, tasks))

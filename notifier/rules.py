@@ -86,23 +86,29 @@ def name(value: object, field: str) -> str:
     return value
 
 
+def is_topic(channel: str) -> bool:
+    """True for the channel of a topic: what a page shows."""
+    return channel.startswith("topic:")
+
+
 def channel(value: object, field: str = "to") -> str:
-    """`user:<id>`, `group:<name>` or `all`."""
+    """`user:<id>`, `group:<name>`, `topic:<name>` or `all`."""
     if not isinstance(value, str):
         raise InvalidInput(f"must be a string, not {shown(value)}", field=field)
     if value == "all":
         return value
     kind, colon, rest = value.partition(":")
-    if not colon or kind not in ("user", "group"):
+    if not colon or kind not in ("user", "group", "topic"):
         raise InvalidInput(
-            f"no such channel: {shown(value)}; a channel is 'user:<id>', 'group:<name>' or 'all'", field=field
+            f"no such channel: {shown(value)}; a channel is 'user:<id>', 'group:<name>', 'topic:<name>' or 'all'",
+            field=field,
         )
     name(rest, field)
     return value
 
 
 def recipients(values: object, field: str = "to") -> tuple[str, ...]:
-    """Channels to publish to: at least one, without repeats; `all` and groups first, then users.
+    """Channels to publish to: at least one, without repeats; topics first, then `all` and groups, then users.
 
     The order matters to a publish that is split into chunks: channels that one stream may hear together stay together.
     """
@@ -113,7 +119,7 @@ def recipients(values: object, field: str = "to") -> tuple[str, ...]:
         raise InvalidInput("must name at least one recipient", field=field)
     if len(channels) == 1:
         return tuple(channels)
-    return tuple(sorted(channels, key=lambda name: name.startswith("user:")))
+    return tuple(sorted(channels, key=lambda name: 0 if is_topic(name) else 1 + name.startswith("user:")))
 
 
 def event_name(value: object, field: str = "type") -> str:

@@ -72,6 +72,12 @@ class Settings(BaseSettings):
     history_size: int = Field(256, ge=1, le=10_000, description="Messages kept for each channel.")
     event_history_size: int = Field(256, ge=1, le=10_000, description="Other durable events kept for each channel.")
     history_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="How long a channel's history outlives its last event.")
+    topic_history_size: int = Field(
+        32, ge=1, le=10_000, description="Messages, and other durable events, kept for each topic."
+    )
+    topic_history_ttl_s: int = Field(
+        900, ge=1, description="How long a topic's history outlives its last event. Nothing of the topic stays longer."
+    )
     heartbeat_s: float = Field(15, ge=0.2, le=300, description="Seconds between two `ping` events of a stream.")
     drain_s: float = Field(10, ge=0, le=300, description="Seconds over which streams are ended when the service stops.")
     max_streams_per_user: int = Field(20, ge=1, description="Open streams of one user in one process.")

@@ -5,8 +5,10 @@ Must not know: brokers, topics, what is written at a heartbeat or an end.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from notifier.stream import Stream
@@ -60,3 +62,18 @@ class StreamTimers:
             for stream in list(self._by_end[second]):
                 self._expire(stream)
             self._by_end.pop(second, None)
+
+
+async def spread(
+    streams: Iterable[Stream], end: Callable[[Stream], None], over_s: float, hurry: Callable[[], bool]
+) -> None:
+    """Call `end` with each stream, in random order and spread evenly over `over_s` seconds, until `hurry()`."""
+    remaining = list(streams)
+    random.shuffle(remaining)
+    started, total = time.monotonic(), len(remaining)
+    while remaining and not hurry():
+        share = (time.monotonic() - started) / over_s if over_s > 0 else 1.0
+        keep = total - int(total * min(1.0, share + 0.02))
+        while len(remaining) > keep:
+            end(remaining.pop())
+        await asyncio.sleep(min(0.05, over_s / 20))

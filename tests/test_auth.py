@@ -63,6 +63,20 @@ def test_a_subscriber_hears_itself_its_groups_and_all() -> None:
     assert not who.hears(("user:4", "group:x"))
 
 
+def test_topics_of_a_token_are_heard_and_are_no_channels_of_the_inbox() -> None:
+    who = authenticator().subscriber(signed(topics=["order:42", "order:42", "42"]))
+    assert who.channels == ("user:42", "all")
+    assert who.heard == ("user:42", "all", "topic:order:42", "topic:42")
+    assert who.hears(("topic:order:42",))
+    assert not who.hears(("topic:order:4", "group:order:42"))
+
+
+@pytest.mark.parametrize("topics", ["order:42", [""], ["a\n"], [1], ["x"] * 65], ids=repr)
+def test_a_token_with_topics_that_are_no_names_is_refused(topics: object) -> None:
+    with pytest.raises(Unauthenticated, match="topics"):
+        authenticator().subscriber(signed(topics=topics))
+
+
 @pytest.mark.parametrize(
     ("key", "algorithm"), [(RSA, "RS256"), (P256, "ES256"), (ED25519, "EdDSA")], ids=["RS256", "ES256", "EdDSA"]
 )

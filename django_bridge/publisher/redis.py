@@ -56,7 +56,13 @@ class RedisTransport:
         self._deadline = Deadline()
         self._places = RedisPlaces(settings, self._deadline)
         self._keys = self._places.keys
-        self._history = History(settings.history_size, settings.event_history_size, settings.history_ttl_s)
+        self._history = History(
+            settings.history_size,
+            settings.event_history_size,
+            settings.history_ttl_s,
+            settings.topic_history_size,
+            settings.topic_history_ttl_s,
+        )
         self._output_bytes = settings.task_output_bytes
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:

@@ -99,7 +99,7 @@ async def list_tasks(request: Request) -> Response:
     last."""
     who, broker = _caller(request)
     async with _turn(request, who):
-        tasks = await broker.tasks(who.user, who.channels)
+        tasks = await broker.tasks(who.user, who.heard)
         return json_response({"tasks": [task.public(who.may_cancel) for task in tasks]})
 
 

@@ -152,6 +152,29 @@ class Ids(Strict):
     all: bool | None = None
 
 
+class TopicsIn(Strict):
+    """Topics to add to an open stream, or to remove from it."""
+
+    connection: str = Field(max_length=64, description="From the stream's `hello`.")
+    add: list[str] = Field([], max_length=200, description="Grants: tokens with `aud` = `notifier:topics`.")
+    remove: list[str] = Field([], max_length=200, description="Names of topics.")
+    since: str | None = Field(None, max_length=64, description="The cursor at which the page was rendered.")
+
+
+class TopicsChanged(BaseModel):
+    """What a stream hears after a change."""
+
+    topics: list[str] = Field(description="The names of all its topics.")
+    cursor: str = Field(description="The end of the order after the added topics were subscribed.")
+    stale: list[str] = Field(description="Added topics with newer events than `since`, or where that is not known.")
+
+
+class CursorData(BaseModel):
+    """The present end of the order."""
+
+    cursor: str
+
+
 class CloudEventIn(BaseModel):
     """A CloudEvent 1.0 in structured mode. For the document; its content is checked as an event's."""
 
@@ -329,6 +352,7 @@ class Hello(BaseModel):
     unread: int
     tasks: list[TaskData]
     heartbeat_s: float
+    connection: str = Field(description="The stream's id, for `POST /v1/stream/topics`.")
     time: str
 
 
@@ -379,6 +403,13 @@ class Bye(BaseModel):
     retry_ms: int
 
 
+class TopicsLeft(BaseModel):
+    """The stream no longer hears these topics: their grant has ended."""
+
+    left: list[str]
+    reason: Literal["expired"]
+
+
 class PolledEvent(BaseModel):
     """An event of a stream."""
 
@@ -406,6 +437,7 @@ STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "task.dismissed": (TaskDismissed, False),
     "task.output": (TaskOutput, False),
     "inbox": (InboxChange, False),
+    "topics": (TopicsLeft, False),
     "reset": (Reset, True),
     "degraded": (Degraded, False),
     "ping": (None, False),

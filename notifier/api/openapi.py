@@ -25,6 +25,7 @@ BODIES: tuple[type[BaseModel], ...] = (
     models.EventIn,
     models.CloudEventIn,
     models.Ids,
+    models.TopicsIn,
 )
 REF = "#/components/schemas/{model}"
 
@@ -36,6 +37,15 @@ IDEMPOTENCY_KEY = {
     "required": False,
     "description": "The same key and body give the same response for 5 minutes; another body under it is a 422.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+
+
+GRANT = {
+    "name": "grant",
+    "in": "query",
+    "required": False,
+    "description": "A grant of topics, which are heard from the start; at most 20, with 6 KiB together.",
+    "schema": {"type": "array", "items": {"type": "string"}, "maxItems": 20},
 }
 
 
@@ -124,6 +134,7 @@ def _stream() -> dict[str, Any]:
                 "schema": {"type": "string", "enum": ["text", "turbo"]},
                 "description": "`text`: published JSON strings are written as their text. `turbo`: also no messages.",
             },
+            GRANT,
             {
                 "name": "token",
                 **query,

@@ -20,8 +20,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
+from notifier.api.granted import granted_by_query
 from notifier.api.http import json_response, subscriber
 from notifier.api.models import PollAnswer, Problem
+from notifier.api.openapi import GRANT
 from notifier.auth import Subscriber
 from notifier.broker import Broker
 from notifier.errors import BrokerUnavailable, InvalidInput
@@ -126,6 +128,7 @@ def _finish(future: asyncio.Future[None]) -> None:
             {"name": "after", "in": "query", "description": "The last cursor.", "schema": {"type": "string"}},
             {"name": "wait_s", "in": "query", "description": "Longest time without an answer, in seconds.",
              "schema": {"type": "integer", "default": WAIT_S, "minimum": 0, "maximum": MAX_WAIT_S}},
+            GRANT,
         ],
     },
 )  # fmt: skip
@@ -139,11 +142,12 @@ async def poll(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     broker: Broker = request.app.state.broker
     address = request.client.host if request.client else ""
-    topics = broker.topics(who.user, who.channels)
+    ends = granted_by_query(request, who)
+    topics = broker.topics(who.user, who.heard)
     stream = PolledStream(
         user=who.user,
         address=address,
-        channels=who.channels,
+        channels=who.heard,
         topics=topics,
         cursor=cursor,
         ends_at=time.monotonic() + max(0.0, who.expires_at - time.time()),
@@ -152,6 +156,7 @@ async def poll(request: Request) -> Response:
     )
     refused = hub.refusal(topics[0], address)
     if refused is None:
+        hub.grants.hear(stream, ends)
         await _listen(hub, stream, request, wait_s)
     else:
         stream.end(farewell(refused, random.randint(*(RETRY_MS if refused == "drain" else OVERLOAD_RETRY_MS))))
@@ -191,7 +196,7 @@ async def _answer(stream: PolledStream, broker: Broker, who: Subscriber) -> dict
     snapshot = stream.snapshot
     if stream.has_live:
         try:
-            opening = await broker.open(who.user, who.channels, None)
+            opening = await broker.open(who.user, stream.channels, None)
             snapshot = {"tasks": [task.public(who.may_cancel) for task in opening.tasks], "unread": opening.unread}
         except BrokerUnavailable:
             pass  # the state before these events; the next answer has the present state

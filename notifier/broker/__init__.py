@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, Protocol, Self
 from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
+from notifier.rules import is_topic
 from notifier.task import Task
 
 EPHEMERAL_PREFIX: Final = ":"
@@ -142,6 +143,9 @@ class Sink(Protocol):
     def disconnect(self, topic: str, reason: str) -> None:
         """End all streams of a topic with a `bye` that names `reason`."""
 
+    def control(self, text: bytes) -> None:
+        """A text of `Broker.control`."""
+
     def degraded(self, away: bool, prefix: str = "") -> None:
         """The broker became unavailable (True) or available again (False), for the topics with this prefix."""
 
@@ -156,6 +160,19 @@ class History:
     """Durable events that are no messages: they take no message's place."""
     ttl_s: int
     """How long it is stored after the newest."""
+    topic_size: int = 32
+    """Messages of a topic, and durable events of a topic."""
+    topic_ttl_s: int = 900
+    """`ttl_s` of a topic. Nothing of a topic stays longer."""
+
+    def size_of(self, channel: str, *, is_message: bool) -> int:
+        """The most entries of one of the channel's two logs."""
+        if is_topic(channel):
+            return self.topic_size
+        return self.size if is_message else self.event_size
+
+    def ttl_of(self, channel: str) -> int:
+        return self.topic_ttl_s if is_topic(channel) else self.ttl_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +317,11 @@ class Broker(ABC):
     @abstractmethod
     async def is_watched(self, topic: str) -> bool:
         """True if any process has a stream on this topic."""
+
+    async def control(self, topic: str, text: str) -> bool:
+        """Pass a line of text to the sinks of all processes that subscribe to a topic. False if there is none; always
+        of a broker of one process."""
+        return False
 
     @abstractmethod
     async def disconnect(self, user: str) -> None:

@@ -47,7 +47,13 @@ def scheme_of(settings: Settings) -> str:
 def open_broker(settings: Settings) -> Broker:
     """The broker that the settings name. It connects in `start()`. Raises `ConfigurationError`."""
     options = Options(
-        history=History(settings.history_size, settings.event_history_size, settings.history_ttl_s),
+        history=History(
+            settings.history_size,
+            settings.event_history_size,
+            settings.history_ttl_s,
+            settings.topic_history_size,
+            settings.topic_history_ttl_s,
+        ),
         max_replay=settings.max_replay,
         prefix=settings.prefix,
         shards=settings.shards,

@@ -36,11 +36,13 @@ CALLS = {
     ("post", "/v1/tasks/{task_id}/question"),
     ("post", "/v1/tasks/{task_id}/answer"),
     ("get", "/v1/tasks/{task_id}/answer"),
+    ("post", "/v1/stream/topics"),
+    ("get", "/v1/cursor"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 }
 EVENTS = {
-    "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "time"},
+    "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "connection", "time"},
     "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
@@ -50,6 +52,7 @@ EVENTS = {
     "task.dismissed": {"id"},
     "task.output": {"id", "n", "from", "text"},
     "inbox": {"read", "deleted", "unread"},
+    "topics": {"left", "reason"},
     "reset": {"reason", "unread", "tasks"},
     "degraded": {"degraded"},
     "ping": set(),
@@ -111,8 +114,13 @@ WITH_BODY = {
     ("post", "/v1/events"),
     ("post", "/v1/batch"),
     ("post", "/v1/inbox/read"),
+    ("post", "/v1/stream/topics"),
 }
-OF_USERS = {("post", "/v1/inbox/read"), ("post", "/v1/tasks/{task_id}/answer")}
+OF_USERS = {
+    ("post", "/v1/inbox/read"),
+    ("post", "/v1/tasks/{task_id}/answer"),
+    ("post", "/v1/stream/topics"),
+}
 
 
 def test_calls_that_publish_take_an_idempotency_key(document: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def test_hello_has_every_field_of_the_contract(publisher: httpx.Client, user: Us
     assert before <= datetime.fromisoformat(hello.pop("time")) <= datetime.now(UTC)
     assert hello.pop("tasks") == user.tasks()
     assert task["id"] == user.tasks()[0]["id"]
+    assert len(hello.pop("connection")) == 32
     assert hello == {"v": 1, "recovered": True, "replayed": 0, "unread": 1, "heartbeat_s": 15}
     assert event.id == user.inbox()["cursor"]
     assert event.retry is not None

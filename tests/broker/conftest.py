@@ -131,7 +131,7 @@ async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncI
 
 
 def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: int = HISTORY) -> Broker:
-    limits = {**LIMITS, "history": History(history_size, history_size, 3600)}
+    limits = {**LIMITS, "history": History(history_size, history_size, 3600, topic_size=3)}
     if kind == "memory":
         return MemoryBroker(**limits)
     if kind == "sqlite":

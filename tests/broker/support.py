@@ -31,6 +31,7 @@ class Recorder:
     states: list[tuple[str, str, bytes]] = field(default_factory=list)
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
+    controls: list[bytes] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
     away_prefixes: list[str] = field(default_factory=list)
     """Those of `away`."""
@@ -50,6 +51,9 @@ class Recorder:
 
     def disconnect(self, topic: str, reason: str) -> None:
         self.ended.append((topic, reason))
+
+    def control(self, text: bytes) -> None:
+        self.controls.append(text)
 
     def degraded(self, away: bool, prefix: str = "") -> None:
         self.away.append(away)

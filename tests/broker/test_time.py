@@ -30,7 +30,7 @@ from tests.support import RedisServer
 
 TTL_S = 3600
 KEYS = Keys("aging:")
-LIMITS = {"history": History(5, 5, TTL_S), "max_replay": 12}
+LIMITS = {"history": History(5, 5, TTL_S, 3, TTL_S // 10), "max_replay": 12}
 
 Pass = Callable[[float], None]
 
@@ -45,7 +45,8 @@ def age(server: RedisServer, prefix: str, by_s: float) -> None:
             elif left_ms >= 0:
                 client.delete(key)
             if key.endswith(b"floor"):
-                client.hincrby(key, "t", -int(by_s * 1000))
+                for name in {b"t", b"tat", b"tbt"}.intersection(client.hkeys(key)):
+                    client.hincrby(key, name, -int(by_s * 1000))
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
@@ -209,3 +210,23 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
         clock.now += 1
     assert len(broker._history._logs) <= 1.4 * alive * channels
     assert len(broker._idempotency) <= IDEMPOTENCY_TTL_S + 10
+
+
+async def test_nothing_of_a_topic_stays_after_its_ttl(aging: tuple[Broker, Pass], redis_server: RedisServer) -> None:
+    broker, passes = aging
+    page = ("user:ann", "topic:order:42")
+    await broker.publish(note("topic:order:7", subject="first"))
+    start = (await broker.open("ann", page, None)).cursor
+    await broker.publish(note("topic:order:42", subject="missed"))
+    passes(0.05)
+    opening = await broker.open("ann", page, start)
+    assert (opening.verdict, subjects(opening)) == ("ok", ["missed"])
+    passes(0.06)
+    with redis_server.client() as client:
+        assert list(client.scan_iter(f"{KEYS.prefix}*order:42")) == []
+    assert (await broker.open("ann", page, start)).verdict == "history_trimmed"
+    assert (await broker.open("ann", ("user:ann",), start)).verdict == "ok"
+    now = (await broker.open("ann", page, None)).cursor
+    await broker.publish(note("user:ann", subject="new"))
+    opening = await broker.open("ann", page, now)
+    assert (opening.verdict, subjects(opening)) == ("ok", ["new"])

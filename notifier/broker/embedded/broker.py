@@ -43,6 +43,7 @@ from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
 from notifier.message import message_of
 from notifier.output import Appended, Output, piece_frame, state_key
+from notifier.rules import is_topic
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
@@ -66,7 +67,7 @@ class EmbeddedBroker(Broker):
         self._journal = journal
         self._epoch = start.epoch
         self._seq = start.seq
-        self._history = MemoryHistory(history, journal, start.swept_up_to)
+        self._history = MemoryHistory(history, journal, start.swept_up_to, start.topics_up_to)
         self._outputs = MemoryOutputs(journal, output_bytes)
         self._tasks = MemoryTasks(journal, self._outputs)
         self._marks: dict[str, UserMarks] = {}
@@ -199,6 +200,7 @@ class EmbeddedBroker(Broker):
             yield channel, rows[bisect_right(rows, seq, key=lambda row: row[0]) :]
 
     def _count_unread(self, user: str, channels: Sequence[str]) -> int:
+        channels = [channel for channel in channels if not is_topic(channel)]
         marks = self._marks.get(user) or UserMarks()
         return sum(unread_of(part) for part in by_channel(self._rows(channels), marks, top=self._seq))
 

@@ -11,17 +11,20 @@ from collections.abc import Iterator
 from notifier.broker import History
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Log
+from notifier.rules import is_topic
 
 
 class MemoryHistory:
     """The logs of one process."""
 
-    def __init__(self, bounds: History, journal: Journal, swept_up_to: int = 0) -> None:
+    def __init__(self, bounds: History, journal: Journal, swept_up_to: int = 0, topics_up_to: int = 0) -> None:
         self._bounds = bounds
         self._journal = journal
         self._logs: dict[str, Log] = {}
         self._swept_up_to = swept_up_to
         """Newest seq of all logs that the sweep removed."""
+        self._topics_up_to = topics_up_to
+        """Newest seq of all logs of topics that were removed, which happens far more often."""
 
     def log(self, channel: str) -> Log:
         """A channel's log, emptied if its ttl is over. Reading a channel without events stores nothing."""
@@ -29,9 +32,12 @@ class MemoryHistory:
         if log is None:
             log = self._journal.take(channel)
             if log is None:
-                return Log(low=self._swept_up_to)
+                return Log(low=self._topics_up_to if is_topic(channel) else self._swept_up_to)
             self._logs[channel] = log
-        if (log.messages or log.events) and log.appended_s + self._bounds.ttl_s < time.time():
+        if (log.messages or log.events) and log.appended_s + self._bounds.ttl_of(channel) < time.time():
+            if is_topic(channel):
+                self._remove(channel)
+                return Log(low=self._topics_up_to)
             log.messages.clear()
             log.events.clear()
             log.low = log.last
@@ -41,10 +47,10 @@ class MemoryHistory:
     def append(self, channel: str, entry: Entry) -> None:
         log = self._logs[channel] = self.log(channel)
         is_message = entry.message_id != ""
-        entries, size = (log.messages, self._bounds.size) if is_message else (log.events, self._bounds.event_size)
+        entries = log.messages if is_message else log.events
         entries.append(entry)
         trimmed = None
-        if len(entries) > size:
+        if len(entries) > self._bounds.size_of(channel, is_message=is_message):
             trimmed = entries.popleft()
             log.low = max(log.low, trimmed.seq)
         log.last = entry.seq
@@ -58,18 +64,23 @@ class MemoryHistory:
         self._journal.empty(channel, log)
 
     def sweep(self) -> Iterator[None]:
-        """Check every log once, four per step, and remove those without events for ten ttls."""
+        """Check every log once, four per step, and remove those without events for ten ttls; of a topic, for one."""
         known = [*self._logs, *self._journal.waiting()]
         for place, channel in enumerate(known):
             log = self._logs.get(channel)
             appended_s = self._journal.appended_s(channel) if log is None else log.appended_s
-            if appended_s + 10 * self._bounds.ttl_s < time.time():
+            ttls = 1 if is_topic(channel) else 10
+            if appended_s + ttls * self._bounds.ttl_of(channel) < time.time():
                 self._remove(channel)
             if place % 4 == 0:
                 yield
 
     def _remove(self, channel: str) -> None:
         log = self._logs.pop(channel, None) or self._journal.take(channel)
-        if log is not None:
-            self._swept_up_to = max(self._swept_up_to, log.last)
-            self._journal.remove_log(channel, self._swept_up_to)
+        if log is None:
+            return
+        if is_topic(channel):
+            self._topics_up_to = up_to = max(self._topics_up_to, log.last)
+        else:
+            self._swept_up_to = up_to = max(self._swept_up_to, log.last)
+        self._journal.remove_log(channel, up_to)

@@ -24,6 +24,8 @@ class Start:
     """The newest seq that was given to an event."""
     swept_up_to: int = 0
     """The newest seq of all removed logs."""
+    topics_up_to: int = 0
+    """The newest seq of all removed logs of topics."""
 
 
 class Journal:
@@ -38,7 +40,7 @@ class Journal:
         """A log has no entries any more. Its `last`, `low` and `appended_s` are to be kept."""
 
     def remove_log(self, channel: str, swept_up_to: int) -> None:
-        """A log was removed. `swept_up_to` is the newest seq of all removed logs."""
+        """A log was removed. `swept_up_to` is the newest seq of all removed logs; for a topic, of those of topics."""
 
     def take(self, channel: str) -> Log | None:
         """A stored log, given once: its history is kept in memory from then on."""

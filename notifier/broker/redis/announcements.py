@@ -21,10 +21,11 @@ from notifier.event import is_safe_frame
 log = logging.getLogger("notifier.broker")
 
 _LEAD: Final = re.compile(
-    rb"([a-z0-9]{1,32}|[-!]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
+    rb"([a-z0-9]{1,32}|[-!?]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
 )
 """What precedes the frame of an announcement: epoch, seq, previous seq, repeat key; then an event's id line, with the
-same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the reason in place of the key."""
+same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the reason in place of the key;
+`?`: a text for the processes (`Broker.control`), which an earlier version skips."""
 
 
 @dataclass(slots=True, eq=False)
@@ -161,6 +162,9 @@ class Topics:
         seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
             self._sink.disconnect(topic.name, repeat_key)
+            return
+        if epoch == b"?":
+            self._sink.control(payload[lead.end(4) + 1 :])
             return
         wire = payload[lead.end(4) + 1 :]
         if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):

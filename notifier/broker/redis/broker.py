@@ -45,6 +45,7 @@ from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
+from notifier.rules import is_topic
 from notifier.task import Task
 
 log = logging.getLogger("notifier.broker")
@@ -188,7 +189,7 @@ class RedisBroker(Broker):
             user,
             channels,
             cursor,
-            history_ttl_s=self._history.ttl_s,
+            history=self._history,
             max_replay=self._max_replay,
             portion_bytes=portion_bytes,
             continued=continued,
@@ -197,7 +198,8 @@ class RedisBroker(Broker):
         shard_topics.note_lasts(epoch, opening.lasts, active)
         if opening.unread < 0:
             # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
-            opening = replace(opening, unread=await self._inbox.unread_at(opening.cursor, user, channels))
+            listed = [channel for channel in channels if not is_topic(channel)]
+            opening = replace(opening, unread=await self._inbox.unread_at(opening.cursor, user, listed))
         if any(task_ids):
             # A state stored meanwhile is announced as well.
             opening = replace(opening, tasks=await self._tasks.snapshot(user, channels, task_ids))
@@ -262,6 +264,12 @@ class RedisBroker(Broker):
         answer = await self._shards.call(self._keys.shard_of_topic(topic), "PUBSUB", counting, topic)
         with reading("PUBSUB"):
             return int(answer[1]) > 0
+
+    async def control(self, topic: str, text: str) -> bool:
+        shard = self._keys.shard_of_topic(topic)
+        receivers = await self._shards.call(shard, self._keys.publish_command, topic, f"? 0 0 -\n{text}")
+        with reading("PUBLISH"):
+            return int(receivers) > 0
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from notifier.broker import Opening
+from notifier.broker import History, Opening
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, fresh_epoch, script
 from notifier.event import Cursor, is_safe_frame
+from notifier.rules import is_topic
 from notifier.task import MAX_SNAPSHOT
 
 
@@ -22,7 +23,7 @@ def open_call(
     channels: Sequence[str],
     cursor: Cursor | str | None,
     *,
-    history_ttl_s: int,
+    history: History,
     max_replay: int,
     portion_bytes: int,
     continued: bool,
@@ -45,9 +46,11 @@ def open_call(
         max_replay,
         fresh_epoch(),
         MAX_SNAPSHOT,
-        history_ttl_s,
+        history.ttl_s,
         portion_bytes,
         int(continued),
+        sum(map(is_topic, channels)) if is_topic(channels[-1]) else 0,
+        history.topic_ttl_s,
     ]
     return Call(script("open"), shard, names, args)
 

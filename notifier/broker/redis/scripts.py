@@ -21,7 +21,7 @@ from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempo
 from notifier.broker.redis.keys import KINDS, Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_id
-from notifier.rules import to_json
+from notifier.rules import is_topic, to_json
 from notifier.task import KEEP_RUNNING_S, Task
 
 CHUNK: Final = 500
@@ -81,6 +81,7 @@ def publish_calls(
     `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough.
     """
     size = history.size if event.message_id else history.event_size
+    has_topics = is_topic(event.to[0])
     for shard in range(keys.shards):
         recipients = event.to
         if keys.shards > 1:
@@ -109,6 +110,7 @@ def publish_calls(
                 "1" if is_floor_due(shard) else "0",
                 keys.publish_command,
                 len(chunk),
+                f"{sum(map(is_topic, chunk))} {history.topic_size} {history.topic_ttl_s}" if has_topics else "",
             ]
             for channel in chunk:
                 messages, events, meta, announcements = keys.of_channel(shard, channel)

@@ -201,6 +201,7 @@ class _Announcing:
         self.joining = writer.joining = sink.joining
         self.resync = sink.resync
         self.disconnect = sink.disconnect
+        self.control = sink.control
         self.degraded = sink.degraded
 
     def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:

@@ -118,9 +118,10 @@ class File:
         self._connection.text_factory = str
         try:
             swept_up_to, epoch = int(meta["swept_up_to"]), str(meta["epoch"])
+            topics_up_to = int(meta.get("topics_up_to", "0"))
         except (KeyError, ValueError):
             raise OSError(f"{self._path} is damaged: its epoch is missing") from None
-        start = Start(epoch, max(swept_up_to, newest), swept_up_to)
+        start = Start(epoch, max(swept_up_to, topics_up_to, newest), swept_up_to, topics_up_to)
         if start.seq and (self._noted is None or self._noted.epoch != epoch or self._noted.seq > start.seq):
             log.warning(
                 "%s is a copy or lost its newest events: a new epoch begins, and clients get a reset", self._path

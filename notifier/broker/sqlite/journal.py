@@ -13,6 +13,7 @@ from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Log
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.rows import Row
+from notifier.rules import is_topic
 from notifier.task import Task
 
 
@@ -39,7 +40,8 @@ class SqliteJournal(Journal):
 
     def remove_log(self, channel: str, swept_up_to: int) -> None:
         self._write((rows.REMOVE_LOG, (channel,)))
-        self._write((rows.SET_META, ("swept_up_to", str(swept_up_to))))
+        name = "topics_up_to" if is_topic(channel) else "swept_up_to"
+        self._write((rows.SET_META, (name, str(swept_up_to))))
 
     def take(self, channel: str) -> Log | None:
         entries = self._stored.pop(channel, None)

@@ -5,7 +5,7 @@
     marks    what users have read and deleted
     outputs  the pieces of tasks' output
     answers  those under idempotency keys
-    meta     the epoch, and the newest seq of all removed logs
+    meta     the epoch, and the newest seq of all removed logs, and of those of topics
 
 An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, a line break, the frame. Frames have no
 NUL (`rules.text`), so the entries of a channel can be joined by one, and are split when the channel is used.

@@ -7,6 +7,7 @@
 --       3 now (ms), 4 most entries to replay, 5 fresh epoch, 6 most tasks of a channel,
 --       7 history ttl (s), 8 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
 --       9 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
+--       10 number of the channels that are topics, which come last, 11 ttl of their histories (s)
 -- Answer, by position:
 --       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
 --       4 replay, in order: {seq, frame, repeat key, channel's index, ...}
@@ -42,13 +43,22 @@ local function floor()
   return a
 end
 
+local topics = tonumber(ARGV[10])
+
+-- The same for the channels of topics.
+local function topic_floor()
+  local known = read_topic_floor(KEYS[3])
+  return known and floor_of_topics(known, redis_now_ms(), ARGV[11]) or floor()
+end
+
 local function judge()
   if asked == '' then return 'new' end
   if asked == '?' then return 'cursor_unknown' end
   if asked ~= epoch then return 'epoch_changed' end
   if after > top then return 'cursor_unknown' end
   for i, low in ipairs(lows) do
-    if low > after or (lasts[i] == -1 and after < floor()) then return 'history_trimmed' end
+    if low > after then return 'history_trimmed' end
+    if lasts[i] == -1 and after < (i > #lasts - topics and topic_floor() or floor()) then return 'history_trimmed' end
   end
   return 'ok'
 end
@@ -153,7 +163,8 @@ local FEW = 16
 local function count_few_unread()
   local lists, left = {}, FEW
   for _, log in ipairs(logs) do
-    if not log.has_events and (not log.newest or log.newest > up_to) then
+    local is_topic = log.channel > #lasts - topics
+    if not log.has_events and not is_topic and (not log.newest or log.newest > up_to) then
       local list = entries_after(log.key, up_to, left + 1)
       left = left - #list
       if left < 0 then return -1 end

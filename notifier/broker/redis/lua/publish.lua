@@ -16,6 +16,7 @@
 --      12 floor due          '1': the shard's floor is brought up to date; '0': another call does that
 --      13 PUBLISH or SPUBLISH
 --      14 number of channels
+--      15 '', or of those that are topics, which come first: their number, history size, and ttl (s) of log and meta
 --      then for each channel: its pub/sub channel, its name as JSON ('' without a tail)
 --      then what is stored beside the frame: names of fields and their values
 -- Answer: 'new' | 'same' | 'other', epoch, seq, watched (0 or 1), with spaces between: one text costs less than a list
@@ -25,6 +26,11 @@
 local fresh, size, ttl_s, meta_ttl_s, head, tail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local fingerprint, repeat_key, durable, publish = ARGV[8], ARGV[10], ARGV[11] == '1', ARGV[13]
 local channels = tonumber(ARGV[14])
+local topics, topic_size, topic_ttl_s = 0, nil, nil
+if ARGV[15] ~= '' then
+  topics, topic_size, topic_ttl_s = match(ARGV[15], '^(%d+) (%d+) (%d+)$')
+  topics = tonumber(topics)
+end
 local newest_field, low_field = ARGV[7], ARGV[7] .. 'low'
 
 local idempotency_key = KEYS[4 + 3 * channels]
@@ -48,6 +54,22 @@ local function look_at_floor()
   floor_next, is_floor_old = b or 0, age_ms > 2 * ttl_ms
 end
 
+-- The same for channels of topics: where they have no meta, cursors below this seq are reset.
+local topic_floor
+local function look_at_topic_floor()
+  look_at_floor()
+  topic_floor = read_topic_floor(KEYS[3]) or { a = floor, b = floor, newest = floor, a_ms = now_ms, b_ms = now_ms }
+end
+
+local function store_topic_floor(key)
+  local known = topic_floor
+  if known.b_ms <= now_ms - 333 * topic_ttl_s then
+    known.a, known.a_ms, known.b, known.b_ms = known.b, known.b_ms, known.newest, now_ms
+  end
+  call('HSET', key, 'ta', whole(known.a), 'tat', whole(known.a_ms), 'tb', whole(known.b), 'tbt', whole(known.b_ms),
+    'tn', whole(seq))
+end
+
 -- What is known of a channel before this event; nil where its log is foreign.
 local function state_of(i)
   local log, other, meta_key = KEYS[1 + 3 * i], KEYS[2 + 3 * i], KEYS[3 + 3 * i]
@@ -63,7 +85,7 @@ local function state_of(i)
     local m, e = newest_in(messages) or 0, newest_in(messages == log and other or log) or 0
     if m >= MAX_SEQ or e >= MAX_SEQ then return nil end
     look_at_floor()
-    local low = (m > 0 or e > 0) and seq - 1 or floor
+    local low = (m > 0 or e > 0) and seq - 1 or i <= topics and floor_of_topics(topic_floor, now_ms, topic_ttl_s) or floor
     meta = { last = math.max(m, e), m = m, e = e, mlow = low, elow = low }
   elseif length == 0 then
     -- The log expired: everything in it counts as trimmed.
@@ -80,6 +102,10 @@ if durable then
   if type(seq) ~= 'number' or seq < 1 or seq >= MAX_SEQ then return foreign_counter() end
   if ARGV[12] == '1' then look_at_floor() end
   local newest = 0
+  if topics > 0 then
+    look_at_topic_floor()
+    newest = topic_floor.newest
+  end
   for i = 1, channels do
     local meta = state_of(i)
     if not meta then return redis.error_reply('WRONGTYPE a foreign log') end
@@ -93,6 +119,7 @@ if durable then
     call('SET', KEYS[1], whole(seq))
     call('SET', KEYS[2], fresh)
   end
+  if topics > 0 then store_topic_floor(KEYS[3]) end
   if is_floor_old then call('HSET', KEYS[3], 'a', whole(floor), 'b', whole(seq), 't', whole(now_ms)) end
 else
   seq = counter_of(KEYS[1])
@@ -103,22 +130,24 @@ local shown, watched = whole(seq), 0
 local id_line = durable and ('id: ' .. epoch .. '-' .. shown .. '\n') or ''
 
 for i = 1, channels do
-  local frame = tail == '' and head or (head .. ARGV[14 + 2 * i] .. tail)
+  local frame = tail == '' and head or (head .. ARGV[15 + 2 * i] .. tail)
   local lead = epoch .. ' 0 0 '
   if durable then
     local log, meta = KEYS[1 + 3 * i], metas[i]
+    local size, ttl_s, meta_ttl_s = size, ttl_s, meta_ttl_s
+    if i <= topics then size, ttl_s, meta_ttl_s = topic_size, topic_ttl_s, topic_ttl_s end
     local excess = meta.length + 1 - size
     if excess > 0 then
       local trimmed = call('XRANGE', log, '-', '+', 'COUNT', whole(excess))
       meta[low_field] = seq_of(trimmed[#trimmed][1])
     end
-    call('XADD', log, 'MAXLEN', size, shown, 'f', frame, unpack(ARGV, 15 + 2 * channels))
+    call('XADD', log, 'MAXLEN', size, shown, 'f', frame, unpack(ARGV, 16 + 2 * channels))
     call('EXPIRE', log, ttl_s)
     lead = epoch .. ' ' .. shown .. ' ' .. whole(meta.last) .. ' '
     meta.last, meta[newest_field] = seq, seq
     store_meta(KEYS[3 + 3 * i], meta, meta_ttl_s)
   end
-  if call(publish, ARGV[13 + 2 * i], lead .. repeat_key .. '\n' .. id_line .. frame) > 0 then watched = 1 end
+  if call(publish, ARGV[14 + 2 * i], lead .. repeat_key .. '\n' .. id_line .. frame) > 0 then watched = 1 end
 end
 
 answer = epoch .. ' ' .. shown .. ' ' .. watched

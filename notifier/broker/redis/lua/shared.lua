@@ -58,6 +58,22 @@ local function read_floor(key)
   if a and b and t then return a, b, t end
 end
 
+-- The metas of topics expire with their logs, so topics have a floor of their own, of their events only. `newest` is the
+-- newest of these; `b` was it at `b_ms`, `a` at `a_ms` before that.
+local function read_topic_floor(key)
+  local fields = call('HMGET', key, 'ta', 'tb', 'tn', 'tat', 'tbt')
+  local a, b, newest = number_of(fields[1]), number_of(fields[2]), number_of(fields[3])
+  local a_ms, b_ms = number_of(fields[4]), number_of(fields[5])
+  if a and b and newest and a_ms and b_ms then return { a = a, b = b, newest = newest, a_ms = a_ms, b_ms = b_ms } end
+end
+
+-- The newest seq that may have expired. Events after it are younger than the ttl.
+local function floor_of_topics(topic_floor, now_ms, ttl_s)
+  local since_ms = now_ms - 1000 * ttl_s
+  if topic_floor.a_ms > since_ms then return topic_floor.a end
+  return topic_floor.b_ms > since_ms and topic_floor.b or topic_floor.newest
+end
+
 -- What is known of a channel, nil without a meta: last (its newest seq), m and e (newest seq among its messages and its
 -- events), mlow and elow (newest seq trimmed from either). All five are in the field `logs`. `messages` is the key of the
 -- channel's messages.

@@ -1,0 +1,215 @@
+"""The topics that streams hear by grants: added, removed, and left when the grant ends.
+
+    hear -> among the hub's streams by topic -> subscribed -> compared with what the page shows -> left at the end
+
+Must not know: tokens, HTTP, Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import math
+import os
+import struct
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.broker import Broker
+from notifier.errors import Conflict, NotFound
+from notifier.event import Cursor, own_frame, parse_cursor
+from notifier.frames import EncodedFrame
+from notifier.rules import is_topic
+from notifier.stream import Stream
+
+MAX_TOPICS: Final = 200
+"""Topics that one stream may hear."""
+
+StreamsByTopic = dict[str, dict[Stream, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of what one open stream hears."""
+
+    connection: str
+    """The id of the stream, from its `hello`."""
+    add: Mapping[str, float]
+    """Channels, with the Unix time at which the stream leaves each."""
+    remove: Sequence[str]
+    """Channels."""
+    since: str | None
+    """The cursor at which the page was rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a stream hears after a change."""
+
+    topics: Sequence[str]
+    """The names of all topics of the stream."""
+    cursor: str
+    """The end of the order after the added topics were subscribed."""
+    stale: Sequence[str]
+    """The added topics that have newer events than the page, or where that cannot be known."""
+
+
+class ConnectionIds:
+    """Unguessable ids of the open streams of this process. Computed, so that a stream that needs none stores none."""
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+
+    def of(self, stream: Stream) -> str:
+        place = struct.pack("=dQ", stream.attached_at, id(stream))
+        return hashlib.blake2b(place, key=self._key, digest_size=16).hexdigest()
+
+    def find(self, connection: str, streams: Iterable[Stream]) -> Stream | None:
+        """The stream with this id among those of its user."""
+        wanted = connection.encode(errors="replace")
+        return next((each for each in streams if hmac.compare_digest(self.of(each).encode(), wanted)), None)
+
+
+class Grants:
+    """Keeps the hub's streams by topic up to date with the grants of streams."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        streams_by_topic: StreamsByTopic,
+        *,
+        attached: Container[Stream],
+        reopen: Callable[[Stream], None],
+        tell: Callable[[Stream, EncodedFrame], None],
+    ) -> None:
+        self._broker = broker
+        self._streams_by_topic = streams_by_topic
+        self._attached = attached
+        self._reopen = reopen
+        self._tell = tell
+        self._ends: dict[Stream, dict[str, float]] = {}
+        """The Unix time at which a stream leaves a channel. Channels of its token are not among them."""
+        self._due: dict[int, dict[Stream, None]] = {}
+        """Streams by the seconds in which one of their grants ends."""
+        self._untold: dict[Stream, list[str]] = {}
+        """Names of topics that a stream has left, before its client knows."""
+
+    def hear(self, stream: Stream, ends: Mapping[str, float]) -> None:
+        """Let a stream, also one that is not attached yet, hear these channels until the given Unix times."""
+        now = time.time()
+        if expired := [channel for channel, end in ends.items() if end <= now]:
+            self._untold.setdefault(stream, []).extend(map(_name, expired))
+        added = []
+        for channel, end in ends.items():
+            if end <= now:
+                continue
+            if channel not in stream.channels:
+                added.append(channel)
+            elif channel not in self._ends.get(stream, ()):
+                continue  # the stream's token has it
+            known = self._ends.setdefault(stream, {})
+            known[channel] = max(end, known.get(channel, end))
+            self._due.setdefault(math.ceil(known[channel]), {})[stream] = None
+        if not added:
+            return
+        topics = self._broker.topics(stream.user, added)
+        stream.channels += tuple(added)
+        stream.topics += topics
+        if stream in self._attached:
+            for topic in topics:
+                self._streams_by_topic.setdefault(topic, {})[stream] = None
+            self._reopen_if_opening(stream)
+
+    def leave(self, stream: Stream, channels: Iterable[str]) -> None:
+        """Let a stream no longer hear these topics."""
+        leaving = {channel for channel in channels if is_topic(channel) and channel in stream.channels}
+        if not leaving:
+            return
+        pairs = list(zip(stream.channels, stream.topics, strict=True))
+        stream.channels = tuple(channel for channel, _ in pairs if channel not in leaving)
+        stream.topics = tuple(topic for channel, topic in pairs if channel not in leaving)
+        ends = self._ends.get(stream, {})
+        for channel in leaving:
+            ends.pop(channel, None)
+        if stream in self._attached:
+            left = [topic for channel, topic in pairs if channel in leaving]
+            self._broker.unsubscribe(remove(self._streams_by_topic, stream, left))
+            self._reopen_if_opening(stream)
+
+    def forget(self, stream: Stream) -> None:
+        """Remove a stream that has ended."""
+        for end in self._ends.pop(stream, {}).values():
+            self._due.get(math.ceil(end), {}).pop(stream, None)
+        self._untold.pop(stream, None)
+
+    async def change(self, stream: Stream, change: Change) -> Changed:
+        """Change what an attached stream hears. Raises `Conflict`, `NotFound` if it ends meanwhile, and
+        `BrokerUnavailable`."""
+        self.leave(stream, change.remove)
+        heard = {channel for channel in stream.channels if is_topic(channel)}
+        if len(heard.union(change.add)) > MAX_TOPICS:
+            raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
+        self.hear(stream, change.add)
+        added = [channel for channel in change.add if channel in stream.channels]
+        await self._broker.subscribe(self._broker.topics(stream.user, added))
+        cursor, stale = await self._compare(stream.user, added, change.since)
+        if stream not in self._attached:
+            raise NotFound("the connection has ended", field="connection")
+        return Changed([_name(channel) for channel in stream.channels if is_topic(channel)], str(cursor), stale)
+
+    async def _compare(self, user: str, channels: Sequence[str], since: str | None) -> tuple[Cursor, Sequence[str]]:
+        """The end of the order, and the names of the topics with events after `since`."""
+        asked = None if since is None else parse_cursor(since) or since
+        whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None)
+        if asked is None or (whole.recovered and not whole.replay and max(whole.lasts.values()) <= _seq(asked)):
+            return whole.cursor, ()
+        each = await asyncio.gather(*(self._broker.open(user, [channel], asked) for channel in channels))
+        stale = [
+            _name(channel)
+            for channel, opening in zip(channels, each, strict=True)
+            if not opening.recovered or opening.replay or max(opening.lasts.values()) > _seq(asked)
+        ]
+        return whole.cursor, stale
+
+    def run_due(self) -> None:
+        """Let streams leave the topics whose grants have ended; to be called every second."""
+        now = time.time()
+        for second in [second for second in self._due if second <= now]:
+            for stream in self._due.pop(second):
+                ended = [channel for channel, end in self._ends.get(stream, {}).items() if end <= now]
+                self.leave(stream, ended)
+                if ended:
+                    self._untold.setdefault(stream, []).extend(map(_name, ended))
+        for stream in [stream for stream in self._untold if stream.greeted]:
+            left = self._untold.pop(stream)
+            self._tell(stream, EncodedFrame(own_frame("topics", {"left": left, "reason": "expired"})))
+
+    def _reopen_if_opening(self, stream: Stream) -> None:
+        # The opening that is under way reads other channels than the stream has now.
+        if stream.opening:
+            self._reopen(stream)
+
+
+def remove(streams_by_topic: StreamsByTopic, stream: Stream, topics: Iterable[str]) -> list[str]:
+    """Remove a stream from topics. Returns those that have no stream any more."""
+    emptied = []
+    for topic in topics:
+        streams = streams_by_topic.get(topic)
+        if streams is None:
+            continue
+        streams.pop(stream, None)
+        if not streams:
+            del streams_by_topic[topic]
+            emptied.append(topic)
+    return emptied
+
+
+def _name(channel: str) -> str:
+    return channel.removeprefix("topic:")
+
+
+def _seq(cursor: Cursor | str) -> int:
+    return cursor.seq if isinstance(cursor, Cursor) else -1
