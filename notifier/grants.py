@@ -148,10 +148,10 @@ class Grants:
     async def change(self, stream: Stream, change: Change) -> Changed:
         """Change what an attached stream hears. Raises `Conflict`, `NotFound` if it ends meanwhile, and
         `BrokerUnavailable`."""
-        self.leave(stream, change.remove)
-        heard = {channel for channel in stream.channels if is_topic(channel)}
+        heard = {channel for channel in stream.channels if is_topic(channel)}.difference(change.remove)
         if len(heard.union(change.add)) > MAX_TOPICS:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
+        self.leave(stream, change.remove)
         self.hear(stream, change.add)
         added = [channel for channel in change.add if channel in stream.channels]
         await self._broker.subscribe(self._broker.topics(stream.user, added))

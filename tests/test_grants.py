@@ -1,0 +1,129 @@
+"""Topics that streams hear by grants, in a hub over the embedded broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+
+from notifier.broker import History, Opening
+from notifier.broker.memory.broker import MemoryBroker
+from notifier.errors import Conflict, NotFound
+from notifier.event import custom
+from notifier.grants import MAX_TOPICS, Change
+from notifier.hub import Hub
+from notifier.stream import Stream
+from tests.faults.clients import until
+from tests.hubs import body_of, running_hub, stream_on
+from tests.test_stream import Wall
+
+TOPIC = "topic:order:42"
+
+
+class GatedBroker(MemoryBroker):
+    """Answers openings of streams that do not hear `TOPIC` once `gate` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(history=History(50, 50, 3600), max_replay=100)
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def open(self, user: str, channels: Sequence[str], *args: Any, **options: Any) -> Opening:
+        if TOPIC not in channels:
+            await self.gate.wait()
+        return await super().open(user, channels, *args, **options)
+
+
+@pytest.fixture
+async def broker() -> GatedBroker:
+    return GatedBroker()
+
+
+@pytest.fixture
+async def hub(broker: GatedBroker) -> AsyncIterator[Hub]:
+    async with running_hub(broker) as running:
+        await broker.start(running)
+        yield running
+
+
+@pytest.fixture
+async def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+async def stream(hub: Hub, wall: Wall) -> Stream:
+    attached = stream_on(wall)
+    await hub.attach(attached)
+    return attached
+
+
+def change(*add: str, remove: Sequence[str] = (), since: str | None = None) -> Change:
+    return Change("", {channel: time.time() + 60 for channel in add}, remove, since)
+
+
+def events_of(wall: Wall) -> list[str]:
+    return [event for event in body_of(wall).events if event not in ("hello", "inbox")]
+
+
+async def publish(broker: MemoryBroker, data: int, channel: str = TOPIC) -> str:
+    return (await broker.publish(custom(to=[channel], event_type="x", data=data))).cursor
+
+
+async def test_an_event_during_an_opening_that_reads_without_the_new_topic_is_not_lost(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    broker.gate.clear()
+    hub.resync(None)
+    await until(lambda: stream.reading)
+    await hub.grants.change(stream, change(TOPIC))
+    await publish(broker, 1)
+    broker.gate.set()
+    await until(lambda: not stream.opening)
+    await publish(broker, 2)
+    assert events_of(wall) == ["x:1", "x:2"]
+
+
+async def test_a_topic_that_is_left_is_unsubscribed_with_its_last_stream(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    other = stream_on(Wall(), "bob")
+    await hub.attach(other)
+    for each in (stream, other):
+        await hub.grants.change(each, change(TOPIC))
+    await hub.grants.change(stream, change(remove=[TOPIC, "all"]))
+    await publish(broker, 1)
+    await publish(broker, 2, "all")
+    assert events_of(wall) == ["x:2"]
+    assert await broker.is_watched(TOPIC)
+    hub.detach(other)
+    assert not await broker.is_watched(TOPIC)
+
+
+async def test_a_later_grant_of_a_topic_replaces_the_earlier_end(hub: Hub, stream: Stream, wall: Wall) -> None:
+    short, long = time.time() + 0.2, time.time() + 60
+    hub.grants.hear(stream, {TOPIC: short, "topic:short": short})
+    hub.grants.hear(stream, {TOPIC: long})
+    hub.grants.hear(stream, {TOPIC: short})
+    await until(lambda: "topics" in events_of(wall))
+    assert stream.channels == ("all", TOPIC)
+    assert '"left":["short"]' in body_of(wall).blocks[-1]
+
+
+async def test_nothing_remains_of_a_stream_that_has_ended(hub: Hub, stream: Stream) -> None:
+    hub.grants.hear(stream, {TOPIC: time.time() + 60, "topic:ended": time.time() - 1})
+    hub.detach(stream)
+    grants = hub.grants
+    assert (grants._ends, grants._untold, [streams for streams in grants._due.values() if streams]) == ({}, {}, [])
+    with pytest.raises(NotFound):
+        await grants.change(stream, change())
+
+
+async def test_more_topics_than_a_stream_may_hear_change_nothing(hub: Hub, stream: Stream) -> None:
+    await hub.grants.change(stream, change(TOPIC))
+    with pytest.raises(Conflict):
+        await hub.grants.change(stream, change(*(f"topic:{n}" for n in range(MAX_TOPICS + 1)), remove=[TOPIC]))
+    assert stream.channels == ("all", TOPIC)
