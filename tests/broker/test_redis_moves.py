@@ -118,6 +118,21 @@ async def test_a_refused_subscription_closes_the_connection_and_is_tried_again()
 
 
 @pytest.mark.programs
+async def test_a_primary_without_enough_replicas_is_away_until_it_has_them() -> None:
+    with running(RedisServer()) as server, server.client() as client:
+        async with broker_at(server.url) as (broker, sink):
+            await broker.publish(note(subject="before"))
+            client.config_set("min-replicas-to-write", 1)
+            with pytest.raises(BrokerUnavailable, match="NOREPLICAS"):
+                await broker.publish(note(subject="refused"))
+            await until(lambda: sink.away == [True])
+            client.config_set("min-replicas-to-write", 0)
+            await until(lambda: sink.away == [True, False], 10)
+            await broker.publish(note(subject="after"))
+            assert [subject for subject, _ in await listed(broker)] == ["after", "before"]
+
+
+@pytest.mark.programs
 async def test_a_shard_that_is_away_stops_only_what_needs_it() -> None:
     with running(RedisServer()) as server, running(RedisServer(append_only=True)) as other:
         async with broker_at(f"{server.url},{other.url}") as (broker, sink):

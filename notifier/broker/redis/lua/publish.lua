@@ -99,7 +99,11 @@ end
 -- The channels' keys are read before the first is written: a foreign value stops the script before it stores anything.
 if durable then
   seq = redis.pcall('INCR', KEYS[1])
-  if type(seq) ~= 'number' or seq < 1 or seq >= MAX_SEQ then return foreign_counter() end
+  if type(seq) ~= 'number' or seq < 1 or seq >= MAX_SEQ then
+    -- READONLY, NOREPLICAS and the like say nothing of the counter.
+    local code = type(seq) == 'table' and match(seq.err, '^%u+') or 'ERR'
+    return (code == 'ERR' or code == 'WRONGTYPE') and foreign_counter() or seq
+  end
   if ARGV[12] == '1' then look_at_floor() end
   local newest = 0
   if topics > 0 then
