@@ -86,12 +86,9 @@ class TaskReporter(UnreportedChanges):
             self.known = self.known.changed({"advance": n}, now_ms=now_ms())
             if "done" not in self._dirty_fields:
                 self._unsent = n + (self._unsent or 0)
-            may_wait = self._may_wait()
-            if may_wait:
-                self._is_row_stale = True
-                self._schedule(self._advanced_at + PACE_S - time.monotonic())
-        if not may_wait:
-            self._report(defers=_in_background() or self._is_slow())
+            waits = self._wait_for_pace()
+        if not waits:
+            self._report(defers=_in_background() or self._is_slow(), paced=True)
         self.works_here()
 
     def advance_once(self, key: str, n: int) -> bool:
@@ -162,6 +159,7 @@ class TaskReporter(UnreportedChanges):
     def on_task_collected(self) -> None:
         """Give what is scheduled to the scheduler. A stale row is left to `notifier_tasks`."""
         if self._is_scheduled:
+            self._due_at = 0.0
             scheduler.current().run_soon(self._send_scheduled)
 
     # When to send
@@ -176,10 +174,20 @@ class TaskReporter(UnreportedChanges):
             return False
         return time.monotonic() - self._advanced_at < PACE_S
 
+    def _wait_for_pace(self) -> bool:
+        """Leave the advances to the scheduler if the last ones were sent less than `PACE_S` ago. False if not."""
+        with self._lock:
+            if not self._may_wait():
+                return False
+            self._is_row_stale = True
+            self._schedule(self._advanced_at + PACE_S - time.monotonic())
+            return True
+
     def _schedule(self, wait_s: float) -> None:
         with self._lock:
             if not self._is_scheduled:
                 self._is_scheduled = True
+                self._due_at = time.monotonic() + wait_s
                 scheduler.current().flush_at_exit(self)
                 scheduler.current().run_after(wait_s, self._send_scheduled)
 
@@ -188,7 +196,9 @@ class TaskReporter(UnreportedChanges):
             scheduler.current().run_after(PACE_S, self._send_scheduled)
             return
         try:
-            is_sent = not self._is_scheduled or self._send_all()
+            # An earlier action may still be in the scheduler: what it was for, the caller has sent.
+            is_due = self._is_scheduled and time.monotonic() >= self._due_at
+            is_sent = not is_due or self._send_all()
         finally:
             self._sending.release()
         if not is_sent and (_in_background() or self._output.pending):
@@ -222,14 +232,17 @@ class TaskReporter(UnreportedChanges):
 
     # One change: to the service, then to the row
 
-    def _report(self, *, defers: bool, row: bool = True) -> None:
-        """Send all that the service does not have, or let the scheduler send it; then write the row."""
+    def _report(self, *, defers: bool, paced: bool = False, row: bool = True) -> None:
+        """Send all that the service does not have, or let the scheduler send it; then write the row.
+
+        paced: leave it to the scheduler if another thread's call, which this one waited for, has just sent advances.
+        """
         try:
             if defers and self.known.to:
                 self._schedule(0.0)
             else:
                 with self._sending:
-                    is_sent = self._send_all()
+                    is_sent = (paced and self._wait_for_pace()) or self._send_all()
                 if not is_sent and self._output.pending:
                     self._retry()
         finally:

@@ -65,6 +65,8 @@ class UnreportedChanges:
         self._advanced_at = 0.0
         self._is_scheduled = False
         """Whether the scheduler will send what the service does not have."""
+        self._due_at = 0.0
+        """When it will (monotonic seconds)."""
 
     def _send_all(self) -> bool:
         """Send all that the service does not have. False if a call failed. Called with `_sending` locked."""

@@ -138,7 +138,7 @@ def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site
         assert (sorted(inbox), [known for known in inbox if known != ids[0]]) == (sorted(ids), ids[1:])
         for follower, number in zip(followers, (signal.SIGTERM, signal.SIGINT), strict=True):
             follower.signal(number)
-            assert follower.child.wait(5) == 0
+            assert follower.child.wait(30) == 0
             assert follower.output().endswith("stopped\n")
     finally:
         for follower in followers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -69,6 +70,25 @@ def test_a_tight_loop_sends_ten_times_a_second(
     assert all(later - earlier > 0.8 for earlier, later in zip(calls, calls[10:], strict=False))
     task.set_state("all in")
     assert (task.done, TaskRecord.objects.get().done) == (n, n)
+
+
+def test_an_advance_that_waited_for_the_call_of_the_scheduler_is_not_sent_right_behind_it(
+    live: Service, user: User, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = publisher.Publisher.change_task
+    times: list[float] = []
+
+    def change_task(self: Any, task_id: str, change: Any, key: str) -> Any:
+        times.append(time.monotonic())
+        time.sleep(0.03)
+        return real(self, task_id, change, key)
+
+    task.begin(total=10_000_000)
+    monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        task.advance()
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.095
 
 
 def test_advances_during_a_call_wait_for_the_pace(
