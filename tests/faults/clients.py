@@ -51,6 +51,7 @@ class Listener:
     ended_cleanly: int = 0
     retry_ms: int = 0
     _writer: asyncio.StreamWriter | None = None
+    _has_left: bool = False
 
     @property
     def messages(self) -> list[StreamEvent]:
@@ -82,9 +83,17 @@ class Listener:
         if self._writer is not None:
             self._writer.transport.abort()
 
+    def leave(self) -> None:
+        """Cut, and do not come back, also where the next connection is being opened at this moment."""
+        self.comes_back, self._has_left = False, True
+        self.cut()
+
     async def _listen(self) -> None:
         limit = 1 << 12 if self.bytes_per_s else 1 << 22
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=limit)
+        if self._has_left:
+            writer.transport.abort()
+            return
         self._writer = writer
         self.connects += 1
         try:

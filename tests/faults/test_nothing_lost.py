@@ -243,10 +243,8 @@ async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
                     client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
                 await asyncio.sleep(0.002)
             staying = listeners[: len(listeners) // 4]
-            for listener in listeners:
-                listener.comes_back = listener in staying
             for listener in listeners[len(staying) :]:
-                listener.cut()
+                listener.leave()
             users = {listener.user for listener in staying}
             expected = {
                 f"{env['NOTIFIER_PREFIX']}{{0}}:ch:{name}".encode() for name in ("all", *map("user:{}".format, users))
