@@ -52,6 +52,23 @@ export function createApi(base, request, canRenew) {
     tasks: async () => (await call("GET", "tasks")).tasks,
     /** @param {string} id @returns {Promise<Task>} */
     task: (id) => call("GET", `tasks/${encodeURIComponent(id)}`),
+    /**
+     * The output of a task after a piece.
+     *
+     * @param {string} id
+     * @param {number} [after]  the number of the last piece that is known
+     * @returns {Promise<{n: number, text: string, truncated: boolean}>}
+     */
+    output: (id, after = 0) => call("GET", `tasks/${encodeURIComponent(id)}/output?after=${after}`),
+    /**
+     * Answers a task's question. Rejects with the status 409 if there is an answer already.
+     *
+     * @param {string} id
+     * @param {string} question
+     * @param {string} value
+     * @returns {Promise<Task>}
+     */
+    answerTask: (id, question, value) => call("POST", `tasks/${encodeURIComponent(id)}/answer`, { question, value }),
     /** @param {string} id */
     cancelTask: (id) => call("POST", `tasks/${encodeURIComponent(id)}/cancel`),
     /** Dismisses a task that has ended. @param {string} id */

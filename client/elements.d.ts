@@ -8,6 +8,7 @@ import type { Level } from "./types.js";
 import type { NotifierBell } from "./widgets/bell.js";
 import type { NotifierInbox } from "./widgets/inbox.js";
 import type { NotifierMessage } from "./widgets/message.js";
+import type { NotifierOutput } from "./widgets/output.js";
 import type { NotifierProgress } from "./widgets/progress.js";
 import type { NotifierTasks } from "./widgets/tasks.js";
 import type { NotifierToasts } from "./widgets/toasts.js";
@@ -20,6 +21,7 @@ export interface NotifierElements {
   "notifier-bell": NotifierBell;
   "notifier-inbox": NotifierInbox;
   "notifier-message": NotifierMessage;
+  "notifier-output": NotifierOutput;
   "notifier-progress": NotifierProgress;
   "notifier-tasks": NotifierTasks;
   "notifier-toasts": NotifierToasts;
@@ -30,6 +32,7 @@ export interface NotifierAttributes {
   "notifier-bell": { "title-count"?: Present; "favicon-count"?: Present };
   "notifier-inbox": object;
   "notifier-message": { level?: Level };
+  "notifier-output": { task?: string };
   "notifier-progress": { task?: string };
   "notifier-tasks": object;
   "notifier-toasts": {

@@ -53,6 +53,8 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
   void inbox.reload();
   const timer = setTimeout(tasks.load, SNAPSHOT_MS);
   return {
+    /** What it was made of. */
+    notifier,
     /** The present value. It is never mutated: a change makes a new one. @returns {StoreState} */
     get state() {
       return get();

@@ -52,6 +52,14 @@
  */
 
 /**
+ * @typedef {object} TaskOutput  The next output of a task.
+ * @property {string} id
+ * @property {number} n         number of the piece; of the last, if several are joined
+ * @property {number} [from]    number of the first of several
+ * @property {string} text
+ */
+
+/**
  * @typedef {object} Question  What a task asks the users who watch it.
  * @property {string} id
  * @property {string} text
@@ -151,6 +159,10 @@
  * @property {Plural} away
  * @property {Plural} overall
  * @property {Record<TaskStatus, string>} status
+ * @property {string} output
+ * @property {string} outputGone
+ * @property {string} copy
+ * @property {string} copied
  * @property {string} messages
  * @property {string} none
  * @property {string} system

@@ -29,17 +29,17 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 6}),
     "docs/client.md": (
         "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py",
-        {"html": 15, "js": 4, "jsx": 1, "vue": 1, "svelte": 1},
+        {"html": 16, "js": 4, "jsx": 1, "vue": 1, "svelte": 1},
     ),
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (
         "tests/django/test_docs.py, tests/django/test_docs_settings.py",
-        {"html": 2, "python": 27, "sh": 4},
+        {"html": 2, "python": 29, "sh": 4},
     ),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
-    "docs/protocol.md": ("tests/test_readme.py", {"json": 5}),
+    "docs/protocol.md": ("tests/test_readme.py", {"json": 6}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
 """Of each page: which test runs its examples, and how many it has of each language."""

@@ -291,7 +291,7 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
-    message, task, output, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    message, task, output, question, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
     with service.client() as api, service.user("42") as user:
         bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
@@ -307,6 +307,9 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         appended = api.post(f"/v1/tasks/{task['id']}/output", json={"text": output["text"]}).json()
         assert output["id"] == task["id"]
         assert (set(output), "n" in appended) == ({"id", "n", "from", "text"}, True)
+        asking = {name: question[name] for name in ("id", "text", "choices")}
+        asked = api.post(f"/v1/tasks/{task['id']}/question", json=asking).json()["question"]
+        assert {**asked, "asked_at": "", "expires_at": ""} == {**question, "asked_at": "", "expires_at": ""}
         cursor = user.get("/v1/poll").json()["cursor"]
         (event,) = poll["events"]
         api.post("/v1/events", json={"to": ["user:42"], "type": event["event"], "data": event["data"]})

@@ -3,6 +3,10 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "en",
+  output: "Output",
+  outputGone: "The beginning is not kept any more",
+  copy: "Copy",
+  copied: "Copied",
   messages: "Messages",
   unread: { one: "{n} unread message", other: "{n} unread messages" },
   none: "No messages yet",

@@ -3,6 +3,10 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "ru",
+  output: "Вывод",
+  outputGone: "Начало больше не хранится",
+  copy: "Копировать",
+  copied: "Скопировано",
   messages: "Сообщения",
   unread: {
     one: "{n} непрочитанное сообщение",

@@ -10,6 +10,7 @@ declare module "vue" {
     NotifierBell: Element<"notifier-bell">;
     NotifierInbox: Element<"notifier-inbox">;
     NotifierMessage: Element<"notifier-message">;
+    NotifierOutput: Element<"notifier-output">;
     NotifierProgress: Element<"notifier-progress">;
     NotifierTasks: Element<"notifier-tasks">;
     NotifierToasts: Element<"notifier-toasts">;

@@ -69,10 +69,19 @@ def test_a_page_draws_the_store(open_page: Open, service: Service) -> None:
 
 def test_the_widgets_show_what_the_store_has(open_page: Open, service: Service) -> None:
     elements = [code for code in HTML if code.startswith("<notifier-") or "<notifier-message" in code]
-    assert len(elements) == 6
+    assert len(elements) == 7
     publish(service, "Shown")
     page = open_page("".join([example("showWidgets("), *elements]))
     expect(page.locator("notifier-inbox li").first).to_contain_text("Shown")
     expect(page.locator("notifier-bell").get_by_role("button").first).to_be_visible()
     expect(page.locator("notifier-toasts [part=toast]")).to_contain_text("Saved")
     expect(page.locator("notifier-progress [part=progress]")).to_be_hidden()
+
+
+def test_the_output_of_a_task_is_shown(open_page: Open, service: Service) -> None:
+    with service.client() as client:
+        task = client.post("/v1/tasks", json={"to": [f"user:{USER}"], "name": "Import"}).json()["id"]
+        client.post(f"/v1/tasks/{task}/output", json={"text": "Reading the file"}).raise_for_status()
+    element = example("/client/widgets/output.js").replace("0199-the-id-of-a-task", task)
+    page = open_page(example("showWidgets(") + element)
+    expect(page.locator("notifier-output [part=text]")).to_have_text("Reading the file")

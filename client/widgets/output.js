@@ -1,0 +1,202 @@
+/**
+ * `<notifier-output task="ID">`: the output of one task, as plain text that grows; nothing until there is some. It follows its end unless the reader
+ * has scrolled up. A module of its own: pages that show no output do not load it.
+ *
+ * Owns: which pieces it has, the text, its scrolling. Must not know: what the text means.
+ */
+
+import { button, el, say, Widget } from "./base.js";
+import { define } from "./element.js";
+
+/** @typedef {import("../types.js").TaskOutput} TaskOutput */
+
+const NEAR_PX = 24; // of the end: the reader follows it
+const BLOCK_CHARS = 4096; // of a block: what is laid out again when text is appended
+const RETRY_MS = 2000;
+
+export class NotifierOutput extends Widget {
+  static css = `
+    [part=text] { margin: 0; padding: 0.6rem 0.75rem; max-block-size: var(--notifier-output-height, 24rem); min-block-size: 2lh; overflow: auto; overflow-anchor: none;
+      border: 1px solid var(--_line); border-radius: 8px; background: var(--_surface); font: 0.8125rem/1.45 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
+    [part=text]:focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
+    [part=text] > div { content-visibility: auto; contain-intrinsic-block-size: auto 10rem; unicode-bidi: plaintext; }
+    [part=text] > div:last-child { content-visibility: visible; }
+    .line { justify-content: end; }`;
+  static observedAttributes = ["task"];
+
+  attributeChangedCallback() {
+    if (this.isConnected) this.begin();
+  }
+
+  /** @param {import("./base.js").Store} store */
+  start(store) {
+    const id = this.getAttribute("task") ?? "";
+    const text = el("div", {
+      part: "text",
+      tabindex: "0",
+      role: "log",
+      "aria-live": "off",
+      "aria-label": say("output"),
+    });
+    const gone = el("span", { part: "truncated", class: "muted" });
+    const copied = el("span", { class: "muted", role: "status" });
+    const copy = button(say("copy"), say("copy"), async () => {
+      // Pages without TLS have no clipboard: the text is selected, to be copied by the keyboard.
+      if (!navigator.clipboard) return getSelection()?.selectAllChildren(text);
+      await navigator.clipboard.writeText(text.textContent ?? "");
+      copied.textContent = say("copied");
+    });
+    const tools = el("div", { class: "line" }, gone, copied, copy);
+    tools.hidden = true;
+    this.root.append(tools, text);
+    const view = createView(text);
+    const pieces = createPieces(
+      async (after) =>
+        /** @type {Promise<{n: number, text: string, truncated: boolean}>} */ (store.notifier.output(id, after)),
+      (added, isTruncated) => {
+        if (isTruncated) gone.textContent = say("outputGone");
+        view.add(added);
+        tools.hidden = false;
+        copied.textContent = "";
+      },
+      () => {
+        view.clear();
+        gone.textContent = "";
+      },
+    );
+    this.ends.push(
+      store.notifier.on("task.output", (/** @type {TaskOutput} */ piece) => {
+        if (piece.id === id) pieces.receive(piece);
+      }),
+      // Each snapshot, and each event of the task, has the number of the newest piece.
+      store.subscribe(({ tasks }) => {
+        const task = tasks.find((other) => other.id === id);
+        if (task?.output) pieces.expect(task.output.n);
+      }),
+      pieces.close,
+      view.close,
+    );
+  }
+}
+
+/**
+ * The pieces in order, each once. What is missing is read.
+ *
+ * @param {(after: number) => Promise<{n: number, text: string, truncated: boolean}>} read
+ * @param {(text: string, isTruncated: boolean) => void} add
+ * @param {() => void} clear
+ */
+function createPieces(read, add, clear) {
+  let n = 0; // the last piece that it has
+  let newest = 0; // the last piece that it knows of
+  let isLoading = false;
+  let isClosed = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  return { receive, expect, close };
+
+  /** @param {TaskOutput} piece */
+  function receive(piece) {
+    newest = Math.max(newest, piece.n);
+    if (isLoading || piece.n <= n) return;
+    if ((piece.from ?? piece.n) === n + 1) {
+      n = piece.n;
+      add(piece.text, false);
+    } else void load();
+  }
+
+  /** @param {number} known  the number of a piece that the service has */
+  function expect(known) {
+    newest = Math.max(newest, known);
+    if (newest > n && !isLoading) void load();
+  }
+
+  async function load() {
+    clearTimeout(timer);
+    isLoading = true;
+    try {
+      do {
+        newest = 0; // what is announced from now on may not be in the answer
+        const rest = await read(n);
+        if (isClosed) return;
+        if (rest.n < n) {
+          // The service lost its data, and the task began anew.
+          n = 0;
+          newest = 1;
+          clear();
+          continue;
+        }
+        n = rest.n;
+        if (rest.text || rest.truncated) add(rest.text, rest.truncated);
+      } while (newest > n);
+    } catch {
+      if (!isClosed) timer = setTimeout(load, RETRY_MS);
+    } finally {
+      isLoading = false;
+    }
+  }
+
+  function close() {
+    isClosed = true;
+    clearTimeout(timer);
+  }
+}
+
+/**
+ * The text on the page. What arrives during a frame is added together; a block ends at a line's end, so that little is
+ * laid out again.
+ *
+ * @param {HTMLElement} area
+ */
+function createView(area) {
+  /** @type {string[]} */
+  let waiting = [];
+  let isFollowing = true;
+  /** @type {number | undefined} */
+  let frame;
+  area.addEventListener("scroll", () => {
+    isFollowing = area.scrollHeight - area.scrollTop - area.clientHeight < NEAR_PX;
+  });
+  return { add, clear, close };
+
+  /** @param {string} text */
+  function add(text) {
+    waiting.push(text);
+    // A hidden page has no frames; its text must not wait for ever.
+    if (document.hidden) draw();
+    else frame ??= requestAnimationFrame(draw);
+  }
+
+  function draw() {
+    close();
+    let text = waiting.join("");
+    waiting = [];
+    while (text) {
+      const block = /** @type {Text} */ (area.lastChild?.firstChild ?? newBlock());
+      const room = Math.max(0, BLOCK_CHARS - block.length);
+      const line = text.indexOf("\n", room) + 1 || text.length;
+      block.appendData(text.slice(0, line));
+      text = text.slice(line);
+      if (block.length > BLOCK_CHARS && block.data.endsWith("\n")) newBlock();
+    }
+    if (isFollowing) area.scrollTop = area.scrollHeight;
+  }
+
+  function newBlock() {
+    const block = document.createTextNode("");
+    area.append(el("div", {}, block));
+    return block;
+  }
+
+  function clear() {
+    waiting = [];
+    area.replaceChildren();
+  }
+
+  function close() {
+    if (frame !== undefined) cancelAnimationFrame(frame);
+    frame = undefined;
+  }
+}
+
+define("notifier-output", NotifierOutput);
