@@ -14,7 +14,7 @@ const JSON_TYPE = "application/json";
 export class ServiceError extends Error {
   /**
    * @param {number} status
-   * @param {{title?: string, detail?: string, field?: string}} [problem]  RFC 9457
+   * @param {import("./types.js").Problem} [problem]  RFC 9457
    */
   constructor(status, problem = {}) {
     super(problem.detail ?? problem.title ?? `The service answered ${status}`);
@@ -22,6 +22,8 @@ export class ServiceError extends Error {
     this.status = status;
     /** Path of the invalid value, if the problem names one. */
     this.field = problem.field;
+    /** With members of its own: the `value` and `by` of an answer that was first. */
+    this.problem = problem;
   }
 }
 

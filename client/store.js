@@ -81,6 +81,8 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     retry: () => notifier.retry(),
     /** @param {string} id */
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
+    /** Answers a task's question. @type {(id: string, question: string, value: string) => Promise<void>} */
+    answer: async (id, question, value) => tasks.set(await notifier.answerTask(id, question, value)),
     /** Removes a task that has ended. */
     dismiss: tasks.dismiss,
     /** Ends the store; the connection stays open. */
@@ -189,7 +191,8 @@ function createTasks(notifier, changed, onNews) {
     tasks.set(task.id, { ...task, cancellable });
     if (!known && cancellable === null && !task.ended_at) ask(task.id);
     changed();
-    if (isNews && (!known || task.ended_at)) onNews(task);
+    const asks = task.question && task.question.id !== known?.question?.id;
+    if (isNews && (!known || task.ended_at || asks)) onNews(task);
   }
 
   /** Asks whether this user may cancel a task of several users, not at once with all of them. */

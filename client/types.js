@@ -52,6 +52,15 @@
  */
 
 /**
+ * @typedef {object} Problem  An error of the service.
+ * @property {string} [title]
+ * @property {string} [detail]
+ * @property {string} [field]
+ * @property {string | null} [value]  of the answer that was first
+ * @property {{id: string, name: string | null} | null} [by]
+ */
+
+/**
  * @typedef {object} TaskOutput  The next output of a task.
  * @property {string} id
  * @property {number} n         number of the piece; of the last, if several are joined
@@ -159,6 +168,9 @@
  * @property {Plural} away
  * @property {Plural} overall
  * @property {Record<TaskStatus, string>} status
+ * @property {string} notAnswered
+ * @property {string} answered
+ * @property {string} send
  * @property {string} output
  * @property {string} outputGone
  * @property {string} copy

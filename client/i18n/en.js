@@ -3,6 +3,9 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "en",
+  notAnswered: "The answer could not be sent",
+  answered: "{name} answered first: {value}",
+  send: "Send",
   output: "Output",
   outputGone: "The beginning is not kept any more",
   copy: "Copy",

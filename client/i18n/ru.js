@@ -3,6 +3,9 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "ru",
+  notAnswered: "Не удалось отправить ответ",
+  answered: "{name}: ответ уже дан, {value}",
+  send: "Отправить",
   output: "Вывод",
   outputGone: "Начало больше не хранится",
   copy: "Копировать",

@@ -119,7 +119,7 @@ export class Widget extends BaseElement {
    * Does what the user asked for. A failure is dispatched as the document's event `notifier:failed`, which the toasts
    * show: with the error as `detail`, the name of a text in `what`, and `retry`.
    *
-   * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed"} what  did not work then
+   * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed" | "notAnswered"} what  did not work then
    * @param {() => Promise<unknown>} call
    */
   attempt(what, call) {
@@ -134,7 +134,7 @@ export class Widget extends BaseElement {
  * A text in the page's language; `n` selects the plural form.
  *
  * @param {Exclude<keyof Texts, "status">} key
- * @param {{n?: number, name?: string, time?: string}} [values]
+ * @param {{n?: number, name?: string, time?: string, value?: string}} [values]
  */
 export function say(key, { n = 0, ...rest } = {}) {
   const text = texts[key];

@@ -8,6 +8,7 @@ import { bar, el, howFar, link, percentText, setBar, statusOf, Widget } from "./
 import { connectionNote } from "./connection.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
+import { QUESTION_CSS, questionOf } from "./question.js";
 
 /** @typedef {import("../types.js").Task} Task */
 
@@ -33,7 +34,7 @@ export function announcer(region) {
 }
 
 export class NotifierProgress extends Widget {
-  static css = PLACEHOLDER_CSS;
+  static css = PLACEHOLDER_CSS + QUESTION_CSS;
   static observedAttributes = ["task"];
 
   attributeChangedCallback() {
@@ -42,14 +43,22 @@ export class NotifierProgress extends Widget {
 
   /** @param {import("./base.js").Store} store */
   start(store) {
-    const id = this.getAttribute("task");
+    const id = this.getAttribute("task") ?? "";
+    const asked = questionOf(this, store, id);
     const track = bar("");
     const state = el("span", { part: "state", class: "text" });
     const far = el("span", { part: "percent", class: "muted" });
     const result = el("span", {});
     const live = el("div", { class: "sr", role: "status" });
     const note = connectionNote(this, store, (isDim) => track.classList.toggle("dim", isDim));
-    const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far, result), note);
+    const box = el(
+      "div",
+      { part: "progress" },
+      track,
+      el("div", { class: "line" }, state, far, result),
+      asked.box,
+      note,
+    );
     const announce = announcer(live);
     const area = el("div", {}, box);
     const { box: instead, show } = placeholder("noTasks", "tasks", store.reload, area, 1);
@@ -68,6 +77,7 @@ export class NotifierProgress extends Widget {
         const anchor = result.firstChild ? null : link(task.url, task.url_text);
         if (anchor) result.append(anchor);
         announce(task);
+        asked.update(task);
       }),
     );
   }

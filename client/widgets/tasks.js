@@ -23,11 +23,12 @@ import { connectionNote } from "./connection.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { announcer } from "./progress.js";
+import { QUESTION_CSS, questionOf } from "./question.js";
 
 /** @typedef {import("../types.js").Task} Task */
 
 export class NotifierTasks extends Widget {
-  static css = `${PLACEHOLDER_CSS}
+  static css = `${PLACEHOLDER_CSS}${QUESTION_CSS}
     [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
     li { padding-block: 0.75rem; border-block-end: 1px solid var(--_line); }
     li:last-child { border: 0; padding-block-end: 0; }
@@ -98,17 +99,20 @@ export class NotifierTasks extends Widget {
     });
     const result = el("span", {});
     const time = timeElement(started_at);
+    const asked = questionOf(this, store, id);
     const row = el(
       "li",
       { part: "task" },
       el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
       track,
       el("div", { class: "line" }, state, far, result, time),
+      asked.box,
     );
     /** @param {Task} task */
     const update = (task) => {
       const ended = Boolean(task.ended_at);
       row.className = task.status;
+      asked.update(task);
       status.textContent = statusOf(task);
       state.textContent = task.error ?? task.state;
       far.textContent = howFar(task);

@@ -9,6 +9,7 @@ import { button, el, icon, link, picture, say, statusOf, Widget } from "./base.j
 import { define } from "./element.js";
 import { senderOf } from "./inbox.js";
 import { beLookedAt, notify } from "./notify.js";
+import { QUESTION_CSS, questionOf } from "./question.js";
 
 /** @typedef {import("../types.js").Level} Level */
 /** @typedef {import("../types.js").Message} Message */
@@ -34,7 +35,7 @@ const REASONS = {
 const FINAL = new Set([401, 403, 404, 409]); // statuses that a repeat does not change
 
 export class NotifierToasts extends Widget {
-  static css = `
+  static css = `${QUESTION_CSS}
     :host { position: fixed; inset-block-end: 1rem; inset-inline-end: 1rem; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
     [part=toast] { display: flex; gap: 0.6rem; align-items: start; margin-block-start: 0.5rem; padding: 0.7rem 0.6rem 0.7rem 0.8rem; background: var(--_surface);
       border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: 8px; box-shadow: 0 4px 16px #0003; animation: rise 0.2s; }
@@ -68,7 +69,7 @@ export class NotifierToasts extends Widget {
     };
     const tell = () => {
       if (document.hidden) return;
-      for (const task of this.tasks.values()) this.task(task);
+      for (const task of this.tasks.values()) this.task(task, store);
       this.tasks.clear();
       const late = this.messages.splice(0);
       since = 0;
@@ -86,7 +87,7 @@ export class NotifierToasts extends Widget {
     this.ends.push(
       store.onNews((news) => {
         if (news.kind === "task") {
-          if (!document.hidden) return this.task(news.task);
+          if (!document.hidden) return this.task(news.task, store);
           return void this.tasks.set(news.task.id, news.task);
         }
         const { message } = news;
@@ -118,12 +119,35 @@ export class NotifierToasts extends Widget {
     this.show("error", say(what ?? "failed"), say(reason), retry && !FINAL.has(status) ? again : null, what);
   }
 
-  /** @param {Task} task */
-  task(task) {
+  /**
+   * @param {Task} task
+   * @param {import("./base.js").Store} store
+   */
+  task(task, store) {
+    if (task.question) return this.question(task, store);
     /** @type {Partial<Record<import("../types.js").TaskStatus, Level>>} */
     const levels = { succeeded: "success", failed: "error", cancelled: "warning" };
     const result = link(task.url, task.url_text);
     this.show(levels[task.status] ?? "info", `${task.name}: ${statusOf(task)}`, task.error ?? task.state, result);
+  }
+
+  /**
+   * A question stays until it is answered, here or on another device.
+   *
+   * @param {Task} task
+   * @param {import("./base.js").Store} store
+   */
+  question(task, store) {
+    const { box, update } = questionOf(this, store, task.id);
+    update(task);
+    const key = `question ${task.id}`;
+    this.show("info", task.name, "", box, key);
+    const stop = store.subscribe(({ tasks }) => {
+      if (tasks.some(({ id, question }) => id === task.id && question?.id === task.question?.id)) return;
+      box.closest("[part=toast]")?.remove();
+      queueMicrotask(() => stop());
+    });
+    this.ends.push(() => stop());
   }
 
   /**
@@ -155,7 +179,9 @@ export class NotifierToasts extends Widget {
     stack.append(toast);
     const all = this.root.querySelectorAll("[part=toast]");
     if (all.length > MOST) all[0].remove();
-    if (!(action instanceof HTMLButtonElement)) this.stay(toast); // time to decide
+    // Time to decide.
+    if (!(action instanceof HTMLButtonElement) && !(/** @type {Element | null} */ (action)?.matches("[part=question]")))
+      this.stay(toast);
   }
 
   /** Removes a toast after a time, unless the pointer or the focus is on it. @param {HTMLElement} toast */

@@ -61,10 +61,10 @@ test("the client with the store, minified and gzipped, is under 7.5 KiB", async 
   assert.ok(bytes < 7.5 * 1024, `${bytes} bytes`);
 });
 
-test("the whole client with widgets and English texts, minified and gzipped, is under 16 KiB", async (t) => {
+test("the whole client with widgets and English texts, minified and gzipped, is under 17 KiB", async (t) => {
   const bytes = gzip(await minified("notifier.js", "store.js", "widgets.js"));
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 16 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 17 * 1024, `${bytes} bytes`);
 });
 
 test("no file of the client names a host of its own", () => {

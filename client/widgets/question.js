@@ -1,0 +1,69 @@
+/**
+ * What a task asks, with its choices or a field for text: in the list of tasks, a bar, a toast.
+ *
+ * Owns: the question's elements, and what a user is shown who was not the first to answer. Must not know: which widget
+ * has it.
+ */
+
+import { button, el, say } from "./base.js";
+
+/** @typedef {import("../types.js").Task} Task */
+
+export const QUESTION_CSS = `
+  [part=question] { margin-block: 0.35rem; padding: 0.35rem 0.6rem; border-inline-start: 3px solid var(--_accent); }
+  [part=question] button { color: var(--_accent); border-color: var(--_line); }
+  [part=question] .line > :first-child { margin-inline-end: 0; }
+  [part=question] input { font: inherit; color: inherit; background: transparent; border: 1px solid var(--_line); border-radius: 6px; padding: 0.15rem 0.4rem; min-inline-size: 0; }`;
+
+/**
+ * The question of one task; empty while it has none.
+ *
+ * @param {import("./base.js").Widget} widget
+ * @param {import("./base.js").Store} store
+ * @param {string} id  of the task
+ */
+export function questionOf(widget, store, id) {
+  const text = el("p", { class: "text" });
+  const ways = el("div", { class: "line" });
+  const first = el("p", { class: "muted text", role: "status" }); // who answered first
+  const box = el("div", { part: "question", role: "group" }, text, ways, first);
+  let shown = "";
+  box.hidden = true;
+
+  /** @param {string} value */
+  const give = (value) =>
+    widget.attempt("notAnswered", async () => {
+      await store.answer(id, shown, value).catch((error) => {
+        const { by, value: given } = error.problem ?? {};
+        if (error.status !== 409 || given === undefined) throw error;
+        first.textContent = say("answered", { name: by ? (by.name ?? by.id) : "–", value: given ?? "–" });
+        ways.replaceChildren();
+      });
+    });
+
+  /** @param {Task} task */
+  function update({ question }) {
+    if (question ? question.id === shown : !shown) return;
+    shown = question?.id ?? "";
+    ways.replaceChildren();
+    box.hidden = !question && !first.textContent;
+    if (!question) return;
+    first.textContent = "";
+    text.textContent = question.text;
+    box.setAttribute("aria-label", question.text);
+    if (question.choices) {
+      ways.append(...question.choices.map((choice) => button(choice.text, choice.text, () => give(choice.value))));
+      return;
+    }
+    const field = el("input", { "aria-label": question.text, maxlength: "2000", autocomplete: "off" });
+    field.addEventListener("keydown", ({ key, isComposing }) => {
+      if (key === "Enter" && !isComposing && field.value) void give(field.value);
+    });
+    ways.append(
+      field,
+      button(say("send"), say("send"), () => field.value && give(field.value)),
+    );
+  }
+
+  return { box, update };
+}

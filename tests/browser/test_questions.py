@@ -1,0 +1,106 @@
+"""A task's question on every device: in the list, a bar, a toast; the first answer wins, the others see who."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.browser.conftest import Witness
+from tests.browser.test_widgets import HOSTILE, Shop
+from tests.support import Service
+
+YES_NO = [{"value": "yes", "text": "Yes, overwrite"}, {"value": "no", "text": "No"}]
+PLACES = ("notifier-tasks li", "notifier-progress", "notifier-toasts [part=toast]")
+
+
+@pytest.fixture
+def shop(context: BrowserContext, service: Service, witness: Witness) -> Shop:
+    return Shop(context, service, witness)
+
+
+@pytest.fixture
+def second(browser: Browser) -> Iterator[BrowserContext]:
+    """Another device of the user."""
+    fresh = browser.new_context()
+    yield fresh
+    fresh.close()
+
+
+def ask(shop: Shop, task: str, **fields: Any) -> str:
+    body = {"text": "Overwrite 312 rows?", "choices": YES_NO, **fields}
+    asked = shop._call("POST", f"/v1/tasks/{task}/question", {name: body[name] for name in body if body[name]})
+    return str(asked["question"]["id"])
+
+
+def answer(shop: Shop, task: str, question: str) -> Any:
+    with shop.service.client() as client:
+        return client.get(f"/v1/tasks/{task}/answer", params={"question": question, "wait_s": 5}).json()
+
+
+def test_a_question_is_answered_on_one_device_and_closed_on_the_other(
+    shop: Shop, second: BrowserContext, service: Service, witness: Witness
+) -> None:
+    task = shop.begin("Import")
+    here = shop.open(task=task)
+    other = Shop(second, service, witness)
+    other.user = shop.user
+    there = other.open(task=task)
+    question = ask(shop, task)
+    for page in (here, there):
+        for place in PLACES:
+            expect(page.locator(place).get_by_role("button", name="Yes, overwrite")).to_be_visible()
+    here.reload()  # what was asked before is in the list, and no news
+    expect(here.locator("notifier-tasks li").get_by_role("button", name="No")).to_be_visible()
+    expect(here.locator("notifier-toasts [part=toast]")).to_have_count(0)
+    here.locator("notifier-progress").get_by_role("button", name="Yes, overwrite").click()
+    for page in (here, there):
+        expect(page.locator("[part=question]").locator("visible=true")).to_have_count(0)
+        expect(page.locator("notifier-toasts [part=toast]")).to_have_count(0)
+        expect(page.locator("notifier-tasks [part=status]")).to_have_text("Running")
+    given = answer(shop, task, question)
+    assert (given["value"], given["by"]["id"]) == ("yes", shop.user)
+    assert witness.faults == []
+
+
+def test_who_was_not_the_first_sees_whose_answer_counts(
+    shop: Shop, second: BrowserContext, service: Service, witness: Witness
+) -> None:
+    task = shop.begin("Import")
+    page = shop.open(task=task)
+    question = ask(shop, task)
+    button = page.locator("notifier-tasks li").get_by_role("button", name="No")
+    expect(button).to_be_visible()
+    with service.user(shop.user, name="Ann") as client:
+        # The event of this answer reaches the page after its own answer was refused.
+        page.route("**/v1/stream*", lambda route: route.abort())
+        page.evaluate("notifier.close()")
+        client.post(f"/v1/tasks/{task}/answer", json={"question": question, "value": "yes"}).raise_for_status()
+    button.click()
+    expect(page.locator("notifier-tasks li")).to_contain_text("Ann answered first: yes")
+    witness.faults.clear()  # the browser logs the 409
+
+
+def test_a_question_for_text_takes_any_text(shop: Shop, witness: Witness) -> None:
+    task = shop.begin("Import")
+    page = shop.open(task=task)
+    question = ask(shop, task, choices=None, input="text", text="Which sheet?")
+    field = page.locator("notifier-tasks li").get_by_role("textbox", name="Which sheet?")
+    field.fill("Zürich 😀")
+    field.press("Enter")
+    expect(field).to_have_count(0)
+    assert answer(shop, task, question)["value"] == "Zürich 😀"
+    assert witness.faults == []
+
+
+def test_hostile_questions_run_nothing(shop: Shop, witness: Witness) -> None:
+    task = shop.begin("Import")
+    page: Page = shop.open(task=task)
+    choices = [{"value": text, "text": text} for text in HOSTILE]
+    ask(shop, task, text=HOSTILE[0], choices=choices)
+    expect(page.locator("notifier-tasks li [part=question]")).to_contain_text(HOSTILE[0])
+    expect(page.locator("notifier-tasks li [part=question] button")).to_have_count(len(HOSTILE))
+    assert page.title() == "Widgets"
+    assert witness.faults == []
