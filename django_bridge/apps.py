@@ -13,6 +13,7 @@ class DjangoBridgeConfig(AppConfig):
 
     def ready(self) -> None:
         from django_bridge import celery, checks
+        from django_bridge.task import answers
 
         register(checks.check_settings)
         register(checks.check_urls)
@@ -20,4 +21,5 @@ class DjangoBridgeConfig(AppConfig):
         celery.sending_task()
         celery.delivering_task()
         celery.checking_task()
+        answers.answering_task()
         celery.connect_reports()

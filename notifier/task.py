@@ -170,6 +170,7 @@ class Task:
         has_heartbeat = status not in ENDED and status != "pending" and (self._has_beats or change == BEAT)
         question = None
         if self.question is not None and status == "waiting":
+            has_heartbeat &= change.get("status") != "pending"
             question = dataclasses.replace(self.question, beats=has_heartbeat)
         error = self.error
         if change.get("error") is not None:

@@ -34,6 +34,7 @@ from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Tran
 from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.event import new_id
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.task import BEAT, Task
 
 log = logging.getLogger("django_bridge")
@@ -126,6 +127,14 @@ class Publisher:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> CallResult[TaskAnswer]:
         """Change a task. Raises `NotFound`, and `Conflict` where the task has ended."""
         return self._call(f"task {task_id}", self.transport.change_task(task_id, change, key))
+
+    def ask(self, task_id: str, question: Question, key: str) -> CallResult[object]:
+        """Ask a task's question, once for its id. Raises as `change_task`."""
+        return self._call(f"question of task {task_id}", self.transport.ask(task_id, question, key))
+
+    def answer(self, task_id: str, question_id: str) -> Answer | None:
+        """The answer; None while there is none. Raises `NotifierError` and does not log it."""
+        return self._recorded(f"answer to task {task_id}", self.transport.answer(task_id, question_id))
 
     def append_output(self, task_id: str, text: str, key: str) -> CallResult[Appended]:
         """Append a piece to a task's output. Raises as `change_task`."""

@@ -22,6 +22,7 @@ from django_bridge.tokens import channel_token
 from notifier import errors
 from notifier.message import FIELDS, FIRST_VERSION
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.rules import MAX_BODY_BYTES, to_json
 from notifier.task import CHANGES, Task
 
@@ -95,6 +96,28 @@ class HttpTransport:
 
         return attempt
 
+    def ask(self, task_id: str, question: Question, key: str) -> Attempt[object]:
+        fields = question.public()
+        body = to_json(
+            {
+                **{name: fields[name] for name in ("id", "text", "choices", "input") if fields[name] is not None},
+                "default": question.default,
+                "timeout_s": (question.expires_at_ms - question.asked_at_ms) // 1000,
+            }
+        ).encode()
+        return partial(self._call, "POST", f"/v1/tasks/{task_id}/question", body, key)
+
+    def answer(self, task_id: str, question_id: str) -> Attempt[Answer | None]:
+        def attempt(within_s: float) -> Answer | None:
+            params = {"question": question_id, "wait_s": 0}
+            answer = self._request("GET", f"/v1/tasks/{task_id}/answer", within_s, params=params)
+            if answer is None:
+                return None
+            by = answer["by"] or {"id": None, "name": None}
+            return Answer(question_id, answer["value"], by["id"], by["name"], _ms(answer["answered_at"]))
+
+        return attempt
+
     def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
         body = to_json({"text": text}).encode()
 
@@ -142,8 +165,8 @@ class HttpTransport:
             answer = self._client.request(method, path, timeout=within_s / 2, **more)
         except httpx.HTTPError as exc:
             raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
-        if answer.status_code == 200:
-            return _parsed(answer)
+        if answer.status_code in (200, 204):
+            return _parsed(answer) if answer.content else None
         raise _error(answer)
 
 

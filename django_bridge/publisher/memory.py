@@ -13,6 +13,7 @@ from django_bridge.payload import EventBody, Payload, per_language, to_custom_ev
 from django_bridge.publisher.transport import Attempt, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.task import Task
 
 
@@ -36,6 +37,12 @@ class MemoryTransport:
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         now_ms = int(time.time() * 1000)
         return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
+
+    def ask(self, task_id: str, question: Question, key: str) -> Attempt[object]:
+        return lambda within_s: outbox.put_question(task_id, question)
+
+    def answer(self, task_id: str, question_id: str) -> Attempt[Answer | None]:
+        return lambda within_s: outbox.answer_to(task_id, question_id)
 
     def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
         return lambda within_s: outbox.append_output(task_id, text)

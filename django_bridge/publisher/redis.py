@@ -21,6 +21,7 @@ from django_bridge.publisher.redis_connection import Deadline
 from django_bridge.publisher.redis_places import RedisPlaces
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
+from notifier.asking import answer_to, asked, expired, refusal
 from notifier.broker import History, Idempotency
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
@@ -37,6 +38,7 @@ from notifier.broker.redis.scripts import (
 from notifier.errors import Conflict, NotFound
 from notifier.event import Event
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.rules import to_json
 
 log = logging.getLogger("django_bridge")
@@ -88,6 +90,32 @@ class RedisTransport:
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         return partial(self._store, lambda kept: _changed(task_id, change, kept), task_id, _idempotency(key, change))
+
+    def ask(self, task_id: str, question: Question, key: str) -> Attempt[object]:
+        def change(kept: tasks.Task | None) -> tasks.Task:
+            return asked(_present(task_id, kept), question, now_ms=_now_ms())
+
+        # Its times differ in a repeated call.
+        return partial(self._store, change, task_id, _idempotency(key, question.id))
+
+    def answer(self, task_id: str, question_id: str) -> Attempt[Answer | None]:
+        home = self._keys.shard_of_name(task_id)
+        names = [self._keys.task(home, task_id)]
+
+        def attempt(within_s: float) -> Answer | None:
+            with self._deadline.within(within_s):
+                row = self._repaired(lambda: self._client.hmget(names[0], TASK_FIELDS), names)
+            task = _present(task_id, stored_task(row))
+            late = expired(task, now_ms=_now_ms())
+            if late is not task:
+                change = _idempotency(f"{task_id}.{question_id}.expired", question_id)
+                self._store(lambda kept: expired(_present(task_id, kept), now_ms=_now_ms()), task_id, change, within_s)
+            answer = answer_to(late, question_id)
+            if answer is None and (late.question is None or late.question.id != question_id):
+                raise refusal(late, question_id)
+            return answer
+
+        return attempt
 
     def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
         return partial(self._append, task_id, text, _idempotency(key, text))
@@ -247,9 +275,17 @@ def _created(task: tasks.Task, kept: tasks.Task | None) -> tasks.Task:
 
 
 def _changed(task_id: str, change: Mapping[str, object], kept: tasks.Task | None) -> tasks.Task:
+    return _present(task_id, kept).changed(change, now_ms=_now_ms())
+
+
+def _present(task_id: str, kept: tasks.Task | None) -> tasks.Task:
     if kept is None:
         raise NotFound(f"there is no task {task_id!r}", field="id")
-    return kept.changed(change, now_ms=int(time.time() * 1000))
+    return kept
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _answer(task: tasks.Task) -> TaskAnswer:

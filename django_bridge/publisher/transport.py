@@ -1,4 +1,4 @@
-"""The transport protocol: five kinds of calls, each as an attempt that can be repeated.
+"""The transport protocol: seven kinds of calls, each as an attempt that can be repeated.
 
 Must not know: when an attempt is repeated, which transports there are.
 """
@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from django_bridge.payload import EventBody, Payload
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, PayloadTooLarge
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.task import Task
 
 T = TypeVar("T")
@@ -51,6 +52,12 @@ class Transport(Protocol):
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         """Change a task. The attempt raises `NotFound` for an unknown task and `Conflict` for one that has ended."""
+
+    def ask(self, task_id: str, question: Question, key: str) -> Attempt[object]:
+        """Ask a task's question, once for its id. The attempt raises as that of `change_task`."""
+
+    def answer(self, task_id: str, question_id: str) -> Attempt[Answer | None]:
+        """The answer; None while there is none. The attempt raises `NotFound`, and `Conflict` if it was withdrawn."""
 
     def append_output(self, task_id: str, text: str, key: str) -> Attempt[Appended]:
         """Append a piece to a task's output. The attempt raises as that of `change_task`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import uuid
+from collections import Counter
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +17,8 @@ from asgiref.sync import sync_to_async
 from django_bridge.event_loop import outside_loop
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
+from django_bridge.task.asking import TaskQuestions
 from django_bridge.task.cancel import Shield, TaskCancelled
-from django_bridge.task.output import TaskOutput
 from django_bridge.task.reporter import TaskReporter, now_ms
 from django_bridge.texts import is_lazy, rendered, shown_error, traceback_text
 from notifier import rules
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from django_bridge.task.share import Share
 
 
-class Task(TaskOutput):
+class Task(TaskQuestions):
     """A long operation whose progress is shown in the browser.
 
         task = Task(from_user=request.user, task_name="A long task")
@@ -61,6 +62,7 @@ class Task(TaskOutput):
         self.cancelled_text: Any = None
         """The state shown after a user's cancel; None: the last state stays."""
         self._shield = Shield()
+        self._asked: Counter[str] = Counter()
         self._name = task_name
         self._to_users = from_user if to_users is None else to_users
         self._from_user = from_user
@@ -220,6 +222,23 @@ class Task(TaskOutput):
         False: the service could not be reached, and nothing was added.
         """
         return self._begun().advance_once(key, n)
+
+    @outside_loop
+    def prepare_question(self) -> Counter[str]:
+        """For `ask`: begin, send what the service does not have, and return how often each question was asked."""
+        self.raise_if_cancelled()
+        self._begun().flush()
+        self.works_here()
+        return self._asked
+
+    def render(self, value: Any) -> Any:
+        """For `ask`: a text in the language of the task's user."""
+        return self._text(value)
+
+    @outside_loop
+    def hand_over(self) -> None:
+        """For `ask_later`: another process continues the work."""
+        self._begun().hand_over()
 
     def join_output(self, text: str) -> bool:
         """For `write`: True if the text leaves with what the scheduler is about to send."""

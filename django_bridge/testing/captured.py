@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from notifier.asking import answer_to, answered, asked, expired, refusal
 from notifier.errors import NotFound
 from notifier.output import Appended
+from notifier.question import Answer, Question
 from notifier.task import Task
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class Outbox:
         self.task_updates: list[Mapping[str, Any]] = []
         """Each state of each task, as sent to browsers."""
         self._outputs: dict[str, str] = {}
+        self._answers: deque[str] = deque()
 
     @property
     def tasks(self) -> list[Mapping[str, Any]]:
@@ -53,6 +57,7 @@ class Outbox:
             self.task_updates.clear()
             self._tasks.clear()
             self._outputs.clear()
+            self._answers.clear()
 
     def request_cancel(self, task: Any) -> None:
         """As a user's click on "cancel" of this task, a `Task` or its id. Raises `NotFound`, and `Conflict` where the
@@ -62,6 +67,10 @@ class Outbox:
     def output_of(self, task: Any) -> str:
         """The output that a task, a `Task` or its id, has written so far."""
         return self._outputs.get(str(getattr(task, "id", task)), "")
+
+    def answer_with(self, *values: str) -> None:
+        """The answers to the next questions, in order; a question without one gets its default."""
+        self.receiving._answers.extend(values)
 
     # For the transport
 
@@ -87,6 +96,25 @@ class Outbox:
             self._tasks[task.id] = task
             self.task_updates.append(task.public())
         return task
+
+    def put_question(self, task_id: str, question: Question) -> Task:
+        return self.put_task(asked(self.kept_task(task_id), question, now_ms=int(time.time() * 1000)))
+
+    def answer_to(self, task_id: str, question_id: str) -> Answer | None:
+        """The answer that the test gave, else the default, at once."""
+        task, answers = self.kept_task(task_id), self.receiving._answers
+        if task.question is not None:
+            late = task.question.expires_at_ms
+            if answers:
+                value, now_ms = answers.popleft(), int(time.time() * 1000)
+                self.put_task(answered(task, question_id, value, by_id="test", by_name=None, now_ms=now_ms))
+            else:
+                self.put_task(expired(task, now_ms=late))
+        task = self.kept_task(task_id)
+        answer = answer_to(task, question_id)
+        if answer is None:
+            raise refusal(task, question_id)
+        return answer
 
     def append_output(self, task_id: str, text: str) -> Appended:
         if self.captures:

@@ -29,7 +29,7 @@ from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.testing.assertions import Notifications
 from django_bridge.tokens import subscriber_token
-from tests.django.examples import PAGE, by_name, run, shop
+from tests.django.examples import CODE, PAGE, by_name, run, shop
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
 from tests.support import REPOSITORY, Service
@@ -106,6 +106,17 @@ def test_the_output_of_a_task(user: User, tmp_path: Path, monkeypatch: pytest.Mo
     (task,) = outbox.tasks
     assert outbox.output_of(task["id"]) == "Reading the file\n312 rows\nRow 7 is empty\n50% of it\n"
     assert (task["status"], task["done"]) == ("succeeded", 50)
+
+
+def test_the_questions_of_a_task(user: User) -> None:
+    outbox.answer_with("yes", "Zürich")
+    sheets: list[str] = []
+    starts = 'task = Task(from_user=request.user, task_name="Import")\nwith task:\n    answer'
+    (code,) = [code for code in CODE.values() if code.startswith(starts)] or [""]
+    exec(compile(code, "docs/django.md", "exec"), {
+        "Task": Task, "request": types.SimpleNamespace(user=user), "_": str, "overwrite": sheets.append,
+    })  # fmt: skip
+    assert (sheets, outbox.tasks[0]["status"]) == (["Zürich"], "succeeded")
 
 
 async def test_the_tokens_of_a_language_model(user: User) -> None:

@@ -1,0 +1,42 @@
+"""The Celery task that looks for the answer to a question, so that no worker waits for it.
+
+Can be imported without Celery. Must not know: how a question is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+from django_bridge import publisher
+from notifier.errors import Conflict, NotFound, NotifierError
+
+
+@cache
+def answering_task() -> Any:
+    """The shared task that looks for the answer to a question of `Task.ask_later`; None without Celery."""
+    try:
+        from celery import shared_task
+    except ImportError:
+        return None
+    return shared_task(name="django_bridge.look_for_answer", ignore_result=True)(look_for_answer)
+
+
+def look_for_answer(task_id: str, question_id: str, default: str | None, until: float, then: dict[str, Any]) -> str:
+    """Run the signature `then` with the answer, or look again a little later. `until`: time (s since 1970) after which
+    an unreachable service is not waited for. Returns what happened."""
+    from celery import signature
+
+    try:
+        answer = publisher.current().answer(task_id, question_id)
+    except (Conflict, NotFound) as exc:
+        return f"withdrawn: {exc}"
+    except NotifierError:
+        answer = None
+    if answer is None and time.time() < until:
+        pause_s = min(10.0, max(1.0, (until - time.time()) / 20))
+        answering_task().apply_async((task_id, question_id, default, until, then), countdown=pause_s)
+        return "waiting"
+    signature(then).apply_async(args=(default if answer is None else answer.value,))
+    return "answered"

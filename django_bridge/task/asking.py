@@ -1,0 +1,199 @@
+"""The questions of a task to the users who watch it.
+
+Must not know: how a question is sent, who answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from asgiref.sync import sync_to_async
+
+from django_bridge import publisher
+from django_bridge.task.answers import answering_task
+from django_bridge.task.cancel import TaskCancelled
+from django_bridge.task.output import TaskOutput
+from django_bridge.texts import rendered
+from notifier.errors import Conflict, InvalidInput, NotFound, NotifierError
+from notifier.event import new_id
+from notifier.question import TIMEOUT_S, Answer, Question, ask
+
+log = logging.getLogger("django_bridge")
+
+PAUSE_S: Final = (0.25, 2.0)
+"""Between two looks for an answer: the first, and the longest."""
+GRACE_S: Final = 10.0
+"""The service itself gives the default at the timeout. This long after it, a service that cannot be reached is not
+waited for."""
+
+
+class SupportsQuestions(Protocol):
+    """The methods of a task that this module calls."""
+
+    id: str
+    cancelled_text: Any
+
+    def prepare_question(self) -> Counter[str]: ...
+
+    def cancelled(self, state: Any = None) -> None: ...
+
+    def hand_over(self) -> None: ...
+
+    def render(self, value: Any) -> Any: ...
+
+
+@dataclass(slots=True)
+class Pending:
+    """A question that was asked, or is to be asked again where the service could not be reached."""
+
+    task: SupportsQuestions
+    question: Question
+    is_asked: bool = False
+    deadline: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        timeout_s = (self.question.expires_at_ms - self.question.asked_at_ms) / 1000
+        self.deadline = time.monotonic() + timeout_s + GRACE_S
+
+    def look(self) -> Answer | None:
+        """The answer; None while there is none. Raises `TaskCancelled`, and `Conflict` where the task has ended."""
+        try:
+            if not self.is_asked:
+                self.is_asked = publisher.current().ask(self.task.id, self.question, new_id()).settled
+            answer = publisher.current().answer(self.task.id, self.question.id) if self.is_asked else None
+        except Conflict as exc:
+            if re.search(r"is (being cancelled|cancelling|cancelled)|ended as cancelled", str(exc)) is None:
+                raise
+            self.task.cancelled(self.task.cancelled_text)
+            raise TaskCancelled(self.task.id) from None
+        except NotFound:  # the service has lost its data
+            self.is_asked, answer = False, None
+        except InvalidInput:
+            raise
+        except NotifierError as exc:
+            log.warning("the answer to a question of task %s cannot be read: %s", self.task.id, exc)
+            answer = None
+        if answer is None and time.monotonic() > self.deadline:
+            return Answer(self.question.id, self.question.default, None, None, 0)
+        return answer
+
+
+class TaskQuestions(TaskOutput):
+    """What a task asks. Begins the task if needed.
+
+    choices: value and text of each button, or `input="text"` for a field. After `timeout` seconds the answer is
+    `default`. A question is asked once under its `key`: a worker that restarts and asks again gets the answer that was
+    given meanwhile. Without a key it is the text and the choices, and how often this process has asked them.
+
+    Raises `InvalidInput`, `TaskCancelled` where a user cancels instead of answering, and `Conflict` after the end.
+    """
+
+    def ask(
+        self: SupportsQuestions,
+        text: Any,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        input: str | None = None,  # noqa: A002  # its name on the wire
+        default: str | None = None,
+        timeout: int = TIMEOUT_S,
+        key: str | None = None,
+    ) -> str | None:
+        """Ask, and wait for the first answer: the value of a choice, or the text."""
+        pending = _ask(self, text, choices, input, default, timeout, key)
+        for pause_s in _pauses():
+            answer = pending.look()
+            if answer is not None:
+                return answer.value
+            time.sleep(pause_s)
+        raise AssertionError("the pauses do not end")
+
+    async def aask(
+        self: SupportsQuestions,
+        text: Any,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        input: str | None = None,  # noqa: A002  # its name on the wire
+        default: str | None = None,
+        timeout: int = TIMEOUT_S,  # noqa: ASYNC109  # the users' time, not that of the call
+        key: str | None = None,
+    ) -> str | None:
+        """As `ask`, without blocking the event loop."""
+        pending = await sync_to_async(_ask)(self, text, choices, input, default, timeout, key)
+        for pause_s in _pauses():
+            answer = await sync_to_async(pending.look)()
+            if answer is not None:
+                return answer.value
+            await asyncio.sleep(pause_s)
+        raise AssertionError("the pauses do not end")
+
+    def ask_later(
+        self: SupportsQuestions,
+        text: Any,
+        choices: Mapping[str, Any] | None = None,
+        *,
+        then: Any,
+        input: str | None = None,  # noqa: A002  # its name on the wire
+        default: str | None = None,
+        timeout: int = TIMEOUT_S,
+        key: str | None = None,
+    ) -> None:
+        """Ask, and return at once. `then` is a Celery signature: it runs with the answer as its first argument.
+
+        No worker waits meanwhile: a Celery task looks for the answer now and then. A cancel, or the end of the task,
+        drops the signature.
+        """
+        pending = _ask(self, text, choices, input, default, timeout, key)
+        if not pending.is_asked:
+            pending.look()
+        self.hand_over()
+        until = time.time() + timeout + GRACE_S
+        looking = answering_task()
+        looking.apply_async((self.id, pending.question.id, default, until, dict(then)), countdown=1)
+
+
+def _ask(
+    task: SupportsQuestions,
+    text: Any,
+    choices: Mapping[str, Any] | None,
+    free: str | None,
+    default: str | None,
+    timeout: int,
+    key: str | None,
+) -> Pending:
+    asked = task.prepare_question()
+    words = str(task.render(text))
+    ways = None
+    if choices is not None:
+        ways = [{"value": value, "text": str(task.render(rendered(shown)))} for value, shown in choices.items()]
+    if key is None:
+        # The values, not their texts: the language may be another one after a restart.
+        digest = hashlib.sha256(repr([words, list(choices or ())]).encode()).hexdigest()[:24]
+        asked[digest] += 1
+        key = f"{digest}-{asked[digest]}"
+    else:
+        key = hashlib.sha256(key.encode()).hexdigest()[:32]
+    question = ask(
+        text=words,
+        choices=ways,
+        free=free,
+        default=default,
+        timeout_s=timeout,
+        question_id=key,
+        now_ms=int(time.time() * 1000),
+    )
+    return Pending(task, question)
+
+
+def _pauses() -> Iterator[float]:
+    pause_s, longest_s = PAUSE_S
+    while True:
+        yield pause_s
+        pause_s = min(longest_s, pause_s * 1.2)
