@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "ar",
+  notAnswered: "تعذّر إرسال الإجابة",
+  answered: "أجاب {name} أولاً: {value}",
+  send: "إرسال",
+  output: "المخرجات",
+  outputGone: "لم تعد البداية محفوظة",
+  copy: "نسخ",
+  copied: "تم النسخ",
   messages: "الرسائل",
   unread: {
     zero: "لا رسائل غير مقروءة ({n})",

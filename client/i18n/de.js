@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "de",
+  notAnswered: "Die Antwort konnte nicht gesendet werden",
+  answered: "{name} hat zuerst geantwortet: {value}",
+  send: "Senden",
+  output: "Ausgabe",
+  outputGone: "Der Anfang wird nicht mehr aufbewahrt",
+  copy: "Kopieren",
+  copied: "Kopiert",
   messages: "Nachrichten",
   unread: {
     one: "{n} ungelesene Nachricht",

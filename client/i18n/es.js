@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "es",
+  notAnswered: "No se pudo enviar la respuesta",
+  answered: "{name} respondió primero: {value}",
+  send: "Enviar",
+  output: "Salida",
+  outputGone: "El principio ya no se conserva",
+  copy: "Copiar",
+  copied: "Copiado",
   messages: "Mensajes",
   unread: {
     one: "{n} mensaje sin leer",

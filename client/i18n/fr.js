@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "fr",
+  notAnswered: "La réponse n’a pas pu être envoyée",
+  answered: "{name} a répondu en premier : {value}",
+  send: "Envoyer",
+  output: "Sortie",
+  outputGone: "Le début n’est plus conservé",
+  copy: "Copier",
+  copied: "Copié",
   messages: "Messages",
   unread: {
     one: "{n} message non lu",

@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "he",
+  notAnswered: "לא ניתן היה לשלוח את התשובה",
+  answered: "{name}: התשובה הראשונה, {value}",
+  send: "שליחה",
+  output: "פלט",
+  outputGone: "ההתחלה כבר אינה נשמרת",
+  copy: "העתקה",
+  copied: "הועתק",
   messages: "הודעות",
   unread: {
     one: "הודעה {n} שלא נקראה",

@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "it",
+  notAnswered: "Non è stato possibile inviare la risposta",
+  answered: "{name} ha risposto per primo: {value}",
+  send: "Invia",
+  output: "Output",
+  outputGone: "L’inizio non è più conservato",
+  copy: "Copia",
+  copied: "Copiato",
   messages: "Messaggi",
   unread: {
     one: "{n} messaggio non letto",

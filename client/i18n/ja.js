@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "ja",
+  notAnswered: "回答を送信できませんでした",
+  answered: "{name} が先に回答しました: {value}",
+  send: "送信",
+  output: "出力",
+  outputGone: "冒頭はもう保存されていません",
+  copy: "コピー",
+  copied: "コピーしました",
   messages: "メッセージ",
   unread: {
     other: "未読メッセージ {n} 件",

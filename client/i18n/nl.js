@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "nl",
+  notAnswered: "Het antwoord kon niet worden verzonden",
+  answered: "{name} heeft als eerste geantwoord: {value}",
+  send: "Verzenden",
+  output: "Uitvoer",
+  outputGone: "Het begin wordt niet meer bewaard",
+  copy: "Kopiëren",
+  copied: "Gekopieerd",
   messages: "Berichten",
   unread: {
     one: "{n} ongelezen bericht",

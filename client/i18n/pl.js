@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "pl",
+  notAnswered: "Nie udało się wysłać odpowiedzi",
+  answered: "{name}: pierwsza odpowiedź, {value}",
+  send: "Wyślij",
+  output: "Wyjście",
+  outputGone: "Początek nie jest już przechowywany",
+  copy: "Kopiuj",
+  copied: "Skopiowano",
   messages: "Wiadomości",
   unread: {
     one: "{n} nieprzeczytana wiadomość",

@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "pt-BR",
+  notAnswered: "Não foi possível enviar a resposta",
+  answered: "{name} respondeu primeiro: {value}",
+  send: "Enviar",
+  output: "Saída",
+  outputGone: "O início não está mais guardado",
+  copy: "Copiar",
+  copied: "Copiado",
   messages: "Mensagens",
   unread: {
     one: "{n} mensagem não lida",

@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "tr",
+  notAnswered: "Yanıt gönderilemedi",
+  answered: "Önce {name} yanıtladı: {value}",
+  send: "Gönder",
+  output: "Çıktı",
+  outputGone: "Başlangıcı artık saklanmıyor",
+  copy: "Kopyala",
+  copied: "Kopyalandı",
   messages: "Mesajlar",
   unread: {
     one: "{n} okunmamış mesaj",

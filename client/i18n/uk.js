@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "uk",
+  notAnswered: "Не вдалося надіслати відповідь",
+  answered: "{name}: відповідь уже є, {value}",
+  send: "Надіслати",
+  output: "Вивід",
+  outputGone: "Початок більше не зберігається",
+  copy: "Копіювати",
+  copied: "Скопійовано",
   messages: "Повідомлення",
   unread: {
     one: "{n} непрочитане повідомлення",

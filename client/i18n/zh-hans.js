@@ -3,6 +3,13 @@
 /** @type {import("../types.js").Texts} */
 export default {
   lang: "zh-Hans",
+  notAnswered: "无法发送回答",
+  answered: "{name} 已先回答:{value}",
+  send: "发送",
+  output: "输出",
+  outputGone: "开头部分已不再保留",
+  copy: "复制",
+  copied: "已复制",
   messages: "消息",
   unread: {
     other: "{n} 条未读消息",
