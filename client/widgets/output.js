@@ -7,12 +7,12 @@
 
 import { button, el, say, Widget } from "./base.js";
 import { define } from "./element.js";
+import { createPieces } from "./pieces.js";
 
 /** @typedef {import("../types.js").TaskOutput} TaskOutput */
 
 const NEAR_PX = 24; // of the end: the reader follows it
 const BLOCK_CHARS = 4096; // of a block: what is laid out again when text is appended
-const RETRY_MS = 2000;
 
 export class NotifierOutput extends Widget {
   static css = `
@@ -76,69 +76,6 @@ export class NotifierOutput extends Widget {
       pieces.close,
       view.close,
     );
-  }
-}
-
-/**
- * The pieces in order, each once. What is missing is read.
- *
- * @param {(after: number) => Promise<{n: number, text: string, truncated: boolean}>} read
- * @param {(text: string, isTruncated: boolean) => void} add
- * @param {() => void} clear
- */
-function createPieces(read, add, clear) {
-  let n = 0; // the last piece that it has
-  let newest = 0; // the last piece that it knows of
-  let isLoading = false;
-  let isClosed = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  return { receive, expect, close };
-
-  /** @param {TaskOutput} piece */
-  function receive(piece) {
-    newest = Math.max(newest, piece.n);
-    if (isLoading || piece.n <= n) return;
-    if ((piece.from ?? piece.n) === n + 1) {
-      n = piece.n;
-      add(piece.text, false);
-    } else void load();
-  }
-
-  /** @param {number} known  the number of a piece that the service has */
-  function expect(known) {
-    newest = Math.max(newest, known);
-    if (newest > n && !isLoading) void load();
-  }
-
-  async function load() {
-    clearTimeout(timer);
-    isLoading = true;
-    try {
-      do {
-        newest = 0; // what is announced from now on may not be in the answer
-        const rest = await read(n);
-        if (isClosed) return;
-        if (rest.n < n) {
-          // The service lost its data, and the task began anew.
-          n = 0;
-          newest = 1;
-          clear();
-          continue;
-        }
-        n = rest.n;
-        if (rest.text || rest.truncated) add(rest.text, rest.truncated);
-      } while (newest > n);
-    } catch {
-      if (!isClosed) timer = setTimeout(load, RETRY_MS);
-    } finally {
-      isLoading = false;
-    }
-  }
-
-  function close() {
-    isClosed = true;
-    clearTimeout(timer);
   }
 }
 

@@ -104,7 +104,7 @@ class RedisTransport:
 
         def attempt(within_s: float) -> Answer | None:
             with self._deadline.within(within_s):
-                row = self._repaired(lambda: self._client.hmget(names[0], TASK_FIELDS), names)
+                row = self._repaired(home, lambda client: client.hmget(names[0], TASK_FIELDS), names)
             task = _present(task_id, stored_task(row))
             late = expired(task, now_ms=_now_ms())
             if late is not task:
