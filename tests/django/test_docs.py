@@ -8,6 +8,7 @@ import logging.config
 import re
 import shlex
 import sys
+import threading
 import types
 import unittest
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command, load_command_class
+from django.template import RequestContext, Template
 from django.test import RequestFactory, override_settings
 from django.utils import timezone
 
@@ -32,7 +34,7 @@ from django_bridge.tokens import subscriber_token
 from tests.django.examples import CODE, PAGE, by_name, run, shop
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
-from tests.support import REPOSITORY, Service
+from tests.support import REPOSITORY, Service, wait_for
 
 
 @pytest.fixture
@@ -119,14 +121,32 @@ def test_the_questions_of_a_task(user: User) -> None:
     assert (sheets, outbox.tasks[0]["status"]) == (["Zürich"], "succeeded")
 
 
-async def test_the_tokens_of_a_language_model(user: User) -> None:
+def test_a_chat_answer_that_survives_a_refresh(user: User) -> None:
     async def tokens_of(question: str) -> AsyncIterator[str]:
         for token in ("It ", "is ", question):
             yield token
 
-    names = run("async def answer(request, question):", Task=Task, tokens_of=tokens_of)
-    await names["answer"](types.SimpleNamespace(user=user), "blue")
-    assert outbox.output_of(outbox.tasks[0]["id"]) == "It is blue"
+    names = run(
+        "async def answer(task, question):",
+        Task=Task,
+        tokens_of=tokens_of,
+        threading=threading,
+        asyncio=asyncio,
+        redirect=str,
+        render=lambda request, name, context: context,
+    )
+    session: dict[str, Any] = {}
+    asking = types.SimpleNamespace(method="POST", user=user, session=session, POST={"question": "blue"})
+    assert names["chat"](asking) == "chat"
+    task = names["chat"](types.SimpleNamespace(method="GET", session=session))["task"]
+    wait_for(lambda: outbox.tasks[0]["status"] == "succeeded", what="the answer")
+    assert outbox.output_of(task) == "It is blue"
+    (template,) = re.findall(r"```html\n([^`]*notifier-output[^`]*)```", PAGE)
+    request = RequestFactory().get("/")
+    request.user = user
+    page = Template(template).render(RequestContext(request, {"task": task}))
+    assert f'<notifier-output task="{task}">' in page
+    assert "notifier/widgets/output" in page
 
 
 def test_a_task_that_continues_in_another_process(eager: Any, user: User) -> None:
