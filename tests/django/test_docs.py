@@ -31,7 +31,7 @@ from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.testing.assertions import Notifications
 from django_bridge.tokens import subscriber_token
-from tests.django.examples import CODE, PAGE, by_name, run, shop
+from tests.django.examples import PAGE, by_name, run, shop
 from tests.django.sample.models import SimpleModel
 from tests.django.sample.tasks import generate_report
 from tests.support import REPOSITORY, Service, wait_for
@@ -113,11 +113,8 @@ def test_the_output_of_a_task(user: User, tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_questions_of_a_task(user: User) -> None:
     outbox.answer_with("yes", "Zürich")
     sheets: list[str] = []
-    starts = 'task = Task(from_user=request.user, task_name="Import")\nwith task:\n    answer'
-    (code,) = [code for code in CODE.values() if code.startswith(starts)] or [""]
-    exec(compile(code, "docs/django.md", "exec"), {
-        "Task": Task, "request": types.SimpleNamespace(user=user), "_": str, "overwrite": sheets.append,
-    })  # fmt: skip
+    names = {"Task": Task, "request": types.SimpleNamespace(user=user), "_": str, "overwrite": sheets.append}
+    run('task = Task(from_user=request.user, task_name="Import")', **names)
     assert (sheets, outbox.tasks[0]["status"]) == (["Zürich"], "succeeded")
 
 
