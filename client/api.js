@@ -93,6 +93,7 @@ export function createApi(base, request, canRenew) {
         method,
         headers,
         body: body && JSON.stringify(body),
+        keepalive: method !== "GET", // a click that leaves the page also marks as read
         signal,
       });
       if (response?.status === 401 && again && canRenew) continue;

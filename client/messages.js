@@ -21,6 +21,7 @@
  */
 
 const MAX_PAGE = 100; // messages in one inbox page; the service's limit
+const KEPT = 500; // messages that stay listed while new ones arrive, unless the user has asked for more
 
 /**
  * The inbox as the service has it.
@@ -34,6 +35,7 @@ export function createInbox(notifier, pageSize, changed) {
   let messages = []; // newest first
   let unread = 0;
   let more = false;
+  let most = KEPT; // messages that are listed
   let loads = { loaded: false, failed: false };
   let countedTo = ""; // cursor: `unread` counts the messages up to this event
   let generation = 0; // of the list: each load starts a new one
@@ -56,6 +58,8 @@ export function createInbox(notifier, pageSize, changed) {
     if (pending) return void pending.push([message, event]);
     if (idsOf(messages).includes(message.id)) return;
     messages = [{ ...message, read: false }, ...messages];
+    more ||= messages.length > most;
+    messages.length = Math.min(messages.length, most);
     if (isAfter(event.id, countedTo)) unread += 1;
     changed();
   }
@@ -96,6 +100,7 @@ export function createInbox(notifier, pageSize, changed) {
     const page = await notifier.inbox({ limit: pageSize, before: messages.at(-1)?.id });
     if (started !== generation) return; // the list was loaded again meanwhile
     messages = [...messages, ...without(page.messages, idsOf(messages))];
+    most = Math.max(KEPT, messages.length);
     ({ more } = page);
     changed();
   }
@@ -123,24 +128,31 @@ export function createActions(notifier, inbox, changed) {
     await run([targets, unlisted, false], () => notifier.markRead(isAll ? ids : targets));
   }
 
-  /** @param {string} id */
-  function remove(id) {
+  /**
+   * @param {string} id
+   * @param {Promise<boolean>} [consent]  the message is hidden until this is known, and back if it is false
+   */
+  function remove(id, consent) {
     const ids = idsOf(withKeysOf(inbox.get().messages, [id]));
     return run([ids, 0, true], async () =>
-      (await Promise.all(ids.map((target) => notifier.deleteMessage(target)))).at(-1),
+      consent && !(await consent)
+        ? null
+        : (await Promise.all(ids.map((target) => notifier.deleteMessage(target)))).at(-1),
     );
   }
 
   /**
    * @param {Action} action
-   * @param {() => Promise<{unread: number}>} call
+   * @param {() => Promise<{unread: number} | null>} call  null: it was undone
    */
   async function run(action, call) {
     const [ids, unlisted, isRemoval] = action;
     pending.add(action);
     changed();
     try {
-      const { unread } = await call();
+      const answer = await call();
+      if (!answer) return;
+      const { unread } = answer;
       // The stream may have reported this change already, and later changes after it.
       const isNew =
         unlisted > 0 || inbox.get().messages.some(({ id, read }) => ids.includes(id) && (isRemoval || !read));

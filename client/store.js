@@ -72,6 +72,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
       return () => void listeners.delete(listener);
     },
     read: actions.read,
+    /** Deletes a message. With `consent` it is hidden at once, and deleted or shown again when that is known. */
     remove: actions.remove,
     older: inbox.older,
     async reload() {

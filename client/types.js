@@ -177,16 +177,27 @@
  * @property {string} copied
  * @property {string} messages
  * @property {string} none
+ * @property {string} nothing
+ * @property {string} all
+ * @property {string} unreadOnly
+ * @property {string} archived
+ * @property {string} earlier
  * @property {string} system
  * @property {string} isUnread
  * @property {string} read
  * @property {string} readAll
  * @property {string} remove
+ * @property {string} removed
+ * @property {string} archive
+ * @property {string} undo
+ * @property {string} menu
  * @property {string} more
  * @property {string} open
  * @property {string} close
  * @property {string} notifications
  * @property {string} notify
+ * @property {string} preferences
+ * @property {string} popUps
  * @property {string} failed
  * @property {string} connecting
  * @property {string} reconnecting

@@ -4,22 +4,34 @@
  * Owns: button and panel. Must not know: how messages are listed, tasks, pop-ups.
  */
 
-import { el, icon, say, Widget } from "./base.js";
+import { button, el, icon, say, Widget } from "./base.js";
+import { connectionNote } from "./connection.js";
 import { define } from "./element.js";
-import { INBOX_CSS, inbox } from "./inbox.js";
-import { askToNotify, mayAsk } from "./notify.js";
+import { inbox } from "./inbox.js";
 
 const EDGE = 8; // pixels between panel and window
+const EXTRAS = { native: () => import("./options/native.js"), preferences: () => import("./options/preferences.js") };
+const STOPS = "a, button, input, [tabindex='0']"; // what Tab may reach
 
 export class NotifierBell extends Widget {
-  static css = `${INBOX_CSS}
+  static css = `
     :host(:not([hidden])) { display: inline-block; position: relative; }
     [part=bell] { position: relative; min-inline-size: 2.5rem; min-block-size: 2.5rem; padding: 0.4rem; }
     [part=bell] svg { inline-size: 1.4rem; block-size: 1.4rem; }
     [part=badge] { position: absolute; inset-block-start: 0; inset-inline-end: 0; min-inline-size: 1.15rem; padding-inline: 0.25rem; border-radius: 1rem;
       border: 1px solid transparent; background: light-dark(#b3261e, #c8372e); color: #fff; font-size: 0.7rem; line-height: 1.15rem; }
-    [part=panel] { position: absolute; inset-inline-end: 0; inset-block-start: 100%; z-index: var(--notifier-z, 1000); inline-size: min(24rem, calc(100vw - 2rem));
-      max-block-size: min(32rem, 80vh); overflow: auto; padding: 0.75rem; background: var(--_surface); border: 1px solid var(--_line); border-radius: 10px; box-shadow: 0 8px 28px #0003; }`;
+    [part=panel] { position: absolute; inset-inline-end: 0; inset-block-start: 100%; z-index: var(--notifier-z, 1000); outline: 0; inline-size: min(24rem, calc(100vw - 2rem));
+      max-block-size: min(32rem, 80vh); overflow: auto; padding: 0.75rem; background: var(--_surface); border: 1px solid var(--_line); border-radius: var(--_radius); box-shadow: var(--_shadow); overscroll-behavior: contain; }
+    [part=close] { position: sticky; inset-block-start: 0; z-index: 2; margin-inline-start: auto; display: none; background: var(--_surface); }
+    @media (max-width: 480px) {
+      [part=panel] { position: fixed; inset: auto 0 0; inline-size: auto; max-block-size: 85dvh; translate: none !important; border-end-start-radius: 0; border-end-end-radius: 0;
+        padding-block-end: max(0.75rem, env(safe-area-inset-bottom)); box-shadow: 0 0 0 100vmax #0006; }
+      [part=close] { display: block; }
+    }`;
+  static options = {
+    "title-count": () => import("./options/title.js"),
+    "favicon-count": () => import("./options/favicon.js"),
+  };
 
   /** @param {import("./base.js").Store} store */
   start(store) {
@@ -27,38 +39,52 @@ export class NotifierBell extends Widget {
     const bell = el("button", { type: "button", part: "bell", "aria-haspopup": "dialog" }, icon("bell"), badge);
     const live = el("div", { class: "sr", role: "status" });
     let words = "";
-    const { title, parts } = inbox(this, store, (isDim, next) => {
+    const panel = el("div", { part: "panel", role: "dialog", "aria-label": say("messages"), tabindex: "-1" });
+    const note = connectionNote(this, store, (isDim, next) => {
       bell.classList.toggle("dim", isDim);
       bell.title = next;
       if (next !== words) live.textContent = next; // the same words would be announced again
       words = next;
     });
-    const notify = el("button", { type: "button", part: "button" }, say("notify"));
-    const panel = el("div", { part: "panel", role: "dialog", "aria-label": say("messages") }, ...parts, notify);
+    const close = button(icon("close"), say("close"), () => shut());
+    close.part.value = "close";
+    const extras = el("div", { part: "extras" });
+    panel.append(close, note, extras);
     this.root.append(bell, panel, live);
 
     const open = (/** @type {boolean} */ yes) => {
       panel.hidden = !yes;
-      notify.hidden = !mayAsk();
       bell.setAttribute("aria-expanded", String(yes));
       panel.style.translate = "none";
       const { left, right } = panel.getBoundingClientRect(); // keeps the whole panel inside the window
       panel.style.translate = `${Math.max(EDGE - left, 0) || Math.min(innerWidth - EDGE - right, 0)}px`;
     };
     open(false);
-    bell.addEventListener("click", () => {
+    /** @type {ReturnType<typeof inbox> | undefined} */
+    let list;
+    bell.addEventListener("click", async () => {
       open(Boolean(panel.hidden));
-      if (!panel.hidden) title.focus();
+      if (panel.hidden) return;
+      panel.focus();
+      for (const [name, load] of Object.entries(EXTRAS))
+        if (document.querySelector(`notifier-toasts[${name}]`)) load().then((option) => option.offer(extras, panel));
+      list ??= inbox(this, store, panel, note);
+      (await list)?.draw(); // its rows have a height now
     });
-    notify.addEventListener("click", async () => {
-      title.focus();
-      await askToNotify();
-      notify.hidden = !mayAsk();
-    });
-    const pressed = (/** @type {KeyboardEvent} */ { key }) => {
-      if (key !== "Escape" || panel.hidden) return;
+    const shut = () => {
       open(false);
       bell.focus();
+    };
+    const pressed = (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "Escape" && !panel.hidden) shut();
+      if (event.key !== "Tab" || event.currentTarget !== panel) return;
+      const stops = /** @type {HTMLElement[]} */ ([...panel.querySelectorAll(STOPS)]).filter(
+        (stop) => stop.tabIndex >= 0 && stop.checkVisibility(),
+      );
+      const at = stops.indexOf(/** @type {HTMLElement} */ (this.root.activeElement));
+      if (event.shiftKey ? at > 0 : at !== stops.length - 1) return;
+      event.preventDefault();
+      stops.at(event.shiftKey ? -1 : 0)?.focus();
     };
     const outside = (/** @type {Event} */ event) => {
       if (!event.composedPath().includes(this)) open(false);
@@ -67,6 +93,7 @@ export class NotifierBell extends Widget {
     bell.addEventListener("keydown", pressed);
     document.addEventListener("pointerdown", outside);
 
+    void this.extend(store);
     /** @type {number | null} */
     let before = null;
     this.ends.push(

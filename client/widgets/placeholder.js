@@ -27,7 +27,8 @@ export const PLACEHOLDER_CSS = `
 export function placeholder(empty, shape, reload, content, rows = 5) {
   const skeleton = el("div", { part: "skeleton" }, el("span", { class: "sr" }, say("loading")));
   for (let n = 0; n < rows; n += 1) skeleton.append(el("i"));
-  const none = el("p", { part: "empty", class: "muted" }, icon(shape), say(empty));
+  const reason = el("span");
+  const none = el("p", { part: "empty", class: "muted" }, icon(shape), reason);
   const failed = el(
     "p",
     { part: "failed", class: "muted" },
@@ -41,8 +42,10 @@ export function placeholder(empty, shape, reload, content, rows = 5) {
    * @param {boolean} isLoaded
    * @param {boolean} hasFailed
    * @param {number} count  of items
+   * @param {"none" | "noTasks" | "nothing"} words  the sentence where there is nothing
    */
-  function show(isLoaded, hasFailed, count) {
+  function show(isLoaded, hasFailed, count, words = empty) {
+    reason.textContent = say(words);
     const isBusy = !isLoaded && !hasFailed;
     content.setAttribute("aria-busy", String(isBusy));
     const shown = isBusy ? skeleton : isLoaded ? (count ? null : none) : failed;

@@ -4,7 +4,7 @@
  * Owns: the bar and its announcements. Must not know: other tasks.
  */
 
-import { bar, el, howFar, link, percentText, setBar, statusOf, Widget } from "./base.js";
+import { bar, barOf, el, howFar, link, percentText, setBar, statusOf, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
@@ -71,7 +71,7 @@ export class NotifierProgress extends Widget {
         box.hidden = !task;
         if (!task) return;
         track.setAttribute("aria-label", task.name);
-        setBar(track, task.percent ?? (task.ended_at ? 100 : null));
+        setBar(track, barOf(task));
         state.textContent = task.error ?? (task.state || statusOf(task));
         far.textContent = howFar(task);
         const anchor = result.firstChild ? null : link(task.url, task.url_text);

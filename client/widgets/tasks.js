@@ -6,6 +6,7 @@
 
 import {
   bar,
+  barOf,
   button,
   el,
   howFar,
@@ -36,7 +37,8 @@ export class NotifierTasks extends Widget {
     [part=status] { border: 1px solid; border-radius: 1rem; padding-inline: 0.5rem; font-size: 0.75rem; }
     .failed [part=status], .failed [part=state] { color: var(--_error); }
     .failed .fill { background: var(--_error); }
-    .succeeded .fill { background: light-dark(#1b7f3b, #6fd08c); }
+    .succeeded .fill { background: var(--_success); }
+    .cancelled .fill { background: var(--_muted); } .stalled .fill { background: var(--_warning); }
     .line { margin-block: 0.15rem; flex-wrap: nowrap; }
     .line > * { flex: none; } .line > :first-child { flex-shrink: 1; min-inline-size: 0; }
     [part=state] { color: var(--_muted); font-size: 0.875rem; }`;
@@ -67,15 +69,15 @@ export class NotifierTasks extends Widget {
         for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
         keepInStep(list, wanted);
         show(tasksLoaded, tasksFailed, tasks.length);
-        const running = tasks.filter(({ ended_at }) => !ended_at);
+        const running = tasks.filter(({ ended_at, status }) => !ended_at && status !== "pending");
         overall.hidden = !running.length;
         if (overall.hidden) return;
-        const known = running.some((task) => task.percent !== null);
-        const mean = Math.floor(running.reduce((sum, task) => sum + (task.percent ?? 0), 0) / running.length);
+        const known = running.flatMap((task) => task.percent ?? []);
+        const mean = known.length ? Math.floor(known.reduce((sum, part) => sum + part, 0) / known.length) : null;
         text.textContent = say("overall", { n: running.length });
-        percent.textContent = known ? percentText(mean) : "";
+        percent.textContent = mean === null ? "" : percentText(mean);
         all.setAttribute("aria-label", text.textContent);
-        setBar(all, known ? mean : null);
+        setBar(all, mean);
       }),
     );
   }
@@ -118,7 +120,7 @@ export class NotifierTasks extends Widget {
       far.textContent = howFar(task);
       cancel.hidden = ended || task.status === "cancelling" || !(task.cancellable ?? task.cancellable === undefined);
       dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
-      setBar(track, task.percent ?? (ended ? 100 : null));
+      setBar(track, barOf(task));
       const anchor = result.firstChild ? null : link(task.url, task.url_text);
       if (anchor) result.append(anchor);
     };

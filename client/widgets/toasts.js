@@ -5,15 +5,14 @@
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
 
-import { button, el, icon, link, picture, say, statusOf, Widget } from "./base.js";
+import { button, el, icon, link, picture, say, senderOf, statusOf, Widget } from "./base.js";
 import { define } from "./element.js";
-import { senderOf } from "./inbox.js";
-import { beLookedAt, notify } from "./notify.js";
 import { QUESTION_CSS, questionOf } from "./question.js";
 
 /** @typedef {import("../types.js").Level} Level */
 /** @typedef {import("../types.js").Message} Message */
 /** @typedef {import("../types.js").Task} Task */
+/** @typedef {import("../types.js").News} News */
 
 const STAY_MS = 6000;
 const MOST = 4; // toasts; one more removes the oldest
@@ -36,9 +35,12 @@ const FINAL = new Set([401, 403, 404, 409]); // statuses that a repeat does not 
 
 export class NotifierToasts extends Widget {
   static css = `${QUESTION_CSS}
-    :host { position: fixed; inset-block-end: 1rem; inset-inline-end: 1rem; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
+    :host { --_from: var(--notifier-toasts-offset, 1rem); position: fixed; inset-block: auto var(--_from); inset-inline: auto 1rem; margin-inline: auto; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
+    :host([position^=top]) { inset-block: var(--_from) auto; }
+    :host([position$=start]) { inset-inline: 1rem auto; }
+    :host([position=top]), :host([position=bottom]) { inset-inline: 1rem; }
     [part=toast] { display: flex; gap: 0.6rem; align-items: start; margin-block-start: 0.5rem; padding: 0.7rem 0.6rem 0.7rem 0.8rem; background: var(--_surface);
-      border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: 8px; box-shadow: 0 4px 16px #0003; animation: rise 0.2s; }
+      border: 1px solid var(--_line); border-inline-start: 4px solid var(--_level); border-radius: var(--_radius); box-shadow: var(--_shadow); animation: rise 0.2s; }
     @keyframes rise { from { opacity: 0; translate: 0 0.8rem; } }
     .body { flex: 1; min-inline-size: 0; overflow-wrap: anywhere; }
     .body button { margin-inline-start: -0.35rem; color: var(--_accent); }
@@ -50,6 +52,13 @@ export class NotifierToasts extends Widget {
   messages = []; // gathered: a replay arrives at once, and a hidden page shows no toasts
   /** @type {Map<string, Task>} */
   tasks = new Map();
+  /** Called for news that may be shown. @type {Set<(news: News) => void>} */
+  listeners = new Set();
+  static options = {
+    native: () => import("./options/native.js"),
+    preferences: () => import("./options/preferences.js"),
+    sound: () => import("./options/sound.js"),
+  };
 
   /** Keeps the toasts: they need no store, and a page may move the element. */
   clear() {
@@ -80,24 +89,23 @@ export class NotifierToasts extends Widget {
       }
     };
     const failed = (/** @type {any} */ event) => this.failure(event);
-    const isNative = this.hasAttribute("native");
+    const ready = this.extend(store); // preferences decide what is shown
     gather();
     document.addEventListener("notifier:failed", failed);
     document.addEventListener("visibilitychange", tell);
     this.ends.push(
-      store.onNews((news) => {
+      store.onNews(async (news) => {
+        await ready;
+        const event = new CustomEvent("notifier:news", { detail: news, cancelable: true });
+        if (!document.dispatchEvent(event)) return;
+        for (const listener of this.listeners) listener(news);
         if (news.kind === "task") {
           if (!document.hidden) return this.task(news.task, store);
           return void this.tasks.set(news.task.id, news.task);
         }
-        const { message } = news;
-        this.messages.push(message);
+        this.messages.push(news.message);
         gather();
-        if (!isNative) return;
-        // Chrome on Android allows no notifications from a page; the toast is shown in any case.
-        notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text).catch(() => {});
       }),
-      isNative ? beLookedAt() : () => {},
       () => clearTimeout(timer),
       () => document.removeEventListener("notifier:failed", failed),
       () => document.removeEventListener("visibilitychange", tell),
@@ -128,7 +136,13 @@ export class NotifierToasts extends Widget {
     /** @type {Partial<Record<import("../types.js").TaskStatus, Level>>} */
     const levels = { succeeded: "success", failed: "error", cancelled: "warning" };
     const result = link(task.url, task.url_text);
-    this.show(levels[task.status] ?? "info", `${task.name}: ${statusOf(task)}`, task.error ?? task.state, result);
+    this.show(
+      levels[task.status] ?? "info",
+      `${task.name}: ${statusOf(task)}`,
+      task.error ?? task.state,
+      result,
+      task.id,
+    );
   }
 
   /**

@@ -33,7 +33,14 @@ function withImports(folder, name, names = new Set()) {
 /** The modules as a bundler would ship them with all they import. */
 async function minified(...names) {
   const all = names.map((name) => `export * from "./client/${name}";`).join("");
-  const arguments_ = ["--bundle", "--format=esm", "--target=es2022", "--log-level=error"];
+  const arguments_ = [
+    "--bundle",
+    "--format=esm",
+    "--target=es2022",
+    "--log-level=error",
+    "--external:./options/*",
+    "--external:./list.js",
+  ];
   const bundle = execFileSync(join(ROOT, "node_modules", ".bin", "esbuild"), arguments_, {
     cwd: ROOT,
     input: all,

@@ -1,20 +1,50 @@
 /**
- * Native notifications: for a page with `<notifier-toasts native>`, while all tabs of the site are hidden.
+ * `<notifier-toasts native>`: native notifications, while all tabs of the site are hidden.
  *
  * Owns: permission, and that one tab shows each notification. Must not know: where messages come from, the page.
  */
 
+import { el, say, senderOf } from "../base.js";
+
 const LOOKED_AT = "notifier looked at"; // a shared lock that every visible tab holds
 const OTHERS_MS = 5000; // by then the other tabs have received the message as well
 
-/** Whether to ask for permission: the page wants it and the user has not decided. Asking needs a click. */
-export const mayAsk = () =>
-  globalThis.Notification?.permission === "default" && Boolean(document.querySelector("notifier-toasts[native]"));
+/** @param {import("../base.js").Listening} toasts  @returns a function that ends this */
+export function begin(toasts) {
+  const end = beLookedAt();
+  const listen = (/** @type {import("../../types.js").News} */ news) => {
+    if (news.kind !== "message") return;
+    const { message } = news;
+    // Chrome on Android allows no notifications from a page; the toast is shown in any case.
+    notify(message.id, `${senderOf(message)}: ${message.subject}`, message.text).catch(() => {});
+  };
+  toasts.listeners.add(listen);
+  return () => {
+    toasts.listeners.delete(listen);
+    end();
+  };
+}
 
-export const askToNotify = () => Notification.requestPermission();
+/**
+ * Offers to ask for permission, as long as the user has not decided: asking needs a click.
+ *
+ * @param {HTMLElement} extras  the end of the bell's panel
+ * @param {HTMLElement} panel  receives the focus of the button, which is gone then
+ */
+export function offer(extras, panel) {
+  extras.querySelector("[part~=notify]")?.remove();
+  if (globalThis.Notification?.permission !== "default") return;
+  const button = el("button", { type: "button", part: "button notify" }, say("notify"));
+  button.addEventListener("click", async () => {
+    panel.focus();
+    await Notification.requestPermission();
+    offer(extras, panel);
+  });
+  extras.append(button);
+}
 
 /** Holds the shared lock while this tab is visible. Returns a function that ends this. */
-export function beLookedAt() {
+function beLookedAt() {
   let release = () => {};
   const look = () => {
     release();
@@ -38,7 +68,7 @@ export function beLookedAt() {
  * @param {string} title
  * @param {string} body
  */
-export async function notify(id, title, body) {
+async function notify(id, title, body) {
   if (!document.hidden || globalThis.Notification?.permission !== "granted") return;
   const show = () => {
     const shown = new Notification(title, { body, tag: id });

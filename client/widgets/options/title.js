@@ -1,0 +1,22 @@
+/**
+ * `<notifier-bell title-count>`: the number of unread messages before the page's title, as in "(3) Orders".
+ *
+ * Owns: that number. The title stays the page's: it may change it at any time.
+ */
+
+/** @param {unknown} _bell @param {import("../base.js").Store} store */
+export function begin(_bell, store) {
+  const put = (/** @type {number} */ unread) => {
+    const title = document.title.replace(/^\(\d+\+?\) /, "");
+    const next = unread ? `(${unread > 99 ? "99+" : unread}) ${title}` : title;
+    if (document.title !== next) document.title = next;
+  };
+  const watch = new MutationObserver(() => put(store.state.unread));
+  watch.observe(document.head, { subtree: true, childList: true, characterData: true });
+  const stop = store.subscribe(({ unread }) => put(unread));
+  return () => {
+    watch.disconnect();
+    stop();
+    put(0);
+  };
+}
