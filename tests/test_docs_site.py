@@ -28,8 +28,9 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 6}),
     "docs/client.md": (
-        "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py",
-        {"html": 16, "js": 4, "jsx": 1, "vue": 1, "svelte": 1},
+        "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py, "
+        "tests/browser/test_options.py",
+        {"html": 17, "js": 4, "jsx": 1, "vue": 1, "svelte": 1},
     ),
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (

@@ -222,9 +222,15 @@ def test_only_what_stands_at_the_top_imports_the_bridges_public_names() -> None:
 def test_the_map_in_the_docs_has_a_line_for_each_file_and_a_file_for_each_line() -> None:
     mapped = mapped_files((REPOSITORY / "docs" / "architecture.md").read_text("utf-8"))
     folders = {name for name in mapped if name.endswith("/")}
-    assert {Path(name).name for name in folders} == {"migrations", "locale", "i18n", "icons", "jsx", "demo"}, (
-        "folders without their files"
-    )
+    assert {Path(name).name for name in folders} == {
+        "migrations",
+        "locale",
+        "i18n",
+        "icons",
+        "themes",
+        "jsx",
+        "demo",
+    }, "folders without their files"
     patterns = ("*.py", "*.lua", "*.js")
     files = {
         path.relative_to(REPOSITORY).as_posix()

@@ -10,6 +10,30 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support import REPOSITORY, Service, running, subscriber_token
 
+LABELS = (
+    ("accent", "notifier-bell [part=filter] [aria-pressed=true]"),
+    ("surface", "notifier-bell [part=extras]"),
+    ("muted", "notifier-bell li:nth-child(2) time"),
+    ("text", "notifier-bell li:nth-child(3) [part=subject]"),
+    ("line", "notifier-bell li:nth-child(4)"),
+    ("gap", "notifier-bell li:nth-child(4) time"),
+    ("font", "notifier-bell [part=text]"),
+    ("shadow", "notifier-bell [part=panel]"),
+    ("error", "notifier-toasts .error [part=title]"),
+    ("warning", "notifier-toasts .warning [part=title]"),
+    ("success", "notifier-toasts .success [part=title]"),
+    ("radius", "notifier-toasts .info"),
+    ("toasts-offset", "notifier-toasts [role=region]"),
+    ("z", "notifier-bell .line button"),
+)
+"""The custom properties, and where a picture shows each."""
+LABEL_CSS = """
+  .label { position: absolute; z-index: 2000; padding: 0 6px; border-radius: 4px; background: #1b1e24; color: #fff;
+    font: 600 11px/18px monospace; translate: 0 -50%; }
+  .label::before { content: ""; position: absolute; inset: 8px 100% auto auto; width: var(--reach);
+    border-top: 1px solid #1b1e24; }
+  #inbox, #tasks, #progress { visibility: hidden; }"""
+THEMES = ("warm", "contrast", "compact")
 FOLDER = REPOSITORY / "docs" / "images"
 WAYS = (("light", "en", "light"), ("dark", "en", "dark"), ("light", "ru", "ru"))
 """Colour scheme, language, and the suffix of the files' names."""
@@ -100,6 +124,9 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
         page.locator("notifier-bell button").first.click()
         expect(page.locator("notifier-inbox li.unread")).to_have_count(3)
         _pictures(page, name)
+        if name == "light":
+            _themes(page)
+            _properties(page)
         context.close()
 
 
@@ -109,6 +136,42 @@ def _pictures(page: Page, name: str) -> None:
     for widget in ("bell", "toasts", "tasks", *(("inbox", "progress") if name != "ru" else ())):
         path: Path = FOLDER / f"{widget}-{name}.png"
         page.locator(f"#{widget}").screenshot(path=path, animations="disabled")
+
+
+def _themes(page: Page) -> None:
+    for theme in THEMES:
+        style = page.add_style_tag(url=f"/client/themes/{theme}.css")
+        page.locator("#bell").screenshot(path=FOLDER / f"theme-{theme}.png", animations="disabled")
+        style.evaluate("style => style.remove()")
+
+
+def _properties(page: Page) -> None:
+    """A picture of bell and toasts, with the name of each property where it shows."""
+    labels: list[tuple[str, float, float]] = []
+    for name, selector in LABELS:
+        box = page.locator(selector).first.bounding_box()
+        assert box, selector
+        labels.append(
+            (name, box["x"] + box["width"], box["y"] + box["height"] * (1 if name == "toasts-offset" else 0.5))
+        )
+    page.add_style_tag(content=LABEL_CSS)
+    page.evaluate(
+        """labels => {
+          let last = 0;
+          for (const [name, x, y] of labels.toSorted((a, b) => a[2] - b[2])) {
+            const label = document.createElement("span");
+            last = Math.max(y, last + 20);
+            label.className = "label";
+            label.textContent = `--notifier-${name}`;
+            label.style.cssText = `left: 450px; top: ${last}px; --reach: ${450 - x}px`;
+            document.body.append(label);
+          }
+        }""",
+        labels,
+    )
+    page.screenshot(
+        path=FOLDER / "theme-properties.png", clip={"x": 0, "y": 0, "width": 640, "height": 960}, animations="disabled"
+    )
 
 
 if __name__ == "__main__":

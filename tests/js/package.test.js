@@ -57,12 +57,14 @@ test("the package holds the client, its types, a readme and the licence, and not
     "types/notifier.d.ts",
     "types/widgets/bell.d.ts",
     "client/icons/cart.svg",
+    "client/themes/warm.css",
     "README.md",
     "LICENSE",
   ]) {
     assert.ok(names.includes(wanted), wanted);
   }
-  const known = /^(client|types)\/.*\.(js|d\.ts)$|^(client|dist)\/icons\/\w+\.svg$|^dist\/js\/notifier\.js(\.map)?$/;
+  const known =
+    /^(client|types)\/.*\.(js|d\.ts)$|^(client|dist)\/icons\/\w+\.svg$|^client\/themes\/\w+\.css$|^dist\/js\/notifier\.js(\.map)?$/;
   const others = names.filter((name) => !known.test(name));
   assert.deepEqual(others.sort(), ["LICENSE", "README.md", "docs/client.md", "package.json"]);
   assert.deepEqual(
