@@ -30,7 +30,7 @@ CLIENT_FILES = {
     if path.is_file() and path.name != "tsconfig.json"
 }
 MAX_RESIDENT_MIB = 70
-MAX_START_S = 2.0
+MAX_START_S = 6.0
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from notifier.broker import History, Idempotency
+from notifier.broker import History, Idempotency, Receipt
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
-from notifier.errors import BrokerUnavailable
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.task import Task
-from tests.broker.support import Recorder, new_task, step
+from tests.broker.support import Recorder, new_task, note, step
 from tests.support import RedisServer
 
 KEYS = Keys(f"notifier:s{uuid.uuid4().hex[:8]}:", 3)
@@ -96,3 +97,25 @@ async def test_expired_tasks_do_not_hide_a_running_one(broker: RedisBroker, redi
         later = {f"expired-{number}": running.updated_at_ms + number for number in range(1, 251)}
         raw.zadd(KEYS.tasks(SHARD, "user:ann"), later)
     assert await seen(broker) == [running]
+
+
+async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answered_last(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = broker._claim
+
+    async def slow_for_the_first(idempotency: Idempotency) -> None:
+        await claim(idempotency)
+        if idempotency.key == "p:0":
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setattr(broker, "_claim", slow_for_the_first)
+    events = [(note("user:ann", subject=subject), Idempotency(f"p:{n}", "b")) for n, subject in enumerate(("1", "2"))]
+    answers = [answer for answer in broker.submit_all(events) if isinstance(answer, Awaitable)]
+    receipts = await asyncio.gather(*answers)
+    first, second = (int(receipt.cursor.rpartition("-")[2]) for receipt in receipts)
+    assert first + 1 == second
+    other = [(events[0][0], Idempotency("p:0", "another body")), (note("user:ann"), None)]
+    refused, published = await asyncio.gather(*broker.submit_all(other), return_exceptions=True)
+    assert isinstance(refused, IdempotencyMismatch)
+    assert isinstance(published, Receipt)

@@ -10,7 +10,6 @@ Must not know: HTTP, streams.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Iterable, Sequence
@@ -31,6 +30,7 @@ from notifier.broker import (
     Page,
     Receipt,
     Sink,
+    Submitted,
     TaskChange,
 )
 from notifier.broker.redis.addresses import keys_of, parse_target
@@ -42,7 +42,7 @@ from notifier.broker.redis.places import Places, open_places
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.shards import Shards
 from notifier.broker.redis.tasks import RedisTasks
-from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound, NotifierError
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.rules import is_topic
@@ -126,10 +126,42 @@ class RedisBroker(Broker):
             return self._claim_and_publish(event, idempotency)
         return self._publish(event, idempotency)
 
+    def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
+        if self._keys.shards == 1 or not any(idempotency for _, idempotency in events):
+            return super().submit_all(events)
+        sending = asyncio.ensure_future(self._claim_and_send(events))
+        return [_answer_of(sending, index) for index in range(len(events))]
+
+    async def _claim_and_send(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
+        """Claim all keys before the first event is sent: the shards answer the claims in any order."""
+        claims = (self._try_to_claim(idempotency) for _, idempotency in events)
+        refusals = await asyncio.gather(*claims)
+        return [
+            self._sent(event, idempotency) if refusal is None else refusal
+            for (event, idempotency), refusal in zip(events, refusals, strict=True)
+        ]
+
+    def _sent(self, event: Event, idempotency: Idempotency | None) -> Submitted:
+        try:
+            return self._publish(event, idempotency)
+        except BrokerUnavailable as exc:
+            return exc
+
+    async def _try_to_claim(self, idempotency: Idempotency | None) -> IdempotencyMismatch | None:
+        """The refusal of a key that was used with another body. Without the shard of the claim, each shard still
+        compares its own part of the publish."""
+        if idempotency is not None:
+            try:
+                await self._claim(idempotency)
+            except BrokerUnavailable:
+                pass
+            except IdempotencyMismatch as exc:
+                return exc
+        return None
+
     async def _claim_and_publish(self, event: Event, idempotency: Idempotency) -> Receipt:
-        # Without the shard of the claim, each shard still compares its own part of the publish.
-        with contextlib.suppress(BrokerUnavailable):
-            await self._claim(idempotency)
+        if refusal := await self._try_to_claim(idempotency):
+            raise refusal
         return await self._publish(event, idempotency)
 
     def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:
@@ -294,6 +326,14 @@ class RedisBroker(Broker):
     @property
     def skipped(self) -> int:
         return self._skipped + self._shards.skipped
+
+
+async def _answer_of(sending: asyncio.Task[list[Submitted]], index: int) -> Receipt:
+    """The receipt of one event of a batch. Raises its error."""
+    submitted = (await asyncio.shield(sending))[index]
+    if isinstance(submitted, NotifierError):
+        raise submitted
+    return submitted if isinstance(submitted, Receipt) else await submitted
 
 
 async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
