@@ -11,7 +11,8 @@ from notifier import task as tasks
 from notifier.asking import MAX_ANSWERS, answer_to, answered, asked, expired
 from notifier.errors import Conflict, InvalidInput, NotFound
 from notifier.question import Question, ask
-from notifier.task import Task, from_record
+from notifier.task import Task
+from notifier.task_record import from_record
 
 YES_NO = [{"value": "yes", "text": "Yes"}, {"value": "no", "text": "No"}]
 START_MS = 1_700_000_000_000

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import get_args
 
-from notifier.api.models import STREAM_EVENTS
+from notifier.api.stream_events import STREAM_EVENTS
 from notifier.errors import ConfigurationError, NotifierError
 from tests.support import REPOSITORY
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.pasted import BIN, PASSWORD, Document, Shell, answers, blocks, clean_environment
-from tests.support import REPOSITORY, Service, free_port, wait_for
+from tests.stream_reader import StreamReader
+from tests.support import REPOSITORY, Service, free_port, subscriber_token, wait_for
 
 pytestmark = pytest.mark.programs
 
@@ -291,7 +293,7 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
-    message, task, output, question, poll, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    message, task, output, question, poll, joining, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
     with service.client() as api, service.user("42") as user:
         bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
@@ -317,6 +319,13 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         assert set(answer) == set(poll)
         [polled] = [item for item in answer["events"] if item["event"] == event["event"]]
         assert {**polled, "id": ""} == {**event, "id": ""}
+        with closing(StreamReader(service.url, "42")) as stream:
+            _, hello = stream.next("hello")
+            own = {"connection": hello["connection"], "since": cursor}
+            grant = subscriber_token("42", aud="notifier:topics", topics=["order:42"])
+            assert joining["add"] == ["<grant>"]
+            joined = user.post("/v1/stream/topics", json={**joining, **own, "add": [grant]}).json()
+        assert (joined["topics"], joined["stale"]) == (["order:42"], [])
 
 
 def test_the_overview_has_the_readmes_first_lines() -> None:

@@ -10,6 +10,7 @@ import pytest
 from notifier import task as tasks
 from notifier.errors import Conflict, InvalidInput
 from notifier.task import Task
+from notifier.task_record import from_record
 
 ENDS = ["succeeded", "failed", "cancelled"]
 
@@ -244,8 +245,8 @@ def test_a_task_event_carries_the_public_state_and_no_id() -> None:
 
 def test_a_record_reads_back_as_the_same_task() -> None:
     for task in (begun(), changed(begun(total=3), done=3, status="failed", error="it broke")):
-        assert tasks.from_record(task.record()) == task
-        assert tasks.from_record(task.record().encode()) == task
+        assert from_record(task.record()) == task
+        assert from_record(task.record().encode()) == task
 
 
 @pytest.mark.parametrize(
@@ -277,12 +278,12 @@ def test_a_record_reads_back_as_the_same_task() -> None:
 )
 def test_a_malformed_record_is_none(damage: dict[str, Any]) -> None:
     record = {**json.loads(begun(total=10).record()), **damage}
-    assert tasks.from_record(json.dumps(record)) is None
+    assert from_record(json.dumps(record)) is None
 
 
 @pytest.mark.parametrize("record", ["", "{", "[]", "null", "7", "{}", b"\xff", "[" * 100_000])
 def test_a_record_that_is_not_a_task_is_none(record: str | bytes) -> None:
-    assert tasks.from_record(record) is None
+    assert from_record(record) is None
 
 
 # The result
@@ -291,7 +292,7 @@ def test_a_record_that_is_not_a_task_is_none(record: str | bytes) -> None:
 def test_the_change_that_ends_a_task_may_have_a_link_to_its_result() -> None:
     ended = changed(begun(), status="succeeded", url="/reports/7.csv", url_text="Download")
     assert (ended.public()["url"], ended.public()["url_text"]) == ("/reports/7.csv", "Download")
-    assert tasks.from_record(ended.record()) == ended
+    assert from_record(ended.record()) == ended
     assert changed(begun(), status="failed", url="https://example.org/log").url_text is None
 
 
@@ -320,5 +321,5 @@ def test_a_record_without_a_link_is_that_of_the_version_before() -> None:
 
 def test_a_record_with_a_link_that_runs_a_script_is_no_task() -> None:
     record = json.loads(changed(begun(), status="succeeded", url="/a").record())
-    assert tasks.from_record(json.dumps(record)) is not None
-    assert tasks.from_record(json.dumps({**record, "url": "javascript:alert(1)"})) is None
+    assert from_record(json.dumps(record)) is not None
+    assert from_record(json.dumps({**record, "url": "javascript:alert(1)"})) is None

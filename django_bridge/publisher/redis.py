@@ -40,6 +40,7 @@ from notifier.event import Event
 from notifier.output import Appended
 from notifier.question import Answer, Question
 from notifier.rules import to_json
+from notifier.task_record import from_record
 
 log = logging.getLogger("django_bridge")
 
@@ -204,7 +205,7 @@ class RedisTransport:
 
         row, repeated = self._repaired(shard, read, names)
         stored = stored_task(row)
-        if repeated is not None and (known := tasks.from_record(repeated)) is not None:
+        if repeated is not None and (known := from_record(repeated)) is not None:
             return _Repeated(known, stored)
         return stored
 

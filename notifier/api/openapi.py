@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from notifier.api import models
+from notifier.api.stream_events import STREAM_EVENTS
 
 BODIES: tuple[type[BaseModel], ...] = (
     models.MessageIn,
@@ -68,7 +69,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, built once."""
     if app.openapi_schema is None:
         whole = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        carried = [model for model, _ in models.STREAM_EVENTS.values() if model is not None]
+        carried = [model for model, _ in STREAM_EVENTS.values() if model is not None]
         _, shapes = models_json_schema([(model, "validation") for model in (*BODIES, *carried)], ref_template=REF)
         components = whole.setdefault("components", {})
         components.setdefault("schemas", {}).update(shapes.get("$defs", {}))
@@ -109,7 +110,7 @@ def _complete(path: str, call: dict[str, Any]) -> None:
 
 def _stream() -> dict[str, Any]:
     lines = ["A Server-Sent Events stream. Its events:", "", "| event | id | data |", "|---|---|---|"]
-    for name, (model, has_id) in models.STREAM_EVENTS.items():
+    for name, (model, has_id) in STREAM_EVENTS.items():
         lines.append(f"| `{name}` | {'yes' if has_id else 'no'} | {_fields(model)} |")
     lines += ["| any other | as published | the `data` of `POST /v1/events` |", ""]
     lines.append("The first event of a stream has an id, whatever it is: where the client stands.")
@@ -149,7 +150,7 @@ def _stream() -> dict[str, Any]:
                         "schema": {"type": "string"},
                         "x-events": {
                             name: {"$ref": REF.format(model=model.__name__)} if model else {}
-                            for name, (model, _) in models.STREAM_EVENTS.items()
+                            for name, (model, _) in STREAM_EVENTS.items()
                         },
                     }
                 },

@@ -16,7 +16,8 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, script
 from notifier.errors import IdempotencyMismatch, NotFound
 from notifier.output import Appended
-from notifier.task import KEEP_RUNNING_S, Task, from_record
+from notifier.task import KEEP_RUNNING_S, Task
+from notifier.task_record import from_record
 
 TASK_FIELDS: Final = ("record", "n", "chars")
 """The fields of a task's key that `stored_task` reads."""

@@ -19,7 +19,8 @@ from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.broker.redis.shards import Shards
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
-from notifier.task import MAX_SNAPSHOT, Task, from_record
+from notifier.task import MAX_SNAPSHOT, Task
+from notifier.task_record import from_record
 
 MAX_RETRIES: Final = 100
 """Attempts of one change against concurrent changes of the same task. Each compare-and-set round lets one succeed."""

@@ -22,7 +22,8 @@ from notifier.broker.sqlite.journal import SqliteJournal
 from notifier.broker.sqlite.writer import Writer
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
-from notifier.task import Task, from_record
+from notifier.task import Task
+from notifier.task_record import from_record
 
 Answer = TypeVar("Answer")
 

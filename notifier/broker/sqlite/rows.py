@@ -22,7 +22,8 @@ from notifier.broker import Receipt
 from notifier.broker.embedded.log import Entry, Log
 from notifier.event import is_safe_frame
 from notifier.output import Appended
-from notifier.task import Task, from_record
+from notifier.task import Task
+from notifier.task_record import from_record
 
 Row: TypeAlias = tuple[str, tuple[object, ...]]
 """A statement and its parameters."""
