@@ -15,7 +15,7 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
-from notifier.errors import BrokerUnavailable, IdempotencyMismatch
+from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
 from notifier.task import Task
 from tests.broker.support import Recorder, new_task, note, step
 from tests.support import RedisServer
@@ -119,3 +119,11 @@ async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answe
     refused, published = await asyncio.gather(*broker.submit_all(other), return_exceptions=True)
     assert isinstance(refused, IdempotencyMismatch)
     assert isinstance(published, Receipt)
+
+
+async def test_a_piece_is_refused_where_its_task_has_ended_since_it_was_read(broker: RedisBroker) -> None:
+    read = await broker.create_task(new_task())
+    await broker.change_task(read.id, step(status="succeeded"))
+    with pytest.raises(Conflict, match="ended as succeeded"):
+        await broker._outputs.append(read, "late", None)
+    assert (await broker.output(read.id, 0)).text == ""

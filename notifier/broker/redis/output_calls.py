@@ -59,7 +59,6 @@ class Piece:
             IDEMPOTENCY_TTL_S,
             task_id,
             keys.publish_command,
-            "1" if self.task.ended else "0",
             KEEP_RUNNING_S,
             *(keys.announcements(shard, channel) for channel in channels),
         ]
@@ -68,9 +67,10 @@ class Piece:
     def appended(self, answer: Sequence[bytes]) -> Appended:
         """Parse the answer to `append`. Raises `NotFound`, `Conflict`, `IdempotencyMismatch`."""
         state = bytes(answer[0])
-        if state == b"ended":
-            self.task.with_output(0, 0)
-        if state == b"gone":
+        ended = from_record(answer[1]) if state == b"ended" else None
+        if ended is not None:
+            ended.with_output(0, 0)  # raises `Conflict`
+        if state in (b"gone", b"ended"):
             raise NotFound(f"there is no task {self.task.id!r}", field="id")
         if state == b"other":
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")

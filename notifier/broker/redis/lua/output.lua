@@ -7,10 +7,11 @@
 --       3 text, 4 head and 5 tail of the frame, around the number
 --       6 most bytes of all pieces
 --       7 fingerprint, 8 idempotency ttl (s)
---       9 task id, 10 PUBLISH or SPUBLISH, 11 '1' if the task has ended, 12 ttl (s)
+--       9 task id, 10 PUBLISH or SPUBLISH, 11 ttl (s)
 --      then the pub/sub channels
 -- Answer: 'ok' | 'same' (an earlier call with this idempotency key), '<number> <characters of all pieces>'
---       | 'gone': there is no such task, 'ended': it takes no output any more
+--       | 'gone': there is no such task
+--       | 'ended', the stored record: it takes no output any more
 --       | 'other': an earlier call used this idempotency key with another fingerprint
 
 local task, output, n, chars, text = KEYS[1], KEYS[2], tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
@@ -21,7 +22,8 @@ if state then return { state, answer or '' } end
 
 local fields = call('HMGET', task, 'record', 'n', 'chars', 'bytes')
 if is_new and not fields[1] then return { 'gone' } end
-if is_new and ARGV[11] == '1' then return { 'ended' } end
+-- Quotes within the record's strings are escaped: this is the field.
+if is_new and string.find(fields[1], '"ended_at_ms": ?%d') then return { 'ended', fields[1] } end
 local last = number_of(fields[2]) or 0
 
 -- The first piece that stays, and the bytes of all that stay, when the new one is added.
@@ -44,14 +46,14 @@ if is_new then
   n, chars = last + 1, (number_of(fields[3]) or 0) + chars
   local from, bytes = kept((number_of(fields[4]) or 0) + #text)
   call('XADD', output, 'MINID', whole(from) .. '-0', whole(n) .. '-0', 't', text)
-  call('EXPIRE', output, ARGV[12])
+  call('EXPIRE', output, ARGV[11])
   call('HSET', task, 'n', whole(n), 'chars', whole(chars), 'bytes', whole(bytes))
 elseif fields[1] and n > last then
   call('HSET', task, 'n', whole(n), 'chars', whole(chars))
 end
 
 local frame = '- 0 0 output:' .. ARGV[9] .. '\n' .. ARGV[4] .. whole(n) .. ARGV[5]
-for i = 13, #ARGV do call(ARGV[10], ARGV[i], frame) end
+for i = 12, #ARGV do call(ARGV[10], ARGV[i], frame) end
 answer = whole(n) .. ' ' .. whole(chars)
 remember(KEYS[3], fingerprint, answer, ARGV[8])
 return { 'ok', answer }
