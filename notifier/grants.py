@@ -21,7 +21,7 @@ from typing import Final
 from notifier.broker import Broker
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor
-from notifier.frames import EncodedFrame
+from notifier.frames import OPENING, EncodedFrame
 from notifier.rules import is_topic
 from notifier.stream import Stream
 
@@ -119,6 +119,8 @@ class Grants:
         stream.channels += tuple(added)
         stream.topics += topics
         if stream in self._attached:
+            # It lacks what was published to them before: it may have no part of an event. Each value is new.
+            stream.since = max(stream.since + 1, OPENING)
             for topic in topics:
                 self._streams_by_topic.setdefault(topic, {})[stream] = None
             self._reopen_if_opening(stream)
@@ -152,10 +154,14 @@ class Grants:
         if len(heard.union(change.add)) > MAX_TOPICS:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
         self.leave(stream, change.remove)
+        before = stream.since
         self.hear(stream, change.add)
+        joining = stream.since
         added = [channel for channel in change.add if channel in stream.channels]
-        await self._broker.subscribe(self._broker.topics(stream.user, added))
+        await self._broker.subscribe(stream.topics)
         cursor, stale = await self._compare(stream.user, added, change.since)
+        if joining != before and stream.since == joining:
+            stream.since = cursor.seq
         if stream not in self._attached:
             raise NotFound("the connection has ended", field="connection")
         return Changed([_name(channel) for channel in stream.channels if is_topic(channel)], str(cursor), stale)

@@ -94,7 +94,8 @@ class Stream(ABC):
         self.seq = OPENING
         """The last event delivered to a live stream; `OPENING` while it is not live."""
         self.since = 0
-        """The stream has every event of its topics, up to the last one delivered, that came after this seq."""
+        """The stream has every event of its topics, up to the last one delivered, that came after this seq. At least
+        `OPENING` while topics are added."""
         self.send: Callable[[bytes], int] | None = None
         """The socket's own `send`. None when writes must not go straight to the kernel: the reader is slow, the stream
         has ended, or the transport is not that of a plain socket."""

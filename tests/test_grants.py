@@ -16,6 +16,7 @@ from notifier.event import custom
 from notifier.grants import MAX_TOPICS, Change
 from notifier.hub import Hub
 from notifier.stream import Stream
+from tests.broker.support import note
 from tests.faults.clients import until
 from tests.hubs import body_of, running_hub, stream_on
 from tests.test_stream import Wall
@@ -85,6 +86,49 @@ async def test_an_event_during_an_opening_that_reads_without_the_new_topic_is_no
     await until(lambda: not stream.opening)
     await publish(broker, 2)
     assert events_of(wall) == ["x:1", "x:2"]
+
+
+async def join(hub: Hub, stream: Stream) -> None:
+    await hub.grants.change(stream, change(TOPIC))
+
+
+async def rejoin(hub: Hub, stream: Stream) -> None:
+    hub.grants.leave(stream, [TOPIC])
+    await join(hub, stream)
+
+
+async def test_a_part_of_before_the_join_does_not_hide_a_later_one(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    other = stream_on(Wall(), "bob")
+    await hub.attach(other)
+    await join(hub, other)
+    for number, joins in enumerate((join, rejoin)):
+        hub.grants.leave(stream, [TOPIC])
+        await broker.publish(note(TOPIC, id=f"m-{number}", may_repeat=True))
+        await joins(hub, stream)
+        await broker.publish(note("all", id=f"m-{number}", may_repeat=True))
+        assert len(events_of(wall)) == 1 + 2 * number, "the part after the join"
+        await broker.publish(note(TOPIC, id=f"n-{number}", may_repeat=True))
+        await broker.publish(note("all", id=f"n-{number}", may_repeat=True))
+        assert len(events_of(wall)) == 2 + 2 * number, "one of two parts after the join"
+
+
+async def test_a_join_that_ends_before_an_earlier_one_keeps_parts_of_both(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    other = stream_on(Wall(), "bob")
+    await hub.attach(other)
+    await join(hub, other)
+    broker.gate.clear()
+    first = asyncio.ensure_future(hub.grants.change(stream, change("topic:x")))
+    await until(lambda: "topic:x" in stream.channels)
+    await broker.publish(note(TOPIC, id="m", may_repeat=True))
+    await join(hub, stream)
+    broker.gate.set()
+    await first
+    await broker.publish(note("all", id="m", may_repeat=True))
+    assert len(events_of(wall)) == 1
 
 
 async def test_a_topic_that_is_left_is_unsubscribed_with_its_last_stream(
