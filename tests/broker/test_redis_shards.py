@@ -16,6 +16,7 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
+from notifier.output import Output
 from notifier.task import Task
 from tests.broker.support import Recorder, new_task, note, step
 from tests.support import RedisServer
@@ -127,3 +128,24 @@ async def test_a_piece_is_refused_where_its_task_has_ended_since_it_was_read(bro
     with pytest.raises(Conflict, match="ended as succeeded"):
         await broker._outputs.append(read, "late", None)
     assert (await broker.output(read.id, 0)).text == ""
+
+
+async def test_a_long_output_is_read_in_slices_and_has_no_hole(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.broker.redis.outputs.SLICE", 3)
+    task = await broker.create_task(new_task())
+    for number in range(1, 11):
+        await broker.append_output(task.id, f"{number};")
+    assert await broker.output(task.id, 0) == Output(10, "1;2;3;4;5;6;7;8;9;10;", truncated=False)
+    assert await broker.output(task.id, 4) == Output(10, "5;6;7;8;9;10;", truncated=False)
+    call = broker._shards.call
+
+    async def trimming(shard: int, *command: str | int) -> Any:
+        answer = await call(shard, *command)
+        if command[0] == "XRANGE" and command[2] == "1-0":
+            await call(shard, "XTRIM", command[1], "MINID", "7-0")
+        return answer
+
+    monkeypatch.setattr(broker._shards, "call", trimming)
+    assert await broker.output(task.id, 0) == Output(10, "7;8;9;10;", truncated=True)
