@@ -66,7 +66,7 @@ a { color: var(--_accent); }
 .note button { color: var(--_accent); font-size: inherit; }
 .dim { opacity: 0.55; }
 .text { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
-.text, [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; text-align: -webkit-match-parent; text-align: match-parent; }
+.text, [part=sender], [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; text-align: -webkit-match-parent; text-align: match-parent; }
 time { unicode-bidi: isolate; white-space: nowrap; }
 .track { height: 0.5rem; border-radius: 1rem; background: var(--_line); overflow: hidden; border: 1px solid transparent; }
 .fill { height: 100%; background: var(--_accent); border-radius: inherit; transition: width 0.2s; }

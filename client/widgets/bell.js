@@ -11,7 +11,8 @@ import { inbox } from "./inbox.js";
 
 const EDGE = 8; // pixels between panel and window
 const EXTRAS = { native: () => import("./options/native.js"), preferences: () => import("./options/preferences.js") };
-const STOPS = "a, button, input, [tabindex='0']"; // what Tab may reach
+const STOPS = "a, button, input, summary, [tabindex='0']"; // what Tab may reach
+const PHONE = "(max-width: 480px)";
 
 export class NotifierBell extends Widget {
   static css = `
@@ -23,8 +24,8 @@ export class NotifierBell extends Widget {
     [part=panel] { position: absolute; inset-inline-end: 0; inset-block-start: 100%; z-index: var(--notifier-z, 1000); outline: 0; inline-size: min(24rem, calc(100vw - 2rem));
       max-block-size: min(32rem, 80vh); overflow: auto; padding: 0.75rem; background: var(--_surface); border: 1px solid var(--_line); border-radius: var(--_radius); box-shadow: var(--_shadow); overscroll-behavior: contain; }
     [part=close] { position: sticky; inset-block-start: 0; z-index: 2; margin-inline-start: auto; display: none; background: var(--_surface); }
-    @media (max-width: 480px) {
-      [part=panel] { position: fixed; inset: auto 0 0; inline-size: auto; max-block-size: 85dvh; translate: none !important; border-end-start-radius: 0; border-end-end-radius: 0;
+    @media ${PHONE} {
+      [part=panel] { position: fixed; inset: auto 0 0; inline-size: auto; max-block-size: 85dvh; border-end-start-radius: 0; border-end-end-radius: 0;
         padding-block-end: max(0.75rem, env(safe-area-inset-bottom)); box-shadow: 0 0 0 100vmax #0006; }
       [part=close] { display: block; }
     }`;
@@ -35,7 +36,7 @@ export class NotifierBell extends Widget {
 
   /** @param {import("./base.js").Store} store */
   start(store) {
-    const badge = el("span", { part: "badge", "aria-hidden": "true" });
+    const badge = el("span", { part: "badge", dir: "ltr", "aria-hidden": "true" });
     const bell = el("button", { type: "button", part: "bell", "aria-haspopup": "dialog" }, icon("bell"), badge);
     const live = el("div", { class: "sr", role: "status" });
     let words = "";
@@ -55,11 +56,25 @@ export class NotifierBell extends Widget {
     const open = (/** @type {boolean} */ yes) => {
       panel.hidden = !yes;
       bell.setAttribute("aria-expanded", String(yes));
+      place();
+    };
+    /** Keeps the whole panel inside the window. */
+    const place = () => {
+      if (panel.hidden) return;
       panel.style.translate = "none";
-      const { left, right } = panel.getBoundingClientRect(); // keeps the whole panel inside the window
-      panel.style.translate = `${Math.max(EDGE - left, 0) || Math.min(innerWidth - EDGE - right, 0)}px`;
+      const { left, right, bottom } = panel.getBoundingClientRect();
+      const isSheet = matchMedia(PHONE).matches;
+      const edge = isSheet ? 0 : EDGE;
+      const x = Math.max(edge - left, 0) || Math.min(innerWidth - edge - right, 0);
+      // A header with a filter or a transform holds the fixed sheet. Small differences are the browser's own bars.
+      const away = isSheet ? innerHeight - bottom : 0;
+      panel.style.translate = `${x}px ${Math.abs(away) > innerHeight / 8 ? away : 0}px`;
     };
     open(false);
+    for (const type of ["resize", "scroll"]) {
+      addEventListener(type, place, { passive: true });
+      this.ends.push(() => removeEventListener(type, place));
+    }
     /** @type {ReturnType<typeof inbox> | undefined} */
     let list;
     bell.addEventListener("click", async () => {

@@ -48,7 +48,7 @@ export function showList(widget, store, scroller, note) {
   const filters = el("div", { part: "filter", role: "group", "aria-label": say("messages") });
   const list = el("ol", { part: "list" });
   const { parts, show, isAtEnd } = createRows(list, scroller);
-  const { line, offer } = undoLine(widget);
+  const { line, offer } = undoLine(widget, title);
   const { box, show: instead } = placeholder("none", "bell", store.reload, list);
   const more = el("button", { type: "button", part: "more" }, say("more"));
   all.addEventListener("click", () => {

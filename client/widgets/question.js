@@ -12,6 +12,8 @@ import { button, el, say } from "./base.js";
 export const QUESTION_CSS = `
   [part=question] { margin-block: 0.35rem; padding: 0.35rem 0.6rem; border-inline-start: 3px solid var(--_accent); }
   [part=question] button { color: var(--_accent); border-color: var(--_line); }
+  [part=question] .line { flex-wrap: wrap; }
+  [part=question] .line > * { flex: 0 1 auto; overflow-wrap: anywhere; }
   [part=question] .line > :first-child { margin-inline-end: 0; }
   [part=question] input { font: inherit; color: inherit; background: transparent; border: 1px solid var(--_line); border-radius: 6px; padding: 0.15rem 0.4rem; min-inline-size: 0; }`;
 
@@ -31,15 +33,19 @@ export function questionOf(widget, store, id) {
   box.hidden = true;
 
   /** @param {string} value */
-  const give = (value) =>
+  const give = (value) => {
+    const asked = shown; // a retry does not answer the next question
     widget.attempt("notAnswered", async () => {
-      await store.answer(id, shown, value).catch((error) => {
+      await store.answer(id, asked, value).catch((error) => {
         const { by, value: given } = error.problem ?? {};
         if (error.status !== 409 || given === undefined) throw error;
+        if (shown && shown !== asked) return;
+        box.hidden = false;
         first.textContent = say("answered", { name: by ? (by.name ?? by.id) : "–", value: given ?? "–" });
         ways.replaceChildren();
       });
     });
+  };
 
   /** @param {Task} task */
   function update({ question }) {

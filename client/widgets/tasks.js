@@ -69,7 +69,7 @@ export class NotifierTasks extends Widget {
         for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
         keepInStep(list, wanted);
         show(tasksLoaded, tasksFailed, tasks.length);
-        const running = tasks.filter(({ ended_at, status }) => !ended_at && status !== "pending");
+        const running = tasks.filter(({ ended_at, status }) => !ended_at && !/pending|waiting/.test(status));
         overall.hidden = !running.length;
         if (overall.hidden) return;
         const known = running.flatMap((task) => task.percent ?? []);

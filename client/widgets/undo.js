@@ -8,8 +8,11 @@ import { button, el, say } from "./base.js";
 
 const STAY_MS = 5000;
 
-/** @param {import("./base.js").Widget} widget */
-export function undoLine(widget) {
+/**
+ * @param {import("./base.js").Widget} widget
+ * @param {HTMLElement} title  receives the focus when the line that has it is removed
+ */
+export function undoLine(widget, title) {
   const line = el("div", { part: "undo", class: "line", role: "status" });
   line.hidden = true;
   /** @type {(isUndone: boolean) => void} */
@@ -31,6 +34,7 @@ export function undoLine(widget) {
     settle(false);
     settle = (isUndone) => {
       clearTimeout(timer);
+      if (line.contains(widget.root.activeElement)) title.focus({ preventScroll: true });
       line.hidden = true;
       settle = () => {};
       done(isUndone);

@@ -161,6 +161,31 @@ def test_on_touch_a_row_has_a_menu(browser: Browser, service: Service, witness: 
     context.close()
 
 
+@pytest.mark.parametrize("style", ["backdrop-filter: blur(4px)", "transform: translateX(0)", "color: inherit"])
+def test_a_phones_sheet_is_at_the_end_of_the_window_in_any_header(shop: Shop, style: str) -> None:
+    batch(shop, 20)
+    page = shop.open()
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.locator("notifier-bell").evaluate(
+        """(bell, style) => {
+          const bar = Object.assign(document.createElement("div"), { style });
+          bell.before(bar);
+          bar.append(bell);
+        }""",
+        style,
+    )
+    panel = opened(page)
+    edges = """panel => {
+      const { left, right, top, bottom } = panel.getBoundingClientRect();
+      return [left >= 0, right <= 390, top >= 0, bottom];
+    }"""
+    assert panel.evaluate(edges) == [True, True, True, 800]
+    page.set_viewport_size({"width": 390, "height": 700})
+    wait_for(lambda: panel.evaluate(edges) == [True, True, True, 700], what="the sheet at the new end")
+    panel.get_by_role("button", name="Close").click()
+    expect(panel).to_be_hidden()
+
+
 def test_the_filter_shows_all_or_the_unread(shop: Shop) -> None:
     for n in range(3):
         shop.publish(f"Number {n}")
@@ -190,6 +215,7 @@ def test_a_deletion_can_be_undone_for_five_seconds(shop: Shop) -> None:
     expect(subjects(panel)).to_have_text(["Number 0"])
     page.clock.run_for(4000)
     panel.get_by_role("button", name="Undo").press("Enter")
+    expect(panel.get_by_role("heading", name="Messages")).to_be_focused()
     expect(subjects(panel)).to_have_text(["Number 1", "Number 0"])
     page.clock.run_for(10_000)
     assert deletions == []

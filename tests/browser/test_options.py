@@ -94,7 +94,9 @@ def test_a_user_turns_toasts_off_by_kind_and_altogether_and_the_choice_stays(sho
     page = shop.open()
     wants(page, "notifier-toasts", preferences="orders comments")
     page.locator("notifier-bell [part=bell]").click()
-    page.get_by_text("Preferences").click()
+    expect(page.get_by_text("Preferences")).to_be_visible()
+    page.keyboard.press("Shift+Tab")  # to the panel's end
+    page.keyboard.press("Enter")
     page.get_by_role("checkbox", name="orders").uncheck()
     page.keyboard.press("Escape")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -81,6 +82,45 @@ def test_who_was_not_the_first_sees_whose_answer_counts(
     button.click()
     expect(page.locator("notifier-tasks li")).to_contain_text("Ann answered first: yes")
     witness.faults.clear()  # the browser logs the 409
+
+
+def test_retry_answers_the_question_that_the_user_saw_and_not_the_next(shop: Shop, witness: Witness) -> None:
+    task = shop.begin("Import")
+    page = shop.open(task=task)
+    first = ask(shop, task)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.post_data or "") if "/answer" in request.url else None)
+    page.route("**/answer", lambda route: route.fulfill(status=503, body="{}"), times=1)
+    page.locator("notifier-tasks li").get_by_role("button", name="Yes, overwrite").click()
+    retry = page.locator("notifier-toasts [part=toast]").get_by_role("button", name="Retry")
+    expect(retry).to_be_visible()
+    with shop.service.user(shop.user) as client:
+        client.post(f"/v1/tasks/{task}/answer", json={"question": first, "value": "no"}).raise_for_status()
+    second = ask(shop, task, text="Delete the file?")
+    row = page.locator("notifier-tasks li")
+    expect(row).to_contain_text("Delete the file?")
+    with page.expect_response("**/answer"):
+        retry.click()
+    assert [first in body for body in sent] == [True, True]
+    expect(row.get_by_role("button", name="Yes, overwrite")).to_be_visible()
+    assert second not in "".join(sent)
+    witness.faults.clear()  # the browser logs the 503 and the 409
+
+
+def test_long_choices_stay_inside_a_narrow_page_and_apart(shop: Shop, witness: Witness) -> None:
+    task = shop.begin("Import")
+    page = shop.open(task=task)
+    page.set_viewport_size({"width": 390, "height": 800})
+    long = [{"value": str(n), "text": f"Choice {n} with a text that is rather long"} for n in range(4)]
+    ask(shop, task, choices=long)
+    for place in PLACES:
+        buttons = page.locator(f"{place} [part=question] button")
+        expect(buttons).to_have_count(4)
+        boxes = buttons.evaluate_all("all => all.map((button) => button.getBoundingClientRect().toJSON())")
+        assert all(box["left"] >= 0 and box["right"] <= 390 for box in boxes), place
+        for box, below in pairwise(boxes):
+            assert below["top"] >= box["bottom"] or below["left"] >= box["right"], place
+    assert witness.faults == []
 
 
 def test_a_question_for_text_takes_any_text(shop: Shop, witness: Witness) -> None:
