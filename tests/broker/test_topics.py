@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from notifier.broker import Broker, Opening
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import redis
+
+from notifier.broker import Broker, History, Opening
+from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.event import Cursor, custom
 from notifier.message import message_of
 from tests.broker.support import Recorder, note, opened, subjects, until
+from tests.support import RedisServer
 
+KEYS = Keys("topics:")
 TOPIC = "topic:order:42"
 PAGE = ("user:ann", "group:staff", "all", TOPIC)
 """The channels of a stream of ann whose page shows the order."""
@@ -72,3 +85,58 @@ async def test_a_text_for_the_processes_reaches_those_that_subscribe(broker: Bro
     # A broker of one process has no other process to reach.
     assert sink.controls in ([b'{"call": 1}'], [])
     assert (sink.events, sink.ended) == ([], [])
+
+
+@pytest.fixture
+async def brief(redis_server: RedisServer, raw: redis.Redis, sink: Recorder) -> AsyncIterator[RedisBroker]:
+    """A broker that forgets a topic after a second."""
+    history = History(50, 50, 3600, topic_ttl_s=1)
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), KEYS, history=history, max_replay=100)
+    await broker.start(sink)
+    yield broker
+    await broker.close()
+
+
+async def until_forgotten(raw: redis.Redis) -> None:
+    heard_at = time.monotonic()
+    while raw.exists(KEYS.meta(0, TOPIC)) or time.monotonic() < heard_at + 1:
+        await asyncio.sleep(0.05)
+
+
+async def test_the_next_event_of_a_quiet_topic_is_no_hole(brief: RedisBroker, raw: redis.Redis, sink: Recorder) -> None:
+    await brief.subscribe(brief.topics("ann", [TOPIC]))
+    seqs = []
+    for _ in range(3):
+        seqs.append((await brief.publish(custom(to=[TOPIC], event_type="changed"))).seq)
+        await until(lambda: len(sink.events) + len(sink.resyncs) == len(seqs))
+        await until_forgotten(raw)
+        await brief.publish(note(subject="of another channel"))
+    assert ([seq for _, seq, _ in sink.events], sink.resyncs) == (seqs, [])
+
+
+async def test_a_topic_that_was_read_from_the_log_may_be_forgotten_at_any_time(
+    brief: RedisBroker, raw: redis.Redis, sink: Recorder
+) -> None:
+    await brief.publish(custom(to=[TOPIC], event_type="changed"))
+    await brief.subscribe(brief.topics("ann", [TOPIC]))
+    await opened_page(brief)
+    raw.delete(KEYS.meta(0, TOPIC), KEYS.events(0, TOPIC))
+    receipt = await brief.publish(custom(to=[TOPIC], event_type="changed"))
+    await until(lambda: sink.events or sink.resyncs)
+    assert ([seq for _, seq, _ in sink.events], sink.resyncs) == ([receipt.seq], [])
+
+
+@pytest.mark.parametrize("channel", [TOPIC, "user:ann"])
+async def test_a_channel_that_is_lost_earlier_has_a_hole(
+    redis_server: RedisServer, raw: redis.Redis, sink: Recorder, channel: str
+) -> None:
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), KEYS, history=History(50, 50, 3600), max_replay=100)
+    await broker.start(sink)
+    await broker.subscribe(broker.topics("ann", [channel]))
+    first = await broker.publish(custom(to=[channel], event_type="changed"))
+    await until(lambda: sink.events)
+    raw.delete(KEYS.meta(0, channel), KEYS.events(0, channel))
+    await broker.publish(custom(to=[channel], event_type="changed"))
+    await until(lambda: sink.resyncs)
+    assert (len(sink.events), sink.resyncs[0][1]) == (1, first.seq)
+    await broker.close()

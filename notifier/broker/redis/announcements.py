@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,6 +39,8 @@ class _Topic:
     """Seq of the last announcement; None: unknown."""
     last_is_from_log: bool = False
     """`last` was read from the log. Announcements up to it may still arrive; their events are in the log already."""
+    last_at: float = -math.inf
+    """When that announcement arrived, in monotonic seconds; unknown for one from the log, which may be old."""
     epoch: bytes = b""
     generation: int = 0
     """Number of its acknowledgement; 0 while the subscription is not active."""
@@ -49,9 +53,10 @@ Active = Sequence[tuple[str, _Topic, int]]
 class Topics:
     """The wanted topics of a process. Keys are the names of Redis' pub/sub channels."""
 
-    def __init__(self, sink: Sink, *, is_every: bool = True) -> None:
-        """is_every: True if these are all topics of the sink's streams."""
+    def __init__(self, sink: Sink, *, topic_ttl_s: int = 900, is_every: bool = True) -> None:
+        """topic_ttl_s: see `History`. is_every: True if these are all topics of the sink's streams."""
         self._sink = sink
+        self._topic_ttl_s = topic_ttl_s
         self._is_every = is_every
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
@@ -142,6 +147,7 @@ class Topics:
         for name, topic, generation in active:
             if topic.last is None and topic.generation == generation:
                 topic.epoch, topic.last, topic.last_is_from_log = epoch, max(lasts[name], 0), True
+                topic.last_at = -math.inf
 
     def resync(self) -> None:
         """Reopen all streams of these topics."""
@@ -186,12 +192,19 @@ class Topics:
         if topic.last is not None and prev != topic.last:
             if topic.last_is_from_log and seq <= topic.last:
                 return
-            log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
-            after, topic.last = topic.last, None
-            self._sink.resync([topic.name], after=after)
-            return
-        topic.epoch, topic.last, topic.last_is_from_log = epoch, seq, False
+            if prev or seq <= topic.last or not self._has_expired(topic):
+                log.warning("a hole on %s: %d follows %d, not %d; reading the log", topic.name, seq, prev, topic.last)
+                after, topic.last = topic.last, None
+                self._sink.resync([topic.name], after=after)
+                return
+        topic.epoch, topic.last, topic.last_is_from_log, topic.last_at = epoch, seq, False, time.monotonic()
         self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
+
+    def _has_expired(self, topic: _Topic) -> bool:
+        """True if Redis may have forgotten the last announcement: it forgets a quiet topic with its history. Half of
+        that time is enough, since the announcement may have arrived late."""
+        is_topic = topic.name.partition("}:ch:")[2].startswith("topic:")
+        return is_topic and time.monotonic() - topic.last_at >= self._topic_ttl_s / 2
 
     def _skip(self, key: bytes, payload: bytes) -> None:
         self.skipped += 1

@@ -66,7 +66,7 @@ class RedisBroker(Broker):
         self._keys = keys
         self._history = history
         self._max_replay = max_replay
-        self._shards = Shards(places, keys)
+        self._shards = Shards(places, keys, topic_ttl_s=history.topic_ttl_s)
         self._tasks = RedisTasks(self._shards, keys)
         self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
         self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)

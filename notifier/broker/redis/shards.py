@@ -35,9 +35,11 @@ T = TypeVar("T")
 class Shards:
     """Runs calls, and keeps topics subscribed, each on its shard."""
 
-    def __init__(self, places: Places, keys: Keys) -> None:
+    def __init__(self, places: Places, keys: Keys, *, topic_ttl_s: int) -> None:
+        """topic_ttl_s: see `History`."""
         self._places = places
         self._keys = keys
+        self._topic_ttl_s = topic_ttl_s
         self._sink: Sink | None = None
         self._process: Final = f"{os.getpid()}-{events.new_epoch()}"
         name = f"notifier-{self._process}"
@@ -75,6 +77,7 @@ class Shards:
                     commands,
                     process=self._process,
                     name=f"notifier-{self._process}-sub",
+                    topic_ttl_s=self._topic_ttl_s,
                     on_change=partial(self._report, shard),
                 )
                 for shard, commands in enumerate(self.commands)

@@ -61,6 +61,7 @@ class Subscriptions:
         *,
         process: str,
         name: str,
+        topic_ttl_s: int,
         on_change: Callable[[], None],
     ) -> None:
         self._places = places
@@ -75,7 +76,7 @@ class Subscriptions:
         self._name = name
         self._on_change = on_change
         """Called when `live` changes."""
-        self.topics = Topics(sink, is_every=keys.shards == 1)
+        self.topics = Topics(sink, topic_ttl_s=topic_ttl_s, is_every=keys.shards == 1)
         self._connection: Connection | None = None
         self._attempt: asyncio.Task[Connection] | None = None
         """The attempt to connect that is under way."""
