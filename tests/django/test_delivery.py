@@ -129,7 +129,7 @@ def test_an_invalid_row_is_kept_as_failed(payload: str) -> None:
 )
 def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> None:
     put("first", "second")
-    with answering(trouble, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1) as server:
+    with answering(trouble, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=2) as server:
         run = delivery.deliver_all()
         assert set(requested(server)) == {"first"}
     assert run.counts() == {"delivered": 0, "expired": 0, "failed": 0}

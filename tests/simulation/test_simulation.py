@@ -14,7 +14,7 @@ from tests.simulation.shrink import shrunk
 from tests.simulation.world import simulate
 from tests.support import REPOSITORY
 
-BUDGET_S = 120.0
+BUDGET_S = 200.0
 """A defect must be seen within this time."""
 
 
