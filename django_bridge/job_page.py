@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
-from django.conf import settings
+from django.conf import global_settings, settings
 from django.contrib.auth.views import redirect_to_login
 from django.db import connections
 from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect
@@ -87,8 +87,10 @@ def _run(function: Callable[..., Any], request: HttpRequest) -> None:
 
 
 def _login_url() -> str:
-    """`LOGIN_URL`; where no view answers there, as in a new project, that of the admin."""
+    """`LOGIN_URL`; where it is Django's default and no view answers there, as in a new project, that of the admin."""
     url = resolve_url(settings.LOGIN_URL)
+    if settings.LOGIN_URL != global_settings.LOGIN_URL:
+        return url
     try:
         resolve(url.partition("?")[0])
     except Resolver404:

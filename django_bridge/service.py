@@ -61,6 +61,7 @@ def environment(settings: Settings, *, origins: str) -> dict[str, str]:
         "NOTIFIER_HISTORY_TTL_S": str(settings.history_ttl_s),
         "NOTIFIER_TOPIC_HISTORY_SIZE": str(settings.topic_history_size),
         "NOTIFIER_TOPIC_HISTORY_TTL_S": str(settings.topic_history_ttl_s),
+        "NOTIFIER_TASK_OUTPUT_BYTES": str(settings.task_output_bytes),
     }
 
 

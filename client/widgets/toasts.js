@@ -15,7 +15,7 @@ import { QUESTION_CSS, questionOf } from "./question.js";
 /** @typedef {import("../types.js").News} News */
 
 const STAY_MS = 6000;
-const MOST = 4; // toasts; one more removes the oldest
+const MOST = 4; // toasts beside questions; another removes the oldest
 const STORM = 3; // more messages at once are shown as one toast with their number
 const GATHER_MS = 100; // without a new message, the gathered ones are shown
 const LONGEST_MS = 1000; // the longest time that a gathered message waits
@@ -49,7 +49,8 @@ export class NotifierToasts extends Widget {
   urgent = el("div", { role: "alert", part: "stack" });
   region = el("div", { role: "region" }, this.urgent, this.polite);
   /** @type {Message[]} */
-  messages = []; // gathered: a replay arrives at once, and a hidden page shows no toasts
+  messages = []; // gathered, the newest: a replay arrives at once, and a hidden page shows no toasts
+  count = 0; // of all that were gathered
   /** @type {Map<string, Task>} */
   tasks = new Map();
   /** Called for news that may be shown. @type {Set<(news: News) => void>} */
@@ -81,14 +82,29 @@ export class NotifierToasts extends Widget {
       for (const task of this.tasks.values()) this.task(task, store);
       this.tasks.clear();
       const late = this.messages.splice(0);
-      since = 0;
-      if (late.length > STORM) return this.show("info", say("away", { n: late.length }));
+      const n = this.count;
+      since = this.count = 0;
+      if (n > STORM) return this.show("info", say("away", { n }));
       for (const message of late) {
         const { level, subject, text, url, data } = message;
         this.show(level, `${senderOf(message)}: ${subject}`, text, link(url), data?.key, picture(message));
       }
     };
+    /** @param {News} news */
+    const isWanted = (news) =>
+      document.dispatchEvent(new CustomEvent("notifier:news", { detail: news, cancelable: true }));
+    /** @param {Task} task */
+    const take = (task) => (document.hidden ? void this.tasks.set(task.id, task) : this.task(task, store));
+    let isFirst = true; // the first list of tasks is no news, but what it asks is still open
+    /** @param {{tasks: Task[], tasksLoaded: boolean}} state */
+    const begun = async ({ tasks, tasksLoaded }) => {
+      if (!tasksLoaded || !isFirst) return;
+      isFirst = false;
+      await ready;
+      for (const task of tasks) if (task.question && isWanted({ kind: "task", task })) take(task);
+    };
     const failed = (/** @type {any} */ event) => this.failure(event);
+    for (const old of this.root.querySelectorAll("[part=question]")) old.closest("[part=toast]")?.remove();
     const ready = this.extend(store); // preferences decide what is shown
     gather();
     document.addEventListener("notifier:failed", failed);
@@ -96,16 +112,14 @@ export class NotifierToasts extends Widget {
     this.ends.push(
       store.onNews(async (news) => {
         await ready;
-        const event = new CustomEvent("notifier:news", { detail: news, cancelable: true });
-        if (!document.dispatchEvent(event)) return;
+        if (!isWanted(news)) return;
         for (const listener of this.listeners) listener(news);
-        if (news.kind === "task") {
-          if (!document.hidden) return this.task(news.task, store);
-          return void this.tasks.set(news.task.id, news.task);
-        }
-        this.messages.push(news.message);
+        if (news.kind === "task") return take(news.task);
+        this.count += 1;
+        this.messages = [...this.messages, news.message].slice(-STORM);
         gather();
       }),
+      store.subscribe(begun),
       () => clearTimeout(timer),
       () => document.removeEventListener("notifier:failed", failed),
       () => document.removeEventListener("visibilitychange", tell),
@@ -158,7 +172,9 @@ export class NotifierToasts extends Widget {
     this.show("info", task.name, "", box, key);
     const stop = store.subscribe(({ tasks }) => {
       if (tasks.some(({ id, question }) => id === task.id && question?.id === task.question?.id)) return;
-      box.closest("[part=toast]")?.remove();
+      const toast = /** @type {HTMLElement | null} */ (box.closest("[part=toast]"));
+      if (box.querySelector("[role=status]")?.textContent && toast) this.stay(toast);
+      else toast?.remove();
       queueMicrotask(() => stop());
     });
     this.ends.push(() => stop());
@@ -191,7 +207,7 @@ export class NotifierToasts extends Widget {
       if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
     if (key) toast.dataset.key = `${key}`;
     stack.append(toast);
-    const all = this.root.querySelectorAll("[part=toast]");
+    const all = [...this.root.querySelectorAll("[part=toast]")].filter((old) => !old.querySelector("[part=question]"));
     if (all.length > MOST) all[0].remove();
     // Time to decide.
     if (!(action instanceof HTMLButtonElement) && !(/** @type {Element | null} */ (action)?.matches("[part=question]")))

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from django_bridge import publisher
 from notifier.errors import Conflict, NotFound, NotifierError
+
+LONGEST_PAUSE_S: Final = 600.0
+"""Between two tries, after calls that failed."""
 
 
 @cache
@@ -20,7 +23,28 @@ def answering_task() -> Any:
         from celery import shared_task
     except ImportError:
         return None
-    return shared_task(name="django_bridge.look_for_answer", ignore_result=True)(look_for_answer)
+    options = {"bind": True, "ignore_result": True, "max_retries": None}
+    # The message is acknowledged after the call: a worker that is killed leaves it to another.
+    return shared_task(name="django_bridge.look_for_answer", acks_late=True, reject_on_worker_lost=True, **options)(
+        _look_until_done
+    )
+
+
+def _look_until_done(task: Any, *args: Any) -> str:
+    """`look_for_answer` in a worker. A call that fails is repeated, with pauses of up to `LONGEST_PAUSE_S`."""
+    from celery.exceptions import Reject
+
+    try:
+        return look_for_answer(*args)
+    except Exception as exc:
+        if task.request.is_eager:  # it would be repeated at once, in this call
+            raise
+        pause_s = min(LONGEST_PAUSE_S, 2.0 ** min(task.request.retries, 10))
+        try:
+            raise task.retry(exc=exc, countdown=pause_s, throw=False)
+        except Reject as rejected:  # the broker takes no new message: this one is kept
+            time.sleep(pause_s)
+            raise Reject(rejected.reason, requeue=True) from exc
 
 
 def look_for_answer(task_id: str, question_id: str, default: str | None, until: float, then: dict[str, Any]) -> str:

@@ -11,8 +11,10 @@ import os
 import re
 import signal
 import subprocess
+import time
 from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Final, Protocol
@@ -25,7 +27,9 @@ from django_bridge.task.context import TaskContext
 LOOK_S: Final = 0.5
 """While a program is silent: how often a cancel is looked for."""
 TERMINATE_S: Final = 5.0
-"""How long a program that was asked to terminate may take, before it is killed."""
+"""How long a program that was asked to terminate, and its children, may take before they are killed."""
+POLL_S: Final = 0.02
+"""After SIGTERM: how often the end of the program and its children is looked for."""
 READ_BYTES: Final = 16 * 1024
 _OWN: Final = ("django_bridge", "notifier", "httpx", "httpcore", "redis")
 """Loggers whose records are left out: sending output would cause more of them."""
@@ -147,13 +151,15 @@ def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], pattern: re.
 
 def _terminate(process: subprocess.Popen[bytes]) -> None:
     """End a program and its children: first asked to, then killed."""
-    for sign, wait_s in ((signal.SIGTERM, TERMINATE_S), (signal.SIGKILL, None)):
-        if process.poll() is None:
-            os.killpg(process.pid, sign)
-            try:
-                process.wait(wait_s)
-            except subprocess.TimeoutExpired:
-                continue
+    deadline = time.monotonic() + TERMINATE_S
+    with suppress(ProcessLookupError):  # the group is empty
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()  # until then, a program that has ended is in the group
+            os.killpg(process.pid, 0)
+            time.sleep(POLL_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class _OutputFile(io.TextIOBase):

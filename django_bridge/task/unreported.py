@@ -114,7 +114,8 @@ class UnreportedChanges:
 
     def _send_output(self) -> bool:
         """Send the output that came before this call. False if a call failed."""
-        budget = self._output.chars
+        with self._lock:
+            budget = self._output.unsent_chars
         self._wrote_at = time.monotonic()
         while True:
             with self._lock:
@@ -153,9 +154,13 @@ class UnreportedChanges:
         return outcome.settled
 
     def _send_change(self) -> bool:
-        """Send the dirty fields. They stay dirty if the call failed."""
+        """Send the dirty fields. They stay dirty if the call failed.
+
+        An end that came during the calls before, with output ahead of it, is left to its own call.
+        """
         with self._lock:
-            sent, self._dirty_fields = self._dirty_fields, set()
+            later = self._dirty_fields & set(END_FIELDS) if self.known.ended and self._output.pending else set()
+            sent, self._dirty_fields = self._dirty_fields - later, later
             change = {key: getattr(self.known, key) for key in sorted(sent)}
         is_sent = not change
         try:

@@ -31,6 +31,11 @@ class UnsentOutput:
     def pending(self) -> bool:
         return self._in_flight is not None or bool(self._texts)
 
+    @property
+    def unsent_chars(self) -> int:
+        """Characters, with those in flight."""
+        return self.chars + (len(self._in_flight[1]) if self._in_flight else 0)
+
     def add(self, text: str) -> None:
         """Append text. Characters that cannot be sent are replaced."""
         self._texts.append(text)

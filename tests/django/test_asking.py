@@ -12,10 +12,11 @@ from typing import Any
 
 import celery
 import pytest
+from celery.contrib.testing.worker import start_worker
 from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy
 
-from django_bridge import Task, TaskCancelled
+from django_bridge import Task, TaskCancelled, publisher
 from django_bridge.task import answers, asking
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
@@ -158,6 +159,46 @@ def test_a_celery_signature_runs_with_the_answer(
         reply(live, user, None)
         assert answers.look_for_answer(*scheduled.calls.pop()).startswith("withdrawn")
         assert len(given) == 1
+    finally:
+        before.set_current()
+        app.close()
+
+
+def test_a_failed_look_for_the_answer_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = celery.current_app._get_current_object()
+    app = celery.Celery("asking", broker="memory://", set_as_current=False)
+    app.set_current()
+    failures = [ConnectionError("the broker is away"), LookupError("a broken transport")]
+    given: list[Any] = []
+
+    def answer(task_id: str, question_id: str) -> None:
+        if failures:
+            raise failures.pop()
+
+    @app.task(name=f"tests.go_on.{uuid.uuid4().hex}")
+    def go_on(answer: str, rows: int) -> None:
+        given.append((answer, rows))
+
+    real, refused = celery.Task.apply_async, []
+
+    def apply_async(self: Any, *args: Any, **options: Any) -> Any:
+        if not refused:
+            refused.append(self.name)
+            raise ConnectionError("the broker takes no new message")
+        return real(self, *args, **options)
+
+    monkeypatch.setattr(publisher.current(), "answer", answer)
+    monkeypatch.setattr(answers, "LONGEST_PAUSE_S", 0.1)
+    try:
+        answers.answering_task().apply_async(("t", "q", "no", 0.0, dict(go_on.s(312))))
+        monkeypatch.setattr(celery.Task, "apply_async", apply_async)
+        with start_worker(app, perform_ping_check=False):
+            wait_for(lambda: given, what="the signature")
+        assert (given, failures) == ([("no", 312)], [])
+        assert refused == ["django_bridge.look_for_answer"]
+        looking = app.tasks["django_bridge.look_for_answer"]
+        assert looking.acks_late
+        assert looking.reject_on_worker_lost
     finally:
         before.set_current()
         app.close()

@@ -113,6 +113,9 @@ def test_a_visitor_logs_in_first_in_the_admin_where_the_project_has_no_other_pag
         assert call("/report/")["Location"] == "/admin/login/?next=/report/"
     with override_settings(LOGIN_URL="/later/"):
         assert client.get("/report/")["Location"] == "/later/?next=/report/"
+    elsewhere = "https://sso.example.org/login"
+    with override_settings(LOGIN_URL=elsewhere):
+        assert client.get("/report/")["Location"] == f"{elsewhere}?next=/report/"
 
 
 @pytest.mark.usefixtures("here")

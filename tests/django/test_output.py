@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from django.test import override_settings
 
 from django_bridge import Task, TaskCancelled, publisher
 from django_bridge.publisher.transport import Unreachable
+from django_bridge.task import output, reporter
 from django_bridge.testing import outbox
 from notifier.errors import Conflict
 from notifier.output import MAX_PIECE_BYTES
@@ -51,9 +55,9 @@ def test_all_of_a_quick_writer_s_text_is_stored_before_the_end(live: Service, us
     with task:
         for text in texts:
             task.write(text)
-    output = stored(live, user, task)
-    assert output["text"] == "".join(texts)
-    assert output["n"] < len(texts), "the writes were joined"
+    whole = stored(live, user, task)
+    assert whole["text"] == "".join(texts)
+    assert whole["n"] < len(texts), "the writes were joined"
     assert task.status == "succeeded"
 
 
@@ -126,6 +130,64 @@ def test_text_of_an_outage_arrives_once_with_the_end_after_it(user: User) -> Non
         with running(Service(port=port)) as service:
             wait_for(lambda: task_of(service, user).get("status") == "succeeded", what="the end")
             assert stored(service, user, task)["text"] == "01234"
+
+
+def test_text_after_a_longer_piece_in_flight_is_sent_before_the_end(
+    live: Service, user: User, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.begin()
+    transport = publisher.current().transport
+    real, lost, away = transport.append_output, [], threading.Event()
+    away.set()
+
+    def append_output(task_id: str, text: str, key: str) -> Any:
+        attempt = real(task_id, text, key)
+
+        def losing(within_s: float) -> Any:
+            if away.is_set():
+                lost.append(text)
+                raise Unreachable("the service is away")
+            return attempt(within_s)
+
+        return losing
+
+    monkeypatch.setattr(transport, "append_output", append_output)
+    texts = [60 * "a", "tail 1\n", "tail 2\n"]
+    task.write(texts[0])
+    wait_for(lambda: texts[0] in lost, what="the piece in flight")
+    task.write(texts[1])
+    task.write(texts[2])
+    away.clear()
+    task.end()
+    wait_for(lambda: task_of(live, user)["status"] == "succeeded", what="the end")
+    assert stored(live, user, task)["text"] == "".join(texts)
+
+
+def test_text_of_another_thread_is_sent_before_an_end_that_came_during_the_call(
+    live: Service, user: User, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task.begin()
+    monkeypatch.setattr(reporter, "OUTPUT_PACE_S", 60.0)
+    real = publisher.Publisher.append_output
+
+    def finish() -> None:
+        task.write("last")
+        task.end()
+
+    thread = threading.Thread(target=finish)
+
+    def append_output(self: Any, task_id: str, text: str, key: str) -> Any:
+        result = real(self, task_id, text, key)
+        if text == "first ":
+            thread.start()
+            wait_for(lambda: task.ended, what="the end of the other thread")
+        return result
+
+    monkeypatch.setattr(publisher.Publisher, "append_output", append_output)
+    task.write("first ")
+    thread.join()
+    assert stored(live, user, task)["text"] == "first last"
+    assert task_of(live, user)["status"] == "succeeded"
 
 
 def task_of(service: Service, user: User) -> dict[str, Any]:
@@ -249,3 +311,43 @@ def test_a_cancel_terminates_the_program_and_its_children(task: Task, tmp_path: 
     size = alive.stat().st_size
     time.sleep(0.3)
     assert alive.stat().st_size == size, "the child has ended too"
+
+
+def runs(process_id: int) -> bool:
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.programs
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "script",
+    [
+        """sh -c 'echo $$; exec sleep 60' & exit 0""",
+        """sh -c 'trap "" TERM; echo $$; exec sleep 60' & wait""",
+    ],
+    ids=["the program ended before the cancel", "the child ignores SIGTERM"],
+)
+def test_a_cancel_ends_children_that_outlive_their_program(
+    task: Task, script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "TERMINATE_S", 0.5)
+
+    def cancel() -> None:
+        wait_for(lambda: outbox.output_of(task).endswith("\n"), what="the child")
+        outbox.request_cancel(task)
+
+    task.begin()
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(TaskCancelled):
+        task.run(["sh", "-c", script])
+    thread.join()
+    child = int(outbox.output_of(task))
+    try:
+        wait_for(lambda: not runs(child), what="the end of the child")
+    finally:
+        if runs(child):
+            os.kill(child, signal.SIGKILL)
