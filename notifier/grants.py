@@ -110,9 +110,7 @@ class Grants:
                 added.append(channel)
             elif channel not in self._ends.get(stream, ()):
                 continue  # the stream's token has it
-            known = self._ends.setdefault(stream, {})
-            known[channel] = max(end, known.get(channel, end))
-            self._due.setdefault(math.ceil(known[channel]), {})[stream] = None
+            self._end_at(stream, channel, end)
         if not added:
             return
         topics = self._broker.topics(stream.user, added)
@@ -133,9 +131,8 @@ class Grants:
         pairs = list(zip(stream.channels, stream.topics, strict=True))
         stream.channels = tuple(channel for channel, _ in pairs if channel not in leaving)
         stream.topics = tuple(topic for channel, topic in pairs if channel not in leaving)
-        ends = self._ends.get(stream, {})
         for channel in leaving:
-            ends.pop(channel, None)
+            self._forget_end(stream, channel)
         if stream in self._attached:
             left = [topic for channel, topic in pairs if channel in leaving]
             self._broker.unsubscribe(remove(self._streams_by_topic, stream, left))
@@ -143,13 +140,15 @@ class Grants:
 
     def forget(self, stream: Stream) -> None:
         """Remove a stream that has ended."""
-        for end in self._ends.pop(stream, {}).values():
-            self._due.get(math.ceil(end), {}).pop(stream, None)
+        for channel in list(self._ends.get(stream, ())):
+            self._forget_end(stream, channel)
         self._untold.pop(stream, None)
 
     async def change(self, stream: Stream, change: Change) -> Changed:
         """Change what an attached stream hears. Raises `Conflict`, `NotFound` if it ends meanwhile, and
         `BrokerUnavailable`."""
+        if stream not in self._attached:
+            raise NotFound("the connection has ended", field="connection")
         heard = {channel for channel in stream.channels if is_topic(channel)}.difference(change.remove)
         if len(heard.union(change.add)) > MAX_TOPICS:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
@@ -192,6 +191,26 @@ class Grants:
         for stream in [stream for stream in self._untold if stream.greeted]:
             left = self._untold.pop(stream)
             self._tell(stream, EncodedFrame(own_frame("topics", {"left": left, "reason": "expired"})))
+
+    def _end_at(self, stream: Stream, channel: str, end: float) -> None:
+        """Let the stream leave the channel at this time, or at the later one that is known."""
+        end = max(end, self._ends.get(stream, {}).get(channel, end))
+        self._forget_end(stream, channel)
+        self._ends.setdefault(stream, {})[channel] = end
+        self._due.setdefault(math.ceil(end), {})[stream] = None
+
+    def _forget_end(self, stream: Stream, channel: str) -> None:
+        ends = self._ends.get(stream, {})
+        end = ends.pop(channel, None)
+        if end is None:
+            return
+        second = math.ceil(end)
+        if second in self._due and second not in map(math.ceil, ends.values()):
+            self._due[second].pop(stream, None)
+            if not self._due[second]:
+                del self._due[second]
+        if not ends:
+            del self._ends[stream]
 
     def _reopen_if_opening(self, stream: Stream) -> None:
         # The opening that is under way reads other channels than the stream has now.

@@ -166,6 +166,19 @@ async def test_nothing_remains_of_a_stream_that_has_ended(hub: Hub, stream: Stre
         await grants.change(stream, change())
 
 
+async def test_nothing_remains_of_a_stream_that_left_or_renewed_its_grants(hub: Hub, stream: Stream) -> None:
+    now = time.time()
+    for life_s in (1000, 2000):
+        await hub.grants.change(stream, Change("", {TOPIC: now + life_s, "topic:other": now + life_s}, (), None))
+    await hub.grants.change(stream, change(remove=[TOPIC]))
+    hub.detach(stream)
+    assert not hub.grants._due
+    assert not hub.grants._ends
+    with pytest.raises(NotFound):
+        await hub.grants.change(stream, change(TOPIC))
+    assert not hub.grants._due
+
+
 async def test_more_topics_than_a_stream_may_hear_change_nothing(hub: Hub, stream: Stream) -> None:
     await hub.grants.change(stream, change(TOPIC))
     with pytest.raises(Conflict):
