@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +15,7 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note
-from tests.support import RedisServer
+from tests.support import RedisServer, running
 
 
 async def test_calls_of_one_turn_leave_in_one_write_and_get_their_own_replies(
@@ -65,4 +66,31 @@ async def test_publishes_are_stored_in_the_order_of_submit_although_one_caller_i
     skipped = 1 if is_cached else 0
     assert [receipt.seq - first.seq for receipt in receipts] == [1, 2 + skipped, 3 + skipped, 4 + skipped]
     assert [subject for subject, _ in await listed(broker)][-2:] == ["0", "Hi"]
+    await broker.close()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with running(RedisServer()) as server:
+        yield server
+
+
+@pytest.mark.programs
+async def test_deleted_data_begins_another_epoch_and_loses_no_connection(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.broker.redis.commands.WATCH_EVERY_S", 0.02)
+    sink = Recorder()
+    keys = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:")
+    broker = RedisBroker(One(Address.from_url(own_redis.url)), keys, history=History(50, 50, 3600), max_replay=100)
+    await broker.start(sink)
+    before = await broker.publish(note())
+    with own_redis.client() as client:
+        client.flushall()
+        looks = client.info("commandstats")["cmdstat_get"]["calls"]
+        while client.info("commandstats")["cmdstat_get"]["calls"] < looks + 3:
+            await asyncio.sleep(0.02)
+    after = await broker.publish(note())
+    assert after.cursor.partition("-")[0] != before.cursor.partition("-")[0]
+    assert (sink.away, broker.ready) == ([], True)
     await broker.close()

@@ -334,11 +334,11 @@ def _compare(connection: Connection, identity: Identity, info: asyncio.Future[by
 
 def _compare_stored(connection: Connection, expected: bytes, stored: asyncio.Future[bytes | None]) -> None:
     """Close the connection if the shard's identity or epoch is not, or no longer, that of when it was opened: another
-    process has met another primary, or the shard has moved."""
+    process has met another primary, or the shard has moved. None was deleted, with all else: the scripts see that."""
     if stored.cancelled():
         return
     exc = stored.exception()
-    if exc is None and stored.result() != expected:
+    if exc is None and stored.result() not in (None, expected):
         connection.close(BrokerUnavailable("the shard was used on another primary meanwhile"))
     elif str(exc).startswith(NOT_PRIMARY):
         connection.close(BrokerUnavailable(str(exc)))
