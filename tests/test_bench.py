@@ -252,5 +252,6 @@ def test_the_cost_of_a_send_is_measured_in_every_state_of_the_service() -> None:
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in done.stdout.splitlines() if row.startswith("|")]
     assert [row[0] for row in rows] == ["service", "---", "(a bare row)", "running", "absent", "slow", "stopped"]
     waiting = {row[0]: row[-1] for row in rows}
-    assert (waiting["running"], waiting["absent"], waiting["stopped"]) == ("0", "21", "21")
+    assert (waiting["running"], waiting["absent"]) == ("0", "21")
+    assert int(waiting["stopped"]) >= 20  # the first may have been answered before the signal came
     assert "goal, p99 under 2 ms" in done.stdout

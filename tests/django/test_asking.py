@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import celery
+import celery.signals
 import pytest
 from celery.contrib.testing.worker import start_worker
 from django.contrib.auth.models import User
@@ -164,6 +165,18 @@ def test_a_celery_signature_runs_with_the_answer(
         app.close()
 
 
+@pytest.fixture
+def own_logging() -> Iterator[None]:
+    """A worker in this process leaves the logging as it is."""
+
+    def leave_it(**_: object) -> None: ...
+
+    celery.signals.setup_logging.connect(leave_it)
+    yield
+    celery.signals.setup_logging.disconnect(leave_it)
+
+
+@pytest.mark.usefixtures("own_logging")
 def test_a_failed_look_for_the_answer_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     before = celery.current_app._get_current_object()
     app = celery.Celery("asking", broker="memory://", set_as_current=False)
@@ -200,6 +213,7 @@ def test_a_failed_look_for_the_answer_is_repeated(monkeypatch: pytest.MonkeyPatc
         assert looking.acks_late
         assert looking.reject_on_worker_lost
     finally:
+        before.set_default()
         before.set_current()
         app.close()
 

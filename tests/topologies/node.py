@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import random
 import shutil
 import signal
@@ -35,12 +36,21 @@ def _program(kind: str) -> str:
     return str(next(Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server")))
 
 
+_given: Final[set[int]] = set()
+"""Ports that this process has given to servers, which may be down at this moment."""
+
+
 def stable_port() -> int:
-    """A port below those of outgoing connections, so that none of these takes it while its server is down."""
+    """A port below those of outgoing connections, so that none of these takes it while its server is down; from a part
+    of the range that test processes beside this one do not use."""
+    first = 12_000 + 2_000 * (os.getpid() % 10)
     while True:
+        port = random.randrange(first, first + 2_000)
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", random.randrange(12000, 32000)))
-            return int(probe.getsockname()[1])
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Node:
