@@ -13,6 +13,7 @@ import { createPieces } from "./pieces.js";
 
 const NEAR_PX = 24; // of the end: the reader follows it
 const BLOCK_CHARS = 4096; // of a block: what is laid out again when text is appended
+const MOST_CHARS = 4 * BLOCK_CHARS; // of a block without an end of a line
 
 export class NotifierOutput extends Widget {
   static css = `
@@ -80,8 +81,8 @@ export class NotifierOutput extends Widget {
 }
 
 /**
- * The text on the page. What arrives during a frame is added together; a block ends at a line's end, so that little is
- * laid out again.
+ * The text on the page. What arrives during a frame is added together; a block ends at a line's end, or after MOST_CHARS
+ * without one, so that little is laid out again.
  *
  * @param {HTMLElement} area
  */
@@ -111,10 +112,12 @@ function createView(area) {
     while (text) {
       const block = /** @type {Text} */ (area.lastChild?.firstChild ?? newBlock());
       const room = Math.max(0, BLOCK_CHARS - block.length);
-      const line = text.indexOf("\n", room) + 1 || text.length;
-      block.appendData(text.slice(0, line));
-      text = text.slice(line);
-      if (block.length > BLOCK_CHARS && block.data.endsWith("\n")) newBlock();
+      const most = MOST_CHARS - block.length;
+      let end = text.indexOf("\n", room) + 1 || text.length;
+      if (end > most) end = /[\ud800-\udbff]/.test(text[most - 1]) ? most - 1 : most; // not inside a character
+      block.appendData(text.slice(0, end));
+      text = text.slice(end);
+      if (block.length >= MOST_CHARS - 1 || (block.length > BLOCK_CHARS && block.data.endsWith("\n"))) newBlock();
     }
     if (isFollowing) area.scrollTop = area.scrollHeight;
   }

@@ -18,6 +18,7 @@ const RETRY_MS = 2000;
 export function createPieces(read, add, clear) {
   let n = 0; // the last piece that it has
   let newest = 0; // the last piece that it knows of
+  let expected = 0; // what the service said last
   let isLoading = false;
   let isClosed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -36,7 +37,9 @@ export function createPieces(read, add, clear) {
 
   /** @param {number} known  the number of a piece that the service has */
   function expect(known) {
-    newest = Math.max(newest, known);
+    const isOther = known !== expected;
+    expected = known;
+    newest = isOther && known < n ? Infinity : Math.max(newest, known); // fewer: its data may be lost, which a read shows
     if (newest > n && !isLoading) void load();
   }
 

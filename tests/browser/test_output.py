@@ -157,6 +157,16 @@ def test_a_long_output_says_that_its_beginning_is_gone(reader: Reader) -> None:
     assert page.locator("notifier-output [part=truncated]").text_content() == "The beginning is not kept any more"
 
 
+def test_text_without_ends_of_lines_is_laid_out_in_bounded_parts(reader: Reader) -> None:
+    page = reader.open()
+    for number in range(4):
+        reader.write(f"{number}" + "😀" * 4_000)
+    reader.shows_all(page)
+    parts = page.evaluate(f"[...{TEXT}.children].map((part) => part.textContent)")
+    assert max(len(part.encode("utf-16-le")) // 2 for part in parts) <= 4 * 4096
+    assert "".join(parts) == reader.written  # no character is cut
+
+
 def test_the_text_is_copied(reader: Reader) -> None:
     reader.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = reader.open()

@@ -111,3 +111,35 @@ test("a service that lost its data is read from the beginning", async () => {
   assert.equal(shown, "new");
   reader.close();
 });
+
+test("after the service lost its data, a lower number is read at once and the old text goes", async () => {
+  let pieces = ["old 1\n", "old 2\n", "old 3\n"];
+  let shown = "";
+  let reads = 0;
+  const reader = createPieces(
+    async (after) => {
+      reads += 1;
+      return { n: pieces.length, text: pieces.slice(after).join(""), truncated: false };
+    },
+    (text) => {
+      shown += text;
+    },
+    () => {
+      shown = "";
+    },
+  );
+  reader.expect(1);
+  await settled();
+  reader.expect(1); // each change of the store repeats what it knows
+  await settled();
+  assert.deepEqual([shown, reads], ["old 1\nold 2\nold 3\n", 1]);
+  pieces = ["new 1\n", "new 2\n"];
+  reader.expect(2);
+  await settled();
+  assert.equal(shown, "new 1\nnew 2\n");
+  reader.close();
+});
+
+async function settled() {
+  for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+}
