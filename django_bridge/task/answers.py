@@ -14,6 +14,8 @@ from notifier.errors import Conflict, NotFound, NotifierError
 
 LONGEST_PAUSE_S: Final = 600.0
 """Between two tries, after calls that failed."""
+REQUEUE_S: Final = 2.0
+"""How long a worker waits before it gives a message back, since the broker delivers that at once."""
 
 
 @cache
@@ -43,7 +45,7 @@ def _look_until_done(task: Any, *args: Any) -> str:
         try:
             raise task.retry(exc=exc, countdown=pause_s, throw=False)
         except Reject as rejected:  # the broker takes no new message: this one is kept
-            time.sleep(pause_s)
+            time.sleep(min(pause_s, REQUEUE_S))
             raise Reject(rejected.reason, requeue=True) from exc
 
 
