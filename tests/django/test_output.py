@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import signal
 import sys
 import threading
 import time
@@ -346,8 +344,4 @@ def test_a_cancel_ends_children_that_outlive_their_program(
         task.run(["sh", "-c", script])
     thread.join()
     child = int(outbox.output_of(task))
-    try:
-        wait_for(lambda: not runs(child), what="the end of the child")
-    finally:
-        if runs(child):
-            os.kill(child, signal.SIGKILL)
+    wait_for(lambda: not runs(child), what="the end of the child")

@@ -14,6 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
 from django_bridge import Message, checks, conf
+from django_bridge.service import environment
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY
 
 GOOD_HTTP = {"TRANSPORT": "http", "URL": "http://notifier:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
@@ -29,6 +30,13 @@ def checked(value: object, **options: Any) -> str:
         except SystemCheckError as exc:
             output.write(str(exc))
     return output.getvalue()
+
+
+def test_the_service_beside_runserver_has_the_project_s_limits() -> None:
+    limits = {"HISTORY_SIZE": 7, "EVENT_HISTORY_SIZE": 8, "TOPIC_HISTORY_SIZE": 9, "TASK_OUTPUT_BYTES": 20_000}
+    with override_settings(NOTIFIER={**GOOD_REDIS, **limits}):
+        env = environment(conf.settings(), origins="")
+    assert {key: env.get(f"NOTIFIER_{key}") for key in limits} == {key: str(value) for key, value in limits.items()}
 
 
 @pytest.mark.parametrize(
