@@ -27,8 +27,8 @@ def send_payload(payload: Payload) -> str:
     if configured.keep_messages and not is_event(payload):
         from django_bridge import history
 
-        everybody = [channel for translated in per_language(payload) for channel in translated["to"]]
-        history.keep({**payload, "to": everybody})
+        recipients = [channel for translated in per_language(payload) for channel in translated["to"]]
+        history.keep({**payload, "to": recipients})
     if configured.outbox:
         from django_bridge import outbox
 

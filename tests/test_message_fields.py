@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from notifier.api.models import InboxMessage, MessageData, MessageIn
+from notifier.api.answers import InboxMessage, MessageData
+from notifier.api.bodies import MessageIn
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event, message_of
 from notifier.rules import ICONS
 from tests.support import REPOSITORY

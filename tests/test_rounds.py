@@ -34,9 +34,9 @@ def stepwise(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_round_reaches_every_stream_by_one_write_each(broker: ScriptedBroker) -> None:
     async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
         streams, clients = await sockets.attached(CROWD)
-        broker.publish(hub, "all", "to everybody")
+        broker.publish(hub, "all", "to all")
         await until(lambda: not hub._rounds)
-        assert all(client.received == ["hello", "x:to everybody"] for client in clients)
+        assert all(client.received == ["hello", "x:to all"] for client in clients)
         assert sockets.writes == Counter({stream.user: 1 for stream in streams})
         assert hub.deliveries == CROWD
 

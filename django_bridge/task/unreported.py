@@ -5,11 +5,12 @@ A call that fails is repeated with the next one. Must not know: when calls are m
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -134,18 +135,17 @@ class UnreportedChanges:
         if not self.known.to:
             self._output.clear()
             return True
-        began = self._asked_at = time.monotonic()
         try:
-            outcome = publisher.current().append_output(self.known.id, text, key)
+            with self._timed():
+                outcome = publisher.current().append_output(self.known.id, text, key)
         except NotFound:  # as in `_send`
             if not self._create():
                 return False
-            outcome = publisher.current().append_output(self.known.id, text, key)
+            with self._timed():
+                outcome = publisher.current().append_output(self.known.id, text, key)
         except Conflict as exc:
             self._apply_conflict(exc)
             return True
-        finally:
-            self._took_s = time.monotonic() - began
         with self._lock:
             if outcome.settled:
                 self._output.sent()
@@ -181,17 +181,15 @@ class UnreportedChanges:
         """False if the change is to be sent again: the service did not answer. True if it has it, or refused it."""
         if not self.known.to:
             return True
-        began = self._asked_at = time.monotonic()  # before the answer: else each part asks an unreachable service
         self._is_asked = False
         try:
-            outcome = publisher.current().change_task(self.known.id, change, key)
+            with self._timed():
+                outcome = publisher.current().change_task(self.known.id, change, key)
         except NotFound:  # the creation failed, or the service has lost its data
             return self._create()
         except Conflict as exc:
             self._apply_conflict(exc)
             return True
-        finally:
-            self._took_s = time.monotonic() - began
         self._apply_answer(outcome.answer)
         return outcome.settled
 
@@ -199,7 +197,6 @@ class UnreportedChanges:
         """Create the task in the service with its whole state. Returns as `_send`."""
         if not self.known.to:
             return True
-        began = self._asked_at = time.monotonic()  # as in `_send`
         with self._lock:
             known, advances = self.known, self._unsent
             later: set[str] = set()
@@ -211,13 +208,13 @@ class UnreportedChanges:
             sent, self._dirty_fields = self._dirty_fields, set()
         is_created = False
         try:
-            outcome = publisher.current().create_task(dataclasses.replace(known, version=1), new_id())
+            with self._timed():
+                outcome = publisher.current().create_task(dataclasses.replace(known, version=1), new_id())
             is_created = outcome.answer is not None
         except Conflict as exc:
             self._apply_conflict(exc)
             return True
         finally:
-            self._took_s = time.monotonic() - began
             with self._lock:
                 if is_created:
                     self._dirty_fields |= later
@@ -227,6 +224,18 @@ class UnreportedChanges:
                     self._dirty_fields |= sent
         self._apply_answer(outcome.answer)
         return outcome.settled
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Around a call to the service: when it began, and how long it took, whatever came of it.
+
+        The beginning is noted before the answer: else each part of a loop would ask an unreachable service.
+        """
+        began = self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._took_s = time.monotonic() - began
 
     def _apply_answer(self, answer: TaskAnswer | None) -> None:
         with self._lock:

@@ -14,8 +14,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import parsing, problems, rules
+from notifier.api.answers import BatchProblem, Problem, Results
+from notifier.api.bodies import TaskPatch
 from notifier.api.http import checked_body, idempotency, object_of, run_call, validate
-from notifier.api.models import BatchProblem, Problem, Results, TaskPatch
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing, published
 from notifier.auth import Publisher

@@ -16,8 +16,8 @@ from pydantic import Field
 from starlette.responses import Response
 
 from notifier import rules, task
+from notifier.api.bodies import Strict
 from notifier.api.http import json_response, parse, read_body, subscriber
-from notifier.api.models import Strict
 from notifier.auth import Subscriber, subscriber_token
 from notifier.broker import Broker, TaskChange
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotifierError

@@ -15,8 +15,9 @@ from starlette.responses import Response
 from notifier import event as events
 from notifier import rules
 from notifier.api.access import own_task, readable_task
+from notifier.api.answers import InboxPage, Problem, PublisherTask, Tasks, Unread
+from notifier.api.bodies import Ids
 from notifier.api.http import json_response, parse, read_body, subscriber
-from notifier.api.models import Ids, InboxPage, Problem, PublisherTask, Tasks, Unread
 from notifier.api.openapi import body_of
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker

@@ -13,25 +13,25 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from notifier.api import models
+from notifier.api import answers, bodies
 from notifier.api.stream_events import STREAM_EVENTS
 
 BODIES: tuple[type[BaseModel], ...] = (
-    models.MessageIn,
-    models.TaskIn,
-    models.TaskPatch,
-    models.OutputIn,
-    models.QuestionIn,
-    models.AnswerIn,
-    models.EventIn,
-    models.CloudEventIn,
-    models.Ids,
-    models.TopicsIn,
+    bodies.MessageIn,
+    bodies.TaskIn,
+    bodies.TaskPatch,
+    bodies.OutputIn,
+    bodies.QuestionIn,
+    bodies.AnswerIn,
+    bodies.EventIn,
+    bodies.CloudEventIn,
+    bodies.Ids,
+    bodies.TopicsIn,
 )
 REF = "#/components/schemas/{model}"
 
 
-PROBLEMS = [{"$ref": REF.format(model=model.__name__)} for model in (models.Problem, models.BatchProblem)]
+PROBLEMS = [{"$ref": REF.format(model=model.__name__)} for model in (answers.Problem, answers.BatchProblem)]
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",

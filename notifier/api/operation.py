@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from notifier import metrics, rules
+from notifier.api.answers import Disconnected, Health, Presence, Problem, Readiness
 from notifier.api.http import json_response, publisher
-from notifier.api.models import Disconnected, Health, Presence, Problem, Readiness
 from notifier.errors import NotFound
 
 operation = APIRouter(tags=["operation"])

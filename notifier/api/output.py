@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from notifier import rules
 from notifier.api.access import readable_task
+from notifier.api.answers import Appended, OutputText, Problem
+from notifier.api.bodies import OutputIn
 from notifier.api.http import json_response, run_call
-from notifier.api.models import Appended, OutputIn, OutputText, Problem
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
 from notifier.broker import Broker

@@ -20,9 +20,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
+from notifier.api.answers import PollAnswer, Problem
 from notifier.api.granted import granted_by_query
 from notifier.api.http import json_response, subscriber
-from notifier.api.models import PollAnswer, Problem
 from notifier.api.openapi import GRANT
 from notifier.auth import Subscriber
 from notifier.broker import Broker

@@ -8,8 +8,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from notifier.api.answers import Problem, Published, PublisherTask
+from notifier.api.bodies import CloudEventIn, EventIn, MessageIn, TaskIn, TaskPatch
 from notifier.api.http import run_call
-from notifier.api.models import CloudEventIn, EventIn, MessageIn, Problem, Published, PublisherTask, TaskIn, TaskPatch
 from notifier.api.openapi import body_of
 from notifier.api.publishing import CLOUD_EVENT, Publishing
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from notifier import event as events
 from notifier import output, parsing, rules, task
 from notifier.api.access import known_task
+from notifier.api.bodies import OutputIn, QuestionIn, TaskIn, TaskPatch
 from notifier.api.http import (
     checked_body,
     fingerprint,
@@ -25,7 +26,6 @@ from notifier.api.http import (
     own_key,
     validate,
 )
-from notifier.api.models import OutputIn, QuestionIn, TaskIn, TaskPatch
 from notifier.asking import asked
 from notifier.auth import Publisher
 from notifier.broker import Broker, Idempotency, Receipt

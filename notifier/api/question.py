@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from notifier import rules
 from notifier.api.access import known_task, own_task
+from notifier.api.answers import AnswerData, Problem, PublisherTask, TaskData
+from notifier.api.bodies import AnswerIn, QuestionIn
 from notifier.api.http import json_response, parse, publisher, read_body, run_call, subscriber
-from notifier.api.models import AnswerData, AnswerIn, Problem, PublisherTask, QuestionIn, TaskData
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
 from notifier.asking import answer_to, answered, expired, refusal

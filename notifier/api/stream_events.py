@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.api.models import MessageData, TaskData
+from notifier.api.answers import MessageData, TaskData
 
 
 class Hello(BaseModel):

@@ -11,9 +11,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
+from notifier.api.answers import CursorData, Problem, TopicsChanged
+from notifier.api.bodies import TopicsIn
 from notifier.api.granted import granted, granted_names
 from notifier.api.http import bearer, json_response, parse, publisher, read_body, subscriber
-from notifier.api.models import CursorData, Problem, TopicsChanged, TopicsIn
 from notifier.api.openapi import body_of
 from notifier.broker import Broker
 from notifier.errors import Unauthenticated

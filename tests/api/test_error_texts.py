@@ -10,8 +10,8 @@ import pytest
 
 from notifier import rules
 from notifier import task as tasks
+from notifier.api.bodies import EventIn, Ids, MessageIn, TaskIn, TaskPatch
 from notifier.api.http import parse, validate
-from notifier.api.models import EventIn, Ids, MessageIn, TaskIn, TaskPatch
 from notifier.errors import NotifierError
 from notifier.message import message_event
 from notifier.task import Task

@@ -145,9 +145,9 @@ async def test_a_shard_that_is_away_stops_only_what_needs_it() -> None:
             assert broker.shards_away == [1]
 
             key = Idempotency(f"p:{uuid.uuid4().hex}", "a")
-            everybody = note([f"user:{ann}", f"user:{bob}"], subject="to both", id="m-1")
+            to_both = note([f"user:{ann}", f"user:{bob}"], subject="to both", id="m-1")
             with pytest.raises(BrokerUnavailable):
-                await broker.publish(everybody, key)
+                await broker.publish(to_both, key)
             with pytest.raises(BrokerUnavailable):
                 await broker.publish(note(f"user:{bob}"))
             for number in range(20):  # the claims of some of these keys would be on the other shard
@@ -157,7 +157,7 @@ async def test_a_shard_that_is_away_stops_only_what_needs_it() -> None:
             other.start()
             await until(lambda: not broker.shards_away, 20)
             for _ in range(2):
-                await broker.publish(everybody, key)
+                await broker.publish(to_both, key)
             assert [subject for subject, _ in await listed(broker, bob)] == ["to both"]
             assert [subject for subject, _ in await listed(broker, ann)].count("to both") == 1
             await until(lambda: topics[1] in {topic for topic, _, _ in sink.events})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import Witness, shot
-from tests.browser.test_widgets import Shop, audit  # noqa: F401  # a fixture
-from tests.support import REPOSITORY, Service, wait_for
+from tests.browser.conftest import shot
+from tests.browser.test_widgets import Shop, audit, watched_shop  # noqa: F401  # fixtures
+from tests.support import REPOSITORY, wait_for
 
 THEMES = sorted(path.stem for path in (REPOSITORY / "client" / "themes").glob("*.css"))
 # Chromium plays nothing without a device: this writes down what would be played. What playwright evaluates counts as an
@@ -27,11 +27,9 @@ LISTEN = """
 
 
 @pytest.fixture
-def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
-    opened = Shop(context, service, witness)
+def context(context: BrowserContext) -> BrowserContext:
     context.add_init_script(LISTEN)
-    yield opened
-    assert witness.faults == []
+    return context
 
 
 def wants(page: Page, selector: str, **attributes: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import Witness, shot
-from tests.browser.test_widgets import Shop
+from tests.browser.test_widgets import Shop, watched_shop  # noqa: F401  # a fixture
 from tests.support import Service, wait_for
 
 # Chromium without a window takes every tab for visible: what a window would do when another tab is chosen.
@@ -31,11 +30,9 @@ WATCH = """
 
 
 @pytest.fixture
-def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
-    opened = Shop(context, service, witness)
+def context(context: BrowserContext) -> BrowserContext:
     context.add_init_script(WATCH)
-    yield opened
-    assert witness.faults == []
+    return context
 
 
 def native(shop: Shop) -> Page:

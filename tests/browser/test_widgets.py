@@ -78,8 +78,8 @@ class Shop:
         return answer.json()
 
 
-@pytest.fixture
-def shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
+@pytest.fixture(name="shop")
+def watched_shop(context: BrowserContext, service: Service, witness: Witness) -> Iterator[Shop]:
     opened = Shop(context, service, witness)
     yield opened
     assert witness.faults == []

@@ -60,12 +60,15 @@ async def test_a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_sha
     figure(**seen(load))
 
 
+def shards_to_move(load: Load, seed: random.Random, scale: Scale) -> list[int]:
+    return [seed.choice(list(load.listeners)) for _ in range(scale.whole(1, 5))]
+
+
 async def moved_by(cluster: RedisCluster, move: Callable[[int, Node], None], seed: random.Random, scale: Scale) -> Load:
     """Move slots of shards under load."""
     async with under_load(cluster.url, seed) as load:
         moved = set()
-        for _ in range(scale.whole(1, 5)):
-            shard = seed.choice(list(load.listeners))
+        for shard in shards_to_move(load, seed, scale):
             moved.add(shard)
             slot = load.slot(shard)
             await asyncio.to_thread(move, slot, cluster.other_primary(cluster.primary_of(slot)))
@@ -81,8 +84,7 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
 ) -> None:
     async with under_load(cluster.url, seed) as load:
         moved = set()
-        for _ in range(scale.whole(1, 5)):
-            shard = seed.choice(list(load.listeners))
+        for shard in shards_to_move(load, seed, scale):
             moved.add(shard)
             slot = load.slot(shard)
             source = cluster.primary_of(slot)

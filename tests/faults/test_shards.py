@@ -39,8 +39,8 @@ def test_a_shard_that_is_away_degrades_its_own_streams_only() -> None:
             assert late.next("degraded", "hello") == ("degraded", {"degraded": True})
 
             assert api.post("/v1/messages", json={"to": [f"user:{bob}"], "subject": "no"}).status_code == 503
-            everybody = {"json": {"to": ["all"], "subject": "to all"}, "headers": {"Idempotency-Key": "to-all"}}
-            refused = api.post("/v1/messages", **everybody)
+            to_all = {"json": {"to": ["all"], "subject": "to all"}, "headers": {"Idempotency-Key": "to-all"}}
+            refused = api.post("/v1/messages", **to_all)
             assert refused.status_code == 503
             assert "Retry-After" in refused.headers
             assert api.post("/v1/messages", json={"to": [f"user:{ann}"], "subject": "yes"}).status_code == 200
@@ -51,7 +51,7 @@ def test_a_shard_that_is_away_degrades_its_own_streams_only() -> None:
             wait_for(lambda: ready(service)[1]["broker"] == "ok", what="the return")
             assert late.next("hello", "reset")[0] == "hello"
             for _ in range(2):
-                assert api.post("/v1/messages", **everybody).status_code == 200
+                assert api.post("/v1/messages", **to_all).status_code == 200
             name, shown = readers[ann].next("message", "degraded")
             assert (name, shown["subject"]) == ("message", "to all")
             for user in (ann, bob):

@@ -1,0 +1,220 @@
+"""Answers and stream events as pydantic models: for the OpenAPI document, neither is built from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field, create_model
+
+from notifier.api.bodies import Sender
+from notifier.message import FIELDS
+
+
+def _carried() -> dict[str, Any]:
+    """The fields of a message on the stream, from `notifier.message`."""
+    return {
+        field.name: (
+            Sender | None if field.name == "from" else field.carries,
+            field.default if field.may_be_left_out(field.default) else ...,
+        )
+        for field in FIELDS
+        if field.carries is not None
+    }
+
+
+if TYPE_CHECKING:
+
+    class MessageData(BaseModel): ...
+
+else:
+    MessageData = create_model("MessageData", __doc__="A message as streams carry it.", **_carried())
+
+
+class TopicsChanged(BaseModel):
+    """What a stream hears after a change."""
+
+    topics: list[str] = Field(description="The names of all its topics.")
+    cursor: str = Field(description="The end of the order after the added topics were subscribed.")
+    stale: list[str] = Field(description="Added topics with newer events than `since`, or where that is not known.")
+
+
+class CursorData(BaseModel):
+    """The present end of the order."""
+
+    cursor: str
+
+
+class Published(BaseModel):
+    """Stored and ordered by the broker; not yet seen by anyone."""
+
+    id: str | None = Field(None, description="The message's id; null for other events.")
+    cursor: str = Field(description="`<epoch>-<seq>`: its place in the order.")
+    watched: bool = Field(description="Whether a recipient has an open stream now.")
+
+
+class FieldFault(BaseModel):
+    field: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str | None = Field(None, description="The path of the offending value, such as `to[0]` or `data.a`.")
+    errors: list[FieldFault] | None = Field(None, description="The same as a list.")
+
+
+class Result(BaseModel):
+    status: int = Field(description="200, or the status of the problem.")
+    body: dict[str, Any] = Field(description="The response body of the item's own call.")
+
+
+class Results(BaseModel):
+    """One result for each item of a batch, in order."""
+
+    results: list[Result]
+
+
+class BatchProblem(Problem):
+    """Every item of a batch failed for the same temporary reason (429 or 503)."""
+
+    results: list[Result] | None = Field(
+        None, description="One for each item, as in a 200; absent if no item was tried."
+    )
+
+
+class Presence(BaseModel):
+    user: str
+    online: bool = Field(description="Whether the user has an open stream, in any process.")
+
+
+class Disconnected(BaseModel):
+    user: str
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    ready: bool
+    broker: Literal["ok", "degraded", "away"]
+    draining: bool
+    shards_away: list[int] | None = None
+
+
+class Choice(BaseModel):
+    value: str
+    text: str
+
+
+class QuestionData(BaseModel):
+    """An open question."""
+
+    id: str
+    text: str
+    choices: list[Choice] | None = Field(description="Null where the answer is any text.")
+    input: Literal["text"] | None
+    asked_at: str
+    expires_at: str
+
+
+class Responder(BaseModel):
+    id: str
+    name: str | None
+
+
+class AnswerData(BaseModel):
+    """The answer to a question: the first that a user gave, or the default after the timeout."""
+
+    value: str | None
+    by: Responder | None = Field(description="Null after the timeout.")
+    answered_at: str
+
+
+class OutputCount(BaseModel):
+    n: int = Field(description="The number of the newest piece.")
+    chars: int = Field(description="Characters of all pieces so far.")
+
+
+class Appended(OutputCount):
+    cancel_requested: bool = Field(description="Whether a user asked to cancel.")
+
+
+class OutputText(BaseModel):
+    n: int = Field(description="The number of the newest piece; 0 without any.")
+    text: str = Field(description="The pieces after `after`, as one text.")
+    truncated: bool = Field(description="Pieces that were asked for are not kept any more.")
+
+
+class TaskData(BaseModel):
+    """A task's present state."""
+
+    id: str
+    name: str
+    status: Literal["pending", "running", "waiting", "succeeded", "failed", "cancelling", "cancelled", "stalled"]
+    state: str
+    done: int
+    total: int | None
+    percent: int | None = Field(
+        description="0 to 100; 100 when all is done or the task succeeded; else null while the total is unknown."
+    )
+    eta_s: float | None
+    started_at: str
+    updated_at: str
+    ended_at: str | None
+    error: str | None
+    url: str | None = Field(description="Where the result is, once the task has ended.")
+    url_text: str | None = Field(description="The text of the button that leads there.")
+    question: QuestionData | None = Field(description="The open question; null while there is none.")
+    output: OutputCount | None = Field(description="Null without output.")
+    cancellable: bool | None = Field(
+        description="Whether the user may cancel it. Null in an event for several users: it depends on the user."
+    )
+
+
+class PublisherTask(TaskData):
+    cancel_requested: bool = Field(description="Whether a user asked to cancel.")
+
+
+class InboxMessage(MessageData):
+    read: bool
+
+
+class InboxPage(BaseModel):
+    messages: list[InboxMessage]
+    more: bool
+    unread: int
+    cursor: str
+
+
+class Tasks(BaseModel):
+    tasks: list[TaskData]
+
+
+class Unread(BaseModel):
+    unread: int
+
+
+class PolledEvent(BaseModel):
+    """An event of a stream."""
+
+    id: str | None = Field(description="The cursor at this event; null for an event without id.")
+    event: str
+    data: Any
+
+
+class PollAnswer(BaseModel):
+    """What a stream from this cursor would have had, until its first round."""
+
+    cursor: str | None = Field(
+        description="Where the next poll goes on; null if no cursor was given and none is known."
+    )
+    recovered: bool = Field(description="False: events may be missing, and `events` has a `reset`.")
+    events: list[PolledEvent]
+    tasks: list[TaskData] | None = Field(description="Present tasks; null if the poll ended before it could read them.")
+    unread: int | None = Field(description="Present unread count, or null.")
