@@ -4,10 +4,12 @@
  * Owns: button and panel. Must not know: how messages are listed, tasks, pop-ups.
  */
 
-import { button, el, icon, say, Widget } from "./base.js";
+import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { button, el, icon } from "./dom.js";
 import { define } from "./element.js";
 import { inbox } from "./inbox.js";
+import { say } from "./texts.js";
 
 const EDGE = 8; // pixels between panel and window
 const EXTRAS = { native: () => import("./options/native.js"), preferences: () => import("./options/preferences.js") };

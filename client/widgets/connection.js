@@ -4,7 +4,8 @@
  * Owns: when it shows, its words and its button. Must not know: how a connection is kept.
  */
 
-import { button, duration, el, say } from "./base.js";
+import { button, el } from "./dom.js";
+import { duration, say } from "./texts.js";
 
 /** @typedef {import("../types.js").ConnectionState} ConnectionState */
 

@@ -4,9 +4,11 @@
  * Owns: that the list is loaded when it is first shown. Must not know: messages, panels.
  */
 
-import { button, say, Widget } from "./base.js";
+import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { button } from "./dom.js";
 import { define } from "./element.js";
+import { say } from "./texts.js";
 
 /** @typedef {import("./base.js").Store} Store */
 

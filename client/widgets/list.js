@@ -4,11 +4,13 @@
  * Owns: the rows, their filter, keys and actions. Must not know: panels, pop-ups, tasks.
  */
 
-import { el, say, sheet } from "./base.js";
+import { sheet } from "./base.js";
+import { el } from "./dom.js";
 import { keep, kept } from "./kept.js";
 import { drawRow, focusOf, groupOf, MESSAGE_CSS } from "./message_row.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { createRows } from "./rows.js";
+import { say } from "./texts.js";
 import { undoLine } from "./undo.js";
 
 /** @typedef {import("../types.js").Message} Message */

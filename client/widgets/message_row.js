@@ -4,7 +4,8 @@
  * Owns: its elements and their look. Must not know: the list.
  */
 
-import { button, el, icon, link, picture, say, senderOf, timeElement } from "./base.js";
+import { button, el, icon, link, picture, timeElement } from "./dom.js";
+import { say, senderOf } from "./texts.js";
 import { ago, daysAgo, relative } from "./times.js";
 
 /** @typedef {import("../types.js").Message} Message */

@@ -5,9 +5,11 @@
  * Owns: which pieces it has, the text, its scrolling. Must not know: what the text means.
  */
 
-import { button, el, say, Widget } from "./base.js";
+import { Widget } from "./base.js";
+import { button, el } from "./dom.js";
 import { define } from "./element.js";
 import { createPieces } from "./pieces.js";
+import { say } from "./texts.js";
 
 /** @typedef {import("../types.js").TaskOutput} TaskOutput */
 

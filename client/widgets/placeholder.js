@@ -4,7 +4,8 @@
  * Owns: these three. Must not know: what the content is.
  */
 
-import { button, el, icon, say } from "./base.js";
+import { button, el, icon } from "./dom.js";
+import { say } from "./texts.js";
 
 export const PLACEHOLDER_CSS = `
   [part=skeleton] { display: grid; gap: 0.75rem; padding-block: 0.75rem; }

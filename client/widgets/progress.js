@@ -4,11 +4,13 @@
  * Owns: the bar and its announcements. Must not know: other tasks.
  */
 
-import { bar, barOf, el, howFar, link, percentText, setBar, statusOf, Widget } from "./base.js";
+import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { bar, barOf, el, link, setBar } from "./dom.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { QUESTION_CSS, questionOf } from "./question.js";
+import { howFar, percentText, statusOf } from "./texts.js";
 
 /** @typedef {import("../types.js").Task} Task */
 

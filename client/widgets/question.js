@@ -5,7 +5,8 @@
  * has it.
  */
 
-import { button, el, say } from "./base.js";
+import { button, el } from "./dom.js";
+import { say } from "./texts.js";
 
 /** @typedef {import("../types.js").Task} Task */
 

@@ -5,7 +5,7 @@
  * Owns: which rows these are, and their heights. Must not know: what a row shows.
  */
 
-import { el, keepInStep } from "./base.js";
+import { el, keepInStep } from "./dom.js";
 
 const NEAR_PX = 600; // rows this far outside the view are in the page as well
 const GUESS_PX = 76; // the height of a row that was never shown

@@ -4,27 +4,14 @@
  * Owns: the list. Must not know: pop-ups, messages.
  */
 
-import {
-  bar,
-  barOf,
-  button,
-  el,
-  howFar,
-  icon,
-  keepInStep,
-  link,
-  percentText,
-  say,
-  setBar,
-  statusOf,
-  timeElement,
-  Widget,
-} from "./base.js";
+import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
+import { bar, barOf, button, el, icon, keepInStep, link, setBar, timeElement } from "./dom.js";
 import { define } from "./element.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { announcer } from "./progress.js";
 import { QUESTION_CSS, questionOf } from "./question.js";
+import { howFar, percentText, say, statusOf } from "./texts.js";
 
 /** @typedef {import("../types.js").Task} Task */
 

@@ -4,7 +4,7 @@
  * Must not know: what happened then.
  */
 
-import { lang } from "./base.js";
+import { lang } from "./texts.js";
 
 const DAY_MS = 86_400_000;
 

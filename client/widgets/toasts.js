@@ -5,9 +5,11 @@
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
 
-import { button, el, icon, link, picture, say, senderOf, statusOf, Widget } from "./base.js";
+import { Widget } from "./base.js";
+import { button, el, icon, link, picture } from "./dom.js";
 import { define } from "./element.js";
 import { QUESTION_CSS, questionOf } from "./question.js";
+import { say, senderOf, statusOf } from "./texts.js";
 
 /** @typedef {import("../types.js").Level} Level */
 /** @typedef {import("../types.js").Message} Message */

@@ -4,7 +4,8 @@
  * Owns: when the offer ends. Must not know: what was done.
  */
 
-import { button, el, say } from "./base.js";
+import { button, el } from "./dom.js";
+import { say } from "./texts.js";
 
 const STAY_MS = 5000;
 

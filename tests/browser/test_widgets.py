@@ -297,7 +297,7 @@ def test_two_hundred_hostile_texts_are_shown_and_run_nothing(shop: Shop) -> None
 def test_only_addresses_that_are_safe_become_links(shop: Shop) -> None:
     page = shop.open()
     links = page.evaluate(
-        "urls => import('/client/widgets/base.js').then(({ link }) => urls.map((url) => link(url)?.href ?? null))",
+        "urls => import('/client/widgets/dom.js').then(({ link }) => urls.map((url) => link(url)?.href ?? null))",
         [*BAD_URLS, " javascript:1", "java\nscript:1", "http://[", None, "/a", "https://example.org/"],
     )
     assert links == [None] * 8 + [f"{shop.service.url}/a", "https://example.org/"]

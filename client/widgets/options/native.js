@@ -4,7 +4,8 @@
  * Owns: permission, and that one tab shows each notification. Must not know: where messages come from, the page.
  */
 
-import { el, say, senderOf } from "../base.js";
+import { el } from "../dom.js";
+import { say, senderOf } from "../texts.js";
 
 const LOOKED_AT = "notifier looked at"; // a shared lock that every visible tab holds
 const OTHERS_MS = 5000; // by then the other tabs have received the message as well

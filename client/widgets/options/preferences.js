@@ -5,8 +5,9 @@
  * Owns: the choices and their boxes. Must not know: toasts.
  */
 
-import { el, say } from "../base.js";
+import { el } from "../dom.js";
 import { keep, kept } from "../kept.js";
+import { say } from "../texts.js";
 
 const MUTED = "muted"; // the list of muted kinds; "" stands for all toasts
 
