@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from django_bridge.event import Event
     from django_bridge.job_page import progress_page
+    from django_bridge.live import changed, live_model
     from django_bridge.loop.current import current_task
     from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
-    from django_bridge.recipients import ALL, group
+    from django_bridge.recipients import ALL, group, topic
     from django_bridge.task.cancel import TaskCancelled
     from django_bridge.task.decorator import progress
     from django_bridge.task.task import Task
@@ -34,10 +35,13 @@ __all__ = [
     "Progress",
     "Task",
     "TaskCancelled",
+    "changed",
     "current_task",
     "group",
+    "live_model",
     "progress",
     "progress_page",
+    "topic",
 ]
 
 # No module of this package may have one of these names: importing it would replace the name by the module.
@@ -48,10 +52,13 @@ _HOMES: Final = {
     "Progress": "loop.progress",
     "Task": "task.task",
     "TaskCancelled": "task.cancel",
+    "changed": "live",
     "current_task": "loop.current",
     "group": "recipients",
+    "live_model": "live",
     "progress": "task.decorator",
     "progress_page": "job_page",
+    "topic": "recipients",
 }
 
 

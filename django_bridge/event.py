@@ -24,9 +24,11 @@ class Event:
     """An event for the scripts of pages, where `document` dispatches it as `notifier:<type>`.
 
         Event(type="order.paid", to_users=order.buyer, data={"order": order.pk, "sum": order.sum}).send()
+        Event(type="order.paid", to_users=topic(f"order:{order.pk}")).send()
 
     - `type`: letters, digits, `.`, `_` and `-`, without the service's own types.
-    - `to_users`: as for a `Message`.
+    - `to_users`: as for a `Message`; with at most one `topic(...)`, whose name goes into the data as `topic` unless
+      these are no object.
     - `data`: what `DjangoJSONEncoder` makes JSON of: also dates, decimals, UUIDs and lazy translations.
     - `durable=False`: only streams that are open now get it; it has no place in the history.
     """
@@ -53,16 +55,26 @@ class Event:
     @outside_loop
     def payload(self) -> Payload:
         """The checked payload, under a new id. Raises `InvalidInput` or `PayloadTooLarge`."""
+        to = list(rules.recipients(channels(self.to_users), "to_users"))
         payload: Payload = {
             "id": new_id(),
             "kind": EVENT,
-            "to": list(rules.recipients(channels(self.to_users), "to_users")),
+            "to": to,
             "type": self.type,
-            "data": _json(self.data),
+            "data": _with_topic(_json(self.data), [channel for channel in to if rules.is_topic(channel)]),
             "durable": rules.flag(self.durable, "durable"),
         }
         to_custom_event(payload)
         return payload
+
+
+def _with_topic(data: Any, topics: list[str]) -> Any:
+    """The data with the name of the topic: the frame is the same on each channel, and does not name it."""
+    if len(topics) > 1:
+        raise InvalidInput("has more than one topic: send an event to each", field="to_users")
+    if not topics or not isinstance(data, dict | None):
+        return data
+    return {"topic": topics[0].removeprefix("topic:"), **(data or {})}
 
 
 def _json(data: Any) -> Any:

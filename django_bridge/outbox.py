@@ -93,6 +93,11 @@ def keep(payload: Payload) -> None:
         release(_written(payload))
 
 
+def has(payload_id: str) -> bool:
+    """Whether a message or an event of this id is written and not yet delivered, seen from the transaction."""
+    return OutboxMessage.objects.filter(message_id=payload_id).exists()
+
+
 def waiting() -> dict[str, float]:
     """`waiting`: messages that wait or are being sent; `failed`: refused ones; `oldest_s`: age of the oldest."""
     rows = OutboxMessage.objects.exclude(state=State.FAILED)

@@ -48,6 +48,18 @@ def group(name: str) -> NamedGroup:
     return NamedGroup(rules.name(name, "group"))
 
 
+@dataclass(frozen=True, slots=True)
+class NamedTopic:
+    """A topic by name, as `topic` returns it."""
+
+    name: str
+
+
+def topic(name: str) -> NamedTopic:
+    """The pages that show a topic now, such as `topic("order:42")`. Raises `InvalidInput`."""
+    return NamedTopic(rules.name(name, "topic"))
+
+
 def user_id(user: Any, field: str = "user") -> str:
     """A user's id on the wire: `str(user.pk)`, or the result of the function `NOTIFIER["USER_ID"]`."""
     if user.pk is None:
@@ -67,7 +79,8 @@ def is_anonymous(user: object) -> bool:
 
 
 def channels(to: object, field: str = "to_users") -> Iterator[str]:
-    """The channels of a user, a primary key, a group, `group(...)`, `ALL`, a QuerySet, or any iterable of these.
+    """The channels of a user, a primary key, a group, `group(...)`, `topic(...)`, `ALL`, a QuerySet, or any iterable of
+    these.
 
     Of a QuerySet of users only primary keys are read, in chunks. Raises `InvalidInput`.
     """
@@ -77,6 +90,8 @@ def channels(to: object, field: str = "to_users") -> Iterator[str]:
         yield "all"
     elif isinstance(to, NamedGroup):
         yield f"group:{to.name}"
+    elif isinstance(to, NamedTopic):
+        yield f"topic:{to.name}"
     elif isinstance(to, Group):
         yield f"group:{rules.name(to.name, field)}"
     elif isinstance(to, Model) or is_anonymous(to):
@@ -92,7 +107,7 @@ def channels(to: object, field: str = "to_users") -> Iterator[str]:
             yield from channels(item, f"{field}[{i}]")
     else:
         raise InvalidInput(
-            "must be a user, a primary key, a Group, group(...), ALL, a QuerySet or an iterable of these, "
+            "must be a user, a primary key, a Group, group(...), topic(...), ALL, a QuerySet or an iterable of these, "
             f"not {rules.shown(to)}",
             field=field,
         )

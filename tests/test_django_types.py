@@ -19,7 +19,7 @@ from typing import Any, assert_type
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
-from django_bridge import Message, Progress, Task, progress
+from django_bridge import Event, Message, Progress, Task, changed, live_model, progress, topic
 from django_bridge.task.celery_signals import reported_task
 from django_bridge.task.share import Share
 
@@ -56,6 +56,9 @@ def calls(request: HttpRequest, user: User, rows: AsyncIterator[str]) -> None:
     assert_type(reported_task(), Task | None)
     assert_type([row for row in Progress(User.objects.all(), weights=[1])], list[User])
     assert_type(Message(to_users=user, subject="Hi").send(), str)
+    assert_type(Event(type="order.paid", to_users=topic("order:42")).send(), str)
+    changed(user)
+    assert_type(live_model(User), type[User])
 
 
 async def acalls(request: HttpRequest, rows: AsyncIterator[str]) -> None:

@@ -101,6 +101,7 @@ BRIDGE_LAYERS: Layers = [
     {"checks"},
     {"job_page"},
     {"message", "views"},
+    {"live"},
     {"celery", "event"},
     {"task.celery_signals", "task.decorator"},
     {"task.task"},
