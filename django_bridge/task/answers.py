@@ -1,16 +1,18 @@
 """The Celery task that looks for the answer to a question, so that no worker waits for it.
 
-Can be imported without Celery. Must not know: how a question is asked.
+Can be imported without Celery. Must not know: `Task`, how a question is asked.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
 from django_bridge import publisher
-from notifier.errors import Conflict, NotFound, NotifierError
+from django_bridge.task.pending import Pending
+from notifier.errors import Conflict, NotifierError
 
 LONGEST_PAUSE_S: Final = 600.0
 """Between two tries, after calls that failed."""
@@ -49,20 +51,31 @@ def _look_until_done(task: Any, *args: Any) -> str:
             raise Reject(rejected.reason, requeue=True) from exc
 
 
-def look_for_answer(task_id: str, question_id: str, default: str | None, until: float, then: dict[str, Any]) -> str:
+def look_for_answer(
+    task_id: str,
+    question_id: str,
+    default: str | None,
+    until: float,
+    then: dict[str, Any],
+    pending: Mapping[str, Any] | None = None,
+) -> str:
     """Run the signature `then` with the answer, or look again a little later. `until`: time (s since 1970) after which
-    an unreachable service is not waited for. Returns what happened."""
+    an unreachable service is not waited for. `pending`: the fields of `Pending`; those of an older version have none.
+    Returns what happened."""
     from celery import signature
 
+    asked = None if pending is None else Pending.from_fields(task_id, until, pending)
     try:
-        answer = publisher.current().answer(task_id, question_id)
-    except (Conflict, NotFound) as exc:
+        answer = publisher.current().answer(task_id, question_id) if asked is None else asked.look()
+    except Conflict as exc:
         return f"withdrawn: {exc}"
     except NotifierError:
         answer = None
+    if asked is not None:
+        until, pending = asked.until, asked.fields()
     if answer is None and time.time() < until:
         pause_s = min(10.0, max(1.0, (until - time.time()) / 20))
-        answering_task().apply_async((task_id, question_id, default, until, then), countdown=pause_s)
+        answering_task().apply_async((task_id, question_id, default, until, then, pending), countdown=pause_s)
         return "waiting"
     signature(then).apply_async(args=(default if answer is None else answer.value,))
     return "answered"

@@ -7,32 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from asgiref.sync import sync_to_async
 
-from django_bridge import publisher
 from django_bridge.task.answers import answering_task
 from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.output import TaskOutput
+from django_bridge.task.pending import Pending
 from django_bridge.texts import rendered
-from notifier.errors import Conflict, InvalidInput, NotFound, NotifierError
-from notifier.event import new_id
-from notifier.question import TIMEOUT_S, Answer, Question, ask
-
-log = logging.getLogger("django_bridge")
+from notifier.errors import Conflict
+from notifier.question import TIMEOUT_S, Answer, ask
 
 PAUSE_S: Final = (0.25, 2.0)
 """Between two looks for an answer: the first, and the longest."""
-GRACE_S: Final = 10.0
-"""The service itself gives the default at the timeout. This long after it, a service that cannot be reached is not
-waited for."""
 
 
 class SupportsQuestions(Protocol):
@@ -48,42 +40,6 @@ class SupportsQuestions(Protocol):
     def hand_over(self) -> None: ...
 
     def render(self, value: Any) -> Any: ...
-
-
-@dataclass(slots=True)
-class Pending:
-    """A question that was asked, or is to be asked again where the service could not be reached."""
-
-    task: SupportsQuestions
-    question: Question
-    is_asked: bool = False
-    deadline: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        timeout_s = (self.question.expires_at_ms - self.question.asked_at_ms) / 1000
-        self.deadline = time.monotonic() + timeout_s + GRACE_S
-
-    def look(self) -> Answer | None:
-        """The answer; None while there is none. Raises `TaskCancelled`, and `Conflict` where the task has ended."""
-        try:
-            if not self.is_asked:
-                self.is_asked = publisher.current().ask(self.task.id, self.question, new_id()).settled
-            answer = publisher.current().answer(self.task.id, self.question.id) if self.is_asked else None
-        except Conflict as exc:
-            if re.search(r"is (being cancelled|cancelling|cancelled)|ended as cancelled", str(exc)) is None:
-                raise
-            self.task.cancelled(self.task.cancelled_text)
-            raise TaskCancelled(self.task.id) from None
-        except NotFound:  # the service has lost its data
-            self.is_asked, answer = False, None
-        except InvalidInput:
-            raise
-        except NotifierError as exc:
-            log.warning("the answer to a question of task %s cannot be read: %s", self.task.id, exc)
-            answer = None
-        if answer is None and time.monotonic() > self.deadline:
-            return Answer(self.question.id, self.question.default, None, None, 0)
-        return answer
 
 
 class TaskQuestions(TaskOutput):
@@ -109,7 +65,7 @@ class TaskQuestions(TaskOutput):
         """Ask, and wait for the first answer: the value of a choice, or the text."""
         pending = _ask(self, text, choices, input, default, timeout, key)
         for pause_s in _pauses():
-            answer = pending.look()
+            answer = _look(self, pending)
             if answer is not None:
                 return answer.value
             time.sleep(pause_s)
@@ -128,7 +84,7 @@ class TaskQuestions(TaskOutput):
         """As `ask`, without blocking the event loop."""
         pending = await sync_to_async(_ask)(self, text, choices, input, default, timeout, key)
         for pause_s in _pauses():
-            answer = await sync_to_async(pending.look)()
+            answer = await sync_to_async(_look)(self, pending)
             if answer is not None:
                 return answer.value
             await asyncio.sleep(pause_s)
@@ -151,12 +107,12 @@ class TaskQuestions(TaskOutput):
         drops the signature.
         """
         pending = _ask(self, text, choices, input, default, timeout, key)
-        if not pending.is_asked:
-            pending.look()
+        _look(self, pending)
         self.hand_over()
-        until = time.time() + timeout + GRACE_S
         looking = answering_task()
-        looking.apply_async((self.id, pending.question.id, default, until, dict(then)), countdown=1)
+        looking.apply_async(
+            (self.id, pending.question.id, default, pending.until, dict(then), pending.fields()), countdown=1
+        )
 
 
 def _ask(
@@ -189,7 +145,18 @@ def _ask(
         question_id=key,
         now_ms=int(time.time() * 1000),
     )
-    return Pending(task, question)
+    return Pending(task.id, question)
+
+
+def _look(task: SupportsQuestions, pending: Pending) -> Answer | None:
+    """As `Pending.look`; where a user has cancelled, end the task as cancelled and raise `TaskCancelled`."""
+    try:
+        return pending.look()
+    except Conflict as exc:
+        if re.search(r"is (being cancelled|cancelling|cancelled)|ended as cancelled", str(exc)) is None:
+            raise
+        task.cancelled(task.cancelled_text)
+        raise TaskCancelled(task.id) from None
 
 
 def _pauses() -> Iterator[float]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -15,13 +16,16 @@ import celery.signals
 import pytest
 from celery.contrib.testing.worker import start_worker
 from django.contrib.auth.models import User
+from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
 from django_bridge import Task, TaskCancelled, publisher
-from django_bridge.task import answers, asking
+from django_bridge.task import answers, asking, pending
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
-from tests.support import Service, wait_for
+from notifier.question import Question
+from tests.django.conftest import http_settings
+from tests.support import Service, free_port, running, wait_for
 
 YES_NO = {"yes": gettext_lazy("Yes"), "no": gettext_lazy("No")}
 
@@ -133,12 +137,17 @@ class Scheduled:
         self.calls.append(json.loads(json.dumps(args)))  # as a broker carries it
 
 
-def test_a_celery_signature_runs_with_the_answer(
-    live: Service, user: User, task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def scheduled(monkeypatch: pytest.MonkeyPatch) -> Scheduled:
     scheduled = Scheduled()
     for module in (asking, answers):
         monkeypatch.setattr(module, "answering_task", lambda: scheduled)
+    return scheduled
+
+
+@pytest.fixture
+def go_on() -> Iterator[tuple[Any, list[Any]]]:
+    """A Celery task, which runs when it is called, and the arguments of its runs."""
     before = celery.current_app._get_current_object()
     app = celery.Celery("asking", broker="memory://", set_as_current=False)
     app.conf.update(task_always_eager=True)
@@ -146,23 +155,103 @@ def test_a_celery_signature_runs_with_the_answer(
     given: list[Any] = []
 
     @app.task(name=f"tests.go_on.{uuid.uuid4().hex}")
-    def go_on(answer: str, rows: int) -> None:
+    def run(answer: str, rows: int) -> None:
         given.append((answer, rows))
 
-    try:
-        task.ask_later("Overwrite?", choices=YES_NO, default="no", then=go_on.s(312))
-        assert shown(live, user)["status"] == "waiting"
+    yield run, given
+    before.set_current()
+    app.close()
+
+
+def test_a_celery_signature_runs_with_the_answer(
+    live: Service, user: User, task: Task, scheduled: Scheduled, go_on: tuple[Any, list[Any]]
+) -> None:
+    run, given = go_on
+    task.ask_later("Overwrite?", choices=YES_NO, default="no", then=run.s(312))
+    assert shown(live, user)["status"] == "waiting"
+    assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
+    reply(live, user, "yes")
+    assert answers.look_for_answer(*scheduled.calls.pop()) == "answered"
+    assert (given, scheduled.calls) == ([("yes", 312)], [])
+    task.ask_later("Delete?", choices=YES_NO, then=run.s(1))
+    reply(live, user, None)
+    assert answers.look_for_answer(*scheduled.calls.pop()).startswith("withdrawn")
+    assert len(given) == 1
+
+
+def test_a_question_is_asked_later_where_the_service_is_away_or_loses_its_data(
+    user: User, task: Task, scheduled: Scheduled, go_on: tuple[Any, list[Any]]
+) -> None:
+    run, given = go_on
+    port = free_port()
+    with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{port}", TIMEOUT_S=1)):
+        task.ask_later("Overwrite?", choices=YES_NO, default="no", then=run.s(312))
         assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
-        reply(live, user, "yes")
-        assert answers.look_for_answer(*scheduled.calls.pop()) == "answered"
-        assert (given, scheduled.calls) == ([("yes", 312)], [])
-        task.ask_later("Delete?", choices=YES_NO, then=go_on.s(1))
-        reply(live, user, None)
-        assert answers.look_for_answer(*scheduled.calls.pop()).startswith("withdrawn")
-        assert len(given) == 1
-    finally:
-        before.set_current()
-        app.close()
+
+        def is_shown_again(service: Service) -> bool:
+            assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
+            return shown(service, user).get("question") is not None
+
+        for _ in range(2):  # the second service knows nothing of the first
+            with running(Service(port=port)) as service:
+                wait_for(lambda service=service: is_shown_again(service), what="the question")
+                shown_id = shown(service, user)["id"]
+        assert shown_id == task.id
+        with running(Service(port=port)) as service:
+            wait_for(lambda: is_shown_again(service), what="the question")
+            reply(service, user, "yes")
+            wait_for(lambda: answers.look_for_answer(*scheduled.calls.pop()) == "answered", what="the answer")
+    assert given == [("yes", 312)]
+
+
+def test_a_message_of_an_older_version_runs_the_signature(
+    task: Task, scheduled: Scheduled, go_on: tuple[Any, list[Any]]
+) -> None:
+    run, given = go_on
+    task.begin()
+    message = (task.id, "lost", "no")
+    assert answers.look_for_answer(*message, time.time() + 60, dict(run.s(1))) == "waiting"
+    assert answers.look_for_answer(*message, time.time() - 1, dict(run.s(2))) == "answered"
+    assert given == [("no", 2)]
+
+
+class Clock:
+    """The module `time` of `pending`, at a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000_000.0
+
+    def time(self) -> float:
+        return self.now_s
+
+    monotonic = time
+
+
+def test_a_question_that_is_asked_late_has_its_whole_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(pending, "time", clock)
+    received: list[Question] = []
+
+    def ask(task_id: str, question: Question, key: str) -> publisher.CallResult[object]:
+        received.append(question)
+        return publisher.CallResult(settled=len(received) > 1)
+
+    monkeypatch.setattr(publisher.current(), "ask", ask)
+    monkeypatch.setattr(publisher.current(), "answer", lambda task_id, question_id: None)
+    question = Question("q", "Overwrite?", (("yes", "Yes"),), "yes", asked_at_ms=0, expires_at_ms=60_000)
+    waiting = pending.Pending("t", question)
+    assert waiting.look() is None
+    clock.now_s += 55
+    assert waiting.look() is None
+    assert received[1].expires_at_ms == int(clock.now_s * 1000) + 60_000
+    clock.now_s += 65
+    assert waiting.look() is None, "the users have five seconds more"
+    again = pending.Pending.from_fields("t", waiting.until, json.loads(json.dumps(waiting.fields())))
+    assert (again.question, again.is_asked, again.until) == (waiting.question, True, waiting.until)
+    clock.now_s += 10
+    answer = again.look()
+    assert answer is not None
+    assert (answer.value, len(received)) == ("yes", 2)
 
 
 @pytest.fixture
