@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import rules
+from notifier.exclusion import Exclusion
 
 PING: Final = b"event: ping\ndata: {}\n\n"
 
@@ -40,15 +41,24 @@ class Event:
     """The same message may be published again, also to other recipients: streams then drop repeats by its id."""
     expires_at_ms: int = 0
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
+    excluded: Exclusion | None = None
+    """Who does not get it, although a channel of `to` has them."""
 
     @property
     def message_key(self) -> str:
-        """What the parts of one message have in common: its id, and its expiry, since an expired part was not sent."""
-        return f"{self.message_id}@{self.expires_at_ms}" if self.expires_at_ms else self.message_id
+        """What the parts of one message have in common, see `part_key`."""
+        return part_key(self.message_id, self.expires_at_ms, self.excluded)
 
     def frame_for(self, channel: str) -> str:
         """The frame for the streams of one channel."""
         return f"{self.head}{rules.text_to_json(channel)}{self.tail}" if self.tail else self.head
+
+
+def part_key(message_id: str, expires_at_ms: int, excluded: Exclusion | None) -> str:
+    """What the parts of one message have in common: its id; its expiry and its exclusion, since a part that has expired
+    or leaves out a user was not sent."""
+    key = f"{message_id}@{expires_at_ms}" if expires_at_ms else message_id
+    return f"{key}!{excluded.digest}" if excluded is not None and excluded.users else key
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +138,34 @@ def custom(
     data: object = None,
     durable: bool = True,
     max_bytes: int = rules.MAX_EVENT_BYTES,
+    excluded: Exclusion | None = None,
 ) -> Event:
     """An event of the publisher's own: any name not reserved, any JSON. Raises `InvalidInput` or `PayloadTooLarge`."""
     value = rules.json_value(data, "data")
     return encoded_custom(
-        to=to, event_type=event_type, encoded=rules.to_json(value), durable=durable, max_bytes=max_bytes
+        to=to,
+        event_type=event_type,
+        encoded=rules.to_json(value),
+        durable=durable,
+        max_bytes=max_bytes,
+        excluded=excluded,
     )
 
 
 def encoded_custom(
-    *, to: object, event_type: object, encoded: str, durable: object = True, max_bytes: int = rules.MAX_EVENT_BYTES
+    *,
+    to: object,
+    event_type: object,
+    encoded: str,
+    durable: object = True,
+    max_bytes: int = rules.MAX_EVENT_BYTES,
+    excluded: Exclusion | None = None,
 ) -> Event:
     """As `custom`, of data that was checked and encoded as JSON before."""
     channels = rules.recipients(to)
     checked = rules.event_name(event_type)
     rules.bounded(encoded, {"data": None}, max_bytes)
-    return Event(to=channels, head=frame(checked, encoded), durable=rules.flag(durable, "durable"))
+    return Event(to=channels, head=frame(checked, encoded), durable=rules.flag(durable, "durable"), excluded=excluded)
 
 
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:

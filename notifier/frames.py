@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
+from notifier.exclusion import Exclusion
 from notifier.output import KEY_PREFIX, joined
 from notifier.repeats import Parts
 from notifier.rules import iso_ms
@@ -94,18 +95,29 @@ class Item:
     Any other is that of a state, which replaces the older state with the same key.
     """
 
-    __slots__ = ("epoch", "frame", "key", "parts", "seq")
+    __slots__ = ("epoch", "excluded", "frame", "key", "parts", "seq")
 
-    def __init__(self, epoch: str, seq: int, key: str, frame: EncodedFrame, parts: Parts | None = None) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        seq: int,
+        key: str,
+        frame: EncodedFrame,
+        parts: Parts | None = None,
+        excluded: Exclusion | None = None,
+    ) -> None:
         self.epoch = epoch
         self.seq = seq
         self.key = key
         self.frame = frame
         self.parts = parts
+        self.excluded = excluded
 
     @property
     def may_repeat(self) -> bool:
-        """True if a stream may have had this frame before, so that every stream must be asked."""
+        """True if a stream may have had this frame before or is excluded, so that every stream must be asked."""
+        if self.excluded is not None:
+            return True
         if self.seq:
             return self.parts is not None and self.parts.first < self.seq
         return self.key.startswith(EPHEMERAL_PREFIX)

@@ -21,6 +21,7 @@ from typing import Final
 from notifier.broker import Broker
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor
+from notifier.exclusion import Exclusion
 from notifier.frames import OPENING, EncodedFrame
 from notifier.rules import is_topic
 from notifier.stream import Stream
@@ -66,6 +67,12 @@ class ConnectionIds:
     def of(self, stream: Stream) -> str:
         place = struct.pack("=dQ", stream.attached_at, id(stream))
         return hashlib.blake2b(place, key=self._key, digest_size=16).hexdigest()
+
+    def excludes(self, stream: Stream, excluded: Exclusion) -> bool:
+        """True if a publish leaves this stream out."""
+        if stream.user in excluded.users:
+            return True
+        return excluded.connection != "" and self.of(stream) == excluded.connection
 
     def find(self, connection: str, streams: Iterable[Stream]) -> Stream | None:
         """The stream with this id among those of its user."""

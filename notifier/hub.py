@@ -22,9 +22,11 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
+from notifier.admission import Admission
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
 from notifier.control import StreamCalls
 from notifier.event import Cursor
+from notifier.exclusion import Exclusion
 from notifier.frames import (
     DEGRADED_FRAME,
     OPENING,
@@ -70,11 +72,9 @@ class Hub:
         self._broker = broker
         # Whole seconds are sent as an integer.
         self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
-        self._max_per_user = max_streams_per_user
-        self._max_per_address = max_streams_per_address
+        self._admission = Admission(max_per_user=max_streams_per_user, max_per_address=max_streams_per_address)
         self._topics: dict[str, dict[Stream, None]] = {}
         self._streams: dict[Stream, None] = {}
-        self._addresses: Counter[str] = Counter()
         self._repeats = Repeats()
         self._opener = Opener(
             broker,
@@ -126,17 +126,14 @@ class Hub:
         """The reason (of its `bye`) to refuse one more stream, or None."""
         if self.draining:
             return "drain"
-        if len(self._topics.get(user_topic, ())) >= self._max_per_user:
-            return "evicted"
-        if self._addresses[address] >= self._max_per_address:
-            return "evicted"
-        return None
+        of_user = len(self._topics.get(user_topic, ()))
+        return "evicted" if self._admission.refuses(of_user, address) else None
 
     async def attach(self, stream: Stream) -> None:
         """Register a stream and open it. Returns when it is live, or when that has to wait for its reader or the
         broker."""
         self._streams[stream] = None
-        self._addresses[stream.address] += 1
+        self._admission.add(stream.address)
         self._timers.add(stream)
         for topic in stream.topics:
             self._topics.setdefault(topic, {})[stream] = None
@@ -158,9 +155,7 @@ class Hub:
         if stream not in self._streams:
             return
         del self._streams[stream]
-        self._addresses[stream.address] -= 1
-        if not self._addresses[stream.address]:
-            del self._addresses[stream.address]
+        self._admission.remove(stream.address)
         self._timers.remove(stream)
         self._slow.forget(stream)
         self._opener.forget(stream)
@@ -217,17 +212,19 @@ class Hub:
     def joining(self) -> AbstractContextManager[None]:
         return self._rounds.joining()
 
-    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+    def deliver(
+        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+    ) -> None:
         streams = self._topics.get(topic)
         if streams:
             self.counts["events"] += 1
             parts = self._repeats.note(epoch, key, topic, seq) if key else None
-            self._send(topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts))
+            self._send(topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts, excluded))
 
-    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         streams = self._topics.get(topic)
         if streams:
-            self._send(topic, streams, Item("", 0, key, EncodedFrame(wire)))
+            self._send(topic, streams, Item("", 0, key, EncodedFrame(wire), excluded=excluded))
 
     def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
         if len(streams) <= DIRECT:
@@ -301,6 +298,9 @@ class Hub:
         """Deliver one frame to a stream: pending while it opens, dropped if the stream has it already."""
         if stream.opening:
             self._hold(stream, item)
+        elif item.excluded is not None and self._connections.excludes(stream, item.excluded):
+            if item.epoch == stream.epoch:
+                stream.seq = max(stream.seq, item.seq)
         elif not item.seq:
             if not item.key.startswith(EPHEMERAL_PREFIX):
                 stream.offer_state(item.key, item.frame)

@@ -17,6 +17,7 @@ from typing import Any, Final
 from notifier import rules
 from notifier.errors import InvalidInput
 from notifier.event import Event, is_safe_frame, new_id
+from notifier.exclusion import Exclusion
 
 REQUIRED: Final = object()
 """The default of a field that has none."""
@@ -169,14 +170,15 @@ def message_event(
     fields: Mapping[str, Any],
     *,
     may_repeat: bool = False,
+    excluded: Exclusion | None = None,
     max_bytes: int = rules.MAX_EVENT_BYTES,
     now: datetime | None = None,
 ) -> Event:
     """The event of a message: durable, with a place in the inbox and a read mark.
 
-    `fields` are values of `FIELDS` by name, unchecked; those left out have their defaults. `may_repeat`: see `Event`.
-    `max_bytes` bounds the encoded data without recipient and id. Raises `InvalidInput` or `PayloadTooLarge`, which
-    name the field.
+    `fields` are values of `FIELDS` by name, unchecked; those left out have their defaults. `may_repeat`,
+    `excluded`: see `Event`. `max_bytes` bounds the encoded data without recipient and id. Raises `InvalidInput` or
+    `PayloadTooLarge`, which name the field.
     """
     now = now or datetime.now(UTC)
     values: dict[str, Any] = {}
@@ -207,6 +209,7 @@ def message_event(
         tail=f",{encoded}}}\n\n",
         message_id=message_id,
         may_repeat=may_repeat,
+        excluded=excluded,
         expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
     )
 

@@ -26,6 +26,8 @@ MAX_TITLE_CHARS: Final = 255
 MAX_STATE_CHARS: Final = 2000
 """Of a task's state text and error text."""
 MAX_URL_CHARS: Final = 2048
+MAX_EXCLUDED: Final = 50
+"""Users that one publish leaves out."""
 MAX_DEPTH: Final = 32
 MAX_EVENT_BYTES: Final = 16 * 1024
 """Default bound of one event's encoded data."""
@@ -120,6 +122,22 @@ def recipients(values: object, field: str = "to") -> tuple[str, ...]:
     if len(channels) == 1:
         return tuple(channels)
     return tuple(sorted(channels, key=lambda name: 0 if is_topic(name) else 1 + name.startswith("user:")))
+
+
+def excluded(values: object, field: str = "except") -> frozenset[str]:
+    """The ids of the users that a publish leaves out, given as channels `user:<id>`: at most 50."""
+    if values is None:
+        return frozenset()
+    if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+        raise InvalidInput(f"must be a list of users, not {shown(values)}", field=field)
+    users = set()
+    for i, value in enumerate(values):
+        if not channel(value, f"{field}[{i}]").startswith("user:"):
+            raise InvalidInput(f"must be 'user:<id>', not {shown(value)}", field=f"{field}[{i}]")
+        users.add(str(value).removeprefix("user:"))
+    if len(users) > MAX_EXCLUDED:
+        raise InvalidInput(f"must name at most {MAX_EXCLUDED} users, not {len(users)}", field=field)
+    return frozenset(users)
 
 
 def event_name(value: object, field: str = "type") -> str:

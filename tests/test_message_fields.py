@@ -28,7 +28,7 @@ def test_the_frame_carries_the_fields_that_the_list_says() -> None:
 
 
 def test_the_api_takes_and_shows_the_fields_that_the_list_says() -> None:
-    assert set(MessageIn.model_fields) == set(BY_NAME)
+    assert set(MessageIn.model_fields) == {*BY_NAME, "excluded", "except_connection"}
     assert set(MessageData.model_fields) == CARRIED
     assert set(InboxMessage.model_fields) == {*CARRIED, "read"}
     assert {name for name, field in MessageIn.model_fields.items() if field.is_required()} == {

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from notifier.message import FIELDS, REQUIRED
 from notifier.question import TIMEOUT_S
+from notifier.rules import MAX_EXCLUDED
 from notifier.task import UNKNOWN
 
 
@@ -44,13 +45,29 @@ def _accepted() -> dict[str, Any]:
     }
 
 
+class Excluding(Strict):
+    """Who does not get what is published to channels that have them."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    excluded: list[str] = Field(
+        [],
+        alias="except",
+        max_length=MAX_EXCLUDED,
+        description="Users (`user:<id>`) that get it neither live nor later.",
+    )
+    except_connection: str | None = Field(
+        None, description="A stream, by its id in `hello`, that does not get it live."
+    )
+
+
 if TYPE_CHECKING:
 
     class MessageIn(Strict): ...
 
 else:
     MessageIn = create_model(
-        "MessageIn", __base__=Strict, __doc__="A message: a durable event for people.", **_accepted()
+        "MessageIn", __base__=Excluding, __doc__="A message: a durable event for people.", **_accepted()
     )
 
 
@@ -120,7 +137,7 @@ class AnswerIn(Strict):
     value: str = Field(description="The value of a choice, or the text.")
 
 
-class EventIn(Strict):
+class EventIn(Excluding):
     """Any other event."""
 
     to: list[str] = Field(examples=[["group:staff"]])

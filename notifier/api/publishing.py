@@ -32,6 +32,7 @@ from notifier.broker import Broker, Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
 from notifier.errors import InvalidInput
 from notifier.event import Event
+from notifier.exclusion import Exclusion
 from notifier.limits import RateLimit
 from notifier.message import BY_NAME, message_event
 from notifier.question import ask
@@ -39,7 +40,9 @@ from notifier.question import ask
 CLOUD_EVENT: Final = "application/cloudevents+json"
 NULL_TOTAL_DEPRECATED: Final = (b"deprecation", b"@1795824000")
 """RFC 9745: since 2026-11-28 `{"total": null}` is to be written `{"total": "unknown"}`."""
-EVENT_FIELDS: Final = frozenset(("to", "type", "data", "durable"))
+EXCLUDING: Final = frozenset(("except", "except_connection"))
+EVENT_FIELDS: Final = frozenset(("to", "type", "data", "durable")) | EXCLUDING
+MESSAGE_FIELDS: Final = frozenset(BY_NAME) | EXCLUDING
 
 log = logging.getLogger("notifier.api")
 
@@ -125,12 +128,17 @@ class Publishing:
 
     def message_event(self, fields: Mapping[str, Any], idem: Idempotency | None) -> Event:
         """The event of a message."""
-        _check_names(fields, BY_NAME)
+        _check_names(fields, MESSAGE_FIELDS)
         own_id = fields.get("id")
         if own_id is None and idem is not None:
             fields = {**fields, "id": _id_from(idem)}
         # A publisher that chose the id may send one message by several calls, each to some of its recipients.
-        return message_event(fields, may_repeat=own_id is not None, max_bytes=self.max_event_bytes)
+        return message_event(
+            {name: value for name, value in fields.items() if name not in EXCLUDING},
+            may_repeat=own_id is not None,
+            excluded=_excluded(fields),
+            max_bytes=self.max_event_bytes,
+        )
 
     def custom_event(self, fields: Mapping[str, Any]) -> Event:
         """An event of the publisher's own."""
@@ -144,6 +152,7 @@ class Publishing:
             encoded=parsing.to_json(fields.get("data")),
             durable=fields.get("durable", True),
             max_bytes=self.max_event_bytes,
+            excluded=_excluded(fields),
         )
 
     async def create_task(self, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
@@ -177,7 +186,17 @@ def published(event: Event, receipt: Receipt) -> str:
     return f'{{"id":{message_id},"cursor":"{receipt.cursor}","watched":{watched}}}'
 
 
-def _check_names(fields: Mapping[str, Any], known: Mapping[str, object] | frozenset[str]) -> None:
+def _excluded(fields: Mapping[str, Any]) -> Exclusion | None:
+    """Who does not get what is published. None: all its recipients get it."""
+    if EXCLUDING.isdisjoint(fields):
+        return None
+    users, connection = rules.excluded(fields.get("except")), fields.get("except_connection")
+    if connection is not None:
+        connection = rules.identifier(connection, "except_connection")
+    return Exclusion(users, connection or "") if users or connection else None
+
+
+def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     for name in fields:
         if name not in known:
             raise InvalidInput("is not a field of this request", field=name)

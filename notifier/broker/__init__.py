@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
+from notifier.exclusion import Exclusion
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.rules import is_topic
 from notifier.task import Task
@@ -122,14 +123,16 @@ class Sink(Protocol):
     def joining(self) -> AbstractContextManager[None]:
         """Within it, deliveries that follow each other on one topic are written together. Nothing may be awaited."""
 
-    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+    def deliver(
+        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+    ) -> None:
         """Deliver an event, encoded for the wire. The events of a topic come in order and without holes.
 
         `key`, if not empty, is a repeat key: the event may come again under another seq, and a stream that has it for
         certain drops the repeat.
         """
 
-    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         """Deliver a frame without id. A key that begins with `EPHEMERAL_PREFIX` is a repeat key, as in `deliver`. Any
         other key names a state: a newer frame of that key replaces it, or is joined to it (`output.KEY_PREFIX`)."""
 

@@ -13,6 +13,7 @@ from notifier import event as events
 from notifier import task as tasks
 from notifier.broker import Broker, Opening
 from notifier.event import Cursor
+from notifier.exclusion import Exclusion
 from notifier.message import message_event, message_of
 
 HISTORY = 5
@@ -32,6 +33,8 @@ class Recorder:
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     controls: list[bytes] = field(default_factory=list)
+    excluded: list[Exclusion | None] = field(default_factory=list)
+    """Those of events and states, in the order of arrival."""
     away: list[bool] = field(default_factory=list)
     away_prefixes: list[str] = field(default_factory=list)
     """Those of `away`."""
@@ -39,12 +42,16 @@ class Recorder:
     def joining(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
+    def deliver(
+        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+    ) -> None:
         assert wire.startswith(f"id: {epoch}-{seq}\n".encode())
         self.events.append((topic, seq, wire))
+        self.excluded.append(excluded)
 
-    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
+    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         self.states.append((topic, key, wire))
+        self.excluded.append(excluded)
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         self.resyncs.append((topics, after))
@@ -70,7 +77,7 @@ async def until(condition: Callable[[], Any], timeout_s: float = 5) -> None:
 
 def note(to: str | list[str] = "user:ann", subject: str = "Hi", **more: Any) -> events.Event:
     """A message."""
-    options = {name: more.pop(name) for name in ("may_repeat", "max_bytes") if name in more}
+    options = {name: more.pop(name) for name in ("may_repeat", "max_bytes", "excluded") if name in more}
     return message_event({"to": [to] if isinstance(to, str) else to, "subject": subject, **more}, **options)
 
 

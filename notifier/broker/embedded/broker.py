@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -33,17 +32,16 @@ from notifier.broker import (
 )
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.idempotency import IdempotencyStore
+from notifier.broker.embedded.inbox import MemoryInbox
 from notifier.broker.embedded.journal import Journal, Start
-from notifier.broker.embedded.log import Entry, portion
+from notifier.broker.embedded.log import Entry, entry_of, portion
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.broker.embedded.tasks import MemoryTasks
-from notifier.broker.inbox import Row, Visible, by_channel, changed_by, inbox_of, page_of, place_of, unread_of
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, Event
-from notifier.message import message_of
+from notifier.exclusion import Exclusion
 from notifier.output import Appended, Output, piece_frame, state_key
-from notifier.rules import is_topic
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
@@ -71,6 +69,7 @@ class EmbeddedBroker(Broker):
         self._outputs = MemoryOutputs(journal, output_bytes)
         self._tasks = MemoryTasks(journal, self._outputs)
         self._marks: dict[str, UserMarks] = {}
+        self._inbox = MemoryInbox(self._history, self._marks, journal)
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self._sweep_steps = self._sweep()
@@ -115,8 +114,8 @@ class EmbeddedBroker(Broker):
         for channel in event.to:
             frame = event.frame_for(channel)
             if event.durable:
-                self._history.append(channel, Entry(self._seq, frame, event.message_id, event.expires_at_ms, key))
-            self._announce(channel, frame, self._seq if event.durable else 0, key)
+                self._history.append(channel, entry_of(event, self._seq, frame, key))
+            self._announce(channel, frame, self._seq if event.durable else 0, key, event.excluded)
         receipt = Receipt(self._epoch, self._seq, not self._subscribed.isdisjoint(event.to))
         self._idempotency.add(idempotency, receipt)
         return receipt
@@ -125,15 +124,17 @@ class EmbeddedBroker(Broker):
         with self._sink.joining() if self._sink is not None else nullcontext():
             return super().submit_all(events)
 
-    def _announce(self, channel: str, frame: str, seq: int = 0, key: str = "") -> None:
+    def _announce(
+        self, channel: str, frame: str, seq: int = 0, key: str = "", excluded: Exclusion | None = None
+    ) -> None:
         """Deliver a frame to the channel's streams; without `seq` as a state."""
         if self._sink is None or channel not in self._subscribed:
             return
         if seq:
             wire = f"id: {self._epoch}-{seq}\n{frame}".encode()
-            self._sink.deliver(channel, self._epoch, seq, key, wire)
+            self._sink.deliver(channel, self._epoch, seq, key, wire, excluded)
         else:
-            self._sink.deliver_state(channel, key, frame.encode())
+            self._sink.deliver_state(channel, key, frame.encode(), excluded)
 
     async def open(
         self,
@@ -145,7 +146,7 @@ class EmbeddedBroker(Broker):
         continued: bool = False,
     ) -> Opening:
         logs = [self._history.log(channel) for channel in channels]
-        verdict, missed = self._missed(channels, cursor, most=None if continued else self._max_replay)
+        verdict, missed = self._missed(user, channels, cursor, most=None if continued else self._max_replay)
         replay = list(portion([entry for entry, _ in missed], portion_bytes))
         more = len(replay) < len(missed)
         has_state = not more or not continued
@@ -153,7 +154,7 @@ class EmbeddedBroker(Broker):
             verdict=verdict,
             cursor=Cursor(self._epoch, replay[-1][0] if more else self._seq),
             replay=replay,
-            unread=self._count_unread(user, channels) if has_state else 0,
+            unread=self._inbox.count_unread(user, channels, self._seq) if has_state else 0,
             tasks=self._visible_tasks(user, channels) if has_state else (),
             lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
             more=more,
@@ -162,7 +163,7 @@ class EmbeddedBroker(Broker):
         )
 
     def _missed(
-        self, channels: Sequence[str], cursor: Cursor | str | None, *, most: int | None
+        self, user: str, channels: Sequence[str], cursor: Cursor | str | None, *, most: int | None
     ) -> tuple[str, Sequence[tuple[Entry, str]]]:
         """The verdict on a cursor, and the events after it with their channels, in order, without repeats; at most
         `most`, if given."""
@@ -179,7 +180,7 @@ class EmbeddedBroker(Broker):
         missed: dict[int, tuple[Entry, str]] = {}
         for channel, log in logs:
             for entry in log.after(cursor.seq):
-                if not 0 < entry.expires_at_ms <= now_ms:
+                if not 0 < entry.expires_at_ms <= now_ms and user not in entry.excluded:
                     missed.setdefault(entry.seq, (entry, channel))
         if most is not None and len(missed) > most:
             return "too_many_missed", ()
@@ -190,64 +191,26 @@ class EmbeddedBroker(Broker):
 
     # The inbox
 
-    def _rows(self, channels: Sequence[str]) -> Iterator[tuple[str, Sequence[Row]]]:
-        for channel in channels:
-            messages = self._history.log(channel).messages
-            yield channel, [(entry.seq, entry.message_id, entry.expires_at_ms) for entry in messages]
-
-    def _newer(self, channels: Sequence[str], seq: int) -> Iterator[tuple[str, Sequence[Row]]]:
-        for channel, rows in self._rows(channels):
-            yield channel, rows[bisect_right(rows, seq, key=lambda row: row[0]) :]
-
-    def _count_unread(self, user: str, channels: Sequence[str]) -> int:
-        channels = [channel for channel in channels if not is_topic(channel)]
-        marks = self._marks.get(user) or UserMarks()
-        return sum(unread_of(part) for part in by_channel(self._rows(channels), marks, top=self._seq))
-
     async def unread(self, user: str, channels: Sequence[str]) -> int:
-        marks = self._marks.get(user) or UserMarks()
-        return (await inbox_of(self._rows(channels), marks, top=self._seq)).unread
+        return await self._inbox.unread(user, channels, self._seq)
 
     async def inbox(
         self, user: str, channels: Sequence[str], *, limit: int, before: str | None, unread_only: bool
     ) -> Page:
-        top = self._seq
-        inbox = await inbox_of(self._rows(channels), self._marks.get(user) or UserMarks(), top=top)
-        place = None if before is None else place_of(before, self._rows(channels))
-        rows, more = page_of(inbox, limit=limit, before=place, unread_only=unread_only)
-        frames = [self._frame(row) for row in rows]
-        contents = [
-            {**message, "read": row[3]}
-            for row, frame in zip(rows, frames, strict=True)
-            if (message := message_of(frame)) is not None
-        ]
-        return Page(contents, more, inbox.unread, Cursor(self._epoch, top))
-
-    def _frame(self, row: Visible) -> bytes:
-        """The stored frame of a message; empty if it was trimmed meanwhile."""
-        messages = self._history.log(row[2]).messages
-        at = bisect_left(messages, row[0], key=lambda entry: entry.seq)
-        return messages[at].frame.encode() if at < len(messages) and messages[at].seq == row[0] else b""
+        cursor = Cursor(self._epoch, self._seq)
+        return await self._inbox.page(user, channels, cursor, limit=limit, before=before, unread_only=unread_only)
 
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
-        while True:
-            before, top = self._marks.get(user), self._seq
-            marks = before or UserMarks()
-            version = marks.version
-            inbox = await inbox_of(self._rows(channels), marks, top=top)
-            # Another call may have changed the marks during the pauses. From here on there are none.
-            if self._marks.get(user) is before and marks.version == version:
-                break
-        self._marks[user] = marks
-        changed, unread = changed_by(inbox, action, ids)
-        changed_ids = [row[1] for row in changed]
-        self._journal.mark(user, action, changed_ids, top, marks.add(action, changed_ids, top))
-        unread += sum(unread_of(part) for part in by_channel(self._newer(channels, top), marks, top=self._seq))
-        for first in range(0, len(changed_ids), MAX_FRAME_MARKS):
-            part = changed_ids[first : first + MAX_FRAME_MARKS]
+        marked, top = None, 0
+        while marked is None:
+            top = self._seq
+            marked = await self._inbox.changes(user, channels, action, ids, top)
+        unread = marked.unread + self._inbox.count_newer(user, channels, top, self._seq)
+        for first in range(0, len(marked.changed), MAX_FRAME_MARKS):
+            part = marked.changed[first : first + MAX_FRAME_MARKS]
             read_ids, deleted = ([], part) if action == "delete" else (part, [])
             self._announce(f"user:{user}", events.inbox_frame(read_ids, deleted, unread))
-        return Marked(changed_ids, unread)
+        return Marked(marked.changed, unread)
 
     # Tasks
 

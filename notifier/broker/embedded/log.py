@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from notifier.event import Event
+
 
 @dataclass(slots=True)
 class Entry:
@@ -21,6 +23,14 @@ class Entry:
     expires_at_ms: int
     key: str
     """Repeat key, if the same event may be published again."""
+    excluded: frozenset[str] = frozenset()
+    """Users that do not get it."""
+
+
+def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
+    """The entry of an event in one channel's log."""
+    users = event.excluded.users if event.excluded is not None else frozenset[str]()
+    return Entry(seq, frame, event.message_id, event.expires_at_ms, key, users)
 
 
 @dataclass(slots=True)

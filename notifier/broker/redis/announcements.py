@@ -19,15 +19,16 @@ from typing import Final
 from notifier.broker import Sink
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
+from notifier.exclusion import Exclusion, exclusion_of
 
 log = logging.getLogger("notifier.broker")
 
 _LEAD: Final = re.compile(
-    rb"([a-z0-9]{1,32}|[-!?]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})\n(id: \1-\2\n)?",
+    rb"([a-z0-9]{1,32}|[-!?]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})(?: ([^\n]+))?\n(id: \1-\2\n)?",
 )
-"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key; then an event's id line, with the
-same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the reason in place of the key;
-`?`: a text for the processes (`Broker.control`), which an earlier version skips."""
+"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps whom it leaves out; then an
+event's id line, with the same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the
+reason in place of the key; `?`: a text for the processes (`Broker.control`), which an earlier version skips."""
 
 
 @dataclass(slots=True, eq=False)
@@ -164,7 +165,7 @@ class Topics:
         if lead is None:
             self._skip(key, payload)
             return
-        epoch, seq_text, prev, word, id_line = lead.groups()
+        epoch, seq_text, prev, word, left_out, id_line = lead.groups()
         seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
             self._sink.disconnect(topic.name, repeat_key)
@@ -172,15 +173,30 @@ class Topics:
         if epoch == b"?":
             self._sink.control(payload[lead.end(4) + 1 :])
             return
-        wire = payload[lead.end(4) + 1 :]
+        wire, excluded = payload[lead.end(5 if left_out else 4) + 1 :], None
+        if left_out:
+            try:
+                excluded = exclusion_of(left_out)
+            except ValueError:
+                self._skip(key, payload)
+                return
         if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
             self._skip(key, payload)
         elif seq:
-            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire)
+            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire, excluded)
         else:
-            self._sink.deliver_state(topic.name, repeat_key, wire)
+            self._sink.deliver_state(topic.name, repeat_key, wire, excluded)
 
-    def _receive_event(self, topic: _Topic, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes) -> None:
+    def _receive_event(
+        self,
+        topic: _Topic,
+        epoch: bytes,
+        seq: int,
+        prev: int,
+        repeat_key: str,
+        wire: bytes,
+        excluded: Exclusion | None,
+    ) -> None:
         # An event that does not follow the last one is not delivered: if it is genuine, it is in the log, which the
         # resync reads. So neither a lost nor a forged announcement moves a stream past events that it has not received.
         if topic.epoch and topic.epoch != epoch:
@@ -198,7 +214,7 @@ class Topics:
                 self._sink.resync([topic.name], after=after)
                 return
         topic.epoch, topic.last, topic.last_is_from_log, topic.last_at = epoch, seq, False, time.monotonic()
-        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire)
+        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire, excluded)
 
     def _has_expired(self, topic: _Topic) -> bool:
         """True if Redis may have forgotten the last announcement: it forgets a quiet topic with its history. Half of

@@ -48,6 +48,7 @@ class _Marks:
 class _Look:
     """Where a user's messages are, and the user's marks, at one moment."""
 
+    user: str
     shard: int
     epoch: str
     top: int
@@ -56,7 +57,7 @@ class _Look:
     """By channel."""
 
     def rows(self) -> Iterator[tuple[str, Sequence[Row]]]:
-        return ((channel, log.rows) for channel, log in self.logs.items())
+        return ((channel, log.rows_of(self.user)) for channel, log in self.logs.items())
 
 
 class RedisInbox:
@@ -133,6 +134,7 @@ class RedisInbox:
             look.marks.version,
             unread,
             len(announcements),
+            f"\n{user}\n",
             *announcements,
             *(value for row in marked for value in row[:2]),
         ]
@@ -180,7 +182,7 @@ class RedisInbox:
                         logs[channel] = self._rows.renewed(epoch, log.name)
                         due.append(channel)
         top, *marks = first
-        return _Look(shard, epoch, top, _Marks(*marks), logs)
+        return _Look(user, shard, epoch, top, _Marks(*marks), logs)
 
     async def _read(self, look: _Look, rows: Sequence[Visible], start: int) -> list[bytes | None]:
         """The stored frames of some rows; None for one that has been trimmed."""

@@ -19,29 +19,42 @@ MAX_LOGS: Final = 2000
 class LogRows:
     """The rows of one log in one epoch."""
 
-    __slots__ = ("counted", "name", "reached", "rows")
+    __slots__ = ("counted", "excluded", "name", "reached", "rows")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.counted = 0
         """How many of the rows the bound of all logs takes into account."""
         self.rows: list[Row] = []
+        self.excluded: dict[int, str] = {}
+        """By seq, of the few rows that have them: the ids of users that do not get the message, between line ends."""
         self.reached = 0
         """The log is read up to this seq."""
 
     def add(self, reached: int, flat: Sequence[Any]) -> None:
-        """Add what was read, as seq, message id, expiry. Rows that another call has added meanwhile are left out."""
-        self.rows += [
-            (int(seq), message_id.decode("utf-8", "replace"), int(expires_at_ms))
-            for seq, message_id, expires_at_ms in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-            if seq > self.reached
-        ]
+        """Add what was read, as seq, message id, expiry, excluded users. Rows that another call has added
+        meanwhile are left out."""
+        fields = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
+        for seq, message_id, expires_at_ms, excluded in fields:
+            if seq > self.reached:
+                self.rows.append((int(seq), message_id.decode("utf-8", "replace"), int(expires_at_ms)))
+                if excluded:
+                    self.excluded[int(seq)] = excluded.decode("utf-8", "replace")
         self.reached = max(self.reached, reached)
+
+    def rows_of(self, user: str) -> Sequence[Row]:
+        """The rows, without those that leave out this user."""
+        if not self.excluded:
+            return self.rows
+        return [row for row in self.rows if f"\n{user}\n" not in self.excluded.get(row[0], "")]
 
     def trim(self, length: int) -> bool:
         """Remove the rows that the log, of this length, no longer has. False if rows are missing: the log is not the
         one that was read."""
         del self.rows[: max(0, len(self.rows) - length)]
+        if self.excluded:
+            oldest = self.rows[0][0] if self.rows else self.reached + 1
+            self.excluded = {seq: users for seq, users in self.excluded.items() if seq >= oldest}
         return len(self.rows) == length
 
 

@@ -51,6 +51,7 @@ def open_call(
         int(continued),
         sum(map(is_topic, channels)) if is_topic(channels[-1]) else 0,
         history.topic_ttl_s,
+        f"\n{user}\n",
     ]
     return Call(script("open"), shard, names, args)
 

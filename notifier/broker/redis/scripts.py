@@ -92,6 +92,10 @@ def publish_calls(
             stored += ("x", str(event.expires_at_ms))
         if repeat_key != "-":
             stored += ("k", repeat_key)
+        if event.excluded is not None:
+            repeat_key += f" {event.excluded.text()}"
+            if event.excluded.users:
+                stored += ("n", "".join(["\n", *(f"{user}\n" for user in sorted(event.excluded.users))]))
         for start in range(0, len(recipients), CHUNK):
             chunk = recipients[start : start + CHUNK]
             names = [*keys.of_shard(shard)]

@@ -21,6 +21,7 @@ from notifier.broker.sqlite.file import File, Synchronous
 from notifier.broker.sqlite.journal import SqliteJournal
 from notifier.broker.sqlite.writer import Writer
 from notifier.event import Cursor, Event
+from notifier.exclusion import Exclusion
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.task import Task
 from notifier.task_record import from_record
@@ -205,11 +206,13 @@ class _Announcing:
         self.control = sink.control
         self.degraded = sink.degraded
 
-    def deliver(self, topic: str, epoch: str, seq: int, key: str, wire: bytes) -> None:
-        self._writer.announce(partial(self._sink.deliver, topic, epoch, seq, key, wire))
+    def deliver(
+        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+    ) -> None:
+        self._writer.announce(partial(self._sink.deliver, topic, epoch, seq, key, wire, excluded))
 
-    def deliver_state(self, topic: str, key: str, wire: bytes) -> None:
-        self._writer.announce(partial(self._sink.deliver_state, topic, key, wire))
+    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
+        self._writer.announce(partial(self._sink.deliver_state, topic, key, wire, excluded))
 
 
 def path_of(url: str) -> Path:

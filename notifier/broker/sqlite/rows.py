@@ -7,21 +7,26 @@
     answers  those under idempotency keys
     meta     the epoch, and the newest seq of all removed logs, and of those of topics
 
-An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, a line break, the frame. Frames have no
-NUL (`rules.text`), so the entries of a channel can be joined by one, and are split when the channel is used.
+An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, perhaps more (`_more`), a line break,
+the frame. Frames have no NUL (`rules.text`), so the entries of a channel can be joined by one, and are split when the
+channel is used.
 
 Must not know: connections, threads, files.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final, TypeAlias
+from urllib.parse import quote, unquote
 
 from notifier.broker import Receipt
 from notifier.broker.embedded.log import Entry, Log
-from notifier.event import is_safe_frame
+from notifier.event import is_safe_frame, part_key
+from notifier.exclusion import Exclusion
 from notifier.output import Appended
+from notifier.rules import to_json
 from notifier.task import Task
 from notifier.task_record import from_record
 
@@ -71,8 +76,14 @@ def entry_text(log: Log, entry: Entry) -> str:
     """An entry, with what its log has become by it."""
     return (
         f"{entry.seq} {log.low} {int(log.appended_s * 1000)} {entry.expires_at_ms} {entry.message_id} "
-        f"{'r' if entry.key else ''}\n{entry.frame}"
+        f"{'r' if entry.key else ''}{_more(entry)}\n{entry.frame}"
     )
+
+
+def _more(entry: Entry) -> str:
+    """Of the few entries that have it, what is beside the six fields: JSON without spaces. A version that does not know
+    it leaves the entry out, and thus delivers it to no excluded user."""
+    return f" {quote(to_json({'except': sorted(entry.excluded)}))}" if entry.excluded else ""
 
 
 def empty_text(log: Log) -> str:
@@ -91,18 +102,20 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
     for text in entries.split(b"\0"):
         head, _, frame = text.partition(b"\n")
         try:
-            seq, low, appended_ms, expires_at_ms, message_id, repeats = head.decode().split(" ")
+            seq, low, appended_ms, expires_at_ms, message_id, repeats, *rest = head.decode().split(" ")
             heads.append((int(seq), int(low), int(appended_ms)))
             if frame and not is_safe_frame(frame):
                 raise ValueError
             expires = int(expires_at_ms)
-        except ValueError:
+            more = json.loads(unquote(rest[0])) if rest else {}
+            excluded = frozenset[str](map(str, more.get("except", ())))
+        except (ValueError, TypeError, AttributeError):
             skipped += 1
             continue
         if frame:
-            key = (f"{message_id}@{expires}" if expires else message_id) if repeats else ""
+            key = part_key(message_id, expires, Exclusion(excluded)) if repeats else ""
             (log.messages if message_id else log.events).append(
-                Entry(int(seq), frame.decode(), message_id, expires, key)
+                Entry(int(seq), frame.decode(), message_id, expires, key, excluded)
             )
     log.last, log.low, appended = max(heads, default=(top, top, 0))
     log.appended_s = appended / 1000

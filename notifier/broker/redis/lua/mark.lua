@@ -5,7 +5,7 @@
 -- ARGV  1 'read', 'all' or 'delete', 2 now (ms), 3 ttl of the marks (s), 4 most marks, 5 PUBLISH or SPUBLISH,
 --       6 the user's pub/sub channel, as that look had them: 7 epoch, 8 top seq, 9 number of read marks, 10 of hidden
 --       ones, 11 seq up to which all is read, 12 version of the marks; 13 unread after the change,
---       14 number of announcements,
+--       14 number of announcements, 15 the user's id between line ends,
 --       then for each announcement: its ids, then for each message to mark: its seq, its id
 -- Answer: unread; -1: another call has changed the marks since that look
 
@@ -20,9 +20,9 @@ if not is_same then return -1 end
 -- The messages since that look are unread.
 local lists = {}
 for i = 4, #KEYS do lists[#lists + 1] = entries_after(KEYS[i], top) end
-local unread = tonumber(ARGV[13]) + count_unread(lists, read_key, hidden_key, now_ms)
+local unread = tonumber(ARGV[13]) + count_unread(lists, read_key, hidden_key, now_ms, ARGV[15])
 
-local first = 15 + tonumber(ARGV[14])
+local first = 16 + tonumber(ARGV[14])
 local marks = action == 'delete' and hidden_key or read_key
 for i = first, #ARGV, 2 do redis.call('ZADD', marks, ARGV[i], ARGV[i + 1]) end
 if action == 'all' then
@@ -36,7 +36,7 @@ for _, key in ipairs({ read_key, hidden_key }) do
   redis.call('EXPIRE', key, ARGV[3])
 end
 
-for i = 15, first - 1 do
+for i = 16, first - 1 do
   local read = action == 'delete' and '' or ARGV[i]
   local deleted = action == 'delete' and ARGV[i] or ''
   redis.call(ARGV[5], ARGV[6], '- 0 0 -\nevent: inbox\ndata: {"read":[' .. read .. '],"deleted":[' .. deleted ..

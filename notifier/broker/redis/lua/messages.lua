@@ -5,7 +5,8 @@
 -- ARGV  1 fresh epoch, 2 '1': with the marks, 3 most entries and 4 most bytes of a portion (both are exceeded by a few
 --       entries), then for each log: the seq after which it is read
 -- Answer: epoch, top seq, seq up to which all is read, ids of the read marks, of the hidden ones, version of the marks,
---   then for each log that was begun: {its length, seq up to which it was read, seq, message id or '', expiry (ms), ...}
+--   then for each log that was begun: {its length, seq up to which it was read, seq, message id or '', expiry (ms),
+--   excluded users or '', ...}
 
 local STEP = 64
 local entries_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -31,6 +32,7 @@ for i = 5, #KEYS do
       bytes_left = bytes_left - #(entry.f or '')
       local n = #list
       list[n + 1], list[n + 2], list[n + 3] = after, entry.f and entry.m or '', number_of(entry.x) or 0
+      list[n + 4] = entry.n or ''
     end
     entries_left = entries_left - #entries
   until #entries < STEP or entries_left <= 0 or bytes_left <= 0

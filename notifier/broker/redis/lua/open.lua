@@ -8,6 +8,7 @@
 --       7 history ttl (s), 8 most bytes of a portion (0: no bound; an event that is larger is a portion of its own),
 --       9 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
 --       10 number of the channels that are topics, which come last, 11 ttl of their histories (s)
+--       12 the user's id between line ends
 -- Answer, by position:
 --       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
 --       4 replay, in order: {seq, frame, repeat key, channel's index, ...}
@@ -136,7 +137,7 @@ local function replay()
     return bytes + #entry.f > portion_bytes or (continued and #portion >= 4 * most)
   end
   for entry in next_entry do
-    if entry.f and not expired(entry, now_ms) then
+    if entry.f and not expired(entry, now_ms) and not excludes(entry, ARGV[12]) then
       local key, at = entry.k or '', #portion
       if reached == top and is_full(entry) then
         reached = portion[#portion - 3]
@@ -171,7 +172,7 @@ local function count_few_unread()
       lists[#lists + 1] = list
     end
   end
-  return count_unread(lists, read_key, hidden_key, now_ms)
+  return count_unread(lists, read_key, hidden_key, now_ms, ARGV[12])
 end
 
 local unread, tasks = 0, {}

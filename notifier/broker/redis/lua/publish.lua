@@ -11,7 +11,8 @@
 --       7 'm' or 'e'         a message, or another event
 --       8 fingerprint        '' if no idempotency key was given
 --       9 idempotency ttl, s
---      10 repeat key         '-', or the key by which a stream drops the event if it comes again
+--      10 repeat key         '-', or the key by which a stream drops the event if it comes again; then perhaps a space
+--                            and whom the event leaves out, as JSON
 --      11 durable            '1', or '0': announce only
 --      12 floor due          '1': the shard's floor is brought up to date; '0': another call does that
 --      13 PUBLISH or SPUBLISH
@@ -21,7 +22,7 @@
 --      then what is stored beside the frame: names of fields and their values
 -- Answer: 'new' | 'same' | 'other', epoch, seq, watched (0 or 1), with spaces between: one text costs less than a list
 --
--- Announcement: '<epoch> <seq> <previous seq of this channel> <repeat key>\n' .. the event as it goes on the wire.
+-- Announcement: '<epoch> <seq> <previous seq of this channel> <ARGV[10]>\n' .. the event as it goes on the wire.
 
 local fresh, size, ttl_s, meta_ttl_s, head, tail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local fingerprint, repeat_key, durable, publish = ARGV[8], ARGV[10], ARGV[11] == '1', ARGV[13]

@@ -1,6 +1,7 @@
 -- Functions of the scripts that read logs or marks; prepended to each of them after shared.lua.
 
--- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key). A foreign entry may
+-- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key), n (ids of the users that
+-- do not get it, each between line ends). A foreign entry may
 -- lack any field.
 local function entry_of(raw)
   local entry = { seq = seq_of(raw[1]) }
@@ -22,6 +23,9 @@ local function expired(entry, now_ms)
   local at = tonumber(entry.x)
   return at ~= nil and at <= now_ms
 end
+
+-- `user`: the id between line ends.
+local function excludes(entry, user) return entry.n ~= nil and string.find(entry.n, user, 1, true) ~= nil end
 
 -- A function that says if an id is in a sorted set. After 50 lookups it reads the whole set: single lookups took most
 -- of the time of a long inbox.
@@ -49,13 +53,13 @@ local function version_of(hidden_key) return tonumber(call('ZSCORE', hidden_key,
 
 local function read_up_to(read_key) return tonumber(call('ZSCORE', read_key, READ_UP_TO) or '0') end
 
-local function each_message(lists, read_key, hidden_key, now_ms, visit)
+local function each_message(lists, read_key, hidden_key, now_ms, user, visit)
   local up_to = read_up_to(read_key)
   local is_hidden, is_marked, seen = members_of(hidden_key), members_of(read_key), {}
   for _, entries in ipairs(lists) do
     for _, entry in ipairs(entries) do
       local id = entry.m
-      if id and not seen[id] and not expired(entry, now_ms) then
+      if id and not seen[id] and not expired(entry, now_ms) and not excludes(entry, user) then
         seen[id] = true
         if not is_hidden(id) then visit(entry, entry.seq <= up_to or is_marked(id)) end
       end
@@ -64,9 +68,9 @@ local function each_message(lists, read_key, hidden_key, now_ms, visit)
 end
 
 -- `lists` may lack the entries up to READ_UP_TO: they are read.
-local function count_unread(lists, read_key, hidden_key, now_ms)
+local function count_unread(lists, read_key, hidden_key, now_ms, user)
   local unread = 0
-  each_message(lists, read_key, hidden_key, now_ms, function(_, is_read)
+  each_message(lists, read_key, hidden_key, now_ms, user, function(_, is_read)
     if not is_read then unread = unread + 1 end
   end)
   return unread
