@@ -77,7 +77,7 @@ time { unicode-bidi: isolate; white-space: nowrap; }
 const sheets = new Map();
 
 /** @param {string} css */
-export function sheet(css) {
+function sheet(css) {
   const style = sheets.get(css) ?? new CSSStyleSheet();
   if (!sheets.has(css)) style.replaceSync(css);
   sheets.set(css, style);
@@ -107,6 +107,12 @@ export class Widget extends BaseElement {
   disconnectedCallback() {
     present.delete(this);
     this.end();
+  }
+
+  /** Adds the style of a module that the widget has loaded. @param {string} css */
+  adopt(css) {
+    const adopted = this.root.adoptedStyleSheets;
+    if (!adopted.includes(sheet(css))) adopted.push(sheet(css));
   }
 
   begin() {

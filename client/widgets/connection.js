@@ -17,7 +17,7 @@ const SECOND_MS = 1000;
  *
  * @param {import("./base.js").Widget} widget
  * @param {import("./base.js").Store} store
- * @param {(isDim: boolean, words: string) => void} [onShow]  `isDim`: what the widget shows may be old
+ * @param {(isStale: boolean, words: string) => void} [onShow]  `isStale`: what the widget shows may be old. The note has it as a class
  */
 export function connectionNote(widget, store, onShow = () => {}) {
   const text = el("span", { "aria-live": "polite", part: "connection-text" });
@@ -39,8 +39,10 @@ export function connectionNote(widget, store, onShow = () => {}) {
     if (text.textContent !== words) text.textContent = words; // the same words would be announced again
     count.textContent = waitMs > 0 ? say("nextTry", { time: duration(Math.ceil(waitMs / SECOND_MS), "second") }) : "";
     offer(!isShown || state === "polling" ? null : state === "refused" ? reload : retry);
+    const isStale = isShown && state !== "polling";
     note.classList.toggle("shown", isShown);
-    onShow(isShown && state !== "polling", words);
+    note.classList.toggle("stale", isStale);
+    onShow(isStale, words);
     if (waitMs > 0) timer = setTimeout(draw, waitMs % SECOND_MS || SECOND_MS);
     else if (!isShown && inMs < Infinity) timer = setTimeout(draw, inMs);
   }

@@ -6,33 +6,23 @@
 
 import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
-import { button } from "./dom.js";
 import { define } from "./element.js";
-import { say } from "./texts.js";
+import { loaded } from "./loaded.js";
 
 /** @typedef {import("./base.js").Store} Store */
 
 /**
- * Loads the list and shows it around the connection's note. Where it does not load, the widget says so.
+ * Loads the list and shows it around the connection's note.
  *
  * @param {Widget} widget
  * @param {Store} store
  * @param {HTMLElement | null} scroller  the box that it is scrolled in; null: the window
  * @param {HTMLElement} note
- * @returns {Promise<ReturnType<typeof import("./list.js").showList> | null>} null: the widget has ended
+ * @returns {Promise<ReturnType<typeof import("./list.js").showList> | undefined>} undefined: the widget has ended
  */
 export async function inbox(widget, store, scroller, note) {
-  const { ends } = widget;
-  const list = await import("./list.js").catch(() => null);
-  if (widget.ends !== ends) return null;
-  if (list) return list.showList(widget, store, scroller, note);
-  return new Promise((resolve) => {
-    const retry = button(`${say("notLoaded")} ${say("retry")}`, say("retry"), () => {
-      retry.remove();
-      resolve(inbox(widget, store, scroller, note));
-    });
-    note.after(retry);
-  });
+  const list = await loaded(widget, () => import("./list.js"), note);
+  return list?.showList(widget, store, scroller, note);
 }
 
 export class NotifierInbox extends Widget {

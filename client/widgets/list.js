@@ -4,7 +4,6 @@
  * Owns: the rows, their filter, keys and actions. Must not know: panels, pop-ups, tasks.
  */
 
-import { sheet } from "./base.js";
 import { el } from "./dom.js";
 import { keep, kept } from "./kept.js";
 import { drawRow, focusOf, groupOf, MESSAGE_CSS } from "./message_row.js";
@@ -153,7 +152,7 @@ export function showList(widget, store, scroller, note) {
   }
   const clock = setInterval(draw, MINUTE_MS);
   widget.ends.push(store.subscribe(draw), () => clearInterval(clock));
-  widget.root.adoptedStyleSheets.push(sheet(CSS));
+  widget.adopt(CSS);
   note.before(el("div", { class: "line" }, title, all), filters);
   note.after(...parts, box, more, line);
   draw(); // its rows have a height now

@@ -1,42 +1,15 @@
 /**
  * `<notifier-progress task="ID">`: one bar, anywhere in a page. Where there is no such task it shows nothing.
  *
- * Owns: the bar and its announcements. Must not know: other tasks.
+ * Owns: which task it is; that the bar is loaded when it is first shown. Must not know: tasks.
  */
 
 import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
-import { bar, barOf, el, link, setBar } from "./dom.js";
 import { define } from "./element.js";
-import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
-import { QUESTION_CSS, questionOf } from "./question.js";
-import { howFar, percentText, statusOf } from "./texts.js";
-
-/** @typedef {import("../types.js").Task} Task */
-
-const STEP = 25; // percent between two announcements
-
-/**
- * Announces a task's progress at every quarter and at its end.
- *
- * @param {HTMLElement} region  a live region
- */
-export function announcer(region) {
-  /** @type {Map<string, string>} */
-  const announced = new Map();
-  /** @param {Task} task */
-  return (task) => {
-    const quarter = task.percent === null ? 0 : Math.floor(task.percent / STEP);
-    const now = task.ended_at ? task.status : String(quarter);
-    const before = announced.get(task.id);
-    announced.set(task.id, now);
-    if (before === undefined || before === now) return; // the state at the start is not announced
-    region.textContent = `${task.name}: ${task.ended_at ? statusOf(task) : percentText(quarter * STEP)}`;
-  };
-}
+import { loaded } from "./loaded.js";
 
 export class NotifierProgress extends Widget {
-  static css = PLACEHOLDER_CSS + QUESTION_CSS;
   static observedAttributes = ["task"];
 
   attributeChangedCallback() {
@@ -44,44 +17,11 @@ export class NotifierProgress extends Widget {
   }
 
   /** @param {import("./base.js").Store} store */
-  start(store) {
-    const id = this.getAttribute("task") ?? "";
-    const asked = questionOf(this, store, id);
-    const track = bar("");
-    const state = el("span", { part: "state", class: "text" });
-    const far = el("span", { part: "percent", class: "muted" });
-    const result = el("span", {});
-    const live = el("div", { class: "sr", role: "status" });
-    const note = connectionNote(this, store, (isDim) => track.classList.toggle("dim", isDim));
-    const box = el(
-      "div",
-      { part: "progress" },
-      track,
-      el("div", { class: "line" }, state, far, result),
-      asked.box,
-      note,
-    );
-    const announce = announcer(live);
-    const area = el("div", {}, box);
-    const { box: instead, show } = placeholder("noTasks", "tasks", store.reload, area, 1);
-    area.append(instead);
-    this.root.append(area, live);
-    this.ends.push(
-      store.subscribe(({ tasks, tasksLoaded, tasksFailed }) => {
-        show(tasksLoaded, tasksFailed, 1); // a task that is not known shows nothing
-        const task = tasks.find((other) => other.id === id);
-        box.hidden = !task;
-        if (!task) return;
-        track.setAttribute("aria-label", task.name);
-        setBar(track, barOf(task));
-        state.textContent = task.error ?? (task.state || statusOf(task));
-        far.textContent = howFar(task);
-        const anchor = result.firstChild ? null : link(task.url, task.url_text);
-        if (anchor) result.append(anchor);
-        announce(task);
-        asked.update(task);
-      }),
-    );
+  async start(store) {
+    const note = connectionNote(this, store);
+    this.root.append(note);
+    const bar = await loaded(this, () => import("./task_bar.js"), note);
+    bar?.showBar(this, store, this.getAttribute("task") ?? "", note);
   }
 }
 

@@ -1,117 +1,21 @@
 /**
  * `<notifier-tasks>`: a bar for each task, a bar for all running tasks, cancel, dismiss.
  *
- * Owns: the list. Must not know: pop-ups, messages.
+ * Owns: that the list is loaded when it is first shown. Must not know: tasks.
  */
 
 import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
-import { bar, barOf, button, el, icon, keepInStep, link, setBar, timeElement } from "./dom.js";
 import { define } from "./element.js";
-import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
-import { announcer } from "./progress.js";
-import { QUESTION_CSS, questionOf } from "./question.js";
-import { howFar, percentText, say, statusOf } from "./texts.js";
-
-/** @typedef {import("../types.js").Task} Task */
+import { loaded } from "./loaded.js";
 
 export class NotifierTasks extends Widget {
-  static css = `${PLACEHOLDER_CSS}${QUESTION_CSS}
-    [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
-    li { padding-block: 0.75rem; border-block-end: 1px solid var(--_line); }
-    li:last-child { border: 0; padding-block-end: 0; }
-    [part=name] { font-weight: 600; overflow-wrap: anywhere; }
-    [part=status] { border: 1px solid; border-radius: 1rem; padding-inline: 0.5rem; font-size: 0.75rem; }
-    .failed [part=status], .failed [part=state] { color: var(--_error); }
-    .failed .fill { background: var(--_error); }
-    .succeeded .fill { background: var(--_success); }
-    .cancelled .fill { background: var(--_muted); } .stalled .fill { background: var(--_warning); }
-    .line { margin-block: 0.15rem; flex-wrap: nowrap; }
-    .line > * { flex: none; } .line > :first-child { flex-shrink: 1; min-inline-size: 0; }
-    [part=state] { color: var(--_muted); font-size: 0.875rem; }`;
-
   /** @param {import("./base.js").Store} store */
-  start(store) {
-    /** @type {Map<string, {row: HTMLElement, update: (task: Task) => void}>} */
-    const rows = new Map();
-    const all = bar(say("tasks"));
-    const text = el("span", { class: "text" });
-    const percent = el("span", { class: "muted" });
-    const overall = el("div", { part: "overall" }, el("div", { class: "line" }, text, percent), all);
-    const list = el("ol", { part: "list", tabindex: "-1", "aria-label": say("tasks") });
-    const { box, show } = placeholder("noTasks", "tasks", store.reload, list);
-    const live = el("div", { class: "sr", role: "status" });
-    const announce = announcer(live);
-    const note = connectionNote(this, store, (isDim) => overall.classList.toggle("dim", isDim));
-    this.root.append(note, overall, list, box, live);
-    this.ends.push(
-      store.subscribe(({ tasks, tasksLoaded, tasksFailed }) => {
-        const wanted = tasks.map((task) => {
-          const entry = rows.get(task.id) ?? this.row(store, task, list);
-          rows.set(task.id, entry);
-          entry.update(task);
-          announce(task);
-          return entry.row;
-        });
-        for (const id of rows.keys()) if (!tasks.some((task) => task.id === id)) rows.delete(id);
-        keepInStep(list, wanted);
-        show(tasksLoaded, tasksFailed, tasks.length);
-        const running = tasks.filter(({ ended_at, status }) => !ended_at && !/pending|waiting/.test(status));
-        overall.hidden = !running.length;
-        if (overall.hidden) return;
-        const known = running.flatMap((task) => task.percent ?? []);
-        const mean = known.length ? Math.floor(known.reduce((sum, part) => sum + part, 0) / known.length) : null;
-        text.textContent = say("overall", { n: running.length });
-        percent.textContent = mean === null ? "" : percentText(mean);
-        all.setAttribute("aria-label", text.textContent);
-        setBar(all, mean);
-      }),
-    );
-  }
-
-  /**
-   * @param {import("./base.js").Store} store
-   * @param {Task} task
-   * @param {HTMLElement} list  receives the focus when the focused row is removed
-   */
-  row(store, { id, name, started_at }, list) {
-    const track = bar(name);
-    const status = el("span", { part: "status" });
-    const state = el("span", { part: "state", class: "text" });
-    const far = el("span", { part: "percent", class: "muted" });
-    const cancel = button(say("cancel"), say("cancelOne", { name }), () =>
-      this.attempt("notCancelled", () => store.cancel(id)),
-    );
-    const dismiss = button(icon("close"), say("dismiss", { name }), () => {
-      list.focus();
-      this.attempt("notDismissed", () => store.dismiss(id));
-    });
-    const result = el("span", {});
-    const time = timeElement(started_at);
-    const asked = questionOf(this, store, id);
-    const row = el(
-      "li",
-      { part: "task" },
-      el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
-      track,
-      el("div", { class: "line" }, state, far, result, time),
-      asked.box,
-    );
-    /** @param {Task} task */
-    const update = (task) => {
-      const ended = Boolean(task.ended_at);
-      row.className = task.status;
-      asked.update(task);
-      status.textContent = statusOf(task);
-      state.textContent = task.error ?? task.state;
-      far.textContent = howFar(task);
-      cancel.hidden = ended || task.status === "cancelling" || !(task.cancellable ?? task.cancellable === undefined);
-      dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
-      setBar(track, barOf(task));
-      const anchor = result.firstChild ? null : link(task.url, task.url_text);
-      if (anchor) result.append(anchor);
-    };
-    return { row, update };
+  async start(store) {
+    const note = connectionNote(this, store);
+    this.root.append(note);
+    const list = await loaded(this, () => import("./task_list.js"), note);
+    list?.showTasks(this, store, note);
   }
 }
 

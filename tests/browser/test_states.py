@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import shot
+from tests.browser.conftest import EITHER, shot
 from tests.browser.shop import Shop
 from tests.support import Service
 
@@ -74,6 +74,26 @@ def test_each_widget_says_that_it_could_not_load_and_loads_again(shop: Shop) -> 
     expect(page.locator("notifier-inbox li")).to_contain_text("Hello")
     expect(page.locator("notifier-tasks li")).to_contain_text("Import")
     expect(page.locator("[part=failed]")).to_have_count(0)
+
+
+@EITHER
+def test_a_module_that_does_not_load_is_offered_again_and_then_the_page(shop: Shop) -> None:
+    shop.publish("Hello")
+    modules = {"notifier-inbox": "list", "notifier-tasks": "task_list", "notifier-progress": "task_bar"}
+    for name in modules.values():
+        shop.context.route(f"**/widgets/{name}.js", lambda route: route.abort())
+    page = shop.open()
+    for widget in modules:
+        offer = page.locator(widget).get_by_role("button")
+        expect(offer).to_have_text("This could not be loaded. Retry")
+        offer.click()
+        expect(offer).to_have_text("This could not be loaded. Reload the page")
+    for name in modules.values():
+        shop.context.unroute(f"**/widgets/{name}.js")
+    page.locator("notifier-tasks").get_by_role("button").click()
+    expect(page.locator("notifier-inbox li")).to_contain_text("Hello")
+    expect(page.locator("notifier-tasks li")).to_contain_text("Import")
+    expect(page.locator("notifier-progress [role=progressbar]")).to_be_visible()
 
 
 def test_an_empty_widget_has_a_sentence_and_a_picture(shop: Shop) -> None:
