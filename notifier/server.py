@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.lifespan.on import LifespanOn, LifespanSendMessage
 from uvicorn.supervisors import multiprocess
 
 from notifier import workers
@@ -37,6 +38,16 @@ USER_TIMEOUT_MS: Final = 20_000
 
 MAX_UNSENT_BYTES: Final = 128 * 1024
 """TCP_NOTSENT_LOWAT: more that a client's window has no room for yet stays in this process, where it is counted."""
+
+
+class _Lifespan(LifespanOn):
+    """Reports a `ConfigurationError` at the start in one line: Starlette sends its traceback."""
+
+    async def send(self, message: LifespanSendMessage) -> None:
+        refusal = sys.exception()  # Starlette sends from within its `except`
+        if message["type"] == "lifespan.startup.failed" and isinstance(refusal, ConfigurationError):
+            message = {"type": "lifespan.startup.failed", "message": str(refusal)}
+        await super().send(message)
 
 
 class Server(uvicorn.Server):
@@ -59,6 +70,7 @@ class Server(uvicorn.Server):
         except Exception:
             log.critical("the application cannot be built", exc_info=True)
             sys.exit(STARTUP_FAILURE)
+        self.config.lifespan_class = _Lifespan
         await super().serve(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -111,6 +123,11 @@ class _Supervisor(multiprocess.Multiprocess):
         self._assigned = {worker: sock for worker, sock in self._assigned.items() if worker.process.is_alive()}
         in_use = list(self._assigned.values())
         return min(sockets, key=lambda sock: (in_use.count(sock), in_use.index(sock) if sock in in_use else -1))
+
+    @property
+    def has_failed(self) -> bool:
+        """True if a worker could not start: all others were stopped then."""
+        return any(worker.process.exitcode == STARTUP_FAILURE for worker in self.processes)
 
     def join_all(self) -> None:
         """Wait for the workers. A second signal kills them, as it stops a single process."""
@@ -173,17 +190,19 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
 
 
 def run(settings: Config, sockets: list[socket.socket]) -> int:
-    """Serve until a signal. Returns the exit code."""
+    """Serve until a signal. Returns the exit code: `STARTUP_FAILURE` if the service, or one of its workers, could not
+    start."""
     if settings.workers > 1:
         with _shared_folder() as folder:
-            _Supervisor(settings, sockets, folder).run()
-        return 0
+            supervisor = _Supervisor(settings, sockets, folder)
+            supervisor.run()
+        return STARTUP_FAILURE if supervisor.has_failed else 0
     server = Server(settings)
     try:
         server.run(sockets)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    return 0 if server.started else 3
+    return 0 if server.started else STARTUP_FAILURE
 
 
 @contextlib.contextmanager

@@ -10,9 +10,11 @@ import socket
 
 import httpx
 import pytest
+from uvicorn.config import STARTUP_FAILURE
 
+from notifier.broker.redis.keys import Keys
 from tests.commands import CREDENTIALS, USER, printed, refused, run, running
-from tests.support import API_KEY, JWT_SECRET, bearer, free_port, subscriber_token
+from tests.support import API_KEY, JWT_SECRET, RedisServer, bearer, free_port, subscriber_token
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +74,22 @@ def test_serve_refuses_a_port_in_use(workers: str) -> None:
         port = str(listener.getsockname()[1])
         settings = {**CREDENTIALS, "NOTIFIER_REDIS_URL": "redis://127.0.0.1:1"}
         assert port in refused("serve", "--port", port, "--workers", workers, **settings)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_serve_ends_with_one_line_and_an_exit_code_where_redis_has_other_shards(
+    redis_server: RedisServer, workers: str
+) -> None:
+    prefix = f"cli{workers}:"
+    with redis_server.client() as client:
+        client.set(Keys(prefix).layout, "3 plain")
+    settings = {**CREDENTIALS, "NOTIFIER_REDIS_URL": redis_server.url, "NOTIFIER_PREFIX": prefix}
+    done = run("serve", "--port", str(free_port()), "--workers", workers, "--log-level", "error", **settings)
+    assert done.returncode == STARTUP_FAILURE
+    assert "Traceback" not in done.stderr
+    reasons = [line for line in done.stderr.splitlines() if "Redis has the shards '3 plain'" in line]
+    assert 1 <= len(reasons) <= int(workers)  # one of each worker that came so far
 
 
 @pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
