@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from notifier.broker import History, Idempotency, Options
+from notifier.broker.redis import commands, connection
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.keys import slot_of
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys, slot_of
+from notifier.broker.redis.places import MovingPlaces
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note, opened, until
 from tests.support import RedisServer, running
@@ -100,6 +103,47 @@ async def test_a_failover_by_sentinels_is_followed(sentinels: SentinelGroup) -> 
             assert [subject for subject, _ in await listed(broker)] == ["after", "Hi"]
         finally:
             await asyncio.to_thread(sentinels.wait_until_whole)
+
+
+class Named(MovingPlaces):
+    """One primary, which a test replaces by another."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+        self.asked = 0
+
+    async def of(self, shard: int) -> Address:
+        self.asked += 1
+        return Address.from_url(self.server.url)
+
+    def __str__(self) -> str:
+        return "the primary that the test names"
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("end", ["hung", "killed"])
+async def test_an_attempt_at_a_dead_primary_ends_when_another_replaces_it(
+    redis_server: RedisServer, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the shard is away for as long as the attempt, or the pause after it, takes."""
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 3600)
+    monkeypatch.setattr(commands, "IDENTIFY_TIMEOUT_S", 3600)
+    monkeypatch.setattr(commands, "RECONNECT_S", (3600, 3600))
+    with running(RedisServer()) as dead:
+        places = Named(dead)
+        broker = RedisBroker(places, Keys(f"notifier:m{uuid.uuid4().hex[:8]}:"), **LIMITS)
+        assert dead.process is not None
+        dead.process.signal(signal.SIGSTOP) if end == "hung" else dead.kill()
+        starting = asyncio.create_task(broker.start(Recorder()))
+        try:
+            await until(lambda: starting.done() if end == "killed" else places.asked, 10)
+            places.server = redis_server
+            await until(lambda: broker.ready, 20)
+        finally:
+            if end == "hung":
+                dead.process.signal(signal.SIGCONT)
+            await starting
+            await broker.close()
 
 
 @pytest.mark.programs

@@ -130,7 +130,7 @@ class Commands:
     # Calls
 
     async def run(self, call: Call) -> Any:
-        """Run a script. If it fails for keys with foreign values, they are quarantined and it runs again."""
+        """Run a script; keys with foreign values are quarantined, and it runs again."""
         return await self.send(call, _unchanged)
 
     def send(self, call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
@@ -231,13 +231,13 @@ class Commands:
         """A connection to a primary on which the epoch rule has been applied."""
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
-                self._address = await self._places.of(self._shard)
-                return await self._identified(await open_connection(self._address, name=self._name))
+                address = self._address = await self._places.of(self._shard)
+                return await self._places.while_at(self._shard, address, self._identified(address))
         except TimeoutError as exc:
             raise BrokerUnavailable(f"Redis at {self._places} did not send its identity in time") from exc
 
-    async def _identified(self, connection: Connection) -> tuple[Connection, Identity]:
-        shard = self._shard
+    async def _identified(self, address: Address) -> tuple[Connection, Identity]:
+        connection, shard = await open_connection(address, name=self._name), self._shard
         try:
             identity = await identity_of(connection)
             await self._layout.require(connection, shard)
@@ -252,7 +252,7 @@ class Commands:
                 log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
         except (hiredis.HiredisError, BrokerUnavailable) as exc:
             connection.close()
-            raise BrokerUnavailable(f"Redis at {self._address} refused: {exc}") from exc
+            raise BrokerUnavailable(f"Redis at {address} refused: {exc}") from exc
         except BaseException:
             connection.close()
             raise
@@ -275,7 +275,8 @@ class Commands:
                 self._connection, self.identity = await self._connect()
             except BrokerUnavailable as exc:
                 log.warning("%s; trying again", exc)
-                await asyncio.sleep(random.uniform(0, pause_s))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._places.moved(self._shard, self._address), random.uniform(0, pause_s))
                 pause_s = min(pause_s * 2, RECONNECT_S[1])
                 continue
             pause_s = RECONNECT_S[0]

@@ -9,9 +9,10 @@ Must not know: what is stored or sent, what a connection is used for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final, Generic, TypeVar
 
@@ -29,6 +30,8 @@ from notifier.errors import BrokerUnavailable
 
 T = TypeVar("T")
 
+ASK_EVERY_S: Final = 0.5
+"""While a primary is away, and may have been replaced."""
 ASK_TIMEOUT_S: Final = 0.5
 """For the answer of one Sentinel, or of one node of a cluster."""
 FRESH_S: Final = 0.05
@@ -44,6 +47,25 @@ class Places(ABC):
     @abstractmethod
     async def of(self, shard: int) -> Address:
         """The present primary of a shard. Raises `BrokerUnavailable` if that cannot be found out."""
+
+    async def moved(self, shard: int, address: Address | None) -> None:
+        """Returns when another address is known to be the primary's; never where there is only one."""
+        await asyncio.get_running_loop().create_future()
+
+    async def while_at(self, shard: int, address: Address, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`. Raises `BrokerUnavailable` if another address is the primary's before it ends: a server
+        that hangs answers an attempt to connect with nothing."""
+        working = asyncio.create_task(work)
+        moved = asyncio.create_task(self.moved(shard, address))
+        try:
+            await asyncio.wait((working, moved), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                return working.result()
+            raise BrokerUnavailable(f"Redis at {address} was replaced")
+        finally:
+            working.cancel()
+            moved.cancel()
+            await asyncio.gather(working, moved, return_exceptions=True)
 
     async def of_layout(self) -> Address | None:
         """The primary that has the key `Keys.layout`; None if every primary has it."""
@@ -82,7 +104,19 @@ class Several(Places):
         return ", ".join(map(str, self._addresses))
 
 
-class Sentinels(Places):
+class MovingPlaces(Places):
+    """Primaries that others replace."""
+
+    async def moved(self, shard: int, address: Address | None) -> None:
+        while True:
+            with contextlib.suppress(BrokerUnavailable):
+                if await self.of(shard) != address:
+                    return
+            # All shards ask at the same moments: they share the answer.
+            await asyncio.sleep(ASK_EVERY_S - time.monotonic() % ASK_EVERY_S)
+
+
+class Sentinels(MovingPlaces):
     """The primary that the Sentinels have chosen. A primary that was cut off calls itself one until it is back."""
 
     moves_silently = True
@@ -130,7 +164,7 @@ class Sentinels(Places):
         return f"{self._service}, as the Sentinels know it"
 
 
-class Cluster(Places):
+class Cluster(MovingPlaces):
     """The node that has the slot of a shard's keys, by CLUSTER SLOTS.
 
     Each question goes to another node than the last: one that was cut off from the others answers with an old map.
