@@ -78,7 +78,7 @@ def _primaries(target: Target) -> Iterator[redis.Redis]:
     """A client of each primary, in the order of the shards or of the slots."""
     if target.mode == "sentinel":
         host, port = _sentinel(target).discover_master(target.service)  # type: ignore[no-untyped-call]  # untyped
-        yield _client(target.urls[0], host, port)
+        yield _client(target.primary, host, port)
     elif target.mode == "cluster":
         seed = _first_that_answers(target.urls)
         with contextlib.closing(seed):
@@ -174,7 +174,7 @@ def _sentinel(target: Target) -> Sentinel:
     parts = [parse_url(url) for url in target.urls]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
     options: dict[str, Any] = {name: value for name, value in parts[0].items() if name.startswith("ssl_")}
     options["ssl"] = parts[0].get("connection_class") is redis.SSLConnection
-    options |= {name: parts[0].get(f"sentinel_{name}") for name in ("username", "password")}
+    options |= {name: parts[0].get(name) for name in ("username", "password")}
     options |= {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
     return Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         [(part["host"], part["port"]) for part in parts], sentinel_kwargs={**options, "decode_responses": True}
