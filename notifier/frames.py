@@ -15,7 +15,7 @@ from typing import Any, Final
 from notifier.broker import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
 from notifier.exclusion import Exclusion
-from notifier.output import KEY_PREFIX, joined
+from notifier.output import KEY_PREFIX, Pieces, joined
 from notifier.repeats import Parts
 from notifier.rules import iso_ms
 
@@ -81,10 +81,34 @@ def _as_text(frame: EncodedFrame) -> EncodedFrame:
     return EncodedFrame(b"%b%b\n" % (head, lines.encode(errors="replace")))
 
 
+class JoinedFrame(EncodedFrame):
+    """Pieces of a task's output, encoded when the frame is first written."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.pieces = pieces
+
+    def __getattr__(self, name: str) -> bytes:
+        """`plain` and `chunk`, as long as they are not set."""
+        if name not in ("plain", "chunk"):
+            raise AttributeError(name)
+        super().__init__(self.pieces.frame())
+        return self.chunk if name == "chunk" else self.plain
+
+
 def after_waiting(key: str, waiting: EncodedFrame, newer: EncodedFrame) -> EncodedFrame:
     """What becomes of a state that waits when a newer one with its key comes: the newer one, or, of a task's output,
     both as one."""
-    return EncodedFrame(joined(waiting.plain, newer.plain)) if key.startswith(KEY_PREFIX) else newer
+    if not key.startswith(KEY_PREFIX):
+        return newer
+    older = _pieces(waiting)
+    pieces = joined(older, _pieces(newer))
+    return waiting if pieces is older else JoinedFrame(pieces)
+
+
+def _pieces(frame: EncodedFrame) -> Pieces:
+    return frame.pieces if isinstance(frame, JoinedFrame) else Pieces.of(frame.plain)
 
 
 class Item:

@@ -85,21 +85,48 @@ def piece_frame(task_id: str, n: int, text: str) -> str:
     return f"{head}{n}{tail}"
 
 
-def joined(older: bytes, newer: bytes) -> bytes:
-    """Two announcements of one task's output as one. Where pieces between them are missing, or the text gets too long,
-    it is the newer one: its number shows the hole."""
-    first, second = _data(older), _data(newer)
-    if second["n"] <= first["n"]:
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """Consecutive pieces of one task's output, on their way to a reader that is behind. `joined` adds to them in the
+    time of what is added; the frame is written once."""
+
+    id: str
+    first: int
+    """The number of the first."""
+    n: int
+    """The number of the last."""
+    chars: int
+    texts: list[str]
+    """Their texts, and perhaps those of later pieces: `joined` extends the list in place."""
+    count: int
+    """Texts that belong to these pieces."""
+
+    @classmethod
+    def of(cls, announcement: bytes) -> Pieces:
+        """The pieces of an announcement."""
+        data = json.loads(announcement.partition(b"\ndata: ")[2])
+        text: str = data["text"]
+        return cls(data["id"], data.get("from", data["n"]), data["n"], len(text), [text], 1)
+
+    def frame(self) -> bytes:
+        """Their announcement."""
+        fields: dict[str, Any] = {"id": self.id, "n": self.n}
+        if self.first != self.n:
+            fields["from"] = self.first
+        fields["text"] = "".join(self.texts[: self.count])
+        return frame("task.output", rules.to_json(fields)).encode()
+
+
+def joined(older: Pieces, newer: Pieces) -> Pieces:
+    """The pieces of both. Where pieces between them are missing, or the text gets too long, the newer ones: the number
+    shows the hole."""
+    if newer.n <= older.n:
         return older
-    if second.get("from", second["n"]) != first["n"] + 1:
+    # A foreign piece may be empty: it counts as one character, so that the number of pieces is bounded too.
+    chars = older.chars + max(1, newer.chars)
+    if newer.first != older.n + 1 or chars > MAX_JOINED_CHARS:
         return newer
-    text = first["text"] + second["text"]
-    if len(text) > MAX_JOINED_CHARS:
-        return newer
-    fields = {"id": first["id"], "n": second["n"], "from": first.get("from", first["n"]), "text": text}
-    return frame("task.output", rules.to_json(fields)).encode()
-
-
-def _data(announcement: bytes) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(announcement.partition(b"\ndata: ")[2])
-    return data
+    # The list is shared with the older pieces. It is copied only if it was extended already, for another reader.
+    texts = older.texts if len(older.texts) == older.count else older.texts[: older.count]
+    texts += newer.texts[: newer.count]
+    return Pieces(older.id, older.first, newer.n, chars, texts, older.count + newer.count)

@@ -12,11 +12,12 @@ from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import is_safe_frame
 
 
-def announced(n: int, text: str) -> bytes:
-    return output.piece_frame("import-7", n, text).encode()
+def announced(n: int, text: str) -> output.Pieces:
+    return output.Pieces.of(output.piece_frame("import-7", n, text).encode())
 
 
-def data_of(frame: bytes) -> Any:
+def data_of(pieces: output.Pieces) -> Any:
+    frame = pieces.frame()
     assert is_safe_frame(frame)
     return json.loads(frame.partition(b"\ndata: ")[2])
 
@@ -41,10 +42,10 @@ def test_a_repeat_changes_nothing_and_a_hole_stays_visible() -> None:
 
 
 def test_what_is_joined_is_bounded_and_the_cut_is_a_hole() -> None:
-    frame = announced(1, "x" * 16_000)
+    pieces = announced(1, "x" * 16_000)
     for n in range(2, 40):
-        frame = output.joined(frame, announced(n, "x" * 16_000))
-        data = data_of(frame)
+        pieces = output.joined(pieces, announced(n, "x" * 16_000))
+        data = data_of(pieces)
         assert len(data["text"]) <= output.MAX_JOINED_CHARS
         assert data["n"] == n
         assert len(data["text"]) == 16_000 * (n - data.get("from", n) + 1)

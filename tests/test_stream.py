@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +13,10 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from notifier import output
+from notifier import output, rules
 from notifier.event import Cursor
-from notifier.frames import EncodedFrame, farewell
-from notifier.output import KEY_PREFIX
+from notifier.frames import EncodedFrame, after_waiting, farewell
+from notifier.output import KEY_PREFIX, Pieces
 from notifier.queued import QueuedStream, QueuedTextStream
 from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TextTransportStream, TransportStream
 from tests.faults.clients import Listener, listening, until
@@ -121,6 +122,45 @@ def test_behind_a_slow_reader_the_output_of_a_task_waits_as_joined_pieces(stream
     stream.release_states()
     stream.flush()
     assert b'{"id":"t","n":4,"from":1,"text":"1.2.3.4."}' in b"".join(wall.written)
+
+
+def test_joining_what_waits_costs_as_much_as_the_new_piece(
+    stream: Stream, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handled: list[int] = []
+    loads, to_json = json.loads, rules.to_json
+
+    def counted_loads(data: bytes) -> Any:
+        handled.append(len(data))
+        return loads(data)
+
+    def counted_to_json(value: object) -> str:
+        handled.append(len(text := to_json(value)))
+        return text
+
+    monkeypatch.setattr(json, "loads", counted_loads)
+    monkeypatch.setattr(rules, "to_json", counted_to_json)
+    wall.waiting = 10
+    pieces = [EncodedFrame(output.piece_frame("t", n, f"{n:0100}").encode()) for n in range(1, 501)]
+    for piece in pieces:
+        stream.offer_state(output.state_key("t"), piece)
+    wall.waiting = 0
+    stream.release_states()
+    stream.flush()
+    written = b"".join(wall.written)
+    text = "".join(f"{n:0100}" for n in range(1, 501))
+    assert f'{{"id":"t","n":500,"from":1,"text":"{text}"}}'.encode() in written
+    assert sum(handled) <= sum(len(piece.plain) for piece in pieces) + len(written)
+
+
+def test_readers_that_share_waiting_pieces_go_on_apart(wall: Wall) -> None:
+    shared = EncodedFrame(output.piece_frame("t", 1, "1.").encode())
+    for n in (2, 3):
+        shared = after_waiting("output:t", shared, EncodedFrame(output.piece_frame("t", n, f"{n}.").encode()))
+    following = [EncodedFrame(output.piece_frame("t", 4, text).encode()) for text in ("a", "b")]
+    texts = [Pieces.of(after_waiting("output:t", shared, piece).plain).texts for piece in following]
+    assert texts == [["1.2.3.a"], ["1.2.3.b"]]
+    assert b'"n":3,"from":1,"text":"1.2.3."' in shared.chunk
 
 
 def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
