@@ -1,5 +1,5 @@
-"""Tasks whose producer went silent: they are marked stalled, and later failed. A question that no producer waits for
-any more gets its default as the answer.
+"""Tasks whose producer went silent: they are marked stalled, and later failed. A question that is not answered in time
+gets its default as the answer, also where no producer waits for it any more.
 
 Every process looks; a task is changed by compare-and-set, so one process succeeds. Must not know: HTTP, streams, Redis.
 """
@@ -21,32 +21,73 @@ log = logging.getLogger("notifier.stalled")
 
 LOOKS_PER_STALLED_S: Final = 6
 MAX_INTERVAL_S: Final = 5.0
+DEADLINES_S: Final = 1.0
+"""Longest time between two looks for questions whose deadline is near."""
+AHEAD_MS: Final = (100, 1500)
+"""The part of the future that such a look reads: further than to the next one. What is nearer, the look before has read.
+Only open questions have times in the future, so no running task is read."""
+MIN_PAUSE_S: Final = 0.2
 
 
 class StalledTasks:
-    """Looks for silent producers, for as long as the process runs."""
+    """Looks for silent producers and late questions, for as long as the process runs."""
 
     def __init__(self, broker: Broker, *, stalled_s: float, failed_s: float) -> None:
         self._broker = broker
         self._stalled_s = stalled_s
         self._failed_s = failed_s
         self._interval_s = min(stalled_s / LOOKS_PER_STALLED_S, MAX_INTERVAL_S)
+        self._deadlines: dict[str, int] = {}
+        """Deadlines of open questions by task, in ms of Unix time: those that `AHEAD_MS` covers, which bounds them."""
+        self._read_until_ms = _now_ms()
+        """Deadlines before this were read."""
 
     async def watch_forever(self) -> None:
-        """Look for silent producers until cancelled. After start-up or an outage, wait `stalled_s` first: heartbeats
-        could not be received."""
-        listening_since = time.monotonic()
+        """Look until cancelled. After start-up or an outage, wait `stalled_s` before a producer counts as silent:
+        heartbeats could not be received."""
+        listening_since = look_at = time.monotonic()
         while True:
-            # At random, so that the processes of a site do not look in step.
-            await asyncio.sleep(self._interval_s * random.uniform(0.8, 1.2))
+            await asyncio.sleep(self._pause_s())
             if not self._broker.ready:
                 listening_since = time.monotonic()
-            elif time.monotonic() - listening_since >= self._stalled_s:
+                continue
+            with contextlib.suppress(BrokerUnavailable):
+                await self._answer_late_questions()
+            if time.monotonic() >= max(look_at, listening_since + self._stalled_s):
+                # At random, so that the processes of a site do not look in step.
+                look_at = time.monotonic() + self._interval_s * random.uniform(0.8, 1.2)
                 with contextlib.suppress(BrokerUnavailable):
                     await self._look()
 
+    def _pause_s(self) -> float:
+        """Until the next deadline, but not longer than until the next look."""
+        pause_s = min(DEADLINES_S, self._interval_s) * random.uniform(0.8, 1.0)
+        if self._deadlines:
+            left_s = (min(self._deadlines.values()) - _now_ms()) / 1000 + random.uniform(0.01, 0.1)
+            pause_s = min(pause_s, max(MIN_PAUSE_S, left_s))
+        return pause_s
+
+    async def _answer_late_questions(self) -> None:
+        now_ms = _now_ms()
+        start_ms, end_ms = now_ms + AHEAD_MS[0], now_ms + AHEAD_MS[1]
+        near = await self._broker.stalled_tasks(end_ms, min(start_ms, self._read_until_ms))
+        self._read_until_ms = end_ms
+        late = [task_id for task_id, deadline_ms in self._deadlines.items() if deadline_ms <= now_ms]
+        for task_id in dict.fromkeys((*late, *near)):
+            # Kept where the call fails, and then late at the next look.
+            deadline_ms = self._deadlines.pop(task_id, now_ms)
+            try:
+                task = await self._broker.change_task(task_id, lambda stored: expired(stored, now_ms=now_ms))
+            except BrokerUnavailable:
+                self._deadlines[task_id] = deadline_ms
+            except (NotFound, Conflict):
+                pass
+            else:
+                if task.question is not None:
+                    self._deadlines[task_id] = task.question.expires_at_ms
+
     async def _look(self) -> None:
-        now_ms = int(time.time() * 1000)
+        now_ms = _now_ms()
         for task_id in await self._broker.stalled_tasks(now_ms - int(self._stalled_s * 1000)):
             # A call that was refused for one task does not delay the others.
             with contextlib.suppress(NotFound, Conflict, BrokerUnavailable):
@@ -64,3 +105,7 @@ class StalledTasks:
         )
         if task.updated_at_ms >= now_ms and task.status != "running":
             log.warning("the producer of task %s is silent: %s", task.id, task.status)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

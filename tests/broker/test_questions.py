@@ -9,7 +9,7 @@ from notifier.asking import answer_to, answered, asked, expired
 from notifier.broker import Broker
 from notifier.errors import Conflict
 from notifier.question import ask
-from notifier.task import Task
+from notifier.task import BEAT, Task
 from tests.broker.support import ANN, Recorder, new_task, opened, until
 
 YES_NO = [{"value": "yes", "text": "Yes"}, {"value": "no", "text": "No"}]
@@ -61,6 +61,12 @@ async def test_a_question_without_a_living_producer_is_looked_at_after_its_timeo
     await wait_for_an_answer(broker, "import-1", timeout_s=10, now_ms=start_ms)
     assert list(await broker.stalled_tasks(start_ms + 10_000)) == []
     assert list(await broker.stalled_tasks(start_ms + 10_001)) == ["import-1"]
+    await broker.create_task(new_task(task_id="beats"))
+    await broker.change_task("beats", lambda stored: stored.changed(BEAT, now_ms=start_ms + 5))
+    assert list(await broker.stalled_tasks(start_ms + 10_001, start_ms + 9_999)) == ["import-1"]
+    assert list(await broker.stalled_tasks(start_ms + 10_001, start_ms + 10_000)) == []
+    assert list(await broker.stalled_tasks(start_ms + 10_001)) == ["beats", "import-1"]
+    await broker.change_task("beats", lambda stored: stored.changed({"status": "succeeded"}, now_ms=start_ms + 5))
     late = await broker.change_task("import-1", lambda stored: expired(stored, now_ms=start_ms + 10_001))
     assert (late.status, late.answers[0].value) == ("running", "no")
     assert list(await broker.stalled_tasks(start_ms + 99_000)) == []

@@ -24,7 +24,9 @@ class MemoryTasks:
         self._outputs = outputs
         self._tasks: dict[str, Task] = {}
         self._with_heartbeat: set[str] = set()
-        """Ids of tasks from whose producers heartbeats are expected."""
+        """Ids of tasks from whose producers heartbeats are expected, and of those with an open question."""
+        self._asking: set[str] = set()
+        """Ids of tasks with an open question."""
         self._index: dict[str, dict[str, None]] = {}
         """Task ids by channel, the last changed at the end."""
 
@@ -61,15 +63,22 @@ class MemoryTasks:
             self._with_heartbeat.discard(task.id)
         else:
             self._with_heartbeat.add(task.id)
+        if task.question is None:
+            self._asking.discard(task.id)
+        else:
+            self._asking.add(task.id)
         for channel in task.to:
             ids = self._index.setdefault(channel, {})
             ids.pop(task.id, None)
             ids[task.id] = None
 
-    def stalled(self, before_ms: int) -> Sequence[str]:
+    def stalled(self, before_ms: int, after_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`."""
-        tasks = [task for task_id in list(self._with_heartbeat) if (task := self.find(task_id)) is not None]
-        stalled = [(task.alive_at_ms, task.id) for task in tasks if (task.alive_at_ms or before_ms) < before_ms]
+        # Only deadlines are in the future: a look for these reads no running task.
+        ids = self._asking if after_ms >= int(time.time() * 1000) else self._with_heartbeat
+        tasks = [task for task_id in list(ids) if (task := self.find(task_id)) is not None]
+        times = [(task.alive_at_ms, task.id) for task in tasks if task.alive_at_ms is not None]
+        stalled = [(at_ms, task_id) for at_ms, task_id in times if after_ms < at_ms < before_ms]
         return [task_id for _, task_id in sorted(stalled)[:MAX_STALLED]]
 
     def of(self, channels: Sequence[str]) -> list[Task]:
@@ -108,3 +117,4 @@ class MemoryTasks:
         self._journal.remove_task(task_id)
         self._outputs.remove(task_id)
         self._with_heartbeat.discard(task_id)
+        self._asking.discard(task_id)

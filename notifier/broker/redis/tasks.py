@@ -79,25 +79,25 @@ class RedisTasks:
         """A task that has not expired."""
         return (await self._read(task_id, None))[0]
 
-    async def stalled(self, before_ms: int) -> Sequence[str]:
+    async def stalled(self, before_ms: int, after_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`. Oldest first within each shard."""
         ids: list[str] = []
         for shard in range(self._keys.shards):
             if not self._shards.is_live_since(shard, before_ms):
                 continue  # heartbeats could not be received
             try:
-                ids += await self._stalled_on(shard, before_ms)
+                ids += await self._stalled_on(shard, before_ms, after_ms)
             except BrokerUnavailable:
                 if self._keys.shards == 1:
                     raise
         return ids
 
-    async def _stalled_on(self, shard: int, before_ms: int) -> list[str]:
+    async def _stalled_on(self, shard: int, before_ms: int, after_ms: int) -> list[str]:
         beats = self._keys.beats(shard)
         ids: list[str] = []
         # What is left after a few rounds of removals is removed by the next call.
         for _ in range(MAX_ROUNDS):
-            bounds = ("-inf", f"({before_ms}", "BYSCORE", "LIMIT", len(ids), min(SLICE, MAX_STALLED - len(ids)))
+            bounds = (f"({after_ms}", f"({before_ms}", "BYSCORE", "LIMIT", len(ids), min(SLICE, MAX_STALLED - len(ids)))
             raw_ids = await self._shards.call(shard, "ZRANGE", beats, *bounds)
             records = await self._records(shard, [beats], raw_ids, None)
             tasks = {raw_id: from_record(record) for raw_id, record in records.items()}
