@@ -24,8 +24,8 @@ MAX_INTERVAL_S: Final = 5.0
 DEADLINES_S: Final = 1.0
 """Longest time between two looks for questions whose deadline is near."""
 AHEAD_MS: Final = (100, 1500)
-"""The part of the future that such a look reads: further than to the next one. What is nearer, the look before has read.
-Only open questions have times in the future, so no running task is read."""
+"""The part of the future that such a look reads: further than to the next look, and nothing that the
+look before has read. Only open questions have times in the future, so no running task is read."""
 MIN_PAUSE_S: Final = 0.2
 
 

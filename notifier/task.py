@@ -134,6 +134,12 @@ class Task:
         """The task event. It has no id, since it is state and not history."""
         return frame("task", rules.to_json(self.public()))
 
+    def frame_parts(self) -> tuple[str, str]:
+        """The task event, before and after the counts of its output."""
+        # Quotes within strings are escaped: this is the field.
+        head, field, tail = dataclasses.replace(self, output_n=0).frame().partition('"output":')
+        return head + field, tail.removeprefix("null")
+
     def record(self) -> str:
         """The form in which the broker stores it. The counts of its output change without it. A missing link is left
         out: older versions do not know the field."""

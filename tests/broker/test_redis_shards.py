@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -16,7 +17,7 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
-from notifier.output import Output
+from notifier.output import Appended, Output
 from notifier.task import Task
 from tests.broker.support import Recorder, new_task, note, step
 from tests.support import RedisServer
@@ -128,6 +129,74 @@ async def test_a_piece_is_refused_where_its_task_has_ended_since_it_was_read(bro
     with pytest.raises(Conflict, match="ended as succeeded"):
         await broker._outputs.append(read, "late", None)
     assert (await broker.output(read.id, 0)).text == ""
+
+
+async def test_a_piece_is_stored_nowhere_while_a_shard_of_its_recipients_is_away(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await broker.create_task(new_task(task_id=ELSEWHERE))
+    assert await broker.append_output(task.id, "before") == Appended(1, 6)
+    with monkeypatch.context() as away:
+        away.setattr(broker._shards.commands[SHARD], "_connection", None)
+        with pytest.raises(BrokerUnavailable, match=f"shard {SHARD}"):
+            await broker.append_output(task.id, "refused")
+    assert await broker.output(task.id, 0) == Output(1, "before", truncated=False)
+
+
+async def test_a_copy_that_missed_pieces_gets_their_counts_with_the_next_change(
+    broker: RedisBroker, refuse_copies: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await broker.create_task(new_task(task_id=ELSEWHERE))
+    await broker.append_output(task.id, "one")
+    refuse_copies()
+    with pytest.raises(BrokerUnavailable):
+        await broker.append_output(task.id, "two")
+    monkeypatch.undo()
+    assert [copy.output_n for copy in await seen(broker)] == [1]
+    await broker.change_task(task.id, step(done=1))
+    assert [(copy.output_n, copy.output_chars) for copy in await seen(broker)] == [(2, 6)]
+    refuse_copies()
+    with pytest.raises(BrokerUnavailable):
+        await broker.append_output(task.id, "three")
+    monkeypatch.undo()
+    # A repeated call copies a version that the copy has already.
+    again = Idempotency(f"p:{uuid.uuid4().hex}", "a")
+    for _ in range(2):
+        await broker.change_task(task.id, lambda stored: stored, again)
+    await broker._tasks._copy(await broker.task(task.id))
+    assert [(copy.output_n, copy.output_chars) for copy in await seen(broker)] == [(3, 11)]
+
+
+async def test_a_change_has_the_counts_of_a_piece_that_came_while_it_was_made(
+    broker: RedisBroker, redis_server: RedisServer
+) -> None:
+    for task_id in ("at-home", ELSEWHERE):
+        task = await broker.create_task(new_task(task_id=task_id))
+        write = broker._tasks._write
+
+        async def appending(*args: Any, task_id: str = task_id, write: Any = write) -> Any:
+            broker._tasks._write = write  # type: ignore[method-assign]
+            await broker.append_output(task_id, "text")
+            return await write(*args)
+
+        broker._tasks._write = appending  # type: ignore[method-assign]
+        with redis_server.client() as raw, raw.pubsub() as listening:
+            listening.subscribe(KEYS.announcements(SHARD, "user:ann"))
+            await asyncio.to_thread(listening.get_message, timeout=5)
+            changed = await broker.change_task(task.id, step(done=1))
+            frames = [await asyncio.to_thread(next, listening.listen()) for _ in range(2)]
+        assert changed.public()["output"] == {"n": 1, "chars": 4}
+        announced = json.loads(frames[1]["data"].partition(b"\ndata: ")[2])
+        assert announced == changed.public()
+        assert [copy.output_n for copy in await seen(broker) if copy.id == task.id] == [1]
+
+
+async def test_a_repeated_change_has_the_present_counts(broker: RedisBroker) -> None:
+    task = await broker.create_task(new_task(task_id=ELSEWHERE))
+    key = Idempotency(f"p:{uuid.uuid4().hex}", "a")
+    await broker.change_task(task.id, step(done=1), key)
+    await broker.append_output(task.id, "text")
+    assert (await broker.change_task(task.id, step(done=1), key)).public()["output"] == {"n": 1, "chars": 4}
 
 
 async def test_a_long_output_is_read_in_slices_and_has_no_hole(

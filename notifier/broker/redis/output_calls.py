@@ -37,11 +37,15 @@ class Piece:
         home = keys.shard_of_name(self.task.id)
         return self._call(keys, home, (0, len(self.text)), idempotency)
 
+    def shards(self, keys: Keys) -> set[int]:
+        """The task's home, and the shards of its recipients."""
+        watching = {shard for channel in self.task.to for shard in keys.shards_of(channel)}
+        return watching | {keys.shard_of_name(self.task.id)}
+
     def copies(self, keys: Keys, appended: Appended) -> Sequence[Call]:
         """The calls that announce the stored piece on the other shards of its recipients."""
-        watching = {shard for channel in self.task.to for shard in keys.shards_of(channel)}
         place = (appended.n, appended.chars)
-        others = sorted(watching - {keys.shard_of_name(self.task.id)})
+        others = sorted(self.shards(keys) - {keys.shard_of_name(self.task.id)})
         return [self._call(keys, shard, place, None) for shard in others]
 
     def _call(self, keys: Keys, shard: int, place: tuple[int, int], idempotency: Idempotency | None) -> Call:

@@ -31,6 +31,8 @@ class RedisOutputs:
     async def append(self, task: Task, text: str, idempotency: Idempotency | None) -> Appended:
         """See `Broker.append_output`, of a stored task."""
         piece = Piece(task, text, self._max_bytes)
+        # A piece that is stored and not announced everywhere would be refused, and appended again by its producer.
+        self._shards.require(piece.shards(self._keys))
         answer = await self._shards.run(piece.append(self._keys, idempotency))
         with reading("output"):
             appended = piece.appended(answer)

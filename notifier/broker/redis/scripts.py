@@ -179,7 +179,7 @@ def task_call(
             expected_version,
             task.version,
             task.record(),
-            task.frame(),
+            *task.frame_parts(),
             task.updated_at_ms,
             task.keep_s,
             idempotency.fingerprint if idempotency else "",
@@ -188,6 +188,8 @@ def task_call(
             keys.publish_command,
             KEEP_RUNNING_S,
             task.alive_at_ms or 0,
+            task.output_n,
+            task.output_chars,
             *(keys.announcements(shard, channel) for channel in watching),
         ],
     )
@@ -199,6 +201,8 @@ class TaskWriteResult:
 
     stored: bool = False
     """True if the new state was stored."""
+    output: tuple[int, int] = (0, 0)
+    """If it was: the number and the characters of the task's output at that moment."""
     repeated: bool = False
     """True if an earlier call with the same idempotency key was stored."""
     record: bytes | None = None
@@ -210,7 +214,7 @@ def task_write_result(answer: Sequence[Any]) -> TaskWriteResult:
     state = _text(answer[0])
     _raise_on_mismatch(state)
     if state == "ok":
-        return TaskWriteResult(stored=True)
+        return TaskWriteResult(stored=True, output=(int(answer[2]), int(answer[3])))
     return TaskWriteResult(repeated=state == "same", record=_bytes(answer[1]) or None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections.abc import Sequence
 from itertools import chain
@@ -45,9 +46,7 @@ class RedisTasks:
         """See `Broker.create_task`."""
         result = await self._write(task, 0, idempotency)
         if result.repeated:
-            # The first call may have failed before its copies were written.
-            await self._copy(await self.find(task.id))
-            return _repeated(result, task.id)
+            return await self._repeated(result, task.id)
         if not result.stored:
             raise Conflict(f"a task with the id {task.id} exists", field="id")
         await self._copy(task)
@@ -59,7 +58,7 @@ class RedisTasks:
             task, earlier = await self._read(task_id, idempotency)
             if earlier is not None:
                 await self._copy(task)
-                return earlier
+                return _with_counts(earlier, task)
             if task is None:
                 raise NotFound(f"there is no task {task_id!r}", field="id")
             changed = change(task)
@@ -67,9 +66,10 @@ class RedisTasks:
                 return task
             result = await self._write(changed, task.version, idempotency)
             if result.repeated:
-                await self._copy(await self.find(task_id))
-                return _repeated(result, task_id)
+                return await self._repeated(result, task_id)
             if result.stored:
+                # Pieces may have been appended since the task was read: its version stays the same then.
+                changed = dataclasses.replace(changed, output_n=result.output[0], output_chars=result.output[1])
                 await self._copy(changed)
                 return changed
             await asyncio.sleep(random.uniform(0, 0.005))
@@ -195,6 +195,13 @@ class RedisTasks:
                 if isinstance(answer, BaseException):
                     raise answer
 
+    async def _repeated(self, result: TaskWriteResult, task_id: str) -> Task:
+        """What an earlier call with the idempotency key has stored. That call may have failed before its copies were
+        written."""
+        task = await self.find(task_id)
+        await self._copy(task)
+        return _with_counts(_repeated(result, task_id), task)
+
     def _watching(self, task: Task) -> set[int]:
         """The shards of its recipients."""
         return {shard for channel in task.to for shard in self._keys.shards_of(channel)}
@@ -213,6 +220,13 @@ class RedisTasks:
             return stored_task(fields), None
         state = "same" if fingerprint == idempotency.fingerprint.encode() else "other"
         return stored_task(fields), _repeated(task_write_result([state, answer]), task_id)
+
+
+def _with_counts(earlier: Task, task: Task | None) -> Task:
+    """An earlier state with the present counts of the output, which its record does not have."""
+    if task is None:
+        return earlier
+    return dataclasses.replace(earlier, output_n=task.output_n, output_chars=task.output_chars)
 
 
 def _repeated(result: TaskWriteResult, task_id: str) -> Task:
