@@ -60,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes since the last progress: the end of a head or a message, or a piece of a body. What is not progress may
         lie in the parser's memory: an unfinished header or trailer."""
         self._could_be_head = 0
-        """The most bytes that the head which now ends can have."""
+        """The most bytes that the head which ends next can have so far."""
         self._body_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: bytes | None = None
@@ -88,7 +88,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._reading:
             return
         self._arrived += len(data)
-        self._could_be_head = self._arrived
+        self._could_be_head += len(data)
         try:
             self._parse(data)
             if self._arrived > MAX_HEAD_BYTES:
@@ -96,6 +96,8 @@ class BoundedProtocol(HttpToolsProtocol):
         except NotifierError as exc:
             self._refuse(exc)
         else:
+            if not self._arrived:
+                self._could_be_head = len(data)  # what followed the last progress
             self._limit_time()
 
     def _parse(self, data: bytes) -> None:

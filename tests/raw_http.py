@@ -58,7 +58,7 @@ class Exchange(list[Answer]):
         self._next = Answer()
 
 
-def exchange(port: int, packets: Iterable[bytes], *, until: int = 100, silence_s: float = 0.7) -> Exchange:
+def exchange(port: int, packets: Iterable[bytes], *, until: int = 100, silence_s: float = 5) -> Exchange:
     """Send the packets, each as its own, and read until there are `until` responses, the server ends the connection, or
     it is silent for `silence_s`."""
     answers = Exchange()

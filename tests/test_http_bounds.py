@@ -57,6 +57,12 @@ def test_a_head_over_32_KiB_is_a_431(service: Service, part: str, before: bytes,
     assert answers[-1].json()["status"] == 431
 
 
+def test_a_head_that_begins_in_the_packet_of_another_request_is_bounded(service: Service) -> None:
+    head = request("GET", "/healthz", "Cookie: " + "x" * 40 * KiB)
+    answers = exchange(service.port, [GET + head[: 20 * KiB], head[20 * KiB :] + LAST])
+    assert answers.statuses == [200, 431]
+
+
 @pytest.mark.parametrize("packet", [1_000, 10**9], ids=["packets", "one packet"])
 def test_a_head_of_nearly_32_KiB_is_read(service: Service, packet: int) -> None:
     head = request("GET", "/healthz", "Cookie: " + "x" * (32 * KiB - 100))

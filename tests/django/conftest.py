@@ -138,4 +138,5 @@ def redis_settings(server: RedisServer, **more: Any) -> dict[str, Any]:
 
 
 def http_settings(url: str, **more: Any) -> dict[str, Any]:
-    return {"TRANSPORT": "http", "URL": url, "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET, **more}
+    """Settings of the transport `http`. A call has long to answer: the machine may be busy."""
+    return {"TRANSPORT": "http", "URL": url, "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET, "TIMEOUT_S": 10, **more}
