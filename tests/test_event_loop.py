@@ -108,3 +108,17 @@ async def test_the_service_runs_on_it() -> None:
         assert isinstance(service_loop._selector, PortionSelector)  # type: ignore[attr-defined]
     finally:
         service_loop.close()
+
+
+def test_a_reader_is_looked_up_by_its_socket(
+    loop: asyncio.AbstractEventLoop, pairs: list[tuple[socket.socket, socket.socket]]
+) -> None:
+    """asyncio looks it up in the selector's map since Python 3.13."""
+    selector = PortionSelector()
+    end, _ = pairs[0]
+    key = selector.register(end, selectors.EVENT_READ, "data")
+    assert selector.get_map()[end] is key
+    selector.close()
+    loop.add_reader(end, print)
+    loop.add_reader(end, print)
+    assert loop.remove_reader(end)

@@ -28,16 +28,17 @@ class RefusedOrigins:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
-            self._check({name: value.decode("latin-1") for name, value in scope["headers"]})
+            headers = dict(scope["headers"])
+            if origin := headers.get(b"origin"):
+                self._check(origin.decode("latin-1"), headers)
         await self._app(scope, receive, send)
 
-    def _check(self, headers: dict[bytes, str]) -> None:
-        origin = headers.get(b"origin")
-        if origin is None or origin in self._allowed or origin in self._logged or len(self._logged) >= MOST:
+    def _check(self, origin: str, headers: dict[bytes, bytes]) -> None:
+        if origin in self._allowed or origin in self._logged or len(self._logged) >= MOST:
             return
-        own = origin.partition("://")[2]
+        own = origin.partition("://")[2].encode("latin-1")
         # Behind a proxy the service may not know its own host, but the browser does.
-        if own == headers.get(b"host") or headers.get(b"sec-fetch-site") == "same-origin":
+        if own == headers.get(b"host") or headers.get(b"sec-fetch-site") == b"same-origin":
             return
         self._logged.add(origin)
         allowed = ", ".join(sorted(self._allowed)) or "empty"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -82,10 +82,7 @@ def publish_calls(
     """
     size = history.size if event.message_id else history.event_size
     has_topics = is_topic(event.to[0])
-    for shard in range(keys.shards):
-        recipients = event.to
-        if keys.shards > 1:
-            recipients = tuple(channel for channel in event.to if shard in keys.shards_of(channel))
+    for shard, recipients in _by_shard(event.to, keys):
         repeat_key = _repeat_key(event, idempotency, len(recipients))
         stored: tuple[str, ...] = ("m", event.message_id) if event.message_id else ()
         if event.expires_at_ms:
@@ -127,6 +124,17 @@ def publish_calls(
                 if start:
                     names.append(keys.idempotency(shard, idempotency.key))
             yield Call(script("publish"), shard, names, args)
+
+
+def _by_shard(channels: Sequence[str], keys: Keys) -> Iterable[tuple[int, Sequence[str]]]:
+    """The channels of each shard that has some, in the order of the shards."""
+    if keys.shards == 1:
+        return ((0, channels),)
+    grouped: dict[int, list[str]] = {}
+    for channel in channels:
+        for shard in keys.shards_of(channel):
+            grouped.setdefault(shard, []).append(channel)
+    return sorted(grouped.items())
 
 
 def _repeat_key(event: Event, idempotency: Idempotency | None, recipients: int) -> str:
