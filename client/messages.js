@@ -56,11 +56,19 @@ export function createInbox(notifier, pageSize, changed) {
 
   function add(/** @type {Message} */ message, /** @type {WireEvent} */ event) {
     if (pending) return void pending.push([message, event]);
-    if (idsOf(messages).includes(message.id)) return;
-    messages = [{ ...message, read: false }, ...messages];
+    const isKnown = idsOf(messages).includes(message.id);
+    if (message.edited) {
+      messages = messages.map((old) => (old.id === message.id ? { ...message, read: old.read } : old));
+      if (!isKnown) void reload(); // the list knows its place
+      return changed();
+    }
+    if (isKnown) return;
+    const replaced = messages.find(({ id }) => id === message.replaces);
+    messages = [{ ...message, read: false }, ...messages.filter((old) => old !== replaced)];
     more ||= messages.length > most;
     messages.length = Math.min(messages.length, most);
-    if (isAfter(event.id, countedTo)) unread += 1;
+    if (isAfter(event.id, countedTo)) unread += replaced && !replaced.read ? 0 : 1;
+    if (message.replaces && !replaced) void reload(); // whether it was read is not known here
     changed();
   }
 

@@ -41,7 +41,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     notifier.on("reset", start),
     notifier.on("message", (message, event) => {
       inbox.add(message, event);
-      publish({ kind: "message", message });
+      if (!message.edited) publish({ kind: "message", message });
     }),
     notifier.on("inbox", inbox.change),
     notifier.on("task", (task) => tasks.set(task)),

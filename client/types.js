@@ -25,6 +25,9 @@
  * @property {string | null} url  http, https or relative
  * @property {string | null} [icon]  a name from icons/, or the URL of a picture
  * @property {Record<string, unknown>} data
+ * @property {string | null} [key]  a later message with the same key replaces this one
+ * @property {string} [replaces]  the id of the message that this one replaces
+ * @property {boolean} [edited]  it was corrected after it was published
  * @property {boolean} [read]  only in an inbox page
  */
 
@@ -86,6 +89,7 @@
  * @property {number} unread
  * @property {Task[]} tasks       all tasks; others no longer exist
  * @property {number} [heartbeat_s]  not in a hello that a tab made
+ * @property {string} [connection]  the id of the stream, for `POST /v1/stream/topics`; not in a hello that a tab made
  * @property {string} [time]
  */
 

@@ -28,7 +28,7 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from notifier import garbage, metrics, problems, rules
-from notifier.api import batch, demo, inbox, openapi, operation, output, poll, publish, question, topics
+from notifier.api import batch, corrections, demo, inbox, openapi, operation, output, poll, publish, question, topics
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
@@ -188,7 +188,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
 
 
 _ROUTERS = (
-    *(publish.router, batch.router, output.publisher, output.reader),
+    *(publish.router, corrections.router, batch.router, output.publisher, output.reader),
     *(question.asking, question.answering),
     *(inbox.router, poll.router, topics.router, operation.admin, operation.operation),
 )

@@ -43,15 +43,20 @@ class Event:
     """After this time (ms since 1970) it is neither replayed nor listed. 0: never."""
     excluded: Exclusion | None = None
     """Who does not get it, although a channel of `to` has them."""
+    replace_key: str = ""
+    """Of a message: it replaces the earlier message of each channel that has the same key. Empty: none."""
 
     @property
     def message_key(self) -> str:
         """What the parts of one message have in common, see `part_key`."""
         return part_key(self.message_id, self.expires_at_ms, self.excluded)
 
-    def frame_for(self, channel: str) -> str:
-        """The frame for the streams of one channel."""
-        return f"{self.head}{rules.text_to_json(channel)}{self.tail}" if self.tail else self.head
+    def frame_for(self, channel: str, replaces: str = "") -> str:
+        """The frame for the streams of one channel. `replaces`: the id of the message that it replaces there."""
+        if not self.tail:
+            return self.head
+        replaced = f',"replaces":"{replaces}"' if replaces else ""
+        return f"{self.head}{rules.text_to_json(channel)}{replaced}{self.tail}"
 
 
 def part_key(message_id: str, expires_at_ms: int, excluded: Exclusion | None) -> str:

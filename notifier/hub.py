@@ -41,8 +41,10 @@ from notifier.frames import (
 )
 from notifier.grants import ConnectionIds, Grants, remove
 from notifier.opener import Opener
+from notifier.pending import hold
 from notifier.repeats import Repeats
 from notifier.replay import was_revoked, write_opening
+from notifier.retractions import Retractions
 from notifier.rounds import Rounds
 from notifier.slow import SlowReaders
 from notifier.stream import Stream
@@ -52,9 +54,6 @@ DIRECT: Final = 64
 """Up to this many streams of a topic are written at once, ahead of a round in progress."""
 MAX_PORTION_BYTES: Final = 128 * 1024
 """Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
-MAX_PENDING: Final = 5000
-"""Frames that may wait for a stream that is opening. With more, or if those without history have more bytes than a
-backlog may have, it is ended as slow, and resumes from its cursor."""
 
 
 class Hub:
@@ -83,6 +82,7 @@ class Hub:
             proceed=self._proceed,
         )
         self._connections = ConnectionIds()
+        self._retractions = Retractions()
         self.grants = Grants(
             broker, self._topics, attached=self._streams, reopen=self._opener.reopen, tell=self._write_own
         )
@@ -160,6 +160,7 @@ class Hub:
         self._slow.forget(stream)
         self._opener.forget(stream)
         self.grants.forget(stream)
+        self._retractions.take(stream)
         if emptied := remove(self._topics, stream, stream.topics):
             self._broker.unsubscribe(emptied)
 
@@ -183,9 +184,13 @@ class Hub:
             return
         if not opening.recovered:
             self.counts["resets"] += 1
-        connection_of = self._connections.of
         write_opening(
-            stream, opening, repeats=self._repeats, heartbeat_s=self._heartbeat_s, connection_of=connection_of
+            stream,
+            opening,
+            repeats=self._repeats,
+            heartbeat_s=self._heartbeat_s,
+            connection_of=self._connections.of,
+            retracted=() if opening.more else self._retractions.take(stream),
         )
         if not opening.more:
             self._go_live(stream, opening.cursor)
@@ -241,6 +246,10 @@ class Hub:
         for stream in streams:
             self._resync_stream(stream, after)
 
+    def retract(self, topic: str, message_id: str) -> None:
+        self._retractions.note(self._topics.get(topic, ()), message_id)
+        self.resync([topic])
+
     def _resync_stream(self, stream: Stream, after: int | None = None) -> None:
         if stream not in self._streams:
             return  # it ended while a round was on its way to it
@@ -284,20 +293,11 @@ class Hub:
         self._offer_own(stream, frame)
         self._flush(stream)
 
-    def _hold(self, stream: Stream, item: Item) -> None:
-        if not stream.reading and not item.is_ephemeral:
-            return  # it was stored before the opening that is still to be read
-        if item.is_ephemeral:
-            stream.pending_bytes += len(item.frame.plain)
-        if len(stream.pending) < MAX_PENDING and stream.pending_bytes <= self._max_backlog:
-            stream.pending.append(item)
-        else:
-            asyncio.get_running_loop().call_soon(self.end, stream, "slow")
-
     def _deliver_to(self, stream: Stream, item: Item) -> None:
         """Deliver one frame to a stream: pending while it opens, dropped if the stream has it already."""
         if stream.opening:
-            self._hold(stream, item)
+            if not hold(stream, item, self._max_backlog):
+                asyncio.get_running_loop().call_soon(self.end, stream, "slow")
         elif item.excluded is not None and self._connections.excludes(stream, item.excluded):
             if item.epoch == stream.epoch:
                 stream.seq = max(stream.seq, item.seq)

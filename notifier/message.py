@@ -73,6 +73,10 @@ def _sender(value: object, field: str) -> dict[str, str] | None:
     return sender
 
 
+def _key(value: object, field: str) -> str | None:
+    return None if value is None else rules.name(value, field)
+
+
 def _subject(value: object, field: str) -> str:
     return rules.text(value, field, max_chars=rules.MAX_TITLE_CHARS, empty=False)
 
@@ -142,6 +146,16 @@ FIELDS: Final = (
         since="0.2",
     ),
     Field(
+        "key",
+        _key,
+        str | None,
+        str | None,
+        None,
+        description="1 to 128 characters. The message replaces the earlier one of its channel that has the same key.",
+        option="key",
+        since="0.2",
+    ),
+    Field(
         "data",
         _data,
         dict[str, Any] | None,
@@ -161,6 +175,8 @@ FIELDS: Final = (
 """In the order of the frame."""
 
 BY_NAME: Final[Mapping[str, Field]] = {field.name: field for field in FIELDS}
+CORRECTABLE: Final = frozenset(("from", "subject", "text", "sent_at", "level", "url", "icon", "data"))
+"""Those that a publisher can change afterwards."""
 MAX_UTF8_BYTES: Final = 4
 """Of one character."""
 _OPENING: Final = b"event: message\ndata: "
@@ -210,8 +226,34 @@ def message_event(
         message_id=message_id,
         may_repeat=may_repeat,
         excluded=excluded,
+        replace_key=values.get("key") or "",
         expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
     )
+
+
+def corrected(stored: str, changes: Mapping[str, Any], *, max_bytes: int = rules.MAX_EVENT_BYTES) -> str:
+    """The stored frame of a message with these fields changed, and `edited`; the same frame if they are as they were.
+
+    `changes` are values of `CORRECTABLE` by name, unchecked. Raises `InvalidInput` or `PayloadTooLarge`.
+    """
+    message = message_of(stored)
+    if message is None:
+        raise InvalidInput("is stored in another form, and cannot be corrected", field="id")
+    changed = dict(message)
+    for name, value in changes.items():
+        if name not in CORRECTABLE:
+            raise InvalidInput("is not a field that can be corrected", field=name)
+        checked = BY_NAME[name].check(value, name)
+        checked = rules.iso(checked) if isinstance(checked, datetime) else checked
+        if BY_NAME[name].may_be_left_out(checked):
+            changed.pop(name, None)
+        elif checked is not None or name != "sent_at":
+            changed[name] = checked
+    if changed == message:
+        return stored
+    encoded = rules.to_json({**changed, "edited": True})
+    rules.bounded(encoded, changes, max_bytes)
+    return f"event: message\ndata: {encoded}\n\n"
 
 
 def _member(name: str, value: Any) -> str:

@@ -6,7 +6,7 @@ Must not know: brokers, which streams exist, when a stream is opened.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from notifier.broker import Opening
 from notifier.event import Cursor, own_frame
@@ -16,7 +16,13 @@ from notifier.stream import Stream
 
 
 def write_opening(
-    stream: Stream, opening: Opening, *, repeats: Repeats, heartbeat_s: float, connection_of: Callable[[Stream], str]
+    stream: Stream,
+    opening: Opening,
+    *,
+    repeats: Repeats,
+    heartbeat_s: float,
+    connection_of: Callable[[Stream], str],
+    retracted: Sequence[str] = (),
 ) -> None:
     """Queue an opening's frames, and note the place that the replay reaches if more of it follows."""
     stream.revoked = opening.revoked
@@ -39,7 +45,7 @@ def write_opening(
     if opening.more:
         stream.cursor = opening.cursor
     elif is_reopened and not lost:
-        _repair_state(stream, opening)
+        _repair_state(stream, opening, retracted)
 
 
 def _has_part(stream: Stream, opening: Opening, seq: int, repeats: Repeats) -> bool:
@@ -50,11 +56,11 @@ def _has_part(stream: Stream, opening: Opening, seq: int, repeats: Repeats) -> b
     return stream.has_part(repeats.note(opening.cursor.epoch, key, topic, seq), seq)
 
 
-def _repair_state(stream: Stream, opening: Opening) -> None:
+def _repair_state(stream: Stream, opening: Opening, retracted: Sequence[str]) -> None:
     """Send the present state again: frames without id may have been missed before a resync or during the replay."""
     for task in reversed(opening.tasks):
         stream.offer_state(task.id, EncodedFrame(task.frame().encode()))
-    stream.offer(EncodedFrame(own_frame("inbox", {"read": [], "deleted": [], "unread": opening.unread})))
+    stream.offer(EncodedFrame(own_frame("inbox", {"read": [], "deleted": list(retracted), "unread": opening.unread})))
 
 
 def was_revoked(stream: Stream, opening: Opening) -> bool:

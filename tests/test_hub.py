@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from notifier.event import Cursor
-from notifier.hub import MAX_PENDING
+from notifier.pending import MAX_PENDING
 from notifier.task import begin
 from tests.faults.clients import until
 from tests.hubs import ScriptedBroker, announce, attach_crowd, received, running_hub, state, statuses, stream_on

@@ -16,12 +16,14 @@ from notifier.rules import ICONS
 from tests.support import REPOSITORY
 
 CARRIED = {field.name for field in FIELDS if field.carries is not None}
+ADDED = {"replaces", "edited"}
+"""Fields that the service adds."""
 ARGUMENTS = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
 """The arguments of the bridge's `Message` that have another name than the field."""
 
 
 def test_the_frame_carries_the_fields_that_the_list_says() -> None:
-    event = message_event({"to": ["user:7"], "subject": "Paid", "icon": "cart"})
+    event = message_event({"to": ["user:7"], "subject": "Paid", "icon": "cart", "key": "order"})
     message = message_of(event.frame_for("user:7"))
     assert message is not None
     assert set(message) == CARRIED
@@ -29,8 +31,8 @@ def test_the_frame_carries_the_fields_that_the_list_says() -> None:
 
 def test_the_api_takes_and_shows_the_fields_that_the_list_says() -> None:
     assert set(MessageIn.model_fields) == {*BY_NAME, "excluded", "except_connection"}
-    assert set(MessageData.model_fields) == CARRIED
-    assert set(InboxMessage.model_fields) == {*CARRIED, "read"}
+    assert set(MessageData.model_fields) == {*CARRIED, *ADDED}
+    assert set(InboxMessage.model_fields) == {*CARRIED, *ADDED, "read"}
     assert {name for name, field in MessageIn.model_fields.items() if field.is_required()} == {
         field.name for field in FIELDS if field.default is REQUIRED
     }
@@ -41,7 +43,7 @@ def test_the_clients_type_has_the_fields_that_the_stream_carries() -> None:
     comments = re.findall(r"/\*\*(.*?)\*/", source, re.DOTALL)
     (block,) = (comment for comment in comments if "{object} Message\n" in comment)
     properties = re.findall(r"@property \{.*?\} \[?(\w+)\]?", block)
-    assert set(properties) == {*CARRIED, "read"}
+    assert set(properties) == {*CARRIED, *ADDED, "read"}
 
 
 def test_the_client_has_a_picture_for_each_name_of_an_icon() -> None:
@@ -59,8 +61,8 @@ print(*inspect.signature(Message).parameters)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    # The id is the bridge's to choose; `key` travels in `data`.
-    assert set(done.stdout.split()) == {ARGUMENTS.get(name, name) for name in BY_NAME if name != "id"} | {"key"}
+    # The id is the bridge's to choose.
+    assert set(done.stdout.split()) == {ARGUMENTS.get(name, name) for name in BY_NAME if name != "id"}
 
 
 @pytest.mark.parametrize("field", [field for field in FIELDS if field.option], ids=lambda field: field.name)

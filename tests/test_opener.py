@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from notifier.errors import BrokerUnavailable
-from notifier.hub import MAX_PENDING
 from notifier.opener import MAX_OPEN_CALLS
+from notifier.pending import MAX_PENDING
 from notifier.task import begin
 from tests.faults.clients import until
 from tests.hubs import (

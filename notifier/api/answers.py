@@ -22,12 +22,20 @@ def _carried() -> dict[str, Any]:
     }
 
 
+def _added() -> dict[str, Any]:
+    """The fields that the service adds."""
+    return {
+        "replaces": (str | None, Field(None, description="The id of the message that this one replaces.")),
+        "edited": (bool, Field(False, description="True if it was corrected after it was published.")),
+    }
+
+
 if TYPE_CHECKING:
 
     class MessageData(BaseModel): ...
 
 else:
-    MessageData = create_model("MessageData", __doc__="A message as streams carry it.", **_carried())
+    MessageData = create_model("MessageData", __doc__="A message as streams carry it.", **_carried(), **_added())
 
 
 class TopicsChanged(BaseModel):

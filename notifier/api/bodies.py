@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
-from notifier.message import FIELDS, REQUIRED
+from notifier.message import CORRECTABLE, FIELDS, REQUIRED
 from notifier.question import TIMEOUT_S
 from notifier.rules import MAX_EXCLUDED
 from notifier.task import UNKNOWN
@@ -69,6 +69,31 @@ else:
     MessageIn = create_model(
         "MessageIn", __base__=Excluding, __doc__="A message: a durable event for people.", **_accepted()
     )
+
+
+def _correctable() -> dict[str, Any]:
+    fields = {name: field for name, field in _accepted().items() if name in CORRECTABLE}
+    return {name: (accepts, Field(None, description=field.description)) for name, (accepts, field) in fields.items()}
+
+
+if TYPE_CHECKING:
+
+    class CorrectionIn(Strict): ...
+
+else:
+    CorrectionIn = create_model(
+        "CorrectionIn",
+        __base__=Strict,
+        __doc__="A change of a message. Fields that are left out stay as they are.",
+        to=(list[str], Field(description="The channels that have it.", examples=[["user:42"]])),
+        **_correctable(),
+    )
+
+
+class RetractionIn(Strict):
+    """The channels that a message is removed from."""
+
+    to: list[str] = Field(examples=[["group:staff"]])
 
 
 Total = Annotated[

@@ -41,6 +41,9 @@ MAX_STALLED: Final = 1000
 TaskChange = Callable[[Task], Task]
 """A pure function from one state of a task to the next. Called again if another publisher changed the task first."""
 
+FrameChange = Callable[[str], str]
+"""A pure function from the stored frame of a message to the corrected one."""
+
 MarkAction = Literal["read", "all", "delete"]
 
 
@@ -135,6 +138,9 @@ class Sink(Protocol):
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         """Deliver a frame without id. A key that begins with `EPHEMERAL_PREFIX` is a repeat key, as in `deliver`. Any
         other key names a state: a newer frame of that key replaces it, or is joined to it (`output.KEY_PREFIX`)."""
+
+    def retract(self, topic: str, message_id: str) -> None:
+        """A message is gone: the streams of the topic drop it, and get the number of unread messages without it."""
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Reopen the streams of these topics (None: all) from their cursors: events may have been missed.
@@ -268,6 +274,16 @@ class Broker(ABC):
         continued: True if earlier portions of this replay were written. `max_replay` was checked for the first portion
         and is not checked again. Only the first and the last portion have `unread` and `tasks`.
         """
+
+    @abstractmethod
+    async def retract(self, message_id: str, channels: Sequence[str]) -> None:
+        """Remove a message from the history and the inboxes of these channels; `Sink.retract` is called where a channel
+        had it. A message that is not there changes nothing."""
+
+    @abstractmethod
+    async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
+        """Apply `change` to the stored frames of a message, in place, and announce each frame that it changes. Returns
+        the frames, of the channels that have the message. Raises what `change` raises."""
 
     @abstractmethod
     async def inbox(

@@ -38,12 +38,16 @@ CALLS = {
     ("get", "/v1/tasks/{task_id}/answer"),
     ("post", "/v1/stream/topics"),
     ("get", "/v1/cursor"),
+    ("patch", "/v1/messages/{message_id}"),
+    ("delete", "/v1/messages/{message_id}"),
     ("get", "/healthz"),
     ("get", "/readyz"),
 }
 EVENTS = {
     "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "connection", "time"},
-    "message": {"id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "data"},
+    "message": {
+        "id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "key", "data", "replaces", "edited",
+    },
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
         "started_at", "updated_at", "ended_at", "error", "url", "url_text", "question",

@@ -35,6 +35,7 @@ class Recorder:
     controls: list[bytes] = field(default_factory=list)
     excluded: list[Exclusion | None] = field(default_factory=list)
     """Those of events and states, in the order of arrival."""
+    retracted: list[tuple[str, str]] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
     away_prefixes: list[str] = field(default_factory=list)
     """Those of `away`."""
@@ -52,6 +53,9 @@ class Recorder:
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         self.states.append((topic, key, wire))
         self.excluded.append(excluded)
+
+    def retract(self, topic: str, message_id: str) -> None:
+        self.retracted.append((topic, message_id))
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         self.resyncs.append((topics, after))

@@ -19,6 +19,7 @@ from notifier.broker import (
     MAX_FRAME_MARKS,
     MAX_LISTED_TASKS,
     Broker,
+    FrameChange,
     History,
     Idempotency,
     MarkAction,
@@ -112,13 +113,40 @@ class EmbeddedBroker(Broker):
         else:
             key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
         for channel in event.to:
-            frame = event.frame_for(channel)
+            frame = event.frame_for(channel, self._replaced(channel, event))
             if event.durable:
                 self._history.append(channel, entry_of(event, self._seq, frame, key))
             self._announce(channel, frame, self._seq if event.durable else 0, key, event.excluded)
         receipt = Receipt(self._epoch, self._seq, not self._subscribed.isdisjoint(event.to))
         self._idempotency.add(idempotency, receipt)
         return receipt
+
+    def _replaced(self, channel: str, event: Event) -> str:
+        """The id of the message that this one replaces in a channel, and which is removed; empty if there is none."""
+        if not event.replace_key:
+            return ""
+        replaced = self._history.remove(channel, lambda entry: entry.replace_key == event.replace_key)
+        return next((entry.message_id for entry in replaced if entry.message_id != event.message_id), "")
+
+    async def retract(self, message_id: str, channels: Sequence[str]) -> None:
+        for channel in channels:
+            removed = self._history.remove(channel, lambda entry: entry.message_id == message_id)
+            if removed and self._sink is not None and channel in self._subscribed:
+                self._sink.retract(channel, message_id)
+
+    async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
+        stored = [
+            (channel, entry, change(entry.frame))
+            for channel in channels
+            for entry in self._history.log(channel).messages
+            if entry.message_id == message_id
+        ]
+        key = EPHEMERAL_PREFIX + events.new_id()
+        for channel, entry, frame in stored:
+            if frame != entry.frame:
+                self._history.change(channel, entry, frame)
+                self._announce(channel, frame, key=key, excluded=Exclusion(entry.excluded))
+        return [frame for _, _, frame in stored]
 
     def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
         with self._sink.joining() if self._sink is not None else nullcontext():

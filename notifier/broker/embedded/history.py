@@ -6,7 +6,8 @@ Must not know: users, tasks, streams, who reads.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from notifier.broker import History
 from notifier.broker.embedded.journal import Journal
@@ -56,6 +57,20 @@ class MemoryHistory:
         log.last = entry.seq
         log.appended_s = time.time()
         self._journal.append(channel, log, entry, trimmed)
+
+    def remove(self, channel: str, matches: Callable[[Entry], bool]) -> Sequence[Entry]:
+        """Remove messages from a channel. Cursors stay valid: what is removed is missed by no stream."""
+        log = self.log(channel)
+        removed = [entry for entry in log.messages if matches(entry)]
+        if removed:
+            log.messages = deque(entry for entry in log.messages if not matches(entry))
+            self._journal.remove_entries(channel, log, [entry.seq for entry in removed])
+        return removed
+
+    def change(self, channel: str, entry: Entry, frame: str) -> None:
+        """Replace the frame of an entry of a channel."""
+        entry.frame = frame
+        self._journal.change_entry(channel, self._logs[channel], entry)
 
     def clear(self, channel: str, seq: int) -> None:
         """Empty a log; cursors before `seq` are then reset on this channel."""

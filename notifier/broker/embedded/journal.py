@@ -36,6 +36,13 @@ class Journal:
     def append(self, channel: str, log: Log, entry: Entry, trimmed: Entry | None) -> None:
         """A log has a new entry, and `trimmed` has left it."""
 
+    def remove_entries(self, channel: str, log: Log, seqs: Sequence[int]) -> None:
+        """These entries have left the log, which may have lost its newest. Its `last`, `low` and `appended_s` are to be
+        kept."""
+
+    def change_entry(self, channel: str, log: Log, entry: Entry) -> None:
+        """An entry of the log has another frame."""
+
     def empty(self, channel: str, log: Log) -> None:
         """A log has no entries any more. Its `last`, `low` and `appended_s` are to be kept."""
 

@@ -25,12 +25,14 @@ class Entry:
     """Repeat key, if the same event may be published again."""
     excluded: frozenset[str] = frozenset()
     """Users that do not get it."""
+    replace_key: str = ""
+    """Of a message: a later one with the same key takes its place. Empty: none."""
 
 
 def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
     """The entry of an event in one channel's log."""
     users = event.excluded.users if event.excluded is not None else frozenset[str]()
-    return Entry(seq, frame, event.message_id, event.expires_at_ms, key, users)
+    return Entry(seq, frame, event.message_id, event.expires_at_ms, key, users, event.replace_key)
 
 
 @dataclass(slots=True)
@@ -45,6 +47,8 @@ class Log:
     """Newest seq that is no longer in the log."""
     appended_s: float = 0
     """Time of the last event, in seconds since 1970."""
+    marker: int = 0
+    """The seq of a stored entry without an event, which says where the log ends; 0: there is none."""
 
     def after(self, seq: int) -> Iterator[Entry]:
         """The messages and events after a seq, each newest first."""

@@ -28,7 +28,8 @@ _LEAD: Final = re.compile(
 )
 """What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps whom it leaves out; then an
 event's id line, with the same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the
-reason in place of the key; `?`: a text for the processes (`Broker.control`), which an earlier version skips."""
+reason in place of the key; `?`: a text for the processes (`Broker.control`), which an earlier version skips, or
+with the key `retract` the id of a message that is gone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -171,7 +172,11 @@ class Topics:
             self._sink.disconnect(topic.name, repeat_key)
             return
         if epoch == b"?":
-            self._sink.control(payload[lead.end(4) + 1 :])
+            text = payload[lead.end(4) + 1 :]
+            if word == b"retract":
+                self._sink.retract(topic.name, text.decode("utf-8", "replace"))
+            else:
+                self._sink.control(text)
             return
         wire, excluded = payload[lead.end(5 if left_out else 4) + 1 :], None
         if left_out:

@@ -21,6 +21,7 @@ from notifier import event as events
 from notifier.broker import (
     IDEMPOTENCY_TTL_S,
     Broker,
+    FrameChange,
     History,
     Idempotency,
     MarkAction,
@@ -34,6 +35,7 @@ from notifier.broker import (
     TaskChange,
 )
 from notifier.broker.redis.addresses import keys_of, parse_target
+from notifier.broker.redis.corrections import RedisCorrections
 from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.openings import open_call, opening_of
@@ -69,6 +71,7 @@ class RedisBroker(Broker):
         self._shards = Shards(places, keys, topic_ttl_s=history.topic_ttl_s)
         self._tasks = RedisTasks(self._shards, keys)
         self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
+        self._corrections = RedisCorrections(self._shards, keys)
         self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)
         self._skipped = 0
         self._floors_due_at: dict[int, float] = {}
@@ -240,6 +243,12 @@ class RedisBroker(Broker):
     def _skip_entry(self, seq: int) -> None:
         self._skipped += 1
         log.error("skipped a stored entry that is not in notifier's form: seq %d", seq)
+
+    async def retract(self, message_id: str, channels: Sequence[str]) -> None:
+        await self._corrections.retract(message_id, channels)
+
+    async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
+        return await self._corrections.correct(message_id, channels, change)
 
     # The inbox
 

@@ -60,7 +60,7 @@ MOVING_S: Final = 3.0
 MOVING_PAUSE_S: Final = 0.03
 SENTINELS_AGREE_S: Final = 10.0
 """How long a Sentinel may name the older primary after another one has named the new (Redis says: seconds)."""
-WRITING: Final = frozenset({"publish", "task", "output", "mark", "forget"})
+WRITING: Final = frozenset({"publish", "task", "output", "mark", "forget", "retract", "correct"})
 """Scripts whose answer promises that something is stored."""
 
 

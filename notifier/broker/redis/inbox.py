@@ -163,7 +163,12 @@ class RedisInbox:
         while due or not first:
             args: list[str | bytes | int] = [events.new_epoch(), int(not first), PORTION_ENTRIES, PORTION_BYTES]
             args += (logs[channel].reached for channel in due)
-            call = Call(script("messages"), shard, [*names, *(logs[channel].name for channel in due)], args)
+            call = Call(
+                script("messages"),
+                shard,
+                [*names, *(name for channel in due for name in (logs[channel].name, self._keys.meta(shard, channel)))],
+                args,
+            )
             answer = await self._shards.run(call)
             with reading("messages"):
                 now, top, up_to, read, hidden, version, *parts = answer
@@ -171,13 +176,13 @@ class RedisInbox:
                     self._epochs[shard] = now.decode()
                     return None
                 first = first or (int(top), int(up_to), _ids(read), _ids(hidden), int(version))
-                for channel, (length, reached, *flat) in zip(tuple(due), parts, strict=False):
+                for channel, (length, reached, gone, *flat) in zip(tuple(due), parts, strict=False):
                     log = logs[channel]
-                    log.add(reached, flat)
+                    is_same = log.add(reached, gone, flat)
                     if reached < top:
                         continue
                     due.remove(channel)
-                    if not log.trim(length) and channel not in again:
+                    if not (log.trim(length) and is_same) and channel not in again:
                         again.add(channel)
                         logs[channel] = self._rows.renewed(epoch, log.name)
                         due.append(channel)

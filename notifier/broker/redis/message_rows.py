@@ -19,7 +19,7 @@ MAX_LOGS: Final = 2000
 class LogRows:
     """The rows of one log in one epoch."""
 
-    __slots__ = ("counted", "excluded", "name", "reached", "rows")
+    __slots__ = ("counted", "excluded", "gone", "name", "reached", "rows")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,12 +28,16 @@ class LogRows:
         self.rows: list[Row] = []
         self.excluded: dict[int, str] = {}
         """By seq, of the few rows that have them: the ids of users that do not get the message, between line ends."""
+        self.gone: bytes | None = None
+        """Another value after a message has left the log otherwise than by trimming; None before the first read."""
         self.reached = 0
         """The log is read up to this seq."""
 
-    def add(self, reached: int, flat: Sequence[Any]) -> None:
+    def add(self, reached: int, gone: bytes, flat: Sequence[Any]) -> bool:
         """Add what was read, as seq, message id, expiry, excluded users. Rows that another call has added
-        meanwhile are left out."""
+        meanwhile are left out. False if rows that were read before may have left the log."""
+        is_same = self.gone in (None, gone)
+        self.gone = self.gone if self.gone is not None else gone
         fields = zip(flat[::4], flat[1::4], flat[2::4], flat[3::4], strict=True)
         for seq, message_id, expires_at_ms, excluded in fields:
             if seq > self.reached:
@@ -41,6 +45,7 @@ class LogRows:
                 if excluded:
                     self.excluded[int(seq)] = excluded.decode("utf-8", "replace")
         self.reached = max(self.reached, reached)
+        return is_same
 
     def rows_of(self, user: str) -> Sequence[Row]:
         """The rows, without those that leave out this user."""

@@ -51,7 +51,8 @@ class Script:
 def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
-    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `repair` or `identity`.
+    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`,
+    `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
@@ -85,6 +86,8 @@ def publish_calls(
     for shard, recipients in _by_shard(event.to, keys):
         repeat_key = _repeat_key(event, idempotency, len(recipients))
         stored: tuple[str, ...] = ("m", event.message_id) if event.message_id else ()
+        if event.replace_key:
+            stored += ("q", event.replace_key)
         if event.expires_at_ms:
             stored += ("x", str(event.expires_at_ms))
         if repeat_key != "-":

@@ -13,7 +13,19 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from notifier.broker import History, Idempotency, MarkAction, Marked, Opening, Options, Page, Receipt, Sink, TaskChange
+from notifier.broker import (
+    FrameChange,
+    History,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Options,
+    Page,
+    Receipt,
+    Sink,
+    TaskChange,
+)
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.sqlite import rows
@@ -160,6 +172,12 @@ class SqliteBroker(EmbeddedBroker):
         call = super().inbox(user, channels, limit=limit, before=before, unread_only=unread_only)
         return await self._answered(call)
 
+    async def retract(self, message_id: str, channels: Sequence[str]) -> None:
+        await self._answered(super().retract(message_id, channels))
+
+    async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
+        return await self._answered(super().correct(message_id, channels, change))
+
     async def unread(self, user: str, channels: Sequence[str]) -> int:
         return await self._answered(super().unread(user, channels))
 
@@ -213,6 +231,9 @@ class _Announcing:
 
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         self._writer.announce(partial(self._sink.deliver_state, topic, key, wire, excluded))
+
+    def retract(self, topic: str, message_id: str) -> None:
+        self._writer.announce(partial(self._sink.retract, topic, message_id))
 
 
 def path_of(url: str) -> Path:

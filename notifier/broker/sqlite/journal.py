@@ -29,14 +29,30 @@ class SqliteJournal(Journal):
 
     def append(self, channel: str, log: Log, entry: Entry, trimmed: Entry | None) -> None:
         text = rows.entry_text(log, entry)
+        if log.marker:
+            self._write((rows.REMOVE_ENTRY, (channel, log.marker)))
+            log.marker = 0
         if trimmed is None:
             self._write((rows.APPEND, (channel, entry.seq, text)))
         else:
             self._write((rows.REPLACE_ENTRY, (entry.seq, text, channel, trimmed.seq)))
 
+    def remove_entries(self, channel: str, log: Log, seqs: Sequence[int]) -> None:
+        for seq in seqs:
+            self._write((rows.REMOVE_ENTRY, (channel, seq)))
+        if log.last in seqs:
+            self._mark_end(channel, log)
+
+    def change_entry(self, channel: str, log: Log, entry: Entry) -> None:
+        self._write((rows.REPLACE_ENTRY, (entry.seq, rows.entry_text(log, entry), channel, entry.seq)))
+
     def empty(self, channel: str, log: Log) -> None:
         self._write((rows.REMOVE_LOG, (channel,)))
+        self._mark_end(channel, log)
+
+    def _mark_end(self, channel: str, log: Log) -> None:
         self._write((rows.APPEND, (channel, log.last, rows.empty_text(log))))
+        log.marker = log.last
 
     def remove_log(self, channel: str, swept_up_to: int) -> None:
         self._write((rows.REMOVE_LOG, (channel,)))

@@ -57,6 +57,7 @@ SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
 REPLACE_ENTRY: Final = "UPDATE log SET seq = ?, entry = ? WHERE channel = ? AND seq = ?"
 REMOVE_LOG: Final = "DELETE FROM log WHERE channel = ?"
+REMOVE_ENTRY: Final = "DELETE FROM log WHERE channel = ? AND seq = ?"
 PUT_TASK: Final = "INSERT OR REPLACE INTO tasks (id, record) VALUES (?, ?)"
 REMOVE_TASK: Final = "DELETE FROM tasks WHERE id = ?"
 APPEND_OUTPUT: Final = "INSERT OR REPLACE INTO outputs VALUES (?, ?, ?, ?)"
@@ -83,7 +84,12 @@ def entry_text(log: Log, entry: Entry) -> str:
 def _more(entry: Entry) -> str:
     """Of the few entries that have it, what is beside the six fields: JSON without spaces. A version that does not know
     it leaves the entry out, and thus delivers it to no excluded user."""
-    return f" {quote(to_json({'except': sorted(entry.excluded)}))}" if entry.excluded else ""
+    more: dict[str, object] = {}
+    if entry.excluded:
+        more["except"] = sorted(entry.excluded)
+    if entry.replace_key:
+        more["key"] = entry.replace_key
+    return f" {quote(to_json(more))}" if more else ""
 
 
 def empty_text(log: Log) -> str:
@@ -109,14 +115,17 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
             expires = int(expires_at_ms)
             more = json.loads(unquote(rest[0])) if rest else {}
             excluded = frozenset[str](map(str, more.get("except", ())))
+            replace_key = str(more.get("key", ""))
         except (ValueError, TypeError, AttributeError):
             skipped += 1
             continue
         if frame:
             key = part_key(message_id, expires, Exclusion(excluded)) if repeats else ""
             (log.messages if message_id else log.events).append(
-                Entry(int(seq), frame.decode(), message_id, expires, key, excluded)
+                Entry(int(seq), frame.decode(), message_id, expires, key, excluded, replace_key)
             )
+        else:
+            log.marker = int(seq)
     log.last, log.low, appended = max(heads, default=(top, top, 0))
     log.appended_s = appended / 1000
     if skipped:

@@ -1,11 +1,11 @@
 -- Where a user's messages are, without their frames: a portion. The service keeps what it has read of each log and asks
 -- for the rest.
 --
--- KEYS  epoch, seq, read marks, hidden, then the logs
+-- KEYS  epoch, seq, read marks, hidden, then for each channel: its messages, its meta
 -- ARGV  1 fresh epoch, 2 '1': with the marks, 3 most entries and 4 most bytes of a portion (both are exceeded by a few
---       entries), then for each log: the seq after which it is read
+--       entries), then for each channel: the seq after which its log is read
 -- Answer: epoch, top seq, seq up to which all is read, ids of the read marks, of the hidden ones, version of the marks,
---   then for each log that was begun: {its length, seq up to which it was read, seq, message id or '', expiry (ms),
+--   then for each log that was begun: {its length, seq up to which it was read, its `gone`, seq, message id or '', expiry (ms),
 --   excluded users or '', ...}
 
 local STEP = 64
@@ -20,8 +20,9 @@ if ARGV[2] == '1' then
   answer[5] = redis.call('ZRANGE', KEYS[4], 0, -1)
 end
 
-for i = 5, #KEYS do
-  local after, list = tonumber(ARGV[i]), { redis.call('XLEN', KEYS[i]), 0 }
+for i = 5, #KEYS, 2 do
+  local after, list = tonumber(ARGV[(i + 5) / 2]), { redis.call('XLEN', KEYS[i]), 0 }
+  list[3] = redis.call('HGET', KEYS[i + 1], 'gone') or ''
   local entries
   repeat
     -- Up to the counter: an entry above it is foreign.

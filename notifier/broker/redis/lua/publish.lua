@@ -19,7 +19,8 @@
 --      14 number of channels
 --      15 '', or of those that are topics, which come first: their number, history size, and ttl (s) of log and meta
 --      then for each channel: its pub/sub channel, its name as JSON ('' without a tail)
---      then what is stored beside the frame: names of fields and their values
+--      then what is stored beside the frame: names of fields and their values; `q` is the key by which a message
+--      replaces the earlier one of its channel
 -- Answer: 'new' | 'same' | 'other', epoch, seq, watched (0 or 1), with spaces between: one text costs less than a list
 --
 -- Announcement: '<epoch> <seq> <previous seq of this channel> <ARGV[10]>\n' .. the event as it goes on the wire.
@@ -71,6 +72,27 @@ local function store_topic_floor(key)
     'tn', whole(seq))
 end
 
+local replace_key, message_id
+for i = 16 + 2 * channels, #ARGV, 2 do
+  if ARGV[i] == 'q' then replace_key = ARGV[i + 1] elseif ARGV[i] == 'm' then message_id = ARGV[i + 1] end
+end
+
+-- The entry that this message replaces in a log: its id there, and the id of the message.
+local function replaced_in(log)
+  local before = '+'
+  repeat
+    local entries = call('XREVRANGE', log, before, '-', 'COUNT', '32')
+    for _, raw in ipairs(entries) do
+      local fields, is_same, id = raw[2], false, ''
+      for j = 1, #fields, 2 do
+        if fields[j] == 'q' then is_same = fields[j + 1] == replace_key elseif fields[j] == 'm' then id = fields[j + 1] end
+      end
+      if is_same then return raw[1], id end
+      before = whole(seq_of(raw[1]) - 1)
+    end
+  until #entries < 32
+end
+
 -- What is known of a channel before this event; nil where its log is foreign.
 local function state_of(i)
   local log, other, meta_key = KEYS[1 + 3 * i], KEYS[2 + 3 * i], KEYS[3 + 3 * i]
@@ -94,6 +116,7 @@ local function state_of(i)
   end
   if foreign > meta.last then meta.last = foreign end
   meta.length = length
+  if replace_key and length > 0 then meta.replaced, meta.replaces = replaced_in(log) end
   return meta
 end
 
@@ -135,12 +158,19 @@ local shown, watched = whole(seq), 0
 local id_line = durable and ('id: ' .. epoch .. '-' .. shown .. '\n') or ''
 
 for i = 1, channels do
-  local frame = tail == '' and head or (head .. ARGV[15 + 2 * i] .. tail)
+  local meta = metas[i]
+  local replaces = meta and meta.replaces and meta.replaces ~= message_id and ',"replaces":"' .. meta.replaces .. '"' or ''
+  local frame = tail == '' and head or (head .. ARGV[15 + 2 * i] .. replaces .. tail)
   local lead = epoch .. ' 0 0 '
   if durable then
-    local log, meta = KEYS[1 + 3 * i], metas[i]
+    local log = KEYS[1 + 3 * i]
     local size, ttl_s, meta_ttl_s = size, ttl_s, meta_ttl_s
     if i <= topics then size, ttl_s, meta_ttl_s = topic_size, topic_ttl_s, topic_ttl_s end
+    if meta.replaced then
+      call('XDEL', log, meta.replaced)
+      call('HSET', KEYS[3 + 3 * i], 'gone', shown)
+      meta.length = meta.length - 1
+    end
     local excess = meta.length + 1 - size
     if excess > 0 then
       local trimmed = call('XRANGE', log, '-', '+', 'COUNT', whole(excess))

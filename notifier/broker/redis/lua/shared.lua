@@ -98,10 +98,12 @@ local function meta_of(key, messages)
   return meta
 end
 
+local function logs_of(meta) return format('%d %d %d %d %d', meta.last, meta.m, meta.e, meta.mlow, meta.elow) end
+
+-- The field `gone` has another value after each message that left the log otherwise than by trimming.
 local function store_meta(key, meta, ttl_s)
   local last, low = whole(meta.last), whole(math.max(meta.mlow, meta.e))
-  local logs = format('%d %d %d %d %d', meta.last, meta.m, meta.e, meta.mlow, meta.elow)
-  call('HSET', key, 'last', last, 'low', low, 'logs', logs)
+  call('HSET', key, 'last', last, 'low', low, 'logs', logs_of(meta))
   call('EXPIRE', key, ttl_s)
 end
 

@@ -1,0 +1,82 @@
+"""The calls that change a published message: PATCH and DELETE /v1/messages/{id}.
+
+Must not know: how brokers store messages, who listens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import parsing, rules
+from notifier.api.answers import MessageData, Problem
+from notifier.api.bodies import CorrectionIn, RetractionIn
+from notifier.api.http import json_response, object_of, parse, publisher, read_body
+from notifier.api.openapi import body_of
+from notifier.broker import Broker
+from notifier.errors import InvalidInput, NotFound
+from notifier.message import corrected, message_of
+from notifier.settings import Settings
+
+router = APIRouter(
+    prefix="/v1",
+    tags=["publish"],
+    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
+)
+
+
+@router.patch(
+    "/messages/{message_id}",
+    summary="Correct a message",
+    responses={200: {"model": MessageData}, 404: {"model": Problem}},
+    openapi_extra=body_of({"application/json": CorrectionIn}),
+)
+async def correct_message(request: Request, message_id: str) -> Response:
+    """Change fields of a message where it stands, in history and inboxes; a repeat changes nothing. Open streams get it
+    again, with its id and `edited`. 404: none of the channels has it."""
+    fields = await _fields(request)
+    known = rules.identifier(message_id, "id")
+    if "to" not in fields:
+        raise InvalidInput("is required", field="to")
+    channels = rules.recipients(fields["to"])
+    changes = {name: value for name, value in fields.items() if name != "to"}
+    settings: Settings = request.app.state.settings
+    frames = await _broker(request).correct(
+        known, channels, lambda stored: corrected(stored, changes, max_bytes=settings.max_event_bytes)
+    )
+    message = message_of(frames[0]) if frames else None
+    if message is None:
+        raise NotFound(f"there is no message {message_id!r} in these channels", field="id")
+    return json_response(message)
+
+
+@router.delete(
+    "/messages/{message_id}",
+    summary="Retract a message",
+    status_code=204,
+    openapi_extra=body_of({"application/json": RetractionIn}),
+)
+async def retract_message(request: Request, message_id: str) -> Response:
+    """Remove a message from the history and the inboxes of these channels. Open streams get `inbox` with its id among
+    `deleted`. A message that is not there is no error, so the call can be repeated."""
+    _publisher(request)
+    body = parse(RetractionIn, await read_body(request))
+    await _broker(request).retract(rules.identifier(message_id, "id"), rules.recipients(body.to))
+    return Response(status_code=204)
+
+
+async def _fields(request: Request) -> Mapping[str, Any]:
+    _publisher(request)
+    return object_of(parsing.parse_json(await read_body(request)))
+
+
+def _publisher(request: Request) -> None:
+    request.app.state.publishing.limit.take(publisher(request).name)
+
+
+def _broker(request: Request) -> Broker:
+    broker: Broker = request.app.state.broker
+    return broker
