@@ -216,7 +216,17 @@ class RedisTransport:
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
 
     def _run(self, call: Call) -> Any:
-        return self._repaired(call.shard, partial(_script, call.script, call.keys, call.args), call.keys)
+        own = f"{self._keys.tag(call.shard)}idem:"
+        key = next((name for name in call.keys if name.startswith(own)), None)
+
+        def action(client: redis.Redis) -> Any:
+            answer = _script(call.script, call.keys, call.args, client)
+            if key is not None:
+                # Not stored where a task write is refused as stale: at worst, a failover begins a needless epoch.
+                self._places.wrote(call.shard, client, key)
+            return answer
+
+        return self._repaired(call.shard, action, call.keys)
 
     def _repaired(self, shard: int, action: Callable[[redis.Redis], T], names: Sequence[str]) -> T:
         """Run `action` on a shard and return its answer. If a key of `names` holds a value that notifier did not write,

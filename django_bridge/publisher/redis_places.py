@@ -1,12 +1,16 @@
 """Clients of the primaries, by shard: of one primary, several, that of Sentinels, or the nodes of a cluster.
 
-A place is asked for within an attempt, and again after a call has failed. Must not know: scripts, retries.
+A place is asked for within an attempt, and again after a call has failed. Behind Sentinels, a primary that was replaced
+goes on answering: where the new one lacks what the older one has answered, another epoch begins, as in the service.
+Must not know: scripts, retries.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import deque
 from typing import Any, Final
 
 import redis
@@ -15,8 +19,12 @@ from redis.sentinel import Sentinel
 from django_bridge.conf import Settings
 from django_bridge.publisher.redis_connection import Deadline, connection_pool
 from django_bridge.publisher.transport import Unreachable
+from notifier.broker import IDEMPOTENCY_TTL_S
 from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.broker.redis.keys import layout_error, slot_of
+from notifier.event import new_epoch
+
+log = logging.getLogger("django_bridge")
 
 Host = tuple[str, int]
 
@@ -24,6 +32,19 @@ TIMEOUT_SHARE: Final = 0.4
 """Share of the time budget for one connect or one command, so that a hanging attempt leaves time for another."""
 ASK_SENTINELS_EVERY_S: Final = 1.0
 """A primary that was cut off goes on answering: only the Sentinels know that there is another."""
+REMEMBERED: Final = 64
+"""Newest writes of a shard that a new primary is asked for: threads that write at the same time end in any order."""
+
+
+class _Written:
+    """The newest writes to a shard that one primary has answered."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.keys: deque[str] = deque(maxlen=REMEMBERED)
+        """Their idempotency keys."""
+        self.at = 0.0
+        """When the last was answered, in monotonic seconds."""
 
 
 class RedisPlaces:
@@ -46,6 +67,8 @@ class RedisPlaces:
         """Which node is asked next: one that was cut off has an old map."""
         self._checked: set[int] = set()
         """The shards whose layout was compared."""
+        self._written: dict[int, _Written] = {}
+        """By shard, behind Sentinels: what its last primary has answered."""
 
     def of(self, shard: int) -> redis.Redis:
         """The client of a shard's primary. Raises `RedisError`, and `Unreachable` if the stored layout of the shards
@@ -54,7 +77,33 @@ class RedisPlaces:
         if shard not in self._checked:
             self._check_layout(shard, client)
             self._checked.add(shard)
+        written = self._written.get(shard)
+        if written is not None and written.client is not client and self._written.pop(shard, None) is written:
+            try:
+                self._begin_epoch_without(written, shard, client)
+            except redis.RedisError:
+                self._written.setdefault(shard, written)
+                raise
         return client
+
+    def wrote(self, shard: int, client: redis.Redis, key: str) -> None:
+        """A primary has answered a write that stores this idempotency key."""
+        if self._target.mode == "sentinel":
+            written = self._written.get(shard)
+            if written is None or written.client is not client:
+                written = self._written[shard] = _Written(client)
+            written.keys.append(key)
+            written.at = time.monotonic()
+
+    def _begin_epoch_without(self, written: _Written, shard: int, client: redis.Redis) -> None:
+        """Begin another epoch if the new primary lacks a write. Clients that were reset before its answer do not learn
+        of it."""
+        if time.monotonic() - written.at > IDEMPOTENCY_TTL_S / 2:
+            return  # the keys expire: what is missing says nothing
+        names = set(written.keys)
+        if client.exists(*names) < len(names):
+            log.warning("shard %d of Redis was replaced and lacks the newest writes: another epoch begins", shard)
+            client.set(self.keys.epoch(shard), new_epoch())
 
     def ask_again(self, shard: int) -> None:
         """A call has failed: the shard may be elsewhere now."""

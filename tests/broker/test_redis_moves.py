@@ -16,7 +16,7 @@ from notifier.broker.redis import commands, connection
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys, slot_of
-from notifier.broker.redis.places import MovingPlaces
+from notifier.broker.redis.places import Cluster, MovingPlaces
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note, opened, until
 from tests.support import RedisServer, running
@@ -144,6 +144,40 @@ async def test_an_attempt_at_a_dead_primary_ends_when_another_replaces_it(
                 dead.process.signal(signal.SIGCONT)
             await starting
             await broker.close()
+
+
+class Astray(Cluster):
+    """A cluster whose map is old: it names another node than the primary."""
+
+    node: Address | None = None
+    asked = 0
+
+    async def of(self, shard: int) -> Address:
+        self.asked += 1
+        return self.node or await super().of(shard)
+
+
+async def test_subscriptions_that_are_led_to_a_replica_are_not_live(redis_cluster: RedisCluster) -> None:
+    """A replica accepts SSUBSCRIBE and passes on what its primary publishes, until the link between the two is cut."""
+    keys = Keys(f"notifier:m{uuid.uuid4().hex[:8]}:", 1, "sharded")
+    places, sink = Astray([Address.from_url(redis_cluster.primaries[0].url)], keys), Recorder()
+    broker = RedisBroker(places, keys, **LIMITS)
+    await broker.start(sink)
+    topic = await listens(broker, "ann")
+    primary = redis_cluster.primary_of(slot_of(topic))
+    replica = redis_cluster.replica_of(primary)
+    try:
+        places.node, asked = Address.from_url(replica.url), places.asked
+        primary.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: places.asked >= asked + 3, 20)
+        assert sink.away == [True]
+        assert replica.call("PUBSUB", "SHARDCHANNELS") == []
+        places.node = None
+        await until(lambda: broker.ready, 20)
+        await broker.publish(note())
+        await until(lambda: sink.events)
+    finally:
+        await broker.close()
 
 
 @pytest.mark.programs

@@ -13,10 +13,11 @@ from django.test import override_settings
 
 from django_bridge import ALL, Message, Task, publisher
 from django_bridge.conf import problems
+from django_bridge.publisher.redis_places import RedisPlaces
 from notifier.broker.redis.keys import Keys, slot_of
 from tests.django.conftest import JWT_SECRET
-from tests.support import REPOSITORY, RedisServer, Service, running
-from tests.topologies import RedisCluster, SentinelGroup
+from tests.support import REPOSITORY, RedisServer, Service, running, wait_for
+from tests.topologies import Node, RedisCluster, SentinelGroup
 
 USERS = range(1, 7)
 
@@ -122,6 +123,40 @@ def test_a_move_and_a_failover_are_followed(topology: tuple[Any, dict[str, Any]]
         moved.move(slot, source)
     elif isinstance(moved, SentinelGroup):
         moved.wait_until_whole()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_write_that_the_new_primary_lacks_begins_another_epoch(
+    monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    """The bridge asks the Sentinels every second. Clients that the service resets before a write to the older primary
+    would not learn that it is gone."""
+    prefix = f"t{uuid.uuid4().hex[:8]}:"
+    epoch_key = Keys(prefix).epoch(0)
+    with running(Node("redis")) as older, running(Node("redis")) as newer:
+        older.start()
+        newer.start()
+        primary = [older]
+        monkeypatch.setattr(RedisPlaces, "_primary_now", lambda _: ("127.0.0.1", primary[0].port))
+        url = "redis+sentinel://127.0.0.1:1/main/0"
+        with override_settings(NOTIFIER=settings(url, PREFIX=prefix, TIMEOUT_S=20.0)):
+            newer.call("REPLICAOF", "127.0.0.1", older.port)
+            wait_for(lambda: newer.has_its_primarys_data, what="the replica")
+            Message(to_users=1, subject="before").send()
+            wait_for(lambda: newer.call("GET", epoch_key), what="the first message at the replica")
+            epoch = newer.call("GET", epoch_key)
+            if is_lost:
+                newer.call("REPLICAOF", "NO", "ONE")
+            Message(to_users=1, subject="to the older primary").send()
+            if not is_lost:
+                seq = Keys(prefix).seq(0)
+                wait_for(lambda: newer.call("GET", seq) == "2", what="the second message at the replica")
+                newer.call("REPLICAOF", "NO", "ONE")
+            primary[0] = newer
+            Message(to_users=1, subject="after").send()
+            assert publisher.current().counts.failed == 0
+            assert (newer.call("GET", epoch_key) != epoch) == is_lost
 
 
 def test_a_project_with_other_shards_than_the_service_sends_nothing_and_says_so(

@@ -105,7 +105,7 @@ DEFECTS: dict[str, Defect] = {
     "frames that arrive during an opening are dropped": Defect(((Hub, "_hold", _nothing),)),
     "a repeat is recognised by its key alone": Defect(((Stream, "has_part", _has_any_part),)),
     "a moment as a replica goes unnoticed": Defect(
-        ((commands, "_compare", _nothing), (commands, "_compare_stored", _nothing)), 3
+        ((commands, "_compare", _nothing), (commands, "_compare_stored", _nothing)), 26
     ),
     "another primary does not begin an epoch": Defect(((Identity, "__str__", lambda _: "same"),), 3),
     "calls and subscriptions may reach two servers": Defect(
