@@ -41,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
     "docs/protocol.md": ("tests/test_readme.py", {"json": 7}),
+    "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 3}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
 """Of each page: which test runs its examples, and how many it has of each language."""

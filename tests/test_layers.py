@@ -102,11 +102,13 @@ imports only from the layers below its own, or within its entry."""
 BRIDGE_LAYERS: Layers = [
     # What Django, pytest and the command line load by name.
     {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
+    {"middleware", "tasks_backend"},
     {"checks"},
     {"job_page"},
     {"message", "views"},
     {"live"},
     {"celery", "event"},
+    {"queues.job"},
     {"task.celery_signals", "task.decorator"},
     {"task.task"},
     {"task.share", "task.reconcile"},
@@ -131,6 +133,7 @@ BRIDGE_LAYERS: Layers = [
     {"testing"},
     {"page", "languages", "static_files"},
     {"tokens", "service"},
+    {"queues"},
     {"recipients"},
     {"texts"},
     {"background", "commit", "conf", "event_loop", "models", "payload", "policy"},

@@ -137,8 +137,8 @@ class _Decorated:
             return None
         user = self._user(given, args, kwargs)
         with speaking(user):
-            task = Task(from_user=user, task_name=_text(self._name, given))
-            task.cancelled_text = _text(self._options.cancelled, given)
+            task = Task(from_user=user, task_name=filled(self._name, given))
+            task.cancelled_text = filled(self._options.cancelled, given)
         return task
 
     def given_task(self, args: _Args, kwargs: _Kwargs) -> Any:
@@ -152,8 +152,7 @@ class _Decorated:
     def end(self, task: Task, answer: Any, args: _Args, kwargs: _Kwargs) -> None:
         if task.ended:
             return
-        link = None if self._options.result is None else self._options.result(answer)
-        url, url_text = link if isinstance(link, tuple) else (link, None)
+        url, url_text = (None, None) if self._options.result is None else link_of(self._options.result, answer)
         task.end(self._state(task, self._options.end, args, kwargs), url=url, url_text=url_text)
 
     def is_returned(self, exc: BaseException, task: Task) -> bool:
@@ -162,7 +161,7 @@ class _Decorated:
 
     def _state(self, task: Task, template: Any, args: _Args, kwargs: _Kwargs) -> str:
         with task.speaking():
-            return _text(template, self._arguments(args, kwargs))
+            return filled(template, self._arguments(args, kwargs))
 
     def _user(self, given: _Kwargs, args: _Args, kwargs: _Kwargs) -> Any:
         user = self._options.user
@@ -267,7 +266,14 @@ def _named_user(user: str | Callable[..., Any], given: _Kwargs, args: _Args, kwa
     return named
 
 
-def _text(template: Any, given: _Kwargs) -> str:
+def link_of(result: Callable[[Any], Any], answer: Any) -> tuple[Any, Any]:
+    """The URL of the result, and the text of its button, by the option `result`; each may be None."""
+    link = result(answer)
+    return link if isinstance(link, tuple) else (link, None)
+
+
+def filled(template: Any, given: _Kwargs) -> str:
+    """A text with the call's arguments in it. Raises `TypeError` if it does not fit them."""
     text = str(template)
     if "{" not in text:
         return text

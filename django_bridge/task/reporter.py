@@ -57,7 +57,7 @@ class TaskReporter(UnreportedChanges):
         """Create the task in the service, and its row."""
         self._is_announced = False
         self._report(defers=_in_background())
-        if self.known.to:
+        if self.known.to and self.known.status != "pending":
             self._heartbeat.schedule()
 
     def change(self, change: Mapping[str, Any]) -> None:

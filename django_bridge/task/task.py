@@ -189,6 +189,12 @@ class Task(TaskQuestions):
         else:
             self.set_state(state or None, total=total)
 
+    @outside_loop
+    def begin_pending(self, state: Any = "") -> None:
+        """Create the task as pending: a queue has the work, and the worker continues the task. Nothing once begun."""
+        if self._reporter is None:
+            self._begin(state, None, status="pending")
+
     def works_here(self) -> None:
         """Start the heartbeats of this process: the service calls the task stalled if they stop.
 
@@ -310,13 +316,13 @@ class Task(TaskQuestions):
         assert self._reporter is not None
         return self._reporter
 
-    def _begin(self, state: Any, total: int | None) -> None:
+    def _begin(self, state: Any, total: int | None, *, status: str = "running") -> None:
         anonymous = is_anonymous(self._to_users)
         to = () if anonymous else rules.recipients(channels(self._to_users), "to_users")
         known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("has too many recipients for a task: use a group", field="to_users")
-        self._reporter = TaskReporter(known, user_key(self._from_user))
+        self._reporter = TaskReporter(dataclasses.replace(known, status=status), user_key(self._from_user))
         self._reporter.announce()
 
 

@@ -4,7 +4,10 @@ processes they start use the same."""
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
+
+import django
 
 from tests.support import API_KEY, JWT_SECRET
 
@@ -28,6 +31,17 @@ INSTALLED_APPS = [
     "django_bridge",
     "tests.django.sample",
 ]
+HAS_QUEUE_TABLE = django.VERSION >= (5, 2) and find_spec("django_tasks_db") is not None
+if HAS_QUEUE_TABLE:
+    INSTALLED_APPS += [*(["django_tasks"] if django.VERSION < (6, 0) else []), "django_tasks_db"]
+_tasks = "django.tasks" if find_spec("django.tasks") else "django_tasks"
+TASKS = {
+    "default": {"BACKEND": f"{_tasks}.backends.immediate.ImmediateBackend"},
+    "table": {
+        "BACKEND": "django_bridge.tasks_backend.ReportedBackend",
+        "OPTIONS": {"BACKEND": "django_tasks_db.DatabaseBackend"},
+    },
+}
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
