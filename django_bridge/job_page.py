@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -29,6 +30,10 @@ from django_bridge.task.decorator import name_of, progress, reports_itself, take
 log = logging.getLogger("django_bridge")
 
 TEMPLATE: Final = "django_bridge/progress_page.html"
+MAX_USER_RUNS: Final = 4
+"""Runs of one user at once in one process, on all pages."""
+MAX_RUNS: Final = 32
+"""Runs of all users at once in one process."""
 
 
 def progress_page(
@@ -40,7 +45,9 @@ def progress_page(
 
     The function needs no decorator: a `Progress` in it reports to its task. `task_name` and `options` are those of
     `@progress`; a function with that decorator keeps its own. `template` gets `title`, and the widgets by
-    `{% notifier %}`. The thread ends with its process: work that must survive a restart belongs into a queue.
+    `{% notifier %}`, and `is_busy` after a start that was refused, with the status 429: a user has at most
+    `MAX_USER_RUNS` runs at once, a process `MAX_RUNS`. The thread ends with its process: work that must survive a
+    restart belongs into a queue.
     """
     run = (
         function if reports_itself(function) else progress(task_name or name_of(function), **options)(_taking(function))
@@ -56,7 +63,11 @@ def progress_page(
         if not request.user.is_authenticated:
             return redirect_to_login(request.get_full_path(), _login_url())
         if request.method == "POST":
-            threading.Thread(target=_run, args=(run, request), name=f"progress_page {title}").start()
+            user = request.user.pk
+            if not _runs.enter(user):
+                return render(request, template, {"title": title, "is_busy": True}, status=429)
+            name = f"progress_page {title}"
+            threading.Thread(target=_run, args=(run, request, user), name=name, daemon=True).start()
             return HttpResponseRedirect(request.get_full_path())
         return render(request, template, {"title": title})
 
@@ -77,12 +88,37 @@ def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda request, task=None: function(request)
 
 
-def _run(function: Callable[..., Any], request: HttpRequest) -> None:
+class _Runs:
+    """The runs of this process, counted by user."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_user: Counter[Any] = Counter()
+
+    def enter(self, user: Any) -> bool:
+        """Count a run of the user. False, and it is not counted, at one of the bounds."""
+        with self._lock:
+            if self._by_user[user] >= MAX_USER_RUNS or self._by_user.total() >= MAX_RUNS:
+                return False
+            self._by_user[user] += 1
+            return True
+
+    def leave(self, user: Any) -> None:
+        with self._lock:
+            self._by_user[user] -= 1
+            self._by_user += Counter()  # without the users that have none
+
+
+_runs: Final = _Runs()
+
+
+def _run(function: Callable[..., Any], request: HttpRequest, user: Any) -> None:
     try:
         (async_to_sync(function) if inspect.iscoroutinefunction(function) else function)(request)
     except Exception:  # the task has failed with it
         log.exception("%s failed", threading.current_thread().name)
     finally:
+        _runs.leave(user)
         connections.close_all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.urls import path
 
-from django_bridge import Progress, Task, current_task, progress, progress_page
+from django_bridge import Progress, Task, current_task, job_page, progress, progress_page
 from django_bridge.checks import check_settings, check_urls
 from django_bridge.conf import DEVELOPMENT_URL, settings
 from django_bridge.models import TaskRecord
@@ -44,12 +45,20 @@ def broken(request: HttpRequest) -> None:
     raise LookupError("no")
 
 
+may_end = threading.Event()
+
+
+def waiting(request: HttpRequest) -> None:
+    may_end.wait()
+
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("report/", progress_page(report)),
     path("later/", progress_page(later, "Asynchronous")),
     path("decorated/", progress_page(decorated)),
     path("broken/", progress_page(broken)),
+    path("waiting/", progress_page(waiting)),
 ]
 
 
@@ -88,6 +97,31 @@ def test_the_button_runs_the_function_as_a_task_of_the_user(visitor: Client, nam
     assert (answer.status_code, answer["Location"]) == (302, f"/{name}/")
     rows = TaskRecord.objects.filter(status=task[1])
     wait_for(lambda: ended() == [task] and rows.exists(), what="the end of the task")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_runs_of_a_user_and_of_a_process_are_bounded(
+    visitor: Client, other_user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Client()
+    other.force_login(other_user)
+    monkeypatch.setattr(job_page, "MAX_USER_RUNS", 2)
+    monkeypatch.setattr(job_page, "MAX_RUNS", 3)
+    may_end.clear()
+    try:
+        assert [visitor.post("/waiting/").status_code for _ in range(3)] == [302, 302, 429]
+        assert [other.post("/waiting/").status_code for _ in range(2)] == [302, 429]
+        refused = visitor.post("/report/").content.decode()
+        assert "Too many runs at once" in refused
+        assert "csrfmiddlewaretoken" in refused
+        threads = [thread for thread in threading.enumerate() if thread.name == "progress_page Waiting"]
+        assert [thread.daemon for thread in threads] == [True] * 3, "the process ends without them"
+    finally:
+        may_end.set()
+    for thread in threads:
+        thread.join()
+    assert visitor.post("/report/").status_code == 302
+    wait_for(lambda: ended()[-1] == ("Report", "succeeded", 4), what="the end of the task")
 
 
 @pytest.mark.usefixtures("here")
