@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import deque
 from typing import Final
 
+from django_bridge import publisher
+from notifier.errors import NotifierError
 from notifier.event import new_id
 from notifier.output import KEPT_BYTES, MAX_PIECE_BYTES
 
-log = logging.getLogger("django_bridge")
-
+STEP_CHARS: Final = 16 * 1024
+"""See `UnsentOutput._trim`."""
 _UNSENDABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+class _OutputDropped(NotifierError):
+    """A kind of failure of its own for the log: that of the calls does not hide it."""
+
+    def __init__(self) -> None:
+        super().__init__("output of a task is dropped: the service cannot be reached, and keeps the newest only")
 
 
 class UnsentOutput:
     """Text in order. Over `KEPT_BYTES` characters the oldest go: the service would not keep them either."""
 
     def __init__(self) -> None:
-        self._texts: list[str] = []
+        self._texts: deque[str] = deque()
         self._in_flight: tuple[str, str] | None = None
         """Idempotency key and text of a piece that may have arrived."""
         self.chars = 0
@@ -41,9 +51,8 @@ class UnsentOutput:
         self._texts.append(text)
         self.chars += len(text)
         if self.chars > KEPT_BYTES:
-            log.warning("output of a task is dropped: the service cannot be reached, and keeps the newest only")
-            self._texts = ["".join(self._texts)[self.chars - KEPT_BYTES :]]
-            self.chars = KEPT_BYTES
+            self._trim()
+            publisher.current().failures.failed(_OutputDropped(), str(_OutputDropped()), level=logging.WARNING)
 
     def next_piece(self) -> tuple[str, str] | None:
         """The next piece to send, as key and text; the same until `sent`."""
@@ -52,7 +61,7 @@ class UnsentOutput:
             piece = _beginning(text)
             self._in_flight = (new_id(), piece)
             rest = text[len(piece) :]
-            self._texts, self.chars = [rest] if rest else [], len(rest)
+            self._texts, self.chars = deque([rest] if rest else ()), len(rest)
         return self._in_flight
 
     def sent(self) -> None:
@@ -61,7 +70,17 @@ class UnsentOutput:
 
     def clear(self) -> None:
         """Drop everything: the task takes no output."""
-        self._texts, self.chars, self._in_flight = [], 0, None
+        self._texts.clear()
+        self.chars, self._in_flight = 0, None
+
+    def _trim(self) -> None:
+        """Drop the oldest characters. Of a long text `STEP_CHARS` go at once: else each write would copy its rest."""
+        while (excess := self.chars - KEPT_BYTES) > 0:
+            oldest = self._texts.popleft()
+            dropped = min(len(oldest), max(excess, STEP_CHARS))
+            if dropped < len(oldest):
+                self._texts.appendleft(oldest[dropped:])
+            self.chars -= dropped
 
 
 def _beginning(text: str) -> str:
