@@ -29,9 +29,9 @@ def asked(task: Task, question: Question, *, now_ms: int) -> Task:
     if answer_to(task, question.id) is not None or (task.question is not None and task.question.id == question.id):
         return task
     if task.ended:
-        raise Conflict(f"the task {task.id} ended as {task.status} and cannot ask")
+        raise task.conflict(f"ended as {task.status} and cannot ask")
     if task.cancel_requested:
-        raise Conflict(f"the task {task.id} is being cancelled and cannot ask")
+        raise task.conflict("is being cancelled and cannot ask")
     if task.question is not None:
         raise Conflict(f"the task {task.id} waits for the answer to another question, {task.question.id}")
     at_ms = max(now_ms, task.updated_at_ms)
@@ -66,6 +66,20 @@ def expired(task: Task, *, now_ms: int) -> Task:
     return _closed(task, Answer(question.id, question.default, None, None, question.expires_at_ms), now_ms=now_ms)
 
 
+def looked_up(task: Task, question_id: str, *, now_ms: int) -> tuple[Task, Answer | None]:
+    """The state at `now_ms`, and the answer to one of its questions; None while that is open.
+
+    Where the state is not `task`, the default has become the answer: the caller stores that by `expired` and looks at
+    what is stored, since a user's answer may have been first. Raises `Conflict` where the question was withdrawn, and
+    `NotFound` for a question that was never asked.
+    """
+    present = expired(task, now_ms=now_ms)
+    answer = answer_to(present, question_id)
+    if answer is None and (present.question is None or present.question.id != question_id):
+        raise refusal(present, question_id)
+    return present, answer
+
+
 def answer_to(task: Task, question_id: str) -> Answer | None:
     """The answer to one of its questions; None while there is none."""
     return next((answer for answer in task.answers if answer.question == question_id), None)
@@ -78,7 +92,7 @@ def refusal(task: Task, question_id: str) -> Conflict | NotFound:
         exc.members = answer.public()
         return exc
     if task.ended or task.cancel_requested:
-        return Conflict(f"the task {task.id} is {task.status}: the question {question_id} was withdrawn")
+        return task.conflict(f"is {task.status}: the question {question_id} was withdrawn")
     return NotFound(f"the task {task.id} has no question {question_id!r}", field="question")
 
 

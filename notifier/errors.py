@@ -2,6 +2,7 @@
 
     NotifierError
     ├── InvalidInput            422  a field's value breaks a rule
+    │   ├── UnknownField        422  a field that this version does not know
     │   └── IdempotencyMismatch 422  the key was used with another body
     ├── MalformedBody           400  the body is not JSON
     ├── MalformedRequest        400  the bytes are not an HTTP/1.1 request
@@ -47,6 +48,14 @@ class InvalidInput(NotifierError, ValueError):
 
     status = 422
     title = "Invalid input"
+
+
+class UnknownField(InvalidInput):
+    """A field that this version of the service does not know; the member `unknown_field` says so to programs."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("is not a field of this request", field=field)
+        self.members = {"unknown_field": True}
 
 
 class IdempotencyMismatch(InvalidInput):

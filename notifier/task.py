@@ -150,10 +150,22 @@ class Task:
                 del fields[name]
         return rules.to_json(fields)
 
-    def with_output(self, n: int, chars: int) -> Task:
-        """The same state, with another number and size of its output. Raises `Conflict` when the task has ended."""
+    def conflict(self, detail: str, *, field: str | None = None) -> Conflict:
+        """The error of a change that the status does not allow; its member `task_status` has the status. A task that is
+        being cancelled is "cancelling", also while it is stalled."""
+        exc = Conflict(f"the task {self.id} {detail}", field=field)
+        is_cancelling = self.cancel_requested and not self.ended
+        exc.members = {"task_status": "cancelling" if is_cancelling else self.status}
+        return exc
+
+    def require_output(self) -> None:
+        """Raise `Conflict` when the task takes no output: it has ended."""
         if self.ended:
-            raise Conflict(f"the task {self.id} ended as {self.status} and takes no output", field="text")
+            raise self.conflict(f"ended as {self.status} and takes no output", field="text")
+
+    def with_output(self, n: int, chars: int) -> Task:
+        """The same state, with another number and size of its output. Raises as `require_output`."""
+        self.require_output()
         return dataclasses.replace(self, output_n=n, output_chars=chars)
 
     def changed(self, change: Mapping[str, object], *, now_ms: int) -> Task:
@@ -167,7 +179,7 @@ class Task:
                 raise InvalidInput("is not a field of a task's change", field=key)
         if self.ended:
             field = next((key for key in ("status", *change) if key in change), "status")
-            raise Conflict(f"the task {self.id} ended as {self.status} and cannot be changed", field=field)
+            raise self.conflict(f"ended as {self.status} and cannot be changed", field=field)
         total = self.total if change.get("total") is None else _total(change["total"])
         done = self._done_after(change, total)
         status = self._status_after(change)
@@ -224,7 +236,7 @@ class Task:
         A stalled task ends at once, since its producer is dead and cannot answer the request.
         """
         if self.ended:
-            raise Conflict(f"the task {self.id} ended as {self.status} and cannot be cancelled")
+            raise self.conflict(f"ended as {self.status} and cannot be cancelled")
         at_ms = max(now_ms, self.updated_at_ms)
         if self.status == "stalled" and self.alive_at_ms is not None:
             return self._ended_as("cancelled", at_ms, cancel_requested=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifier import task as tasks
-from notifier.asking import MAX_ANSWERS, answer_to, answered, asked, expired
+from notifier.asking import MAX_ANSWERS, answer_to, answered, asked, expired, looked_up
 from notifier.errors import Conflict, InvalidInput, NotFound
 from notifier.question import Question, ask
 from notifier.task import Task
@@ -84,6 +84,21 @@ def test_after_the_timeout_the_default_is_the_answer() -> None:
     assert (late.status, late.question) == ("running", None)
     with pytest.raises(Conflict, match="'no'"):
         by_ann(task, at_ms=START_MS + 20_000)
+
+
+def test_a_look_finds_the_answer_the_open_question_or_why_there_is_none() -> None:
+    task = waiting(timeout_s=10)
+    assert looked_up(task, "q-1", now_ms=START_MS + 9_999) == (task, None)
+    late, answer = looked_up(task, "q-1", now_ms=START_MS + 10_000)
+    assert answer is not None
+    assert (answer.value, answer.by_id, late.status) == ("no", None, "running")
+    assert looked_up(late, "q-1", now_ms=START_MS + 10_000) == (late, answer)
+    with pytest.raises(NotFound):
+        looked_up(task, "q-2", now_ms=START_MS)
+    for end in (task.cancelled_by_user(now_ms=START_MS), task.changed({"status": "failed"}, now_ms=START_MS)):
+        with pytest.raises(Conflict, match="withdrawn") as caught:
+            looked_up(end, "q-1", now_ms=START_MS)
+        assert caught.value.members == {"task_status": end.status}
 
 
 def test_one_question_at_a_time_and_the_same_one_again_changes_nothing() -> None:

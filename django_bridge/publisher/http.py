@@ -28,8 +28,8 @@ from notifier.task import CHANGES, Task
 
 log = logging.getLogger("django_bridge")
 
-NOT_A_FIELD: Final = "is not a field of this request"
-"""How the service's error text for an unknown field ends."""
+_NOT_A_FIELD: Final = "is not a field of this request"
+"""How the error for an unknown field ends in a service of version 0.1, whose problems have no `unknown_field`."""
 _FIRST_FIELDS: Final = {
     "POST": frozenset(field.name for field in FIELDS if field.since == FIRST_VERSION),
     "PATCH": CHANGES - {"url", "url_text"},
@@ -150,7 +150,8 @@ class HttpTransport:
             return self._call(method, path, body, key, within_s)
         except errors.InvalidInput as exc:
             fields = json.loads(body)
-            if exc.field in _FIRST_FIELDS[method] or exc.field not in fields or not str(exc).endswith(NOT_A_FIELD):
+            is_unknown = "unknown_field" in exc.members or str(exc).endswith(_NOT_A_FIELD)
+            if exc.field in _FIRST_FIELDS[method] or exc.field not in fields or not is_unknown:
                 raise
             log.warning("the service does not know the field %r: sent without it; upgrade the service", exc.field)
             del fields[exc.field]
@@ -244,28 +245,24 @@ def _parsed(answer: httpx.Response) -> Any:
 
 
 def _error(answer: httpx.Response) -> errors.NotifierError:
-    detail = f"{answer.status_code} {answer.reason_phrase}: {_problem(answer)}"
+    problem = _problem(answer)
+    shown = str(problem["detail"])[:500] if "detail" in problem else ascii(answer.text[:200])
+    detail = f"{answer.status_code} {answer.reason_phrase}: {shown}"
     if answer.status_code in RETRYABLE:
         return Unreachable(detail, retry_after_s=_retry_after_s(answer))
     exc = _REFUSALS.get(answer.status_code, errors.NotifierError)(detail)
-    exc.field = _field(answer)
+    exc.field = str(problem["field"]) if "field" in problem else None
+    exc.members = problem
     return exc
 
 
-def _problem(answer: httpx.Response) -> str:
-    """The `detail` of problem+json, else the beginning of the answer."""
+def _problem(answer: httpx.Response) -> Mapping[str, Any]:
+    """The members of problem+json; none where the answer is something else."""
     try:
-        return str(json.loads(answer.content)["detail"])[:500]
-    except (ValueError, KeyError, TypeError):
-        return ascii(answer.text[:200])
-
-
-def _field(answer: httpx.Response) -> str | None:
-    """The field that problem+json names."""
-    try:
-        return str(json.loads(answer.content)["field"])
-    except (ValueError, KeyError, TypeError):
-        return None
+        problem = json.loads(answer.content)
+    except ValueError:
+        return {}
+    return problem if isinstance(problem, dict) else {}
 
 
 def _retry_after_s(answer: httpx.Response) -> float:

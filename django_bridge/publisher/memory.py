@@ -32,11 +32,11 @@ class MemoryTransport:
         yield lambda within_s: outbox.put_event(body)
 
     def create_task(self, task: Task, key: str) -> Attempt[TaskAnswer]:
-        return lambda within_s: _answer(outbox.put_task(task))
+        return lambda within_s: TaskAnswer.of(outbox.put_task(task))
 
     def change_task(self, task_id: str, change: Mapping[str, object], key: str) -> Attempt[TaskAnswer]:
         now_ms = int(time.time() * 1000)
-        return lambda within_s: _answer(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
+        return lambda within_s: TaskAnswer.of(outbox.put_task(outbox.kept_task(task_id).changed(change, now_ms=now_ms)))
 
     def ask(self, task_id: str, question: Question, key: str) -> Attempt[object]:
         return lambda within_s: outbox.put_question(task_id, question)
@@ -56,7 +56,3 @@ class MemoryTransport:
 
 def _put_message(payload: Payload, within_s: float) -> object:
     return outbox.put_message(with_defaults(payload))
-
-
-def _answer(task: Task) -> TaskAnswer:
-    return TaskAnswer(task.done, task.total, task.cancel_requested, task.updated_at_ms)

@@ -21,7 +21,7 @@ from django_bridge.publisher.redis_connection import Deadline
 from django_bridge.publisher.redis_places import RedisPlaces
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
-from notifier.asking import answer_to, asked, expired, refusal
+from notifier.asking import asked, expired, looked_up
 from notifier.broker import History, Idempotency
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
@@ -104,17 +104,19 @@ class RedisTransport:
         names = [self._keys.task(home, task_id)]
 
         def attempt(within_s: float) -> Answer | None:
+            deadline = time.monotonic() + within_s
             with self._deadline.within(within_s):
                 row = self._repaired(home, lambda client: client.hmget(names[0], TASK_FIELDS), names)
-            task = _present(task_id, stored_task(row))
-            late = expired(task, now_ms=_now_ms())
-            if late is not task:
-                change = _idempotency(f"{task_id}.{question_id}.expired", question_id)
-                self._store(lambda kept: expired(_present(task_id, kept), now_ms=_now_ms()), task_id, change, within_s)
-            answer = answer_to(late, question_id)
-            if answer is None and (late.question is None or late.question.id != question_id):
-                raise refusal(late, question_id)
+                task = _present(task_id, stored_task(row))
+                present, answer = looked_up(task, question_id, now_ms=_now_ms())
+                if present is not task:
+                    change = _idempotency(f"{task_id}.{question_id}.expired", question_id)
+                    stored = self._stored(expire, task_id, change, deadline)
+                    _, answer = looked_up(stored, question_id, now_ms=_now_ms())
             return answer
+
+        def expire(kept: tasks.Task | None) -> tasks.Task:
+            return expired(_present(task_id, kept), now_ms=_now_ms())
 
         return attempt
 
@@ -165,7 +167,7 @@ class RedisTransport:
     ) -> TaskAnswer:
         """Apply `change` to the stored state and write it by compare-and-set; again where another publisher won."""
         with self._deadline.within(within_s):
-            return self._stored(change, task_id, idempotency, time.monotonic() + within_s)
+            return TaskAnswer.of(self._stored(change, task_id, idempotency, time.monotonic() + within_s))
 
     def _stored(
         self,
@@ -173,7 +175,7 @@ class RedisTransport:
         task_id: str,
         idempotency: Idempotency,
         deadline: float,
-    ) -> TaskAnswer:
+    ) -> tasks.Task:
         home = self._keys.shard_of_name(task_id)
         for _ in range(MAX_RACES):
             kept = self._kept(home, task_id, idempotency)
@@ -181,14 +183,14 @@ class RedisTransport:
                 # The earlier attempt may have failed before its copies were written.
                 if kept.stored is not None:
                     self._copy(kept.stored, home)
-                return _answer(kept.task)
+                return kept.task
             task = change(kept)
             call = task_call(
                 task, self._keys, shard=home, expected_version=kept.version if kept else 0, idempotency=idempotency
             )
             if task_write_result(self._run(call)).stored:
                 self._copy(task, home)
-                return _answer(task)
+                return task
             if time.monotonic() > deadline:
                 break
         raise Unreachable(f"too many concurrent changes of the task {task_id}")
@@ -297,10 +299,6 @@ def _present(task_id: str, kept: tasks.Task | None) -> tasks.Task:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _answer(task: tasks.Task) -> TaskAnswer:
-    return TaskAnswer(task.done, task.total, task.cancel_requested, task.updated_at_ms)
 
 
 def _idempotency(key: str, content: object) -> Idempotency:

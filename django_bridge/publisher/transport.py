@@ -5,12 +5,13 @@ Must not know: when an attempt is repeated, which transports there are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from django_bridge.payload import EventBody, Payload
-from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, PayloadTooLarge
+from notifier.errors import BrokerUnavailable, Conflict, InvalidInput, MalformedBody, PayloadTooLarge
 from notifier.output import Appended
 from notifier.question import Answer, Question
 from notifier.task import Task
@@ -33,6 +34,10 @@ class TaskAnswer:
     cancel_requested: bool
     updated_at_ms: int = 0
     """By the clock of the service, or with `redis` of the writing process: orders the states of a task."""
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        return cls(task.done, task.total, task.cancel_requested, task.updated_at_ms)
 
 
 class Transport(Protocol):
@@ -69,6 +74,20 @@ class Transport(Protocol):
         """
 
     def close(self) -> None: ...
+
+
+_STATUS_IN_TEXT: Final = re.compile(r"ended as (\w+)|is (cancelling|cancelled|succeeded|failed):|is (being cancelled)")
+
+
+def task_status(exc: Conflict) -> str | None:
+    """The status for which the service refused a change of a task; None where that was not the cause.
+
+    A service that is one version older names it in the text only.
+    """
+    if "task_status" in exc.members:
+        return str(exc.members["task_status"])
+    match = _STATUS_IN_TEXT.search(str(exc))
+    return match and ("cancelling" if match[3] else match[1] or match[2])
 
 
 class Unreachable(BrokerUnavailable):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from asgiref.sync import sync_to_async
 
+from django_bridge.publisher.transport import task_status
 from django_bridge.task.answers import answering_task
 from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.output import TaskOutput
@@ -153,7 +153,7 @@ def _look(task: SupportsQuestions, pending: Pending) -> Answer | None:
     try:
         return pending.look()
     except Conflict as exc:
-        if re.search(r"is (being cancelled|cancelling|cancelled)|ended as cancelled", str(exc)) is None:
+        if task_status(exc) not in ("cancelling", "cancelled"):
             raise
         task.cancelled(task.cancelled_text)
         raise TaskCancelled(task.id) from None

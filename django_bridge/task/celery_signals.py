@@ -30,8 +30,9 @@ User = str | Callable[..., Any]
 RETRY: Final = "Retry "
 """How the state of a task that waits for its next run begins. At its success this state is removed."""
 _ATTRIBUTE: Final = "notifier_task"
-_TOKEN: Final = "notifier_token"  # noqa: S105  # a name
 """The attribute of a Celery request that holds its `Task`."""
+_TOKEN: Final = "notifier_token"  # noqa: S105  # a name
+"""The attribute that holds what ends its time as the current task."""
 
 
 class _Project:

@@ -130,7 +130,7 @@ class TaskReporter(UnreportedChanges):
         with self._lock:
             if self.ended_elsewhere:
                 return
-            self.known.with_output(0, 0)
+            self.known.require_output()
             self._output.add(text)
             wait_s = self._wrote_at + OUTPUT_PACE_S - time.monotonic()
             may_wait = wait_s > 0 and self._output.chars <= MAX_JOINED_CHARS and publisher.current().is_remote

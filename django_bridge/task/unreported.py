@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from django_bridge import publisher
-from django_bridge.publisher.transport import TaskAnswer
+from django_bridge.publisher.transport import TaskAnswer, task_status
 from django_bridge.task.unsent_output import UnsentOutput
 from notifier.errors import Conflict, NotFound
 from notifier.event import new_id
@@ -259,12 +258,12 @@ class UnreportedChanges:
         self.known = dataclasses.replace(self.known, cancel_requested=True, status=status)
 
     def _apply_conflict(self, exc: Conflict) -> None:
-        """The service refused the change. If the task has ended there, the text of the error names its status."""
+        """The service refused the change. If the task has ended there, so it has here."""
         with self._lock:
             self._forget_advances()
             self._output.clear()
             self._dirty_fields.clear()
-            status = re.search(r"ended as (\w+)", str(exc))
-            if status and status[1] in ENDED and not self.known.ended:
+            status = task_status(exc)
+            if status in ENDED and not self.known.ended:
                 self.ended_elsewhere = True
-                self.known = dataclasses.replace(self.known, status=status[1], ended_at_ms=self.known.updated_at_ms)
+                self.known = dataclasses.replace(self.known, status=status, ended_at_ms=self.known.updated_at_ms)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from notifier.asking import answer_to, answered, asked, expired, refusal
+from notifier.asking import answered, asked, looked_up
 from notifier.errors import NotFound
 from notifier.output import Appended
 from notifier.question import Answer, Question
@@ -102,18 +102,15 @@ class Outbox:
 
     def answer_to(self, task_id: str, question_id: str) -> Answer | None:
         """The answer that the test gave, else the default, at once."""
-        task, answers = self.kept_task(task_id), self.receiving._answers
-        if task.question is not None:
-            late = task.question.expires_at_ms
-            if answers:
-                value, now_ms = answers.popleft(), int(time.time() * 1000)
-                self.put_task(answered(task, question_id, value, by_id="test", by_name=None, now_ms=now_ms))
-            else:
-                self.put_task(expired(task, now_ms=late))
-        task = self.kept_task(task_id)
-        answer = answer_to(task, question_id)
-        if answer is None:
-            raise refusal(task, question_id)
+        task, answers, now_ms = self.kept_task(task_id), self.receiving._answers, int(time.time() * 1000)
+        if task.question is not None and answers:
+            value = answers.popleft()
+            task = self.put_task(answered(task, question_id, value, by_id="test", by_name=None, now_ms=now_ms))
+        elif task.question is not None:
+            now_ms = task.question.expires_at_ms
+        present, answer = looked_up(task, question_id, now_ms=now_ms)
+        if present is not task:
+            self.put_task(present)
         return answer
 
     def append_output(self, task_id: str, text: str) -> Appended:

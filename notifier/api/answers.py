@@ -74,6 +74,8 @@ class Problem(BaseModel):
     detail: str
     field: str | None = Field(None, description="The path of the offending value, such as `to[0]` or `data.a`.")
     errors: list[FieldFault] | None = Field(None, description="The same as a list.")
+    task_status: str | None = Field(None, description="409: the status of the task, which does not allow the call.")
+    unknown_field: bool | None = Field(None, description="422: true where this version does not know `field`.")
 
 
 class Result(BaseModel):

@@ -25,6 +25,7 @@ from notifier.errors import (
     NotAllowed,
     PayloadTooLarge,
     Unauthenticated,
+    UnknownField,
     UnsupportedEncoding,
 )
 
@@ -138,7 +139,7 @@ def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
     for part in first["loc"]:
         field += f"[{part}]" if isinstance(part, int) else f"{'.' if field else ''}{part}"
     if first["type"] == "extra_forbidden":
-        return InvalidInput("is not a field of this request", field=field)
+        return UnknownField(field)
     if first["type"] == "missing":
         return InvalidInput("is required", field=field)
     if first["type"] == "too_long":

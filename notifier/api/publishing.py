@@ -30,7 +30,7 @@ from notifier.asking import asked
 from notifier.auth import Publisher
 from notifier.broker import Broker, Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
-from notifier.errors import InvalidInput
+from notifier.errors import InvalidInput, UnknownField
 from notifier.event import Event
 from notifier.exclusion import Exclusion
 from notifier.limits import RateLimit
@@ -199,7 +199,7 @@ def _excluded(fields: Mapping[str, Any]) -> Exclusion | None:
 def _check_names(fields: Mapping[str, Any], known: frozenset[str]) -> None:
     for name in fields:
         if name not in known:
-            raise InvalidInput("is not a field of this request", field=name)
+            raise UnknownField(name)
 
 
 def _id_from(idem: Idempotency) -> str:

@@ -20,7 +20,7 @@ from notifier.api.bodies import AnswerIn, QuestionIn
 from notifier.api.http import json_response, parse, publisher, read_body, run_call, subscriber
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
-from notifier.asking import answer_to, answered, expired, refusal
+from notifier.asking import answered, expired, looked_up
 from notifier.broker import Broker
 from notifier.errors import InvalidInput
 from notifier.question import Answer
@@ -105,11 +105,10 @@ async def get_answer(request: Request, task_id: str) -> Response:
 async def _answer(broker: Broker, task_id: str, question_id: str) -> Answer | None:
     """The answer, or None while the question is open. Raises `Conflict`, `NotFound`."""
     task = await known_task(broker, task_id)
-    if task.question is not None and task.question.expires_at_ms <= _now_ms():
-        task = await broker.change_task(task_id, lambda stored: expired(stored, now_ms=_now_ms()))
-    answer = answer_to(task, question_id)
-    if answer is None and (task.question is None or task.question.id != question_id):
-        raise refusal(task, question_id)
+    present, answer = looked_up(task, question_id, now_ms=_now_ms())
+    if present is not task:
+        stored = await broker.change_task(task_id, lambda kept: expired(kept, now_ms=_now_ms()))
+        _, answer = looked_up(stored, question_id, now_ms=_now_ms())
     return answer
 
 

@@ -108,16 +108,15 @@ def test_one_at_a_time_and_the_same_question_again_has_its_answer(publisher: htt
 
 
 def test_an_end_or_a_cancel_withdraws_the_question(publisher: httpx.Client, user: User) -> None:
-    for act in (
-        lambda task: user.client.post(f"/v1/tasks/{task['id']}/cancel"),
-        lambda task: patched(publisher, task, status="failed"),
+    for status, act in (
+        ("cancelling", lambda task: user.client.post(f"/v1/tasks/{task['id']}/cancel")),
+        ("failed", lambda task: patched(publisher, task, status="failed")),
     ):
         task = begin(publisher, user)
         question = asked(publisher, task)
         act(task)
-        problem_of(wait(publisher, task, question, 5), 409)
-        problem_of(answer(user.client, task, question, "yes"), 409)
-        problem_of(ask(publisher, task), 409)
+        refused = (wait(publisher, task, question, 5), answer(user.client, task, question, "yes"), ask(publisher, task))
+        assert [problem_of(response, 409)["task_status"] for response in refused] == [status] * 3
 
 
 @pytest.mark.parametrize("value", ["maybe", "", None, 7])

@@ -160,7 +160,7 @@ def test_a_task_ends_once_and_then_accepts_no_change(publisher: httpx.Client, us
     assert ended["error"] == ("why" if status == "failed" else None)
     for change in ({"status": "running"}, {"status": status}, {"done": 1}, {"advance": 1}, {"state": "x"}):
         with user.sees_no_change():
-            problem_of(patch(publisher, task, **change), 409, next(iter(change)))
+            assert problem_of(patch(publisher, task, **change), 409, next(iter(change)))["task_status"] == status
 
 
 @pytest.mark.parametrize("status", ["running", "stalled", "cancelling"])

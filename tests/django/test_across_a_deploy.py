@@ -15,7 +15,9 @@ from django.test import override_settings
 from django_bridge import Message, Task, delivery, publisher
 from django_bridge.celery import send_message
 from django_bridge.models import MessageRecord, OutboxMessage
+from django_bridge.publisher.transport import task_status
 from django_bridge.testing import outbox
+from notifier.errors import Conflict
 from notifier.message import FIELDS, FIRST_VERSION
 from tests.django.answering import GOOD, answering
 from tests.django.conftest import http_settings, redis_settings
@@ -151,6 +153,44 @@ def test_a_service_of_the_version_before_gets_a_message_without_its_later_field(
     assert first == {**second, field.name: EXAMPLES[field.name]}
     assert field.name not in second
     assert f"{field.name!r}" in caplog.text
+
+
+def test_a_field_is_unknown_by_a_member_of_the_problem_not_by_its_text(user: User) -> None:
+    problem = {"status": 422, "field": "icon", "detail": "icon: other words", "unknown_field": True}
+    with answering((422, {}, json.dumps(problem).encode()), GOOD) as server:
+        Message(to_users=user, subject="Paid", icon="cart").send()
+        assert publisher.current().counts.failed == 0
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("detail", "members", "status"),
+    [
+        ("other words", {"task_status": "cancelled"}, "cancelled"),
+        ("other words", {}, None),
+        ("status: the task t ended as failed and cannot be changed", {}, "failed"),
+        ("the task t is being cancelled and cannot ask", {}, "cancelling"),
+        ("the task t is cancelled: the question q was withdrawn", {}, "cancelled"),
+        ("the task t waits for the answer to another question, q", {"status": 409}, None),
+    ],
+)
+def test_the_status_of_a_refused_task_is_a_member_of_the_problem_or_of_a_service_before_it_in_the_text(
+    detail: str, members: dict[str, object], status: str | None
+) -> None:
+    exc = Conflict(detail)
+    exc.members = members
+    assert task_status(exc) == status
+
+
+def test_a_task_that_ended_elsewhere_ends_here_by_a_member_of_the_problem(user: User) -> None:
+    moment = "2026-01-31T12:00:00Z"
+    known = {"done": 0, "total": None, "cancel_requested": False, "updated_at": moment}
+    problem = {"status": 409, "detail": "other words", "task_status": "cancelled"}
+    with answering((200, {}, json.dumps(known).encode()), (409, {}, json.dumps(problem).encode())):
+        task = Task(from_user=user, task_name="Export")
+        task.begin()
+        task.set_state("on")
+        assert (task.ended, task.status) == (True, "cancelled")
 
 
 EXAMPLES: dict[str, object] = {"icon": "cart"}

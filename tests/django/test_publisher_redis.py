@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
 from django_bridge import Message, Task, publisher
+from django_bridge.publisher import redis
+from django_bridge.publisher.redis import RedisTransport
+from notifier.asking import answered
+from notifier.broker import Idempotency
 from notifier.broker.redis.keys import Keys
 from notifier.message import message_of
+from notifier.question import Question
 from tests.django.conftest import redis_settings
 from tests.support import RedisServer, running
 
@@ -55,6 +62,40 @@ def test_over_redis_a_key_that_holds_a_foreign_value_is_quarantined(
         assert client.get(f"{log}:foreign") == b"something else"
     assert caplog.text.count("quarantined a key that holds a foreign value") == 5
     assert publisher.current().counts.failed == 0
+
+
+def test_over_redis_a_user_s_answer_wins_over_the_default_within_the_attempt(
+    over_redis: RedisServer, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user answers between the read that sees the timeout and the write of the default."""
+    task = Task(from_user=user, task_name="Import")
+    task.begin()
+    transport = publisher.current().transport
+    assert isinstance(transport, RedisTransport)
+    now_ms = round(time.time() * 1000)
+    question = Question("q", "Overwrite?", (), "no", asked_at_ms=now_ms - 2000, expires_at_ms=now_ms + 60_000)
+    transport.ask(task.id, question, "key")(5.0)
+    monkeypatch.setattr(redis, "_now_ms", lambda: now_ms + 61_000)
+    write, deadlines = transport._stored, []
+
+    def stored(change: Any, task_id: str, idempotency: Any, deadline: float) -> Any:
+        deadlines.append((deadline, transport._deadline.at))
+        by_ann = lambda kept: answered(kept, "q", "yes", by_id="ann", by_name="Ann", now_ms=now_ms)  # noqa: E731
+        write(by_ann, task_id, Idempotency("user", "user"), deadline)
+        return write(change, task_id, idempotency, deadline)
+
+    def read(*args: Any) -> Any:
+        deadlines.append((None, transport._deadline.at))
+        return repaired(*args)
+
+    repaired = transport._repaired
+    monkeypatch.setattr(transport, "_stored", stored)
+    monkeypatch.setattr(transport, "_repaired", read)
+    answer = transport.answer(task.id, "q")(5.0)
+    assert answer is not None
+    assert (answer.value, answer.by_id) == ("yes", "ann")
+    assert len(deadlines) > 1
+    assert len({at for _, at in deadlines}) == 1, "the write has what the read left of the attempt"
 
 
 @pytest.mark.programs

@@ -73,7 +73,7 @@ class Piece:
         state = bytes(answer[0])
         ended = from_record(answer[1]) if state == b"ended" else None
         if ended is not None:
-            ended.with_output(0, 0)  # raises `Conflict`
+            ended.require_output()
         if state in (b"gone", b"ended"):
             raise NotFound(f"there is no task {self.task.id!r}", field="id")
         if state == b"other":
