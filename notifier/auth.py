@@ -11,7 +11,7 @@ import hmac
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -23,6 +23,8 @@ from jwt.algorithms import HMACAlgorithm
 from notifier import rules
 from notifier.errors import ConfigurationError, InvalidInput, NotAllowed, Unauthenticated
 from notifier.settings import ApiKey
+
+T = TypeVar("T")
 
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
@@ -38,7 +40,7 @@ MAX_GRANTED: Final = 50
 """Topics of one grant."""
 MAX_TOKEN_CHARS: Final = 8192
 MAX_VERIFIED: Final = 8192
-"""Verified tokens that are remembered, about 2 MB: reconnecting clients send the same again."""
+"""Verified tokens of a kind that are remembered, about 2 MB: reconnecting clients send the same again."""
 MAX_LIFE_S: Final = 3653 * 24 * 3600
 """A token that ends later is refused: its `exp` most likely counts milliseconds, and it would never end."""
 HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -79,6 +81,7 @@ class Subscriber:
 class Grant:
     """Permission of one user to hear some topics, for a time. Added to a stream, which hears them until then."""
 
+    user: str
     channels: tuple[str, ...]
     """`topic:<name>` of each topic."""
     expires_at: float
@@ -122,6 +125,22 @@ def _prepare_secrets_once() -> None:
         jwt.register_algorithm(name, PreparedHmac(hash_alg))
 
 
+class _Verified(Generic[T]):
+    """What verified tokens say, by their digests; the oldest are removed first."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, T] = {}
+
+    def find(self, token: str) -> T | None:
+        return self._values.get(_token_digest(token))
+
+    def add(self, token: str, value: T) -> T:
+        self._values[_token_digest(token)] = value
+        if len(self._values) > MAX_VERIFIED:
+            del self._values[next(iter(self._values))]
+        return value
+
+
 class Authenticator:
     """Checks tokens and keys against the settings."""
 
@@ -137,23 +156,19 @@ class Authenticator:
             self._verifiers.append(verifier(public_key))
         self._known_keys: dict[str, Publisher] = {}
         """Publishers by API keys that were compared with the digests."""
-        self._verified: dict[bytes, Subscriber] = {}
-        """Users by the digests of tokens that were verified; the oldest are removed first."""
+        self._subscribers: _Verified[Subscriber] = _Verified()
+        self._grants: _Verified[Grant] = _Verified()
 
     def subscriber(self, token: str) -> Subscriber:
         """The user of a token with `aud` = `notifier:stream`. Raises `Unauthenticated`.
 
         A token is verified once: what it says is the same until its end."""
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:16]
-        known = self._verified.get(digest)
+        known = self._subscribers.find(token)
         if known is not None and time.time() < known.expires_at + LEEWAY_S:
             return known
-        who = self._verified[digest] = self._verify(token)
-        if len(self._verified) > MAX_VERIFIED:
-            del self._verified[next(iter(self._verified))]
-        return who
+        return self._subscribers.add(token, self._verify_subscriber(token))
 
-    def _verify(self, token: str) -> Subscriber:
+    def _verify_subscriber(self, token: str) -> Subscriber:
         claims = self._claims(token, STREAM)
         try:
             user = rules.name(claims.get("sub"), "sub")
@@ -173,11 +188,16 @@ class Authenticator:
 
     def grant(self, token: str, user: str) -> Grant:
         """The grant of a token with `aud` = `notifier:topics`, also if it has expired. Raises `NotAllowed` if it is
-        invalid, or another user's."""
+        invalid, or another user's. Verified once, as a subscriber's token: clients send it with each reconnect."""
+        grant = self._grants.find(token) or self._grants.add(token, self._verify_grant(token))
+        if grant.user != user:
+            raise NotAllowed(f"is for another user than {rules.shown(user)}", field="grant")
+        return grant
+
+    def _verify_grant(self, token: str) -> Grant:
         try:
             claims = self._claims(token, TOPICS, may_have_expired=True)
-            if claims["sub"] != user:
-                raise NotAllowed(f"is for another user than {rules.shown(user)}", field="grant")
+            user = rules.name(claims.get("sub"), "sub")
             topics = _names(claims.get("topics"), "topics", MAX_GRANTED)
             if not topics:
                 raise InvalidInput("must name at least one topic", field="topics")
@@ -185,7 +205,7 @@ class Authenticator:
             raise NotAllowed(str(exc).replace("the token", "the grant"), field="grant") from None
         except InvalidInput as exc:
             raise NotAllowed(f"has the claim {exc}", field="grant") from None
-        return Grant(tuple(f"topic:{topic}" for topic in topics), float(int(claims["exp"])))
+        return Grant(user, tuple(f"topic:{topic}" for topic in topics), float(int(claims["exp"])))
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.
@@ -277,6 +297,10 @@ def topic_grant(secret: str, user: str, topics: Sequence[str], *, ttl_s: int = 3
     named = _names(list(topics), "topics", MAX_GRANTED)
     body = {"sub": rules.name(user, "sub"), "aud": TOPICS, "iat": now, "exp": now + ttl_s, "topics": named}
     return jwt.encode({**claims, **body}, secret, algorithm="HS256")
+
+
+def _token_digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _digest(key: str) -> str:

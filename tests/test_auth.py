@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from notifier.auth import LEEWAY_S, PUBLISH, STREAM, Authenticator, subscriber_token
+from notifier.auth import LEEWAY_S, PUBLISH, STREAM, TOPICS, Authenticator, subscriber_token
 from notifier.errors import ConfigurationError, NotAllowed, Unauthenticated
 from notifier.settings import ApiKey, load
 
@@ -318,16 +318,31 @@ def test_the_services_own_tokens_are_accepted_and_no_claim_replaces_the_user() -
 # A token is verified once
 
 
-def test_a_token_is_verified_once_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth, token = authenticator(), signed(groups=["staff"])
-    verified: list[str] = []
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signatures were checked."""
+    checked: list[str] = []
     decode = jwt.decode
 
     def counted(given: str, *rest: Any, **options: Any) -> Any:
-        verified.append(given)
+        checked.append(given)
         return decode(given, *rest, **options)
 
     monkeypatch.setattr(jwt, "decode", counted)
+    return checked
+
+
+def test_a_grant_is_verified_once_and_is_its_users_only(verified: list[str]) -> None:
+    auth, token = authenticator(), signed(aud=TOPICS, topics=["order:42"])
+    first = auth.grant(token, "42")
+    assert auth.grant(token, "42") is first
+    assert verified == [token]
+    with pytest.raises(NotAllowed, match="another user"):
+        auth.grant(token, "43")
+
+
+def test_a_token_is_verified_once_until_it_ends(verified: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    auth, token = authenticator(), signed(groups=["staff"])
     first = auth.subscriber(token)
     assert auth.subscriber(token) is first
     assert verified == [token]
@@ -353,4 +368,4 @@ def test_the_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("notifier.auth.MAX_VERIFIED", 3)
     auth = authenticator()
     users = [auth.subscriber(signed(sub=str(number))) for number in range(5)]
-    assert [who.user for who in auth._verified.values()] == [who.user for who in users[2:]]
+    assert [who.user for who in auth._subscribers._values.values()] == [who.user for who in users[2:]]
