@@ -164,7 +164,6 @@ class Grants:
         self.hear(stream, change.add)
         joining = stream.since
         added = [channel for channel in change.add if channel in stream.channels]
-        await self._broker.subscribe(stream.topics)
         cursor, stale = await self._compare(stream.user, added, change.since)
         if joining != before and stream.since == joining:
             stream.since = cursor.seq
@@ -173,9 +172,9 @@ class Grants:
         return Changed([_name(channel) for channel in stream.channels if is_topic(channel)], str(cursor), stale)
 
     async def _compare(self, user: str, channels: Sequence[str], since: str | None) -> tuple[Cursor, Sequence[str]]:
-        """The end of the order, and the names of the topics with events after `since`."""
+        """Subscribe. The end of the order then, and the names of the topics with events after `since`."""
         asked = None if since is None else parse_cursor(since) or since
-        whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None)
+        whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None, subscribe=True)
         if asked is None or (whole.recovered and not whole.replay and max(whole.lasts.values()) <= _seq(asked)):
             return whole.cursor, ()
         each = await asyncio.gather(*(self._broker.open(user, [channel], asked) for channel in channels))

@@ -26,7 +26,7 @@ RETRY_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a reachable broker refused to open is tried again."""
 OPENERS: Final = 16
 """Streams that are reopened after a resync at the same time."""
-MAX_OPEN_CALLS: Final = 8
+MAX_OPEN_CALLS: Final = 16
 """Concurrent `broker.open` calls of one process, so that a reconnect storm leaves the broker time for other calls."""
 TIMEOUT_S: Final = 15.0
 """A stream that is not reopened within this time is retried later, so that it does not delay others."""
@@ -61,7 +61,6 @@ class Opener:
             return
         attempt = self._begin(stream)
         try:
-            await self._broker.subscribe(stream.topics)
             async with self._open_calls:
                 if not self._is_current(stream, attempt):
                     return
@@ -70,6 +69,7 @@ class Opener:
                     stream.user,
                     stream.channels,
                     stream.cursor,
+                    subscribe=True,
                     portion_bytes=self._portion_bytes,
                     continued=stream.continued,
                 )

@@ -64,9 +64,12 @@ class ScriptedBroker:
         channels: Sequence[str],
         cursor: Cursor | str | None,
         *,
+        subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
+        if subscribe:
+            await self.subscribe(channels)
         self.opened.append(user)
         self.opening_now += 1
         self.most_at_once = max(self.most_at_once, self.opening_now)

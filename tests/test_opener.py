@@ -159,7 +159,7 @@ async def test_openings_are_read_a_few_at_a_time(broker: ScriptedBroker) -> None
         walls = [Wall() for _ in range(100)]
         attaching = [asyncio.create_task(hub.attach(stream_on(wall, f"u{n}"))) for n, wall in enumerate(walls)]
         await until(lambda: broker.opening_now == MAX_OPEN_CALLS)
-        assert len(broker.subscribed) == 1  # all are registered and subscribed; only the calls of `open` are limited
+        assert len(broker.subscribed) == 1
         assert len(hub) == 100
         broker.gate.set()
         await asyncio.gather(*attaching)

@@ -265,11 +265,14 @@ class Broker(ABC):
         channels: Sequence[str],
         cursor: Cursor | str | None,
         *,
+        subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
         """Read what a stream of this user starts from. A cursor that could not be parsed is passed as its text.
 
+        subscribe: subscribe to the channels' topics first, as `subscribe` does: every event after the opening's cursor
+        is delivered.
         portion_bytes: most bytes of events in a portion of the replay (0: no bound). A larger event is a portion alone.
         continued: True if earlier portions of this replay were written. `max_replay` was checked for the first portion
         and is not checked again. Only the first and the last portion have `unread` and `tasks`.

@@ -66,6 +66,20 @@ async def test_unsubscribing_and_subscribing_quickly_keeps_the_subscription(brok
     assert len(sink.events) == 1
 
 
+async def test_an_opening_that_subscribes_misses_no_event(broker: Broker, sink: Recorder) -> None:
+    channels = ("user:ann", "all")
+    topic = broker.topics("ann", channels)[0]
+    opening = asyncio.ensure_future(broker.open("ann", channels, None, subscribe=True))
+    published = []
+    while not opening.done():
+        await asyncio.sleep(0)
+        published.append((await broker.publish(note())).seq)
+    published.append((await broker.publish(note())).seq)
+    top = opening.result().cursor.seq
+    await until(lambda: sink.events and sink.events[-1][1] == published[-1])
+    assert [seq for name, seq, _ in sink.events if name == topic and seq > top] == [n for n in published if n > top]
+
+
 async def test_a_receipt_says_if_a_stream_listens(broker: Broker) -> None:
     assert not (await broker.publish(note())).watched
     topics = broker.topics("ann", ["user:ann"])

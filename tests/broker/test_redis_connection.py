@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.connection import Address, open_connection
+from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.errors import BrokerUnavailable
@@ -48,6 +48,43 @@ async def test_calls_that_wait_to_be_written_fail_with_the_connection(redis_serv
         await call
 
 
+async def test_a_refused_subscription_is_no_reply_to_the_calls_behind_it(redis_server: RedisServer) -> None:
+    confirmed: list[tuple[bytes, bytes, bool]] = []
+
+    def confirm(push: list[bytes]) -> None:
+        confirmed.append((push[0], push[1], connection.confirms(push[0], push[1])))
+
+    connection = await open_connection(Address.from_url(redis_server.url), name="test", on_push=confirm)
+    connection.subscribe("SUBSCRIBE", [b"a", b"b"])
+    assert await connection.call("ECHO", "first") == b"first"
+    assert confirmed == [(b"subscribe", b"a", True), (b"subscribe", b"b", True)]
+    assert not connection.confirms(b"unsubscribe", b"b")
+    with redis_server.client() as client:
+        client.acl_setuser("guest", enabled=True, nopass=True, categories=["+@all"], keys=["*"], reset_channels=True)
+        await connection.call("AUTH", "guest", "any")
+        connection.subscribe("SUBSCRIBE", [b"c"])
+        behind = [connection.call("ECHO", "second"), connection.call("ECHO", "third")]
+        answers = await asyncio.gather(*behind, return_exceptions=True)
+        client.acl_deluser("guest")
+    assert all(isinstance(answer, BrokerUnavailable) for answer in answers)
+    assert "Redis refused the subscriptions: NOPERM" in str(connection.lost.result())
+
+
+async def test_an_opening_that_subscribes_leaves_in_one_write(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:")
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), keys, history=History(50, 50, 3600), max_replay=100)
+    await broker.start(Recorder())
+    writes: list[bytes] = []
+    monkeypatch.setattr("notifier.broker.redis.connection.Connection._flush", _noting(writes, Connection._flush))
+    await broker.open("ann", ["user:ann", "all"], None, subscribe=True)
+    subscribing = [written for written in writes if b"SUBSCRIBE" in written]
+    assert len(subscribing) == 1
+    assert b"EVALSHA" in subscribing[0].partition(b"SUBSCRIBE")[2]
+    await broker.close()
+
+
 @pytest.mark.parametrize("is_cached", [True, False])
 async def test_publishes_are_stored_in_the_order_of_submit_although_one_caller_is_gone(
     redis_server: RedisServer, is_cached: bool
@@ -67,6 +104,14 @@ async def test_publishes_are_stored_in_the_order_of_submit_although_one_caller_i
     assert [receipt.seq - first.seq for receipt in receipts] == [1, 2 + skipped, 3 + skipped, 4 + skipped]
     assert [subject for subject, _ in await listed(broker)][-2:] == ["0", "Hi"]
     await broker.close()
+
+
+def _noting(writes: list[bytes], flush: Callable[[Connection], None]) -> Callable[[Connection], None]:
+    def noted(connection: Connection) -> None:
+        writes.append(b"".join(connection._out))
+        flush(connection)
+
+    return noted
 
 
 @pytest.fixture

@@ -68,13 +68,6 @@ def _flush_without_remainder(self: Any) -> None:
         self.write_remainder(data)
 
 
-def _note_lasts_of_any_generation(self: Any, epoch: bytes, lasts: Any, active: Any) -> None:
-    for name, last in lasts.items():
-        topic = self._topics.get(name.encode())
-        if topic is not None and topic.last is None:
-            topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
-
-
 def _first_without_id(frame: EncodedFrame, asked: object) -> EncodedFrame:
     return frame
 
@@ -117,7 +110,6 @@ DEFECTS: dict[str, Defect] = {
         11,
     ),
     "the rest of a partial write is dropped": Defect(((TransportStream, "flush", _flush_without_remainder),)),
-    "the order of a lost subscription is used": Defect(((Topics, "note_lasts", _note_lasts_of_any_generation),), 9),
     "a stream that was refused is not tried again": Defect(((Opener, "_retry_later", _nothing),), 9),
     "slow readers are not watched": Defect(((SlowReaders, "check", _nothing), (SlowReaders, "check_all", _nothing))),
 }

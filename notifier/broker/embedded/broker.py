@@ -53,13 +53,7 @@ class EmbeddedBroker(Broker):
     """All of the contract but `from_url`, over the memory of this process."""
 
     def __init__(
-        self,
-        *,
-        history: History,
-        max_replay: int,
-        output_bytes: int,
-        journal: Journal,
-        start: Start | None = None,
+        self, *, history: History, max_replay: int, output_bytes: int, journal: Journal, start: Start | None = None
     ) -> None:
         start = start or Start(events.new_epoch())
         self._max_replay = max_replay
@@ -170,9 +164,12 @@ class EmbeddedBroker(Broker):
         channels: Sequence[str],
         cursor: Cursor | str | None,
         *,
+        subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
+        if subscribe:
+            self._subscribed.update(self.topics(user, channels))
         logs = [self._history.log(channel) for channel in channels]
         verdict, missed = self._missed(user, channels, cursor, most=None if continued else self._max_replay)
         replay = list(portion([entry for entry, _ in missed], portion_bytes))

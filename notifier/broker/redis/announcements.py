@@ -44,12 +44,8 @@ class _Topic:
     last_at: float = -math.inf
     """When that announcement arrived, in monotonic seconds; unknown for one from the log, which may be old."""
     epoch: bytes = b""
-    generation: int = 0
-    """Number of its acknowledgement; 0 while the subscription is not active."""
-
-
-Active = Sequence[tuple[str, _Topic, int]]
-"""Topics by name, with their generations."""
+    active: bool = False
+    """Subscribed: every announcement is received."""
 
 
 class Topics:
@@ -63,7 +59,6 @@ class Topics:
         self._topics: dict[bytes, _Topic] = {}
         self._unacknowledged: dict[bytes, int] = {}
         """SUBSCRIBE commands without acknowledgement, by topic: two for a topic that was removed and added again."""
-        self._generations = 0
         self.skipped = 0
         """Announcements not in notifier's form, which were dropped."""
 
@@ -124,31 +119,25 @@ class Topics:
         if topic is not None and topic.acknowledged is not None:
             topic.acknowledged.set_result(None)
             topic.acknowledged = None
-            self._generations += 1
-            topic.generation = self._generations
+            topic.active = True
 
     def lose(self) -> None:
         """The connection is lost: discard the state of the topics, and fail the calls that wait for them."""
         for topic in self._topics.values():
-            topic.last, topic.generation = None, 0
+            topic.last, topic.active = None, False
             _fail_acknowledgement(topic, "the subscriptions are down")
 
     # Order
 
-    def active(self, names: Sequence[str]) -> Active:
-        """The active subscriptions among these topics. Read them before the log is read, for `note_lasts`."""
-        topics = [(name, self._topics.get(name.encode())) for name in names]
-        return [(name, topic, topic.generation) for name, topic in topics if topic is not None and topic.generation]
-
-    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int], active: Active) -> None:
+    def note_lasts(self, epoch: bytes, lasts: Mapping[str, int]) -> None:
         """The newest seq of topics in the log, for topics without an announcement so far: the first must follow it.
 
-        A topic whose generation is not that of `active` (from before the log was read) is left out: its subscription
-        was lost and renewed since, and announcements after `last` were missed.
+        The log was read on the subscriptions' connection, so a topic that is active now was active then.
         """
-        for name, topic, generation in active:
-            if topic.last is None and topic.generation == generation:
-                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(lasts[name], 0), True
+        for name, last in lasts.items():
+            topic = self._topics.get(name.encode())
+            if topic is not None and topic.active and topic.last is None:
+                topic.epoch, topic.last, topic.last_is_from_log = epoch, max(last, 0), True
                 topic.last_at = -math.inf
 
     def resync(self) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from notifier import event as events
 from notifier.broker import (
@@ -213,12 +213,11 @@ class RedisBroker(Broker):
         channels: Sequence[str],
         cursor: Cursor | str | None,
         *,
+        subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
         topics = self.topics(user, channels)
-        shard_topics = self._shards.topics_of(self._keys.shard_of_name(user))
-        active = shard_topics.active(topics)
         call = open_call(
             self._keys,
             user,
@@ -229,8 +228,11 @@ class RedisBroker(Broker):
             portion_bytes=portion_bytes,
             continued=continued,
         )
-        epoch, opening, task_ids = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
-        shard_topics.note_lasts(epoch, opening.lasts, active)
+        if subscribe:
+            read = partial(self._read_subscribed, topics, call.shard)
+            opening, task_ids = await self._shards.subscribe_and_send(topics, call, read)
+        else:
+            _, opening, task_ids = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
         if opening.unread < 0:
             # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
             listed = [channel for channel in channels if not is_topic(channel)]
@@ -239,6 +241,11 @@ class RedisBroker(Broker):
             # A state stored meanwhile is announced as well.
             opening = replace(opening, tasks=await self._tasks.snapshot(user, channels, task_ids))
         return opening
+
+    def _read_subscribed(self, topics: Sequence[str], shard: int, answer: Any) -> tuple[Opening, list[list[bytes]]]:
+        epoch, opening, task_ids = opening_of(topics, self._skip_entry, answer)
+        self._shards.topics_of(shard).note_lasts(epoch, opening.lasts)
+        return opening, task_ids
 
     def _skip_entry(self, seq: int) -> None:
         self._skipped += 1
@@ -348,7 +355,3 @@ async def _answer_of(sending: asyncio.Task[list[Submitted]], index: int) -> Rece
 async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
     receipts = await asyncio.gather(*parts)
     return replace(receipts[0], watched=any(part.watched for part in receipts))
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -111,8 +111,7 @@ class Connection(asyncio.Protocol):
                 receive, _ = self._waiting.popleft()
                 receive(reply)
         except (hiredis.ProtocolError, IndexError) as exc:
-            # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls. A
-            # refused SUBSCRIBE is such a reply.
+            # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
             what = str(reply) if isinstance(reply, hiredis.ReplyError) else f"an unreadable reply: {exc}"
             self.close(BrokerUnavailable(f"Redis sent {what}"))
 
@@ -139,10 +138,22 @@ class Connection(asyncio.Protocol):
             self._waiting.append((receive, time.monotonic()))
             self._write(data)
 
-    def push_only(self, *command: str | bytes) -> None:
-        """Write a command that Redis answers only by pushes (SUBSCRIBE, UNSUBSCRIBE)."""
+    def subscribe(self, command: str, names: Sequence[bytes]) -> None:
+        """Write a SUBSCRIBE or UNSUBSCRIBE. Redis confirms each name by a push; a reply is a refusal, and ends the
+        connection."""
         if not self.lost.done() and self._transport is not None:
-            self._write(pack(command))
+            self._waiting.append((_Confirming(self, command.lower().encode(), deque(names)), time.monotonic()))
+            self._write(pack((command, *names)))
+
+    def confirms(self, kind: bytes, name: bytes) -> bool:
+        """True for the push that confirms the next name of the oldest SUBSCRIBE or UNSUBSCRIBE; once for each."""
+        oldest = self._waiting[0][0] if self._waiting else None
+        if not isinstance(oldest, _Confirming) or oldest.kind != kind or oldest.names[0] != name:
+            return False
+        oldest.names.popleft()
+        if not oldest.names:
+            self._waiting.popleft()
+        return True
 
     def _write(self, data: bytes) -> None:
         if not self._out:
@@ -196,6 +207,19 @@ class Connection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for receive, _ in waiting:
             receive(BrokerUnavailable(f"the connection to Redis was lost: {reason}"))
+
+
+@dataclass(slots=True, eq=False)
+class _Confirming:
+    """The place of a SUBSCRIBE or UNSUBSCRIBE among the calls, whose replies could not be told apart without it."""
+
+    connection: Connection
+    kind: bytes
+    names: deque[bytes]
+    """Those that are not confirmed yet."""
+
+    def __call__(self, reply: Any) -> None:
+        self.connection.close(BrokerUnavailable(f"Redis refused the subscriptions: {reply}"))
 
 
 async def open_connection(address: Address, *, name: str, on_push: Push | None = None) -> Connection:

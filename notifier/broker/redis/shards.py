@@ -134,6 +134,12 @@ class Shards:
         for shard, names in self._by_shard(topics):
             await self.subscriptions[shard].add(names)
 
+    def subscribe_and_send(self, topics: Sequence[str], call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
+        """See `Subscriptions.add_and_send`. All topics are of the call's shard."""
+        if not self.subscriptions:
+            raise BrokerUnavailable("Redis is away")
+        return self.subscriptions[call.shard].add_and_send(topics, call, read)
+
     def unsubscribe(self, topics: Sequence[str]) -> None:
         if self.subscriptions:
             for shard, names in self._by_shard(topics):

@@ -21,7 +21,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hiredis
 
@@ -32,9 +32,12 @@ from notifier.broker.redis.connection import Connection, open_connection
 from notifier.broker.redis.identity import identity_of
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import Places
+from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable
 
 log = logging.getLogger("notifier.broker")
+
+T = TypeVar("T")
 
 CANARY_EVERY_S: Final = 2.0
 DEAD_AFTER_S: Final = 6.0
@@ -46,6 +49,7 @@ ACKNOWLEDGED_PER_S: Final = 10_000
 """Subscriptions that Redis acknowledges in a second, at least: connecting takes longer with many topics."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
+_CONFIRMATIONS: Final = frozenset((b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe"))
 
 
 class Subscriptions:
@@ -71,8 +75,6 @@ class Subscriptions:
         self._subscribe, self._unsubscribe = ("SUBSCRIBE", "UNSUBSCRIBE")
         if keys.is_sharded:
             self._subscribe, self._unsubscribe = ("SSUBSCRIBE", "SUNSUBSCRIBE")
-        self._leaving: dict[bytes, int] = {}
-        """SUNSUBSCRIBE commands without acknowledgement, by topic."""
         self._name = name
         self._on_change = on_change
         """Called when `live` changes."""
@@ -107,21 +109,31 @@ class Subscriptions:
     async def add(self, names: Sequence[str]) -> None:
         """Subscribe; returns when Redis has acknowledged every topic. If the connection is not live, the topics are
         subscribed when it is, and `BrokerUnavailable` is raised."""
+        pending = self._add(names)
+        for acknowledged in pending:
+            await asyncio.shield(acknowledged)
+
+    def add_and_send(self, names: Sequence[str], call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
+        """As `add`, then `Commands.send` on the same connection: Redis runs the call once the topics are subscribed, so
+        an event that the call does not see is received. `read` is called while they still are."""
+        self._add(names)
+        if not self._commands.alive:
+            raise BrokerUnavailable("Redis is away")
+        return self._commands.send(call, read, over=self._connection)
+
+    def _add(self, names: Sequence[str]) -> list[asyncio.Future[None]]:
         added, pending = self.topics.add(names)
         # Also while the connection is being opened: it goes live only with every topic that is wanted by then.
         if self._connection is not None and not self._connection.lost.done():
             self._send_subscribe(added)
         if not self.live:
             raise BrokerUnavailable("the subscriptions are down")
-        for acknowledged in pending:
-            await asyncio.shield(acknowledged)
+        return pending
 
     def remove(self, names: Iterable[str]) -> None:
         """Unsubscribe."""
         removed = self.topics.remove(names)
         if removed and self._connection is not None and not self._connection.lost.done():
-            for key in removed:
-                self._leaving[key] = self._leaving.get(key, 0) + 1
             self._send(self._unsubscribe, removed)
 
     def reconnect(self, reason: str) -> None:
@@ -184,7 +196,6 @@ class Subscriptions:
             raise BrokerUnavailable(f"{self._places} did not say where shard {self._shard} is") from None
         connection = await open_connection(address, name=self._name, on_push=self._receive)
         self._connection = connection
-        self._leaving.clear()
         try:
             async with asyncio.timeout(DEAD_AFTER_S + len(self.topics) / ACKNOWLEDGED_PER_S):
                 await self._require_same_primary(connection)
@@ -224,7 +235,7 @@ class Subscriptions:
     async def _watch(self, connection: Connection) -> None:
         """Returns when the connection is lost. Drops it if PING or the canary gets no answer."""
         while not connection.lost.done():
-            connection.send(partial(_close_if_refused, connection), "PING")
+            connection.call("PING")
             self._send_canary(connection)
             await asyncio.wait((connection.lost,), timeout=CANARY_EVERY_S)
             if connection.oldest_wait_s > DEAD_AFTER_S and not await connection.has_unread_reply():
@@ -273,7 +284,7 @@ class Subscriptions:
     def _send(self, command: str, keys: list[bytes]) -> None:
         assert self._connection is not None
         for start in range(0, len(keys), BATCH):
-            self._connection.push_only(command, *keys[start : start + BATCH])
+            self._connection.subscribe(command, keys[start : start + BATCH])
 
     # Received pushes
 
@@ -281,10 +292,11 @@ class Subscriptions:
         kind = push[0]
         if kind == b"message" or kind == b"smessage":
             self._receive_announcement(push[1], push[2])
-        elif kind == b"subscribe" or kind == b"ssubscribe":
-            self._receive_acknowledgement(push[1])
-        elif kind == b"unsubscribe" or kind == b"sunsubscribe":
-            self._receive_end(push[1])
+        elif kind in _CONFIRMATIONS and self._connection is not None:
+            if not self._connection.confirms(kind, push[1]):
+                self._connection.close(BrokerUnavailable("the shard has moved"))
+            elif not kind.endswith(b"unsubscribe"):
+                self._receive_acknowledgement(push[1])
 
     def _receive_acknowledgement(self, key: bytes) -> None:
         if key == self._canary:
@@ -293,14 +305,6 @@ class Subscriptions:
             return
         self.topics.acknowledge(key)
 
-    def _receive_end(self, key: bytes) -> None:
-        left = self._leaving.pop(key, 0) - 1
-        if left > 0:
-            self._leaving[key] = left
-        elif left < 0 and self._connection is not None:
-            # Not asked for: the shard has moved to another node.
-            self._connection.close(BrokerUnavailable("the shard has moved"))
-
     def _receive_announcement(self, key: bytes, payload: bytes) -> None:
         if key == self._canary:
             self._canary_overdue_since = None
@@ -308,10 +312,3 @@ class Subscriptions:
             return
         if self.live:
             self.topics.receive(key, payload)
-
-
-def _close_if_refused(connection: Connection, reply: Any) -> None:
-    """Close the connection if a PING gets an error. It is that of a refused SUBSCRIBE: an acknowledgement is a push,
-    but a refusal is a reply, and takes the place of the next call's."""
-    if isinstance(reply, hiredis.ReplyError):
-        connection.close(BrokerUnavailable(f"Redis refused the subscriptions: {reply}"))

@@ -160,10 +160,12 @@ class SqliteBroker(EmbeddedBroker):
         channels: Sequence[str],
         cursor: Cursor | str | None,
         *,
+        subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
     ) -> Opening:
-        call = super().open(user, channels, cursor, portion_bytes=portion_bytes, continued=continued)
+        how = {"subscribe": subscribe, "continued": continued}
+        call = super().open(user, channels, cursor, portion_bytes=portion_bytes, **how)
         return await self._answered(call)
 
     async def inbox(
