@@ -6,10 +6,12 @@
 
 /** @typedef {import("../types.js").TaskOutput} TaskOutput */
 
-const RETRY_MS = 2000;
+const RETRY_MS = 2000; // the longest wait before the first repeat; each further one may take twice as long
+const MAX_RETRY_MS = 60_000;
 
 /**
- * The pieces in order, each once. What is missing is read.
+ * The pieces in order, each once. What is missing is read. A read that fails is repeated; one that is refused, as of a
+ * task that is gone, is left to the next `receive` or `expect`.
  *
  * @param {(after: number) => Promise<{n: number, text: string, truncated: boolean}>} read
  * @param {(text: string, isTruncated: boolean) => void} add
@@ -21,6 +23,7 @@ export function createPieces(read, add, clear) {
   let expected = 0; // what the service said last
   let isLoading = false;
   let isClosed = false;
+  let failures = 0; // reads in a row
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   return { receive, expect, close };
@@ -50,6 +53,7 @@ export function createPieces(read, add, clear) {
       do {
         newest = 0; // what is announced from now on may not be in the answer
         const rest = await read(n);
+        failures = 0;
         if (isClosed) return;
         if (rest.n < n) {
           // The service lost its data, and the task began anew.
@@ -61,8 +65,8 @@ export function createPieces(read, add, clear) {
         n = rest.n;
         if (rest.text || rest.truncated) add(rest.text, rest.truncated);
       } while (newest > n);
-    } catch {
-      if (!isClosed) timer = setTimeout(load, RETRY_MS);
+    } catch (error) {
+      if (!isClosed && !isRefusal(error)) timer = setTimeout(load, pauseMs(failures++));
     } finally {
       isLoading = false;
     }
@@ -72,4 +76,15 @@ export function createPieces(read, add, clear) {
     isClosed = true;
     clearTimeout(timer);
   }
+}
+
+/** Whether a repeat would get the same answer. @param {unknown} error */
+function isRefusal(error) {
+  const { status } = /** @type {{status?: number}} */ (error);
+  return status !== undefined && status >= 400 && status < 500 && status !== 401 && status !== 429;
+}
+
+/** Readers that fail together do not return together. @param {number} failures */
+function pauseMs(failures) {
+  return Math.min(RETRY_MS * 2 ** failures, MAX_RETRY_MS) * (0.5 + Math.random() / 2);
 }

@@ -140,6 +140,71 @@ test("after the service lost its data, a lower number is read at once and the ol
   reader.close();
 });
 
+/** A reader whose reads fail with this status until `state.fails` is false. */
+function refused(status) {
+  const state = { reads: 0, fails: true };
+  const reader = createPieces(
+    async (after) => {
+      state.reads += 1;
+      if (state.fails) throw Object.assign(new Error("refused"), { status });
+      return { n: after + 1, text: "a", truncated: false };
+    },
+    () => {},
+    () => {},
+  );
+  return { reader, state };
+}
+
+test("a read that is refused is repeated by the next event only", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    for (const status of [403, 404]) {
+      const { reader, state } = refused(status);
+      reader.expect(1);
+      await settled();
+      mock.timers.tick(3_600_000);
+      await settled();
+      assert.equal(state.reads, 1, `${status}`);
+      reader.receive({ id: "t", n: 2, text: "b" });
+      await settled();
+      assert.equal(state.reads, 2);
+      reader.close();
+    }
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test("a read that fails is repeated after longer and longer pauses", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    for (const status of [undefined, 401, 429, 503]) {
+      const { reader, state } = refused(status); // undefined: no answer
+      reader.expect(1);
+      await settled();
+      for (const longestMs of [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
+        const before = state.reads;
+        mock.timers.tick(longestMs / 2 - 1);
+        await settled();
+        assert.equal(state.reads, before, `${status}: too early`);
+        mock.timers.tick(longestMs / 2 + 1);
+        await settled();
+        assert.equal(state.reads, before + 1, `${status}: too late`);
+      }
+      state.fails = false;
+      mock.timers.tick(60_000);
+      await settled();
+      const { reads } = state;
+      mock.timers.tick(3_600_000);
+      await settled();
+      assert.equal(state.reads, reads, "it has all");
+      reader.close();
+    }
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 async function settled() {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }
