@@ -2,17 +2,30 @@
  * Lists of texts that are kept on the device, for all tabs of the site. Without storage (a browser that forbids it)
  * they are empty.
  *
- * Must not know: what the lists mean.
+ * Owns: the lists as last read, until this page or another tab changes one. Must not know: what the lists mean.
  */
 
 const MOST = 1000; // entries; the oldest are forgotten
 
-/** @param {string} name @returns {string[]} oldest first */
+/** @type {Map<string, Set<string>>} */
+const read = new Map();
+let isListening = false;
+
+/** @param {string} name @returns {Set<string>} oldest first; not to be changed */
 export function kept(name) {
+  if (!isListening) addEventListener("storage", () => read.clear());
+  isListening = true;
+  const list = read.get(name) ?? stored(name);
+  read.set(name, list);
+  return list;
+}
+
+/** @param {string} name @returns {Set<string>} */
+function stored(name) {
   try {
-    return JSON.parse(localStorage.getItem(`notifier ${name}`) ?? "[]");
+    return new Set(JSON.parse(localStorage.getItem(`notifier ${name}`) ?? "[]"));
   } catch {
-    return [];
+    return new Set();
   }
 }
 
@@ -24,7 +37,8 @@ export function kept(name) {
  * @param {boolean} isKept
  */
 export function keep(name, entry, isKept) {
-  const others = kept(name).filter((other) => other !== entry);
+  const others = [...stored(name)].filter((other) => other !== entry);
+  read.delete(name);
   try {
     localStorage.setItem(`notifier ${name}`, JSON.stringify(isKept ? [...others, entry].slice(-MOST) : others));
   } catch {

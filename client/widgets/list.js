@@ -91,7 +91,7 @@ export function showList(widget, store, scroller, note) {
 
   function draw() {
     const { messages, unread, more: isMore, loaded, failed } = store.state;
-    const archived = new Set(kept(ARCHIVED));
+    const archived = kept(ARCHIVED);
     const listed = messages.filter(
       ({ id, read }) => archived.has(id) === (filter === "archived") && !(read && filter === "unreadOnly"),
     );
@@ -136,22 +136,31 @@ export function showList(widget, store, scroller, note) {
     });
   }
 
-  const scrolled = () => {
-    draw();
-    if (isIdle && !more.hidden && isAtEnd()) older();
+  let frame = 0;
+  const changed = () => {
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      draw();
+      if (isIdle && !more.hidden && isAtEnd()) older();
+    });
   };
   list.addEventListener("focusin", ({ target }) => choose(rowOf(target)));
   list.addEventListener("keydown", (event) => pressed(event, actions));
   for (const [target, type] of /** @type {[EventTarget, string][]} */ ([
-    [scroller ?? window, "scroll"],
-    [document, "scroll"],
+    ...(scroller ? [[scroller, "scroll"]] : []), // in the widget: its events do not reach the window
+    [window, "scroll"],
     [window, "resize"],
+    [window, "storage"],
   ])) {
-    target.addEventListener(type, scrolled, { capture: true, passive: true });
-    widget.ends.push(() => target.removeEventListener(type, scrolled, true));
+    target.addEventListener(type, changed, { capture: true, passive: true });
+    widget.ends.push(() => target.removeEventListener(type, changed, true));
   }
   const clock = setInterval(draw, MINUTE_MS);
-  widget.ends.push(store.subscribe(draw), () => clearInterval(clock));
+  widget.ends.push(
+    store.subscribe(draw),
+    () => clearInterval(clock),
+    () => cancelAnimationFrame(frame),
+  );
   widget.adopt(CSS);
   note.before(el("div", { class: "line" }, title, all), filters);
   note.after(...parts, box, more, line);

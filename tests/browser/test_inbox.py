@@ -298,6 +298,29 @@ def test_the_focus_stays_inside_an_open_panel(shop: Shop) -> None:
     assert seen.count("Mark all read") >= 2  # it came round
 
 
+DRAWS = """async (panel) => {
+  const above = panel.querySelector("[part=list]").previousSibling; // measured once by each draw
+  const real = Element.prototype.getBoundingClientRect;
+  let draws = 0;
+  Element.prototype.getBoundingClientRect = function () {
+    draws += this === above;
+    return real.call(this);
+  };
+  for (let n = 0; n < 20; n++) for (const target of [panel, window]) target.dispatchEvent(new Event("scroll"));
+  const before = draws;
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  Element.prototype.getBoundingClientRect = real;
+  return [before, draws];
+}"""
+
+
+def test_a_scrolled_list_is_drawn_once_in_a_frame(shop: Shop) -> None:
+    batch(shop, 5)
+    panel = opened(shop.open())
+    expect(panel.locator("li")).to_have_count(5)
+    assert panel.evaluate(DRAWS) == [0, 1]
+
+
 def test_a_long_list_keeps_few_rows_in_the_page_and_loads_more_as_it_is_scrolled(shop: Shop) -> None:
     batch(shop, 250)
     page = shop.open()

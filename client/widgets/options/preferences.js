@@ -16,7 +16,7 @@ export function begin(_toasts) {
   const decide = (/** @type {any} */ event) => {
     const { kind, message } = /** @type {any} */ (event).detail;
     const muted = kept(MUTED);
-    if (muted.includes("") || (kind === "message" && muted.includes(message.data?.kind))) event.preventDefault();
+    if (muted.has("") || (kind === "message" && muted.has(message.data?.kind))) event.preventDefault();
   };
   document.addEventListener("notifier:news", decide);
   return () => document.removeEventListener("notifier:news", decide);
@@ -28,7 +28,7 @@ export function offer(extras) {
   const box = el("details", { part: "preferences" }, el("summary", {}, say("preferences")));
   for (const kind of ["", ...(kinds.match(/\S+/g) ?? [])]) {
     const choice = el("input", { type: "checkbox" });
-    choice.checked = !kept(MUTED).includes(kind);
+    choice.checked = !kept(MUTED).has(kind);
     choice.addEventListener("change", () => keep(MUTED, kind, !choice.checked));
     const label = kind ? kind.replaceAll("_", " ") : say("popUps");
     box.append(el("label", { class: "line", part: "preference" }, el("span", {}, label), choice));
