@@ -20,7 +20,7 @@ from django_bridge.conf import Settings
 from django_bridge.publisher.redis_connection import Deadline, connection_pool
 from django_bridge.publisher.transport import Unreachable
 from notifier.broker import IDEMPOTENCY_TTL_S
-from notifier.broker.redis.addresses import keys_of, parse_target
+from notifier.broker.redis.addresses import host_of, keys_of, parse_target
 from notifier.broker.redis.keys import layout_error, slot_of
 from notifier.event import new_epoch
 
@@ -168,10 +168,9 @@ class RedisPlaces:
             except redis.RedisError as refused:
                 exc = refused
                 continue
-            asked = client.connection_pool.connection_kwargs
+            asked = client.connection_pool.connection_kwargs["host"]
             self._slots = [
-                (first, last, (primary[0].decode() if primary[0] else asked["host"], int(primary[1])))
-                for first, last, primary, *_ in rows
+                (first, last, (host_of(primary[0], asked), int(primary[1]))) for first, last, primary, *_ in rows
             ]
             return self._slots
         raise exc or redis.ConnectionError("no node of the cluster answers")

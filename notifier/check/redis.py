@@ -18,7 +18,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from notifier.broker.redis.addresses import Target, parse_target
+from notifier.broker.redis.addresses import Target, host_of, parse_target
 from notifier.check import rules
 from notifier.check.result import OK, WEAKENS, CannotAsk, Result
 from notifier.check.rules import Server
@@ -84,7 +84,7 @@ def _primaries(target: Target) -> Iterator[redis.Redis]:
         with contextlib.closing(seed):
             rows = _call(seed, "CLUSTER", "SLOTS")
         own = seed.connection_pool.connection_kwargs["host"]
-        places = dict.fromkeys((primary[0] or own, primary[1]) for _, _, primary, *_ in sorted(rows))
+        places = dict.fromkeys((host_of(primary[0], own), primary[1]) for _, _, primary, *_ in sorted(rows))
         if not places:
             raise CannotAsk("no node of the cluster has a slot")
         for host, port in places:

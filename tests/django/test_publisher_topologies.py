@@ -15,6 +15,7 @@ from django_bridge import ALL, Message, Task, publisher
 from django_bridge.conf import problems
 from django_bridge.publisher.redis_places import RedisPlaces
 from notifier.broker.redis.keys import Keys, slot_of
+from tests.commands import run
 from tests.django.conftest import JWT_SECRET
 from tests.support import REPOSITORY, RedisServer, Service, running, wait_for
 from tests.topologies import Node, RedisCluster, SentinelGroup
@@ -64,6 +65,20 @@ def test_in_a_cluster_the_rights_of_a_publisher_are_enough(request: pytest.Fixtu
         with Task(to_users=1, task_name="Import") as task:
             task.advance()
         assert publisher.current().counts.failed == 0
+
+
+@pytest.mark.slow
+def test_nodes_that_do_not_know_their_host_are_reached_at_the_host_that_was_asked(redis_cluster: RedisCluster) -> None:
+    """CLUSTER SLOTS names `?` then."""
+    redis_cluster.each("CONFIG", "SET", "cluster-preferred-endpoint-type", "hostname")
+    try:
+        value = settings(redis_cluster.url, SHARDS=12, PREFIX=f"t{uuid.uuid4().hex[:8]}:", TIMEOUT_S=20.0)
+        with override_settings(NOTIFIER=value), running(service_of(value)) as service:
+            Message(to_users=list(USERS), subject="to each").send()
+            assert [subjects(service, user) for user in USERS] == [["to each"] for _ in USERS]
+        assert " role: primary" in run("check-broker", redis_cluster.url).stdout
+    finally:
+        redis_cluster.each("CONFIG", "SET", "cluster-preferred-endpoint-type", "ip")
 
 
 def service_of(value: dict[str, Any]) -> Service:

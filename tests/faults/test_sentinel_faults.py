@@ -75,7 +75,8 @@ async def test_without_any_sentinel_the_links_stay(
         await load.goes_on()
         for sentinel in group.sentinels[:2]:
             sentinel.kill()
-        await round_of(load, scale)
+        for _ in range(scale.whole(1, 5)):
+            await round_of(load, scale)
         load.assert_unaffected(load.listeners)
         for sentinel in group.sentinels:
             await asyncio.to_thread(sentinel.resume if sentinel.paused else sentinel.start)

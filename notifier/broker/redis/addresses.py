@@ -73,6 +73,12 @@ def keys_of(target: Target, prefix: str, shards: int) -> Keys:
     return Keys(prefix, shards, "sharded" if target.mode == "cluster" else "plain")
 
 
+def host_of(named: bytes | str | None, asked: str) -> str:
+    """The host of a node in CLUSTER SLOTS. A node that does not know it is at the host that was asked."""
+    host = named.decode() if isinstance(named, bytes) else named
+    return host if host and host != "?" else asked
+
+
 def _plain(url: str) -> str:
     """A `redis://`, `rediss://` or `unix://` address, after checks."""
     parts = urlsplit(url)

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
 
-from notifier.broker.redis.addresses import Target
+from notifier.broker.redis.addresses import Target, host_of
 from notifier.broker.redis.connection import Address, open_connection
 from notifier.broker.redis.keys import Keys, slot_of
 from notifier.errors import BrokerUnavailable
@@ -217,9 +217,8 @@ class Cluster(MovingPlaces):
 
 
 def _node(primary: Sequence[Any], asked: Address) -> Address:
-    """The address of a node from its row. Without a host, it is the host that was asked."""
-    host, port = primary[0], primary[1]
-    return replace(asked, host=host.decode() if host and host != b"?" else asked.host, port=int(port))
+    """The address of a node from its row."""
+    return replace(asked, host=host_of(primary[0], asked.host), port=int(primary[1]))
 
 
 class _Shared(Generic[T]):
