@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
+from multiprocessing import connection
 from types import FrameType
 from typing import Any, Final
 
@@ -35,6 +36,10 @@ BACKLOG: Final = 4096
 
 USER_TIMEOUT_MS: Final = 20_000
 """TCP_USER_TIMEOUT (RFC 5482): closes half-open connections, which pings and send timeouts do not detect."""
+
+SILENT_S: Final = 20
+"""A worker that does not answer its supervisor for this long is replaced. On a busy machine, the start of a worker
+takes longer than uvicorn's 5 s, and would begin again for ever."""
 
 MAX_UNSENT_BYTES: Final = 128 * 1024
 """TCP_NOTSENT_LOWAT: more that a client's window has no room for yet stays in this process, where it is counted."""
@@ -86,6 +91,15 @@ class _Worker(multiprocess.Process):
     def __init__(self, settings: Config, sock: socket.socket, number: int, folder: str) -> None:
         self._place = f"{number}:{folder}" if folder else ""
         super().__init__(settings, [sock])
+
+    def ping(self, timeout: float = SILENT_S) -> bool:
+        """True if the worker answers in time. False at once if it has ended, or ends meanwhile."""
+        with contextlib.suppress(OSError, EOFError):
+            self.parent_conn.send(b"ping")
+            if self.parent_conn in connection.wait([self.parent_conn, self.process.sentinel], timeout):
+                self.parent_conn.recv()
+                return True
+        return False
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         os.environ[workers.VARIABLE] = self._place
@@ -184,6 +198,7 @@ def config(app: str, *, workers: int, drain_s: float, **options: Any) -> Config:
         access_log=False,  # the query may contain a token
         server_header=False,
         timeout_keep_alive=65,
+        timeout_worker_healthcheck=SILENT_S,
         timeout_graceful_shutdown=max(1, int(drain_s)) + 5,
         **options,
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import signal
 import socket
+import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +17,8 @@ from uvicorn.config import STARTUP_FAILURE
 
 from notifier.broker.redis.keys import Keys
 from tests.commands import CREDENTIALS, USER, printed, refused, run, running
-from tests.support import API_KEY, JWT_SECRET, RedisServer, bearer, free_port, subscriber_token
+from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, bearer, free_port, subscriber_token
+from tests.support import running as running_server
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +94,22 @@ def test_serve_ends_with_one_line_and_an_exit_code_where_redis_has_other_shards(
     assert "Traceback" not in done.stderr
     reasons = [line for line in done.stderr.splitlines() if "Redis has the shards '3 plain'" in line]
     assert 1 <= len(reasons) <= int(workers)  # one of each worker that came so far
+
+
+@pytest.mark.programs
+def test_a_worker_that_is_silent_for_some_seconds_is_not_replaced(redis_server: RedisServer) -> None:
+    """uvicorn's supervisor would give it 5 s, which the start of a worker takes on a busy machine."""
+    with running_server(Service(redis_url=redis_server.url, workers=2)) as service:
+        pid = service.process.child.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        before = children.read_text().split()
+        worker = int(before[-1])
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(7)
+        os.kill(worker, signal.SIGCONT)
+        with service.client() as client:
+            assert client.get("/readyz").status_code == 200
+        assert children.read_text().split() == before
 
 
 @pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
