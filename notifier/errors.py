@@ -125,6 +125,10 @@ class NotFound(NotifierError):
     title = "Not found"
 
 
+def no_task(task_id: object) -> NotFound:
+    return NotFound(f"there is no task {str(task_id)!r}", field="id")
+
+
 class Conflict(NotifierError):
     """The present state does not allow the change (the task has ended)."""
 

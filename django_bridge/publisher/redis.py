@@ -35,7 +35,7 @@ from notifier.broker.redis.scripts import (
     task_call,
     task_write_result,
 )
-from notifier.errors import Conflict, NotFound
+from notifier.errors import Conflict, no_task
 from notifier.event import Event
 from notifier.output import Appended
 from notifier.question import Answer, Question
@@ -129,7 +129,7 @@ class RedisTransport:
         with self._deadline.within(within_s):
             task = stored_task(self._repaired(home, lambda client: client.hmget(names[0], TASK_FIELDS), names))
             if task is None:
-                raise NotFound(f"there is no task {task_id!r}", field="id")
+                raise no_task(task_id)
             piece = Piece(task, text, self._output_bytes)
             appended = piece.appended(self._run(piece.append(self._keys, idempotency)))
             for call in piece.copies(self._keys, appended):
@@ -293,7 +293,7 @@ def _changed(task_id: str, change: Mapping[str, object], kept: tasks.Task | None
 
 def _present(task_id: str, kept: tasks.Task | None) -> tasks.Task:
     if kept is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
+        raise no_task(task_id)
     return kept
 
 

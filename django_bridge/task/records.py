@@ -17,7 +17,7 @@ from django.db import DatabaseError, router, transaction
 
 from django_bridge.conf import settings
 from django_bridge.models import TaskRecord
-from notifier.errors import NotFound
+from notifier.errors import no_task
 from notifier.task import Task
 
 log = logging.getLogger("django_bridge")
@@ -60,7 +60,7 @@ def read(task_id: str | uuid.UUID) -> tuple[Task, Any]:
     forms = [str(task_id), task_id.hex] if isinstance(task_id, uuid.UUID) else [task_id]
     row = TaskRecord.objects.filter(pk__in=forms).first()
     if row is None:
-        raise NotFound(f"there is no task {str(task_id)!r}", field="id")
+        raise no_task(task_id)
     task = Task(
         id=row.pk,
         name=row.name,

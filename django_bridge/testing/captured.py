@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from notifier.asking import answered, asked, looked_up
-from notifier.errors import NotFound
+from notifier.errors import no_task
 from notifier.output import Appended
 from notifier.question import Answer, Question
 from notifier.task import Task
@@ -131,7 +131,7 @@ class Outbox:
             if task_id in capture._tasks:
                 return capture._tasks[task_id]
         if task_id not in self._tasks:
-            raise NotFound(f"there is no task {task_id!r}", field="id")
+            raise no_task(task_id)
         return self._tasks[task_id]
 
 

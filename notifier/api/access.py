@@ -10,7 +10,7 @@ from starlette.requests import Request
 from notifier.api.http import publisher_or_subscriber
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
-from notifier.errors import NotFound
+from notifier.errors import no_task
 from notifier.task import Task
 
 
@@ -18,7 +18,7 @@ async def known_task(broker: Broker, task_id: str) -> Task:
     """A stored task. Raises `NotFound`."""
     known = await broker.task(task_id)
     if known is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
+        raise no_task(task_id)
     return known
 
 
@@ -26,7 +26,7 @@ async def own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
     """A task that this user watches. Raises `NotFound` for other tasks too, so that their ids are not revealed."""
     task = await broker.task(task_id)
     if task is None or not who.hears(task.to):
-        raise NotFound(f"there is no task {task_id!r}", field="id")
+        raise no_task(task_id)
     return task
 
 

@@ -9,7 +9,7 @@ import codecs
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pydantic
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -30,6 +30,9 @@ from notifier.errors import (
 )
 
 COOKIE = "notifier_token"
+WAIT_S: Final = 25
+MAX_WAIT_S: Final = 55
+"""Below the 60 s after which many proxies end a request without an answer."""
 MAX_KEY_CHARS = 255
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -60,6 +63,22 @@ async def run_call(
     headers = dict(reversed(request.headers.raw))
     answer = call(who, RequestHead(request.method, request.url.path, headers, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
+
+
+# The query
+
+
+def whole_number(request: Request, name: str, *, default: int, low: int = 0, high: int) -> int:
+    """A whole number of the query. Raises `InvalidInput`."""
+    value = request.query_params.get(name, str(default))
+    if not (value.isascii() and value.isdigit()) or len(value) > 16 or not low <= int(value) <= high:
+        raise InvalidInput(f"must be a whole number from {low} to {high}, not {rules.shown(value)}", field=name)
+    return int(value)
+
+
+def wait_of(request: Request) -> int:
+    """How many seconds a call waits for what it asks for. Raises `InvalidInput`."""
+    return whole_number(request, "wait_s", default=WAIT_S, high=MAX_WAIT_S)
 
 
 # Bodies

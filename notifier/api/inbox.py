@@ -6,7 +6,6 @@ Must not know: who publishes, how brokers store data.
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 
 from fastapi import APIRouter, Request
@@ -17,7 +16,7 @@ from notifier import rules
 from notifier.api.access import own_task, readable_task
 from notifier.api.answers import InboxPage, Problem, PublisherTask, Tasks, Unread
 from notifier.api.bodies import Ids
-from notifier.api.http import json_response, parse, read_body, subscriber
+from notifier.api.http import json_response, parse, read_body, subscriber, whole_number
 from notifier.api.openapi import body_of
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
@@ -42,7 +41,7 @@ async def list_inbox(request: Request) -> Response:
     """The user's messages, newest first, with their read marks."""
     who, broker = _caller(request)
     query = request.query_params
-    limit = _limit(query.get("limit", "25"))
+    limit = whole_number(request, "limit", default=25, low=1, high=MAX_PAGE)
     before = rules.identifier(query["before"], "before") if query.get("before") else None
     unread = query.get("unread", "0")
     if unread not in ("0", "1"):
@@ -157,9 +156,3 @@ def _turn(request: Request, who: Subscriber) -> contextlib.AbstractAsyncContextM
     """Calls that read histories wait for their turn: one user must not delay the others."""
     calls: UserCalls = request.app.state.user_calls
     return calls.turn(who.user)
-
-
-def _limit(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", value) or not 1 <= int(value) <= MAX_PAGE:
-        raise InvalidInput(f"must be a whole number from 1 to {MAX_PAGE}, not {rules.shown(value)}", field="limit")
-    return int(value)

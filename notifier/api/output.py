@@ -5,8 +5,6 @@ Must not know: how brokers store pieces, who listens.
 
 from __future__ import annotations
 
-import re
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -14,11 +12,10 @@ from notifier import rules
 from notifier.api.access import readable_task
 from notifier.api.answers import Appended, OutputText, Problem
 from notifier.api.bodies import OutputIn
-from notifier.api.http import json_response, run_call
+from notifier.api.http import json_response, run_call, whole_number
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
 from notifier.broker import Broker
-from notifier.errors import InvalidInput
 
 publisher = APIRouter(
     prefix="/v1",
@@ -61,12 +58,6 @@ async def post_output(request: Request, task_id: str) -> Response:
 async def get_output(request: Request, task_id: str) -> Response:
     """The text of the pieces after a number; without one, of all that are kept."""
     broker: Broker = request.app.state.broker
-    after = _number(request.query_params.get("after", "0"))
+    after = whole_number(request, "after", default=0, high=rules.MAX_WHOLE)
     await readable_task(request, broker, task_id)
     return json_response((await broker.output(task_id, after)).public())
-
-
-def _number(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,16}", value) or int(value) > rules.MAX_WHOLE:
-        raise InvalidInput(f"must be a whole number from 0, not {rules.shown(value)}", field="after")
-    return int(value)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,22 +18,18 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier import rules
 from notifier.api.answers import PollAnswer, Problem
 from notifier.api.granted import granted_by_query
-from notifier.api.http import json_response, subscriber
+from notifier.api.http import MAX_WAIT_S, WAIT_S, json_response, subscriber, wait_of
 from notifier.api.openapi import GRANT
 from notifier.auth import Subscriber
 from notifier.broker import Broker
-from notifier.errors import BrokerUnavailable, InvalidInput
+from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell, place
 from notifier.hub import Hub
 from notifier.stream import Stream
 
-WAIT_S: Final = 25
-MAX_WAIT_S: Final = 55
-"""Below the 60 s after which many proxies end a request without an answer."""
 OPENING_S: Final = 5.0
 """A poll waits this long for what it starts from, also if its `wait_s` is shorter."""
 
@@ -136,7 +131,7 @@ async def poll(request: Request) -> Response:
     """The events after a cursor, as soon as there are any, with the present tasks and unread count; without a cursor
     the present state, at once. For networks whose proxies hold streams back."""
     who = subscriber(request)
-    wait_s = _wait_s(request.query_params.get("wait_s", str(WAIT_S)))
+    wait_s = wait_of(request)
     asked = request.query_params.get("after") or None
     cursor = None if asked is None else parse_cursor(asked) or asked
     hub: Hub = request.app.state.hub
@@ -206,9 +201,3 @@ async def _answer(stream: PolledStream, broker: Broker, who: Subscriber) -> dict
         "events": stream.events,
         **snapshot,
     }
-
-
-def _wait_s(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,2}", value) or int(value) > MAX_WAIT_S:
-        raise InvalidInput(f"must be a whole number from 0 to {MAX_WAIT_S}, not {rules.shown(value)}", field="wait_s")
-    return int(value)

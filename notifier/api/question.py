@@ -6,7 +6,6 @@ Must not know: how brokers store tasks.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from typing import Final
 
@@ -17,17 +16,23 @@ from notifier import rules
 from notifier.api.access import known_task, own_task
 from notifier.api.answers import AnswerData, Problem, PublisherTask, TaskData
 from notifier.api.bodies import AnswerIn, QuestionIn
-from notifier.api.http import json_response, parse, publisher, read_body, run_call, subscriber
+from notifier.api.http import (
+    MAX_WAIT_S,
+    WAIT_S,
+    json_response,
+    parse,
+    publisher,
+    read_body,
+    run_call,
+    subscriber,
+    wait_of,
+)
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
 from notifier.asking import answered, expired, looked_up
 from notifier.broker import Broker
-from notifier.errors import InvalidInput
 from notifier.question import Answer
 
-WAIT_S: Final = 25
-MAX_WAIT_S: Final = 55
-"""Below the 60 s after which many proxies end a request without an answer."""
 LOOK_EVERY_S: Final = 0.5
 """A waiting call reads the task again after this time: an answer may be given to another process."""
 
@@ -91,7 +96,7 @@ async def get_answer(request: Request, task_id: str) -> Response:
     or was cancelled."""
     publisher(request)
     question = rules.identifier(request.query_params.get("question"), "question")
-    ends_at = time.monotonic() + _wait_s(request.query_params.get("wait_s", str(WAIT_S)))
+    ends_at = time.monotonic() + wait_of(request)
     while True:
         answer = await _answer(_broker(request), task_id, question)
         if answer is not None:
@@ -119,9 +124,3 @@ def _broker(request: Request) -> Broker:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _wait_s(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,2}", value) or int(value) > MAX_WAIT_S:
-        raise InvalidInput(f"must be a whole number from 0 to {MAX_WAIT_S}, not {rules.shown(value)}", field="wait_s")
-    return int(value)

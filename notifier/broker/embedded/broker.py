@@ -39,7 +39,7 @@ from notifier.broker.embedded.log import Entry, entry_of, portion
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.broker.embedded.tasks import MemoryTasks
-from notifier.errors import Conflict, NotFound
+from notifier.errors import Conflict, no_task
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
 from notifier.output import Appended, Output, piece_frame, state_key
@@ -269,7 +269,7 @@ class EmbeddedBroker(Broker):
     def _known(self, task_id: str) -> Task:
         task = self._tasks.find(task_id)
         if task is None:
-            raise NotFound(f"there is no task {task_id!r}", field="id")
+            raise no_task(task_id)
         return task
 
     async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:

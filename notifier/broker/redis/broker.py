@@ -44,7 +44,7 @@ from notifier.broker.redis.places import Places, open_places
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.shards import Shards
 from notifier.broker.redis.tasks import RedisTasks
-from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotFound, NotifierError
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError, no_task
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.rules import is_topic
@@ -284,7 +284,7 @@ class RedisBroker(Broker):
     async def append_output(self, task_id: str, text: str, idempotency: Idempotency | None = None) -> Appended:
         task = await self._tasks.find(task_id)
         if task is None:
-            raise NotFound(f"there is no task {task_id!r}", field="id")
+            raise no_task(task_id)
         return await self._outputs.append(task, text, idempotency)
 
     async def output(self, task_id: str, after: int) -> Output:

@@ -14,7 +14,7 @@ from notifier import output
 from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, script
-from notifier.errors import IdempotencyMismatch, NotFound
+from notifier.errors import IdempotencyMismatch, no_task
 from notifier.output import Appended
 from notifier.task import KEEP_RUNNING_S, Task
 from notifier.task_record import from_record
@@ -75,7 +75,7 @@ class Piece:
         if ended is not None:
             ended.require_output()
         if state in (b"gone", b"ended"):
-            raise NotFound(f"there is no task {self.task.id!r}", field="id")
+            raise no_task(self.task.id)
         if state == b"other":
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
         n, chars = answer[1].split(b" ")

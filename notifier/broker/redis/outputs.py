@@ -12,7 +12,7 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import Piece
 from notifier.broker.redis.scripts import reading
 from notifier.broker.redis.shards import Shards
-from notifier.errors import NotFound
+from notifier.errors import no_task
 from notifier.output import Appended, Output
 from notifier.task import Task
 
@@ -48,7 +48,7 @@ class RedisOutputs:
         pieces = await self._pieces(home, task_id, n)
         with reading("HMGET"):
             if count[0] is None:
-                raise NotFound(f"there is no task {task_id!r}", field="id")
+                raise no_task(task_id)
             newest = pieces[-1][0] if pieces else int(count[1] or 0)
         first = pieces[0][0] if pieces else newest + 1
         text = b"".join(piece for _, piece in pieces).decode("utf-8", "replace")

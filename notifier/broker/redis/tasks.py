@@ -19,7 +19,7 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.broker.redis.shards import Shards
-from notifier.errors import BrokerUnavailable, Conflict, NotFound
+from notifier.errors import BrokerUnavailable, Conflict, NotFound, no_task
 from notifier.task import MAX_SNAPSHOT, Task
 from notifier.task_record import from_record
 
@@ -60,7 +60,7 @@ class RedisTasks:
                 await self._copy(task)
                 return _with_counts(earlier, task)
             if task is None:
-                raise NotFound(f"there is no task {task_id!r}", field="id")
+                raise no_task(task_id)
             changed = change(task)
             if changed is task:
                 return task
@@ -232,5 +232,5 @@ def _with_counts(earlier: Task, task: Task | None) -> Task:
 def _repeated(result: TaskWriteResult, task_id: str) -> Task:
     task = None if result.record is None else from_record(result.record)
     if task is None:
-        raise NotFound(f"there is no task {task_id!r}", field="id")
+        raise no_task(task_id)
     return task
