@@ -17,17 +17,17 @@ def __getattr__(name: str) -> Any:
     """`report_tasks` and `reported_task`; they need Celery."""
     if name not in ("report_tasks", "reported_task"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from django_bridge.task import celery_signals
+    from django_bridge.queues import celery as reports
 
-    return getattr(celery_signals, name)
+    return getattr(reports, name)
 
 
 def connect_reports() -> None:
-    """Let Celery tasks report themselves (see `task.celery_signals`). Called when Django starts."""
+    """Let Celery tasks report themselves (see `queues.celery`). Called when Django starts."""
     if sending_task() is not None:
-        from django_bridge.task import celery_signals
+        from django_bridge.queues import celery as reports
 
-        celery_signals.connect()
+        reports.connect()
 
 
 @cache

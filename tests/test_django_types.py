@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 
 from django_bridge import Event, Message, Progress, Task, changed, live_model, progress, topic
-from django_bridge.task.celery_signals import reported_task
+from django_bridge.queues.celery import reported_task
 from django_bridge.task.share import Share
 
 

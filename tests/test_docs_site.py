@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "CONTRIBUTING.md": ("tests/test_project.py, tests/browser/test_contributing.py", {"js": 1, "sh": 6}),
     "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
-    "docs/api.md": ("tests/django/test_api_page.py", {"python": 6}),
+    "docs/api.md": ("tests/django/test_api_page.py", {"python": 7}),
     "docs/client.md": (
         "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py, "
         "tests/browser/test_options.py",
@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
     "docs/protocol.md": ("tests/test_readme.py", {"json": 7}),
-    "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 3}),
+    "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 7, "sh": 1}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
 """Of each page: which test runs its examples, and how many it has of each language."""

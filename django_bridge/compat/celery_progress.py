@@ -15,7 +15,7 @@ from typing import Any, Final
 from celery.signals import task_postrun
 from django.contrib.auth.models import AnonymousUser
 
-from django_bridge.task.celery_signals import reported_task
+from django_bridge.queues.celery import reported_task
 from django_bridge.task.task import Task
 from notifier.errors import Conflict, NotFound
 

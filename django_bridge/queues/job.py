@@ -169,7 +169,7 @@ def cancelled(task: Task | None) -> None:
         task.cancelled(task.cancelled_text)
 
 
-def flush() -> None:
+def flush(**_: Any) -> None:
     """The end of a process without Python's `atexit`, as those that queues fork: send what is not sent yet."""
     scheduler.at_exit()
     background.at_exit()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db import DatabaseError, router, transaction
+from django.db import DatabaseError, IntegrityError, router, transaction
 
 from django_bridge.conf import settings
 from django_bridge.models import TaskRecord
@@ -39,6 +39,8 @@ def write(task: Task, user_key: Any, traceback: str = "") -> None:
                 and not row.exists()
             ):
                 TaskRecord.objects.create(pk=task.id, **fields)
+    except IntegrityError:  # another process has just created the row
+        row.filter(updated_at__lte=fields["updated_at"], ended_at=None).update(**fields)
     except DatabaseError:
         if settings().raise_:
             raise

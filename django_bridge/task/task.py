@@ -81,6 +81,7 @@ class Task(TaskQuestions):
         known, key = records.read(task_id.id if isinstance(task_id, Task) else task_id)
         task = cls(task_name=known.name, to_users=())
         task.id, task._reporter = known.id, TaskReporter(known, key)
+        task._reporter.ended_elsewhere = known.status == "cancelled"
         return task
 
     @classmethod

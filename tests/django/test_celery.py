@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from django_bridge import Message
+from django_bridge import Message, TaskCancelled
 from django_bridge.celery import report_tasks
 from django_bridge.models import TaskRecord
-from django_bridge.task.celery_signals import _Project
+from django_bridge.queues.celery import _Project
 from tests.django.celery_worker import Worker, working
 from tests.django.listener import listening
 from tests.django.sample import tasks
@@ -62,7 +62,8 @@ def test_a_retry_continues_the_task_which_is_pending_until_then(worker: Worker, 
         wait_for(lambda: listener.data("task")[-1]["status"] == "succeeded")
         received = list(dict.fromkeys((task["status"], task["state"]) for task in listener.data("task")))
     first, second = "Retry 1 of 3: Something went wrong.", "Retry 2 of 3: Something went wrong."
-    states = [("running", ""), ("pending", first), ("running", first), ("pending", second), ("running", second)]
+    states = [("running", ""), ("pending", ""), ("pending", first), ("running", first), ("pending", second)]
+    states = [*states, ("running", second)]
     # Of states in quick succession, older ones may be skipped.
     assert [state for state in [*states, ("succeeded", "")] if state in received] == received
     assert {states[1], states[3]} <= set(received)
@@ -107,6 +108,24 @@ def test_the_task_of_a_killed_worker_process_fails(worker: Worker, over_http: Se
     row = ended(tasks.vanish.delay(user.pk).id)
     assert (row.status, row.error, "WorkerLostError" in str(row.traceback)) == ("failed", "Something went wrong.", True)
     assert signal.SIGKILL.name in str(row.traceback) or str(int(signal.SIGKILL)) in str(row.traceback)
+
+
+@pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+def test_a_task_waits_in_its_queue_and_may_be_cancelled_there(worker: Worker, over_http: Service, user: User) -> None:
+    stopped, left = (tasks.crunch.apply_async((user.pk, items), queue="later") for items in (50, 20))
+    assert set(TaskRecord.objects.values_list("pk", "status")) == {(stopped.id, "pending"), (left.id, "pending")}
+    with over_http.user(str(user.pk)) as client:
+        client.post(f"/v1/tasks/{stopped.id}/cancel").raise_for_status()
+    tasks.crunch.app.control.add_consumer("later", reply=True)
+    assert (ended(left.id).status, ended(left.id).done, ended(left.id).user) == ("succeeded", 20, user)
+    assert ended(stopped.id).status == "cancelled"
+    with pytest.raises(TaskCancelled):
+        stopped.get(timeout=30)
+
+
+@pytest.mark.parametrize("worker", ["prefork"], indirect=True)
+def test_a_returned_url_is_the_link(worker: Worker, over_http: Service, user: User) -> None:
+    assert ended(tasks.export.delay(user.pk, "https://example.org/7/").id).url == "https://example.org/7/"
 
 
 # In this process

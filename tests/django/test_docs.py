@@ -333,7 +333,7 @@ def test_the_command_of_the_tasks() -> None:
 def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
     from celery import shared_task
 
-    from django_bridge.task import celery_signals
+    from django_bridge.queues import celery as celery_reports
 
     try:
         names = run("from django_bridge.celery import report_tasks")
@@ -344,7 +344,7 @@ def test_celery_tasks_that_report_themselves(eager: Any, user: User) -> None:
             work_on=str,
         )["report"].delay(user.pk, 2026)
     finally:
-        celery_signals._Project.user = None
+        celery_reports._Project.user = None
     row = TaskRecord.objects.get()
     assert (row.name, row.user, row.status, row.done) == ("Report of 2026", user, "succeeded", 5)
 

@@ -52,6 +52,11 @@ def crunch(user_id: int, items: int, broken_at: int | None = None) -> int:
     return items
 
 
+@shared_task(notifier_user="user_id")
+def export(user_id: int, url: str) -> str:
+    return url
+
+
 @shared_task(bind=True, notifier_user="user_id", max_retries=3)
 def stumble(self: Any, user_id: int, times: int, countdown_s: float) -> str:
     if self.request.retries < times:
