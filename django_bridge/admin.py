@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
-from django_bridge.payload import is_event
+from django_bridge.payload import is_event, is_task_end
 from notifier import rules
 from notifier.errors import InvalidInput
 
@@ -118,6 +118,8 @@ class OutboxMessageAdmin(_Waiting):
     def subject(self, message: OutboxMessage) -> str:
         try:
             payload = json.loads(message.payload)
+            if is_task_end(payload):
+                return str(payload["task"]["name"])
             return str(payload["type"] if is_event(payload) else payload["subject"])
         except (
             ValueError,

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from django_bridge import publisher
 from django_bridge.models import OutboxMessage
-from django_bridge.payload import expired, parse, to_event
+from django_bridge.payload import check, expired, parse
 from django_bridge.publisher.transport import REFUSED
 from notifier.errors import NotifierError
 
@@ -93,14 +93,18 @@ def deliver_due(
 ) -> DeliveryRun:
     """One run over the due messages, with `origin` those of one process. No message is begun after `within_s`.
 
-    The run ends when the service is away. Where a message has failed `PATIENCE` times, the next one is tried as well;
-    if that is delivered, the service is not away and the failed message is postponed.
+    The run ends when the service is away. Where a message has failed `PATIENCE` times and fails again although the
+    service answers, the next one is tried as well; if that is delivered, the service is not away and the failed message
+    is postponed.
     """
     deadline = None if within_s is None else time.monotonic() + within_s
     run = DeliveryRun()
     suspects: list[OutboxMessage] = []
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
         outcome, error = outcome_of(row)
+        if outcome is DeliveryOutcome.AWAY and row.attempts + 1 >= PATIENCE and publisher.current().answers():
+            # It may have failed just before the service was back; the next message would overtake it.
+            outcome, error = outcome_of(row)
         run.add(outcome)
         if outcome is DeliveryOutcome.AWAY:
             release(row, error)
@@ -125,7 +129,7 @@ def outcome_of(row: OutboxMessage) -> tuple[DeliveryOutcome, str]:
         if expired(payload):
             log.info("message %s expired before it was sent", row.message_id)
             return DeliveryOutcome.EXPIRED, ""
-        to_event(payload)
+        check(payload)
     except (ValueError, KeyError, TypeError) as exc:  # the row is not as `send()` wrote it
         return DeliveryOutcome.REFUSED, _error_text(exc)
     try:

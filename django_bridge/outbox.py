@@ -6,15 +6,17 @@ later messages of this process queue behind it. Must not know: transports, when 
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import threading
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from django.db import DatabaseError, connections, router
+from django.db import DatabaseError, connections, router, transaction
 from django.db.models import Min, QuerySet
 from django.utils import timezone
 
@@ -23,9 +25,11 @@ from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
 from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
 from django_bridge.models import OutboxMessage
-from django_bridge.payload import Payload
+from django_bridge.payload import TASK_END, Payload
 from django_bridge.publisher.transport import Unreachable
 from notifier import rules
+from notifier.event import new_id
+from notifier.task import Task
 
 State = OutboxMessage.State
 
@@ -96,6 +100,23 @@ def keep(payload: Payload) -> None:
 def has(payload_id: str) -> bool:
     """Whether a message or an event of this id is written and not yet delivered, seen from the transaction."""
     return OutboxMessage.objects.filter(message_id=payload_id).exists()
+
+
+def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
+    """Write a task's end into the outbox in the caller's transaction, claimed for the task's own process.
+
+    It has a place in no order: neither messages wait for it, nor it for them. Raises `DatabaseError`.
+    """
+    state = json.loads(task.record())
+    payload = {"id": new_id(), "kind": TASK_END, "change": dict(change), "task": state}
+    with transaction.atomic(using=router.db_for_write(OutboxMessage)):
+        return OutboxMessage.objects.create(
+            message_id=payload["id"],
+            payload=rules.to_json(payload),
+            state=State.SENDING,
+            due_at=timezone.now() + timedelta(seconds=LEASE_S),
+            origin=uuid.uuid4().hex,
+        )
 
 
 def waiting() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The payload of a message, and of a custom event: plain JSON, in the form of the service's API.
+"""The payload of a message, of a custom event and of a task's end: plain JSON, in the form of the service's API.
 
 Must not know: Django's users, transports.
 """
@@ -12,7 +12,9 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from notifier import event
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
-from notifier.rules import shown
+from notifier.rules import shown, to_json
+from notifier.task import Task
+from notifier.task_record import from_record
 
 _DEFAULTS: Final = {field.name: field.default for field in FIELDS if field.default is not REQUIRED}
 
@@ -28,6 +30,10 @@ EVENT: Final = "event"
 """The `kind` of the payload of a custom event, which has `id kind to type data durable`. Messages have no `kind`."""
 
 
+TASK_END: Final = "task.end"
+"""The `kind` of the payload of a task's end: `id kind change task`, the last change and the state after it."""
+
+
 class EventBody(TypedDict):
     """A custom event, in the form of the body of `POST /v1/events`."""
 
@@ -41,6 +47,19 @@ class EventBody(TypedDict):
 def is_event(payload: Payload) -> bool:
     """Whether this is the payload of a custom event."""
     return payload.get("kind") == EVENT
+
+
+def is_task_end(payload: Payload) -> bool:
+    """Whether this is the payload of a task's end."""
+    return payload.get("kind") == TASK_END
+
+
+def ended_task(payload: Payload) -> Task:
+    """The state of a task after its end. Raises `ValueError` or `KeyError`."""
+    task = from_record(to_json(payload["task"]))
+    if task is None or not task.ended or not isinstance(payload["change"], dict):
+        raise ValueError(f"not the end of a task: {shown(payload['task'])}")
+    return task
 
 
 def event_body(payload: Payload) -> EventBody:
@@ -82,6 +101,14 @@ def to_event(payload: Payload) -> event.Event:
     return message_event({name: value for name, value in payload.items() if name in BY_NAME}, may_repeat=True)
 
 
+def check(payload: Payload) -> None:
+    """Raises `ValueError`, `KeyError` or `TypeError` for a payload of any kind that the bridge did not write."""
+    if is_task_end(payload):
+        ended_task(payload)
+    else:
+        to_event(payload)
+
+
 def to_custom_event(body: EventBody | Payload) -> event.Event:
     """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
     durable = body.get("durable", True)
@@ -96,4 +123,6 @@ def expired(payload: Payload) -> bool:
 
 def named(payload: Payload) -> str:
     """The payload in a line of the log."""
+    if is_task_end(payload):
+        return f"end of task {payload['task']['id']}"
     return f"event {payload['type']}, {payload['id']}" if is_event(payload) else f"message {payload['id']}"

@@ -114,6 +114,7 @@ BRIDGE_LAYERS: Layers = [
     {"task.task"},
     {"task.share", "task.reconcile"},
     {"task.reporter"},
+    {"task.kept_end"},
     {"task.asking"},
     {"task.answers"},
     {"task.pending"},

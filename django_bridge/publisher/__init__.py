@@ -16,18 +16,19 @@ Must not know: models, what a transport does.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
-from django_bridge.payload import Payload, event_body, is_event, named
+from django_bridge.payload import Payload, ended_task, event_body, is_event, is_task_end, named
 from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
@@ -111,9 +112,31 @@ class Publisher:
         return all(self._call(f"{named(payload)}, part {n}", attempt).answer is not None for n, attempt in calls)
 
     def deliver(self, payload: Payload) -> None:
-        """Send a message or an event. Raises `Unreachable` or another `NotifierError` and does not log it."""
+        """Send a payload of any kind. Raises `Unreachable` or another `NotifierError` and does not log it."""
+        if is_task_end(payload):
+            self._deliver_end(payload)
+            return
         for attempt in self._attempts(payload):
             self._recorded(named(payload), attempt)
+
+    def _deliver_end(self, payload: Payload) -> None:
+        """Report a task's end. A task that has ended in the service stays as it is."""
+        task, what = ended_task(payload), named(payload)
+        with suppress(Conflict):
+            try:
+                self._recorded(what, self.transport.change_task(task.id, payload["change"], payload["id"]))
+            except NotFound:  # its creation failed, or the service has lost its data
+                self._recorded(what, self.transport.create_task(dataclasses.replace(task, version=1), new_id()))
+
+    def answers(self) -> bool:
+        """Whether the service answers at present: asked by the beat of a task that it does not know."""
+        try:
+            self.beat(new_id())
+        except Unreachable:
+            return False
+        except NotifierError:
+            return True
+        return True
 
     def _attempts(self, payload: Payload) -> Iterable[Attempt[object]]:
         if is_event(payload):

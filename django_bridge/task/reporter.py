@@ -11,10 +11,13 @@ Must not know: the API of `Task`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import DatabaseError
 
 from django_bridge import publisher
 from django_bridge.conf import settings
@@ -23,6 +26,11 @@ from django_bridge.task import scheduler
 from django_bridge.task.heartbeat import Heartbeat
 from django_bridge.task.unreported import UnreportedChanges
 from notifier.task import Task
+
+if TYPE_CHECKING:
+    from django_bridge.task.kept_end import KeptEnd
+
+log = logging.getLogger("django_bridge")
 
 REFRESH_S: Final = 1.0
 """How old an answer may be before the service is asked again whether a user cancelled."""
@@ -49,6 +57,8 @@ class TaskReporter(UnreportedChanges):
         self._writing = threading.Lock()
         """Locked while the row is written."""
         self._is_row_stale = False
+        self._end: KeptEnd | None = None
+        """The row of the outbox for the task's end."""
         self._heartbeat = Heartbeat(known.id, self._on_beat_answer)
 
     # Called by the task
@@ -67,10 +77,12 @@ class TaskReporter(UnreportedChanges):
         if ends_here:
             # A later beat would set a pending task running again. The scheduler sends beats and changes in order.
             self._heartbeat.stop(waits=not background)
+        end = self._keep_end(change) if ends_here else None
         with self._lock:
             if self.ended_elsewhere:
                 return
             self.known = self.known.changed(change, now_ms=now_ms())
+            self._end = end or self._end
             self._dirty_fields |= change.keys()
             if "done" in change:
                 self._forget_advances()
@@ -248,6 +260,36 @@ class TaskReporter(UnreportedChanges):
         finally:
             if row:
                 self._write_row()
+
+    def _send_all(self) -> bool:
+        is_sent = False
+        try:
+            is_sent = super()._send_all()
+            return is_sent
+        finally:
+            with self._lock:
+                end = None if is_sent and self._has_changes() else self._end
+            if end is not None:
+                end.reported(is_sent)
+
+    def _keep_end(self, change: Mapping[str, Any]) -> KeptEnd | None:
+        """The row of the outbox for this end; None without an outbox. Raises as `change`."""
+        if not settings().outbox or not self.known.to or self.ended_elsewhere or not publisher.current().is_remote:
+            return None
+        from django_bridge.task.kept_end import KeptEnd  # loads the models, as `records` in `_write_row`
+
+        with self._lock:
+            ended = self.known.changed(change, now_ms=now_ms())
+            unreported = self._dirty_fields | self._fields_in_flight | change.keys()
+            if self._in_flight is not None or self._unsent is not None:
+                unreported.add("done")
+        try:
+            return KeptEnd(ended, {key: getattr(ended, key) for key in sorted(unreported)})
+        except DatabaseError:
+            if settings().raise_:
+                raise
+            log.exception("the end of task %s could not be kept in the outbox", ended.id)
+            return None
 
     def _write_row(self) -> None:
         from django_bridge.task import records  # loads the models: too early where a models module imports `Task`

@@ -94,6 +94,9 @@ class Scheduler:
         for owner in list(self._to_flush):
             _run_logged(owner.flush)
 
+    def is_current_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
     def _retried(self, action: Action) -> Action:
         self._retries -= 1
         return action

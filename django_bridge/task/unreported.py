@@ -54,7 +54,9 @@ class UnreportedChanges:
         self._output = UnsentOutput()
         self._wrote_at = 0.0
         self._dirty_fields: set[str] = set()
-        """Fields whose latest values the service does not have."""
+        """Fields whose latest values the service does not have, and which no call sends now."""
+        self._fields_in_flight: set[str] = set()
+        """Fields that a call sends now."""
         self._asked_at = 0.0
         self._is_asked = False
         """Whether the scheduler will ask the service for its answer."""
@@ -160,13 +162,15 @@ class UnreportedChanges:
         with self._lock:
             later = self._dirty_fields & set(END_FIELDS) if self.known.ended and self._output.pending else set()
             sent, self._dirty_fields = self._dirty_fields - later, later
+            self._fields_in_flight = sent
             change = {key: getattr(self.known, key) for key in sorted(sent)}
         is_sent = not change
         try:
             is_sent = is_sent or self._send(new_id(), change)
         finally:
-            if not is_sent:
-                with self._lock:
+            with self._lock:
+                self._fields_in_flight = set()
+                if not is_sent:
                     self._dirty_fields |= sent
         return is_sent
 
@@ -205,6 +209,7 @@ class UnreportedChanges:
                     known, status="running", ended_at_ms=None, error=None, url=None, url_text=None
                 )
             sent, self._dirty_fields = self._dirty_fields, set()
+            self._fields_in_flight = sent
         is_created = False
         try:
             with self._timed():
@@ -215,6 +220,7 @@ class UnreportedChanges:
             return True
         finally:
             with self._lock:
+                self._fields_in_flight = set()
                 if is_created:
                     self._dirty_fields |= later
                     self._in_flight = None

@@ -143,7 +143,7 @@ def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> 
 def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -> None:
     put("heavy", "light")
     with answering(
-        lambda body: (500, {}, b"{}") if body["subject"] == "heavy" else GOOD,
+        lambda body: (500, {}, b"{}") if body.get("subject") == "heavy" else GOOD,
         OUTBOX=True,
         DELIVERY="inline",
         TIMEOUT_S=0.1,
@@ -157,6 +157,25 @@ def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -
     heavy = OutboxMessage.objects.get()
     assert (heavy.attempts, heavy.state) == (delivery.PATIENCE, "waiting")
     assert timedelta(seconds=20) < heavy.due_at - timezone.now() < timedelta(seconds=33)
+
+
+def test_a_message_that_fails_just_before_the_service_is_back_is_not_overtaken() -> None:
+    put("first", "second")
+    OutboxMessage.objects.filter(payload__contains="first").update(attempts=delivery.PATIENCE - 1)
+    arrived: list[str] = []
+
+    def back_after_the_first_try(body: Any) -> Any:
+        asked = body.get("subject")
+        if asked == "first" and not server.is_back:
+            return 503, {}, b"{}"
+        server.is_back = True  # by whatever the deliverer calls next
+        arrived.extend([asked] if asked else [])
+        return GOOD
+
+    with answering(back_after_the_first_try, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1) as server:
+        server.is_back = False  # type: ignore[attr-defined]
+        assert delivery.deliver_all().delivered == 2
+    assert arrived == ["first", "second"]
 
 
 @pytest.mark.slow

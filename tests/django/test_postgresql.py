@@ -19,6 +19,7 @@ FILES = [
     "test_decorator.py",
     "test_delivery.py",
     "test_history.py",
+    "test_kept_end.py",
     "test_message.py",
     "test_original_samples.py",
     "test_outbox.py",
