@@ -37,7 +37,7 @@ def new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     with override_settings(NOTIFIER=MEMORY):
         outbox._process.has_backlog.clear()
-        assert background.current().wait(10)
+        assert background.current().wait(50)
     OutboxMessage.objects.all().delete()
 
 
@@ -140,7 +140,7 @@ def test_without_an_outbox_messages_are_delivered_by_the_thread_and_a_full_queue
         for n in range(6):
             Message(to_users=1, subject=f"message {n}").send()
         go_on.set()
-        assert background.current().wait(10)
+        assert background.current().wait(50)
         dropped = publisher.current().counts.dropped
         assert len(server.requests) + dropped == 6
         assert dropped in (3, 4)  # two wait, and the thread may have begun with another

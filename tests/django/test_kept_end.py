@@ -25,7 +25,7 @@ def new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(background, "_worker", background.Worker("test", background.MAX_QUEUED))
     yield
     with override_settings(NOTIFIER=MEMORY):
-        assert background.current().wait(10)
+        assert background.current().wait(50)
     OutboxMessage.objects.all().delete()
 
 
