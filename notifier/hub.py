@@ -50,8 +50,6 @@ from notifier.slow import SlowReaders
 from notifier.stream import Stream
 from notifier.timers import StreamTimers, spread
 
-DIRECT: Final = 64
-"""Up to this many streams of a topic are written at once, ahead of a round in progress."""
 MAX_PORTION_BYTES: Final = 128 * 1024
 """Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
 
@@ -224,17 +222,14 @@ class Hub:
         if streams:
             self.counts["events"] += 1
             parts = self._repeats.note(epoch, key, topic, seq) if key else None
-            self._send(topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts, excluded))
+            if not self._rounds.send(
+                topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts, excluded)
+            ):
+                self.resync([topic])
 
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         streams = self._topics.get(topic)
-        if streams:
-            self._send(topic, streams, Item("", 0, key, EncodedFrame(wire), excluded=excluded))
-
-    def _send(self, topic: str, streams: dict[Stream, None], item: Item) -> None:
-        if len(streams) <= DIRECT:
-            self._rounds.send_now(topic, streams, item)
-        elif not self._rounds.add(topic, item):
+        if streams and not self._rounds.send(topic, streams, Item("", 0, key, EncodedFrame(wire), excluded=excluded)):
             self.resync([topic])
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:

@@ -21,6 +21,8 @@ from typing import Final
 from notifier.frames import OPENING, Item, after_waiting
 from notifier.stream import Stream
 
+DIRECT: Final = 64
+"""Up to this many streams of a topic are written at once, ahead of a round in progress."""
 SLICE_S: Final = 0.0005
 """Time after which a round yields to the event loop."""
 STRIDE: Final = 32
@@ -128,12 +130,16 @@ class Rounds:
             self._is_joining = False
             self._send_joined()
 
-    def send_now(self, topic: str, streams: Iterable[Stream], item: Item) -> None:
-        """Send a frame to the few streams of a topic, ahead of the queued rounds."""
+    def send(self, topic: str, streams: Collection[Stream], item: Item) -> bool:
+        """Send a frame to the streams of a topic: to a few at once, ahead of the queued rounds, to many in a round.
+        False if too many rounds are queued."""
+        if len(streams) > DIRECT:
+            return self.add(topic, item)
         if self._is_joining:
             self._join(topic, item)
         else:
             self._send(list(streams), [item], may_repeat=item.may_repeat)
+        return True
 
     def _join(self, topic: str, item: Item) -> None:
         joined = self._joined

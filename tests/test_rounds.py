@@ -11,8 +11,8 @@ import pytest
 
 from notifier import output
 from notifier.event import Cursor
-from notifier.hub import DIRECT, Hub
-from notifier.rounds import MAX_JOINED, STRIDE
+from notifier.hub import Hub
+from notifier.rounds import DIRECT, MAX_JOINED, STRIDE
 from tests.faults.clients import until
 from tests.hubs import Client, ScriptedBroker, Sockets, read_all, running_hub, soon, state
 

@@ -18,7 +18,7 @@ RETIRED = {
     "_by_hand": "_write_each",
     "owes": "is_pending_for",
     "takes": "can_join",
-    "pass_by": "send_now",
+    "pass_by": "send",
     "doubt": "resync",
     "held": "pending",
     "is_kept_nowhere": "is_ephemeral",

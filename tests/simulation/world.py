@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from unittest import mock
 
-from notifier import hub, rounds
+from notifier import rounds
 from notifier.broker.redis import scripts
 from notifier.event import custom
 from tests.simulation.browser import Browser
@@ -262,7 +262,7 @@ class World:
 def small_limits() -> Iterator[None]:
     """Few streams and recipients reach what needs many: rounds, slices of rounds, publishes in parts."""
     with (
-        mock.patch.object(hub, "DIRECT", 1),
+        mock.patch.object(rounds, "DIRECT", 1),
         mock.patch.object(rounds, "STRIDE", 1),
         mock.patch.object(scripts, "CHUNK", 2),
     ):

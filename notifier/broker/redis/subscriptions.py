@@ -291,7 +291,12 @@ class Subscriptions:
     def _receive(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == b"message" or kind == b"smessage":
-            self._receive_announcement(push[1], push[2])
+            key = push[1]
+            if key == self._canary:
+                self._canary_overdue_since = None
+                self._canary_returned.set()
+            elif self.live:
+                self.topics.receive(key, push[2])
         elif kind in _CONFIRMATIONS and self._connection is not None:
             if not self._connection.confirms(kind, push[1]):
                 self._connection.close(BrokerUnavailable("the shard has moved"))
@@ -304,11 +309,3 @@ class Subscriptions:
                 self._canary_acknowledged.set_result(None)
             return
         self.topics.acknowledge(key)
-
-    def _receive_announcement(self, key: bytes, payload: bytes) -> None:
-        if key == self._canary:
-            self._canary_overdue_since = None
-            self._canary_returned.set()
-            return
-        if self.live:
-            self.topics.receive(key, payload)
