@@ -80,15 +80,17 @@ class MemoryHistory:
 
     def sweep(self) -> Iterator[None]:
         """Check every log once, four per step, and remove those without events for ten ttls; of a topic, for one."""
-        known = [*self._logs, *self._journal.waiting()]
+        known, now = [*self._logs, *self._journal.waiting()], time.time()
+        topic_life_s, life_s = self._bounds.topic_ttl_s, 10 * self._bounds.ttl_s
+        shortest_s = min(topic_life_s, life_s)
         for place, channel in enumerate(known):
             log = self._logs.get(channel)
-            appended_s = self._journal.appended_s(channel) if log is None else log.appended_s
-            ttls = 1 if is_topic(channel) else 10
-            if appended_s + ttls * self._bounds.ttl_of(channel) < time.time():
+            quiet_s = now - (self._journal.appended_s(channel) if log is None else log.appended_s)
+            if quiet_s > shortest_s and quiet_s > (topic_life_s if is_topic(channel) else life_s):
                 self._remove(channel)
             if place % 4 == 0:
                 yield
+                now = time.time()
 
     def _remove(self, channel: str) -> None:
         log = self._logs.pop(channel, None) or self._journal.take(channel)
