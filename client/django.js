@@ -14,7 +14,7 @@
 
 import { connect } from "./notifier.js";
 
-/** @typedef {{url?: string, token?: string, tokenUrl?: string, texts?: string, widgets?: boolean}} Config */
+/** @typedef {{url?: string, token?: string, tokenUrl?: string, texts?: string, widgets?: boolean, shared?: boolean}} Config */
 
 const SILENT = new Set(["ping", "bye", "degraded"]); // reported by notifier:state
 const PATIENCE_MS = 15_000;
@@ -23,13 +23,14 @@ const element = globalThis.document?.getElementById("notifier-config");
 if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */
-async function begin({ url = "/", token, tokenUrl, texts, widgets }) {
+async function begin({ url = "/", token, tokenUrl, texts, widgets, shared }) {
   // Everything is set up before the first event arrives.
   const [store, shown, words] = await Promise.all(
     widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts)] : [],
   );
   const notifier = connect(url, {
     token,
+    shared,
     getToken: tokenUrl ? () => fetchToken(tokenUrl) : undefined,
     fetch: (...args) => window.fetch(...args), // EventSource delivers only the names that it listens to
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from django_bridge.admin_action import progress_action
     from django_bridge.event import Event
     from django_bridge.job_page import progress_page
     from django_bridge.live import changed, live_model
@@ -40,6 +41,7 @@ __all__ = [
     "group",
     "live_model",
     "progress",
+    "progress_action",
     "progress_page",
     "topic",
 ]
@@ -57,6 +59,7 @@ _HOMES: Final = {
     "group": "recipients",
     "live_model": "live",
     "progress": "task.decorator",
+    "progress_action": "admin_action",
     "progress_page": "job_page",
     "topic": "recipients",
 }

@@ -2,26 +2,27 @@
 happened; messages of the outbox can be retried or deleted.
 
 An administrator's stream does not contain other users' tasks, so the list of tasks polls its unfinished rows every two
-seconds.
+seconds. The board is live: see `board`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Prefetch, QuerySet
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from django_bridge.board import bar, board, board_token, link_of, row_of
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import is_event, is_task_end
-from notifier import rules
-from notifier.errors import InvalidInput
 
 if TYPE_CHECKING:
     _Tasks = admin.ModelAdmin[TaskRecord]
@@ -55,6 +56,7 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
     list_select_related = ("user",)
     search_fields = ("id", "name", "state", "error", "traceback")
     date_hierarchy = "started_at"
+    change_list_template = "django_bridge/task_list.html"
 
     class Media:
         js = ("django_bridge/admin_tasks.js",)
@@ -71,19 +73,45 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
 
     @admin.display(description=_("result"))
     def result(self, record: TaskRecord) -> str:
-        url, text = _link(record)
+        url, text = link_of(record)
         return format_html('<a class="button" href="{}">{}</a>', url, text) if url else ""
 
     def get_urls(self) -> list[URLPattern]:
-        live = self.admin_site.admin_view(self.live)
-        return [path("live/", live, name="django_bridge_taskrecord_live"), *super().get_urls()]
+        def at(route: str, name: str, view: Callable[..., HttpResponse]) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"django_bridge_taskrecord_{name}")
+
+        return [
+            at("live/", "live", self.live),
+            at("board/", "board", self.board),
+            at("board/token/", "board_token", self.board_token),
+            at("bar/<str:task_id>/", "bar", self.bar),
+            *super().get_urls(),
+        ]
 
     def live(self, request: HttpRequest) -> JsonResponse:
         """The current state of the tasks `?id=...&id=...`; 403 without the permission to view tasks."""
         if not self.has_view_permission(request):
             return JsonResponse({"tasks": []}, status=403)
-        records = self.get_queryset(request).filter(pk__in=request.GET.getlist("id")[:LIVE])
-        return JsonResponse({"tasks": [_live(record) for record in records]})
+        records = self.get_queryset(request).filter(pk__in=request.GET.getlist("id")[:LIVE]).select_related("user")
+        labels = {record.pk: record.get_status_display() for record in records}
+        return JsonResponse({"tasks": [{**row_of(record), "label": labels[record.pk]} for record in records]})
+
+    def board(self, request: HttpRequest) -> HttpResponse:
+        """Everybody's tasks; 403 without the permission to view tasks."""
+        self._require_view(request)
+        return board(request, self.admin_site, self.get_queryset(request))
+
+    def board_token(self, request: HttpRequest) -> HttpResponse:
+        self._require_view(request)
+        return board_token(request)
+
+    def bar(self, request: HttpRequest, task_id: str) -> HttpResponse:
+        """The page of one task of this user."""
+        return bar(request, self.admin_site, task_id)
+
+    def _require_view(self, request: HttpRequest) -> None:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
 
 
 @admin.register(MessageRecord)
@@ -149,25 +177,3 @@ class OutboxMessageAdmin(_Waiting):
 def _first_recipients() -> QuerySet[MessageRecipient]:
     """Per message, one recipient more than are shown: a sliced prefetch, one query for the whole list."""
     return MessageRecipient.objects.order_by("pk")[: SHOWN + 1]
-
-
-def _link(record: TaskRecord) -> tuple[str, str]:
-    """The URL and the button's text of a task's result; empty without one. A row may come from elsewhere: its URL is
-    checked again."""
-    try:
-        url = rules.url(record.url or None) or ""
-    except InvalidInput:
-        url = ""
-    return url, str(record.url_text or _("Open")) if url else ""
-
-
-def _live(record: TaskRecord) -> dict[str, Any]:
-    return {
-        "id": record.pk,
-        "status": record.get_status_display(),
-        "state": record.state,
-        "done": record.done,
-        "percent": record.percent,
-        "ended": record.ended_at is not None,
-        "link": _link(record),
-    }

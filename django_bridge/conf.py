@@ -21,7 +21,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
+from notifier import rules
 from notifier.broker.redis.addresses import keys_of, parse_target
+from notifier.errors import InvalidInput
 from notifier.output import KEPT_BYTES
 
 MIN_SECRET_BYTES: Final = 32
@@ -84,6 +86,9 @@ class Settings:
     may_cancel: str = ""
     """Dotted path of a function from a user to True if it may cancel every task that it sees, also one sent to a group
     or to all. By default users cancel the tasks that were sent to them by name."""
+    tasks_group: str = ""
+    """`TASKS_GROUP`: a group to which every task is sent as well, for the board of tasks in the admin. Pages of the
+    board hear it; no user needs to be in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,14 @@ def _is_function(path: Any) -> bool:
         return callable(import_string(path))
     except (ImportError, TypeError, AttributeError, ValueError):
         return False
+
+
+def _is_group(name: Any) -> bool:
+    try:
+        rules.name(name, "group")
+    except InvalidInput:
+        return False
+    return True
 
 
 _YEAR_S: Final = 366 * 24 * 3600
@@ -234,6 +247,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "MAY_CANCEL": _Rule(
         23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
     ),
+    "TASKS_GROUP": _Rule(29, "tasks_group", _is_group, "The name of a group: 1 to 128 characters."),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))
 _NEEDED_BY: Final = {"http": ("URL", "API_KEY"), "redis": ("REDIS_URL",), "memory": ()}

@@ -6,6 +6,7 @@ Must not know: pages, requests.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jwt
@@ -20,11 +21,11 @@ from notifier.errors import InvalidInput, NotAllowed
 AUDIENCE = "notifier:stream"
 
 
-def subscriber_token(user: Any) -> str:
-    """A JWT with which `user` (itself or its key) may open a stream for `NOTIFIER["TOKEN_TTL_S"]` seconds, groups
-    included.
+def subscriber_token(user: Any, *, groups: Sequence[str] | None = None, cancels: bool = False) -> str:
+    """A JWT with which `user` (itself or its key) may open a stream for `NOTIFIER["TOKEN_TTL_S"]` seconds.
 
-    Raises `ImproperlyConfigured` without a `JWT_SECRET`.
+    groups: by default those of the user. cancels: the user may cancel every task that it sees, whatever `MAY_CANCEL`
+    says. Raises `ImproperlyConfigured` without a `JWT_SECRET`.
     """
     configured = settings()
     if not configured.jwt_secret:
@@ -37,9 +38,9 @@ def subscriber_token(user: Any) -> str:
         "iat": now,
         "exp": now + configured.token_ttl_s,
         "name": user_name(user),
-        "groups": group_names(user),
+        "groups": group_names(user) if groups is None else list(groups),
     }
-    if configured.may_cancel and import_string(configured.may_cancel)(user):
+    if cancels or (configured.may_cancel and import_string(configured.may_cancel)(user)):
         claims["cancel"] = True
     return jwt.encode(claims, configured.jwt_secret, algorithm="HS256")
 

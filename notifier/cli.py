@@ -1,4 +1,4 @@
-"""The command `notifier`: serve, token, send, listen, check-broker.
+"""The command `notifier`: serve, token, send, listen, run, check-broker.
 
 Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import click
 
 from notifier.errors import ConfigurationError, NotifierError
 from notifier.message import FIELDS, REQUIRED
+from notifier.programs import PERCENT
 from notifier.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -175,6 +177,33 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
         _refuse(f"cannot listen at {service}: {exc}")
     except KeyboardInterrupt:
         return
+
+
+@main.command("run")
+@click.argument("command", nargs=-1, required=True)
+@click.option("--to", multiple=True, required=True, help="Who sees the task, such as user:7; may be repeated.")
+@click.option("--name", required=True, help="The task's name.")
+@click.option("--percent", default=PERCENT, help="A pattern whose first group is a percentage; by default 42%.")
+@SERVICE_OPTION
+@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+def run_program(
+    command: tuple[str, ...], to: tuple[str, ...], name: str, percent: str, service: str, key: str | None
+) -> None:
+    """Run COMMAND as a task: its output, its percentages and its end are shown to the users; a cancel terminates it.
+
+    notifier run --to user:7 --name Import -- ./import.sh --all
+
+    The exit code is that of the program, and 143 after a cancel. While the service is away, the program runs on.
+    """
+    import re
+
+    from notifier import run
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(run.CANCELLED_CODE))
+    try:
+        sys.exit(run.run(run.Report(service, key or _first_key(), to, name), command, percent))
+    except (run.Refused, re.error, OSError) as exc:
+        _refuse(str(exc))
 
 
 @main.command("check-broker")

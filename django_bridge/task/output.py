@@ -9,12 +9,9 @@ import io
 import logging
 import os
 import re
-import signal
 import subprocess
-import time
 from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, Final, Protocol
@@ -23,14 +20,10 @@ from asgiref.sync import sync_to_async
 
 from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.context import TaskContext
+from notifier.programs import READ_BYTES, Percentages, terminate
 
 LOOK_S: Final = 0.5
 """While a program is silent: how often a cancel is looked for."""
-TERMINATE_S: Final = 5.0
-"""How long a program that was asked to terminate, and its children, may take before they are killed."""
-POLL_S: Final = 0.02
-"""After SIGTERM: how often the end of the program and its children is looked for."""
-READ_BYTES: Final = 16 * 1024
 _OWN: Final = ("django_bridge", "notifier", "httpx", "httpcore", "redis")
 """Loggers whose records are left out: sending output would cause more of them."""
 
@@ -103,7 +96,7 @@ class TaskOutput(TaskContext):
         `TaskCancelled`. Raises OSError if it cannot be started.
         """
         self.begin()
-        pattern = re.compile(percent) if isinstance(percent, str) else percent
+        percentages = None if percent is None else Percentages(percent)
         with subprocess.Popen(  # noqa: S603  # the caller's own command, without a shell
             [os.fspath(word) for word in command],
             stdin=subprocess.DEVNULL,
@@ -114,9 +107,9 @@ class TaskOutput(TaskContext):
             start_new_session=True,
         ) as process:
             try:
-                _follow(self, process, pattern)
+                _follow(self, process, percentages)
             except BaseException:
-                _terminate(process)
+                terminate(process)
                 raise
         code = process.returncode
         if ends and not self.ended:
@@ -125,11 +118,10 @@ class TaskOutput(TaskContext):
         return code
 
 
-def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], pattern: re.Pattern[str] | None) -> None:
+def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], percentages: Percentages | None) -> None:
     """Append what a program writes, until it ends."""
     assert process.stdout is not None
     decoder = getincrementaldecoder("utf-8")("replace")
-    line = ""
     with DefaultSelector() as selector:
         selector.register(process.stdout, EVENT_READ)
         while True:
@@ -142,24 +134,8 @@ def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], pattern: re.
             if not data:
                 process.wait()
                 return
-            if pattern is not None:
-                line = (line + text)[-READ_BYTES:]
-                if matches := list(pattern.finditer(line)):
-                    task.set_state(done=min(100, max(0, int(float(matches[-1][1])))), total=100)
-                    line = line[matches[-1].end() :]
-
-
-def _terminate(process: subprocess.Popen[bytes]) -> None:
-    """End a program and its children: first asked to, then killed."""
-    deadline = time.monotonic() + TERMINATE_S
-    with suppress(ProcessLookupError):  # the group is empty
-        os.killpg(process.pid, signal.SIGTERM)
-        while time.monotonic() < deadline:
-            process.poll()  # until then, a program that has ended is in the group
-            os.killpg(process.pid, 0)
-            time.sleep(POLL_S)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+            if percentages is not None and (percent := percentages.newest(text)) is not None:
+                task.set_state(done=percent, total=100)
 
 
 class _OutputFile(io.TextIOBase):

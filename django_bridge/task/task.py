@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from asgiref.sync import sync_to_async
 
+from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
 from django_bridge.languages import speaking
 from django_bridge.recipients import channels, is_anonymous, user_key
@@ -320,6 +321,8 @@ class Task(TaskQuestions):
     def _begin(self, state: Any, total: int | None, *, status: str = "running") -> None:
         anonymous = is_anonymous(self._to_users)
         to = () if anonymous else rules.recipients(channels(self._to_users), "to_users")
+        if (staff := settings().tasks_group) and f"group:{staff}" not in to:
+            to += (f"group:{staff}",)
         known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
         if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("has too many recipients for a task: use a group", field="to_users")

@@ -39,6 +39,12 @@ def notifier(context: Context, *, widgets: bool = True, texts: str = "") -> Safe
     config["widgets"] = widgets
     if texts:
         config["texts"] = static(texts)
+    return notifier_config(context, config)
+
+
+@register.simple_tag(takes_context=True)
+def notifier_config(context: Context, config: dict[str, Any]) -> SafeString:
+    """As `notifier`, with a configuration that the view has made: the admin's board."""
     # json_script escapes <, > and &: no value can end the element.
     return format_html("{}\n{}", json_script(config, "notifier-config"), _script(context, SCRIPT))
 

@@ -88,6 +88,8 @@ if "NOTIFIER_TEST_REDIS_URL" in os.environ:
     NOTIFIER |= {"TRANSPORT": "redis", "REDIS_URL": os.environ["NOTIFIER_TEST_REDIS_URL"]}
 if "NOTIFIER_TEST_SERVICE_URL" in os.environ:
     NOTIFIER |= {"TRANSPORT": "http", "URL": os.environ["NOTIFIER_TEST_SERVICE_URL"]}
+if "NOTIFIER_TEST_TASKS_GROUP" in os.environ:
+    NOTIFIER |= {"TASKS_GROUP": os.environ["NOTIFIER_TEST_TASKS_GROUP"]}
 if "NOTIFIER_TEST_OUTBOX" in os.environ:
     NOTIFIER |= {"OUTBOX": True, "TIMEOUT_S": 0.6}
 

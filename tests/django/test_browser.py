@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -9,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.test import Client
+from django.test import Client, override_settings
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from django_bridge import Task
@@ -34,6 +36,7 @@ class Site:
                 "DJANGO_SETTINGS_MODULE": "tests.django.settings",
                 "NOTIFIER_TEST_FOLDER": FOLDER,
                 "NOTIFIER_TEST_SERVICE_URL": self.service.url,
+                "NOTIFIER_TEST_TASKS_GROUP": "tasks",
             },
         )
         self.process.wait_until(self._ready, "the Django project")
@@ -143,3 +146,44 @@ async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
         result = page.locator("tr", has_text="all in").get_by_role("link", name="Download")
         await expect(result).to_have_attribute("href", "/reports/7.csv")
         assert errors == []
+
+
+async def test_the_board_shows_everybodys_tasks_live_and_staff_answers_cancels_and_reads_their_output(
+    site: Site, session_cookie: Any, user: User
+) -> None:
+    await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
+    owner = await User.objects.acreate(username="owner")
+    notifier = {**settings.NOTIFIER, "TRANSPORT": "http", "TEST_TRANSPORT": "http", "URL": site.service.url}
+    with override_settings(NOTIFIER={**notifier, "TASKS_GROUP": "tasks"}):
+        tasks = [Task(from_user=owner, task_name=f"Import {number}") for number in range(200)]
+        for task in tasks:
+            await task.abegin(total=4)
+        async with browser() as started:
+            context = await started.new_context()
+            await context.add_cookies([session_cookie])
+            page = await context.new_page()
+            errors: list[str] = []
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            await page.goto(f"{site.url}/admin/django_bridge/taskrecord/board/")
+            rows = page.locator("tr.task")
+            await expect(rows).to_have_count(200)
+            await page.wait_for_function("window.notifier?.state === 'live'")
+            row = rows.filter(has=page.get_by_text("Import 7", exact=True))
+            await tasks[7].aset_state("half-way", done=2)
+            await expect(row.locator(".progress")).to_have_text("50 %")
+            await expect(row.locator(".state")).to_have_text("half-way")
+            later = Task(from_user=owner, task_name="Later")
+            await later.abegin()
+            await expect(rows.filter(has_text="Later").locator(".user")).to_have_text("owner")
+            await page.get_by_label("name").fill("import 19")
+            await expect(rows.locator("visible=true")).to_have_count(11)
+            await page.get_by_label("name").fill("import 7")
+            await row.get_by_role("button", name="Output").click()
+            await tasks[7].awrite("line of the output\n")
+            await expect(page.locator("notifier-output")).to_contain_text("line of the output")
+            asking = asyncio.create_task(tasks[7].aask("Overwrite?", choices={"yes": "Yes"}, default="yes"))
+            await page.locator("notifier-progress").get_by_role("button", name="Yes").click()
+            assert (await asking, await sync_to_async(lambda: tasks[7].status)()) == ("yes", "running")
+            await row.get_by_role("button", name="Cancel").click()
+            await expect(row.locator(".pill")).to_have_text("cancelling")
+            assert errors == []

@@ -47,18 +47,19 @@ class Command(BaseCommand):
 
 
 def _message(options: dict[str, Any]) -> Message:
-    to = [*map(_user, options["users"]), *options["pk"], *map(group, options["group"]), *[ALL] * options["all"]]
+    to = [*map(user_named, options["users"]), *options["pk"], *map(group, options["group"]), *[ALL] * options["all"]]
     if not to:
         raise CommandError("No recipients: give user names, --pk, --group or --all.")
     return Message(
         to_users=to,
-        from_user=options["sender"] and _user(options["sender"]),
+        from_user=options["sender"] and user_named(options["sender"]),
         **{field.name: options[field.name] for field in _OPTIONS}
         | {"text": sys.stdin.read() if options["text"] == "-" else options["text"], "data": _object(options["data"])},
     )
 
 
-def _user(name: str) -> Any:
+def user_named(name: str) -> Any:
+    """The user with this login name. Raises `CommandError`."""
     model: Any = get_user_model()
     try:
         return model._default_manager.get_by_natural_key(name)

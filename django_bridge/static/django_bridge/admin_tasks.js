@@ -21,13 +21,13 @@
     } else if (!bar) {
       place.textContent = String(task.done);
     }
-    put(row, "status", task.status);
+    put(row, "status", task.label);
     put(row, "state", task.state);
     const [href, textContent] = task.link; // checked by the server
     const cell = row?.querySelector(".field-result");
     if (href)
       cell?.replaceChildren(Object.assign(document.createElement("a"), { className: "button", href, textContent }));
-    if (task.ended) delete place.dataset.notifierTask;
+    if (task.ended_at) delete place.dataset.notifierTask;
   }
 
   async function refresh() {

@@ -1,0 +1,54 @@
+"""Programs whose output becomes a task's: their end, with all their children, and percentages in what they write.
+
+Must not know: tasks, how text is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from typing import Final
+
+TERMINATE_S: Final = 5.0
+"""How long a program that was asked to terminate, and its children, may take before they are killed."""
+POLL_S: Final = 0.02
+"""After SIGTERM: how often the end of the program and its children is looked for."""
+READ_BYTES: Final = 16 * 1024
+PERCENT: Final = r"(?<![\d.])(\d{1,3}(?:\.\d+)?) ?%"
+"""A percentage as programs write it: `42%`, `42.5 %`."""
+MAX_LINE_CHARS: Final = 16 * 1024
+"""Text without a percentage that is kept for the next search."""
+
+
+class Percentages:
+    """Searches text that comes in parts for a pattern whose first group is a percentage."""
+
+    def __init__(self, pattern: str | re.Pattern[str]) -> None:
+        self._pattern = re.compile(pattern)
+        self._line = ""
+
+    def newest(self, text: str) -> int | None:
+        """The last percentage up to the end of this part, from 0 to 100; None if no new one came."""
+        self._line = (self._line + text)[-MAX_LINE_CHARS:]
+        matches = list(self._pattern.finditer(self._line))
+        if not matches:
+            return None
+        self._line = self._line[matches[-1].end() :]
+        return min(100, max(0, int(float(matches[-1][1]))))
+
+
+def terminate(process: subprocess.Popen[bytes]) -> None:
+    """End a program that leads its own process group, and its children: first asked to, then killed."""
+    deadline = time.monotonic() + TERMINATE_S
+    with suppress(ProcessLookupError):  # the group is empty
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < deadline:
+            process.poll()  # until then, a program that has ended is in the group
+            os.killpg(process.pid, 0)
+            time.sleep(POLL_S)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
