@@ -113,6 +113,7 @@ WITH_BODY = {
     ("post", "/v1/tasks"),
     ("patch", "/v1/tasks/{task_id}"),
     ("patch", "/v1/messages/{message_id}"),
+    ("delete", "/v1/messages/{message_id}"),
     ("post", "/v1/tasks/{task_id}/output"),
     ("post", "/v1/tasks/{task_id}/question"),
     ("post", "/v1/tasks/{task_id}/answer"),
