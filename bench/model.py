@@ -11,7 +11,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.report import REDIS, US, Figures, table
@@ -131,9 +131,9 @@ def needs(streams: int, costs: Costs, load: Load) -> Needs:
     )
 
 
-def text(run: dict[str, Any], load: Load) -> str:
-    """The tables, as Markdown."""
-    costs, get = Costs.of(run), Figures(run)
+def text(run: dict[str, Any], load: Load, **others: float) -> str:
+    """The tables, as Markdown. `others`: costs that replace measured ones."""
+    costs, get = replace(Costs.of(run), **others), Figures(run)
     sizes = [needs(streams, costs, load) for streams in (100_000, 1_000_000, 10_000_000)]
     head = ["", *(f"{size.streams:,} streams" for size in sizes)]
     rows: list[Sequence[str]] = [
@@ -193,10 +193,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.model", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--events", type=float, default=Load.events_per_user_per_hour, help="per user and hour")
     parser.add_argument("--broadcasts", type=float, default=Load.broadcasts_per_hour, help="to all, per hour")
+    parser.add_argument(
+        "--cost", action="append", default=[], metavar="NAME=VALUE", help="another cost, such as connect_us=360"
+    )
     parser.add_argument("--show", action="store_true", help="print the tables; do not write docs/scaling.md")
     options = parser.parse_args()
     load = Load(events_per_user_per_hour=options.events, broadcasts_per_hour=options.broadcasts)
-    tables = text(json.loads(RESULTS.read_text()), load)
+    others = {name: float(value) for name, _, value in (cost.partition("=") for cost in options.cost)}
+    tables = text(json.loads(RESULTS.read_text()), load, **others)
     if options.show:
         print(tables)
         return
