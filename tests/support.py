@@ -74,7 +74,7 @@ class Process:
         descriptor = self.log.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
-    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 20) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
         """Wait for `ready`. AssertionError with the output if the process ends first, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not ready():
