@@ -28,7 +28,20 @@ from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
 from notifier import garbage, metrics, problems, rules
-from notifier.api import batch, corrections, demo, inbox, openapi, operation, output, poll, publish, question, topics
+from notifier.api import (
+    batch,
+    corrections,
+    demo,
+    inbox,
+    openapi,
+    operation,
+    output,
+    poll,
+    presence,
+    publish,
+    question,
+    topics,
+)
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
@@ -179,6 +192,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(hub.tick_forever(), name="ticker")
             group.create_task(hub.reopen_forever(), name="reopener")
+            group.create_task(hub.people.run_forever(), name="presence")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
             group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
@@ -190,7 +204,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
 _ROUTERS = (
     *(publish.router, corrections.router, batch.router, output.publisher, output.reader),
     *(question.asking, question.answering),
-    *(inbox.router, poll.router, topics.router, operation.admin, operation.operation),
+    *(inbox.router, poll.router, topics.router, presence.router, operation.admin, operation.operation),
 )
 
 

@@ -86,6 +86,10 @@ class Grant:
     """`topic:<name>` of each topic."""
     expires_at: float
     """Unix time. May be in the past."""
+    presence: bool = False
+    """True if others see the user on these topics."""
+    name: str | None = None
+    """The user's name as others see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,9 @@ class Authenticator:
             raise NotAllowed(str(exc).replace("the token", "the grant"), field="grant") from None
         except InvalidInput as exc:
             raise NotAllowed(f"has the claim {exc}", field="grant") from None
-        return Grant(user, tuple(f"topic:{topic}" for topic in topics), float(int(claims["exp"])))
+        channels, presence = tuple(f"topic:{topic}" for topic in topics), claims.get("presence") is True
+        name = claims.get("name") if isinstance(claims.get("name"), str) else None
+        return Grant(user, channels, float(int(claims["exp"])), presence, name and name[: rules.MAX_NAME_CHARS])
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.

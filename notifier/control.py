@@ -11,21 +11,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 from notifier.broker import Broker
+from notifier.connections import ConnectionIds, StreamsByTopic
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, NotifierError
 from notifier.event import new_id
-from notifier.grants import Change, Changed, ConnectionIds, Grants, StreamsByTopic
+from notifier.grants import Change, Changed, Grants
 from notifier.rules import to_json
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.control")
 
 ANSWER_S: Final = 1.0
-"""A process with the stream answers within this time; otherwise the stream counts as unknown."""
+"""The processes with streams of the user answer within this time, also those without this stream."""
 ERRORS: Final[Mapping[str, type[NotifierError]]] = {
     error.__name__: error for error in (NotFound, Conflict, BrokerUnavailable)
 }
@@ -43,73 +44,110 @@ class StreamCalls:
         self._connections = connections
         self._grants = grants
         self._process = new_id()
-        self._waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
-        """Calls without answer, by id."""
+        self._waiting: dict[str, asyncio.Queue[Mapping[str, Any]]] = {}
+        """Answers to the calls that wait for some, by id."""
         self._running: set[asyncio.Task[None]] = set()
         """Calls of other processes."""
 
     async def change_topics(self, user: str, change: Change) -> Changed:
-        """Change what a stream of the user hears, in whichever process it is. Raises `NotFound`, `Conflict`,
-        `BrokerUnavailable`."""
+        """Change what a stream of the user hears, in whichever process it is. Raises `NotFound`, `Conflict`, and
+        `BrokerUnavailable` also where a process with streams of the user does not answer in time."""
         stream = self._find(user, change.connection)
         if stream is not None:
             return await self._grants.change(stream, change)
-        answer = await self._ask(user, asdict(change))
-        if answer is None:
-            raise NotFound("there is no such connection of this user", field="connection")
-        if (error := answer.get("error")) is not None:
-            raise ERRORS[error](answer["detail"], field=answer["field"])
-        return Changed(answer["topics"], answer["cursor"], answer["stale"])
+        # An earlier version does not know the fields that are empty in its own calls.
+        fields = {name: value for name, value in asdict(change).items() if value or name not in ("seen", "states")}
+        answers, processes = await self._ask(user, {"change": fields}, lambda answer: not answer.get("absent"))
+        for answer in answers:
+            if (error := answer.get("error")) is not None:
+                raise ERRORS[error](answer["detail"], field=answer["field"])
+            if not answer.get("absent"):
+                return Changed(answer["topics"], answer["cursor"], answer["stale"])
+        # A process without streams of the user any more does not answer.
+        (topic,) = self._broker.topics(user, [f"user:{user}"])
+        if len(answers) < processes and await self._broker.is_watched(topic):
+            raise BrokerUnavailable("the process with this connection did not answer in time")
+        raise NotFound("there is no such connection of this user", field="connection")
+
+    async def count_streams(self, user: str) -> int:
+        """The open streams of a user in all processes; those of a process that does not answer in time are missing."""
+        (topic,) = self._broker.topics(user, [f"user:{user}"])
+        answers, processes = await self._ask(user, {"count": True}, lambda _: False)
+        return sum(int(answer["streams"]) for answer in answers) if processes else self._count(topic)
+
+    def _count(self, topic: str) -> int:
+        return len(self._streams_by_topic.get(topic, ()))
 
     def _find(self, user: str, connection: str) -> Stream | None:
         (topic,) = self._broker.topics(user, [f"user:{user}"])
         return self._connections.find(connection, self._streams_by_topic.get(topic, ()))
 
-    async def _ask(self, user: str, change: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """The answer of the process with the stream; None if no process has it."""
+    async def _ask(
+        self, user: str, asked: Mapping[str, Any], is_last: Callable[[Mapping[str, Any]], bool]
+    ) -> tuple[Sequence[Mapping[str, Any]], int]:
+        """The answers of the processes with streams of this user, up to one that is the last, and the number of these
+        processes."""
         topic, reply = self._broker.topics(user, [f"user:{user}", f"control:{self._process}"])
-        call = new_id()
-        answered: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[call] = answered
+        call, answers = new_id(), list[Mapping[str, Any]]()
+        queue: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
+        self._waiting[call] = queue
         try:
             # Stays subscribed: one topic for each shard. A user's topic is subscribed by processes with its streams.
             await self._broker.subscribe([reply])
-            text = to_json({"call": call, "reply": reply, "user": user, "change": change})
-            if not await self._broker.control(topic, text):
-                return None
+            text = to_json({"call": call, "reply": reply, "user": user, "answer_all": True, **asked})
+            processes = await self._broker.control(topic, text)
             async with asyncio.timeout(ANSWER_S):
-                return await answered
+                while len(answers) < processes and not (answers and is_last(answers[-1])):
+                    answers.append(await queue.get())
         except TimeoutError:
-            return None
+            pass
         finally:
             del self._waiting[call]
+        return answers, processes
 
     def receive(self, text: bytes) -> None:
         """A call of another process, or the answer to one of this process."""
         try:
             received = json.loads(text)
             if (answer := received.get("answer")) is not None:
-                answered = self._waiting.get(received["call"])
-                if answered is not None and not answered.done():
-                    answered.set_result(answer)
+                if (answers := self._waiting.get(received["call"])) is not None:
+                    answers.put_nowait(answer)
                 return
-            change = Change(**received["change"])
-            stream = self._find(received["user"], change.connection)
-            if stream is None:
+            answering = self._answering(received)
+            if answering is None:
                 return
-            executed = asyncio.ensure_future(self._execute(stream, change, received["call"], received["reply"]))
+            executed = asyncio.ensure_future(self._answer(answering, received["call"], received["reply"]))
         except (ValueError, TypeError, LookupError, AttributeError) as exc:
             log.error("skipped a call of another process that is not in notifier's form: %s", exc)
             return
         self._running.add(executed)
         executed.add_done_callback(self._running.discard)
 
-    async def _execute(self, stream: Stream, change: Change, call: str, reply: str) -> None:
+    def _answering(self, received: Mapping[str, Any]) -> Coroutine[Any, Any, dict[str, Any]] | None:
+        """What makes the answer to a call; None for a call of an earlier version that this process has none for."""
+        user = received["user"]
+        if "count" in received:
+            (topic,) = self._broker.topics(user, [f"user:{user}"])
+            return _at_once({"streams": self._count(topic)})
+        change = Change(**received["change"])
+        stream = self._find(user, change.connection)
+        if stream is not None:
+            return self._execute(stream, change)
+        return _at_once({"absent": True}) if received.get("answer_all") else None
+
+    async def _execute(self, stream: Stream, change: Change) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = asdict(await self._grants.change(stream, change))
+            return asdict(await self._grants.change(stream, change))
         except (NotFound, Conflict, BrokerUnavailable) as exc:
-            answer = {"error": type(exc).__name__, "detail": exc.detail, "field": exc.field}
+            return {"error": type(exc).__name__, "detail": exc.detail, "field": exc.field}
+
+    async def _answer(self, answering: Coroutine[Any, Any, dict[str, Any]], call: str, reply: str) -> None:
+        answer = await answering
         try:
             await self._broker.control(reply, to_json({"call": call, "answer": answer}))
         except BrokerUnavailable as exc:
             log.warning("the answer to a call of another process was not sent: %s", exc)
+
+
+async def _at_once(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer

@@ -8,28 +8,23 @@ Must not know: tokens, HTTP, Redis.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import math
-import os
-import struct
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.broker import Broker
+from notifier.connections import StreamsByTopic
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor
-from notifier.exclusion import Exclusion
 from notifier.frames import OPENING, EncodedFrame
+from notifier.presence import GRACE_S, Presence
 from notifier.rules import is_topic
 from notifier.stream import Stream
 
 MAX_TOPICS: Final = 200
 """Topics that one stream may hear."""
-
-StreamsByTopic = dict[str, dict[Stream, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +39,10 @@ class Change:
     """Channels."""
     since: str | None
     """The cursor at which the page was rendered."""
+    seen: Mapping[str, str | None] = field(default_factory=dict)
+    """Those of the added channels on which others see the user, with the user's name."""
+    states: Mapping[str, str] = field(default_factory=dict)
+    """What the user does there, by channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,28 +57,6 @@ class Changed:
     """The added topics that have newer events than the page, or where that cannot be known."""
 
 
-class ConnectionIds:
-    """Unguessable ids of the open streams of this process. Computed, so that a stream that needs none stores none."""
-
-    def __init__(self) -> None:
-        self._key = os.urandom(32)
-
-    def of(self, stream: Stream) -> str:
-        place = struct.pack("=dQ", stream.attached_at, id(stream))
-        return hashlib.blake2b(place, key=self._key, digest_size=16).hexdigest()
-
-    def excludes(self, stream: Stream, excluded: Exclusion) -> bool:
-        """True if a publish leaves this stream out."""
-        if stream.user in excluded.users:
-            return True
-        return excluded.connection != "" and self.of(stream) == excluded.connection
-
-    def find(self, connection: str, streams: Iterable[Stream]) -> Stream | None:
-        """The stream with this id among those of its user."""
-        wanted = connection.encode(errors="replace")
-        return next((each for each in streams if hmac.compare_digest(self.of(each).encode(), wanted)), None)
-
-
 class Grants:
     """Keeps the hub's streams by topic up to date with the grants of streams."""
 
@@ -87,6 +64,7 @@ class Grants:
         self,
         broker: Broker,
         streams_by_topic: StreamsByTopic,
+        presence: Presence,
         *,
         attached: Container[Stream],
         reopen: Callable[[Stream], None],
@@ -97,6 +75,7 @@ class Grants:
         self._attached = attached
         self._reopen = reopen
         self._tell = tell
+        self._presence = presence
         self._ends: dict[Stream, dict[str, float]] = {}
         """The Unix time at which a stream leaves a channel. Channels of its token are not among them."""
         self._due: dict[int, dict[Stream, None]] = {}
@@ -104,8 +83,15 @@ class Grants:
         self._untold: dict[Stream, list[str]] = {}
         """Names of topics that a stream has left, before its client knows."""
 
-    def hear(self, stream: Stream, ends: Mapping[str, float]) -> None:
-        """Let a stream, also one that is not attached yet, hear these channels until the given Unix times."""
+    def hear(self, stream: Stream, ends: Mapping[str, float], seen: Mapping[str, str | None] | None = None) -> None:
+        """Let a stream, also one that is not attached yet, hear these channels until the given Unix times, and let
+        others see its user on those in `seen`."""
+        self._hear(stream, ends)
+        for channel, name in (seen or {}).items():
+            if channel in stream.channels:
+                self._presence.enter(stream, channel, name)
+
+    def _hear(self, stream: Stream, ends: Mapping[str, float]) -> None:
         now = time.time()
         if expired := [channel for channel, end in ends.items() if end <= now]:
             self._untold.setdefault(stream, []).extend(map(_name, expired))
@@ -138,6 +124,7 @@ class Grants:
         pairs = list(zip(stream.channels, stream.topics, strict=True))
         stream.channels = tuple(channel for channel, _ in pairs if channel not in leaving)
         stream.topics = tuple(topic for channel, topic in pairs if channel not in leaving)
+        self._presence.leave(stream, leaving)
         for channel in leaving:
             self._forget_end(stream, channel)
         if stream in self._attached:
@@ -150,6 +137,7 @@ class Grants:
         for channel in list(self._ends.get(stream, ())):
             self._forget_end(stream, channel)
         self._untold.pop(stream, None)
+        self._presence.leave(stream, stream.channels, grace_s=GRACE_S)
 
     async def change(self, stream: Stream, change: Change) -> Changed:
         """Change what an attached stream hears. Raises `Conflict`, `NotFound` if it ends meanwhile, and
@@ -161,7 +149,8 @@ class Grants:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
         self.leave(stream, change.remove)
         before = stream.since
-        self.hear(stream, change.add)
+        self.hear(stream, change.add, change.seen)
+        self._presence.change(stream, change.states)
         joining = stream.since
         added = [channel for channel in change.add if channel in stream.channels]
         cursor, stale = await self._compare(stream.user, added, change.since)

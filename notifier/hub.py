@@ -24,6 +24,7 @@ from typing import Final
 
 from notifier.admission import Admission
 from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
+from notifier.connections import ConnectionIds
 from notifier.control import StreamCalls
 from notifier.event import Cursor
 from notifier.exclusion import Exclusion
@@ -39,9 +40,10 @@ from notifier.frames import (
     first,
     place,
 )
-from notifier.grants import ConnectionIds, Grants, remove
+from notifier.grants import Grants, remove
 from notifier.opener import Opener
 from notifier.pending import hold
+from notifier.presence import Presence
 from notifier.repeats import Repeats
 from notifier.replay import was_revoked, write_opening
 from notifier.retractions import Retractions
@@ -81,19 +83,19 @@ class Hub:
         )
         self._connections = ConnectionIds()
         self._retractions = Retractions()
-        self.grants = Grants(
-            broker, self._topics, attached=self._streams, reopen=self._opener.reopen, tell=self._write_own
-        )
+        tell = self._write_own
+        self.people = Presence(broker, self._topics, self._connections, deliver=self.deliver_state, tell=tell)
+        reopen = self._opener.reopen
+        self.grants = Grants(broker, self._topics, self.people, attached=self._streams, reopen=reopen, tell=tell)
         self.calls = StreamCalls(broker, self._topics, self._connections, self.grants)
+        self.control, self.presence = self.calls.receive, self.people.look
         self._rounds = Rounds(
             deliver_to=self._deliver_to,
             flush=self._flush,
             note_slow=self._note_slow,
             streams_of=lambda topic: self._topics.get(topic, ()),
         )
-        self._timers = StreamTimers(
-            heartbeat_s, ping=self._ping, expire=lambda stream: self.end(stream, stream.ends_why)
-        )
+        self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
         self._max_backlog = max_backlog_bytes
         self._slow = SlowReaders(
             max_backlog_bytes=max_backlog_bytes,
@@ -167,6 +169,8 @@ class Hub:
         if stream not in self._streams:
             return
         self.counts[f"ended_{reason}"] += 1
+        if reason in ("expired", "revoked"):
+            self.people.leave(stream, stream.channels)
         start = None if stream.begun else place(stream.cursor)
         stream.end(farewell(reason, random.randint(*retry_ms), start))
         self.detach(stream)
@@ -273,9 +277,6 @@ class Hub:
         self._opener.note_away(away, prefix)
         for stream in [stream for stream in self._streams if stream.topics[0].startswith(prefix)]:
             self._write_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
-
-    def control(self, text: bytes) -> None:
-        self.calls.receive(text)
 
     # Writing
 

@@ -60,6 +60,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _UNENCODABLE = re.compile(r"[\x00\ud800-\udfff]")
 _EVENT_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID_CHARS}}}")
+_STATE = re.compile(r"[a-z0-9_-]{1,32}")
 _ICON_NAME = re.compile(r"[\w-]*")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -146,6 +147,13 @@ def event_name(value: object, field: str = "type") -> str:
         raise InvalidInput(f"must match [a-z][a-z0-9._-]{{0,63}}, and {shown(value)} does not", field=field)
     if value in RESERVED_EVENTS:
         raise InvalidInput(f"{value!r} is a reserved event name", field=field)
+    return value
+
+
+def state(value: object, field: str) -> str:
+    """What a user does on a topic: 1-32 of `a-z 0-9 _ -`."""
+    if not isinstance(value, str) or not _STATE.fullmatch(value):
+        raise InvalidInput(f"must be 1 to 32 of a-z 0-9 _ - and {shown(value)} is not", field=field)
     return value
 
 

@@ -100,6 +100,28 @@ class BatchProblem(Problem):
 class Presence(BaseModel):
     user: str
     online: bool = Field(description="Whether the user has an open stream, in any process.")
+    connections: int = Field(description="The number of these streams.")
+
+
+class Online(BaseModel):
+    online: bool = Field(description="Whether the user has an open stream, in any process.")
+
+
+class Presences(BaseModel):
+    users: dict[str, Online]
+
+
+class PersonData(BaseModel):
+    """A user as others on a topic see it."""
+
+    id: str
+    name: str | None
+    state: str = Field(description="`viewing`, or what the user's page has said.")
+
+
+class People(BaseModel):
+    count: int
+    users: list[PersonData] = Field(description="At most 100 of them.")
 
 
 class Disconnected(BaseModel):

@@ -185,6 +185,15 @@ class TopicsIn(Strict):
     add: list[str] = Field([], max_length=200, description="Grants: tokens with `aud` = `notifier:topics`.")
     remove: list[str] = Field([], max_length=200, description="Names of topics.")
     since: str | None = Field(None, max_length=64, description="The cursor at which the page was rendered.")
+    state: dict[str, str] = Field(
+        {}, max_length=200, description="What the user does, by topic: 1 to 32 of `a-z 0-9 _ -`. Others see it."
+    )
+
+
+class UsersIn(Strict):
+    """Users whose presence is asked for."""
+
+    users: list[str] = Field(max_length=1000, description="User ids.")
 
 
 class CloudEventIn(BaseModel):

@@ -6,7 +6,8 @@ Must not know: which streams exist.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -21,11 +22,24 @@ MAX_QUERY_CHARS: Final = 6 * 1024
 """Of all grants in a query: longer addresses are refused by many proxies."""
 
 
-def granted_by_query(connection: HTTPConnection, who: Subscriber) -> dict[str, float]:
-    """The channels of the grants in a stream's query, each with the Unix time of its end, which may be over. Raises
-    `InvalidInput`, `NotAllowed` and `Conflict`."""
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What grants permit."""
+
+    ends: Mapping[str, float] = field(default_factory=dict)
+    """The channels, each with the Unix time of its end."""
+    seen: Mapping[str, str | None] = field(default_factory=dict)
+    """Those on which others see the user, with the user's name."""
+
+
+NOTHING: Final = Granted()
+
+
+def granted_by_query(connection: HTTPConnection, who: Subscriber) -> Granted:
+    """What the grants in a stream's query permit; their ends may be over. Raises `InvalidInput`, `NotAllowed` and
+    `Conflict`."""
     if b"grant=" not in connection.scope["query_string"]:
-        return {}
+        return NOTHING
     tokens = connection.query_params.getlist("grant")
     if len(tokens) > MAX_QUERY_GRANTS or sum(map(len, tokens)) > MAX_QUERY_CHARS:
         raise InvalidInput(
@@ -33,18 +47,18 @@ def granted_by_query(connection: HTTPConnection, who: Subscriber) -> dict[str, f
             "POST /v1/stream/topics",
             field="grant",
         )
-    ends = _ends_of(connection, tokens, who)
-    if len({*who.topics, *ends}) > MAX_TOPICS:
+    permitted = _granted(connection, tokens, who)
+    if len({*who.topics, *permitted.ends}) > MAX_TOPICS:
         raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="grant")
-    return ends
+    return permitted
 
 
-def granted(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> dict[str, float]:
+def granted(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> Granted:
     """The same of grants in a body, which must be valid now."""
-    ends = _ends_of(connection, tokens, who)
-    if any(end <= time.time() for end in ends.values()):
+    permitted = _granted(connection, tokens, who)
+    if any(end <= time.time() for end in permitted.ends.values()):
         raise NotAllowed("has expired", field="grant")
-    return ends
+    return permitted
 
 
 def granted_names(names: Sequence[str], field: str) -> list[str]:
@@ -52,11 +66,14 @@ def granted_names(names: Sequence[str], field: str) -> list[str]:
     return [f"topic:{rules.name(name, f'{field}[{i}]')}" for i, name in enumerate(names)]
 
 
-def _ends_of(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> dict[str, float]:
+def _granted(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> Granted:
     auth: Authenticator = connection.app.state.auth
     ends: dict[str, float] = {}
+    seen: dict[str, str | None] = {}
     for token in tokens:
         grant = auth.grant(token, who.user)
         for channel in grant.channels:
             ends[channel] = max(grant.expires_at, ends.get(channel, 0))
-    return ends
+            if grant.presence:
+                seen[channel] = grant.name or who.name
+    return Granted(ends, seen)

@@ -1,4 +1,4 @@
-"""Operation and administration: health, readiness, metrics; a user's presence, disconnecting and deletion.
+"""Operation and administration: health, readiness, metrics; disconnecting and deleting a user.
 
 Must not know: what events mean.
 """
@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from notifier import metrics, rules
-from notifier.api.answers import Disconnected, Health, Presence, Problem, Readiness
+from notifier.api.answers import Disconnected, Health, Problem, Readiness
 from notifier.api.http import json_response, publisher
 from notifier.errors import NotFound
 
@@ -52,15 +52,6 @@ async def read_metrics(request: Request) -> Response:
         raise NotFound("metrics are disabled by NOTIFIER_METRICS")
     text = metrics.text(await state.workers.all())
     return Response(text, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
-
-
-@admin.get("/{user_id:path}/presence", summary="Is a user listening?", responses={200: {"model": Presence}})
-async def presence(request: Request, user_id: str) -> Response:
-    """Whether the user has an open stream, in any process."""
-    publisher(request, "admin")
-    broker = request.app.state.broker
-    topic = broker.topics(rules.name(user_id, "id"), [f"user:{user_id}"])[0]
-    return json_response({"user": user_id, "online": await broker.is_watched(topic)})
 
 
 @admin.delete("/{user_id:path}", summary="Forget a user", status_code=204)

@@ -137,7 +137,7 @@ async def poll(request: Request) -> Response:
     hub: Hub = request.app.state.hub
     broker: Broker = request.app.state.broker
     address = request.client.host if request.client else ""
-    ends = granted_by_query(request, who)
+    granted = granted_by_query(request, who)
     topics = broker.topics(who.user, who.heard)
     stream = PolledStream(
         user=who.user,
@@ -151,7 +151,7 @@ async def poll(request: Request) -> Response:
     )
     refused = hub.refusal(topics[0], address)
     if refused is None:
-        hub.grants.hear(stream, ends)
+        hub.grants.hear(stream, granted.ends, granted.seen)
         await _listen(hub, stream, request, wait_s)
     else:
         stream.end(farewell(refused, random.randint(*(RETRY_MS if refused == "drain" else OVERLOAD_RETRY_MS))))

@@ -18,7 +18,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from notifier.api.granted import granted_by_query
+from notifier.api.granted import Granted, granted_by_query
 from notifier.api.http import subscriber
 from notifier.auth import Subscriber
 from notifier.call import Admitted, stream_head
@@ -41,8 +41,6 @@ _RAW_HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, va
 FIRST_EVENT_S: Final = 1.0
 """The response head leaves with the first event. If the broker takes longer than this, a ping is the first event."""
 FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
-Ends = Mapping[str, float]
-"""The channels of grants, with the Unix time at which each ends."""
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
 
@@ -65,23 +63,23 @@ class StreamEndpoint:
         who = subscriber(connection, query=True)
         address = protocol.client[0] if protocol.client else ""
         fields = partial(self._fields, who, address, connection)
-        ends = granted_by_query(connection, who)
-        return lambda _: self._open(protocol, fields(), ends)
+        granted = granted_by_query(connection, who)
+        return lambda _: self._open(protocol, fields(), granted)
 
-    async def _open(self, protocol: Protocol, fields: dict[str, Any], ends: Ends) -> None:
+    async def _open(self, protocol: Protocol, fields: dict[str, Any], granted: Granted) -> None:
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
         head = stream_head(_RAW_HEADERS, protocol.server_state.default_headers)
         if not protocol.hand_over():
             return
         if refused is None:
-            await self._attach(protocol, head, fields, ends)
+            await self._attach(protocol, head, fields, granted)
         else:
             TransportStream(protocol.transport, head, **fields).end(_refusal(refused, fields["cursor"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         connection = HTTPConnection(scope)
         who = subscriber(connection, query=True)
-        ends = granted_by_query(connection, who)
+        granted = granted_by_query(connection, who)
         if scope["method"] == "HEAD":
             # No stream: its frames would be read as the response to the connection's next request.
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
@@ -96,11 +94,11 @@ class StreamEndpoint:
         extension = scope.get("extensions", {}).get(TAKE_OVER)
         if extension is None:
             stream = (QueuedTextStream if fields["form"] else QueuedStream)(**fields)
-            if ends:
-                self._hub.grants.hear(stream, ends)
+            if granted.ends:
+                self._hub.grants.hear(stream, granted.ends, granted.seen)
             await self._respond(stream, scope, receive, send)
         else:
-            await self._write_through(fields, ends, extension["connection"], send)
+            await self._write_through(fields, granted, extension["connection"], send)
 
     def _fields(self, who: Subscriber, address: str, connection: HTTPConnection) -> dict[str, Any]:
         """The stream's attributes."""
@@ -118,18 +116,18 @@ class StreamEndpoint:
         }
 
     async def _write_through(
-        self, fields: dict[str, Any], ends: Ends, connection: ClientConnection, send: Send
+        self, fields: dict[str, Any], granted: Granted, connection: ClientConnection, send: Send
     ) -> None:
         """Send the head through ASGI, then hand the connection over to a stream that writes to the transport."""
         connection.hold()
         await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
         if (taken_over := connection.take_over()) is not None:
-            await self._attach(*taken_over, fields, ends)
+            await self._attach(*taken_over, fields, granted)
 
-    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any], ends: Ends) -> None:
+    async def _attach(self, protocol: Protocol, head: bytes, fields: dict[str, Any], granted: Granted) -> None:
         stream = (TextTransportStream if fields["form"] else TransportStream)(protocol.transport, head, **fields)
-        if ends:
-            self._hub.grants.hear(stream, ends)
+        if granted.ends:
+            self._hub.grants.hear(stream, granted.ends, granted.seen)
         protocol.on_lost = partial(self._hub.detach, stream)
         first_event = asyncio.get_running_loop().call_later(FIRST_EVENT_S, self._hub.begin, stream)
         try:

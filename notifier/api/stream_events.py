@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.api.answers import MessageData, TaskData
+from notifier.api.answers import MessageData, PersonData, TaskData
 
 
 class Hello(BaseModel):
@@ -79,6 +79,17 @@ class TopicsLeft(BaseModel):
     reason: Literal["expired"]
 
 
+class PresenceChange(BaseModel):
+    """Who came to a topic, left it, or does something else there. A stream that begins to be seen gets everyone in
+    `joined`."""
+
+    topic: str
+    count: int
+    joined: list[PersonData] = Field(description="Empty, as the other lists, with more than 100 people.")
+    left: list[PersonData]
+    changed: list[PersonData]
+
+
 STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "hello": (Hello, True),
     "message": (MessageData, True),
@@ -87,6 +98,7 @@ STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "task.output": (TaskOutput, False),
     "inbox": (InboxChange, False),
     "topics": (TopicsLeft, False),
+    "presence": (PresenceChange, False),
     "reset": (Reset, True),
     "degraded": (Degraded, False),
     "ping": (None, False),

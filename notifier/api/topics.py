@@ -39,11 +39,17 @@ async def change_topics(request: Request) -> Response:
     `since`: what the page shows of them is to be fetched again."""
     who = subscriber(request)
     body = parse(TopicsIn, await read_body(request))
+    permitted = granted(request, body.add, who)
     change = Change(
         connection=body.connection,
-        add=granted(request, body.add, who),
+        add=permitted.ends,
         remove=granted_names(body.remove, "remove"),
         since=body.since,
+        seen=permitted.seen,
+        states={
+            f"topic:{rules.name(name, 'state')}": rules.state(state, f"state.{name}")
+            for name, state in body.state.items()
+        },
     )
     hub: Hub = request.app.state.hub
     return json_response(asdict(await hub.calls.change_topics(who.user, change)))

@@ -22,6 +22,7 @@ from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
 from notifier.output import KEPT_BYTES, Appended, Output
+from notifier.people import Lease, Present
 from notifier.rules import is_topic
 from notifier.task import Task
 
@@ -141,6 +142,9 @@ class Sink(Protocol):
 
     def retract(self, topic: str, message_id: str) -> None:
         """A message is gone: the streams of the topic drop it, and get the number of unread messages without it."""
+
+    def presence(self, channel: str) -> None:
+        """Who is present on a channel of a topic has changed."""
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Reopen the streams of these topics (None: all) from their cursors: events may have been missed.
@@ -341,10 +345,23 @@ class Broker(ABC):
     async def is_watched(self, topic: str) -> bool:
         """True if any process has a stream on this topic."""
 
-    async def control(self, topic: str, text: str) -> bool:
-        """Pass a line of text to the sinks of all processes that subscribe to a topic. False if there is none; always
-        of a broker of one process."""
-        return False
+    @abstractmethod
+    def topics_of(self, channel: str) -> Sequence[str]:
+        """All topics of a channel."""
+
+    @abstractmethod
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
+        """Begin, renew or end leases of people on a channel. `Sink.presence` is called, in every process with a stream
+        on the channel, where others see a change; not where a lease ends by itself."""
+
+    @abstractmethod
+    async def people(self, channel: str) -> Sequence[Present]:
+        """The leases on a channel that have not ended."""
+
+    async def control(self, topic: str, text: str) -> int:
+        """Pass a line of text to the sinks of all processes that subscribe to a topic. Returns their number; 0 of a
+        broker of one process."""
+        return 0
 
     @abstractmethod
     async def disconnect(self, user: str) -> None:

@@ -1,4 +1,4 @@
-"""Administration, with the scope `admin`: presence, disconnecting, forgetting a user."""
+"""Administration: presence, for publishers; with the scope `admin` disconnecting and forgetting a user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_publish import publisher_token
 from tests.support import bearer, wait_for
 
-CALLS = [("GET", "/presence"), ("POST", "/disconnect"), ("DELETE", "")]
+CALLS = [("POST", "/disconnect"), ("DELETE", "")]
 
 
 def path(name: str, call: str = "") -> str:
@@ -22,8 +22,9 @@ def path(name: str, call: str = "") -> str:
 def is_online(admin: httpx.Client, name: str) -> bool:
     response = admin.get(path(name, "/presence"))
     assert response.status_code == 200, response.text
-    assert response.json() == {"user": name, "online": response.json()["online"]}
-    return bool(response.json()["online"])
+    connections = response.json()["connections"]
+    assert response.json() == {"user": name, "online": connections > 0, "connections": connections}
+    return bool(connections)
 
 
 def test_a_user_is_present_while_any_stream_is_open(admin: httpx.Client, user: User) -> None:
@@ -33,6 +34,7 @@ def test_a_user_is_present_while_any_stream_is_open(admin: httpx.Client, user: U
         with user.listen() as second:
             second.next("hello")
             assert is_online(admin, user.name) is True
+            assert admin.get(path(user.name, "/presence")).json()["connections"] == 2
         assert is_online(admin, user.name) is True
     wait_for(lambda: not is_online(admin, user.name), what="absence")
 

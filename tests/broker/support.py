@@ -35,6 +35,8 @@ class Recorder:
     controls: list[bytes] = field(default_factory=list)
     excluded: list[Exclusion | None] = field(default_factory=list)
     """Those of events and states, in the order of arrival."""
+    changed_on: list[str] = field(default_factory=list)
+    """The channels of calls of `presence`."""
     retracted: list[tuple[str, str]] = field(default_factory=list)
     away: list[bool] = field(default_factory=list)
     away_prefixes: list[str] = field(default_factory=list)
@@ -53,6 +55,9 @@ class Recorder:
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
         self.states.append((topic, key, wire))
         self.excluded.append(excluded)
+
+    def presence(self, channel: str) -> None:
+        self.changed_on.append(channel)
 
     def retract(self, topic: str, message_id: str) -> None:
         self.retracted.append((topic, message_id))

@@ -38,11 +38,13 @@ from notifier.broker.embedded.journal import Journal, Start
 from notifier.broker.embedded.log import Entry, entry_of, portion
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.embedded.outputs import MemoryOutputs
+from notifier.broker.embedded.people import MemoryPeople
 from notifier.broker.embedded.tasks import MemoryTasks
 from notifier.errors import Conflict, no_task
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
 from notifier.output import Appended, Output, piece_frame, state_key
+from notifier.people import Lease, Present
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
@@ -65,6 +67,7 @@ class EmbeddedBroker(Broker):
         self._tasks = MemoryTasks(journal, self._outputs)
         self._marks: dict[str, UserMarks] = {}
         self._inbox = MemoryInbox(self._history, self._marks, journal)
+        self._people = MemoryPeople()
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self._sweep_steps = self._sweep()
@@ -87,6 +90,16 @@ class EmbeddedBroker(Broker):
 
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
         return tuple(channels)
+
+    def topics_of(self, channel: str) -> Sequence[str]:
+        return (channel,)
+
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
+        if self._people.put(channel, leases) and self._sink is not None:
+            self._sink.presence(channel)
+
+    async def people(self, channel: str) -> Sequence[Present]:
+        return self._people.of(channel)
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         self._subscribed.update(topics)

@@ -29,7 +29,7 @@ _LEAD: Final = re.compile(
 """What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps whom it leaves out; then an
 event's id line, with the same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the
 reason in place of the key; `?`: a text for the processes (`Broker.control`), which an earlier version skips, or
-with the key `retract` the id of a message that is gone."""
+with the key `retract` the id of a message that is gone, with `presence` a channel."""
 
 
 @dataclass(slots=True, eq=False)
@@ -164,6 +164,8 @@ class Topics:
             text = payload[lead.end(4) + 1 :]
             if word == b"retract":
                 self._sink.retract(topic.name, text.decode("utf-8", "replace"))
+            elif word == b"presence":
+                self._sink.presence(text.decode("utf-8", "replace"))
             else:
                 self._sink.control(text)
             return

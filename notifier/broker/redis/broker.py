@@ -40,6 +40,7 @@ from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.outputs import RedisOutputs
+from notifier.broker.redis.people import RedisPeople
 from notifier.broker.redis.places import Places, open_places
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.shards import Shards
@@ -47,6 +48,7 @@ from notifier.broker.redis.tasks import RedisTasks
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError, no_task
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
+from notifier.people import Lease, Present
 from notifier.rules import is_topic
 from notifier.task import Task
 
@@ -73,6 +75,7 @@ class RedisBroker(Broker):
         self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
         self._corrections = RedisCorrections(self._shards, keys)
         self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)
+        self._people = RedisPeople(self._shards, keys)
         self._skipped = 0
         self._floors_due_at: dict[int, float] = {}
         """By shard, in monotonic seconds."""
@@ -115,6 +118,15 @@ class RedisBroker(Broker):
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
         shard = self._keys.shard_of_name(user)
         return tuple(self._keys.announcements(shard, channel) for channel in channels)
+
+    def topics_of(self, channel: str) -> Sequence[str]:
+        return [self._keys.announcements(shard, channel) for shard in self._keys.shards_of(channel)]
+
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
+        await self._people.put(channel, leases)
+
+    async def people(self, channel: str) -> Sequence[Present]:
+        return await self._people.of(channel)
 
     async def subscribe(self, topics: Sequence[str]) -> None:
         await self._shards.subscribe(topics)
@@ -313,11 +325,11 @@ class RedisBroker(Broker):
         with reading("PUBSUB"):
             return int(answer[1]) > 0
 
-    async def control(self, topic: str, text: str) -> bool:
+    async def control(self, topic: str, text: str) -> int:
         shard = self._keys.shard_of_topic(topic)
         receivers = await self._shards.call(shard, self._keys.publish_command, topic, f"? 0 0 -\n{text}")
         with reading("PUBLISH"):
-            return int(receivers) > 0
+            return int(receivers)
 
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]

@@ -35,6 +35,7 @@ KINDS: Final = {
     "read": "zset",
     "hidden": "zset",
     "revoked": "string",
+    "people": "hash",
     "idem": "hash",
 }
 """The Redis type of each kind of key. The kind is the word after the shard's tag; a `number` is a string for INCR."""
@@ -160,6 +161,10 @@ class Keys:
 
     def hidden(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}hidden:{user}"
+
+    def people(self, shard: int, channel: str) -> str:
+        """The leases of those who are present on a topic."""
+        return f"{self.tag(shard)}people:{channel}"
 
     def revoked(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}revoked:{user}"

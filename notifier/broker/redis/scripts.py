@@ -31,7 +31,7 @@ milliseconds."""
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
-WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity")
+WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity", "people")
 """Scripts that use no function of `reading.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
@@ -51,7 +51,7 @@ class Script:
 def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
-    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`,
+    name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`, `people`,
     `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"

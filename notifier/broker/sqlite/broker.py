@@ -224,6 +224,7 @@ class _Announcing:
         self.resync = sink.resync
         self.disconnect = sink.disconnect
         self.control = sink.control
+        self.presence = sink.presence
         self.degraded = sink.degraded
 
     def deliver(

@@ -1,0 +1,95 @@
+"""Who is there: the people on a topic, and the users with open streams.
+
+Must not know: how presence is kept, which process has a stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from notifier import rules
+from notifier.api.answers import People, Presence, Presences, Problem
+from notifier.api.bodies import UsersIn
+from notifier.api.granted import granted_by_query
+from notifier.api.http import json_response, parse, publisher, publisher_or_subscriber, read_body
+from notifier.api.openapi import body_of
+from notifier.auth import Publisher
+from notifier.broker import Broker
+from notifier.errors import NotAllowed
+from notifier.hub import Hub
+from notifier.people import MAX_SHOWN, by_user
+
+router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in (401, 403, 422, 503)})
+
+
+@router.get(
+    "/topics/{name:path}/presence",
+    tags=["user"],
+    summary="Who is present on a topic",
+    responses={200: {"model": People}},
+    openapi_extra={
+        "security": [{"subscriber": []}, {"subscriberCookie": []}, {"publisher": []}],
+        "parameters": [
+            {"name": "grant", "in": "query", "schema": {"type": "string"}, "description": "A grant of the topic."}
+        ],
+    },
+)
+async def topic_presence(request: Request, name: str) -> Response:
+    """The number of people on a topic, and at most 100 of them: those whose grants have `presence`. For publishers, and
+    for subscribers whose token or grant has the topic."""
+    channel = f"topic:{rules.name(name, 'name')}"
+    who = publisher_or_subscriber(request)
+    if isinstance(who, Publisher):
+        who.require("publish")
+    elif channel not in who.topics and channel not in granted_by_query(request, who).ends:
+        raise NotAllowed("needs a token or a grant with this topic", field="grant")
+    users = by_user(await _broker(request).people(channel))
+    shown = [person.public() for person in list(users.values())[:MAX_SHOWN]]
+    return json_response({"count": len(users), "users": shown})
+
+
+@router.get(
+    "/users/{user_id:path}/presence",
+    tags=["administration"],
+    summary="Is a user there?",
+    responses={200: {"model": Presence}},
+)
+async def user_presence(request: Request, user_id: str) -> Response:
+    """Whether the user has open streams, in any process, and how many."""
+    publisher(request)
+    user = rules.name(user_id, "id")
+    hub: Hub = request.app.state.hub
+    connections = await hub.calls.count_streams(user)
+    online = connections > 0 or await _is_online(_broker(request), user)
+    return json_response({"user": user, "online": online, "connections": max(connections, int(online))})
+
+
+@router.post(
+    "/presence",
+    tags=["administration"],
+    summary="Which users are there?",
+    responses={200: {"model": Presences}, **{code: {"model": Problem} for code in (400, 413, 415)}},
+    openapi_extra=body_of({"application/json": UsersIn}),
+)
+async def presences(request: Request) -> Response:
+    """Which of these users have an open stream, in any process."""
+    publisher(request)
+    body = parse(UsersIn, await read_body(request))
+    users = [rules.name(user, f"users[{i}]") for i, user in enumerate(body.users)]
+    broker = _broker(request)
+    online = await asyncio.gather(*(_is_online(broker, user) for user in users))
+    answer: dict[str, Any] = {user: {"online": is_online} for user, is_online in zip(users, online, strict=True)}
+    return json_response({"users": answer})
+
+
+async def _is_online(broker: Broker, user: str) -> bool:
+    return await broker.is_watched(broker.topics(user, [f"user:{user}"])[0])
+
+
+def _broker(request: Request) -> Broker:
+    broker: Broker = request.app.state.broker
+    return broker

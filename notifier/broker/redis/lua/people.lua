@@ -1,0 +1,42 @@
+-- Who is present on a topic: begins, renews and ends leases, or reads them. By Redis' clock, so that processes with other
+-- clocks agree.
+--
+-- KEYS  the leases: by connection, the time of the end (ms) and the person
+-- ARGV  1 ttl (s) of the key, then for each lease: connection, its ttl (ms; 0: it ends), the person
+-- Answer: with leases: 1 if others see a change, else 0
+--       | without: for each lease the person, the ms that are left
+
+local now_ms = redis_now_ms()
+
+local function lease_of(stored)
+  local ends_ms, person = match(stored or '', '^(%d+) (.*)$')
+  ends_ms = number_of(ends_ms)
+  if ends_ms and ends_ms > now_ms then return ends_ms, person end
+end
+
+if #ARGV == 1 then
+  local stored, answer = call('HGETALL', KEYS[1]), {}
+  for i = 1, #stored, 2 do
+    local ends_ms, person = lease_of(stored[i + 1])
+    if ends_ms then
+      answer[#answer + 1], answer[#answer + 2] = person, ends_ms - now_ms
+    else
+      call('HDEL', KEYS[1], stored[i])
+    end
+  end
+  return answer
+end
+
+local changed = 0
+for i = 2, #ARGV, 3 do
+  local _, person = lease_of(call('HGET', KEYS[1], ARGV[i]))
+  if ARGV[i + 1] == '0' then
+    call('HDEL', KEYS[1], ARGV[i])
+    if person then changed = 1 end
+  else
+    call('HSET', KEYS[1], ARGV[i], whole(now_ms + ARGV[i + 1]) .. ' ' .. ARGV[i + 2])
+    if person ~= ARGV[i + 2] then changed = 1 end
+  end
+end
+call('EXPIRE', KEYS[1], ARGV[1])
+return changed

@@ -1,0 +1,54 @@
+"""The broker on Redis: who is present on topics, as leases on the topic's home shard.
+
+Must not know: streams, when leases are renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import Call, reading, script
+from notifier.broker.redis.shards import Shards
+from notifier.people import Lease, Present, person_of
+
+KEY_TTL_S: Final = 120
+"""Longer than any lease."""
+PORTION: Final = 200
+"""Leases of one call."""
+
+
+class RedisPeople:
+    """The leases of all topics."""
+
+    def __init__(self, shards: Shards, keys: Keys) -> None:
+        self._shards = shards
+        self._keys = keys
+
+    async def put(self, channel: str, leases: Sequence[Lease]) -> None:
+        """See `Broker.lease`."""
+        is_changed = False
+        for first in range(0, len(leases), PORTION):
+            args: list[str | bytes | int] = [KEY_TTL_S]
+            for lease in leases[first : first + PORTION]:
+                args += (lease.connection, int(lease.ttl_s * 1000), lease.person.text())
+            is_changed = bool(await self._shards.run(self._call(channel, args))) or is_changed
+        if is_changed:
+            await asyncio.gather(*(self._announce(shard, channel) for shard in range(self._keys.shards)))
+
+    async def _announce(self, shard: int, channel: str) -> None:
+        topic = self._keys.announcements(shard, channel)
+        await self._shards.call(shard, self._keys.publish_command, topic, f"? 0 0 presence\n{channel}")
+
+    async def of(self, channel: str) -> Sequence[Present]:
+        """See `Broker.people`."""
+        answer = await self._shards.run(self._call(channel, [KEY_TTL_S]))
+        with reading("people"):
+            pairs = zip(answer[::2], answer[1::2], strict=True)
+            return [Present(person_of(text), int(left_ms) / 1000) for text, left_ms in pairs]
+
+    def _call(self, channel: str, args: Sequence[str | bytes | int]) -> Call:
+        shard = self._keys.shard_of_name(channel)
+        return Call(script("people"), shard, [self._keys.people(shard, channel)], args)

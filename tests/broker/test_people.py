@@ -1,0 +1,60 @@
+"""The contract of brokers: who is present on a topic, by leases."""
+
+from __future__ import annotations
+
+import asyncio
+
+from notifier.broker import Broker
+from notifier.people import Lease, Person, by_user
+from tests.broker.support import Recorder, until
+
+TOPIC = "topic:order:42"
+ANN, BOB = Person("ann", "Ann ü"), Person("bob", None, "editing")
+
+
+async def present(broker: Broker) -> set[Person]:
+    return {present.person for present in await broker.people(TOPIC)}
+
+
+async def test_people_are_present_until_their_lease_ends(broker: Broker) -> None:
+    await broker.lease(TOPIC, [Lease("c1", ANN, 60), Lease("c2", BOB, 60)])
+    assert await present(broker) == {ANN, BOB}
+    assert all(50 < each.left_s <= 60 for each in await broker.people(TOPIC))
+    await broker.lease(TOPIC, [Lease("c2", BOB, 0)])
+    assert await present(broker) == {ANN}
+    await broker.lease(TOPIC, [Lease("c1", ANN, 0.05)])
+    while await present(broker):
+        await asyncio.sleep(0.01)
+    assert await broker.people("topic:order:43") == []
+
+
+async def test_changes_are_announced_and_renewals_are_not(broker: Broker, sink: Recorder) -> None:
+    topics = [topic for user in ("ann", "bob", "eve") for topic in broker.topics(user, [TOPIC])]
+    assert set(topics) <= set(broker.topics_of(TOPIC))
+    await broker.subscribe(topics)
+    steps = [
+        (Lease("c1", ANN, 60), True),
+        (Lease("c1", ANN, 30), False),
+        (Lease("c1", Person("ann", "Ann ü", "editing"), 30), True),
+        (Lease("c2", BOB, 0), False),
+        (Lease("c1", ANN, 0), True),
+        (Lease("c1", ANN, 0), False),
+    ]
+    for lease, is_announced in steps:
+        sink.changed_on.clear()
+        await broker.lease(TOPIC, [lease])
+        # What is announced to the same subscription afterwards arrives afterwards.
+        await broker.lease("topic:mark", [Lease("m", ANN, 60)])
+        if is_announced:
+            await until(lambda: TOPIC in sink.changed_on)
+        else:
+            for _ in range(20):
+                await asyncio.sleep(0.005)
+            assert TOPIC not in sink.changed_on
+    assert set(sink.changed_on) <= {TOPIC, "topic:mark"}
+
+
+async def test_many_leases_are_kept_at_once(broker: Broker) -> None:
+    await broker.lease(TOPIC, [Lease(f"c{number}", Person(f"u{number % 300}"), 60) for number in range(600)])
+    people = await broker.people(TOPIC)
+    assert (len(people), len(by_user(people))) == (600, 300)

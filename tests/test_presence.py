@@ -1,0 +1,146 @@
+"""Presence on topics, in hubs over the embedded broker: what streams see of others."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from notifier import presence as presences
+from notifier.broker import History
+from notifier.broker.memory.broker import MemoryBroker
+from notifier.grants import Change
+from notifier.hub import Hub
+from notifier.people import Lease, Person, Present, by_user, change_between, everyone
+from notifier.stream import Stream
+from tests.faults.clients import until
+from tests.hubs import body_of, running_hub, stream_on
+from tests.test_stream import Wall
+
+TOPIC = "topic:order:42"
+
+
+@pytest.fixture
+async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    """Its waits are a tenth of those of the service, so that the tests are short."""
+    for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S", "LOOK_EVERY_S", "TICK_S"):
+        monkeypatch.setattr(presences, name, getattr(presences, name) / 10)
+    monkeypatch.setattr("notifier.grants.GRACE_S", presences.GRACE_S)
+    broker = MemoryBroker(history=History(50, 50, 3600), max_replay=100)
+    async with running_hub(broker) as running:
+        await broker.start(running)
+        yield running
+
+
+class Page:
+    """A stream that hears the topic, and what it was told of the people there."""
+
+    def __init__(self, hub: Hub, user: str) -> None:
+        self.hub = hub
+        self.wall = Wall()
+        self.stream: Stream = stream_on(self.wall, user=user)
+
+    async def open(self, name: str | None = None, *, seen: bool = True) -> Page:
+        self.hub.grants.hear(self.stream, {TOPIC: time.time() + 60}, {TOPIC: name} if seen else {})
+        await self.hub.attach(self.stream)
+        return self
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        marks = "event: presence\ndata: "
+        return [json.loads(block[len(marks) :]) for block in body_of(self.wall).blocks if block.startswith(marks)]
+
+    @property
+    def people(self) -> dict[str, str]:
+        """By the events: users and their states."""
+        people: dict[str, str] = {}
+        for event in self.events:
+            people |= {person["id"]: person["state"] for person in (*event["joined"], *event["changed"])}
+            for person in event["left"]:
+                people.pop(person["id"], None)
+        return people
+
+    async def state(self, state: str) -> None:
+        await self.hub.grants.change(self.stream, Change("", {}, (), None, states={TOPIC: state}))
+
+
+async def test_pages_see_who_comes_what_they_do_and_who_leaves(hub: Hub) -> None:
+    ann = await Page(hub, "ann").open("Ann")
+    await until(lambda: ann.people == {"ann": "viewing"})
+    bob = await Page(hub, "bob").open()
+    watcher = await Page(hub, "eve").open(seen=False)
+    await until(lambda: ann.people == bob.people == {"ann": "viewing", "bob": "viewing"})
+    await bob.state("editing")
+    await until(lambda: ann.people == {"ann": "viewing", "bob": "editing"})
+    assert ann.events[-1] == {
+        "topic": "order:42", "count": 2, "joined": [], "left": [],
+        "changed": [{"id": "bob", "name": None, "state": "editing"}],
+    }  # fmt: skip
+    await hub.grants.change(bob.stream, Change("", {}, [TOPIC], None))
+    await until(lambda: ann.people == {"ann": "viewing"})
+    assert ann.events[-1]["left"] == [{"id": "bob", "name": None, "state": "editing"}]
+    assert watcher.events[-1] == ann.events[-1]
+    assert not any(event["count"] > 2 for event in ann.events)
+
+
+async def test_a_reconnect_is_no_event_and_a_lost_page_is_gone(hub: Hub) -> None:
+    ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    seen = len(ann.events)
+    hub.detach(bob.stream)
+    again = await Page(hub, "bob").open()
+    await until(lambda: again.people.keys() == {"ann", "bob"})
+    # The lease of the first connection has ended when the second's renewal shows.
+    await until(lambda: len(hub.people._broker._people.of(TOPIC)) == 2)  # type: ignore[attr-defined]
+    assert len(ann.events) == seen
+    hub.detach(again.stream)
+    await until(lambda: ann.people.keys() == {"ann"})
+    assert len(ann.events) == seen + 1
+
+
+async def test_a_user_whose_token_ends_is_gone_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifier.grants.GRACE_S", 3600)
+    ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    hub.end(bob.stream, "expired")
+    await until(lambda: ann.people.keys() == {"ann"})
+
+
+async def test_leases_are_renewed_and_those_of_a_killed_process_end(hub: Hub) -> None:
+    ann = await Page(hub, "ann").open()
+    broker = hub.people._broker
+    await broker.lease(TOPIC, [Lease("elsewhere", Person("bob"), presences.LEASE_S)])
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    await until(lambda: ann.people.keys() == {"ann"}, 10)
+    assert [person.person.user for person in await broker.people(TOPIC)] == ["ann"]
+
+
+async def test_coming_and_going_is_joined_to_few_events(hub: Hub) -> None:
+    ann = await Page(hub, "ann").open()
+    await until(lambda: ann.people)
+    pages = [await Page(hub, f"u{number}").open() for number in range(50)]
+    await until(lambda: len(ann.people) == 51)
+    assert len(ann.events) < 25
+    for page in pages:
+        await hub.grants.change(page.stream, Change("", {}, [TOPIC], None))
+    await until(lambda: ann.people.keys() == {"ann"})
+
+
+def test_above_a_hundred_only_the_number_is_told() -> None:
+    many = {f"{number}": Person(f"{number}") for number in range(101)}
+    few = dict(list(many.items())[:100])
+    nothing: dict[str, Any] = {"joined": [], "left": [], "changed": []}
+    assert change_between(few, many) == everyone(many) == {"count": 101, **nothing}
+    assert change_between(many, {**many, "0": Person("0", None, "editing")}) is None
+    told = change_between(many, few)
+    assert told is not None
+    assert (told["count"], len(told["joined"])) == (100, 100)
+
+
+def test_a_state_counts_before_none_among_the_streams_of_a_user() -> None:
+    editing, viewing = Person("ann", "Ann", "editing"), Person("ann", "Ann")
+    for order in ([editing, viewing], [viewing, editing]):
+        assert by_user(Present(person, 1) for person in order) == {"ann": editing}
