@@ -40,7 +40,7 @@ LOOKS_AT_ONCE: Final = 16
 
 @dataclass(slots=True)
 class _View:
-    """What the streams of this process have been told of a topic."""
+    """What the streams of this process know of a topic."""
 
     users: Mapping[str, Person] = field(default_factory=dict)
     looked_at: float = -math.inf
