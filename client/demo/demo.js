@@ -16,6 +16,7 @@ import { showWire } from "./wire.js";
 const PAGE = 6;
 /** @type {Record<string, string>} */
 const NAMES = { ann: "Ann", bob: "Bob" };
+const RIGHT_TO_LEFT = new Set(["ar", "he"]);
 /** @type {Record<string, string>} */
 const STATES = { connecting: "Connecting", live: "Live", degraded: "Degraded", offline: "Offline" };
 
@@ -74,8 +75,10 @@ async function speak(store) {
   const show = async () => {
     sessionStorage.setItem("notifier-demo-lang", menu.value);
     showWidgets(store, { texts: (await import(`../i18n/${menu.value}.js`)).default });
-    for (const widget of document.querySelectorAll("notifier-bell, notifier-inbox, notifier-tasks, notifier-toasts"))
+    for (const widget of document.querySelectorAll("notifier-bell, notifier-inbox, notifier-tasks, notifier-toasts")) {
       widget.setAttribute("lang", menu.value);
+      widget.setAttribute("dir", RIGHT_TO_LEFT.has(menu.value) ? "rtl" : "ltr");
+    }
   };
   menu.value = sessionStorage.getItem("notifier-demo-lang") ?? "en";
   menu.addEventListener("change", show);
