@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
 from django_bridge.publisher.transport import task_status
 from django_bridge.task.answers import answering_task
 from django_bridge.task.cancel import TaskCancelled
+from django_bridge.task.context import SupportsTask
 from django_bridge.task.output import TaskOutput
 from django_bridge.task.pending import Pending
 from django_bridge.texts import rendered
@@ -25,21 +25,6 @@ from notifier.question import TIMEOUT_S, Answer, ask
 
 PAUSE_S: Final = (0.25, 2.0)
 """Between two looks for an answer: the first, and the longest."""
-
-
-class SupportsQuestions(Protocol):
-    """The methods of a task that this module calls."""
-
-    id: str
-    cancelled_text: Any
-
-    def prepare_question(self) -> Counter[str]: ...
-
-    def cancelled(self, state: Any = None) -> None: ...
-
-    def hand_over(self) -> None: ...
-
-    def render(self, value: Any) -> Any: ...
 
 
 class TaskQuestions(TaskOutput):
@@ -53,7 +38,7 @@ class TaskQuestions(TaskOutput):
     """
 
     def ask(
-        self: SupportsQuestions,
+        self: SupportsTask,
         text: Any,
         choices: Mapping[str, Any] | None = None,
         *,
@@ -72,7 +57,7 @@ class TaskQuestions(TaskOutput):
         raise AssertionError("the pauses do not end")
 
     async def aask(
-        self: SupportsQuestions,
+        self: SupportsTask,
         text: Any,
         choices: Mapping[str, Any] | None = None,
         *,
@@ -91,7 +76,7 @@ class TaskQuestions(TaskOutput):
         raise AssertionError("the pauses do not end")
 
     def ask_later(
-        self: SupportsQuestions,
+        self: SupportsTask,
         text: Any,
         choices: Mapping[str, Any] | None = None,
         *,
@@ -108,7 +93,7 @@ class TaskQuestions(TaskOutput):
         """
         pending = _ask(self, text, choices, input, default, timeout, key)
         _look(self, pending)
-        self.hand_over()
+        self._hand_over()
         looking = answering_task()
         looking.apply_async(
             (self.id, pending.question.id, default, pending.until, dict(then), pending.fields()), countdown=1
@@ -116,7 +101,7 @@ class TaskQuestions(TaskOutput):
 
 
 def _ask(
-    task: SupportsQuestions,
+    task: SupportsTask,
     text: Any,
     choices: Mapping[str, Any] | None,
     free: str | None,
@@ -124,11 +109,11 @@ def _ask(
     timeout: int,
     key: str | None,
 ) -> Pending:
-    asked = task.prepare_question()
-    words = str(task.render(text))
+    asked = task._prepare_question()
+    words = str(task._text(text))
     ways = None
     if choices is not None:
-        ways = [{"value": value, "text": str(task.render(rendered(shown)))} for value, shown in choices.items()]
+        ways = [{"value": value, "text": str(task._text(rendered(shown)))} for value, shown in choices.items()]
     if key is None:
         # The values, not their texts: the language may be another one after a restart.
         digest = hashlib.sha256(repr([words, list(choices or ())]).encode()).hexdigest()[:24]
@@ -148,7 +133,7 @@ def _ask(
     return Pending(task.id, question)
 
 
-def _look(task: SupportsQuestions, pending: Pending) -> Answer | None:
+def _look(task: SupportsTask, pending: Pending) -> Answer | None:
     """As `Pending.look`; where a user has cancelled, end the task as cancelled and raise `TaskCancelled`."""
     try:
         return pending.look()

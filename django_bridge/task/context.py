@@ -6,6 +6,7 @@ Must not know: what a change does.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -15,9 +16,10 @@ log = logging.getLogger("django_bridge")
 
 
 class SupportsTask(Protocol):
-    """The methods of a task that the block and the asynchronous methods call."""
+    """The methods of `Task` that its base classes call: this one, `TaskOutput` and `TaskQuestions`."""
 
     id: str
+    cancelled_text: Any
 
     @property
     def ended(self) -> bool: ...
@@ -30,6 +32,8 @@ class SupportsTask(Protocol):
 
     def advance(self, n: int = 1) -> None: ...
 
+    def write(self, text: Any) -> None: ...
+
     def end(self, state: Any = None, *, url: Any = None, url_text: Any = None) -> None: ...
 
     def fail(self, error: Any, state: Any = None) -> None: ...
@@ -37,6 +41,16 @@ class SupportsTask(Protocol):
     def cancelled(self, state: Any = None) -> None: ...
 
     def raise_if_cancelled(self) -> None: ...
+
+    def _text(self, value: Any) -> Any: ...
+
+    def _join_output(self, text: str) -> bool: ...
+
+    def _append_output(self, text: str) -> None: ...
+
+    def _prepare_question(self) -> Counter[str]: ...
+
+    def _hand_over(self) -> None: ...
 
 
 T = TypeVar("T", bound=SupportsTask)

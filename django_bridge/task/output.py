@@ -14,41 +14,18 @@ from codecs import getincrementaldecoder
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 
 from django_bridge.task.cancel import TaskCancelled
-from django_bridge.task.context import TaskContext
+from django_bridge.task.context import SupportsTask, TaskContext
 from notifier.programs import READ_BYTES, Percentages, terminate
 
 LOOK_S: Final = 0.5
 """While a program is silent: how often a cancel is looked for."""
 _OWN: Final = ("django_bridge", "notifier", "httpx", "httpcore", "redis")
 """Loggers whose records are left out: sending output would cause more of them."""
-
-
-class SupportsOutput(Protocol):
-    """The methods of a task that this module calls."""
-
-    @property
-    def ended(self) -> bool: ...
-
-    def begin(self, state: Any = "", total: int | None = None) -> None: ...
-
-    def join_output(self, text: str) -> bool: ...
-
-    def append_output(self, text: str) -> None: ...
-
-    def write(self, text: Any) -> None: ...
-
-    def set_state(self, state: Any = None, *, done: int | None = None, total: int | None = None) -> None: ...
-
-    def raise_if_cancelled(self) -> None: ...
-
-    def end(self, state: Any = None) -> None: ...
-
-    def fail(self, error: Any, state: Any = None) -> None: ...
 
 
 class TaskOutput(TaskContext):
@@ -59,29 +36,29 @@ class TaskOutput(TaskContext):
     it ends the task as cancelled and raises `TaskCancelled`.
     """
 
-    def write(self: SupportsOutput, text: Any) -> None:
+    def write(self: SupportsTask, text: Any) -> None:
         """Append text to the output; what cannot be shown (NUL, lone surrogates) is replaced."""
         text = str(text)
-        if text and not self.join_output(text):
-            self.append_output(text)
+        if text and not self._join_output(text):
+            self._append_output(text)
 
-    async def awrite(self: SupportsOutput, text: Any) -> None:
+    async def awrite(self: SupportsTask, text: Any) -> None:
         """As `write`; for the tokens of a language model: `async for token in ...: await task.awrite(token)`."""
         text = str(text)
-        if text and not self.join_output(text):
-            await sync_to_async(self.append_output)(text)
+        if text and not self._join_output(text):
+            await sync_to_async(self._append_output)(text)
 
     @property
-    def output(self: SupportsOutput) -> io.TextIOBase:
+    def output(self: SupportsTask) -> io.TextIOBase:
         """A file whose text becomes the output: `print("42 rows", file=task.output)`."""
         return _OutputFile(self)
 
-    def log_handler(self: SupportsOutput, level: int | str = logging.NOTSET) -> logging.Handler:
+    def log_handler(self: SupportsTask, level: int | str = logging.NOTSET) -> logging.Handler:
         """A handler that appends records to the output, one line each. Add it to a logger, and remove it at the end."""
         return _OutputHandler(self, level)
 
     def run(
-        self: SupportsOutput,
+        self: SupportsTask,
         command: Sequence[str | os.PathLike[str]],
         *,
         percent: str | re.Pattern[str] | None = None,
@@ -118,7 +95,7 @@ class TaskOutput(TaskContext):
         return code
 
 
-def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], percentages: Percentages | None) -> None:
+def _follow(task: SupportsTask, process: subprocess.Popen[bytes], percentages: Percentages | None) -> None:
     """Append what a program writes, until it ends."""
     assert process.stdout is not None
     decoder = getincrementaldecoder("utf-8")("replace")
@@ -139,7 +116,7 @@ def _follow(task: SupportsOutput, process: subprocess.Popen[bytes], percentages:
 
 
 class _OutputFile(io.TextIOBase):
-    def __init__(self, task: SupportsOutput) -> None:
+    def __init__(self, task: SupportsTask) -> None:
         self._task = task
 
     def writable(self) -> bool:
@@ -151,7 +128,7 @@ class _OutputFile(io.TextIOBase):
 
 
 class _OutputHandler(logging.Handler):
-    def __init__(self, task: SupportsOutput, level: int | str) -> None:
+    def __init__(self, task: SupportsTask, level: int | str) -> None:
         super().__init__(level)
         self._task = task
 

@@ -231,33 +231,6 @@ class Task(TaskQuestions):
         """
         return self._begun().advance_once(key, n)
 
-    @outside_loop
-    def prepare_question(self) -> Counter[str]:
-        """For `ask`: begin, send what the service does not have, and return how often each question was asked."""
-        self.raise_if_cancelled()
-        self._begun().flush()
-        self.works_here()
-        return self._asked
-
-    def render(self, value: Any) -> Any:
-        """For `ask`: a text in the language of the task's user."""
-        return self._text(value)
-
-    @outside_loop
-    def hand_over(self) -> None:
-        """For `ask_later`: another process continues the work."""
-        self._begun().hand_over()
-
-    def join_output(self, text: str) -> bool:
-        """For `write`: True if the text leaves with what the scheduler is about to send."""
-        return self._reporter is not None and self._reporter.join_output(text)
-
-    @outside_loop
-    def append_output(self, text: str) -> None:
-        """For `write`: send the text, and look for a cancel."""
-        self._begun().write(text)
-        self.raise_if_cancelled()
-
     def share(self, key: object) -> Share:
         """One worker's part of this task: work that runs again under the same key is not counted twice.
 
@@ -306,7 +279,33 @@ class Task(TaskQuestions):
         if change:
             self._begun().change(change)
 
+    # For the base classes
+
+    @outside_loop
+    def _prepare_question(self) -> Counter[str]:
+        """Begin, send what the service does not have, and return how often each question was asked."""
+        self.raise_if_cancelled()
+        self._begun().flush()
+        self.works_here()
+        return self._asked
+
+    @outside_loop
+    def _hand_over(self) -> None:
+        """Another process continues the work."""
+        self._begun().hand_over()
+
+    def _join_output(self, text: str) -> bool:
+        """True if the text leaves with what the scheduler is about to send."""
+        return self._reporter is not None and self._reporter.join_output(text)
+
+    @outside_loop
+    def _append_output(self, text: str) -> None:
+        """Send the text, and look for a cancel."""
+        self._begun().write(text)
+        self.raise_if_cancelled()
+
     def _text(self, value: Any) -> Any:
+        """A lazy translation in the language of the task's user; other values as they are."""
         if not is_lazy(value):
             return value
         with self.speaking():

@@ -35,6 +35,11 @@ def test_the_page_has_every_public_name(package: ModuleType) -> None:
     assert imported(code) == set(package.__all__)
 
 
+def test_the_page_shows_no_method_of_a_task_that_is_for_its_base_classes() -> None:
+    public = [name for name in dir(django_bridge.Task) if not name.startswith("_")]
+    assert [name for name in public if (getattr(django_bridge.Task, name).__doc__ or "").startswith("For `")] == []
+
+
 def test_every_name_that_the_page_imports_is_shown() -> None:
     names = set().union(*map(imported, CODE)) - {"InvalidInput"}  # shown with its module
     assert names <= {name.rpartition(".")[2] for name in SHOWN}
