@@ -318,7 +318,9 @@ def test_a_scrolled_list_is_drawn_once_in_a_frame(shop: Shop) -> None:
     batch(shop, 5)
     panel = opened(shop.open())
     expect(panel.locator("li")).to_have_count(5)
-    assert panel.evaluate(DRAWS) == [0, 1]
+    at_once, draws = panel.evaluate(DRAWS)
+    assert at_once == 0
+    assert 0 < draws < 20, "one, and one for each change of the store meanwhile"
 
 
 def test_a_long_list_keeps_few_rows_in_the_page_and_loads_more_as_it_is_scrolled(shop: Shop) -> None:

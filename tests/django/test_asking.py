@@ -184,23 +184,24 @@ def test_a_question_is_asked_later_where_the_service_is_away_or_loses_its_data(
 ) -> None:
     run, given = go_on
     port = free_port()
-    with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{port}", TIMEOUT_S=1)):
+    url = f"http://127.0.0.1:{port}"
+    with override_settings(NOTIFIER=http_settings(url, TIMEOUT_S=0.1)):
         task.ask_later("Overwrite?", choices=YES_NO, default="no", then=run.s(312))
         assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
 
-        def is_shown_again(service: Service) -> bool:
-            assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
-            return shown(service, user).get("question") is not None
+    def is_shown(service: Service) -> bool:
+        assert answers.look_for_answer(*scheduled.calls.pop()) == "waiting"
+        return shown(service, user).get("question") is not None
 
-        for _ in range(2):  # the second service knows nothing of the first
-            with running(Service(port=port)) as service:
-                wait_for(lambda service=service: is_shown_again(service), what="the question")
-                shown_id = shown(service, user)["id"]
-        assert shown_id == task.id
+    with override_settings(NOTIFIER=http_settings(url)):
         with running(Service(port=port)) as service:
-            wait_for(lambda: is_shown_again(service), what="the question")
-            reply(service, user, "yes")
-            wait_for(lambda: answers.look_for_answer(*scheduled.calls.pop()) == "answered", what="the answer")
+            wait_for(lambda: is_shown(service), timeout_s=60, what="the question")
+            assert shown(service, user)["id"] == task.id
+        with running(Service(port=port)) as without_data:
+            wait_for(lambda: is_shown(without_data), timeout_s=60, what="the question")
+            reply(without_data, user, "yes")
+            is_answered = lambda: answers.look_for_answer(*scheduled.calls.pop()) == "answered"  # noqa: E731
+            wait_for(is_answered, timeout_s=60, what="the answer")
     assert given == [("yes", 312)]
 
 

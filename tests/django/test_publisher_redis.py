@@ -74,7 +74,7 @@ def test_over_redis_a_user_s_answer_wins_over_the_default_within_the_attempt(
     assert isinstance(transport, RedisTransport)
     now_ms = round(time.time() * 1000)
     question = Question("q", "Overwrite?", (), "no", asked_at_ms=now_ms - 2000, expires_at_ms=now_ms + 60_000)
-    transport.ask(task.id, question, "key")(5.0)
+    transport.ask(task.id, question, "key")(60.0)
     monkeypatch.setattr(redis, "_now_ms", lambda: now_ms + 61_000)
     write, deadlines = transport._stored, []
 
@@ -91,7 +91,7 @@ def test_over_redis_a_user_s_answer_wins_over_the_default_within_the_attempt(
     repaired = transport._repaired
     monkeypatch.setattr(transport, "_stored", stored)
     monkeypatch.setattr(transport, "_repaired", read)
-    answer = transport.answer(task.id, "q")(5.0)
+    answer = transport.answer(task.id, "q")(60.0)
     assert answer is not None
     assert (answer.value, answer.by_id) == ("yes", "ann")
     assert len(deadlines) > 1
