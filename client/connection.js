@@ -25,6 +25,7 @@ import { keyOf } from "./position.js";
  * @property {() => void} close
  * @property {(type: string) => void} listen
  * @property {() => void} retry  starts an attempt now: a user asks for it
+ * @property {boolean} leads  the stream is this tab's own
  * @property {State} state
  * @property {ConnectionState} connectionState
  */
@@ -110,6 +111,7 @@ export function openConnection(openStream, openPoll, tokens, position, listener)
     wake: attempts.wake,
     hurry: attempts.hurry,
     listen: attempts.listen,
+    leads: true,
     get state() {
       return status.state;
     },

@@ -14,7 +14,7 @@
 
 import { connect } from "./notifier.js";
 
-/** @typedef {{url?: string, token?: string, tokenUrl?: string, texts?: string, widgets?: boolean, shared?: boolean}} Config */
+/** @typedef {{url?: string, token?: string, tokenUrl?: string, grantsUrl?: string, texts?: string, widgets?: boolean, shared?: boolean}} Config */
 
 const SILENT = new Set(["ping", "bye", "degraded"]); // reported by notifier:state
 const PATIENCE_MS = 15_000;
@@ -23,7 +23,7 @@ const element = globalThis.document?.getElementById("notifier-config");
 if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */
-async function begin({ url = "/", token, tokenUrl, texts, widgets, shared }) {
+async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, shared }) {
   // Everything is set up before the first event arrives.
   const [store, shown, words] = await Promise.all(
     widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts)] : [],
@@ -39,7 +39,38 @@ async function begin({ url = "/", token, tokenUrl, texts, widgets, shared }) {
   });
   const pageStore = store?.createStore(notifier);
   if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });
+  if (grantsUrl) watchLive(notifier, grantsUrl);
   /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: pageStore });
+}
+
+/** Loads the module for live elements once the page has one. @param {any} notifier @param {string} grantsUrl */
+function watchLive(notifier, grantsUrl) {
+  const observer = new MutationObserver(look);
+  observer.observe(document, { subtree: true, childList: true, attributeFilter: ["data-live-topic"] });
+  look();
+
+  function look() {
+    if (!document.querySelector("[data-live-topic]")) return;
+    observer.disconnect();
+    void import("./live.js").then(({ watchPage }) => watchPage(notifier, (grants) => renew(grantsUrl, grants)));
+  }
+}
+
+/**
+ * @param {string} url
+ * @param {string[]} grants
+ */
+async function renew(url, grants) {
+  const response = await fetch(url, {
+    method: "POST",
+    credentials: "same-origin",
+    headers: { "Content-Type": "application/json", Accept: "application/json" },
+    body: JSON.stringify({ grants }),
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
+  if (response.status === 401 || response.status === 403) return { grants: [] };
+  if (!response.ok) throw new Error(`The grants' address answered ${response.status}`);
+  return response.json();
 }
 
 /**

@@ -7,6 +7,7 @@
 import type { Level } from "./types.js";
 import type { NotifierBell } from "./widgets/bell.js";
 import type { NotifierInbox } from "./widgets/inbox.js";
+import type { NotifierLive } from "./widgets/live.js";
 import type { NotifierMessage } from "./widgets/message.js";
 import type { NotifierOutput } from "./widgets/output.js";
 import type { NotifierProgress } from "./widgets/progress.js";
@@ -20,6 +21,7 @@ type Present = boolean | "";
 export interface NotifierElements {
   "notifier-bell": NotifierBell;
   "notifier-inbox": NotifierInbox;
+  "notifier-live": NotifierLive;
   "notifier-message": NotifierMessage;
   "notifier-output": NotifierOutput;
   "notifier-progress": NotifierProgress;
@@ -31,6 +33,7 @@ export interface NotifierElements {
 export interface NotifierAttributes {
   "notifier-bell": { "title-count"?: Present; "favicon-count"?: Present };
   "notifier-inbox": object;
+  "notifier-live": { src?: string; "data-live-topic"?: string };
   "notifier-message": { level?: Level };
   "notifier-output": { task?: string };
   "notifier-progress": { task?: string };

@@ -47,14 +47,33 @@ export function connect(url, options = {}) {
   const openLink = isNative
     ? withEventSource(streamUrl, () => [...OWN_EVENTS, ...handlers.keys()], openFetch)
     : openFetch;
-  const openPoll = withPoll(new URL("v1/poll", base), request);
+  const pollUrl = new URL("v1/poll", base);
+  const openPoll = withPoll(pollUrl, request);
   /** @param {import("./connection.js").Listener} listener */
   const open = (listener) => openConnection(openLink, openPoll, tokens, position, listener);
   const listener = listenerOf(handlers, tokens);
+  let connectionId = "";
+  add(handlers, "hello", (hello) => {
+    connectionId = hello.connection ?? connectionId;
+  });
   const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
+  /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
+  let topics;
 
-  return {
+  const notifier = {
     ...api,
+    /**
+     * What a page shows: the topics of a grant, heard until the handle is closed. Loads the module for it.
+     *
+     * @param {string} grant
+     * @param {import("./types.js").TopicOptions} [more]
+     */
+    async topic(grant, more) {
+      topics ??= import("./topics.js").then(({ createTopics }) =>
+        createTopics(notifier, connection, position, base, pollUrl, request, isShared ? findKey : null, connectionId),
+      );
+      return (await topics).open(grant, more);
+    },
     /**
      * Calls `handler` for each event of a type: a type of the service, any name that was published, `state`,
      * `connectionState`, or `*` (every event as it was on the wire). Returns a function that ends this.
@@ -87,6 +106,7 @@ export function connect(url, options = {}) {
       return position.cursor;
     },
   };
+  return notifier;
 
   /** Equal in all tabs of one user of one service; "" if the user is not known. */
   async function findKey() {

@@ -36,8 +36,9 @@ export function withPoll(url, request) {
       const tell = createTeller(emit);
       for (let after = cursor, waitS = 0; ; ) {
         const askedAt = Date.now();
-        const target = new URL(url);
-        target.search = String(new URLSearchParams({ ...(after && { after }), wait_s: String(waitS) }));
+        const target = new URL(url); // its query has the grants of topics
+        if (after) target.searchParams.set("after", after);
+        target.searchParams.set("wait_s", String(waitS));
         const response = await request(target, { headers: { Accept: "application/json" }, signal });
         if (!response) return { status: 401, signedOut: true };
         const { status, headers } = response;

@@ -39,12 +39,16 @@ export const canShare = () => globalThis.navigator?.locks && globalThis.Broadcas
 export function openShared(findKey, position, open, greet, listener) {
   let leave = () => {};
   let retry = leave;
+  let leads = () => false;
   let unhook = leave;
   const status = createStatus(listener);
   void begin();
   return {
     close: () => end("closed"),
     retry: () => retry(),
+    get leads() {
+      return leads();
+    },
     listen() {}, // a shared stream is read with `fetch`, which delivers every event
     get state() {
       return status.state;
@@ -58,7 +62,7 @@ export function openShared(findKey, position, open, greet, listener) {
     const key = await findKey().catch(() => "");
     if (status.detail.final) return;
     const join = () => {
-      [leave, retry] = joinTabs(key, position, status, listener, greet, open, end);
+      [leave, retry, leads] = joinTabs(key, position, status, listener, greet, open, end);
     };
     join();
     // A page in the back-forward cache may have neither a lock nor a channel.
@@ -84,7 +88,7 @@ export function openShared(findKey, position, open, greet, listener) {
  * @param {(type: string) => Promise<WireEvent>} greet
  * @param {(listener: Listener) => OwnConnection} open
  * @param {(reason: string) => void} end
- * @returns {[leave: () => void, retry: () => void]}
+ * @returns {[leave: () => void, retry: () => void, leads: () => boolean]}
  */
 function joinTabs(key, position, status, listener, greet, open, end) {
   /** @type {OwnConnection | null} */
@@ -108,7 +112,7 @@ function joinTabs(key, position, status, listener, greet, open, end) {
     enlist(false);
     ask();
   } else lead();
-  return [leave, () => want("retry")];
+  return [leave, () => want("retry"), () => stream !== null];
 
   function leave() {
     unhook();

@@ -109,7 +109,7 @@ export function subjectOf(token = "") {
 }
 
 /** @param {string} token */
-function claimsOf(token) {
+export function claimsOf(token) {
   try {
     return JSON.parse(atob(token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))) ?? {};
   } catch {

@@ -257,4 +257,14 @@
  * @property {(event: WireEvent) => void} [onEvent]  every event, as it was received
  */
 
+/**
+ * @typedef {object} TopicOptions
+ * @property {string} [since]  the cursor at which the page was rendered; without it, the page's present one
+ * @property {(grants: string[]) => Promise<Renewed>} [renew]  asked before a grant ends
+ * @property {(names: string[]) => void} [onStale]
+ * @property {(names: string[]) => void} [onEnded]
+ */
+
+/** @typedef {{grants: string[], denied?: string[], unknown?: string[]}} Renewed  `unknown`: fetch again what shows it */
+
 export {};

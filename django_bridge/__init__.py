@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from django_bridge.admin_action import progress_action
     from django_bridge.event import Event
+    from django_bridge.grants import live_permission
     from django_bridge.job_page import progress_page
     from django_bridge.live import changed, live_model
     from django_bridge.loop.current import current_task
@@ -40,6 +41,7 @@ __all__ = [
     "current_task",
     "group",
     "live_model",
+    "live_permission",
     "progress",
     "progress_action",
     "progress_page",
@@ -58,6 +60,7 @@ _HOMES: Final = {
     "current_task": "loop.current",
     "group": "recipients",
     "live_model": "live",
+    "live_permission": "grants",
     "progress": "task.decorator",
     "progress_action": "admin_action",
     "progress_page": "job_page",

@@ -83,6 +83,9 @@ class Settings:
     error_text: str | Callable[[BaseException], Any] = ""
     """A function, or its dotted path, from the exception of a task to the text that users see, or None for the generic
     text; by default always that."""
+    live: Mapping[str, str] = field(default_factory=dict)
+    """By the kind of a topic (`app.model`, or the name up to the first colon), the dotted path of a function from a
+    user and the instance (or the rest of the name) to True while the user may see it. Asked at a grant's renewal."""
     may_cancel: str = ""
     """Dotted path of a function from a user to True if it may cancel every task that it sees, also one sent to a group
     or to all. By default users cancel the tasks that were sent to them by name."""
@@ -243,6 +246,12 @@ _RULES: Final[Mapping[str, _Rule]] = {
         "error_text",
         lambda v: callable(v) or _is_function(v),
         "A function, or its dotted path, that takes an exception and returns the text that users see, or None.",
+    ),
+    "LIVE": _Rule(
+        29,
+        "live",
+        lambda v: isinstance(v, Mapping) and all(isinstance(key, str) and _is_function(v[key]) for key in v),
+        "A dict from 'app.model' in lower case to the dotted path of a function that takes a user and an instance.",
     ),
     "MAY_CANCEL": _Rule(
         23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."

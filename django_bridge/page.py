@@ -35,6 +35,7 @@ def config_of(user: Any) -> dict[str, Any] | None:
         "url": settings().public_url,
         "token": subscriber_token(user),
         "tokenUrl": token_url(),
+        "grantsUrl": _grants_url(),
         "texts": _texts(),
     }
 
@@ -47,6 +48,12 @@ def token_url() -> str | None:
     for view in TOKEN_VIEWS:
         with contextlib.suppress(NoReverseMatch):
             return f"{reverse(view)}?{TOKEN_QUERY}"
+    return None
+
+
+def _grants_url() -> str | None:
+    with contextlib.suppress(NoReverseMatch):
+        return reverse("django_bridge:grants")
     return None
 
 

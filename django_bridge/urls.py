@@ -7,4 +7,8 @@ from django.urls import path
 from django_bridge import views
 
 app_name = "django_bridge"
-urlpatterns = [path("token/", views.token, name="token"), path("history/", views.history, name="history")]
+urlpatterns = [
+    path("token/", views.token, name="token"),
+    path("grants", views.grants, name="grants"),
+    path("history/", views.history, name="history"),
+]

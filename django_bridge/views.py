@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any, Final
 
 from django.contrib.auth.decorators import login_required
@@ -10,14 +12,19 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from django_bridge.conf import settings
+from django_bridge.grants import renewed
 from django_bridge.history import messages_of, tasks_of
 from django_bridge.tokens import subscriber_token
+from notifier.errors import NotAllowed
 
 PAGE: Final = 25
 """Rows on one page of the history."""
+MAX_GRANTS: Final = 50
+"""Grants of one renewal."""
 
 
 @never_cache
@@ -27,6 +34,28 @@ def token(request: HttpRequest) -> JsonResponse:
     if not request.user.is_authenticated:
         return JsonResponse({"detail": "log in first"}, status=401)
     return JsonResponse({"token": subscriber_token(request.user), "expires_in": settings().token_ttl_s})
+
+
+@csrf_exempt  # it changes nothing, and another site's page cannot read the answer
+@never_cache
+@require_POST
+def grants(request: HttpRequest) -> JsonResponse:
+    """`{"grants": [...], "denied": [names], "unknown": [names]}` for the JSON body `{"grants": [...]}`.
+
+    401 for anonymous users, 403 for grants of another user.
+    """
+    if not request.user.is_authenticated:
+        return JsonResponse({"detail": "log in first"}, status=401)
+    try:
+        old = json.loads(request.body)["grants"]
+        if not isinstance(old, list) or not all(isinstance(token, str) for token in old) or len(old) > MAX_GRANTS:
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        return JsonResponse({"detail": f"the body must be an object with 'grants', at most {MAX_GRANTS}"}, status=400)
+    try:
+        return JsonResponse(asdict(renewed(request.user, old)))
+    except NotAllowed as exc:
+        return JsonResponse({"detail": exc.detail}, status=403)
 
 
 @never_cache

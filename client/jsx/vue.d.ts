@@ -9,6 +9,7 @@ declare module "vue" {
   interface GlobalComponents {
     NotifierBell: Element<"notifier-bell">;
     NotifierInbox: Element<"notifier-inbox">;
+    NotifierLive: Element<"notifier-live">;
     NotifierMessage: Element<"notifier-message">;
     NotifierOutput: Element<"notifier-output">;
     NotifierProgress: Element<"notifier-progress">;

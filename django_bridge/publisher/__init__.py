@@ -171,6 +171,10 @@ class Publisher:
         """The service's state of these tasks, by id. Raises `NotifierError` and does not log it."""
         return self._recorded(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
 
+    def cursor(self, user: str) -> str:
+        """The present end of the order of a user's events. Raises `NotifierError` and does not log it."""
+        return self._recorded(f"cursor of {user}", self.transport.cursor(user))
+
     def dropped(self, what: str) -> None:
         """Count and log a call that was not tried because too many wait already."""
         self._count("dropped", "failed")

@@ -139,6 +139,12 @@ class HttpTransport:
 
         return attempt
 
+    def cursor(self, user: str) -> Attempt[str]:
+        def attempt(within_s: float) -> str:
+            return str(self._request("GET", "/v1/cursor", within_s, params={"user": user})["cursor"])
+
+        return attempt
+
     def close(self) -> None:
         self._client.close()
         self._quiet.remove()

@@ -50,6 +50,9 @@ class MemoryTransport:
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
         return lambda within_s: {task_id: outbox.kept_task(task_id) for task_id in ids if outbox.has_task(task_id)}
 
+    def cursor(self, user: str) -> Attempt[str]:
+        return lambda within_s: f"memory-{len(outbox.receiving.events)}"
+
     def close(self) -> None:
         """Nothing to close; the outbox keeps its contents."""
 

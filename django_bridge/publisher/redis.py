@@ -151,6 +151,17 @@ class RedisTransport:
 
         return attempt
 
+    def cursor(self, user: str) -> Attempt[str]:
+        shard = self._keys.shard_of_name(user)
+        names = [self._keys.epoch(shard), self._keys.seq(shard)]
+
+        def attempt(within_s: float) -> str:
+            with self._deadline.within(within_s):
+                epoch, seq = self._at(shard, partial(_texts_of, names))
+            return f"{epoch}-{seq or 0}"
+
+        return attempt
+
     def close(self) -> None:
         self._places.close()
 
@@ -264,6 +275,10 @@ def _script(code: Script, names: Sequence[str], args: Sequence[str | bytes | int
         return client.evalsha(code.sha, len(names), *names, *args)
     except NoScriptError:
         return client.eval(code.source, len(names), *names, *args)
+
+
+def _texts_of(names: Sequence[str], client: redis.Redis) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value or "") for value in client.mget(names)]
 
 
 def _fields_of(names: Sequence[str], client: redis.Redis) -> list[Any]:

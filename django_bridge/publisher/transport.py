@@ -1,4 +1,4 @@
-"""The transport protocol: seven kinds of calls, each as an attempt that can be repeated.
+"""The transport protocol: eight kinds of calls, each as an attempt that can be repeated.
 
 Must not know: when an attempt is repeated, which transports there are.
 """
@@ -72,6 +72,9 @@ class Transport(Protocol):
 
         The attempt raises `NotAllowed` where the project may not read it.
         """
+
+    def cursor(self, user: str) -> Attempt[str]:
+        """The present end of the order of a user's events."""
 
     def close(self) -> None: ...
 

@@ -6,14 +6,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from typing import Any, Final
+from urllib.parse import quote
 
 from django import template
+from django.db.models import Model
 from django.template import Context
 from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join, json_script
 from django.utils.safestring import SafeString, mark_safe
 
+from django_bridge.cursors import ATTRIBUTE, UNKNOWN
+from django_bridge.grants import grants
+from django_bridge.live import topic_of
 from django_bridge.page import config_of
+from django_bridge.recipients import NamedTopic
 from django_bridge.static_files import hashed_modules
 
 register = template.Library()
@@ -21,6 +27,7 @@ register = template.Library()
 SCRIPT: Final = "notifier/django.js"
 MESSAGE_SCRIPT: Final = "notifier/widgets/message.js"
 _MAPPED: Final = "notifier_import_map"
+_GRANTED: Final = "notifier_granted"
 _ESCAPES: Final = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
 LEVELS: Final = ((40, "error"), (30, "warning"), (25, "success"), (20, "info"))
 """The lower bounds of the levels of `django.contrib.messages`; custom levels in between have no name there."""
@@ -47,6 +54,29 @@ def notifier_config(context: Context, config: dict[str, Any]) -> SafeString:
     """As `notifier`, with a configuration that the view has made: the admin's board."""
     # json_script escapes <, > and &: no value can end the element.
     return format_html("{}\n{}", json_script(config, "notifier-config"), _script(context, SCRIPT))
+
+
+@register.simple_tag(takes_context=True)
+def live(context: Context, shown: Any) -> SafeString:
+    """The attributes of an element that is live: `<tr {% live order %}>`, `<ul {% live orders %}>`.
+
+    `shown`: a model instance, the name of a topic, or an iterable of these (a queryset, a page). The first element that
+    shows a topic also has its grant and the page's cursor; elements inside a list that is live need none of their own.
+    The view has checked that the user may see what it renders. Anonymous users get no grant.
+    """
+    is_single = isinstance(shown, str | Model | NamedTopic) or not isinstance(shown, Iterable)
+    names = [topic_of(each).name for each in ([shown] if is_single else shown)]
+    rendered: Any = context.render_context
+    granted: set[str] = rendered.setdefault(_GRANTED, set())
+    missing = [name for name in dict.fromkeys(names) if name not in granted]
+    topics = format_html('data-live-topic="{}"', " ".join(quote(name, safe=":@/") for name in names))
+    user = _user(context)
+    if not missing or user is None or not user.is_authenticated:
+        return topics
+    granted.update(missing)
+    cursor = getattr(context.get("request"), ATTRIBUTE, UNKNOWN)
+    tokens = " ".join(grants(user, missing))
+    return format_html('{} data-live-grant="{}" data-live-cursor="{}"', topics, tokens, cursor)
 
 
 @register.simple_tag(takes_context=True)

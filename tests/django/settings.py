@@ -47,6 +47,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
+if "NOTIFIER_TEST_LIVE" in os.environ:
+    MIDDLEWARE.append("django_bridge.middleware.live")
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

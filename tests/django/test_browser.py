@@ -35,6 +35,7 @@ class Site:
             env={
                 "DJANGO_SETTINGS_MODULE": "tests.django.settings",
                 "NOTIFIER_TEST_FOLDER": FOLDER,
+                "NOTIFIER_TEST_LIVE": "1",
                 "NOTIFIER_TEST_SERVICE_URL": self.service.url,
                 "NOTIFIER_TEST_TASKS_GROUP": "tasks",
             },

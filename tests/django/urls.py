@@ -34,6 +34,7 @@ def work(request: HttpRequest, task: Task | None = None) -> HttpResponse:
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("notifier/", include("django_bridge.urls")),
+    path("live/", include("tests.django.live_pages")),
     path("page/", page),
     path("labour/", work),
 ]

@@ -18,6 +18,8 @@ import { minify } from "terser";
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MOST_BYTES = 6 * 1024;
 
+const LATER = ["./topics.js", "./list.js", "./task_list.js", "./task_bar.js", "./options/*"];
+
 const gzip = (text) => gzipSync(text, { level: 9 }).length;
 
 /** A module and all it imports. */
@@ -51,19 +53,18 @@ test("the client, minified and gzipped, is under 6 KiB", async (t) => {
   execFileSync(join(ROOT, "node_modules", ".bin", "tsc"), arguments_, { cwd: ROOT });
   const names = withImports(folder, "notifier.js");
   const plain = gzip([...names].map((name) => readFileSync(join(folder, name), "utf8")).join(""));
-  const bytes = gzip(await minified(["notifier.js"]));
+  const bytes = gzip(await minified(["notifier.js"], LATER));
   t.diagnostic(`${[...names].join(" ")}: ${bytes} bytes; without comments, not minified: ${plain} bytes`);
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
-test("the client with the store, minified and gzipped, is under 7.5 KiB", async (t) => {
-  const bytes = gzip(await minified(["notifier.js", "store.js"]));
+test("the client with the store, minified and gzipped, is under 7.75 KiB", async (t) => {
+  const bytes = gzip(await minified(["notifier.js", "store.js"], LATER));
   t.diagnostic(`notifier.js and store.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 7.5 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 7.75 * 1024, `${bytes} bytes`);
 });
 
 const WHOLE = ["notifier.js", "store.js", "widgets.js"];
-const LATER = ["./list.js", "./task_list.js", "./task_bar.js", "./options/*"];
 
 test("the client with widgets and English texts, as a page loads it at its start, is under 16 KiB", async (t) => {
   const bytes = gzip(await minified(WHOLE, LATER));
@@ -71,10 +72,10 @@ test("the client with widgets and English texts, as a page loads it at its start
   assert.ok(bytes < 16 * 1024, `${bytes} bytes`);
 });
 
-test("with messages, tasks and every option, which a page loads when it needs them, it is under 22 KiB", async (t) => {
+test("with messages, tasks, topics and every option, which a page loads when it needs them, it is under 25 KiB", async (t) => {
   const bytes = gzip(await minified(WHOLE));
   t.diagnostic(`the whole, with what is loaded later: ${bytes} bytes`);
-  assert.ok(bytes < 22 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 25 * 1024, `${bytes} bytes`);
 });
 
 test("no file of the client names a host of its own", () => {

@@ -1,0 +1,54 @@
+/**
+ * Grants and cursors as values: which topics a grant has, which topic an event names, which of two cursors is older.
+ *
+ * Must not know: streams.
+ */
+
+import { claimsOf } from "./token.js";
+
+/** @typedef {{token: string, names: string[], exp: number}} Grant  `exp`: ms since 1970, by this device's clock */
+
+/**
+ * @typedef {object} Topic
+ * @property {string} token   its newest grant
+ * @property {number} exp     when that ends, ms since 1970 by this device's clock
+ * @property {string} since   until this cursor the page has everything
+ * @property {boolean} heard  the present stream has it
+ * @property {string} from    since this cursor it has it
+ * @property {string} last    the newest event that may be the topic's
+ * @property {Set<any>} handles
+ */
+
+/** @param {string} since @returns {Topic} */
+export const create = (since) => ({ token: "", exp: 0, since, heard: false, from: "", last: "", handles: new Set() });
+
+/** @param {string} tokens @returns {Grant[]} */
+export function readGrants(tokens) {
+  return tokens
+    .split(" ")
+    .filter(Boolean)
+    .map((token) => {
+      const { topics = [], exp, iat } = claimsOf(token);
+      // The lifetime counts, not this device's clock.
+      return { token, names: topics, exp: iat ? Date.now() + 1000 * (exp - iat) : 1000 * exp };
+    });
+}
+
+/** The topic that an event names; null: it is for users; undefined: it names none. @param {any} data */
+export function topicOf(data) {
+  if (typeof data?.topic === "string") return data.topic;
+  if (typeof data?.to !== "string") return undefined;
+  return data.to.startsWith("topic:") ? data.to.slice(6) : null;
+}
+
+const PARTS = /^(.*)-(\d+)$/;
+
+/** Whether a cursor is before another one for certain. @param {string} a @param {string} b */
+export function isOlder(a, b) {
+  const [, epoch, seq] = PARTS.exec(a) ?? [];
+  const [, other, end] = PARTS.exec(b) ?? [];
+  return epoch !== other || Number(seq) < Number(end);
+}
+
+/** @param {string} a @param {string} b */
+export const oldest = (a, b) => (isOlder(a, b) ? a : b);

@@ -1,0 +1,118 @@
+/**
+ * Elements that are live: `<tr data-live-topic="shop.order:7">`. When their topic has an event, or is stale, each gets a DOM event `live`
+ * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches.
+ *
+ * The grants are in the page (`data-live-grant`, `data-live-cursor`), also in parts that are swapped in later.
+ *
+ * Owns: which elements show what, when they get their event. Must not know: how topics are heard, what elements do.
+ */
+
+/** @typedef {Awaited<ReturnType<ReturnType<typeof import("./notifier.js").connect>["topic"]>>} Handle */
+/** @typedef {{topic: string, type: string, data?: any}} Detail  `type`: of the event, or `stale` */
+
+const SELECTOR = "[data-live-topic]";
+const GRANT = "[data-live-grant]";
+const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
+
+/**
+ * Watches the document until the returned function is called.
+ *
+ * @param {any} notifier
+ * @param {(grants: string[]) => Promise<any>} renew
+ */
+export function watchPage(notifier, renew) {
+  /** @type {Map<Element, {grant: string, close: () => void}>} */
+  const granted = new Map();
+  /** @type {Map<Element, {timer: ReturnType<typeof setTimeout>, detail: Detail}>} */
+  const due = new Map();
+  const observer = new MutationObserver(scan);
+  observer.observe(document, { subtree: true, childList: true, attributeFilter: ["data-live-grant"] });
+  const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
+    if (OWN_EVENTS.has(event) || !granted.size) return;
+    const value = parsed(data);
+    if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
+  });
+  scan();
+  return () => {
+    end();
+    observer.disconnect();
+    for (const { close } of granted.values()) close();
+    for (const { timer } of due.values()) clearTimeout(timer);
+  };
+
+  function scan() {
+    /** @type {(() => void)[]} */
+    const gone = [];
+    for (const [element, { grant, close }] of granted) {
+      if (element.isConnected && element.getAttribute("data-live-grant") === grant) continue;
+      granted.delete(element);
+      gone.push(close);
+    }
+    for (const element of document.querySelectorAll(GRANT)) if (!granted.has(element)) hear(element);
+    // A topic that is shown again in a new element stays.
+    for (const close of gone) close();
+    if (document.querySelector("notifier-live")) void import("./widgets/live.js");
+  }
+
+  function hear(/** @type {Element} */ element) {
+    const grant = element.getAttribute("data-live-grant") ?? "";
+    const since = element.getAttribute("data-live-cursor") ?? "";
+    const opening = notifier.topic(grant, { since, renew, onStale: stale });
+    granted.set(element, { grant, close: () => void opening.then((/** @type {Handle} */ handle) => handle.close()) });
+  }
+
+  function stale(/** @type {string[]} */ names) {
+    for (const name of names) tell(name, { topic: name, type: "stale" });
+  }
+
+  /** @param {string} name @param {Detail} detail */
+  function tell(name, detail) {
+    for (const element of document.querySelectorAll(SELECTOR)) {
+      if (namesOf(element).includes(name)) plan(element, detail);
+    }
+  }
+
+  /** Several events within the spread are one. @param {Element} element @param {Detail} detail */
+  function plan(element, detail) {
+    const planned = due.get(element);
+    if (planned) {
+      planned.detail = detail;
+      return;
+    }
+    const spreadS = Number(detail.data?.spread_s) || 0;
+    const timer = setTimeout(
+      () => {
+        const latest = due.get(element)?.detail ?? detail;
+        due.delete(element);
+        if (element.isConnected) dispatch(element, latest);
+      },
+      Math.random() * spreadS * 1000,
+    );
+    due.set(element, { timer, detail });
+  }
+}
+
+/** @param {Element} element @param {Detail} detail */
+function dispatch(element, detail) {
+  const goesOn = element.dispatchEvent(new CustomEvent("live", { detail, cancelable: true }));
+  if (goesOn && element.localName === "turbo-frame" && element.hasAttribute("src")) reloadFrame(element);
+}
+
+/** An answer without the frame (permission is withdrawn) leaves the content; by itself Turbo would go to that page. @param {any} frame */
+function reloadFrame(frame) {
+  const stay = (/** @type {Event} */ event) => event.preventDefault();
+  frame.addEventListener("turbo:frame-missing", stay);
+  Promise.resolve(frame.reload?.()).finally(() => frame.removeEventListener("turbo:frame-missing", stay));
+}
+
+/** @param {Element} element */
+const namesOf = (element) => (element.getAttribute("data-live-topic") ?? "").split(" ").map(decodeURIComponent);
+
+/** @param {string} data */
+function parsed(data) {
+  try {
+    return JSON.parse(data);
+  } catch {
+    return undefined;
+  }
+}

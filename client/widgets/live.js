@@ -1,0 +1,104 @@
+/**
+ * `<notifier-live src="/orders/7/" data-live-topic="shop.order:7">`: a part of the page that is fetched again, in the viewer's own
+ * session, when its topic changes. With `#id` in `src`, the content of that element of the answer.
+ *
+ * Focus, selection, the text of the focused field and scrolling stay. An answer that is no success, a redirect to another address (a login)
+ * or another origin leaves the content as it is.
+ *
+ * Owns: fetching and swapping. Must not know: topics, the service.
+ */
+
+import { BaseElement, define } from "./element.js";
+
+const KEPT = "input:not([type=button],[type=submit],[type=hidden]), textarea, select, [contenteditable]";
+
+export class NotifierLive extends BaseElement {
+  /** @type {XMLHttpRequest | null} */
+  #request = null;
+  #again = false;
+
+  connectedCallback() {
+    this.addEventListener("live", this.reload);
+  }
+
+  disconnectedCallback() {
+    this.removeEventListener("live", this.reload);
+    this.#request?.abort();
+    this.#request = null;
+  }
+
+  /** Fetches the content again; while a fetch is under way, once more after it. */
+  reload() {
+    const url = new URL(this.getAttribute("src") ?? "", document.baseURI);
+    if (url.origin !== location.origin) return;
+    if (this.#request) {
+      this.#again = true;
+      return;
+    }
+    // A document of XMLHttpRequest is parsed without running scripts, and needs no policy under Trusted Types.
+    const request = new XMLHttpRequest();
+    this.#request = request;
+    request.open("GET", url);
+    request.responseType = "document";
+    request.setRequestHeader("Accept", "text/html");
+    request.setRequestHeader("Notifier-Live", "true");
+    request.onloadend = () => {
+      this.#request = null;
+      const { status, responseURL, response } = request;
+      const isSame = responseURL.split("#")[0] === url.href.split("#")[0];
+      const source = url.hash ? response?.getElementById(decodeURIComponent(url.hash.slice(1))) : response?.body;
+      if (this.isConnected && status === 200 && isSame && source) swap(this, source);
+      if (this.#again && this.isConnected) {
+        this.#again = false;
+        this.reload();
+      }
+    };
+    request.send();
+  }
+}
+
+/** @param {HTMLElement} target @param {HTMLElement} source */
+function swap(target, source) {
+  if (target.innerHTML === source.innerHTML) return;
+  const focus = /** @type {any} */ (document.activeElement);
+  const place = target.contains(focus) ? placeOf(target, focus) : null;
+  const scrolled = [target, ...target.querySelectorAll("*")]
+    .filter((each) => each.scrollTop || each.scrollLeft)
+    .map((each) => /** @type {const} */ ([placeOf(target, each), each.scrollTop, each.scrollLeft]));
+  const { selectionStart, selectionEnd } = focus ?? {};
+  const fragment = document.createDocumentFragment();
+  fragment.append(...[...source.childNodes].map((node) => document.adoptNode(node)));
+  const heir = place?.(fragment);
+  // The field itself stays, with what is typed in it.
+  const isKept = heir && focus.matches(KEPT) && heir.localName === focus.localName;
+  if (isKept) heir.replaceWith(focus);
+  target.replaceChildren(fragment);
+  const next = isKept ? focus : heir;
+  next?.focus?.({ preventScroll: true });
+  if (isKept && typeof selectionStart === "number") focus.setSelectionRange?.(selectionStart, selectionEnd);
+  for (const [find, top, left] of scrolled) {
+    const each = find(target);
+    each?.scrollTo?.({ top, left, behavior: "instant" });
+  }
+}
+
+/**
+ * A function that finds the element of the same id, else of the same name, else at the same place.
+ *
+ * @param {Element} root
+ * @param {Element} element
+ * @returns {(root: Element | DocumentFragment) => any}
+ */
+function placeOf(root, element) {
+  if (element === root) return (next) => next;
+  const name = element.getAttribute("name");
+  const selector = element.id ? `#${CSS.escape(element.id)}` : name && `[name="${CSS.escape(name)}"]`;
+  if (selector) return (next) => next.querySelector(selector);
+  /** @type {number[]} */
+  const path = [];
+  for (let each = element; each !== root && each.parentElement; each = each.parentElement)
+    path.unshift([...each.parentElement.children].indexOf(each));
+  return (next) => path.reduce((/** @type {any} */ each, n) => each?.children[n], next);
+}
+
+define("notifier-live", NotifierLive);

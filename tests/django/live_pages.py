@@ -1,0 +1,90 @@
+"""Live pages of the test project: a fragment by htmx, Turbo and `<notifier-live>`. Staff see another version of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.template import engines
+from django.urls import path
+
+from django_bridge import changed, live_permission
+from tests.django.sample.models import SimpleModel
+from tests.support import REPOSITORY
+
+NONCE = "bGl2ZQ"
+ROW = """{% load notifier %}
+<div id="htmx" {% live row %} hx-get="/live/{{ row.pk }}/row/" hx-trigger="live" hx-select="#htmx" hx-swap="outerHTML">
+  <p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></div>
+<turbo-frame id="turbo" {% if page %}{% live row %} src="/live/{{ row.pk }}/row/"{% endif %}>
+  <p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></turbo-frame>
+"""
+PAGE = (
+    """<!doctype html><html lang="en"><title>Live</title>
+<script src="/live/htmx.js"></script><script src="/live/turbo.js"></script>
+<main>"""
+    + ROW
+    + """</main>{% notifier widgets=False %}</html>"""
+)
+STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %}
+<main><notifier-live id="live" {% live row %} src="#live">
+  <h1>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</h1>
+  <label>Note <input name="note"></label>
+  <div id="long" tabindex="0" class="long">{% for n in numbers %}<p>{{ row.title }} {{ n }}</p>{% endfor %}</div>
+</notifier-live></main>
+<style nonce="bGl2ZQ">.long { block-size: 5rem; overflow: auto; }</style>
+{% notifier widgets=False %}</html>"""
+FILES = {"htmx": "htmx2/dist/htmx.min.js", "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js"}
+
+
+@live_permission(SimpleModel)
+def may_see(user: User, row: SimpleModel) -> bool:
+    return user.is_active and not user.groups.filter(name="banned").exists()
+
+
+def render(request: HttpRequest, template: str, pk: int, **more: Any) -> HttpResponse:
+    row = get_object_or_404(SimpleModel, pk=pk)
+    if not request.user.is_authenticated or not may_see(request.user, row):
+        raise PermissionDenied
+    context: dict[str, Any] = {"row": row, "numbers": range(40), **more}
+    return HttpResponse(engines["django"].from_string(template).render(context, request))
+
+
+def page(request: HttpRequest, pk: int) -> HttpResponse:
+    return render(request, PAGE, pk, page=True)
+
+
+def row(request: HttpRequest, pk: int) -> HttpResponse:
+    return render(request, ROW, pk)
+
+
+def strict(request: HttpRequest, pk: int) -> HttpResponse:
+    request.csp_nonce = NONCE  # type: ignore[attr-defined]
+    answer = render(request, STRICT, pk)
+    answer["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src 'self' 'nonce-{NONCE}'; style-src 'nonce-{NONCE}'; connect-src *; "
+        "base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    return answer
+
+
+def rename(request: HttpRequest, pk: int) -> HttpResponse:
+    SimpleModel.objects.filter(pk=pk).update(title=request.GET["title"])
+    changed(SimpleModel.objects.filter(pk=pk))
+    return HttpResponse()
+
+
+def script(request: HttpRequest, name: str) -> FileResponse:
+    return FileResponse((REPOSITORY / "node_modules" / FILES[name]).open("rb"), content_type="text/javascript")
+
+
+urlpatterns = [
+    path("<int:pk>/", page),
+    path("<int:pk>/row/", row),
+    path("<int:pk>/strict/", strict),
+    path("<int:pk>/rename/", rename),
+    path("<slug:name>.js", script),
+]

@@ -1,0 +1,155 @@
+"""Live pages in a real browser: each viewer fetches the fragment again in its own session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from playwright.async_api import Browser, Page, expect
+
+from tests.django.sample.models import SimpleModel
+from tests.django.test_browser import Site, browser
+from tests.support import running
+
+pytestmark = pytest.mark.programs
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with running(Site()) as started:
+        yield started
+
+
+@pytest.fixture
+def row() -> SimpleModel:
+    return SimpleModel.objects.create(title="first")
+
+
+def cookie(user: User, site: Site) -> Any:
+    client = Client()
+    client.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    return {"name": name, "value": client.cookies[name].value, "url": site.url}
+
+
+class Viewer:
+    """A user's page. Every error on its console fails the test."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.joined = self.refused = 0
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("requestfinished", self._finished)
+        page.on("response", self._answered)
+
+    def _finished(self, request: Any) -> None:
+        self.joined += request.url.endswith("/v1/stream/topics")
+
+    def _answered(self, response: Any) -> None:
+        self.refused += response.status == 403
+
+    async def is_joined(self) -> None:
+        while not self.joined:
+            await self.page.wait_for_event("requestfinished")
+
+
+@contextlib.asynccontextmanager
+async def viewing(started: Browser, url: str, session: Any) -> AsyncIterator[Viewer]:
+    context = await started.new_context()
+    await context.add_cookies([session])
+    viewer = Viewer(await context.new_page())
+    await viewer.page.goto(url)
+    await viewer.is_joined()
+    yield viewer
+    await context.close()
+    assert viewer.errors == []
+
+
+def rename(site: Site, row: SimpleModel, title: str) -> None:
+    httpx.get(f"{site.url}/live/{row.pk}/rename/", params={"title": title}, timeout=30).raise_for_status()
+
+
+def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
+    site: Site, row: SimpleModel, user: User
+) -> None:
+    staff = User.objects.create_user("staff", is_staff=True)
+    banned = Group.objects.create(name="banned")
+    url = f"{site.url}/live/{row.pk}/"
+    sessions = cookie(user, site), cookie(staff, site)
+
+    async def run() -> None:
+        async with (
+            browser() as started,
+            viewing(started, url, sessions[0]) as customer,
+            viewing(started, url, sessions[1]) as clerk,
+        ):
+            await asyncio.to_thread(rename, site, row, "second")
+            for name in ("htmx", "turbo"):
+                await expect(customer.page.locator(f"#{name} p")).to_have_text("second")
+                await expect(clerk.page.locator(f"#{name} p")).to_have_text("staff: second")
+            await asyncio.to_thread(lambda: user.groups.add(banned))
+            await asyncio.to_thread(rename, site, row, "third")
+            for name in ("htmx", "turbo"):
+                await expect(clerk.page.locator(f"#{name} p")).to_have_text("staff: third")
+            # Its fetches are refused, and the fragments stay.
+            while customer.refused < 2:
+                await customer.page.wait_for_event("requestfinished")
+            for name in ("htmx", "turbo"):
+                await expect(customer.page.locator(f"#{name} p")).to_have_text("second")
+
+    asyncio.run(run())
+
+
+def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
+    site: Site, row: SimpleModel, user: User
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/strict/", cookie(user, site)
+
+    async def run() -> None:
+        async with browser() as started, viewing(started, url, session) as viewer:
+            page = viewer.page
+            await page.locator("input").fill("half a sen")
+            await page.locator("input").press("ArrowLeft")
+            await page.locator("#long").evaluate("element => element.scrollTo(0, 300)")
+            await asyncio.to_thread(rename, site, row, "second <b>")
+            await expect(page.locator("h1")).to_have_text("second <b>")
+            await page.keyboard.type("X")
+            assert await page.locator("input").input_value() == "half a seXn"
+            assert await page.locator("#long").evaluate("element => element.scrollTop") == 300
+
+    asyncio.run(run())
+
+
+def test_what_changed_between_rendering_and_joining_is_fetched_again(site: Site, row: SimpleModel, user: User) -> None:
+    session = cookie(user, site)
+
+    async def run() -> None:
+        async with browser() as started:
+            context = await started.new_context()
+            await context.add_cookies([session])
+            page = await context.new_page()
+            asked = asyncio.Event()
+            later = asyncio.Event()
+
+            async def hold(route: Any) -> None:
+                asked.set()
+                await later.wait()
+                await route.continue_()
+
+            await page.route("**/v1/stream/topics", hold)
+            await page.goto(f"{site.url}/live/{row.pk}/strict/")
+            await asked.wait()
+            await asyncio.to_thread(rename, site, row, "second")
+            later.set()
+            await expect(page.locator("h1")).to_have_text("second")
+            await context.close()
+
+    asyncio.run(run())

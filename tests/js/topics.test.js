@@ -1,0 +1,197 @@
+/** Topics: joined with the cursor of the page, again at each stream, renewed, left. */
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { test } from "node:test";
+
+import { connect } from "../../client/notifier.js";
+import { collector, frame } from "./server.js";
+
+const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+/** A grant as the page has it; the client does not check signatures. */
+function grant(topics, { life = 300, n = 0 } = {}) {
+  const iat = Math.floor(Date.now() / 1000);
+  return `${part({})}.${part({ topics, iat, exp: iat + life, n })}.x`;
+}
+
+/** A service with one stream at a time; `answer(body)` answers the changes of topics. */
+async function service(t, answer) {
+  const changes = collector();
+  const streams = collector();
+  const server = createServer(async (request, response) => {
+    if (request.method === "GET") {
+      const connection = `c${streams.values.length + 1}`;
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      const hello = { v: 1, recovered: true, replayed: 0, unread: 0, tasks: [], heartbeat_s: 15, connection };
+      response.write(frame("hello", hello, "e-5"));
+      return streams.add(response);
+    }
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    const body = JSON.parse(text);
+    const { status = 200, ...answered } = answer(body, changes.values.length + 1);
+    response.writeHead(status, { "Content-Type": "application/json" });
+    response.end(JSON.stringify({ topics: topicsOf(body), cursor: "e-7", stale: [], ...answered }));
+    changes.add(body);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const notifier = connect(`http://127.0.0.1:${server.address().port}`, { token: "a" });
+  t.after(() => notifier.close());
+  return { notifier, changes, streams };
+}
+
+const topicsOf = ({ add = [] }) =>
+  add.flatMap((token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url")).topics);
+
+test("a page's topics join the stream with the cursor of the page, and what is stale is told", async (t) => {
+  const { notifier, changes } = await service(t, () => ({ stale: ["order:2"] }));
+  const stale = collector();
+  const token = grant(["order:1", "order:2"]);
+  const handle = await notifier.topic(token, { since: "e-3", onStale: stale.add });
+  assert.deepEqual(handle.topics, ["order:1", "order:2"]);
+  assert.deepEqual(await changes.reached(1), [{ connection: "c1", add: [token], since: "e-3" }]);
+  assert.deepEqual(await stale.reached(1), [["order:2"]]);
+});
+
+test("events reach the handles of their topic, and those that name none reach every handle", async (t) => {
+  const { notifier, changes, streams } = await service(t, () => ({}));
+  const seen = collector();
+  for (const name of ["order:1", "order:2"]) {
+    const handle = await notifier.topic(grant([name]), { since: "e-5" });
+    handle.on("order.paid", (data) => seen.add(name, data.n));
+    handle.on("message", (data) => seen.add(name, data.id));
+  }
+  while (changes.values.flatMap(({ add }) => add).length < 2) await changes.reached(changes.values.length + 1);
+  const [stream] = streams.values;
+  stream.write(frame("order.paid", { topic: "order:2", n: 1 }, "e-8") + frame("order.paid", { n: 2 }, "e-9"));
+  stream.write(frame("message", { id: "m1", to: "topic:order:1" }, "e-10"));
+  stream.write(frame("message", { id: "m2", to: "user:7" }, "e-11") + frame("order.paid", { n: 3 }, "e-12"));
+  assert.deepEqual(await seen.reached(6), [
+    ["order:2", 1],
+    ["order:1", 2],
+    ["order:2", 2],
+    ["order:1", "m1"],
+    ["order:1", 3],
+    ["order:2", 3],
+  ]);
+});
+
+test("each new stream is joined with the last cursor at which the page was complete, not with that of the replay", async (t) => {
+  const { notifier, changes, streams } = await service(t, (_, n) => (n === 2 ? { stale: ["order:1"] } : {}));
+  const stale = collector();
+  const token = grant(["order:1"]);
+  await notifier.topic(token, { since: "e-5", onStale: stale.add });
+  await changes.reached(1);
+  const seen = collector();
+  notifier.on("note", seen.add);
+  streams.values[0].write(frame("note", {}, "e-20"));
+  await seen.reached(1);
+  streams.values[0].end();
+  await streams.reached(2);
+  streams.values[1].write(frame("note", {}, "e-30"));
+  assert.deepEqual((await changes.reached(2))[1], { connection: "c2", add: [token], since: "e-20" });
+  assert.deepEqual(await stale.reached(1), [["order:1"]]);
+});
+
+test("an answer for a stream that has ended counts for nothing", async (t) => {
+  const { notifier, changes, streams } = await service(t, (body) => (body.connection === "c1" ? { status: 404 } : {}));
+  await notifier.topic(grant(["order:1"]), { since: "e-3" });
+  await changes.reached(1);
+  streams.values[0].end();
+  await changes.reached(2);
+  assert.deepEqual(
+    changes.values.map(({ connection, since }) => [connection, since]),
+    [
+      ["c1", "e-3"],
+      ["c2", "e-3"],
+    ],
+  );
+});
+
+test("a part of the page that was rendered before the topic's newest event is stale at once", async (t) => {
+  const { notifier, changes, streams } = await service(t, () => ({}));
+  const seen = collector();
+  (await notifier.topic(grant(["order:1"]), { since: "e-5" })).on("changed", seen.add);
+  await changes.reached(1);
+  streams.values[0].write(frame("changed", { topic: "order:1" }, "e-9") + frame("note", { topic: "order:2" }, "e-12"));
+  await seen.reached(1);
+  const stale = collector();
+  await notifier.topic(grant(["order:1"], { n: 1 }), { since: "e-8", onStale: stale.add });
+  assert.deepEqual(stale.values, [["order:1"]]);
+  await notifier.topic(grant(["order:1"], { n: 2 }), { since: "e-9", onStale: stale.add });
+  assert.deepEqual(stale.values, [["order:1"]]);
+  assert.equal(changes.values.length, 1);
+  await notifier.topic(grant(["order:1"], { n: 3 }), { since: "f-9", onStale: stale.add });
+  assert.deepEqual(stale.values, [["order:1"], ["order:1"]], "a cursor of another order");
+});
+
+test("a reset makes every topic stale", async (t) => {
+  const { notifier, changes, streams } = await service(t, () => ({}));
+  const stale = collector();
+  await notifier.topic(grant(["order:1", "order:2"]), { since: "e-5", onStale: stale.add });
+  await changes.reached(1);
+  streams.values[0].write(frame("reset", { reason: "history_trimmed", unread: 0, tasks: [] }, "e-9"));
+  assert.deepEqual(await stale.reached(1), [["order:1", "order:2"]]);
+});
+
+test("a grant that ends soon is renewed; what is denied ends, what the page decides is stale", async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const [asked, stale, ended] = [collector(), collector(), collector()];
+  const old = grant(["order:1", "order:2", "order:3"], { life: 61 });
+  const next = grant(["order:1"], { n: 1 });
+  await notifier.topic(old, {
+    since: "e-5",
+    renew: async (grants) => {
+      asked.add(grants);
+      return { grants: [next], denied: ["order:2"], unknown: ["order:3"] };
+    },
+    onStale: stale.add,
+    onEnded: ended.add,
+  });
+  assert.deepEqual(await asked.reached(1), [[old]]);
+  assert.deepEqual(await ended.reached(1), [["order:2"]]);
+  assert.deepEqual(await stale.reached(1), [["order:3"]]);
+  await changes.reached(3);
+  const later = changes.values.slice(1);
+  assert.ok(later.some(({ remove }) => remove?.includes("order:2")));
+  assert.deepEqual(later.find(({ add }) => add)?.add, [next]);
+});
+
+test("the example of docs/live.md", async (t) => {
+  const { notifier, changes, streams } = await service(t, () => ({}));
+  const [, code] = /^```js\n(.*?)^```$/ms.exec(readFileSync(new URL("../../docs/live.md", import.meta.url), "utf8"));
+  const names = { notifier, grant: grant(["order:1"]), cursor: "e-5", renew: async () => ({ grants: [] }) };
+  const shown = collector();
+  const wait = "await joined();";
+  const source = code.replace("order.close();", `${wait} order.close();`);
+  const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+  const joined = async () => {
+    await changes.reached(1);
+    streams.values[0].write(frame("order.paid", { topic: "order:1", sum: 12 }, "e-9"));
+    await shown.reached(1);
+  };
+  const all = { ...names, joined, show: shown.add, reload: () => {} };
+  await new AsyncFunction(...Object.keys(all), source)(...Object.values(all));
+  assert.deepEqual(shown.values, [{ topic: "order:1", sum: 12 }]);
+});
+
+test("a topic ends when its last handle is closed", async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const first = await notifier.topic(grant(["order:1", "order:2"]), { since: "e-5" });
+  const second = await notifier.topic(grant(["order:2"], { n: 1 }), { since: "e-5" });
+  await changes.reached(1);
+  first.close();
+  const removals = () => changes.values.filter(({ remove }) => remove).map(({ remove }) => remove);
+  while (removals().length < 1) await new Promise((resolve) => setTimeout(resolve, 10));
+  second.close();
+  while (removals().length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  assert.deepEqual(removals(), [["order:1"], ["order:2"]]);
+});
