@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import binascii
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -128,7 +130,17 @@ class RedisCluster(Topology):
     def fail_over(self, slot: int) -> Node:
         """A manual failover: the replica of a slot's primary takes over without loss. Returns the new primary."""
         replica = self.replica_of(self.primary_of(slot))
-        replica.call("CLUSTER", "FAILOVER")
+        asked_at = -math.inf
+
+        def is_over() -> bool:
+            nonlocal asked_at
+            # Redis gives up after 5 s, for which a busy machine may have no time.
+            if not replica.is_primary and time.monotonic() - asked_at > 6:
+                replica.call("CLUSTER", "FAILOVER")
+                asked_at = time.monotonic()
+            return replica.is_primary
+
+        until_known(is_over, "the failover")
         self.wait_for_owner(slot, replica)
         return replica
 
