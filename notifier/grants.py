@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from notifier.broker import Broker
+from notifier.broker import Broker, Opening
 from notifier.connections import StreamsByTopic
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor
@@ -80,6 +80,8 @@ class Grants:
         """The Unix time at which a stream leaves a channel. Channels of its token are not among them."""
         self._due: dict[int, dict[Stream, None]] = {}
         """Streams by the seconds in which one of their grants ends."""
+        self._joined: dict[Stream, dict[str, Cursor]] = {}
+        """The end of the order when a stream joined a channel. What was published before is not replayed to it."""
         self._untold: dict[Stream, list[str]] = {}
         """Names of topics that a stream has left, before its client knows."""
 
@@ -125,8 +127,11 @@ class Grants:
         stream.channels = tuple(channel for channel, _ in pairs if channel not in leaving)
         stream.topics = tuple(topic for channel, topic in pairs if channel not in leaving)
         self._presence.leave(stream, leaving)
+        positions = self._joined.get(stream, {})
         for channel in leaving:
             self._forget_end(stream, channel)
+            if positions.pop(channel, None) is not None and not positions:
+                del self._joined[stream]
         if stream in self._attached:
             left = [topic for channel, topic in pairs if channel in leaving]
             self._broker.unsubscribe(remove(self._streams_by_topic, stream, left))
@@ -137,7 +142,15 @@ class Grants:
         for channel in list(self._ends.get(stream, ())):
             self._forget_end(stream, channel)
         self._untold.pop(stream, None)
+        self._joined.pop(stream, None)
         self._presence.leave(stream, stream.channels, grace_s=GRACE_S)
+
+    def joined(self, stream: Stream) -> Mapping[str, int] | None:
+        """The seq after which a stream hears each channel that it has joined in the epoch of its cursor."""
+        positions, cursor = self._joined.get(stream), stream.cursor
+        if positions is None or not isinstance(cursor, Cursor):
+            return None
+        return {channel: place.seq for channel, place in positions.items() if place.epoch == cursor.epoch}
 
     async def change(self, stream: Stream, change: Change) -> Changed:
         """Change what an attached stream hears. Raises `Conflict`, `NotFound` if it ends meanwhile, and
@@ -148,31 +161,37 @@ class Grants:
         if len(heard.union(change.add)) > MAX_TOPICS:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
         self.leave(stream, change.remove)
-        before = stream.since
+        before, heard_before = stream.since, frozenset(stream.channels)
         self.hear(stream, change.add, change.seen)
         self._presence.change(stream, change.states)
         joining = stream.since
         added = [channel for channel in change.add if channel in stream.channels]
-        cursor, stale = await self._compare(stream.user, added, change.since)
+        opening, stale = await self._compare(stream.user, added, change.since)
+        cursor = opening.cursor
         if joining != before and stream.since == joining:
             stream.since = cursor.seq
         if stream not in self._attached:
             raise NotFound("the connection has ended", field="connection")
+        if new := [channel for channel in added if channel not in heard_before and channel in stream.channels]:
+            self._joined.setdefault(stream, {}).update(dict.fromkeys(new, cursor))
+            for task in reversed(opening.tasks if added else ()):
+                if not heard_before.intersection(task.to):
+                    self._tell(stream, EncodedFrame(task.frame().encode()))
         return Changed([_name(channel) for channel in stream.channels if is_topic(channel)], str(cursor), stale)
 
-    async def _compare(self, user: str, channels: Sequence[str], since: str | None) -> tuple[Cursor, Sequence[str]]:
+    async def _compare(self, user: str, channels: Sequence[str], since: str | None) -> tuple[Opening, Sequence[str]]:
         """Subscribe. The end of the order then, and the names of the topics with events after `since`."""
         asked = None if since is None else parse_cursor(since) or since
         whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None, subscribe=True)
         if asked is None or (whole.recovered and not whole.replay and max(whole.lasts.values()) <= _seq(asked)):
-            return whole.cursor, ()
+            return whole, ()
         each = await asyncio.gather(*(self._broker.open(user, [channel], asked) for channel in channels))
         stale = [
             _name(channel)
             for channel, opening in zip(channels, each, strict=True)
             if not opening.recovered or opening.replay or max(opening.lasts.values()) > _seq(asked)
         ]
-        return whole.cursor, stale
+        return whole, stale
 
     def run_due(self) -> None:
         """Let streams leave the topics whose grants have ended; to be called every second."""

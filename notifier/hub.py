@@ -80,6 +80,7 @@ class Hub:
             attached=self._streams,
             portion_bytes=min(MAX_PORTION_BYTES, max_backlog_bytes // 2),
             proceed=self._proceed,
+            joined=lambda each: self.grants.joined(each),
         )
         self._connections = ConnectionIds()
         self._retractions = Retractions()

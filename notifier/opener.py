@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Final
 
@@ -33,7 +33,8 @@ TIMEOUT_S: Final = 15.0
 
 
 class Opener:
-    """Opens and reopens the streams in `attached`; calls `proceed` with a stream and its opening."""
+    """Opens and reopens the streams in `attached`; calls `proceed` with a stream and its opening. `joined`: see
+    `Broker.open`."""
 
     def __init__(
         self,
@@ -42,11 +43,13 @@ class Opener:
         attached: Container[Stream],
         portion_bytes: int,
         proceed: Callable[[Stream, Opening], None],
+        joined: Callable[[Stream], Mapping[str, int] | None],
     ) -> None:
         self._broker = broker
         self._attached = attached
         self._portion_bytes = portion_bytes
         self._proceed = proceed
+        self._joined = joined
         self._attempts = 0
         self._queue: dict[Stream, None] = {}
         """Streams to be reopened."""
@@ -72,6 +75,7 @@ class Opener:
                     subscribe=True,
                     portion_bytes=self._portion_bytes,
                     continued=stream.continued,
+                    joined=self._joined(stream),
                 )
         except BrokerUnavailable as exc:
             # The connection stays open. A broker that is away resyncs all streams when it is back; one that only

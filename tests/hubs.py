@@ -10,7 +10,7 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from notifier.broker import Broker, Opening
@@ -67,6 +67,7 @@ class ScriptedBroker:
         subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
+        joined: Mapping[str, int] | None = None,
     ) -> Opening:
         if subscribe:
             await self.subscribe(channels)

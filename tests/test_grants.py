@@ -12,7 +12,7 @@ import pytest
 from notifier.broker import History, Opening
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.errors import Conflict, NotFound
-from notifier.event import custom
+from notifier.event import custom, parse_cursor
 from notifier.grants import MAX_TOPICS, Change
 from notifier.hub import Hub
 from notifier.stream import Stream
@@ -184,3 +184,20 @@ async def test_more_topics_than_a_stream_may_hear_change_nothing(hub: Hub, strea
     with pytest.raises(Conflict):
         await hub.grants.change(stream, change(*(f"topic:{n}" for n in range(MAX_TOPICS + 1)), remove=[TOPIC]))
     assert stream.channels == ("all", TOPIC)
+
+
+async def test_events_from_before_a_join_are_not_replayed_at_a_resync(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    await until(lambda: stream.greeted)
+    await publish(broker, 1)
+    await hub.grants.change(stream, change(TOPIC))
+    await publish(broker, 2)
+    await until(lambda: "x:2" in events_of(wall))
+    # As after a lost link at a time when the stream had no event since it opened.
+    hub.resync(None)
+    stream.cursor = parse_cursor(f"{broker._epoch}-0")
+    await publish(broker, 3)
+    await until(lambda: "x:3" in events_of(wall))
+    assert "x:1" not in events_of(wall)
+    assert "reset" not in events_of(wall)

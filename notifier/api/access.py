@@ -5,8 +5,11 @@ Must not know: what the calls do.
 
 from __future__ import annotations
 
+import time
+
 from starlette.requests import Request
 
+from notifier.api.granted import granted_by_query
 from notifier.api.http import publisher_or_subscriber
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
@@ -22,10 +25,12 @@ async def known_task(broker: Broker, task_id: str) -> Task:
     return known
 
 
-async def own_task(broker: Broker, who: Subscriber, task_id: str) -> Task:
-    """A task that this user watches. Raises `NotFound` for other tasks too, so that their ids are not revealed."""
+async def own_task(request: Request, broker: Broker, who: Subscriber, task_id: str) -> Task:
+    """A task that this user watches, by token or by a grant in the query. Raises `NotFound` for other tasks too, so
+    that their ids are not revealed; `NotAllowed` and `InvalidInput` for the grant."""
+    granted, now = granted_by_query(request, who).ends, time.time()
     task = await broker.task(task_id)
-    if task is None or not who.hears(task.to):
+    if task is None or not (who.hears(task.to) or any(granted.get(channel, 0) > now for channel in task.to)):
         raise no_task(task_id)
     return task
 
@@ -36,4 +41,4 @@ async def readable_task(request: Request, broker: Broker, task_id: str) -> tuple
     if isinstance(who, Publisher):
         who.require("publish")
         return who, await known_task(broker, task_id)
-    return who, await own_task(broker, who, task_id)
+    return who, await own_task(request, broker, who, task_id)

@@ -38,7 +38,7 @@ NOTHING: Final = Granted()
 def granted_by_query(connection: HTTPConnection, who: Subscriber) -> Granted:
     """What the grants in a stream's query permit; their ends may be over. Raises `InvalidInput`, `NotAllowed` and
     `Conflict`."""
-    if b"grant=" not in connection.scope["query_string"]:
+    if b"grant=" not in connection.scope.get("query_string", b""):
         return NOTHING
     tokens = connection.query_params.getlist("grant")
     if len(tokens) > MAX_QUERY_GRANTS or sum(map(len, tokens)) > MAX_QUERY_CHARS:

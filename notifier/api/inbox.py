@@ -125,7 +125,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing. For
     users to whom the task was sent by name, and tokens with the claim `cancel`: a 403 for the others of a group."""
     who, broker = _caller(request)
-    if not who.may_cancel((await own_task(broker, who, task_id)).to):
+    if not who.may_cancel((await own_task(request, broker, who, task_id)).to):
         raise NotAllowed("this task was sent to a group or to all: its cancel needs a token with the claim cancel")
     task = await broker.change_task(task_id, lambda stored: stored.cancelled_by_user(now_ms=int(time.time() * 1000)))
     return json_response(task.for_publisher())
@@ -140,7 +140,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
 async def dismiss_task(request: Request, task_id: str) -> Response:
     """Remove an ended task from this user's list, also in the user's other tabs and devices."""
     who, broker = _caller(request)
-    task = await own_task(broker, who, task_id)
+    task = await own_task(request, broker, who, task_id)
     if not task.ended:
         raise Conflict(f"the task {task_id} is {task.status}; only ended tasks can be dismissed")
     await broker.dismiss_task(who.user, task_id)

@@ -69,7 +69,7 @@ async def post_answer(request: Request, task_id: str) -> Response:
     """The first answer wins: later ones are a 409 with its `value` and `by`. The task goes on as `running`."""
     who, broker = subscriber(request), _broker(request)
     body = parse(AnswerIn, await read_body(request))
-    await own_task(broker, who, task_id)
+    await own_task(request, broker, who, task_id)
     task = await broker.change_task(
         task_id,
         lambda stored: answered(stored, body.question, body.value, by_id=who.user, by_name=who.name, now_ms=_now_ms()),

@@ -272,6 +272,7 @@ class Broker(ABC):
         subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
+        joined: Mapping[str, int] | None = None,
     ) -> Opening:
         """Read what a stream of this user starts from. A cursor that could not be parsed is passed as its text.
 
@@ -280,6 +281,7 @@ class Broker(ABC):
         portion_bytes: most bytes of events in a portion of the replay (0: no bound). A larger event is a portion alone.
         continued: True if earlier portions of this replay were written. `max_replay` was checked for the first portion
         and is not checked again. Only the first and the last portion have `unread` and `tasks`.
+        joined: the seq after which the stream hears each channel that it joined later; not what was published before.
         """
 
     @abstractmethod

@@ -190,3 +190,27 @@ def test_the_cursor_is_that_of_the_last_event(publisher: httpx.Client, user: Use
     ] * 3
     with calling(user.service) as stranger:
         problem_of(stranger.get("/v1/cursor"), 401)
+
+
+def test_a_grant_opens_a_task_of_its_topic_and_a_join_shows_the_running_ones(
+    publisher: httpx.Client, user: User
+) -> None:
+    topic = unique("order")
+    task = publisher.post("/v1/tasks", json={"to": [f"topic:{topic}"], "name": "Export"}).raise_for_status().json()
+    path = f"/v1/tasks/{task['id']}"
+    publisher.post(f"{path}/output", json={"text": "42 rows\n"}).raise_for_status()
+    question = {"text": "Go on?", "choices": [{"value": "yes", "text": "Yes"}]}
+    asked = publisher.post(f"{path}/question", json=question).raise_for_status().json()["question"]
+    with user.listen() as stream:
+        connection = connection_of(stream)
+        change(user, connection, add=[grant(user, topic)]).raise_for_status()
+        shown = data_of(stream.next("task"))
+        assert (shown["id"], shown["status"]) == (task["id"], "waiting")
+    granted = {"grant": grant(user, topic)}
+    answer = {"question": asked["id"], "value": "yes"}
+    for call in (path, f"{path}/output"):
+        problem_of(user.client.get(call), 404, "id")
+        problem_of(user.client.get(call, params={"grant": grant(user, unique("other"))}), 404, "id")
+        assert user.client.get(call, params=granted).status_code == 200
+    problem_of(user.client.post(f"{path}/answer", json=answer), 404, "id")
+    user.client.post(f"{path}/answer", json=answer, params=granted).raise_for_status()

@@ -140,3 +140,26 @@ async def test_a_channel_that_is_lost_earlier_has_a_hole(
     await until(lambda: sink.resyncs)
     assert (len(sink.events), sink.resyncs[0][1]) == (1, first.seq)
     await broker.close()
+
+
+async def test_what_was_published_before_a_join_is_neither_replayed_nor_missed(broker: Broker) -> None:
+    """3 events of a topic are kept in these brokers."""
+    start = (await opened_page(broker)).cursor
+    for number in range(5):
+        await broker.publish(custom(to=[TOPIC], event_type="changed", data=number))
+    await broker.publish(note(subject="own"))
+    joined = {TOPIC: (await opened_page(broker)).cursor.seq}
+    assert (await opened_page(broker, start)).verdict == "history_trimmed"
+    opening = await broker.open("ann", PAGE, start, joined=joined)
+    assert (opening.verdict, subjects(opening), len(opening.replay)) == ("ok", ["own"], 1)
+    await broker.publish(custom(to=[TOPIC], event_type="changed", data=5))
+    later = (await opened_page(broker)).cursor  # each shard has its own order
+    opening = await broker.open("ann", PAGE, start, joined=joined)
+    assert (opening.verdict, [seq for seq, _ in opening.replay][-1], len(opening.replay)) == ("ok", later.seq, 2)
+    first = await broker.open("ann", PAGE, start, joined=joined, portion_bytes=1)
+    assert (first.more, len(first.replay), first.missed) == (True, 1, 2)
+    rest = await broker.open("ann", PAGE, first.cursor, joined=joined, portion_bytes=1, continued=True)
+    assert (rest.more, [seq for seq, _ in rest.replay]) == (False, [later.seq])
+    for number in range(4):
+        await broker.publish(custom(to=[TOPIC], event_type="changed", data=number))
+    assert (await broker.open("ann", PAGE, start, joined=joined)).verdict == "history_trimmed"

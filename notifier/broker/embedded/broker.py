@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Final
@@ -180,11 +180,14 @@ class EmbeddedBroker(Broker):
         subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
+        joined: Mapping[str, int] | None = None,
     ) -> Opening:
         if subscribe:
             self._subscribed.update(self.topics(user, channels))
         logs = [self._history.log(channel) for channel in channels]
-        verdict, missed = self._missed(user, channels, cursor, most=None if continued else self._max_replay)
+        verdict, missed = self._missed(
+            user, channels, cursor, most=None if continued else self._max_replay, joined=joined or {}
+        )
         replay = list(portion([entry for entry, _ in missed], portion_bytes))
         more = len(replay) < len(missed)
         has_state = not more or not continued
@@ -201,7 +204,13 @@ class EmbeddedBroker(Broker):
         )
 
     def _missed(
-        self, user: str, channels: Sequence[str], cursor: Cursor | str | None, *, most: int | None
+        self,
+        user: str,
+        channels: Sequence[str],
+        cursor: Cursor | str | None,
+        *,
+        most: int | None,
+        joined: Mapping[str, int],
     ) -> tuple[str, Sequence[tuple[Entry, str]]]:
         """The verdict on a cursor, and the events after it with their channels, in order, without repeats; at most
         `most`, if given."""
@@ -211,13 +220,13 @@ class EmbeddedBroker(Broker):
             return "cursor_unknown", ()
         if cursor.epoch != self._epoch:
             return "epoch_changed", ()
-        logs = [(channel, self._history.log(channel)) for channel in channels]
-        if any(log.low > cursor.seq for _, log in logs):
+        logs = [(name, self._history.log(name), max(cursor.seq, joined.get(name, 0))) for name in channels]
+        if any(log.low > after for _, log, after in logs):
             return "history_trimmed", ()
         now_ms = time.time() * 1000
         missed: dict[int, tuple[Entry, str]] = {}
-        for channel, log in logs:
-            for entry in log.after(cursor.seq):
+        for channel, log, after in logs:
+            for entry in log.after(after):
                 if not 0 < entry.expires_at_ms <= now_ms and user not in entry.excluded:
                     missed.setdefault(entry.seq, (entry, channel))
         if most is not None and len(missed) > most:

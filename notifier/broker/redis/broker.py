@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self
@@ -228,6 +228,7 @@ class RedisBroker(Broker):
         subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
+        joined: Mapping[str, int] | None = None,
     ) -> Opening:
         topics = self.topics(user, channels)
         call = open_call(
@@ -239,6 +240,7 @@ class RedisBroker(Broker):
             max_replay=self._max_replay,
             portion_bytes=portion_bytes,
             continued=continued,
+            joined=joined,
         )
         if subscribe:
             read = partial(self._read_subscribed, topics, call.shard)

@@ -6,7 +6,7 @@ Must not know: connections, subscriptions, streams.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from notifier.broker import History, Opening
@@ -27,6 +27,7 @@ def open_call(
     max_replay: int,
     portion_bytes: int,
     continued: bool,
+    joined: Mapping[str, int] | None,
 ) -> Call:
     """The arguments are those of `Broker.open`."""
     shard = keys.shard_of_name(user)
@@ -52,6 +53,7 @@ def open_call(
         sum(map(is_topic, channels)) if is_topic(channels[-1]) else 0,
         history.topic_ttl_s,
         f"\n{user}\n",
+        *([joined.get(channel, 0) for channel in channels] if joined else ()),
     ]
     return Call(script("open"), shard, names, args)
 

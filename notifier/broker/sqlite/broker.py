@@ -7,7 +7,7 @@ Must not know: SQL, threads.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -163,9 +163,17 @@ class SqliteBroker(EmbeddedBroker):
         subscribe: bool = False,
         portion_bytes: int = 0,
         continued: bool = False,
+        joined: Mapping[str, int] | None = None,
     ) -> Opening:
-        how = {"subscribe": subscribe, "continued": continued}
-        call = super().open(user, channels, cursor, portion_bytes=portion_bytes, **how)
+        call = super().open(
+            user,
+            channels,
+            cursor,
+            subscribe=subscribe,
+            portion_bytes=portion_bytes,
+            continued=continued,
+            joined=joined,
+        )
         return await self._answered(call)
 
     async def inbox(

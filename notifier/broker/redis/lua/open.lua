@@ -9,6 +9,7 @@
 --       9 '1' if earlier portions of this replay were written: 4 then bounds this portion, and not the whole replay
 --       10 number of the channels that are topics, which come last, 11 ttl of their histories (s)
 --       12 the user's id between line ends
+--       then perhaps for each channel: the seq after which the stream hears it, if that is later than its cursor
 -- Answer, by position:
 --       1 verdict: 'new' | 'ok' | the reason for a reset, 2 epoch, 3 top seq
 --       4 replay, in order: {seq, frame, repeat key, channel's index, ...}
@@ -25,13 +26,15 @@ local epoch = current_epoch(KEYS[1], ARGV[5])
 local top = counter_of(KEYS[2])
 if not top then return foreign_counter() end
 local read_key, hidden_key = KEYS[5], KEYS[6]
+local function after_of(channel) return math.max(after, tonumber(ARGV[12 + channel] or '0')) end
 
 -- Each channel has two logs: its messages and its events. `newest`: seq of the newest entry by the meta; nil without one.
 local logs, indexes, lasts, lows = {}, {}, {}, {}
 for i = 7, #KEYS, 4 do
   local meta, channel = meta_of(KEYS[i + 2], KEYS[i]), #lasts + 1
-  logs[#logs + 1] = { key = KEYS[i], channel = channel, newest = meta and meta.m }
-  logs[#logs + 1] = { key = KEYS[i + 1], channel = channel, newest = meta and meta.e, has_events = true }
+  local from = after_of(channel)
+  logs[#logs + 1] = { key = KEYS[i], channel = channel, after = from, newest = meta and meta.m }
+  logs[#logs + 1] = { key = KEYS[i + 1], channel = channel, after = from, newest = meta and meta.e, has_events = true }
   indexes[channel] = KEYS[i + 3]
   lasts[channel] = meta and meta.last or -1
   lows[channel] = meta and math.max(meta.mlow, meta.elow) or 0
@@ -58,8 +61,8 @@ local function judge()
   if asked ~= epoch then return 'epoch_changed' end
   if after > top then return 'cursor_unknown' end
   for i, low in ipairs(lows) do
-    if low > after then return 'history_trimmed' end
-    if lasts[i] == -1 and after < (i > #lasts - topics and topic_floor() or floor()) then return 'history_trimmed' end
+    if low > after_of(i) then return 'history_trimmed' end
+    if lasts[i] == -1 and after_of(i) < (i > #lasts - topics and topic_floor() or floor()) then return 'history_trimmed' end
   end
   return 'ok'
 end
@@ -69,17 +72,17 @@ local verdict, up_to = judge(), read_up_to(read_key)
 -- The first part of a replay reads each log into its `list`; a log without a meta in any case.
 if verdict == 'ok' and not continued then
   for _, log in ipairs(logs) do
-    log.list = (not log.newest or log.newest > after) and entries_after(log.key, after) or {}
+    log.list = (not log.newest or log.newest > log.after) and entries_after(log.key, log.after) or {}
   end
 end
 
 -- True if a log may lack entries after the cursor: its newest is missing, or the meta that names the newest.
 local function is_incomplete(log)
-  if log.newest and log.newest <= after then return false end
+  if log.newest and log.newest <= log.after then return false end
   local list, newest = log.list, nil
   if list then newest = list[#list] and list[#list].seq else newest = newest_in(log.key) end
   if log.newest then return newest ~= log.newest end
-  return (newest or 0) > after
+  return (newest or 0) > log.after
 end
 
 -- A function that returns the missed entries one by one, in order.
@@ -99,9 +102,9 @@ local function missed_entries()
   else
     -- In steps that double: a portion reads little more than it takes.
     for _, log in ipairs(logs) do
-      if not log.newest or log.newest > after then
+      if not log.newest or log.newest > log.after then
         sources[#sources + 1] =
-          { log = log.key, channel = log.channel, list = {}, at = 1, ended = false, step = 2, last = after }
+          { log = log.key, channel = log.channel, list = {}, at = 1, ended = false, step = 2, last = log.after }
       end
     end
   end
