@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import django
 import dramatiq
@@ -70,6 +71,12 @@ def stumble(user_id: int, once: str, killed: bool = False) -> str:
             os.kill(os.getpid(), signal.SIGKILL)
         raise LookupError("once")
     return "over"
+
+
+def linger(user_id: int) -> None:
+    current_task().set_state("On it")
+    while True:
+        time.sleep(0.05)
 
 
 def give_up(user_id: int) -> None:

@@ -180,3 +180,17 @@ def test_a_killed_process_of_rq_is_an_attempt(queue: Queue, over_http: Service, 
 def test_a_task_that_gives_up_is_cancelled(queue: Queue, over_http: Service, user: User) -> None:
     queue.work()
     assert ended(queue.put("give_up", user.pk)).status == "cancelled"
+
+
+@pytest.mark.parametrize("queue", ["redis-rq"], indirect=True)
+def test_a_job_that_rq_stops_is_cancelled(
+    queue: Queue, over_http: Service, user: User, redis_server: RedisServer
+) -> None:
+    from rq.command import send_stop_job_command
+
+    queue.work()
+    task_id = queue.put("linger", user.pk)
+    wait_for(lambda: TaskRecord.objects.filter(pk=task_id, state="On it").exists(), timeout_s=60, what="its begin")
+    with redis.Redis.from_url(redis_server.url.removesuffix("/0") + "/1") as connection:
+        send_stop_job_command(connection, task_id)
+    assert ended(task_id).status == "cancelled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dramatiq
@@ -10,6 +11,7 @@ import pytest
 import redis
 import rq
 from django.contrib.auth.models import User
+from django.utils import timezone
 from dramatiq.brokers.stub import StubBroker
 from huey import MemoryHuey
 from huey.exceptions import TaskException
@@ -150,6 +152,23 @@ def test_a_task_that_huey_revokes(huey: MemoryHuey, user: User) -> None:
     idle_task = huey.task()(idle)
     idle_task(user.pk).revoke()
     assert status() == "pending"
+    huey.execute(huey.dequeue())
+    assert (status(), ran) == ("cancelled", [])
+
+
+def interrupted(user_id: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_task_whose_consumer_is_stopped_has_failed(huey: MemoryHuey, user: User) -> None:
+    huey.task(retries=3)(interrupted)(user.pk)
+    assert (TaskRecord.objects.get().error, current_task()) == ("The worker was stopped.", None)
+
+
+def test_a_task_that_huey_lets_expire(huey: MemoryHuey, user: User) -> None:
+    huey.immediate = False
+    idle_task = huey.task(expires=timezone.now().replace(tzinfo=None) - timedelta(days=2))(idle)
+    idle_task(user.pk)
     huey.execute(huey.dequeue())
     assert (status(), ran) == ("cancelled", [])
 
