@@ -6,6 +6,8 @@ Builds the payload and gives it to `sending`. Must not know: transports, message
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -13,7 +15,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 
 from django_bridge.event_loop import outside_loop
 from django_bridge.payload import EVENT, Payload, to_custom_event
-from django_bridge.recipients import channels
+from django_bridge.recipients import channels, is_anonymous
 from django_bridge.sending import send_payload
 from notifier import rules
 from notifier.errors import InvalidInput
@@ -30,11 +32,21 @@ class Event:
     - `to_users`: as for a `Message`; with at most one `topic(...)`, whose name goes into the data as `topic` unless
       these are no object.
     - `data`: what `DjangoJSONEncoder` makes JSON of: also dates, decimals, UUIDs and lazy translations.
+    - `except_`: a user, or an iterable of users (at most 50), who do not get it: `request.user`, whose page knows it.
     - `durable=False`: only streams that are open now get it; it has no place in the history.
     """
 
-    def __init__(self, *, type: str, to_users: Any, data: Any = None, durable: bool = True) -> None:  # noqa: A002  # the wire's name
+    def __init__(
+        self,
+        *,
+        type: str,  # noqa: A002  # the wire's name
+        to_users: Any,
+        data: Any = None,
+        durable: bool = True,
+        except_: Any = None,
+    ) -> None:
         self.type = type
+        self.except_ = except_
         self.to_users = to_users
         self.data = data
         self.durable = durable
@@ -64,8 +76,22 @@ class Event:
             "data": _with_topic(_json(self.data), [channel for channel in to if rules.is_topic(channel)]),
             "durable": rules.flag(self.durable, "durable"),
         }
-        to_custom_event(payload)
+        if self.except_ is not None and not is_anonymous(self.except_):
+            payload["except"] = list(channels(self.except_, "except_"))
+        with _argument_names():
+            to_custom_event(payload)
         return payload
+
+
+@contextmanager
+def _argument_names() -> Iterator[None]:
+    """Errors name the argument of `Event` instead of the wire's field."""
+    try:
+        yield
+    except InvalidInput as exc:
+        if (exc.field or "").startswith("except"):
+            raise InvalidInput(exc.detail, field=f"except_{(exc.field or '')[len('except') :]}") from None
+        raise
 
 
 def _with_topic(data: Any, topics: list[str]) -> Any:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final, NotRequired, TypedDict
 
-from notifier import event
+from notifier import event, rules
+from notifier.exclusion import Exclusion
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
 from notifier.rules import shown, to_json
 from notifier.task import Task
@@ -34,14 +35,11 @@ TASK_END: Final = "task.end"
 """The `kind` of the payload of a task's end: `id kind change task`, the last change and the state after it."""
 
 
-class EventBody(TypedDict):
-    """A custom event, in the form of the body of `POST /v1/events`."""
-
-    to: list[str]
-    type: str
-    data: Any
-    durable: NotRequired[bool]
-    """Missing: True."""
+EventBody = TypedDict(
+    "EventBody",
+    {"to": list[str], "type": str, "data": Any, "durable": NotRequired[bool], "except": NotRequired[list[str]]},
+)
+"""A custom event, in the form of the body of `POST /v1/events`. Missing: it is durable, and no user is left out."""
 
 
 def is_event(payload: Payload) -> bool:
@@ -67,6 +65,8 @@ def event_body(payload: Payload) -> EventBody:
     body: EventBody = {"to": payload["to"], "type": payload["type"], "data": payload["data"]}
     if not payload.get("durable", True):
         body["durable"] = False
+    if payload.get("except"):
+        body["except"] = payload["except"]
     return body
 
 
@@ -112,7 +112,9 @@ def check(payload: Payload) -> None:
 def to_custom_event(body: EventBody | Payload) -> event.Event:
     """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
     durable = body.get("durable", True)
-    return event.custom(to=body["to"], event_type=body["type"], data=body["data"], durable=durable)
+    users = rules.excluded(body.get("except"))
+    excluded = Exclusion(users, "") if users else None
+    return event.custom(to=body["to"], event_type=body["type"], data=body["data"], durable=durable, excluded=excluded)
 
 
 def expired(payload: Payload) -> bool:

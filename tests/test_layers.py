@@ -176,6 +176,7 @@ CLIENT_LAYERS: Layers = [
 
 BRIDGE_MAY_IMPORT = {
     "notifier.event",
+    "notifier.exclusion",
     "notifier.message",
     "notifier.asking",
     "notifier.output",

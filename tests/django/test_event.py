@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.test import override_settings
 from django.utils import translation
@@ -29,6 +29,23 @@ def test_an_event_reaches_the_page(live: Service, user: User) -> None:
         Event(type="order.seen", to_users=[user, group("staff")], data=[1], durable=False).send()
         assert listener.wait("order.paid") == [{"order": 7}]
         assert listener.wait("order.seen") == [[1]]
+
+
+def test_a_user_may_be_left_out(live: Service, user: User, other_user: User) -> None:
+    with listening(live, user.pk) as left_out, listening(live, other_user.pk) as listener:
+        for except_, number in ((user, 1), ([user.pk], 2), (None, 3)):
+            Event(type="order.paid", to_users=ALL, data=number, except_=except_).send()
+        assert listener.wait("order.paid", 3) == [1, 2, 3]
+        assert left_out.wait("order.paid") == [3]
+
+
+def test_who_is_left_out_must_be_users() -> None:
+    for except_ in (group("staff"), ALL, range(1, 52), 4.5):
+        with pytest.raises(InvalidInput) as raised:
+            Event(type="order.paid", to_users=1, except_=except_).send()
+        assert str(raised.value.field).startswith("except_")
+    Event(type="order.paid", to_users=1, except_=AnonymousUser()).send()
+    assert [event["to"] for event in sent.events] == [["user:1"]]
 
 
 def test_recipients_are_those_of_a_message(user: User, other_user: User) -> None:
