@@ -44,7 +44,8 @@ class Message:
     - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: the target of a click: http, https or relative.
     - `icon`: the picture shown: the URL of one, or one of the names in `notifier.rules.ICONS`.
     - `data`: a JSON object for your own use. `expires_at`: after this time the message is neither replayed nor listed.
-    - `key`: on screen, a later message with the same key replaces the earlier one. It is sent as `data.key`.
+    - `key`: a later message with the same key to the same recipient replaces the earlier one, also in the inbox. It is
+      also sent as `data.key`, for pages of an older client.
 
     Lazy translations become text when the message is sent: in each recipient's language where
     `NOTIFIER["USER_LANGUAGE"]` gives one, else in the active language.
