@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from asgiref.sync import async_to_sync
@@ -123,15 +124,20 @@ def _run(function: Callable[..., Any], request: HttpRequest, user: Any) -> None:
 
 
 def _login_url() -> str:
-    """`LOGIN_URL`; where it is Django's default and no view answers there, as in a new project, that of the admin."""
+    """`LOGIN_URL`; where it is Django's default and no view is there, as in a new project, that of the admin.
+
+    A pattern that takes the whole path as its argument, as Wagtail's for pages, is no view there.
+    """
     url = resolve_url(settings.LOGIN_URL)
     if settings.LOGIN_URL != global_settings.LOGIN_URL:
         return url
+    path = url.partition("?")[0]
     try:
-        resolve(url.partition("?")[0])
+        match = resolve(path)
+        is_view = path.strip("/") not in (str(value).strip("/") for value in (*match.args, *match.kwargs.values()))
     except Resolver404:
-        try:
+        is_view = False
+    if not is_view:
+        with suppress(NoReverseMatch):
             return reverse("admin:login")
-        except NoReverseMatch:
-            pass
     return url

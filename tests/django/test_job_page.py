@@ -12,9 +12,9 @@ from django.conf import settings as django_settings
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client, override_settings
-from django.urls import path
+from django.urls import path, re_path
 
 from django_bridge import Progress, Task, current_task, job_page, progress, progress_page
 from django_bridge.checks import check_settings, check_urls
@@ -50,6 +50,10 @@ may_end = threading.Event()
 
 def waiting(request: HttpRequest) -> None:
     may_end.wait()
+
+
+def serve_page(request: HttpRequest, page: str = "") -> HttpResponse:
+    raise Http404
 
 
 urlpatterns = [
@@ -145,6 +149,12 @@ def test_a_visitor_logs_in_first_in_the_admin_where_the_project_has_no_other_pag
     client = Client()
     for call in (client.get, client.post):
         assert call("/report/")["Location"] == "/admin/login/?next=/report/"
+    # As Wagtail's pattern for pages, which takes every path and answers 404 for this one.
+    everything = re_path(r"^((?:[\w\-]+/)*)$", serve_page)
+    with override_settings(ROOT_URLCONF=(*urlpatterns, everything)):
+        assert client.get("/report/")["Location"] == "/admin/login/?next=/report/"
+    with override_settings(ROOT_URLCONF=(*urlpatterns, path("accounts/login/", serve_page), everything)):
+        assert client.get("/report/")["Location"] == "/accounts/login/?next=/report/"
     with override_settings(LOGIN_URL="/later/"):
         assert client.get("/report/")["Location"] == "/later/?next=/report/"
     elsewhere = "https://sso.example.org/login"
