@@ -15,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from notifier.api.stream_events import PresenceChange
 from tests.pasted import BIN, PASSWORD, Document, Shell, answers, blocks, clean_environment
 from tests.stream_reader import StreamReader
 from tests.support import REPOSITORY, Service, free_port, subscriber_token, wait_for
@@ -293,7 +294,10 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
-    message, task, output, question, poll, joining, batch = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    examples = map(json.loads, Document("docs/protocol.md").blocks("json"))
+    message, task, output, question, poll, joining, presence, batch = examples
+    PresenceChange(**presence)
+    assert set(presence) == set(PresenceChange.model_fields)
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
     with service.client() as api, service.user("42") as user:
         bodies = [{"kind": "message", "to": ["user:42"], **sent}, {"kind": "message", "to": ["user:42"]}]
