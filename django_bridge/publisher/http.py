@@ -30,6 +30,8 @@ log = logging.getLogger("django_bridge")
 
 _NOT_A_FIELD: Final = "is not a field of this request"
 """How the error for an unknown field ends in a service of version 0.1, whose problems have no `unknown_field`."""
+_EXCLUDING: Final = ("except", "except_connection")
+"""Without these a message would reach users that it leaves out."""
 _FIRST_FIELDS: Final = {
     "POST": frozenset(field.name for field in FIELDS if field.since == FIRST_VERSION),
     "PATCH": CHANGES - {"url", "url_text"},
@@ -157,7 +159,8 @@ class HttpTransport:
         except errors.InvalidInput as exc:
             fields = json.loads(body)
             is_unknown = "unknown_field" in exc.members or str(exc).endswith(_NOT_A_FIELD)
-            if exc.field in _FIRST_FIELDS[method] or exc.field not in fields or not is_unknown:
+            is_needed = exc.field in _FIRST_FIELDS[method] or exc.field in _EXCLUDING
+            if is_needed or exc.field not in fields or not is_unknown:
                 raise
             log.warning("the service does not know the field %r: sent without it; upgrade the service", exc.field)
             del fields[exc.field]

@@ -73,7 +73,11 @@ else:
 
 def _correctable() -> dict[str, Any]:
     fields = {name: field for name, field in _accepted().items() if name in CORRECTABLE}
-    return {name: (accepts, Field(None, description=field.description)) for name, (accepts, field) in fields.items()}
+    # A factory's default is not in the schema: None would be no string there.
+    return {
+        name: (accepts, Field(default_factory=lambda: None, description=field.description))
+        for name, (accepts, field) in fields.items()
+    }
 
 
 if TYPE_CHECKING:

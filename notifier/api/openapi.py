@@ -27,6 +27,9 @@ BODIES: tuple[type[BaseModel], ...] = (
     bodies.CloudEventIn,
     bodies.Ids,
     bodies.TopicsIn,
+    bodies.CorrectionIn,
+    bodies.RetractionIn,
+    bodies.UsersIn,
 )
 REF = "#/components/schemas/{model}"
 

@@ -124,8 +124,10 @@ WITH_BODY = {
     ("post", "/v1/batch"),
     ("post", "/v1/inbox/read"),
     ("post", "/v1/stream/topics"),
+    ("post", "/v1/presence"),
 }
 OF_USERS = {
+    ("post", "/v1/presence"),
     ("post", "/v1/inbox/read"),
     ("post", "/v1/tasks/{task_id}/answer"),
     ("post", "/v1/stream/topics"),

@@ -85,6 +85,20 @@ test("messages that the count already holds are not counted again", async () => 
   assert.equal(store.state.unread, 2);
 });
 
+test("a message takes the place of the one that it replaces, and a corrected one stays in its place", async () => {
+  const { store, send } = await filled([unreadOne(2), { ...unreadOne(1), read: true }]);
+  const news = [];
+  store.onNews(({ message }) => news.push(message.id));
+  send("message", { ...unreadOne(3), key: "order", replaces: "m2" }, "e-6");
+  assert.deepEqual([store.state.unread, ids(store)], [1, ["m3", "m1 read"]]);
+  send("message", { ...unreadOne(4), key: "order", replaces: "m1" }, "e-7");
+  assert.deepEqual([store.state.unread, ids(store)], [2, ["m4", "m3"]]);
+  send("message", { ...unreadOne(3), subject: "Corrected", edited: true }, "e-7");
+  assert.deepEqual([store.state.unread, ids(store)], [2, ["m4", "m3"]]);
+  assert.equal(store.state.messages[1].subject, "Corrected");
+  assert.deepEqual(news, ["m3", "m4"]);
+});
+
 test("reading shows at once and stays when the service agrees", async () => {
   const { store, calls } = await filled([unreadOne(2), unreadOne(1)]);
   const done = store.read("m2");
