@@ -3,8 +3,8 @@
 1. For each item of a loop: `Progress` beside a counting generator and tqdm. One run, the candidates in turn within each
    repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same
    repeat) / items. The loops' bodies are empty, so the figure contains nothing else.
-2. For a loop that reports: `Progress` with a `Task`, and a report for each item by `Task.advance`, by celery-progress's
-   `ProgressRecorder`, and by this package's replacement of it. All use one real Redis on this machine and a database in
+2. For a loop that reports: `Progress` with a `Task`, a report for each item by `Task.advance`, a line of output for each
+   item by `Task.write`, a report by celery-progress's `ProgressRecorder`, and by this package's replacement of it. All use one real Redis on this machine and a database in
    a file; the figures are the calls that Redis counted, and the statements of the database.
 """
 
@@ -132,6 +132,12 @@ def with_advance(items: Sequence[int]) -> None:
             task.advance()
 
 
+def with_write(items: Sequence[int]) -> None:
+    with Task(from_user=1, task_name="bench") as task:
+        for _ in items:
+            task.write("a line of output\n")
+
+
 def recording(recorder: Any, items: Sequence[int]) -> None:
     total = len(items)
     for done, _ in enumerate(items, 1):
@@ -151,6 +157,7 @@ def reporters(redis_url: str) -> dict[str, Callable[[Sequence[int]], None]]:
     return {
         "Progress, parts=100, with a Task": with_task,
         "Task.advance() for each item": with_advance,
+        "Task.write() for each item": with_write,
         "our ProgressRecorder.set_progress": our_recorder,
         "celery-progress, results in Redis": lambda items: recording(TheirRecorder(celery_task(redis_url)), items),
         "celery-progress, results in memory": lambda items: recording(
