@@ -3,9 +3,10 @@
 1. For each item of a loop: `Progress` beside a counting generator and tqdm. One run, the candidates in turn within each
    repeat; the figure is the median over the repeats of (loop over the wrapped iterable - bare loop of the same
    repeat) / items. The loops' bodies are empty, so the figure contains nothing else.
-2. For a loop that reports: `Progress` with a `Task`, a report for each item by `Task.advance`, a line of output for each
-   item by `Task.write`, a report by celery-progress's `ProgressRecorder`, and by this package's replacement of it. All use one real Redis on this machine and a database in
-   a file; the figures are the calls that Redis counted, and the statements of the database.
+2. For a loop that reports: `Progress` with a `Task`, a report for each item by `Task.advance`, a line of output for
+   each item by `Task.write`, a report by celery-progress's `ProgressRecorder`, and by this package's replacement of it.
+   All use one real Redis on this machine and a database in a file; the figures are the calls that Redis counted, and
+   the statements of the database.
 """
 
 from __future__ import annotations

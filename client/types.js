@@ -179,6 +179,7 @@
  * @property {string} outputGone
  * @property {string} copy
  * @property {string} copied
+ * @property {string} showAll
  * @property {string} messages
  * @property {string} none
  * @property {string} nothing

@@ -10,6 +10,7 @@ export default {
   outputGone: "لم تعد البداية محفوظة",
   copy: "نسخ",
   copied: "تم النسخ",
+  showAll: "عرض الكل",
   messages: "الرسائل",
   unread: {
     zero: "لا رسائل غير مقروءة ({n})",

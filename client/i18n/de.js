@@ -10,6 +10,7 @@ export default {
   outputGone: "Der Anfang wird nicht mehr aufbewahrt",
   copy: "Kopieren",
   copied: "Kopiert",
+  showAll: "Alles anzeigen",
   messages: "Nachrichten",
   unread: {
     one: "{n} ungelesene Nachricht",

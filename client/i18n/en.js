@@ -10,6 +10,7 @@ export default {
   outputGone: "The beginning is not kept any more",
   copy: "Copy",
   copied: "Copied",
+  showAll: "Show all",
   messages: "Messages",
   unread: { one: "{n} unread message", other: "{n} unread messages" },
   none: "No messages yet",

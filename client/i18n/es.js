@@ -10,6 +10,7 @@ export default {
   outputGone: "El principio ya no se conserva",
   copy: "Copiar",
   copied: "Copiado",
+  showAll: "Mostrar todo",
   messages: "Mensajes",
   unread: {
     one: "{n} mensaje sin leer",

@@ -10,6 +10,7 @@ export default {
   outputGone: "Le début n’est plus conservé",
   copy: "Copier",
   copied: "Copié",
+  showAll: "Tout afficher",
   messages: "Messages",
   unread: {
     one: "{n} message non lu",

@@ -10,6 +10,7 @@ export default {
   outputGone: "ההתחלה כבר אינה נשמרת",
   copy: "העתקה",
   copied: "הועתק",
+  showAll: "הצגת הכול",
   messages: "הודעות",
   unread: {
     one: "הודעה {n} שלא נקראה",

@@ -10,6 +10,7 @@ export default {
   outputGone: "L’inizio non è più conservato",
   copy: "Copia",
   copied: "Copiato",
+  showAll: "Mostra tutto",
   messages: "Messaggi",
   unread: {
     one: "{n} messaggio non letto",

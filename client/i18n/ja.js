@@ -10,6 +10,7 @@ export default {
   outputGone: "冒頭はもう保存されていません",
   copy: "コピー",
   copied: "コピーしました",
+  showAll: "すべて表示",
   messages: "メッセージ",
   unread: {
     other: "未読メッセージ {n} 件",

@@ -10,6 +10,7 @@ export default {
   outputGone: "Het begin wordt niet meer bewaard",
   copy: "Kopiëren",
   copied: "Gekopieerd",
+  showAll: "Alles tonen",
   messages: "Berichten",
   unread: {
     one: "{n} ongelezen bericht",

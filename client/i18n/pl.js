@@ -10,6 +10,7 @@ export default {
   outputGone: "Początek nie jest już przechowywany",
   copy: "Kopiuj",
   copied: "Skopiowano",
+  showAll: "Pokaż wszystko",
   messages: "Wiadomości",
   unread: {
     one: "{n} nieprzeczytana wiadomość",

@@ -10,6 +10,7 @@ export default {
   outputGone: "O início não está mais guardado",
   copy: "Copiar",
   copied: "Copiado",
+  showAll: "Mostrar tudo",
   messages: "Mensagens",
   unread: {
     one: "{n} mensagem não lida",

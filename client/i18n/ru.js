@@ -10,6 +10,7 @@ export default {
   outputGone: "Начало больше не хранится",
   copy: "Копировать",
   copied: "Скопировано",
+  showAll: "Показать всё",
   messages: "Сообщения",
   unread: {
     one: "{n} непрочитанное сообщение",

@@ -10,6 +10,7 @@ export default {
   outputGone: "Başlangıcı artık saklanmıyor",
   copy: "Kopyala",
   copied: "Kopyalandı",
+  showAll: "Tümünü göster",
   messages: "Mesajlar",
   unread: {
     one: "{n} okunmamış mesaj",

@@ -10,6 +10,7 @@ export default {
   outputGone: "开头部分已不再保留",
   copy: "复制",
   copied: "已复制",
+  showAll: "显示全部",
   messages: "消息",
   unread: {
     other: "{n} 条未读消息",

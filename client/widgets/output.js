@@ -16,6 +16,8 @@ import { say } from "./texts.js";
 const NEAR_PX = 24; // of the end: the reader follows it
 const BLOCK_CHARS = 4096; // of a block: what is laid out again when text is appended
 const MOST_CHARS = 4 * BLOCK_CHARS; // of a block without an end of a line
+const SLICE_CHARS = 8 * BLOCK_CHARS; // added in one frame: more would hold the page up
+const SHOWN_CHARS = 1 << 20; // on the page, until the reader asks for all
 
 export class NotifierOutput extends Widget {
   static css = `
@@ -49,10 +51,19 @@ export class NotifierOutput extends Widget {
       await navigator.clipboard.writeText(text.textContent ?? "");
       copied.textContent = say("copied");
     });
-    const tools = el("div", { class: "line" }, gone, copied, copy);
-    tools.hidden = true;
+    const all = button(say("showAll"), say("showAll"), () =>
+      this.attempt("notMore", async () => {
+        const { text: kept } = await store.notifier.output(id);
+        all.hidden = true;
+        if (kept.length < view.length) return; // the service keeps less than the page has
+        view.most = Infinity;
+        pieces.again();
+      }),
+    );
+    const tools = el("div", { class: "line" }, gone, copied, all, copy);
+    tools.hidden = all.hidden = true;
     this.root.append(tools, text);
-    const view = createView(text);
+    const view = createView(text, all);
     const pieces = createPieces(
       async (after) =>
         /** @type {Promise<{n: number, text: string, truncated: boolean}>} */ (store.notifier.output(id, after)),
@@ -87,8 +98,9 @@ export class NotifierOutput extends Widget {
  * without one, so that little is laid out again.
  *
  * @param {HTMLElement} area
+ * @param {HTMLElement} all  shown when the oldest text has left the page
  */
-function createView(area) {
+function createView(area, all) {
   /** @type {string[]} */
   let waiting = [];
   let isFollowing = true;
@@ -97,11 +109,14 @@ function createView(area) {
   area.addEventListener("scroll", () => {
     isFollowing = area.scrollHeight - area.scrollTop - area.clientHeight < NEAR_PX;
   });
-  return { add, clear, close };
+  /** The length of the text on the page, with what waits; and the most of it. */
+  const view = { add, clear, close, length: 0, most: SHOWN_CHARS };
+  return view;
 
   /** @param {string} text */
   function add(text) {
     waiting.push(text);
+    view.length += text.length;
     // A hidden page has no frames; its text must not wait for ever.
     if (document.hidden) draw();
     else frame ??= requestAnimationFrame(draw);
@@ -111,15 +126,27 @@ function createView(area) {
     close();
     let text = waiting.join("");
     waiting = [];
+    if (text.length > SLICE_CHARS && !document.hidden) {
+      const cut = wholeChars(text, SLICE_CHARS);
+      waiting.push(text.slice(cut));
+      text = text.slice(0, cut);
+      frame = requestAnimationFrame(draw);
+    }
     while (text) {
       const block = /** @type {Text} */ (area.lastChild?.firstChild ?? newBlock());
       const room = Math.max(0, BLOCK_CHARS - block.length);
-      const most = MOST_CHARS - block.length;
+      const rest = MOST_CHARS - block.length;
       let end = text.indexOf("\n", room) + 1 || text.length;
-      if (end > most) end = /[\ud800-\udbff]/.test(text[most - 1]) ? most - 1 : most; // not inside a character
+      if (end > rest) end = wholeChars(text, rest);
       block.appendData(text.slice(0, end));
       text = text.slice(end);
       if (block.length >= MOST_CHARS - 1 || (block.length > BLOCK_CHARS && block.data.endsWith("\n"))) newBlock();
+    }
+    while (view.length > view.most && area.firstChild !== area.lastChild) {
+      const oldest = /** @type {HTMLElement} */ (area.firstChild);
+      view.length -= oldest.textContent?.length ?? 0;
+      oldest.remove();
+      all.hidden = false;
     }
     if (isFollowing) area.scrollTop = area.scrollHeight;
   }
@@ -132,6 +159,7 @@ function createView(area) {
 
   function clear() {
     waiting = [];
+    view.length = 0;
     area.replaceChildren();
   }
 
@@ -139,6 +167,16 @@ function createView(area) {
     if (frame !== undefined) cancelAnimationFrame(frame);
     frame = undefined;
   }
+}
+
+/**
+ * The end of a part of a text that is not inside a character.
+ *
+ * @param {string} text
+ * @param {number} most
+ */
+function wholeChars(text, most) {
+  return /[\ud800-\udbff]/.test(text[most - 1]) ? most - 1 : most;
 }
 
 define("notifier-output", NotifierOutput);

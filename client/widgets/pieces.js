@@ -26,7 +26,15 @@ export function createPieces(read, add, clear) {
   let failures = 0; // reads in a row
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  return { receive, expect, close };
+  return { receive, expect, again, close };
+
+  /** Clears, and reads everything that is kept. */
+  function again() {
+    if (isLoading) return;
+    n = 0;
+    clear();
+    void load();
+  }
 
   /** @param {TaskOutput} piece */
   function receive(piece) {

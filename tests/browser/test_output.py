@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser.conftest import Witness
-from tests.support import RedisServer, Service, free_port, subscriber_token, wait_for
+from tests.support import RedisServer, Service, free_port, running, subscriber_token, wait_for
 
 PAGE = """<!doctype html><html lang="en"><meta name="color-scheme" content="light dark">
 <title>Output</title><link rel="icon" href="/client/demo/icon.svg"><main>
@@ -165,6 +165,27 @@ def test_text_without_ends_of_lines_is_laid_out_in_bounded_parts(reader: Reader)
     parts = page.evaluate(f"[...{TEXT}.children].map((part) => part.textContent)")
     assert max(len(part.encode("utf-16-le")) // 2 for part in parts) <= 4 * 4096
     assert "".join(parts) == reader.written  # no character is cut
+
+
+def test_a_page_keeps_the_newest_text_and_shows_the_whole_on_demand(context: BrowserContext) -> None:
+    with running(Service(env={"NOTIFIER_TASK_OUTPUT_BYTES": str(4 << 20)})) as service:
+        reader = Reader(context, service, Witness(service.url))
+        for number in range(80):
+            reader.write(f"{number % 10}" * 16_383 + "\n")
+        page = reader.open()
+        last = f"{TEXT}.textContent"
+        button = page.get_by_role("button", name="Show all")
+        wait_for(button.is_visible, what="the button")
+
+        def shows_the_newest_part() -> bool:
+            shown: str = page.evaluate(last)
+            return (1 << 19) < len(shown) <= (1 << 20) and reader.written.endswith(shown)
+
+        wait_for(shows_the_newest_part, what="the newest part")
+        button.click()
+        reader.shows_all(page)
+        assert not button.is_visible()
+        assert reader.witness.faults == []
 
 
 def test_the_text_is_copied(reader: Reader) -> None:
