@@ -34,8 +34,8 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (
-        "tests/django/test_docs.py, tests/django/test_docs_settings.py",
-        {"html": 3, "python": 30, "sh": 4},
+        "tests/django/test_docs.py, tests/django/test_docs_settings.py, tests/django/test_admin_tasks.py",
+        {"html": 3, "python": 31, "sh": 5},
     ),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
     "docs/live.md": ("tests/django/test_docs_live.py, tests/js/topics.test.js", {"html": 2, "js": 1, "python": 5}),
