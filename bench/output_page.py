@@ -32,8 +32,8 @@ def measured(page: Page, length: int) -> list[int]:
     # Not `textContent`: to join a megabyte would be a long task of its own.
     chars = f"[...{TEXT}.children].reduce((sum, block) => sum + block.firstChild.length, 0)"
     wait_for(lambda: page.evaluate(chars) == length, timeout_s=60, what="the text")
-    found: list[int] = page.evaluate("longest.splice(0)")
-    return found
+    durations: list[int] = page.evaluate("longest.splice(0)")
+    return durations
 
 
 def main() -> None:
