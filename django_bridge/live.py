@@ -59,7 +59,7 @@ def changed(shown: object, *, spread_s: float | None = None) -> None:
     each topic. Of a QuerySet each row is a topic; its rows are read at the call. With `NOTIFIER["OUTBOX"]` the event is
     a row of the transaction, as a message is.
 
-    `spread_s`: over how many seconds (0 to 60) the pages spread their fetches; by default they decide by their number.
+    `spread_s`: over how many seconds (0 to 60) the pages spread their fetches; by default all fetch at once.
     Raises `InvalidInput`.
     """
     if spread_s is not None and not (isinstance(spread_s, int | float) and 0 <= spread_s <= MAX_SPREAD_S):
