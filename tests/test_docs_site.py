@@ -41,7 +41,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/live.md": ("tests/django/test_docs_live.py, tests/js/topics.test.js", {"js": 1, "python": 3}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
-    "docs/protocol.md": ("tests/test_readme.py", {"json": 7}),
+    "docs/protocol.md": ("tests/test_readme.py", {"json": 8}),
     "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 7, "sh": 1}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
