@@ -256,7 +256,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "MAY_CANCEL": _Rule(
         23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
     ),
-    "TASKS_GROUP": _Rule(29, "tasks_group", _is_group, "The name of a group: 1 to 128 characters."),
+    "TASKS_GROUP": _Rule(30, "tasks_group", _is_group, "The name of a group: 1 to 128 characters."),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))
 _NEEDED_BY: Final = {"http": ("URL", "API_KEY"), "redis": ("REDIS_URL",), "memory": ()}
