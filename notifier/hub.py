@@ -239,7 +239,7 @@ class Hub:
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Take streams back to opening at once: no later frame is written to them before they are opened again."""
-        self._rounds.forget(topics)
+        self._rounds.forget(None if topics is None else frozenset(topics))
         streams = self._streams
         if topics is not None:
             streams = {stream: None for topic in topics for stream in self._topics.get(topic, ())}

@@ -175,7 +175,7 @@ class Rounds:
                 for item in queued.items:
                     self._deliver_to(stream, item)
 
-    def forget(self, topics: Collection[str] | None) -> None:
+    def forget(self, topics: frozenset[str] | None) -> None:
         """Drop queued frames of these topics (None: all): their streams will replay the log, so these would arrive late
         or with a stale epoch. Ephemeral frames stay."""
         self._send_joined()
