@@ -152,7 +152,7 @@ FIELDS: Final = (
         str | None,
         None,
         description="1 to 128 characters. The message replaces the earlier one of its channel that has the same key.",
-        option="key",
+        option="message-key",
         since="0.2",
     ),
     Field(

@@ -136,7 +136,7 @@ class Publishing:
         return message_event(
             {name: value for name, value in fields.items() if name not in EXCLUDING},
             may_repeat=own_id is not None,
-            excluded=_excluded(fields),
+            excluded=excluded(fields),
             max_bytes=self.max_event_bytes,
         )
 
@@ -152,7 +152,7 @@ class Publishing:
             encoded=parsing.to_json(fields.get("data")),
             durable=fields.get("durable", True),
             max_bytes=self.max_event_bytes,
-            excluded=_excluded(fields),
+            excluded=excluded(fields),
         )
 
     async def create_task(self, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def published(event: Event, receipt: Receipt) -> str:
     return f'{{"id":{message_id},"cursor":"{receipt.cursor}","watched":{watched}}}'
 
 
-def _excluded(fields: Mapping[str, Any]) -> Exclusion | None:
+def excluded(fields: Mapping[str, Any]) -> Exclusion | None:
     """Who does not get what is published. None: all its recipients get it."""
     if EXCLUDING.isdisjoint(fields):
         return None

@@ -10,8 +10,10 @@ import pytest
 
 from notifier import rules
 from notifier import task as tasks
+from notifier.api import publishing
 from notifier.api.bodies import EventIn, Ids, MessageIn, TaskIn, TaskPatch
 from notifier.api.http import parse, validate
+from notifier.api.publishing import EXCLUDING
 from notifier.errors import NotifierError
 from notifier.message import message_event
 from notifier.task import Task
@@ -28,7 +30,9 @@ BODIES: dict[Any, dict[str, Any]] = {
 
 
 def _event(body: Any) -> None:
-    message_event(body.model_dump(exclude_unset=True))
+    fields = body.model_dump(exclude_unset=True, by_alias=True)
+    publishing.excluded(fields)
+    message_event({name: value for name, value in fields.items() if name not in EXCLUDING})
 
 
 def _begin(body: Any) -> None:

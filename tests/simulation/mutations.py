@@ -80,6 +80,10 @@ def _nothing(*_: Any, **__: Any) -> None:
     pass
 
 
+def _dropped(*_: Any) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Defect:
     """What to replace (owner, name, defective value), and a seed that has shown it."""
@@ -95,7 +99,7 @@ DEFECTS: dict[str, Defect] = {
     "no resync after a lost link": Defect(((Hub, "resync", _resync_named_topics_only),), 9),
     "the log is read before subscribing": Defect(((Opener, "open", _open_before_subscribing),), 13),
     "the first event does not repeat the cursor": Defect(((hub, "first", _first_without_id),), 2),
-    "frames that arrive during an opening are dropped": Defect(((Hub, "_hold", _nothing),)),
+    "frames that arrive during an opening are dropped": Defect(((hub, "hold", _dropped),)),
     "a repeat is recognised by its key alone": Defect(((Stream, "has_part", _has_any_part),)),
     "a moment as a replica goes unnoticed": Defect(
         ((commands, "_compare", _nothing), (commands, "_compare_stored", _nothing)), 26
