@@ -18,6 +18,7 @@ from notifier import task as tasks
 from notifier.broker import Idempotency, Options
 from notifier.broker.redis import scripts
 from notifier.broker.redis.broker import RedisBroker
+from notifier.people import Lease, Person
 from tests.broker.conftest import LIMITS
 from tests.broker.support import Recorder, new_task, note, opened, step
 from tests.support import RedisServer
@@ -55,6 +56,12 @@ async def every_call(broker: RedisBroker, raw: redis.Redis) -> None:
     assert await broker.stalled_tasks(int(time.time() * 1000)) == [task.id]
     await broker.dismiss_task("ann", task.id)
     assert await broker.tasks("ann", CHANNELS) == []
+    await broker.publish(note(id="m1", key="k"))
+    await broker.publish(note(id="m2", key="k"))
+    await broker.correct("m2", ["user:ann"], lambda frame: frame.replace("Hi", "Ho"))
+    await broker.retract("m2", ["user:ann"])
+    await broker.lease("topic:t", [Lease("c", Person("ann"), 60)])
+    assert len(await broker.people("topic:t")) == 1
     raw.set(broker._keys.log(0, "user:ann"), "foreign")
     await broker.publish(note())
     await broker.disconnect("ann")
