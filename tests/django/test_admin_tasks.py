@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -45,15 +44,17 @@ def enqueue(task: Task, keys: list[int]) -> None:
     queued.append((task.id, keys))
 
 
-@pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
-    class SimpleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-        search_fields = ("title",)
-        actions = (count, break_down, progress_action("Export", queue=enqueue))
+class SimpleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    search_fields = ("title",)
+    actions = (count, break_down, progress_action("Export", queue=enqueue))
 
-    admin.site.register(SimpleModel, SimpleAdmin)
-    yield
-    admin.site.unregister(SimpleModel)
+
+# At the import: a URLconf that another test has loaded would not have its pages.
+admin.site.register(SimpleModel, SimpleAdmin)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_queued() -> None:
     queued.clear()
 
 
