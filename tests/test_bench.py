@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -126,6 +127,17 @@ def test_the_pages_show_the_run_that_is_kept() -> None:
     assert report.text(run) in report.PAGE.read_text()
     assert model.text(run, model.Load()) in model.PAGE.read_text()
     assert chart.FILE.read_text() == chart.draw(run)
+
+
+def test_the_command_in_the_page_of_the_model_gives_its_table() -> None:
+    """Without what depends on the last measured run: the table of shards has its own costs."""
+    page = model.PAGE.read_text()
+    command = re.search(r"^```sh\npython (.+?)\n```", page, re.MULTILINE | re.DOTALL)
+    assert command is not None
+    words = shlex.split(command[1].replace("\\\n", " "))
+    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "| all streams reconnect, s | 36 | 72 | 86 |" in done.stdout
+    assert "| all streams reconnect, s | 36 | 72 | 86 |" in page
 
 
 def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
