@@ -7,7 +7,6 @@ Must not know: tokens, HTTP, Redis.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -183,14 +182,17 @@ class Grants:
         """Subscribe. The end of the order then, and the names of the topics with events after `since`."""
         asked = None if since is None else parse_cursor(since) or since
         whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None, subscribe=True)
-        if asked is None or (whole.recovered and not whole.replay and max(whole.lasts.values()) <= _seq(asked)):
+        if asked is None or not channels:
             return whole, ()
-        each = await asyncio.gather(*(self._broker.open(user, [channel], asked) for channel in channels))
-        stale = [
-            _name(channel)
-            for channel, opening in zip(channels, each, strict=True)
-            if not opening.recovered or opening.replay or max(opening.lasts.values()) > _seq(asked)
-        ]
+        if isinstance(asked, Cursor) and whole.recovered:
+            lasts = zip(channels, whole.lasts.values(), strict=True)
+            return whole, [_name(channel) for channel, last in lasts if last > asked.seq]
+        # Some topic's events after the cursor are not known any more: which one's, each shows alone.
+        stale = []
+        for channel in channels:
+            opening = await self._broker.open(user, [channel], asked, portion_bytes=1)
+            if not (isinstance(asked, Cursor) and opening.recovered) or max(opening.lasts.values()) > asked.seq:
+                stale.append(_name(channel))
         return whole, stale
 
     def run_due(self) -> None:
@@ -248,7 +250,3 @@ def remove(streams_by_topic: StreamsByTopic, stream: Stream, topics: Iterable[st
 
 def _name(channel: str) -> str:
     return channel.removeprefix("topic:")
-
-
-def _seq(cursor: Cursor | str) -> int:
-    return cursor.seq if isinstance(cursor, Cursor) else -1

@@ -153,6 +153,7 @@ class Hub:
     def detach(self, stream: Stream) -> None:
         """Remove a stream whose connection is gone. A second call does nothing."""
         stream.send = None
+        self.grants.forget(stream)  # also of one that was never attached
         if stream not in self._streams:
             return
         del self._streams[stream]
@@ -160,7 +161,6 @@ class Hub:
         self._timers.remove(stream)
         self._slow.forget(stream)
         self._opener.forget(stream)
-        self.grants.forget(stream)
         self._retractions.take(stream)
         if emptied := remove(self._topics, stream, stream.topics):
             self._broker.unsubscribe(emptied)

@@ -32,7 +32,10 @@ class GatedBroker(MemoryBroker):
         self.gate = asyncio.Event()
         self.gate.set()
 
+        self.openings = 0
+
     async def open(self, user: str, channels: Sequence[str], *args: Any, **options: Any) -> Opening:
+        self.openings += 1
         if TOPIC not in channels:
             await self.gate.wait()
         return await super().open(user, channels, *args, **options)
@@ -201,3 +204,23 @@ async def test_events_from_before_a_join_are_not_replayed_at_a_resync(
     await until(lambda: "x:3" in events_of(wall))
     assert "x:1" not in events_of(wall)
     assert "reset" not in events_of(wall)
+
+
+async def test_what_is_stale_shows_in_a_single_opening(hub: Hub, broker: GatedBroker, stream: Stream) -> None:
+    topics = [f"topic:{number}" for number in range(100)]
+    since = await publish(broker, 0, topics[0])
+    for topic in topics[90:]:
+        await publish(broker, 1, topic)
+    before = broker.openings
+    changed = await hub.grants.change(stream, change(*topics, since=since))
+    assert list(changed.stale) == [topic.removeprefix("topic:") for topic in topics[90:]]
+    assert broker.openings - before == 1
+
+
+async def test_nothing_remains_of_a_stream_that_was_never_attached(hub: Hub) -> None:
+    late = stream_on(Wall())
+    hub.grants.hear(late, {TOPIC: time.time() + 60, "topic:gone": time.time() - 1})
+    hub.detach(late)
+    assert not hub.grants._ends
+    assert not hub.grants._due
+    assert not hub.grants._untold
