@@ -165,13 +165,20 @@ class Grants:
         self._presence.change(stream, change.states)
         joining = stream.since
         added = [channel for channel in change.add if channel in stream.channels]
-        opening, stale = await self._compare(stream.user, added, change.since)
+        new = [channel for channel in added if channel not in heard_before]
+        try:
+            opening, stale = await self._compare(stream.user, added, change.since)
+        except BaseException:
+            self.leave(stream, new)
+            if stream.since == joining:
+                stream.since = before
+            raise
         cursor = opening.cursor
         if joining != before and stream.since == joining:
             stream.since = cursor.seq
         if stream not in self._attached:
             raise NotFound("the connection has ended", field="connection")
-        if new := [channel for channel in added if channel not in heard_before and channel in stream.channels]:
+        if new := [channel for channel in new if channel in stream.channels]:
             self._joined.setdefault(stream, {}).update(dict.fromkeys(new, cursor))
             for task in reversed(opening.tasks if added else ()):
                 if not heard_before.intersection(task.to):
@@ -179,21 +186,23 @@ class Grants:
         return Changed([_name(channel) for channel in stream.channels if is_topic(channel)], str(cursor), stale)
 
     async def _compare(self, user: str, channels: Sequence[str], since: str | None) -> tuple[Opening, Sequence[str]]:
-        """Subscribe. The end of the order then, and the names of the topics with events after `since`."""
-        asked = None if since is None else parse_cursor(since) or since
-        whole = await self._broker.open(user, channels or [f"user:{user}"], asked if channels else None, subscribe=True)
-        if asked is None or not channels:
-            return whole, ()
-        if isinstance(asked, Cursor) and whole.recovered:
-            lasts = zip(channels, whole.lasts.values(), strict=True)
-            return whole, [_name(channel) for channel, last in lasts if last > asked.seq]
-        # Some topic's events after the cursor are not known any more: which one's, each shows alone.
-        stale = []
-        for channel in channels:
-            opening = await self._broker.open(user, [channel], asked, portion_bytes=1)
-            if not (isinstance(asked, Cursor) and opening.recovered) or max(opening.lasts.values()) > asked.seq:
-                stale.append(_name(channel))
-        return whole, stale
+        """Subscribe. The end of the order then, and the names of the topics with events after `since`.
+
+        The numbers of their newest events show it, without the events. A topic without any may have lost its events:
+        only their opening tells.
+        """
+        now = await self._broker.open(user, channels or [f"user:{user}"], None, subscribe=True)
+        if since is None or not channels:
+            return now, ()
+        asked = parse_cursor(since)
+        if asked is None or asked.epoch != now.cursor.epoch or asked.seq > now.cursor.seq:
+            return now, [_name(channel) for channel in channels]
+        lasts = dict(zip(channels, now.lasts.values(), strict=True))
+        stale = {channel for channel, last in lasts.items() if last > asked.seq}
+        silent = [channel for channel, last in lasts.items() if last <= 0]
+        if silent and not (await self._broker.open(user, silent, asked)).recovered:
+            stale.update(silent)
+        return now, [_name(channel) for channel in channels if channel in stale]
 
     def run_due(self) -> None:
         """Let streams leave the topics whose grants have ended; to be called every second."""

@@ -11,7 +11,7 @@ import pytest
 
 from notifier.broker import History, Opening
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.errors import Conflict, NotFound
+from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.event import custom, parse_cursor
 from notifier.grants import MAX_TOPICS, Change
 from notifier.hub import Hub
@@ -33,12 +33,18 @@ class GatedBroker(MemoryBroker):
         self.gate.set()
 
         self.openings = 0
+        self.replayed = 0
+        self.fails = False
 
     async def open(self, user: str, channels: Sequence[str], *args: Any, **options: Any) -> Opening:
         self.openings += 1
         if TOPIC not in channels:
             await self.gate.wait()
-        return await super().open(user, channels, *args, **options)
+        if self.fails:
+            raise BrokerUnavailable("away")
+        opening = await super().open(user, channels, *args, **options)
+        self.replayed += len(opening.replay)
+        return opening
 
 
 @pytest.fixture
@@ -214,7 +220,20 @@ async def test_what_is_stale_shows_in_a_single_opening(hub: Hub, broker: GatedBr
     before = broker.openings
     changed = await hub.grants.change(stream, change(*topics, since=since))
     assert list(changed.stale) == [topic.removeprefix("topic:") for topic in topics[90:]]
-    assert broker.openings - before == 1
+    assert broker.openings - before == 2, "one for the topics with events, one for those without"
+    assert broker.replayed == 0
+
+
+async def test_a_join_that_fails_leaves_nothing_behind(hub: Hub, broker: GatedBroker, stream: Stream) -> None:
+    before = (stream.channels, stream.topics, stream.since)
+    broker.fails = True
+    with pytest.raises(BrokerUnavailable):
+        await hub.grants.change(stream, change(TOPIC))
+    assert (stream.channels, stream.topics, stream.since) == before
+    assert not hub.grants._ends
+    broker.fails = False
+    await hub.grants.change(stream, change(TOPIC))
+    assert stream.channels[-1] == TOPIC
 
 
 async def test_nothing_remains_of_a_stream_that_was_never_attached(hub: Hub) -> None:
