@@ -36,7 +36,7 @@ export interface NotifierAttributes {
   "notifier-live": { src?: string; "data-live-topic"?: string };
   "notifier-message": { level?: Level };
   "notifier-output": { task?: string };
-  "notifier-progress": { task?: string };
+  "notifier-progress": { task?: string; "read-only"?: Present };
   "notifier-tasks": object;
   "notifier-toasts": {
     native?: Present;

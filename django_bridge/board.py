@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 200
 """Tasks of the board when it opens: unfinished ones first, then the newest."""
-CANCEL_PERMISSION: Final = "django_bridge.change_taskrecord"
+ACT_PERMISSION: Final = "django_bridge.change_taskrecord"
+"""To cancel tasks and answer what they ask; without it the board only shows them."""
 
 
 def board(request: HttpRequest, site: AdminSite, tasks: QuerySet[TaskRecord]) -> HttpResponse:
@@ -45,7 +46,7 @@ def board(request: HttpRequest, site: AdminSite, tasks: QuerySet[TaskRecord]) ->
             },
             "texts": {"output": _("Output"), "cancel": _("Cancel")},
             "live": reverse(f"{site.name}:django_bridge_taskrecord_live"),
-            "cancels": request.user.has_perm(CANCEL_PERMISSION),
+            "acts": request.user.has_perm(ACT_PERMISSION),
         },
     }
     return TemplateResponse(request, "django_bridge/board.html", context)
@@ -105,5 +106,5 @@ def _config(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
 
 def _token(request: HttpRequest) -> str:
     group = settings().tasks_group
-    cancels = request.user.has_perm(CANCEL_PERMISSION)
-    return subscriber_token(request.user, groups=[group] if group else [], cancels=cancels)
+    acts = request.user.has_perm(ACT_PERMISSION)
+    return subscriber_token(request.user, groups=[group] if group else [], cancels=acts, answers=acts)

@@ -21,11 +21,14 @@ from notifier.errors import InvalidInput, NotAllowed
 AUDIENCE = "notifier:stream"
 
 
-def subscriber_token(user: Any, *, groups: Sequence[str] | None = None, cancels: bool = False) -> str:
+def subscriber_token(
+    user: Any, *, groups: Sequence[str] | None = None, cancels: bool = False, answers: bool = True
+) -> str:
     """A JWT with which `user` (itself or its key) may open a stream for `NOTIFIER["TOKEN_TTL_S"]` seconds.
 
     groups: by default those of the user. cancels: the user may cancel every task that it sees, whatever `MAY_CANCEL`
-    says. Raises `ImproperlyConfigured` without a `JWT_SECRET`.
+    says. answers: False lets the user answer only tasks that were sent to it by name. Raises `ImproperlyConfigured`
+    without a `JWT_SECRET`.
     """
     configured = settings()
     if not configured.jwt_secret:
@@ -42,6 +45,8 @@ def subscriber_token(user: Any, *, groups: Sequence[str] | None = None, cancels:
     }
     if cancels or (configured.may_cancel and import_string(configured.may_cancel)(user)):
         claims["cancel"] = True
+    if not answers:
+        claims["answers"] = False
     return jwt.encode(claims, configured.jwt_secret, algorithm="HS256")
 
 

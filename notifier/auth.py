@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -61,6 +61,8 @@ class Subscriber:
     """The claim `cancel`: the user may cancel every task that it watches."""
     topics: tuple[str, ...] = ()
     """`topic:<name>` of each of the token's topics: streams hear them, and no inbox has them."""
+    answers: bool = True
+    """The claim `answers`: false for a user who only watches what tasks ask that were not sent to it by name."""
 
     @property
     def heard(self) -> tuple[str, ...]:
@@ -71,6 +73,10 @@ class Subscriber:
         """True if the user may cancel a task sent to these channels: one of them is the user's own, or the token says
         so. Other users of a group, or of `all`, only watch."""
         return self.cancels_all or f"user:{self.user}" in channels
+
+    def may_answer(self, channels: tuple[str, ...]) -> bool:
+        """True if the user may answer what a task to these channels asks."""
+        return self.answers or f"user:{self.user}" in channels
 
     def hears(self, channels: tuple[str, ...]) -> bool:
         """True if the user may hear at least one of these channels."""
@@ -179,16 +185,15 @@ class Authenticator:
             name = claims.get("name")
             if name is not None:
                 name = rules.text(name, "name", max_chars=rules.MAX_TITLE_CHARS)
-            cancels_all = claims.get("cancel") or False
-            if not isinstance(cancels_all, bool):
-                raise InvalidInput(f"must be true or false, not {rules.shown(cancels_all)}", field="cancel")
+            cancels_all = _flag(claims, "cancel", default=False)
+            answers = _flag(claims, "answers", default=True)
             groups = _names(claims.get("groups") or [], "groups", MAX_GROUPS)
             topics = _names(claims.get("topics") or [], "topics", MAX_GROUPS)
         except InvalidInput as exc:
             raise Unauthenticated(f"the token's claim {exc}", code="invalid_token") from None
         channels = (f"user:{user}", *(f"group:{group}" for group in groups), "all")
         named = tuple(f"topic:{topic}" for topic in topics)
-        return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all, named)
+        return Subscriber(user, name, channels, float(int(claims["exp"])), cancels_all, named, answers)
 
     def grant(self, token: str, user: str) -> Grant:
         """The grant of a token with `aud` = `notifier:topics`, also if it has expired. Raises `NotAllowed` if it is
@@ -288,6 +293,16 @@ def _check_end(exp: Any) -> None:
             "not milliseconds",
             code="invalid_token",
         )
+
+
+def _flag(claims: Mapping[str, Any], name: str, *, default: bool) -> bool:
+    """A claim that is true, false, or absent. Raises `InvalidInput`."""
+    value = claims.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise InvalidInput(f"must be true or false, not {rules.shown(value)}", field=name)
+    return value
 
 
 def subscriber_token(secret: str, user: str, *, ttl_s: int = 3600, **claims: Any) -> str:

@@ -278,6 +278,19 @@ def test_a_token_says_whether_its_user_may_cancel_what_is_sent_to_many(value: bo
     assert who.may_cancel(("group:staff",)) is who.may_cancel(("all",)) is bool(value)
 
 
+@pytest.mark.parametrize("value", [True, False, None])
+def test_a_token_says_whether_its_user_may_answer_what_tasks_of_others_ask(value: bool | None) -> None:
+    who = authenticator().subscriber(signed(answers=value, groups=["staff"]))
+    assert who.may_answer(("user:1", "user:42"))
+    assert who.may_answer(("group:staff",)) is who.may_answer(("all",)) is (value is not False)
+
+
+@pytest.mark.parametrize("value", ["false", 0, []])
+def test_a_claim_to_answer_that_is_not_true_or_false_is_refused(value: object) -> None:
+    with pytest.raises(Unauthenticated, match="claim answers: must be true or false"):
+        authenticator().subscriber(signed(answers=value))
+
+
 @pytest.mark.parametrize("value", ["true", 1, ["tasks"]])
 def test_a_claim_to_cancel_that_is_not_true_or_false_is_refused(value: object) -> None:
     with pytest.raises(Unauthenticated, match="claim cancel: must be true or false"):

@@ -19,7 +19,7 @@ export const QUESTION_CSS = `
   [part=question] input { font: inherit; color: inherit; background: transparent; border: 1px solid var(--_line); border-radius: 6px; padding: 0.15rem 0.4rem; min-inline-size: 0; }`;
 
 /**
- * The question of one task; empty while it has none.
+ * The question of one task; empty while it has none. In a widget with the attribute `read-only`, it takes no answer.
  *
  * @param {import("./base.js").Widget} widget
  * @param {import("./base.js").Store} store
@@ -58,6 +58,7 @@ export function questionOf(widget, store, id) {
     first.textContent = "";
     text.textContent = question.text;
     box.setAttribute("aria-label", question.text);
+    if (widget.hasAttribute("read-only")) return;
     if (question.choices) {
       ways.append(...question.choices.map((choice) => button(choice.text, choice.text, () => give(choice.value))));
       return;

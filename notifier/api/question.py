@@ -31,6 +31,7 @@ from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing
 from notifier.asking import answered, expired, looked_up
 from notifier.broker import Broker
+from notifier.errors import NotAllowed
 from notifier.question import Answer
 
 LOOK_EVERY_S: Final = 0.5
@@ -66,10 +67,12 @@ async def post_question(request: Request, task_id: str) -> Response:
     openapi_extra=body_of({"application/json": AnswerIn}),
 )
 async def post_answer(request: Request, task_id: str) -> Response:
-    """The first answer wins: later ones are a 409 with its `value` and `by`. The task goes on as `running`."""
+    """The first answer wins: later ones are a 409 with its `value` and `by`. The task goes on as `running`.
+    A token with `answers` false answers only tasks that were sent to its user by name: a 403 for others."""
     who, broker = subscriber(request), _broker(request)
     body = parse(AnswerIn, await read_body(request))
-    await own_task(request, broker, who, task_id)
+    if not who.may_answer((await own_task(request, broker, who, task_id)).to):
+        raise NotAllowed("the token's claim answers is false, and this task was not sent to its user by name")
     task = await broker.change_task(
         task_id,
         lambda stored: answered(stored, body.question, body.value, by_id=who.user, by_name=who.name, now_ms=_now_ms()),

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import User, data_of, problem_of
+from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_tasks import begin, patched
 
 YES_NO = [{"value": "yes", "text": "Yes"}, {"value": "no", "text": "No"}]
@@ -151,3 +151,17 @@ def test_only_who_watches_the_task_answers_and_only_publishers_ask(
     problem_of(answer(publisher, task, question, "yes"), 401)
     problem_of(ask(user.client, task), 401)
     problem_of(wait(user.client, task, question), 401)
+
+
+def test_a_token_without_answers_watches_the_questions_of_a_group_and_answers_its_own(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    group = unique("group")
+    owner, viewer = someone(), someone(groups=[group], answers=False)
+    task = publisher.post("/v1/tasks", json={"to": [owner.channel, f"group:{group}"], "name": "Import"}).json()
+    question = asked(publisher, task)
+    assert viewer.client.get(f"/v1/tasks/{task['id']}").json()["question"]["id"] == question
+    problem_of(answer(viewer.client, task, question, "yes"), 403)
+    assert answer(owner.client, task, question, "yes").status_code == 200
+    own = begin(publisher, viewer)
+    assert answer(viewer.client, own, asked(publisher, own), "yes").status_code == 200

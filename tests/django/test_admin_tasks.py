@@ -168,6 +168,7 @@ def test_the_board_has_everybodys_tasks_and_a_stream_of_them_all(boss: Client, u
     for token in (config["token"], renewed):
         claims = jwt.decode(token, JWT_SECRET, algorithms=["HS256"], audience="notifier:stream")
         assert (claims["sub"], claims["groups"], claims["cancel"]) == (str(user.pk), ["tasks"], True)
+        assert "answers" not in claims
 
 
 @BOARD
@@ -183,6 +184,7 @@ def test_the_board_needs_the_permission_to_view_tasks_and_cancels_with_that_to_c
         client.get(urls[1]).json()["token"], JWT_SECRET, algorithms=["HS256"], audience="notifier:stream"
     )
     assert "cancel" not in claims
+    assert claims["answers"] is False
 
 
 def test_a_board_without_the_setting_shows_the_rows_and_opens_no_stream(boss: Client, user: User) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client, override_settings
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -187,4 +187,11 @@ async def test_the_board_shows_everybodys_tasks_live_and_staff_answers_cancels_a
             assert (await asking, await sync_to_async(lambda: tasks[7].status)()) == ("yes", "running")
             await row.get_by_role("button", name="Cancel").click()
             await expect(row.locator(".pill")).to_have_text("cancelling")
+            await User.objects.filter(pk=user.pk).aupdate(is_superuser=False)
+            await user.user_permissions.aadd(await Permission.objects.aget(codename="view_taskrecord"))
+            await page.reload()
+            asking = asyncio.create_task(tasks[8].aask("Overwrite?", choices={"yes": "Yes"}, default="yes", timeout=60))
+            await expect(page.locator("notifier-progress [part=question]")).to_have_text("Overwrite?")
+            await expect(page.get_by_role("button", name="Yes")).to_have_count(0)
+            asking.cancel()
             assert errors == []

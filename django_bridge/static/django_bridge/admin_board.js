@@ -3,13 +3,7 @@
 
 const MOST_ROWS = 500;
 const NEW_MS = 300; // new tasks within this time are read with one request
-const {
-  tasks: known,
-  statuses,
-  texts,
-  live,
-  cancels,
-} = JSON.parse(document.getElementById("notifier-board").textContent);
+const { tasks: known, statuses, texts, live, acts } = JSON.parse(document.getElementById("notifier-board").textContent);
 const board = document.querySelector(".notifier-board");
 const body = board.querySelector("tbody");
 const filters = board.querySelector(".filters");
@@ -66,6 +60,7 @@ function toggle(row) {
   for (const name of ["notifier-progress", "notifier-output"]) {
     const widget = document.createElement(name);
     widget.setAttribute("task", row.task.id);
+    widget.toggleAttribute("read-only", !acts);
     cell.append(widget);
   }
   row.details = element("tr", "", cell);
@@ -97,7 +92,7 @@ function show(row) {
   const [href, text] = task.link; // checked by the server, or by the service
   if (href) tools.push(Object.assign(element("a", "button", text), { href }));
   if (window.notifier) tools.push(row.output);
-  if (window.notifier && cancels && !task.ended_at && task.status !== "cancelling") tools.push(row.cancel);
+  if (window.notifier && acts && !task.ended_at && task.status !== "cancelling") tools.push(row.cancel);
   if (tools.length !== cells.tools.children.length || tools.some((tool, n) => tool !== cells.tools.children[n]))
     cells.tools.replaceChildren(...tools);
   if (task.status === "waiting" && !row.details && window.notifier) toggle(row); // what it asks
