@@ -25,7 +25,7 @@ from django_bridge.publisher.transport import TaskAnswer
 from django_bridge.task import scheduler
 from django_bridge.task.heartbeat import Heartbeat
 from django_bridge.task.unreported import UnreportedChanges
-from notifier.task import Task
+from notifier.task import ENDED, Task
 
 if TYPE_CHECKING:
     from django_bridge.task.kept_end import KeptEnd
@@ -77,15 +77,19 @@ class TaskReporter(UnreportedChanges):
         if ends_here:
             # A later beat would set a pending task running again. The scheduler sends beats and changes in order.
             self._heartbeat.stop(waits=not background)
-        end = self._keep_end(change) if ends_here else None
-        with self._lock:
-            if self.ended_elsewhere:
-                return
-            self.known = self.known.changed(change, now_ms=now_ms())
-            self._end = end or self._end
-            self._dirty_fields |= change.keys()
-            if "done" in change:
-                self._forget_advances()
+        end = self._keep_end(change) if change.get("status") in ENDED else None
+        try:
+            with self._lock:
+                if self.ended_elsewhere:
+                    return
+                self.known = self.known.changed(change, now_ms=now_ms())
+                self._end, end = end or self._end, None
+                self._dirty_fields |= change.keys()
+                if "done" in change:
+                    self._forget_advances()
+        finally:
+            if end is not None:  # another end came first
+                end.reported(is_sent=True)
         self._report(defers=background or (not ends_here and self._is_slow()))
         if not ends_here:
             self.works_here()

@@ -13,6 +13,8 @@ from django.test import override_settings
 
 from django_bridge import Task, background, delivery, outbox, publisher
 from django_bridge.models import OutboxMessage, TaskRecord
+from django_bridge.task.reporter import TaskReporter
+from notifier.errors import Conflict
 from tests.django.conftest import http_settings
 from tests.django.outbox_rows import MEMORY
 from tests.support import Service, free_port, wait_for
@@ -131,6 +133,40 @@ def test_an_end_that_the_service_has_already_counts_as_delivered(bridge_service:
         assert delivered() == 1
         assert in_service(bridge_service, task)["status"] == "failed"
         assert not OutboxMessage.objects.exists()
+
+
+def test_a_task_that_waits_for_its_next_worker_is_no_end(bridge_service: Service) -> None:
+    with away():
+        task = Task(task_name="Import", to_users=1)
+        task.begin()
+        task.wait("For the next worker")
+        assert states() == []
+    with served(bridge_service):
+        Task.resume(task.id).end("Ready")
+        assert in_service(bridge_service, task)["status"] == "succeeded"
+        assert states() == []
+
+
+def test_of_two_ends_at_once_the_second_leaves_no_row(bridge_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = TaskReporter._keep_end
+    ends: list[Any] = []
+
+    def keep_both(reporter: TaskReporter, change: Any) -> Any:
+        """The other end comes between the row of the first and its change."""
+        ends.append(keep(reporter, change))
+        if len(ends) == 1:
+            task.end("First")
+        return ends[-1] if change["state"] == "First" else ends[0]
+
+    monkeypatch.setattr(TaskReporter, "_keep_end", keep_both)
+    with served(bridge_service):
+        task = Task(task_name="Import", to_users=1)
+        task.begin()
+        with pytest.raises(Conflict):
+            task.end("Second")
+        assert len(ends) == 2
+        assert in_service(bridge_service, task)["state"] == "First"
+        assert states() == []
 
 
 def test_an_end_waits_for_no_message_and_no_message_for_it(bridge_service: Service) -> None:
