@@ -5,25 +5,22 @@ Must not know: how the function reports, what the page of a task looks like.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db import connections
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from django_bridge import thread_runs
+from django_bridge.commit import after_commit
 from django_bridge.task.decorator import progress, reports_itself, takes_task
 from django_bridge.task.task import Task
-
-log = logging.getLogger("django_bridge")
 
 BEGIN_S: Final = 10.0
 """How long the request waits for the task to begin."""
@@ -45,12 +42,14 @@ def progress_action(
             for row in Progress(queryset, parts=100):
                 ...
 
-    The function runs in a thread, which ends with its process. With `queue`, the project's queue does the work:
+    The function runs in a thread, which ends with its process; the bounds are those of `progress_page`. With `queue`,
+    the project's queue does the work:
 
         actions = [progress_action("Export", queue=export_rows.delay)]
 
-    calls `export_rows.delay(task, [primary keys])`; the worker goes on with `Task.resume(task)`. `permissions` are
-    those of Django's `@action`, `options` those of `@progress`. Raises `TypeError` for a function with `@progress`.
+    calls `export_rows.delay(task, [primary keys])` on commit; the worker goes on with `Task.resume(task)`.
+    `permissions` are those of Django's `@action`, `options` those of `@progress`. Raises `TypeError` for a function
+    with `@progress`.
     """
     if queue is not None:
         if options:
@@ -79,8 +78,13 @@ def _action(start: Action, name: str | Promise, permissions: Sequence[str] | Non
 def _in_queue(name: str | Promise, queue: Callable[..., Any]) -> Action:
     def start(modeladmin: Any, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponseRedirect:
         task = Task(from_user=request.user, task_name=name)
-        task.begin()
-        queue(task, list(rows.values_list("pk", flat=True)))
+        keys = list(rows.values_list("pk", flat=True))
+
+        def hand_over() -> None:
+            task.begin()
+            queue(task, keys)
+
+        after_commit(hand_over)
         return _to_its_page(modeladmin, request, task.id)
 
     return start
@@ -98,27 +102,32 @@ def _in_thread(name: str | Promise, function: Callable[..., Any], options: dict[
         def run() -> None:
             try:
                 progress(name, **options)(work)(modeladmin, request, rows)
-            except Exception:  # the task has failed with it
-                log.exception("the action %s failed", name)
             finally:
                 begun.put(None)
-                connections.close_all()
 
-        threading.Thread(target=run, name=f"progress_action {name}").start()
-        return _to_its_page(modeladmin, request, begun.get(timeout=BEGIN_S))
+        if not thread_runs.start(run, name=f"progress_action {name}", user=request.user.pk):
+            return _back(request, messages.ERROR, _("Too many runs at once: start it again when one has ended"))
+        try:
+            task_id = begun.get(timeout=BEGIN_S)
+        except Empty:  # it begins later
+            return _back(request, messages.INFO, _("Started"))
+        if task_id is None:
+            return _back(request, messages.ERROR, _("The task could not begin."))
+        return _to_its_page(modeladmin, request, task_id)
 
     return start
 
 
-def _to_its_page(modeladmin: Any, request: HttpRequest, task_id: str | None) -> HttpResponseRedirect:
-    """The page with the bar; in an admin without the tasks, and where the task could not begin, the list again."""
-    back = request.get_full_path()
+def _to_its_page(modeladmin: Any, request: HttpRequest, task_id: str) -> HttpResponseRedirect:
+    """The page with the bar; in an admin without the tasks the list again."""
     try:
-        url = reverse(f"{modeladmin.admin_site.name}:django_bridge_taskrecord_bar", args=[task_id or "-"])
+        url = reverse(f"{modeladmin.admin_site.name}:django_bridge_taskrecord_bar", args=[task_id])
     except NoReverseMatch:
-        url = ""
-    if task_id is None or not url:
-        level = messages.ERROR if task_id is None else messages.INFO
-        messages.add_message(request, level, _("The task could not begin.") if task_id is None else _("Started"))
-        return HttpResponseRedirect(back)
-    return HttpResponseRedirect(f"{url}?{urlencode({'next': back})}")
+        return _back(request, messages.INFO, _("Started"))
+    return HttpResponseRedirect(f"{url}?{urlencode({'next': request.get_full_path()})}")
+
+
+def _back(request: HttpRequest, level: int, text: object) -> HttpResponseRedirect:
+    """The list again, with a message."""
+    messages.add_message(request, level, str(text))
+    return HttpResponseRedirect(request.get_full_path())

@@ -116,6 +116,7 @@ BRIDGE_LAYERS: Layers = [
     {"checks"},
     {"board"},
     {"admin_action", "job_page"},
+    {"thread_runs"},
     {"message", "views"},
     {"live"},
     {"celery", "event"},

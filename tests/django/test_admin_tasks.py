@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import threading
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import jwt
 import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
+from django.contrib.messages import get_messages
 from django.core.management import CommandError, call_command, load_command_class
+from django.db import transaction
 from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.urls import reverse
 
-from django_bridge import Progress, Task, progress, progress_action
+from django_bridge import Progress, Task, admin_action, progress, progress_action, thread_runs
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
@@ -51,6 +55,11 @@ class SimpleAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 # At the import: a URLconf that another test has loaded would not have its pages.
 admin.site.register(SimpleModel, SimpleAdmin)
+
+
+class LateQueue(SimpleQueue[Any]):
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        raise Empty
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +107,50 @@ def test_an_action_of_a_queue_hands_over_a_task_that_has_begun(boss: Client) -> 
     assert task_id in answer["Location"]
     assert sorted(keys) == sorted(SimpleModel.objects.values_list("pk", flat=True)[:3])
     assert [task["id"] for task in outbox.tasks] == [task_id]
+
+
+@pytest.mark.usefixtures("rows")
+def test_an_action_of_a_queue_is_queued_on_commit(boss: Client) -> None:
+    with transaction.atomic():
+        act(boss, "enqueue")
+        assert (queued, outbox.tasks) == ([], [])
+        transaction.set_rollback(True)
+    assert (queued, outbox.tasks) == ([], [])
+    with transaction.atomic():
+        act(boss, "enqueue")
+    assert [task["id"] for task in outbox.tasks] == [task_id for task_id, _ in queued]
+    assert len(queued) == 1
+
+
+@pytest.mark.usefixtures("rows")
+def test_an_action_that_begins_late_or_not_leads_back_to_the_list(
+    boss: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def texts(answer: Any) -> list[str]:
+        assert (answer.status_code, answer["Location"]) == (302, LIST)
+        return [str(message) for message in get_messages(answer.wsgi_request)]
+
+    may_begin = threading.Event()
+    started: list[threading.Thread] = []
+    take = admin_action.takes_task
+
+    def late(function: Any) -> bool:
+        started.append(threading.current_thread())
+        may_begin.wait()
+        return take(function)
+
+    monkeypatch.setattr(admin_action, "SimpleQueue", LateQueue)
+    monkeypatch.setattr(admin_action, "takes_task", late)
+    monkeypatch.setattr(thread_runs, "MAX_USER_RUNS", 1)
+    try:
+        assert "Started" in texts(act(boss, "count"))
+        wait_for(lambda: started, what="the thread")
+        assert started[0].daemon, "the process ends without it"
+        assert any("Too many runs at once" in text for text in texts(act(boss, "count")))
+    finally:
+        may_begin.set()
+    started[0].join()
+    assert TaskRecord.objects.get().status == "succeeded"
 
 
 def test_an_action_with_progress_of_its_own_and_options_that_a_queue_cannot_have_are_refused() -> None:

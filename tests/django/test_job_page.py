@@ -16,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.test import Client, override_settings
 from django.urls import path, re_path
 
-from django_bridge import Progress, Task, current_task, job_page, progress, progress_page
+from django_bridge import Progress, Task, current_task, progress, progress_page, thread_runs
 from django_bridge.checks import check_settings, check_urls
 from django_bridge.conf import DEVELOPMENT_URL, settings
 from django_bridge.models import TaskRecord
@@ -109,8 +109,8 @@ def test_the_runs_of_a_user_and_of_a_process_are_bounded(
 ) -> None:
     other = Client()
     other.force_login(other_user)
-    monkeypatch.setattr(job_page, "MAX_USER_RUNS", 2)
-    monkeypatch.setattr(job_page, "MAX_RUNS", 3)
+    monkeypatch.setattr(thread_runs, "MAX_USER_RUNS", 2)
+    monkeypatch.setattr(thread_runs, "MAX_RUNS", 3)
     may_end.clear()
     try:
         assert [visitor.post("/waiting/").status_code for _ in range(3)] == [302, 302, 429]
