@@ -99,11 +99,14 @@ class JoinedFrame(EncodedFrame):
 
 def after_waiting(key: str, waiting: EncodedFrame, newer: EncodedFrame) -> EncodedFrame:
     """What becomes of a state that waits when a newer one with its key comes: the newer one, or, of a task's output,
-    both as one."""
+    both as one. A frame in another form than output's was written by another program: the newer one stays."""
     if not key.startswith(KEY_PREFIX):
         return newer
-    older = _pieces(waiting)
-    pieces = joined(older, _pieces(newer))
+    try:
+        older = _pieces(waiting)
+        pieces = joined(older, _pieces(newer))
+    except ValueError:
+        return newer
     return waiting if pieces is older else JoinedFrame(pieces)
 
 

@@ -103,10 +103,17 @@ class Pieces:
 
     @classmethod
     def of(cls, announcement: bytes) -> Pieces:
-        """The pieces of an announcement."""
-        data = json.loads(announcement.partition(b"\ndata: ")[2])
-        text: str = data["text"]
-        return cls(data["id"], data.get("from", data["n"]), data["n"], len(text), [text], 1)
+        """The pieces of an announcement. Raises ValueError if it is in another form."""
+        try:
+            data = json.loads(announcement.partition(b"\ndata: ")[2])
+            task_id, n, text = str(data["id"]), data["n"], data["text"]
+            first = data.get("from", n)
+            f"{task_id}{text}".encode()  # refuses half a pair of surrogates, which no frame can have
+        except (LookupError, TypeError, AttributeError, RecursionError) as exc:
+            raise ValueError(f"not an announcement of output: {exc}") from exc
+        if not isinstance(text, str) or type(n) is not int or type(first) is not int:
+            raise ValueError("not an announcement of output")
+        return cls(task_id, first, n, len(text), [text], 1)
 
     def frame(self) -> bytes:
         """Their announcement."""

@@ -163,6 +163,28 @@ def test_readers_that_share_waiting_pieces_go_on_apart(wall: Wall) -> None:
     assert b'"n":3,"from":1,"text":"1.2.3."' in shared.chunk
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{}",
+        "[]",
+        "null",
+        "{",
+        '{"id":"t","n":"2","text":"b"}',
+        '{"id":"t","n":2,"text":2}',
+        '{"id":"t","n":2,"text":["b"]}',
+        r'{"id":"t","n":2,"text":"\ud800"}',
+        "[" * 50_000,
+    ],
+)
+def test_an_announcement_of_output_in_another_form_replaces_what_waits(data: str) -> None:
+    """Another program may write to the broker."""
+    good = EncodedFrame(output.piece_frame("t", 1, "a").encode())
+    foreign = EncodedFrame(f"event: task.output\ndata: {data}\n\n".encode())
+    assert after_waiting("output:t", good, foreign) is foreign
+    assert after_waiting("output:t", foreign, good) is good
+
+
 def test_events_are_never_conflated(stream: Stream, wall: Wall) -> None:
     wall.waiting = 10
     for number in range(3):

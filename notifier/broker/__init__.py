@@ -292,7 +292,8 @@ class Broker(ABC):
     @abstractmethod
     async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
         """Apply `change` to the stored frames of a message, in place, and announce each frame that it changes. Returns
-        the frames, of the channels that have the message. Raises what `change` raises."""
+        the frames, of the channels that have the message; an expired one counts as absent. Raises what `change` raises;
+        some of many channels may be changed then, and a repeat changes the others."""
 
     @abstractmethod
     async def inbox(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,6 +177,34 @@ async def test_a_correction_is_announced_to_no_excluded_user(broker: Broker, sin
 
 async def test_a_correction_of_a_message_that_is_not_there_answers_nothing(broker: Broker) -> None:
     assert await broker.correct("m1", ["user:ann"], with_text("new")) == []
+
+
+async def test_an_expired_message_is_not_corrected(broker: Broker, sink: Recorder) -> None:
+    """Open pages have removed it; a new frame would show it again."""
+    await broker.subscribe(broker.topics("ann", ["user:ann"]))
+    until_s = time.time() + 0.2
+    await broker.publish(note(id="m1", expires_at=datetime.fromtimestamp(until_s, UTC).isoformat()))
+    await until(lambda: time.time() > until_s + 0.1)
+    assert await broker.correct("m1", ["user:ann"], with_text("new")) == []
+    await broker.publish(note(id="m2"))
+    assert len(await broker.correct("m2", ["user:ann"], with_text("new"))) == 1
+    await until(lambda: sink.states)
+    assert [message and message["id"] for message in (message_of(wire) for _, _, wire in sink.states)] == ["m2"]
+
+
+async def test_a_message_to_many_channels_is_corrected_and_retracted_in_each(broker: Broker) -> None:
+    channels = [f"group:g{place}" for place in range(60)]
+    await broker.publish(note([*channels[1:40], channels[-1]], id="m1", text="old"))
+    for _ in range(2):
+        frames = await broker.correct("m1", channels, with_text("new"))
+        assert {frame.partition('"to":"')[2].partition('"')[0] for frame in frames} == {*channels[1:40], channels[-1]}
+    opening = await broker.open("ann", ("user:ann", channels[-1]), None)
+    assert opening.unread == 1
+    for _ in range(2):
+        await broker.retract("m1", channels)
+    for channel in (channels[1], channels[30], channels[-1]):
+        assert (await broker.open("ann", ("user:ann", channel), None)).unread == 0
+    assert await broker.correct("m1", channels, with_text("newer")) == []
 
 
 async def test_a_refused_correction_changes_nothing(broker: Broker) -> None:

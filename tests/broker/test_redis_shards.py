@@ -15,7 +15,7 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
-from notifier.broker.redis.scripts import Call
+from notifier.broker.redis.scripts import Call, publish_calls
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
 from notifier.output import Appended, Output
 from notifier.task import Task
@@ -218,3 +218,34 @@ async def test_a_long_output_is_read_in_slices_and_has_no_hole(
 
     monkeypatch.setattr(broker._shards, "call", trimming)
     assert await broker.output(task.id, 0) == Output(10, "7;8;9;10;", truncated=True)
+
+
+async def test_no_call_searches_the_histories_of_many_channels(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search reads whole histories: with all the channels of a call in one script, Redis would stand still."""
+    keys, channels = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:"), [f"user:{number}" for number in range(60)]
+    broker = RedisBroker(One(Address.from_url(redis_server.url)), keys, history=History(50, 50, 60), max_replay=100)
+    await broker.start(Recorder())
+    logs = {keys.log(0, channel) for channel in channels}
+    searched: list[int] = []
+    run = broker._shards.run
+
+    async def counted(call: Call) -> Any:
+        searched.append(len(logs & {*call.keys}))
+        return await run(call)
+
+    monkeypatch.setattr(broker._shards, "run", counted)
+    message = note(channels, id="m1", key="k")
+    calls = list(publish_calls(message, keys, history=History(50, 50, 60)))
+    assert [len(logs & {*call.keys}) for call in calls] == [25, 25, 10]
+    # A stream on several channels recognises the parts of one message.
+    assert "-" not in {call.args[9] for call in calls}
+    assert len({call.args[9] for call in calls}) == 1
+    await broker.publish(message)
+    searched.clear()
+    assert len(await broker.correct("m1", channels, lambda frame: frame.replace("Hi", "Ho"))) == 60
+    await broker.retract("m1", channels)
+    assert searched == [25, 25, 25, 25, 10, 10, 25, 25, 10]
+    assert await broker.correct("m1", channels, lambda frame: frame) == []
+    await broker.close()

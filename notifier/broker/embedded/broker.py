@@ -142,11 +142,12 @@ class EmbeddedBroker(Broker):
                 self._sink.retract(channel, message_id)
 
     async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
+        now_ms = time.time() * 1000
         stored = [
             (channel, entry, change(entry.frame))
             for channel in channels
             for entry in self._history.log(channel).messages
-            if entry.message_id == message_id
+            if entry.message_id == message_id and not 0 < entry.expires_at_ms <= now_ms
         ]
         key = EPHEMERAL_PREFIX + events.new_id()
         for channel, entry, frame in stored:

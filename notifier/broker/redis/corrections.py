@@ -10,7 +10,7 @@ from typing import Final
 
 from notifier.broker import EPHEMERAL_PREFIX, FrameChange
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import Call, reading, script
+from notifier.broker.redis.scripts import SEARCHED_CHUNK, Call, reading, script
 from notifier.broker.redis.shards import Shards
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame, new_id
@@ -21,35 +21,36 @@ MAX_RETRIES: Final = 20
 
 
 def retract_calls(keys: Keys, message_id: str, channels: Sequence[str]) -> Iterator[Call]:
-    """The calls that remove a message from channels: one for each shard."""
-    for shard, here in _by_shard(keys, channels):
+    """The calls that remove a message from channels: one for each shard and each chunk of its channels."""
+    for shard, here in _chunks(keys, channels):
         names = [name for channel in here for name in (keys.log(shard, channel), keys.meta(shard, channel))]
         announcements = [keys.announcements(shard, channel) for channel in here]
         yield Call(script("retract"), shard, names, [message_id, keys.publish_command, new_id(), *announcements])
 
 
-def _by_shard(keys: Keys, channels: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+def _chunks(keys: Keys, channels: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
     for shard in range(keys.shards):
-        if here := [channel for channel in channels if shard in keys.shards_of(channel)]:
-            yield shard, here
+        here = [channel for channel in channels if shard in keys.shards_of(channel)]
+        for start in range(0, len(here), SEARCHED_CHUNK):
+            yield shard, here[start : start + SEARCHED_CHUNK]
 
 
 class RedisCorrections:
-    """Retracts and corrects messages on all shards, one after the other."""
+    """Retracts and corrects messages on all shards, one call after the other."""
 
     def __init__(self, shards: Shards, keys: Keys) -> None:
         self._shards = shards
         self._keys = keys
 
     async def retract(self, message_id: str, channels: Sequence[str]) -> None:
-        """See `Broker.retract`. A failed call may have removed the message from some shards: it can be repeated."""
+        """See `Broker.retract`. A failed call may have removed the message from some channels: it can be repeated."""
         for call in retract_calls(self._keys, message_id, channels):
             await self._shards.run(call)
 
     async def correct(self, message_id: str, channels: Sequence[str], change: FrameChange) -> Sequence[str]:
-        """See `Broker.correct`. A failed call may have changed some shards: it can be repeated."""
+        """See `Broker.correct`. A failed call may have changed some channels: it can be repeated."""
         key, frames = EPHEMERAL_PREFIX + new_id(), list[str]()
-        for shard, here in _by_shard(self._keys, channels):
+        for shard, here in _chunks(self._keys, channels):
             frames += await self._correct_on(shard, message_id, here, change, key)
         return frames
 

@@ -27,6 +27,8 @@ from notifier.task import KEEP_RUNNING_S, Task
 CHUNK: Final = 500
 """Most recipients of one script call. A larger publish is split, so that no call blocks Redis for more than a few
 milliseconds."""
+SEARCHED_CHUNK: Final = 25
+"""The same where the call may search each history whole."""
 
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
@@ -77,14 +79,15 @@ def publish_calls(
     idempotency: Idempotency | None = None,
     is_floor_due: Callable[[int], bool] = lambda shard: True,
 ) -> Iterator[Call]:
-    """The calls that publish one event: one for each shard and each `CHUNK` of its recipients.
+    """The calls that publish one event: one for each shard and each chunk of its recipients.
 
     `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough.
     """
     size = history.size if event.message_id else history.event_size
+    most = SEARCHED_CHUNK if event.replace_key else CHUNK
     has_topics = is_topic(event.to[0])
     for shard, recipients in _by_shard(event.to, keys):
-        repeat_key = _repeat_key(event, idempotency, len(recipients))
+        repeat_key = _repeat_key(event, idempotency, len(recipients), is_split=len(recipients) > most)
         stored: tuple[str, ...] = ("m", event.message_id) if event.message_id else ()
         if event.replace_key:
             stored += ("q", event.replace_key)
@@ -96,8 +99,8 @@ def publish_calls(
             repeat_key += f" {event.excluded.text()}"
             if event.excluded.users:
                 stored += ("n", "".join(["\n", *(f"{user}\n" for user in sorted(event.excluded.users))]))
-        for start in range(0, len(recipients), CHUNK):
-            chunk = recipients[start : start + CHUNK]
+        for start in range(0, len(recipients), most):
+            chunk = recipients[start : start + most]
             names = [*keys.of_shard(shard)]
             args: list[str | bytes | int] = [
                 fresh_epoch(),
@@ -140,10 +143,10 @@ def _by_shard(channels: Sequence[str], keys: Keys) -> Iterable[tuple[int, Sequen
     return sorted(grouped.items())
 
 
-def _repeat_key(event: Event, idempotency: Idempotency | None, recipients: int) -> str:
+def _repeat_key(event: Event, idempotency: Idempotency | None, recipients: int, *, is_split: bool) -> str:
     """The key by which a stream recognises the event if it comes again, or `-`."""
     if event.durable:
-        if not event.may_repeat and recipients <= CHUNK:
+        if not event.may_repeat and not is_split:
             return "-"
         key, prefix = event.message_key, ""
     else:

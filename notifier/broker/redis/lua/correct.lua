@@ -4,36 +4,36 @@
 -- ARGV  1 message id, 2 '' to read, else PUBLISH or SPUBLISH;
 --       then to replace, for each channel: the frame that was read, the new frame, its pub/sub channel,
 --       the first line of the announcement
--- Answer: to read, for each channel: its frame, and the users that do not get it; '' and '' without the message
+-- Answer: to read, for each channel: its frame, and the users that do not get it; '' and '' without the
+--         message, or where it has expired
 --       | to replace: 1, or 0 if a frame is no longer the one that was read: nothing has changed then
 
-local answer, logs = {}, {}
+local now_ms, answer, ids_in = redis_now_ms(), {}, {}
 for i, log in ipairs(KEYS) do
-  local entries, at = call('XRANGE', log, '-', '+'), {}
-  for place, raw in ipairs(entries) do
-    if entry_of(raw).m == ARGV[1] then at[#at + 1] = place end
-  end
-  local first = at[1] and entry_of(entries[at[1]]) or {}
-  answer[#answer + 1], answer[#answer + 2] = first.f or '', first.n or ''
-  logs[i] = { entries = entries, at = at, frame = first.f or '' }
+  local oldest, ids = {}, {}
+  each_with_id(log, ARGV[1], function(id, entry)
+    if not expired(entry, now_ms) then oldest, ids[id] = entry, true end
+  end)
+  answer[#answer + 1], answer[#answer + 2] = oldest.f or '', oldest.n or ''
+  ids_in[i] = ids
 end
 if ARGV[2] == '' then return answer end
 
-for i, log in ipairs(logs) do
-  if log.frame ~= ARGV[4 * i - 1] then return 0 end
+for i = 1, #KEYS do
+  if answer[2 * i - 1] ~= ARGV[4 * i - 1] then return 0 end
 end
-for i, log in ipairs(logs) do
-  local key, frame, ttl_ms = KEYS[i], ARGV[4 * i], call('PTTL', KEYS[i])
-  for _, place in ipairs(log.at) do
-    local fields = log.entries[place][2]
-    for j = 1, #fields, 2 do
+for i, log in ipairs(KEYS) do
+  local frame, ttl_ms, entries = ARGV[4 * i], call('PTTL', log), call('XRANGE', log, '-', '+')
+  -- A stream takes no entry below its last id, so the log is written again.
+  call('DEL', log)
+  for _, raw in ipairs(entries) do
+    local fields = raw[2]
+    for j = 1, ids_in[i][raw[1]] and #fields or 0, 2 do
       if fields[j] == 'f' then fields[j + 1] = frame end
     end
+    call('XADD', log, raw[1], unpack(fields))
   end
-  -- A stream takes no entry below its last id, so the log is written again.
-  call('DEL', key)
-  for _, raw in ipairs(log.entries) do call('XADD', key, raw[1], unpack(raw[2])) end
-  if ttl_ms > 0 then call('PEXPIRE', key, ttl_ms) end
+  if ttl_ms > 0 then call('PEXPIRE', log, ttl_ms) end
   call(ARGV[2], ARGV[4 * i + 1], ARGV[4 * i + 2] .. '\n' .. frame)
 end
 return 1

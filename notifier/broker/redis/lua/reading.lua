@@ -19,6 +19,20 @@ local function entries_after(log, after, most)
   return entries
 end
 
+-- Calls visit(entry id, entry) for each entry of a message in a log, newest first. A few entries are read at a time, so
+-- that Redis does not copy a whole history of large messages.
+local function each_with_id(log, message_id, visit)
+  local before = '+'
+  repeat
+    local entries = call('XREVRANGE', log, before, '-', 'COUNT', 32)
+    for _, raw in ipairs(entries) do
+      local entry = entry_of(raw)
+      if entry.m == message_id then visit(raw[1], entry) end
+      before = '(' .. raw[1]
+    end
+  until #entries < 32
+end
+
 local function expired(entry, now_ms)
   local at = tonumber(entry.x)
   return at ~= nil and at <= now_ms

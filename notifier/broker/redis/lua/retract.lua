@@ -7,9 +7,7 @@
 local holding, metas = {}, {}
 for i = 1, #KEYS, 2 do
   local ids = {}
-  for _, raw in ipairs(call('XRANGE', KEYS[i], '-', '+')) do
-    if entry_of(raw).m == ARGV[1] then ids[#ids + 1] = raw[1] end
-  end
+  each_with_id(KEYS[i], ARGV[1], function(id) ids[#ids + 1] = id end)
   if #ids > 0 then
     holding[#holding + 1] = { at = i, ids = ids }
     metas[i] = meta_of(KEYS[i + 1], KEYS[i])
