@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -139,3 +140,25 @@ async def test_deleted_data_begins_another_epoch_and_loses_no_connection(
     assert after.cursor.partition("-")[0] != before.cursor.partition("-")[0]
     assert (sink.away, broker.ready) == ([], True)
     await broker.close()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_an_attempt_that_is_cancelled_as_it_succeeds_leaves_no_connection_open(turns: int) -> None:
+    address, opened, returned, dropped = Address(), list[str](), list[str](), list[str]()
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def opening() -> str:
+        await answered
+        opened.append("connection")
+        return "connection"
+
+    attempt = asyncio.create_task(One(address).while_at(0, address, opening(), dropped.append))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answered.set_result(None)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    attempt.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        returned.append(await attempt)
+    assert returned + dropped == opened

@@ -232,7 +232,9 @@ class Commands:
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
                 address = self._address = await self._places.of(self._shard)
-                return await self._places.while_at(self._shard, address, self._identified(address))
+                return await self._places.while_at(
+                    self._shard, address, self._identified(address), lambda opened: opened[0].close()
+                )
         except TimeoutError as exc:
             raise BrokerUnavailable(f"Redis at {self._places} did not send its identity in time") from exc
 

@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import hiredis
@@ -52,20 +53,27 @@ class Places(ABC):
         """Returns when another address is known to be the primary's; never where there is only one."""
         await asyncio.get_running_loop().create_future()
 
-    async def while_at(self, shard: int, address: Address, work: Coroutine[Any, Any, T]) -> T:
+    async def while_at(
+        self, shard: int, address: Address, work: Coroutine[Any, Any, T], drop: Callable[[T], object]
+    ) -> T:
         """The result of `work`. Raises `BrokerUnavailable` if another address is the primary's before it ends: a server
-        that hangs answers an attempt to connect with nothing."""
+        that hangs answers an attempt to connect with nothing. `drop` gets a result that cannot be returned."""
         working = asyncio.create_task(work)
         moved = asyncio.create_task(self.moved(shard, address))
         try:
             await asyncio.wait((working, moved), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                return working.result()
-            raise BrokerUnavailable(f"Redis at {address} was replaced")
-        finally:
+            if not working.done():
+                raise BrokerUnavailable(f"Redis at {address} was replaced")
+            moved.cancel()
+            await asyncio.gather(moved, return_exceptions=True)
+            return working.result()
+        except BaseException:
+            # A timeout may come in the turn in which the work ends.
+            working.add_done_callback(partial(_drop_result, drop))
             working.cancel()
             moved.cancel()
             await asyncio.gather(working, moved, return_exceptions=True)
+            raise
 
     async def of_layout(self) -> Address | None:
         """The primary that has the key `Keys.layout`; None if every primary has it."""
@@ -76,6 +84,11 @@ class Places(ABC):
 
     @abstractmethod
     def __str__(self) -> str: ...
+
+
+def _drop_result(drop: Callable[[T], object], work: asyncio.Task[T]) -> None:
+    if not work.cancelled() and work.exception() is None:
+        drop(work.result())
 
 
 class One(Places):
