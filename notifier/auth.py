@@ -210,13 +210,15 @@ class Authenticator:
             topics = _names(claims.get("topics"), "topics", MAX_GRANTED)
             if not topics:
                 raise InvalidInput("must name at least one topic", field="topics")
+            name = claims.get("name")
+            if name is not None:
+                name = rules.text(name, "name", max_chars=rules.MAX_TITLE_CHARS)
         except Unauthenticated as exc:
             raise NotAllowed(str(exc).replace("the token", "the grant"), field="grant") from None
         except InvalidInput as exc:
             raise NotAllowed(f"has the claim {exc}", field="grant") from None
         channels, presence = tuple(f"topic:{topic}" for topic in topics), claims.get("presence") is True
-        name = claims.get("name") if isinstance(claims.get("name"), str) else None
-        return Grant(user, channels, float(int(claims["exp"])), presence, name and name[: rules.MAX_NAME_CHARS])
+        return Grant(user, channels, float(int(claims["exp"])), presence, name)
 
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.

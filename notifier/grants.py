@@ -89,8 +89,8 @@ class Grants:
         others see its user on those in `seen`."""
         self._hear(stream, ends)
         for channel, name in (seen or {}).items():
-            if channel in stream.channels:
-                self._presence.enter(stream, channel, name)
+            if channel in stream.channels and (end := ends.get(channel, 0)) > time.time():
+                self._presence.enter(stream, channel, name, until=end)
 
     def _hear(self, stream: Stream, ends: Mapping[str, float]) -> None:
         now = time.time()

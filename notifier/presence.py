@@ -4,7 +4,7 @@
 
 A lease is renewed while its stream is open. One of a process that was killed ends by itself, and every process looks
 again when the first lease that it has seen would end. What a look brings is compared with the last one, so a lost
-announcement costs time and no person. Must not know: HTTP, tokens, Redis.
+announcement costs time and no person. A channel whose shard is away waits alone. Must not know: HTTP, tokens, Redis.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -35,7 +35,19 @@ LOOK_EVERY_S: Final = 0.5
 """A topic's changes are joined to one event in this time."""
 TICK_S: Final = 0.1
 RETRY_S: Final = 1.0
-LOOKS_AT_ONCE: Final = 16
+CALLS_AT_ONCE: Final = 16
+MANY: Final = 1000
+"""Leases of a topic. With more of them, their reading is dear: the topic is looked at less often."""
+LOOK_AT_MANY_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A stream's part in the presence of its user."""
+
+    person: Person
+    until: float
+    """Unix time."""
 
 
 @dataclass(slots=True)
@@ -46,6 +58,8 @@ class _View:
     looked_at: float = -math.inf
     look_at: float = math.inf
     """Monotonic time of the next look."""
+    every_s: float = 0
+    """Looks are at least so far apart."""
 
 
 class Presence:
@@ -66,54 +80,59 @@ class Presence:
         self._connections = connections
         self._deliver = deliver
         self._tell = tell
-        self._members: dict[str, dict[Stream, Person]] = {}
+        self._members: dict[str, dict[Stream, _Seen]] = {}
         """The streams that others see, by channel."""
         self._unsent: dict[str, dict[str, Lease]] = {}
-        """Leases that the broker does not have, by channel and connection."""
+        """Leases that the broker does not have, by channel and connection. Without leases: only a change is to be
+        announced."""
+        self._retry_at: dict[str, float] = {}
+        """Monotonic time at which a channel's unsent leases may be sent again, where the broker was away."""
         self._views: dict[str, _View] = {}
         self._newcomers: dict[str, dict[Stream, None]] = {}
         """Streams that know of no person yet, by channel."""
         self._renew_at = math.inf
-        self._retry_at = -math.inf
         self._wake = asyncio.Event()
 
     # Streams of this process
 
-    def enter(self, stream: Stream, channel: str, name: str | None) -> None:
-        """Let others see the user of a stream on a channel; its state stays as it is."""
+    def enter(self, stream: Stream, channel: str, name: str | None, *, until: float) -> None:
+        """Let others see the user of a stream on a channel until this Unix time, or the later one that is known; its
+        state stays as it is."""
         members = self._members.setdefault(channel, {})
         known = members.get(stream)
         if known is None:
             self._newcomers.setdefault(channel, {})[stream] = None
             self.look(channel)
-        self._change(channel, stream, Person(stream.user, name, known.state if known else VIEWING))
+        person = Person(stream.user, name, known.person.state if known else VIEWING)
+        self._change(channel, stream, _Seen(person, max(until, known.until) if known else until))
         self._renew_at = min(self._renew_at, time.monotonic() + RENEW_EVERY_S)
 
     def change(self, stream: Stream, states: Mapping[str, str]) -> None:
         """Set the state of a stream's user by channel. Where others do not see the stream, nothing changes."""
         for channel, state in states.items():
-            person = self._members.get(channel, {}).get(stream)
-            if person is not None:
-                self._change(channel, stream, replace(person, state=state))
+            seen = self._members.get(channel, {}).get(stream)
+            if seen is not None:
+                self._change(channel, stream, replace(seen, person=replace(seen.person, state=state)))
 
-    def _change(self, channel: str, stream: Stream, person: Person) -> None:
-        if self._members[channel].get(stream) != person:
-            self._members[channel][stream] = person
-            self._send(channel, stream, person, LEASE_S)
+    def _change(self, channel: str, stream: Stream, seen: _Seen) -> None:
+        if self._members[channel].get(stream) != seen:
+            self._members[channel][stream] = seen
+            self._send(channel, stream, seen, LEASE_S)
 
     def leave(self, stream: Stream, channels: Iterable[str], *, grace_s: float = 0) -> None:
         """Let others no longer see a stream on these channels, now or after a time."""
         for channel in channels:
             self._newcomers.get(channel, {}).pop(stream, None)
             members = self._members.get(channel, {})
-            if (person := members.pop(stream, None)) is not None:
-                self._send(channel, stream, person, grace_s)
+            if (seen := members.pop(stream, None)) is not None:
+                self._send(channel, stream, seen, grace_s)
                 if not members:
                     del self._members[channel]
 
-    def _send(self, channel: str, stream: Stream, person: Person, ttl_s: float) -> None:
+    def _send(self, channel: str, stream: Stream, seen: _Seen, ttl_s: float) -> None:
         connection = self._connections.of(stream)
-        self._unsent.setdefault(channel, {})[connection] = Lease(connection, person, ttl_s)
+        ttl_s = max(0, min(ttl_s, seen.until - time.time()))
+        self._unsent.setdefault(channel, {})[connection] = Lease(connection, seen.person, ttl_s)
         self._wake.set()
 
     # Changes in any process
@@ -121,7 +140,7 @@ class Presence:
     def look(self, channel: str) -> None:
         """See who is present on a channel, and tell the streams that hear it."""
         view = self._views.setdefault(channel, _View())
-        view.look_at = min(view.look_at, max(time.monotonic(), view.looked_at + LOOK_EVERY_S))
+        view.look_at = min(view.look_at, max(time.monotonic(), view.looked_at + view.every_s))
         self._wake.set()
 
     async def run_forever(self) -> None:
@@ -129,13 +148,8 @@ class Presence:
         while True:
             await self._wake.wait()
             self._renew()
-            if time.monotonic() >= self._retry_at:
-                try:
-                    await self._send_leases()
-                    await self._look_due()
-                except BrokerUnavailable as exc:
-                    log.info("presence waits for the broker: %s", exc)
-                    self._retry_at = time.monotonic() + RETRY_S
+            await self._send_leases()
+            await self._look_due()
             if not (self._members or self._unsent or self._views):
                 self._wake.clear()
             await asyncio.sleep(TICK_S)
@@ -144,24 +158,33 @@ class Presence:
         if time.monotonic() < self._renew_at:
             return
         self._renew_at = time.monotonic() + RENEW_EVERY_S if self._members else math.inf
-        for channel, members in self._members.items():
-            for stream, person in members.items():
-                self._send(channel, stream, person, LEASE_S)
+        now = time.time()
+        for channel, members in list(self._members.items()):
+            for stream, seen in list(members.items()):
+                if seen.until > now:
+                    self._send(channel, stream, seen, LEASE_S)
+                else:
+                    self.leave(stream, [channel])
 
     async def _send_leases(self) -> None:
-        for channel in list(self._unsent):
-            leases = self._unsent.pop(channel)
-            try:
-                await self._broker.lease(channel, list(leases.values()))
-            except BrokerUnavailable:
-                self._unsent[channel] = {**leases, **self._unsent.get(channel, {})}
-                raise
+        now = time.monotonic()
+        await _each(self._send_leases_of, [name for name in self._unsent if self._retry_at.get(name, now) <= now])
+
+    async def _send_leases_of(self, channel: str) -> None:
+        leases = self._unsent.pop(channel)
+        try:
+            if not await self._broker.lease(channel, list(leases.values())):
+                self._retry_at.pop(channel, None)
+                return
+            leases = {}
+        except BrokerUnavailable as exc:
+            log.debug("the leases on %s wait for the broker: %s", channel, exc)
+        self._unsent[channel] = {**leases, **self._unsent.get(channel, {})}
+        self._retry_at[channel] = time.monotonic() + RETRY_S
 
     async def _look_due(self) -> None:
         now = time.monotonic()
-        due = [channel for channel, view in self._views.items() if view.look_at <= now]
-        for first in range(0, len(due), LOOKS_AT_ONCE):
-            await asyncio.gather(*(self._look(channel) for channel in due[first : first + LOOKS_AT_ONCE]))
+        await _each(self._look, [channel for channel, view in self._views.items() if view.look_at <= now])
 
     async def _look(self, channel: str) -> None:
         topics = [topic for topic in self._broker.topics_of(channel) if topic in self._streams_by_topic]
@@ -173,18 +196,26 @@ class Presence:
         began, view.look_at = time.monotonic(), math.inf
         try:
             people = await self._broker.people(channel)
-        except BrokerUnavailable:
-            view.look_at = began
-            raise
-        before, view.users, view.looked_at = view.users, by_user(people), began
-        if (change := change_between(before, view.users)) is not None:
+        except BrokerUnavailable as exc:
+            log.debug("a look at %s waits for the broker: %s", channel, exc)
+            view.look_at = began + RETRY_S
+            return
+        is_first, before = math.isinf(view.looked_at), view.users
+        view.users, view.looked_at = by_user(people), began
+        view.every_s = LOOK_AT_MANY_EVERY_S if len(people) > MANY else LOOK_EVERY_S
+        # What the streams of this process read before is not known: the first look says it all, also that it is empty.
+        change = everyone(view.users) if is_first else change_between(before, view.users)
+        if change is not None:
             for topic in topics:
                 self._deliver(topic, "", _event(channel, change))
         self._welcome(channel, view)
         if people:
-            view.look_at = min(view.look_at, began + min(present.left_s for present in people) + TICK_S)
+            ends_in = min(present.left_s for present in people) + TICK_S
+            view.look_at = min(view.look_at, began + max(ends_in, view.every_s))
+        elif change is not None:
+            view.look_at = min(view.look_at, began + view.every_s)
         elif math.isinf(view.look_at):
-            del self._views[channel]
+            self._views.pop(channel, None)
 
     def _welcome(self, channel: str, view: _View) -> None:
         """Tell the streams that know of no person yet."""
@@ -199,6 +230,15 @@ class Presence:
         if late := [stream for stream in newcomers if not stream.greeted and stream in members]:
             self._newcomers.setdefault(channel, {}).update(dict.fromkeys(late))
             self.look(channel)
+
+
+async def _each(call: Callable[[str], Awaitable[None]], channels: Sequence[str]) -> None:
+    """Call for each channel, for some at once. All of these have ended when the first error is raised."""
+    for first in range(0, len(channels), CALLS_AT_ONCE):
+        calls = map(call, channels[first : first + CALLS_AT_ONCE])
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, BaseException):
+                raise answer
 
 
 def _event(channel: str, change: Mapping[str, Any]) -> bytes:

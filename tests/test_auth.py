@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from notifier.auth import LEEWAY_S, PUBLISH, STREAM, TOPICS, Authenticator, subscriber_token
+from notifier.auth import LEEWAY_S, PUBLISH, STREAM, TOPICS, Authenticator, subscriber_token, topic_grant
 from notifier.errors import ConfigurationError, NotAllowed, Unauthenticated
 from notifier.settings import ApiKey, load
 
@@ -191,6 +191,13 @@ def test_a_token_with_a_bad_claim_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(Unauthenticated) as error:
         authenticator().subscriber(forged({"alg": "HS256", "typ": "JWT"}, body, SECRET.encode()))
     assert error.value.code == "invalid_token"
+
+
+@pytest.mark.parametrize("name", ["\ud800", "\0", 7, "x" * 256], ids=["surrogate", "nul", "number", "long"])
+def test_a_grant_with_a_name_that_cannot_be_shown_is_refused(name: object) -> None:
+    token = topic_grant(SECRET, "42", ["order:1"], presence=True, name=name)
+    with pytest.raises(NotAllowed, match="has the claim name"):
+        authenticator().grant(token, "42")
 
 
 @pytest.mark.parametrize("number", ["Infinity", "NaN", "1e999", "1" + "0" * 400], ids=["inf", "nan", "1e999", "10^400"])

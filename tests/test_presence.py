@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from notifier import presence as presences
 from notifier.broker import History
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.errors import BrokerUnavailable
 from notifier.grants import Change
 from notifier.hub import Hub
 from notifier.people import Lease, Person, Present, by_user, change_between, everyone
@@ -23,13 +25,47 @@ from tests.test_stream import Wall
 TOPIC = "topic:order:42"
 
 
+class PartlyAway(MemoryBroker):
+    """Of some channels the shard is away; of some, others cannot be told at first."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.away: set[str] = set()
+        self.untold: list[str] = []
+        self.asked: Counter[str] = Counter()
+
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
+        self._check(channel)
+        await super().lease(channel, leases)
+        self.asked[f"lease {channel} {len(leases)}"] += 1
+        if channel in self.untold:
+            self.untold.remove(channel)
+            return True
+        return False
+
+    async def people(self, channel: str) -> Sequence[Present]:
+        self.asked[channel] += 1
+        self._check(channel)
+        return await super().people(channel)
+
+    def _check(self, channel: str) -> None:
+        if channel in self.away:
+            raise BrokerUnavailable("the shard is away")
+
+
+def broker_of(hub: Hub) -> PartlyAway:
+    broker = hub.people._broker
+    assert isinstance(broker, PartlyAway)
+    return broker
+
+
 @pytest.fixture
 async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
     """Its waits are a tenth of those of the service, so that the tests are short."""
-    for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S", "LOOK_EVERY_S", "TICK_S"):
+    for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S", "LOOK_EVERY_S", "LOOK_AT_MANY_EVERY_S", "RETRY_S", "TICK_S"):
         monkeypatch.setattr(presences, name, getattr(presences, name) / 10)
     monkeypatch.setattr("notifier.grants.GRACE_S", presences.GRACE_S)
-    broker = MemoryBroker(history=History(50, 50, 3600), max_replay=100)
+    broker = PartlyAway(history=History(50, 50, 3600), max_replay=100)
     async with running_hub(broker) as running:
         await broker.start(running)
         yield running
@@ -38,13 +74,13 @@ async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
 class Page:
     """A stream that hears the topic, and what it was told of the people there."""
 
-    def __init__(self, hub: Hub, user: str) -> None:
+    def __init__(self, hub: Hub, user: str, *, topics: tuple[str, ...] = ("all",)) -> None:
         self.hub = hub
         self.wall = Wall()
-        self.stream: Stream = stream_on(self.wall, user=user)
+        self.stream: Stream = stream_on(self.wall, user=user, topics=topics)
 
-    async def open(self, name: str | None = None, *, seen: bool = True) -> Page:
-        self.hub.grants.hear(self.stream, {TOPIC: time.time() + 60}, {TOPIC: name} if seen else {})
+    async def open(self, name: str | None = None, *, seen: bool = True, topic: str = TOPIC, ttl_s: float = 60) -> Page:
+        self.hub.grants.hear(self.stream, {topic: time.time() + ttl_s}, {topic: name} if seen else {})
         await self.hub.attach(self.stream)
         return self
 
@@ -116,6 +152,61 @@ async def test_leases_are_renewed_and_those_of_a_killed_process_end(hub: Hub) ->
     await until(lambda: ann.people.keys() == {"ann", "bob"})
     await until(lambda: ann.people.keys() == {"ann"}, 10)
     assert [person.person.user for person in await broker.people(TOPIC)] == ["ann"]
+
+
+async def test_presence_ends_with_its_grant_also_where_the_token_has_the_topic(hub: Hub) -> None:
+    ann = await Page(hub, "ann").open()
+    bob = await Page(hub, "bob", topics=("all", TOPIC)).open(ttl_s=0.5)
+    await Page(hub, "eve", topics=("all", TOPIC)).open(ttl_s=-1)
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    await until(lambda: ann.people.keys() == {"ann"})
+    await until(lambda: bob.stream not in hub.people._members[TOPIC])
+    assert TOPIC in bob.stream.channels
+    assert not any(person["id"] == "eve" for event in ann.events for person in event["joined"])
+
+
+async def test_a_channel_whose_shard_is_away_stops_no_other(hub: Hub) -> None:
+    elsewhere, broker = "topic:order:43", broker_of(hub)
+    broker.away = {elsewhere}
+    eve = await Page(hub, "eve").open(topic=elsewhere)
+    ann = await Page(hub, "ann").open()
+    await until(lambda: ann.people.keys() == {"ann"})
+    assert not eve.events
+    broker.away.clear()
+    await until(lambda: eve.people.keys() == {"eve"})
+
+
+async def test_a_change_is_announced_again_where_others_were_not_told(hub: Hub) -> None:
+    broker = broker_of(hub)
+    broker.untold = [TOPIC, TOPIC]
+    await Page(hub, "ann").open()
+    await until(lambda: broker.asked[f"lease {TOPIC} 0"] == 2)
+    assert not broker.untold
+
+
+async def test_the_first_look_of_a_process_says_everything_also_that_it_finds_no_person(hub: Hub) -> None:
+    watcher = await Page(hub, "eve").open(seen=False)
+    broker = broker_of(hub)
+    # As another process would: it had announced the person before this one had a stream on the topic.
+    broker._people.put(TOPIC, [Lease("elsewhere", Person("bob"), 60)])
+    await broker.lease(TOPIC, [Lease("elsewhere", Person("bob"), 0)])
+    await until(lambda: watcher.events)
+    nothing: dict[str, Any] = {"joined": [], "left": [], "changed": []}
+    assert watcher.events == [{"topic": "order:42", "count": 0, **nothing}]
+    await until(lambda: not hub.people._views)
+    assert len(watcher.events) == 1
+
+
+async def test_many_people_are_looked_at_less_often(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presences, "MANY", 2)
+    broker = broker_of(hub)
+    ann = await Page(hub, "ann").open()
+    await broker.lease(TOPIC, [Lease(f"c{number}", Person(f"u{number}"), 60) for number in range(3)])
+    await until(lambda: len(ann.people) == 4)
+    before, view = broker.asked[TOPIC], hub.people._views[TOPIC]
+    hub.people.look(TOPIC)
+    assert view.look_at >= view.looked_at + presences.LOOK_AT_MANY_EVERY_S
+    await until(lambda: broker.asked[TOPIC] == before + 1)
 
 
 async def test_coming_and_going_is_joined_to_few_events(hub: Hub) -> None:

@@ -353,9 +353,10 @@ class Broker(ABC):
         """All topics of a channel."""
 
     @abstractmethod
-    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
         """Begin, renew or end leases of people on a channel. `Sink.presence` is called, in every process with a stream
-        on the channel, where others see a change; not where a lease ends by itself."""
+        on the channel, where others see a change; not where a lease ends by itself. True if some processes could not be
+        told of a change of this channel: call again, also without leases."""
 
     @abstractmethod
     async def people(self, channel: str) -> Sequence[Present]:

@@ -54,6 +54,9 @@ def test_presence_is_for_those_who_may_hear_the_topic(user: User, someone: Calla
     problem_of(user.client.get(path), 403, "grant")
     problem_of(user.client.get(path, params={"grant": seen_on(someone(), topic)}), 403, "grant")
     problem_of(user.client.get(path, params={"grant": seen_on(user, unique("other"))}), 403, "grant")
+    problem_of(
+        user.client.get(path, params={"grant": topic_grant(JWT_SECRET, user.name, [topic], ttl_s=-1)}), 403, "grant"
+    )
     assert people(someone(topics=[topic]).client, topic) == {"count": 0, "users": []}
     with calling(user.service) as anyone:
         problem_of(anyone.get(path), 401)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from notifier.broker import Broker
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.people import RedisPeople
+from notifier.errors import BrokerUnavailable
 from notifier.people import Lease, Person, by_user
 from tests.broker.support import Recorder, until
 
@@ -58,3 +64,47 @@ async def test_many_leases_are_kept_at_once(broker: Broker) -> None:
     await broker.lease(TOPIC, [Lease(f"c{number}", Person(f"u{number % 300}"), 60) for number in range(600)])
     people = await broker.people(TOPIC)
     assert (len(people), len(by_user(people))) == (600, 300)
+
+
+class ShardsAway:
+    """Three shards, of which some are away; the home of the topic answers that others see a change, once."""
+
+    def __init__(self) -> None:
+        self.away: set[int] = set()
+        self.answers: list[int | None] = [1]
+        self.told: list[int] = []
+
+    async def run(self, call: Any) -> int:
+        answer = self.answers.pop() if self.answers else 0
+        if answer is None:
+            raise BrokerUnavailable("no answer in time")
+        return answer
+
+    async def call(self, shard: int, *command: Any) -> int:
+        if shard in self.away:
+            raise BrokerUnavailable("the shard is away")
+        self.told.append(shard)
+        return 1
+
+
+async def test_each_shard_is_told_of_a_change_although_one_is_away_at_first() -> None:
+    shards = ShardsAway()
+    people = RedisPeople(shards, Keys("notifier:p:", 3))  # type: ignore[arg-type]
+    shards.away = {1}
+    assert await people.put(TOPIC, [Lease("c1", ANN, 60)])
+    assert sorted(shards.told) == [0, 2]
+    assert await people.put(TOPIC, [])
+    shards.away.clear()
+    assert not await people.put(TOPIC, [])
+    assert not await people.put(TOPIC, [Lease("c1", ANN, 60)])
+    assert sorted(shards.told) == [0, 1, 2]
+
+
+async def test_a_change_without_an_answer_is_announced_by_the_next_call() -> None:
+    shards = ShardsAway()
+    shards.answers = [None]
+    people = RedisPeople(shards, Keys("notifier:p:", 3))  # type: ignore[arg-type]
+    with pytest.raises(BrokerUnavailable):
+        await people.put(TOPIC, [Lease("c1", ANN, 60)])
+    assert not await people.put(TOPIC, [Lease("c1", ANN, 60)])
+    assert sorted(shards.told) == [0, 1, 2]

@@ -94,9 +94,10 @@ class EmbeddedBroker(Broker):
     def topics_of(self, channel: str) -> Sequence[str]:
         return (channel,)
 
-    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
         if self._people.put(channel, leases) and self._sink is not None:
             self._sink.presence(channel)
+        return False
 
     async def people(self, channel: str) -> Sequence[Present]:
         return self._people.of(channel)

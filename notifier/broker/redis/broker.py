@@ -122,8 +122,8 @@ class RedisBroker(Broker):
     def topics_of(self, channel: str) -> Sequence[str]:
         return [self._keys.announcements(shard, channel) for shard in self._keys.shards_of(channel)]
 
-    async def lease(self, channel: str, leases: Sequence[Lease]) -> None:
-        await self._people.put(channel, leases)
+    async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
+        return await self._people.put(channel, leases)
 
     async def people(self, channel: str) -> Sequence[Present]:
         return await self._people.of(channel)

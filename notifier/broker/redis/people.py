@@ -12,6 +12,7 @@ from typing import Final
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, reading, script
 from notifier.broker.redis.shards import Shards
+from notifier.errors import BrokerUnavailable
 from notifier.people import Lease, Present, person_of
 
 KEY_TTL_S: Final = 120
@@ -26,19 +27,37 @@ class RedisPeople:
     def __init__(self, shards: Shards, keys: Keys) -> None:
         self._shards = shards
         self._keys = keys
+        self._untold: dict[str, set[int]] = {}
+        """The shards on which a change is still to be announced, by channel."""
 
-    async def put(self, channel: str, leases: Sequence[Lease]) -> None:
+    async def put(self, channel: str, leases: Sequence[Lease]) -> bool:
         """See `Broker.lease`."""
-        is_changed = False
         for first in range(0, len(leases), PORTION):
             args: list[str | bytes | int] = [KEY_TTL_S]
             for lease in leases[first : first + PORTION]:
                 args += (lease.connection, int(lease.ttl_s * 1000), lease.person.text())
-            is_changed = bool(await self._shards.run(self._call(channel, args))) or is_changed
-        if is_changed:
-            await asyncio.gather(*(self._announce(shard, channel) for shard in range(self._keys.shards)))
+            try:
+                is_changed = bool(await self._shards.run(self._call(channel, args)))
+            except BrokerUnavailable:
+                # The call may have been executed: repeated, it would find no change.
+                self._untold[channel] = set(range(self._keys.shards))
+                raise
+            if is_changed:
+                self._untold[channel] = set(range(self._keys.shards))
+        return await self._announce(channel)
 
-    async def _announce(self, shard: int, channel: str) -> None:
+    async def _announce(self, channel: str) -> bool:
+        """Announce a change on the shards where it is due. True if it stays due on some."""
+        shards = list(self._untold.pop(channel, ()))
+        answers = await asyncio.gather(*(self._tell(shard, channel) for shard in shards), return_exceptions=True)
+        for shard, answer in zip(shards, answers, strict=True):
+            if isinstance(answer, BrokerUnavailable):
+                self._untold.setdefault(channel, set()).add(shard)
+            elif isinstance(answer, BaseException):
+                raise answer
+        return channel in self._untold
+
+    async def _tell(self, shard: int, channel: str) -> None:
         topic = self._keys.announcements(shard, channel)
         await self._shards.call(shard, self._keys.publish_command, topic, f"? 0 0 presence\n{channel}")
 
