@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import click
 
 from notifier.errors import ConfigurationError, NotifierError
 from notifier.message import FIELDS, REQUIRED
-from notifier.programs import PERCENT
+from notifier.programs import PERCENT, raising_on_sigterm
 from notifier.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -199,9 +198,9 @@ def run_program(
 
     from notifier import run
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(run.CANCELLED_CODE))
     try:
-        sys.exit(run.run(run.Report(service, key or _first_key(), to, name), command, percent))
+        with raising_on_sigterm():
+            sys.exit(run.run(run.Report(service, key or _first_key(), to, name), command, percent))
     except (run.Refused, re.error, OSError) as exc:
         _refuse(str(exc))
 

@@ -9,8 +9,10 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 TERMINATE_S: Final = 5.0
@@ -18,6 +20,8 @@ TERMINATE_S: Final = 5.0
 POLL_S: Final = 0.02
 """After SIGTERM: how often the end of the program and its children is looked for."""
 READ_BYTES: Final = 16 * 1024
+SIGTERM_CODE: Final = 143
+"""The exit code of a program ended by SIGTERM; also after a user's cancel."""
 PERCENT: Final = r"(?<![\d.])(\d{1,3}(?:\.\d+)?) ?%"
 """A percentage as programs write it: `42%`, `42.5 %`."""
 MAX_LINE_CHARS: Final = 16 * 1024
@@ -52,3 +56,27 @@ def terminate(process: subprocess.Popen[bytes]) -> None:
             time.sleep(POLL_S)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+class Terminated(SystemExit):
+    """This process got SIGTERM."""
+
+    def __str__(self) -> str:
+        return "terminated by SIGTERM"
+
+
+@contextmanager
+def raising_on_sigterm() -> Iterator[None]:
+    """In the block, SIGTERM raises `Terminated` in the main thread. Outside of the main thread it has no effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_terminated(*_: object) -> None:
+        raise Terminated(SIGTERM_CODE)
+
+    before = signal.signal(signal.SIGTERM, raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -23,7 +23,7 @@ import httpx
 
 from notifier.event import new_id
 from notifier.output import KEPT_BYTES
-from notifier.programs import READ_BYTES, Percentages, terminate
+from notifier.programs import READ_BYTES, SIGTERM_CODE, Percentages, terminate
 
 JOIN_S: Final = 0.1
 """Text that comes within this time is sent together."""
@@ -38,8 +38,6 @@ PIECE_CHARS: Final = 4096
 """At most the 16 KiB of one piece."""
 MAX_WAITING_CHARS: Final = KEPT_BYTES
 """Text that waits for the service; the oldest goes first, as in the service itself."""
-CANCELLED_CODE: Final = 143
-"""The exit code after a user's cancel: that of a program ended by SIGTERM."""
 
 
 class Refused(Exception):
@@ -177,7 +175,7 @@ def run(report: Report, command: Sequence[str], percent: str) -> int:
         raise
     if was_cancelled:
         report.end(status="cancelled")
-        return CANCELLED_CODE
+        return SIGTERM_CODE
     code = process.returncode
     name = os.path.basename(command[0])
     end = {"status": "succeeded"} if code == 0 else {"status": "failed", "error": f"{name} ended with exit code {code}"}

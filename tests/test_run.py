@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -66,6 +68,19 @@ def test_a_cancel_terminates_the_program(service: Service) -> None:
             assert reader.post(f"/v1/tasks/{seen(service, 'Long')['id']}/cancel").status_code == 200
         wait_for(lambda: process.child.poll() == 143, what="the end of the program")
     assert seen(service, "Long")["status"] == "cancelled"
+
+
+def test_sigterm_ends_the_program_too(service: Service) -> None:
+    script = "import os, time; print(os.getpid()); time.sleep(600)"
+    with running(*arguments(service, "Stopped", script), NOTIFIER_API_KEY=API_KEY) as process:
+        wait_for(lambda: seen(service, "Stopped").get("text"), what="the output")
+        program = int(seen(service, "Stopped")["text"])
+        process.child.send_signal(signal.SIGTERM)
+        assert process.child.wait(20) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(program, 0)
+    task = seen(service, "Stopped")
+    assert (task["status"], task["error"]) == ("failed", "terminated by SIGTERM")
 
 
 def test_what_the_service_refuses_is_an_error_before_the_program_runs(service: Service, tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import signal
 import threading
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -303,3 +305,21 @@ def test_a_run_without_users_or_without_a_service_is_refused() -> None:
         call_command("notifier_run", "Nightly", "true", pk="1")
     with override_settings(NOTIFIER=http_settings("http://127.0.0.1:9")), pytest.raises(CommandError, match="--user"):
         call_command("notifier_run", "Nightly", "true")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_the_command_and_its_program(user: User, bridge_service: Service) -> None:
+    def missed(*_: Any) -> None:
+        raise AssertionError("the command has no handler")
+
+    script = f"echo $$; kill -TERM {os.getpid()}; sleep 600"
+    before = signal.signal(signal.SIGTERM, missed)
+    try:
+        with override_settings(NOTIFIER=http_settings(bridge_service.url)), pytest.raises(SystemExit) as raised:
+            call_command("notifier_run", "Nightly", "--", "sh", "-c", script, pk=str(user.pk))
+        assert signal.getsignal(signal.SIGTERM) is missed
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert raised.value.code == 143
+    name, status, _, _ = shown(bridge_service, user)
+    assert (name, status) == ("Nightly", "failed")

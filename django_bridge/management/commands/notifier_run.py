@@ -14,16 +14,13 @@ from django_bridge import Task, TaskCancelled, group
 from django_bridge.conf import settings
 from django_bridge.management.commands.notifier_send import user_named
 from notifier.errors import NotifierError
-from notifier.programs import PERCENT
-
-CANCELLED_CODE = 143
-"""The exit code after a user's cancel: that of a program ended by SIGTERM."""
+from notifier.programs import PERCENT, SIGTERM_CODE, raising_on_sigterm
 
 
 class Command(BaseCommand):
     help = (
         "Runs a command of manage.py, or another program, as a task: its output, its percentages and its end are shown "
-        "to users, and a cancel terminates it. The exit code is that of the command."
+        "to users, and a cancel or SIGTERM terminates it. The exit code is that of the command."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -44,10 +41,10 @@ class Command(BaseCommand):
         command, env = program_of(options["command"])
         try:
             task = Task(task_name=options["name"], from_user=owner, to_users=to)
-            with task:
+            with raising_on_sigterm(), task:
                 code = task.run(command, percent=options["percent"], env=env)
         except TaskCancelled:
-            raise CommandError("A user cancelled the task.", returncode=CANCELLED_CODE) from None
+            raise CommandError("A user cancelled the task.", returncode=SIGTERM_CODE) from None
         except (NotifierError, OSError) as exc:
             raise CommandError(str(exc)) from exc
         if code:
