@@ -49,7 +49,7 @@ def board(request: HttpRequest, site: AdminSite, tasks: QuerySet[TaskRecord]) ->
             "acts": request.user.has_perm(ACT_PERMISSION),
         },
     }
-    return TemplateResponse(request, "django_bridge/board.html", context)
+    return _page(request, site, "django_bridge/board.html", context)
 
 
 def board_token(request: HttpRequest) -> JsonResponse:
@@ -68,7 +68,7 @@ def bar(request: HttpRequest, site: AdminSite, task_id: str) -> HttpResponse:
     if not url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure()):
         back = reverse(f"{site.name}:index")
     context = {**site.each_context(request), "title": record.name, "task_id": record.pk, "back": back}
-    return TemplateResponse(request, "django_bridge/bar.html", context)
+    return _page(request, site, "django_bridge/bar.html", context)
 
 
 def row_of(record: TaskRecord) -> dict[str, Any]:
@@ -95,6 +95,11 @@ def link_of(record: TaskRecord) -> tuple[str, str]:
     except InvalidInput:
         url = ""
     return url, str(record.url_text or _("Open")) if url else ""
+
+
+def _page(request: HttpRequest, site: AdminSite, template: str, context: dict[str, Any]) -> HttpResponse:
+    request.current_app = site.name  # which admin the links of its templates belong to
+    return TemplateResponse(request, template, context)
 
 
 def _config(request: HttpRequest, site: AdminSite) -> dict[str, Any]:

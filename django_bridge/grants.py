@@ -103,7 +103,7 @@ def _topics(token: str, user: str) -> Sequence[str]:
             options={"require": ["exp", "sub", "aud"]},
         )
         topics: Sequence[str] = claims["topics"]
-    except (jwt.InvalidTokenError, KeyError) as exc:
+    except (jwt.PyJWTError, KeyError) as exc:
         raise NotAllowed(f"the grant is not valid: {exc}", field="grants") from None
     if claims["sub"] != user:
         raise NotAllowed("the grant is another user's", field="grants")

@@ -99,7 +99,7 @@ def keep(payload: Payload) -> None:
 
 def has(payload_id: str) -> bool:
     """Whether a message or an event of this id is written and not yet delivered, seen from the transaction."""
-    return OutboxMessage.objects.filter(message_id=payload_id).exists()
+    return OutboxMessage.objects.using(router.db_for_write(OutboxMessage)).filter(message_id=payload_id).exists()
 
 
 def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:

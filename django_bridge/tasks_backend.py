@@ -147,6 +147,9 @@ class _ReportedTask:
         return run.value
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        run = _RUN.get()
+        if run is None or run.is_called:
+            return await super().acall(*args, **kwargs)  # type: ignore[misc]  # as above
         return await sync_to_async(self.call)(*args, **kwargs)
 
 

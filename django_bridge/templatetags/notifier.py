@@ -92,6 +92,12 @@ def notifier_messages(context: Context) -> SafeString:
     return format_html("{}\n{}", elements, _script(context, MESSAGE_SCRIPT))
 
 
+@register.simple_tag(takes_context=True)
+def notifier_module(context: Context, path: str) -> SafeString:
+    """A script of the admin's pages: a static file, with the request's nonce."""
+    return format_html('<script type="module" src="{}"{}></script>', static(path), _nonce(context))
+
+
 def _pending(context: Context) -> Iterable[Any]:
     """Iterating consumes the messages: if the template did so before, none are left."""
     request = context.get("request")
@@ -110,7 +116,7 @@ def _user(context: Context) -> Any:
 
 
 def _script(context: Context, path: str) -> SafeString:
-    script = format_html('<script type="module" src="{}"{}></script>', static(path), _nonce(context))
+    script = notifier_module(context, path)
     return format_html("{}\n{}", _import_map(context), script) if _import_map_is_due(context) else script
 
 

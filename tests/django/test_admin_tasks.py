@@ -10,6 +10,7 @@ import signal
 import threading
 from queue import Empty, SimpleQueue
 from typing import Any
+from unittest import mock
 
 import jwt
 import pytest
@@ -22,7 +23,7 @@ from django.http import HttpRequest
 from django.test import Client, RequestFactory, override_settings
 from django.urls import reverse
 
-from django_bridge import Progress, Task, admin_action, progress, progress_action, thread_runs
+from django_bridge import Progress, Task, admin_action, board, progress, progress_action, thread_runs
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
@@ -240,6 +241,24 @@ def test_the_board_needs_the_permission_to_view_tasks_and_cancels_with_that_to_c
     )
     assert "cancel" not in claims
     assert claims["answers"] is False
+
+
+@BOARD
+def test_the_scripts_of_the_pages_have_the_nonce_and_their_links_stay_in_their_admin(user: User) -> None:
+    Task(from_user=user, task_name="Import").begin()
+    site = admin.AdminSite("other")
+    for name, args in (("board", ()), ("bar", (TaskRecord.objects.get().pk,))):
+        request = RequestFactory().get("/")
+        request.user = User.objects.get(pk=user.pk)
+        request.csp_nonce = "n0nce"  # type: ignore[attr-defined]
+        shown = getattr(board, name)
+        with mock.patch.object(board, "reverse", return_value="/"):
+            page = shown(request, site, *(args or (TaskRecord.objects.all(),)))
+        assert page._request.current_app == "other"
+        page._request.current_app = "admin"  # the URLconf of the tests has this one
+        scripts = re.findall(r'<script type="module"[^>]*>', page.render().content.decode())
+        assert len(scripts) > 1
+        assert all('nonce="n0nce"' in script for script in scripts), scripts
 
 
 def test_a_board_without_the_setting_shows_the_rows_and_opens_no_stream(boss: Client, user: User) -> None:

@@ -3,6 +3,8 @@
 
 const MOST_ROWS = 500;
 const NEW_MS = 300; // new tasks within this time are read with one request
+const RETRY_MS = 2000;
+const MOST_IDS = 80; // servers refuse longer addresses, gunicorn those over 4094 bytes
 const { tasks: known, statuses, texts, live, acts } = JSON.parse(document.getElementById("notifier-board").textContent);
 const board = document.querySelector(".notifier-board");
 const body = board.querySelector("tbody");
@@ -160,11 +162,13 @@ function receive(task) {
 }
 
 async function readNew() {
-  timer = undefined;
-  const ids = [...unknown].slice(0, 200);
+  const ids = [...unknown].slice(0, MOST_IDS);
   for (const id of ids) unknown.delete(id);
   const answer = await fetch(`${live}?${new URLSearchParams(ids.map((id) => ["id", id]))}`).catch(() => null);
-  const { tasks } = answer?.ok ? await answer.json() : { tasks: [] };
+  const { tasks } = answer?.ok ? await answer.json().catch(() => ({ tasks: [] })) : { tasks: [] };
+  const isRefused = answer?.status === 403; // the permission to view tasks has ended
+  if (!answer?.ok && !isRefused) for (const id of ids) unknown.add(id);
+  timer = unknown.size ? setTimeout(readNew, answer?.ok ? NEW_MS : RETRY_MS) : undefined;
   for (const task of tasks) {
     if (rows.has(task.id)) continue;
     const row = create(task);

@@ -4,6 +4,7 @@
 
 (() => {
   const EVERY_MS = 2000;
+  const MOST_IDS = 80; // servers refuse longer addresses, gunicorn those over 4094 bytes
 
   const running = () => [...document.querySelectorAll("[data-notifier-task]")];
 
@@ -34,11 +35,14 @@
     const places = new Map(running().map((place) => [place.dataset.notifierTask, place]));
     if (!places.size) return;
     if (!document.hidden) {
-      const query = new URLSearchParams([...places.keys()].map((id) => ["id", id]));
+      const ids = [...places.keys()];
       try {
-        const answer = await fetch(new URL(`live/?${query}`, location.href.split(/[?#]/)[0]));
-        if (answer.status === 403) return;
-        if (answer.ok) for (const task of (await answer.json()).tasks) show(places.get(task.id), task);
+        while (ids.length) {
+          const query = new URLSearchParams(ids.splice(0, MOST_IDS).map((id) => ["id", id]));
+          const answer = await fetch(new URL(`live/?${query}`, location.href.split(/[?#]/)[0]));
+          if (answer.status === 403) return;
+          if (answer.ok) for (const task of (await answer.json()).tasks) show(places.get(task.id), task);
+        }
       } catch {
         // The server cannot be reached: retried after the next interval.
       }
