@@ -16,6 +16,8 @@ import { claimsOf } from "./token.js";
  * @property {boolean} heard  the present stream has it
  * @property {string} from    since this cursor it has it
  * @property {string} last    the newest event that may be the topic's
+ * @property {string} [unknown]    the grant of which the page's server said that the view decides
+ * @property {boolean} [isRefused]  at the last renewal it was answered, and not renewed
  * @property {Set<any>} handles
  */
 

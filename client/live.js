@@ -7,6 +7,8 @@
  * Owns: which elements show what, when they get their event. Must not know: how topics are heard, what elements do.
  */
 
+import { takeGrant } from "./swapped.js";
+
 /** @typedef {Awaited<ReturnType<ReturnType<typeof import("./notifier.js").connect>["topic"]>>} Handle */
 /** @typedef {{topic: string, type: string, data?: any}} Detail  `type`: of the event, or `stale` */
 
@@ -57,12 +59,17 @@ export function watchPage(notifier, renew) {
   function hear(/** @type {Element} */ element) {
     const grant = element.getAttribute("data-live-grant") ?? "";
     const since = element.getAttribute("data-live-cursor") ?? "";
-    const opening = notifier.topic(grant, { since, renew, onStale: stale });
+    const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded });
     granted.set(element, { grant, close: () => void opening.then((/** @type {Handle} */ handle) => handle.close()) });
   }
 
   function stale(/** @type {string[]} */ names) {
     for (const name of names) tell(name, { topic: name, type: "stale" });
+  }
+
+  /** The view gets another chance to decide: its answer has the next grant. */
+  function onEnded(/** @type {string[]} */ names, /** @type {string} */ reason) {
+    if (reason === "expired") stale(names);
   }
 
   /** @param {string} name @param {Detail} detail */
@@ -101,8 +108,13 @@ function dispatch(element, detail) {
 /** An answer without the frame (permission is withdrawn) leaves the content; by itself Turbo would go to that page. @param {any} frame */
 function reloadFrame(frame) {
   const stay = (/** @type {Event} */ event) => event.preventDefault();
+  const render = (/** @type {any} */ { target, detail }) => target === frame && takeGrant(frame, detail.newFrame);
   frame.addEventListener("turbo:frame-missing", stay);
-  Promise.resolve(frame.reload?.()).finally(() => frame.removeEventListener("turbo:frame-missing", stay));
+  frame.addEventListener("turbo:before-frame-render", render);
+  Promise.resolve(frame.reload?.()).finally(() => {
+    frame.removeEventListener("turbo:frame-missing", stay);
+    frame.removeEventListener("turbo:before-frame-render", render);
+  });
 }
 
 /** @param {Element} element */

@@ -6,11 +6,12 @@
  *
  * What a topic missed while no stream heard it is not replayed: it is stale.
  *
- * Owns: handles, joining, renewal, which tab ends a topic. Must not know: elements, how a stream is kept open.
+ * Owns: handles, joining, which tab ends a topic. Must not know: elements, how a stream is kept open.
  */
 
 import { create, isOlder, oldest, readGrants, topicOf } from "./grants.js";
 import { readData } from "./parse.js";
+import { createRenewal } from "./renewal.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {(names: string[]) => void} NamesHandler */
@@ -18,22 +19,22 @@ import { readData } from "./parse.js";
 /** @typedef {import("./grants.js").Topic} Topic */
 
 /** @typedef {import("./types.js").TopicOptions} TopicOptions */
-/** @typedef {import("./types.js").Renewed} Renewed */
+/** @typedef {import("./types.js").Ended} Ended */
 
 /**
  * @typedef {object} Handle
  * @property {string[]} topics
  * @property {Set<NamesHandler>} stale
- * @property {Set<NamesHandler>} ended
+ * @property {Set<(names: string[], reason: Ended) => void>} ended
  * @property {TopicOptions["renew"]} [renew]
  * @property {(() => void)[]} ends
  */
 
 const ANSWER_MS = 300; // the other tabs say within this what they show
 const RETRY_MS = 2000; // twice this at most, at random
-const LEAD_MS = 60_000; // a grant is renewed so long before its end, or at four fifths of its life
 const PATIENCE_MS = 15_000;
-const MAX_GRANTS = 20; // in the query of a poll
+const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
+const MAX_GRANTS = 20; // in the query of a poll, and of one call
 
 /**
  * @param {any} notifier  for its `on` and its state
@@ -53,13 +54,16 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   /** @type {Set<string> | null} */
   let leaving = null; // topics of which the leader asks the other tabs
   let isJoining = false;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let renewing;
+  let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
+  const renewal = createRenewal(topics, missed, drop, replace);
+  const ended = new AbortController();
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
-  globalThis.addEventListener?.("pagehide", () => topics.size && post({ left: [...topics.keys()] }));
+  const { signal } = ended;
+  globalThis.addEventListener?.("pagehide", () => topics.size && post({ left: [...topics.keys()] }), { signal });
+  globalThis.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
     if (event === "hello") return; // see below
@@ -83,17 +87,25 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       const topic = topics.get(name);
       if (topic) topic.heard = false;
     }
-    void join().then(renew);
+    void join().then(renewal.renew);
   });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
     if (!final) return;
-    clearTimeout(renewing);
+    ended.abort();
+    renewal.stop();
     topics.clear();
     channel?.close();
     channel = null;
   });
   if (!connectionId) post({ ask: true });
   return { open };
+
+  /** From the back/forward cache: the other tabs have ended its topics. */
+  function comeBack() {
+    for (const topic of topics.values()) topic.heard = false;
+    post({ ask: true });
+    void join();
+  }
 
   /**
    * @param {string} token  a grant, or several with spaces between
@@ -108,8 +120,9 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     for (const grant of grants) {
       for (const name of grant.names) {
         const topic = topics.get(name) ?? create(since);
-        if (topic.heard && topic.last && isOlder(since, topic.last)) onStale?.([name]);
-        else if (topic.heard && isOlder(since, topic.from)) topic.heard = false;
+        const isOld = (/** @type {string} */ cursor) => topic.heard && since !== UNKNOWN && isOlder(since, cursor);
+        if (topic.last && isOld(topic.last)) onStale?.([name]);
+        else if (isOld(topic.from)) topic.heard = false;
         if (!topic.heard) topic.since = oldest(topic.since, since);
         topic.handles.add(handle);
         handle.topics.push(name);
@@ -145,7 +158,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       onStale(handler) {
         handle.stale.add(handler);
       },
-      /** Calls `handler` with the names of topics that this page hears no longer. @param {NamesHandler} handler */
+      /** Calls `handler` with the names of topics that this page hears no longer, and why. @param {(names: string[], reason: Ended) => void} handler */
       onEnded(handler) {
         handle.ended.add(handler);
       },
@@ -167,7 +180,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     if (!left.length) return;
     post({ left });
     if (connection.leads) leave(left);
-    tellPolls();
+    void join(); // polls have room for others
   }
 
   /** What another tab says. @param {any} message */
@@ -210,6 +223,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       while (await joinSome());
     } finally {
       isJoining = false;
+      most = MAX_GRANTS;
     }
   }
 
@@ -219,30 +233,39 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     if (!waiting.length) return false;
     if (!connectionId) {
       if (notifier.connectionState.state !== "polling") return void post({ ask: true });
-      for (const [, topic] of waiting) topic.heard = true;
-      missed(waiting.map(([name]) => name)); // polls do not say what happened since the page was rendered
+      const sent = pollUrl.searchParams.getAll("grant");
+      const heard = waiting.filter(([, { token }]) => sent.includes(token));
+      for (const [, topic] of heard) topic.heard = true;
+      missed(heard.map(([name]) => name)); // polls do not say what happened since the page was rendered
       return false;
     }
     const { since } = waiting[0][1];
     const group = waiting.filter(([, topic]) => topic.since === since);
-    const add = [...new Set(group.map(([, { token }]) => token))].slice(0, MAX_GRANTS);
+    const add = [...new Set(group.map(([, { token }]) => token))].slice(0, most);
     const on = connectionId;
     const answer = await change({ add, since: since || "-" });
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
     const joined = group.filter(([, { token }]) => add.includes(token));
+    if (answer.refused && add.length > 1) most = 1;
+    else if (answer.refused)
+      drop(
+        joined.map(([name]) => name),
+        "refused",
+      );
+    if (answer.refused) return true;
     for (const [name, topic] of joined) {
       topic.heard = answer.topics.includes(name);
       if (topic.heard) topic.since = topic.from = answer.cursor;
-      else topic.exp = 0; // its grant ended before it was added
+      else topic.exp = Math.min(topic.exp, Date.now()); // its grant ended before it was added
     }
-    if (joined.some(([, { heard }]) => !heard)) void renew();
+    if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
     missed(answer.stale);
     return true;
   }
 
   /**
-   * Changes what the stream hears. Returns null if that is to be tried later.
+   * Changes what the stream hears. Returns null if that is to be tried later, `{refused: true}` if never.
    *
    * @param {object} body
    */
@@ -260,7 +283,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       post({ ask: true });
     } else if (status === 403 || status === 409 || status === 422) {
       console.warn(`notifier: the stream does not hear ${JSON.stringify(body).slice(0, 200)}: status ${status}`);
-      return null;
+      return { refused: true };
     }
     setTimeout(join, RETRY_MS * (1 + Math.random()));
     return null;
@@ -268,18 +291,19 @@ export async function createTopics(notifier, connection, position, base, pollUrl
 
   /** @param {string[]} names */
   function missed(names) {
-    tell(names, "stale");
+    tell(names);
   }
 
   /**
    * @param {string[]} names
-   * @param {"stale" | "ended"} what
+   * @param {Ended} [reason]  they have ended; without it, they are stale
    */
-  function tell(names, what) {
+  function tell(names, reason) {
     const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));
     for (const handle of handles) {
       const own = names.filter((name) => handle.topics.includes(name));
-      for (const handler of handle[what]) handler(own);
+      for (const handler of handle.stale) if (!reason) handler(own);
+      for (const handler of handle.ended) if (reason) handler(own, reason);
     }
   }
 
@@ -292,50 +316,25 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       }
     }
     post({ grants: grants.map(({ token }) => token) });
-    plan();
+    renewal.plan();
   }
 
-  function plan() {
-    clearTimeout(renewing);
-    const next = Math.min(...[...topics.values()].map(({ exp }) => exp));
-    if (next < Infinity) renewing = setTimeout(renew, Math.max(1000, Math.min(next - Date.now() - LEAD_MS, 2 ** 30)));
-  }
-
-  /** Renews the grants that end soon. What cannot be renewed ends, or is stale where the page decides. */
-  async function renew() {
-    const soon = [...topics].filter(([, { exp }]) => exp - Date.now() < 2 * LEAD_MS);
-    const [asked] = soon.flatMap(([, { handles }]) => [...handles].filter((handle) => handle.renew));
-    const old = [...new Set(soon.map(([, { token }]) => token))];
-    /** @type {Renewed | null | undefined} */
-    const answer = asked?.renew && (await asked.renew(old).catch(() => null));
-    if (answer === null) {
-      clearTimeout(renewing);
-      renewing = setTimeout(renew, RETRY_MS * (1 + Math.random()));
-      return;
-    }
-    const { grants = [], denied = [], unknown = [] } = answer ?? {};
-    const renewed = grants.flatMap(readGrants);
+  /** @param {Grant[]} renewed */
+  function replace(renewed) {
     take(renewed);
-    const names = soon.map(([name]) => name).filter((name) => !renewed.some((grant) => grant.names.includes(name)));
-    const over = names.filter((name) => (topics.get(name)?.exp ?? 0) <= Date.now() || denied.includes(name));
-    tell(
-      names.filter((name) => unknown.includes(name)),
-      "stale",
-    );
-    tell(
-      over.filter((name) => !unknown.includes(name)),
-      "ended",
-    );
-    for (const name of over) topics.delete(name);
-    if (denied.length && connectionId) void change({ remove: denied });
-    for (const { names } of renewed) {
-      for (const name of names) {
-        const topic = topics.get(name);
-        if (topic) topic.heard = false; // until the stream has its new grant
-      }
+    for (const name of renewed.flatMap(({ names }) => names)) {
+      const topic = topics.get(name);
+      if (topic) topic.heard = false; // until the stream has its new grant
     }
-    plan();
-    await join();
+    void join();
+  }
+
+  /** @param {string[]} names @param {Ended} reason */
+  function drop(names, reason) {
+    tell(names, reason);
+    for (const name of names) topics.delete(name);
+    if (reason === "denied" && connectionId) void change({ remove: names });
+    tellPolls();
   }
 
   function tellPolls() {

@@ -2,12 +2,13 @@
  * `<notifier-live src="/orders/7/" data-live-topic="shop.order:7">`: a part of the page that is fetched again, in the viewer's own
  * session, when its topic changes. With `#id` in `src`, the content of that element of the answer.
  *
- * Focus, selection, the text of the focused field and scrolling stay. An answer that is no success, a redirect to another address (a login)
+ * The grant of that element, or of the answer's element with the same id, is its next grant. Focus, selection, the text of the focused field and scrolling stay. An answer that is no success, a redirect to another address (a login)
  * or another origin leaves the content as it is.
  *
  * Owns: fetching and swapping. Must not know: topics, the service.
  */
 
+import { takeGrant } from "../swapped.js";
 import { BaseElement, define } from "./element.js";
 
 const KEPT = "input:not([type=button],[type=submit],[type=hidden]), textarea, select, [contenteditable]";
@@ -47,7 +48,10 @@ export class NotifierLive extends BaseElement {
       const { status, responseURL, response } = request;
       const isSame = responseURL.split("#")[0] === url.href.split("#")[0];
       const source = url.hash ? response?.getElementById(decodeURIComponent(url.hash.slice(1))) : response?.body;
-      if (this.isConnected && status === 200 && isSame && source) swap(this, source);
+      if (this.isConnected && status === 200 && isSame && source) {
+        takeGrant(this, source, this.id && response.getElementById(this.id));
+        swap(this, source);
+      }
       if (this.#again && this.isConnected) {
         this.#again = false;
         this.reload();

@@ -116,11 +116,14 @@ def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
     async def run() -> None:
         async with browser() as started, viewing(started, url, session) as viewer:
             page = viewer.page
+            cursor = await page.locator("#live").get_attribute("data-live-cursor") or ""
             await page.locator("input").fill("half a sen")
             await page.locator("input").press("ArrowLeft")
             await page.locator("#long").evaluate("element => element.scrollTo(0, 300)")
             await asyncio.to_thread(rename, site, row, "second <b>")
             await expect(page.locator("h1")).to_have_text("second <b>")
+            # The next grant and its cursor are the answer's.
+            await expect(page.locator("#live")).not_to_have_attribute("data-live-cursor", cursor)
             await page.keyboard.type("X")
             assert await page.locator("input").input_value() == "half a seXn"
             assert await page.locator("#long").evaluate("element => element.scrollTop") == 300

@@ -157,12 +157,87 @@ test("a grant that ends soon is renewed; what is denied ends, what the page deci
     onEnded: ended.add,
   });
   assert.deepEqual(await asked.reached(1), [[old]]);
-  assert.deepEqual(await ended.reached(1), [["order:2"]]);
+  assert.deepEqual(await ended.reached(1), [[["order:2"], "denied"]]);
   assert.deepEqual(await stale.reached(1), [["order:3"]]);
   await changes.reached(3);
   const later = changes.values.slice(1);
   assert.ok(later.some(({ remove }) => remove?.includes("order:2")));
   assert.deepEqual(later.find(({ add }) => add)?.add, [next]);
+});
+
+/** A page's server that is asked about grants; each call of `ask` is in `asked`. */
+function asking(answer) {
+  const asked = collector();
+  const renew = async (grants) => {
+    asked.add(grants);
+    return answer(grants);
+  };
+  return { asked, renew };
+}
+
+test("more grants than one call takes are asked about in parts", async (t) => {
+  const { notifier } = await service(t, () => ({}));
+  const { asked, renew } = asking((grants) => ({
+    grants: [],
+    unknown: grants.flatMap((each) => topicsOf({ add: [each] })),
+  }));
+  const tokens = Array.from({ length: 51 }, (_, n) => grant([`order:${n}`], { life: 61 }));
+  await notifier.topic(tokens.join(" "), { since: "e-5", renew });
+  await asked.reached(2);
+  assert.deepEqual(
+    asked.values.map((grants) => grants.length),
+    [50, 1],
+  );
+});
+
+test("what the stream refuses ends with a reason, and the others are heard", async (t) => {
+  const bad = grant(["order:1"]);
+  const { notifier, changes } = await service(t, ({ add }) => (add?.includes(bad) ? { status: 409 } : {}));
+  const ended = collector();
+  const good = grant(["order:2"]);
+  const other = grant(["order:3"]);
+  await notifier.topic(`${bad} ${good}`, { since: "e-5", onEnded: (...all) => ended.add(all) });
+  await notifier.topic(other, { since: "e-4" });
+  assert.deepEqual(await ended.reached(1), [[["order:1"], "refused"]]);
+  while (!(has(good) && has(other))) await changes.reached(changes.values.length + 1);
+
+  function has(token) {
+    return changes.values.some(({ add }) => add?.includes(token) && !add.includes(bad));
+  }
+});
+
+test("a page from the back/forward cache joins again, and a closed connection listens no longer", async (t) => {
+  const page = new EventTarget();
+  const left = [];
+  globalThis.addEventListener = (name, handler, options) => {
+    page.addEventListener(name, handler, options);
+    options.signal.addEventListener("abort", () => left.push(name));
+  };
+  t.after(() => delete globalThis.addEventListener);
+  const { notifier, changes } = await service(t, () => ({}));
+  const token = grant(["order:1"]);
+  await notifier.topic(token, { since: "e-5" });
+  await changes.reached(1);
+  page.dispatchEvent(Object.assign(new Event("pageshow"), { persisted: true }));
+  assert.deepEqual((await changes.reached(2))[1].add, [token]);
+  notifier.close();
+  assert.equal(left.filter((name) => name === "pagehide").length, 1);
+  assert.equal(left.filter((name) => name === "pageshow").length, 2, "the connection's and that of the topics");
+});
+
+test("a part of a page without cursors is fresh once its topic is heard", async (t) => {
+  const { notifier, changes } = await service(t, (_, n) => (n === 1 ? { stale: ["order:1"] } : {}));
+  const stale = collector();
+  await notifier.topic(grant(["order:1"]), { since: "-", onStale: stale.add });
+  await stale.reached(1);
+  await notifier.topic(grant(["order:1"], { n: 1 }), { since: "-", onStale: stale.add });
+  await notifier.topic(grant(["order:2"]), { since: "-" });
+  await changes.reached(2);
+  assert.deepEqual(
+    changes.values[1].add.flatMap((each) => topicsOf({ add: [each] })),
+    ["order:2"],
+  );
+  assert.equal(stale.values.length, 1);
 });
 
 test("the example of docs/live.md", async (t) => {

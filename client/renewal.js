@@ -1,0 +1,111 @@
+/**
+ * Renewal of grants, before they end: in parts, and with patience while the page's server is away.
+ *
+ *     planned -> asked -> renewed | denied | unknown (stale once: the page fetches again what shows it) -> ended
+ *
+ * Owns: when a grant is asked about, what its answer means. Must not know: the stream, other tabs.
+ */
+
+import { readGrants } from "./grants.js";
+
+/** @typedef {import("./grants.js").Topic} Topic */
+/** @typedef {import("./types.js").Renewed} Renewed */
+/** @typedef {(old: string[]) => Promise<Renewed>} Ask */
+
+const LEAD_MS = 60_000; // a grant is renewed so long before its end, or at four fifths of its life
+const RETRY_MS = 2000; // doubled at each failure
+const MOST_MS = 60_000;
+const RENEWABLE_MS = 3_600_000; // after its end
+const MAX_GRANTS = 50; // of one call
+
+/**
+ * @param {Map<string, Topic>} topics
+ * @param {(names: string[]) => void} onStale
+ * @param {(names: string[], reason: "denied" | "expired") => void} onEnded
+ * @param {(grants: import("./grants.js").Grant[]) => void} onRenewed
+ */
+export function createRenewal(topics, onStale, onEnded, onRenewed) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+  let isAsking = false;
+  let failures = 0;
+  let notBefore = 0;
+  return { plan, renew, stop: () => clearTimeout(timer) };
+
+  function plan() {
+    clearTimeout(timer);
+    const next = Math.min(
+      ...[...topics.values()].map((topic) => (askOf(topic) ? Math.max(topic.exp - LEAD_MS, notBefore) : topic.exp)),
+    );
+    if (next < Infinity) timer = setTimeout(renew, Math.max(1000, Math.min(next - Date.now(), 2 ** 30)));
+  }
+
+  /** Renews the grants that end soon. What cannot be renewed ends, or is stale where the page decides. */
+  async function renew() {
+    if (isAsking) return;
+    isAsking = true;
+    let isAnswered = Date.now() >= notBefore;
+    const waits = !isAnswered;
+    for (const [ask, tokens] of waits ? [] : parts()) isAnswered = (await settle(ask, tokens)) && isAnswered;
+    isAsking = false;
+    if (isAnswered) failures = 0;
+    else if (!waits) notBefore = Date.now() + pause();
+    const over = [...topics].filter(([, topic]) => topic.exp <= Date.now() && !(askOf(topic) && isRetried(topic)));
+    if (over.length)
+      onEnded(
+        over.map(([name]) => name),
+        "expired",
+      );
+    plan();
+  }
+
+  /** What is to be asked: at most so many grants a call. */
+  function parts() {
+    /** @type {Map<Ask, Set<string>>} */
+    const all = new Map();
+    for (const topic of topics.values()) {
+      const ask = topic.exp - Date.now() < 2 * LEAD_MS && askOf(topic);
+      if (ask) all.set(ask, (all.get(ask) ?? new Set()).add(topic.token));
+    }
+    return [...all].flatMap(([ask, tokens]) => {
+      const list = [...tokens];
+      const starts = [...list.keys()].filter((start) => start % MAX_GRANTS === 0);
+      return starts.map((start) => /** @type {const} */ ([ask, list.slice(start, start + MAX_GRANTS)]));
+    });
+  }
+
+  /** Returns whether every topic of these grants has an answer. @param {Ask} ask @param {string[]} tokens */
+  async function settle(ask, tokens) {
+    const asked = [...topics].filter(([, { token }]) => tokens.includes(token));
+    const answer = await ask(tokens).catch(() => null);
+    const { grants = [], denied = [], unknown = [] } = answer ?? {};
+    const renewed = grants.flatMap(readGrants);
+    if (renewed.length) onRenewed(renewed);
+    // A grant that came meanwhile, with a new part of the page, is not concerned.
+    const rest = asked.filter(([name, topic]) => topics.get(name) === topic && tokens.includes(topic.token));
+    const names = rest.map(([name]) => name);
+    for (const [name, topic] of rest) {
+      topic.isRefused = answer !== null;
+      if (unknown.includes(name)) topic.unknown = topic.token;
+    }
+    const stale = names.filter((name) => unknown.includes(name));
+    if (stale.length) onStale(stale);
+    const ended = names.filter((name) => denied.includes(name));
+    if (ended.length) onEnded(ended, "denied");
+    return names.length === stale.length + ended.length;
+  }
+
+  /** The time until the next try. In a hidden tab there is no hurry. */
+  function pause() {
+    const most = globalThis.document?.hidden ? MOST_MS : RETRY_MS * 2 ** failures++;
+    return Math.min(MOST_MS, most) * (0.5 + Math.random() / 2);
+  }
+}
+
+/** The function that renews the topic's grant; none if its page has answered already that the view decides. @param {Topic} topic */
+function askOf({ handles, token, unknown }) {
+  return token === unknown ? undefined : /** @type {Ask} */ ([...handles].find(({ renew }) => renew)?.renew);
+}
+
+/** @param {Topic} topic */
+const isRetried = ({ isRefused, exp }) => !isRefused && exp > Date.now() - RENEWABLE_MS;
