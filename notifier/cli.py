@@ -125,8 +125,8 @@ def _message_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("to", nargs=-1, required=True)
 @_message_options
 @SERVICE_OPTION
-@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
-def send(to: tuple[str, ...], service: str, key: str | None, **fields: str | None) -> None:
+@click.option("--key", "api_key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+def send(to: tuple[str, ...], service: str, api_key: str | None, **fields: str | None) -> None:
     """Send a message TO channels: user:<id>, group:<name> or all."""
     body: dict[str, Any] = {"to": list(to), **{name: value for name, value in fields.items() if value is not None}}
     if "data" in body:
@@ -134,7 +134,7 @@ def send(to: tuple[str, ...], service: str, key: str | None, **fields: str | Non
             body["data"] = json.loads(body["data"])
         except ValueError as exc:
             _refuse(f"--data is not JSON: {exc}")
-    headers = {"Authorization": f"Bearer {key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
+    headers = {"Authorization": f"Bearer {api_key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
     click.echo(_post(f"{service}/v1/messages", body, headers))
 
 

@@ -134,7 +134,7 @@ def _everything_by_the_bridge(publisher: RedisTransport, reader: StreamReader) -
         ("KEYS", "*"),
         ("CONFIG", "GET", "*"),
         ("ACL", "LIST"),
-        ("DEL", "notifier:{0}:log:user:ann"),
+        ("DEL", "notifier:{0}:read:ann"),
         ("SET", "another", "1"),
         ("PUBLISH", "another", "1"),
         ("SUBSCRIBE", "notifier:{0}:ch:user:ann"),

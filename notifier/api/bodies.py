@@ -50,8 +50,8 @@ class Excluding(Strict):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    excluded: list[str] = Field(
-        [],
+    excluded: list[str] | None = Field(
+        None,
         alias="except",
         max_length=MAX_EXCLUDED,
         description="Users (`user:<id>`) that get it neither live nor later.",

@@ -28,7 +28,8 @@ def put(*subjects: str, **values: Any) -> list[str]:
 
 
 def waiting() -> list[str]:
-    return [json.loads(row.payload)["subject"] for row in OutboxMessage.objects.all()]
+    payloads = [json.loads(row.payload) for row in OutboxMessage.objects.all()]
+    return [payload["subject"] for payload in payloads if "subject" in payload]
 
 
 def subjects() -> list[str]:

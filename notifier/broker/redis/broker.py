@@ -60,6 +60,10 @@ REVOKED_TTL_S: Final = 7 * 86_400
 FLOOR_EVERY_S: Final = 60.0
 """How often this process brings a shard's floor up to date, or a hundredth of the history's ttl if that is shorter."""
 
+FIRST_PORTION_BYTES: Final = 4096
+"""Events that come with a subscription, at most: Redis bounds what waits for a connection that subscribes. The portions
+after it come over the connection of calls."""
+
 
 class RedisBroker(Broker):
     """Stores everything in Redis: on one primary, or spread over several."""
@@ -231,6 +235,9 @@ class RedisBroker(Broker):
         joined: Mapping[str, int] | None = None,
     ) -> Opening:
         topics = self.topics(user, channels)
+        over_subscriptions = subscribe and not continued
+        if over_subscriptions and portion_bytes:
+            portion_bytes = min(portion_bytes, FIRST_PORTION_BYTES)
         call = open_call(
             self._keys,
             user,
@@ -242,10 +249,12 @@ class RedisBroker(Broker):
             continued=continued,
             joined=joined,
         )
-        if subscribe:
+        if over_subscriptions:
             read = partial(self._read_subscribed, topics, call.shard)
             opening, task_ids = await self._shards.subscribe_and_send(topics, call, read)
         else:
+            if subscribe:
+                await self.subscribe(topics)
             _, opening, task_ids = await self._shards.send(call, partial(opening_of, topics, self._skip_entry))
         if opening.unread < 0:
             # A mark made meanwhile is announced, with the number after it, to streams that are subscribed already.
