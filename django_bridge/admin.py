@@ -97,7 +97,7 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
         return JsonResponse({"tasks": [{**row_of(record), "label": labels[record.pk]} for record in records]})
 
     def board(self, request: HttpRequest) -> HttpResponse:
-        """Everybody's tasks; 403 without the permission to view tasks."""
+        """The tasks of all users; 403 without the permission to view tasks."""
         self._require_view(request)
         return board(request, self.admin_site, self.get_queryset(request))
 

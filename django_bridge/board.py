@@ -1,4 +1,4 @@
-"""The admin's pages of tasks: the board with everybody's, and the page of one task with its bar and output.
+"""The admin's pages of tasks: the board with those of all users, and the page of one task with its bar and output.
 
 Must not know: rows' columns in the admin's list, how tasks report.
 """

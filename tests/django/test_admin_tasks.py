@@ -205,7 +205,7 @@ def data_of(page: str, name: str) -> Any:
 
 
 @BOARD
-def test_the_board_has_everybodys_tasks_and_a_stream_of_them_all(boss: Client, user: User, other_user: User) -> None:
+def test_the_board_has_and_streams_the_tasks_of_all_users(boss: Client, user: User, other_user: User) -> None:
     ended, running = Task(from_user=other_user, task_name="Ended"), Task(from_user=other_user, task_name="Running")
     ended.begin()
     ended.end(url="/r.csv", url_text="Download")

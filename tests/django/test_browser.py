@@ -149,7 +149,7 @@ async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
         assert errors == []
 
 
-async def test_the_board_shows_everybodys_tasks_live_and_staff_answers_cancels_and_reads_their_output(
+async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_cancels_and_reads_their_output(
     site: Site, session_cookie: Any, user: User
 ) -> None:
     await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
