@@ -27,7 +27,7 @@ from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_r
 from django_bridge.models import OutboxMessage
 from django_bridge.payload import TASK_END, Payload
 from django_bridge.publisher.transport import Unreachable
-from notifier import rules
+from notifier import json_text, rules
 from notifier.event import new_id
 from notifier.task import Task
 
@@ -112,7 +112,7 @@ def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
     with transaction.atomic(using=router.db_for_write(OutboxMessage)):
         return OutboxMessage.objects.create(
             message_id=payload["id"],
-            payload=rules.to_json(payload),
+            payload=json_text.to_json(payload),
             state=State.SENDING,
             due_at=timezone.now() + timedelta(seconds=LEASE_S),
             origin=uuid.uuid4().hex,
@@ -141,7 +141,7 @@ def _written(payload: Payload) -> OutboxMessage:
     joins_backlog = process.has_backlog.is_set() and publisher.delivers_in_background()
     row = OutboxMessage(
         message_id=payload["id"],
-        payload=rules.to_json(payload),
+        payload=json_text.to_json(payload),
         state=State.WAITING if joins_backlog else State.SENDING,
         due_at=timezone.now() + timedelta(seconds=0 if joins_backlog else LEASE_S),
         origin=process.origin,

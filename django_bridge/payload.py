@@ -12,8 +12,9 @@ from typing import Any, Final, NotRequired, TypedDict
 
 from notifier import event, rules
 from notifier.exclusion import Exclusion
+from notifier.json_text import to_json
 from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
-from notifier.rules import shown, to_json
+from notifier.rules import shown
 from notifier.task import Task
 from notifier.task_record import from_record
 

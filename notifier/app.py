@@ -27,7 +27,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from notifier import garbage, metrics, problems, rules
+from notifier import garbage, json_text, metrics, problems
 from notifier.api import (
     batch,
     corrections,
@@ -280,7 +280,7 @@ async def _answer_http(request: Request, exc: Exception) -> Response:
         # HEAD is served with GET, but is not in the document.
         headers["Allow"] = ", ".join(sorted(documented | (routed & {"HEAD"}) if documented else routed))
     return Response(
-        rules.to_json(body).encode(), exc.status_code, headers=headers, media_type="application/problem+json"
+        json_text.to_json(body).encode(), exc.status_code, headers=headers, media_type="application/problem+json"
     )
 
 

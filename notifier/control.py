@@ -20,7 +20,7 @@ from notifier.connections import ConnectionIds, StreamsByTopic
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, NotifierError
 from notifier.event import new_id
 from notifier.grants import Change, Changed, Grants
-from notifier.rules import to_json
+from notifier.json_text import to_json
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.control")

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.exclusion import Exclusion
 
 PING: Final = b"event: ping\ndata: {}\n\n"
@@ -56,7 +56,7 @@ class Event:
         if not self.tail:
             return self.head
         replaced = f',"replaces":"{replaces}"' if replaces else ""
-        return f"{self.head}{rules.text_to_json(channel)}{replaced}{self.tail}"
+        return f"{self.head}{json_text.text_to_json(channel)}{replaced}{self.tail}"
 
 
 def part_key(message_id: str, expires_at_ms: int, excluded: Exclusion | None) -> str:
@@ -109,7 +109,7 @@ def frame(event_type: str, data: str) -> str:
 def own_frame(event_type: str, data: Mapping[str, Any], cursor: Cursor | None = None) -> bytes:
     """A frame of the service's own events (`hello`, `reset`, `bye`...) as on the wire."""
     line = f"id: {cursor}\n" if cursor else ""
-    return (line + frame(event_type, rules.to_json(data))).encode()
+    return (line + frame(event_type, json_text.to_json(data))).encode()
 
 
 MAX_FRAME_BYTES: Final = 96 * 1024
@@ -147,11 +147,11 @@ def custom(
     excluded: Exclusion | None = None,
 ) -> Event:
     """An event of the publisher's own: any name not reserved, any JSON. Raises `InvalidInput` or `PayloadTooLarge`."""
-    value = rules.json_value(data, "data")
+    value = json_text.json_value(data, "data")
     return encoded_custom(
         to=to,
         event_type=event_type,
-        encoded=rules.to_json(value),
+        encoded=json_text.to_json(value),
         durable=durable,
         max_bytes=max_bytes,
         excluded=excluded,
@@ -170,16 +170,16 @@ def encoded_custom(
     """As `custom`, of data that was checked and encoded as JSON before."""
     channels = rules.recipients(to)
     checked = rules.event_name(event_type)
-    rules.bounded(encoded, {"data": None}, max_bytes)
+    json_text.bounded(encoded, {"data": None}, max_bytes)
     return Event(to=channels, head=frame(checked, encoded), durable=rules.flag(durable, "durable"), excluded=excluded)
 
 
 def inbox_frame(read: Iterable[str], deleted: Iterable[str], unread: int) -> str:
     """The frame for all tabs and devices of a user after a change of the read state."""
-    return frame("inbox", rules.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
+    return frame("inbox", json_text.to_json({"read": list(read), "deleted": list(deleted), "unread": unread}))
 
 
 def task_dismissed(user: str, task_id: str) -> Event:
     """The event for all tabs and devices of a user who dismissed an ended task. Like a task's state it has no id."""
-    data = rules.to_json({"id": task_id})
+    data = json_text.to_json({"id": task_id})
     return Event(to=(f"user:{user}",), head=frame("task.dismissed", data), durable=False)

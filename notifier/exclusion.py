@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from notifier.rules import to_json
+from notifier.json_text import to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.errors import InvalidInput
 from notifier.event import Event, is_safe_frame, new_id
 from notifier.exclusion import Exclusion
@@ -86,7 +86,7 @@ def _moment(value: object, field: str) -> datetime | None:
 
 
 def _data(value: object, field: str) -> dict[str, Any]:
-    return rules.json_object({} if value is None else value, field)
+    return json_text.json_object({} if value is None else value, field)
 
 
 FIELDS: Final = (
@@ -218,7 +218,7 @@ def message_event(
     encoded = ",".join([member for member in members.values() if member])
     if len(encoded) + len("{}") > max_bytes // MAX_UTF8_BYTES:
         given = {name: member for name, member in members.items() if name in values}
-        rules.bounded(f"{{{encoded}}}", given, max_bytes)
+        json_text.bounded(f"{{{encoded}}}", given, max_bytes)
     return Event(
         to=values["to"],
         head=f'event: message\ndata: {{"id":"{message_id}","to":',
@@ -251,8 +251,8 @@ def corrected(stored: str, changes: Mapping[str, Any], *, max_bytes: int = rules
             changed[name] = checked
     if changed == message:
         return stored
-    encoded = rules.to_json({**changed, "edited": True})
-    rules.bounded(encoded, changes, max_bytes)
+    encoded = json_text.to_json({**changed, "edited": True})
+    json_text.bounded(encoded, changes, max_bytes)
     return f"event: message\ndata: {encoded}\n\n"
 
 
@@ -260,7 +260,7 @@ def _member(name: str, value: Any) -> str:
     """A member of the frame's JSON object."""
     if isinstance(value, datetime):
         value = rules.iso(value)
-    return f'"{name}":{rules.text_to_json(value) if isinstance(value, str) else rules.to_json(value)}'
+    return f'"{name}":{json_text.text_to_json(value) if isinstance(value, str) else json_text.to_json(value)}'
 
 
 _REQUIRED: Final = tuple(field.name for field in FIELDS if field.default is REQUIRED)
@@ -281,7 +281,7 @@ def message_of(stored: bytes | str) -> dict[str, Any] | None:
     if not stored.startswith(_OPENING) or not is_safe_frame(stored):
         return None
     try:
-        fields = rules.parse_json(stored[len(_OPENING) : -2])
+        fields = json_text.parse_json(stored[len(_OPENING) : -2])
     except ValueError:
         return None
     if (

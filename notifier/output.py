@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import frame
 
@@ -74,7 +74,9 @@ def state_key(task_id: str) -> str:
 
 def frame_parts(task_id: str, text: str) -> tuple[str, str]:
     """The announcement of a piece, before and after its number."""
-    whole = frame("task.output", f'{{"id":{rules.text_to_json(task_id)},"n":,"text":{rules.text_to_json(text)}}}')
+    whole = frame(
+        "task.output", f'{{"id":{json_text.text_to_json(task_id)},"n":,"text":{json_text.text_to_json(text)}}}'
+    )
     head, separator, tail = whole.partition('"n":')
     return head + separator, tail
 
@@ -121,7 +123,7 @@ class Pieces:
         if self.first != self.n:
             fields["from"] = self.first
         fields["text"] = "".join(self.texts[: self.count])
-        return frame("task.output", rules.to_json(fields)).encode()
+        return frame("task.output", json_text.to_json(fields)).encode()
 
 
 def joined(older: Pieces, newer: Pieces) -> Pieces:

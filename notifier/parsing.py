@@ -1,6 +1,6 @@
 """The JSON of request bodies, parsed and checked in one pass.
 
-`rules.parse_json` is the rule. A parser in C is faster and checks less: no repeated keys, no NUL, no depth. A few
+`json_text.parse_json` is the rule. A parser in C is faster and checks less: no repeated keys, no NUL, no depth. A few
 searches in the bytes show where none of these can be; only there is its result used, and everything else goes through
 the rule, which also words every error. Must not know: what the bodies mean.
 """
@@ -11,19 +11,19 @@ from typing import Any
 
 import msgspec
 
-from notifier import rules
+from notifier import json_text
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 
 def parse_json(body: bytes) -> Any:
-    """As `rules.parse_json`."""
+    """As `json_text.parse_json`."""
     value = parse_plain(body)
-    return rules.parse_json(body) if value is None else value
+    return json_text.parse_json(body) if value is None else value
 
 
-def parse_plain(body: bytes, *, max_depth: int = rules.MAX_DEPTH) -> Any:
+def parse_plain(body: bytes, *, max_depth: int = json_text.MAX_DEPTH) -> Any:
     """The value of a body in which no rule can be broken; None if that cannot be seen.
 
     No escape can be a NUL or half a character; every key is followed by its colon at once, so that there are at most as
@@ -61,8 +61,8 @@ def _count_keys(value: Any, depth: int) -> int:
 
 
 def to_json(value: object) -> str:
-    """As `rules.to_json`, of a value that was parsed here."""
+    """As `json_text.to_json`, of a value that was parsed here."""
     try:
         return _encode(value).decode()
     except (msgspec.ValidationError, OverflowError, TypeError, ValueError):  # a number of more than 64 bits
-        return rules.to_json(value)
+        return json_text.to_json(value)

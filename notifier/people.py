@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notifier.rules import to_json
+from notifier.json_text import to_json
 
 VIEWING: Final = "viewing"
 """The state of a person whose page has said nothing else."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from notifier import rules
+from notifier import json_text
 from notifier.call import NO_STORE, Answer, Headers
 from notifier.errors import BrokerUnavailable, NotAllowed, NotifierError, RateLimited, Unauthenticated
 
@@ -27,7 +27,7 @@ def answer(exc: NotifierError, headers: Headers = (), **members: object) -> Answ
         lines.update(exc.headers)
     if wait_s := retry_after_s(exc):
         lines[b"retry-after"] = b"%d" % wait_s
-    body = rules.to_json({**fields(exc), **members}).encode("utf-8", "replace")
+    body = json_text.to_json({**fields(exc), **members}).encode("utf-8", "replace")
     return Answer(exc.status, (*lines.items(), CONTENT_TYPE), body)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.errors import Conflict, InvalidInput
 from notifier.event import frame, new_id
 from notifier.question import Answer, Question
@@ -132,7 +132,7 @@ class Task:
 
     def frame(self) -> str:
         """The task event. It has no id, since it is state and not history."""
-        return frame("task", rules.to_json(self.public()))
+        return frame("task", json_text.to_json(self.public()))
 
     def frame_parts(self) -> tuple[str, str]:
         """The task event, before and after the counts of its output."""
@@ -148,7 +148,7 @@ class Task:
         for name in ("url", "url_text", "question", "answers"):
             if not fields[name]:
                 del fields[name]
-        return rules.to_json(fields)
+        return json_text.to_json(fields)
 
     def conflict(self, detail: str, *, field: str | None = None) -> Conflict:
         """The error of a change that the status does not allow; its member `task_status` has the status. A task that is

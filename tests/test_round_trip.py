@@ -17,7 +17,7 @@ import httpx
 import pytest
 from playwright.sync_api import sync_playwright
 
-from notifier import rules
+from notifier import json_text
 from tests.eventstream import Parser, parse
 from tests.support import REPOSITORY, Service, bearer, running, subscriber_token, wait_for
 
@@ -213,6 +213,6 @@ def test_golden_streams_mean_the_same_to_a_browser() -> None:
 
 def test_the_encoder_writes_one_line_of_data_whatever_is_in_it() -> None:
     for text in (SPECIAL, "".join(chr(i) for i in range(1, 0x3000))):
-        encoded = rules.to_json({"text": text})
+        encoded = json_text.to_json({"text": text})
         events = parse(f"event: x\ndata: {encoded}\n\n".encode())
         assert [json.loads(event.data)["text"] for event in events] == [text]

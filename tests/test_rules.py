@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.errors import InvalidInput, MalformedBody, PayloadTooLarge
 
 JSON = st.recursive(
@@ -228,24 +228,24 @@ def test_times_are_shown_with_seconds_and_with_milliseconds_unless_they_are_0() 
 @given(JSON)
 def test_json_is_one_line_and_reads_back_unchanged(value: object) -> None:
     try:
-        rules.json_value(value, "data")
+        json_text.json_value(value, "data")
     except InvalidInput:
         return  # NUL, or nested too deep
-    written = rules.to_json(value)
+    written = json_text.to_json(value)
     assert "\n" not in written
     assert "\r" not in written
-    assert rules.parse_json(written.encode()) == value
+    assert json_text.parse_json(written.encode()) == value
 
 
 def test_json_passes_at_32_levels_and_fails_at_33() -> None:
-    assert rules.parse_json(json.dumps(nested(32))) == nested(32)
-    assert refused(lambda: rules.parse_json(json.dumps(nested(33)))) == "body"
+    assert json_text.parse_json(json.dumps(nested(32))) == nested(32)
+    assert refused(lambda: json_text.parse_json(json.dumps(nested(33)))) == "body"
     inside = {"data": {"a": nested(31)}}
-    assert refused(lambda: rules.parse_json(json.dumps(inside))) == "data"
+    assert refused(lambda: json_text.parse_json(json.dumps(inside))) == "data"
 
 
 def test_json_deeper_than_the_parser_allows_is_refused_without_a_crash() -> None:
-    assert refused(lambda: rules.parse_json("[" * 100_000 + "]" * 100_000)) == "body"
+    assert refused(lambda: json_text.parse_json("[" * 100_000 + "]" * 100_000)) == "body"
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_json_deeper_than_the_parser_allows_is_refused_without_a_crash() -> None
 )
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
     with pytest.raises(MalformedBody):
-        rules.parse_json(body)
+        json_text.parse_json(body)
 
 
 @pytest.mark.parametrize(
@@ -270,21 +270,21 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
     ],
 )
 def test_the_error_for_a_value_inside_json_names_its_path(body: str, field: str) -> None:
-    assert refused(lambda: rules.parse_json(body)) == field
+    assert refused(lambda: json_text.parse_json(body)) == field
 
 
 def test_an_object_of_foreign_types_cannot_be_written_as_json() -> None:
-    assert refused(lambda: rules.json_object({"a": {1, 2}})) == "data.a"
-    assert refused(lambda: rules.json_object({1: 2})) == "data"
-    assert refused(lambda: rules.json_object([])) == "data"
+    assert refused(lambda: json_text.json_object({"a": {1, 2}})) == "data.a"
+    assert refused(lambda: json_text.json_object({1: 2})) == "data"
+    assert refused(lambda: json_text.json_object([])) == "data"
 
 
 def test_the_error_for_too_much_data_names_the_largest_field() -> None:
     fields = {"subject": "s", "text": "ä" * 100}
-    data = rules.to_json(fields)
-    assert rules.bounded(data, fields, len(data.encode())) == data
+    data = json_text.to_json(fields)
+    assert json_text.bounded(data, fields, len(data.encode())) == data
     with pytest.raises(PayloadTooLarge) as error:
-        rules.bounded(data, fields, len(data.encode()) - 1)
+        json_text.bounded(data, fields, len(data.encode()) - 1)
     assert error.value.field == "text"
 
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from notifier import output, rules
+from notifier import json_text, output
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame, after_waiting, farewell
 from notifier.output import KEY_PREFIX, Pieces
@@ -128,7 +128,7 @@ def test_joining_what_waits_costs_as_much_as_the_new_piece(
     stream: Stream, wall: Wall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handled: list[int] = []
-    loads, to_json = json.loads, rules.to_json
+    loads, to_json = json.loads, json_text.to_json
 
     def counted_loads(data: bytes) -> Any:
         handled.append(len(data))
@@ -139,7 +139,7 @@ def test_joining_what_waits_costs_as_much_as_the_new_piece(
         return text
 
     monkeypatch.setattr(json, "loads", counted_loads)
-    monkeypatch.setattr(rules, "to_json", counted_to_json)
+    monkeypatch.setattr(json_text, "to_json", counted_to_json)
     wall.waiting = 10
     pieces = [EncodedFrame(output.piece_frame("t", n, f"{n:0100}").encode()) for n in range(1, 501)]
     for piece in pieces:

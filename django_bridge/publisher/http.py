@@ -20,10 +20,11 @@ from django_bridge.payload import EventBody, Payload, per_language, to_custom_ev
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
+from notifier.json_text import to_json
 from notifier.message import FIELDS, FIRST_VERSION
 from notifier.output import Appended
 from notifier.question import Answer, Question
-from notifier.rules import MAX_BODY_BYTES, to_json
+from notifier.rules import MAX_BODY_BYTES
 from notifier.task import CHANGES, Task
 
 log = logging.getLogger("django_bridge")

@@ -37,9 +37,9 @@ from notifier.broker.redis.scripts import (
 )
 from notifier.errors import Conflict, no_task
 from notifier.event import Event
+from notifier.json_text import to_json
 from notifier.output import Appended
 from notifier.question import Answer, Question
-from notifier.rules import to_json
 from notifier.task_record import from_record
 
 log = logging.getLogger("django_bridge")

@@ -22,7 +22,7 @@ from django_bridge.task.asking import TaskQuestions
 from django_bridge.task.cancel import Shield, TaskCancelled
 from django_bridge.task.reporter import TaskReporter, now_ms
 from django_bridge.texts import is_lazy, rendered, shown_error, traceback_text
-from notifier import rules
+from notifier import json_text, rules
 from notifier import task as states
 from notifier.errors import InvalidInput, PayloadTooLarge
 from notifier.event import new_id
@@ -323,7 +323,7 @@ class Task(TaskQuestions):
         if (staff := settings().tasks_group) and f"group:{staff}" not in to:
             to += (f"group:{staff}",)
         known = _new(to=to, name=self._text(self._name), state=self._text(state), total=total, task_id=self.id)
-        if len(rules.to_json(known.record())) > rules.MAX_BODY_BYTES:
+        if len(json_text.to_json(known.record())) > rules.MAX_BODY_BYTES:
             raise PayloadTooLarge("has too many recipients for a task: use a group", field="to_users")
         self._reporter = TaskReporter(dataclasses.replace(known, status=status), user_key(self._from_user))
         self._reporter.announce()

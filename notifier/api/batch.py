@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier import parsing, problems, rules
+from notifier import json_text, parsing, problems, rules
 from notifier.api.answers import BatchProblem, Problem, Results
 from notifier.api.bodies import TaskPatch
 from notifier.api.http import checked_body, idempotency, object_of, run_call, validate
@@ -86,7 +86,7 @@ class Batches:
         results = await self._publish(items, idem)
         encoded = f"[{','.join([_result(result) for result in results])}]"
         if (exc := _passing(results)) is not None:
-            return problems.answer(exc, headers, results=rules.read_json(encoded))
+            return problems.answer(exc, headers, results=json_text.read_json(encoded))
         return Answer(200, (*headers, *JSON), f'{{"results":{encoded}}}'.encode("utf-8", "replace"))
 
     async def _publish(self, items: Sequence[Any], idem: Idempotency | None) -> list[Result]:
@@ -139,11 +139,11 @@ class Batches:
         try:
             kind = fields.pop("kind")
             if kind == "task":
-                return rules.to_json(await self.publishing.create_task(fields, idem))
+                return json_text.to_json(await self.publishing.create_task(fields, idem))
             task_id = rules.identifier(fields.pop("id", None), "id")
             if kind == "output":
-                return rules.to_json(await self.publishing.append_output(task_id, fields, idem))
-            return rules.to_json(await self.publishing.change_task(task_id, validate(TaskPatch, fields), idem))
+                return json_text.to_json(await self.publishing.append_output(task_id, fields, idem))
+            return json_text.to_json(await self.publishing.change_task(task_id, validate(TaskPatch, fields), idem))
         except NotifierError as exc:
             return exc
 
@@ -160,7 +160,7 @@ def _settled(event: tuple[Event, Idempotency | None] | NotifierError, answer: ob
 def _result(result: Result) -> str:
     if isinstance(result, str):
         return f'{{"status":200,"body":{result}}}'
-    return rules.to_json({"status": result.status, "body": problems.fields(result)})
+    return json_text.to_json({"status": result.status, "body": problems.fields(result)})
 
 
 def _passing(results: Sequence[Result]) -> NotifierError | None:
@@ -180,10 +180,10 @@ def _items(body: bytes, content_type: str) -> list[Any]:
     if "ndjson" in kind or not lines.startswith(b"["):
         parts = _bounded([line for line in lines.split(b"\n") if line.strip()])
         return [_checked(parsing.parse_json, line) for line in parts]
-    plain = parsing.parse_plain(lines, max_depth=1 + rules.MAX_DEPTH)
+    plain = parsing.parse_plain(lines, max_depth=1 + json_text.MAX_DEPTH)
     if plain is not None:
         return _bounded(plain)
-    return [_checked(rules.check_json, item) for item in _bounded(rules.read_json(lines))]
+    return [_checked(json_text.check_json, item) for item in _bounded(json_text.read_json(lines))]
 
 
 def _bounded(parts: list[Any]) -> list[Any]:

@@ -15,7 +15,7 @@ import pydantic
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
-from notifier import rules
+from notifier import json_text, rules
 from notifier.auth import Authenticator, Publisher, Subscriber
 from notifier.broker import Idempotency
 from notifier.call import JSON, Answer, Call, Headers, RequestHead
@@ -40,7 +40,7 @@ M = TypeVar("M", bound=pydantic.BaseModel)
 
 def json_answer(value: object, headers: Headers = ()) -> Answer:
     """A compact JSON answer. It is never cached, since it depends on the user and the moment."""
-    return Answer(200, (*headers, *JSON), rules.to_json(value).encode())
+    return Answer(200, (*headers, *JSON), json_text.to_json(value).encode())
 
 
 def response(answer: Answer) -> Response:
@@ -123,7 +123,7 @@ def _check_size(size: int, max_bytes: int) -> None:
 
 def parse(model: type[M], body: bytes) -> M:
     """A JSON object, checked by the rules for values and by the model. Raises `MalformedBody`, `InvalidInput`."""
-    return validate(model, object_of(rules.parse_json(body)))
+    return validate(model, object_of(json_text.parse_json(body)))
 
 
 def object_of(value: Any) -> Mapping[str, Any]:

@@ -24,8 +24,8 @@ from django_bridge.celery import delivering_task
 from django_bridge.models import OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from notifier.broker.redis.keys import Keys
+from notifier.json_text import to_json
 from notifier.message import message_of
-from notifier.rules import to_json
 from tests.django.conftest import FOLDER, redis_settings
 from tests.django.sample.models import SimpleModel
 from tests.support import REPOSITORY, Process, RedisServer, running, wait_for

@@ -21,7 +21,8 @@ from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempo
 from notifier.broker.redis.keys import KINDS, Keys
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_id
-from notifier.rules import is_topic, to_json
+from notifier.json_text import to_json
+from notifier.rules import is_topic
 from notifier.task import KEEP_RUNNING_S, Task
 
 CHUNK: Final = 500

@@ -25,8 +25,8 @@ from notifier.broker import Receipt
 from notifier.broker.embedded.log import Entry, Log
 from notifier.event import is_safe_frame, part_key
 from notifier.exclusion import Exclusion
+from notifier.json_text import to_json
 from notifier.output import Appended
-from notifier.rules import to_json
 from notifier.task import Task
 from notifier.task_record import from_record
 
