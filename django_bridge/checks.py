@@ -14,7 +14,8 @@ from django.middleware.locale import LocaleMiddleware
 from django.utils.module_loading import import_string
 
 from django_bridge import page, policy
-from django_bridge.conf import problems, raw_settings
+from django_bridge.conf import raw_settings
+from django_bridge.conf_rules import problems
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:

@@ -152,6 +152,7 @@ BRIDGE_LAYERS: Layers = [
     {"recipients"},
     {"texts"},
     {"background", "commit", "conf", "event_loop", "models", "payload", "policy"},
+    {"conf_rules"},
 ]
 """The same for `django_bridge`."""
 

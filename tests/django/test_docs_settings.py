@@ -13,7 +13,7 @@ from django.core.exceptions import ValidationError
 from django.test import override_settings
 from django.utils.translation import gettext_lazy
 
-from django_bridge import Message, Task, conf, policy
+from django_bridge import Message, Task, conf_rules, policy
 from django_bridge.testing import outbox
 from tests.django.examples import CODE, PAGE, run
 
@@ -21,7 +21,7 @@ from tests.django.examples import CODE, PAGE, run
 def test_the_settings_are_valid() -> None:
     settings = run("NOTIFIER = {")["NOTIFIER"]
     settings["API_KEY"] = "a-key-of-16-chars"
-    assert conf.problems({**settings, "JWT_SECRET": "x" * 32}) == []
+    assert conf_rules.problems({**settings, "JWT_SECRET": "x" * 32}) == []
 
 
 def test_the_policy_lets_pages_connect() -> None:
@@ -32,7 +32,7 @@ def test_the_policy_lets_pages_connect() -> None:
 def test_the_table_of_settings_has_the_keys_of_the_code() -> None:
     table = PAGE[PAGE.index("| key | default |") : PAGE.index("The transport `redis` needs")].strip()
     keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`([A-Z_]+)`", row.split("|")[1])}
-    assert keys == set(conf._RULES)
+    assert keys == set(conf_rules.RULES)
 
 
 def test_languages(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

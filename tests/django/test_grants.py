@@ -16,7 +16,7 @@ from django.template import RequestContext, Template
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from django_bridge import changed, grants, live_permission, publisher
-from django_bridge.conf import problems
+from django_bridge.conf_rules import problems
 from django_bridge.cursors import UNKNOWN
 from django_bridge.middleware import live
 from notifier.errors import InvalidInput

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.test import override_settings
 
-from django_bridge import conf, tokens
+from django_bridge import conf_rules, tokens
 from django_bridge.models import TaskRecord
 from django_bridge.testing import outbox
 from tests.support import REPOSITORY
@@ -76,7 +76,7 @@ def channels_of(user: User) -> list[str]:
 def test_a_function_gives_the_channels_of_a_user(user: User) -> None:
     keys = {"API_KEY": "k" * 16, "JWT_SECRET": "s" * 32}
     settings = run(CODE[5])["NOTIFIER"] | {"GROUPS": f"{__name__}.channels_of", **keys}
-    assert conf.problems(settings) == []
+    assert conf_rules.problems(settings) == []
     user.groups.add(Group.objects.create(name="staff"))
     with override_settings(NOTIFIER=settings):
         assert tokens.group_names(user) == ["test", f"user-{user.pk}", "staff"]

@@ -12,7 +12,7 @@ import pytest
 from django.test import override_settings
 
 from django_bridge import ALL, Message, Task, publisher
-from django_bridge.conf import problems
+from django_bridge.conf_rules import problems
 from django_bridge.publisher.redis_places import RedisPlaces
 from notifier.broker.redis.keys import Keys, slot_of
 from tests.commands import run

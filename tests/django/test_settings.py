@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test import override_settings
 
-from django_bridge import Message, checks, conf
+from django_bridge import Message, checks, conf, conf_rules
 from django_bridge.service import environment
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY
 
@@ -278,7 +278,7 @@ def test_no_migration_is_missing() -> None:
 
 
 def test_each_check_has_a_number_of_its_own() -> None:
-    numbers = [rule.number for rule in conf._RULES.values()]
+    numbers = [rule.number for rule in conf_rules.RULES.values()]
     assert sorted(numbers) == sorted(set(numbers))
     assert checks.check_settings.__doc__ is not None
     assert f"`notifier.E001`-`E{max(numbers):03}`" in checks.check_settings.__doc__
