@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from notifier.broker import EPHEMERAL_PREFIX, Opening
+from notifier.broker.values import EPHEMERAL_PREFIX, Opening
 from notifier.event import PING, Cursor, own_frame
 from notifier.exclusion import Exclusion
 from notifier.output import KEY_PREFIX, Pieces, joined

@@ -13,7 +13,8 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import Opening
 from notifier.connections import StreamsByTopic
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor

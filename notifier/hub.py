@@ -23,7 +23,8 @@ from functools import partial
 from typing import Final
 
 from notifier.admission import Admission
-from notifier.broker import EPHEMERAL_PREFIX, Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import EPHEMERAL_PREFIX, Opening
 from notifier.connections import ConnectionIds
 from notifier.control import StreamCalls
 from notifier.event import Cursor

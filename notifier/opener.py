@@ -16,7 +16,8 @@ from collections.abc import Callable, Container, Mapping
 from functools import partial
 from typing import Final
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import Opening
 from notifier.errors import BrokerUnavailable
 from notifier.stream import Stream
 

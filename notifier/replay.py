@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from notifier.broker import Opening
+from notifier.broker.values import Opening
 from notifier.event import Cursor, own_frame
 from notifier.frames import EncodedFrame, hello, reset
 from notifier.repeats import Repeats

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from notifier.broker import MAX_FRAME_MARKS
+from notifier.broker.values import MAX_FRAME_MARKS
 from notifier.stream import Stream
 
 

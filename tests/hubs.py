@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.frames import PING_FRAME
 from notifier.hub import Hub

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import History, Opening
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.values import History, Opening
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.event import custom, parse_cursor
 from notifier.grants import MAX_TOPICS, Change

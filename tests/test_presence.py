@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from notifier import presence as presences
-from notifier.broker import History
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
 from notifier.grants import Change
 from notifier.hub import Hub

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.broker import Opening
+from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.repeats import MAX_KEYS, MAX_PARTS, Repeats
 from tests.faults.clients import until

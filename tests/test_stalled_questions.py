@@ -8,8 +8,8 @@ import time
 import pytest
 
 from notifier.asking import answer_to, asked
-from notifier.broker import History, Idempotency, TaskChange
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.values import History, Idempotency, TaskChange
 from notifier.errors import BrokerUnavailable
 from notifier.question import ask
 from notifier.stalled import StalledTasks

@@ -22,7 +22,6 @@ from django_bridge.publisher.redis_places import RedisPlaces
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.asking import asked, expired, looked_up
-from notifier.broker import History, Idempotency
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
@@ -35,6 +34,7 @@ from notifier.broker.redis.scripts import (
     task_call,
     task_write_result,
 )
+from notifier.broker.values import History, Idempotency
 from notifier.errors import Conflict, no_task
 from notifier.event import Event
 from notifier.json_text import to_json

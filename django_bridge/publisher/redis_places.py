@@ -19,9 +19,9 @@ from redis.sentinel import Sentinel
 from django_bridge.conf import Settings
 from django_bridge.publisher.redis_connection import Deadline, connection_pool
 from django_bridge.publisher.transport import Unreachable
-from notifier.broker import IDEMPOTENCY_TTL_S
 from notifier.broker.redis.addresses import host_of, keys_of, parse_target
 from notifier.broker.redis.keys import layout_error, slot_of
+from notifier.broker.values import IDEMPOTENCY_TTL_S
 from notifier.event import new_epoch
 
 log = logging.getLogger("django_bridge")

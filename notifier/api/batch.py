@@ -20,7 +20,7 @@ from notifier.api.http import checked_body, idempotency, object_of, run_call, va
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing, published
 from notifier.auth import Publisher
-from notifier.broker import Idempotency, Receipt
+from notifier.broker.values import Idempotency, Receipt
 from notifier.call import JSON, Answer, RequestHead
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, NotifierError, RateLimited
 from notifier.event import Event

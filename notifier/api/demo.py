@@ -19,7 +19,8 @@ from notifier import rules, task
 from notifier.api.bodies import Strict
 from notifier.api.http import json_response, parse, read_body, subscriber
 from notifier.auth import Subscriber, subscriber_token
-from notifier.broker import Broker, TaskChange
+from notifier.broker import Broker
+from notifier.broker.values import TaskChange
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotifierError
 from notifier.message import message_event
 

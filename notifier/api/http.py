@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from notifier import json_text, rules
 from notifier.auth import Authenticator, Publisher, Subscriber
-from notifier.broker import Idempotency
+from notifier.broker.values import Idempotency
 from notifier.call import JSON, Answer, Call, Headers, RequestHead
 from notifier.errors import (
     InvalidInput,

@@ -28,7 +28,8 @@ from notifier.api.http import (
 )
 from notifier.asking import asked
 from notifier.auth import Publisher
-from notifier.broker import Broker, Idempotency, Receipt
+from notifier.broker import Broker
+from notifier.broker.values import Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
 from notifier.errors import InvalidInput, UnknownField
 from notifier.event import Event

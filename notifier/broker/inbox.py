@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Final, Protocol, TypeAlias
 
-from notifier.broker import MarkAction
+from notifier.broker.values import MarkAction
 
 Row: TypeAlias = tuple[int, str, int]
 """Seq, message id (empty for an event that is not a message), time of expiry (ms; 0: never)."""

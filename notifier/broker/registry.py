@@ -9,7 +9,8 @@ from pkgutil import resolve_name
 from typing import Final
 from urllib.parse import urlsplit
 
-from notifier.broker import Broker, History, Options
+from notifier.broker import Broker
+from notifier.broker.values import History, Options
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import redis
 
-from notifier.broker import Broker, History, Options
+from notifier.broker import Broker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.values import History, Options
 from tests.broker.support import HISTORY, OUTPUT_BYTES, Recorder
 from tests.support import REPOSITORY, RedisServer, running
 from tests.topologies import Node, RedisCluster, SentinelGroup

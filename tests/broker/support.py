@@ -11,7 +11,8 @@ from typing import Any
 
 from notifier import event as events
 from notifier import task as tasks
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.exclusion import Exclusion
 from notifier.message import message_event, message_of

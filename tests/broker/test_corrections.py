@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.values import Opening
 from notifier.errors import InvalidInput
 from notifier.event import custom
 from notifier.exclusion import Exclusion

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notifier import event as events
-from notifier.broker import EPHEMERAL_PREFIX, Broker, Idempotency, Receipt
+from notifier.broker import Broker
+from notifier.broker.values import EPHEMERAL_PREFIX, Idempotency, Receipt
 from notifier.errors import IdempotencyMismatch, NotifierError
 from notifier.event import Cursor
 from tests.broker.support import ANN, Recorder, note, opened, subjects, until

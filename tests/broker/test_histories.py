@@ -8,9 +8,10 @@ import pytest
 import redis
 
 from notifier import event as events
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.keys import Keys
+from notifier.broker.values import Opening
 from notifier.event import Cursor
 from tests.broker.support import ANN, HISTORY, listed, note, opened
 from tests.support import RedisServer

@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from notifier.broker import Broker, History, Opening
+from notifier.broker import Broker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.values import History, Opening
 from notifier.event import Cursor, Event, custom
 from notifier.message import message_event
 from tests.broker.support import Recorder

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from notifier.broker import Broker, Idempotency
+from notifier.broker import Broker
+from notifier.broker.values import Idempotency
 from notifier.errors import Conflict, IdempotencyMismatch, NotFound
 from notifier.output import Appended, Output
 from tests.broker.support import OUTPUT_BYTES, Recorder, new_task, opened, step, until

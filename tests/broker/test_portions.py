@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from notifier.broker import Broker, Opening
+from notifier.broker import Broker
+from notifier.broker.values import Opening
 from notifier.event import Cursor
 from tests.broker.support import ANN, HISTORY, new_task, note, opened, subjects
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
+from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note
 from tests.support import RedisServer, running

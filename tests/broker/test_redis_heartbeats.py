@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from notifier import task as tasks
-from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
+from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
 from notifier.stalled import StalledTasks
 from tests.broker.support import Recorder

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from notifier.broker import History, Marked
 from notifier.broker.redis import inbox, message_rows
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call
+from notifier.broker.values import History, Marked
 from tests.broker.support import ANN, Recorder, listed, note, opened
 from tests.support import RedisServer
 

@@ -15,9 +15,9 @@ import redis
 
 from notifier import event as events
 from notifier import task as tasks
-from notifier.broker import Idempotency, Options
 from notifier.broker.redis import scripts
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.values import Idempotency, Options
 from notifier.people import Lease, Person
 from tests.broker.conftest import LIMITS
 from tests.broker.support import Recorder, new_task, note, opened, step

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import History, Options
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.values import History, Options
 from notifier.errors import ConfigurationError
 from tests.broker.support import Recorder
 from tests.support import RedisServer, running

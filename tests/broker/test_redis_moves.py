@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import History, Idempotency, Options
 from notifier.broker.redis import commands, connection
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys, slot_of
 from notifier.broker.redis.places import Cluster, MovingPlaces
+from notifier.broker.values import History, Idempotency, Options
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note, until
 from tests.support import RedisServer, running

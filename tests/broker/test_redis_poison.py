@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from notifier.broker import History
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address, Connection, Receive
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
+from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, custom
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, step, subjects, until

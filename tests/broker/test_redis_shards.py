@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from notifier.broker import History, Idempotency, Receipt
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call, publish_calls
+from notifier.broker.values import History, Idempotency, Receipt
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
 from notifier.output import Appended, Output
 from notifier.task import Task

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from django.test import override_settings
 
 from django_bridge import Message, publisher
-from notifier.broker import History, Options
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.values import History, Options
 from tests.broker.support import Recorder, listed, note, until
 from tests.commands import run
 from tests.django.conftest import JWT_SECRET

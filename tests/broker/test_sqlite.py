@@ -13,12 +13,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import MAX_MARKS, Broker, History, Idempotency
+from notifier.broker import Broker
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.sqlite import writer
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
+from notifier.broker.values import MAX_MARKS, History, Idempotency
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import custom
 from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from notifier.broker import History, Options
 from notifier.broker.registry import open_broker
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.values import History, Options
 from notifier.errors import ConfigurationError
 from notifier.settings import load
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from notifier.broker import Idempotency
+from notifier.broker.values import Idempotency
 from notifier.output import Appended, Output
 from tests.broker.support import new_task, step
 from tests.broker.test_sqlite import running

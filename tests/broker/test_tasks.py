@@ -8,7 +8,8 @@ import time
 import pytest
 
 from notifier import task as tasks
-from notifier.broker import MAX_LISTED_TASKS, Broker, Idempotency
+from notifier.broker import Broker
+from notifier.broker.values import MAX_LISTED_TASKS, Idempotency
 from notifier.errors import Conflict, IdempotencyMismatch, InvalidInput, NotFound
 from tests.broker.support import ANN, Recorder, new_task, opened, step, until
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from notifier.broker import IDEMPOTENCY_TTL_S, Broker, History, Idempotency
+from notifier.broker import Broker
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.embedded import idempotency as embedded_idempotency
@@ -24,6 +24,7 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.values import IDEMPOTENCY_TTL_S, History, Idempotency
 from notifier.event import custom
 from tests.broker.support import Recorder, note, opened, subjects
 from tests.support import RedisServer

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
-from notifier.broker import Broker, History, Opening
+from notifier.broker import Broker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
+from notifier.broker.values import History, Opening
 from notifier.event import Cursor, custom
 from notifier.message import message_of
 from tests.broker.support import Recorder, note, opened, subjects, until

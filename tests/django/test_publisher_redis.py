@@ -14,8 +14,8 @@ from django_bridge import Message, Task, publisher
 from django_bridge.publisher import redis
 from django_bridge.publisher.redis import RedisTransport
 from notifier.asking import answered
-from notifier.broker import Idempotency
 from notifier.broker.redis.keys import Keys
+from notifier.broker.values import Idempotency
 from notifier.message import message_of
 from notifier.question import Question
 from tests.django.conftest import redis_settings

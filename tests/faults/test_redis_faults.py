@@ -9,9 +9,9 @@ import signal
 import time
 from collections.abc import Callable
 
-from notifier.broker import History
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls
+from notifier.broker.values import History
 from notifier.message import message_event
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale

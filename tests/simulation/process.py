@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from notifier.api.stream import FIRST_EVENT_S
-from notifier.broker import History, Options
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.values import History, Options
 from notifier.event import Cursor
 from notifier.hub import Hub
 from notifier.stream import TransportStream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from notifier.broker import Idempotency
+from notifier.broker.values import Idempotency
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.event import Event, custom, new_id
 from notifier.message import message_event

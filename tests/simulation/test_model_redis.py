@@ -13,11 +13,11 @@ import hiredis
 import pytest
 import redis
 
-from notifier.broker import History, Idempotency, Options
 from notifier.broker.redis.announcements import Topics
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Receive
 from notifier.broker.redis.scripts import Script
+from notifier.broker.values import History, Idempotency, Options
 from notifier.errors import NotifierError
 from notifier.event import Cursor, custom
 from notifier.message import message_event

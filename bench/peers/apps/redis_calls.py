@@ -12,9 +12,9 @@ import json
 import struct
 import sys
 
-from notifier.broker import History
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import publish_calls, script
+from notifier.broker.values import History
 from notifier.event import custom
 
 

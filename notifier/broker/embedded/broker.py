@@ -14,23 +14,7 @@ from itertools import islice
 from typing import Final
 
 from notifier import event as events
-from notifier.broker import (
-    EPHEMERAL_PREFIX,
-    MAX_FRAME_MARKS,
-    MAX_LISTED_TASKS,
-    Broker,
-    FrameChange,
-    History,
-    Idempotency,
-    MarkAction,
-    Marked,
-    Opening,
-    Page,
-    Receipt,
-    Sink,
-    Submitted,
-    TaskChange,
-)
+from notifier.broker import Broker, Sink
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.idempotency import IdempotencyStore
 from notifier.broker.embedded.inbox import MemoryInbox
@@ -40,6 +24,21 @@ from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.broker.embedded.people import MemoryPeople
 from notifier.broker.embedded.tasks import MemoryTasks
+from notifier.broker.values import (
+    EPHEMERAL_PREFIX,
+    MAX_FRAME_MARKS,
+    MAX_LISTED_TASKS,
+    FrameChange,
+    History,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Page,
+    Receipt,
+    Submitted,
+    TaskChange,
+)
 from notifier.errors import Conflict, no_task
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion

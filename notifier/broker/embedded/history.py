@@ -9,9 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from notifier.broker import History
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.values import History
 from notifier.rules import is_topic
 
 

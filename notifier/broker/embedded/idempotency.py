@@ -10,8 +10,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.broker.embedded.journal import Journal
+from notifier.broker.values import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch
 
 MAX_REMOVALS: Final = 4

@@ -8,11 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 
-from notifier.broker import MarkAction, Marked, Page
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.inbox import Row, Visible, by_channel, changed_by, inbox_of, page_of, place_of, unread_of
+from notifier.broker.values import MarkAction, Marked, Page
 from notifier.event import Cursor
 from notifier.message import message_of
 from notifier.rules import is_topic

@@ -10,8 +10,8 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from notifier.broker import Idempotency, MarkAction
 from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.values import Idempotency, MarkAction
 from notifier.task import Task
 
 

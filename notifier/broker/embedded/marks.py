@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from notifier.broker import MAX_MARKS, MarkAction
+from notifier.broker.values import MAX_MARKS, MarkAction
 
 
 @dataclass(slots=True)

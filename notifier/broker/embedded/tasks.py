@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from notifier.broker import MAX_STALLED
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.outputs import MemoryOutputs
+from notifier.broker.values import MAX_STALLED
 from notifier.task import MAX_SNAPSHOT, Task
 
 

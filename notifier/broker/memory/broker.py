@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Self
 
-from notifier.broker import History, Options
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.journal import Journal
+from notifier.broker.values import History, Options
 from notifier.output import KEPT_BYTES
 
 

@@ -18,22 +18,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from notifier import event as events
-from notifier.broker import (
-    IDEMPOTENCY_TTL_S,
-    Broker,
-    FrameChange,
-    History,
-    Idempotency,
-    MarkAction,
-    Marked,
-    Opening,
-    Options,
-    Page,
-    Receipt,
-    Sink,
-    Submitted,
-    TaskChange,
-)
+from notifier.broker import Broker, Sink
 from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.broker.redis.corrections import RedisCorrections
 from notifier.broker.redis.inbox import RedisInbox
@@ -45,6 +30,20 @@ from notifier.broker.redis.places import Places, open_places
 from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
 from notifier.broker.redis.shards import Shards
 from notifier.broker.redis.tasks import RedisTasks
+from notifier.broker.values import (
+    IDEMPOTENCY_TTL_S,
+    FrameChange,
+    History,
+    Idempotency,
+    MarkAction,
+    Marked,
+    Opening,
+    Options,
+    Page,
+    Receipt,
+    Submitted,
+    TaskChange,
+)
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError, no_task
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output

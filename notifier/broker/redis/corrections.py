@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from notifier.broker import EPHEMERAL_PREFIX, FrameChange
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import SEARCHED_CHUNK, Call, reading, script
 from notifier.broker.redis.shards import Shards
+from notifier.broker.values import EPHEMERAL_PREFIX, FrameChange
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame, new_id
 from notifier.exclusion import Exclusion

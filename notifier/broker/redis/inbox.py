@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import event as events
-from notifier.broker import MAX_FRAME_MARKS, MAX_MARKS, MarkAction, Marked, Page
 from notifier.broker.inbox import Row, Visible, changed_by, inbox_of, page_of, place_of
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.message_rows import LogRows, MessageRows
 from notifier.broker.redis.scripts import Call, reading, script
 from notifier.broker.redis.shards import Shards
+from notifier.broker.values import MAX_FRAME_MARKS, MAX_MARKS, MarkAction, Marked, Page
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from notifier.message import message_of

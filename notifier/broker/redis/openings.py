@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from notifier.broker import History, Opening
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, fresh_epoch, script
+from notifier.broker.values import History, Opening
 from notifier.event import Cursor, is_safe_frame
 from notifier.rules import is_topic
 from notifier.task import MAX_SNAPSHOT

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import output
-from notifier.broker import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, script
+from notifier.broker.values import IDEMPOTENCY_TTL_S, Idempotency
 from notifier.errors import IdempotencyMismatch, no_task
 from notifier.output import Appended
 from notifier.task import KEEP_RUNNING_S, Task

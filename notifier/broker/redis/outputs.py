@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from notifier.broker import Idempotency
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import Piece
 from notifier.broker.redis.scripts import reading
 from notifier.broker.redis.shards import Shards
+from notifier.broker.values import Idempotency
 from notifier.errors import no_task
 from notifier.output import Appended, Output
 from notifier.task import Task

@@ -17,8 +17,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
-from notifier.broker import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
 from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.values import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_id
 from notifier.json_text import to_json

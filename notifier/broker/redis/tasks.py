@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-from notifier.broker import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script, task_call, task_write_result
 from notifier.broker.redis.shards import Shards
+from notifier.broker.values import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, no_task
 from notifier.task import MAX_SNAPSHOT, Task
 from notifier.task_record import from_record

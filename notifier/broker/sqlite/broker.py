@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from notifier.broker import (
+from notifier.broker import Sink
+from notifier.broker.embedded.broker import EmbeddedBroker
+from notifier.broker.embedded.marks import UserMarks
+from notifier.broker.sqlite import rows
+from notifier.broker.sqlite.file import File, Synchronous
+from notifier.broker.sqlite.journal import SqliteJournal
+from notifier.broker.sqlite.writer import Writer
+from notifier.broker.values import (
     FrameChange,
     History,
     Idempotency,
@@ -23,15 +30,8 @@ from notifier.broker import (
     Options,
     Page,
     Receipt,
-    Sink,
     TaskChange,
 )
-from notifier.broker.embedded.broker import EmbeddedBroker
-from notifier.broker.embedded.marks import UserMarks
-from notifier.broker.sqlite import rows
-from notifier.broker.sqlite.file import File, Synchronous
-from notifier.broker.sqlite.journal import SqliteJournal
-from notifier.broker.sqlite.writer import Writer
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
 from notifier.output import KEPT_BYTES, Appended, Output

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from notifier.broker import Idempotency, MarkAction
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Log
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.rows import Row
+from notifier.broker.values import Idempotency, MarkAction
 from notifier.rules import is_topic
 from notifier.task import Task
 

@@ -21,8 +21,8 @@ import re
 from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
-from notifier.broker import Receipt
 from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.values import Receipt
 from notifier.event import is_safe_frame, part_key
 from notifier.exclusion import Exclusion
 from notifier.json_text import to_json
