@@ -66,6 +66,7 @@ SERVICE_LAYERS: Layers = [
         "broker.redis.inbox",
         "broker.redis.openings",
         "broker.redis.people",
+        "broker.redis.publishes",
         "broker.redis.tasks",
     },
     {"broker.redis.outputs"},

@@ -104,14 +104,14 @@ async def test_expired_tasks_do_not_hide_a_running_one(broker: RedisBroker, redi
 async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answered_last(
     broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim = broker._claim
+    claim = broker._publishes._claim
 
     async def slow_for_the_first(idempotency: Idempotency) -> None:
         await claim(idempotency)
         if idempotency.key == "p:0":
             await asyncio.sleep(0.1)
 
-    monkeypatch.setattr(broker, "_claim", slow_for_the_first)
+    monkeypatch.setattr(broker._publishes, "_claim", slow_for_the_first)
     events = [(note("user:ann", subject=subject), Idempotency(f"p:{n}", "b")) for n, subject in enumerate(("1", "2"))]
     answers = [answer for answer in broker.submit_all(events) if isinstance(answer, Awaitable)]
     receipts = await asyncio.gather(*answers)

@@ -18,7 +18,7 @@ from notifier.broker.embedded import history as embedded_history
 from notifier.broker.embedded import idempotency as embedded_idempotency
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.broker.redis import broker as redis_broker
+from notifier.broker.redis import publishes
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
@@ -76,7 +76,7 @@ async def aging(
         def passes(ttls: float) -> None:
             age(server, KEYS.prefix, ttls * TTL_S)
 
-        monkeypatch.setattr(redis_broker, "FLOOR_EVERY_S", 0)
+        monkeypatch.setattr(publishes, "FLOOR_EVERY_S", 0)
 
         broker = RedisBroker(One(Address.from_url(server.url)), KEYS, **LIMITS)
     await broker.start(Recorder())
@@ -172,7 +172,7 @@ async def test_a_first_event_on_a_channel_is_replayed(aging: tuple[Broker, Pass]
 async def test_the_floor_is_looked_at_now_and_then_and_for_new_channels(
     aging: tuple[Broker, Pass], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_broker, "FLOOR_EVERY_S", 10)
+    monkeypatch.setattr(publishes, "FLOOR_EVERY_S", 10)
     broker, passes = aging
     await broker.publish(note("user:bob"))
     passes(2.5)

@@ -9,10 +9,8 @@ Must not know: HTTP, streams.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self
@@ -27,11 +25,11 @@ from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.outputs import RedisOutputs
 from notifier.broker.redis.people import RedisPeople
 from notifier.broker.redis.places import Places, open_places
-from notifier.broker.redis.scripts import Call, publish_calls, reading, receipt, script
+from notifier.broker.redis.publishes import RedisPublishes
+from notifier.broker.redis.scripts import Call, reading, script
 from notifier.broker.redis.shards import Shards
 from notifier.broker.redis.tasks import RedisTasks
 from notifier.broker.values import (
-    IDEMPOTENCY_TTL_S,
     FrameChange,
     History,
     Idempotency,
@@ -44,7 +42,7 @@ from notifier.broker.values import (
     Submitted,
     TaskChange,
 )
-from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError, no_task
+from notifier.errors import no_task
 from notifier.event import Cursor, Event
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.people import Lease, Present
@@ -55,9 +53,6 @@ log = logging.getLogger("notifier.broker")
 
 REVOKED_TTL_S: Final = 7 * 86_400
 """How long the token of a `disconnect` is stored: no stream lives longer."""
-
-FLOOR_EVERY_S: Final = 60.0
-"""How often this process brings a shard's floor up to date, or a hundredth of the history's ttl if that is shorter."""
 
 FIRST_PORTION_BYTES: Final = 4096
 """Events that come with a subscription, at most: Redis bounds what waits for a connection that subscribes. The portions
@@ -74,14 +69,13 @@ class RedisBroker(Broker):
         self._history = history
         self._max_replay = max_replay
         self._shards = Shards(places, keys, topic_ttl_s=history.topic_ttl_s)
+        self._publishes = RedisPublishes(self._shards, keys, history)
         self._tasks = RedisTasks(self._shards, keys)
         self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
         self._corrections = RedisCorrections(self._shards, keys)
         self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)
         self._people = RedisPeople(self._shards, keys)
         self._skipped = 0
-        self._floors_due_at: dict[int, float] = {}
-        """By shard, in monotonic seconds."""
 
     @classmethod
     def from_url(cls, url: str, options: Options) -> Self:
@@ -140,87 +134,11 @@ class RedisBroker(Broker):
     # Events
 
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
-        if idempotency is not None and self._keys.shards > 1:
-            return self._claim_and_publish(event, idempotency)
-        return self._publish(event, idempotency)
+        return self._publishes.submit(event, idempotency)
 
     def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
-        if self._keys.shards == 1 or not any(idempotency for _, idempotency in events):
-            return super().submit_all(events)
-        sending = asyncio.ensure_future(self._claim_and_send(events))
-        return [_answer_of(sending, index) for index in range(len(events))]
-
-    async def _claim_and_send(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
-        """Claim all keys before the first event is sent: the shards answer the claims in any order."""
-        claims = (self._try_to_claim(idempotency) for _, idempotency in events)
-        refusals = await asyncio.gather(*claims)
-        return [
-            self._sent(event, idempotency) if refusal is None else refusal
-            for (event, idempotency), refusal in zip(events, refusals, strict=True)
-        ]
-
-    def _sent(self, event: Event, idempotency: Idempotency | None) -> Submitted:
-        try:
-            return self._publish(event, idempotency)
-        except BrokerUnavailable as exc:
-            return exc
-
-    async def _try_to_claim(self, idempotency: Idempotency | None) -> IdempotencyMismatch | None:
-        """The refusal of a key that was used with another body. Without the shard of the claim, each shard still
-        compares its own part of the publish."""
-        if idempotency is not None:
-            try:
-                await self._claim(idempotency)
-            except BrokerUnavailable:
-                pass
-            except IdempotencyMismatch as exc:
-                return exc
-        return None
-
-    async def _claim_and_publish(self, event: Event, idempotency: Idempotency) -> Receipt:
-        if refusal := await self._try_to_claim(idempotency):
-            raise refusal
-        return await self._publish(event, idempotency)
-
-    def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:
-        calls: Iterable[Call] = publish_calls(
-            event,
-            self._keys,
-            history=self._history,
-            idempotency=idempotency,
-            is_floor_due=self._is_floor_due,
-        )
-        if self._keys.shards > 1:
-            calls = list(calls)
-            self._shards.require(call.shard for call in calls)
-        # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
-        sent = [self._shards.send(call, receipt) for call in calls]
-        return sent[0] if len(sent) == 1 else _receipt_of_parts(sent)
-
-    def _is_floor_due(self, shard: int) -> bool:
-        """True for the first publish to a shard, and then every `FLOOR_EVERY_S`. A floor that is brought up to date
-        late is too high, never too low: a stream gets a reset that it could do without."""
-        now = time.monotonic()
-        is_due = now >= self._floors_due_at.get(shard, 0)
-        if is_due:
-            self._floors_due_at[shard] = now + min(FLOOR_EVERY_S, self._history.ttl_s / 100)
-        return is_due
-
-    async def _claim(self, idempotency: Idempotency) -> None:
-        """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored.
-
-        Each shard remembers only its own part of a publish. Another body may have recipients on other shards, where the
-        key would be new.
-        """
-        shard = self._keys.shard_of_name(idempotency.key)
-        key = self._keys.idempotency(shard, f"{idempotency.key}#all")
-        _, _, fingerprint = await asyncio.gather(
-            self._shards.call(shard, "HSETNX", key, "fingerprint", idempotency.fingerprint),
-            self._shards.call(shard, "EXPIRE", key, IDEMPOTENCY_TTL_S),
-            self._shards.call(shard, "HGET", key, "fingerprint"),
-        )
-        if fingerprint is not None and fingerprint != idempotency.fingerprint.encode():
-            raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
+        claimed = self._publishes.submit_claimed(events)
+        return super().submit_all(events) if claimed is None else claimed
 
     async def open(
         self,
@@ -364,16 +282,3 @@ class RedisBroker(Broker):
     @property
     def skipped(self) -> int:
         return self._skipped + self._shards.skipped
-
-
-async def _answer_of(sending: asyncio.Task[list[Submitted]], index: int) -> Receipt:
-    """The receipt of one event of a batch. Raises its error."""
-    submitted = (await asyncio.shield(sending))[index]
-    if isinstance(submitted, NotifierError):
-        raise submitted
-    return submitted if isinstance(submitted, Receipt) else await submitted
-
-
-async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
-    receipts = await asyncio.gather(*parts)
-    return replace(receipts[0], watched=any(part.watched for part in receipts))
