@@ -71,6 +71,16 @@ async def browser() -> AsyncIterator[Browser]:
         await started.close()
 
 
+async def page_of(started: Browser, session_cookie: Any) -> tuple[Page, list[str]]:
+    """A page of a user who is logged in, and the errors of its scripts."""
+    context = await started.new_context()
+    await context.add_cookies([session_cookie])
+    page = await context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    return page, errors
+
+
 @pytest.fixture
 def session_cookie(user: User, site: Site) -> Any:
     """The session cookie of a logged-in user."""
@@ -89,9 +99,7 @@ async def details(page: Page, name: str) -> list[Any]:
 
 async def test_a_page_with_the_tag_receives_the_messages_and_tasks_of_its_user(site: Site, session_cookie: Any) -> None:
     async with browser() as started:
-        context = await started.new_context()
-        await context.add_cookies([session_cookie])
-        page = await context.new_page()
+        page, _ = await page_of(started, session_cookie)
         await page.goto(f"{site.url}/page/")
         await page.wait_for_function("seen.some(({ name }) => name === 'hello')")
         assert (await page.request.get(f"{site.url}/labour/")).ok
@@ -124,11 +132,7 @@ async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
     await known.abegin(total=10)
     await unknown.abegin()
     async with browser() as started:
-        context = await started.new_context()
-        await context.add_cookies([session_cookie])
-        page = await context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
+        page, errors = await page_of(started, session_cookie)
         await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
         bar = page.locator(f"[data-notifier-task='{known.id}']")
         count = page.locator(f"[data-notifier-task='{unknown.id}']")
@@ -160,11 +164,7 @@ async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_can
         for task in tasks:
             await task.abegin(total=4)
         async with browser() as started:
-            context = await started.new_context()
-            await context.add_cookies([session_cookie])
-            page = await context.new_page()
-            errors: list[str] = []
-            page.on("pageerror", lambda error: errors.append(str(error)))
+            page, errors = await page_of(started, session_cookie)
             await page.goto(f"{site.url}/admin/django_bridge/taskrecord/board/")
             rows = page.locator("tr.task")
             await expect(rows).to_have_count(200)
