@@ -58,7 +58,8 @@ class Shop:
         page.route("**/shop", lambda route: route.fulfill(body=body, content_type="text/html", headers=headers))
         page.goto(f"{self.service.url}/shop")
         # Not wait_for_function: it evaluates strings, and the policy forbids that.
-        wait_for(lambda: page.evaluate("window.store?.state.loaded"), what="the list")
+        state = "window.store?.state.loaded && window.store.state.connectionState.state === 'open'"
+        wait_for(lambda: page.evaluate(state), what="the list and the stream")
         return page
 
     def publish(self, subject: str, **fields: object) -> None:
