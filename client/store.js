@@ -83,7 +83,9 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     /** @param {string} id */
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
     /** Answers a task's question. @type {(id: string, question: string, value: string) => Promise<void>} */
-    answer: async (id, question, value) => tasks.set(await notifier.answerTask(id, question, value)),
+    answer: tasks.answer,
+    /** Whether this page answered the question, and was not refused. @type {(id: string, question: string) => boolean} */
+    answersHere: tasks.answersHere,
     /** Removes a task that has ended. */
     dismiss: tasks.dismiss,
     /** Ends the store; the connection stays open. */
@@ -151,7 +153,9 @@ function createTasks(notifier, changed, onNews) {
   let tasks = new Map();
   let hasSnapshot = false; // the tasks of the first snapshot are not news
   let failed = false; // the last load
-  return { get, begin, set, delete: remove, dismiss, load };
+  /** Questions that this page answers: an event may arrive before the response. @type {Set<string>} */
+  const answers = new Set();
+  return { get, begin, set, delete: remove, dismiss, load, answer, answersHere };
 
   /** Newest first. */
   function get() {
@@ -205,6 +209,22 @@ function createTasks(notifier, changed, onNews) {
       tasks.set(id, { ...known, cancellable: task.cancellable });
       changed();
     }, ASK_MS * Math.random());
+  }
+
+  /** @type {(id: string, question: string, value: string) => Promise<void>} */
+  async function answer(id, question, value) {
+    const key = JSON.stringify([id, question]);
+    answers.add(key);
+    try {
+      set(await notifier.answerTask(id, question, value));
+    } catch (error) {
+      answers.delete(key);
+      throw error;
+    }
+  }
+
+  function answersHere(/** @type {string} */ id, /** @type {string} */ question) {
+    return answers.has(JSON.stringify([id, question]));
   }
 
   async function dismiss(/** @type {string} */ id) {

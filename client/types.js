@@ -50,6 +50,7 @@
  * @property {string | null} [url]       where the result is, once it has ended. Absent: an older service
  * @property {string | null} [url_text]  the text of the button that leads there
  * @property {Question | null} [question]  what it asks; null while nothing
+ * @property {Answer | null} [answer]  to its newest closed question. Absent: an older service
  * @property {{n: number, chars: number} | null} [output]  its newest piece of output, and the characters of all
  * @property {boolean | null} [cancellable]  whether this user may cancel it; null: not known. Absent: an older service
  */
@@ -79,6 +80,14 @@
  * @property {"text" | null} input     any text is an answer
  * @property {string} asked_at
  * @property {string} expires_at
+ */
+
+/**
+ * @typedef {object} Answer  The first answer to a question, or its default after the timeout.
+ * @property {string} question     its id
+ * @property {string | null} value
+ * @property {{id: string, name: string | null} | null} by  null after the timeout
+ * @property {string} answered_at
  */
 
 /**

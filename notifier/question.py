@@ -72,6 +72,10 @@ class Answer:
         by = None if self.by_id is None else {"id": self.by_id, "name": self.by_name}
         return {"value": self.value, "by": by, "answered_at": rules.iso_ms(self.answered_at_ms)}
 
+    def on_task(self) -> dict[str, Any]:
+        """The field `answer` of the task's JSON: users who watch it see who answered."""
+        return {"question": self.question, **self.public()}
+
 
 def ask(
     *,

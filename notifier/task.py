@@ -122,6 +122,7 @@ class Task:
             "url": self.url,
             "url_text": self.url_text,
             "question": None if self.question is None else self.question.public(),
+            "answer": self.answers[-1].on_task() if self.answers else None,
             "output": {"n": self.output_n, "chars": self.output_chars} if self.output_n else None,
             "cancellable": self.cancellable if may_cancel is None else may_cancel(self.to),
         }

@@ -47,6 +47,7 @@ def test_a_task_begins_running_and_is_shown_with_every_field_of_the_contract() -
         "url": None,
         "url_text": None,
         "question": None,
+        "answer": None,
         "output": None,
     }
 

@@ -1,8 +1,7 @@
 /**
  * What a task asks, with its choices or a field for text: in the list of tasks, a bar, a toast.
  *
- * Owns: the question's elements, and what a user is shown who was not the first to answer. Must not know: which widget
- * has it.
+ * Owns: the question's elements, and the line that says who answered elsewhere. Must not know: which widget has it.
  */
 
 import { button, el } from "./dom.js";
@@ -31,30 +30,39 @@ export function questionOf(widget, store, id) {
   const first = el("p", { class: "muted text", role: "status" }); // who answered first
   const box = el("div", { part: "question", role: "group" }, text, ways, first);
   let shown = "";
+  /** @type {import("../types.js").Question | null} */
+  let known = null; // the newest question
   box.hidden = true;
+
+  /** @param {Partial<import("../types.js").Answer>} answer  one that was not given on this page */
+  const tell = ({ by, value }) => {
+    const choice = known?.choices?.find((other) => other.value === value);
+    box.hidden = false;
+    first.textContent = say("answered", { name: by ? (by.name ?? by.id) : "–", value: choice?.text ?? value ?? "–" });
+  };
 
   /** @param {string} value */
   const give = (value) => {
     const asked = shown; // a retry does not answer the next question
     widget.attempt("notAnswered", async () => {
       await store.answer(id, asked, value).catch((error) => {
-        const { by, value: given } = error.problem ?? {};
-        if (error.status !== 409 || given === undefined) throw error;
+        if (error.status !== 409 || error.problem?.value === undefined) throw error;
         if (shown && shown !== asked) return;
-        box.hidden = false;
-        first.textContent = say("answered", { name: by ? (by.name ?? by.id) : "–", value: given ?? "–" });
+        tell(error.problem);
         ways.replaceChildren();
       });
     });
   };
 
   /** @param {Task} task */
-  function update({ question }) {
+  function update({ question, answer }) {
     if (question ? question.id === shown : !shown) return;
+    if (!question && answer?.by && answer.question === shown && !store.answersHere(id, shown)) tell(answer);
     shown = question?.id ?? "";
     ways.replaceChildren();
     box.hidden = !question && !first.textContent;
     if (!question) return;
+    known = question;
     first.textContent = "";
     text.textContent = question.text;
     box.setAttribute("aria-label", question.text);

@@ -173,7 +173,9 @@ export class NotifierToasts extends Widget {
     const key = `question ${task.id}`;
     this.show("info", task.name, "", box, key);
     const stop = store.subscribe(({ tasks }) => {
-      if (tasks.some(({ id, question }) => id === task.id && question?.id === task.question?.id)) return;
+      const present = tasks.find(({ id }) => id === task.id);
+      if (present && present.question?.id === task.question?.id) return;
+      if (present && !present.question) update(present);
       const toast = /** @type {HTMLElement | null} */ (box.closest("[part=toast]"));
       if (box.querySelector("[role=status]")?.textContent && toast) this.stay(toast);
       else toast?.remove();

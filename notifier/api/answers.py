@@ -168,6 +168,12 @@ class AnswerData(BaseModel):
     answered_at: str
 
 
+class NewestAnswer(AnswerData):
+    """The newest answer of a task."""
+
+    question: str = Field(description="The question's id.")
+
+
 class OutputCount(BaseModel):
     n: int = Field(description="The number of the newest piece.")
     chars: int = Field(description="Characters of all pieces so far.")
@@ -203,6 +209,7 @@ class TaskData(BaseModel):
     url: str | None = Field(description="Where the result is, once the task has ended.")
     url_text: str | None = Field(description="The text of the button that leads there.")
     question: QuestionData | None = Field(description="The open question; null while there is none.")
+    answer: NewestAnswer | None = Field(description="The answer to its newest closed question; null without one.")
     output: OutputCount | None = Field(description="Null without output.")
     cancellable: bool | None = Field(
         description="Whether the user may cancel it. Null in an event for several users: it depends on the user."

@@ -53,7 +53,7 @@ EVENTS = {
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",
         "started_at", "updated_at", "ended_at", "error", "url", "url_text", "question",
-        "output", "cancellable",
+        "answer", "output", "cancellable",
     },
     "task.dismissed": {"id"},
     "task.output": {"id", "n", "from", "text"},

@@ -54,6 +54,9 @@ def test_a_question_is_seen_by_all_devices_answered_by_one_and_closed_on_all(
         for stream in (first, second):
             closed = data_of(stream.next("task"))
             assert (closed["status"], closed["question"]) == ("running", None)
+            assert (closed["answer"]["question"], closed["answer"]["value"]) == (question, "yes")
+            assert closed["answer"]["by"] == {"id": user.name, "name": None}
+            assert set(closed["answer"]) == {"question", "value", "by", "answered_at"}
     given = wait(publisher, task, question).json()
     assert (given["value"], given["by"]) == ("yes", {"id": user.name, "name": None})
 

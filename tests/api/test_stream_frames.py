@@ -54,7 +54,7 @@ def test_a_task_on_the_wire_has_no_id(api: Service, publisher: httpx.Client, use
         f'event: task\ndata: {{"id":"{task["id"]}","name":"Import","status":"running","state":"reading","done":0,'
         f'"total":100,"percent":0,"eta_s":null,"started_at":"{task["started_at"]}",'
         f'"updated_at":"{task["updated_at"]}","ended_at":null,"error":null,"url":null,"url_text":null,'
-        f'"question":null,"output":null,"cancellable":true}}\n\n'
+        f'"question":null,"answer":null,"output":null,"cancellable":true}}\n\n'
     )
 
 

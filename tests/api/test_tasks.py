@@ -30,6 +30,7 @@ PUBLIC = {
     "url",
     "url_text",
     "question",
+    "answer",
     "output",
     "cancellable",
 }
@@ -76,6 +77,7 @@ def test_a_task_begins_running_and_the_response_has_every_field(publisher: httpx
         "output": None,
         "percent": 0,
         "question": None,
+        "answer": None,
         "state": "reading",
         "status": "running",
         "total": 100,
