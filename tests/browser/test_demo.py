@@ -341,6 +341,20 @@ def narrow(browser: Browser) -> Iterator[BrowserContext]:
     fresh.close()
 
 
+@pytest.mark.parametrize("width", [320, 360])
+def test_a_phone_does_not_scroll_sideways_while_it_connects(
+    narrow: BrowserContext, service: Service, width: int
+) -> None:
+    page = narrow.new_page()
+    page.set_viewport_size({"width": width, "height": 740})
+    page.route("**/v1/stream", lambda route: None)
+    page.goto(f"{service.url}/demo?user=ann")
+    expect(page.locator("#state-text")).to_have_text("Connecting")
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    shot(page, f"demo-phone-connecting-{width}")
+
+
 def test_a_phone_shows_it_all_without_scrolling_sideways(narrow: BrowserContext, service: Service) -> None:
     publish(service, "ann", "W" * 200, text="x" * 2000)
     with service.client() as client:
