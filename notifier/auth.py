@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -23,8 +23,6 @@ from jwt.algorithms import HMACAlgorithm
 from notifier import rules
 from notifier.errors import ConfigurationError, InvalidInput, NotAllowed, Unauthenticated
 from notifier.settings import ApiKey
-
-T = TypeVar("T")
 
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
@@ -114,6 +112,9 @@ class Publisher:
         raise NotAllowed(f"these credentials lack the scope {scope!r}")
 
 
+T = TypeVar("T", Subscriber, Grant)
+
+
 class PreparedHmac(HMACAlgorithm):
     """PyJWT's HMAC, which checks once for each secret that it is no public key, and not for each token."""
 
@@ -138,17 +139,20 @@ def _prepare_secrets_once() -> None:
 class _Verified(Generic[T]):
     """What verified tokens say, by their digests; the oldest are removed first."""
 
-    def __init__(self) -> None:
+    def __init__(self, verify: Callable[[str], T]) -> None:
+        self._verify: Callable[[str], T] = verify
         self._values: dict[bytes, T] = {}
 
-    def find(self, token: str) -> T | None:
-        return self._values.get(_token_digest(token))
-
-    def add(self, token: str, value: T) -> T:
-        self._values[_token_digest(token)] = value
+    def find(self, token: str, now: float = 0) -> T:
+        """What a token says. One that has ended `now` (Unix time) is verified again, and so refused."""
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:16]
+        known = self._values.get(digest)
+        if known is not None and now < known.expires_at + LEEWAY_S:
+            return known
+        verified = self._values[digest] = self._verify(token)
         if len(self._values) > MAX_VERIFIED:
             del self._values[next(iter(self._values))]
-        return value
+        return verified
 
 
 class Authenticator:
@@ -166,17 +170,14 @@ class Authenticator:
             self._verifiers.append(verifier(public_key))
         self._known_keys: dict[str, Publisher] = {}
         """Publishers by API keys that were compared with the digests."""
-        self._subscribers: _Verified[Subscriber] = _Verified()
-        self._grants: _Verified[Grant] = _Verified()
+        self._subscribers = _Verified(self._verify_subscriber)
+        self._grants = _Verified(self._verify_grant)
 
     def subscriber(self, token: str) -> Subscriber:
         """The user of a token with `aud` = `notifier:stream`. Raises `Unauthenticated`.
 
         A token is verified once: what it says is the same until its end."""
-        known = self._subscribers.find(token)
-        if known is not None and time.time() < known.expires_at + LEEWAY_S:
-            return known
-        return self._subscribers.add(token, self._verify_subscriber(token))
+        return self._subscribers.find(token, time.time())
 
     def _verify_subscriber(self, token: str) -> Subscriber:
         claims = self._claims(token, STREAM)
@@ -198,7 +199,7 @@ class Authenticator:
     def grant(self, token: str, user: str) -> Grant:
         """The grant of a token with `aud` = `notifier:topics`, also if it has expired. Raises `NotAllowed` if it is
         invalid, or another user's. Verified once, as a subscriber's token: clients send it with each reconnect."""
-        grant = self._grants.find(token) or self._grants.add(token, self._verify_grant(token))
+        grant = self._grants.find(token)
         if grant.user != user:
             raise NotAllowed(f"is for another user than {rules.shown(user)}", field="grant")
         return grant
@@ -320,10 +321,6 @@ def topic_grant(secret: str, user: str, topics: Sequence[str], *, ttl_s: int = 3
     named = _names(list(topics), "topics", MAX_GRANTED)
     body = {"sub": rules.name(user, "sub"), "aud": TOPICS, "iat": now, "exp": now + ttl_s, "topics": named}
     return jwt.encode({**claims, **body}, secret, algorithm="HS256")
-
-
-def _token_digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 def _digest(key: str) -> str:

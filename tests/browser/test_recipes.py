@@ -119,13 +119,13 @@ def test_htmx_fetches_a_part_anew_when_something_came(site: Site, package: str) 
     site.context.route(f"{site.service.url}/orders", answer)
     scripts = '<script src="/htmx.js"></script><script type="module" src="/recipe.js"></script>'
     site.serve("/recipe", f"<!doctype html><head>{scripts}</head><body>{recipe('htmx', 'html')}</body>")
-    held: list[Route] = []
-    site.context.route("**/v1/stream", lambda route: held.append(route))
+    waiting: list[Route] = []
+    site.context.route("**/v1/stream", lambda route: waiting.append(route))
     page = site.open("/recipe")
     expect(page.locator("#orders")).to_have_text("Answer 1")
-    wait_for(lambda: page.evaluate("1") and held, what="the request for the stream")
+    wait_for(lambda: page.evaluate("1") and waiting, what="the request for the stream")
     site.publish("Before the stream is open")
-    held[0].continue_()
+    waiting[0].continue_()
     expect(page.locator("#orders")).to_have_text("Answer 2")
     site.publish("Changed")
     expect(page.locator("#orders")).to_have_text("Answer 3")

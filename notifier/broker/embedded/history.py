@@ -22,23 +22,22 @@ class MemoryHistory:
         self._bounds = bounds
         self._journal = journal
         self._logs: dict[str, Log] = {}
-        self._swept_up_to = swept_up_to
-        """Newest seq of all logs that the sweep removed."""
-        self._topics_up_to = topics_up_to
-        """Newest seq of all logs of topics that were removed, which happens far more often."""
+        self._removed = {False: Log(low=swept_up_to), True: Log(low=topics_up_to)}
+        """What is read of a channel without a log: no events, and the newest seq of all logs that were removed.
+        Those of topics (True) are removed far more often."""
 
     def log(self, channel: str) -> Log:
-        """A channel's log, emptied if its ttl is over. Reading a channel without events stores nothing."""
+        """A channel's log to read, emptied if its ttl is over. Reading a channel without events stores nothing."""
         log = self._logs.get(channel)
         if log is None:
             log = self._journal.take(channel)
             if log is None:
-                return Log(low=self._topics_up_to if is_topic(channel) else self._swept_up_to)
+                return self._removed[is_topic(channel)]
             self._logs[channel] = log
         if (log.messages or log.events) and log.appended_s + self._bounds.ttl_of(channel) < time.time():
             if is_topic(channel):
                 self._remove(channel)
-                return Log(low=self._topics_up_to)
+                return self._removed[True]
             log.messages.clear()
             log.events.clear()
             log.low = log.last
@@ -46,7 +45,9 @@ class MemoryHistory:
         return log
 
     def append(self, channel: str, entry: Entry) -> None:
-        log = self._logs[channel] = self.log(channel)
+        log = self.log(channel)
+        if channel not in self._logs:
+            log = self._logs[channel] = Log(low=log.low)
         is_message = entry.message_id != ""
         entries = log.messages if is_message else log.events
         entries.append(entry)
@@ -96,8 +97,6 @@ class MemoryHistory:
         log = self._logs.pop(channel, None) or self._journal.take(channel)
         if log is None:
             return
-        if is_topic(channel):
-            self._topics_up_to = up_to = max(self._topics_up_to, log.last)
-        else:
-            self._swept_up_to = up_to = max(self._swept_up_to, log.last)
-        self._journal.remove_log(channel, up_to)
+        removed = self._removed[is_topic(channel)]
+        removed.low = max(removed.low, log.last)
+        self._journal.remove_log(channel, removed.low)
