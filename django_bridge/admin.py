@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_bridge.board import bar, board, board_token, link_of, row_of
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
-from django_bridge.payload import is_event, is_task_end
+from django_bridge.payload import is_event, is_message, is_task_end, named
 
 if TYPE_CHECKING:
     _Tasks = admin.ModelAdmin[TaskRecord]
@@ -148,7 +148,9 @@ class OutboxMessageAdmin(_Waiting):
             payload = json.loads(message.payload)
             if is_task_end(payload):
                 return str(payload["task"]["name"])
-            return str(payload["type"] if is_event(payload) else payload["subject"])
+            if is_message(payload):
+                return str(payload["subject"])
+            return str(payload["type"]) if is_event(payload) else named(payload)
         except (
             ValueError,
             KeyError,

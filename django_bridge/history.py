@@ -7,7 +7,7 @@ write does not break the caller's transaction. Must not know: transports, pages.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, Final
@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from django_bridge.conf import settings
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
-from django_bridge.payload import Payload, with_defaults
+from django_bridge.payload import Payload, is_correction, is_retraction, named, with_defaults
 from django_bridge.recipients import user_id, user_of
 from django_bridge.tokens import group_names
 from notifier.message import BY_NAME
@@ -29,24 +29,63 @@ log = logging.getLogger("django_bridge")
 BATCH: Final = 1000
 """Rows written or removed by one statement."""
 _COLUMNS: Final = frozenset(field.name for field in MessageRecord._meta.get_fields())
+_MOMENTS: Final = frozenset(("sent_at", "expires_at"))
 
 
-def keep(payload: Payload) -> None:
-    """Keep a message, once per id. A `DatabaseError` is logged, and raised with `RAISE`."""
+def _keep(payload: Payload) -> None:
+    """Keep a message, once per id."""
     alias = router.db_for_write(MessageRecord)
     # Not get_or_create: on SQLite a transaction that has read cannot be upgraded to a write beside other writers.
     ignoring = connections[alias].features.supports_ignore_conflicts
     # The recipients of all languages; the text is that of the first language.
     channels = chain(payload["to"], *(other["to"] for other in payload.get("also", ())))
     recipients = [MessageRecipient(message_id=payload["id"], channel=channel) for channel in dict.fromkeys(channels)]
+    with transaction.atomic(using=alias):
+        MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
+        MessageRecipient.objects.bulk_create(recipients, batch_size=BATCH, ignore_conflicts=ignoring)
+
+
+def _retract(message_id: str, to: Sequence[str]) -> None:
+    """Remove the recipients, and with the last of them the message."""
+    with transaction.atomic(using=router.db_for_write(MessageRecord)):
+        for start in range(0, len(to), BATCH):
+            MessageRecipient.objects.filter(message=message_id, channel__in=to[start : start + BATCH]).delete()
+        MessageRecord.objects.filter(pk=message_id, recipients=None).delete()
+
+
+def _correct(message_id: str, changes: Mapping[str, Any]) -> None:
+    """Change the kept fields; in the first language, which is the one that is kept."""
+    with transaction.atomic(using=router.db_for_write(MessageRecord)):
+        record = MessageRecord.objects.filter(pk=message_id).first()
+        if record is None:
+            return
+        columns = _columns(changes)
+        columns["more"] = {**(record.more or {}), **columns["more"]}
+        if columns.get("sent_at", record.sent_at) is None:  # as in the service: it stays
+            del columns["sent_at"]
+        MessageRecord.objects.filter(pk=message_id).update(**columns)
+
+
+def keep(payload: Payload) -> None:
+    """Keep a message; its retraction and its correction change what is kept. A `DatabaseError` is logged, and raised
+    with `RAISE`."""
     try:
-        with transaction.atomic(using=alias):
-            MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
-            MessageRecipient.objects.bulk_create(recipients, batch_size=BATCH, ignore_conflicts=ignoring)
+        if is_retraction(payload):
+            _retract(payload["message"], payload["to"])
+        elif is_correction(payload):
+            _correct(payload["message"], payload["changes"])
+        else:
+            _keep(payload)
     except DatabaseError:
         if settings().raise_:
             raise
-        log.exception("message %s could not be kept", payload["id"])
+        log.exception("%s could not be kept", named(payload))
+
+
+def recipients_of(message_id: str) -> list[str]:
+    """The channels that a kept message was sent to; none where it is not kept."""
+    rows = MessageRecipient.objects.filter(message=message_id).order_by("pk")
+    return list(rows.values_list("channel", flat=True))
 
 
 def messages_of(user: Any) -> QuerySet[MessageRecord]:
@@ -87,15 +126,21 @@ def remove_in_batches(rows: QuerySet[Any]) -> Iterator[int]:
 
 def _fields(payload: Payload) -> dict[str, Any]:
     """The columns of a message. Fields without a column of their own go into `more`."""
-    fields = {name: value for name, value in with_defaults(payload).items() if name in BY_NAME and name != "to"}
-    sender = fields.pop("from") or {}
-    fields |= {
-        "url": fields["url"] or "",
-        "sent_at": _moment(fields["sent_at"]) or _now(),
-        "expires_at": _moment(fields["expires_at"]),
-    }
+    columns = _columns({name: value for name, value in with_defaults(payload).items() if name != "to"})
+    return {**columns, "sent_at": columns["sent_at"] or _now()}
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {name: value for name, value in values.items() if name in BY_NAME}
+    if "from" in fields:
+        sender = fields.pop("from") or {}
+        fields |= {"sender_id": sender.get("id", ""), "sender_name": sender.get("name", "")}
+    if "url" in fields:
+        fields["url"] = fields["url"] or ""
+    for name in _MOMENTS & fields.keys():
+        fields[name] = _moment(fields[name])
     columns = {name: fields.pop(name) for name in list(fields) if name in _COLUMNS}
-    return {**columns, "sender_id": sender.get("id", ""), "sender_name": sender.get("name", ""), "more": fields}
+    return {**columns, "more": fields}
 
 
 def _moment(value: str | None) -> datetime | None:

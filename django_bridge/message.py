@@ -5,15 +5,14 @@ Builds the payload by the rules of `notifier.event` and gives it to `sending`. M
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
-from django.utils import timezone
 
 from django_bridge import celery
+from django_bridge.corrections import ARGUMENTS, argument_names, correction, moment, recipients, retraction
 from django_bridge.event_loop import outside_loop
 from django_bridge.languages import by_language, override
 from django_bridge.payload import Payload, per_language, to_event
@@ -21,13 +20,12 @@ from django_bridge.recipients import channels, sender
 from django_bridge.sending import send_payload
 from django_bridge.texts import is_lazy, rendered
 from notifier import event, rules
-from notifier.errors import InvalidInput, NotifierError, PayloadTooLarge
+from notifier.errors import InvalidInput
 from notifier.message import BY_NAME
 
 MAX_KEY_CHARS: Final = 128
 
-_ARGUMENTS: Final = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
-_CONTENT: Final = tuple(name for name in BY_NAME if name not in (*_ARGUMENTS, "id", "expires_at"))
+_CONTENT: Final = tuple(name for name in BY_NAME if name not in (*ARGUMENTS, "id", "expires_at"))
 """The fields that are attributes of `Message` under their own name and may hold lazy translations."""
 
 
@@ -77,6 +75,12 @@ class Message:
         self.data = data
         self.expires_at = expires_at
         self.key = key
+        self._sent: Payload | None = None
+
+    @property
+    def id(self) -> str | None:
+        """The id under which the message was sent last; None before that."""
+        return None if self._sent is None else str(self._sent["id"])
 
     @property
     def send(self) -> Callable[[], str]:
@@ -97,7 +101,8 @@ class Message:
         task = celery.sending_task()
         if task is None:
             return self._send
-        signature: Callable[[], str] = task.si(self.payload())
+        self._sent = self.payload()
+        signature: Callable[[], str] = task.si(self._sent)
         return signature
 
     async def asend(self) -> str:
@@ -113,12 +118,12 @@ class Message:
             "id": event.new_id(),
             **first,
             "from": sender(self.from_user),
-            "sent_at": _moment(self.send_datetime, "send_datetime"),
-            "expires_at": _moment(self.expires_at, "expires_at"),
+            "sent_at": moment(self.send_datetime, "send_datetime"),
+            "expires_at": moment(self.expires_at, "expires_at"),
         }
         if others:
             payload["also"] = others
-        with _argument_names():
+        with argument_names():
             for translated in per_language(payload):
                 to_event(translated)
         return payload
@@ -142,32 +147,57 @@ class Message:
 
     @outside_loop
     def _send(self) -> str:
-        return send_payload(self.payload())
+        self._sent = self.payload()
+        return send_payload(self._sent)
+
+    def retract(self) -> None:
+        """Retract the message as it was sent last: it leaves the history, the inboxes and the unread counts, and pages
+        that show it. On commit, and through the outbox, as `send()`; the kept message (`KEEP_MESSAGES`) is removed.
+
+        Raises `InvalidInput` if this object has sent no message: see `retract_by_id`.
+        """
+        if self._sent is None:
+            raise InvalidInput("was not sent by this object: use Message.retract_by_id(id)", field="message")
+        to = [channel for translated in per_language(self._sent) for channel in translated["to"]]
+        send_payload(retraction(self._sent["id"], to))
+
+    async def aretract(self) -> None:
+        """As `retract()`, for asynchronous code."""
+        await sync_to_async(self.retract)()
+
+    @staticmethod
+    @outside_loop
+    def retract_by_id(message_id: str, *, to_users: Any = None) -> None:
+        """As `retract()`, by the id that `send()` returned. `to_users`: the recipients that lose it; by default all,
+        which are known with `KEEP_MESSAGES`. Raises `InvalidInput`."""
+        send_payload(retraction(message_id, recipients(message_id, to_users)))
+
+    @staticmethod
+    async def aretract_by_id(message_id: str, *, to_users: Any = None) -> None:
+        """As `retract_by_id`, for asynchronous code."""
+        await sync_to_async(Message.retract_by_id)(message_id, to_users=to_users)
+
+    @staticmethod
+    @outside_loop
+    def correct(message_id: str, *, to_users: Any = None, **changes: Any) -> None:
+        """Change a sent message where it stands, in history and inboxes: read marks and order stay, and open pages show
+        it anew. On commit, and through the outbox, as `send()`; the kept message (`KEEP_MESSAGES`) follows.
+
+            Message.correct(message_id, to_users=user, text="The train leaves at 9:40.")
+
+        - `changes`: any of `subject`, `text`, `from_user`, `send_datetime`, `level`, `url`, `icon`, `actions` and
+          `data`, as in `Message`; what is left out stays.
+        - `to_users`: as in `retract_by_id`.
+
+        A message that is no longer there stays so. Raises `InvalidInput` or `PayloadTooLarge`.
+        """
+        send_payload(correction(message_id, to_users, changes))
+
+    @staticmethod
+    async def acorrect(message_id: str, *, to_users: Any = None, **changes: Any) -> None:
+        """As `correct`, for asynchronous code."""
+        await sync_to_async(Message.correct)(message_id, to_users=to_users, **changes)
 
 
 def _key(key: object) -> str:
     return rules.text(key, "key", max_chars=MAX_KEY_CHARS, empty=False)
-
-
-def _moment(value: object, field: str) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, datetime) and timezone.is_naive(value):
-        value = timezone.make_aware(value)
-    return rules.iso(rules.moment(value, field))
-
-
-@contextmanager
-def _argument_names() -> Iterator[None]:
-    """Errors name the argument of `Message` instead of the wire's field."""
-    try:
-        yield
-    except (InvalidInput, PayloadTooLarge) as exc:
-        raise _renamed(exc) from None
-
-
-def _renamed(exc: NotifierError) -> NotifierError:
-    for wire, argument in _ARGUMENTS.items():
-        if exc.field == wire or (exc.field or "").startswith((f"{wire}.", f"{wire}[")):
-            return type(exc)(exc.detail, field=argument + (exc.field or "")[len(wire) :])
-    return exc

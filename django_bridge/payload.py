@@ -1,4 +1,5 @@
-"""The payload of a message, of a custom event and of a task's end: plain JSON, in the form of the service's API.
+"""The payload of a message, of its retraction or correction, of a custom event and of a task's end: plain JSON, in the
+form of the service's API.
 
 Must not know: Django's users, transports.
 """
@@ -6,14 +7,15 @@ Must not know: Django's users, transports.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NotRequired, TypedDict
 
 from notifier import event, rules
+from notifier.errors import InvalidInput
 from notifier.exclusion import Exclusion
 from notifier.json_text import to_json
-from notifier.message import BY_NAME, FIELDS, REQUIRED, message_event
+from notifier.message import BY_NAME, CORRECTABLE, FIELDS, REQUIRED, message_event
 from notifier.rules import shown
 from notifier.task import Task
 from notifier.task_record import from_record
@@ -32,6 +34,14 @@ EVENT: Final = "event"
 """The `kind` of the payload of a custom event, which has `id kind to type data durable`. Messages have no `kind`."""
 
 
+RETRACTION: Final = "message.retraction"
+"""The `kind` of the payload that retracts a message: `id kind message to`, where `message` is the message's id."""
+
+
+CORRECTION: Final = "message.correction"
+"""The `kind` of the payload that corrects a message: `id kind message to changes`, and `also` as in a message."""
+
+
 TASK_END: Final = "task.end"
 """The `kind` of the payload of a task's end: `id kind change task`, the last change and the state after it."""
 
@@ -46,6 +56,21 @@ EventBody = TypedDict(
 def is_event(payload: Payload) -> bool:
     """Whether this is the payload of a custom event."""
     return payload.get("kind") == EVENT
+
+
+def is_message(payload: Payload) -> bool:
+    """Whether this is the payload of a message."""
+    return "kind" not in payload
+
+
+def is_retraction(payload: Payload) -> bool:
+    """Whether this is the payload that retracts a message."""
+    return payload.get("kind") == RETRACTION
+
+
+def is_correction(payload: Payload) -> bool:
+    """Whether this is the payload that corrects a message."""
+    return payload.get("kind") == CORRECTION
 
 
 def is_task_end(payload: Payload) -> bool:
@@ -106,8 +131,21 @@ def check(payload: Payload) -> None:
     """Raises `ValueError`, `KeyError` or `TypeError` for a payload of any kind that the bridge did not write."""
     if is_task_end(payload):
         ended_task(payload)
+    elif is_retraction(payload) or is_correction(payload):
+        rules.identifier(payload["message"], "message")
+        for translated in per_language(payload):
+            rules.recipients(translated["to"])
+            check_changes(translated["changes"] if is_correction(payload) else {})
     else:
         to_event(payload)
+
+
+def check_changes(changes: Mapping[str, Any]) -> None:
+    """Raises `InvalidInput` where the service refuses these changes of a message."""
+    for name, value in changes.items():
+        if name not in CORRECTABLE:
+            raise InvalidInput("is not a field that can be corrected", field=name)
+        BY_NAME[name].check(value, name)
 
 
 def to_custom_event(body: EventBody | Payload) -> event.Event:
@@ -128,4 +166,6 @@ def named(payload: Payload) -> str:
     """The payload in a line of the log."""
     if is_task_end(payload):
         return f"end of task {payload['task']['id']}"
+    if is_retraction(payload) or is_correction(payload):
+        return f"{'retraction' if is_retraction(payload) else 'correction'} of message {payload['message']}"
     return f"event {payload['type']}, {payload['id']}" if is_event(payload) else f"message {payload['id']}"

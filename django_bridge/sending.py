@@ -1,5 +1,5 @@
-"""Sending the payload of a message or an event: kept in the history, written to the outbox or published, once the open
-transactions are committed.
+"""Sending the payload of a message, its retraction or correction, or an event: followed in the history, written to the
+outbox or published, once the open transactions are committed.
 
 Must not know: how messages are made, Celery, transports.
 """
@@ -14,7 +14,7 @@ from django_bridge import background, publisher
 from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
-from django_bridge.payload import Payload, expired, is_event, named, per_language
+from django_bridge.payload import Payload, expired, is_event, named
 
 log = logging.getLogger("django_bridge")
 
@@ -27,8 +27,7 @@ def send_payload(payload: Payload) -> str:
     if configured.keep_messages and not is_event(payload):
         from django_bridge import history
 
-        recipients = [channel for translated in per_language(payload) for channel in translated["to"]]
-        history.keep({**payload, "to": recipients})
+        history.keep(payload)
     if configured.outbox:
         from django_bridge import outbox
 

@@ -1,6 +1,6 @@
 """The publisher: one per process, over one of three transports.
 
-    current().send(payload)                        send a message or an event, in as many calls as it needs
+    current().send(payload)                        send a message, its retraction or correction, or an event
     current().deliver(payload)                     the same, but raises, for callers that retry themselves
     current().create_task(task, key)               store a task's complete state
     current().change_task(task_id, change, key)    store a change of a task
@@ -25,10 +25,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import chain
 from typing import Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
-from django_bridge.payload import Payload, ended_task, event_body, is_event, is_task_end, named
+from django_bridge.payload import (
+    Payload,
+    ended_task,
+    event_body,
+    is_correction,
+    is_event,
+    is_retraction,
+    is_task_end,
+    named,
+    per_language,
+)
 from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
@@ -107,7 +118,7 @@ class Publisher:
         return self.transport.is_remote
 
     def send(self, payload: Payload) -> bool:
-        """Send a message or an event. True if all parts were sent; the parts after a failed one are not tried."""
+        """Send a payload, in as many calls as it needs. True if all were answered; none is tried after a failed one."""
         calls = enumerate(self._attempts(payload), 1)
         return all(self._call(f"{named(payload)}, part {n}", attempt).answer is not None for n, attempt in calls)
 
@@ -141,6 +152,13 @@ class Publisher:
     def _attempts(self, payload: Payload) -> Iterable[Attempt[object]]:
         if is_event(payload):
             return self.transport.event(event_body(payload), payload["id"])
+        if is_retraction(payload):
+            return self.transport.retract(payload["message"], payload["to"])
+        if is_correction(payload):
+            return chain.from_iterable(
+                self.transport.correct(payload["message"], translated["to"], translated["changes"])
+                for translated in per_language(payload)
+            )
         return self.transport.message(payload)
 
     def create_task(self, task: Task, key: str) -> CallResult[TaskAnswer]:

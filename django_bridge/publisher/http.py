@@ -54,7 +54,8 @@ _REFUSALS: Final = {
 
 
 class HttpTransport:
-    """Calls `POST` on `/v1/messages`, `/v1/events`, `/v1/tasks`, and `PATCH /v1/tasks/{id}`, with `Idempotency-Key`."""
+    """Calls `POST` on `/v1/messages`, `/v1/events`, `/v1/tasks`, and `PATCH /v1/tasks/{id}`, with `Idempotency-Key`;
+    and `PATCH` and `DELETE` on `/v1/messages/{id}`, without."""
 
     is_remote = True
 
@@ -69,6 +70,22 @@ class HttpTransport:
         for n, body in enumerate(body for translated in per_language(payload) for body in bodies(translated)):
             key = payload["id"] if n == 0 else f"{payload['id']}.{n}"
             yield partial(self._call_known, "POST", "/v1/messages", body, key)
+
+    def retract(self, message_id: str, to: Sequence[str]) -> Iterator[Attempt[object]]:
+        for body in bodies({"to": to}):
+            yield partial(self._change, "DELETE", message_id, body)
+
+    def correct(self, message_id: str, to: Sequence[str], changes: Mapping[str, Any]) -> Iterator[Attempt[object]]:
+        for body in bodies({"to": to, **changes}):
+            yield partial(self._change, "PATCH", message_id, body)
+
+    def _change(self, method: str, message_id: str, body: bytes, within_s: float) -> object:
+        """Change a message; no key is needed, since a repeat changes nothing."""
+        try:
+            self._request(method, f"/v1/messages/{message_id}", within_s, content=body)
+        except errors.NotFound:
+            log.info("message %s is no longer there: not corrected", message_id)
+        return True
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)
@@ -222,7 +239,8 @@ def bodies(payload: Payload | EventBody, max_bytes: int = MAX_BODY_BYTES) -> Ite
 
 
 def _body(fields: str, recipients: list[str]) -> bytes:
-    return f'{{"to":[{",".join(recipients)}],{fields[1:]}'.encode()
+    more = "}" if fields == "{}" else f",{fields[1:]}"
+    return f'{{"to":[{",".join(recipients)}]{more}'.encode()
 
 
 def _task_answer(answer: Any) -> TaskAnswer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event, with_defaults
 from django_bridge.publisher.transport import Attempt, TaskAnswer
@@ -26,6 +27,12 @@ class MemoryTransport:
         for translated in per_language(payload):
             to_event(translated)
             yield partial(_put_message, translated)
+
+    def retract(self, message_id: str, to: Sequence[str]) -> Iterator[Attempt[object]]:
+        yield lambda within_s: outbox.put_retraction(message_id, to)
+
+    def correct(self, message_id: str, to: Sequence[str], changes: Mapping[str, Any]) -> Iterator[Attempt[object]]:
+        yield lambda within_s: outbox.put_correction(message_id, to, changes)
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         to_custom_event(body)

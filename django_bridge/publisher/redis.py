@@ -22,6 +22,7 @@ from django_bridge.publisher.redis_places import RedisPlaces
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.asking import asked, expired, looked_up
+from notifier.broker.redis.correction_calls import Correction, corrections, retract_calls
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
 from notifier.broker.redis.scripts import (
     FOREIGN_VALUE_ERRORS,
@@ -38,6 +39,7 @@ from notifier.broker.values import History, Idempotency
 from notifier.errors import Conflict, no_task
 from notifier.event import Event
 from notifier.json_text import to_json
+from notifier.message import corrected
 from notifier.output import Appended
 from notifier.question import Answer, Question
 from notifier.task_record import from_record
@@ -72,6 +74,25 @@ class RedisTransport:
         for n, translated in enumerate(per_language(payload)):
             key = f"{payload['id']}.{n}" if n else payload["id"]
             yield from self._publications(to_event(translated), _idempotency(key, translated))
+
+    def retract(self, message_id: str, to: Sequence[str]) -> Iterator[Attempt[object]]:
+        for call in retract_calls(self._keys, message_id, to):
+            yield partial(self._done, call)
+
+    def correct(self, message_id: str, to: Sequence[str], changes: Mapping[str, Any]) -> Iterator[Attempt[object]]:
+        for correction in corrections(self._keys, message_id, to):
+            yield partial(self._correct, correction, partial(corrected, changes=changes))
+
+    def _correct(self, correction: Correction, change: Callable[[str], str], within_s: float) -> object:
+        deadline = time.monotonic() + within_s
+        with self._deadline.within(within_s):
+            for _ in range(MAX_RACES):
+                _, write = correction.write(self._run(correction.read), change)
+                if write is None or self._run(write):
+                    return True
+                if time.monotonic() > deadline:
+                    break
+        raise Unreachable(f"too many concurrent corrections of the message {correction.message_id}")
 
     def event(self, body: EventBody, key: str) -> Iterator[Attempt[object]]:
         return self._publications(to_custom_event(body), _idempotency(key, body))
@@ -164,6 +185,11 @@ class RedisTransport:
 
     def close(self) -> None:
         self._places.close()
+
+    def _done(self, call: Call, within_s: float) -> object:
+        with self._deadline.within(within_s):
+            self._run(call)
+        return True
 
     def _publish(self, call: Call, within_s: float) -> object:
         with self._deadline.within(within_s):

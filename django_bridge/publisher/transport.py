@@ -1,4 +1,4 @@
-"""The transport protocol: eight kinds of calls, each as an attempt that can be repeated.
+"""The transport protocol: the kinds of calls, each as an attempt that can be repeated.
 
 Must not know: when an attempt is repeated, which transports there are.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 from django_bridge.payload import EventBody, Payload
 from notifier.errors import BrokerUnavailable, Conflict, InvalidInput, MalformedBody, PayloadTooLarge
@@ -48,6 +48,12 @@ class Transport(Protocol):
 
     def message(self, payload: Payload) -> Iterable[Attempt[object]]:
         """The calls that together send a message to all its recipients."""
+
+    def retract(self, message_id: str, to: Sequence[str]) -> Iterable[Attempt[object]]:
+        """The calls that together remove a message from these channels. One that is not there is no error."""
+
+    def correct(self, message_id: str, to: Sequence[str], changes: Mapping[str, Any]) -> Iterable[Attempt[object]]:
+        """The calls that together change a message in these channels. One that is not there is no error."""
 
     def event(self, body: EventBody, key: str) -> Iterable[Attempt[object]]:
         """The calls that together send an event to all its recipients."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +34,8 @@ class Outbox:
         """Messages with `id to subject text from level url data sent_at expires_at`."""
         self.events: list[EventBody] = []
         """Custom events with `to type data`."""
+        self.retracted: list[str] = []
+        """The ids of retracted messages, which `messages` no longer has; a corrected message there has `edited`."""
         self.task_updates: list[Mapping[str, Any]] = []
         """Each state of each task, as sent to browsers."""
         self._outputs: dict[str, str] = {}
@@ -54,6 +56,7 @@ class Outbox:
         with self._lock:
             self.messages.clear()
             self.events.clear()
+            self.retracted.clear()
             self.task_updates.clear()
             self._tasks.clear()
             self._outputs.clear()
@@ -80,6 +83,27 @@ class Outbox:
         with self._lock:
             if all((kept["id"], kept["to"]) != (payload["id"], payload["to"]) for kept in self.messages):
                 self.messages.append(payload)
+        return True
+
+    def put_retraction(self, message_id: str, to: Sequence[str]) -> bool:
+        for owner in (self, *self.captures):
+            owner._leave_out(message_id, to)
+        self.receiving.retracted.append(message_id)
+        return True
+
+    def _leave_out(self, message_id: str, to: Sequence[str]) -> None:
+        with self._lock:
+            for n, message in enumerate(self.messages):
+                if message["id"] == message_id:
+                    self.messages[n] = {**message, "to": [channel for channel in message["to"] if channel not in to]}
+            self.messages[:] = [message for message in self.messages if message["to"]]
+
+    def put_correction(self, message_id: str, to: Sequence[str], changes: Mapping[str, Any]) -> bool:
+        for owner in (self, *self.captures):
+            with owner._lock:
+                for n, message in enumerate(owner.messages):
+                    if message["id"] == message_id and not set(to).isdisjoint(message["to"]):
+                        owner.messages[n] = {**message, **changes, "edited": True}
         return True
 
     def put_event(self, body: EventBody) -> bool:

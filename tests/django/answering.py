@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_PATCH = _answer
+    do_POST = do_PATCH = do_DELETE = _answer
 
     def log_message(self, *args: Any) -> None: ...
 

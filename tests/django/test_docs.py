@@ -61,6 +61,11 @@ def test_messages(user: User) -> None:
     ]
 
 
+def test_corrections(user: User) -> None:
+    names = run("message = Message(to_users=passengers", Message=Message, passengers=[user])
+    assert (outbox.messages, outbox.retracted) == ([], [names["message_id"]])
+
+
 def test_a_message_as_the_link_of_a_celery_task(eager: Any, user: User) -> None:
     message = Message(to_users=user, subject="Done")
     run("from celery import subtask", generate_report=generate_report, args=(7,), kwargs={}, message=message)
