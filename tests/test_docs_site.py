@@ -20,6 +20,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.pasted import Document
 from tests.support import REPOSITORY, wait_for
+from tools import widget_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -157,6 +158,16 @@ def test_each_example_of_a_page_is_run_by_a_test(path: str) -> None:
     assert {language: languages.count(language) for language in languages} == counts, f"run it in {tests}"
     for name in tests.split(", "):
         assert (REPOSITORY / name).is_file(), name
+
+
+def test_the_script_takes_every_picture_of_the_client_page_and_names_every_property() -> None:
+    page = (REPOSITORY / "docs" / "client.md").read_text()
+    assert set(re.findall(r"\(images/([\w-]+)\.png\)", page)) == widget_pictures.PICTURES
+    for name in widget_pictures.PICTURES:
+        assert (widget_pictures.FOLDER / f"{name}.png").is_file(), name
+    theme = (REPOSITORY / "client" / "themes" / "base.css").read_text()
+    labels = [name for name, _ in widget_pictures.LABELS]
+    assert sorted(labels) == sorted(re.findall(r"--notifier-([\w-]+):", theme))
 
 
 def test_pages_without_an_entry_have_no_examples() -> None:

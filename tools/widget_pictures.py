@@ -25,6 +25,7 @@ LABELS = (
     ("radius", "notifier-toasts .info"),
     ("toasts-offset", "notifier-toasts [role=region]"),
     ("z", "notifier-bell .line button"),
+    ("output-height", "notifier-output [part=text]"),
 )
 """The custom properties, and where a picture shows each."""
 LABEL_CSS = """
@@ -33,28 +34,41 @@ LABEL_CSS = """
   .label::before { content: ""; position: absolute; inset: 8px 100% auto auto; width: var(--reach);
     border-top: 1px solid #1b1e24; }
   #inbox, #tasks, #progress { visibility: hidden; }"""
+OUTPUT = "\n".join(f"{number:>6,} rows read" for number in range(1000, 20_000, 1000))
 THEMES = ("warm", "contrast", "compact")
 FOLDER = REPOSITORY / "docs" / "images"
 WAYS = (("light", "en", "light"), ("dark", "en", "dark"), ("light", "ru", "ru"))
 """Colour scheme, language, and the suffix of the files' names."""
+RUSSIAN = ("bell", "toasts", "tasks")
+WIDGETS = (*RUSSIAN, "inbox", "progress", "output")
+PICTURES = {
+    *(f"{widget}-{name}" for _, lang, name in WAYS for widget in (WIDGETS if lang == "en" else RUSSIAN)),
+    *(f"theme-{theme}" for theme in THEMES),
+    "theme-properties",
+}
+"""The files' names."""
 PAGE = """<!doctype html><html lang="{lang}"><meta name="color-scheme" content="light dark"><title>Picture</title>
 <style>
   body {{ margin: 0; background: light-dark(#f5f6f8, #0d1015); }}
   .box {{ position: absolute; padding: 16px; width: 420px; box-sizing: border-box; }}
   .card > * {{ padding: 12px; border-radius: 10px; background: light-dark(#fff, #1c1f26); }}
   #bell {{ left: 0; height: 530px; text-align: end; }}
+  notifier-output {{ --notifier-output-height: 7rem; }}
   #toasts {{ left: 0; top: 570px; height: 380px; transform: translate(0); }}
   #inbox {{ left: 440px; }} #tasks {{ left: 880px; }} #progress {{ left: 880px; top: 420px; }}
+  #output {{ left: 0; top: 970px; }}
 </style>
 <div class="box" id="bell"><notifier-bell></notifier-bell></div>
 <div class="box card" id="inbox"><notifier-inbox></notifier-inbox></div>
 <div class="box card" id="tasks"><notifier-tasks></notifier-tasks></div>
 <div class="box card" id="progress"><notifier-progress task="{task}"></notifier-progress></div>
+<div class="box card" id="output"><notifier-output task="{task}"></notifier-output></div>
 <div class="box" id="toasts"><notifier-toasts></notifier-toasts></div>
 <script type="module">
   import {{ connect }} from "/client/notifier.js";
   import {{ createStore }} from "/client/store.js";
   import {{ showWidgets }} from "/client/widgets.js";
+  import "/client/widgets/output.js";
   import texts from "/client/i18n/{lang}.js";
   window.store = createStore(connect("/", {{ token: "{token}" }}));
   showWidgets(store, {{ texts }});
@@ -102,12 +116,14 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
             return client.request(method, path, json=body).raise_for_status().json()
 
         tasks = [call("POST", "/v1/tasks", to=[f"user:{user}"], name=name, total=100)["id"] for name in words["tasks"]]
-        context = browser.new_context(viewport={"width": 1300, "height": 960}, color_scheme=colours)  # type: ignore[arg-type]
+        context = browser.new_context(viewport={"width": 1300, "height": 1150}, color_scheme=colours)  # type: ignore[arg-type]
         page = context.new_page()
         body = PAGE.format(lang=lang, task=tasks[0], token=subscriber_token(user))
         page.route("**/picture", lambda route: route.fulfill(body=body, content_type="text/html"))
         page.goto(f"{service.url}/picture")
         page.wait_for_function("window.store?.state.loaded")
+        call("POST", f"/v1/tasks/{tasks[0]}/output", text=OUTPUT)
+        expect(page.locator("notifier-output [part=text]")).to_contain_text("19,000")
         page.wait_for_timeout(1500)  # so that the tasks' time left is plausible
         for task, done, state in zip(tasks, (40, 12, 100), words["states"], strict=True):
             call("PATCH", f"/v1/tasks/{task}", done=done, state=state)
@@ -132,8 +148,8 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
 
 def _pictures(page: Page, name: str) -> None:
     page.evaluate("document.activeElement.blur()")
-    page.mouse.move(640, 940)
-    for widget in ("bell", "toasts", "tasks", *(("inbox", "progress") if name != "ru" else ())):
+    page.mouse.move(640, 1140)
+    for widget in RUSSIAN if name == "ru" else WIDGETS:
         path: Path = FOLDER / f"{widget}-{name}.png"
         page.locator(f"#{widget}").screenshot(path=path, animations="disabled")
 
@@ -170,7 +186,7 @@ def _properties(page: Page) -> None:
         labels,
     )
     page.screenshot(
-        path=FOLDER / "theme-properties.png", clip={"x": 0, "y": 0, "width": 640, "height": 960}, animations="disabled"
+        path=FOLDER / "theme-properties.png", clip={"x": 0, "y": 0, "width": 640, "height": 1150}, animations="disabled"
     )
 
 

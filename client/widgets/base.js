@@ -49,7 +49,7 @@ button:hover { background: color-mix(in srgb, currentColor 10%, transparent); }
 button:focus-visible, a:focus-visible, li:focus-visible { outline: 2px solid var(--_accent); outline-offset: 1px; }
 a { color: var(--_accent); }
 .icon { inline-size: 1.15rem; block-size: 1.15rem; flex: none; fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linecap: round; stroke-linejoin: round; display: block; margin: auto; }
-.level { color: var(--_level); margin: 0.1rem 0 0; }
+.level { color: var(--_level); margin: 0.1rem 0.425rem 0; }
 .avatar { inline-size: 2rem; block-size: 2rem; margin: 0; border-radius: 50%; flex: none; display: grid; place-items: center; font-size: 0.75rem; font-weight: 600; background: color-mix(in srgb, var(--_level) 14%, transparent); border: 1px solid transparent; }
 .info, .debug { --_level: var(--_accent); } .success { --_level: var(--_success); }
 .warning { --_level: var(--_warning); } .error { --_level: var(--_error); }
@@ -62,6 +62,8 @@ a { color: var(--_accent); }
 .note.shown { margin-block: 0.4rem; padding: 0.2rem 0.6rem; border-inline-start: 3px solid var(--_warning); }
 .note button { color: var(--_accent); font-size: inherit; }
 .dim { opacity: 0.55; }
+.line > span:empty:not(:first-child) { display: none; }
+.line a, .body > a { display: inline-block; min-inline-size: 1.5rem; padding-block: 0.15rem; }
 .text { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
 .text, [part=sender], [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; text-align: -webkit-match-parent; text-align: match-parent; }
 time { unicode-bidi: isolate; white-space: nowrap; }
@@ -70,7 +72,7 @@ time { unicode-bidi: isolate; white-space: nowrap; }
 .track:not([aria-valuenow]) .fill { width: 40%; animation: pass 1.4s infinite; }
 @keyframes pass { from { margin-inline-start: -40%; } to { margin-inline-start: 100%; } }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
-@media (forced-colors: active) { .track { border-color: CanvasText; } .fill { background: Highlight; forced-color-adjust: none; } }
+@media (forced-colors: active) { .track { border-color: CanvasText; } .fill { background: Highlight !important; forced-color-adjust: none; } .icon { forced-color-adjust: auto; } }
 `;
 
 /** @type {Map<string, CSSStyleSheet>} */

@@ -25,7 +25,7 @@ const CSS = `${PLACEHOLDER_CSS}${MESSAGE_CSS}
   [part=filter] { display: flex; flex-wrap: wrap; gap: 0.25rem; margin-block: 0.4rem; }
   [part=filter] button { border-color: var(--_line); border-radius: 1rem; padding-inline: 0.7rem; }
   [part=filter] [aria-pressed=true] { border-color: var(--_accent); color: var(--_accent); font-weight: 600; }
-  @media (forced-colors: active) { [aria-pressed=true] { background: SelectedItem; color: SelectedItemText; } }
+  @media (forced-colors: active) { [part=filter] [aria-pressed=true] { background: SelectedItem; color: SelectedItemText; forced-color-adjust: none; } }
   [part=more] { inline-size: 100%; color: var(--_accent); border-block-start: 1px solid var(--_line); }
   [part=undo] { position: sticky; inset-block-end: 0; z-index: 2; padding: 0.4rem 0.6rem; background: var(--_surface); border: 1px solid var(--_line); border-radius: var(--_radius); }
   [part=undo] button { color: var(--_accent); }`;

@@ -12,10 +12,10 @@ import { ago, daysAgo, relative } from "./times.js";
 
 export const MESSAGE_CSS = `
   li { outline: 0; }
-  li[data-group]::before { content: attr(data-group); display: block; padding: 0.6rem 0.6rem 0.2rem; color: var(--_muted); font-size: 0.8125rem; font-weight: 600; }
+  li[data-group]::before { content: attr(data-group); display: block; padding-block: 0.6rem 0.2rem; color: var(--_muted); font-size: 0.8125rem; font-weight: 600; }
+  li:not([data-group]) { border-block-start: 1px solid var(--_line); }
   li[data-group]::first-letter { text-transform: uppercase; }
-  .row { position: relative; display: flex; gap: 0.6rem; padding-block: var(--_gap); padding-inline: 1.1rem 0.6rem; border-block-start: 1px solid var(--_line); border-radius: var(--_radius); }
-  li[data-group] .row { border-color: transparent; }
+  .row { position: relative; display: flex; gap: 0.6rem; padding-block: var(--_gap); padding-inline: 1.1rem 0.6rem; border-radius: var(--_radius); }
   .row:hover { background: color-mix(in srgb, currentColor 5%, transparent); }
   li:focus-visible .row, .row:has(a:focus-visible) { outline: 2px solid var(--_accent); outline-offset: -2px; }
   .unread .row::before { content: ""; position: absolute; inset-inline-start: 0.3rem; inset-block-start: calc(var(--_gap) + 0.5rem); border: 0.25rem solid var(--_accent); border-radius: 50%; }
@@ -26,7 +26,6 @@ export const MESSAGE_CSS = `
   [part=subject] a { color: inherit; text-decoration: none; outline: 0; }
   [part=subject] a::after { content: ""; position: absolute; inset: 0; }
   .row .text { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; color: var(--_muted); font-size: 0.875rem; }
-  .row .icon.level { margin-inline: 0.425rem; }
   .actions, .menu { position: absolute; z-index: 1; inset-block-start: 0.35rem; inset-inline-end: 0.4rem; display: flex; background: var(--_surface); border-radius: var(--_radius); }
   @media (hover: hover) {
     .menu { display: none; }

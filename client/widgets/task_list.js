@@ -19,7 +19,7 @@ const CSS = `${PLACEHOLDER_CSS}${QUESTION_CSS}
   [part=overall] { padding-block-end: 0.75rem; border-block-end: 1px solid var(--_line); }
   li { padding-block: 0.75rem; border-block-end: 1px solid var(--_line); }
   li:last-child { border: 0; padding-block-end: 0; }
-  [part=name] { font-weight: 600; overflow-wrap: anywhere; }
+  [part=name] { font-weight: 600; overflow-wrap: anywhere; display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; }
   [part=status] { border: 1px solid; border-radius: 1rem; padding-inline: 0.5rem; font-size: 0.75rem; }
   .failed [part=status], .failed [part=state] { color: var(--_error); }
   .failed .fill { background: var(--_error); }
@@ -98,7 +98,7 @@ function drawRow(widget, store, { id, name, started_at }, list) {
   const row = el(
     "li",
     { part: "task" },
-    el("div", { class: "line" }, el("span", { part: "name" }, name), status, cancel, dismiss),
+    el("div", { class: "line" }, el("span", { part: "name", title: name }, name), status, cancel, dismiss),
     track,
     el("div", { class: "line" }, state, far, result, time),
     asked.box,

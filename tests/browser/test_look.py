@@ -1,0 +1,101 @@
+"""The eyes: lengths, edges, sizes of targets, and the user's own colours."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import EITHER
+from tests.browser.test_widgets import Shop, watched_shop  # noqa: F401  # a fixture
+
+LONG = "Wolfgang Amadeus Theophilus Mozart of the accounting department "
+LEAST_TARGET_PX = 24
+"""Success criterion 2.5.8 of WCAG 2.2."""
+
+
+def small_targets(page: Page) -> list[str]:
+    """Buttons, links and fields that are smaller than a finger; the link of a row has the row's size."""
+    targets: list[str] = page.evaluate(
+        """least => [...document.querySelectorAll("*")].flatMap(({ shadowRoot }) => shadowRoot
+          ? [...shadowRoot.querySelectorAll("button, a:not([part=subject] a), input")] : [])
+          .filter((target) => target.checkVisibility())
+          .filter((target) => Math.min(target.offsetWidth, target.offsetHeight) < least)
+          .map((target) => target.outerHTML)""",
+        LEAST_TARGET_PX,
+    )
+    return targets
+
+
+@EITHER
+@pytest.mark.parametrize("direction", ["ltr", "rtl"])
+def test_figures_end_with_their_bar_and_every_target_fits_a_finger(shop: Shop, direction: str) -> None:
+    task, ended = shop.begin("Walk"), shop.begin("Price list")
+    page = shop.open(task=task, lang="ar" if direction == "rtl" else "en", direction=direction)
+    shop.change(task, done=50)
+    shop.change(ended, status="succeeded", url="/list", url_text="Open the list")
+    shop.publish("Hello", text="See you", url="/hello")
+    expect(page.locator("notifier-tasks a")).to_be_visible()
+    expect(page.locator("[part=toast] a")).to_have_count(2)
+    for place in ("notifier-tasks li.running", "notifier-progress"):
+        far = page.locator(f"{place} [part=percent]")
+        expect(far).to_contain_text("50")
+        track = page.locator(f"{place} [part=track]").bounding_box()
+        box = far.bounding_box()
+        assert track
+        assert box
+        edge = track["x"] if direction == "rtl" else track["x"] + track["width"]
+        assert abs(edge - (box["x"] if direction == "rtl" else box["x"] + box["width"])) < 1, place
+    page.locator("notifier-bell [part=bell]").click()
+    expect(page.get_by_role("dialog").locator("li")).to_have_count(1)
+    assert small_targets(page) == []
+
+
+def test_long_toasts_and_names_of_tasks_end_with_an_ellipsis(shop: Shop) -> None:
+    shop.begin((LONG * 3).strip())
+    page = shop.open()
+    page.set_viewport_size({"width": 320, "height": 800})
+    for number in range(4):
+        shop.publish(f"{number} {LONG}", text=LONG * 6, **{"from": {"name": LONG.strip()}})
+        expect(page.locator("[part=toast]", has_text=f"{number} {LONG[:8]}")).to_be_visible()
+    toast = page.locator("[part=toast]").first
+    for part, lines in ((toast.locator("[part=title]"), 3), (toast.locator("[part=text]"), 4)):
+        assert part.evaluate("part => getComputedStyle(part).webkitLineClamp") == str(lines)
+        assert part.evaluate("part => part.scrollHeight > part.clientHeight")
+    region = page.locator("notifier-toasts").bounding_box()
+    assert region
+    assert region["y"] > 0, "four toasts are higher than the window"
+    name = page.locator("notifier-tasks [part=name]")
+    assert name.evaluate("name => name.offsetHeight < 3 * parseFloat(getComputedStyle(name).lineHeight)")
+    expect(name).to_have_attribute("title", (LONG * 3).strip())
+
+
+def test_a_message_of_the_page_is_shown_as_a_whole(shop: Shop) -> None:
+    page = shop.open()
+    page.evaluate("text => document.querySelector('notifier-toasts').show('info', text)", LONG * 6)
+    title = page.locator("[part=toast] [part=title]")
+    expect(title).to_be_visible()
+    assert title.evaluate("title => getComputedStyle(title).webkitLineClamp") == "none"
+
+
+def test_forced_colours_are_the_users_own(shop: Shop) -> None:
+    task = shop.begin("Walk")
+    shop.change(task, done=50)
+    shop.change(task, status="failed", error="Rain")
+    shop.publish("Hello", level="error")
+    page = shop.open()
+    page.emulate_media(forced_colors="active")
+    page.locator("notifier-bell [part=bell]").click()
+    expect(page.get_by_role("dialog").locator("li")).to_have_count(1)
+
+    def colour(selector: str, name: str) -> str:
+        value: str = page.locator(selector).first.evaluate("(element, name) => getComputedStyle(element)[name]", name)
+        return value
+
+    def system(name: str) -> str:
+        """A colour of the user, as the browser gives it."""
+        page.evaluate("name => (document.body.style.color = name)", name)
+        return colour("body", "color")
+
+    assert colour("notifier-tasks li.failed [part=fill]", "backgroundColor") == system("Highlight")
+    assert colour("notifier-bell [aria-pressed=true]", "color") == system("SelectedItemText")
+    assert colour("notifier-bell li svg.level", "color") == system("CanvasText")
