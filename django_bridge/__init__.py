@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from django_bridge.event import Event
     from django_bridge.grants import live_permission
     from django_bridge.job_page import progress_page
-    from django_bridge.live import changed, live_model
+    from django_bridge.live import changed
+    from django_bridge.live_signals import live_model
     from django_bridge.loop.current import current_task
     from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
@@ -59,7 +60,7 @@ _HOMES: Final = {
     "changed": "live",
     "current_task": "loop.current",
     "group": "recipients",
-    "live_model": "live",
+    "live_model": "live_signals",
     "live_permission": "grants",
     "progress": "task.decorator",
     "progress_action": "admin_action",

@@ -8,11 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from django.db.models import Manager, Model, QuerySet
 from django.db.models.query import ModelIterable
-from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
@@ -27,8 +26,6 @@ from notifier.event import id_from_key, new_id
 CHANGED: Final = "changed"
 """The type of the event."""
 MAX_SPREAD_S: Final = 60
-
-M = TypeVar("M", bound=type[Model])
 
 
 def topic_of(shown: object, field: str = "topic") -> NamedTopic:
@@ -66,41 +63,6 @@ def changed(shown: object, *, spread_s: float | None = None) -> None:
         raise InvalidInput(f"must be a number from 0 to {MAX_SPREAD_S}, not {rules.shown(spread_s)}", field="spread_s")
     for name in dict.fromkeys(_topics(shown)):
         _send_once(name, spread_s)
-
-
-def live_model(model: M) -> M:
-    """A class decorator: saving or deleting an instance, and a change of its many-to-many relations, is `changed`.
-
-        @live_model
-        class Order(models.Model): ...
-
-    Django sends no signals for `update()`, `bulk_create()`, `bulk_update()` and changes in SQL: call
-    `changed(queryset)` after them. Fixtures that `loaddata` reads are left out.
-    """
-    own = f"django_bridge.live_model.{model._meta.label}"
-    post_save.connect(_saved, sender=model, dispatch_uid=own)
-    post_delete.connect(_deleted, sender=model, dispatch_uid=own)
-    m2m_changed.connect(partial(_related, model), weak=False, dispatch_uid=own)
-    return model
-
-
-def _saved(instance: Model, *, raw: bool = False, **_: Any) -> None:
-    if not raw:
-        changed(instance)
-
-
-def _deleted(instance: Model, **_: Any) -> None:
-    changed(instance)
-
-
-def _related(live: type[Model], instance: Model, *, action: str, pk_set: Any, **signal: Any) -> None:
-    """A many-to-many relation was changed, from the side of `instance`; `model` is the other side."""
-    if not action.startswith("post_"):
-        return
-    if isinstance(instance, live):
-        changed(instance)
-    if pk_set and issubclass(signal["model"], live):
-        changed(signal["model"]._base_manager.filter(pk__in=pk_set))
 
 
 def _topics(shown: object) -> Iterator[str]:

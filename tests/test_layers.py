@@ -122,6 +122,7 @@ BRIDGE_LAYERS: Layers = [
     {"thread_runs"},
     {"message", "views"},
     {"corrections"},
+    {"live_signals"},
     {"live"},
     {"celery", "event"},
     {"queues.celery", "queues.dramatiq", "queues.huey", "queues.rq"},

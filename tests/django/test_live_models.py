@@ -1,0 +1,153 @@
+"""`live_model`: every way in which Django saves, deletes or relates the rows of a model is a change of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import Group
+from django.db import models, transaction
+from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
+
+from django_bridge import live_model
+from django_bridge.testing import outbox as sent
+from tests.django.live_models import Cafe, CafeProxy, Place, PlaceProxy, Roastery
+
+PLACE, CAFE = "sample.place", "sample.cafe"
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    signals = (post_save, post_delete, m2m_changed, class_prepared)
+    receivers = [list(signal.receivers) for signal in signals]
+    yield
+    for signal, before in zip(signals, receivers, strict=True):
+        signal.receivers[:] = before
+        signal.sender_receivers_cache.clear()
+    Place.objects.all().delete()
+
+
+def new_topics() -> set[str]:
+    """The topics of the events since the last call."""
+    topics = {channel.removeprefix("topic:") for event in sent.events for channel in event["to"]}
+    sent.clear()
+    return topics
+
+
+@pytest.mark.parametrize(("live", "saved"), [(Place, PlaceProxy), (PlaceProxy, Place), (PlaceProxy, PlaceProxy)])
+def test_a_proxy_and_its_model_are_the_same_rows(live: type[Place], saved: type[Place]) -> None:
+    live_model(live)
+    place = saved.objects.create(name="here")
+    own = {f"{PLACE}:{place.pk}"}
+    assert new_topics() == own
+    place.save()
+    assert new_topics() == own
+    place.delete()
+    assert new_topics() == own
+
+
+def test_a_proxy_that_is_defined_later_is_live_too() -> None:
+    live_model(Place)
+
+    class Later(Place):
+        class Meta:
+            app_label = "sample"
+            proxy = True
+
+    place = Later.objects.create(name="here")
+    assert new_topics() == {f"{PLACE}:{place.pk}"}
+
+
+def test_the_topic_is_that_of_the_live_class() -> None:
+    live_model(CafeProxy)
+    cafe = Cafe.objects.create(name="here")
+    assert new_topics() == {f"cafe:{cafe.pk}"}
+    Place.objects.get(pk=cafe.pk).save()
+    assert new_topics() == {f"cafe:{cafe.pk}"}
+
+
+@pytest.mark.parametrize("saved", [Cafe, CafeProxy, Roastery])
+def test_a_child_s_row_is_a_row_of_its_live_parent(saved: type[Cafe]) -> None:
+    live_model(Place)
+    child = saved.objects.create(name="here")
+    own = {f"{PLACE}:{child.place_id}"}
+    assert new_topics() == own
+    child.save()
+    assert new_topics() == own
+    child.delete()
+    assert new_topics() == own
+
+
+def test_a_parent_s_row_is_part_of_its_live_child() -> None:
+    live_model(Cafe)
+    cafe, alone = Roastery.objects.create(name="here"), Place.objects.create(name="there")
+    own = {f"{CAFE}:{cafe.pk}"}
+    assert new_topics() == own
+    for place in (Place.objects.get(pk=cafe.pk), PlaceProxy.objects.get(pk=cafe.pk)):
+        place.save()
+        assert new_topics() == own
+    alone.save()
+    alone.delete()
+    assert new_topics() == set()
+    Place.objects.get(pk=cafe.pk).delete()
+    assert new_topics() == own
+
+
+@pytest.mark.parametrize("live", [Place, PlaceProxy])
+def test_every_change_of_a_relation_from_either_side_is_a_change(live: type[models.Model]) -> None:
+    live_model(live)
+    here, there = (Place.objects.create(name=name) for name in ("here", "there"))
+    group = Group.objects.create(name="staff")
+    both = {f"{PLACE}:{here.pk}", f"{PLACE}:{there.pk}"}
+    new_topics()
+    group.places.add(here, there)  # type: ignore[attr-defined]  # the reverse side
+    assert new_topics() == both
+    group.places.remove(there)  # type: ignore[attr-defined]  # as above
+    assert new_topics() == {f"{PLACE}:{there.pk}"}
+    group.places.set([there])  # type: ignore[attr-defined]  # as above
+    assert new_topics() == both
+    group.places.add(here)  # type: ignore[attr-defined]  # as above
+    new_topics()
+    group.places.clear()  # type: ignore[attr-defined]  # as above
+    assert new_topics() == both
+    here.groups.add(group)
+    new_topics()
+    here.groups.clear()
+    assert new_topics() == {f"{PLACE}:{here.pk}"}
+    here.near.add(there)
+    assert new_topics() == both
+    here.near.clear()
+    assert new_topics() == both
+
+
+def test_a_relation_of_the_parent_changes_the_live_child_and_the_reverse() -> None:
+    cafe = Cafe.objects.create(name="here")
+    group = Group.objects.create(name="staff")
+    live_model(Cafe)
+    group.places.add(Place.objects.get(pk=cafe.pk))  # type: ignore[attr-defined]  # the reverse side
+    assert new_topics() == {f"{CAFE}:{cafe.pk}"}
+    group.places.clear()  # type: ignore[attr-defined]  # as above
+    assert new_topics() == {f"{CAFE}:{cafe.pk}"}
+    live_model(Place)
+    cafe.groups.add(group)
+    assert new_topics() == {f"{CAFE}:{cafe.pk}", f"{PLACE}:{cafe.pk}"}
+
+
+def test_a_clear_that_is_rolled_back_is_no_change() -> None:
+    live_model(Place)
+    place = Place.objects.create(name="here")
+    group = Group.objects.create(name="staff")
+    place.groups.add(group)
+    new_topics()
+    with transaction.atomic():
+        group.places.clear()  # type: ignore[attr-defined]  # the reverse side
+        transaction.set_rollback(True)
+    assert new_topics() == set()
+
+
+def test_a_proxy_of_another_model_and_fixtures_are_left_out() -> None:
+    live_model(Cafe)
+    Place.objects.create(name="here")
+    Group.objects.create(name="staff")
+    post_save.send(Cafe, instance=Cafe(pk=7, place_id=7), raw=True, created=True, using="default", update_fields=None)
+    assert new_topics() == set()
