@@ -23,9 +23,8 @@ LOOKS_PER_STALLED_S: Final = 6
 MAX_INTERVAL_S: Final = 5.0
 DEADLINES_S: Final = 1.0
 """Longest time between two looks for questions whose deadline is near."""
-AHEAD_MS: Final = (100, 1500)
-"""The part of the future that such a look reads: further than to the next look, and nothing that the
-look before has read. Only open questions have times in the future, so no running task is read."""
+AHEAD_MS: Final = 1500
+"""The part of the future that such a look reads: further than to the next look, which comes at the deadline."""
 MIN_PAUSE_S: Final = 0.2
 
 
@@ -37,10 +36,8 @@ class StalledTasks:
         self._stalled_s = stalled_s
         self._failed_s = failed_s
         self._interval_s = min(stalled_s / LOOKS_PER_STALLED_S, MAX_INTERVAL_S)
-        self._deadlines: dict[str, int] = {}
-        """Deadlines of open questions by task, in ms of Unix time: those that `AHEAD_MS` covers, which bounds them."""
-        self._read_until_ms = _now_ms()
-        """Deadlines before this were read."""
+        self._deadline_ms: int | None = None
+        """The earliest deadline of an open question, as far as the last look read."""
 
     async def watch_forever(self) -> None:
         """Look until cancelled. After start-up or an outage, wait `stalled_s` before a producer counts as silent:
@@ -62,29 +59,21 @@ class StalledTasks:
     def _pause_s(self) -> float:
         """Until the next deadline, but not longer than until the next look."""
         pause_s = min(DEADLINES_S, self._interval_s) * random.uniform(0.8, 1.0)
-        if self._deadlines:
-            left_s = (min(self._deadlines.values()) - _now_ms()) / 1000 + random.uniform(0.01, 0.1)
+        if self._deadline_ms is not None:
+            left_s = (self._deadline_ms - _now_ms()) / 1000 + random.uniform(0.01, 0.1)
             pause_s = min(pause_s, max(MIN_PAUSE_S, left_s))
         return pause_s
 
     async def _answer_late_questions(self) -> None:
-        now_ms = _now_ms()
-        start_ms, end_ms = now_ms + AHEAD_MS[0], now_ms + AHEAD_MS[1]
-        near = await self._broker.stalled_tasks(end_ms, min(start_ms, self._read_until_ms))
-        self._read_until_ms = end_ms
-        late = [task_id for task_id, deadline_ms in self._deadlines.items() if deadline_ms <= now_ms]
-        for task_id in dict.fromkeys((*late, *near)):
-            # Kept where the call fails, and then late at the next look.
-            deadline_ms = self._deadlines.pop(task_id, now_ms)
-            try:
+        now_ms, self._deadline_ms = _now_ms(), None
+        deadlines: list[int] = []
+        for task_id in await self._broker.due_questions(now_ms + AHEAD_MS):
+            # A call that was refused for one task does not delay the others, and is repeated at the next look.
+            with contextlib.suppress(NotFound, Conflict, BrokerUnavailable):
                 task = await self._broker.change_task(task_id, lambda stored: expired(stored, now_ms=now_ms))
-            except BrokerUnavailable:
-                self._deadlines[task_id] = deadline_ms
-            except (NotFound, Conflict):
-                pass
-            else:
                 if task.question is not None:
-                    self._deadlines[task_id] = task.question.expires_at_ms
+                    deadlines.append(task.question.expires_at_ms)
+        self._deadline_ms = min(deadlines, default=None)
 
     async def _look(self) -> None:
         now_ms = _now_ms()

@@ -9,11 +9,11 @@ import pytest
 
 from notifier.asking import answer_to, asked
 from notifier.broker.memory.broker import MemoryBroker
-from notifier.broker.values import History, Idempotency, TaskChange
+from notifier.broker.values import MAX_STALLED, History, Idempotency, TaskChange
 from notifier.errors import BrokerUnavailable
 from notifier.question import ask
 from notifier.stalled import StalledTasks
-from notifier.task import Task
+from notifier.task import BEAT, Task
 from tests.broker.support import Recorder, new_task
 
 
@@ -59,6 +59,19 @@ async def test_a_deadline_that_passes_while_the_broker_is_away_is_kept(monkeypat
         return await change_task(task_id, change, idempotency)
 
     monkeypatch.setattr(broker, "change_task", refusing)
+    assert (await after_the_wait(broker, task, stalled_s=3600)).status == "running"
+
+
+async def test_a_deadline_that_passed_before_the_service_started_is_not_hidden_by_heartbeats() -> None:
+    broker = MemoryBroker(history=History(5, 5, 60), max_replay=5)
+    await broker.start(Recorder())
+    now_ms = int(time.time() * 1000)
+    for number in range(MAX_STALLED + 1):
+        await broker.create_task(new_task(task_id=f"beats-{number}"))
+        await broker.change_task(f"beats-{number}", lambda stored: stored.changed(BEAT, now_ms=now_ms - 20_000))
+    task = await broker.create_task(new_task())
+    question = ask(text="?", choices=None, free="text", default="-", timeout_s=1, question_id="q", now_ms=now_ms - 9000)
+    await broker.change_task(task.id, lambda stored: asked(stored, question, now_ms=now_ms - 9000))
     assert (await after_the_wait(broker, task, stalled_s=3600)).status == "running"
 
 

@@ -206,10 +206,14 @@ class Broker(ABC):
         """The stored pieces after the number `after`. Raises `NotFound`."""
 
     @abstractmethod
-    async def stalled_tasks(self, before_ms: int, after_ms: int = -1) -> Sequence[str]:
-        """The ids of tasks whose last heartbeat, or the deadline of whose open question, is before `before_ms` and
-        after `after_ms`, oldest first, at most `MAX_STALLED`. Tasks whose producers never sent a heartbeat are not
-        among them."""
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        """The ids of tasks whose last heartbeat, or the deadline of whose open question, is before `before_ms`, oldest
+        first, at most `MAX_STALLED`. Tasks whose producers never sent a heartbeat are not among them."""
+
+    @abstractmethod
+    async def due_questions(self, before_ms: int) -> Sequence[str]:
+        """The ids of tasks with an open question whose deadline is before `before_ms`, earliest first, at most
+        `MAX_STALLED` of each shard. Heartbeats are not read: no number of them hides a deadline."""
 
     @abstractmethod
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:

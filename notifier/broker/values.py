@@ -26,7 +26,8 @@ MAX_FRAME_MARKS: Final = 500
 """Ids in one `inbox` frame; a change of more is announced in several. Ids have at most 64 characters, so that such a
 frame stays far below `event.MAX_FRAME_BYTES`."""
 MAX_STALLED: Final = 1000
-"""Most ids that one `stalled_tasks` call returns for each shard; the next call returns more once these have failed."""
+"""Most ids that one `stalled_tasks` or `due_questions` call returns for each shard; the next call returns more once
+these have failed or are answered."""
 
 TaskChange = Callable[[Task], Task]
 """A pure function from one state of a task to the next. Called again if another publisher changed the task first."""

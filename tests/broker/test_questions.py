@@ -7,6 +7,7 @@ import time
 
 from notifier.asking import answer_to, answered, asked, expired
 from notifier.broker import Broker
+from notifier.broker.values import MAX_STALLED
 from notifier.errors import Conflict
 from notifier.question import ask
 from notifier.task import BEAT, Task
@@ -63,10 +64,24 @@ async def test_a_question_without_a_living_producer_is_looked_at_after_its_timeo
     assert list(await broker.stalled_tasks(start_ms + 10_001)) == ["import-1"]
     await broker.create_task(new_task(task_id="beats"))
     await broker.change_task("beats", lambda stored: stored.changed(BEAT, now_ms=start_ms + 5))
-    assert list(await broker.stalled_tasks(start_ms + 10_001, start_ms + 9_999)) == ["import-1"]
-    assert list(await broker.stalled_tasks(start_ms + 10_001, start_ms + 10_000)) == []
+    assert list(await broker.due_questions(start_ms + 10_000)) == []
+    assert list(await broker.due_questions(start_ms + 10_001)) == ["import-1"]
     assert list(await broker.stalled_tasks(start_ms + 10_001)) == ["beats", "import-1"]
     await broker.change_task("beats", lambda stored: stored.changed({"status": "succeeded"}, now_ms=start_ms + 5))
     late = await broker.change_task("import-1", lambda stored: expired(stored, now_ms=start_ms + 10_001))
     assert (late.status, late.answers[0].value) == ("running", "no")
     assert list(await broker.stalled_tasks(start_ms + 99_000)) == []
+    assert list(await broker.due_questions(start_ms + 99_000)) == []
+
+
+async def test_heartbeats_and_withdrawn_questions_hide_no_deadline(broker: Broker) -> None:
+    start_ms = int(time.time() * 1000)
+    for number in range(MAX_STALLED + 1):
+        await broker.create_task(begun := new_task(task_id=f"beats-{number}"))
+        await broker.change_task(begun.id, lambda stored: stored.changed(BEAT, now_ms=start_ms))
+    for name, status in (("ended", "failed"), ("open", None)):
+        await broker.create_task(new_task(task_id=name))
+        await wait_for_an_answer(broker, name, timeout_s=10, now_ms=start_ms)
+        if status:
+            await broker.change_task(name, lambda stored: stored.changed({"status": "failed"}, now_ms=start_ms))
+    assert list(await broker.due_questions(start_ms + 10_001)) == ["open"]

@@ -311,8 +311,11 @@ class EmbeddedBroker(Broker):
         self._known(task_id)
         return self._outputs.after(task_id, after)
 
-    async def stalled_tasks(self, before_ms: int, after_ms: int = -1) -> Sequence[str]:
-        return self._tasks.stalled(before_ms, after_ms)
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return self._tasks.stalled(before_ms)
+
+    async def due_questions(self, before_ms: int) -> Sequence[str]:
+        return self._tasks.due_questions(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return self._visible_tasks(user, channels)[:MAX_LISTED_TASKS]

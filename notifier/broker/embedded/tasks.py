@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from notifier.broker.embedded.journal import Journal
@@ -72,14 +72,18 @@ class MemoryTasks:
             ids.pop(task.id, None)
             ids[task.id] = None
 
-    def stalled(self, before_ms: int, after_ms: int) -> Sequence[str]:
+    def stalled(self, before_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`."""
-        # Only deadlines are in the future: a look for these reads no running task.
-        ids = self._asking if after_ms >= int(time.time() * 1000) else self._with_heartbeat
+        return self._oldest(self._with_heartbeat, before_ms)
+
+    def due_questions(self, before_ms: int) -> Sequence[str]:
+        """See `Broker.due_questions`."""
+        return self._oldest(self._asking, before_ms)
+
+    def _oldest(self, ids: Iterable[str], before_ms: int) -> list[str]:
         tasks = [task for task_id in list(ids) if (task := self.find(task_id)) is not None]
         times = [(task.alive_at_ms, task.id) for task in tasks if task.alive_at_ms is not None]
-        stalled = [(at_ms, task_id) for at_ms, task_id in times if after_ms < at_ms < before_ms]
-        return [task_id for _, task_id in sorted(stalled)[:MAX_STALLED]]
+        return [task_id for _, task_id in sorted(item for item in times if item[0] < before_ms)[:MAX_STALLED]]
 
     def of(self, channels: Sequence[str]) -> list[Task]:
         """The tasks of these channels, last changed first."""

@@ -230,8 +230,11 @@ class RedisBroker(Broker):
     async def output(self, task_id: str, after: int) -> Output:
         return await self._outputs.after(task_id, after)
 
-    async def stalled_tasks(self, before_ms: int, after_ms: int = -1) -> Sequence[str]:
-        return await self._tasks.stalled(before_ms, after_ms)
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return await self._tasks.stalled(before_ms)
+
+    async def due_questions(self, before_ms: int) -> Sequence[str]:
+        return await self._tasks.due_questions(before_ms)
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return await self._tasks.of_user(user, channels)

@@ -32,6 +32,7 @@ KINDS: Final = {
     "tasks": "zset",
     "output": "stream",
     "beats": "zset",
+    "asking": "zset",
     "read": "zset",
     "hidden": "zset",
     "revoked": "string",
@@ -155,6 +156,10 @@ class Keys:
 
     def beats(self, shard: int) -> str:
         return f"{self.tag(shard)}beats"
+
+    def asking(self, shard: int) -> str:
+        """The tasks with an open question, by its deadline."""
+        return f"{self.tag(shard)}asking"
 
     def read(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}read:{user}"

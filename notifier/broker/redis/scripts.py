@@ -184,6 +184,9 @@ def task_call(
     # In a cluster, a call that names an absent key is refused for as long as the shard is moving.
     if task.output_n:
         names.append(keys.output(shard, task.id))
+    deadline_ms = 0 if task.question is None or expected_version == -1 else task.question.expires_at_ms
+    if deadline_ms:
+        names.append(keys.asking(shard))
     if idempotency:
         names.append(keys.idempotency(shard, idempotency.key))
     return Call(
@@ -205,6 +208,7 @@ def task_call(
             task.alive_at_ms or 0,
             task.output_n,
             task.output_chars,
+            deadline_ms,
             *(keys.announcements(shard, channel) for channel in watching),
         ],
     )

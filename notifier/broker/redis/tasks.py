@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
@@ -79,34 +79,46 @@ class RedisTasks:
         """A task that has not expired."""
         return (await self._read(task_id, None))[0]
 
-    async def stalled(self, before_ms: int, after_ms: int) -> Sequence[str]:
-        """See `Broker.stalled_tasks`. Oldest first within each shard."""
-        ids: list[str] = []
-        for shard in range(self._keys.shards):
-            if not self._shards.is_live_since(shard, before_ms):
-                continue  # heartbeats could not be received
+    async def stalled(self, before_ms: int) -> Sequence[str]:
+        """See `Broker.stalled_tasks`. Oldest first within each shard. Shards that were away since are left out:
+        heartbeats could not be received."""
+        live = [shard for shard in range(self._keys.shards) if self._shards.is_live_since(shard, before_ms)]
+        return [task.id for task in await self._oldest(live, self._keys.beats, before_ms, lambda _: True)]
+
+    async def due_questions(self, before_ms: int) -> Sequence[str]:
+        """See `Broker.due_questions`. Earliest first within each shard."""
+        live = [shard for shard in range(self._keys.shards) if self._shards.is_live(shard)]
+        # A task that does not ask any more stays in the index until the deadline. If it asks again while this call
+        # removes it, `stalled` finds the question later.
+        return [task.id for task in await self._oldest(live, self._keys.asking, before_ms, lambda task: task.question)]
+
+    async def _oldest(
+        self, shards: Iterable[int], key: Callable[[int], str], before_ms: int, belongs: Callable[[Task], object]
+    ) -> list[Task]:
+        """The tasks of an index by time, without those that do not belong there: these are removed from it."""
+        tasks: list[Task] = []
+        for shard in shards:
             try:
-                ids += await self._stalled_on(shard, before_ms, after_ms)
+                tasks += await self._oldest_on(shard, key(shard), before_ms, belongs)
             except BrokerUnavailable:
                 if self._keys.shards == 1:
                     raise
-        return ids
+        return tasks
 
-    async def _stalled_on(self, shard: int, before_ms: int, after_ms: int) -> list[str]:
-        beats = self._keys.beats(shard)
-        ids: list[str] = []
+    async def _oldest_on(self, shard: int, index: str, before_ms: int, belongs: Callable[[Task], object]) -> list[Task]:
+        kept: list[Task] = []
         # What is left after a few rounds of removals is removed by the next call.
         for _ in range(MAX_ROUNDS):
-            bounds = (f"({after_ms}", f"({before_ms}", "BYSCORE", "LIMIT", len(ids), min(SLICE, MAX_STALLED - len(ids)))
-            raw_ids = await self._shards.call(shard, "ZRANGE", beats, *bounds)
-            records = await self._records(shard, [beats], raw_ids, None)
+            bounds = ("-1", f"({before_ms}", "BYSCORE", "LIMIT", len(kept), min(SLICE, MAX_STALLED - len(kept)))
+            raw_ids = await self._shards.call(shard, "ZRANGE", index, *bounds)
+            records = await self._records(shard, [index], raw_ids, None)
             tasks = {raw_id: from_record(record) for raw_id, record in records.items()}
-            ids += [task.id for task in tasks.values() if task is not None]
-            if unreadable := [raw_id for raw_id, task in tasks.items() if task is None]:
-                await self._shards.call(shard, "ZREM", beats, *unreadable)
-            if not raw_ids or len(ids) == MAX_STALLED:
+            kept += [task for task in tasks.values() if task is not None and belongs(task)]
+            if others := [raw_id for raw_id, task in tasks.items() if task is None or not belongs(task)]:
+                await self._shards.call(shard, "ZREM", index, *others)
+            if not raw_ids or len(kept) == MAX_STALLED:
                 break
-        return ids
+        return kept
 
     async def snapshot(self, user: str, channels: Sequence[str], ids: Sequence[Sequence[bytes]]) -> list[Task]:
         """The tasks of these channels, last changed first, without those that the user dismissed. `ids` are the first
@@ -173,7 +185,8 @@ class RedisTasks:
                 task = await self.change(task_id, lambda stored: stored.without(channel), None)
                 shards -= {home, *self._watching(task)}
         else:
-            await self._shards.call(home, "ZREM", self._keys.beats(home), task_id)
+            for index in (self._keys.beats(home), self._keys.asking(home)):
+                await self._shards.call(home, "ZREM", index, task_id)
         for place in shards:
             await self._shards.call(place, "DEL", self._keys.task(place, task_id), self._keys.output(place, task_id))
 

@@ -209,8 +209,11 @@ class SqliteBroker(EmbeddedBroker):
     async def output(self, task_id: str, after: int) -> Output:
         return await self._answered(super().output(task_id, after))
 
-    async def stalled_tasks(self, before_ms: int, after_ms: int = -1) -> Sequence[str]:
-        return await self._answered(super().stalled_tasks(before_ms, after_ms))
+    async def stalled_tasks(self, before_ms: int) -> Sequence[str]:
+        return await self._answered(super().stalled_tasks(before_ms))
+
+    async def due_questions(self, before_ms: int) -> Sequence[str]:
+        return await self._answered(super().due_questions(before_ms))
 
     async def tasks(self, user: str, channels: Sequence[str]) -> Sequence[Task]:
         return await self._answered(super().tasks(user, channels))
