@@ -33,6 +33,15 @@ TURBO_STREAM: Final = "<turbo-stream"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
+UNSPREAD_STREAMS: Final = 20
+"""Streams of one topic in this process whose pages fetch at once."""
+FETCHES_PER_S: Final = 100
+"""Of more streams, on average."""
+MAX_SPREAD_S: Final = 2.0
+MAX_HEAD_BYTES: Final = 200
+_CHANGED: Final = b'event: changed\ndata: {"topic":'
+
+
 class EncodedFrame:
     """A frame as bytes, and as an HTTP chunk. Encoded once, whatever the number of streams."""
 
@@ -61,6 +70,18 @@ class EncodedFrame:
             if text is not self:  # a frame that refers to itself would wait for the garbage collector
                 self._text = text
             return text
+
+
+def with_spread(wire: bytes, streams: int) -> bytes:
+    """An event `changed` of a topic with the seconds over which this many pages spread their fetches, unless its
+    publisher chose; any other event as it is."""
+    if streams <= UNSPREAD_STREAMS:
+        return wire
+    place = wire.find(_CHANGED, 0, MAX_HEAD_BYTES)
+    if place < 0 or b'"spread_s":' in wire:
+        return wire
+    head = place + len(_CHANGED) - len(b'"topic":')
+    return b'%b"spread_s":%g,%b' % (wire[:head], min(MAX_SPREAD_S, streams / FETCHES_PER_S), wire[head:])
 
 
 def _as_text(frame: EncodedFrame) -> EncodedFrame:

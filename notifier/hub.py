@@ -40,6 +40,7 @@ from notifier.frames import (
     farewell,
     first,
     place,
+    with_spread,
 )
 from notifier.grants import Grants, remove
 from notifier.opener import Opener
@@ -228,9 +229,8 @@ class Hub:
         if streams:
             self.counts["events"] += 1
             parts = self._repeats.note(epoch, key, topic, seq) if key else None
-            if not self._rounds.send(
-                topic, streams, Item(sys.intern(epoch), seq, "", EncodedFrame(wire), parts, excluded)
-            ):
+            frame = EncodedFrame(with_spread(wire, len(streams)))
+            if not self._rounds.send(topic, streams, Item(sys.intern(epoch), seq, "", frame, parts, excluded)):
                 self.resync([topic])
 
     def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
