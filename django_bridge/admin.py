@@ -1,8 +1,7 @@
 """The admin: tasks with live progress bars, kept messages, and the outbox. Rows are read-only, since they record what
 happened; messages of the outbox can be retried or deleted.
 
-An administrator's stream does not contain other users' tasks, so the list of tasks polls its unfinished rows every two
-seconds. The board is live: see `board`.
+With `NOTIFIER["TASKS_GROUP"]`, the list of tasks and the board are live: see `board`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from django_bridge.board import bar, board, board_token, link_of, row_of
+from django_bridge.board import bar, board, board_token, link_of, live_list, row_of
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import is_event, is_message, is_task_end, named
 
@@ -33,7 +32,7 @@ else:
     _Tasks = _Kept = _Waiting = _Any = admin.ModelAdmin
 
 LIVE: Final = 200
-"""Tasks that one request of the page may poll."""
+"""Rows that one request of the board may read."""
 SHOWN: Final = 3
 """Recipients shown per message in the list."""
 
@@ -76,6 +75,10 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
         url, text = link_of(record)
         return format_html('<a class="button" href="{}">{}</a>', url, text) if url else ""
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        live = live_list(request, self.admin_site) if self.has_view_permission(request) else {}
+        return super().changelist_view(request, {**live, **(extra_context or {})})
+
     def get_urls(self) -> list[URLPattern]:
         def at(route: str, name: str, view: Callable[..., HttpResponse]) -> URLPattern:
             return path(route, self.admin_site.admin_view(view), name=f"django_bridge_taskrecord_{name}")
@@ -89,12 +92,12 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
         ]
 
     def live(self, request: HttpRequest) -> JsonResponse:
-        """The current state of the tasks `?id=...&id=...`; 403 without the permission to view tasks."""
+        """The rows of the tasks `?id=...&id=...`, which began after the board was opened; 403 without the permission to
+        view tasks."""
         if not self.has_view_permission(request):
             return JsonResponse({"tasks": []}, status=403)
         records = self.get_queryset(request).filter(pk__in=request.GET.getlist("id")[:LIVE]).select_related("user")
-        labels = {record.pk: record.get_status_display() for record in records}
-        return JsonResponse({"tasks": [{**row_of(record), "label": labels[record.pk]} for record in records]})
+        return JsonResponse({"tasks": [row_of(record) for record in records]})
 
     def board(self, request: HttpRequest) -> HttpResponse:
         """The tasks of all users; 403 without the permission to view tasks."""

@@ -1,4 +1,5 @@
-"""The admin's pages of tasks: the board with those of all users, and the page of one task with its bar and output.
+"""The admin's pages of tasks: the board with those of all users, the stream of the list, and the page of one task with
+its bar and output.
 
 Must not know: rows' columns in the admin's list, how tasks report.
 """
@@ -37,19 +38,25 @@ def board(request: HttpRequest, site: AdminSite, tasks: QuerySet[TaskRecord]) ->
     context = {
         **site.each_context(request),
         "title": _("Task board"),
-        "config": _config(request, site) if settings().tasks_group else None,
+        "config": _config(request, site),
         "data": {
             "tasks": [row_of(task) for task in newest],
-            "statuses": {
-                "waiting": _("waiting"),
-                **{str(value): str(text) for value, text in TaskRecord.Status.choices},
-            },
+            "statuses": _statuses(),
             "texts": {"output": _("Output"), "cancel": _("Cancel")},
             "live": reverse(f"{site.name}:django_bridge_taskrecord_live"),
             "acts": request.user.has_perm(ACT_PERMISSION),
         },
     }
     return _page(request, site, "django_bridge/board.html", context)
+
+
+def live_list(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
+    """What the list of tasks needs to be live; the caller has checked the permission to view them."""
+    config = _config(request, site)
+    return {
+        "stream": config and {**config, "widgets": False},
+        "texts": {"statuses": _statuses(), "open": _("Open")},
+    }
 
 
 def board_token(request: HttpRequest) -> JsonResponse:
@@ -102,7 +109,14 @@ def _page(request: HttpRequest, site: AdminSite, template: str, context: dict[st
     return TemplateResponse(request, template, context)
 
 
-def _config(request: HttpRequest, site: AdminSite) -> dict[str, Any]:
+def _statuses() -> dict[str, str]:
+    return {"waiting": _("waiting"), **{str(value): str(text) for value, text in TaskRecord.Status.choices}}
+
+
+def _config(request: HttpRequest, site: AdminSite) -> dict[str, Any] | None:
+    """The configuration of a stream that hears the tasks of all users; None without a group for them."""
+    if not settings().tasks_group:
+        return None
     # Not shared with the user's other tabs: their streams do not hear the group.
     config = config_of(request.user) or {}
     token_url = reverse(f"{site.name}:django_bridge_taskrecord_board_token")

@@ -279,6 +279,24 @@ def test_staff_sees_the_tasks_of_anonymous_users_and_a_task_to_the_group_has_it_
         Task(task_name="For no one")
 
 
+@BOARD
+def test_the_list_of_tasks_hears_them_all_and_asks_nothing(boss: Client, user: User) -> None:
+    Task(from_user=user, task_name="Import").begin()
+    page = boss.get(reverse("admin:django_bridge_taskrecord_changelist")).content.decode()
+    config = data_of(page, "notifier-config")
+    claims = jwt.decode(config["token"], JWT_SECRET, algorithms=["HS256"], audience="notifier:stream")
+    assert (claims["groups"], config["shared"], config["widgets"]) == (["tasks"], False, False)
+    texts = data_of(page, "notifier-task-texts")
+    assert (texts["statuses"]["running"], texts["open"]) == ("running", "Open")
+    listens = page.index("django_bridge/admin_tasks.js")
+    assert listens < page.index("notifier/django.js"), "before the stream opens"
+
+
+def test_without_the_setting_the_list_opens_no_stream(boss: Client) -> None:
+    page = boss.get(reverse("admin:django_bridge_taskrecord_changelist")).content.decode()
+    assert "notifier-config" not in page
+
+
 # notifier_run
 
 

@@ -122,35 +122,39 @@ async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None
         assert [url for url in requested if "favicon" not in url] == [f"{site.url}/page/"]
 
 
-async def test_the_bars_of_the_admins_list_move_and_stop_with_their_tasks(
+async def test_the_bars_of_the_admins_list_move_with_the_tasks_of_all_users_without_a_request(
     site: Site, session_cookie: Any, user: User
 ) -> None:
-    """The tasks of another user, whose frames do not reach this user's stream."""
     await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
     owner = await User.objects.acreate(username="owner")
-    known, unknown = Task(from_user=owner, task_name="Known"), Task(from_user=owner, task_name="Unknown")
-    await known.abegin(total=10)
-    await unknown.abegin()
-    async with browser() as started:
-        page, errors = await page_of(started, session_cookie)
-        await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
-        bar = page.locator(f"[data-notifier-task='{known.id}']")
-        count = page.locator(f"[data-notifier-task='{unknown.id}']")
-        await expect(bar).to_have_text("0 %")
-        await known.aset_state("half-way", done=5)
-        await unknown.aset_state(done=7)
-        await expect(bar).to_have_text("50 %")
-        await expect(bar.locator("progress")).to_have_js_property("value", 50)
-        await expect(count).to_have_text("7")
-        await expect(page.locator("tr", has=bar).locator(".field-state")).to_have_text("half-way")
-        await unknown.aend()
-        await known.aset_state(done=10)
-        await known.aend("all in", url="/reports/7.csv", url_text="Download")
-        await expect(page.locator("[data-notifier-task]")).to_have_count(0)
-        await expect(page.locator("tr", has_text="all in").locator(".field-status")).to_have_text("succeeded")
-        result = page.locator("tr", has_text="all in").get_by_role("link", name="Download")
-        await expect(result).to_have_attribute("href", "/reports/7.csv")
-        assert errors == []
+    notifier = {**settings.NOTIFIER, "TRANSPORT": "http", "TEST_TRANSPORT": "http", "URL": site.service.url}
+    with override_settings(NOTIFIER={**notifier, "TASKS_GROUP": "tasks"}):
+        known, unknown = Task(from_user=owner, task_name="Known"), Task(from_user=owner, task_name="Unknown")
+        await known.abegin(total=10)
+        await unknown.abegin()
+        async with browser() as started:
+            page, errors = await page_of(started, session_cookie)
+            await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
+            await page.wait_for_function("window.notifier?.state === 'live'")
+            requested: list[str] = []
+            page.on("request", lambda request: requested.append(request.url))
+            bar = page.locator(f"[data-notifier-task='{known.id}']")
+            count = page.locator(f"[data-notifier-task='{unknown.id}']")
+            await known.aset_state("half-way", done=5)
+            await unknown.aset_state(done=7)
+            await expect(bar).to_have_text("50 %")
+            await expect(bar.locator("progress")).to_have_js_property("value", 50)
+            await expect(count).to_have_text("7")
+            await expect(page.locator("tr", has=bar).locator(".field-state")).to_have_text("half-way")
+            await unknown.aend()
+            await known.aset_state(done=10)
+            await known.aend("all in", url="/reports/7.csv", url_text="Download")
+            await expect(page.locator("[data-notifier-task]")).to_have_count(0)
+            await expect(page.locator("tr", has_text="all in").locator(".field-status")).to_have_text("succeeded")
+            result = page.locator("tr", has_text="all in").get_by_role("link", name="Download")
+            await expect(result).to_have_attribute("href", "/reports/7.csv")
+            assert [url for url in requested if url.startswith(site.url) and "favicon" not in url] == []
+            assert errors == []
 
 
 async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_cancels_and_reads_their_output(

@@ -273,7 +273,7 @@ def test_the_admin_lists_kept_messages_with_their_first_recipients(boss: Client)
     assert boss.get("/admin/django_bridge/messagerecord/?q=user:3").content.decode().count("message 4") == 1
 
 
-def test_the_bars_of_running_tasks_poll_the_current_state(boss: Client, user: User) -> None:
+def test_the_list_marks_unfinished_tasks_and_the_board_reads_rows(boss: Client, user: User) -> None:
     task, over = Task(from_user=user, task_name="Import"), Task(from_user=user, task_name="Over")
     task.begin(total=4)
     over.begin(total=1)

@@ -1,54 +1,33 @@
-// The admin's list of tasks: updates the bars of unfinished tasks. It polls the admin, since an administrator's stream
-// does not contain other users' tasks. It stops when none is unfinished, and pauses while the page is hidden.
+// The admin's list of tasks: the bars of unfinished tasks follow the page's stream, which hears the group of all tasks.
+// It is no module, so that it listens before the stream opens.
 "use strict";
 
 (() => {
-  const EVERY_MS = 2000;
-  const MOST_IDS = 80; // servers refuse longer addresses, gunicorn those over 4094 bytes
-
-  const running = () => [...document.querySelectorAll("[data-notifier-task]")];
-
   const put = (row, column, text) => {
     const cell = row?.querySelector(`.field-${column}`);
     if (cell) cell.textContent = text;
   };
 
-  function show(place, task) {
+  function show(task) {
+    const place = document.querySelector(`[data-notifier-task="${CSS.escape(task.id)}"]`);
+    if (!place) return;
+    const { statuses, open } = JSON.parse(document.getElementById("notifier-task-texts").textContent);
     const row = place.closest("tr");
-    const bar = place.querySelector("progress");
-    if (bar && task.percent !== null) {
+    if (task.percent === null) place.textContent = String(task.done);
+    else {
+      const bar = place.querySelector("progress") ?? Object.assign(document.createElement("progress"), { max: 100 });
       bar.value = task.percent;
-      bar.nextSibling.textContent = ` ${task.percent} %`;
-    } else if (!bar) {
-      place.textContent = String(task.done);
+      place.replaceChildren(bar, ` ${task.percent} %`);
     }
-    put(row, "status", task.label);
-    put(row, "state", task.state);
-    const [href, textContent] = task.link; // checked by the server
+    put(row, "status", statuses[task.status] ?? task.status);
+    put(row, "state", task.error ?? task.state);
     const cell = row?.querySelector(".field-result");
-    if (href)
-      cell?.replaceChildren(Object.assign(document.createElement("a"), { className: "button", href, textContent }));
+    const link = { className: "button", href: task.url, textContent: task.url_text ?? open }; // checked by the service
+    if (task.url) cell?.replaceChildren(Object.assign(document.createElement("a"), link));
     if (task.ended_at) delete place.dataset.notifierTask;
   }
 
-  async function refresh() {
-    const places = new Map(running().map((place) => [place.dataset.notifierTask, place]));
-    if (!places.size) return;
-    if (!document.hidden) {
-      const ids = [...places.keys()];
-      try {
-        while (ids.length) {
-          const query = new URLSearchParams(ids.splice(0, MOST_IDS).map((id) => ["id", id]));
-          const answer = await fetch(new URL(`live/?${query}`, location.href.split(/[?#]/)[0]));
-          if (answer.status === 403) return;
-          if (answer.ok) for (const task of (await answer.json()).tasks) show(places.get(task.id), task);
-        }
-      } catch {
-        // The server cannot be reached: retried after the next interval.
-      }
-    }
-    setTimeout(refresh, EVERY_MS);
-  }
-
-  document.addEventListener("DOMContentLoaded", refresh);
+  for (const name of ["hello", "reset"])
+    document.addEventListener(`notifier:${name}`, ({ detail }) => detail.tasks.forEach(show));
+  document.addEventListener("notifier:task", ({ detail }) => show(detail));
 })();
