@@ -295,7 +295,7 @@ def test_links_lead_somewhere_and_code_is_code(path: Path) -> None:
 
 def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
     examples = map(json.loads, Document("docs/protocol.md").blocks("json"))
-    message, task, output, question, poll, joining, presence, batch = examples
+    message, task, output, question, answered, poll, joining, presence, batch = examples
     PresenceChange(**presence)
     assert set(presence) == set(PresenceChange.model_fields)
     sent = {name: message[name] for name in ("from", "subject", "text", "sent_at", "level", "url", "data", "id")}
@@ -316,6 +316,9 @@ def test_the_protocol_page_shows_the_services_answers(service: Service) -> None:
         asking = {name: question[name] for name in ("id", "text", "choices")}
         asked = api.post(f"/v1/tasks/{task['id']}/question", json=asking).json()["question"]
         assert {**asked, "asked_at": "", "expires_at": ""} == {**question, "asked_at": "", "expires_at": ""}
+        choice = {name: answered[name] for name in ("question", "value")}
+        closed = user.post(f"/v1/tasks/{task['id']}/answer", json=choice).json()["answer"]
+        assert {**closed, "by": {}, "answered_at": ""} == {**answered, "by": {}, "answered_at": ""}
         cursor = user.get("/v1/poll").json()["cursor"]
         (event,) = poll["events"]
         api.post("/v1/events", json={"to": ["user:42"], "type": event["event"], "data": event["data"]})
