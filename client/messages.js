@@ -38,7 +38,7 @@ export function createInbox(notifier, pageSize, changed) {
   let most = KEPT; // messages that are listed
   let loads = { loaded: false, failed: false };
   let countedTo = ""; // cursor: `unread` counts the messages up to this event
-  let generation = 0; // of the list: each load starts a new one
+  let generation = 0; // of the list: each load that replaces it starts a new one
   /** @type {[Message, WireEvent][] | null} */
   let pending = null; // messages that arrive during a load; null: no load is running
   let stale = false; // the running load may miss a change
@@ -88,13 +88,15 @@ export function createInbox(notifier, pageSize, changed) {
     do {
       pending = [];
       stale = false;
-      generation += 1;
       const limit = Math.min(MAX_PAGE, Math.max(pageSize, messages.length));
       const page = await notifier.inbox({ limit }).catch(() => null); // failed: the next `hello` loads again
       loads = { loaded: loads.loaded || page !== null, failed: page === null };
       if (begun) stale ||= page?.unread !== begun.unread || page.cursor !== begun.cursor;
       begun = null;
-      if (page) ({ messages, more, unread, cursor: countedTo } = page);
+      if (page) {
+        ({ messages, more, unread, cursor: countedTo } = page);
+        generation += 1;
+      }
       const late = pending;
       pending = null;
       for (const [message, event] of late) add(message, event);

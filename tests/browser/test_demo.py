@@ -42,7 +42,9 @@ def start(page: Page, name: str, seconds: int) -> Locator:
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Takes").fill(str(seconds))
     page.get_by_role("button", name="Start").click()
-    return task(page, name)
+    row = task(page, name)
+    expect(row).to_be_visible()
+    return row
 
 
 def messages(page: Page) -> Locator:

@@ -284,10 +284,16 @@ def test_two_hundred_hostile_texts_are_shown_and_run_nothing(shop: Shop) -> None
 
     def scroll() -> bool:  # rows outside the view are not in the page
         shown.update(page.locator("notifier-bell [part=subject]").all_inner_texts())
-        page.get_by_role("dialog").evaluate("panel => panel.scrollBy(0, panel.clientHeight / 2)")
+        page.get_by_role("dialog").evaluate(
+            """panel => {
+              const isAtEnd = panel.scrollTop + panel.clientHeight >= panel.scrollHeight - 1;
+              if (isAtEnd) panel.scrollTo(0, 0);
+              else panel.scrollBy(0, panel.clientHeight / 2);
+            }"""
+        )
         return len(shown) == 200
 
-    wait_for(scroll, what="all texts")
+    wait_for(scroll, what="all texts", timeout_s=60)
     expect(page.locator("notifier-tasks [part=name]")).to_have_text(HOSTILE[0])
     shop.change(task, status="succeeded")
     assert page.locator("li img, li script, li iframe").count() == 0

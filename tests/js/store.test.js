@@ -171,6 +171,24 @@ test("a page that was asked for before a reset does not mix with the new list", 
   assert.deepEqual([ids(store), store.state.unread, store.state.more], [["m7"], 1, false]);
 });
 
+test("a page that was asked for while the list was loaded again leaves no hole in it", async () => {
+  const inbox = [6, 5, 4, 3, 2, 1].map(unreadOne);
+  const { store, notifier } = await filled(inbox, { pageSize: 2 });
+  await store.older();
+  const { inbox: real } = notifier;
+  const waiting = [];
+  notifier.inbox = (page) => new Promise((resolve) => waiting.push(async () => resolve(await real(page))));
+  const reload = store.reload();
+  inbox.unshift(unreadOne(8), unreadOne(7));
+  const older = store.older();
+  await waiting[0]();
+  await reload;
+  assert.deepEqual(ids(store), ["m8", "m7", "m6", "m5"]);
+  await waiting[1]();
+  await older;
+  assert.deepEqual([ids(store), store.state.more], [["m8", "m7", "m6", "m5"], true]);
+});
+
 test("tasks: the newest state counts, what is gone is gone, and only what happens now is news", async () => {
   const { notifier, send } = fake();
   const store = createStore(notifier);
