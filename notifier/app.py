@@ -155,6 +155,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         for work in app.state.demo_tasks:
             work.cancel()
         await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
+        await hub.seen.write()
         await workers.close()
         await broker.close()
 
@@ -193,6 +194,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
             group.create_task(hub.tick_forever(), name="ticker")
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(hub.people.run_forever(), name="presence")
+            group.create_task(hub.seen.run_forever(), name="seen")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
             group.create_task(garbage.spare_forever(hub.__len__), name="garbage")

@@ -43,6 +43,7 @@ from notifier.frames import (
     with_spread,
 )
 from notifier.grants import Grants, remove
+from notifier.last_seen import LastSeen
 from notifier.opener import Opener
 from notifier.pending import hold
 from notifier.presence import Presence
@@ -88,6 +89,7 @@ class Hub:
         self._retractions = Retractions()
         tell = self._write_own
         self.people = Presence(broker, self._topics, self._connections, deliver=self.deliver_state, tell=tell)
+        self.seen = LastSeen(broker)
         reopen = self._opener.reopen
         self.grants = Grants(broker, self._topics, self.people, attached=self._streams, reopen=reopen, tell=tell)
         self.calls = StreamCalls(broker, self._topics, self._connections, self.grants)
@@ -141,6 +143,7 @@ class Hub:
         for topic in stream.topics:
             self._topics.setdefault(topic, {})[stream] = None
         self.counts["streams_opened"] += 1
+        self.seen.note(stream.user)
         if self._opener.is_away(stream):
             self._offer_own(stream, DEGRADED_FRAME)
             stream.flush()
@@ -159,6 +162,7 @@ class Hub:
         if stream not in self._streams:
             return
         del self._streams[stream]
+        self.seen.note(stream.user)
         self._admission.remove(stream.address)
         self._timers.remove(stream)
         self._slow.forget(stream)

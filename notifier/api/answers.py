@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
@@ -97,14 +97,19 @@ class BatchProblem(Problem):
     )
 
 
+LAST_SEEN: Final = "When the user last had an open stream; null where that is not known."
+
+
 class Presence(BaseModel):
     user: str
     online: bool = Field(description="Whether the user has an open stream, in any process.")
     connections: int = Field(description="The number of these streams.")
+    last_seen_at: str | None = Field(description=LAST_SEEN)
 
 
 class Online(BaseModel):
     online: bool = Field(description="Whether the user has an open stream, in any process.")
+    last_seen_at: str | None = Field(description=LAST_SEEN)
 
 
 class Presences(BaseModel):

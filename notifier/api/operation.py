@@ -65,6 +65,7 @@ async def forget(request: Request, user_id: str) -> Response:
     user = rules.name(user_id, "id")
     await broker.forget(user)
     await broker.disconnect(user)
+    request.app.state.hub.seen.forget(user)
     return Response(status_code=204)
 
 

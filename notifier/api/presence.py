@@ -60,13 +60,14 @@ async def topic_presence(request: Request, name: str) -> Response:
     responses={200: {"model": Presence}},
 )
 async def user_presence(request: Request, user_id: str) -> Response:
-    """Whether the user has open streams, in any process, and how many."""
+    """Whether the user has open streams, in any process, how many, and when there was the last."""
     publisher(request)
     user = rules.name(user_id, "id")
     hub: Hub = request.app.state.hub
     connections = await hub.calls.count_streams(user)
     online = connections > 0 or await _is_online(_broker(request), user)
-    return json_response({"user": user, "online": online, "connections": max(connections, int(online))})
+    seen = _seen_at(online, (await hub.seen.of([user])).get(user))
+    return json_response({"user": user, "online": online, "connections": max(connections, int(online)), **seen})
 
 
 @router.post(
@@ -77,14 +78,23 @@ async def user_presence(request: Request, user_id: str) -> Response:
     openapi_extra=body_of({"application/json": UsersIn}),
 )
 async def presences(request: Request) -> Response:
-    """Which of these users have an open stream, in any process."""
+    """Which of these users have an open stream, in any process, and when each had the last."""
     publisher(request)
     body = parse(UsersIn, await read_body(request))
     users = [rules.name(user, f"users[{i}]") for i, user in enumerate(body.users)]
     broker = _broker(request)
     online = await asyncio.gather(*(_is_online(broker, user) for user in users))
-    answer: dict[str, Any] = {user: {"online": is_online} for user, is_online in zip(users, online, strict=True)}
+    hub: Hub = request.app.state.hub
+    seen = await hub.seen.of(users)
+    answer: dict[str, Any] = {
+        user: {"online": is_online, **_seen_at(is_online, seen.get(user))}
+        for user, is_online in zip(users, online, strict=True)
+    }
     return json_response({"users": answer})
+
+
+def _seen_at(online: bool, seen_ms: int | None) -> dict[str, str | None]:
+    return {"last_seen_at": rules.iso_ms(int(time.time() * 1000) if online else seen_ms)}
 
 
 async def _is_online(broker: Broker, user: str) -> bool:

@@ -242,6 +242,14 @@ class Broker(ABC):
     async def people(self, channel: str) -> Sequence[Present]:
         """The leases on a channel that have not ended."""
 
+    @abstractmethod
+    async def seen(self, users: Mapping[str, int]) -> None:
+        """Note when these users were last seen: Unix times in ms, kept for as long as messages."""
+
+    @abstractmethod
+    async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
+        """When these users were last seen, of those whose time is known."""
+
     async def control(self, topic: str, text: str) -> int:
         """Pass a line of text to the sinks of all processes that subscribe to a topic. Returns their number; 0 of a
         broker of one process."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import httpx
@@ -12,6 +13,8 @@ from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_publish import publisher_token
 from tests.support import bearer, wait_for
 
+CLOCK = timedelta(milliseconds=1)
+"""Times on the wire have whole milliseconds."""
 CALLS = [("POST", "/disconnect"), ("DELETE", "")]
 
 
@@ -19,11 +22,21 @@ def path(name: str, call: str = "") -> str:
     return f"/v1/users/{quote(name, safe='')}{call}"
 
 
+def seen_at(admin: httpx.Client, name: str) -> datetime:
+    return datetime.fromisoformat(admin.get(path(name, "/presence")).json()["last_seen_at"])
+
+
 def is_online(admin: httpx.Client, name: str) -> bool:
     response = admin.get(path(name, "/presence"))
     assert response.status_code == 200, response.text
     connections = response.json()["connections"]
-    assert response.json() == {"user": name, "online": connections > 0, "connections": connections}
+    seen = response.json()["last_seen_at"]
+    assert response.json() == {
+        "user": name,
+        "online": connections > 0,
+        "connections": connections,
+        "last_seen_at": seen,
+    }
     return bool(connections)
 
 
@@ -37,6 +50,26 @@ def test_a_user_is_present_while_any_stream_is_open(admin: httpx.Client, user: U
             assert admin.get(path(user.name, "/presence")).json()["connections"] == 2
         assert is_online(admin, user.name) is True
     wait_for(lambda: not is_online(admin, user.name), what="absence")
+
+
+def test_a_user_was_last_seen_when_their_last_stream_ended(admin: httpx.Client, user: User) -> None:
+    assert admin.get(path(user.name, "/presence")).json()["last_seen_at"] is None
+    opened = datetime.now(UTC)
+    with user.listen() as stream:
+        stream.next("hello")
+        moments = [seen_at(admin, user.name) for _ in range(2)]
+        assert opened - CLOCK <= moments[0] <= moments[1]
+        before_end = datetime.now(UTC)
+    wait_for(lambda: not is_online(admin, user.name), what="absence")
+    wait_for(lambda: seen_at(admin, user.name) >= before_end - CLOCK, what="the write of the other process")
+    ended = seen_at(admin, user.name)
+    assert ended <= datetime.now(UTC) + CLOCK
+    assert seen_at(admin, user.name) == ended
+    several = admin.post("/v1/presence", json={"users": [user.name, "never-seen"]}).json()["users"]
+    assert several["never-seen"] == {"online": False, "last_seen_at": None}
+    assert datetime.fromisoformat(several[user.name]["last_seen_at"]) == ended
+    assert admin.delete(path(user.name)).status_code < 300
+    assert admin.get(path(user.name, "/presence")).json()["last_seen_at"] is None
 
 
 def test_all_streams_of_a_user_are_ended_and_those_of_others_stay(

@@ -73,6 +73,9 @@ def test_publishers_ask_for_many_users_at_once(publisher: httpx.Client, someone:
     with ann.listen() as stream:
         stream.next("hello")
         answer = publisher.post("/v1/presence", json={"users": [ann.name, bob.name]}).raise_for_status().json()
-    assert answer == {"users": {ann.name: {"online": True}, bob.name: {"online": False}}}
+    users = answer["users"]
+    assert {name: shown["online"] for name, shown in users.items()} == {ann.name: True, bob.name: False}
+    assert users[ann.name]["last_seen_at"] is not None
+    assert users[bob.name]["last_seen_at"] is None
     problem_of(publisher.post("/v1/presence", json={"users": [""]}), 422, "users[0]")
     problem_of(ann.client.post("/v1/presence", json={"users": []}), 401)

@@ -108,3 +108,14 @@ async def test_a_change_without_an_answer_is_announced_by_the_next_call() -> Non
         await people.put(TOPIC, [Lease("c1", ANN, 60)])
     assert not await people.put(TOPIC, [Lease("c1", ANN, 60)])
     assert sorted(shards.told) == [0, 1, 2]
+
+
+async def test_when_users_were_last_seen_is_known_until_they_are_forgotten(broker: Broker) -> None:
+    users = {f"user {number}": number + 1 for number in range(450)}
+    await broker.seen(users)
+    await broker.seen({"user 7": 9000})
+    await broker.seen({})
+    assert await broker.last_seen([*users, "eve"]) == {**users, "user 7": 9000}
+    await broker.forget("user 7")
+    assert await broker.last_seen(["user 7", "user 8"]) == {"user 8": 9}
+    assert await broker.last_seen([]) == {}

@@ -46,6 +46,8 @@ from notifier.output import Appended, Output, piece_frame, state_key
 from notifier.people import Lease, Present
 from notifier.task import Task
 
+MAX_SEEN: Final = 100_000
+"""Users whose last time is known; those of the longest ago are forgotten."""
 SWEEP_STEPS: Final = 1
 """Steps of the sweep per object written: spreads it over the writes, so that none takes long. A step checks four."""
 
@@ -67,6 +69,8 @@ class EmbeddedBroker(Broker):
         self._marks: dict[str, UserMarks] = {}
         self._inbox = MemoryInbox(self._history, self._marks, journal)
         self._people = MemoryPeople()
+        self._seen: dict[str, int] = {}
+        """The longest ago first. With the process, all its streams are gone: the times are not written to a file."""
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self._sweep_steps = self._sweep()
@@ -334,6 +338,16 @@ class EmbeddedBroker(Broker):
     async def is_watched(self, topic: str) -> bool:
         return topic in self._subscribed
 
+    async def seen(self, users: Mapping[str, int]) -> None:
+        for user, at_ms in users.items():
+            self._seen.pop(user, None)
+            self._seen[user] = at_ms
+        for user in list(islice(self._seen, max(0, len(self._seen) - MAX_SEEN))):
+            del self._seen[user]
+
+    async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
+        return {user: self._seen[user] for user in users if user in self._seen}
+
     async def disconnect(self, user: str) -> None:
         if self._sink is not None:
             self._sink.disconnect(f"user:{user}", "revoked")
@@ -343,6 +357,7 @@ class EmbeddedBroker(Broker):
         self._seq += 1
         self._history.clear(f"user:{user}", self._seq)
         self._tasks.forget(f"user:{user}")
+        self._seen.pop(user, None)
         if self._marks.pop(user, None) is not None:
             self._journal.remove_marks(user)
 

@@ -262,6 +262,12 @@ class RedisBroker(Broker):
         with reading("PUBLISH"):
             return int(receivers)
 
+    async def seen(self, users: Mapping[str, int]) -> None:
+        await self._people.see(users, ttl_s=self._history.ttl_s)
+
+    async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
+        return await self._people.last_seen(users)
+
     async def disconnect(self, user: str) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
         shard = self._keys.shard_of_name(user)
@@ -280,6 +286,7 @@ class RedisBroker(Broker):
         shard = self._keys.shard_of_name(user)
         names = [self._keys.seq(shard), self._keys.meta(shard, channel), self._keys.log(shard, channel)]
         names += (self._keys.events(shard, channel), self._keys.read(shard, user), self._keys.hidden(shard, user))
+        names.append(self._keys.seen(shard, user))
         await self._shards.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
 
     @property

@@ -37,6 +37,7 @@ KINDS: Final = {
     "hidden": "zset",
     "revoked": "string",
     "people": "hash",
+    "seen": "string",
     "idem": "hash",
 }
 """The Redis type of each kind of key. The kind is the word after the shard's tag; a `number` is a string for INCR."""
@@ -170,6 +171,10 @@ class Keys:
     def people(self, shard: int, channel: str) -> str:
         """The leases of those who are present on a topic."""
         return f"{self.tag(shard)}people:{channel}"
+
+    def seen(self, shard: int, user: str) -> str:
+        """When the user was last seen."""
+        return f"{self.tag(shard)}seen:{user}"
 
     def revoked(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}revoked:{user}"

@@ -1,4 +1,5 @@
-"""The broker on Redis: who is present on topics, as leases on the topic's home shard.
+"""The broker on Redis: who is present on topics, as leases on the topic's home shard; when users were
+last seen.
 
 Must not know: streams, when leases are renewed.
 """
@@ -6,7 +7,7 @@ Must not know: streams, when leases are renewed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.broker.redis.keys import Keys
@@ -67,6 +68,29 @@ class RedisPeople:
         with reading("people"):
             pairs = zip(answer[::2], answer[1::2], strict=True)
             return [Present(person_of(text), int(left_ms) / 1000) for text, left_ms in pairs]
+
+    async def see(self, users: Mapping[str, int], *, ttl_s: int) -> None:
+        """See `Broker.seen`."""
+        times = list(users.items())
+        for first in range(0, len(times), PORTION):
+            calls = []
+            for user, at_ms in times[first : first + PORTION]:
+                shard = self._keys.shard_of_name(user)
+                calls.append(self._shards.call(shard, "SET", self._keys.seen(shard, user), at_ms, "EX", ttl_s))
+            await asyncio.gather(*calls)
+
+    async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
+        """See `Broker.last_seen`."""
+        times: dict[str, int] = {}
+        for first in range(0, len(users), PORTION):
+            part = users[first : first + PORTION]
+            shards = [self._keys.shard_of_name(user) for user in part]
+            names = [self._keys.seen(shard, user) for shard, user in zip(shards, part, strict=True)]
+            calls = (self._shards.call(shard, "GET", name) for shard, name in zip(shards, names, strict=True))
+            answers = await asyncio.gather(*calls)
+            # Another program may have written the key.
+            times |= {user: int(at) for user, at in zip(part, answers, strict=True) if at is not None and at.isdigit()}
+        return times
 
     def _call(self, channel: str, args: Sequence[str | bytes | int]) -> Call:
         shard = self._keys.shard_of_name(channel)

@@ -1,0 +1,63 @@
+"""When each user last had an open stream: noted as streams open and end, written to the broker in portions.
+
+A process that is killed leaves the times at which its streams opened. Must not know: HTTP, channels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from notifier.broker import Broker
+from notifier.errors import BrokerUnavailable
+
+log = logging.getLogger("notifier.last_seen")
+
+WRITE_EVERY_S: Final = 1.0
+MAX_UNWRITTEN: Final = 100_000
+"""Users whose times wait for a broker that is away. The times of further users are not noted."""
+
+
+class LastSeen:
+    """The times of one process' streams."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._unwritten: dict[str, int] = {}
+        self._wake = asyncio.Event()
+
+    def note(self, user: str) -> None:
+        """A stream of the user opens or ends now."""
+        if user in self._unwritten or len(self._unwritten) < MAX_UNWRITTEN:
+            self._unwritten[user] = int(time.time() * 1000)
+            self._wake.set()
+
+    def forget(self, user: str) -> None:
+        """Drop what is not written yet."""
+        self._unwritten.pop(user, None)
+
+    async def of(self, users: Sequence[str]) -> Mapping[str, int]:
+        """Unix times in ms, of the users whose time is known."""
+        unwritten = {user: self._unwritten[user] for user in users if user in self._unwritten}
+        return {**await self._broker.last_seen(users), **unwritten}
+
+    async def run_forever(self) -> None:
+        """Write the times until cancelled. An exception must end the process."""
+        while True:
+            await self._wake.wait()
+            await self.write()
+            await asyncio.sleep(WRITE_EVERY_S)
+
+    async def write(self) -> None:
+        """Write what was noted. While the broker is away, it waits for the next call."""
+        due, self._unwritten = self._unwritten, {}
+        self._wake.clear()
+        try:
+            await self._broker.seen(due)
+        except BrokerUnavailable as exc:
+            log.debug("the times of %d users wait for the broker: %s", len(due), exc)
+            self._unwritten = {**due, **self._unwritten}
+            self._wake.set()
