@@ -60,14 +60,14 @@ a { color: var(--_accent); }
 .note { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.5rem; color: var(--_muted); font-size: 0.8125rem; }
 .note:focus { outline: 0; }
 .note.shown { margin-block: 0.4rem; padding: 0.2rem 0.6rem; border-inline-start: 3px solid var(--_warning); }
-.note button { color: var(--_accent); font-size: inherit; }
+.note button { margin-inline-start: -0.35rem; color: var(--_accent); font-size: inherit; }
 .dim { opacity: 0.55; }
 .line > span:empty:not(:first-child) { display: none; }
 .line a, .body > a { display: inline-block; min-inline-size: 1.5rem; padding-block: 0.15rem; }
 .text { margin: 0; overflow-wrap: anywhere; white-space: pre-line; }
 .text, [part=sender], [part=subject], [part=name], [part=title] { unicode-bidi: plaintext; text-align: -webkit-match-parent; text-align: match-parent; }
 time { unicode-bidi: isolate; white-space: nowrap; }
-.track { height: 0.5rem; border-radius: 1rem; background: var(--_line); overflow: hidden; border: 1px solid transparent; }
+.track { height: 0.5rem; border-radius: 1rem; background: color-mix(in srgb, var(--_line) 25%, var(--_surface)); overflow: hidden; border: 1px solid var(--_line); }
 .fill { height: 100%; background: var(--_accent); border-radius: inherit; transition: width 0.2s; }
 .track:not([aria-valuenow]) .fill { width: 40%; animation: pass 1.4s infinite; }
 @keyframes pass { from { margin-inline-start: -40%; } to { margin-inline-start: 100%; } }

@@ -99,3 +99,23 @@ def test_forced_colours_are_the_users_own(shop: Shop) -> None:
     assert colour("notifier-tasks li.failed [part=fill]", "backgroundColor") == system("Highlight")
     assert colour("notifier-bell [aria-pressed=true]", "color") == system("SelectedItemText")
     assert colour("notifier-bell li svg.level", "color") == system("CanvasText")
+
+
+def test_cancelled_bars_have_a_colour_of_their_own_and_waiting_tasks_do_not_run(shop: Shop) -> None:
+    running, waiting, ended = shop.begin("Walk"), shop.begin("Wait"), shop.begin("Stop")
+    shop.change(waiting, status="pending")
+    shop.change(running, done=40)
+    with shop.service.user(shop.user) as user:
+        user.post(f"/v1/tasks/{ended}/cancel").raise_for_status()
+    shop.change(ended, done=40, status="cancelled")
+    page = shop.open(task=waiting)
+    overall = page.get_by_role("progressbar", name="1 task is running")
+    expect(overall).to_have_attribute("aria-valuenow", "40")
+    expect(page.locator("notifier-tasks li.pending [role=progressbar]")).to_have_attribute("aria-valuenow", "0")
+    colours = {
+        name: page.locator(f"notifier-tasks li.{name} [part=fill]").evaluate(
+            "fill => getComputedStyle(fill).backgroundColor"
+        )
+        for name in ("running", "cancelled")
+    }
+    assert colours["running"] != colours["cancelled"]

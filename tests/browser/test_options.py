@@ -24,6 +24,19 @@ LISTEN = """
   OscillatorNode.prototype.start = function () { tones.push(this.frequency.value); return start.call(this); };
   window.Audio = class { constructor(source) { tones.push(source); } play() { return Promise.resolve(); } };
 """
+# The contrast of a bar with its empty part. A canvas turns any notation of a colour into its bytes.
+CONTRAST = """track => {
+  const luminance = (element) => {
+    const context = new OffscreenCanvas(1, 1).getContext("2d");
+    context.fillStyle = getComputedStyle(element).backgroundColor;
+    context.fillRect(0, 0, 1, 1);
+    const linear = [...context.getImageData(0, 0, 1, 1).data].map((byte) => byte / 255)
+      .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05;
+  };
+  const [low, high] = [luminance(track), luminance(track.firstElementChild)].sort((a, b) => a - b);
+  return high / low;
+}"""
 
 
 @pytest.fixture
@@ -175,6 +188,7 @@ def test_axe_finds_nothing_in_a_theme(shop: Shop, audit: Callable[[Page], None],
     page.locator("notifier-bell [part=bell]").click()
     expect(page.get_by_role("dialog").locator("li")).to_have_count(4)
     audit(page)
+    assert page.locator("notifier-progress [part=track]").evaluate(CONTRAST) >= 3, "WCAG 2.2, 1.4.11"
     shot(page, f"theme-{theme}-{scheme}")
 
 
