@@ -52,6 +52,8 @@ class SupportsTask(Protocol):
 
     def _hand_over(self) -> None: ...
 
+    def _write_row(self) -> None: ...
+
 
 T = TypeVar("T", bound=SupportsTask)
 
@@ -117,7 +119,9 @@ class TaskContext:
 def fail_quietly(task: SupportsTask, exc: BaseException) -> None:
     """Fail the task with `exc`, which is being raised: errors of the report are logged, or they would replace it."""
     try:
-        if not task.ended:
+        if task.ended:
+            task._write_row()  # the exception may have rolled back the transaction of the end
+        else:
             task.fail(exc)
     except Exception:
         log.exception("the failure of task %s could not be reported", task.id)

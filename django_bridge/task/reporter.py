@@ -126,7 +126,7 @@ class TaskReporter(UnreportedChanges):
                 if not is_sent:
                     with self._lock:
                         self.known = dataclasses.replace(self.known, done=self.known.done - (done - before))
-                self._write_row()
+                self.write_row()
         self.works_here()
         return is_sent
 
@@ -170,7 +170,7 @@ class TaskReporter(UnreportedChanges):
             with self._sending:
                 self._send_all()
         if self._is_row_stale:
-            self._write_row()
+            self.write_row()
 
     def on_task_collected(self) -> None:
         """Give what is scheduled to the scheduler. A stale row is left to `notifier_tasks`."""
@@ -263,7 +263,7 @@ class TaskReporter(UnreportedChanges):
                     self._retry()
         finally:
             if row:
-                self._write_row()
+                self.write_row()
 
     def _send_all(self) -> bool:
         is_sent = False
@@ -280,7 +280,7 @@ class TaskReporter(UnreportedChanges):
         """The row of the outbox for this end; None without an outbox. Raises as `change`."""
         if not settings().outbox or not self.known.to or self.ended_elsewhere or not publisher.current().is_remote:
             return None
-        from django_bridge.task.kept_end import KeptEnd  # loads the models, as `records` in `_write_row`
+        from django_bridge.task.kept_end import KeptEnd  # loads the models, as `records` in `write_row`
 
         with self._lock:
             ended = self.known.changed(change, now_ms=now_ms())
@@ -295,7 +295,8 @@ class TaskReporter(UnreportedChanges):
             log.exception("the end of task %s could not be kept in the outbox", ended.id)
             return None
 
-    def _write_row(self) -> None:
+    def write_row(self) -> None:
+        """Write the newest state to the row."""
         from django_bridge.task import records  # loads the models: too early where a models module imports `Task`
 
         with self._writing:

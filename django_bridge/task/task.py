@@ -294,6 +294,10 @@ class Task(TaskQuestions):
         """Another process continues the work."""
         self._begun().hand_over()
 
+    def _write_row(self) -> None:
+        """Write the row again: the caller's transaction may have been rolled back."""
+        self._begun().write_row()
+
     def _join_output(self, text: str) -> bool:
         """True if the text leaves with what the scheduler is about to send."""
         return self._reporter is not None and self._reporter.join_output(text)

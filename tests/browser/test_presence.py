@@ -72,7 +72,9 @@ def test_one_notification_of_the_browser_for_all_hidden_tabs_and_none_while_one_
     shop.publish("Elsewhere", text="Come back", **{"from": {"name": "Ann"}})
     wait_for(lambda: any(page.evaluate("shown.length") for page in pages), what="the notification")
     for page in pages:
-        wait_for(lambda page=page: page.evaluate("store.state.messages[0]?.subject === 'Elsewhere'"), what="the message")
+        wait_for(
+            lambda page=page: page.evaluate("store.state.messages[0]?.subject === 'Elsewhere'"), what="the message"
+        )
     pages[0].wait_for_timeout(500)  # for others that would come
     assert [texts for page in pages for texts in page.evaluate("shown")] == [["Ann: Elsewhere", "Come back"]]
 

@@ -34,6 +34,8 @@ INSTALLED_APPS = [
 HAS_QUEUE_TABLE = django.VERSION >= (5, 2) and find_spec("django_tasks_db") is not None
 if HAS_QUEUE_TABLE:
     INSTALLED_APPS += [*(["django_tasks"] if django.VERSION < (6, 0) else []), "django_tasks_db"]
+if find_spec("import_export") is not None:
+    INSTALLED_APPS += ["import_export"]
 _tasks = "django.tasks" if find_spec("django.tasks") else "django_tasks"
 TASKS = {
     "default": {"BACKEND": f"{_tasks}.backends.immediate.ImmediateBackend"},

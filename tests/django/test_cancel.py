@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory, override_settings
 
@@ -49,6 +50,20 @@ def test_the_loop_ends_after_the_part_in_which_a_user_cancels(task: Task) -> Non
     assert seen == [0, 1, 2, 3]
     assert ended() == ("cancelled", "", 4)
     assert (task.ended, outbox.tasks[0]["status"], task.active_loop) == (True, "cancelled", None)
+
+
+@pytest.mark.parametrize("is_decorated", [True, False])
+def test_a_cancel_that_rolls_back_a_transaction_is_in_the_row(user: User, is_decorated: bool) -> None:
+    def work(task: Task) -> None:
+        with transaction.atomic():
+            walk(task, 2)
+
+    if is_decorated:
+        progress("Import", user="user")(lambda user, task=None: work(task))(user)
+    else:
+        with pytest.raises(TaskCancelled), Task(from_user=user, task_name="Import") as task:
+            work(task)
+    assert ended()[::2] == ("cancelled", 4)
 
 
 def test_the_exception_can_be_pickled(task: Task) -> None:
