@@ -21,5 +21,6 @@ class DjangoBridgeConfig(AppConfig):
         celery.sending_task()
         celery.delivering_task()
         celery.checking_task()
+        celery.escalating_task()
         answers.answering_task()
         celery.connect_reports()

@@ -6,6 +6,7 @@ Can be imported without Celery. Must not know: how messages are made.
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
@@ -61,6 +62,23 @@ def checking_task() -> Any:
     except ImportError:
         return None
     return shared_task(name="django_bridge.check_tasks", ignore_result=True)(check_tasks)
+
+
+@cache
+def escalating_task() -> Any:
+    """The shared task that sends the signals of read and unread messages, for Celery's beat; None without Celery."""
+    try:
+        from celery import shared_task
+    except ImportError:
+        return None
+    return shared_task(name="django_bridge.escalate", ignore_result=True)(escalate)
+
+
+def escalate(unread_for_minutes: float = 10) -> dict[str, Any]:
+    """Send `message_read` and `message_unread_for`. Returns the fields of `escalation.Escalated`."""
+    from django_bridge import escalation
+
+    return asdict(escalation.escalate(timedelta(minutes=unread_for_minutes)))
 
 
 def check_tasks() -> dict[str, Any]:

@@ -6,6 +6,8 @@ the service instead.
 
 from __future__ import annotations
 
+import enum
+
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
@@ -141,6 +143,8 @@ class MessageRecord(models.Model):
     more = models.JSONField(_("more"), default=dict, null=True, blank=True)
     sent_at = models.DateTimeField(_("sent at"), db_index=True)
     expires_at = models.DateTimeField(_("expires at"), null=True)
+    # Null: written by a process of the version before, while both run, or before; not escalated.
+    created_at = models.DateTimeField(_("created at"), default=timezone.now, null=True, db_index=True)
 
     class Meta:
         ordering = ("-sent_at", "-id")
@@ -166,3 +170,27 @@ class MessageRecipient(models.Model):
 
     def __str__(self) -> str:
         return self.channel
+
+
+class MessageOutcome(models.Model):
+    """What became of a kept message to a user, where `manage.py notifier_escalate` has seen it."""
+
+    class State(enum.StrEnum):
+        UNREAD = "unread"
+        """`message_unread_for` was sent."""
+        READ = "read"
+        GONE = "gone"
+
+    # No constraint in the database: a message may be retracted while its outcome is written.
+    recipient = models.OneToOneField(
+        MessageRecipient,
+        verbose_name=_("recipient"),
+        on_delete=models.CASCADE,
+        primary_key=True,
+        db_constraint=False,
+        related_name="outcome",
+    )
+    state = models.CharField(_("state"), max_length=16)
+
+    def __str__(self) -> str:
+        return self.state

@@ -42,7 +42,7 @@ from django_bridge.payload import (
 )
 from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
-from django_bridge.publisher.transport import REFUSED, Attempt, TaskAnswer, Transport, Unreachable
+from django_bridge.publisher.transport import REFUSED, Attempt, Seen, TaskAnswer, Transport, Unreachable
 from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.event import new_id
 from notifier.output import Appended
@@ -192,6 +192,14 @@ class Publisher:
     def cursor(self, user: str) -> str:
         """The present end of the order of a user's events. Raises `NotifierError` and does not log it."""
         return self._recorded(f"cursor of {user}", self.transport.cursor(user))
+
+    def read_states(self, user: str, ids: Sequence[str]) -> Mapping[str, bool]:
+        """Which of these messages a user has read; see `Transport`. Raises `NotifierError` and does not log it."""
+        return self._recorded(f"read marks of {user}", self.transport.read_states(user, ids))
+
+    def presence(self, users: Sequence[str]) -> Mapping[str, Seen]:
+        """Who of these users is there. Raises `NotifierError` and does not log it."""
+        return self._recorded("presence", self.transport.presence(users))
 
     def dropped(self, what: str) -> None:
         """Count and log a call that was not tried because too many wait already."""

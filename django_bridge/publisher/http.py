@@ -17,7 +17,7 @@ import httpx
 
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event
-from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
+from django_bridge.publisher.transport import Attempt, Seen, TaskAnswer, Unreachable
 from django_bridge.tokens import channel_token
 from notifier import errors
 from notifier.json_text import to_json
@@ -38,6 +38,8 @@ _FIRST_FIELDS: Final = {
     "PATCH": CHANGES - {"url", "url_text"},
 }
 """Fields of messages and of task changes that every version knows."""
+MAX_PAGE: Final = 100
+"""Messages of one page of an inbox."""
 RETRYABLE: Final = frozenset((408, 425, 429, 500, 502, 503, 504))
 _REFUSALS: Final = {
     leaf.status: leaf
@@ -162,6 +164,34 @@ class HttpTransport:
     def cursor(self, user: str) -> Attempt[str]:
         def attempt(within_s: float) -> str:
             return str(self._request("GET", "/v1/cursor", within_s, params={"user": user})["cursor"])
+
+        return attempt
+
+    def read_states(self, user: str, ids: Sequence[str]) -> Attempt[Mapping[str, bool]]:
+        def attempt(within_s: float) -> Mapping[str, bool]:
+            headers = {"Authorization": f"Bearer {channel_token(f'user:{user}')}"}
+            states: dict[str, bool] = {}
+            page: dict[str, Any] = {"limit": MAX_PAGE}
+            deadline = time.monotonic() + within_s
+            while True:
+                answer = self._request(
+                    "GET", "/v1/inbox", max(0.1, deadline - time.monotonic()), headers=headers, params=page
+                )
+                states |= {shown["id"]: shown["read"] for shown in answer["messages"] if shown["id"] in ids}
+                if not answer["more"] or len(states) == len(ids):
+                    return states
+                page["before"] = answer["messages"][-1]["id"]
+
+        return attempt
+
+    def presence(self, users: Sequence[str]) -> Attempt[Mapping[str, Seen]]:
+        def attempt(within_s: float) -> Mapping[str, Seen]:
+            body = to_json({"users": users}).encode()
+            answer = self._request("POST", "/v1/presence", within_s, content=body)
+            # A service of the version before does not know when.
+            return {
+                user: Seen(shown["online"], _ms(shown.get("last_seen_at"))) for user, shown in answer["users"].items()
+            }
 
         return attempt
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event, with_defaults
-from django_bridge.publisher.transport import Attempt, TaskAnswer
+from django_bridge.publisher.transport import Attempt, Seen, TaskAnswer
 from django_bridge.testing import outbox
 from notifier.output import Appended
 from notifier.question import Answer, Question
@@ -59,6 +59,15 @@ class MemoryTransport:
 
     def cursor(self, user: str) -> Attempt[str]:
         return lambda within_s: f"memory-{len(outbox.receiving.events)}"
+
+    def read_states(self, user: str, ids: Sequence[str]) -> Attempt[Mapping[str, bool]]:
+        sent = {message["id"] for message in outbox.receiving.messages}
+        return lambda within_s: {
+            message_id: (user, message_id) in outbox.receiving.read for message_id in ids if message_id in sent
+        }
+
+    def presence(self, users: Sequence[str]) -> Attempt[Mapping[str, Seen]]:
+        return lambda within_s: {user: Seen(False, None) for user in users}
 
     def close(self) -> None:
         """Nothing to close; the outbox keeps its contents."""

@@ -13,28 +13,16 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
-from django_bridge.publisher.redis_connection import Deadline
-from django_bridge.publisher.redis_places import RedisPlaces
+from django_bridge.publisher.redis_reading import RedisReading
 from django_bridge.publisher.transport import Attempt, TaskAnswer, Unreachable
 from notifier import task as tasks
 from notifier.asking import asked, expired, looked_up
 from notifier.broker.redis.correction_calls import Correction, corrections, retract_calls
 from notifier.broker.redis.output_calls import TASK_FIELDS, Piece, stored_task
-from notifier.broker.redis.scripts import (
-    FOREIGN_VALUE_ERRORS,
-    Call,
-    Script,
-    publish_calls,
-    receipt,
-    repair_arguments,
-    script,
-    task_call,
-    task_write_result,
-)
+from notifier.broker.redis.scripts import Call, publish_calls, receipt, task_call, task_write_result
 from notifier.broker.values import History, Idempotency
 from notifier.errors import Conflict, no_task
 from notifier.event import Event
@@ -52,15 +40,13 @@ MAX_RACES: Final = 20
 """How often one attempt reads a task again because another process changed it in between."""
 
 
-class RedisTransport:
+class RedisTransport(RedisReading):
     """Runs `publish.lua` and `task.lua` through pools of redis-py connections."""
 
     is_remote = True
 
     def __init__(self, settings: Settings) -> None:
-        self._deadline = Deadline()
-        self._places = RedisPlaces(settings, self._deadline)
-        self._keys = self._places.keys
+        super().__init__(settings)
         self._history = History(
             settings.history_size,
             settings.event_history_size,
@@ -157,35 +143,6 @@ class RedisTransport:
                 self._run(call)
         return appended
 
-    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, tasks.Task]]:
-        by_shard: dict[int, list[str]] = {}
-        for task_id in ids:
-            by_shard.setdefault(shard := self._keys.shard_of_name(task_id), []).append(self._keys.task(shard, task_id))
-
-        def attempt(within_s: float) -> Mapping[str, tasks.Task]:
-            rows: list[Any] = []
-            with self._deadline.within(within_s):
-                for shard, names in by_shard.items():
-                    rows += self._at(shard, partial(_fields_of, names))
-            kept = map(stored_task, rows)
-            return {task.id: task for task in kept if task is not None}
-
-        return attempt
-
-    def cursor(self, user: str) -> Attempt[str]:
-        shard = self._keys.shard_of_name(user)
-        names = [self._keys.epoch(shard), self._keys.seq(shard)]
-
-        def attempt(within_s: float) -> str:
-            with self._deadline.within(within_s):
-                epoch, seq = self._at(shard, partial(_texts_of, names))
-            return f"{epoch}-{seq or 0}"
-
-        return attempt
-
-    def close(self) -> None:
-        self._places.close()
-
     def _done(self, call: Call, within_s: float) -> object:
         with self._deadline.within(within_s):
             self._run(call)
@@ -253,65 +210,6 @@ class RedisTransport:
         watching = {shard for channel in task.to for shard in self._keys.shards_of(channel)}
         for shard in sorted(watching - {home}):
             self._run(task_call(task, self._keys, shard=shard, expected_version=-1))
-
-    def _run(self, call: Call) -> Any:
-        own = f"{self._keys.tag(call.shard)}idem:"
-        key = next((name for name in call.keys if name.startswith(own)), None)
-
-        def action(client: redis.Redis) -> Any:
-            answer = _script(call.script, call.keys, call.args, client)
-            if key is not None:
-                # Not stored where a task write is refused as stale: at worst, a failover begins a needless epoch.
-                self._places.wrote(call.shard, client, key)
-            return answer
-
-        return self._repaired(call.shard, action, call.keys)
-
-    def _repaired(self, shard: int, action: Callable[[redis.Redis], T], names: Sequence[str]) -> T:
-        """Run `action` on a shard and return its answer. If a key of `names` holds a value that notifier did not write,
-        rename the key to `<key>:foreign` and run `action` once more.
-
-        A second run is safe: every script reads all its keys before its first write, so a run that failed on a key's
-        type has changed nothing.
-        """
-
-        def repaired(client: redis.Redis) -> T:
-            try:
-                return action(client)
-            except ResponseError as exc:
-                if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
-                    raise
-                for key in _script(script("repair"), *repair_arguments(self._keys, names), client):
-                    log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
-                return action(client)
-
-        return self._at(shard, repaired)
-
-    def _at(self, shard: int, action: Callable[[redis.Redis], T]) -> T:
-        """Run `action` with the client of a shard's primary. Raises `Unreachable`."""
-        try:
-            return action(self._places.of(shard))
-        except RedisError as exc:
-            self._places.ask_again(shard)
-            raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
-
-
-def _script(code: Script, names: Sequence[str], args: Sequence[str | bytes | int], client: redis.Redis) -> Any:
-    try:
-        return client.evalsha(code.sha, len(names), *names, *args)
-    except NoScriptError:
-        return client.eval(code.source, len(names), *names, *args)
-
-
-def _texts_of(names: Sequence[str], client: redis.Redis) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value or "") for value in client.mget(names)]
-
-
-def _fields_of(names: Sequence[str], client: redis.Redis) -> list[Any]:
-    with client.pipeline(transaction=False) as reading:
-        for name in names:
-            reading.hmget(name, TASK_FIELDS)
-        return reading.execute()
 
 
 class _Repeated:

@@ -40,6 +40,15 @@ class TaskAnswer:
         return cls(task.done, task.total, task.cancel_requested, task.updated_at_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Whether a user has an open stream, and when there was the last."""
+
+    online: bool
+    last_seen_ms: int | None
+    """Unix time; None where it is not known."""
+
+
 class Transport(Protocol):
     """Attempts raise `Unreachable` where a repeat may succeed, else another `NotifierError`."""
 
@@ -81,6 +90,13 @@ class Transport(Protocol):
 
     def cursor(self, user: str) -> Attempt[str]:
         """The present end of the order of a user's events."""
+
+    def read_states(self, user: str, ids: Sequence[str]) -> Attempt[Mapping[str, bool]]:
+        """Whether the user has read these messages that were sent to the user by name; those that are gone (deleted,
+        retracted, replaced, expired, trimmed) are absent. The attempt raises as that of `kept_tasks`."""
+
+    def presence(self, users: Sequence[str]) -> Attempt[Mapping[str, Seen]]:
+        """Who of these users is there, or was last seen when."""
 
     def close(self) -> None: ...
 

@@ -38,6 +38,8 @@ class Outbox:
         """The ids of retracted messages, which `messages` no longer has; a corrected message there has `edited`."""
         self.task_updates: list[Mapping[str, Any]] = []
         """Each state of each task, as sent to browsers."""
+        self.read: set[tuple[str, str]] = set()
+        """User and message id of what was marked by `mark_read`."""
         self._outputs: dict[str, str] = {}
         self._answers: deque[str] = deque()
 
@@ -57,10 +59,15 @@ class Outbox:
             self.messages.clear()
             self.events.clear()
             self.retracted.clear()
+            self.read.clear()
             self.task_updates.clear()
             self._tasks.clear()
             self._outputs.clear()
             self._answers.clear()
+
+    def mark_read(self, message_id: str, user: Any) -> None:
+        """As a user (itself or its id) who reads a message: `notifier_escalate` sees it."""
+        self.receiving.read.add((str(getattr(user, "pk", user)), message_id))
 
     def request_cancel(self, task: Any) -> None:
         """As a user's click on "cancel" of this task, a `Task` or its id. Raises `NotFound`, and `Conflict` where the

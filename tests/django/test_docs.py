@@ -21,6 +21,7 @@ import celery
 import httpx
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core import mail
 from django.core.management import call_command, load_command_class
 from django.template import RequestContext, Template
 from django.test import RequestFactory, override_settings
@@ -28,6 +29,7 @@ from django.utils import timezone
 
 from django_bridge import Message, Progress, Task, testing
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
+from django_bridge.signals import message_unread_for
 from django_bridge.testing import outbox
 from django_bridge.testing.assertions import Notifications
 from django_bridge.tokens import subscriber_token
@@ -64,6 +66,27 @@ def test_messages(user: User) -> None:
 def test_corrections(user: User) -> None:
     names = run("message = Message(to_users=passengers", Message=Message, passengers=[user])
     assert (outbox.messages, outbox.retracted) == ([], [names["message_id"]])
+
+
+def test_mail_for_what_was_not_read(user: User, eager: Any) -> None:
+    User.objects.filter(pk=user.pk).update(email="ann@example.com")
+    backend = "django.core.mail.backends.locmem.EmailBackend"
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "KEEP_MESSAGES": True}, EMAIL_BACKEND=backend):
+        for subject in ("Paid", "Sent"):
+            Message(to_users=user, subject=subject, text="12.50").send()
+        MessageRecord.objects.update(created_at=timezone.now() - timedelta(hours=1))
+        outbox.mark_read(outbox.messages[0]["id"], user)
+        names = run("from django.dispatch import receiver")
+        (line,) = re.findall(r"^python manage.py (notifier_escalate[^#\n]*)#", PAGE, re.M)
+        try:
+            call_command(*shlex.split(line), stdout=StringIO())
+            run('app.conf.beat_schedule = {"escalate"', app=eager)
+            ((entry),) = eager.conf.beat_schedule.values()
+            assert eager.tasks[entry["task"]].delay(*entry["args"]).get()["unread"] == 0
+        finally:
+            message_unread_for.disconnect(names["mail_instead"])
+    assert [(sent.to, sent.subject, sent.body) for sent in mail.outbox] == [(["ann@example.com"], "Sent", "12.50")]
+    MessageRecord.objects.all().delete()
 
 
 def test_a_message_as_the_link_of_a_celery_task(eager: Any, user: User) -> None:

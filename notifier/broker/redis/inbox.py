@@ -16,6 +16,7 @@ from typing import Any, Final
 from notifier import event as events
 from notifier.broker.inbox import Row, Visible, changed_by, inbox_of, page_of, place_of
 from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.message_calls import PORTION_BYTES, PORTION_ENTRIES
 from notifier.broker.redis.message_rows import LogRows, MessageRows
 from notifier.broker.redis.scripts import Call, reading, script
 from notifier.broker.redis.shards import Shards
@@ -24,9 +25,6 @@ from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from notifier.message import message_of
 
-PORTION_ENTRIES: Final = 512
-PORTION_BYTES: Final = 256 * 1024
-"""Bounds of what one call reads of the logs: about a millisecond of Redis."""
 PAGE_SLICE: Final = 25
 """Frames of a page that are read at once."""
 MAX_RETRIES: Final = 20

@@ -1,0 +1,175 @@
+"""Reads and unread messages become signals: each once, by what is noted of its recipient (`MessageOutcome`).
+
+The note is written by compare-and-set, in the transaction in which the signal's receivers run. A run that is killed
+leaves no note, so that the next run sends the signal; two runs at once send it once. Must not know: transports, mail.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from itertools import chain, islice
+from typing import Any, Final
+
+from django.db import DatabaseError, IntegrityError, router, transaction
+from django.db.models import Q
+from django.dispatch import Signal
+from django.utils import timezone
+
+from django_bridge import publisher
+from django_bridge.conf import settings
+from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage
+from django_bridge.publisher.transport import Seen
+from django_bridge.recipients import find_user
+from django_bridge.signals import message_read, message_unread_for
+from notifier.errors import InvalidInput, NotifierError
+
+log = logging.getLogger("django_bridge")
+
+State = MessageOutcome.State
+
+UNREAD_FOR: Final = timedelta(minutes=10)
+MAX_AGE: Final = timedelta(days=7)
+"""How long the service keeps messages by default: older rows are not looked at."""
+USERS_AT_ONCE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A kept message to one user."""
+
+    pk: int
+    user_id: str
+    message_id: str
+    created_at: datetime
+    state: str | None
+
+
+@dataclass(slots=True)
+class Escalated:
+    """The result of a run: numbers of messages to one user each."""
+
+    checked: int = 0
+    read: int = 0
+    """Of which `message_read` was sent."""
+    unread: int = 0
+    """Of which `message_unread_for` was sent."""
+    gone: int = 0
+    """Deleted, retracted, replaced or expired before they were read: no signal."""
+    failed: int = 0
+    """A receiver raised: the next run tries again."""
+    error: str = ""
+    """Why the run ended early; empty without an error."""
+
+    def counts(self) -> dict[str, int]:
+        return {name: count for name, count in asdict(self).items() if isinstance(count, int)}
+
+
+def escalate(unread_for: timedelta = UNREAD_FOR, *, max_age: timedelta = MAX_AGE) -> Escalated:
+    """Send `message_read` and `message_unread_for` for kept messages to users by name, written within `max_age`.
+
+    A message is unread for `unread_for` if it was sent so long ago, and its reader has had no open stream for so long.
+    Without a receiver of `message_read`, younger messages are not looked at: that saves a call for each user.
+    """
+    run, now = Escalated(), timezone.now()
+    waiting = _by_user(_rows(now - max_age, None if message_read.has_listeners() else now - unread_for))
+    users = iter(waiting.items())
+    while part := dict(islice(users, USERS_AT_ONCE)):
+        try:
+            _escalate_part(part, unread_for, run)
+        except NotifierError as exc:
+            run.error = str(exc)
+            break
+    return run
+
+
+def _rows(since: datetime, until: datetime | None) -> Iterator[_Row]:
+    rows = MessageRecipient.objects.filter(message__created_at__gte=since, channel__startswith="user:")
+    rows = rows.filter(Q(message__expires_at=None) | Q(message__expires_at__gt=timezone.now()))
+    if until is None:
+        rows = rows.filter(Q(outcome=None) | Q(outcome__state=State.UNREAD))
+    else:
+        rows = rows.filter(outcome=None, message__created_at__lte=until)
+    columns = ("pk", "channel", "message_id", "message__created_at", "outcome__state")
+    for pk, channel, message_id, created_at, state in rows.order_by("pk").values_list(*columns):
+        yield _Row(pk, channel.removeprefix("user:"), message_id, created_at, state)
+
+
+def _by_user(rows: Iterable[_Row]) -> Mapping[str, list[_Row]]:
+    users: dict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        users[row.user_id].append(row)
+    return users
+
+
+def _escalate_part(waiting: Mapping[str, Sequence[_Row]], unread_for: timedelta, run: Escalated) -> None:
+    due: dict[str, list[_Row]] = {}
+    for user_id, rows in waiting.items():
+        before = timezone.now() - unread_for
+        states = publisher.current().read_states(user_id, [row.message_id for row in rows])
+        run.checked += len(rows)
+        for row in rows:
+            if states.get(row.message_id):
+                run.read += _signal(row, State.READ, message_read, run)
+            elif row.message_id in states:
+                if row.created_at <= before and row.state is None:
+                    due.setdefault(user_id, []).append(row)
+            elif row.created_at <= before and not OutboxMessage.objects.filter(message_id=row.message_id).exists():
+                run.gone += _change(row, State.GONE)
+    if not due:
+        return
+    seen = publisher.current().presence(list(due))
+    for row in chain.from_iterable(rows for user_id, rows in due.items() if _is_absent(seen[user_id], unread_for)):
+        run.unread += _signal(row, State.UNREAD, message_unread_for, run)
+
+
+def _is_absent(seen: Seen, absent_for: timedelta) -> bool:
+    before_ms = (timezone.now() - absent_for).timestamp() * 1000
+    return not seen.online and (seen.last_seen_ms is None or seen.last_seen_ms <= before_ms)
+
+
+def _signal(row: _Row, state: State, signal: Signal, run: Escalated) -> bool:
+    """Change a row's state and send its signal. True if this run sent it."""
+    try:
+        with transaction.atomic(using=router.db_for_write(MessageOutcome)):
+            message = MessageRecord.objects.using(router.db_for_write(MessageRecord))
+            if not _change(row, state) or (record := message.filter(pk=row.message_id).first()) is None:
+                return False
+            signal.send(MessageRecord, message=record, user_id=row.user_id, user=_user(row.user_id))
+    except DatabaseError:
+        raise
+    except Exception:
+        run.failed += 1
+        log.exception("a receiver of the signal for message %s to user %s failed", row.message_id, row.user_id)
+        return False
+    return True
+
+
+def _change(row: _Row, state: State) -> bool:
+    """Write what became of a message, by compare-and-set. False if another run won, or the message is retracted."""
+    outcomes = MessageOutcome.objects.using(router.db_for_write(MessageOutcome))
+    recipients = MessageRecipient.objects.using(router.db_for_write(MessageRecipient))
+    if row.state is not None:
+        return outcomes.filter(pk=row.pk, state=row.state).update(state=state) == 1
+    try:
+        # The write comes first: on SQLite a transaction that has read may be refused to write.
+        with transaction.atomic(using=outcomes.db):
+            outcomes.create(pk=row.pk, state=state)
+            if not recipients.select_for_update().filter(pk=row.pk):
+                transaction.set_rollback(True, using=outcomes.db)
+                return False
+    except IntegrityError:
+        return False
+    return True
+
+
+def _user(user_id: str) -> Any:
+    if settings().user_id:
+        return None
+    try:
+        return find_user(user_id)
+    except InvalidInput:
+        return None

@@ -1,0 +1,153 @@
+"""What the transport `redis` reads, and how it runs a script on a shard.
+
+Must not know: when a call is repeated, what is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import redis
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from django_bridge.conf import Settings
+from django_bridge.publisher.redis_connection import Deadline
+from django_bridge.publisher.redis_places import RedisPlaces
+from django_bridge.publisher.transport import Attempt, Seen, Unreachable
+from notifier.broker.inbox import by_channel
+from notifier.broker.redis.message_calls import Look
+from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
+from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, Script, repair_arguments, script
+from notifier.task import Task
+
+log = logging.getLogger("django_bridge")
+
+T = TypeVar("T")
+
+
+class RedisReading:
+    """The connections to the shards, and the calls that change nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._deadline = Deadline()
+        self._places = RedisPlaces(settings, self._deadline)
+        self._keys = self._places.keys
+
+    def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
+        by_shard: dict[int, list[str]] = {}
+        for task_id in ids:
+            by_shard.setdefault(shard := self._keys.shard_of_name(task_id), []).append(self._keys.task(shard, task_id))
+
+        def attempt(within_s: float) -> Mapping[str, Task]:
+            rows: list[Any] = []
+            with self._deadline.within(within_s):
+                for shard, names in by_shard.items():
+                    rows += self._at(shard, partial(_fields_of, names))
+            kept = map(stored_task, rows)
+            return {task.id: task for task in kept if task is not None}
+
+        return attempt
+
+    def cursor(self, user: str) -> Attempt[str]:
+        shard = self._keys.shard_of_name(user)
+        names = [self._keys.epoch(shard), self._keys.seq(shard)]
+
+        def attempt(within_s: float) -> str:
+            with self._deadline.within(within_s):
+                epoch, seq = self._at(shard, partial(_texts_of, names))
+            return f"{epoch}-{seq or 0}"
+
+        return attempt
+
+    def read_states(self, user: str, ids: Sequence[str]) -> Attempt[Mapping[str, bool]]:
+        def attempt(within_s: float) -> Mapping[str, bool]:
+            look = Look(self._keys, user)
+            with self._deadline.within(within_s):
+                while not look.is_complete:
+                    look.add(self._run(look.call))
+            (messages,) = by_channel([(f"user:{user}", look.rows)], look.marks, top=look.top)
+            return {message_id: is_read for _, message_id, _, is_read in messages if message_id in ids}
+
+        return attempt
+
+    def presence(self, users: Sequence[str]) -> Attempt[Mapping[str, Seen]]:
+        def attempt(within_s: float) -> Mapping[str, Seen]:
+            with self._deadline.within(within_s):
+                return {user: self._at(self._keys.shard_of_name(user), partial(self._seen, user)) for user in users}
+
+        return attempt
+
+    def _seen(self, user: str, client: redis.Redis) -> Seen:
+        shard = self._keys.shard_of_name(user)
+        counting = "SHARDNUMSUB" if self._keys.is_sharded else "NUMSUB"
+        topic = self._keys.announcements(shard, f"user:{user}")
+        # As two words: redis-py sends one that has a space as one.
+        counted: Any = client.execute_command("PUBSUB", counting, topic)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        at: Any = client.get(self._keys.seen(shard, user))
+        online = bool(counted) and int(counted[1]) > 0
+        return Seen(online, int(at) if at is not None and at.isdigit() else None)
+
+    def close(self) -> None:
+        self._places.close()
+
+    def _run(self, call: Call) -> Any:
+        own = f"{self._keys.tag(call.shard)}idem:"
+        key = next((name for name in call.keys if name.startswith(own)), None)
+
+        def action(client: redis.Redis) -> Any:
+            answer = _script(call.script, call.keys, call.args, client)
+            if key is not None:
+                # Not stored where a task write is refused as stale: at worst, a failover begins a needless epoch.
+                self._places.wrote(call.shard, client, key)
+            return answer
+
+        return self._repaired(call.shard, action, call.keys)
+
+    def _repaired(self, shard: int, action: Callable[[redis.Redis], T], names: Sequence[str]) -> T:
+        """Run `action` on a shard and return its answer. If a key of `names` holds a value that notifier did not write,
+        rename the key to `<key>:foreign` and run `action` once more.
+
+        A second run is safe: every script reads all its keys before its first write, so a run that failed on a key's
+        type has changed nothing.
+        """
+
+        def repaired(client: redis.Redis) -> T:
+            try:
+                return action(client)
+            except ResponseError as exc:
+                if not any(part in str(exc) for part in FOREIGN_VALUE_ERRORS):
+                    raise
+                for key in _script(script("repair"), *repair_arguments(self._keys, names), client):
+                    log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", *[key.decode()] * 2)
+                return action(client)
+
+        return self._at(shard, repaired)
+
+    def _at(self, shard: int, action: Callable[[redis.Redis], T]) -> T:
+        """Run `action` with the client of a shard's primary. Raises `Unreachable`."""
+        try:
+            return action(self._places.of(shard))
+        except RedisError as exc:
+            self._places.ask_again(shard)
+            raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
+
+
+def _script(code: Script, names: Sequence[str], args: Sequence[str | bytes | int], client: redis.Redis) -> Any:
+    try:
+        return client.evalsha(code.sha, len(names), *names, *args)
+    except NoScriptError:
+        return client.eval(code.source, len(names), *names, *args)
+
+
+def _texts_of(names: Sequence[str], client: redis.Redis) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value or "") for value in client.mget(names)]
+
+
+def _fields_of(names: Sequence[str], client: redis.Redis) -> list[Any]:
+    with client.pipeline(transaction=False) as reading:
+        for name in names:
+            reading.hmget(name, TASK_FIELDS)
+        return reading.execute()
