@@ -1,4 +1,4 @@
-"""The command `notifier`: serve, token, send, listen, run, check-broker.
+"""The command `notifier`: serve, token, send, listen, run, doctor, check-broker.
 
 Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
@@ -92,20 +92,13 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
 @click.option("--name", help="The user's name.")
 def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> None:
     """Print a token with which USER may listen, signed with NOTIFIER_JWT_SECRET."""
-    from notifier import auth
-
     settings = _settings()
     if not settings.jwt_secret:
         _refuse("NOTIFIER_JWT_SECRET must be set to sign a token")
     claims: dict[str, Any] = {"groups": list(groups)} if groups else {}
     if name:
         claims["name"] = name
-    if settings.jwt_issuer:
-        claims["iss"] = settings.jwt_issuer
-    try:
-        click.echo(auth.subscriber_token(settings.jwt_secret, user, ttl_s=ttl, **claims))
-    except NotifierError as exc:
-        _refuse(str(exc))
+    click.echo(_signed(settings, user, ttl_s=ttl, **claims))
 
 
 def _message_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -148,16 +141,7 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
     """Print the events of a stream as they arrive."""
     import httpx
 
-    from notifier import auth
-
-    if not given:
-        settings = _settings()
-        if not user or not settings.jwt_secret:
-            _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
-        try:
-            given = auth.subscriber_token(settings.jwt_secret, user)
-        except NotifierError as exc:
-            _refuse(str(exc))
+    given = given or _token_of(user)
     headers = {"Authorization": f"Bearer {given}", "Accept": "text/event-stream"}
     if after:
         headers["Last-Event-ID"] = after
@@ -202,6 +186,29 @@ def run_program(
         with raising_on_sigterm():
             sys.exit(run.run(run.Report(service, key or _first_key(), to, name), command, percent))
     except (run.Refused, re.error, OSError) as exc:
+        _refuse(str(exc))
+
+
+@main.command()
+@click.argument("url", envvar="NOTIFIER_URL")
+@click.option("--user", default="notifier-doctor", show_default=True, help="Whose streams are read, by a token for it.")
+@click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Read the streams of this token's user instead.")
+@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@click.option("--origin", default="", help="The origin of the pages, where it is not that of URL.")
+@click.option("--long", is_flag=True, help="Watch a quiet stream for five minutes and a half.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(url: str, user: str, given: str | None, key: str | None, origin: str, long: bool, as_json: bool) -> None:
+    """Say what lies between browsers and the service at its public URL, and the lines of configuration that mend it.
+
+    It publishes four events to one user. The exit code is 0 where all is well, 1 where something is not, 2 where that
+    cannot be found out.
+    """
+    from notifier.doctor import report
+
+    try:
+        target = report.target(url, given or _token_of(user), key or _first_key(), origin)
+        sys.exit(report.run(target, _settings(), long=long, as_json=as_json))
+    except (ConfigurationError, report.CannotAsk) as exc:
         _refuse(str(exc))
 
 
@@ -250,6 +257,24 @@ def _settings(**overrides: Any) -> Settings:
 def _refuse(reason: str) -> NoReturn:
     click.echo(f"notifier: {reason}", err=True)
     sys.exit(2)
+
+
+def _token_of(user: str | None) -> str:
+    settings = _settings()
+    if not user or not settings.jwt_secret:
+        _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
+    return _signed(settings, user)
+
+
+def _signed(settings: Settings, user: str, **claims: Any) -> str:
+    from notifier import auth
+
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    try:
+        return auth.subscriber_token(settings.jwt_secret, user, **claims)
+    except NotifierError as exc:
+        _refuse(str(exc))
 
 
 def _first_key() -> str:

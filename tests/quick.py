@@ -21,7 +21,7 @@ import pytest
 
 FIXTURES = {
     *("redis_server", "guarded_redis", "redis_cluster", "valkey_cluster", "sentinels"),
-    *("postgres", "browser", "nginx"),
+    *("postgres", "browser", "nginx", "diagnoses"),
 }
 """Fixtures that start such programs."""
 FOLDERS = {"browser": ("programs",), "faults": ("programs", "slow")}

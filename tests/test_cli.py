@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 def test_the_command_has_a_version_and_describes_each_subcommand() -> None:
     assert re.fullmatch(r"notifier, version \S+\n", printed("--version"))
     text = printed("--help")
-    for command in ("serve", "token", "send", "listen", "run", "check-broker"):
+    for command in ("serve", "token", "send", "listen", "run", "doctor", "check-broker"):
         assert re.search(rf"^  {command} +\S", text, re.MULTILINE)
         assert printed(command, "--help").startswith("Usage:")
 

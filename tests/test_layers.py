@@ -22,6 +22,12 @@ Layers = Sequence[Collection[str]]
 SERVICE_LAYERS: Layers = [
     {"__main__"},
     {"cli"},
+    {"doctor.report"},
+    {"doctor"},
+    {"doctor.address", "doctor.stream"},
+    {"doctor.clock"},
+    {"doctor.public"},
+    {"doctor.fixes"},
     {"run"},
     {"app", "server", "check"},
     {"api.direct_calls"},

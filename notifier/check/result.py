@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Verdict = Literal["ok", "weakens", "unknown"]
+Verdict = Literal["ok", "weakens", "unknown", "skipped"]
 OK: Final = "ok"
 WEAKENS: Final = "weakens"
 UNKNOWN: Final = "unknown"
+SKIPPED: Final = "skipped"
+"""Not asked for: by the options, or after an earlier result."""
 
 
 class CannotAsk(Exception):
