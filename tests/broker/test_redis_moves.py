@@ -157,6 +157,38 @@ class Astray(Cluster):
         return self.node or await super().of(shard)
 
 
+class Asking(Cluster):
+    """Notes which nodes are asked where the shards are."""
+
+    def __init__(self, *seeds: Address) -> None:
+        super().__init__(seeds, Keys(f"notifier:m{uuid.uuid4().hex[:8]}:", 1, "sharded"))
+        self.asked: list[int] = []
+
+    async def _slots_by(self, node: Address) -> list[tuple[int, int, Address]]:
+        self.asked.append(node.port)
+        return await super()._slots_by(node)
+
+
+async def test_a_node_that_hangs_is_asked_after_all_others(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question to it takes as long as its bound, while a shard waits to know who follows that node."""
+    monkeypatch.setattr("notifier.broker.redis.places.ASK_TIMEOUT_S", 3.0)
+    monkeypatch.setattr("notifier.broker.redis.places.AVOIDED_S", 3600.0)
+    hung, *others = redis_cluster.primaries
+    places = Asking(*(Address.from_url(node.url) for node in (hung, *others)))
+    hung.pause()
+    try:
+        for _ in range(6):
+            places._answer._answer = None  # none of them is answered from what is known
+            await places.of(0)
+    finally:
+        hung.resume()
+    assert places.asked[0] == hung.port
+    assert hung.port not in places.asked[1:]
+    assert set(places.asked[1:]) == {node.port for node in others}
+
+
 async def test_subscriptions_that_are_led_to_a_replica_are_not_live(redis_cluster: RedisCluster) -> None:
     """A replica accepts SSUBSCRIBE and passes on what its primary publishes, until the link between the two is cut."""
     keys = Keys(f"notifier:m{uuid.uuid4().hex[:8]}:", 1, "sharded")

@@ -31,10 +31,12 @@ from notifier.errors import BrokerUnavailable
 
 T = TypeVar("T")
 
-ASK_EVERY_S: Final = 0.5
+ASK_EVERY_S: Final = 0.25
 """While a primary is away, and may have been replaced."""
 ASK_TIMEOUT_S: Final = 0.5
 """For the answer of one Sentinel, or of one node of a cluster."""
+AVOIDED_S: Final = 30.0
+"""How long a node of a cluster that did not answer is asked after all others."""
 FRESH_S: Final = 0.05
 """How long an answer is used for other shards: those of a failed server all ask at the same time."""
 
@@ -180,7 +182,8 @@ class Sentinels(MovingPlaces):
 class Cluster(MovingPlaces):
     """The node that has the slot of a shard's keys, by CLUSTER SLOTS.
 
-    Each question goes to another node than the last: one that was cut off from the others answers with an old map.
+    Each question goes to another node than the last: one that was cut off from the others answers with an old map. One
+    that hangs is asked last: it would hold up the question of who follows it.
     """
 
     def __init__(self, seeds: Sequence[Address], keys: Keys) -> None:
@@ -189,6 +192,8 @@ class Cluster(MovingPlaces):
         self._layout_slot = slot_of(keys.layout)
         self._nodes: list[Address] = []
         """The nodes of the last answer, in the order in which they are asked."""
+        self._avoided_until: dict[Address, float] = {}
+        """Nodes that did not answer, in monotonic seconds."""
         self._answer = _Shared[list[tuple[int, int, Address]]]()
 
     async def of(self, shard: int) -> Address:
@@ -210,11 +215,16 @@ class Cluster(MovingPlaces):
                 ranges = await self._slots_by(node)
             except (BrokerUnavailable, hiredis.HiredisError, TimeoutError, ValueError, LookupError, TypeError) as exc:
                 reasons.append(f"{node}: {exc or type(exc).__name__}")
+                self._avoided_until[node] = time.monotonic() + AVOIDED_S
                 continue
+            self._avoided_until.pop(node, None)
             others = dict.fromkeys(address for _, _, address in ranges if address != node)
-            self._nodes = [*others, node]
+            self._nodes = sorted((*others, node), key=self._is_avoided)
             return ranges
         raise BrokerUnavailable(f"no node of the cluster says where the shards are: {'; '.join(reasons)}")
+
+    def _is_avoided(self, node: Address) -> bool:
+        return self._avoided_until.get(node, 0) > time.monotonic()
 
     async def _slots_by(self, node: Address) -> list[tuple[int, int, Address]]:
         async with asyncio.timeout(ASK_TIMEOUT_S):

@@ -127,5 +127,5 @@ async def _answer_of(sending: asyncio.Task[list[Submitted]], index: int) -> Rece
 
 
 async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
-    receipts = await asyncio.gather(*parts)
+    receipts = [await part for part in parts]
     return replace(receipts[0], watched=any(part.watched for part in receipts))
