@@ -56,6 +56,7 @@ a { color: var(--_accent); }
 .sr { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .muted, time { color: var(--_muted); font-size: 0.8125rem; }
 .line { display: flex; flex-wrap: wrap; align-items: center; gap: 0.25rem 0.5rem; }
+label, summary { min-block-size: 1.75rem; align-content: center; cursor: pointer; }
 .line > :first-child { margin-inline-end: auto; }
 .note { display: flex; flex-wrap: wrap; align-items: center; gap: 0 0.5rem; color: var(--_muted); font-size: 0.8125rem; }
 .note:focus { outline: 0; }

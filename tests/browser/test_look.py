@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import EITHER
+from tests.browser.test_options import wants
 from tests.browser.test_widgets import Shop, watched_shop  # noqa: F401  # a fixture
 
 LONG = "Wolfgang Amadeus Theophilus Mozart of the accounting department "
@@ -17,7 +18,7 @@ def small_targets(page: Page) -> list[str]:
     """Buttons, links and fields that are smaller than a finger; the link of a row has the row's size."""
     targets: list[str] = page.evaluate(
         """least => [...document.querySelectorAll("*")].flatMap(({ shadowRoot }) => shadowRoot
-          ? [...shadowRoot.querySelectorAll("button, a:not([part=subject] a), input")] : [])
+          ? [...shadowRoot.querySelectorAll("button, a:not([part=subject] a), input:not(label input), label, summary")] : [])
           .filter((target) => target.checkVisibility())
           .filter((target) => Math.min(target.offsetWidth, target.offsetHeight) < least)
           .map((target) => target.outerHTML)""",
@@ -31,6 +32,7 @@ def small_targets(page: Page) -> list[str]:
 def test_figures_end_with_their_bar_and_every_target_fits_a_finger(shop: Shop, direction: str) -> None:
     task, ended = shop.begin("Walk"), shop.begin("Price list")
     page = shop.open(task=task, lang="ar" if direction == "rtl" else "en", direction=direction)
+    wants(page, "notifier-toasts", preferences="orders")
     shop.change(task, done=50)
     shop.change(ended, status="succeeded", url="/list", url_text="Open the list")
     shop.publish("Hello", text="See you", url="/hello")
@@ -47,6 +49,8 @@ def test_figures_end_with_their_bar_and_every_target_fits_a_finger(shop: Shop, d
         assert abs(edge - (box["x"] if direction == "rtl" else box["x"] + box["width"])) < 1, place
     page.locator("notifier-bell [part=bell]").click()
     expect(page.get_by_role("dialog").locator("li")).to_have_count(1)
+    page.locator("notifier-bell summary").click()
+    expect(page.locator("notifier-bell label").last).to_be_visible()
     assert small_targets(page) == []
 
 
