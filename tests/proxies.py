@@ -6,6 +6,7 @@ The first address of each is right; every other has a single mistake, whose name
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from notifier.doctor.fixes import FIXES
-from tests.support import Process, free_port, running
+from tests.support import Process, running
 
 RIGHT: Final = "right"
 
@@ -68,7 +69,7 @@ def make_certificate(folder: Path) -> Path:
 
 
 def nginx(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
-    ports = {name: free_port() for name in NGINX}
+    ports = {name: _port() for name in NGINX}
     servers = []
     for name, lines in NGINX.items():
         tls = {"h1": " ssl", "example": " ssl http2"}.get(name, "")
@@ -86,7 +87,7 @@ def nginx(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
 
 
 def haproxy(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
-    ports = {name: free_port() for name in HAPROXY}
+    ports = {name: _port() for name in HAPROXY}
     blocks = ["defaults\n  mode http\n  timeout connect 5s\n  timeout client 90s"]
     for name, lines in HAPROXY.items():
         blocks.append(f"frontend {name}\n  bind 127.0.0.1:{ports[name]}\n  default_backend {name}")
@@ -97,7 +98,7 @@ def haproxy(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
 
 
 def apache(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
-    ports = {name: free_port() for name in APACHE}
+    ports = {name: _port() for name in APACHE}
     modules = ("mpm_event", "authz_core", "proxy", "proxy_http", "headers", "deflate", "filter", "setenvif")
     lines = [f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in modules]
     lines += [f"ServerRoot {folder}", f"PidFile {folder}/apache.pid", "ErrorLog /dev/stderr", "ServerName localhost"]
@@ -110,7 +111,7 @@ def apache(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
 
 
 def caddy(folder: Path, service_port: int) -> tuple[list[str], Addresses]:
-    ports = {name: free_port() for name in CADDY}
+    ports = {name: _port() for name in CADDY}
     blocks = ["{\n admin off\n auto_https off\n}"]
     for name, lines in CADDY.items():
         inner = CADDY_INNER.get(name, "")
@@ -138,6 +139,16 @@ def proxies(folder: Path, service_port: int) -> Iterator[dict[tuple[str, str], s
             for name, port in ports.items():
                 urls[kind, name] = f"{'https' if name in ('h1', 'example') else 'http'}://127.0.0.1:{port}"
         yield urls
+
+
+def _port() -> int:
+    """A port without a listener, below those that the system gives to connections: many are chosen before any is
+    listened on."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _listens(port: int) -> bool:

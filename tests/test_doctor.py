@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,14 +19,17 @@ from click.testing import CliRunner
 from notifier import doctor
 from notifier.cli import main
 from notifier.doctor import Result, Target, stream
+from notifier.doctor.public import Public
 from notifier.settings import load
 from tests.commands import CREDENTIALS, clean_environment
 from tests.pasted import Document
 from tests.proxies import APACHE, CADDY, HAPROXY, NGINX, RIGHT, proxies
+from tests.stream_reader import StreamReader
 from tests.support import API_KEY, Service, free_port, running, subscriber_token
 
 pytestmark = pytest.mark.slow
 
+MOST = 4
 ORIGIN = "https://shop.example"
 NAMED: dict[tuple[str, str], set[str]] = {
     ("nginx", "buffering"): set(),
@@ -41,10 +45,10 @@ CASES = [
 ]
 
 
-def diagnose(url: str, user: str, *, origin: str = "", long: bool = False) -> dict[str, Result]:
+def diagnose(url: str, user: str, *, origin: str = "") -> dict[str, Result]:
     """Every result, by name."""
     target = Target(url, subscriber_token(user), user, API_KEY, origin)
-    return {result.name: result for result in doctor.diagnose(target, load(), long=long)}
+    return {result.name: result for result in doctor.diagnose(target, load())}
 
 
 def weak(results: dict[str, Result]) -> set[str]:
@@ -120,7 +124,8 @@ def test_the_example_of_the_docs_is_what_the_command_prints(diagnoses: Diagnoses
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    env = {"NOTIFIER_HEARTBEAT_S": "0.5", "NOTIFIER_STREAM_LIFE_S": "2", "NOTIFIER_CORS_ORIGINS": ORIGIN}
+    env = {"NOTIFIER_HEARTBEAT_S": "0.5", "NOTIFIER_CORS_ORIGINS": ORIGIN}
+    env["NOTIFIER_MAX_STREAMS_PER_USER"] = str(MOST)
     with running(Service(env=env)) as service:
         yield service
 
@@ -207,11 +212,22 @@ def test_a_clock_that_differs_is_named_also_where_it_makes_the_token_invalid(
     assert "behind this machine's" in results["clock"].seen
 
 
-def test_the_long_watch_goes_on_where_the_service_ends_a_stream(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The service ends each stream after two seconds at most, the watch lasts longer than one."""
-    monkeypatch.setattr(stream, "LONG_S", 2.5)
-    idle = diagnose(service.url, "ella", long=True)["idle"]
+def test_the_long_watch_goes_on_where_the_service_ends_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "0.3", "NOTIFIER_STREAM_LIFE_S": "2"})) as service:
+        public = Public(Target(service.url, subscriber_token("ella"), "ella", API_KEY))
+        monkeypatch.setattr(stream, "LONG_S", 2.5)
+        # No stream lives as long as the watch.
+        idle = stream.check_quiet(public, 0.3, long=True)
+        public.close()
     assert idle.verdict == "ok"
-    assert int(idle.seen.split()[0]) >= 3
+
+
+def test_a_stream_that_the_service_refuses_is_named_with_the_reason(service: Service) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(MOST):
+            reader = stack.enter_context(contextlib.closing(StreamReader(service.url, "full")))
+            reader.next("hello")
+        results = diagnose(service.url, "full")
+    assert weak(results) == {"stream"}
+    assert "bye" in results["stream"].seen
+    assert results["idle"].verdict == "skipped"

@@ -31,22 +31,37 @@ BROWSER_ENCODINGS: Final = "gzip, deflate, br, zstd"
 GREETINGS: Final = ("hello", "reset", "degraded")
 
 
+class Ended(Exception):
+    """The service ended the stream, and says why."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(f"{event.name} {event.data}")
+        self.event = event
+
+
 def check_stream(public: Public, *, long: bool) -> Iterator[Result]:
     """Every check of the stream. Those that need what an earlier check misses are skipped."""
     first = _first_byte(public)
     yield first
     if first.verdict != OK:
-        for name in ("compression", "replay", "idle"):
-            yield public.result(name, SKIPPED, "not tried, since no stream opens in time")
+        yield from _skipped(public)
         return
     hello, ids, results = _events(public)
     yield from results
+    if not hello:
+        yield from _skipped(public)
+        return
     yield _compression(public)
     if len(ids) < ATTEMPTS:
         yield public.result("replay", SKIPPED, "not tried, since the events did not come")
     else:
         yield _replay(public, ids)
-    yield _quiet(public, float(hello.get("heartbeat_s", 15)), LONG_S if long else 0)
+    yield check_quiet(public, float(hello.get("heartbeat_s", 15)), long=long)
+
+
+def _skipped(public: Public) -> Iterator[Result]:
+    for name in ("compression", "replay", "idle"):
+        yield public.result(name, SKIPPED, "not tried, since no stream opens in time")
 
 
 def _first_byte(public: Public) -> Result:
@@ -95,6 +110,8 @@ def _events(public: Public) -> tuple[dict[str, Any], list[str], list[Result]]:
     except Silent:
         seen = f"event {len(ids) + 1} of {ATTEMPTS} has not come {SILENT_S:g} s after its publish"
         results = [_buffered(public, seen)]
+    except Ended as exc:
+        results = [_refused(public, exc.event)]
     except Cut as exc:
         results = [public.result("idle", WEAKENS, f"the stream was cut: {exc}", public.lines_for("idle"))]
     else:
@@ -110,7 +127,7 @@ def _own(public: Public, stream: Listening, number: int) -> Event:
     while True:
         event = stream.until(EVENT, within_s=SILENT_S)
         if event.name == BYE:
-            raise Cut(f"the service ended it: {event.data}")
+            raise Ended(event)
         if event.data == {"run": public.run, "n": number}:
             return event
 
@@ -118,7 +135,7 @@ def _own(public: Public, stream: Listening, number: int) -> Event:
 def _refused(public: Public, event: Event) -> Result:
     reason = event.data.get("reason", "") if isinstance(event.data, dict) else ""
     fix = "see /readyz and the service's log; limits are NOTIFIER_MAX_STREAMS_PER_USER and ..._PER_ADDRESS"
-    return public.result("stream", WEAKENS, f"the service begins it with {event.name} {reason}".rstrip(), fix)
+    return public.result("stream", WEAKENS, f"the service answers with {event.name} {reason}".rstrip(), fix)
 
 
 def _clock(public: Public, hello: dict[str, Any], began: float, came: float) -> list[Result]:
@@ -156,17 +173,19 @@ def _replay(public: Public, ids: list[str]) -> Result:
                 # Without a replay the events would never come.
                 while event.data["replayed"] and len(replayed) < len(ids) - 1:
                     replayed.append(_own(public, stream, len(replayed) + 2).id)
-    except (Silent, Cut):
+    except Silent:
         pass
+    except (Cut, Ended) as exc:
+        return public.result("replay", SKIPPED, f"the stream ended: {exc}")
     if replayed == ids[1:]:
         return public.result("replay", OK, f"Last-Event-ID is honoured: {len(replayed)} missed events came again")
     seen = f"{len(ids) - 1} events after Last-Event-ID, {len(replayed)} of them replayed: a hop drops the header"
     return public.result("replay", WEAKENS, seen, public.lines_for("replay"))
 
 
-def _quiet(public: Public, heartbeat_s: float, watch_s: float) -> Result:
-    """A stream without events until its second heartbeat, or for `watch_s`; after a `bye`, the next stream."""
-    deadline = time.monotonic() + watch_s
+def check_quiet(public: Public, heartbeat_s: float, *, long: bool) -> Result:
+    """A stream without events until its second heartbeat, or for `LONG_S`; after a `bye`, the next stream."""
+    deadline = time.monotonic() + (LONG_S if long else 0)
     beats = ends = 0
     while True:
         began = time.monotonic()
