@@ -242,6 +242,7 @@ class BrokerMachine(RuleBasedStateMachine):
 LIMITS = {"history": History(SIZES["log"], SIZES["events"], 3600), "max_replay": MAX_REPLAY}
 
 
+@pytest.mark.timeout(600)  # 60 examples of 40 steps, each with its own broker: a busy disk makes them slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 def test_brokers_keep_to_the_model(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     server: RedisServer | None = request.getfixturevalue("redis_server") if kind == "redis" else None
