@@ -102,6 +102,31 @@ def test_alpine_draws_the_store(site: Site) -> None:
     wait_for(lambda: site.unread() == 1, what="the read mark")
 
 
+def test_output_is_shown_as_markdown_without_its_scripts(site: Site) -> None:
+    with site.service.client() as client:
+        task = client.post("/v1/tasks", json={"to": [f"user:{site.user}"], "name": "Answer"}).json()["id"]
+
+        def write(text: str) -> None:
+            client.post(f"/v1/tasks/{task}/output", json={"text": text}).raise_for_status()
+
+        write("# Head")
+        code = f"const taskId = {json.dumps(task)};\n{recipe('Markdown', 'js')}"
+        site.serve("/recipe.js", bundled(code, site.user), "text/javascript")
+        script = '<script type="module" src="/recipe.js"></script>'
+        site.serve("/recipe", f"<!doctype html>{recipe('Markdown', 'html')}{script}")
+        page = site.open("/recipe")
+        expect(page.locator("article h1")).to_have_text("Head")
+        write("ing\n\nIt is **bo")
+        write('ld** 😀\n\n<img src="data:," onerror="window.ran = true"><script>window.ran = true</script>')
+        for _ in range(2):
+            expect(page.locator("article h1")).to_have_text("Heading")
+            expect(page.locator("article strong")).to_have_text("bold")
+            expect(page.locator("article img")).to_have_count(1)
+            assert page.locator("article img[onerror], article script").count() == 0
+            assert page.evaluate("window.ran") is None
+            page.reload()
+
+
 def htmx_of(package: str) -> str:
     return (MODULES / package / "dist" / "htmx.min.js").read_text()
 
