@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from notifier.asking import answered
 from notifier.broker import Broker
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
@@ -23,6 +24,7 @@ from notifier.broker.values import MAX_MARKS, History, Idempotency
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import custom
 from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until
+from tests.broker.test_questions import wait_for_an_answer
 
 LIMITS = {"history": History(HISTORY, HISTORY, 3600), "max_replay": 12}
 
@@ -52,6 +54,25 @@ async def test_the_link_to_a_result_is_there_after_a_restart(path: Path) -> None
     async with running(path) as broker:
         assert await broker.task(created.id) == ended
         assert list((await opened(broker)).tasks) == [ended]
+
+
+async def test_an_open_question_and_its_deadline_are_there_after_a_restart(path: Path) -> None:
+    async with running(path) as broker:
+        await broker.create_task(new_task(task_id="asks"))
+        waiting = await wait_for_an_answer(broker, "asks", timeout_s=10)
+    async with running(path) as broker:
+        assert await broker.task("asks") == waiting
+        assert waiting.question is not None
+        assert list(await broker.due_questions(waiting.question.expires_at_ms + 1)) == ["asks"]
+        now_ms = waiting.question.asked_at_ms + 5
+        await broker.change_task(
+            "asks", lambda task: answered(task, "q-1", "yes", by_id="ann", by_name="Ann", now_ms=now_ms)
+        )
+    async with running(path) as broker:
+        task = await broker.task("asks")
+        assert task is not None
+        assert task.public()["answer"]["by"] == {"id": "ann", "name": "Ann"}
+        assert list(await broker.due_questions(1 << 60)) == []
 
 
 async def test_a_restart_goes_on_where_every_client_was(path: Path) -> None:
