@@ -18,7 +18,8 @@ def small_targets(page: Page) -> list[str]:
     """Buttons, links and fields that are smaller than a finger; the link of a row has the row's size."""
     targets: list[str] = page.evaluate(
         """least => [...document.querySelectorAll("*")].flatMap(({ shadowRoot }) => shadowRoot
-          ? [...shadowRoot.querySelectorAll("button, a:not([part=subject] a), input:not(label input), label, summary")] : [])
+          ? [...shadowRoot.querySelectorAll("button, a:not([part=subject] a), input:not(label input), label, summary")]
+          : [])
           .filter((target) => target.checkVisibility())
           .filter((target) => Math.min(target.offsetWidth, target.offsetHeight) < least)
           .map((target) => target.outerHTML)""",
