@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 import uuid
@@ -38,6 +39,8 @@ class Channel:
     refused: int = 0
     longest_s: float = 0.0
     """The longest time from the first attempt of a message to its 200."""
+    longest_refused_s: float = 0.0
+    """The longest time from the first 503 of a message to its 200."""
 
 
 class Load:
@@ -90,12 +93,14 @@ class Load:
             await self._running.wait()
             number += 1
             key = {"Idempotency-Key": f"{self._name}-{channel.name}-{number}"}
-            began_at = time.monotonic()
+            began_at, refused_at = time.monotonic(), math.inf
             while (message_id := await self._attempt(client, channel, key)) is None:
                 channel.refused += 1
+                refused_at = min(refused_at, time.monotonic())
                 await asyncio.sleep(PAUSE_S)
             channel.began_at[message_id] = began_at
             channel.longest_s = max(channel.longest_s, time.monotonic() - began_at)
+            channel.longest_refused_s = max(channel.longest_refused_s, time.monotonic() - refused_at)
             await asyncio.sleep(self.seed.uniform(0, 2 * PAUSE_S))
 
     async def _attempt(self, client: httpx.AsyncClient, channel: Channel, key: dict[str, str]) -> str | None:
@@ -203,6 +208,10 @@ class Load:
     def longest_publish_s(self) -> float:
         return max(channel.longest_s for channel in self.channels)
 
+    @property
+    def longest_refused_s(self) -> float:
+        return max(channel.longest_refused_s for channel in self.channels)
+
 
 def is_well(listener: Listener) -> bool:
     degraded = listener.of("degraded")
@@ -229,6 +238,7 @@ def seen(load: Load, **more: object) -> dict[str, object]:
         "twice": 0,
         "longest_degraded_s": round(load.longest_degraded_s, 2),
         "longest_publish_s": round(load.longest_publish_s, 2),
+        "longest_refused_s": round(load.longest_refused_s, 2),
         **more,
     }
 

@@ -44,8 +44,9 @@ class SentinelGroup(Topology):
         settings = {"down-after-milliseconds": int(self._down_after_s * 1000), "failover-timeout": 5000}
         for sentinel in self.sentinels:
             sentinel.start()
-            # Every second, not every 10: how soon a Sentinel sees that a server has another role.
-            sentinel.call("SENTINEL", "DEBUG", "info-period", 1000)
+            # Every second, not every 10: how soon a Sentinel sees that a server has another role. A Sentinel that stood
+            # still for 2 s, as on a busy machine, makes no older primary a replica for 30 s: here for one.
+            sentinel.call("SENTINEL", "DEBUG", "info-period", 1000, "tilt-period", 1000)
             sentinel.call("SENTINEL", "MONITOR", self.service, "127.0.0.1", primary.port, 2)
             for name, value in settings.items():
                 sentinel.call("SENTINEL", "SET", self.service, name, value)
