@@ -10,16 +10,17 @@
 import { createContext, createElement, useContext, useMemo, useSyncExternalStore } from "react";
 import { EMPTY, inboxOf, taskOf } from "../empty.js";
 
+/** @import { ReactNode } from "react" */
 /** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 /** @typedef {import("../types.js").StoreState} StoreState */
-/** @typedef {typeof import("../jsx/react.js")} Elements  the elements in JSX */
+/** @typedef {typeof import("../jsx/react.d.ts")} Elements  the elements in JSX */
 
 const Context = createContext(/** @type {Store | null} */ (null));
 
 /**
  * Gives the store to the components below. null: there is none (yet).
  *
- * @param {{store: Store | null, children?: import("react").ReactNode}} props
+ * @param {{store: Store | null, children?: ReactNode}} props
  */
 export function NotifierProvider({ store, children }) {
   return createElement(Context.Provider, { value: store }, children);

@@ -10,6 +10,7 @@
 import { derived, readable } from "svelte/store";
 import { EMPTY, inboxOf, taskOf } from "../empty.js";
 
+/** @import { Readable } from "svelte/store" */
 /** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 /** @typedef {import("../types.js").StoreState} StoreState */
 
@@ -17,7 +18,7 @@ import { EMPTY, inboxOf, taskOf } from "../empty.js";
  * What the user has; see `store.state`.
  *
  * @param {Store | null} store
- * @returns {import("svelte/store").Readable<StoreState>}
+ * @returns {Readable<StoreState>}
  */
 export const notifierStore = (store) => store ?? readable(EMPTY);
 

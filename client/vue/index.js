@@ -9,17 +9,18 @@
 import { computed, inject, onScopeDispose, shallowRef, toValue } from "vue";
 import { EMPTY, inboxOf, taskOf } from "../empty.js";
 
+/** @import { App, InjectionKey, MaybeRefOrGetter, ShallowRef } from "vue" */
 /** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 /** @typedef {import("../types.js").StoreState} StoreState */
-/** @typedef {typeof import("../jsx/vue.js")} Elements  the elements in templates */
+/** @typedef {typeof import("../jsx/vue.d.ts")} Elements  the elements in templates */
 
-/** @type {import("vue").InjectionKey<Store | null>} */
+/** @type {InjectionKey<Store | null>} */
 const KEY = Symbol("notifier");
 
 /** Gives the store to all components of an app. null: there is none. */
 export const notifierPlugin = {
   /**
-   * @param {import("vue").App} app
+   * @param {App} app
    * @param {Store | null} store
    */
   install: (app, store) => void app.provide(KEY, store),
@@ -28,7 +29,7 @@ export const notifierPlugin = {
 /** The store, for its calls; null without one. */
 export const useStore = () => inject(KEY, null);
 
-/** What the user has; see `store.state`. Ends with the component. @returns {Readonly<import("vue").ShallowRef<StoreState>>} */
+/** What the user has; see `store.state`. Ends with the component. @returns {Readonly<ShallowRef<StoreState>>} */
 export function useNotifier() {
   const state = shallowRef(/** @type {StoreState} */ (EMPTY));
   const end = useStore()?.subscribe((next) => {
@@ -50,7 +51,7 @@ export function useInbox() {
   };
 }
 
-/** A task in its newest state, or null while it is not known. @param {import("vue").MaybeRefOrGetter<string>} id */
+/** A task in its newest state, or null while it is not known. @param {MaybeRefOrGetter<string>} id */
 export function useTask(id) {
   const state = useNotifier();
   return computed(() => taskOf(state.value, toValue(id)));

@@ -9,7 +9,7 @@ export const BaseElement = /** @type {typeof HTMLElement} */ (globalThis.HTMLEle
 /**
  * Registers an element. The first definition of a name stays.
  *
- * @param {keyof import("../elements.js").NotifierElements} name
+ * @param {keyof import("../elements.d.ts").NotifierElements} name
  * @param {CustomElementConstructor} element
  */
 export function define(name, element) {

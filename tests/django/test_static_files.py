@@ -26,6 +26,7 @@ def storage(name: str) -> dict[str, Any]:
 
 MANIFEST = storage("django.contrib.staticfiles.storage.ManifestStaticFilesStorage")
 COMPRESSED_MANIFEST = storage("whitenoise.storage.CompressedManifestStaticFilesStorage")
+AGGREGATING = storage("tests.django.aggregating_storage.AggregatingStorage")
 COMPRESSED = storage("whitenoise.storage.CompressedStaticFilesStorage")
 
 
@@ -38,11 +39,12 @@ def walked(folder: Path, settings: dict[str, Any]) -> Any:
     "settings",
     [
         MANIFEST,
+        AGGREGATING,
         COMPRESSED_MANIFEST,
         {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True},
         {**COMPRESSED_MANIFEST, "STATIC_URL": "https://cdn.example.org/static/"},
     ],
-    ids=["Django", "WhiteNoise", "WhiteNoise, only hashed files", "behind a CDN"],
+    ids=["Django", "Django, imports rewritten", "WhiteNoise", "WhiteNoise, only hashed files", "behind a CDN"],
 )
 def test_every_module_is_fetched_in_the_version_of_its_page(tmp_path: Path, settings: dict[str, Any]) -> None:
     result = walked(tmp_path, settings)
