@@ -14,6 +14,13 @@
 /** @typedef {"debug" | "info" | "success" | "warning" | "error"} Level */
 
 /**
+ * @typedef {object} Action
+ * @property {string} text
+ * @property {string} url     POST: a path of the page's site
+ * @property {"GET" | "POST"} method  GET: a link
+ */
+
+/**
  * @typedef {object} Message
  * @property {string} id
  * @property {string} to       the channel: `user:42`, `group:staff`, `all`
@@ -24,6 +31,7 @@
  * @property {Level} level
  * @property {string | null} url  http, https or relative
  * @property {string | null} [icon]  a name from icons/, or the URL of a picture
+ * @property {Action[] | null} [actions]  its buttons, at most three
  * @property {Record<string, unknown>} data
  * @property {string | null} [key]  a later message with the same key replaces this one
  * @property {string} [replaces]  the id of the message that this one replaces

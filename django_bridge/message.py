@@ -5,7 +5,7 @@ Builds the payload by the rules of `notifier.event` and gives it to `sending`. M
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ class Message:
     - `send_datetime`: the time that browsers show; a naive value is in Django's current time zone. Omitted: now.
     - `level`: `debug`, `info`, `success`, `warning` or `error`. `url`: the target of a click: http, https or relative.
     - `icon`: the picture shown: the URL of one, or one of the names in `notifier.rules.ICONS`.
+    - `actions`: at most 3 buttons, `{"text": "Approve", "url": "/orders/7/approve/", "method": "POST"}`. GET, the
+      default, is a link; POST is a call to a path of the page's own site, with its CSRF token.
     - `data`: a JSON object for your own use. `expires_at`: after this time the message is neither replayed nor listed.
     - `key`: a later message with the same key to the same recipient replaces the earlier one, also in the inbox. It is
       also sent as `data.key`, for pages of an older client.
@@ -60,6 +62,7 @@ class Message:
         level: str = "info",
         url: Any = None,
         icon: str | None = None,
+        actions: Sequence[Mapping[str, Any]] | None = None,
         data: Mapping[str, Any] | None = None,
         expires_at: datetime | None = None,
         key: str | None = None,
@@ -72,6 +75,7 @@ class Message:
         self.level = level
         self.url = url
         self.icon = icon
+        self.actions = actions
         self.data = data
         self.expires_at = expires_at
         self.key = key

@@ -156,6 +156,15 @@ FIELDS: Final = (
         since="0.2",
     ),
     Field(
+        "actions",
+        rules.actions,
+        list[dict[str, str]] | None,
+        list[dict[str, str]] | None,
+        None,
+        description="At most 3 buttons: `text`, `url`, and `method`, GET (a link) or POST (a call to the page's site).",
+        since="0.2",
+    ),
+    Field(
         "data",
         _data,
         dict[str, Any] | None,
@@ -175,7 +184,7 @@ FIELDS: Final = (
 """In the order of the frame."""
 
 BY_NAME: Final[Mapping[str, Field]] = {field.name: field for field in FIELDS}
-CORRECTABLE: Final = frozenset(("from", "subject", "text", "sent_at", "level", "url", "icon", "data"))
+CORRECTABLE: Final = frozenset(("from", "subject", "text", "sent_at", "level", "url", "icon", "actions", "data"))
 """Those that a publisher can change afterwards."""
 MAX_UTF8_BYTES: Final = 4
 """Of one character."""

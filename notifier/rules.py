@@ -23,6 +23,10 @@ MAX_TITLE_CHARS: Final = 255
 """Of a message's subject, a task's name, a sender's name."""
 MAX_STATE_CHARS: Final = 2000
 """Of a task's state text and error text."""
+MAX_ACTIONS: Final = 3
+"""Buttons of a message."""
+MAX_ACTION_CHARS: Final = 40
+"""Of a button's text."""
 MAX_URL_CHARS: Final = 2048
 MAX_EXCLUDED: Final = 50
 """Users that one publish leaves out."""
@@ -217,6 +221,34 @@ def icon(value: object, field: str = "icon") -> str | None:
     if isinstance(value, str) and _ICON_NAME.fullmatch(value):
         raise InvalidInput(f"must be a URL or one of {', '.join(ICONS)}, not {shown(value)}", field=field)
     return url(value, field)
+
+
+def actions(value: object, field: str = "actions") -> list[dict[str, str]] | None:
+    """The buttons of a message: at most `MAX_ACTIONS` objects with `text`, `url` and `method`, which is GET (a link,
+    the default) or POST (a call to the page's own site: its URL is a path). None without any."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) > MAX_ACTIONS:
+        raise InvalidInput(f"must be a list of at most {MAX_ACTIONS} actions, not {shown(value)}", field=field)
+    return [_action(each, f"{field}[{i}]") for i, each in enumerate(value)] or None
+
+
+def _action(value: object, field: str) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"must be an object with 'text' and 'url', not {shown(value)}", field=field)
+    for key in value:
+        if key not in ("text", "url", "method"):
+            raise InvalidInput("is not a field of an action", field=f"{field}.{key}")
+    label = text(value.get("text"), f"{field}.text", max_chars=MAX_ACTION_CHARS, empty=False)
+    target, method = url(value.get("url"), f"{field}.url"), value.get("method", "GET")
+    if target is None:
+        raise InvalidInput("is required", field=f"{field}.url")
+    if method not in ("GET", "POST"):
+        raise InvalidInput(f"must be GET or POST, not {shown(method)}", field=f"{field}.method")
+    # A browser reads a backslash as a slash (WHATWG URL): two of them begin a host.
+    if method == "POST" and (not target.startswith("/") or target[1:2] in ("/", "\\")):
+        raise InvalidInput(f"must be a path of the site that begins with /, not {shown(target)}", field=f"{field}.url")
+    return {"text": label, "url": target, "method": str(method)}
 
 
 def moment(value: object, field: str) -> datetime:

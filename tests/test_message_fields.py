@@ -16,6 +16,7 @@ from notifier.rules import ICONS
 from tests.support import REPOSITORY
 
 CARRIED = {field.name for field in FIELDS if field.carries is not None}
+ACTIONS = [{"text": "Show", "url": "/orders/7/"}]
 ADDED = {"replaces", "edited"}
 """Fields that the service adds."""
 ARGUMENTS = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
@@ -23,7 +24,7 @@ ARGUMENTS = {"to": "to_users", "from": "from_user", "sent_at": "send_datetime"}
 
 
 def test_the_frame_carries_the_fields_that_the_list_says() -> None:
-    event = message_event({"to": ["user:7"], "subject": "Paid", "icon": "cart", "key": "order"})
+    event = message_event({"to": ["user:7"], "subject": "Paid", "icon": "cart", "key": "order", "actions": ACTIONS})
     message = message_of(event.frame_for("user:7"))
     assert message is not None
     assert set(message) == CARRIED

@@ -196,6 +196,38 @@ def test_another_icon_is_refused(icon: object) -> None:
     assert refused(lambda: rules.icon(icon)) == "icon"
 
 
+def test_actions_are_links_and_calls_to_the_site() -> None:
+    call = {"text": "Approve", "url": "/orders/7/approve/", "method": "POST"}
+    assert rules.actions(None) is rules.actions([]) is None
+    assert rules.actions([{"text": "Show", "url": "https://x.org/7"}, call]) == [
+        {"text": "Show", "url": "https://x.org/7", "method": "GET"},
+        call,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("actions", "field"),
+    [
+        ("Show", "actions"),
+        ([{"text": "Show", "url": "/"}] * 4, "actions"),
+        (["Show"], "actions[0]"),
+        ([{"text": "Show"}], "actions[0].url"),
+        ([{"url": "/"}], "actions[0].text"),
+        ([{"text": "", "url": "/"}], "actions[0].text"),
+        ([{"text": "x" * 41, "url": "/"}], "actions[0].text"),
+        ([{"text": "Show", "url": "javascript:alert(1)"}], "actions[0].url"),
+        ([{"text": "Show", "url": "/"}, {"text": "Show", "url": "/", "method": "PUT"}], "actions[1].method"),
+        ([{"text": "Show", "url": "/", "body": {}}], "actions[0].body"),
+        *(
+            ([{"text": "Buy", "url": url, "method": "POST"}], "actions[0].url")
+            for url in ("https://x.org/", "//x.org/", "/\\x.org/", "\\\\x.org", "buy", "?buy")
+        ),
+    ],
+)
+def test_other_actions_are_refused(actions: object, field: str) -> None:
+    assert refused(lambda: rules.actions(actions)) == field
+
+
 def test_a_misspelt_icon_is_answered_with_the_list() -> None:
     with pytest.raises(InvalidInput, match=r"must be a URL or one of bell, calendar, .*, not 'truck'"):
         rules.icon("truck")

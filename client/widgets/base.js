@@ -147,7 +147,7 @@ export class Widget extends BaseElement {
    * Does what the user asked for. A failure is dispatched as the document's event `notifier:failed`, which the toasts
    * show: with the error as `detail`, the name of a text in `what`, and `retry`.
    *
-   * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed" | "notAnswered"} what  did not work then
+   * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed" | "notAnswered" | undefined} what  did not work then
    * @param {() => Promise<unknown>} call
    */
   attempt(what, call) {

@@ -116,7 +116,7 @@ export function link(url, text) {
 }
 
 /** @param {string} url */
-function parsed(url) {
+export function parsed(url) {
   try {
     return new URL(url, document.baseURI);
   } catch {

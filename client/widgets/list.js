@@ -6,7 +6,7 @@
 
 import { el } from "./dom.js";
 import { keep, kept } from "./kept.js";
-import { drawRow, focusOf, groupOf, MESSAGE_CSS } from "./message_row.js";
+import { drawRow, focusOf, groupOf, MESSAGE_CSS, stopsOf } from "./message_row.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { createRows } from "./rows.js";
 import { say } from "./texts.js";
@@ -99,7 +99,7 @@ export function showList(widget, store, scroller, note) {
     const focused = before.findIndex((row) => row.contains(widget.root.activeElement));
     const ids = listed.map(({ id }) => id);
     show(ids, (id, index) => {
-      const entry = rows.get(id) ?? drawRow(listed[index], actions);
+      const entry = rows.get(id) ?? drawRow(listed[index], actions, widget);
       rows.set(id, entry);
       const group = groupOf(listed[index]);
       entry.update(listed[index], index && group === groupOf(listed[index - 1]) ? "" : group, index, ids.length);
@@ -120,7 +120,7 @@ export function showList(widget, store, scroller, note) {
   /** Makes a row the list's stop for Tab, with its actions. @param {HTMLElement} row */
   function choose(row) {
     for (const stop of list.querySelectorAll("[tabindex='0']")) stop.setAttribute("tabindex", "-1");
-    for (const stop of [focusOf(row), ...row.querySelectorAll("button")]) stop.setAttribute("tabindex", "0");
+    for (const stop of stopsOf(row)) stop.setAttribute("tabindex", "0");
   }
 
   /** @param {boolean} [isAsked]  by the button, which may be gone afterwards: the first older message gets the focus */

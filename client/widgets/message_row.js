@@ -4,11 +4,13 @@
  * Owns: its elements and their look. Must not know: the list.
  */
 
+import { actionsOf } from "./actions.js";
 import { button, el, icon, link, picture, timeElement } from "./dom.js";
 import { say, senderOf } from "./texts.js";
 import { ago, daysAgo, relative } from "./times.js";
 
 /** @typedef {import("../types.js").Message} Message */
+/** @typedef {import("./base.js").Widget} Widget */
 
 export const MESSAGE_CSS = `
   li { outline: 0; }
@@ -26,6 +28,7 @@ export const MESSAGE_CSS = `
   [part=subject] a { color: inherit; text-decoration: none; outline: 0; }
   [part=subject] a::after { content: ""; position: absolute; inset: 0; }
   .row .text { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 2; overflow: hidden; color: var(--_muted); font-size: 0.875rem; }
+  [part=actions] { position: relative; z-index: 1; inline-size: fit-content; }
   .actions, .menu { position: absolute; z-index: 1; inset-block-start: 0.35rem; inset-inline-end: 0.4rem; display: flex; background: var(--_surface); border-radius: var(--_radius); }
   @media (hover: hover) {
     .menu { display: none; }
@@ -45,13 +48,17 @@ export function groupOf({ sent_at }) {
 }
 
 /** What receives the focus in a row: its link if it has one. @param {HTMLElement} row */
-export const focusOf = (row) => /** @type {HTMLElement} */ (row.querySelector("a") ?? row);
+export const focusOf = (row) => /** @type {HTMLElement} */ (row.querySelector("[part=subject] a") ?? row);
+
+/** What Tab reaches in a row. @param {HTMLElement} row */
+export const stopsOf = (row) => [focusOf(row), ...row.querySelectorAll("button, [part=actions] a")];
 
 /**
  * @param {Message} message
  * @param {Record<"read" | "archive" | "remove", (id: string) => void>} actions
+ * @param {Widget} widget
  */
-export function drawRow(message, { read, archive, remove }) {
+export function drawRow(message, { read, archive, remove }, widget) {
   const { id, level, subject, text, sent_at, url } = message;
   const at = Date.parse(sent_at);
   const time = timeElement(sent_at);
@@ -79,6 +86,7 @@ export function drawRow(message, { read, archive, remove }) {
       el("div", { class: "head" }, sender, time),
       el("div", { part: "subject" }, target ?? subject),
       text ? el("p", { part: "text", class: "text" }, text) : null,
+      message.actions ? actionsOf(message.actions, widget, () => read(id)) : null,
     ),
     menu,
     el(
@@ -90,7 +98,7 @@ export function drawRow(message, { read, archive, remove }) {
     ),
   );
   const row = el("li", { part: "message", "data-id": id }, box);
-  for (const stop of [focusOf(row), ...row.querySelectorAll("button")]) stop.setAttribute("tabindex", "-1");
+  for (const stop of stopsOf(row)) stop.setAttribute("tabindex", "-1");
 
   /**
    * @param {Message} now

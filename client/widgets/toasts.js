@@ -89,8 +89,15 @@ export class NotifierToasts extends Widget {
       since = this.count = 0;
       if (n > STORM) return this.show("info", say("away", { n }));
       for (const message of late) {
-        const { level, subject, text, url, data } = message;
-        this.show(level, `${senderOf(message)}: ${subject}`, text, link(url), data?.key, picture(message));
+        const { level, subject, text, url, data, actions } = message;
+        const show = (/** @type {Node | null} */ action) =>
+          this.show(level, `${senderOf(message)}: ${subject}`, text, action, data?.key, picture(message));
+        const shown = (/** @type {typeof import("./actions.js")} */ { actionsOf }) => {
+          const buttons = actionsOf(actions ?? [], this, () => buttons.closest("[part=toast]")?.remove());
+          show(buttons);
+        };
+        if (actions) import("./actions.js").then(shown, () => show(link(url)));
+        else show(link(url));
       }
     };
     /** @param {News} news */
@@ -215,7 +222,10 @@ export class NotifierToasts extends Widget {
     const all = [...this.root.querySelectorAll("[part=toast]")].filter((old) => !old.querySelector("[part=question]"));
     if (all.length > MOST) all[0].remove();
     // Time to decide.
-    if (!(action instanceof HTMLButtonElement) && !(/** @type {Element | null} */ (action)?.matches("[part=question]")))
+    if (
+      !(action instanceof HTMLButtonElement) &&
+      !(/** @type {Element | null} */ (action)?.matches("[part=question], [part=actions]"))
+    )
       this.stay(toast);
   }
 

@@ -48,7 +48,8 @@ CALLS = {
 EVENTS = {
     "hello": {"v", "recovered", "replayed", "unread", "tasks", "heartbeat_s", "connection", "time"},
     "message": {
-        "id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "key", "data", "replaces", "edited",
+        "id", "to", "from", "subject", "text", "sent_at", "level", "url", "icon", "key", "actions", "data", "replaces",
+        "edited",
     },
     "task": {
         "id", "name", "status", "state", "done", "total", "percent", "eta_s",

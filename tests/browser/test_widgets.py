@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import EITHER, Witness, shot
 from tests.support import REPOSITORY, Service, subscriber_token, wait_for
@@ -150,6 +150,42 @@ def test_a_message_shows_its_icon_in_inbox_and_toast(shop: Shop) -> None:
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         shot(page, f"icons-{scheme}")
+
+
+def test_the_buttons_of_a_message_are_links_and_calls_to_the_page_s_site(shop: Shop) -> None:
+    page = shop.open()
+    page.evaluate("document.cookie = 'csrftoken=token-7'")
+    answers = [503, 200]
+    calls: list[tuple[str, str | None]] = []
+
+    def answer(route: Route) -> None:
+        calls.append((route.request.method, route.request.headers.get("x-csrftoken")))
+        route.fulfill(status=answers.pop(0), body="")
+
+    page.route("**/orders/7/approve/", answer)
+    show = {"text": "Show", "url": "/orders/7/"}
+    shop.publish("Order 7", actions=[show, {"text": "Approve", "url": "/orders/7/approve/", "method": "POST"}])
+    toast = page.locator("notifier-toasts [part=toast]").filter(has_text="Order 7")
+    expect(toast.get_by_role("link", name="Show")).to_have_attribute("href", f"{shop.service.url}/orders/7/")
+    expect(toast.get_by_role("button", name="Approve")).to_be_visible()
+    page.get_by_role("button", name="Messages. 1 unread message").click()
+    row = page.get_by_role("dialog", name="Messages").locator("li")
+    expect(row.get_by_role("link", name="Show")).not_to_have_attribute("target", "_blank")
+    approve = row.get_by_role("button", name="Approve")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        shot(page, f"actions-{scheme}")
+    approve.click()
+    failure = page.locator("notifier-toasts [part=toast]").filter(has=page.get_by_role("button", name="Retry"))
+    expect(failure).to_be_visible()
+    expect(row).to_have_class(re.compile("unread"))
+    approve.click()
+    expect(approve).to_have_attribute("aria-disabled", "true")
+    expect(row).not_to_have_class(re.compile("unread"))
+    approve.click(force=True)
+    toast.get_by_role("button", name="Close").click()
+    assert calls == [("POST", "token-7")] * 2
+    shop.witness.faults[:] = [line for line in shop.witness.faults if "503" not in line]  # the browser's own line
 
 
 def test_a_message_whose_icon_does_not_load_shows_its_level(context: BrowserContext, service: Service) -> None:

@@ -193,7 +193,11 @@ def test_a_task_that_ended_elsewhere_ends_here_by_a_member_of_the_problem(user: 
         assert (task.ended, task.status) == (True, "cancelled")
 
 
-EXAMPLES: dict[str, object] = {"icon": "cart", "key": "order-7"}
+EXAMPLES: dict[str, object] = {
+    "icon": "cart",
+    "key": "order-7",
+    "actions": [{"text": "Show", "url": "/orders/7/", "method": "GET"}],
+}
 """A value of each later field that is not its default."""
 
 

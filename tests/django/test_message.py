@@ -43,6 +43,7 @@ def test_a_message_carries_its_sender_texts_level_link_and_data(user: User) -> N
         "level": "warning",
         "url": "/orders/1",
         "icon": None,
+        "actions": None,
         "key": None,
         "data": {"order": [1, None]},
         "sent_at": None,
