@@ -39,12 +39,12 @@ async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, sh
   });
   const pageStore = store?.createStore(notifier);
   if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });
-  if (grantsUrl) watchLive(notifier, grantsUrl);
+  if (grantsUrl) watchLive(notifier, grantsUrl, texts);
   /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: pageStore });
 }
 
-/** Loads the module for live elements once the page has one. @param {any} notifier @param {string} grantsUrl */
-function watchLive(notifier, grantsUrl) {
+/** Loads the module for live elements once the page has one. @param {any} notifier @param {string} grantsUrl @param {string} [texts] */
+function watchLive(notifier, grantsUrl, texts) {
   const observer = new MutationObserver(look);
   observer.observe(document, { subtree: true, childList: true, attributeFilter: ["data-live-topic"] });
   look();
@@ -52,7 +52,7 @@ function watchLive(notifier, grantsUrl) {
   function look() {
     if (!document.querySelector("[data-live-topic]")) return;
     observer.disconnect();
-    void import("./live.js").then(({ watchPage }) => watchPage(notifier, (grants) => renew(grantsUrl, grants)));
+    void import("./live.js").then(({ watchPage }) => watchPage(notifier, (grants) => renew(grantsUrl, grants), texts));
   }
 }
 

@@ -10,6 +10,7 @@ import type { NotifierInbox } from "./widgets/inbox.js";
 import type { NotifierLive } from "./widgets/live.js";
 import type { NotifierMessage } from "./widgets/message.js";
 import type { NotifierOutput } from "./widgets/output.js";
+import type { NotifierPresence } from "./widgets/presence.js";
 import type { NotifierProgress } from "./widgets/progress.js";
 import type { NotifierTasks } from "./widgets/tasks.js";
 import type { NotifierToasts } from "./widgets/toasts.js";
@@ -24,6 +25,7 @@ export interface NotifierElements {
   "notifier-live": NotifierLive;
   "notifier-message": NotifierMessage;
   "notifier-output": NotifierOutput;
+  "notifier-presence": NotifierPresence;
   "notifier-progress": NotifierProgress;
   "notifier-tasks": NotifierTasks;
   "notifier-toasts": NotifierToasts;
@@ -36,6 +38,16 @@ export interface NotifierAttributes {
   "notifier-live": { src?: string; "data-live-topic"?: string };
   "notifier-message": { level?: Level };
   "notifier-output": { task?: string };
+  "notifier-presence": {
+    topic?: string;
+    /** A selector of the form in which an input is the state "editing". */
+    editing?: string;
+    /** A question before that form is submitted while others edit. */
+    warning?: string;
+    /** The URL of pictures, with `{id}`. */
+    avatars?: string;
+    "data-live-topic"?: string;
+  };
   "notifier-progress": { task?: string; "read-only"?: Present };
   "notifier-tasks": object;
   "notifier-toasts": {

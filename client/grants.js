@@ -6,12 +6,21 @@
 
 import { claimsOf } from "./token.js";
 
-/** @typedef {{token: string, names: string[], exp: number}} Grant  `exp`: ms since 1970, by this device's clock */
+/**
+ * @typedef {object} Grant
+ * @property {string} token
+ * @property {string[]} names
+ * @property {string} user  whose it is
+ * @property {boolean} presence  others see the user
+ * @property {number} exp  ms since 1970, by this device's clock
+ */
 
 /**
  * @typedef {object} Topic
  * @property {string} token   its newest grant
  * @property {number} exp     when that ends, ms since 1970 by this device's clock
+ * @property {boolean} presence  by this grant others see the user
+ * @property {string} state   what the stream says that the user does there, of this tab; "": nothing special
  * @property {string} since   until this cursor the page has everything
  * @property {boolean} heard  the present stream has it
  * @property {string} from    since this cursor it has it
@@ -22,7 +31,17 @@ import { claimsOf } from "./token.js";
  */
 
 /** @param {string} since @returns {Topic} */
-export const create = (since) => ({ token: "", exp: 0, since, heard: false, from: "", last: "", handles: new Set() });
+export const create = (since) => ({
+  token: "",
+  exp: 0,
+  presence: false,
+  state: "",
+  since,
+  heard: false,
+  from: "",
+  last: "",
+  handles: new Set(),
+});
 
 /** @param {string} tokens @returns {Grant[]} */
 export function readGrants(tokens) {
@@ -30,11 +49,29 @@ export function readGrants(tokens) {
     .split(" ")
     .filter(Boolean)
     .map((token) => {
-      const { topics = [], exp, iat } = claimsOf(token);
+      const { topics = [], exp, iat, sub = "", presence = false } = claimsOf(token);
       // The lifetime counts, not this device's clock.
-      return { token, names: topics, exp: iat ? Date.now() + 1000 * (exp - iat) : 1000 * exp };
+      return { token, names: topics, user: sub, presence, exp: iat ? Date.now() + 1000 * (exp - iat) : 1000 * exp };
     });
 }
+
+/**
+ * Whether a grant is to replace the present one of a topic: it ends later, and others see the user as before. One that shows the user
+ * replaces one that does not; the other way round only where the page's server has left the next grant to the view.
+ *
+ * @param {Grant} grant
+ * @param {Topic} topic
+ */
+export function isBetter({ presence, exp }, topic) {
+  if (presence !== topic.presence && topic.token) return presence || (topic.token === topic.unknown && exp > topic.exp);
+  return exp > topic.exp;
+}
+
+/** What the user does on a topic: the state of the first of its handles that has one. @param {Topic} topic @returns {string} */
+export const stateOf = ({ handles }) => [...handles].find(({ state }) => state)?.state ?? "";
+
+/** States by topic, for the service. @param {(readonly [string, string])[]} states */
+export const onWire = (states) => Object.fromEntries(states.map(([name, state]) => [name, state || "viewing"]));
 
 /** The topic that an event names; null: it is for users; undefined: it names none. @param {any} data */
 export function topicOf(data) {

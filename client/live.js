@@ -9,8 +9,8 @@
 
 import { takeGrant } from "./swapped.js";
 
-/** @typedef {Awaited<ReturnType<ReturnType<typeof import("./notifier.js").connect>["topic"]>>} Handle */
-/** @typedef {{topic: string, type: string, data?: any}} Detail  `type`: of the event, or `stale` */
+/** @typedef {import("./handle.js").TopicHandle} Handle */
+/** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
@@ -21,8 +21,9 @@ const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "ta
  *
  * @param {any} notifier
  * @param {(grants: string[]) => Promise<any>} renew
+ * @param {string} [texts]  the URL of the texts in the page's language
  */
-export function watchPage(notifier, renew) {
+export function watchPage(notifier, renew, texts) {
   /** @type {Map<Element, {grant: string, close: () => void}>} */
   const granted = new Map();
   /** @type {Map<Element, {timer: ReturnType<typeof setTimeout>, detail: Detail}>} */
@@ -61,15 +62,17 @@ export function watchPage(notifier, renew) {
     const since = element.getAttribute("data-live-cursor") ?? "";
     const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded });
     granted.set(element, { grant, close: () => void opening.then((/** @type {Handle} */ handle) => handle.close()) });
+    if (element.localName === "notifier-presence")
+      void import("./widgets/presence.js").then(({ showPeople }) => showPeople(element, opening, texts));
   }
 
-  function stale(/** @type {string[]} */ names) {
-    for (const name of names) tell(name, { topic: name, type: "stale" });
+  function stale(/** @type {string[]} */ names, isDue = false) {
+    for (const name of names) tell(name, { topic: name, type: "stale", isDue });
   }
 
   /** The view gets another chance to decide: its answer has the next grant. */
   function onEnded(/** @type {string[]} */ names, /** @type {string} */ reason) {
-    if (reason === "expired") stale(names);
+    if (reason === "expired") stale(names, true);
   }
 
   /** @param {string} name @param {Detail} detail */

@@ -20,11 +20,11 @@ const MAX_GRANTS = 50; // of one call
 
 /**
  * @param {Map<string, Topic>} topics
- * @param {(names: string[]) => void} onStale
+ * @param {(names: string[]) => void} onUnknown  the view is to give their next grant
  * @param {(names: string[], reason: "denied" | "expired") => void} onEnded
  * @param {(grants: import("./grants.js").Grant[]) => void} onRenewed
  */
-export function createRenewal(topics, onStale, onEnded, onRenewed) {
+export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   let isAsking = false;
@@ -89,7 +89,7 @@ export function createRenewal(topics, onStale, onEnded, onRenewed) {
       if (unknown.includes(name)) topic.unknown = topic.token;
     }
     const stale = names.filter((name) => unknown.includes(name));
-    if (stale.length) onStale(stale);
+    if (stale.length) onUnknown(stale);
     const ended = names.filter((name) => denied.includes(name));
     if (ended.length) onEnded(ended, "denied");
     return names.length === stale.length + ended.length;

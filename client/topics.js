@@ -6,11 +6,15 @@
  *
  * What a topic missed while no stream heard it is not replayed: it is stale.
  *
- * Owns: handles, joining, which tab ends a topic. Must not know: elements, how a stream is kept open.
+ * The stream has one state of its user for each topic: where tabs differ, one that does something counts.
+ *
+ * Owns: joining, which tab ends a topic. Must not know: elements, how a stream is kept open.
  */
 
-import { create, isOlder, oldest, readGrants, topicOf } from "./grants.js";
+import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf } from "./grants.js";
+import { publicHandle } from "./handle.js";
 import { readData } from "./parse.js";
+import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
@@ -21,14 +25,7 @@ import { createRenewal } from "./renewal.js";
 /** @typedef {import("./types.js").TopicOptions} TopicOptions */
 /** @typedef {import("./types.js").Ended} Ended */
 
-/**
- * @typedef {object} Handle
- * @property {string[]} topics
- * @property {Set<NamesHandler>} stale
- * @property {Set<(names: string[], reason: Ended) => void>} ended
- * @property {TopicOptions["renew"]} [renew]
- * @property {(() => void)[]} ends
- */
+/** @typedef {import("./handle.js").Handle} Handle */
 
 const ANSWER_MS = 300; // the other tabs say within this what they show
 const RETRY_MS = 2000; // twice this at most, at random
@@ -55,19 +52,19 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   let leaving = null; // topics of which the leader asks the other tabs
   let isJoining = false;
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
-  const renewal = createRenewal(topics, missed, drop, replace);
+  const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
   const { signal } = ended;
-  globalThis.addEventListener?.("pagehide", () => topics.size && post({ left: [...topics.keys()] }), { signal });
+  globalThis.addEventListener?.("pagehide", () => topics.size && post(farewell([...topics.keys()])), { signal });
   globalThis.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
     if (event === "hello") return; // see below
-    if (event === "reset") missed([...topics.keys()]);
+    if (event === "reset") tell([...topics.keys()]);
     if (!id) return;
     const named = topicOf(readData(data));
     for (const [name, topic] of topics) {
@@ -79,7 +76,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
     connectionId = hello.connection ?? "";
-    for (const topic of topics.values()) topic.heard = false;
+    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
     void join();
   });
   notifier.on("topics", (/** @type {any} */ { left }) => {
@@ -102,7 +99,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
 
   /** From the back/forward cache: the other tabs have ended its topics. */
   function comeBack() {
-    for (const topic of topics.values()) topic.heard = false;
+    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
     post({ ask: true });
     void join();
   }
@@ -113,11 +110,12 @@ export async function createTopics(notifier, connection, position, base, pollUrl
    */
   function open(token, { since = position.cursor, renew, onStale, onEnded } = {}) {
     /** @type {Handle} */
-    const handle = { topics: [], stale: new Set(), ended: new Set(), renew, ends: [] };
+    const handle = { topics: [], user: "", state: "", stale: new Set(), ended: new Set(), renew, ends: [] };
     if (onStale) handle.stale.add(onStale);
     if (onEnded) handle.ended.add(onEnded);
     const grants = readGrants(token);
     for (const grant of grants) {
+      handle.user = grant.user;
       for (const name of grant.names) {
         const topic = topics.get(name) ?? create(since);
         const isOld = (/** @type {string} */ cursor) => topic.heard && since !== UNKNOWN && isOlder(since, cursor);
@@ -131,39 +129,11 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     }
     take(grants);
     void join();
-    return publicHandle(handle);
+    return publicHandle(handle, notifier, { close, tellStates, find });
   }
 
-  /** @param {Handle} handle */
-  function publicHandle(handle) {
-    return {
-      /** The names of its topics. */
-      topics: handle.topics,
-      /**
-       * Calls `handler` for events of this type to these topics. An event belongs to the topic in `data.topic`, a message
-       * to that in `data.to`; what names none is for every handle. Returns a function that ends this.
-       *
-       * @param {string} type
-       * @param {(data: any, event: WireEvent) => void} handler
-       */
-      on(type, handler) {
-        const end = notifier.on(type, (/** @type {any} */ data, /** @type {WireEvent} */ event) => {
-          const name = topicOf(data);
-          if (name === undefined || handle.topics.includes(name)) handler(data, event);
-        });
-        handle.ends.push(end);
-        return end;
-      },
-      /** Calls `handler` with the names of topics that changed while this page did not hear them. @param {NamesHandler} handler */
-      onStale(handler) {
-        handle.stale.add(handler);
-      },
-      /** Calls `handler` with the names of topics that this page hears no longer, and why. @param {(names: string[], reason: Ended) => void} handler */
-      onEnded(handler) {
-        handle.ended.add(handler);
-      },
-      close: () => close(handle),
-    };
+  function find(/** @type {string} */ name) {
+    return findPeople(request, base, name, topics.get(name)?.token ?? "");
   }
 
   /** @param {Handle} handle */
@@ -173,18 +143,53 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     for (const name of handle.topics) {
       const topic = topics.get(name);
       topic?.handles.delete(handle);
-      if (topic?.handles.size) continue;
-      topics.delete(name);
-      left.push(name);
+      if (!topic?.handles.size) left.push(name);
+      else tellStates([name]);
     }
     if (!left.length) return;
-    post({ left });
-    if (connection.leads) leave(left);
+    const message = farewell(left);
+    for (const name of left) topics.delete(name);
+    post(message);
+    if (connection.leads) {
+      leave(left);
+      void calm(message.idle);
+    }
     void join(); // polls have room for others
   }
 
+  /** Tells the stream what the user does on these topics, where that has changed. @param {string[]} names */
+  function tellStates(names) {
+    for (const name of names) {
+      const topic = topics.get(name);
+      if (topic && stateOf(topic) !== topic.state) topic.heard = false;
+    }
+    void join();
+  }
+
+  /** This tab leaves topics; on some of them its state is the stream's. @param {string[]} left */
+  function farewell(left) {
+    return { left, idle: left.filter((name) => topics.get(name)?.state) };
+  }
+
+  /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
+  async function calm(names) {
+    if (!names.length || !channel || !connectionId) return;
+    await change({ state: onWire(names.map((name) => [name, ""])) });
+    post({ idle: names });
+    reset(names);
+  }
+
+  /** The stream has no state on these topics now. @param {string[]} names */
+  function reset(names) {
+    for (const name of names) {
+      const topic = topics.get(name);
+      if (topic) topic.state = "";
+    }
+    tellStates(names);
+  }
+
   /** What another tab says. @param {any} message */
-  function receive({ ask, connection: id, left, kept, grants }) {
+  function receive({ ask, connection: id, left, kept, grants, idle }) {
     if (ask && connection.leads) post({ connection: connectionId });
     if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
     if (id && id !== connectionId && !connection.leads) {
@@ -193,6 +198,8 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     }
     if (left && connection.leads) leave(left);
     else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
+    if (idle && left && connection.leads) void calm(idle);
+    else if (idle && !left) reset(idle);
     for (const name of kept ?? []) leaving?.delete(name);
     if (grants && connection.leads) {
       for (const grant of grants) elsewhere.add(grant);
@@ -236,17 +243,19 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       const sent = pollUrl.searchParams.getAll("grant");
       const heard = waiting.filter(([, { token }]) => sent.includes(token));
       for (const [, topic] of heard) topic.heard = true;
-      missed(heard.map(([name]) => name)); // polls do not say what happened since the page was rendered
+      tell(heard.map(([name]) => name)); // polls do not say what happened since the page was rendered
       return false;
     }
     const { since } = waiting[0][1];
     const group = waiting.filter(([, topic]) => topic.since === since);
     const add = [...new Set(group.map(([, { token }]) => token))].slice(0, most);
     const on = connectionId;
-    const answer = await change({ add, since: since || "-" });
+    const joined = group.filter(([, { token }]) => add.includes(token));
+    const states = joined.filter(([, topic]) => stateOf(topic) !== topic.state);
+    const state = states.map(([name, topic]) => /** @type {const} */ ([name, stateOf(topic)]));
+    const answer = await change({ add, since: since || "-", ...(state.length && { state: onWire(state) }) });
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
-    const joined = group.filter(([, { token }]) => add.includes(token));
     if (answer.refused && add.length > 1) most = 1;
     else if (answer.refused)
       drop(
@@ -254,13 +263,17 @@ export async function createTopics(notifier, connection, position, base, pollUrl
         "refused",
       );
     if (answer.refused) return true;
+    for (const [name, now] of state) /** @type {Topic} */ (topics.get(name) ?? {}).state = now;
+    const idle = state.filter(([, now]) => !now).map(([name]) => name);
+    if (idle.length) post({ idle });
     for (const [name, topic] of joined) {
       topic.heard = answer.topics.includes(name);
       if (topic.heard) topic.since = topic.from = answer.cursor;
       else topic.exp = Math.min(topic.exp, Date.now()); // its grant ended before it was added
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
-    missed(answer.stale);
+    tell(answer.stale);
+    for (const [, topic] of joined) if (stateOf(topic) !== topic.state) topic.heard = false; // it changed meanwhile
     return true;
   }
 
@@ -289,30 +302,29 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     return null;
   }
 
-  /** @param {string[]} names */
-  function missed(names) {
-    tell(names);
-  }
-
   /**
    * @param {string[]} names
    * @param {Ended} [reason]  they have ended; without it, they are stale
+   * @param {boolean} [isDue]  the view is to give their next grant
    */
-  function tell(names, reason) {
+  function tell(names, reason, isDue) {
     const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));
     for (const handle of handles) {
       const own = names.filter((name) => handle.topics.includes(name));
-      for (const handler of handle.stale) if (!reason) handler(own);
+      for (const handler of handle.stale) if (!reason) isDue ? handler(own, isDue) : handler(own);
       for (const handler of handle.ended) if (reason) handler(own, reason);
     }
   }
 
   /** @param {Grant[]} grants */
   function take(grants) {
-    for (const { token, names, exp } of grants) {
-      for (const name of names) {
+    for (const grant of grants) {
+      const { token, exp, presence } = grant;
+      for (const name of grant.names) {
         const topic = topics.get(name);
-        if (topic && exp > topic.exp) Object.assign(topic, { token, exp });
+        if (!topic || !isBetter(grant, topic)) continue;
+        if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
+        Object.assign(topic, { token, exp, presence });
       }
     }
     post({ grants: grants.map(({ token }) => token) });

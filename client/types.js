@@ -192,6 +192,9 @@
  * @property {string} notAnswered
  * @property {string} answered
  * @property {string} send
+ * @property {string} alsoHere
+ * @property {Plural} editing
+ * @property {Plural} others
  * @property {string} output
  * @property {string} outputGone
  * @property {string} copy

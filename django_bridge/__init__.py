@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from django_bridge.loop.current import current_task
     from django_bridge.loop.progress import Progress
     from django_bridge.message import Message
+    from django_bridge.presence_admin import PresenceAdmin
     from django_bridge.recipients import ALL, group, topic
     from django_bridge.task.cancel import TaskCancelled
     from django_bridge.task.decorator import progress
@@ -35,6 +36,7 @@ __all__ = [
     "ALL",
     "Event",
     "Message",
+    "PresenceAdmin",
     "Progress",
     "Task",
     "TaskCancelled",
@@ -54,6 +56,7 @@ _HOMES: Final = {
     "ALL": "recipients",
     "Event": "event",
     "Message": "message",
+    "PresenceAdmin": "presence_admin",
     "Progress": "loop.progress",
     "Task": "task.task",
     "TaskCancelled": "task.cancel",

@@ -18,7 +18,7 @@ from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
-from django_bridge.recipients import user_id
+from django_bridge.recipients import user_id, user_name
 from notifier.errors import NotAllowed
 
 AUDIENCE: Final = "notifier:topics"
@@ -53,21 +53,29 @@ def live_permission(kind: type[Model] | str) -> Callable[[F], F]:
     return register
 
 
-def grant(user: Any, topics: Sequence[str]) -> str:
+def grant(user: Any, topics: Sequence[str], *, presence: bool = False) -> str:
     """A JWT by which the streams of `user` hear these topics (at most 50) for `LIFE_S`. The caller has checked that the
-    user may see them. Raises `ImproperlyConfigured` without a `JWT_SECRET`."""
+    user may see them.
+
+    presence: others on these topics see the user, with its display name. Raises `ImproperlyConfigured` without a
+    `JWT_SECRET`.
+    """
     secret = settings().jwt_secret
     if not secret:
         raise ImproperlyConfigured("NOTIFIER['JWT_SECRET'] is missing: it is the service's NOTIFIER_JWT_SECRET.")
     now = int(time.time())
-    claims = {"sub": user_id(user), "aud": AUDIENCE, "iat": now, "exp": now + LIFE_S, "topics": list(topics)}
+    claims: dict[str, Any] = {"sub": user_id(user), "aud": AUDIENCE, "iat": now, "exp": now + LIFE_S}
+    claims["topics"] = list(topics)
+    if presence:
+        claims |= {"presence": True, "name": user_name(user)}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def grants(user: Any, topics: Iterable[str]) -> list[str]:
+def grants(user: Any, topics: Iterable[str], *, presence: bool = False) -> list[str]:
     """As many grants as the topics need."""
     names = list(dict.fromkeys(topics))
-    return [grant(user, names[start : start + MAX_TOPICS]) for start in range(0, len(names), MAX_TOPICS)]
+    parts = [names[start : start + MAX_TOPICS] for start in range(0, len(names), MAX_TOPICS)]
+    return [grant(user, part, presence=presence) for part in parts]
 
 
 @dataclass(slots=True)
@@ -85,14 +93,20 @@ def renewed(user: Any, old: Iterable[str]) -> Renewal:
     """The grants of `user`, asked about again. Raises `NotAllowed` for one that is forged, too old or not theirs."""
     renewal = Renewal()
     allowed: list[str] = []
-    for name in dict.fromkeys(name for token in old for name in _topics(token, user_id(user))):
+    seen: dict[str, bool] = {}
+    for token in old:
+        topics, presence = _topics(token, user_id(user))
+        seen |= {name: presence or seen.get(name, False) for name in topics}
+    for name in seen:
         may = _may(user, name)
         (renewal.unknown if may is None else allowed if may else renewal.denied).append(name)
-    renewal.grants = grants(user, allowed)
+    for presence in (False, True):
+        renewal.grants += grants(user, [name for name in allowed if seen[name] is presence], presence=presence)
     return renewal
 
 
-def _topics(token: str, user: str) -> Sequence[str]:
+def _topics(token: str, user: str) -> tuple[Sequence[str], bool]:
+    """The topics of a grant, and whether others see its user there."""
     try:
         claims: Mapping[str, Any] = jwt.decode(
             token,
@@ -107,7 +121,7 @@ def _topics(token: str, user: str) -> Sequence[str]:
         raise NotAllowed(f"the grant is not valid: {exc}", field="grants") from None
     if claims["sub"] != user:
         raise NotAllowed("the grant is another user's", field="grants")
-    return topics
+    return topics, claims.get("presence") is True
 
 
 def _may(user: Any, name: str) -> bool | None:

@@ -14,6 +14,8 @@ from notifier.json_text import to_json
 
 VIEWING: Final = "viewing"
 """The state of a person whose page has said nothing else."""
+EARLIER_S: Final = 1.0
+"""A lease that is to end earlier by more than this is a change: processes that have read it would look too late."""
 MAX_SHOWN: Final = 100
 """With more people on a topic, only their number is shown."""
 

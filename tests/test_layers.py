@@ -133,6 +133,7 @@ imports only from the layers below its own, or within its entry."""
 BRIDGE_LAYERS: Layers = [
     # What Django, pytest and the command line load by name.
     {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
+    {"presence_admin"},
     {"middleware", "tasks_backend"},
     {"checks"},
     {"board"},
@@ -187,8 +188,8 @@ CLIENT_LAYERS: Layers = [
     {"messages"},
     {"notifier"},
     {"tabs", "api", "topics"},
-    {"renewal"},
-    {"grants"},
+    {"renewal", "handle"},
+    {"grants", "people"},
     {"follower"},
     {"connection"},
     {"attempts"},

@@ -137,6 +137,14 @@ async def test_a_reconnect_is_no_event_and_a_lost_page_is_gone(hub: Hub) -> None
     assert len(ann.events) == seen + 1
 
 
+async def test_a_lost_page_is_gone_before_its_lease_would_have_ended(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presences, "LEASE_S", 3600)
+    ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    hub.detach(bob.stream)
+    await until(lambda: ann.people.keys() == {"ann"})
+
+
 async def test_a_user_whose_token_ends_is_gone_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notifier.grants.GRACE_S", 3600)
     ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()

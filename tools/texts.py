@@ -50,7 +50,7 @@ form of Slavic languages is for fractions."""
 WIDGETS: Final = "widgets."
 """How the context of a widget's text begins; its key follows."""
 _FUNCTIONS: Final[Any] = {"_": None, "gettext": None, "gettext_lazy": None, "ngettext": (1, 2)}
-_TAG: Final = re.compile(r"""{%\s*trans(?:late)?\s+"([^"]+)"\s*%}""")
+_TAG: Final = re.compile(r"""{%\s*trans(?:late)?\s+"([^"]+)"(?:\s+as\s+\w+)?\s*%}""")
 _STRING_OR_KEY: Final = re.compile(r'("(?:[^"\\]|\\.)*")|(\w+)\s*:|,(?=\s*[}\]])')
 
 Text = str | dict[str, str]

@@ -6,6 +6,15 @@ export default {
   notAnswered: "Die Antwort konnte nicht gesendet werden",
   answered: "{name} hat zuerst geantwortet: {value}",
   send: "Senden",
+  alsoHere: "Auch hier: {name}",
+  editing: {
+    one: "{name} bearbeitet",
+    other: "{name} bearbeiten",
+  },
+  others: {
+    one: "{n} weitere Person",
+    other: "{n} weitere",
+  },
   output: "Ausgabe",
   outputGone: "Der Anfang wird nicht mehr aufbewahrt",
   copy: "Kopieren",

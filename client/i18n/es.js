@@ -6,6 +6,17 @@ export default {
   notAnswered: "No se pudo enviar la respuesta",
   answered: "{name} respondió primero: {value}",
   send: "Enviar",
+  alsoHere: "También aquí: {name}",
+  editing: {
+    one: "{name} está editando",
+    many: "{name} están editando",
+    other: "{name} están editando",
+  },
+  others: {
+    one: "{n} persona más",
+    many: "{n} personas más",
+    other: "{n} personas más",
+  },
   output: "Salida",
   outputGone: "El principio ya no se conserva",
   copy: "Copiar",

@@ -6,6 +6,17 @@ export default {
   notAnswered: "La réponse n’a pas pu être envoyée",
   answered: "{name} a répondu en premier : {value}",
   send: "Envoyer",
+  alsoHere: "Également ici : {name}",
+  editing: {
+    one: "{name} modifie",
+    many: "{name} modifient",
+    other: "{name} modifient",
+  },
+  others: {
+    one: "{n} autre",
+    many: "{n} autres",
+    other: "{n} autres",
+  },
   output: "Sortie",
   outputGone: "Le début n’est plus conservé",
   copy: "Copier",

@@ -6,6 +6,17 @@ export default {
   notAnswered: "לא ניתן היה לשלוח את התשובה",
   answered: "{name}: התשובה הראשונה, {value}",
   send: "שליחה",
+  alsoHere: "גם כאן: {name}",
+  editing: {
+    one: "בעריכה: {name}",
+    two: "בעריכה: {name}",
+    other: "בעריכה: {name}",
+  },
+  others: {
+    one: "עוד {n}",
+    two: "עוד {n}",
+    other: "עוד {n} אנשים",
+  },
   output: "פלט",
   outputGone: "ההתחלה כבר אינה נשמרת",
   copy: "העתקה",

@@ -6,6 +6,17 @@ export default {
   notAnswered: "Non è stato possibile inviare la risposta",
   answered: "{name} ha risposto per primo: {value}",
   send: "Invia",
+  alsoHere: "Anche qui: {name}",
+  editing: {
+    one: "{name} sta modificando",
+    many: "{name} stanno modificando",
+    other: "{name} stanno modificando",
+  },
+  others: {
+    one: "{n} altra persona",
+    many: "altre {n} persone",
+    other: "altre {n} persone",
+  },
   output: "Output",
   outputGone: "L’inizio non è più conservato",
   copy: "Copia",

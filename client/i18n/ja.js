@@ -6,6 +6,13 @@ export default {
   notAnswered: "回答を送信できませんでした",
   answered: "{name} が先に回答しました: {value}",
   send: "送信",
+  alsoHere: "ほかの閲覧者: {name}",
+  editing: {
+    other: "{name} が編集中",
+  },
+  others: {
+    other: "他 {n} 人",
+  },
   output: "出力",
   outputGone: "冒頭はもう保存されていません",
   copy: "コピー",

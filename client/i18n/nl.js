@@ -6,6 +6,15 @@ export default {
   notAnswered: "Het antwoord kon niet worden verzonden",
   answered: "{name} heeft als eerste geantwoord: {value}",
   send: "Verzenden",
+  alsoHere: "Ook hier: {name}",
+  editing: {
+    one: "{name} is aan het bewerken",
+    other: "{name} zijn aan het bewerken",
+  },
+  others: {
+    one: "{n} andere persoon",
+    other: "{n} anderen",
+  },
   output: "Uitvoer",
   outputGone: "Het begin wordt niet meer bewaard",
   copy: "Kopiëren",

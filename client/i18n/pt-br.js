@@ -6,6 +6,17 @@ export default {
   notAnswered: "Não foi possível enviar a resposta",
   answered: "{name} respondeu primeiro: {value}",
   send: "Enviar",
+  alsoHere: "Também aqui: {name}",
+  editing: {
+    one: "{name} está editando",
+    many: "{name} estão editando",
+    other: "{name} estão editando",
+  },
+  others: {
+    one: "mais {n} pessoa",
+    many: "mais {n} pessoas",
+    other: "mais {n} pessoas",
+  },
   output: "Saída",
   outputGone: "O início não está mais guardado",
   copy: "Copiar",

@@ -6,6 +6,15 @@ export default {
   notAnswered: "Yanıt gönderilemedi",
   answered: "Önce {name} yanıtladı: {value}",
   send: "Gönder",
+  alsoHere: "Burada olanlar: {name}",
+  editing: {
+    one: "{name} düzenliyor",
+    other: "{name} düzenliyor",
+  },
+  others: {
+    one: "{n} kişi daha",
+    other: "{n} kişi daha",
+  },
   output: "Çıktı",
   outputGone: "Başlangıcı artık saklanmıyor",
   copy: "Kopyala",

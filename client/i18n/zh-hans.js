@@ -6,6 +6,13 @@ export default {
   notAnswered: "无法发送回答",
   answered: "{name} 已先回答:{value}",
   send: "发送",
+  alsoHere: "也在这里：{name}",
+  editing: {
+    other: "{name} 正在编辑",
+  },
+  others: {
+    other: "其他 {n} 人",
+  },
   output: "输出",
   outputGone: "开头部分已不再保留",
   copy: "复制",

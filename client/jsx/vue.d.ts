@@ -12,6 +12,7 @@ declare module "vue" {
     NotifierLive: Element<"notifier-live">;
     NotifierMessage: Element<"notifier-message">;
     NotifierOutput: Element<"notifier-output">;
+    NotifierPresence: Element<"notifier-presence">;
     NotifierProgress: Element<"notifier-progress">;
     NotifierTasks: Element<"notifier-tasks">;
     NotifierToasts: Element<"notifier-toasts">;

@@ -4,7 +4,7 @@ messages of `django.contrib.messages` as toasts."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,11 +12,11 @@ from django import template
 from django.db.models import Model
 from django.template import Context
 from django.templatetags.static import static
-from django.utils.html import format_html, format_html_join, json_script
+from django.utils.html import escape, format_html, format_html_join, json_script
 from django.utils.safestring import SafeString, mark_safe
 
 from django_bridge.cursors import ATTRIBUTE, UNKNOWN
-from django_bridge.grants import grants
+from django_bridge.grants import grant, grants
 from django_bridge.live import topic_of
 from django_bridge.page import config_of
 from django_bridge.recipients import NamedTopic
@@ -69,14 +69,41 @@ def live(context: Context, shown: Any) -> SafeString:
     rendered: Any = context.render_context
     granted: set[str] = rendered.setdefault(_GRANTED, set())
     missing = [name for name in dict.fromkeys(names) if name not in granted]
-    topics = format_html('data-live-topic="{}"', " ".join(quote(name, safe=":@/") for name in names))
+    topics = format_html('data-live-topic="{}"', " ".join(map(_quoted, names)))
     user = _user(context)
     if not missing or user is None or not user.is_authenticated:
         return topics
     granted.update(missing)
+    return format_html("{} {}", topics, _granted(context, grants(user, missing)))
+
+
+@register.simple_tag(takes_context=True)
+def presence(context: Context, shown: Any, *, editing: str = "", warning: str = "", avatars: str = "") -> SafeString:
+    """The element `<notifier-presence>`: who else has this model instance or topic open. Nothing for anonymous users.
+
+    The view has checked that the user may see it, and who the others are. editing: a selector of the form in which an
+    input is "editing". warning: a question before that form is submitted while others edit; `{name}` are these.
+    avatars: the URL of pictures, where `{id}` is the user's id.
+    """
+    user = _user(context)
+    if user is None or not user.is_authenticated:
+        return mark_safe("")
+    name = topic_of(shown).name
+    values = {"topic": name, "editing": editing, "warning": warning, "avatars": avatars}
+    attributes = format_html_join("", ' {}="{}"', [(key, escape(value)) for key, value in values.items() if value])
+    granted = _granted(context, [grant(user, [name], presence=True)])
+    return format_html(
+        '<notifier-presence{} data-live-topic="{}" {}></notifier-presence>', attributes, _quoted(name), granted
+    )
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe=":@/")
+
+
+def _granted(context: Context, tokens: Sequence[str]) -> SafeString:
     cursor = getattr(context.get("request"), ATTRIBUTE, UNKNOWN)
-    tokens = " ".join(grants(user, missing))
-    return format_html('{} data-live-grant="{}" data-live-cursor="{}"', topics, tokens, cursor)
+    return format_html('data-live-grant="{}" data-live-cursor="{}"', " ".join(tokens), cursor)
 
 
 @register.simple_tag(takes_context=True)

@@ -235,8 +235,8 @@ class Broker(ABC):
     @abstractmethod
     async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
         """Begin, renew or end leases of people on a channel. `Sink.presence` is called, in every process with a stream
-        on the channel, where others see a change; not where a lease ends by itself. True if some processes could not be
-        told of a change of this channel: call again, also without leases."""
+        on the channel, where others see a change or are to look earlier; not where a lease ends by itself. True if some
+        processes could not be told of a change of this channel: call again, also without leases."""
 
     @abstractmethod
     async def people(self, channel: str) -> Sequence[Present]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.admin import AdminSite, ModelAdmin, register
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, HttpRequest, HttpResponse
@@ -11,7 +12,7 @@ from django.shortcuts import get_object_or_404
 from django.template import engines
 from django.urls import path
 
-from django_bridge import changed, live_permission
+from django_bridge import PresenceAdmin, changed, live_permission
 from tests.django.sample.models import SimpleModel
 from tests.support import REPOSITORY
 
@@ -37,7 +38,21 @@ STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %
 </notifier-live></main>
 <style nonce="bGl2ZQ">.long { block-size: 5rem; overflow: auto; }</style>
 {% notifier widgets=False %}</html>"""
+PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark"><title>Live</title>{% load notifier %}
+<main><h1>Order</h1>{% presence row editing="#form" warning="{name}: save anyway?" %}
+<notifier-live id="live" {% live row %} src="#live"><h2>{{ row.title }}</h2></notifier-live>
+<form id="form"><label>Title <input name="title"></label> <button>Save</button></form></main>
+{% notifier widgets=False %}</html>"""
 FILES = {"htmx": "htmx2/dist/htmx.min.js", "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js"}
+
+
+site = AdminSite(name="shared")
+
+
+@register(SimpleModel, site=site)
+class SimpleAdmin(PresenceAdmin, ModelAdmin):  # type: ignore[type-arg]
+    warns_of_editors = True
 
 
 @live_permission(SimpleModel)
@@ -62,8 +77,16 @@ def row(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def strict(request: HttpRequest, pk: int) -> HttpResponse:
+    return strictly(request, STRICT, pk)
+
+
+def people(request: HttpRequest, pk: int) -> HttpResponse:
+    return strictly(request, PEOPLE, pk)
+
+
+def strictly(request: HttpRequest, template: str, pk: int) -> HttpResponse:
     request.csp_nonce = NONCE  # type: ignore[attr-defined]
-    answer = render(request, STRICT, pk)
+    answer = render(request, template, pk)
     answer["Content-Security-Policy"] = (
         f"default-src 'none'; script-src 'self' 'nonce-{NONCE}'; style-src 'nonce-{NONCE}'; connect-src *; "
         "base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
@@ -85,6 +108,8 @@ urlpatterns = [
     path("<int:pk>/", page),
     path("<int:pk>/row/", row),
     path("<int:pk>/strict/", strict),
+    path("<int:pk>/people/", people),
     path("<int:pk>/rename/", rename),
+    path("admin/", site.urls),
     path("<slug:name>.js", script),
 ]

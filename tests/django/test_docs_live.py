@@ -7,13 +7,15 @@ import re
 from typing import Any
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin import register as admin_register
 from django.contrib.auth.models import User
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.template import engines
 from django.test import RequestFactory
 from django.urls import reverse
 
-from django_bridge import grants
+from django_bridge import PresenceAdmin, grants
 from django_bridge.testing import outbox
 from tests.django.sample.models import SimpleModel
 from tests.support import REPOSITORY
@@ -83,6 +85,21 @@ def test_what_tells_a_page() -> None:
         ("changed", {"topic": f"sample.simplemodel:{other.pk}", "spread_s": 2}),
         ("order.paid", {"topic": f"order:{row.pk}", "sum": 12}),
     ]
+
+
+def test_who_else_is_here(user: User) -> None:
+    row = SimpleModel.objects.create(title="first")
+    request = RequestFactory().get("/")
+    request.user = user
+    html = engines["django"].from_string(BY_TITLE["shop/order.html"]).render({"order": row}, request)
+    assert html.count('<notifier-presence topic="sample.simplemodel:') == 1
+    site = admin.AdminSite()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(admin, "register", lambda model: admin_register(model, site=site))
+        exec(example("PresenceAdmin"), {"Order": SimpleModel})
+    model_admin = site._registry[SimpleModel]
+    assert isinstance(model_admin, PresenceAdmin)
+    assert model_admin.warns_of_editors
 
 
 def test_who_may_see_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,7 +158,7 @@ test("a grant that ends soon is renewed; what is denied ends, what the page deci
   });
   assert.deepEqual(await asked.reached(1), [[old]]);
   assert.deepEqual(await ended.reached(1), [[["order:2"], "denied"]]);
-  assert.deepEqual(await stale.reached(1), [["order:3"]]);
+  assert.deepEqual(await stale.reached(1), [[["order:3"], true]]);
   await changes.reached(3);
   const later = changes.values.slice(1);
   assert.ok(later.some(({ remove }) => remove?.includes("order:2")));

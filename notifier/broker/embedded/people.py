@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from notifier.people import Lease, Person, Present
+from notifier.people import EARLIER_S, Lease, Person, Present
 
 
 class MemoryPeople:
@@ -19,7 +19,7 @@ class MemoryPeople:
         """By channel and connection: the monotonic time of the end, and the person."""
 
     def put(self, channel: str, leases: Sequence[Lease]) -> bool:
-        """Begin, renew or end leases. True if others see a change."""
+        """Begin, renew or end leases. True if others see a change, or are to look earlier."""
         now, is_changed = time.monotonic(), False
         known = self._leases.setdefault(channel, {})
         for lease in leases:
@@ -27,7 +27,8 @@ class MemoryPeople:
             was_present = ends_at > now
             if lease.ttl_s > 0:
                 known[lease.connection] = (now + lease.ttl_s, lease.person)
-            is_changed = is_changed or was_present != (lease.ttl_s > 0) or person != lease.person
+            ends_earlier = was_present and now + lease.ttl_s < ends_at - EARLIER_S
+            is_changed = is_changed or was_present != (lease.ttl_s > 0) or person != lease.person or ends_earlier
         if not known:
             del self._leases[channel]
         return is_changed

@@ -3,8 +3,10 @@
 --
 -- KEYS  the leases: by connection, the time of the end (ms) and the person
 -- ARGV  1 ttl (s) of the key, then for each lease: connection, its ttl (ms; 0: it ends), the person
--- Answer: with leases: 1 if others see a change, else 0
+-- Answer: with leases: 1 if others see a change or are to look earlier, else 0
 --       | without: for each lease the person, the ms that are left
+
+local EARLIER_MS = 1000 -- of a lease that ends so much earlier: others are to look again
 
 local now_ms = redis_now_ms()
 
@@ -29,13 +31,13 @@ end
 
 local changed = 0
 for i = 2, #ARGV, 3 do
-  local _, person = lease_of(call('HGET', KEYS[1], ARGV[i]))
+  local ends_ms, person = lease_of(call('HGET', KEYS[1], ARGV[i]))
   if ARGV[i + 1] == '0' then
     call('HDEL', KEYS[1], ARGV[i])
     if person then changed = 1 end
   else
     call('HSET', KEYS[1], ARGV[i], whole(now_ms + ARGV[i + 1]) .. ' ' .. ARGV[i + 2])
-    if person ~= ARGV[i + 2] then changed = 1 end
+    if person ~= ARGV[i + 2] or ends_ms > now_ms + ARGV[i + 1] + EARLIER_MS then changed = 1 end
   end
 end
 call('EXPIRE', KEYS[1], ARGV[1])

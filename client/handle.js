@@ -1,0 +1,91 @@
+/**
+ * The handle of a page's topics: its events, its people, its end.
+ *
+ * Must not know: how topics are heard.
+ */
+
+import { topicOf } from "./grants.js";
+import { watchPeople } from "./people.js";
+
+/** @typedef {import("./types.js").WireEvent} WireEvent */
+/** @typedef {import("./types.js").Ended} Ended */
+/** @typedef {(names: string[], isDue?: boolean) => void} StaleHandler  `isDue`: the view is to give the next grant */
+
+/**
+ * @typedef {object} Handle
+ * @property {string[]} topics
+ * @property {string} user   whose grants it has
+ * @property {string} state  what the user does there; "": nothing special
+ * @property {Set<StaleHandler>} stale
+ * @property {Set<(names: string[], reason: Ended) => void>} ended
+ * @property {import("./types.js").TopicOptions["renew"]} [renew]
+ * @property {(() => void)[]} ends
+ */
+
+/** @typedef {ReturnType<typeof publicHandle>} TopicHandle */
+
+/**
+ * @typedef {object} Topics
+ * @property {(handle: Handle) => void} close
+ * @property {(names: string[]) => void} tellStates
+ * @property {(name: string) => Promise<import("./people.js").People>} find
+ */
+
+/**
+ * @param {Handle} handle
+ * @param {any} notifier
+ * @param {Topics} topics
+ */
+export function publicHandle(handle, notifier, { close, tellStates, find }) {
+  return {
+    /** The names of its topics. */
+    topics: handle.topics,
+    /** The id of the user that its grant is for. */
+    user: handle.user,
+    /**
+     * Calls `handler` for events of this type to these topics. An event belongs to the topic in `data.topic`, a message
+     * to that in `data.to`; what names none is for every handle. Returns a function that ends this.
+     *
+     * @param {string} type
+     * @param {(data: any, event: WireEvent) => void} handler
+     */
+    on(type, handler) {
+      const end = notifier.on(type, (/** @type {any} */ data, /** @type {WireEvent} */ event) => {
+        const name = topicOf(data);
+        if (name === undefined || handle.topics.includes(name)) handler(data, event);
+      });
+      handle.ends.push(end);
+      return end;
+    },
+    /** Calls `handler` with the names of topics that changed while this page did not hear them. @param {StaleHandler} handler */
+    onStale(handler) {
+      handle.stale.add(handler);
+    },
+    /** Calls `handler` with the names of topics that this page hears no longer, and why. @param {(names: string[], reason: Ended) => void} handler */
+    onEnded(handler) {
+      handle.ended.add(handler);
+    },
+    /**
+     * Calls `handler` with the people of each topic, now and at every change. Returns a function that ends this.
+     *
+     * @param {(people: import("./people.js").Present) => void} handler
+     */
+    presence(handler) {
+      const ended = new AbortController();
+      const end = () => ended.abort();
+      handle.ends.push(end);
+      for (const name of handle.topics) watchPeople(notifier, name, find, handler, ended.signal);
+      return end;
+    },
+    /**
+     * Says what the user does on these topics, to the others there; "" for nothing special. It takes a grant with `presence`.
+     *
+     * @param {string} state  1 to 32 of `a-z 0-9 _ -`
+     */
+    state(state) {
+      handle.state = state === "viewing" ? "" : state;
+      tellStates(handle.topics);
+    },
+    close: () => close(handle),
+  };
+}

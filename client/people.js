@@ -1,0 +1,95 @@
+/**
+ * The people of a topic: read once, then kept by events.
+ *
+ * Owns: the list of one topic. Must not know: how a topic is heard, what shows people.
+ */
+
+/** @typedef {{id: string, name: string | null, state: string}} Person  `state`: "viewing", or what the user's page says */
+/** @typedef {{count: number, users: Person[]}} People  `users`: all; none where they are more than 100 */
+/** @typedef {People & {topic: string}} Present */
+/** @typedef {People & {topic: string, joined: Person[], left: Person[], changed: Person[]}} Change  `users`: absent */
+
+const MOST = 100; // with more people only their number is known
+const PATIENCE_MS = 15_000;
+const RETRY_MS = 2000; // twice this at most, at random
+
+/**
+ * Asks the service who is on a topic now.
+ *
+ * @param {import("./request.js").Request} request
+ * @param {URL} base
+ * @param {string} topic
+ * @param {string} grant
+ * @returns {Promise<People>}
+ */
+export async function findPeople(request, base, topic, grant) {
+  const url = new URL(`v1/topics/${encodeURIComponent(topic)}/presence`, base);
+  url.searchParams.set("grant", grant);
+  const response = await request(url, {
+    headers: { Accept: "application/json" },
+    signal: AbortSignal.timeout(PATIENCE_MS),
+  });
+  if (!response?.ok) throw new Error(`The service answered ${response?.status}`);
+  return response.json();
+}
+
+/**
+ * Calls `handler` with the people of a topic at every change, until the signal.
+ *
+ * @param {any} notifier
+ * @param {string} topic
+ * @param {(name: string) => Promise<People>} find
+ * @param {(people: Present) => void} handler
+ * @param {AbortSignal} signal
+ */
+export function watchPeople(notifier, topic, find, handler, signal) {
+  /** @type {Map<string, Person>} */
+  let users = new Map();
+  let isComplete = false;
+  let changes = 0;
+  const ends = [
+    notifier.on("presence", (/** @type {Change} */ change) => change.topic === topic && receive(change)),
+    notifier.on("hello", again), // what came while no stream was open is missing
+  ];
+  signal.addEventListener("abort", () => {
+    for (const end of ends) end();
+  });
+  if (!signal.aborted) void read();
+
+  /** @param {Change} change */
+  function receive({ count, joined, left, changed }) {
+    changes++;
+    if (joined.length === count || count > MOST) {
+      users = new Map();
+      isComplete = true;
+    }
+    for (const { id } of left) users.delete(id);
+    for (const person of [...joined, ...changed]) users.set(person.id, person);
+    if (!isComplete) return; // the answer is read again
+    if (users.size === count || count > MOST) show(count);
+    else again();
+  }
+
+  function again() {
+    isComplete = false;
+    void read();
+  }
+
+  /** Unless an event has named everyone meanwhile. */
+  async function read() {
+    const before = changes;
+    const people = await find(topic).catch(() => null);
+    if (signal.aborted || isComplete) return;
+    if (!people) return void setTimeout(() => signal.aborted || isComplete || read(), RETRY_MS * (1 + Math.random()));
+    if (before !== changes) return read();
+    const isWhole = people.count <= MOST;
+    users = new Map(isWhole ? people.users.map((person) => [person.id, person]) : []);
+    isComplete = true;
+    show(people.count);
+  }
+
+  /** @param {number} count */
+  function show(count) {
+    handler({ topic, count, users: [...users.values()] });
+  }
+}
