@@ -1,14 +1,17 @@
 """What the output of a task costs a page: `python -m bench.output_page`.
 
 A task has 1 MB of output when Chromium opens the page with its `<notifier-output>`; then 200 pieces a second arrive for
-some seconds. Printed are the long tasks of the page's thread (PerformanceObserver `longtask`: over 50 ms).
+some seconds. Printed are the long tasks of the page's thread (PerformanceObserver `longtask`: over 50 ms by the clock),
+and the most processor time that one of its tasks took: beside other programs a task also waits for a core.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,18 @@ def measured(page: Page, length: int) -> list[int]:
     return durations
 
 
+def most_processor_ms(trace: bytes) -> float:
+    """The most processor time of a task, of those of the renderer's thread with the most work."""
+    events = json.loads(trace)["traceEvents"]
+    threads = {(e["pid"], e["tid"]) for e in events if e.get("args", {}).get("name") == "CrRendererMain"}
+    times: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for event in events:
+        place = event["pid"], event["tid"]
+        if event["name"] == "RunTask" and place in threads:
+            times[place].append(event.get("tdur", 0) / 1000)
+    return max(max(times.values(), key=sum))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=10)
@@ -56,6 +71,8 @@ def main() -> None:
         page.add_init_script(OBSERVE)
         body: Any = PAGE.format(task=task, token=subscriber_token("bench"))
         page.route("**/output", lambda route: route.fulfill(body=body, content_type="text/html"))
+        categories = ["disabled-by-default-devtools.timeline"]
+        browser.start_tracing(page=page, categories=categories)
         page.goto(f"{service.url}/output")
         print(f"1 MB at once: long tasks (ms) {measured(page, written) or 'none'}")
         # Little enough that nothing leaves the page.
@@ -68,6 +85,7 @@ def main() -> None:
                 time.sleep(0.001)
         rate = sent / (time.monotonic() - started)
         print(f"{rate:.0f} pieces a second: long tasks (ms) {measured(page, written + sent * len(PIECE)) or 'none'}")
+        print(f"the longest took {most_processor_ms(browser.stop_tracing()):.0f} ms of processor time")
         browser.close()
 
 
