@@ -223,6 +223,10 @@ class HttpTransport:
             answer = self._client.request(method, path, timeout=within_s / 2, **more)
         except httpx.HTTPError as exc:
             raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
+        except RuntimeError as exc:  # other settings closed the client while this thread was about to call
+            if not self._client.is_closed:
+                raise
+            raise Unreachable(str(exc)) from exc
         if answer.status_code in (200, 204):
             return _parsed(answer) if answer.content else None
         raise _error(answer)

@@ -30,6 +30,14 @@ def test_a_call_is_repeated_under_the_same_key_until_it_works(trouble: Any, user
         assert (counts.sent, counts.repeated, counts.failed) == (1, 2, 0)
 
 
+def test_a_call_of_a_publisher_that_was_closed_by_other_settings_does_not_break_its_caller(user: User) -> None:
+    with answering(GOOD) as server:
+        current = publisher.current()
+        current.close()
+        assert Message(to_users=user, subject="Test").send()
+        assert (current.counts.failed, server.requests) == (1, [])
+
+
 def test_the_body_follows_the_wire_contract(user: User) -> None:
     with answering(GOOD) as server:
         message_id = Message(from_user=user, to_users=[user, ALL], subject="Test", url="/x").send()
