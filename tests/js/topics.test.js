@@ -9,19 +9,21 @@ import { test } from "node:test";
 import { connect } from "../../client/notifier.js";
 import { collector, frame } from "./server.js";
 
+const DOCS = new URL("../../docs/live.md", import.meta.url);
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
 /** A grant as the page has it; the client does not check signatures. */
-function grant(topics, { life = 300, n = 0 } = {}) {
+function grant(topics, { life = 300, n = 0, presence = false } = {}) {
   const iat = Math.floor(Date.now() / 1000);
-  return `${part({})}.${part({ topics, iat, exp: iat + life, n })}.x`;
+  return `${part({})}.${part({ topics, iat, exp: iat + life, n, presence })}.x`;
 }
 
-/** A service with one stream at a time; `answer(body)` answers the changes of topics. */
-async function service(t, answer) {
+/** A service with one stream at a time; `answer(body)` answers the changes of topics, `people()` who is on one. */
+async function service(t, answer, people = () => ({ count: 0, users: [] })) {
   const changes = collector();
   const streams = collector();
   const server = createServer(async (request, response) => {
+    if (request.url.startsWith("/v1/topics/")) return response.end(JSON.stringify(people()));
     if (request.method === "GET") {
       const connection = `c${streams.values.length + 1}`;
       response.writeHead(200, { "Content-Type": "text/event-stream" });
@@ -242,7 +244,7 @@ test("a part of a page without cursors is fresh once its topic is heard", async 
 
 test("the example of docs/live.md", async (t) => {
   const { notifier, changes, streams } = await service(t, () => ({}));
-  const [, code] = /^```js\n(.*?)^```$/ms.exec(readFileSync(new URL("../../docs/live.md", import.meta.url), "utf8"));
+  const [, code] = /^```js\n(.*?)^```$/ms.exec(readFileSync(DOCS, "utf8"));
   const names = { notifier, grant: grant(["order:1"]), cursor: "e-5", renew: async () => ({ grants: [] }) };
   const shown = collector();
   const wait = "await joined();";
@@ -256,6 +258,57 @@ test("the example of docs/live.md", async (t) => {
   const all = { ...names, joined, show: shown.add, reload: () => {} };
   await new AsyncFunction(...Object.keys(all), source)(...Object.values(all));
   assert.deepEqual(shown.values, [{ topic: "order:1", sum: 12 }]);
+});
+
+const ANN = { id: "1", name: "Ann", state: "viewing" };
+const BOB = { id: "2", name: "Bob", state: "viewing" };
+
+test("the example of docs/live.md for people: all at first, then by events, and read again where these do not fit", async (t) => {
+  const answers = [
+    { count: 1, users: [ANN] },
+    { count: 1, users: [BOB] },
+  ];
+  const { notifier, changes, streams } = await service(
+    t,
+    () => ({}),
+    () => (answers.length > 1 ? answers.shift() : answers[0]),
+  );
+  const [, [, example]] = [...readFileSync(DOCS, "utf8").matchAll(/^```js\n(.*?)^```$/gms)];
+  const [drawn, shown] = [collector(), collector()];
+  const order = await notifier.topic(grant(["order:1"]), { since: "e-5" });
+  const document = { querySelector: () => ({ show: shown.add }) };
+  new Function("order", "draw", "document", example)(order, drawn.add, document);
+  assert.deepEqual(await drawn.reached(1), [[ANN]]);
+  assert.equal(shown.values[0], order);
+  while (!changes.values.some(({ state }) => state)) await changes.reached(changes.values.length + 1);
+  assert.deepEqual(changes.values.at(-1).state, { "order:1": "editing" });
+  const event = { topic: "order:1", left: [], changed: [], joined: [BOB], count: 2 };
+  streams.values[0].write(frame("presence", event));
+  assert.deepEqual((await drawn.reached(2))[1], [ANN, BOB]);
+  streams.values[0].write(frame("presence", { ...event, joined: [], left: [ANN], count: 5 }));
+  assert.deepEqual((await drawn.reached(3))[2], [BOB]);
+  streams.values[0].end();
+  await streams.reached(2);
+  while (changes.values.filter(({ state }) => state).length < 2) await changes.reached(changes.values.length + 1);
+  assert.deepEqual(
+    [changes.values.at(-1).connection, changes.values.at(-1).state],
+    ["c2", { "order:1": "editing" }],
+    "each stream is told",
+  );
+});
+
+test("a grant that shows its user replaces one that does not, and no renewal hides the user", async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const [plain, seen] = [grant(["order:1"]), grant(["order:1"], { presence: true })];
+  await notifier.topic(plain, { since: "e-5" });
+  await notifier.topic(seen, { since: "e-5" });
+  while (!changes.values.some(({ add }) => add?.includes(seen))) await changes.reached(changes.values.length + 1);
+  const added = changes.values.length;
+  await notifier.topic(grant(["order:1"], { life: 400 }), { since: "e-5" });
+  await notifier.topic(grant(["order:2"]), { since: "e-5" });
+  while (!changes.values.slice(added).some(({ add }) => add)) await changes.reached(changes.values.length + 1);
+  const later = changes.values.slice(added).flatMap(({ add }) => topicsOf({ add }));
+  assert.deepEqual(later, ["order:2"]);
 });
 
 test("a topic ends when its last handle is closed", async (t) => {
