@@ -47,5 +47,8 @@ export function createPosition(cursor) {
  */
 export function keyOf({ event, id }, data, cursor) {
   // The id of an event without an id line is that of the event before it: it is no key.
-  return event === "message" ? data?.id : id !== cursor && event !== "hello" && event !== "reset" && id;
+  // A correction has the id of the message that it changes, and may be applied again.
+  return event === "message"
+    ? !data?.edited && data?.id
+    : id !== cursor && event !== "hello" && event !== "reset" && id;
 }

@@ -39,7 +39,7 @@ const CSS = `${PLACEHOLDER_CSS}${MESSAGE_CSS}
  * @param {Element} note  see connectionNote
  */
 export function showList(widget, store, scroller, note) {
-  /** @type {Map<string, ReturnType<typeof drawRow>>} */
+  /** @type {Map<string, ReturnType<typeof drawRow> & {content: string}>} */
   const rows = new Map();
   /** @type {Filter} */
   let filter = "all";
@@ -99,7 +99,9 @@ export function showList(widget, store, scroller, note) {
     const focused = before.findIndex((row) => row.contains(widget.root.activeElement));
     const ids = listed.map(({ id }) => id);
     show(ids, (id, index) => {
-      const entry = rows.get(id) ?? drawRow(listed[index], actions, widget);
+      const content = JSON.stringify({ ...listed[index], read: null });
+      const known = rows.get(id);
+      const entry = known?.content === content ? known : { ...drawRow(listed[index], actions, widget), content };
       rows.set(id, entry);
       const group = groupOf(listed[index]);
       entry.update(listed[index], index && group === groupOf(listed[index - 1]) ? "" : group, index, ids.length);
@@ -107,7 +109,9 @@ export function showList(widget, store, scroller, note) {
     });
     for (const [id, { row }] of rows) if (!row.isConnected) rows.delete(id);
     if (focused >= 0 && !before[focused].isConnected) {
-      const near = [...before.slice(focused), ...before.slice(0, focused).reverse()].find((row) => row.isConnected);
+      const anew = rows.get(before[focused].dataset.id ?? "")?.row; // the message was corrected
+      const others = [...before.slice(focused), ...before.slice(0, focused).reverse()];
+      const near = anew ?? others.find((row) => row.isConnected);
       (near ? focusOf(near) : title).focus({ preventScroll: true });
     }
     const first = /** @type {HTMLElement | null} */ (list.firstElementChild);

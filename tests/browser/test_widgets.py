@@ -188,6 +188,23 @@ def test_the_buttons_of_a_message_are_links_and_calls_to_the_page_s_site(shop: S
     shop.witness.faults[:] = [line for line in shop.witness.faults if "503" not in line]  # the browser's own line
 
 
+def test_a_corrected_message_is_shown_anew_where_it_stands(shop: Shop) -> None:
+    page = shop.open()
+    to = [f"user:{shop.user}"]
+    first = str(shop._call("POST", "/v1/messages", {"to": to, "subject": "Leaves at 9:20"})["id"])
+    shop.publish("Second")
+    page.get_by_role("button", name="Messages. 2 unread messages").click()
+    rows = page.get_by_role("dialog", name="Messages").locator("li")
+    expect(rows).to_have_text([re.compile("Second"), re.compile("Leaves at 9:20")])
+    act(page.get_by_role("dialog", name="Messages"), "Mark as read", "Leaves at 9:20")
+    expect(rows.nth(1)).not_to_have_class(re.compile("unread"))
+    expect(rows.nth(1)).to_be_focused()
+    shop._call("PATCH", f"/v1/messages/{first}", {"to": to, "subject": "Leaves at 9:40"})
+    expect(rows).to_have_text([re.compile("Second"), re.compile("Leaves at 9:40")])
+    expect(rows.nth(1)).not_to_have_class(re.compile("unread"))
+    expect(rows.nth(1)).to_be_focused()
+
+
 def test_a_message_whose_icon_does_not_load_shows_its_level(context: BrowserContext, service: Service) -> None:
     shop = Shop(context, service, Witness(service.url))
     page = shop.open()
