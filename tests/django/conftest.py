@@ -23,7 +23,7 @@ from django.test import override_settings  # noqa: E402
 
 import django_bridge.outbox  # noqa: E402
 import django_bridge.publisher  # noqa: E402
-from django_bridge.models import OutboxMessage, TaskRecord  # noqa: E402
+from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord  # noqa: E402
 from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
@@ -47,8 +47,10 @@ def _databases() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _clean(_databases: None) -> Iterator[None]:
     outbox.clear()
+    for model in (OutboxMessage, MessageRecord):  # a thread of the test before may have written more
+        model._default_manager.all().delete()
     yield
-    for model in (TaskRecord, SimpleModel, Group, User):
+    for model in (TaskRecord, SimpleModel, Group, User, OutboxMessage, MessageRecord):
         model._default_manager.all().delete()
     django_bridge.publisher.current().breaker.succeeded()
 
@@ -82,7 +84,6 @@ def outbox_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(django_bridge.outbox, "_process", django_bridge.outbox._OutboxProcess())
     with override_settings(NOTIFIER={"TRANSPORT": "memory", "OUTBOX": True}):
         yield
-    OutboxMessage.objects.all().delete()
 
 
 @pytest.fixture

@@ -119,7 +119,6 @@ async def test_an_exception_of_a_generator_leaves_a_truthful_count() -> None:
 def kept(outbox_process: None) -> Iterator[None]:
     with override_settings(NOTIFIER={**MEMORY, "KEEP_MESSAGES": True}):
         yield
-    MessageRecord.objects.all().delete()
 
 
 async def test_a_message_can_be_awaited_with_outbox_and_history(kept: None, user: User) -> None:

@@ -39,7 +39,6 @@ def inbox_of(service: Service, user: User) -> list[dict[str, Any]]:
 def kept() -> Iterator[None]:
     with override_settings(NOTIFIER={**MEMORY, "KEEP_MESSAGES": True}):
         yield
-    MessageRecord.objects.all().delete()
 
 
 def test_a_message_is_corrected_and_retracted_in_the_inbox(live: Service, user: User, other_user: User) -> None:

@@ -38,15 +38,12 @@ KEPT = {"TRANSPORT": "memory", "KEEP_MESSAGES": True}
 def kept() -> Iterator[None]:
     with override_settings(NOTIFIER=KEPT):
         yield
-    MessageRecord.objects.all().delete()
-    OutboxMessage.objects.all().delete()
 
 
 @pytest.fixture
 def live_kept(live: Service) -> Iterator[Service]:
     with override_settings(NOTIFIER={**settings.NOTIFIER, "KEEP_MESSAGES": True}):
         yield live
-    MessageRecord.objects.all().delete()
 
 
 @pytest.fixture

@@ -29,8 +29,6 @@ KEPT = {"TRANSPORT": "memory", "KEEP_MESSAGES": True}
 def _keeping() -> Iterator[None]:
     with override_settings(NOTIFIER=KEPT):
         yield
-    MessageRecord.objects.all().delete()
-    OutboxMessage.objects.all().delete()
 
 
 def subjects(user: User) -> list[str]:
