@@ -33,6 +33,10 @@ class Cut(Exception):
     """The stream ended without `bye`."""
 
 
+class Refused(Cut):
+    """The stream did not open: another answer than 200."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What is examined, and by whom."""
@@ -143,7 +147,7 @@ class Public:
             raise Cut(str(exc)) from None
         with contextlib.closing(response):
             if response.status_code != 200:
-                raise Cut(f"the answer is {response.status_code}")
+                raise Refused(f"the answer is {response.status_code}")
             yield Listening(response)
 
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from notifier.check.result import OK, SKIPPED, WEAKENS, CannotAsk, Result
+from notifier.check.result import OK, SKIPPED, UNKNOWN, WEAKENS, CannotAsk, Result
 from notifier.doctor import fixes
 from notifier.doctor.clock import check_clock
-from notifier.doctor.public import BYE, EVENT, Cut, Event, Listening, Public, Silent
+from notifier.doctor.public import BYE, EVENT, Cut, Event, Listening, Public, Refused, Silent
 
 FIRST_S: Final = 1.0
 """The first byte, and each event, is there within this time (s)."""
@@ -25,9 +25,14 @@ SILENT_S: Final = 5.0
 GRACE_S: Final = 5.0
 """How late a heartbeat may be (s)."""
 BEATS: Final = 2
+HEARTBEAT_S: Final = 15.0
+"""Where `hello` does not say it (s)."""
+PAUSE_S: Final = 1.0
+"""Between a stream that the service ended and the next (s)."""
 LONG_S: Final = 330.0
 """How long a quiet stream is watched with `--long` (s): usual limits of a connection's whole life are 60 and 300."""
 BROWSER_ENCODINGS: Final = "gzip, deflate, br, zstd"
+LIMITS: Final = "see /readyz and the service's log; limits are NOTIFIER_MAX_STREAMS_PER_USER and ..._PER_ADDRESS"
 GREETINGS: Final = ("hello", "reset", "degraded")
 
 
@@ -56,7 +61,8 @@ def check_stream(public: Public, *, long: bool) -> Iterator[Result]:
         yield public.result("replay", SKIPPED, "not tried, since the events did not come")
     else:
         yield _replay(public, ids)
-    yield check_quiet(public, float(hello.get("heartbeat_s", 15)), long=long)
+    heartbeat_s = hello.get("heartbeat_s")
+    yield check_quiet(public, heartbeat_s if isinstance(heartbeat_s, int | float) else HEARTBEAT_S, long=long)
 
 
 def _skipped(public: Public) -> Iterator[Result]:
@@ -134,8 +140,7 @@ def _own(public: Public, stream: Listening, number: int) -> Event:
 
 def _refused(public: Public, event: Event) -> Result:
     reason = event.data.get("reason", "") if isinstance(event.data, dict) else ""
-    fix = "see /readyz and the service's log; limits are NOTIFIER_MAX_STREAMS_PER_USER and ..._PER_ADDRESS"
-    return public.result("stream", WEAKENS, f"the service answers with {event.name} {reason}".rstrip(), fix)
+    return public.result("stream", WEAKENS, f"the service answers with {event.name} {reason}".rstrip(), LIMITS)
 
 
 def _clock(public: Public, hello: dict[str, Any], began: float, came: float) -> list[Result]:
@@ -156,7 +161,7 @@ def _compression(public: Public) -> Result:
         fix = f"{public.lines_for('compression')}\n{public.lines_for('buffering')}"
         return public.result("compression", WEAKENS, f"{seen}, and keeps it back", fix)
     except Cut as exc:
-        return public.result("compression", SKIPPED, f"the stream does not open: {exc}")
+        return public.result("compression", UNKNOWN, f"the stream does not open: {exc}")
     if encoding == "identity":
         return public.result("compression", OK, "none on the stream")
     seen = f"a hop compresses the stream with {encoding}, and keeps events back in the compressor"
@@ -169,14 +174,18 @@ def _replay(public: Public, ids: list[str]) -> Result:
     try:
         with public.listen(SILENT_S, **{"Last-Event-ID": ids[0]}) as stream:
             event = stream.until(*GREETINGS, within_s=SILENT_S)
-            if event.name == "hello":
-                # Without a replay the events would never come.
-                while event.data["replayed"] and len(replayed) < len(ids) - 1:
-                    replayed.append(_own(public, stream, len(replayed) + 2).id)
+            if event.name == "reset":
+                fix = "service   NOTIFIER_EVENT_HISTORY_SIZE and NOTIFIER_HISTORY_TTL_S above an outage"
+                return public.result("replay", WEAKENS, "the service no longer has events of a moment ago", fix)
+            if event.name != "hello" or not isinstance(event.data, dict):
+                return _refused(public, event)
+            # Without a replay the events would never come.
+            while event.data.get("replayed") and len(replayed) < len(ids) - 1:
+                replayed.append(_own(public, stream, len(replayed) + 2).id)
     except Silent:
         pass
     except (Cut, Ended) as exc:
-        return public.result("replay", SKIPPED, f"the stream ended: {exc}")
+        return public.result("replay", UNKNOWN, f"the stream ended: {exc}")
     if replayed == ids[1:]:
         return public.result("replay", OK, f"Last-Event-ID is honoured: {len(replayed)} missed events came again")
     seen = f"{len(ids) - 1} events after Last-Event-ID, {len(replayed)} of them replayed: a hop drops the header"
@@ -184,7 +193,8 @@ def _replay(public: Public, ids: list[str]) -> Result:
 
 
 def check_quiet(public: Public, heartbeat_s: float, *, long: bool) -> Result:
-    """A stream without events until its second heartbeat, or for `LONG_S`; after a `bye`, the next stream."""
+    """A stream without events until its second heartbeat, or for `LONG_S`. After a `bye` comes the next stream, but
+    not for ever without a heartbeat."""
     deadline = time.monotonic() + (LONG_S if long else 0)
     beats = ends = 0
     while True:
@@ -194,17 +204,22 @@ def check_quiet(public: Public, heartbeat_s: float, *, long: bool) -> Result:
             with public.listen(heartbeat_s + GRACE_S) as stream:
                 while (event := stream.next()).name != BYE:
                     last = time.monotonic()
-                    beats += event.name == "ping"
+                    if event.name == "ping":
+                        beats, ends = beats + 1, 0
                     # The first may come at any time of the service's beat, the second closes a whole gap.
                     if beats >= BEATS and last >= deadline:
                         return public.result("idle", OK, f"{beats} heartbeats, each within {heartbeat_s:g} s")
-            if not beats and (ends := ends + 1) == ATTEMPTS:
-                return _refused(public, event)
+            ended = _refused(public, event)
         except Silent:
             seen = f"no heartbeat within {heartbeat_s + GRACE_S:g} s; the service's are {heartbeat_s:g} s apart"
             return _buffered(public, seen)
+        except Refused as exc:
+            ended = public.result("stream", WEAKENS, f"it opens once and not again: {exc}", LIMITS)
         except Cut:
             now = time.monotonic()
             seen = f"a hop cuts the stream {now - last:.1f} s after its last byte, {now - began:.1f} s after its begin"
             fix = f"{public.lines_for('idle')}\nservice   NOTIFIER_HEARTBEAT_S below the time of the cut"
             return public.result("idle", WEAKENS, f"{seen}; the heartbeat is {heartbeat_s:g} s", fix)
+        if (ends := ends + 1) == ATTEMPTS:
+            return ended
+        time.sleep(PAUSE_S)
