@@ -181,6 +181,8 @@ class Hub:
         start = None if stream.begun else place(stream.cursor)
         stream.end(farewell(reason, random.randint(*retry_ms), start))
         self.detach(stream)
+        if reason == "revoked":
+            self.seen.forget(stream.user)  # the service may have been told to forget the user
 
     # From cursor to live
 

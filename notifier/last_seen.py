@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.broker import Broker
-from notifier.errors import BrokerUnavailable
 
 log = logging.getLogger("notifier.last_seen")
 
@@ -41,8 +40,10 @@ class LastSeen:
 
     async def of(self, users: Sequence[str]) -> Mapping[str, int]:
         """Unix times in ms, of the users whose time is known."""
-        unwritten = {user: self._unwritten[user] for user in users if user in self._unwritten}
-        return {**await self._broker.last_seen(users), **unwritten}
+        times = dict(await self._broker.last_seen(users))
+        for user in self._unwritten.keys() & set(users):
+            times[user] = max(self._unwritten[user], times.get(user, 0))
+        return times
 
     async def run_forever(self) -> None:
         """Write the times until cancelled. An exception must end the process."""
@@ -52,12 +53,12 @@ class LastSeen:
             await asyncio.sleep(WRITE_EVERY_S)
 
     async def write(self) -> None:
-        """Write what was noted. While the broker is away, it waits for the next call."""
+        """Write what was noted. What the broker could not store waits for the next call."""
         due, self._unwritten = self._unwritten, {}
         self._wake.clear()
-        try:
-            await self._broker.seen(due)
-        except BrokerUnavailable as exc:
-            log.debug("the times of %d users wait for the broker: %s", len(due), exc)
-            self._unwritten = {**due, **self._unwritten}
-            self._wake.set()
+        if not (failed := await self._broker.seen(due)):
+            return
+        log.debug("the times of %d users wait for the broker", len(failed))
+        for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:
+            self._unwritten.setdefault(user, due[user])
+        self._wake.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from notifier import last_seen
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History
-from notifier.errors import BrokerUnavailable
 from notifier.last_seen import LastSeen
 from tests.faults.clients import until
 
@@ -19,10 +18,8 @@ from tests.faults.clients import until
 class Away(MemoryBroker):
     away = True
 
-    async def seen(self, users: Mapping[str, int]) -> None:
-        if self.away:
-            raise BrokerUnavailable("away")
-        await super().seen(users)
+    async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
+        return list(users) if self.away else await super().seen(users)
 
 
 async def test_times_wait_for_a_broker_that_is_away_and_are_known_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +50,15 @@ async def test_the_number_of_waiting_times_is_bounded(monkeypatch: pytest.Monkey
     for user in ("ann", "bob", "eve", "ann"):
         seen.note(user)
     assert (await seen.of(["ann", "bob", "eve"])).keys() == {"ann", "bob"}
+    await seen.write()
+    seen.note("eve")
+    assert (await seen.of(["ann", "bob", "eve"])).keys() == {"ann", "bob"}
+
+
+async def test_a_later_time_of_another_process_counts() -> None:
+    broker = MemoryBroker(history=History(10, 10, 60, 10, 60), max_replay=10)
+    seen = LastSeen(broker)
+    seen.note("ann")
+    assert (await seen.of(["ann"]))["ann"] > 1000
+    await broker.seen({"ann": 10**13})
+    assert await seen.of(["ann"]) == {"ann": 10**13}

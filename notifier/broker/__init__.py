@@ -243,8 +243,9 @@ class Broker(ABC):
         """The leases on a channel that have not ended."""
 
     @abstractmethod
-    async def seen(self, users: Mapping[str, int]) -> None:
-        """Note when these users were last seen: Unix times in ms, kept for as long as messages."""
+    async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
+        """Note when these users were last seen: Unix times in ms, kept for as long as messages. The last call counts.
+        Returns the users whose time is not stored, since the broker, or a part of it, is away."""
 
     @abstractmethod
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:

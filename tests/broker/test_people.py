@@ -9,7 +9,8 @@ import pytest
 
 from notifier.broker import Broker
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.people import RedisPeople
+from notifier.broker.redis.people import RedisPeople, is_time
+from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable
 from notifier.people import Lease, Person, by_user
 from tests.broker.support import Recorder, until
@@ -76,7 +77,9 @@ class ShardsAway:
         self.answers: list[int | None] = [1]
         self.told: list[int] = []
 
-    async def run(self, call: Any) -> int:
+    async def run(self, call: Call) -> Any:
+        if call.script.name == "seen":
+            return await self.call(call.shard, *call.keys)
         answer = self.answers.pop() if self.answers else 0
         if answer is None:
             raise BrokerUnavailable("no answer in time")
@@ -121,3 +124,18 @@ async def test_when_users_were_last_seen_is_known_until_they_are_forgotten(broke
     await broker.forget("user 7")
     assert await broker.last_seen(["user 7", "user 8"]) == {"user 8": 9}
     assert await broker.last_seen([]) == {}
+
+
+async def test_a_shard_that_is_away_keeps_only_its_own_users() -> None:
+    shards, keys = ShardsAway(), Keys("notifier:p:", 3)
+    people = RedisPeople(shards, keys)  # type: ignore[arg-type]
+    users = {f"user {number}": number for number in range(900)}
+    shards.away = {1}
+    away = [user for user in users if keys.shard_of_name(user) == 1]
+    assert sorted(await people.see(users, ttl_s=60)) == sorted(away)
+    assert set(shards.told) == {0, 2}
+
+
+@pytest.mark.parametrize(("stored", "expected"), [(b"1700000000000", True), (b"9" * 30, False), (b"soon", False)])
+def test_a_time_that_another_program_wrote_is_ignored(stored: bytes, expected: bool) -> None:
+    assert is_time(stored) is expected

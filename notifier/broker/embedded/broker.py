@@ -338,12 +338,13 @@ class EmbeddedBroker(Broker):
     async def is_watched(self, topic: str) -> bool:
         return topic in self._subscribed
 
-    async def seen(self, users: Mapping[str, int]) -> None:
+    async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
         for user, at_ms in users.items():
             self._seen.pop(user, None)
             self._seen[user] = at_ms
         for user in list(islice(self._seen, max(0, len(self._seen) - MAX_SEEN))):
             del self._seen[user]
+        return ()
 
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         return {user: self._seen[user] for user in users if user in self._seen}

@@ -262,8 +262,8 @@ class RedisBroker(Broker):
         with reading("PUBLISH"):
             return int(receivers)
 
-    async def seen(self, users: Mapping[str, int]) -> None:
-        await self._people.see(users, ttl_s=self._history.ttl_s)
+    async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
+        return await self._people.see(users, ttl_s=self._history.ttl_s)
 
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         return await self._people.last_seen(users)

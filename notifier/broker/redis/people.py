@@ -19,7 +19,9 @@ from notifier.people import Lease, Present, person_of
 KEY_TTL_S: Final = 120
 """Longer than any lease."""
 PORTION: Final = 200
-"""Leases of one call."""
+"""Leases of one call, and users."""
+MAX_TIME_DIGITS: Final = 14
+"""Of a Unix time in ms: until the year 5138."""
 
 
 class RedisPeople:
@@ -69,15 +71,24 @@ class RedisPeople:
             pairs = zip(answer[::2], answer[1::2], strict=True)
             return [Present(person_of(text), int(left_ms) / 1000) for text, left_ms in pairs]
 
-    async def see(self, users: Mapping[str, int], *, ttl_s: int) -> None:
+    async def see(self, users: Mapping[str, int], *, ttl_s: int) -> Sequence[str]:
         """See `Broker.seen`."""
-        times = list(users.items())
-        for first in range(0, len(times), PORTION):
-            calls = []
-            for user, at_ms in times[first : first + PORTION]:
-                shard = self._keys.shard_of_name(user)
-                calls.append(self._shards.call(shard, "SET", self._keys.seen(shard, user), at_ms, "EX", ttl_s))
-            await asyncio.gather(*calls)
+        waiting: dict[int, list[str]] = {}
+        for user in users:
+            waiting.setdefault(self._keys.shard_of_name(user), []).append(user)
+
+        async def write(shard: int, names: list[str]) -> None:
+            while part := names[:PORTION]:
+                keys = [self._keys.seen(shard, user) for user in part]
+                await self._shards.run(Call(script("seen"), shard, keys, [ttl_s, *(users[user] for user in part)]))
+                del names[:PORTION]
+
+        # The users of a shard that is away stay in its list, and keep no other shard from its own.
+        answers = await asyncio.gather(*(write(*each) for each in waiting.items()), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable):
+                raise answer
+        return [user for names in waiting.values() for user in names]
 
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         """See `Broker.last_seen`."""
@@ -88,10 +99,14 @@ class RedisPeople:
             names = [self._keys.seen(shard, user) for shard, user in zip(shards, part, strict=True)]
             calls = (self._shards.call(shard, "GET", name) for shard, name in zip(shards, names, strict=True))
             answers = await asyncio.gather(*calls)
-            # Another program may have written the key.
-            times |= {user: int(at) for user, at in zip(part, answers, strict=True) if at is not None and at.isdigit()}
+            times |= {user: int(at) for user, at in zip(part, answers, strict=True) if at is not None and is_time(at)}
         return times
 
     def _call(self, channel: str, args: Sequence[str | bytes | int]) -> Call:
         shard = self._keys.shard_of_name(channel)
         return Call(script("people"), shard, [self._keys.people(shard, channel)], args)
+
+
+def is_time(text: bytes) -> bool:
+    """False of what another program may have written instead of a Unix time in ms."""
+    return text.isdigit() and len(text) <= MAX_TIME_DIGITS

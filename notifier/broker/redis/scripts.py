@@ -34,7 +34,7 @@ SEARCHED_CHUNK: Final = 25
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
-WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity", "people")
+WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity", "people", "seen")
 """Scripts that use no function of `reading.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
@@ -55,7 +55,7 @@ def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
     name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`, `people`,
-    `repair` or `identity`.
+    `seen`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
