@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from notifier.broker.redis import commands, connection
+from notifier.broker.redis.addresses import parse_target
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys, slot_of
-from notifier.broker.redis.places import Cluster, MovingPlaces
+from notifier.broker.redis.places import Cluster, MovingPlaces, Sentinels
 from notifier.broker.values import History, Idempotency, Options
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note, until
@@ -157,6 +158,31 @@ class Astray(Cluster):
         return self.node or await super().of(shard)
 
 
+class Deaf(Sentinels):
+    """The library that asks the Sentinels loses each cancellation."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_target("redis+sentinel://127.0.0.1:26379/notifier/0"))
+        self.asked = asyncio.Event()
+
+    async def _ask(self) -> Address:
+        self.asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return Address("primary")
+
+
+async def test_a_wait_for_another_primary_ends_although_the_library_loses_its_cancellation() -> None:
+    """The connection for calls was never opened again: the pause after a refused attempt had no end."""
+    places = Deaf()
+    waiting = asyncio.create_task(places.moved(0, Address("primary")))
+    await places.asked.wait()
+    waiting.cancel()
+    await asyncio.wait((waiting,), timeout=5)
+    assert waiting.cancelled()
+    await places.close()
+
+
 class Asking(Cluster):
     """Notes which nodes are asked where the shards are."""
 
@@ -180,7 +206,7 @@ async def test_a_node_that_hangs_is_asked_after_all_others(
     hung.pause()
     try:
         for _ in range(6):
-            places._answer._answer = None  # none of them is answered from what is known
+            places._answer._answered_at = 0.0  # none of them is answered from what is known
             await places.of(0)
     finally:
         hung.resume()

@@ -171,6 +171,7 @@ class Sentinels(MovingPlaces):
         )
 
     async def close(self) -> None:
+        self._answer.close()
         if self._sentinel is not None:
             for client in self._sentinel.sentinels:
                 await client.aclose()
@@ -235,6 +236,9 @@ class Cluster(MovingPlaces):
                 connection.close()
         return [(first, last, _node(primary, node)) for first, last, primary, *_ in rows]
 
+    async def close(self) -> None:
+        self._answer.close()
+
     def __str__(self) -> str:
         return f"the cluster of {', '.join(map(str, self._seeds))}"
 
@@ -245,21 +249,31 @@ def _node(primary: Sequence[Any], asked: Address) -> Address:
 
 
 class _Shared(Generic[T]):
-    """One answer for all that ask at the same time."""
+    """One answer for all that ask at the same time. The question is a task of its own and is not cancelled with those
+    who wait: a library that loses its cancellation would let them wait for ever."""
 
     def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._answer: T | None = None
-        self._received_at = 0.0
+        self._asking: asyncio.Task[T] | None = None
+        self._answered_at = 0.0
         """In monotonic seconds."""
 
     async def get(self, ask: Callable[[], Awaitable[T]]) -> T:
-        async with self._lock:
-            if self._answer is None or time.monotonic() - self._received_at > FRESH_S:
-                self._answer = None
-                self._answer = await ask()
-                self._received_at = time.monotonic()
-            return self._answer
+        if self._asking is None or (self._asking.done() and not self._is_fresh(self._asking)):
+            self._asking = asyncio.create_task(self._ask(ask))
+        return await asyncio.shield(self._asking)
+
+    def _is_fresh(self, asked: asyncio.Task[T]) -> bool:
+        has_failed = asked.cancelled() or asked.exception() is not None
+        return not has_failed and time.monotonic() - self._answered_at <= FRESH_S
+
+    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+        answer = await ask()
+        self._answered_at = time.monotonic()
+        return answer
+
+    def close(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
 
 
 def open_places(target: Target, keys: Keys) -> Places:
