@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any, Final
 
-from django.db import DatabaseError, IntegrityError, router, transaction
+from django.db import IntegrityError, router, transaction
 from django.db.models import Q
 from django.dispatch import Signal
 from django.utils import timezone
@@ -35,6 +35,8 @@ UNREAD_FOR: Final = timedelta(minutes=10)
 MAX_AGE: Final = timedelta(days=7)
 """How long the service keeps messages by default: older rows are not looked at."""
 USERS_AT_ONCE: Final = 100
+BATCH: Final = 500
+"""Ids of one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def _escalate_part(waiting: Mapping[str, Sequence[_Row]], unread_for: timedelta,
     due: dict[str, list[_Row]] = {}
     for user_id, rows in waiting.items():
         before = timezone.now() - unread_for
+        waiting_ids = _in_outbox([row.message_id for row in rows])  # first: a message may be delivered meanwhile
         states = publisher.current().read_states(user_id, [row.message_id for row in rows])
         run.checked += len(rows)
         for row in rows:
@@ -117,13 +120,19 @@ def _escalate_part(waiting: Mapping[str, Sequence[_Row]], unread_for: timedelta,
             elif row.message_id in states:
                 if row.created_at <= before and row.state is None:
                     due.setdefault(user_id, []).append(row)
-            elif row.created_at <= before and not OutboxMessage.objects.filter(message_id=row.message_id).exists():
+            elif row.created_at <= before and row.message_id not in waiting_ids:
                 run.gone += _change(row, State.GONE)
     if not due:
         return
     seen = publisher.current().presence(list(due))
     for row in chain.from_iterable(rows for user_id, rows in due.items() if _is_absent(seen[user_id], unread_for)):
         run.unread += _signal(row, State.UNREAD, message_unread_for, run)
+
+
+def _in_outbox(message_ids: Sequence[str]) -> set[str]:
+    rows = OutboxMessage.objects.using(router.db_for_write(OutboxMessage)).values_list("message_id", flat=True)
+    parts = (message_ids[start : start + BATCH] for start in range(0, len(message_ids), BATCH))
+    return {message_id for part in parts for message_id in rows.filter(message_id__in=part)}
 
 
 def _is_absent(seen: Seen, absent_for: timedelta) -> bool:
@@ -138,14 +147,25 @@ def _signal(row: _Row, state: State, signal: Signal, run: Escalated) -> bool:
             message = MessageRecord.objects.using(router.db_for_write(MessageRecord))
             if not _change(row, state) or (record := message.filter(pk=row.message_id).first()) is None:
                 return False
-            signal.send(MessageRecord, message=record, user_id=row.user_id, user=_user(row.user_id))
-    except DatabaseError:
-        raise
-    except Exception:
+            _send(signal, record, row)
+    except _ReceiverFailed as exc:
         run.failed += 1
-        log.exception("a receiver of the signal for message %s to user %s failed", row.message_id, row.user_id)
+        text = "a receiver of the signal for message %s to user %s failed"
+        log.error(text, row.message_id, row.user_id, exc_info=exc.__cause__)
         return False
     return True
+
+
+def _send(signal: Signal, record: MessageRecord, row: _Row) -> None:
+    user = _user(row.user_id)
+    try:
+        signal.send(MessageRecord, message=record, user_id=row.user_id, user=user)
+    except Exception as exc:  # a receiver's DatabaseError is not one of this run
+        raise _ReceiverFailed from exc
+
+
+class _ReceiverFailed(Exception):
+    """Rolls back what was written for the signal."""
 
 
 def _change(row: _Row, state: State) -> bool:

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.db import DatabaseError, connections, router, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from django_bridge.conf import settings
-from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
+from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import Payload, is_correction, is_retraction, named, with_defaults
 from django_bridge.recipients import user_id, user_of
 from django_bridge.tokens import group_names
@@ -53,17 +53,25 @@ def _retract(message_id: str, to: Sequence[str]) -> None:
         MessageRecord.objects.filter(pk=message_id, recipients=None).delete()
 
 
-def _correct(message_id: str, changes: Mapping[str, Any]) -> None:
-    """Change the kept fields; in the first language, which is the one that is kept."""
-    with transaction.atomic(using=router.db_for_write(MessageRecord)):
-        record = MessageRecord.objects.filter(pk=message_id).first()
-        if record is None:
+def _correct(payload: Payload) -> None:
+    """Change the kept fields, in the language that is kept: that of the first recipient. A correction for some of the
+    recipients changes nothing: the others would see it too."""
+    alias = router.db_for_write(MessageRecord)
+    records = MessageRecord.objects.using(alias).filter(pk=payload["message"])
+    parts = (payload, *payload.get("also", ()))
+    corrected = {channel: part["changes"] for part in parts for channel in part["to"]}
+    with transaction.atomic(using=alias):
+        # The write comes first: see `_keep`.
+        if not records.update(subject=F("subject")):
             return
-        columns = _columns(changes)
+        kept = recipients_of(payload["message"])
+        if not kept or not corrected.keys() >= set(kept):
+            return
+        record, columns = records.get(), _columns(corrected[kept[0]])
         columns["more"] = {**(record.more or {}), **columns["more"]}
         if columns.get("sent_at", record.sent_at) is None:  # as in the service: it stays
             del columns["sent_at"]
-        MessageRecord.objects.filter(pk=message_id).update(**columns)
+        records.update(**columns)
 
 
 def keep(payload: Payload) -> None:
@@ -73,7 +81,7 @@ def keep(payload: Payload) -> None:
         if is_retraction(payload):
             _retract(payload["message"], payload["to"])
         elif is_correction(payload):
-            _correct(payload["message"], payload["changes"])
+            _correct(payload)
         else:
             _keep(payload)
     except DatabaseError:
@@ -84,7 +92,8 @@ def keep(payload: Payload) -> None:
 
 def recipients_of(message_id: str) -> list[str]:
     """The channels that a kept message was sent to; none where it is not kept."""
-    rows = MessageRecipient.objects.filter(message=message_id).order_by("pk")
+    recipients = MessageRecipient.objects.using(router.db_for_write(MessageRecipient))
+    rows = recipients.filter(message=message_id).order_by("pk")
     return list(rows.values_list("channel", flat=True))
 
 
@@ -115,6 +124,12 @@ def old_messages(age: timedelta) -> QuerySet[MessageRecord]:
 def old_failures(age: timedelta) -> QuerySet[OutboxMessage]:
     """Refused messages of the outbox, written longer ago than `age`. Waiting ones are never removed."""
     return OutboxMessage.objects.filter(state=OutboxMessage.State.FAILED, created_at__lt=_now() - age)
+
+
+def remove_lost_outcomes() -> None:
+    """Remove what is noted of recipients that are gone."""
+    recipients = MessageRecipient.objects.filter(pk=OuterRef("pk"))
+    MessageOutcome.objects.filter(~Exists(recipients)).delete()
 
 
 def remove_in_batches(rows: QuerySet[Any]) -> Iterator[int]:

@@ -181,11 +181,12 @@ class MessageOutcome(models.Model):
         READ = "read"
         GONE = "gone"
 
-    # No constraint in the database: a message may be retracted while its outcome is written.
+    # No constraint in the database: a message may be retracted while its outcome is written. No cascade either: Django
+    # would read every recipient before it deletes them. `notifier_prune` removes what is left.
     recipient = models.OneToOneField(
         MessageRecipient,
         verbose_name=_("recipient"),
-        on_delete=models.CASCADE,
+        on_delete=models.DO_NOTHING,
         primary_key=True,
         db_constraint=False,
         related_name="outcome",

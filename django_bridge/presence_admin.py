@@ -5,6 +5,7 @@ Its topic is the admin's own: people of the site's pages neither see nor are see
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from django.contrib import admin
@@ -17,6 +18,8 @@ from django_bridge.grants import live_permission
 from django_bridge.live import topic_of
 from django_bridge.recipients import NamedTopic
 from notifier.errors import InvalidInput
+
+log = logging.getLogger("django_bridge")
 
 if TYPE_CHECKING:
     _Any = admin.ModelAdmin[Any]
@@ -80,9 +83,14 @@ def may_open(user: Any, name: str) -> bool:
     request.user = user
     for site in all_sites:
         for model, model_admin in site._registry.items():
-            if model._meta.label_lower != label or not isinstance(model_admin, PresenceAdmin):
+            concrete = model._meta.concrete_model or model
+            if concrete._meta.label_lower != label or not isinstance(model_admin, PresenceAdmin):
                 continue
-            obj = model_admin.get_object(request, key) if site.has_permission(request) else None
-            if obj is not None and model_admin.has_view_or_change_permission(request, obj):
-                return True
+            try:
+                obj = model_admin.get_object(request, key) if site.has_permission(request) else None
+                if obj is not None and model_admin.has_view_or_change_permission(request, obj):
+                    return True
+            except Exception:
+                # The project's own code, with a request that has a user and nothing else.
+                log.exception("%s cannot say who may open %s: not permitted", type(model_admin).__name__, name)
     return False

@@ -10,6 +10,7 @@ import random
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -144,11 +145,17 @@ def proxies(folder: Path, service_port: int) -> Iterator[dict[tuple[str, str], s
 def _port() -> int:
     """A port without a listener, below those that the system gives to connections: many are chosen before any is
     listened on."""
-    while True:
-        port = random.randrange(20_000, 32_000)
+    for port in _ports():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("no port is free")
+
+
+@cache
+def _ports() -> Iterator[int]:
+    """Each port once."""
+    return iter(random.sample(range(20_000, 32_000), 1000))
 
 
 def _listens(port: int) -> bool:

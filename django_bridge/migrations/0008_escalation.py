@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
                     "recipient",
                     models.OneToOneField(
                         db_constraint=False,
-                        on_delete=django.db.models.deletion.CASCADE,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
                         primary_key=True,
                         related_name="outcome",
                         serialize=False,

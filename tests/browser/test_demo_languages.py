@@ -29,7 +29,8 @@ def test_a_language_from_right_to_left_turns_the_widgets(
     page = demo("ann")
     publish(service, "ann", "Order 7 is paid", text="It leaves today.", level="warning", url="/orders/7")
     publish(service, "ann", "תודה رسالة", **{"from": {"name": "دانا"}})
-    start(page, "Import", 60)
+    name = f"Import {language}"
+    start(page, name, 60)
     choose(page, language)
     expect(page.locator("notifier-inbox")).to_contain_text(messages)
     page.locator("notifier-toasts").evaluate("toasts => { toasts.hidden = true; }")  # they lie over the widgets
@@ -47,4 +48,4 @@ def test_a_language_from_right_to_left_turns_the_widgets(
     assert time["x"] + time["width"] / 2 < body["x"] + body["width"] / 2, "times are at the end of a line"
     choose(page, "en")
     expect(page.locator("notifier-inbox")).to_contain_text("Messages")
-    page.locator("notifier-tasks").get_by_role("button", name="Cancel: Import").click()
+    page.locator("notifier-tasks").get_by_role("button", name=f"Cancel: {name}").click()

@@ -23,7 +23,7 @@ from django.test import override_settings  # noqa: E402
 
 import django_bridge.outbox  # noqa: E402
 import django_bridge.publisher  # noqa: E402
-from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord  # noqa: E402
+from django_bridge.models import MessageOutcome, MessageRecord, OutboxMessage, TaskRecord  # noqa: E402
 from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
@@ -47,10 +47,10 @@ def _databases() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _clean(_databases: None) -> Iterator[None]:
     outbox.clear()
-    for model in (OutboxMessage, MessageRecord):  # a thread of the test before may have written more
+    for model in (OutboxMessage, MessageRecord, MessageOutcome):  # a thread of the test before may have written more
         model._default_manager.all().delete()
     yield
-    for model in (TaskRecord, SimpleModel, Group, User, OutboxMessage, MessageRecord):
+    for model in (TaskRecord, SimpleModel, Group, User, OutboxMessage, MessageRecord, MessageOutcome):
         model._default_manager.all().delete()
     django_bridge.publisher.current().breaker.succeeded()
 

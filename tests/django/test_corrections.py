@@ -132,6 +132,8 @@ def test_a_kept_message_follows_its_correction_and_its_retraction(kept: None, us
     (record,) = messages_of(user)
     assert (record.subject, record.text, record.url, record.data) == ("Train 7", "late", "", {"n": 1})
     assert (record.sender_name, record.more["icon"]) == ("bob", "heart")
+    Message.correct(message_id, to_users=other_user, text="for Bob alone")
+    assert messages_of(user).get().text == "late"
     Message.retract_by_id(message_id, to_users=other_user)
     assert (messages_of(user).count(), messages_of(other_user).count()) == (1, 0)
     Message.retract_by_id(message_id)

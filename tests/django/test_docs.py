@@ -76,7 +76,7 @@ def test_mail_for_what_was_not_read(user: User, eager: Any) -> None:
             Message(to_users=user, subject=subject, text="12.50").send()
         MessageRecord.objects.update(created_at=timezone.now() - timedelta(hours=1))
         outbox.mark_read(outbox.messages[0]["id"], user)
-        names = run("from django.dispatch import receiver")
+        names = run("from django.db import transaction")
         (line,) = re.findall(r"^python manage.py (notifier_escalate[^#\n]*)#", PAGE, re.M)
         try:
             call_command(*shlex.split(line), stdout=StringIO())

@@ -17,10 +17,12 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
+from django.db import connections, router
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_bridge import Message, celery, escalation, group
+from django_bridge import Message, celery, escalation, group, publisher
 from django_bridge.escalation import Escalated, escalate
 from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage
 from django_bridge.publisher.http import MAX_PAGE
@@ -142,6 +144,51 @@ def test_the_signal_of_a_receiver_that_fails_is_sent_again(heard: list[Any], use
     heard.clear()
     assert escalate().unread == 1
     assert heard == [("unread", "Paid", user)]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_database_error_of_a_receiver_stops_only_its_own_message(
+    heard: list[Any], user: User, other_user: User
+) -> None:
+    def fails(user: User, **_: Any) -> None:
+        if user.username == "ann":
+            User.objects.create_user("ann")
+
+    sent(user, "first")
+    sent(other_user, "second")
+    message_unread_for.connect(fails)
+    try:
+        run = escalate()
+    finally:
+        message_unread_for.disconnect(fails)
+    assert (run.unread, run.failed) == (1, 1)
+    assert heard[-1] == ("unread", "second", other_user)
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_message_that_is_delivered_during_a_run_is_not_gone(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = OutboxMessage.objects.create(message_id=sent(user), payload="{}", origin="other")
+
+    def read(*_: Any) -> dict[str, bool]:
+        row.delete()  # delivered after the service answered
+        return {}
+
+    monkeypatch.setattr(type(publisher.current()), "read_states", read)
+    assert escalate().gone == 0
+
+
+@pytest.mark.usefixtures("kept")
+def test_kept_messages_are_removed_without_reading_their_recipients(user: User) -> None:
+    sent(user)
+    escalate()
+    assert MessageOutcome.objects.count() == 1
+    alias = router.db_for_write(MessageRecord)
+    with CaptureQueriesContext(connections[alias]) as queries:
+        MessageRecord.objects.all().delete()
+    of_recipients = [query["sql"].partition(" ")[0] for query in queries if "messagerecipient" in query["sql"]]
+    assert of_recipients == ["DELETE"]
+    call_command("notifier_prune", "--messages", "1", stdout=StringIO())
+    assert not MessageOutcome.objects.exists()
 
 
 KILLED = """

@@ -29,6 +29,8 @@ class Command(BaseCommand):
             raise CommandError("Nothing to remove: give --tasks, --messages or --failed, each with a number of days.")
         for name, rows in chosen.items():
             count = rows.count() if options["dry_run"] else self._removed(rows)
+            if name == "messages" and not options["dry_run"]:
+                history.remove_lost_outcomes()
             self.stdout.write(f"{name}: {count} {'would be removed' if options['dry_run'] else 'removed'}")
 
     def _removed(self, rows: QuerySet[Any]) -> int:
