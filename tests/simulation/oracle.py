@@ -229,8 +229,6 @@ class Witness:
     def check_end(self) -> None:
         """After the faults, when the client is live: everything has come, or a reset covers it."""
         assert self.start is not None
-        for stored in self.passed:
-            self.report(f"no reset followed the loss of the event {stored.token} at {stored.seq}")
         for (topic, epoch), entries in self.ledger.sound.items():
             for stored in entries if topic in self.topics else ():
                 if not self._has(stored) and not self._is_covered(epoch, stored.seq):
