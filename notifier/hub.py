@@ -181,8 +181,6 @@ class Hub:
         start = None if stream.begun else place(stream.cursor)
         stream.end(farewell(reason, random.randint(*retry_ms), start))
         self.detach(stream)
-        if reason == "revoked":
-            self.seen.forget(stream.user)  # the service may have been told to forget the user
 
     # From cursor to live
 
@@ -192,6 +190,8 @@ class Hub:
         if was_revoked(stream, opening):
             # The user was disconnected while the subscriptions were down.
             self.end(stream, "revoked")
+            if opening.forgotten:
+                self.seen.forget(stream.user)
             return
         if not opening.recovered:
             self.counts["resets"] += 1
@@ -277,9 +277,11 @@ class Hub:
         """Reopen streams after resyncs until cancelled. An exception must end the process."""
         await self._opener.run_forever()
 
-    def disconnect(self, topic: str, reason: str) -> None:
+    def disconnect(self, topic: str, reason: str, *, forgotten: bool = False) -> None:
         for stream in list(self._topics.get(topic, ())):
             self.end(stream, reason)
+            if forgotten:
+                self.seen.forget(stream.user)
 
     def degraded(self, away: bool, prefix: str = "") -> None:
         self._opener.note_away(away, prefix)

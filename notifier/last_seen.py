@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.broker import Broker
+from notifier.broker.values import FORGOTTEN
 
 log = logging.getLogger("notifier.last_seen")
 
@@ -35,15 +36,17 @@ class LastSeen:
             self._wake.set()
 
     def forget(self, user: str) -> None:
-        """Drop what is not written yet."""
-        self._unwritten.pop(user, None)
+        """Remove the user's time with the next write, which follows one that is on its way. A later note counts."""
+        self._unwritten[user] = FORGOTTEN
+        self._wake.set()
 
     async def of(self, users: Sequence[str]) -> Mapping[str, int]:
         """Unix times in ms, of the users whose time is known."""
         times = dict(await self._broker.last_seen(users))
         for user in self._unwritten.keys() & set(users):
-            times[user] = max(self._unwritten[user], times.get(user, 0))
-        return times
+            at_ms = self._unwritten[user]
+            times[user] = FORGOTTEN if at_ms == FORGOTTEN else max(at_ms, times.get(user, 0))
+        return {user: at_ms for user, at_ms in times.items() if at_ms != FORGOTTEN}
 
     async def run_forever(self) -> None:
         """Write the times until cancelled. An exception must end the process."""

@@ -64,7 +64,7 @@ async def forget(request: Request, user_id: str) -> Response:
     broker = request.app.state.broker
     user = rules.name(user_id, "id")
     await broker.forget(user)
-    await broker.disconnect(user)
+    await broker.disconnect(user, forgotten=True)
     request.app.state.hub.seen.forget(user)
     return Response(status_code=204)
 

@@ -69,8 +69,8 @@ class Sink(Protocol):
         the log, so it is reset.
         """
 
-    def disconnect(self, topic: str, reason: str) -> None:
-        """End all streams of a topic with a `bye` that names `reason`."""
+    def disconnect(self, topic: str, reason: str, *, forgotten: bool = False) -> None:
+        """End all streams of a topic with a `bye` that names `reason`. `forgotten`: their user was forgotten."""
 
     def control(self, text: bytes) -> None:
         """A text of `Broker.control`."""
@@ -244,8 +244,9 @@ class Broker(ABC):
 
     @abstractmethod
     async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
-        """Note when these users were last seen: Unix times in ms, kept for as long as messages. The last call counts.
-        Returns the users whose time is not stored, since the broker, or a part of it, is away."""
+        """Note when these users were last seen: Unix times in ms, kept for as long as messages. The last call
+        counts, and the time `FORGOTTEN` removes what is stored. Returns the users whose time is not stored, since the
+        broker, or a part of it, is away."""
 
     @abstractmethod
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
@@ -257,8 +258,8 @@ class Broker(ABC):
         return 0
 
     @abstractmethod
-    async def disconnect(self, user: str) -> None:
-        """End all streams of a user, in every process."""
+    async def disconnect(self, user: str, *, forgotten: bool = False) -> None:
+        """End all streams of a user, in every process. `forgotten`: after `forget`."""
 
     @abstractmethod
     async def forget(self, user: str) -> None:

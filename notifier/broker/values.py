@@ -61,6 +61,10 @@ class Receipt:
         return f"{self.epoch}-{self.seq}"
 
 
+FORGOTTEN: Final = 0
+"""In place of the time at which a user was last seen: removes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What a stream starts from, read in one atomic step."""
@@ -80,6 +84,8 @@ class Opening:
     opened, end the stream."""
     revoked_ago_s: float | None = None
     """Seconds since the token was replaced; None if there is none."""
+    forgotten: bool = False
+    """True if that `disconnect` was of a user who was forgotten."""
     more: bool = False
     """True if the replay is a portion: the next one is the opening from `cursor`."""
     missed: int = 0

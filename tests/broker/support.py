@@ -66,8 +66,8 @@ class Recorder:
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         self.resyncs.append((topics, after))
 
-    def disconnect(self, topic: str, reason: str) -> None:
-        self.ended.append((topic, reason))
+    def disconnect(self, topic: str, reason: str, *, forgotten: bool = False) -> None:
+        self.ended.append((topic, "forgotten" if forgotten else reason))
 
     def control(self, text: bytes) -> None:
         self.controls.append(text)

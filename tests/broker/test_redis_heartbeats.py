@@ -10,12 +10,14 @@ import pytest
 import redis
 
 from notifier import task as tasks
+from notifier.asking import asked
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
+from notifier.question import ask
 from notifier.stalled import StalledTasks
 from tests.broker.support import Recorder
 from tests.support import RedisServer
@@ -73,6 +75,23 @@ async def test_a_key_of_another_type_does_not_end_the_look_for_silent_producers(
         await looks._look()
     due = [name for name in names if (word, name) != ("task", "second")]
     assert [(await broker.task(name)).status for name in due] == ["stalled"] * len(due)  # type: ignore[union-attr]
+
+
+async def test_a_question_that_an_older_process_wrote_is_answered_by_the_look_for_silent_producers(
+    broker: RedisBroker, raw: redis.Redis
+) -> None:
+    ago_ms = int(time.time() * 1000) - 60_000
+    await broker.create_task(tasks.begin(to=["user:ann"], name="Import", task_id="asks", now_ms=ago_ms))
+    question = ask(text="?", choices=None, free="text", default="-", timeout_s=1, question_id="q", now_ms=ago_ms)
+    await broker.change_task("asks", lambda task: asked(task, question, now_ms=ago_ms))
+    assert raw.delete(KEYS.asking(0)) == 1  # an older process does not write this index
+    looks = StalledTasks(broker, stalled_s=1, failed_s=3600)
+    await looks._answer_late_questions()
+    assert (await broker.task("asks")).status == "waiting"  # type: ignore[union-attr]
+    await looks._look()
+    task = await broker.task("asks")
+    assert task is not None
+    assert (task.status, [answer.value for answer in task.answers]) == ("running", ["-"])
 
 
 async def test_a_refused_change_does_not_end_the_look_for_silent_producers(

@@ -17,8 +17,9 @@ async def test_disconnecting_a_user_reaches_its_topic(broker: Broker, sink: Reco
     topics = broker.topics("ann", ["user:ann"])
     await broker.subscribe(topics)
     await broker.disconnect("ann")
-    await until(lambda: sink.ended)
-    assert sink.ended == [(topics[0], "revoked")]
+    await broker.disconnect("ann", forgotten=True)
+    await until(lambda: len(sink.ended) == 2)
+    assert sink.ended == [(topics[0], "revoked"), (topics[0], "forgotten")]
 
 
 async def test_forgetting_a_user_removes_its_data_and_resets_its_cursors(broker: Broker) -> None:

@@ -26,6 +26,7 @@ from notifier.broker.embedded.people import MemoryPeople
 from notifier.broker.embedded.tasks import MemoryTasks
 from notifier.broker.values import (
     EPHEMERAL_PREFIX,
+    FORGOTTEN,
     MAX_FRAME_MARKS,
     MAX_LISTED_TASKS,
     FrameChange,
@@ -341,7 +342,8 @@ class EmbeddedBroker(Broker):
     async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
         for user, at_ms in users.items():
             self._seen.pop(user, None)
-            self._seen[user] = at_ms
+            if at_ms != FORGOTTEN:
+                self._seen[user] = at_ms
         for user in list(islice(self._seen, max(0, len(self._seen) - MAX_SEEN))):
             del self._seen[user]
         return ()
@@ -349,9 +351,9 @@ class EmbeddedBroker(Broker):
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         return {user: self._seen[user] for user in users if user in self._seen}
 
-    async def disconnect(self, user: str) -> None:
+    async def disconnect(self, user: str, *, forgotten: bool = False) -> None:
         if self._sink is not None:
-            self._sink.disconnect(f"user:{user}", "revoked")
+            self._sink.disconnect(f"user:{user}", "revoked", forgotten=forgotten)
 
     async def forget(self, user: str) -> None:
         # Takes a seq, so that every earlier cursor is reset, also the newest possible one.

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from notifier.broker import Sink
+from notifier.broker.redis.keys import FORGOTTEN_WORD
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
 from notifier.exclusion import Exclusion, exclusion_of
@@ -28,8 +29,9 @@ _LEAD: Final = re.compile(
 )
 """What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps whom it leaves out; then an
 event's id line, with the same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the
-reason in place of the key; `?`: a text for the processes (`Broker.control`), which an earlier version skips, or
-with the key `retract` the id of a message that is gone, with `presence` a channel."""
+reason in place of the key, with the text `FORGOTTEN_WORD`, which an earlier version skips, if the user was forgotten;
+`?`: a text for the processes (`Broker.control`), which an earlier version skips, or with the key `retract` the id of a
+message that is gone, with `presence` a channel."""
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +160,8 @@ class Topics:
         epoch, seq_text, prev, word, left_out, id_line = lead.groups()
         seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
-            self._sink.disconnect(topic.name, repeat_key)
+            is_forgotten = payload[lead.end(4) + 1 :] == FORGOTTEN_WORD.encode()
+            self._sink.disconnect(topic.name, repeat_key, forgotten=is_forgotten)
             return
         if epoch == b"?":
             text = payload[lead.end(4) + 1 :]

@@ -20,7 +20,7 @@ from notifier.broker import Broker, Sink
 from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.broker.redis.corrections import RedisCorrections
 from notifier.broker.redis.inbox import RedisInbox
-from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.keys import FORGOTTEN_WORD, Keys
 from notifier.broker.redis.openings import open_call, opening_of
 from notifier.broker.redis.outputs import RedisOutputs
 from notifier.broker.redis.people import RedisPeople
@@ -268,7 +268,7 @@ class RedisBroker(Broker):
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         return await self._people.last_seen(users)
 
-    async def disconnect(self, user: str) -> None:
+    async def disconnect(self, user: str, *, forgotten: bool = False) -> None:
         topic = self.topics(user, [f"user:{user}"])[0]
         shard = self._keys.shard_of_name(user)
         revoked = self._keys.revoked(shard, user)
@@ -277,8 +277,9 @@ class RedisBroker(Broker):
         answer = await self._shards.call(shard, "TIME")
         with reading("TIME"):
             now_ms = int(answer[0]) * 1000 + int(answer[1]) // 1000
-        await self._shards.call(shard, "SET", revoked, f"{events.new_id()}@{now_ms}", "EX", REVOKED_TTL_S)
-        await self._shards.call(shard, self._keys.publish_command, topic, "! 0 0 revoked\n")
+        why = FORGOTTEN_WORD if forgotten else ""
+        await self._shards.call(shard, "SET", revoked, f"{events.new_id()}{why}@{now_ms}", "EX", REVOKED_TTL_S)
+        await self._shards.call(shard, self._keys.publish_command, topic, f"! 0 0 revoked\n{why}")
 
     async def forget(self, user: str) -> None:
         channel = f"user:{user}"

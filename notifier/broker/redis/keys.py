@@ -19,6 +19,9 @@ Placement = Literal["plain", "several", "sharded"]
 SLOTS: Final = 16_384
 """Hash slots of a cluster."""
 
+FORGOTTEN_WORD: Final = "forgotten"
+"""In the token and the announcement of a `disconnect`: the user was forgotten."""
+
 KINDS: Final = {
     "seq": "number",
     "epoch": "string",

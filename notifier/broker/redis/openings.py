@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.keys import FORGOTTEN_WORD, Keys
 from notifier.broker.redis.scripts import Call, fresh_epoch, script
 from notifier.broker.values import History, Opening
 from notifier.event import Cursor, is_safe_frame
@@ -73,6 +73,7 @@ def opening_of(
         tasks=[],
         lasts=dict(zip(topics, map(int, lasts), strict=True)),
         revoked=revoked.decode("utf-8", "replace"),
+        forgotten=f"{FORGOTTEN_WORD}@".encode() in revoked,
         revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
         more=int(reached) < int(top),
         missed=int(missed),
