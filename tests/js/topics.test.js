@@ -293,7 +293,7 @@ test("the example of docs/live.md for people: all at first, then by events, and 
   assert.deepEqual(
     [changes.values.at(-1).connection, changes.values.at(-1).state],
     ["c2", { "order:1": "editing" }],
-    "each stream is told",
+    "the service learns the state on each new stream",
   );
 });
 
