@@ -52,7 +52,7 @@ from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
 from notifier.broker.registry import open_broker
-from notifier.call import Call
+from notifier.call import Call, UserCall
 from notifier.direct import CALLS
 from notifier.errors import UNEXPECTED, InvalidInput, NotifierError
 from notifier.hub import Hub
@@ -112,6 +112,7 @@ def build(settings: Settings) -> ASGIApp:
     )
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.batches = Batches(app.state.publishing)
+    app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
     app.state.direct_calls = _direct_calls(app, stream)
     _add_routes(app, stream)
@@ -171,7 +172,8 @@ def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
         (b"POST", b"/v1/tasks"): publishing.post_task,
         (b"PATCH", b"/v1/tasks/"): publishing.patch_task,
     }
-    return DirectCalls(calls, stream, app.state.auth)
+    user_calls: dict[tuple[bytes, bytes], UserCall] = {(b"POST", b"/v1/stream/topics"): app.state.topics.change}
+    return DirectCalls(app, calls, user_calls, stream)
 
 
 def _samples(hub: Hub, broker: Broker) -> metrics.Samples:

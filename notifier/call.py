@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from notifier.auth import Publisher
+from notifier.auth import Publisher, Subscriber
 
 Headers = tuple[tuple[bytes, bytes], ...]
 """Names in lower case, and values."""
@@ -51,8 +51,22 @@ Call = Callable[[Publisher, RequestHead, bytes], Answer | Awaitable[Answer]]
 """A publisher's call with the request's body. It answers at once where nothing has to be waited for. Raises
 `NotifierError`."""
 
+UserCall = Callable[[Subscriber, RequestHead, bytes], Answer | Awaitable[Answer]]
+"""The same of a stream's user."""
+
 Admitted = Callable[[bytes], Answer | Awaitable[Answer | None]]
 """A call whose caller is known, as a function of the body. No answer: the call took the connection over."""
+
+
+def is_same_origin(headers: Mapping[bytes, bytes]) -> bool:
+    """True if a request has no Origin, or that of the service as the client sees it: a browser asks for no CORS headers
+    then. Behind a proxy the service may not know its own host, but the browser does."""
+    origin = headers.get(b"origin")
+    return (
+        not origin
+        or headers.get(b"sec-fetch-site") == b"same-origin"
+        or origin.partition(b"://")[2] == headers.get(b"host")
+    )
 
 
 def stream_head(headers: Headers, more: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -1,8 +1,9 @@
 """Plain requests of frequent calls, answered without ASGI: their scope, task and messages cost more than the call does.
 
-A request is plain if nothing in its head asks for more than the call: a known publisher, HTTP/1.1 on a connection that
-stays, a body of known and moderate size, no repeated header, nothing before it that waits. Every other request goes
-through the application's routes, which run the same calls. A direct answer has no `Vary`, since none is ever stored.
+A request is plain if nothing in its head asks for more than the call: a known publisher or user, HTTP/1.1 on a
+connection that stays, a body of known and moderate size, no repeated header, no page of another origin, nothing before
+it that waits. Every other request goes through the application's routes, which run the same calls. A direct answer has
+no `Vary`, since none is ever stored.
 
 Must not know: what the calls do.
 """
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Final, Protocol
 
 from notifier import problems, rules
-from notifier.call import Admitted, Answer, http1_bytes
+from notifier.call import Admitted, Answer, http1_bytes, is_same_origin
 from notifier.errors import UNEXPECTED, NotifierError
 from notifier.http1 import MAX_PIPELINED, BoundedProtocol
 
@@ -24,8 +25,8 @@ CALLS: Final = "calls"
 MAX_DIRECT_BYTES: Final = rules.MAX_BODY_BYTES
 """Larger bodies go through the routes, which read only as fast as they use. Here every connection may have a whole
 body in memory."""
-NOT_PLAIN: Final = frozenset((b"expect", b"origin", b"transfer-encoding"))
-"""Headers that ask for an interim response, for CORS headers, or for a body of unknown size."""
+NOT_PLAIN: Final = frozenset((b"expect", b"transfer-encoding"))
+"""Headers that ask for an interim response, or for a body of unknown size."""
 
 log = logging.getLogger("notifier.direct")
 
@@ -83,6 +84,7 @@ class DirectProtocol(BoundedProtocol):
             calls is None
             or len(fields) != len(self.headers)
             or not NOT_PLAIN.isdisjoint(fields)
+            or not is_same_origin(fields)
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
             or int(fields.get(b"content-length", b"0")) > MAX_DIRECT_BYTES

@@ -9,31 +9,40 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
-from notifier.api.http import publisher_of
+from fastapi import FastAPI
+
+from notifier.api.http import connection_of, publisher_of, subscriber
 from notifier.api.stream import StreamEndpoint
-from notifier.auth import Authenticator
-from notifier.call import Admitted, Call, RequestHead
+from notifier.call import Admitted, Call, RequestHead, UserCall
 from notifier.protocol import Protocol
 
 STREAM_PATH: Final = b"/v1/stream"
 
 
 class DirectCalls:
-    """All of them. `calls`: a path that ends with a slash stands for those with one more segment, the head's
-    `last_segment`."""
+    """All of them: those of publishers, those of users, and the stream. Among the publishers', a path that ends with a
+    slash stands for those with one more segment, the head's `last_segment`."""
 
     def __init__(
-        self, calls: Mapping[tuple[bytes, bytes], Call], stream: StreamEndpoint, authenticator: Authenticator
+        self,
+        app: FastAPI,
+        calls: Mapping[tuple[bytes, bytes], Call],
+        user_calls: Mapping[tuple[bytes, bytes], UserCall],
+        stream: StreamEndpoint,
     ) -> None:
+        self._app = app
         self._calls = calls
+        self._user_calls = user_calls
         self._stream = stream
-        self._authenticator = authenticator
 
     def admit(self, protocol: Protocol, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None:
         """The call of a plain request; None if there is none. Raises `NotifierError` for a caller without permission.
 
         What is None or raises here goes through the routes, and is answered there.
         """
+        if (user_call := self._user_calls.get((method, url))) is not None:
+            who = subscriber(connection_of(self._app, method.decode(), headers))
+            return partial(user_call, who, RequestHead(method.decode(), url.decode(), headers))
         call, last = self._calls.get((method, url)), b""
         if call is None:
             path, _, query = url.partition(b"?")
@@ -45,4 +54,4 @@ class DirectCalls:
         if call is None or url.endswith(b"/") or b"%" in last or b"?" in last or b"#" in last:
             return None
         head = RequestHead(method.decode(), url.decode(), headers, last.decode())
-        return partial(call, publisher_of(self._authenticator, head.header(b"authorization")), head)
+        return partial(call, publisher_of(self._app.state.auth, head.header(b"authorization")), head)

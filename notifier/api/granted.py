@@ -47,15 +47,15 @@ def granted_by_query(connection: HTTPConnection, who: Subscriber) -> Granted:
             "POST /v1/stream/topics",
             field="grant",
         )
-    permitted = _granted(connection, tokens, who)
+    permitted = _granted(connection.app.state.auth, tokens, who)
     if len({*who.topics, *permitted.ends}) > MAX_TOPICS:
         raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="grant")
     return permitted
 
 
-def granted(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> Granted:
+def granted(auth: Authenticator, tokens: Sequence[str], who: Subscriber) -> Granted:
     """The same of grants in a body, which must be valid now."""
-    permitted = _granted(connection, tokens, who)
+    permitted = _granted(auth, tokens, who)
     if any(end <= time.time() for end in permitted.ends.values()):
         raise NotAllowed("has expired", field="grant")
     return permitted
@@ -66,8 +66,7 @@ def granted_names(names: Sequence[str], field: str) -> list[str]:
     return [f"topic:{rules.name(name, f'{field}[{i}]')}" for i, name in enumerate(names)]
 
 
-def _granted(connection: HTTPConnection, tokens: Sequence[str], who: Subscriber) -> Granted:
-    auth: Authenticator = connection.app.state.auth
+def _granted(auth: Authenticator, tokens: Sequence[str], who: Subscriber) -> Granted:
     ends: dict[str, float] = {}
     seen: dict[str, str | None] = {}
     for token in tokens:

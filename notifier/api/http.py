@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import pydantic
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from notifier import json_text, rules
 from notifier.auth import Authenticator, Publisher, Subscriber
 from notifier.broker.values import Idempotency
-from notifier.call import JSON, Answer, Call, Headers, RequestHead
+from notifier.call import JSON, Answer, Call, Headers, RequestHead, UserCall
 from notifier.errors import (
     InvalidInput,
     MalformedBody,
@@ -60,9 +61,26 @@ async def run_call(
     """Run a publisher's call for a route. Nothing of the body is read before the publisher is known."""
     who = publisher(request)
     body = await read_body(request, max_bytes)
-    headers = dict(reversed(request.headers.raw))
-    answer = call(who, RequestHead(request.method, request.url.path, headers, last_segment), body)
+    answer = call(who, _head_of(request, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
+
+
+async def run_user_call(request: Request, call: UserCall) -> Response:
+    """The same of a user's call."""
+    who = subscriber(request)
+    body = await read_body(request)
+    answer = call(who, _head_of(request), body)
+    return response(answer if isinstance(answer, Answer) else await answer)
+
+
+def _head_of(request: Request, last_segment: str = "") -> RequestHead:
+    return RequestHead(request.method, request.url.path, dict(reversed(request.headers.raw)), last_segment)
+
+
+def connection_of(app: FastAPI, method: str, headers: Mapping[bytes, bytes], query: bytes = b"") -> HTTPConnection:
+    """A request that has no ASGI scope, as what reads its caller needs it."""
+    scope = {"type": "http", "method": method, "headers": list(headers.items()), "query_string": query, "app": app}
+    return HTTPConnection(scope)
 
 
 # The query

@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from notifier import rules
+from notifier.call import is_same_origin
 
 log = logging.getLogger("notifier.api")
 
@@ -29,16 +30,12 @@ class RefusedOrigins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
             headers = dict(scope["headers"])
-            if origin := headers.get(b"origin"):
-                self._check(origin.decode("latin-1"), headers)
+            if not is_same_origin(headers):
+                self._check(headers[b"origin"].decode("latin-1"))
         await self._app(scope, receive, send)
 
-    def _check(self, origin: str, headers: dict[bytes, bytes]) -> None:
+    def _check(self, origin: str) -> None:
         if origin in self._allowed or origin in self._logged or len(self._logged) >= MOST:
-            return
-        own = origin.partition("://")[2].encode("latin-1")
-        # Behind a proxy the service may not know its own host, but the browser does.
-        if own == headers.get(b"host") or headers.get(b"sec-fetch-site") == b"same-origin":
             return
         self._logged.add(origin)
         allowed = ", ".join(sorted(self._allowed)) or "empty"

@@ -19,7 +19,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from notifier.api.granted import Granted, granted_by_query
-from notifier.api.http import subscriber
+from notifier.api.http import connection_of, subscriber
 from notifier.auth import Subscriber
 from notifier.call import Admitted, stream_head
 from notifier.event import Cursor, parse_cursor
@@ -58,8 +58,7 @@ class StreamEndpoint:
         finds their client's address. Raises `Unauthenticated`."""
         if not FORWARDED.isdisjoint(headers):
             return None
-        scope = {"type": "http", "method": "GET", "headers": list(headers.items()), "query_string": query}
-        connection = HTTPConnection({**scope, "app": self._app})
+        connection = connection_of(self._app, "GET", headers, query)
         who = subscriber(connection, query=True)
         address = protocol.client[0] if protocol.client else ""
         fields = partial(self._fields, who, address, connection)

@@ -5,8 +5,6 @@ Must not know: which process has a stream.
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -14,12 +12,49 @@ from notifier import rules
 from notifier.api.answers import CursorData, Problem, TopicsChanged
 from notifier.api.bodies import TopicsIn
 from notifier.api.granted import granted, granted_names
-from notifier.api.http import bearer, json_response, parse, publisher, read_body, subscriber
+from notifier.api.http import (
+    bearer,
+    checked_body,
+    json_answer,
+    json_response,
+    parse,
+    publisher,
+    run_user_call,
+    subscriber,
+)
 from notifier.api.openapi import body_of
+from notifier.auth import Authenticator, Subscriber
 from notifier.broker import Broker
+from notifier.call import Answer, RequestHead
+from notifier.control import StreamCalls
 from notifier.errors import Unauthenticated
 from notifier.grants import Change
-from notifier.hub import Hub
+
+
+class TopicCalls:
+    """The call of `POST /v1/stream/topics`."""
+
+    def __init__(self, authenticator: Authenticator, streams: StreamCalls) -> None:
+        self._authenticator = authenticator
+        self._streams = streams
+
+    async def change(self, who: Subscriber, head: RequestHead, body: bytes) -> Answer:
+        asked = parse(TopicsIn, checked_body(head, body))
+        permitted = granted(self._authenticator, asked.add, who)
+        change = Change(
+            connection=asked.connection,
+            add=permitted.ends,
+            remove=granted_names(asked.remove, "remove"),
+            since=asked.since,
+            seen=permitted.seen,
+            states={
+                f"topic:{rules.name(name, 'state')}": rules.state(state, f"state.{name}")
+                for name, state in asked.state.items()
+            },
+        )
+        changed = await self._streams.change_topics(who.user, change)
+        return json_answer({"topics": changed.topics, "cursor": changed.cursor, "stale": changed.stale})
+
 
 router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in (401, 403, 422, 503)})
 
@@ -37,22 +72,8 @@ router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in
 async def change_topics(request: Request) -> Response:
     """Add topics to an open stream by grants, or remove some. `stale` names the added ones that have newer events than
     `since`: what the page shows of them is to be fetched again."""
-    who = subscriber(request)
-    body = parse(TopicsIn, await read_body(request))
-    permitted = granted(request, body.add, who)
-    change = Change(
-        connection=body.connection,
-        add=permitted.ends,
-        remove=granted_names(body.remove, "remove"),
-        since=body.since,
-        seen=permitted.seen,
-        states={
-            f"topic:{rules.name(name, 'state')}": rules.state(state, f"state.{name}")
-            for name, state in body.state.items()
-        },
-    )
-    hub: Hub = request.app.state.hub
-    return json_response(asdict(await hub.calls.change_topics(who.user, change)))
+    topics: TopicCalls = request.app.state.topics
+    return await run_user_call(request, topics.change)
 
 
 @router.get(

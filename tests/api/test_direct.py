@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
@@ -10,6 +11,7 @@ from itertools import product
 
 import jwt
 
+from notifier.auth import subscriber_token, topic_grant
 from tests.api.request_corpus import KEY, requests
 from tests.api.sides import SECRET, CountingProtocol, side
 from tests.raw_http import Answer, Exchange, request
@@ -137,6 +139,57 @@ async def test_streams_over_a_limit_are_refused_alike_on_both_ways() -> None:
     assert received[0] == received[1]
     assert b'id: abc-7\nevent: bye\ndata: {"reason":"evicted"' in received[0]
     assert b"transfer-encoding: chunked" in received[0]
+
+
+def join_requests(connection: str) -> Iterator[bytes]:
+    token = subscriber_token(SECRET, "7")
+    granted = topic_grant(SECRET, "7", ["order:1"])
+    bodies = [
+        {"connection": connection, "add": [granted], "since": "abc-1"},
+        {"connection": connection, "add": [granted], "state": {"order:1": "editing"}},
+        {"connection": connection, "remove": ["order:1"]},
+        {"connection": "f" * 32, "add": [granted]},
+        {"connection": connection, "add": [topic_grant(SECRET, "8", ["order:1"])]},
+        {"connection": connection, "add": [topic_grant(SECRET, "7", ["order:1"], ttl_s=-60)]},
+        {"connection": connection, "add": ["x.y.z"]},
+        {"connection": connection, "add": [granted] * 201},
+        {"connection": connection, "state": {"order:1": "NOT A STATE"}},
+        {"connection": connection, "more": 1},
+        {},
+        [],
+    ]
+    heads = [
+        [f"Authorization: Bearer {token}"],
+        [f"Authorization: Bearer {token}", "Origin: http://service"],
+        [f"Authorization: Bearer {token}", "Origin: https://page", "Sec-Fetch-Site: same-origin"],
+        [f"Authorization: Bearer {token}", "Origin: https://page"],
+        [f"Authorization: Bearer {token}", "Content-Encoding: gzip"],
+        [f"Cookie: notifier_token={token}", "Origin: http://service"],
+        [f"Cookie: notifier_token={token}", "Origin: https://page", "Sec-Fetch-Site: same-origin"],
+        [f"Cookie: notifier_token={token}"],
+        ["Authorization: Bearer x.y.z"],
+        [],
+    ]
+    for value, head in product([*(json.dumps(each).encode() for each in bodies), b"no JSON", b""], heads):
+        yield request("POST", "/v1/stream/topics", f"Content-Length: {len(value)}", *head, body=value)
+
+
+async def test_joins_have_the_same_answers_on_both_ways() -> None:
+    """Also those of pages, whose browsers send an Origin."""
+    exchanges: list[list[object]] = []
+    for is_direct in (True, False):
+        async with side(direct=is_direct) as service:
+            opening = request("GET", "/v1/stream", f"Authorization: Bearer {subscriber_token(SECRET, '7')}")
+            reader, writer, _ = await service.connect([opening])
+            hello = await reader.readuntil(b"\n\n")
+            CountingProtocol.through_asgi = 0
+            connection = re.findall(r'"connection":"(\w+)"', hello.decode())[0]
+            corpus = list(join_requests(connection))
+            exchanges.append([shown(await service.ask([data])) for data in corpus])
+            if is_direct:
+                assert CountingProtocol.through_asgi == 5 * len(corpus) / 10, "without permission, or of another origin"
+            writer.close()
+    assert exchanges[0] == exchanges[1]
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
