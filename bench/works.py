@@ -1,7 +1,7 @@
 """The works that each server is measured at.
 
     D  open the streams    A  one event to all of them    B  events each for one user    C  idle streams
-    E  all reconnect       F  latency at a fixed rate
+    E  all reconnect       F  latency at a fixed rate     G  an event to all shards
 
 Each work returns a dict of figures. Every event's number is checked at every stream: `faults` counts the streams that
 lost, repeated or reordered an event, and the publishes that were refused.
@@ -126,6 +126,28 @@ def targeted(bench: Bench, users: int, events: int, *, per_s: float = 0, how: st
         "redis_bytes": (_redis_bytes(peer) - kept) / max(1, got["events"]),
         **_latencies(got),
         "faults": sent["refused"] + wrong(bench.streams, items),
+    }
+
+
+def for_all(bench: Bench, events: int) -> Figures:
+    """G: events for all, one by one: the time from the request to the answer, which is that of the slowest shard."""
+    peer = bench.peer
+    numbers = bench.numbers(events)
+    requests = [peer.publish_request(ALL, stamped(number)) for number in numbers]
+    bench.streams.zero()
+    cpu, redis_cpu = peer.cpu_s(), _redis_cpu_s(peer)
+    sent = bench.publisher.send(requests, peer.publish_port, connections=1)
+    counts = bench.streams.counts()
+    bench.streams.expect(events * len(counts), 30)
+    used, redis_used = peer.cpu_s() - cpu, _redis_cpu_s(peer) - redis_cpu
+    right = (events, sum(numbers), 0)
+    return {
+        "events": events,
+        "p50_ms": sent["p50_ms"],
+        "p99_ms": sent["p99_ms"],
+        "cpu_us": 1e6 * used / events,
+        "redis_cpu_us": 1e6 * redis_used / events,
+        "faults": sent["refused"] + sum(row != right for row in bench.streams.counts()),
     }
 
 

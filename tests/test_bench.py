@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench import __main__ as program
-from bench import chart, model, profile, report, soak, system, works
+from bench import chart, everyone, model, profile, report, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -106,6 +106,13 @@ def test_each_broker_delivers_what_is_measured(
         peer.stop()
         streams.stop()
         publisher.stop()
+
+
+def test_an_event_for_all_is_measured_beside_the_bare_program_and_one_primary() -> None:
+    measured = everyone.measure(None, events=20, turns=1)
+    assert sorted(measured) == sorted([everyone.FLOOR, everyone.HERE, everyone.PRIMARY])
+    for row in everyone.rows(measured):
+        assert all(float(cell) > 0 for cell in row[1:]), row
 
 
 def test_several_processes_share_the_streams(programs: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The lower bounds: one send() per stream in C; the shortest publish, connect and path from Redis in Python."""
+"""The lower bounds: one send() per stream in C; the shortest publish, connect, path from Redis and event for all in
+Python."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.peers import Peer, json_request, request
-from bench.peers.notifier import Redis
+from bench.peers.notifier import Redis, Servers
 from bench.system import HERE
 
 
@@ -72,3 +73,25 @@ class BareRedis(Peer):
     def stop(self) -> None:
         super().stop()
         self.redis.stop()
+
+
+class BareShards(Peer):
+    """`apps/bare_shards.py`: one call for each shard of a cluster, on connections of their own."""
+
+    name: ClassVar[str] = "bare (hiredis to each shard)"
+
+    def __init__(self, folder: Path, servers: Servers, shards: int) -> None:
+        super().__init__(folder)
+        self.redis = servers
+        self._shards = shards
+
+    def start(self) -> None:
+        app = [sys.executable, "-m", "bench.peers.apps.bare_shards"]
+        server = self._run([*app, str(self.port), self.redis.url, str(self._shards)])
+        self.ready_s = server.wait_until(self._listens)
+
+    def stream_path(self, number: int, channel: str) -> str:
+        return "/"
+
+    def publish_request(self, channel: str, text: str) -> bytes:
+        return json_request("/", {"data": text})

@@ -123,6 +123,47 @@ async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answe
     assert isinstance(published, Receipt)
 
 
+@pytest.fixture
+def release_first_shard(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The first shard's answers stay unread until this is called."""
+    connection = broker._shards.commands[0]._connection
+    assert connection is not None
+    read, unread = connection.data_received, list[bytes]()
+    monkeypatch.setattr(connection, "data_received", unread.append)
+
+    def release() -> None:
+        monkeypatch.undo()
+        read(b"".join(unread))
+
+    return release
+
+
+async def test_a_publish_for_all_is_answered_with_the_first_shards_place_when_each_shard_has_answered(
+    broker: RedisBroker, redis_server: RedisServer, release_first_shard: Callable[[], None]
+) -> None:
+    last = KEYS.shards - 1
+    await broker.subscribe([KEYS.announcements(last, "all")])
+    pending = asyncio.ensure_future(broker.submit(note("all")))
+    for shard in range(1, KEYS.shards):
+        await broker._shards.call(shard, "PING")  # answered after the shard's part of the publish
+    assert not pending.done()
+    release_first_shard()
+    answer = await pending
+    with redis_server.client() as raw:
+        epoch, seq = raw.mget(KEYS.epoch(0), KEYS.seq(0))
+    assert answer == Receipt(epoch.decode(), int(seq), watched=True)
+
+
+async def test_a_publish_for_all_is_refused_as_soon_as_a_shard_is_lost(
+    broker: RedisBroker, release_first_shard: Callable[[], None]
+) -> None:
+    pending = broker.submit(note("all"))
+    broker._shards.commands[1].reconnect("lost")
+    with pytest.raises(BrokerUnavailable, match="lost"):
+        await pending
+    release_first_shard()
+
+
 async def test_a_piece_is_refused_where_its_task_has_ended_since_it_was_read(broker: RedisBroker) -> None:
     read = await broker.create_task(new_task())
     await broker.change_task(read.id, step(status="succeeded"))

@@ -133,13 +133,22 @@ class Commands:
         """Run a script; keys with foreign values are quarantined, and it runs again."""
         return await self.send(call, _unchanged)
 
-    def send(self, call: Call, read: Callable[[Any], T], *, over: Connection | None = None) -> asyncio.Future[T]:
+    def send(
+        self,
+        call: Call,
+        read: Callable[[Any], T],
+        *,
+        over: Connection | None = None,
+        result: asyncio.Future[T] | None = None,
+    ) -> asyncio.Future[T]:
         """As `run`; the call is sent before this returns, and the result is what `read` makes of the answer. Redis runs
-        the calls in the order of sending. over: another connection to the same primary, instead of this one."""
+        the calls in the order of sending. over: another connection to the same primary, instead of this one. result:
+        the future that gets the result, instead of a new one."""
         if self._connection is None:
             raise BrokerUnavailable("Redis is away")
         connection = over or self._connection
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if result is None:
+            result = asyncio.get_running_loop().create_future()
         receive = partial(self._receive, connection, call, read, result)
         connection.send(receive, "EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args)
         return result

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import replace
-from typing import Final
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final
 
 from notifier.broker.redis.keys import Keys
-from notifier.broker.redis.scripts import Call, publish_calls, receipt
+from notifier.broker.redis.scripts import publish_calls, receipt
 from notifier.broker.redis.shards import Shards
 from notifier.broker.values import IDEMPOTENCY_TTL_S, History, Idempotency, Receipt, Submitted
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
@@ -78,19 +77,24 @@ class RedisPublishes:
         return await self._publish(event, idempotency)
 
     def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:
-        calls: Iterable[Call] = publish_calls(
-            event,
-            self._keys,
-            history=self._history,
-            idempotency=idempotency,
-            is_floor_due=self._is_floor_due,
+        calls = list(
+            publish_calls(
+                event,
+                self._keys,
+                history=self._history,
+                idempotency=idempotency,
+                is_floor_due=self._is_floor_due,
+            )
         )
         if self._keys.shards > 1:
-            calls = list(calls)
             self._shards.require(call.shard for call in calls)
+        if len(calls) == 1:
+            return self._shards.send(calls[0], receipt)
         # All are sent before the first answer: a later publish of the same batch must not overtake a part of this one.
-        sent = [self._shards.send(call, receipt) for call in calls]
-        return sent[0] if len(sent) == 1 else _receipt_of_parts(sent)
+        whole = _Whole(len(calls))
+        for call in calls:
+            self._shards.send(call, whole.read_first if call is calls[0] else receipt, whole)
+        return whole
 
     def _is_floor_due(self, shard: int) -> bool:
         """True for the first publish to a shard, and then every `FLOOR_EVERY_S`. A floor that is brought up to date
@@ -126,6 +130,26 @@ async def _answer_of(sending: asyncio.Task[list[Submitted]], index: int) -> Rece
     return submitted if isinstance(submitted, Receipt) else await submitted
 
 
-async def _receipt_of_parts(parts: Sequence[Awaitable[Receipt]]) -> Receipt:
-    receipts = [await part for part in parts]
-    return replace(receipts[0], watched=any(part.watched for part in receipts))
+class _Whole(asyncio.Future[Receipt]):
+    """The receipt of a publish of several calls: that of the first call, once all are answered, or the first error.
+
+    One future for all calls wakes its waiter once, not with each answer.
+    """
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._left = calls
+        self._first: Receipt | None = None
+        self._watched = False
+
+    def read_first(self, answer: Any) -> Receipt:
+        self._first = receipt(answer)
+        return self._first
+
+    def set_result(self, part: Receipt, /) -> None:
+        """Add the receipt of one call."""
+        self._left -= 1
+        self._watched = self._watched or part.watched
+        if not self._left:
+            assert self._first is not None
+            super().set_result(Receipt(self._first.epoch, self._first.seq, self._watched))

@@ -108,9 +108,9 @@ class Shards:
         """See `Commands.run`."""
         return await self.commands[call.shard].run(call)
 
-    def send(self, call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
+    def send(self, call: Call, read: Callable[[Any], T], result: asyncio.Future[T] | None = None) -> asyncio.Future[T]:
         """See `Commands.send`."""
-        return self.commands[call.shard].send(call, read)
+        return self.commands[call.shard].send(call, read, result=result)
 
     def require(self, shards: Iterable[int]) -> None:
         """Raises `BrokerUnavailable` if one of these has no connection: nothing is sent to some of them only."""
