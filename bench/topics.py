@@ -10,11 +10,12 @@ import socket
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import system
-from notifier.auth import subscriber_token, topic_grant
+from notifier.auth import MAX_VERIFIED, subscriber_token, topic_grant
 
 SECRET = "a-secret-for-the-benchmark-of-topics"
 SHARED = 50
@@ -24,22 +25,24 @@ SHARED = 50
 class Client:
     """A user with an open stream and a connection for calls."""
 
-    def __init__(self, port: int, number: int, topics: Sequence[str], *, presence: bool = False) -> None:
+    def __init__(self, port: int, number: int, grants: Sequence[Sequence[str]], *, presence: bool = False) -> None:
         self.port = port
-        user = f"user-{number}"
-        self.token = subscriber_token(SECRET, user, ttl_s=86_400)
-        self.grants = [topic_grant(SECRET, user, [topic], ttl_s=3600, presence=presence) for topic in topics]
+        self.user = f"user-{number}"
+        self.token = subscriber_token(SECRET, self.user, ttl_s=86_400)
+        self.grants = [
+            topic_grant(SECRET, self.user, topics, ttl_s=3600, presence=presence) for topics in grants if topics
+        ]
         self.sockets: list[socket.socket] = []
         self.connection = ""
 
-    def _new_socket(self) -> socket.socket:
+    def new_socket(self) -> socket.socket:
         connected = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self.sockets.append(connected)
         return connected
 
     def connect(self) -> None:
         """Open the stream, up to `hello`."""
-        stream = self._new_socket()
+        stream = self.new_socket()
         head = f"GET /v1/stream HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self.token}\r\n\r\n"
         stream.sendall(head.encode())
         received = b""
@@ -47,13 +50,9 @@ class Client:
             received += _some(stream)
         self.connection = json.loads(b'{"v"' + begun.partition(b"\n")[0])["connection"]
 
-    def join(self, grant: str) -> None:
-        """Add topics on a new TCP connection."""
-        self.join_again(grant, self._new_socket())
-
-    def join_again(self, grant: str, calls: socket.socket) -> None:
-        """Add topics on an open TCP connection, as a browser does."""
-        body = json.dumps({"connection": self.connection, "add": [grant]})
+    def join(self, grant: str, calls: socket.socket) -> None:
+        """Add topics by a call on this TCP connection, as a page of the service does; none without grant."""
+        body = json.dumps({"connection": self.connection, "add": [grant] if grant else []})
         calls.sendall(
             f"POST /v1/stream/topics HTTP/1.1\r\nHost: bench\r\nOrigin: http://bench\r\nContent-Length: {len(body)}\r\n"
             f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n\r\n{body}".encode()
@@ -86,11 +85,11 @@ def cpu(port: int, service: system.Process, *, clients: int, rounds: int, presen
 
     connects, joins, again = [], [], []
     for number in range(rounds + 1):  # the first warms up
-        topics = [f"page:{number}:{each}" for each in range(2)]
-        among = [Client(port, number * clients + each, topics, presence=presence) for each in range(clients)]
+        grants = [[f"page:{number}:{each}"] for each in range(2)]
+        among = [Client(port, number * clients + each, grants, presence=presence) for each in range(clients)]
         connects.append(measured(Client.connect, among))
-        joins.append(measured(lambda client: client.join(client.grants[0]), among))
-        again.append(measured(lambda client: client.join_again(client.grants[1], client.sockets[-1]), among))
+        joins.append(measured(lambda client: client.join(client.grants[0], client.new_socket()), among))
+        again.append(measured(lambda client: client.join(client.grants[1], client.sockets[-1]), among))
         for client in among:
             client.close()
     ratios = [[each / connect for each, connect in zip(of, connects, strict=True)][1:] for of in (joins, again)]
@@ -103,28 +102,59 @@ def cpu(port: int, service: system.Process, *, clients: int, rounds: int, presen
     }
 
 
-def memory(port: int, service: system.Process, *, streams: int, topics: int) -> dict[str, float]:
-    """Bytes that the topics of a stream add to it: topics that many streams have, and topics of its own."""
+def memory(*, streams: int, topics: int) -> dict[str, float]:
+    """Bytes that the topics of a stream add to it: topics that many streams have, and topics of its own. Each is the
+    difference to a service with the same streams and calls, and without topics."""
 
-    def opened(name: str, topics_of: Callable[[int], Sequence[str]]) -> tuple[float, list[Client]]:
-        clients = [Client(port, number, topics_of(number)) for number in range(streams)]
-        for client in clients:
-            client.connect()
-        before = service.memory_kib()
-        for client in clients:
-            calls = client._new_socket()
-            for grant in client.grants:
-                client.join_again(grant, calls)
-            client.sockets.pop().close()
-        return (service.memory_kib() - before) * 1024 / streams, clients
+    def opened(topics_of: Callable[[int], Sequence[str]]) -> float:
+        with running() as (port, service):
+            filling = Client(port, streams, [])
+            filling.connect()
+            calls = filling.new_socket()
+            for second in range(MAX_VERIFIED):
+                filling.join(topic_grant(SECRET, filling.user, ["filling"], ttl_s=3600 + second), calls)
+            clients = [Client(port, number, [topics_of(number)]) for number in range(streams)]
+            for client in clients:
+                client.connect()
+                client.join(client.grants[0] if client.grants else "", client.new_socket())
+                client.sockets.pop().close()
+            used = service.memory_kib() * 1024 / streams
+            for client in [filling, *clients]:
+                client.close()
+            return used
 
-    # The first pass fills what all streams share: remembered tokens and grants.
-    _, warm = opened("warm", lambda number: [f"warm:{number}:{each}" for each in range(topics)])
-    shared, first = opened("shared", lambda number: [f"page:{(number + each) % SHARED}" for each in range(topics)])
-    own, second = opened("own", lambda number: [f"order:{number}:{each}" for each in range(topics)])
-    for client in [*warm, *first, *second]:
-        client.close()
-    return {f"bytes of {topics} topics of many streams": shared, f"bytes of {topics} topics of its own": own}
+    none = opened(lambda number: [])
+    return {
+        f"bytes of {topics} topics of many streams": opened(
+            lambda number: [f"page:{(number + each) % SHARED}" for each in range(topics)]
+        )
+        - none,
+        f"bytes of {topics} topics of its own": opened(
+            lambda number: [f"order:{number}:{each}" for each in range(topics)]
+        )
+        - none,
+    }
+
+
+@contextmanager
+def running() -> Iterator[tuple[int, system.Process]]:
+    """The port of a service that begins, and its process."""
+    port = system.free_port()
+    with tempfile.TemporaryDirectory(prefix="topics-") as folder:
+        env = {
+            "NOTIFIER_JWT_SECRET": SECRET,
+            "NOTIFIER_API_KEYS": "bench-key-0123456789abcdef",
+            "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
+            "NOTIFIER_BROKER_URL": "",
+        }
+        service = system.Process(
+            [sys.executable, "-m", "notifier", "serve", "--port", str(port)], Path(folder), env=env
+        )
+        try:
+            service.wait_until(lambda: system.accepts(port))
+            yield port, service
+        finally:
+            service.stop()
 
 
 def main() -> None:
@@ -135,24 +165,11 @@ def main() -> None:
     parser.add_argument("--topics", type=int, default=5, help="of each")
     options = parser.parse_args()
     system.allow_many_files()
-    port = system.free_port()
-    with tempfile.TemporaryDirectory(prefix="topics-") as folder:
-        env = {
-            "NOTIFIER_JWT_SECRET": SECRET,
-            "NOTIFIER_API_KEYS": "bench-key-0123456789abcdef",
-            "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
-            "NOTIFIER_BROKER_URL": "",
-        }
-        command = [sys.executable, "-m", "notifier", "serve", "--port", str(port)]
-        service = system.Process(command, Path(folder), env=env)
-        try:
-            service.wait_until(lambda: system.accepts(port))
-            figures = cpu(port, service, clients=options.clients, rounds=options.rounds, presence=False)
-            seen = cpu(port, service, clients=options.clients, rounds=max(1, options.rounds // 3), presence=True)
-            figures |= {f"{name} (with presence)": value for name, value in seen.items() if name.startswith("join to")}
-            figures |= memory(port, service, streams=options.streams, topics=options.topics)
-        finally:
-            service.stop()
+    with running() as (port, service):
+        figures = cpu(port, service, clients=options.clients, rounds=options.rounds, presence=False)
+        seen = cpu(port, service, clients=options.clients, rounds=max(1, options.rounds // 3), presence=True)
+    figures |= {f"{name} (with presence)": value for name, value in seen.items() if name.startswith("join to")}
+    figures |= memory(streams=options.streams, topics=options.topics)
     for name, value in figures.items():
         print(f"{name:56}{value:10.2f}")
 

@@ -1,4 +1,4 @@
-"""The ids of open streams, by which calls and publishes name them.
+"""The open streams by topic; their ids, by which calls and publishes name them.
 
 Must not know: HTTP, brokers, what a stream hears.
 """
@@ -14,7 +14,34 @@ from collections.abc import Iterable
 from notifier.exclusion import Exclusion
 from notifier.stream import Stream
 
-StreamsByTopic = dict[str, dict[Stream, None]]
+StreamsByTopic = dict[str, tuple[Stream] | dict[Stream, None]]
+"""In the order in which they were added. Most topics have one stream: a dict for it would be four times its tuple."""
+
+
+def add(streams_by_topic: StreamsByTopic, topic: str, stream: Stream) -> None:
+    """Add a stream to a topic."""
+    streams = streams_by_topic.get(topic)
+    if streams is None:
+        streams_by_topic[topic] = (stream,)
+    elif isinstance(streams, dict):
+        streams[stream] = None
+    elif streams[0] is not stream:
+        streams_by_topic[topic] = {streams[0]: None, stream: None}
+
+
+def remove(streams_by_topic: StreamsByTopic, stream: Stream, topics: Iterable[str]) -> list[str]:
+    """Remove a stream from topics. Returns those that have no stream any more."""
+    emptied = []
+    for topic in topics:
+        streams = streams_by_topic.get(topic)
+        if streams is None:
+            continue
+        if isinstance(streams, dict):
+            streams.pop(stream, None)
+        if not streams or streams == (stream,):
+            del streams_by_topic[topic]
+            emptied.append(topic)
+    return emptied
 
 
 class ConnectionIds:

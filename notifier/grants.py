@@ -15,7 +15,7 @@ from typing import Final
 
 from notifier.broker import Broker
 from notifier.broker.values import Opening
-from notifier.connections import StreamsByTopic
+from notifier.connections import StreamsByTopic, add, remove
 from notifier.errors import Conflict, NotFound
 from notifier.event import Cursor, own_frame, parse_cursor
 from notifier.frames import OPENING, EncodedFrame
@@ -115,7 +115,7 @@ class Grants:
             # It lacks what was published to them before: it may have no part of an event. Each value is new.
             stream.since = max(stream.since + 1, OPENING)
             for topic in topics:
-                self._streams_by_topic.setdefault(topic, {})[stream] = None
+                add(self._streams_by_topic, topic, stream)
             self._reopen_if_opening(stream)
 
     def leave(self, stream: Stream, channels: Iterable[str]) -> None:
@@ -242,20 +242,6 @@ class Grants:
         # The opening that is under way reads other channels than the stream has now.
         if stream.opening:
             self._reopen(stream)
-
-
-def remove(streams_by_topic: StreamsByTopic, stream: Stream, topics: Iterable[str]) -> list[str]:
-    """Remove a stream from topics. Returns those that have no stream any more."""
-    emptied = []
-    for topic in topics:
-        streams = streams_by_topic.get(topic)
-        if streams is None:
-            continue
-        streams.pop(stream, None)
-        if not streams:
-            del streams_by_topic[topic]
-            emptied.append(topic)
-    return emptied
 
 
 def _name(channel: str) -> str:

@@ -25,7 +25,7 @@ from typing import Final
 from notifier.admission import Admission
 from notifier.broker import Broker
 from notifier.broker.values import EPHEMERAL_PREFIX, Opening
-from notifier.connections import ConnectionIds
+from notifier.connections import ConnectionIds, StreamsByTopic, add, remove
 from notifier.control import StreamCalls
 from notifier.event import Cursor
 from notifier.exclusion import Exclusion
@@ -42,7 +42,7 @@ from notifier.frames import (
     place,
     with_spread,
 )
-from notifier.grants import Grants, remove
+from notifier.grants import Grants
 from notifier.last_seen import LastSeen
 from notifier.opener import Opener
 from notifier.pending import hold
@@ -75,7 +75,7 @@ class Hub:
         # Whole seconds are sent as an integer.
         self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
         self._admission = Admission(max_per_user=max_streams_per_user, max_per_address=max_streams_per_address)
-        self._topics: dict[str, dict[Stream, None]] = {}
+        self._topics: StreamsByTopic = {}
         self._streams: dict[Stream, None] = {}
         self._repeats = Repeats()
         self._opener = Opener(
@@ -141,7 +141,7 @@ class Hub:
         self._admission.add(stream.address)
         self._timers.add(stream)
         for topic in stream.topics:
-            self._topics.setdefault(topic, {})[stream] = None
+            add(self._topics, topic, stream)
         self.counts["streams_opened"] += 1
         self.seen.note(stream.user)
         if self._opener.is_away(stream):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -77,6 +78,21 @@ def change(*add: str, remove: Sequence[str] = (), since: str | None = None) -> C
 
 def events_of(wall: Wall) -> list[str]:
     return [event for event in body_of(wall).events if event not in ("hello", "inbox")]
+
+
+async def test_five_topics_of_its_own_add_at_most_2_kib_to_a_stream(hub: Hub) -> None:
+    streams = [stream_on(Wall(), user=f"{number}") for number in range(800)]
+    for stream in streams:
+        await hub.attach(stream)
+    tracemalloc.start()
+    try:
+        for number, stream in enumerate(streams):
+            await hub.grants.change(stream, change(*(f"topic:order:{number}:{each}" for each in range(5))))
+        added = tracemalloc.get_traced_memory()[0] / len(streams)
+    finally:
+        tracemalloc.stop()
+    assert all(len(stream.channels) == 6 for stream in streams)
+    assert added < 2048, added
 
 
 async def publish(broker: MemoryBroker, data: int, channel: str = TOPIC) -> str:
