@@ -1,35 +1,151 @@
-"""Writes the table of the last `make test-faults` into docs/reliability.md: `python -m tools.reliability`."""
+"""Writes what the last `make test-faults` measured into docs/reliability.md: `python -m tools.reliability`.
+
+A case that did not run keeps its row. In the table of servers that move, a row sums its seeds up, and a seed that it
+has already is left out: runs of a few cases, or with other seeds, add to the page.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 PAGE = HERE / "docs" / "reliability.md"
 FIGURES = HERE / "tests" / "output" / "faults.json"
-BEGIN, END = "<!-- figures: written by `make test-faults` -->", "<!-- end of figures -->"
+END = "<!-- end of figures -->"
+FIGURES_BEGIN = "<!-- figures: written by `make test-faults` -->"
+MOVES_BEGIN = "<!-- moves: written by `make test-faults` -->"
+FIGURES_HEAD = ["| case | what was seen | seed | day |", "|---|---|---|---|"]
+MOVES_HEAD = [
+    "| case | seeds | published | refused | resets | lost silently | twice | gone | longest degraded, s |",
+    "|---|---|---|---|---|---|---|---|---|",
+]
+MOVES = {
+    "a_slot_that_moves_loses_nothing_and_concerns_no_other_shard": "a slot moves, key by key",
+    "a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_shard": "a slot moves at once",
+    "a_move_that_stops_halfway_refuses_its_shard_only": "a move that stops before its end",
+    "an_idle_shard_that_moves_is_noticed": "an idle shard moves",
+    "a_manual_failover_loses_nothing": "a manual failover in a cluster",
+    "a_primary_that_is_silent_is_replaced_and_returns_as_a_replica killed": (
+        "a primary of a cluster killed, node timeout 2 s"
+    ),
+    "a_primary_that_is_silent_is_replaced_and_returns_as_a_replica hung": "a primary of a cluster hung (`SIGSTOP`)",
+    "two_of_three_primaries_die_and_come_back": "two of three primaries killed, then back",
+    "a_refused_ssubscribe_degrades_the_shards_of_its_node_only": "`SSUBSCRIBE` refused by an ACL on a node",
+    "a_service_that_is_cut_off_from_a_node_degrades_its_shards_only": "the service cut off from one node",
+    "a_failover_by_the_sentinels_loses_nothing 0": "`SENTINEL FAILOVER`",
+    "a_failover_by_the_sentinels_loses_nothing 1": "the same, `min-replicas-to-write 1`",
+    "a_primary_that_is_silent_is_replaced_by_the_sentinels killed": "the primary behind Sentinels killed",
+    "a_primary_that_is_silent_is_replaced_by_the_sentinels hung": (
+        "the primary hung, and back after 6 s as a stale one"
+    ),
+    "without_any_sentinel_the_links_stay": "all Sentinels away, then back, then a failover",
+    "a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_once": (
+        "an event for all while one of three primaries is away"
+    ),
+}
+"""The cases of servers that move, by test and variant, and their names on the page."""
+
+Values = Mapping[str, Any]
+
+
+@dataclass
+class Move:
+    """A row of servers that move: sums over its seeds, and the longest time."""
+
+    seeds: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=lambda: [0] * 6)
+    """Published, refused, resets, lost silently, twice, gone."""
+    degraded_s: float = 0.0
+
+    @classmethod
+    def of(cls, cells: Sequence[str]) -> Move:
+        seeds, *counts, degraded_s = cells
+        return cls(
+            [int(seed) for seed in seeds.split(", ")],
+            [int(count.replace(",", "")) for count in counts],
+            float(degraded_s),
+        )
+
+    def add(self, seed: int, values: Values) -> None:
+        if seed in self.seeds:
+            return
+        self.seeds = sorted([*self.seeds, seed])
+        names = ("published", "refused", "resets", "silent_losses", "twice", "gone")
+        self.counts = [count + int(values.get(name, 0)) for count, name in zip(self.counts, names, strict=True)]
+        self.degraded_s = max(self.degraded_s, float(values["longest_degraded_s"]))
+
+    def cells(self) -> list[str]:
+        return [", ".join(map(str, self.seeds)), *(f"{count:,}" for count in self.counts), f"{self.degraded_s:g}"]
 
 
 def main() -> None:
     if not FIGURES.exists():
         sys.exit(f"{FIGURES.relative_to(HERE)} does not exist: run `make test-faults`")
-    figures = json.loads(FIGURES.read_text())
-    lines = [BEGIN, f"Run of {datetime.now(UTC):%Y-%m-%d}, on one machine with 2 cores.", ""]
-    lines += ["| case | what was seen | seed |", "|---|---|---|"]
-    lines += [_row(name, values) for name, values in sorted(figures.items())]
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(before + "\n".join([*lines, END]) + after)
+    PAGE.write_text(written(PAGE.read_text(), json.loads(FIGURES.read_text()), f"{datetime.now(UTC):%Y-%m-%d}"))
 
 
-def _row(name: str, values: dict[str, object]) -> str:
-    seed = values.pop("seed")
-    seen = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
-    return f"| {name.removeprefix('test_').replace('_', ' ')} | {seen} | {seed} |"
+def written(page: str, figures: Mapping[str, Mapping[str, Values]], day: str) -> str:
+    """The page with these figures: by case, by seed."""
+    others, moves = dict[str, list[str]](), dict[str, Move]()
+    for label, *cells in _rows(page, MOVES_BEGIN):
+        moves[label] = Move.of(cells)
+    for case, *cells in _rows(page, FIGURES_BEGIN):
+        others[case] = cells
+    for name, by_seed in figures.items():
+        if (label := _label(name)) is not None:
+            row = moves.setdefault(label, Move())
+            for seed, values in by_seed.items():
+                row.add(int(seed), values)
+        else:
+            case = name.removeprefix("test_").replace("_", " ")
+            others[case] = [_seen(list(by_seed.values())), ", ".join(by_seed), day]
+    page = _put(page, FIGURES_BEGIN, [*FIGURES_HEAD, *(_line([case, *others[case]]) for case in sorted(others))])
+    order = [f"{label}, {kind}" for label in MOVES.values() for kind in ("Redis", "Valkey")]
+    rows = [_line([case, *moves[case].cells()]) for case in order if case in moves]
+    return _put(page, MOVES_BEGIN, [*MOVES_HEAD, *rows])
+
+
+def _label(name: str) -> str | None:
+    """The name on the page of a case of servers that move; None for another case."""
+    test, _, params = name.removeprefix("test_").removesuffix("]").partition("[")
+    given = [param for param in params.split("-") if param]
+    variant = " ".join([test, *(param for param in given if param not in ("redis", "valkey"))])
+    label = MOVES.get(variant)
+    return label and f"{label}, {'Valkey' if 'valkey' in given else 'Redis'}"
+
+
+def _seen(runs: Sequence[Values]) -> str:
+    """The figures of a case; where its seeds differ, the least and the most."""
+    shown = []
+    for key in runs[0]:
+        values = sorted(run[key] for run in runs)
+        among = f"{values[0]}" if values[0] == values[-1] else f"{values[0]} to {values[-1]}"
+        shown.append(f"{key.replace('_', ' ')} {among}")
+    return ", ".join(shown)
+
+
+def _rows(page: str, begin: str) -> Iterator[list[str]]:
+    """The cells of each row of the table between the marks."""
+    table = page.partition(begin)[2].partition(END)[0]
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    for line in lines[1:]:
+        yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+
+
+def _put(page: str, begin: str, lines: Sequence[str]) -> str:
+    before, _, rest = page.partition(begin)
+    return "\n".join([before + begin, "", *lines, "", END]) + rest.partition(END)[2]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

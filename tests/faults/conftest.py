@@ -20,6 +20,7 @@ from tests.topologies import KINDS
 FULL = os.environ.get("NOTIFIER_FAULTS") == "full"
 FAULT_KINDS = KINDS if FULL else KINDS[:1]
 """The kinds of servers that the cases of clusters and Sentinels run on."""
+SEEDS = [int(number) for number in os.environ.get("NOTIFIER_SEED", "").split(",") if number]
 FIGURES = REPOSITORY / "tests" / "output" / "faults.json"
 
 
@@ -41,10 +42,16 @@ def scale() -> Scale:
     return Scale(full=FULL)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`NOTIFIER_SEED=101,102` runs each case with each of these seeds."""
+    if "seed" in metafunc.fixturenames and len(SEEDS) > 1:
+        metafunc.parametrize("seed", SEEDS, ids=[f"seed{number}" for number in SEEDS], indirect=True)
+
+
 @pytest.fixture
-def seed() -> random.Random:
+def seed(request: pytest.FixtureRequest) -> random.Random:
     """Randomness whose seed is printed with a failure; NOTIFIER_SEED repeats it."""
-    number = int(os.environ.get("NOTIFIER_SEED") or random.randrange(1 << 30))
+    number = int(getattr(request, "param", 0) or (SEEDS[0] if SEEDS else random.randrange(1 << 30)))
     print(f"NOTIFIER_SEED={number}")
     seeded = random.Random(number)
     seeded.number = number  # type: ignore[attr-defined]  # shown beside the figures
@@ -60,10 +67,18 @@ def figure(request: pytest.FixtureRequest, scale: Scale, seed: random.Random) ->
         if scale.full:
             FIGURES.parent.mkdir(exist_ok=True)
             figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-            figures[request.node.name] = {"seed": seed.number, **values}  # type: ignore[attr-defined]
+            number = seed.number  # type: ignore[attr-defined]
+            figures.setdefault(case_of(request.node.name, number), {})[str(number)] = values
             FIGURES.write_text(json.dumps(figures, indent=1))
 
     return record
+
+
+def case_of(name: str, seed: int) -> str:
+    """The name of a test without the seed that it was given."""
+    test, _, params = name.removesuffix("]").partition("[")
+    others = "-".join(param for param in params.split("-") if param and param != f"seed{seed}")
+    return f"{test}[{others}]" if others else test
 
 
 @pytest.fixture
