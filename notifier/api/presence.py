@@ -5,7 +5,6 @@ Must not know: how presence is kept, which process has a stream.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -62,10 +61,10 @@ async def topic_presence(request: Request, name: str) -> Response:
 async def user_presence(request: Request, user_id: str) -> Response:
     """Whether the user has open streams, in any process, how many, and when there was the last."""
     publisher(request)
-    user = rules.name(user_id, "id")
+    user, broker = rules.name(user_id, "id"), _broker(request)
     hub: Hub = request.app.state.hub
     connections = await hub.calls.count_streams(user)
-    online = connections > 0 or await _is_online(_broker(request), user)
+    online = connections > 0 or await broker.is_watched(broker.topics(user, [f"user:{user}"])[0])
     seen = _seen_at(online, (await hub.seen.of([user])).get(user))
     return json_response({"user": user, "online": online, "connections": max(connections, int(online)), **seen})
 
@@ -83,22 +82,19 @@ async def presences(request: Request) -> Response:
     body = parse(UsersIn, await read_body(request))
     users = [rules.name(user, f"users[{i}]") for i, user in enumerate(body.users)]
     broker = _broker(request)
-    online = await asyncio.gather(*(_is_online(broker, user) for user in users))
+    topics = {user: broker.topics(user, [f"user:{user}"])[0] for user in users}
+    watched = await broker.watched(list(topics.values()))
     hub: Hub = request.app.state.hub
     seen = await hub.seen.of(users)
     answer: dict[str, Any] = {
-        user: {"online": is_online, **_seen_at(is_online, seen.get(user))}
-        for user, is_online in zip(users, online, strict=True)
+        user: {"online": topic in watched, **_seen_at(topic in watched, seen.get(user))}
+        for user, topic in topics.items()
     }
     return json_response({"users": answer})
 
 
 def _seen_at(online: bool, seen_ms: int | None) -> dict[str, str | None]:
     return {"last_seen_at": rules.iso_ms(int(time.time() * 1000) if online else seen_ms)}
-
-
-async def _is_online(broker: Broker, user: str) -> bool:
-    return await broker.is_watched(broker.topics(user, [f"user:{user}"])[0])
 
 
 def _broker(request: Request) -> Broker:

@@ -13,7 +13,7 @@ Must not know: HTTP, streams.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
@@ -225,8 +225,12 @@ class Broker(ABC):
         """Hide a task from one user's snapshots."""
 
     @abstractmethod
+    async def watched(self, topics: Sequence[str]) -> Collection[str]:
+        """Those of these topics on which any process has a stream."""
+
     async def is_watched(self, topic: str) -> bool:
         """True if any process has a stream on this topic."""
+        return topic in await self.watched([topic])
 
     @abstractmethod
     def topics_of(self, channel: str) -> Sequence[str]:

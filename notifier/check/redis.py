@@ -43,7 +43,7 @@ CALLS: Final = (
         "PEXPIRE KEY 1",
         "PTTL KEY",
     ),
-    *("HGET KEY a", "HGETALL KEY", "HSETNX KEY a b", "HMGET KEY a", "HSET KEY a b", "HDEL KEY a"),
+    *("HGET KEY a", "HSCAN KEY 0", "HSETNX KEY a b", "HMGET KEY a", "HSET KEY a b", "HDEL KEY a"),
     *("XADD KEY * a b", "XDEL KEY 1-1", "XRANGE KEY - +", "XREVRANGE KEY + -", "XLEN KEY"),
     *("ZADD KEY 1 a", "ZCARD KEY", "ZREM KEY a", "ZSCORE KEY a", "ZRANGE KEY 0 1", "ZREVRANGE KEY 0 1"),
     *("ZREMRANGEBYRANK KEY 0 1", "ZREMRANGEBYSCORE KEY 0 1"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from notifier.broker import Broker
+from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.people import RedisPeople, is_time
 from notifier.broker.redis.scripts import Call
@@ -69,12 +70,69 @@ async def test_many_leases_are_kept_at_once(broker: Broker) -> None:
     assert (len(people), len(by_user(people))) == (600, 300)
 
 
+async def test_people_of_a_crowded_topic_are_read_in_portions(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+    if isinstance(broker, RedisBroker):
+        run = broker._shards.run
+
+        async def noted(call: Call) -> Any:
+            answers.append(await run(call))
+            return answers[-1]
+
+        monkeypatch.setattr(broker._shards, "run", noted)
+    people = {Person(f"u{number}", "a name") for number in range(1500)}
+    await broker.lease(TOPIC, [Lease(f"c{person.user}", person, 60) for person in people])
+    await broker.lease(TOPIC, [Lease("cu7", Person("u7"), 0)])
+    del answers[:]
+    assert await present(broker) == people - {Person("u7", "a name")}
+    assert len(await broker.people(TOPIC)) == 1499
+    assert all(len(answer) < 1 + 3 * 750 for answer in answers), [len(answer) for answer in answers]
+
+
+async def test_people_whose_reading_was_interrupted_are_read_again() -> None:
+    """By the caller: another primary, with another order of the leases, would continue somewhere else."""
+    shards = ShardsAway()
+    lease = [b"c1", ANN.text().encode(), 1000]
+    shards.answers = [[b"0", *lease], [b"7", *lease]]
+    people = RedisPeople(shards, Keys("notifier:p:", 3))  # type: ignore[arg-type]
+    assert [each.person for each in await people.of(TOPIC)] == [ANN]
+    shards.answers = [[b"0"], [b"7", *lease]]
+    shards.was_away = True
+    with pytest.raises(BrokerUnavailable):
+        await people.of(TOPIC)
+
+
+async def test_the_topics_with_streams_are_known_by_one_call(
+    broker: Broker, sink: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[int] = []
+    if isinstance(broker, RedisBroker):
+        call = broker._shards.call
+
+        async def noted(shard: int, *command: Any) -> Any:
+            called.append(shard)
+            return await call(shard, *command)
+
+        monkeypatch.setattr(broker._shards, "call", noted)
+    topics = [broker.topics(user, [f"user:{user}"])[0] for user in (f"u {number} ü" for number in range(100))]
+    await broker.subscribe(topics[:50])
+    while len(await broker.watched(topics)) < 50:
+        await asyncio.sleep(0.01)
+    del called[:]
+    assert set(await broker.watched(topics)) == set(topics[:50])
+    assert len(called) == len(set(called)), "one call for each shard"
+    broker.unsubscribe(topics)
+    while await broker.watched(topics):
+        await asyncio.sleep(0.01)
+
+
 class ShardsAway:
     """Three shards, of which some are away; the home of the topic answers that others see a change, once."""
 
     def __init__(self) -> None:
         self.away: set[int] = set()
-        self.answers: list[int | None] = [1]
+        self.was_away = False
+        self.answers: list[Any] = [1]
         self.told: list[int] = []
 
     async def run(self, call: Call) -> Any:
@@ -84,6 +142,9 @@ class ShardsAway:
         if answer is None:
             raise BrokerUnavailable("no answer in time")
         return answer
+
+    def is_live_since(self, shard: int, at_ms: int) -> bool:
+        return not self.was_away
 
     async def call(self, shard: int, *command: Any) -> int:
         if shard in self.away:

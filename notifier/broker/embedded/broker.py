@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Final
@@ -336,8 +336,8 @@ class EmbeddedBroker(Broker):
 
     # Users
 
-    async def is_watched(self, topic: str) -> bool:
-        return topic in self._subscribed
+    async def watched(self, topics: Sequence[str]) -> Collection[str]:
+        return self._subscribed.intersection(topics)
 
     async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
         for user, at_ms in users.items():

@@ -9,8 +9,9 @@ Must not know: HTTP, streams.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Self
@@ -250,11 +251,14 @@ class RedisBroker(Broker):
 
     # Users
 
-    async def is_watched(self, topic: str) -> bool:
+    async def watched(self, topics: Sequence[str]) -> Collection[str]:
         counting = "SHARDNUMSUB" if self._keys.is_sharded else "NUMSUB"
-        answer = await self._shards.call(self._keys.shard_of_topic(topic), "PUBSUB", counting, topic)
-        with reading("PUBSUB"):
-            return int(answer[1]) > 0
+        calls = (self._shards.call(shard, "PUBSUB", counting, *names) for shard, names in self._shards.by_shard(topics))
+        watched = set[str]()
+        for answer in await asyncio.gather(*calls):
+            with reading("PUBSUB"):
+                watched.update(name.decode() for name, count in zip(answer[::2], answer[1::2], strict=True) if count)
+        return watched
 
     async def control(self, topic: str, text: str) -> int:
         shard = self._keys.shard_of_topic(topic)

@@ -7,6 +7,7 @@ Must not know: streams, when leases are renewed.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -19,7 +20,7 @@ from notifier.people import Lease, Present, person_of
 KEY_TTL_S: Final = 120
 """Longer than any lease."""
 PORTION: Final = 200
-"""Leases of one call, and users."""
+"""Leases of one call, about as many of an answer, and users."""
 MAX_TIME_DIGITS: Final = 14
 """Of a Unix time in ms: until the year 5138."""
 
@@ -66,10 +67,20 @@ class RedisPeople:
 
     async def of(self, channel: str) -> Sequence[Present]:
         """See `Broker.people`."""
-        answer = await self._shards.run(self._call(channel, [KEY_TTL_S]))
-        with reading("people"):
-            pairs = zip(answer[::2], answer[1::2], strict=True)
-            return [Present(person_of(text), int(left_ms) / 1000) for text, left_ms in pairs]
+        people: dict[bytes, Present] = {}
+        began_ms, place = int(time.time() * 1000), b"0"
+        while True:
+            is_first = place == b"0"
+            answer = await self._shards.run(self._call(channel, [KEY_TTL_S, place, PORTION]))
+            with reading("people"):
+                place = bytes(answer[0])
+                for connection, text, left_ms in zip(answer[1::3], answer[2::3], answer[3::3], strict=True):
+                    people[connection] = Present(person_of(text), int(left_ms) / 1000)
+            # Another primary has another order: what it would continue with could lack people.
+            if not is_first and not self._shards.is_live_since(self._keys.shard_of_name(channel), began_ms):
+                raise BrokerUnavailable("Redis was away while people were read")
+            if place == b"0":
+                return list(people.values())
 
     async def see(self, users: Mapping[str, int], *, ttl_s: int) -> Sequence[str]:
         """See `Broker.seen`."""

@@ -131,7 +131,7 @@ class Shards:
         """See `Broker.subscribe`."""
         if not self.subscriptions:
             raise BrokerUnavailable("Redis is away")
-        for shard, names in self._by_shard(topics):
+        for shard, names in self.by_shard(topics):
             await self.subscriptions[shard].add(names)
 
     def subscribe_and_send(self, topics: Sequence[str], call: Call, read: Callable[[Any], T]) -> asyncio.Future[T]:
@@ -142,10 +142,11 @@ class Shards:
 
     def unsubscribe(self, topics: Sequence[str]) -> None:
         if self.subscriptions:
-            for shard, names in self._by_shard(topics):
+            for shard, names in self.by_shard(topics):
                 self.subscriptions[shard].remove(names)
 
-    def _by_shard(self, topics: Sequence[str]) -> Sequence[tuple[int, Sequence[str]]]:
+    def by_shard(self, topics: Sequence[str]) -> Sequence[tuple[int, Sequence[str]]]:
+        """The topics of each shard that has some."""
         if self._keys.shards == 1:
             return [(0, topics)]
         by_shard: dict[int, list[str]] = {}

@@ -1,10 +1,12 @@
--- Who is present on a topic: begins, renews and ends leases, or reads them. By Redis' clock, so that processes with other
+-- Who is present on a topic: begins, renews and ends leases, or reads a portion of them. By Redis' clock, so that processes with other
 -- clocks agree.
 --
 -- KEYS  the leases: by connection, the time of the end (ms) and the person
 -- ARGV  1 ttl (s) of the key, then for each lease: connection, its ttl (ms; 0: it ends), the person
+--       | 1 ttl, 2 the place at which a portion begins ('0': the first), 3 about how many leases it has
 -- Answer: with leases: 1 if others see a change or are to look earlier, else 0
---       | without: for each lease the person, the ms that are left
+--       | a portion: the place of the next ('0': there is none), for each lease connection, person, the ms that are left.
+--         A lease that is there all the time is in one portion or in several.
 
 local EARLIER_MS = 1000 -- of a lease that ends so much earlier: others are to look again
 
@@ -16,12 +18,13 @@ local function lease_of(stored)
   if ends_ms and ends_ms > now_ms then return ends_ms, person end
 end
 
-if #ARGV == 1 then
-  local stored, answer = call('HGETALL', KEYS[1]), {}
+if #ARGV == 3 then
+  local portion = call('HSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[3])
+  local stored, answer = portion[2], { portion[1] }
   for i = 1, #stored, 2 do
     local ends_ms, person = lease_of(stored[i + 1])
     if ends_ms then
-      answer[#answer + 1], answer[#answer + 2] = person, ends_ms - now_ms
+      for _, value in ipairs({ stored[i], person, ends_ms - now_ms }) do answer[#answer + 1] = value end
     else
       call('HDEL', KEYS[1], stored[i])
     end
