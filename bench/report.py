@@ -45,6 +45,8 @@ def text(run: RunRecord) -> str:
         f"Run of {run['at']}: {machine['cores']} cores, {machine['processor']}, Linux {machine['kernel']}, Python "
         f"{machine['python']}, everything on loopback. CPU is the server's own, by the operating system's accounting."
     )
+    for day in sorted(set(run.get("added", {}).values())):
+        head += f" Added on {day}: {'; '.join(server for server, at in run['added'].items() if at == day)}."
     sizes = run["sizes"]
     parts = [
         head,
@@ -60,6 +62,7 @@ def text(run: RunRecord) -> str:
         _many(get),
         f"**Straight to Redis**, {sizes['redis_per_s']:,.0f} events a second by the service's own script.",
         _from_redis(get),
+        _for_all(run, get),
         "**Goals.**",
         _goals(get),
     ]
@@ -159,6 +162,20 @@ def _from_redis(get: Figures) -> str:
         for server in get.servers("from Redis")
     ]
     return table(["server", "event, CPU µs", "to the bare program", "Redis, CPU µs", "p50 ms", "p99 ms"], rows)
+
+
+def _for_all(run: RunRecord, get: Figures) -> str:
+    rows = []
+    for server in get.servers("for all"):
+        p50_ms, p99_ms, cpu_us, redis_us = (
+            get(server, "for all", name) for name in ("p50_ms", "p99_ms", "cpu_us", "redis_cpu_us")
+        )
+        rows.append([server, _n(p50_ms, 2), _n(p99_ms, 2), _n(cpu_us, 0), _n(redis_us or None, 0)])
+    if not rows:
+        return ""
+    streams = run["sizes"]["all_streams"]
+    about = f"**Events for all {streams} streams, one by one**, until the answer, which waits for every shard."
+    return f"{about}\n\n" + table(["server", "p50 ms", "p99 ms", "event, CPU µs", "Redis, CPU µs"], rows)
 
 
 Goal = tuple[str, str, Callable[[Figures], float | None], Callable[[float], bool]]

@@ -15,7 +15,13 @@ from typing import Any
 from bench import system, works
 from bench.load import Load
 from bench.peers import ALL, SOME, Peer
-from bench.peers.brokers import NotifierOnCluster, NotifierOnFile, NotifierOnPrimaries, NotifierOnSentinels
+from bench.peers.brokers import (
+    NotifierOnCluster,
+    NotifierOnFile,
+    NotifierOnOneShard,
+    NotifierOnPrimaries,
+    NotifierOnSentinels,
+)
 from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt, Nchan, Pushpin
 from bench.peers.floor import BareHttp, BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
@@ -28,6 +34,10 @@ Results = dict[str, dict[str, Any]]
 
 GO_SERVERS: tuple[type[Mercure | Centrifugo], ...] = (Mercure, MercureBolt, Centrifugo)
 """Servers that no package of Debian has: measured if their programs are on the path."""
+
+
+BROKERS = (NotifierOnFile, NotifierOnSentinels, NotifierOnOneShard, NotifierOnCluster, NotifierOnPrimaries)
+"""The service on each broker but the embedded one and one Redis."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,17 @@ class Sizes:
     events: int = 20_000
     slow_events: int = 2000
     redis_per_s: float = 8000.0
+    all_streams: int = 60
+    """Some on each of 12 shards."""
+    all_events: int = 1000
     idle_s: float = 15.0
 
     @classmethod
     def quick(cls) -> Sizes:
         """To see whether everything works; the figures mean little."""
-        return cls(streams=300, many=600, seconds=2, events=1000, slow_events=200, redis_per_s=1000, idle_s=2)
+        return cls(
+            streams=300, many=600, seconds=2, events=1000, slow_events=200, redis_per_s=1000, idle_s=2, all_events=100
+        )
 
 
 class Run:
@@ -79,12 +94,13 @@ class Run:
                 self._measure(make, self._targets)
             self._measure(Notifier, self._storm)
             self._measure(Notifier, self._pauses)
+            self._measure(Notifier, self._for_all)
             for make in _makers(BareRedis, NotifierOnRedis):
                 self._measure(make, self._straight_from_redis)
-            self._measure(NotifierOnRedis, self._broadcasts, self._targets)
+            self._measure(NotifierOnRedis, self._broadcasts, self._targets, self._for_all)
             self._measure(NotifierOnRedis, self._channels)
-            for make in _makers(NotifierOnFile, NotifierOnSentinels, NotifierOnCluster, NotifierOnPrimaries):
-                self._measure(make, self._broadcasts, self._targets)
+            for make in BROKERS:
+                self._measure(make, self._broadcasts, self._targets, self._for_all)
             two = "notifier, Redis, 2 workers"
             self._measure(lambda at: NotifierOnRedis(at, workers=2), self._broadcasts, name=two)
             for workers in (1, 4):
@@ -181,6 +197,12 @@ class Run:
         works.connect(bench, sizes.streams, None)
         rate = sizes.redis_per_s
         self._note("from Redis", works.targeted(bench, sizes.streams, sizes.events, per_s=rate, how="redis"))
+
+    def _for_all(self, bench: Bench) -> None:
+        """G."""
+        sizes = self._sizes
+        works.connect(bench, sizes.all_streams, None)
+        self._note("for all", works.for_all(bench, sizes.all_events))
 
     def _channels(self, bench: Bench) -> None:
         """The cost of a channel, for the model."""

@@ -20,11 +20,10 @@ from bench import chart, everyone, model, profile, report, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
-from bench.peers.brokers import NotifierOnCluster, NotifierOnFile, NotifierOnPrimaries, NotifierOnSentinels
 from bench.peers.c_servers import Centrifugo, Mercure, MercureBolt
 from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
-from bench.run import GO_SERVERS, Run, Sizes
+from bench.run import BROKERS, GO_SERVERS, Run, Sizes
 from bench.works import Bench
 from tests.pasted import Document
 from tests.support import REPOSITORY
@@ -89,7 +88,7 @@ def test_targeted_events_reach_their_users(programs: Path, tmp_path: Path) -> No
         publisher.stop()
 
 
-@pytest.mark.parametrize("make", [NotifierOnFile, NotifierOnSentinels, NotifierOnCluster, NotifierOnPrimaries])
+@pytest.mark.parametrize("make", BROKERS)
 def test_each_broker_delivers_what_is_measured(
     make: Callable[[Path], Notifier], programs: Path, tmp_path: Path
 ) -> None:
@@ -102,6 +101,8 @@ def test_each_broker_delivers_what_is_measured(
         figures = works.targeted(bench, 20, 100)
         assert (figures["events"], figures["faults"]) == (100, 0)
         assert (figures["redis_cpu_us"] > 0) == (peer.redis is not None)
+        for_all = works.for_all(bench, 20)
+        assert (for_all["events"], for_all["faults"]) == (20, 0)
     finally:
         peer.stop()
         streams.stop()
@@ -145,6 +146,17 @@ def test_the_command_in_the_page_of_the_model_gives_its_table() -> None:
     done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert "| all streams reconnect, s | 36 | 72 | 86 |" in done.stdout
     assert "| all streams reconnect, s | 36 | 72 | 86 |" in page
+
+
+def test_servers_that_were_measured_later_are_added_to_the_kept_run() -> None:
+    kept = json.loads((REPOSITORY / "bench" / "results.json").read_text())
+    later = {"at": "2027-01-02", "sizes": vars(Sizes()), "results": {"new": {"for all": {"p50_ms": 0.25, "faults": 0}}}}
+    run = program.with_servers_of(kept, later)
+    assert run["results"] == {**kept["results"], **later["results"]}
+    shown = report.text(run)
+    assert f"Run of {kept['at']}" in shown
+    assert "Added on 2027-01-02: new." in shown
+    assert "| new | 0.25 |" in shown
 
 
 def test_a_goal_that_is_not_met_is_shown_as_such() -> None:

@@ -79,11 +79,17 @@ class NotifierOnSentinels(NotifierOnServers):
     make = SentinelGroup
 
 
-class NotifierOnCluster(NotifierOnServers):
-    """Three primaries with a replica each."""
+class NotifierOnOneShard(NotifierOnServers):
+    """Three primaries with a replica each, of which one primary has all keys."""
+
+    name = "notifier, cluster, 1 shard"
+    make = RedisCluster
+
+
+class NotifierOnCluster(NotifierOnOneShard):
+    """Three primaries with a replica each, and four shards on each."""
 
     name = "notifier, cluster, 12 shards"
-    make = RedisCluster
     shards = 12
 
 
