@@ -35,7 +35,7 @@ def retraction(message_id: str, to: Sequence[str]) -> Payload:
 
 def correction(message_id: str, to: Any, changes: Mapping[str, Any]) -> Payload:
     """The checked payload that corrects a message. `to`: as in `recipients`; `changes`: by the names of `Message`'s
-    arguments. Raises `InvalidInput`."""
+    arguments. Raises `InvalidInput` or `PayloadTooLarge`."""
     known = rules.identifier(message_id, "message_id")
     if not changes:
         raise InvalidInput("changes nothing", field="changes")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Final
@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from django_bridge import publisher
 from django_bridge.models import OutboxMessage
-from django_bridge.payload import check, expired, parse
+from django_bridge.payload import check, expired, is_change, parse
 from django_bridge.publisher.transport import REFUSED
 from notifier.errors import NotifierError
 
@@ -51,6 +51,9 @@ class DeliveryOutcome(enum.Enum):
     """The service rejects this content, also when it is sent again."""
     AWAY = "away"
     """The service could not be reached, or accepts no message at present."""
+    TOO_EARLY = "too early"
+    """A retraction or a correction whose message is in the outbox of another process, or postponed in that of its own.
+    The service would take it for a change of a message that is gone, and then show the message unchanged."""
 
 
 @dataclass(slots=True)
@@ -95,17 +98,23 @@ def deliver_due(
 
     The run ends when the service is away. Where a message has failed `PATIENCE` times and fails again although the
     service answers, the next one is tried as well; if that is delivered, the service is not away and the failed message
-    is postponed.
+    is postponed. A change that is too early stays due, and later changes of the same message behind it.
     """
     deadline = None if within_s is None else time.monotonic() + within_s
     run = DeliveryRun()
     suspects: list[OutboxMessage] = []
+    too_early: set[str] = set()
+    """Messages of which a change stays in the outbox."""
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
-        outcome, error = outcome_of(row)
+        outcome, error = outcome_of(row, too_early)
         if outcome is DeliveryOutcome.AWAY and row.attempts + 1 >= PATIENCE and publisher.current().answers():
             # It may have failed just before the service was back; the next message would overtake it.
             outcome, error = outcome_of(row)
         run.add(outcome)
+        if outcome is DeliveryOutcome.TOO_EARLY:
+            too_early.add(parse(row.payload)["message"])
+            release(row)
+            continue
         if outcome is DeliveryOutcome.AWAY:
             release(row, error)
             suspects.append(row)
@@ -122,8 +131,9 @@ def deliver_due(
     return run
 
 
-def outcome_of(row: OutboxMessage) -> tuple[DeliveryOutcome, str]:
-    """Try to deliver a claimed row. Returns the outcome and the error text."""
+def outcome_of(row: OutboxMessage, too_early: Collection[str] = ()) -> tuple[DeliveryOutcome, str]:
+    """Try to deliver a claimed row. Returns the outcome and the error text. `too_early`: messages of which an earlier
+    change stays in the outbox."""
     try:
         payload = parse(row.payload)
         if expired(payload):
@@ -132,6 +142,8 @@ def outcome_of(row: OutboxMessage) -> tuple[DeliveryOutcome, str]:
         check(payload)
     except (ValueError, KeyError, TypeError) as exc:  # the row is not as `send()` wrote it
         return DeliveryOutcome.REFUSED, _error_text(exc)
+    if is_change(payload) and (payload["message"] in too_early or _is_waiting(payload["message"])):
+        return DeliveryOutcome.TOO_EARLY, ""
     try:
         publisher.current().deliver(payload)
     except REFUSED as exc:
@@ -139,6 +151,11 @@ def outcome_of(row: OutboxMessage) -> tuple[DeliveryOutcome, str]:
     except NotifierError as exc:
         return DeliveryOutcome.AWAY, _error_text(exc)
     return DeliveryOutcome.DELIVERED, ""
+
+
+def _is_waiting(message_id: str) -> bool:
+    """Whether a message is not yet delivered, nor refused."""
+    return OutboxMessage.objects.filter(message_id=message_id).exclude(state=State.FAILED).exists()
 
 
 def release(row: OutboxMessage, error: str = "") -> None:

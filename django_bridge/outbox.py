@@ -198,6 +198,9 @@ def _deliver_first(row: OutboxMessage, process: _OutboxProcess) -> None:
         process.has_backlog.set()
         release(row, error)
         _log_waiting(row, Unreachable(error))
+    elif outcome is DeliveryOutcome.TOO_EARLY:
+        process.has_backlog.set()
+        release(row)
     elif outcome is DeliveryOutcome.REFUSED:
         mark_refused(row, error)
     else:

@@ -14,7 +14,7 @@ from typing import Any, Final, NotRequired, TypedDict
 from notifier import event, rules
 from notifier.errors import InvalidInput
 from notifier.exclusion import Exclusion
-from notifier.json_text import to_json
+from notifier.json_text import bounded, to_json
 from notifier.message import BY_NAME, CORRECTABLE, FIELDS, REQUIRED, message_event
 from notifier.rules import shown
 from notifier.task import Task
@@ -71,6 +71,11 @@ def is_retraction(payload: Payload) -> bool:
 def is_correction(payload: Payload) -> bool:
     """Whether this is the payload that corrects a message."""
     return payload.get("kind") == CORRECTION
+
+
+def is_change(payload: Payload) -> bool:
+    """Whether this payload retracts or corrects a message that was sent before."""
+    return is_retraction(payload) or is_correction(payload)
 
 
 def is_task_end(payload: Payload) -> bool:
@@ -131,7 +136,7 @@ def check(payload: Payload) -> None:
     """Raises `ValueError`, `KeyError` or `TypeError` for a payload of any kind that the bridge did not write."""
     if is_task_end(payload):
         ended_task(payload)
-    elif is_retraction(payload) or is_correction(payload):
+    elif is_change(payload):
         rules.identifier(payload["message"], "message")
         for translated in per_language(payload):
             rules.recipients(translated["to"])
@@ -141,11 +146,12 @@ def check(payload: Payload) -> None:
 
 
 def check_changes(changes: Mapping[str, Any]) -> None:
-    """Raises `InvalidInput` where the service refuses these changes of a message."""
+    """Raises `InvalidInput` or `PayloadTooLarge` where the service refuses these changes of any message."""
     for name, value in changes.items():
         if name not in CORRECTABLE:
             raise InvalidInput("is not a field that can be corrected", field=name)
         BY_NAME[name].check(value, name)
+    bounded(to_json(changes), changes, rules.MAX_EVENT_BYTES)
 
 
 def to_custom_event(body: EventBody | Payload) -> event.Event:
@@ -166,6 +172,6 @@ def named(payload: Payload) -> str:
     """The payload in a line of the log."""
     if is_task_end(payload):
         return f"end of task {payload['task']['id']}"
-    if is_retraction(payload) or is_correction(payload):
+    if is_change(payload):
         return f"{'retraction' if is_retraction(payload) else 'correction'} of message {payload['message']}"
     return f"event {payload['type']}, {payload['id']}" if is_event(payload) else f"message {payload['id']}"

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from django_bridge.conf import Settings
 from django_bridge.publisher.redis_connection import Deadline
@@ -21,6 +21,7 @@ from notifier.broker.inbox import by_channel
 from notifier.broker.redis.message_calls import Look
 from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
 from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, Script, repair_arguments, script
+from notifier.errors import NotAllowed
 from notifier.task import Task
 
 log = logging.getLogger("django_bridge")
@@ -127,9 +128,12 @@ class RedisReading:
         return self._at(shard, repaired)
 
     def _at(self, shard: int, action: Callable[[redis.Redis], T]) -> T:
-        """Run `action` with the client of a shard's primary. Raises `Unreachable`."""
+        """Run `action` with the client of a shard's primary. Raises `Unreachable`, and `NotAllowed` where the address'
+        user lacks a right: a repeat changes nothing, and Redis is not away."""
         try:
             return action(self._places.of(shard))
+        except NoPermissionError as exc:
+            raise NotAllowed(f"Redis refused a command to the user of NOTIFIER['REDIS_URL']: {exc}") from exc
         except RedisError as exc:
             self._places.ask_again(shard)
             raise Unreachable(f"{type(exc).__name__}: {exc}") from exc

@@ -21,7 +21,8 @@ from django_bridge.history import messages_of
 from django_bridge.models import MessageRecord, OutboxMessage
 from django_bridge.testing import outbox
 from django_bridge.tokens import channel_token
-from notifier.errors import InvalidInput
+from notifier.errors import InvalidInput, PayloadTooLarge
+from notifier.rules import MAX_EVENT_BYTES
 from tests.django.answering import answering
 from tests.support import Service
 
@@ -147,6 +148,9 @@ def test_a_call_that_breaks_a_rule_names_its_argument(user: User) -> None:
             Message.correct(message_id, **{"to_users": user, **values})
         assert raised.value.field == field
 
+    with pytest.raises(PayloadTooLarge) as raised:
+        Message.correct("m1", to_users=user, data={"text": "y" * MAX_EVENT_BYTES})
+    assert raised.value.field == "data"
     refused("changes")
     refused("key", key="x")
     refused("subject", subject="")

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from django_bridge import Message, delivery, outbox, publisher
 from django_bridge.models import OutboxMessage
+from django_bridge.testing import outbox as sent
 from tests.django.answering import CUT, GOOD, answering
 from tests.django.conftest import http_settings
 from tests.django.outbox_rows import MEMORY, put, requested, subjects, waiting
@@ -231,3 +232,56 @@ def test_a_run_ends_after_its_time_and_spans_pages() -> None:
     put(*[str(n) for n in range(delivery.PAGE + 5)])
     assert delivery.deliver_due(within_s=-1) == delivery.DeliveryRun()
     assert delivery.deliver_due().delivered == delivery.PAGE + 5
+
+
+def test_a_change_waits_for_its_message_in_the_outbox_of_another_process_and_holds_up_no_other() -> None:
+    (message_id,) = put("wrong")
+    Message.correct(message_id, to_users=1, subject="corrected")
+    Message.correct(message_id, to_users=1, subject="corrected again")
+    Message(to_users=1, subject="other").send()
+    assert subjects() == ["other"]
+    assert OutboxMessage.objects.count() == 3
+    run = delivery.deliver_all()
+    assert (run.delivered, run.failed, run.error) == (3, 0, "")
+    assert subjects() == ["other", "corrected again"]
+
+
+def test_a_retracted_message_stays_retracted_when_its_own_process_delivers_it_late() -> None:
+    (message_id,) = put("wrong")
+    Message.retract_by_id(message_id, to_users=1)
+    assert sent.retracted == []
+    assert OutboxMessage.objects.count() == 2
+    assert delivery.deliver_all().delivered == 2
+    assert (subjects(), sent.retracted) == ([], [message_id])
+    assert not OutboxMessage.objects.exists()
+
+
+def test_a_change_of_a_refused_message_waits_for_nothing() -> None:
+    (message_id,) = put("refused")
+    OutboxMessage.objects.update(state="failed")
+    Message.retract_by_id(message_id, to_users=1)
+    assert sent.retracted == [message_id]
+
+
+def test_a_later_change_does_not_overtake_the_earlier_when_the_message_is_delivered_between_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (message_id,) = put("wrong")
+    Message.correct(message_id, to_users=1, subject="first")
+    Message.correct(message_id, to_users=1, subject="second")
+    tried = delivery.outcome_of
+    origin = outbox._process.origin
+
+    def tried_and_then_delivered(row: OutboxMessage, *args: Any) -> tuple[delivery.DeliveryOutcome, str]:
+        outcome = tried(row, *args)
+        message = OutboxMessage.objects.filter(message_id=message_id).first()
+        if message is not None:
+            assert tried(message)[0] is delivery.DeliveryOutcome.DELIVERED
+            delivery.remove(message)
+        return outcome
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery, "outcome_of", tried_and_then_delivered)
+        assert delivery.deliver_due(origin=origin).delivered == 0
+    assert delivery.deliver_due(origin=origin).delivered == 2
+    assert subjects() == ["second"]

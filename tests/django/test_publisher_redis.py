@@ -16,6 +16,7 @@ from django_bridge.publisher.redis import RedisTransport
 from notifier.asking import answered
 from notifier.broker.redis.keys import Keys
 from notifier.broker.values import Idempotency
+from notifier.errors import NotAllowed
 from notifier.message import message_of
 from notifier.question import Question
 from tests.django.conftest import redis_settings
@@ -110,3 +111,15 @@ def test_over_redis_a_message_survives_a_short_restart(user: User) -> None:
             with server.client() as client:
                 assert client.xlen(Keys().log(0, f"user:{user.pk}")) == 2
         publisher.current()
+
+
+def test_over_redis_a_missing_right_is_no_outage(over_redis: RedisServer) -> None:
+    with over_redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read")
+        url = over_redis.url.replace("redis://", "redis://reader:secret@")
+        with override_settings(NOTIFIER=redis_settings(over_redis, REDIS_URL=url, RAISE=True)):
+            for _ in range(4):
+                with pytest.raises(NotAllowed, match="REDIS_URL"):
+                    Message(to_users=1, subject="Test").send()
+            assert (publisher.current().breaker.open, publisher.current().counts.repeated) == (False, 0)
+        client.execute_command("ACL", "DELUSER", "reader")
