@@ -107,9 +107,10 @@ def deliver_due(
     """Messages of which a change stays in the outbox."""
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
         outcome, error = outcome_of(row, too_early)
-        if outcome is DeliveryOutcome.AWAY and row.attempts + 1 >= PATIENCE and publisher.current().answers():
+        is_suspect = outcome is DeliveryOutcome.AWAY and row.attempts + 1 >= PATIENCE and publisher.current().answers()
+        if is_suspect:
             # It may have failed just before the service was back; the next message would overtake it.
-            outcome, error = outcome_of(row)
+            outcome, error = outcome_of(row, too_early)
         run.add(outcome)
         if outcome is DeliveryOutcome.TOO_EARLY:
             too_early.add(parse(row.payload)["message"])
@@ -118,7 +119,7 @@ def deliver_due(
         if outcome is DeliveryOutcome.AWAY:
             release(row, error)
             suspects.append(row)
-            if row.attempts < PATIENCE or len(suspects) > 1:
+            if not is_suspect or len(suspects) > 1:
                 run.error = error
                 break
             continue

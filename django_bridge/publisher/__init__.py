@@ -140,13 +140,14 @@ class Publisher:
                 self._recorded(what, self.transport.create_task(dataclasses.replace(task, version=1), new_id()))
 
     def answers(self) -> bool:
-        """Whether the service answers at present: asked by the beat of a task that it does not know."""
+        """Whether the service answers at present: asked once, by the beat of an unknown task, also while the
+        circuit is open. An answer closes it."""
         try:
-            self.beat(new_id())
-        except Unreachable:
-            return False
-        except NotifierError:
-            return True
+            self.transport.change_task(new_id(), BEAT, new_id())(self._timeout_s)
+        except NotifierError as exc:
+            if isinstance(exc, Unreachable):
+                return False
+        self.breaker.succeeded()
         return True
 
     def _attempts(self, payload: Payload) -> Iterable[Attempt[object]]:

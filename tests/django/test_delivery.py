@@ -179,6 +179,32 @@ def test_a_message_that_fails_just_before_the_service_is_back_is_not_overtaken()
     assert arrived == ["first", "second"]
 
 
+def test_a_message_is_not_overtaken_by_the_next_that_is_tried_when_the_service_is_back() -> None:
+    put("first", "second")
+    OutboxMessage.objects.filter(payload__contains="first").update(attempts=delivery.PATIENCE - 1)
+
+    def back_for_the_second(body: Any) -> Any:
+        return GOOD if body.get("subject") == "second" else (503, {}, b"{}")
+
+    with answering(back_for_the_second, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1):
+        run = delivery.deliver_all()
+    assert (run.delivered, bool(run.error), waiting()) == (0, True, ["first", "second"])
+
+
+def test_a_message_that_opened_the_circuit_by_itself_is_overtaken_while_the_service_answers() -> None:
+    put("heavy", "light")
+    OutboxMessage.objects.filter(payload__contains="heavy").update(attempts=delivery.PATIENCE - 1)
+
+    def heavy_fails(body: Any) -> Any:
+        return (503, {}, b"{}") if body.get("subject") == "heavy" else GOOD
+
+    with answering(heavy_fails, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1):
+        publisher.current().breaker.failed()
+        publisher.current().breaker.failed()
+        run = delivery.deliver_all()
+    assert (run.delivered, waiting()) == (1, ["heavy"])
+
+
 @pytest.mark.slow
 def test_after_a_long_outage_messages_are_delivered_in_order(no_service: dict[str, Any]) -> None:
     put("first", "second", "third")
