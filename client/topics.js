@@ -31,6 +31,7 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
 const RETRY_MS = 2000; // twice this at most, at random
 const PATIENCE_MS = 15_000;
 const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
+const OPEN = new Set(["live", "degraded"]); // a process without its broker is not found by the others
 const MAX_GRANTS = 20; // in the query of a poll, and of one call
 
 /**
@@ -291,7 +292,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     }).catch(() => null);
     if (response?.ok) return response.json();
     const status = response?.status ?? 0;
-    if (status === 404) {
+    if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
       connectionId = ""; // a hello follows, or the leader's answer
       post({ ask: true });
     } else if (status === 403 || status === 409 || status === 422) {

@@ -213,6 +213,11 @@ def hello(
     return EncodedFrame(_retry() + own_frame("hello", data, start))
 
 
+def topics_left(names: Sequence[str]) -> EncodedFrame:
+    """The stream hears these topics no longer: their grants have ended."""
+    return EncodedFrame(own_frame("topics", {"left": names, "reason": "expired"}))
+
+
 def reset(opening: Opening, tasks: Tasks) -> EncodedFrame:
     """Events may have been missed: the reason, and the present state."""
     data = {

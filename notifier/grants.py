@@ -17,8 +17,8 @@ from notifier.broker import Broker
 from notifier.broker.values import Opening
 from notifier.connections import StreamsByTopic, add, remove
 from notifier.errors import Conflict, NotFound
-from notifier.event import Cursor, own_frame, parse_cursor
-from notifier.frames import OPENING, EncodedFrame
+from notifier.event import Cursor, parse_cursor
+from notifier.frames import OPENING, EncodedFrame, topics_left
 from notifier.presence import GRACE_S, Presence
 from notifier.rules import is_topic
 from notifier.stream import Stream
@@ -215,8 +215,11 @@ class Grants:
                 if ended:
                     self._untold.setdefault(stream, []).extend(map(_name, ended))
         for stream in [stream for stream in self._untold if stream.greeted]:
-            left = self._untold.pop(stream)
-            self._tell(stream, EncodedFrame(own_frame("topics", {"left": left, "reason": "expired"})))
+            self._tell(stream, topics_left(self.take_untold(stream)))
+
+    def take_untold(self, stream: Stream) -> Sequence[str]:
+        """The names of topics that the stream has left, which the caller tells its client."""
+        return self._untold.pop(stream, ())
 
     def _end_at(self, stream: Stream, channel: str, end: float) -> None:
         """Let the stream leave the channel at this time, or at the later one that is known."""

@@ -201,6 +201,7 @@ class Hub:
             repeats=self._repeats,
             heartbeat_s=self._heartbeat_s,
             connection_of=self._connections.of,
+            left=self.grants.take_untold(stream),
             retracted=() if opening.more else self._retractions.take(stream),
         )
         if not opening.more:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from notifier.broker.values import Opening
 from notifier.event import Cursor, own_frame
-from notifier.frames import EncodedFrame, hello, reset
+from notifier.frames import EncodedFrame, hello, reset, topics_left
 from notifier.repeats import Repeats
 from notifier.stream import Stream
 
@@ -22,6 +22,7 @@ def write_opening(
     repeats: Repeats,
     heartbeat_s: float,
     connection_of: Callable[[Stream], str],
+    left: Sequence[str] = (),
     retracted: Sequence[str] = (),
 ) -> None:
     """Queue an opening's frames, and note the place that the replay reaches if more of it follows."""
@@ -36,6 +37,8 @@ def write_opening(
         connection = connection_of(stream)
         stream.offer(hello(opening, stream.cursor, tasks, heartbeat_s=heartbeat_s, connection=connection))
         stream.begun = stream.greeted = True
+    if left:  # before any event: a client may take a topic for heard up to the newest event that it has
+        stream.offer(topics_left(left))
     if lost:
         stream.offer(reset(opening, tasks))
     for seq, frame in opening.replay:

@@ -182,6 +182,19 @@ async def test_a_later_grant_of_a_topic_replaces_the_earlier_end(hub: Hub, strea
     assert '"left":["short"]' in body_of(wall).blocks[-1]
 
 
+async def test_a_grant_that_has_expired_is_told_before_any_event_after_it(
+    hub: Hub, broker: GatedBroker, wall: Wall
+) -> None:
+    """A later event's id would let the client take the topic for heard up to that event."""
+    connecting = stream_on(wall)
+    connecting.cursor = parse_cursor(await publish(broker, 0, "all"))
+    await publish(broker, 1, "all")
+    hub.grants.hear(connecting, {TOPIC: time.time() - 1})
+    await hub.attach(connecting)
+    await publish(broker, 2, "all")
+    assert [event.partition(":")[0] for event in events_of(wall)] == ["topics", "x", "x"]
+
+
 async def test_nothing_remains_of_a_stream_that_has_ended(hub: Hub, stream: Stream) -> None:
     hub.grants.hear(stream, {TOPIC: time.time() + 60, "topic:ended": time.time() - 1})
     hub.detach(stream)

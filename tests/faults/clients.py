@@ -39,6 +39,8 @@ class Listener:
     user: str
     groups: tuple[str, ...] = ()
     cursor: str = ""
+    query: str = ""
+    """Of the stream's address, with its question mark."""
     events: list[StreamEvent] = field(default_factory=list)
     connects: int = 0
     live: bool = False
@@ -98,7 +100,7 @@ class Listener:
         self.connects += 1
         try:
             token = subscriber_token(self.user, groups=list(self.groups))
-            request = f"GET /v1/stream HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n"
+            request = f"GET /v1/stream{self.query} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {token}\r\n"
             if self.cursor:
                 request += f"Last-Event-ID: {self.cursor}\r\n"
             writer.write(request.encode() + b"\r\n")
@@ -137,6 +139,9 @@ class Listener:
             self.cursor = fields["id"]
         event = StreamEvent(fields.get("id", ""), fields["event"], json.loads(fields["data"]), time.monotonic())
         self.live = self.live or event.type == "hello"
+        self._take(event)
+
+    def _take(self, event: StreamEvent) -> None:
         self.events.append(event)
 
 

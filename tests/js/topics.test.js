@@ -118,6 +118,13 @@ test("an answer for a stream that has ended counts for nothing", async (t) => {
   );
 });
 
+test("a topic that an open stream was refused for a moment is added to it again", async (t) => {
+  const { notifier, changes } = await service(t, (_, n) => (n === 1 ? { status: 404 } : {}));
+  await notifier.topic(grant(["order:1"]), { since: "e-3" });
+  const [, again] = await changes.reached(2);
+  assert.deepEqual([again.connection, again.since], ["c1", "e-3"]);
+});
+
 test("a part of the page that was rendered before the topic's newest event is stale at once", async (t) => {
   const { notifier, changes, streams } = await service(t, () => ({}));
   const seen = collector();
