@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Final
 
 from django.db import IntegrityError, router, transaction
@@ -34,9 +34,10 @@ State = MessageOutcome.State
 UNREAD_FOR: Final = timedelta(minutes=10)
 MAX_AGE: Final = timedelta(days=7)
 """How long the service keeps messages by default: older rows are not looked at."""
-USERS_AT_ONCE: Final = 100
 BATCH: Final = 500
-"""Ids of one query."""
+"""Rows of a portion, of which presence is asked for at once, and ids of one query."""
+ATTEMPTS: Final = 100
+"""Runs in which the receivers of a message's signal may fail. After the last the message is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,9 @@ class _Row:
     message_id: str
     created_at: datetime
     state: str | None
+    """Of its outcome; None without one."""
+    attempts: int
+    """Runs so far in which the receivers of its next signal failed."""
 
 
 @dataclass(slots=True)
@@ -62,7 +66,7 @@ class Escalated:
     gone: int = 0
     """Deleted, retracted, replaced or expired before they were read: no signal."""
     failed: int = 0
-    """A receiver raised: the next run tries again."""
+    """A receiver raised: the next run tries again, up to `ATTEMPTS` runs."""
     error: str = ""
     """Why the run ended early; empty without an error."""
 
@@ -77,27 +81,33 @@ def escalate(unread_for: timedelta = UNREAD_FOR, *, max_age: timedelta = MAX_AGE
     Without a receiver of `message_read`, younger messages are not looked at: that saves a call for each user.
     """
     run, now = Escalated(), timezone.now()
-    waiting = _by_user(_rows(now - max_age, None if message_read.has_listeners() else now - unread_for))
-    users = iter(waiting.items())
-    while part := dict(islice(users, USERS_AT_ONCE)):
+    for rows in _portions(now - max_age, None if message_read.has_listeners() else now - unread_for):
         try:
-            _escalate_part(part, unread_for, run)
+            _escalate_part(_by_user(rows), unread_for, run)
         except NotifierError as exc:
             run.error = str(exc)
             break
     return run
 
 
-def _rows(since: datetime, until: datetime | None) -> Iterator[_Row]:
+def _portions(since: datetime, until: datetime | None) -> Iterator[Sequence[_Row]]:
+    """The rows to look at, a user's after each other, `BATCH` at a time."""
     rows = MessageRecipient.objects.filter(message__created_at__gte=since, channel__startswith="user:")
     rows = rows.filter(Q(message__expires_at=None) | Q(message__expires_at__gt=timezone.now()))
     if until is None:
-        rows = rows.filter(Q(outcome=None) | Q(outcome__state=State.UNREAD))
+        rows = rows.filter(Q(outcome=None) | Q(outcome__state__in=(State.FAILING, State.UNREAD)))
     else:
-        rows = rows.filter(outcome=None, message__created_at__lte=until)
-    columns = ("pk", "channel", "message_id", "message__created_at", "outcome__state")
-    for pk, channel, message_id, created_at, state in rows.order_by("pk").values_list(*columns):
-        yield _Row(pk, channel.removeprefix("user:"), message_id, created_at, state)
+        rows = rows.filter(Q(outcome=None) | Q(outcome__state=State.FAILING), message__created_at__lte=until)
+    columns = ("channel", "pk", "message_id", "message__created_at", "outcome__state", "outcome__attempts")
+    after = rows.order_by("channel", "pk").values_list(*columns)
+    portion = list(after[:BATCH])
+    while portion:
+        yield [
+            _Row(pk, channel.removeprefix("user:"), message_id, created_at, state, attempts or 0)
+            for channel, pk, message_id, created_at, state, attempts in portion
+        ]
+        channel, pk = portion[-1][:2]
+        portion = list(after.filter(Q(channel__gt=channel) | Q(channel=channel, pk__gt=pk))[:BATCH])
 
 
 def _by_user(rows: Iterable[_Row]) -> Mapping[str, list[_Row]]:
@@ -118,7 +128,7 @@ def _escalate_part(waiting: Mapping[str, Sequence[_Row]], unread_for: timedelta,
             if states.get(row.message_id):
                 run.read += _signal(row, State.READ, message_read, run)
             elif row.message_id in states:
-                if row.created_at <= before and row.state is None:
+                if row.created_at <= before and row.state != State.UNREAD:
                     due.setdefault(user_id, []).append(row)
             elif row.created_at <= before and row.message_id not in waiting_ids:
                 run.gone += _change(row, State.GONE)
@@ -150,8 +160,7 @@ def _signal(row: _Row, state: State, signal: Signal, run: Escalated) -> bool:
             _send(signal, record, row)
     except _ReceiverFailed as exc:
         run.failed += 1
-        text = "a receiver of the signal for message %s to user %s failed"
-        log.error(text, row.message_id, row.user_id, exc_info=exc.__cause__)
+        _note_failure(row, exc.__cause__)
         return False
     return True
 
@@ -164,20 +173,29 @@ def _send(signal: Signal, record: MessageRecord, row: _Row) -> None:
         raise _ReceiverFailed from exc
 
 
+def _note_failure(row: _Row, cause: BaseException | None) -> None:
+    attempts = row.attempts + 1
+    state = State(row.state or State.FAILING) if attempts < ATTEMPTS else State.FAILED
+    text = "a receiver of the signal for message %s to user %s failed"
+    if _change(row, state, attempts) and state == State.FAILED:
+        text += f" in {attempts} runs; the message is left"
+    log.error(text, row.message_id, row.user_id, exc_info=cause)
+
+
 class _ReceiverFailed(Exception):
     """Rolls back what was written for the signal."""
 
 
-def _change(row: _Row, state: State) -> bool:
+def _change(row: _Row, state: State, attempts: int = 0) -> bool:
     """Write what became of a message, by compare-and-set. False if another run won, or the message is retracted."""
     outcomes = MessageOutcome.objects.using(router.db_for_write(MessageOutcome))
     recipients = MessageRecipient.objects.using(router.db_for_write(MessageRecipient))
     if row.state is not None:
-        return outcomes.filter(pk=row.pk, state=row.state).update(state=state) == 1
+        return outcomes.filter(pk=row.pk, state=row.state).update(state=state, attempts=attempts) == 1
     try:
         # The write comes first: on SQLite a transaction that has read may be refused to write.
         with transaction.atomic(using=outcomes.db):
-            outcomes.create(pk=row.pk, state=state)
+            outcomes.create(pk=row.pk, state=state, attempts=attempts)
             if not recipients.select_for_update().filter(pk=row.pk):
                 transaction.set_rollback(True, using=outcomes.db)
                 return False

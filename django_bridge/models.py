@@ -180,6 +180,10 @@ class MessageOutcome(models.Model):
         """`message_unread_for` was sent."""
         READ = "read"
         GONE = "gone"
+        FAILING = "failing"
+        """A receiver of `message_unread_for` raised: the next run sends it again."""
+        FAILED = "failed"
+        """Receivers raised in too many runs: no signal is sent any more."""
 
     # No constraint in the database: a message may be retracted while its outcome is written. No cascade either: Django
     # would read every recipient before it deletes them. `notifier_prune` removes what is left.
@@ -192,6 +196,8 @@ class MessageOutcome(models.Model):
         related_name="outcome",
     )
     state = models.CharField(_("state"), max_length=16)
+    # Runs in which receivers of the next signal failed. Null: written by a process of the version before.
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, null=True)
 
     def __str__(self) -> str:
         return self.state

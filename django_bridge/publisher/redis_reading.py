@@ -75,21 +75,33 @@ class RedisReading:
         return attempt
 
     def presence(self, users: Sequence[str]) -> Attempt[Mapping[str, Seen]]:
+        by_shard: dict[int, list[str]] = {}
+        for user in users:
+            by_shard.setdefault(self._keys.shard_of_name(user), []).append(user)
+
         def attempt(within_s: float) -> Mapping[str, Seen]:
+            seen: dict[str, Seen] = {}
             with self._deadline.within(within_s):
-                return {user: self._at(self._keys.shard_of_name(user), partial(self._seen, user)) for user in users}
+                for shard, names in by_shard.items():
+                    seen |= self._at(shard, partial(self._seen, shard, names))
+            return seen
 
         return attempt
 
-    def _seen(self, user: str, client: redis.Redis) -> Seen:
-        shard = self._keys.shard_of_name(user)
-        counting = "SHARDNUMSUB" if self._keys.is_sharded else "NUMSUB"
-        topic = self._keys.announcements(shard, f"user:{user}")
+    def _seen(self, shard: int, users: Sequence[str], client: redis.Redis) -> Mapping[str, Seen]:
+        """Presence of a shard's users, in one round trip."""
+        calls = client.pipeline(transaction=False)
         # As two words: redis-py sends one that has a space as one.
-        counted: Any = client.execute_command("PUBSUB", counting, topic)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        at: Any = client.get(self._keys.seen(shard, user))
-        online = bool(counted) and int(counted[1]) > 0
-        return Seen(online, int(at) if at is not None and at.isdigit() else None)
+        counting = "SHARDNUMSUB" if self._keys.is_sharded else "NUMSUB"
+        topics = [self._keys.announcements(shard, f"user:{user}") for user in users]
+        calls.execute_command("PUBSUB", counting, *topics)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        for user in users:
+            calls.get(self._keys.seen(shard, user))
+        counted, *times = calls.execute()
+        return {
+            user: Seen(int(streams) > 0, int(at) if at is not None and at.isdigit() else None)
+            for user, streams, at in zip(users, counted[1::2], times, strict=True)
+        }
 
     def close(self) -> None:
         self._places.close()

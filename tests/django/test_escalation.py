@@ -241,16 +241,16 @@ def test_of_two_runs_at_once_one_sends_the_signal(
     heard: list[Any], user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent(user)
-    look: Callable[..., Any] = escalation._rows
+    look: Callable[..., Any] = escalation._portions
     runs: list[Escalated] = []
 
     def rows(*window: Any) -> Any:
         known = list(look(*window))
-        monkeypatch.setattr(escalation, "_rows", look)
+        monkeypatch.setattr(escalation, "_portions", look)
         runs.append(escalate())  # the other run, between the look and the signal of this
         return known
 
-    monkeypatch.setattr(escalation, "_rows", rows)
+    monkeypatch.setattr(escalation, "_portions", rows)
     assert (escalate().unread, runs[0].unread) == (0, 1)
     assert heard == [("unread", "Paid", user)]
 
