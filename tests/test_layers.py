@@ -93,6 +93,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.message_rows"},
     {"broker.redis.announcements"},
     {"broker.redis.commands"},
+    {"broker.redis.primary"},
     {"broker.redis.layout"},
     {"broker.redis.places"},
     {"broker.redis.identity"},

@@ -125,7 +125,7 @@ def own_redis() -> Iterator[RedisServer]:
 async def test_deleted_data_begins_another_epoch_and_loses_no_connection(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifier.broker.redis.commands.WATCH_EVERY_S", 0.02)
+    monkeypatch.setattr("notifier.broker.redis.primary.WATCH_EVERY_S", 0.02)
     sink = Recorder()
     keys = Keys(f"notifier:c{uuid.uuid4().hex[:8]}:")
     broker = RedisBroker(One(Address.from_url(own_redis.url)), keys, history=History(50, 50, 3600), max_replay=100)

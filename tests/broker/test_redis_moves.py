@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from notifier.broker.redis import commands, connection
+from notifier.broker.redis import connection, primary
 from notifier.broker.redis.addresses import parse_target
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
@@ -128,8 +128,8 @@ async def test_an_attempt_at_a_dead_primary_ends_when_another_replaces_it(
 ) -> None:
     """Otherwise the shard is away for as long as the attempt, or the pause after it, takes."""
     monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 3600)
-    monkeypatch.setattr(commands, "IDENTIFY_TIMEOUT_S", 3600)
-    monkeypatch.setattr(commands, "RECONNECT_S", (3600, 3600))
+    monkeypatch.setattr(primary, "IDENTIFY_TIMEOUT_S", 3600)
+    monkeypatch.setattr(primary, "RECONNECT_S", (3600, 3600))
     with running(RedisServer()) as dead:
         places = Named(dead)
         broker = RedisBroker(places, Keys(f"notifier:m{uuid.uuid4().hex[:8]}:"), **LIMITS)

@@ -126,7 +126,7 @@ async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answe
 @pytest.fixture
 def release_first_shard(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The first shard's answers stay unread until this is called."""
-    connection = broker._shards.commands[0]._connection
+    connection = broker._shards.primaries[0].connection
     assert connection is not None
     read, unread = connection.data_received, list[bytes]()
     monkeypatch.setattr(connection, "data_received", unread.append)
@@ -158,7 +158,7 @@ async def test_a_publish_for_all_is_refused_as_soon_as_a_shard_is_lost(
     broker: RedisBroker, release_first_shard: Callable[[], None]
 ) -> None:
     pending = broker.submit(note("all"))
-    broker._shards.commands[1].reconnect("lost")
+    broker._shards.primaries[1].reconnect("lost")
     with pytest.raises(BrokerUnavailable, match="lost"):
         await pending
     release_first_shard()
@@ -178,7 +178,7 @@ async def test_a_piece_is_stored_nowhere_while_a_shard_of_its_recipients_is_away
     task = await broker.create_task(new_task(task_id=ELSEWHERE))
     assert await broker.append_output(task.id, "before") == Appended(1, 6)
     with monkeypatch.context() as away:
-        away.setattr(broker._shards.commands[SHARD], "_connection", None)
+        away.setattr(broker._shards.primaries[SHARD], "connection", None)
         with pytest.raises(BrokerUnavailable, match=f"shard {SHARD}"):
             await broker.append_output(task.id, "refused")
     assert await broker.output(task.id, 0) == Output(1, "before", truncated=False)

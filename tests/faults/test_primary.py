@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from notifier.broker.redis.broker import RedisBroker
-from notifier.broker.redis.commands import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
+from notifier.broker.redis.primary import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.values import History
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, note, opened

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from notifier.broker.redis import commands
+from notifier.broker.redis import primary
 from notifier.broker.redis.connection import Address, open_connection
 from notifier.broker.redis.scripts import Call
 from notifier.event import Cursor
@@ -29,7 +29,7 @@ TOPIC_OF = "user:ann"
 async def test_a_primary_that_was_a_replica_between_two_looks_begins_a_new_epoch(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "WATCH_EVERY_S", 2.0)
+    monkeypatch.setattr(primary, "WATCH_EVERY_S", 2.0)
     with running(RedisServer()) as older, own_redis.client() as client, older.client() as older_client:
         older_client.config_set("repl-diskless-sync-delay", 0)
         async with broker_at(own_redis.port) as (broker, sink):

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from notifier import hub
-from notifier.broker.redis import commands
+from notifier.broker.redis import primary
 from notifier.broker.redis.announcements import Topics
 from notifier.broker.redis.identity import Identity
 from notifier.broker.redis.subscriptions import Subscriptions
@@ -102,7 +102,7 @@ DEFECTS: dict[str, Defect] = {
     "frames that arrive during an opening are dropped": Defect(((hub, "hold", _dropped),)),
     "a repeat is recognised by its key alone": Defect(((Stream, "has_part", _has_any_part),)),
     "a moment as a replica goes unnoticed": Defect(
-        ((commands, "_compare", _nothing), (commands, "_compare_stored", _nothing)), 26
+        ((primary, "_compare", _nothing), (primary, "_compare_stored", _nothing)), 26
     ),
     "another primary does not begin an epoch": Defect(((Identity, "__str__", lambda _: "same"),), 3),
     "calls and subscriptions may reach two servers": Defect(

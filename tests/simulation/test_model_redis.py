@@ -110,7 +110,7 @@ def _broker_on(both: Both) -> RedisBroker:
     history = History(size=5, event_size=3, ttl_s=60)
     options = Options(history=history, max_replay=6, prefix="model:", shards=1)
     broker: Any = RedisBroker.from_url("redis://both", options)
-    broker._shards.commands[0]._connection = both
+    broker._shards.primaries[0].connection = both
     broker._shards.subscriptions = [SimpleNamespace(topics=Topics(Recorder()))]
     return broker  # type: ignore[no-any-return]
 

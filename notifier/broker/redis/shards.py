@@ -23,6 +23,7 @@ from notifier.broker.redis.commands import Commands
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.layout import Layout
 from notifier.broker.redis.places import Places
+from notifier.broker.redis.primary import Primary
 from notifier.broker.redis.scripts import Call
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.errors import BrokerUnavailable
@@ -44,8 +45,8 @@ class Shards:
         self._process: Final = f"{os.getpid()}-{events.new_epoch()}"
         name = f"notifier-{self._process}"
         layout = Layout(places, keys, name=name)
-        self.commands = [
-            Commands(
+        self.primaries = [
+            Primary(
                 places,
                 keys,
                 shard,
@@ -56,6 +57,7 @@ class Shards:
             )
             for shard in range(keys.shards)
         ]
+        self.commands = [Commands(primary, keys) for primary in self.primaries]
         self.subscriptions: list[Subscriptions] = []
         self._away: set[int] = set()
         """The shards that were reported to the sink as away."""
@@ -67,20 +69,21 @@ class Shards:
         another layout."""
         self._sink = sink
         try:
-            await _all(commands.start() for commands in self.commands)
+            await _all(primary.start() for primary in self.primaries)
             self.subscriptions = [
                 Subscriptions(
                     self._places,
                     self._keys,
                     shard,
                     sink,
-                    commands,
+                    primary,
+                    self.commands[shard],
                     process=self._process,
                     name=f"notifier-{self._process}-sub",
                     topic_ttl_s=self._topic_ttl_s,
                     on_change=partial(self._report, shard),
                 )
-                for shard, commands in enumerate(self.commands)
+                for shard, primary in enumerate(self.primaries)
             ]
             await _all(subscriptions.start() for subscriptions in self.subscriptions)
         except BaseException:
@@ -89,7 +92,7 @@ class Shards:
 
     async def close(self) -> None:
         """Raises what has ended a loop of a connection, once all are closed."""
-        connections: tuple[Subscriptions | Commands, ...] = (*self.subscriptions, *self.commands)
+        connections: tuple[Subscriptions | Primary, ...] = (*self.subscriptions, *self.primaries)
         try:
             await _all(connection.close() for connection in connections)
         finally:
@@ -98,8 +101,8 @@ class Shards:
     async def failed(self) -> None:
         """Never returns. Raises the unexpected error that ended a loop of a connection."""
         async with asyncio.TaskGroup() as group:
-            for commands, subscriptions in zip(self.commands, self.subscriptions, strict=True):
-                group.create_task(_raise_failure_of(commands.keeper))
+            for primary, subscriptions in zip(self.primaries, self.subscriptions, strict=True):
+                group.create_task(_raise_failure_of(primary.keeper))
                 group.create_task(_raise_failure_of(subscriptions.keeper))
 
     # Calls
@@ -115,7 +118,7 @@ class Shards:
     def require(self, shards: Iterable[int]) -> None:
         """Raises `BrokerUnavailable` if one of these has no connection: nothing is sent to some of them only."""
         for shard in shards:
-            if not self.commands[shard].alive:
+            if not self.primaries[shard].alive:
                 raise BrokerUnavailable(f"shard {shard} of Redis is away")
 
     async def call(self, shard: int, *command: str | bytes | int) -> Any:
@@ -158,7 +161,7 @@ class Shards:
 
     def is_live(self, shard: int) -> bool:
         """True if an event published to this shard now would be delivered."""
-        return bool(self.subscriptions) and self.commands[shard].alive and self.subscriptions[shard].live
+        return bool(self.subscriptions) and self.primaries[shard].alive and self.subscriptions[shard].live
 
     def is_live_since(self, shard: int, at_ms: int) -> bool:
         """True if the shard is live and was not away after this time."""

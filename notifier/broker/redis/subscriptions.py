@@ -32,6 +32,7 @@ from notifier.broker.redis.connection import Connection, open_connection
 from notifier.broker.redis.identity import identity_of
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import Places
+from notifier.broker.redis.primary import Primary
 from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable
 
@@ -61,6 +62,7 @@ class Subscriptions:
         keys: Keys,
         shard: int,
         sink: Sink,
+        primary: Primary,
         commands: Commands,
         *,
         process: str,
@@ -70,6 +72,7 @@ class Subscriptions:
     ) -> None:
         self._places = places
         self._shard = shard
+        self._primary = primary
         self._commands = commands
         self._canary = keys.canary(shard, process).encode()
         self._subscribe, self._unsubscribe = ("SUBSCRIBE", "UNSUBSCRIBE")
@@ -117,7 +120,7 @@ class Subscriptions:
         """As `add`, then `Commands.send` on the same connection: Redis runs the call once the topics are subscribed, so
         an event that the call does not see is received. `read` is called while they still are."""
         self._add(names)
-        if not self._commands.alive:
+        if not self._primary.alive:
             raise BrokerUnavailable("Redis is away")
         return self._commands.send(call, read, over=self._connection)
 
@@ -249,14 +252,14 @@ class Subscriptions:
         IP or a proxy can make it in a failover. The commands then reconnect too: what they store at a server that the
         address has left is lost."""
         identity = await identity_of(connection)
-        if self._commands.identity is None:
+        if self._primary.identity is None:
             raise BrokerUnavailable("the commands have no connection to the primary")
-        if identity != self._commands.identity:
+        if identity != self._primary.identity:
             reason = (
-                f"Redis at {self._places} is two servers: the commands reach {self._commands.identity}, the"
+                f"Redis at {self._places} is two servers: the commands reach {self._primary.identity}, the"
                 f" subscriptions {identity}"
             )
-            self._commands.reconnect(reason)
+            self._primary.reconnect(reason)
             raise BrokerUnavailable(reason)
 
     def _send_canary(self, connection: Connection) -> None:

@@ -1,0 +1,223 @@
+"""The connection for calls to a shard's primary: opened, watched and opened again when it is lost; the epoch rule.
+
+The epoch rule: every new connection compares the primary's identity with the stored identity of the shard. Another
+primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged. A
+shard that moves to another node is a lost connection and another primary.
+
+Behind Sentinels, a primary that was replaced goes on answering until each process has noticed. A process that wrote
+meanwhile, and is not the first to reach the new primary, begins another epoch: what it answered is not there, and the
+streams of the others were reset too early to be excused for it.
+
+Must not know: which calls are made, channels, streams, subscriptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import hiredis
+
+from notifier.broker.redis.connection import Address, Connection, open_connection
+from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.layout import Layout
+from notifier.broker.redis.places import Places
+from notifier.broker.redis.scripts import script
+from notifier.errors import BrokerUnavailable
+from notifier.event import new_epoch
+
+log = logging.getLogger("notifier.broker")
+
+CALL_TIMEOUT_S: Final = 3.0
+"""A connection on which calls are pending and no data arrives for this long is dropped; the calls fail with it."""
+IDENTIFY_TIMEOUT_S: Final = 5.0
+"""For opening a connection and checking the primary's identity, together."""
+WATCH_EVERY_S: Final = 1.0
+RECONNECT_S: Final = (0.05, 2.0)
+"""Upper bounds of the first and of the longest random pause between attempts to connect."""
+
+NOT_PRIMARY: Final = ("READONLY", "MASTERDOWN", "LOADING", "MOVED", "CLUSTERDOWN", "NOREPLICAS")
+"""Errors of a Redis that is not, or no longer, a usable primary of the shard. The connection is dropped: the next one
+applies the epoch rule."""
+SENTINELS_AGREE_S: Final = 10.0
+"""How long a Sentinel may name the older primary after another one has named the new (Redis says: seconds)."""
+
+
+class Primary:
+    """The primary of one shard, for `Commands`."""
+
+    def __init__(
+        self,
+        places: Places,
+        keys: Keys,
+        shard: int,
+        layout: Layout,
+        *,
+        name: str,
+        on_lost: Callable[[], None],
+        on_back: Callable[[], None],
+    ) -> None:
+        self._places = places
+        self._address: Address | None = None
+        """Where the last connection leads."""
+        self._keys = keys
+        self._shard = shard
+        self._layout = layout
+        self._name = name
+        self._on_lost = on_lost
+        self._on_back = on_back
+        self.connection: Connection | None = None
+        """The last connection, which may be lost."""
+        self.identity: Identity | None = None
+        """The primary behind the connection; None while there is none."""
+        self._last_identity: Identity | None = None
+        """The primary of the last connection that was used."""
+        self._epoch = b""
+        """Of the shard, when the connection was opened."""
+        self.wrote_at = -math.inf
+        """When the last write was answered, in monotonic seconds: set by those who make the calls."""
+        self._confirmed_at = -math.inf
+        """When the Sentinels last named the connection's primary, in monotonic seconds."""
+        self.keeper: asyncio.Task[None] | None = None
+        """Watches and reopens the connection."""
+
+    async def start(self) -> None:
+        """Returns when connected, or when the first attempt failed."""
+        with contextlib.suppress(BrokerUnavailable):
+            self.connection, self.identity = await self._connect()
+        self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
+
+    async def close(self) -> None:
+        if self.keeper is not None:
+            self.keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.keeper
+        if self.connection is not None:
+            self.connection.close()
+
+    @property
+    def alive(self) -> bool:
+        return self.connection is not None and not self.connection.lost.done()
+
+    def reconnect(self, reason: str) -> None:
+        """Drop the connection and open another: the address leads to another primary now."""
+        if self.connection is not None:
+            self.connection.close(BrokerUnavailable(reason))
+
+    # Opening and watching
+
+    async def _connect(self) -> tuple[Connection, Identity]:
+        """A connection to a primary on which the epoch rule has been applied."""
+        try:
+            async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
+                address = self._address = await self._places.of(self._shard)
+                return await self._places.while_at(
+                    self._shard, address, self._identified(address), lambda opened: opened[0].close()
+                )
+        except TimeoutError as exc:
+            raise BrokerUnavailable(f"Redis at {self._places} did not send its identity in time") from exc
+
+    async def _identified(self, address: Address) -> tuple[Connection, Identity]:
+        connection, shard = await open_connection(address, name=self._name), self._shard
+        try:
+            identity = await identity_of(connection)
+            await self._layout.require(connection, shard)
+            names = [self._keys.epoch(shard), self._keys.identity(shard)]
+            writes_lost = self._may_have_written_elsewhere(identity)
+            args: list[str | bytes | int] = [str(identity), new_epoch(), int(writes_lost)]
+            epoch, replaced = await connection.run(script("identity"), names, args)
+            self._last_identity, self._epoch = identity, epoch
+            self._confirmed_at = time.monotonic()
+            if replaced:
+                level = logging.WARNING if replaced == 1 else logging.INFO
+                log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
+        except (hiredis.HiredisError, BrokerUnavailable) as exc:
+            connection.close()
+            raise BrokerUnavailable(f"Redis at {address} refused: {exc}") from exc
+        except BaseException:
+            connection.close()
+            raise
+        return connection, identity
+
+    def _may_have_written_elsewhere(self, identity: Identity) -> bool:
+        """True if this process was answered by a primary that had been replaced by this one."""
+        if not self._places.moves_silently or self._last_identity in (None, identity):
+            return False
+        return self.wrote_at > self._confirmed_at - SENTINELS_AGREE_S
+
+    async def _keep_connected(self) -> None:
+        pause_s = RECONNECT_S[0]
+        while True:
+            if self.connection is not None and not self.connection.lost.done():
+                await self._watch(self.connection)
+            self.identity = None
+            self._on_lost()
+            try:
+                self.connection, self.identity = await self._connect()
+            except BrokerUnavailable as exc:
+                log.warning("%s; trying again", exc)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._places.moved(self._shard, self._address), random.uniform(0, pause_s))
+                pause_s = min(pause_s * 2, RECONNECT_S[1])
+                continue
+            pause_s = RECONNECT_S[0]
+            self._on_back()
+
+    async def _watch(self, connection: Connection) -> None:
+        """Returns when the connection is lost. Drops it if Redis stops answering or becomes a replica."""
+        identity_key, epoch_key = self._keys.identity(self._shard), self._keys.epoch(self._shard)
+        while not connection.lost.done():
+            # A process that only reads would not see writes refused, and on an idle connection a loss goes unnoticed.
+            assert self.identity is not None
+            connection.call("INFO", REPLICATION).add_done_callback(partial(_compare, connection, self.identity))
+            same = partial(_compare_stored, connection, str(self.identity).encode())
+            connection.call("GET", identity_key).add_done_callback(same)
+            if self._places.moves_silently:
+                same = partial(_compare_stored, connection, self._epoch)
+                connection.call("GET", epoch_key).add_done_callback(same)
+            await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            if self._places.moves_silently and not connection.lost.done():
+                await self._require_same_place(connection)
+            if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
+                connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+    async def _require_same_place(self, connection: Connection) -> None:
+        """Drop the connection if the primary is elsewhere now. An answer that cannot be had changes nothing."""
+        asked_at = time.monotonic()
+        with contextlib.suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(WATCH_EVERY_S):
+                address = await self._places.of(self._shard)
+            if address == self._address:
+                self._confirmed_at = asked_at
+            else:
+                connection.close(BrokerUnavailable(f"the primary is at {address} now, not at {self._address}"))
+
+
+def _compare(connection: Connection, identity: Identity, info: asyncio.Future[bytes]) -> None:
+    """Close the connection if its Redis is a replica now, or was one since the connection was opened."""
+    if info.cancelled() or info.exception() is not None:
+        return
+    try:
+        check_identity(identity, info.result())
+    except BrokerUnavailable as exc:
+        connection.close(exc)
+
+
+def _compare_stored(connection: Connection, expected: bytes, stored: asyncio.Future[bytes | None]) -> None:
+    """Close the connection if the shard's identity or epoch is not, or no longer, that of when it was opened: another
+    process has met another primary, or the shard has moved. None was deleted, with all else: the scripts see that."""
+    if stored.cancelled():
+        return
+    exc = stored.exception()
+    if exc is None and stored.result() not in (None, expected):
+        connection.close(BrokerUnavailable("the shard was used on another primary meanwhile"))
+    elif str(exc).startswith(NOT_PRIMARY):
+        connection.close(BrokerUnavailable(str(exc)))
