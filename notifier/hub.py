@@ -99,6 +99,7 @@ class Hub:
             flush=self._flush,
             note_slow=self._note_slow,
             streams_of=lambda topic: self._topics.get(topic, ()),
+            order_of=broker.order_of,
         )
         self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
         self._max_backlog = max_backlog_bytes

@@ -2,9 +2,10 @@
 
     add -> queued -> begun: stream after stream, a slice at a time -> done
 
-Frames for the topic of the last queued round join it, so that a loop that cannot keep up sends more per write instead
-of falling behind. The direct path is one `send()` on the stream's socket, which makes a round cost little more than
-the kernel's part. A stream that is opening, slow or of another epoch, and a frame that may repeat, go to `deliver_to`.
+Frames for the topic of the last queued round of their order (`Broker.order_of`) join it, so that a loop that cannot
+keep up sends more per write instead of falling behind. The direct path is one `send()` on the stream's socket, which
+makes a round cost little more than the kernel's part. A stream that is opening, slow or of another epoch, and a frame
+that may repeat, go to `deliver_to`.
 
 Must not know: brokers, HTTP, why a stream cannot be written directly.
 """
@@ -16,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Final
 
 from notifier.frames import OPENING, Item, after_waiting
@@ -31,15 +33,18 @@ MAX_JOINED: Final = 100
 """Frames in one write of a round."""
 MAX_ROUNDS: Final = 1000
 """Queued rounds. A further one is refused, and its streams read the log instead."""
+MAX_LOOKED_AT: Final = 64
+"""Of these, the newest in which a frame looks for one to join."""
 
 
 class Round:
     """Frames of one topic, all events or all states, and the streams that do not have them yet."""
 
-    __slots__ = ("_places", "at", "events", "items", "may_repeat", "served_early", "streams", "topic")
+    __slots__ = ("_places", "at", "events", "items", "may_repeat", "order", "served_early", "streams", "topic")
 
-    def __init__(self, topic: str, item: Item) -> None:
+    def __init__(self, topic: str, item: Item, order: str = "") -> None:
         self.topic = topic
+        self.order = order
         self.events = item.seq > 0
         self.items: list[Item] = []
         self.may_repeat = False
@@ -81,6 +86,7 @@ class Rounds:
 
     deliver_to: deliver one frame to one stream, by all the rules. flush: write what a stream has queued.
     note_slow: called with a stream whose socket did not accept all of a write. streams_of: the streams of a topic.
+    order_of: see `Broker`.
     """
 
     def __init__(
@@ -90,11 +96,13 @@ class Rounds:
         flush: Callable[[Stream], None],
         note_slow: Callable[[Stream], None],
         streams_of: Callable[[str], Iterable[Stream]],
+        order_of: Callable[[str], str],
     ) -> None:
         self._deliver_to = deliver_to
         self._flush = flush
         self._note_slow = note_slow
         self._streams_of = streams_of
+        self._order_of = order_of
         self._queue: deque[Round] = deque()
         self._is_joining = False
         self._joined: Round | None = None
@@ -109,16 +117,22 @@ class Rounds:
     def add(self, topic: str, item: Item) -> bool:
         """Queue a frame for all streams of a topic. False if too many rounds are queued."""
         self._send_joined()
+        order = self._order_of(topic)
         if not self._queue:
             asyncio.get_running_loop().call_soon(self._slice)
-        elif self._queue[-1].can_join(topic, item):
-            # Only the last round: joining an earlier one would overtake another topic's frames at streams of both.
-            self._queue[-1].join(item)
+        elif (last := self._last_of(order)) is not None and last.can_join(topic, item):
+            last.join(item)
             return True
         elif len(self._queue) >= MAX_ROUNDS:
             return False
-        self._queue.append(Round(topic, item))
+        self._queue.append(Round(topic, item, order))
         return True
+
+    def _last_of(self, order: str) -> Round | None:
+        """The last queued round of an order. Joining an earlier one would overtake another topic's frames at streams of
+        both; the rounds of other orders have no stream of this one."""
+        newest = islice(reversed(self._queue), MAX_LOOKED_AT)
+        return next((queued for queued in newest if queued.order == order), None)
 
     @contextmanager
     def joining(self) -> Iterator[None]:

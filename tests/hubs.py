@@ -53,6 +53,10 @@ class ScriptedBroker:
     def ready(self) -> bool:
         return self.is_ready
 
+    def order_of(self, topic: str) -> str:
+        """The topic's text before a brace."""
+        return topic.partition("}")[0] if "}" in topic else ""
+
     async def subscribe(self, topics: Sequence[str]) -> None:
         self.subscribed.update(topics)
 

@@ -14,7 +14,8 @@ from notifier.event import Cursor
 from notifier.hub import Hub
 from notifier.rounds import DIRECT, MAX_JOINED, STRIDE
 from tests.faults.clients import until
-from tests.hubs import Client, ScriptedBroker, Sockets, read_all, running_hub, soon, state
+from tests.hubs import Client, ScriptedBroker, Sockets, read_all, received, running_hub, soon, state, stream_on
+from tests.test_stream import Wall
 
 CROWD = 150
 """A round of several strides."""
@@ -50,6 +51,25 @@ async def test_events_that_arrive_while_a_round_waits_join_its_write(broker: Scr
         assert all(client.of("x") == ["1", "2", "3", "4", "5"] for client in clients)
         assert sockets.writes == Counter({stream.user: 1 for stream in streams})
         assert hub.deliveries == 5 * CROWD
+
+
+@pytest.mark.parametrize(("other", "writes"), [("{2}all", 1), ("{1}some", 5)])
+async def test_events_that_wait_join_past_the_rounds_of_another_order_only(
+    broker: ScriptedBroker, other: str, writes: int
+) -> None:
+    """Several shards announce an event for all one after the other."""
+    async with running_hub(broker, heartbeat_s=15) as hub, Sockets(hub) as sockets:
+        streams, clients = await sockets.attached(CROWD, topics=("{1}all",))
+        others = [Wall() for _ in range(CROWD)]
+        for number, wall in enumerate(others):
+            await hub.attach(stream_on(wall, f"other-{number}", (other,)))
+        for _ in range(5):
+            broker.publish(hub, "{1}all")
+            broker.publish(hub, other)
+        await until(lambda: not hub._rounds)
+        assert all(client.of("x") == ["1", "3", "5", "7", "9"] for client in clients)
+        assert all(received(wall) == ["hello", "x:2", "x:4", "x:6", "x:8", "x:10"] for wall in others)
+        assert sockets.writes == Counter({stream.user: writes for stream in streams})
 
 
 async def test_events_that_arrive_while_a_round_is_written_join_the_next(

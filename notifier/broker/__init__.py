@@ -236,6 +236,11 @@ class Broker(ABC):
     def topics_of(self, channel: str) -> Sequence[str]:
         """All topics of a channel."""
 
+    def order_of(self, topic: str) -> str:
+        """What the topics with one order of events have in common: topics of different orders have no stream in
+        common."""
+        return ""
+
     @abstractmethod
     async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
         """Begin, renew or end leases of people on a channel. `Sink.presence` is called, in every process with a stream

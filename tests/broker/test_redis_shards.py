@@ -123,6 +123,13 @@ async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answe
     assert isinstance(published, Receipt)
 
 
+async def test_topics_have_an_order_in_common_where_a_stream_can_have_both(broker: RedisBroker) -> None:
+    assert {broker.order_of(topic) for topic in broker.topics("ann", ("user:ann", "group:staff", "all"))} == {
+        broker.order_of(KEYS.announcements(SHARD, "all"))
+    }
+    assert len({broker.order_of(topic) for topic in broker.topics_of("all")}) == KEYS.shards
+
+
 @pytest.fixture
 def release_first_shard(broker: RedisBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """The first shard's answers stay unread until this is called."""

@@ -120,6 +120,9 @@ class RedisBroker(Broker):
     def topics_of(self, channel: str) -> Sequence[str]:
         return [self._keys.announcements(shard, channel) for shard in self._keys.shards_of(channel)]
 
+    def order_of(self, topic: str) -> str:
+        return self._keys.tag(self._keys.shard_of_topic(topic))
+
     async def lease(self, channel: str, leases: Sequence[Lease]) -> bool:
         return await self._people.put(channel, leases)
 
