@@ -7,6 +7,8 @@
    each item by `Task.write`, a report by celery-progress's `ProgressRecorder`, and by this package's replacement of it.
    All use one real Redis on this machine and a database in a file; the figures are the calls that Redis counted, and
    the statements of the database.
+3. With `--base FOLDER`, another checkout of this repository: `Progress` here and there, in turn, and a call of
+   `Task.write` that joins others. Both in processor time of the calling thread: other programs change that little.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,8 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tqdm import tqdm
 
 from django_bridge import Progress, Task
+from django_bridge.task.reporter import MAX_JOINED_CHARS
 from tests.support import RedisServer, running
 
+HERE = Path(__file__).resolve().parent.parent
 Wrap = Callable[[Any], Iterable[Any]]
 
 
@@ -221,6 +226,59 @@ def print_reports(items: int) -> None:
             print(row([name, f"{overhead:,.0f}", *scaled]), flush=True)
 
 
+# Beside another checkout
+
+PROGRESS = """
+import sys, time
+from django_bridge import Progress
+
+def took(items):
+    began = time.thread_time_ns()
+    for _ in items:
+        pass
+    return time.thread_time_ns() - began
+
+items = range(int(sys.argv[1]))
+bare = min(took(items) for _ in range(3))
+whole = min(took(Progress(items, parts=10, callback=lambda: None, total=len(items))) for _ in range(3))
+print((whole - bare) / len(items))
+"""
+
+
+def progress_in(checkout: Path, items: int) -> float:
+    """Nanoseconds per item of `Progress` over the bare loop, the least of three each, in a process of its own."""
+    command = [sys.executable, "-c", PROGRESS, str(items)]
+    return float(subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout)
+
+
+def joined_write() -> float:
+    """Nanoseconds of a call of `Task.write` that joins the others: as many as are joined, without what sends them."""
+    line = "a line of output\n"
+    calls = MAX_JOINED_CHARS // len(line) - 2
+    with Task(from_user=1, task_name="bench") as task:
+        task.write(line)  # sent at once
+        task.write(line)  # sets the time of the next piece
+        began = time.thread_time_ns()
+        for _ in range(calls):
+            task.write(line)
+        return (time.thread_time_ns() - began) / calls
+
+
+def print_beside(base: Path, items: int, repeats: int) -> None:
+    samples: dict[str, list[float]] = {f"Progress at {base.name}": [], "Progress here": []}
+    checkouts = list(zip(samples, (base, HERE), strict=True))
+    for repeat in range(repeats):
+        for name, checkout in checkouts[:: -1 if repeat % 2 else 1]:
+            samples[name].append(progress_in(checkout, items))
+    with running(RedisServer()) as server, tempfile.TemporaryDirectory() as folder:
+        project(folder, server.url)
+        samples["Task.write(), joined"] = [joined_write() for _ in range(repeats)]
+    print(row(["call", "ns of processor time, median (least to most)"]))
+    print(row(["---", "---:"]))
+    for name, values in samples.items():
+        print(row([name, f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"]))
+
+
 def row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
@@ -230,7 +288,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--reported", type=int, default=100_000, help="items of the loops that report; 0: none")
+    parser.add_argument("--base", type=Path, help="another checkout: only what point 3 names")
     given = parser.parse_args()
+    if given.base:
+        print_beside(given.base.resolve(), given.items, given.repeats)
+        return
     print(f"Python {platform.python_version()}, {given.items:,} items, median of {given.repeats} (least to most)\n")
     print(row(["source", "loop", "ns per item over the bare loop"]))
     print(row(["---", "---", "---:"]))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import Witness
 from tests.browser.test_widgets import HOSTILE, Shop
-from tests.support import Service
+from tests.support import Service, free_port, wait_for
 
 YES_NO = [{"value": "yes", "text": "Yes, overwrite"}, {"value": "no", "text": "No"}]
 PLACES = ("notifier-tasks li", "notifier-progress", "notifier-toasts [part=toast]")
@@ -168,3 +169,44 @@ def test_hostile_questions_run_nothing(shop: Shop, witness: Witness) -> None:
     expect(page.locator("notifier-tasks li [part=question] button")).to_have_count(len(HOSTILE))
     assert page.title() == "Widgets"
     assert witness.faults == []
+
+
+def test_a_question_outlasts_a_killed_service_and_one_of_two_answers_at_once_counts(
+    context: BrowserContext, second: BrowserContext, tmp_path: Path
+) -> None:
+    port = free_port()
+    env = {"NOTIFIER_BROKER_URL": f"sqlite://{tmp_path}/notifier.db"}
+    service = Service(port=port, env=env)
+    try:
+        shop, other = (Shop(device, service, Witness(service.url)) for device in (context, second))
+        other.user = shop.user
+        task = shop.begin("Import")
+        pages = [shop.open(task=task), other.open(task=task)]
+        question = ask(shop, task)
+        buttons = [
+            page.locator("notifier-progress").get_by_role("button", name=name, exact=True)
+            for page, name in zip(pages, ("Yes, overwrite", "No"), strict=True)
+        ]
+        for button in buttons:
+            expect(button).to_be_visible()
+        service.process.child.kill()
+        service.process.child.wait()
+        for page in pages:
+            wait_for(lambda page=page: page.evaluate("notifier.state") != "live", what="the loss")
+        service.stop()
+        service = shop.service = other.service = Service(port=port, env=env)
+        held: list[Route] = []
+        for page, button in zip(pages, buttons, strict=True):
+            wait_for(lambda page=page: page.evaluate("notifier.state") == "live", timeout_s=30, what="the stream")
+            page.route("**/answer", lambda route: held.append(route))  # Playwright sets an attribute of it
+            button.click()
+        wait_for(lambda: all(page.evaluate("1") for page in pages) and len(held) == 2, what="both answers")
+        for route in held:
+            route.continue_()
+        given = answer(shop, task, question)["value"]
+        loser, text = (pages[1], "Yes, overwrite") if given == "yes" else (pages[0], "No")
+        expect(loser.locator("notifier-progress")).to_contain_text(f"{shop.user} answered first: {text}")
+        for page in pages:
+            expect(page.get_by_role("button", name="Yes, overwrite")).to_have_count(0)
+    finally:
+        service.stop()

@@ -19,7 +19,7 @@ django.setup()
 from django.contrib.auth.models import Group, User  # noqa: E402  # Django first
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
-from django.test import override_settings  # noqa: E402
+from django.test import Client, override_settings  # noqa: E402
 
 import django_bridge.outbox  # noqa: E402
 import django_bridge.publisher  # noqa: E402
@@ -69,6 +69,15 @@ def user() -> User:
 @pytest.fixture
 def other_user() -> User:
     return User.objects.create_user("bob")
+
+
+@pytest.fixture
+def boss(user: User) -> Client:
+    """A client of the user, who may do everything in the admin."""
+    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
+    client = Client()
+    client.force_login(User.objects.get(pk=user.pk))
+    return client
 
 
 @pytest.fixture

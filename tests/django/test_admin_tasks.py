@@ -70,14 +70,6 @@ def _nothing_queued() -> None:
     queued.clear()
 
 
-@pytest.fixture
-def boss(user: User) -> Client:
-    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
-    client = Client()
-    client.force_login(User.objects.get(pk=user.pk))
-    return client
-
-
 def act(client: Client, action: str) -> Any:
     keys = list(SimpleModel.objects.values_list("pk", flat=True)[:3])
     return client.post(LIST, {"action": action, "_selected_action": keys})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -64,6 +65,16 @@ def heard() -> Iterator[list[tuple[str, str, Any]]]:
     yield heard
     message_read.disconnect(read)
     message_unread_for.disconnect(unread)
+
+
+@contextmanager
+def receiving(receiver: Callable[..., None]) -> Iterator[None]:
+    """`message_unread_for` has this receiver inside the block."""
+    message_unread_for.connect(receiver)
+    try:
+        yield
+    finally:
+        message_unread_for.disconnect(receiver)
 
 
 def sent(user: Any, subject: str = "Paid", *, age: timedelta = HOUR, **more: Any) -> str:
@@ -134,11 +145,8 @@ def test_the_signal_of_a_receiver_that_fails_is_sent_again(heard: list[Any], use
             raise ValueError("no mail server")
 
     sent([user, other_user])
-    message_unread_for.connect(fails)
-    try:
+    with receiving(fails):
         run = escalate()
-    finally:
-        message_unread_for.disconnect(fails)
     assert (run.unread, run.failed) == (1, 1)
     assert [row.name for row in Group.objects.all()] == ["mail to bob"], "what the failed receiver wrote is undone"
     heard.clear()
@@ -156,11 +164,8 @@ def test_a_database_error_of_a_receiver_stops_only_its_own_message(
 
     sent(user, "first")
     sent(other_user, "second")
-    message_unread_for.connect(fails)
-    try:
+    with receiving(fails):
         run = escalate()
-    finally:
-        message_unread_for.disconnect(fails)
     assert (run.unread, run.failed) == (1, 1)
     assert heard[-1] == ("unread", "second", other_user)
 
@@ -227,11 +232,8 @@ def test_a_run_that_is_killed_loses_nothing_and_tells_nothing_twice(over_http: S
         def mails(message: MessageRecord, user: User, **_: Any) -> None:
             Group.objects.create(name=f"mail to {user.username}")
 
-        message_unread_for.connect(mails)
-        try:
+        with receiving(mails):
             assert [escalate().unread, escalate().unread] == [1, 0]
-        finally:
-            message_unread_for.disconnect(mails)
         assert [row.name for row in Group.objects.all()] == ["mail to ann"]
     MessageRecord.objects.all().delete()
 

@@ -45,14 +45,6 @@ def _urls() -> Any:
         yield
 
 
-@pytest.fixture
-def boss(user: User) -> Client:
-    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
-    client = Client()
-    client.force_login(User.objects.get(pk=user.pk))
-    return client
-
-
 def confirmed(client: Client, titles: list[str]) -> Any:
     """Upload the rows, see the preview, and confirm them."""
     text = "id,title\n" + "".join(f",{title}\n" for title in titles)

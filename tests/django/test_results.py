@@ -31,14 +31,6 @@ def row() -> tuple[str, Any, Any]:
     return record.status, record.url, record.url_text
 
 
-@pytest.fixture
-def boss(user: User) -> Client:
-    User.objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
-    client = Client()
-    client.force_login(User.objects.get(pk=user.pk))
-    return client
-
-
 def test_the_end_has_a_link_and_the_row_keeps_it(user: User) -> None:
     task = Task(from_user=user, task_name="Export")
     task.begin()
