@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -125,6 +126,8 @@ def test_jobs_reach_100_percent_and_messages_reach_the_other_user(browser: Brows
             expect(task.locator("[part=percent]")).to_have_text("100%")
             assert task.locator("[part=fill]").evaluate("bar => bar.style.width") == "100%"
         expect(prices).to_contain_text("The price list is ready")
+        href = prices.get_by_role("link", name="Download").get_attribute("href")
+        assert ann.request.get(urljoin(shop.url, href or "")).text().startswith("Black basket,")
         expect(ann.locator("notifier-inbox [part=subject]").first).to_have_text("The stock is recounted")
         expect(ann.locator("notifier-inbox li")).to_have_count(2)
         ann.screenshot(path=OUTPUT / "example-done.png")
@@ -147,6 +150,27 @@ def test_a_job_in_the_worker_and_one_in_a_thread_can_be_cancelled(browser: Brows
             expect(task).to_contain_text("Stopped on your request")
             task.get_by_role("button", name="Dismiss").click()
             expect(bob.locator("notifier-tasks li")).to_have_count(0)
+
+
+def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: Browser, shop: Shop) -> None:
+    OUTPUT.mkdir(exist_ok=True)
+    with logged_in(browser, shop, "ann") as ann, logged_in(browser, shop, "bob") as bob:
+        expect(ann.locator("notifier-presence")).to_contain_text("Bob", timeout=15_000)
+        expect(bob.locator("notifier-presence")).to_contain_text("Ann", timeout=15_000)
+        expect(ann.locator(".order")).to_have_count(10)
+        expect(bob.locator(".order")).to_have_count(5)
+        expect(bob.locator(".step")).to_have_count(0)
+        for button, column in (("Pack order 1001", "Packed"), ("Send order 1001", "Sent")):
+            ann.get_by_role("button", name=button).click()
+            for page in (ann, bob):
+                expect(page.get_by_role("region", name=column).locator("#order-1001")).to_be_visible(timeout=15_000)
+        expect(bob.locator(".order")).to_have_count(5)
+        for scheme in ("light", "dark"):
+            for width in (390, 1280):
+                ann.emulate_media(color_scheme=scheme)
+                ann.set_viewport_size({"width": width, "height": 900})
+                assert ann.evaluate("document.documentElement.scrollWidth <= innerWidth")
+                ann.screenshot(path=OUTPUT / f"example-board-{scheme}-{width}.png")
 
 
 def test_the_widgets_speak_the_users_language(browser: Browser, shop: Shop) -> None:

@@ -5,6 +5,7 @@ import time
 from celery import shared_task
 from django.conf import settings
 from django.http import HttpRequest
+from django.urls import reverse
 
 from django_bridge import Message, Progress, Task, TaskCancelled, progress
 from shop.models import Product
@@ -35,7 +36,13 @@ def recount_stock(task_id: str, user_id: int) -> None:
     ).send()
 
 
-@progress("Write the price list", "Reading the prices", "The price list is ready", cancelled="Stopped on your request")
+@progress(
+    "Write the price list",
+    "Reading the prices",
+    "The price list is ready",
+    cancelled="Stopped on your request",
+    result=lambda _: (reverse("prices"), "Download"),
+)
 def write_price_list(request: HttpRequest, task: Task | None = None) -> list[str]:
     lines = []
     for product in Progress(Product.objects.order_by("name"), parts=25, task=task):

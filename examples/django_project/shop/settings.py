@@ -28,6 +28,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_bridge.middleware.live",  # reads the page's cursor before the view reads its data
 ]
 ROOT_URLCONF = "shop.urls"
 TEMPLATES = [

@@ -1,3 +1,4 @@
+import csv
 import threading
 from collections.abc import Callable
 
@@ -5,18 +6,41 @@ from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import PermissionDenied
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
 
 from django_bridge import Message, Task
 from shop import jobs
+from shop.models import Order, Product, orders_of
 
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
-    return render(request, "shop/home.html", {"other": _other(request.user)})
+    orders = orders_of(request.user)
+    columns = [(label, [order for order in orders if order.status == value]) for value, label in Order.Status.choices]
+    return render(request, "shop/home.html", {"other": _other(request.user), "orders": orders, "columns": columns})
+
+
+@login_required
+@require_POST
+def advance_order(request: HttpRequest, pk: int) -> HttpResponse:
+    """Saving is all: `@live_model` tells the pages that show the order."""
+    if not request.user.is_staff:
+        raise PermissionDenied
+    get_object_or_404(Order, pk=pk).advance()
+    return HttpResponse(status=204)
+
+
+@login_required
+def price_list(request: HttpRequest) -> HttpResponse:
+    """What the link at the end of the export leads to."""
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = 'attachment; filename="prices.csv"'
+    csv.writer(answer).writerows(Product.objects.order_by("name").values_list("name", "price"))
+    return answer
 
 
 @login_required

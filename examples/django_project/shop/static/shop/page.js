@@ -8,16 +8,15 @@ document.addEventListener("notifier:state", ({ detail: { state } }) => {
   label.dataset.state = label.textContent = state;
 });
 
-for (const form of document.querySelectorAll("form[data-stays]")) {
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
-    if (!answer.ok)
-      return void document.dispatchEvent(
-        new CustomEvent("notifier:failed", { detail: { message: answer.statusText } }),
-      );
-    form.reset();
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.body.append(...page.querySelectorAll("notifier-message"));
-  });
-}
+// On the document: the board's forms come anew with each change of an order.
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-stays]")) return;
+  event.preventDefault();
+  const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+  if (!answer.ok)
+    return void document.dispatchEvent(new CustomEvent("notifier:failed", { detail: { message: answer.statusText } }));
+  form.reset();
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.body.append(...page.querySelectorAll("notifier-message"));
+});
