@@ -195,13 +195,13 @@ def test_a_question_outlasts_a_killed_service_and_one_of_two_answers_at_once_cou
             wait_for(lambda page=page: page.evaluate("notifier.state") != "live", what="the loss")
         service.stop()
         service = shop.service = other.service = Service(port=port, env=env)
-        held: list[Route] = []
+        stopped: list[Route] = []
         for page, button in zip(pages, buttons, strict=True):
             wait_for(lambda page=page: page.evaluate("notifier.state") == "live", timeout_s=30, what="the stream")
-            page.route("**/answer", lambda route: held.append(route))  # Playwright sets an attribute of it
+            page.route("**/answer", lambda route: stopped.append(route))  # Playwright sets an attribute of it
             button.click()
-        wait_for(lambda: all(page.evaluate("1") for page in pages) and len(held) == 2, what="both answers")
-        for route in held:
+        wait_for(lambda: all(page.evaluate("1") for page in pages) and len(stopped) == 2, what="both answers")
+        for route in stopped:
             route.continue_()
         given = answer(shop, task, question)["value"]
         loser, text = (pages[1], "Yes, overwrite") if given == "yes" else (pages[0], "No")

@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest, HttpResponse
@@ -216,5 +217,5 @@ def test_a_service_that_is_away_leaves_the_cursor_unknown(no_service: dict[str, 
 async def test_the_middleware_of_asynchronous_code(user: User) -> None:
     with override_settings(MIDDLEWARE=[*django_settings.MIDDLEWARE, "django_bridge.middleware.live"]):
         client = AsyncClient()
-        await client.aforce_login(user)
+        await sync_to_async(client.force_login)(user)  # Django 4.2 has no `aforce_login`
         assert (await client.get("/page/")).status_code == 200
