@@ -55,10 +55,10 @@ class Visitor:
         data = json.dumps({"connection": self.connection, **body}).encode()
         head = (
             f"POST /v1/stream/topics HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self.token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         )
         writer.write(head.encode() + data)
-        answer = await reader.read()
+        answer = await reader.readuntil(b"}")
         writer.close()
         if not answer.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer.decode(errors="replace"))

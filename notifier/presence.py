@@ -22,7 +22,7 @@ from notifier.connections import ConnectionIds, StreamsByTopic
 from notifier.errors import BrokerUnavailable
 from notifier.event import own_frame
 from notifier.frames import EncodedFrame
-from notifier.people import VIEWING, Lease, Person, by_user, change_between, everyone
+from notifier.people import MAX_SHOWN, VIEWING, Lease, Person, by_user, change_between, everyone
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.presence")
@@ -36,6 +36,8 @@ LOOK_EVERY_S: Final = 0.5
 TICK_S: Final = 0.1
 RETRY_S: Final = 1.0
 CALLS_AT_ONCE: Final = 16
+LOOK_AT_NUMBERS_EVERY_S: Final = 0.8
+"""The same where only the number of people is told: each change of it is an event to all streams."""
 MANY: Final = 1000
 """Leases of a topic. With more of them, their reading is dear: the topic is looked at less often."""
 LOOK_AT_MANY_EVERY_S: Final = 5.0
@@ -202,7 +204,9 @@ class Presence:
             return
         is_first, before = math.isinf(view.looked_at), view.users
         view.users, view.looked_at = by_user(people), began
-        view.every_s = LOOK_AT_MANY_EVERY_S if len(people) > MANY else LOOK_EVERY_S
+        view.every_s = LOOK_AT_NUMBERS_EVERY_S if len(view.users) > MAX_SHOWN else LOOK_EVERY_S
+        if len(people) > MANY:
+            view.every_s = LOOK_AT_MANY_EVERY_S
         # What the streams of this process read before is not known: the first look says it all, also that it is empty.
         change = everyone(view.users) if is_first else change_between(before, view.users)
         if change is not None:

@@ -62,7 +62,9 @@ def broker_of(hub: Hub) -> PartlyAway:
 @pytest.fixture
 async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
     """Its waits are a tenth of those of the service, so that the tests are short."""
-    for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S", "LOOK_EVERY_S", "LOOK_AT_MANY_EVERY_S", "RETRY_S", "TICK_S"):
+    for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S", "LOOK_EVERY_S", "RETRY_S", "TICK_S"):
+        monkeypatch.setattr(presences, name, getattr(presences, name) / 10)
+    for name in ("LOOK_AT_NUMBERS_EVERY_S", "LOOK_AT_MANY_EVERY_S"):
         monkeypatch.setattr(presences, name, getattr(presences, name) / 10)
     monkeypatch.setattr("notifier.grants.GRACE_S", presences.GRACE_S)
     broker = PartlyAway(history=History(50, 50, 3600), max_replay=100)
@@ -203,6 +205,18 @@ async def test_the_first_look_of_a_process_says_everything_also_that_it_finds_no
     assert watcher.events == [{"topic": "order:42", "count": 0, **nothing}]
     await until(lambda: not hub.people._views)
     assert len(watcher.events) == 1
+
+
+async def test_people_of_whom_only_the_number_is_told_are_looked_at_less_often(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presences, "MAX_SHOWN", 2)
+    pages = [await Page(hub, user).open() for user in ("ann", "bob", "eve")]
+    await until(lambda: len(hub.people._views[TOPIC].users) == 3)
+    assert hub.people._views[TOPIC].every_s == presences.LOOK_AT_NUMBERS_EVERY_S
+    hub.grants.leave(pages[0].stream, [TOPIC])
+    await until(lambda: len(hub.people._views[TOPIC].users) == 2)
+    assert hub.people._views[TOPIC].every_s == presences.LOOK_EVERY_S
 
 
 async def test_many_people_are_looked_at_less_often(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
