@@ -37,7 +37,7 @@ TICK_S: Final = 0.1
 RETRY_S: Final = 1.0
 CALLS_AT_ONCE: Final = 16
 LOOK_AT_NUMBERS_EVERY_S: Final = 0.8
-"""The same where only the number of people is told: each change of it is an event to all streams."""
+"""The same where streams get only the number of people: each change of it is an event to all streams."""
 MANY: Final = 1000
 """Leases of a topic. With more of them, their reading is dear: the topic is looked at less often."""
 LOOK_AT_MANY_EVERY_S: Final = 5.0
