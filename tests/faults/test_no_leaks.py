@@ -1,0 +1,85 @@
+"""What a user has no grant to is neither heard live, nor replayed, whatever the user presents."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+
+from notifier.auth import TOPICS
+from tests.faults.conftest import Scale
+from tests.faults.test_nothing_lost import roomy
+from tests.stream_reader import StreamReader
+from tests.support import JWT_SECRET, Service, running
+
+SECRET_TOPIC = "order:7"
+BATCH = 100
+
+
+def grant(secret: str = JWT_SECRET, **claims: Any) -> str:
+    body = {"sub": "bob", "aud": TOPICS, "exp": time.time() + 60, "topics": [SECRET_TOPIC]}
+    return jwt.encode(body | claims, secret, algorithm="HS256")
+
+
+def unfit_grants() -> dict[str, str]:
+    names = ["", "order:7\n", "\x00", "n" * 200, 7, None, ["order:7"]]
+    hostile = {f"the name {name!r}": grant(topics=[name]) for name in names}
+    return hostile | {
+        "another user's": grant(sub="ann"),
+        "forged": grant("f" * 40),
+        "expired": grant(exp=time.time() - 60),
+        "for streams": grant(aud="notifier:stream"),
+        "without a user": grant(sub=""),
+        "51 topics": grant(topics=[f"order:{number}" for number in range(51)]),
+        "no topics": grant(topics=[]),
+        "a text": grant(topics=SECRET_TOPIC),
+    }
+
+
+@pytest.fixture(scope="module")
+def service() -> Any:
+    with running(Service(env=roomy())) as started:
+        yield started
+
+
+def test_a_user_without_a_grant_sees_none_of_many_events(
+    service: Service, scale: Scale, figure: Callable[..., None]
+) -> None:
+    events = scale.whole(1000, 10_000)
+    with service.client() as publisher, service.user("bob") as bob, service.user("ann") as ann:
+        reader, others = StreamReader(service.url, "bob"), StreamReader(service.url, "ann")
+        connection, of_ann = (each.next("hello")[1]["connection"] for each in (reader, others))
+        own = {"connection": of_ann, "add": [grant(sub="ann")]}
+        ann.post("/v1/stream/topics", json=own).raise_for_status()
+        unfit = unfit_grants()
+        for kind, token in unfit.items():
+            body = {"connection": connection, "add": [token]}
+            assert bob.post("/v1/stream/topics", json=body).status_code in (403, 422), kind
+        for name in (
+            "*",
+            "order:*",
+            "order:",
+            "../all",
+            "topic:order:7",
+            "ORDER:7",
+            "order:7 x",
+        ):  # names, and no patterns
+            bob.post("/v1/stream/topics", json={"connection": connection, "add": [grant(topics=[name])]})
+        # A good grant on the connection of another user, and the other user's whole call.
+        assert bob.post("/v1/stream/topics", json={"connection": of_ann, "add": [grant()]}).status_code == 404
+        assert bob.post("/v1/stream/topics", json=own).status_code == 403
+        for begin in range(0, events, BATCH):
+            items = [
+                {"kind": "event", "to": [f"topic:{SECRET_TOPIC}"], "type": "changed", "data": begin + number}
+                for number in range(BATCH)
+            ]
+            publisher.post("/v1/batch", json=items).raise_for_status()
+        publisher.post("/v1/events", json={"to": ["user:bob"], "type": "own.event"}).raise_for_status()
+        assert reader.next("changed", "own.event")[0] == "own.event"
+        assert others.next("changed") == ("changed", 0)
+        for each in (reader, others):
+            each.close()
+    figure(events=events, refused=len(unfit) + 2, seen=0)
