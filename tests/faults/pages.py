@@ -10,7 +10,9 @@ import asyncio
 import random
 import uuid
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import httpx
@@ -19,6 +21,7 @@ from notifier.auth import topic_grant
 from tests.faults.clients import Listener, StreamEvent
 from tests.support import API_KEY, JWT_SECRET, bearer, subscriber_token
 
+T = TypeVar("T")
 RETRY_S = 0.15
 TRAVEL_S = 0.02
 """The longest time of a request to the application, and of its answer."""
@@ -35,6 +38,14 @@ class Board:
         self._name = uuid.uuid4().hex[:8]
         self.versions = {f"{self._name}:{number}": 0 for number in range(objects)}
         self.seen: Counter[str] = Counter()
+        self.unfinished: set[asyncio.Future[Any]] = set()
+
+    async def finishing(self, running: Coroutine[Any, Any, T]) -> T:
+        """Await what a cancel must not interrupt, since a connect that is cancelled may leave its socket open."""
+        task = asyncio.ensure_future(running)
+        self.unfinished.add(task)
+        task.add_done_callback(self.unfinished.discard)
+        return await asyncio.shield(task)
 
     async def change_for(self, seconds: float, per_second: float) -> None:
         """Change each object at its share of a rate, whatever the service answers meanwhile."""
@@ -147,12 +158,13 @@ class Page(Listener):
         await asyncio.sleep(self.board.seed.uniform(0, TRAVEL_S))
 
     async def _call(self, method: str, path: str, **options: object) -> httpx.Response | None:
-        return await called(self.api, method, path, headers=bearer(subscriber_token(self.user)), **options)
+        headers = bearer(subscriber_token(self.user))
+        return await self.board.finishing(called(self.api, method, path, headers=headers, **options))
 
     # The stream
 
     async def _connect(self) -> None:
-        await self.run()
+        await self.board.finishing(self.run())
 
     async def _listen(self) -> None:
         heard = [name for name, part in self.parts.items() if part.heard and self.in_query][:MAX_GRANTS]

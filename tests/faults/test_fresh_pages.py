@@ -122,6 +122,7 @@ class Visitors:
                     await self.may_move.wait()
                     await self._do_something(page, seed.choice(names))
             finally:
+                page.leave()
                 visiting.cancel()
                 await asyncio.gather(visiting, return_exceptions=True)
             self.gaps += page.gaps
@@ -159,6 +160,7 @@ async def visited(board: Board, seed: random.Random, pages: int) -> AsyncIterato
             yield visitors
             for task in running:
                 task.cancel()
+        await asyncio.gather(*board.unfinished)
 
 
 @pytest.mark.timeout(900)
