@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.crypto import salted_hmac
 
 from django_bridge.conf_rules import RULES, problems
+from notifier.jwt_secret import divided
 from notifier.output import KEPT_BYTES
 
 DEVELOPMENT_URL: Final = "http://127.0.0.1:8001"
@@ -48,7 +49,7 @@ class Settings:
     api_key: str = field(default="", repr=False)
     """One of the service's `NOTIFIER_API_KEYS`. Required by `http`."""
     jwt_secret: str = field(default="", repr=False)
-    """The service's `NOTIFIER_JWT_SECRET`. Required by the template tag and the token view."""
+    """The service's `NOTIFIER_JWT_SECRET`, which may be several. Required by the template tag and the token view."""
     token_ttl_s: int = 3600
     """Lifetime of a subscriber's token."""
     timeout_s: float = 2.0
@@ -82,6 +83,11 @@ class Settings:
     tasks_group: str = ""
     """`TASKS_GROUP`: a group to which every task is sent as well, for the board of tasks in the admin. Pages of the
     board hear it; no user needs to be in it."""
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The secrets of `jwt_secret`: the first signs, and each verifies."""
+        return divided(self.jwt_secret)
 
 
 def read(raw: object) -> Settings:

@@ -17,9 +17,8 @@ from django.utils.module_loading import import_string
 from notifier import rules
 from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.errors import InvalidInput
+from notifier.jwt_secret import MIN_SECRET_BYTES
 
-MIN_SECRET_BYTES: Final = 32
-"""RFC 7518, 3.2: an HS256 key has at least the size of the hash."""
 TRANSPORTS: Final = ("http", "redis", "memory")
 DELIVERIES: Final = ("background", "inline")
 
@@ -148,7 +147,7 @@ RULES: Final[Mapping[str, Rule]] = {
         12,
         "jwt_secret",
         lambda v: isinstance(v, str) and len(v.encode(errors="replace")) >= MIN_SECRET_BYTES,
-        f"The service's NOTIFIER_JWT_SECRET: text of at least {MIN_SECRET_BYTES} bytes.",
+        f"The service's NOTIFIER_JWT_SECRET: text of at least {MIN_SECRET_BYTES} bytes, or several of such.",
     ),
     "TOKEN_TTL_S": Rule(13, "token_ttl_s", _is_whole(10, _YEAR_S), "Whole seconds, at least 10."),
     "TIMEOUT_S": Rule(

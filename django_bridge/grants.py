@@ -60,15 +60,15 @@ def grant(user: Any, topics: Sequence[str], *, presence: bool = False) -> str:
     presence: others on these topics see the user, with its display name. Raises `ImproperlyConfigured` without a
     `JWT_SECRET`.
     """
-    secret = settings().jwt_secret
-    if not secret:
+    secrets = settings().jwt_secrets
+    if not secrets:
         raise ImproperlyConfigured("NOTIFIER['JWT_SECRET'] is missing: it is the service's NOTIFIER_JWT_SECRET.")
     now = int(time.time())
     claims: dict[str, Any] = {"sub": user_id(user), "aud": AUDIENCE, "iat": now, "exp": now + LIFE_S}
     claims["topics"] = list(topics)
     if presence:
         claims |= {"presence": True, "name": user_name(user)}
-    return jwt.encode(claims, secret, algorithm="HS256")
+    return jwt.encode(claims, secrets[0], algorithm="HS256")
 
 
 def grants(user: Any, topics: Iterable[str], *, presence: bool = False) -> list[str]:
@@ -108,14 +108,7 @@ def renewed(user: Any, old: Iterable[str]) -> Renewal:
 def _topics(token: str, user: str) -> tuple[Sequence[str], bool]:
     """The topics of a grant, and whether others see its user there."""
     try:
-        claims: Mapping[str, Any] = jwt.decode(
-            token,
-            settings().jwt_secret,
-            algorithms=["HS256"],
-            audience=AUDIENCE,
-            leeway=RENEWABLE_S,
-            options={"require": ["exp", "sub", "aud"]},
-        )
+        claims = _claims(token)
         topics: Sequence[str] = claims["topics"]
     except (jwt.PyJWTError, KeyError) as exc:
         raise NotAllowed(f"the grant is not valid: {exc}", field="grants") from None
@@ -140,3 +133,23 @@ def _may(user: Any, name: str) -> bool | None:
     except (ValueError, ValidationError):
         return False
     return shown is not None and bool(may(user, shown))
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    """The claims of a grant that one of the secrets signed. Raises `PyJWTError`."""
+    refusal: jwt.PyJWTError = jwt.InvalidKeyError("NOTIFIER['JWT_SECRET'] is missing")
+    for secret in settings().jwt_secrets:
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                token,
+                secret,
+                algorithms=["HS256"],
+                audience=AUDIENCE,
+                leeway=RENEWABLE_S,
+                options={"require": ["exp", "sub", "aud"]},
+            )
+        except jwt.InvalidSignatureError as exc:
+            refusal = exc
+        else:
+            return claims
+    raise refusal

@@ -47,19 +47,19 @@ def subscriber_token(
         claims["cancel"] = True
     if not answers:
         claims["answers"] = False
-    return jwt.encode(claims, configured.jwt_secret, algorithm="HS256")
+    return jwt.encode(claims, configured.jwt_secrets[0], algorithm="HS256")
 
 
 def channel_token(channel: str, *, holds_s: int = 60) -> str:
     """A JWT, valid for `holds_s` seconds, with which this project reads a channel. Raises `NotAllowed` without a
     `JWT_SECRET`."""
-    secret = settings().jwt_secret
-    if not secret:
+    secrets = settings().jwt_secrets
+    if not secrets:
         raise NotAllowed("NOTIFIER['JWT_SECRET'] is missing")
     kind, _, name = channel.partition(":")
     now = int(time.time())
     claims = {"sub": name if kind == "user" else "-", "aud": AUDIENCE, "iat": now, "exp": now + holds_s}
-    return jwt.encode({**claims, "groups": [name] if kind == "group" else []}, secret, algorithm="HS256")
+    return jwt.encode({**claims, "groups": [name] if kind == "group" else []}, secrets[0], algorithm="HS256")
 
 
 def group_names(user: Any) -> list[str]:

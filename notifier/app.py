@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ from notifier.broker import Broker
 from notifier.broker.registry import open_broker
 from notifier.call import Call, UserCall
 from notifier.direct import CALLS
-from notifier.errors import UNEXPECTED, InvalidInput, NotifierError
+from notifier.errors import UNEXPECTED, ConfigurationError, InvalidInput, NotifierError
 from notifier.hub import Hub
+from notifier.jwks import JwkSet
+from notifier.jwt_secret import MIN_SECRET_BYTES
 from notifier.limits import RateLimit, UserCalls
 from notifier.settings import Settings, load
 from notifier.stalled import StalledTasks
@@ -104,12 +107,8 @@ def build(settings: Settings) -> ASGIApp:
     app.state.workers = Workers.from_environment(lambda: _samples(hub, broker))
     app.state.user_calls = UserCalls()
     app.state.demo_tasks = set()
-    app.state.auth = Authenticator(
-        secret=settings.jwt_secret,
-        public_key=settings.jwt_public_key,
-        issuer=settings.jwt_issuer,
-        api_keys=settings.api_keys,
-    )
+    app.state.auth = Authenticator(**_credentials(settings))
+    app.state.key_set = JwkSet(settings.jwks_url, app.state.auth.replace_set) if settings.jwks_url else None
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.batches = Batches(app.state.publishing)
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
@@ -119,6 +118,34 @@ def build(settings: Settings) -> ASGIApp:
     _add_errors(app)
     fast_path = FastPath(app, "/v1/stream", stream)
     return RefusedOrigins(_with_cors(fast_path, settings), settings.cors_origins)
+
+
+def _credentials(settings: Settings) -> dict[str, Any]:
+    """The settings that `_reload` reads again."""
+    if "," in settings.jwt_secret and len(settings.jwt_secrets) == 1:
+        log.warning(
+            "NOTIFIER_JWT_SECRET has a comma between parts of less than %d bytes: it is one secret. This is "
+            "deprecated: a comma separates secrets",
+            MIN_SECRET_BYTES,
+        )
+    return {
+        "secrets": settings.jwt_secrets,
+        "public_keys": settings.jwt_public_key,
+        "issuer": settings.jwt_issuer,
+        "api_keys": settings.api_keys,
+    }
+
+
+def _reload(auth: Authenticator) -> None:
+    """Read the credentials again, from the files that the environment names. Open streams stay."""
+    try:
+        settings = load()
+        settings.check_credentials()
+        auth.replace(**_credentials(settings))
+    except ConfigurationError as exc:
+        log.error("the credentials stay as they were: %s", exc)
+    else:
+        log.info("the credentials were read again: %d API keys", len(settings.api_keys))
 
 
 def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
@@ -140,17 +167,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     hub: Hub = app.state.hub
     settings: Settings = app.state.settings
     workers: Workers = app.state.workers
+    key_set: JwkSet | None = app.state.key_set
     await broker.start(hub)
     await workers.start()
+    if key_set is not None:
+        app.state.auth.keys.lacks = key_set.lacks
+        await key_set.fetch()
     garbage.begin()
     stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
-    loops = asyncio.create_task(_watch(broker, hub, stalled_tasks), name="loops")
+    loops = asyncio.create_task(_watch(broker, hub, stalled_tasks, key_set), name="loops")
 
     async def drain(hurry: Callable[[], bool]) -> None:
         await hub.drain(settings.drain_s, hurry)
 
+    state: dict[str, Any] = {"drain": drain, CALLS: app.state.direct_calls}
+    if not settings.dev:  # its credentials are in no file, and it ends with its terminal
+        state["reload"] = partial(_reload, app.state.auth)
     try:
-        yield {"drain": drain, CALLS: app.state.direct_calls}
+        yield state
     finally:
         loops.cancel()
         for work in app.state.demo_tasks:
@@ -188,7 +222,7 @@ def _samples(hub: Hub, broker: Broker) -> metrics.Samples:
     )
 
 
-async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
+async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:
     """Run the background loops. An unexpected exception in one ends the process, which would otherwise look healthy and
     deliver nothing."""
     try:
@@ -200,6 +234,8 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks) -> None:
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
             group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
+            if key_set is not None:
+                group.create_task(key_set.fetch_forever(), name="key-set")
     except Exception:
         log.critical("a background loop failed; the process ends", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)

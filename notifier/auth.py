@@ -1,7 +1,6 @@
 """Authentication: a token or a key becomes a `Subscriber` or a `Publisher`.
 
-JWT by RFC 7519 with a fixed list of algorithms for each kind of key, so that neither `alg: none` nor a public key used
-as an HMAC secret is ever accepted. Must not know: HTTP routes, brokers.
+Must not know: HTTP routes, brokers, how a signature is verified (`keys`).
 """
 
 from __future__ import annotations
@@ -9,20 +8,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import HMACAlgorithm
 
 from notifier import rules
-from notifier.errors import ConfigurationError, InvalidInput, NotAllowed, Unauthenticated
-from notifier.settings import ApiKey
+from notifier.api_key import ApiKey
+from notifier.errors import InvalidInput, NotAllowed, Unauthenticated
+from notifier.keys import LEEWAY_S, Key, TokenKeys, fixed_keys
 
 STREAM: Final = "notifier:stream"
 PUBLISH: Final = "notifier:publish"
@@ -30,19 +25,12 @@ TOPICS: Final = "notifier:topics"
 ADMIN: Final = "admin"
 """The scope of administration. Only API keys have it: an issuer of tokens for publishing must not become one of
 administrators by a claim."""
-LEEWAY_S: Final = 5
-"""Tolerated difference between two machines' clocks."""
 MAX_GROUPS: Final = 64
 """Groups of one token, and topics. Each is a channel that every stream of the user subscribes to."""
 MAX_GRANTED: Final = 50
 """Topics of one grant."""
-MAX_TOKEN_CHARS: Final = 8192
 MAX_VERIFIED: Final = 8192
 """Verified tokens of a kind that are remembered, about 2 MB: reconnecting clients send the same again."""
-MAX_LIFE_S: Final = 3653 * 24 * 3600
-"""A token that ends later is refused: its `exp` most likely counts milliseconds, and it would never end."""
-HMAC_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""Least size of a secret for each algorithm (RFC 7518, 3.2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +90,8 @@ class Publisher:
 
     name: str
     scopes: frozenset[str]
+    targets: tuple[str, ...] = ()
+    """The channels it may publish to; `user:*` stands for all users. Empty: every channel."""
 
     def require(self, scope: str) -> None:
         """Raises `NotAllowed` without this scope."""
@@ -111,29 +101,20 @@ class Publisher:
             raise NotAllowed(f"this call needs an API key with the scope {scope!r}")
         raise NotAllowed(f"these credentials lack the scope {scope!r}")
 
+    def require_channels(self, channels: Iterable[str], field: str = "to") -> None:
+        """Raises `NotAllowed` if one of these channels is not among the targets."""
+        if not self.targets:
+            return
+        for channel in channels:
+            if not any(_covers(target, channel) for target in self.targets):
+                raise NotAllowed(f"this API key may not publish to {rules.shown(channel)}", field=field)
+
+
+def _covers(target: str, channel: str) -> bool:
+    return channel.startswith(target[:-1]) if target.endswith("*") else channel == target
+
 
 T = TypeVar("T", Subscriber, Grant)
-
-
-class PreparedHmac(HMACAlgorithm):
-    """PyJWT's HMAC, which checks once for each secret that it is no public key, and not for each token."""
-
-    def __init__(self, hash_alg: Any) -> None:
-        super().__init__(hash_alg)
-        self._prepared: dict[str | bytes, bytes] = {}
-
-    def prepare_key(self, key: str | bytes) -> bytes:
-        prepared = self._prepared.get(key)
-        if prepared is None:
-            prepared = self._prepared[key] = super().prepare_key(key)
-        return prepared
-
-
-def _prepare_secrets_once() -> None:
-    """Make PyJWT use `PreparedHmac`."""
-    for name, hash_alg in (("HS256", hashlib.sha256), ("HS384", hashlib.sha384), ("HS512", hashlib.sha512)):
-        jwt.unregister_algorithm(name)
-        jwt.register_algorithm(name, PreparedHmac(hash_alg))
 
 
 class _Verified(Generic[T]):
@@ -142,6 +123,10 @@ class _Verified(Generic[T]):
     def __init__(self, verify: Callable[[str], T]) -> None:
         self._verify: Callable[[str], T] = verify
         self._values: dict[bytes, T] = {}
+
+    def clear(self) -> None:
+        """Verify every token again."""
+        self._values.clear()
 
     def find(self, token: str, now: float = 0) -> T:
         """What a token says. One that has ended `now` (Unix time) is verified again, and so refused."""
@@ -158,20 +143,29 @@ class _Verified(Generic[T]):
 class Authenticator:
     """Checks tokens and keys against the settings."""
 
-    def __init__(self, *, secret: str, public_key: str, issuer: str, api_keys: tuple[ApiKey, ...]) -> None:
-        self._issuer = issuer or None
-        self._api_keys = {_digest(key): Publisher(f"key:{_digest(key)[:12]}", key.scopes) for key in api_keys}
-        self._verifiers: list[tuple[Any, list[str]]] = []
-        if secret:
-            _prepare_secrets_once()
-            size = len(secret.encode())
-            self._verifiers.append((secret, [name for name, least in HMAC_BYTES.items() if size >= least]))
-        if public_key:
-            self._verifiers.append(verifier(public_key))
+    def __init__(self, *, secrets: Sequence[str], public_keys: str, issuer: str, api_keys: Iterable[ApiKey]) -> None:
+        self.keys = TokenKeys(fixed_keys(secrets, public_keys), issuer)
+        self._publishers = _by_digest(api_keys)
         self._known_keys: dict[str, Publisher] = {}
         """Publishers by API keys that were compared with the digests."""
         self._subscribers = _Verified(self._verify_subscriber)
         self._grants = _Verified(self._verify_grant)
+
+    def replace(self, *, secrets: Sequence[str], public_keys: str, issuer: str, api_keys: Iterable[ApiKey]) -> None:
+        """Check against other settings from now on. Raises `ConfigurationError`, and then nothing has changed."""
+        self.keys.replace_fixed(fixed_keys(secrets, public_keys), issuer)
+        self._publishers = _by_digest(api_keys)
+        self._known_keys.clear()
+        self._forget_verified()
+
+    def replace_set(self, keys: Sequence[Key]) -> None:
+        """Accept tokens signed with the keys of a fetched set, and no longer those of the set before."""
+        if self.keys.replace_set(keys):
+            self._forget_verified()
+
+    def _forget_verified(self) -> None:
+        self._subscribers.clear()
+        self._grants.clear()
 
     def subscriber(self, token: str) -> Subscriber:
         """The user of a token with `aud` = `notifier:stream`. Raises `Unauthenticated`.
@@ -180,7 +174,7 @@ class Authenticator:
         return self._subscribers.find(token, time.time())
 
     def _verify_subscriber(self, token: str) -> Subscriber:
-        claims = self._claims(token, STREAM)
+        claims = self.keys.claims(token, STREAM, ("exp", "aud", "sub"))
         try:
             user = rules.name(claims.get("sub"), "sub")
             name = claims.get("name")
@@ -206,7 +200,7 @@ class Authenticator:
 
     def _verify_grant(self, token: str) -> Grant:
         try:
-            claims = self._claims(token, TOPICS, may_have_expired=True)
+            claims = self.keys.claims(token, TOPICS, ("exp", "aud", "sub"), expires=False)
             user = rules.name(claims.get("sub"), "sub")
             topics = _names(claims.get("topics"), "topics", MAX_GRANTED)
             if not topics:
@@ -229,56 +223,23 @@ class Authenticator:
         if known is not None:
             return known
         wanted = _digest(credential)
-        for digest, publisher in self._api_keys.items():
+        for digest, publisher in self._publishers.items():
             if hmac.compare_digest(digest, wanted):
                 self._known_keys[credential] = publisher
                 return publisher
         if credential.count(".") != 2:
             raise Unauthenticated("unknown API key", code="invalid_token")
-        claims = self._claims(credential, PUBLISH)
+        claims = self.keys.claims(credential, PUBLISH, ("exp", "aud"))
         scopes = frozenset(str(claims.get("scope") or "publish").split()) - {ADMIN}
         return Publisher(f"jwt:{claims.get('sub') or claims.get('iss') or ''}", scopes)
 
-    def _algorithm_refused(self, token: str) -> str:
-        name = jwt.get_unverified_header(token).get("alg")
-        allowed = ", ".join(known for _, names in self._verifiers for known in names)
-        hint = f" ({name} needs a secret of {HMAC_BYTES[name]} bytes)" if name in HMAC_BYTES else ""
-        shown = name if isinstance(name, str) and name.isalnum() else rules.shown(name)
-        return f"the token is signed with {shown}; allowed here: {allowed}{hint}"
 
-    def _claims(self, token: str, audience: str, *, may_have_expired: bool = False) -> dict[str, Any]:
-        if len(token) > MAX_TOKEN_CHARS:
-            raise Unauthenticated("the token is too long", code="invalid_token")
-        no_key = jwt.InvalidTokenError("no key is configured")
-        refusal: Exception = no_key
-        for key, algorithms in self._verifiers:
-            try:
-                claims: dict[str, Any] = jwt.decode(
-                    token,
-                    key,
-                    algorithms=algorithms,
-                    audience=audience,
-                    issuer=self._issuer,
-                    leeway=LEEWAY_S,
-                    options={
-                        "require": ["exp", "aud"] if audience == PUBLISH else ["exp", "aud", "sub"],
-                        "verify_exp": not may_have_expired,
-                    },
-                )
-                _check_end(claims["exp"])
-                return claims
-            except jwt.ExpiredSignatureError:
-                raise Unauthenticated("the token has expired", code="invalid_token") from None
-            except jwt.InvalidAudienceError:
-                raise Unauthenticated(f"the token's audience is not {audience!r}", code="invalid_token") from None
-            except jwt.InvalidAlgorithmError as exc:
-                if refusal is no_key:
-                    refusal = exc
-            except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as exc:
-                refusal = exc
-        if isinstance(refusal, jwt.InvalidAlgorithmError):
-            raise Unauthenticated(self._algorithm_refused(token), code="invalid_token") from None
-        raise Unauthenticated(f"invalid token: {refusal}", code="invalid_token") from None
+def _by_digest(api_keys: Iterable[ApiKey]) -> dict[str, Publisher]:
+    """The publishers by the digests of their keys. Keys with one name are one publisher, with one limit."""
+    digests = {_digest(key): key for key in api_keys}
+    return {
+        digest: Publisher(f"key:{key.name or digest[:12]}", key.scopes, key.targets) for digest, key in digests.items()
+    }
 
 
 def _names(value: object, field: str, most: int) -> tuple[str, ...]:
@@ -286,16 +247,6 @@ def _names(value: object, field: str, most: int) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > most:
         raise InvalidInput(f"must be a list of at most {most} names", field=field)
     return tuple(dict.fromkeys([rules.name(name, f"{field}[{i}]") for i, name in enumerate(value)]))
-
-
-def _check_end(exp: Any) -> None:
-    """Raises `Unauthenticated` for a token that ends in more than `MAX_LIFE_S`."""
-    if int(exp) > time.time() + MAX_LIFE_S:
-        raise Unauthenticated(
-            f"the token's claim exp, {rules.shown(exp)}, is more than 10 years ahead; it counts seconds since 1970, "
-            "not milliseconds",
-            code="invalid_token",
-        )
 
 
 def _flag(claims: Mapping[str, Any], name: str, *, default: bool) -> bool:
@@ -325,18 +276,3 @@ def topic_grant(secret: str, user: str, topics: Sequence[str], *, ttl_s: int = 3
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def verifier(pem: str) -> tuple[Any, list[str]]:
-    """Load a public key in PEM; return it with the algorithms allowed for it. Raises `ConfigurationError`."""
-    try:
-        key = load_pem_public_key(pem.replace("\\n", "\n").encode())
-    except ValueError as exc:
-        raise ConfigurationError(f"NOTIFIER_JWT_PUBLIC_KEY is not a PEM public key: {exc}") from None
-    if isinstance(key, RSAPublicKey):
-        return key, ["RS256"]
-    if isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, SECP256R1):
-        return key, ["ES256"]
-    if isinstance(key, Ed25519PublicKey):
-        return key, ["EdDSA"]
-    raise ConfigurationError("NOTIFIER_JWT_PUBLIC_KEY must be an RSA, EC (P-256) or Ed25519 key")

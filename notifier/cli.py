@@ -54,10 +54,10 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         settings.check_credentials()
         registry.backend_of(settings)
         if settings.jwt_public_key:
-            from notifier import auth
+            from notifier import keys
 
             # Each worker loads it again; checked here, a bad key is one error instead of workers that restart for ever.
-            auth.verifier(settings.jwt_public_key)
+            keys.fixed_keys((), settings.jwt_public_key)
     except ConfigurationError as exc:
         _refuse(str(exc))
     scheme = registry.scheme_of(settings)
@@ -272,7 +272,7 @@ def _signed(settings: Settings, user: str, **claims: Any) -> str:
     if settings.jwt_issuer:
         claims["iss"] = settings.jwt_issuer
     try:
-        return auth.subscriber_token(settings.jwt_secret, user, **claims)
+        return auth.subscriber_token(settings.jwt_secrets[0], user, **claims)
     except NotifierError as exc:
         _refuse(str(exc))
 
@@ -315,7 +315,7 @@ def _share_dev_settings(settings: Settings) -> None:
     """Export the credentials that --dev generated, for the workers and for commands started from this environment."""
     os.environ["NOTIFIER_DEV"] = "1"
     os.environ["NOTIFIER_JWT_SECRET"] = settings.jwt_secret
-    os.environ["NOTIFIER_API_KEYS"] = ",".join(f"{key!s}:{'+'.join(sorted(key.scopes))}" for key in settings.api_keys)
+    os.environ["NOTIFIER_API_KEYS"] = ",".join(key.entry for key in settings.api_keys)
 
 
 def _dev_banner(settings: Settings, host: str, port: int) -> str:

@@ -15,6 +15,7 @@
     ├── Conflict                409  the task has ended
     ├── RateLimited             429  over the publish rate
     ├── BrokerUnavailable       503  Redis is away; whether the call took effect may be unknown
+    ├── KeysUnavailable         503  the keys of tokens were never loaded
     └── ConfigurationError           the service refuses to start
 
 Must not know: HTTP frameworks, brokers. `api` maps these to problem+json (RFC 9457) in one place.
@@ -154,6 +155,13 @@ class BrokerUnavailable(NotifierError):
 
     status = 503
     title = "Broker unavailable"
+
+
+class KeysUnavailable(NotifierError):
+    """The set of keys that tokens are signed with was never loaded, so a token can be neither accepted nor refused."""
+
+    status = 503
+    title = "Keys unavailable"
 
 
 class ConfigurationError(NotifierError):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from notifier import json_text
 from notifier.call import NO_STORE, Answer, Headers
-from notifier.errors import BrokerUnavailable, NotAllowed, NotifierError, RateLimited, Unauthenticated
+from notifier.errors import BrokerUnavailable, KeysUnavailable, NotAllowed, NotifierError, RateLimited, Unauthenticated
 
 CONTENT_TYPE: Final = (b"content-type", b"application/problem+json")
 
@@ -35,7 +35,7 @@ def retry_after_s(exc: NotifierError) -> int:
     """After how many seconds the call may be repeated; 0 where that does not help."""
     if isinstance(exc, RateLimited):
         return max(1, math.ceil(exc.retry_after_s))
-    return 2 if isinstance(exc, BrokerUnavailable) else 0
+    return 2 if isinstance(exc, BrokerUnavailable | KeysUnavailable) else 0
 
 
 def fields(exc: NotifierError) -> dict[str, Any]:

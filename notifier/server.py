@@ -1,13 +1,14 @@
 """The uvicorn server: its sockets, its worker processes, and the drain before it stops.
 
 uvicorn waits for open responses before it runs the lifespan's shutdown, so streams must be ended earlier: `shutdown`
-here drains first. The application provides `drain(hurry)` in its lifespan state.
+here drains first. The application provides `drain(hurry)` in its lifespan state, and `reload()` for SIGHUP.
 
 Must not know: what a connection carries (`protocol`), channels, Redis.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -78,6 +79,12 @@ class Server(uvicorn.Server):
         self.config.lifespan_class = _Lifespan
         await super().serve(sockets)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        reload = self.lifespan.state.get("reload")
+        if reload is not None and hasattr(signal, "SIGHUP"):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = self.lifespan.state.get("drain")
         if drain is not None and not self.force_exit:
@@ -137,6 +144,16 @@ class _Supervisor(multiprocess.Multiprocess):
         self._assigned = {worker: sock for worker, sock in self._assigned.items() if worker.process.is_alive()}
         in_use = list(self._assigned.values())
         return min(sockets, key=lambda sock: (in_use.count(sock), in_use.index(sock) if sock in in_use else -1))
+
+    def handle_hup(self) -> None:
+        """Each worker reads its credentials again. uvicorn would replace the workers, and so end their streams."""
+        for worker in self.processes:
+            if worker.pid is not None:
+                os.kill(worker.pid, signal.SIGHUP)
+
+    def handle_usr2(self) -> None:
+        """Replace the workers, one after the other."""
+        self.restart_all()
 
     @property
     def has_failed(self) -> bool:

@@ -5,41 +5,66 @@ docs/settings.md has the same table; a test compares the two. Must not know: who
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from notifier.api_key import ApiKey
 from notifier.errors import ConfigurationError
+from notifier.jwt_secret import MIN_SECRET_BYTES, divided
 
-MIN_SECRET_BYTES: Final = 32
-"""RFC 7518, 3.2: a key for HS256 has at least the size of the hash."""
-MIN_KEY_CHARS: Final = 16
-
-Scope = Literal["publish", "admin"]
+SECRETS: Final = ("broker_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys")
+"""Settings that may be read from a file, which `NOTIFIER_<NAME>_FILE` names."""
 
 
-class ApiKey(str):
-    """A key of `NOTIFIER_API_KEYS`, with its scopes as an attribute."""
+class _SecretFiles(PydanticBaseSettingsSource):
+    """The settings that files have: of containers' and systemd's secrets."""
 
-    scopes: frozenset[str]
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # `__call__` reads all at once
 
-    def __new__(cls, word: str, scopes: frozenset[str]) -> Self:
-        key = super().__new__(cls, word)
-        key.scopes = scopes
-        return key
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name in SECRETS if (value := _from_file(f"NOTIFIER_{name.upper()}")) is not None}
 
-    def __repr__(self) -> str:
-        return f"ApiKey(...{self[-4:]}, {'+'.join(sorted(self.scopes))})"
+
+def _from_file(variable: str) -> str | None:
+    """The text of the file that `<variable>_FILE` names, None without one. Raises `ConfigurationError`."""
+    path = os.environ.get(f"{variable}_FILE", "")
+    if not path:
+        return None
+    if os.environ.get(variable):
+        raise ConfigurationError(f"{variable} and {variable}_FILE are both set: set one of them")
+    try:
+        text = Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{variable}_FILE: cannot read {path}: {exc}") from None
+    if not text:
+        raise ConfigurationError(f"{variable}_FILE: the file {path} is empty")
+    return text
 
 
 class Settings(BaseSettings):
     """The service's settings. Raises `ConfigurationError` through `load`."""
 
     model_config = SettingsConfigDict(env_prefix="NOTIFIER_", frozen=True, extra="ignore")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _SecretFiles(settings_cls), env_settings
 
     broker_url: str = Field(
         "",
@@ -57,14 +82,17 @@ class Settings(BaseSettings):
     jwt_secret: str = Field(
         "",
         repr=False,
-        description="Secret of tokens, as text: at least 32 bytes (HS384 48, HS512 64). It or a public key is needed.",
+        description="Secret of tokens, as text: at least 32 bytes (HS384 48, HS512 64). Several, separated by commas, "
+        "are all accepted, and the first signs. A secret, a public key or a key set is needed.",
     )
-    jwt_public_key: str = Field("", description="Public key (PEM) of RS256, ES256 or EdDSA tokens.")
+    jwt_public_key: str = Field("", description="Public keys (PEM) of RS256, ES256 or EdDSA tokens: one, or several.")
+    jwks_url: str = Field("", description="Address of a JWK set: the public keys of an issuer, which change.")
     jwt_issuer: str = Field("", description="When set, tokens must carry this `iss`.")
     api_keys: Annotated[tuple[ApiKey, ...], NoDecode] = Field(
         (),
         repr=False,
-        description="Publishers' keys: `key` or `key:publish+admin`, separated by commas; 16+ characters.",
+        description="Publishers' keys, separated by commas: `key`, `key:publish+admin` or `name:scopes:targets:key`; "
+        "16+ characters.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may use the service, separated by commas."
@@ -133,8 +161,15 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _jwt_secret(cls, value: str) -> str:
-        if value and len(value.encode()) < MIN_SECRET_BYTES:
+        if value and (len(value.encode()) < MIN_SECRET_BYTES or not divided(value)):
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes, not {len(value.encode())}")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _jwks_url(cls, value: str) -> str:
+        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError(f"must be an http or https address, not {value!r}")
         return value
 
     @field_validator("cors_origins", mode="before")
@@ -150,7 +185,17 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _api_keys(cls, value: Any) -> Any:
-        return tuple(item if isinstance(item, ApiKey) else _api_key(item) for item in _words(value))
+        return tuple(item if isinstance(item, ApiKey) else ApiKey.parse(item) for item in _words(value))
+
+    @property
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The secrets of tokens. The first signs."""
+        return divided(self.jwt_secret)
+
+    @property
+    def verifies(self) -> bool:
+        """True if there is something that tokens can be verified with."""
+        return bool(self.jwt_secret or self.jwt_public_key or self.jwks_url)
 
     @model_validator(mode="after")
     def _one_broker(self) -> Self:
@@ -181,17 +226,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _dev_credentials(self) -> Self:
         if self.dev:
-            if not self.jwt_secret and not self.jwt_public_key:
+            if not self.verifies:
                 object.__setattr__(self, "jwt_secret", secrets.token_urlsafe(32))
             if not self.api_keys:
-                object.__setattr__(self, "api_keys", (_api_key(secrets.token_urlsafe(24) + ":publish+admin"),))
+                object.__setattr__(self, "api_keys", (ApiKey.parse(secrets.token_urlsafe(24) + ":publish+admin"),))
         return self
 
     def check_credentials(self) -> None:
         """Raises `ConfigurationError` without the credentials that subscribers and publishers need."""
-        if not self.jwt_secret and not self.jwt_public_key:
+        if not self.verifies:
             raise ConfigurationError(
-                "NOTIFIER_JWT_SECRET or NOTIFIER_JWT_PUBLIC_KEY must be set: without either, no client can listen. "
+                "NOTIFIER_JWT_SECRET, NOTIFIER_JWT_PUBLIC_KEY or NOTIFIER_JWKS_URL must be set: without any, no client "
+                "can listen. "
                 "To try the service, `notifier serve --dev` generates its own."
             )
         if not self.api_keys:
@@ -217,14 +263,4 @@ def _detail(loc: tuple[int | str, ...], message: str) -> str:
 def _words(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    return tuple(word.strip() for word in value.split(",") if word.strip())
-
-
-def _api_key(entry: str) -> ApiKey:
-    word, _, scopes = entry.partition(":")
-    if len(word) < MIN_KEY_CHARS:
-        raise ValueError(f"a key must have at least {MIN_KEY_CHARS} characters, but one has {len(word)}")
-    granted = frozenset(scopes.split("+")) if scopes else frozenset(("publish",))
-    if unknown := granted - {"publish", "admin"}:
-        raise ValueError(f"no such scope: {', '.join(sorted(unknown))}; the scopes are publish and admin")
-    return ApiKey(word, granted)
+    return tuple(word.strip() for word in re.split("[,\n]", value) if word.strip())

@@ -121,11 +121,13 @@ SERVICE_LAYERS: Layers = [
     {"question"},
     {"event", "parsing", "problems", "programs"},
     {"call"},
-    {"auth"},
+    {"auth", "jwks"},
+    {"keys"},
     {"exclusion", "people"},
     {"json_text"},
     {"rules"},
     {"settings"},
+    {"api_key", "jwt_secret"},
     {"errors"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each
@@ -208,6 +210,7 @@ BRIDGE_MAY_IMPORT = {
     "notifier.exclusion",
     "notifier.message",
     "notifier.asking",
+    "notifier.jwt_secret",
     "notifier.output",
     "notifier.programs",
     "notifier.question",

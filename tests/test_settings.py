@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from notifier.api_key import ApiKey
+from notifier.app import build
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings, load
 
@@ -167,3 +170,86 @@ def test_a_refusal_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConfigurationError) as error:
         load()
     assert "too-short" not in str(error.value)
+
+
+# Secrets in files
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in (("JWT_SECRET", f"{SECRET}\n"), ("API_KEYS", f"{KEY}\n{KEY}2:publish+admin\n")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setenv(f"NOTIFIER_{name}_FILE", str(tmp_path / name))
+    settings = load()
+    assert settings.jwt_secrets == (SECRET,)
+    assert settings.api_keys == (KEY, f"{KEY}2")
+
+
+def test_a_secret_in_the_environment_and_in_a_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.setenv("NOTIFIER_JWT_SECRET", SECRET)
+    monkeypatch.setenv("NOTIFIER_JWT_SECRET_FILE", str(tmp_path / "secret"))
+    with pytest.raises(ConfigurationError, match="NOTIFIER_JWT_SECRET and NOTIFIER_JWT_SECRET_FILE are both set"):
+        load()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"], ids=["absent", "empty", "blank", "no text"])
+def test_a_file_without_a_secret_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / "keys").write_bytes(content)
+    monkeypatch.setenv("NOTIFIER_API_KEYS_FILE", str(tmp_path / "keys"))
+    with pytest.raises(ConfigurationError, match=r"NOTIFIER_API_KEYS_FILE: .*keys"):
+        load()
+
+
+def test_several_secrets_are_separated_by_commas() -> None:
+    assert load(jwt_secret=f"{SECRET}, {SECRET}2").jwt_secrets == (SECRET, f"{SECRET}2")
+
+
+def test_a_secret_with_a_comma_and_short_parts_is_still_one_secret() -> None:
+    settings = load(jwt_secret="a passphrase, with a comma, of 1.0", api_keys=KEY)
+    assert settings.jwt_secrets == ("a passphrase, with a comma, of 1.0",)
+    with pytest.raises(ConfigurationError, match="must have at least 32 bytes, not 11"):
+        load(jwt_secret="short,short")
+
+
+def test_the_log_names_a_secret_with_a_comma_as_deprecated(caplog: pytest.LogCaptureFixture) -> None:
+    build(load(jwt_secret="a passphrase, with a comma, of 1.0", api_keys=KEY))
+    assert "NOTIFIER_JWT_SECRET has a comma" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["issuer.example/keys", "ftp://issuer.example", "https://"])
+def test_the_address_of_a_key_set_is_http(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="NOTIFIER_JWKS_URL: must be an http or https address"):
+        load(jwks_url=url)
+
+
+# API keys
+
+
+def test_a_key_may_have_a_name_and_targets() -> None:
+    (key,) = load(api_keys=f"shop:publish:user:*|topic:order:*|all:{KEY}").api_keys
+    assert (str(key), key.name, key.scopes) == (KEY, "shop", {"publish"})
+    assert key.targets == ("user:*", "topic:order:*", "all")
+    assert ApiKey.parse(key.entry).entry == key.entry
+    (key,) = load(api_keys=f"ops:publish+admin::{KEY}").api_keys
+    assert (key.name, key.scopes, key.targets) == ("ops", {"publish", "admin"}, ())
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        (f"shop:publish:{KEY}", "three parts"),
+        (f"sh op:publish:all:{KEY}", "name of a key"),
+        (f"shop:root:all:{KEY}", "no such scope: root"),
+        (f"shop:publish:users:{KEY}", "no such target: 'users'"),
+        (f"shop:publish:user::{KEY}", "no such target: 'user:'"),
+        (f"shop:publish+admin:user:*:{KEY}", "cannot have the scope admin"),
+        ("shop:publish:all:short", "at least 16 characters"),
+    ],
+)
+def test_a_key_with_a_fault_is_refused_by_name(entry: str, reason: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"NOTIFIER_API_KEYS: .*{reason}") as error:
+        load(api_keys=entry)
+    assert KEY not in str(error.value)

@@ -1,4 +1,4 @@
-"""Which task a call may read: any for a publisher, for a user those that the user watches.
+"""Which task a call may read: for a publisher those to its targets, for a user those that the user watches.
 
 Must not know: what the calls do.
 """
@@ -25,6 +25,13 @@ async def known_task(broker: Broker, task_id: str) -> Task:
     return known
 
 
+async def require_task(broker: Broker, who: Publisher, task_id: str) -> None:
+    """Raises `NotAllowed` for a task sent to others than the publisher's targets, and `NotFound`. A task's recipients
+    never change."""
+    if who.targets:
+        who.require_channels((await known_task(broker, task_id)).to, "id")
+
+
 async def own_task(request: Request, broker: Broker, who: Subscriber, task_id: str) -> Task:
     """A task that this user watches, by token or by a grant in the query. Raises `NotFound` for other tasks too, so
     that their ids are not revealed; `NotAllowed` and `InvalidInput` for the grant."""
@@ -40,5 +47,7 @@ async def readable_task(request: Request, broker: Broker, task_id: str) -> tuple
     who = publisher_or_subscriber(request)
     if isinstance(who, Publisher):
         who.require("publish")
-        return who, await known_task(broker, task_id)
+        task = await known_task(broker, task_id)
+        who.require_channels(task.to, "id")
+        return who, task
     return who, await own_task(request, broker, who, task_id)

@@ -83,13 +83,13 @@ class Batches:
         items = _items(checked_body(head, body, rules.MAX_BATCH_BYTES), head.header(b"content-type") or "")
         idem = idempotency(head, who, items)
         headers = self.publishing.limit.take(who.name, len(items))
-        results = await self._publish(items, idem)
+        results = await self._publish(who, items, idem)
         encoded = f"[{','.join([_result(result) for result in results])}]"
         if (exc := _passing(results)) is not None:
             return problems.answer(exc, headers, results=json_text.read_json(encoded))
         return Answer(200, (*headers, *JSON), f'{{"results":{encoded}}}'.encode("utf-8", "replace"))
 
-    async def _publish(self, items: Sequence[Any], idem: Idempotency | None) -> list[Result]:
+    async def _publish(self, who: Publisher, items: Sequence[Any], idem: Idempotency | None) -> list[Result]:
         """Publish the items in order: messages and events together, while a task's item waits for all items before
         it."""
         results: list[Result] = []
@@ -101,10 +101,10 @@ class Batches:
                 results += await self._publish_events(events)
                 events = []
             if is_task:
-                results.append(await self._task(item, own_idem))
+                results.append(await self._task(who, item, own_idem))
                 continue
             try:
-                events.append((self._event(item, own_idem), own_idem))
+                events.append((self._event(who, item, own_idem), own_idem))
             except NotifierError as exc:
                 events.append(exc)
         return results + await self._publish_events(events)
@@ -123,27 +123,27 @@ class Batches:
             for event, result in zip(events, results, strict=True)
         ]
 
-    def _event(self, item: Any, idem: Idempotency | None) -> Event:
+    def _event(self, who: Publisher, item: Any, idem: Idempotency | None) -> Event:
         if isinstance(item, NotifierError):
             raise item
         fields = dict(object_of(item))
         kind = fields.pop("kind", None)
         if kind == "message":
-            return self.publishing.message_event(fields, idem)
+            return self.publishing.message_event(who, fields, idem)
         if kind == "event":
-            return self.publishing.custom_event(fields)
+            return self.publishing.custom_event(who, fields)
         raise InvalidInput(f"must be message, task, event, patch or output, not {rules.shown(kind)}", field="kind")
 
-    async def _task(self, item: Mapping[str, Any], idem: Idempotency | None) -> Result:
+    async def _task(self, who: Publisher, item: Mapping[str, Any], idem: Idempotency | None) -> Result:
         fields = dict(item)
         try:
             kind = fields.pop("kind")
             if kind == "task":
-                return json_text.to_json(await self.publishing.create_task(fields, idem))
+                return json_text.to_json(await self.publishing.create_task(who, fields, idem))
             task_id = rules.identifier(fields.pop("id", None), "id")
             if kind == "output":
-                return json_text.to_json(await self.publishing.append_output(task_id, fields, idem))
-            return json_text.to_json(await self.publishing.change_task(task_id, validate(TaskPatch, fields), idem))
+                return json_text.to_json(await self.publishing.append_output(who, task_id, fields, idem))
+            return json_text.to_json(await self.publishing.change_task(who, task_id, validate(TaskPatch, fields), idem))
         except NotifierError as exc:
             return exc
 

@@ -5,9 +5,6 @@ Must not know: how brokers store messages, who listens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -16,6 +13,7 @@ from notifier.api.answers import MessageData, Problem
 from notifier.api.bodies import CorrectionIn, RetractionIn
 from notifier.api.http import json_response, object_of, parse, publisher, read_body
 from notifier.api.openapi import body_of
+from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.errors import InvalidInput, NotFound
 from notifier.message import corrected, message_of
@@ -37,11 +35,13 @@ router = APIRouter(
 async def correct_message(request: Request, message_id: str) -> Response:
     """Change fields of a message where it stands, in history and inboxes; a repeat changes nothing. Open streams get it
     again, with its id and `edited`. 404: none of the channels has it."""
-    fields = await _fields(request)
+    who = _publisher(request)
+    fields = object_of(parsing.parse_json(await read_body(request)))
     known = rules.identifier(message_id, "id")
     if "to" not in fields:
         raise InvalidInput("is required", field="to")
     channels = rules.recipients(fields["to"])
+    who.require_channels(channels)
     changes = {name: value for name, value in fields.items() if name != "to"}
     settings: Settings = request.app.state.settings
     frames = await _broker(request).correct(
@@ -62,19 +62,17 @@ async def correct_message(request: Request, message_id: str) -> Response:
 async def retract_message(request: Request, message_id: str) -> Response:
     """Remove a message from the history and the inboxes of these channels. Open streams get `inbox` with its id among
     `deleted`. A message that is not there is no error, so the call can be repeated."""
-    _publisher(request)
-    body = parse(RetractionIn, await read_body(request))
-    await _broker(request).retract(rules.identifier(message_id, "id"), rules.recipients(body.to))
+    who = _publisher(request)
+    channels = rules.recipients(parse(RetractionIn, await read_body(request)).to)
+    who.require_channels(channels)
+    await _broker(request).retract(rules.identifier(message_id, "id"), channels)
     return Response(status_code=204)
 
 
-async def _fields(request: Request) -> Mapping[str, Any]:
-    _publisher(request)
-    return object_of(parsing.parse_json(await read_body(request)))
-
-
-def _publisher(request: Request) -> None:
-    request.app.state.publishing.limit.take(publisher(request).name)
+def _publisher(request: Request) -> Publisher:
+    who = publisher(request)
+    request.app.state.publishing.limit.take(who.name)
+    return who
 
 
 def _broker(request: Request) -> Broker:

@@ -57,7 +57,7 @@ async def login(request: Request) -> Response:
     settings = request.app.state.settings
     if not settings.jwt_secret:
         raise NotAllowed("the demo signs tokens with NOTIFIER_JWT_SECRET, which is not set")
-    token = subscriber_token(settings.jwt_secret, body.user, ttl_s=TOKEN_TTL_S, name=USERS[body.user])
+    token = subscriber_token(settings.jwt_secrets[0], body.user, ttl_s=TOKEN_TTL_S, name=USERS[body.user])
     base = str(request.base_url).rstrip("/")
     curl = (
         f"curl -X POST {base}/v1/messages -H 'Authorization: Bearer {settings.api_keys[0]!s}' "

@@ -45,6 +45,7 @@ async def topic_presence(request: Request, name: str) -> Response:
     who = publisher_or_subscriber(request)
     if isinstance(who, Publisher):
         who.require("publish")
+        who.require_channels((channel,), "name")
     elif channel not in who.topics and granted_by_query(request, who).ends.get(channel, 0) <= time.time():
         raise NotAllowed("needs a token or a grant with this topic", field="grant")
     users = by_user(await _broker(request).people(channel))
@@ -60,8 +61,9 @@ async def topic_presence(request: Request, name: str) -> Response:
 )
 async def user_presence(request: Request, user_id: str) -> Response:
     """Whether the user has open streams, in any process, how many, and when there was the last."""
-    publisher(request)
+    who = publisher(request)
     user, broker = rules.name(user_id, "id"), _broker(request)
+    who.require_channels((f"user:{user}",), "id")
     hub: Hub = request.app.state.hub
     connections = await hub.calls.count_streams(user)
     online = connections > 0 or await broker.is_watched(broker.topics(user, [f"user:{user}"])[0])
@@ -78,9 +80,10 @@ async def user_presence(request: Request, user_id: str) -> Response:
 )
 async def presences(request: Request) -> Response:
     """Which of these users have an open stream, in any process, and when each had the last."""
-    publisher(request)
+    who = publisher(request)
     body = parse(UsersIn, await read_body(request))
     users = [rules.name(user, f"users[{i}]") for i, user in enumerate(body.users)]
+    who.require_channels([f"user:{user}" for user in users], "users")
     broker = _broker(request)
     topics = {user: broker.topics(user, [f"user:{user}"])[0] for user in users}
     watched = await broker.watched(list(topics.values()))

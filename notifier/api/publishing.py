@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from notifier import event as events
 from notifier import output, parsing, rules, task
-from notifier.api.access import known_task
+from notifier.api.access import known_task, require_task
 from notifier.api.bodies import OutputIn, QuestionIn, TaskIn, TaskPatch
 from notifier.api.http import (
     checked_body,
@@ -62,7 +62,7 @@ class Publishing:
         """Store a message in its recipients' history and announce it."""
         headers, value = self._accepted(who, head, body)
         idem = idempotency(head, who, value)
-        return self._publish(self.message_event(value, idem), idem, headers)
+        return self._publish(self.message_event(who, value, idem), idem, headers)
 
     def post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Publish an event of the publisher's own type, or a CloudEvent."""
@@ -73,13 +73,13 @@ class Publishing:
             fields = _from_cloud_event(value)
             # CloudEvents 1.0: source and id together name one event.
             idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
-            return self._publish(self.custom_event(fields), idem, headers)
-        return self._publish(self.custom_event(value), idem, headers)
+            return self._publish(self.custom_event(who, fields), idem, headers)
+        return self._publish(self.custom_event(who, value), idem, headers)
 
     async def post_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Create a running task that its recipients watch."""
         headers, value = self._accepted(who, head, body)
-        return json_answer(await self.create_task(value, idempotency(head, who, value)), headers)
+        return json_answer(await self.create_task(who, value, idempotency(head, who, value)), headers)
 
     async def patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Change the task that the path names."""
@@ -88,12 +88,14 @@ class Publishing:
         if patch.erases_total:
             headers = (*headers, NULL_TOTAL_DEPRECATED)
             log.warning('%s sent {"total": null}, which is deprecated: {"total": "unknown"} is meant', who.name)
-        return json_answer(await self.change_task(head.last_segment, patch, idempotency(head, who, value)), headers)
+        idem = idempotency(head, who, value)
+        return json_answer(await self.change_task(who, head.last_segment, patch, idem), headers)
 
     async def post_output(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Append to the output of the task that the path names."""
         headers, value = self._accepted(who, head, body)
-        return json_answer(await self.append_output(head.last_segment, value, idempotency(head, who, value)), headers)
+        idem = idempotency(head, who, value)
+        return json_answer(await self.append_output(who, head.last_segment, value, idem), headers)
 
     async def post_question(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Ask the users who watch the task that the path names."""
@@ -105,6 +107,7 @@ class Publishing:
         if own_id is None and idem is not None:
             own_id = _id_from(idem)
         question = ask(**fields, free=free, question_id=own_id, now_ms=now_ms)
+        await require_task(self.broker, who, head.last_segment)
         changed = await self.broker.change_task(
             head.last_segment, lambda stored: asked(stored, question, now_ms=now_ms), idem
         )
@@ -127,27 +130,29 @@ class Publishing:
 
     # From a body's fields to what the broker stores. The fields are JSON that the rules allow.
 
-    def message_event(self, fields: Mapping[str, Any], idem: Idempotency | None) -> Event:
+    def message_event(self, who: Publisher, fields: Mapping[str, Any], idem: Idempotency | None) -> Event:
         """The event of a message."""
         _check_names(fields, MESSAGE_FIELDS)
         own_id = fields.get("id")
         if own_id is None and idem is not None:
             fields = {**fields, "id": _id_from(idem)}
         # A publisher that chose the id may send one message by several calls, each to some of its recipients.
-        return message_event(
+        event = message_event(
             {name: value for name, value in fields.items() if name not in EXCLUDING},
             may_repeat=own_id is not None,
             excluded=excluded(fields),
             max_bytes=self.max_event_bytes,
         )
+        who.require_channels(event.to)
+        return event
 
-    def custom_event(self, fields: Mapping[str, Any]) -> Event:
+    def custom_event(self, who: Publisher, fields: Mapping[str, Any]) -> Event:
         """An event of the publisher's own."""
         _check_names(fields, EVENT_FIELDS)
         for name in ("to", "type"):
             if name not in fields:
                 raise InvalidInput("is required", field=name)
-        return events.encoded_custom(
+        event = events.encoded_custom(
             to=fields["to"],
             event_type=fields["type"],
             encoded=parsing.to_json(fields.get("data")),
@@ -155,8 +160,10 @@ class Publishing:
             max_bytes=self.max_event_bytes,
             excluded=excluded(fields),
         )
+        who.require_channels(event.to)
+        return event
 
-    async def create_task(self, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
+    async def create_task(self, who: Publisher, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
         body = validate(TaskIn, fields)
         begun = task.begin(
             to=body.to,
@@ -166,16 +173,23 @@ class Publishing:
             task_id=_id_from(idem) if body.id is None and idem is not None else body.id,
             now_ms=_now_ms(),
         )
+        who.require_channels(begun.to)
         return (await self.broker.create_task(begun, idem)).for_publisher()
 
-    async def change_task(self, task_id: str, patch: TaskPatch, idem: Idempotency | None) -> dict[str, Any]:
+    async def change_task(
+        self, who: Publisher, task_id: str, patch: TaskPatch, idem: Idempotency | None
+    ) -> dict[str, Any]:
+        await require_task(self.broker, who, task_id)
         change = {"total": task.UNKNOWN} if patch.erases_total else patch.model_dump(exclude_none=True)
         if not change:
             return (await known_task(self.broker, task_id)).for_publisher()
         changed = await self.broker.change_task(task_id, lambda stored: stored.changed(change, now_ms=_now_ms()), idem)
         return changed.for_publisher()
 
-    async def append_output(self, task_id: str, fields: Mapping[str, Any], idem: Idempotency | None) -> dict[str, Any]:
+    async def append_output(
+        self, who: Publisher, task_id: str, fields: Mapping[str, Any], idem: Idempotency | None
+    ) -> dict[str, Any]:
+        await require_task(self.broker, who, task_id)
         text = output.piece(validate(OutputIn, fields).text)
         return (await self.broker.append_output(task_id, text, idem)).public()
 

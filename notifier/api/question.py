@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.api.access import known_task, own_task
+from notifier.api.access import known_task, own_task, require_task
 from notifier.api.answers import AnswerData, Problem, PublisherTask, TaskData
 from notifier.api.bodies import AnswerIn, QuestionIn
 from notifier.api.http import (
@@ -97,7 +97,7 @@ async def post_answer(request: Request, task_id: str) -> Response:
 async def get_answer(request: Request, task_id: str) -> Response:
     """The answer as soon as there is one; 204 after `wait_s` without. 409 if the question was withdrawn: the task ended
     or was cancelled."""
-    publisher(request)
+    await require_task(_broker(request), publisher(request), task_id)
     question = rules.identifier(request.query_params.get("question"), "question")
     ends_at = time.monotonic() + wait_of(request)
     while True:

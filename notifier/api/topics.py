@@ -103,5 +103,8 @@ def _user(request: Request) -> str:
     except Unauthenticated:
         if bearer(request) is None:
             raise
-        publisher(request)
-        return rules.name(request.query_params.get("user", "-"), "user")
+        who = publisher(request)
+        user = rules.name(request.query_params.get("user", "-"), "user")
+        if user != "-":
+            who.require_channels((f"user:{user}",), "user")
+        return user

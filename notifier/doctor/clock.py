@@ -5,9 +5,9 @@ Must not know: where the time was read.
 
 from __future__ import annotations
 
-from notifier.auth import LEEWAY_S
 from notifier.check.result import OK, WEAKENS, Result
 from notifier.doctor.public import Public
+from notifier.keys import LEEWAY_S
 
 
 def check_clock(public: Public, there: float, began: float, came: float) -> Result:

@@ -106,6 +106,12 @@ def test_a_user_without_streams_can_be_disconnected(admin: httpx.Client) -> None
 # Forgetting
 
 
+def opens(user: User, cursor: str) -> bool:
+    """False where the service cannot tell whether the stream began before a disconnect or after it, and ends it too."""
+    with user.listen(after=cursor) as stream:
+        return stream.next().event == "hello"
+
+
 def test_a_forgotten_user_has_no_messages_no_marks_and_no_tasks(admin: httpx.Client, user: User) -> None:
     to = {"to": [user.channel]}
     first, second = (admin.post("/v1/messages", json={**to, "subject": "Test"}).json()["id"] for _ in range(2))
@@ -127,6 +133,7 @@ def test_forgetting_a_user_ends_its_streams_and_an_old_cursor_is_a_reset(admin: 
         stream.next("message")
         admin.delete(path(user.name))
         assert data_of(stream.rest()[-1])["reason"] == "revoked"
+    wait_for(lambda: opens(user, cursor), what="a stream that began after the disconnect")
     with user.listen(after=cursor) as stream:
         assert data_of(stream.next("hello"))["recovered"] is False
         cursor = stream.next("reset").id

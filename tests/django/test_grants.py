@@ -219,3 +219,11 @@ async def test_the_middleware_of_asynchronous_code(user: User) -> None:
         client = AsyncClient()
         await sync_to_async(client.force_login)(user)  # Django 4.2 has no `aforce_login`
         assert (await client.get("/page/")).status_code == 200
+
+
+def test_a_grant_of_the_secret_before_is_renewed_with_the_new_one(client: Client, user: User) -> None:
+    new = "new-" + "n" * 32
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "JWT_SECRET": f"{new},{JWT_SECRET}", **LIVE}):
+        (renewed,) = renew(client, token_with(sub=str(user.pk))).json()["grants"]
+        assert renew(client, token_with(sub=str(user.pk), secret="x" * 40)).status_code == 403
+    assert jwt.decode(renewed, new, algorithms=["HS256"], audience="notifier:topics")["topics"] == ["build:9"]

@@ -44,7 +44,7 @@ async def _publish(publisher: Publisher, events: int) -> None:
 
 async def _replace_workers(service: Service) -> None:
     before = set(worker_pids(service))
-    service.process.signal(signal.SIGHUP)
+    service.process.signal(signal.SIGUSR2)
     await until(lambda: not set(worker_pids(service)) & before, 60, "new workers")
 
 

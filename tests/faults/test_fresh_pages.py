@@ -56,7 +56,7 @@ class Site:
 
     async def roll(self) -> None:
         before = set(worker_pids(self.service))
-        self.service.process.signal(signal.SIGHUP)
+        self.service.process.signal(signal.SIGUSR2)
         await until(lambda: not set(worker_pids(self.service)) & before, 150, "new workers")
 
     async def cut_subscriptions(self) -> None:

@@ -219,7 +219,7 @@ async def test_a_rolling_restart_under_load_loses_nothing(
         async with listening(*listeners):
             publishing = asyncio.create_task(publisher.publish_for(scale(5, 25), 200))
             await asyncio.sleep(0.5)
-            service.process.signal(signal.SIGHUP)
+            service.process.signal(signal.SIGUSR2)
             await until(lambda: not set(worker_pids(service)) & before, 60, "new workers")
             await publishing
             await publisher.delivered(listeners)
