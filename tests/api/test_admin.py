@@ -23,7 +23,9 @@ def path(name: str, call: str = "") -> str:
 
 
 def seen_at(admin: httpx.Client, name: str) -> datetime:
-    return datetime.fromisoformat(admin.get(path(name, "/presence")).json()["last_seen_at"])
+    """Long ago where no process has written the user's time yet."""
+    at: str | None = admin.get(path(name, "/presence")).json()["last_seen_at"]
+    return datetime.fromisoformat(at) if at else datetime.min.replace(tzinfo=UTC)
 
 
 def is_online(admin: httpx.Client, name: str) -> bool:
