@@ -52,6 +52,8 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   /** @type {Set<string> | null} */
   let leaving = null; // topics of which the leader asks the other tabs
   let isJoining = false;
+  let retry = 0; // a timer; 0: none
+  let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
@@ -195,7 +197,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
     if (id && id !== connectionId && !connection.leads) {
       connectionId = id;
-      void join();
+      if (!retry || id !== lost) void join();
     }
     if (left && connection.leads) leave(left);
     else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
@@ -293,14 +295,21 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     if (response?.ok) return response.json();
     const status = response?.status ?? 0;
     if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
+      lost = connectionId;
       connectionId = ""; // a hello follows, or the leader's answer
       post({ ask: true });
     } else if (status === 403 || status === 409 || status === 422) {
       console.warn(`notifier: the stream does not hear ${JSON.stringify(body).slice(0, 200)}: status ${status}`);
       return { refused: true };
     }
-    setTimeout(join, RETRY_MS * (1 + Math.random()));
+    clearTimeout(retry);
+    retry = setTimeout(again, RETRY_MS * (1 + Math.random()));
     return null;
+  }
+
+  function again() {
+    retry = 0;
+    void join();
   }
 
   /**
