@@ -55,7 +55,8 @@ from notifier.broker import Broker
 from notifier.broker.registry import open_broker
 from notifier.call import Call, UserCall
 from notifier.direct import CALLS
-from notifier.errors import UNEXPECTED, ConfigurationError, InvalidInput, NotifierError
+from notifier.errors import ConfigurationError, InvalidInput, NotifierError
+from notifier.failures import unexpected
 from notifier.hub import Hub
 from notifier.jwks import JwkSet
 from notifier.jwt_secret import MIN_SECRET_BYTES
@@ -332,5 +333,5 @@ def _methods(request: Request) -> list[str]:
     return [method.upper() for method in paths[min(matches, key=lambda path: path.count("{"))]] if matches else []
 
 
-async def _answer_unexpected(_: Request, exc: Exception) -> Response:
-    return response(problems.answer(NotifierError(UNEXPECTED)))
+async def _answer_unexpected(request: Request, _: Exception) -> Response:
+    return response(unexpected(request.scope["headers"]))  # the server logs the traceback

@@ -46,7 +46,7 @@ def main() -> None:
 )
 def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
     """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
-    from notifier import server
+    from notifier import logs, server
     from notifier.broker import registry
 
     settings = _settings(dev=True) if dev else _settings()
@@ -73,14 +73,14 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
     if settings.dev:
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
-    elif log_level in ("debug", "info"):
+    elif log_level in ("debug", "info") and settings.log == "text":
         click.echo(f"notifier at {_address(host, port)}", err=True)
     configuration = server.config(
         "notifier.app:create",
         workers=workers,
         drain_s=settings.drain_s,
         log_level=log_level,
-        log_config=_logging(log_level),
+        log_config=logs.configuration(log_level, settings.log),
     )
     sys.exit(server.run(configuration, sockets))
 
@@ -335,15 +335,3 @@ def _dev_banner(settings: Settings, host: str, port: int) -> str:
 
 def _address(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _logging(level: str) -> dict[str, Any]:
-    """All logs to stderr, in one format. Requests are not logged: their queries may contain tokens."""
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-        "root": {"handlers": ["stderr"], "level": level.upper()},
-        "loggers": {"uvicorn.error": {"level": level.upper()}},
-    }

@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol
 
 from notifier import problems, rules
 from notifier.call import Admitted, Answer, http1_bytes, is_same_origin
-from notifier.errors import UNEXPECTED, NotifierError
+from notifier.errors import NotifierError
+from notifier.failures import unexpected
 from notifier.http1 import MAX_PIPELINED, BoundedProtocol
 
 CALLS: Final = "calls"
@@ -46,13 +47,22 @@ class Calls(Protocol):
 class DirectRequest:
     """A request on its way to its call. It has those attributes of uvicorn's `RequestResponseCycle` that are used."""
 
-    __slots__ = ("body", "call", "disconnected", "keep_alive", "response_complete", "waiting_for_100_continue")
+    __slots__ = (
+        "body",
+        "call",
+        "disconnected",
+        "fields",
+        "keep_alive",
+        "response_complete",
+        "waiting_for_100_continue",
+    )
 
     message_event: Final = _NoEvent()
     response_started: Final = False
 
-    def __init__(self, call: Admitted) -> None:
+    def __init__(self, call: Admitted, fields: Mapping[bytes, bytes]) -> None:
         self.call = call
+        self.fields = fields
         self.body = b""
         self.keep_alive = True
         self.disconnected = False
@@ -75,7 +85,7 @@ class DirectProtocol(BoundedProtocol):
         if call is None:
             super().begin_request(fields)
         else:
-            self.cycle = DirectRequest(call)  # type: ignore[assignment]  # it has the attributes that are used
+            self.cycle = DirectRequest(call, fields)  # type: ignore[assignment]  # it has the attributes that are used
 
     def _admitted(self, fields: Mapping[bytes, bytes]) -> Admitted | None:
         """The request's call, if the request is plain and has one."""
@@ -102,7 +112,7 @@ class DirectProtocol(BoundedProtocol):
             answer = problems.answer(exc)
             return lambda _: answer
         except Exception:
-            log.exception("%r was not admitted; the routes answer it", self.url)
+            log.exception("a request to %r was not admitted; the routes answer it", self.url.partition(b"?")[0])
             return None
 
     def add_body(self, body: bytes) -> None:
@@ -123,7 +133,7 @@ class DirectProtocol(BoundedProtocol):
         try:
             answer = request.call(request.body)
         except Exception as exc:
-            answer = _failure(exc)
+            answer = _failure(exc, request)
         if isinstance(answer, Answer):
             self._respond(request, answer)
             return
@@ -138,7 +148,7 @@ class DirectProtocol(BoundedProtocol):
             self.transport.abort()
             raise
         except Exception as exc:
-            answer = _failure(exc)
+            answer = _failure(exc, request)
         if answer is not None:
             self._respond(request, answer)
 
@@ -155,8 +165,5 @@ class DirectProtocol(BoundedProtocol):
         self.on_response_complete()
 
 
-def _failure(exc: Exception) -> Answer:
-    if isinstance(exc, NotifierError):
-        return problems.answer(exc)
-    log.error("a call failed", exc_info=exc)
-    return problems.answer(NotifierError(UNEXPECTED))
+def _failure(exc: Exception, request: DirectRequest) -> Answer:
+    return problems.answer(exc) if isinstance(exc, NotifierError) else unexpected(request.fields.items(), exc)

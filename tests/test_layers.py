@@ -29,7 +29,7 @@ SERVICE_LAYERS: Layers = [
     {"doctor.public"},
     {"doctor.fixes"},
     {"run"},
-    {"app", "server", "check"},
+    {"app", "server", "check", "logs"},
     {"api.direct_calls"},
     {
         "api.demo",
@@ -76,7 +76,7 @@ SERVICE_LAYERS: Layers = [
     {"stream"},
     {"frames"},
     {"direct"},
-    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage"},
+    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker", "broker.sqlite.broker"},
     {

@@ -192,6 +192,7 @@ async def test_an_unexpected_exception_is_answered_with_a_problem(
     method: str,
     path: str,
     failing: tuple[type, str] | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fails(*_: object) -> None:
         raise ZeroDivisionError
@@ -206,5 +207,9 @@ async def test_an_unexpected_exception_is_answered_with_a_problem(
     answer = await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
     assert head.startswith(b"HTTP/1.1 %d" % status)
     assert (b"application/problem+json" in head) == (status == 500)
-    assert ("detail" in json.loads(answer)) == (status == 500)
+    if status == 500:
+        problem = json.loads(answer)
+        assert problem["detail"] == "the service failed; its log says more"
+        (line,) = [record for record in caplog.records if getattr(record, "request_id", None) == problem["request_id"]]
+        assert problem["request_id"] in line.getMessage()
     writer.close()

@@ -10,7 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier import problems
 from notifier.api.http import response
-from notifier.errors import UNEXPECTED, NotifierError
+from notifier.errors import NotifierError
+from notifier.failures import unexpected
 
 
 class FastPath:
@@ -39,5 +40,5 @@ class FastPath:
             await response(problems.answer(exc))(scope, receive, send)
         except Exception:
             if not started:
-                await response(problems.answer(NotifierError(UNEXPECTED)))(scope, receive, send)
+                await response(unexpected(scope["headers"]))(scope, receive, send)
             raise  # the server logs it

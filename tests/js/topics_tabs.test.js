@@ -22,9 +22,9 @@ async function tab(t, key, connection, { connectionId = "", answer = () => ({ st
     return new Response(JSON.stringify({ topics: ["order:1"], cursor: "e-7", stale: [] }), { status });
   };
   const position = { cursor: "e-5" };
-  const found = async () => key;
+  const findKey = async () => key;
   const poll = new URL("/v1/poll", BASE);
-  const topics = await createTopics(notifier, connection, position, BASE, poll, request, found, connectionId);
+  const topics = await createTopics(notifier, connection, position, BASE, poll, request, findKey, connectionId);
   t.after(() => handlers.state("closed", { final: true }));
   return { topics, calls };
 }
