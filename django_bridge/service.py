@@ -62,6 +62,11 @@ def environment(settings: Settings, *, origins: str) -> dict[str, str]:
         "NOTIFIER_TOPIC_HISTORY_SIZE": str(settings.topic_history_size),
         "NOTIFIER_TOPIC_HISTORY_TTL_S": str(settings.topic_history_ttl_s),
         "NOTIFIER_TASK_OUTPUT_BYTES": str(settings.task_output_bytes),
+        # Files of secrets that this process' environment names are those of another service.
+        **{
+            f"NOTIFIER_{name}_FILE": ""
+            for name in ("API_KEYS", "JWT_SECRET", "JWT_PUBLIC_KEY", "REDIS_URL", "BROKER_URL")
+        },
     }
 
 

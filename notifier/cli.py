@@ -314,6 +314,8 @@ def _problem(response: httpx.Response) -> str:
 def _share_dev_settings(settings: Settings) -> None:
     """Export the credentials that --dev generated, for the workers and for commands started from this environment."""
     os.environ["NOTIFIER_DEV"] = "1"
+    for name in ("NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS"):
+        os.environ.pop(f"{name}_FILE", None)  # it was read, and both would be refused
     os.environ["NOTIFIER_JWT_SECRET"] = settings.jwt_secret
     os.environ["NOTIFIER_API_KEYS"] = ",".join(key.entry for key in settings.api_keys)
 

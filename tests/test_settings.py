@@ -9,6 +9,7 @@ import pytest
 
 from notifier.api_key import ApiKey
 from notifier.app import build
+from notifier.cli import _share_dev_settings
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings, load
 
@@ -190,6 +191,17 @@ def test_a_secret_in_the_environment_and_in_a_file_is_refused(monkeypatch: pytes
     monkeypatch.setenv("NOTIFIER_JWT_SECRET_FILE", str(tmp_path / "secret"))
     with pytest.raises(ConfigurationError, match="NOTIFIER_JWT_SECRET and NOTIFIER_JWT_SECRET_FILE are both set"):
         load()
+
+
+def test_dev_hands_its_workers_the_secret_that_a_file_has(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("NOTIFIER_DEV", "NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS"):
+        monkeypatch.setenv(name, "")  # restored at the end
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.setenv("NOTIFIER_JWT_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.delenv("NOTIFIER_DEV")
+    settings = load(dev=True)
+    _share_dev_settings(settings)
+    assert (load().jwt_secrets, load().api_keys) == ((SECRET,), settings.api_keys)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"], ids=["absent", "empty", "blank", "no text"])

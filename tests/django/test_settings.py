@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from django.test import override_settings
 
 from django_bridge import Message, checks, conf, conf_rules
 from django_bridge.service import environment
+from notifier.settings import load
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY
 
 GOOD_HTTP = {"TRANSPORT": "http", "URL": "http://notifier:8000", "API_KEY": API_KEY, "JWT_SECRET": JWT_SECRET}
@@ -37,6 +39,20 @@ def test_the_service_beside_runserver_has_the_project_s_limits() -> None:
     with override_settings(NOTIFIER={**GOOD_REDIS, **limits}):
         env = environment(conf.settings(), origins="")
     assert {key: env.get(f"NOTIFIER_{key}") for key in limits} == {key: str(value) for key, value in limits.items()}
+
+
+def test_the_service_beside_runserver_has_the_project_s_secrets_also_where_files_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("another-service's-secret-of-32-bytes")
+    for name in ("NOTIFIER_JWT_SECRET_FILE", "NOTIFIER_API_KEYS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "secret"))
+    with override_settings(NOTIFIER=GOOD_HTTP):
+        configured = conf.settings()
+        for name, value in environment(configured, origins="").items():
+            monkeypatch.setenv(name, value)
+    loaded = load()
+    assert (loaded.jwt_secrets, loaded.api_keys) == (configured.jwt_secrets, (configured.api_key,))
 
 
 @pytest.mark.parametrize(
