@@ -47,11 +47,12 @@ format: $(DEV) $(NODE)
 	$(BIN)/ruff format .
 	npm run format
 
-test-matrix: system
+test-matrix: system $(NODE)
 	$(PYTHON) -m tools.matrix $(PAIRS)
 
 # Runs the fault tests of `make test` at full size, and writes the table of docs/reliability.md.
 test-faults: system $(DEV)
+	rm -f tests/output/faults.json
 	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
 	$(BIN)/python -m tools.reliability
 

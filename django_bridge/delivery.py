@@ -129,6 +129,8 @@ def deliver_due(
             remove(row)
         while suspects:
             _postpone(suspects.pop())
+        if sum(run.counts().values()) >= MAX_PER_RUN:
+            break
     return run
 
 
@@ -184,8 +186,8 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
     yield."""
     blocked: set[str] = set()
     """Processes whose oldest message is not available: their later messages must not overtake it."""
-    last = claimed = 0
-    while claimed < MAX_PER_RUN:
+    last = 0
+    while True:
         rows = OutboxMessage.objects.filter(pk__gt=last).exclude(state=State.FAILED).order_by("pk")
         page = list(rows[:PAGE] if origin is None else rows.filter(origin=origin)[:PAGE])
         for row in page:
@@ -195,7 +197,6 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
             if row.origin in blocked:
                 continue
             if row.due_at <= timezone.now() and _claim(row):
-                claimed += 1
                 yield row
             elif row.state == State.SENDING or row.due_at <= timezone.now():
                 blocked.add(row.origin)

@@ -36,7 +36,8 @@ class ApiKey(str):
 
     @classmethod
     def parse(cls, entry: str) -> Self:
-        """The key of an entry of `NOTIFIER_API_KEYS`. Raises ValueError, without the key in its text."""
+        """The key of an entry of `NOTIFIER_API_KEYS`. Raises ValueError, whose text quotes nothing of the entry: with
+        its parts in a wrong order, any may be the key."""
         words = entry.split(":")
         if len(words) == 3:
             raise ValueError("a key is 'key', 'key:scopes' or 'name:scopes:targets:key', but one has three parts")
@@ -44,10 +45,10 @@ class ApiKey(str):
             return cls(_word(words[0]), _scopes(words[1] if len(words) == 2 else ""))
         name, scopes, *targets, word = words
         if not _NAME.fullmatch(name):
-            raise ValueError(f"the name of a key must be 1 to 64 of A-Z a-z 0-9 . _ -, not {name!r}")
+            raise ValueError("the name of a key must be 1 to 64 of A-Z a-z 0-9 . _ -")
         key = cls(_word(word), _scopes(scopes), name, _targets(":".join(targets)))
         if key.targets and "admin" in key.scopes:
-            raise ValueError(f"the key {name!r} has targets, so it cannot have the scope admin")
+            raise ValueError("a key with targets cannot have the scope admin")
         return key
 
     @property
@@ -68,8 +69,8 @@ def _word(word: str) -> str:
 
 def _scopes(text: str) -> frozenset[str]:
     scopes = frozenset(text.split("+")) if text else frozenset(("publish",))
-    if unknown := scopes - SCOPES:
-        raise ValueError(f"no such scope: {', '.join(sorted(unknown))}; the scopes are publish and admin")
+    if scopes - SCOPES:
+        raise ValueError("a key has a scope that does not exist; the scopes are publish and admin, joined by '+'")
     return scopes
 
 
@@ -78,7 +79,7 @@ def _targets(text: str) -> tuple[str, ...]:
     for target in targets:
         if not _TARGET.fullmatch(target):
             raise ValueError(
-                f"no such target: {target!r}; a target is 'user:<id>', 'group:<name>', 'topic:<name>', "
-                "'all', or the beginning of such with '*', separated by '|'"
+                "a target is 'user:<id>', 'group:<name>', 'topic:<name>', 'all', or the beginning of such with '*', "
+                "separated by '|'; a key has one that is not"
             )
     return () if "*" in targets else targets

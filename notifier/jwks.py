@@ -45,12 +45,12 @@ class JwkSet:
         """Fetch the set once. False, and a line in the log for the first of several, if it cannot be had."""
         try:
             keys = _usable(await self._get())
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, TimeoutError) as exc:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError, TimeoutError) as exc:
             log.log(
                 logging.DEBUG if self._failing else logging.ERROR,
                 "cannot load NOTIFIER_JWKS_URL, %s: %s; the keys stay as they were",
-                self._url,
-                exc or type(exc).__name__,
+                self._url.partition("?")[0],
+                str(exc) or type(exc).__name__,
             )
             self._failing = True
             return False
@@ -107,5 +107,5 @@ def _key(entry: dict[str, Any]) -> Key | None:
     try:
         return public_key(jwt.PyJWK(entry).key, kid if isinstance(kid, str) else None)
     except (jwt.PyJWTError, ValueError, TypeError) as exc:
-        log.warning("NOTIFIER_JWKS_URL: the key %r is left out: %s", kid, type(exc).__name__)
+        log.debug("NOTIFIER_JWKS_URL: the key %r is left out: %s", kid, type(exc).__name__)
         return None

@@ -13,9 +13,12 @@ MIN_SECRET_BYTES: Final = 32
 
 
 def divided(text: str) -> tuple[str, ...]:
-    """The secrets of a text, separated by commas or lines. The first signs, and each verifies.
+    """The secrets of a text, separated by commas or lines. The first signs, and each verifies. Empty: none.
 
-    A text with a part that is too short for a secret is one secret, as every text was before there were several.
+    A text with a part that is too short for a secret is one secret as it stands, as every text was before there were
+    several.
     """
     parts = tuple(part for word in re.split("[,\n]", text) if (part := word.strip()))
-    return parts if all(len(part.encode(errors="replace")) >= MIN_SECRET_BYTES for part in parts) else (text,)
+    if len(parts) > 1 and all(len(part.encode(errors="replace")) >= MIN_SECRET_BYTES for part in parts):
+        return parts
+    return (text,) if text else ()

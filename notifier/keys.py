@@ -161,8 +161,11 @@ class TokenKeys:
             except jwt.InvalidAlgorithmError as exc:
                 if isinstance(refusal, _UnknownKey):
                     refusal = exc
+            except jwt.InvalidSignatureError as exc:
+                refusal = exc
             except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as exc:
                 refusal = exc
+                break  # this key signed it, or it is no token
         raise self._refused(token, refusal) from None
 
     def _candidates(self, token: str) -> Sequence[Key]:

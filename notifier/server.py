@@ -16,7 +16,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import connection
 from types import FrameType
 from typing import Any, Final
@@ -77,19 +79,32 @@ class Server(uvicorn.Server):
             log.critical("the application cannot be built", exc_info=True)
             sys.exit(STARTUP_FAILURE)
         self.config.lifespan_class = _Lifespan
+        self._has_early_hup = False
+        _at_hup(self._note_early_hup)
         await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start; then SIGHUP reloads, also one that came meanwhile. An application without `reload` ends at SIGHUP."""
         await super().startup(sockets)
         reload = self.lifespan.state.get("reload")
-        if reload is not None and hasattr(signal, "SIGHUP"):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+        _at_hup(reload or partial(self.handle_exit, signal.SIGTERM, None))
+        if reload is not None and self._has_early_hup:
+            reload()
+
+    def _note_early_hup(self) -> None:
+        self._has_early_hup = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain = self.lifespan.state.get("drain")
         if drain is not None and not self.force_exit:
             await drain(lambda: self.force_exit)
         await super().shutdown(sockets)
+
+
+def _at_hup(handler: Callable[[], object]) -> None:
+    """Call this at SIGHUP, where there is such a signal and this thread may handle it."""
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handler)
 
 
 class _Worker(multiprocess.Process):

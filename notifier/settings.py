@@ -162,15 +162,16 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _jwt_secret(cls, value: str) -> str:
-        if value and (len(value.encode()) < MIN_SECRET_BYTES or not divided(value)):
+        if value and len(value.encode()) < MIN_SECRET_BYTES:
             raise ValueError(f"must have at least {MIN_SECRET_BYTES} bytes, not {len(value.encode())}")
         return value
 
     @field_validator("jwks_url")
     @classmethod
     def _jwks_url(cls, value: str) -> str:
-        if value and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
-            raise ValueError(f"must be an http or https address, not {value!r}")
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc):
+            raise ValueError("must be an http or https address without a user")
         return value
 
     @field_validator("cors_origins", mode="before")
@@ -186,7 +187,9 @@ class Settings(BaseSettings):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _api_keys(cls, value: Any) -> Any:
-        return tuple(item if isinstance(item, ApiKey) else ApiKey.parse(item) for item in _words(value))
+        return tuple(
+            item if isinstance(item, ApiKey) else _api_key(item, place) for place, item in enumerate(_words(value), 1)
+        )
 
     @property
     def jwt_secrets(self) -> tuple[str, ...]:
@@ -259,6 +262,13 @@ def load(**overrides: Any) -> Settings:
 def _detail(loc: tuple[int | str, ...], message: str) -> str:
     message = message.removeprefix("Value error, ")
     return f"NOTIFIER_{'_'.join(map(str, loc)).upper()}: {message}" if loc else message
+
+
+def _api_key(entry: str, place: int) -> ApiKey:
+    try:
+        return ApiKey.parse(entry)
+    except ValueError as exc:
+        raise ValueError(f"entry {place}: {exc}") from None
 
 
 def _words(value: Any) -> Any:

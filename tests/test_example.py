@@ -161,7 +161,7 @@ def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: B
         expect(bob.locator(".order")).to_have_count(5)
         expect(bob.locator(".step")).to_have_count(0)
         for button, column in (("Pack order 1001", "Packed"), ("Send order 1001", "Sent")):
-            ann.get_by_role("button", name=button).click()
+            ann.get_by_role("button", name=button).press("Enter")
             for page in (ann, bob):
                 expect(page.get_by_role("region", name=column).locator("#order-1001")).to_be_visible(timeout=15_000)
         expect(bob.locator(".order")).to_have_count(5)

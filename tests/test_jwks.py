@@ -18,6 +18,7 @@ from notifier import jwks
 from notifier.auth import Authenticator
 from notifier.errors import KeysUnavailable, Unauthenticated
 from notifier.jwks import JwkSet
+from notifier.keys import public_key
 from notifier.settings import Settings
 from tests.serving import serving
 from tests.support import bearer
@@ -34,11 +35,16 @@ def entry(key: Any, kid: str | None, **more: Any) -> dict[str, Any]:
 class Issuer(ThreadingHTTPServer):
     """Answers with `body`, and counts the requests."""
 
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Answer)
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer, bind_and_activate=False)
+        self.server_bind()  # the port is its own, and refuses connections until it begins
         self.body: bytes = b""
         self.status = 200
-        self.requests = 0
+        self.begun = False
+
+    def begin(self) -> None:
+        self.server_activate()
+        self.begun = True
         Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def has(self, *entries: dict[str, Any]) -> None:
@@ -49,7 +55,8 @@ class Issuer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/keys"
 
     def stop(self) -> None:
-        self.shutdown()
+        if self.begun:
+            self.shutdown()
         self.server_close()
 
 
@@ -57,7 +64,6 @@ class _Answer(BaseHTTPRequestHandler):
     server: Issuer
 
     def do_GET(self) -> None:
-        self.server.requests += 1
         self.send_response(self.server.status)
         self.end_headers()
         self.wfile.write(self.server.body)
@@ -67,10 +73,17 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def issuer() -> Iterator[Issuer]:
+def absent() -> Iterator[Issuer]:
+    """An issuer that has not begun."""
     server = Issuer()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def issuer(absent: Issuer) -> Issuer:
+    absent.begin()
+    return absent
 
 
 def key_set(issuer: Issuer, auth: Authenticator) -> JwkSet:
@@ -110,8 +123,9 @@ async def test_keys_that_sign_no_tokens_here_are_left_out(issuer: Issuer) -> Non
         (200, b'{"keys": 7}'),
         (200, b'{"keys": [7, {"kty": "oct", "k": "AA"}]}'),
         (200, b'{"keys": [' + b" " * jwks.MAX_BYTES + b"]}"),
+        (200, b"[" * 100_000),
     ],
-    ids=["500", "redirect", "no JSON", "list", "no list of keys", "no usable key", "large"],
+    ids=["500", "redirect", "no JSON", "list", "no list of keys", "no usable key", "large", "deep"],
 )
 async def test_an_answer_without_keys_leaves_the_last_keys(issuer: Issuer, status: int, body: bytes) -> None:
     issuer.has(entry(RSA, "a"))
@@ -133,16 +147,14 @@ async def test_before_the_first_answer_tokens_are_neither_accepted_nor_refused(i
     assert auth.subscriber(signed()).user == "42", "the secret is known"
 
 
-async def test_a_service_follows_its_issuer(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_follows_its_issuer(absent: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service starts while the issuer is away, gets its keys, learns of a new key by its first token, and goes on
     while the issuer is away again."""
     monkeypatch.setattr(jwks, "RETRY_S", 0.05)
-    url, port = issuer.url, issuer.server_port
-    issuer.stop()
     first, second = signed(private(RSA), "RS256", kid="a"), signed(private(P256), "ES256", kid="b")
     async with (
-        serving(Settings(jwks_url=url, api_keys="only-for-this-test", drain_s=0)) as service,  # type: ignore[arg-type]
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service}") as client,
+        serving(Settings(jwks_url=absent.url, api_keys="only-for-this-test", drain_s=0)) as service,  # type: ignore[arg-type]
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{service}", timeout=30) as client,
     ):
 
         async def status(token: str) -> int:
@@ -155,31 +167,43 @@ async def test_a_service_follows_its_issuer(issuer: Issuer, monkeypatch: pytest.
 
         answer = await client.get("/v1/inbox/unread", headers=bearer(first))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
-        again = Issuer(port)
-        try:
-            again.has(entry(RSA, "a"))
-            await accepted(first)
-            assert await status(second) == 401
-            again.has(entry(RSA, "a"), entry(P256, "b"))
-            await accepted(second)
-        finally:
-            again.stop()
+        absent.has(entry(RSA, "a"))
+        absent.begin()
+        await accepted(first)
+        assert await status(second) == 401
+        absent.has(entry(RSA, "a"), entry(P256, "b"))
+        await accepted(second)
+        absent.shutdown()
+        absent.begun = False
         assert [await status(first), await status(second)] == [200, 200]
         assert await status(signed(private(ED25519), "EdDSA", kid="c")) == 401
 
 
-async def test_unknown_keys_do_not_make_the_service_ask_at_each_token(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unknown_keys_do_not_make_the_service_ask_at_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jwks, "RETRY_S", 60)
-    issuer.has(entry(RSA, "a"))
     auth = authenticator(secrets=())
-    keys = key_set(issuer, auth)
-    await keys.fetch()
+    auth.replace_set([public_key(RSA.public_key(), "a")])  # type: ignore[list-item]
+    keys = JwkSet("http://issuer.test/keys", auth.replace_set)
+    auth.keys.lacks = keys.lacks
+    fetches = []
+    monkeypatch.setattr(keys, "fetch", lambda: asyncio.sleep(0, fetches.append(1)))
     fetching = asyncio.create_task(keys.fetch_forever())
     for number in range(20):
         with pytest.raises(Unauthenticated):
             auth.subscriber(signed(private(RSA), "RS256", kid=f"k{number}"))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
     fetching.cancel()
-    assert issuer.requests == 1
+    assert not fetches
+
+
+async def test_a_token_with_an_unknown_key_asks_for_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jwks, "RETRY_S", 0.01)
+    keys = JwkSet("http://issuer.test/keys", lambda _: None)
+    fetched = asyncio.Event()
+    monkeypatch.setattr(keys, "fetch", lambda: asyncio.sleep(0, fetched.set()))
+    fetching = asyncio.create_task(keys.fetch_forever())
+    await asyncio.sleep(0.05)
+    assert not fetched.is_set(), "without such a token, it waits"
+    keys.lacks()
+    await asyncio.wait_for(fetched.wait(), 20)
+    fetching.cancel()

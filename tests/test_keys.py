@@ -134,6 +134,12 @@ def test_every_secret_is_accepted_and_a_token_of_another_is_not() -> None:
         auth.subscriber(signed("old-" + "o" * 32))
 
 
+def test_with_several_secrets_the_reason_of_a_refusal_is_that_of_the_key_that_signed() -> None:
+    auth = authenticator(secrets=(SECRET, "old-" + "o" * 32), issuer="https://shop.example")
+    with pytest.raises(Unauthenticated, match="issuer"):
+        auth.subscriber(signed(iss="https://other.example"))
+
+
 @pytest.mark.parametrize("escaped", [False, True], ids=["lines", "one line"])
 def test_every_public_key_of_the_text_is_accepted(escaped: bool) -> None:
     pems = public(RSA) + public(P256)

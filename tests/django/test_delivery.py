@@ -141,13 +141,16 @@ def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> 
     assert subjects() == ["first", "second"]
 
 
+AWAY = (503, {"Retry-After": "60"}, b"{}")
+"""It is not repeated within the call."""
+
+
 def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -> None:
     put("heavy", "light")
     with answering(
-        lambda body: (500, {}, b"{}") if body.get("subject") == "heavy" else GOOD,
+        lambda body: AWAY if body.get("subject") == "heavy" else GOOD,
         OUTBOX=True,
         DELIVERY="inline",
-        TIMEOUT_S=0.1,
     ):
         for _ in range(delivery.PATIENCE - 1):
             publisher.current().breaker.succeeded()
@@ -168,12 +171,12 @@ def test_a_message_that_fails_just_before_the_service_is_back_is_not_overtaken()
     def back_after_the_first_try(body: Any) -> Any:
         asked = body.get("subject")
         if asked == "first" and not server.is_back:
-            return 503, {}, b"{}"
+            return AWAY
         server.is_back = True  # by whatever the deliverer calls next
         arrived.extend([asked] if asked else [])
         return GOOD
 
-    with answering(back_after_the_first_try, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1) as server:
+    with answering(back_after_the_first_try, OUTBOX=True, DELIVERY="inline") as server:
         server.is_back = False  # type: ignore[attr-defined]
         assert delivery.deliver_all().delivered == 2
     assert arrived == ["first", "second"]
@@ -184,9 +187,9 @@ def test_a_message_is_not_overtaken_by_the_next_that_is_tried_when_the_service_i
     OutboxMessage.objects.filter(payload__contains="first").update(attempts=delivery.PATIENCE - 1)
 
     def back_for_the_second(body: Any) -> Any:
-        return GOOD if body.get("subject") == "second" else (503, {}, b"{}")
+        return GOOD if body.get("subject") == "second" else AWAY
 
-    with answering(back_for_the_second, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1):
+    with answering(back_for_the_second, OUTBOX=True, DELIVERY="inline"):
         run = delivery.deliver_all()
     assert (run.delivered, bool(run.error), waiting()) == (0, True, ["first", "second"])
 
@@ -196,9 +199,9 @@ def test_a_message_that_opened_the_circuit_by_itself_is_overtaken_while_the_serv
     OutboxMessage.objects.filter(payload__contains="heavy").update(attempts=delivery.PATIENCE - 1)
 
     def heavy_fails(body: Any) -> Any:
-        return (503, {}, b"{}") if body.get("subject") == "heavy" else GOOD
+        return AWAY if body.get("subject") == "heavy" else GOOD
 
-    with answering(heavy_fails, OUTBOX=True, DELIVERY="inline", TIMEOUT_S=0.1):
+    with answering(heavy_fails, OUTBOX=True, DELIVERY="inline"):
         publisher.current().breaker.failed()
         publisher.current().breaker.failed()
         run = delivery.deliver_all()

@@ -117,9 +117,11 @@ def test_over_redis_a_missing_right_is_no_outage(over_redis: RedisServer) -> Non
     with over_redis.client() as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read")
         url = over_redis.url.replace("redis://", "redis://reader:secret@")
-        with override_settings(NOTIFIER=redis_settings(over_redis, REDIS_URL=url, RAISE=True)):
-            for _ in range(4):
-                with pytest.raises(NotAllowed, match="REDIS_URL"):
-                    Message(to_users=1, subject="Test").send()
-            assert (publisher.current().breaker.open, publisher.current().counts.repeated) == (False, 0)
-        client.execute_command("ACL", "DELUSER", "reader")
+        try:
+            with override_settings(NOTIFIER=redis_settings(over_redis, REDIS_URL=url, RAISE=True)):
+                for _ in range(4):
+                    with pytest.raises(NotAllowed, match="REDIS_URL"):
+                        Message(to_users=1, subject="Test").send()
+                assert (publisher.current().breaker.open, publisher.current().counts.repeated) == (False, 0)
+        finally:
+            client.execute_command("ACL", "DELUSER", "reader")

@@ -104,6 +104,7 @@ test("each new stream is joined with the last cursor at which the page was compl
 });
 
 test("an answer for a stream that has ended counts for nothing", async (t) => {
+  t.mock.method(Math, "random", () => 0); // the new stream opens before the pause of the join ends
   const { notifier, changes, streams } = await service(t, (body) => (body.connection === "c1" ? { status: 404 } : {}));
   await notifier.topic(grant(["order:1"]), { since: "e-3" });
   await changes.reached(1);
@@ -119,6 +120,7 @@ test("an answer for a stream that has ended counts for nothing", async (t) => {
 });
 
 test("a topic that an open stream was refused for a moment is added to it again", async (t) => {
+  t.mock.method(Math, "random", () => 0); // the shortest pause
   const { notifier, changes } = await service(t, (_, n) => (n === 1 ? { status: 404 } : {}));
   await notifier.topic(grant(["order:1"]), { since: "e-3" });
   const [, again] = await changes.reached(2);

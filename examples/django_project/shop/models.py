@@ -34,9 +34,11 @@ class Order(models.Model):
         """What the staff does next; empty at the end."""
         return {self.Status.PLACED: "Pack", self.Status.PACKED: "Send"}.get(self.status, "")
 
-    def advance(self) -> None:
-        self.status = self.Status.PACKED if self.status == self.Status.PLACED else self.Status.SENT
-        self.save(update_fields=["status"])
+    def advance(self, step: str) -> None:
+        """Take this step, if it is the next: a second click changes nothing."""
+        if step == self.next_step:
+            self.status = self.Status.PACKED if self.status == self.Status.PLACED else self.Status.SENT
+            self.save(update_fields=["status"])
 
 
 def orders_of(user) -> models.QuerySet[Order]:

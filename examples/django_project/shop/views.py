@@ -30,7 +30,7 @@ def advance_order(request: HttpRequest, pk: int) -> HttpResponse:
     """Saving is all: `@live_model` tells the pages that show the order."""
     if not request.user.is_staff:
         raise PermissionDenied
-    get_object_or_404(Order, pk=pk).advance()
+    get_object_or_404(Order, pk=pk).advance(request.POST.get("step", ""))
     return HttpResponse(status=204)
 
 
@@ -75,7 +75,7 @@ def send_message(request: HttpRequest) -> HttpResponse:
 
 
 def _other(user: AbstractBaseUser) -> AbstractBaseUser:
-    """For Ann, Bob; for Bob, Ann."""
+    """For Ann, Bob; for the others, Ann."""
     return get_user_model().objects.exclude(pk=user.pk).order_by("pk").first()
 
 

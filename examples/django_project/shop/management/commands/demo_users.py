@@ -40,7 +40,8 @@ class Command(BaseCommand):
             ),
             ignore_conflicts=True,
         )
-        customers = get_user_model().objects.filter(is_staff=False, username__in=NAMES)
+        get_user_model().objects.filter(username__in=STAFF).update(is_staff=True)
+        customers = list(get_user_model().objects.filter(is_staff=False, username__in=NAMES).order_by("username"))
         Order.objects.bulk_create(
             (
                 Order(
