@@ -219,7 +219,10 @@ def test_a_killed_process_loses_nothing_that_was_committed() -> None:
 
 
 FORKING = """
-child = os.fork()
+import warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12: the deliverer is a thread
+    child = os.fork()
 for n in range(30, 40):
     Message(to_users=1, subject=f"message {n} of {'parent' if child else 'child'}").send()
 if child:

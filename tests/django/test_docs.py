@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import celery
+import django
 import httpx
 import pytest
 from django.contrib.auth.models import Group, User
@@ -71,7 +72,11 @@ def test_corrections(user: User) -> None:
 def test_mail_for_what_was_not_read(user: User, eager: Any) -> None:
     User.objects.filter(pk=user.pk).update(email="ann@example.com")
     backend = "django.core.mail.backends.locmem.EmailBackend"
-    with override_settings(NOTIFIER={"TRANSPORT": "memory", "KEEP_MESSAGES": True}, EMAIL_BACKEND=backend):
+    is_before_mailers = django.VERSION < (6, 1)
+    mails: dict[str, Any] = (
+        {"EMAIL_BACKEND": backend} if is_before_mailers else {"MAILERS": {"default": {"BACKEND": backend}}}
+    )
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "KEEP_MESSAGES": True}, **mails):
         for subject in ("Paid", "Sent"):
             Message(to_users=user, subject=subject, text="12.50").send()
         MessageRecord.objects.update(created_at=timezone.now() - timedelta(hours=1))
