@@ -1,8 +1,8 @@
 """The API key of a publisher, with what it may do.
 
-    key                              publishes to everybody
-    key:publish+admin                with these scopes
-    name:scopes:targets:key          with a name for logs and limits, and the channels it may publish to
+    key                              a publisher with it reaches every channel
+    key:publish+admin                a publisher with these scopes
+    name:scopes:targets:key          a publisher with a name for logs and limits, that reaches these channels
 
 Must not know: how a key is compared.
 """

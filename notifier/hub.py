@@ -24,9 +24,10 @@ from typing import Final
 
 from notifier.admission import Admission
 from notifier.broker import Broker
-from notifier.broker.values import EPHEMERAL_PREFIX, Opening
+from notifier.broker.values import Opening
 from notifier.connections import ConnectionIds, StreamsByTopic, add, remove
 from notifier.control import StreamCalls
+from notifier.delivery import Delivery
 from notifier.event import Cursor
 from notifier.exclusion import Exclusion
 from notifier.frames import (
@@ -38,14 +39,12 @@ from notifier.frames import (
     EncodedFrame,
     Item,
     farewell,
-    first,
     place,
     with_spread,
 )
 from notifier.grants import Grants
 from notifier.last_seen import LastSeen
 from notifier.opener import Opener
-from notifier.pending import hold
 from notifier.presence import Presence
 from notifier.repeats import Repeats
 from notifier.replay import was_revoked, write_opening
@@ -87,7 +86,17 @@ class Hub:
         )
         self._connections = ConnectionIds()
         self._retractions = Retractions()
-        tell = self._write_own
+        give_up = partial(self.end, reason="slow")
+        self._slow = SlowReaders(max_backlog_bytes=max_backlog_bytes, fall_behind=self._fall_behind, give_up=give_up)
+        self._delivery = Delivery(
+            self._connections,
+            self._slow,
+            attached=self._streams,
+            max_backlog_bytes=max_backlog_bytes,
+            give_up=give_up,
+            reopen=self._resync_stream,
+        )
+        tell = self._delivery.write_own
         self.people = Presence(broker, self._topics, self._connections, deliver=self.deliver_state, tell=tell)
         self.seen = LastSeen(broker)
         reopen = self._opener.reopen
@@ -95,21 +104,14 @@ class Hub:
         self.calls = StreamCalls(broker, self._topics, self._connections, self.grants)
         self.control, self.presence = self.calls.receive, self.people.look
         self._rounds = Rounds(
-            deliver_to=self._deliver_to,
-            flush=self._flush,
-            note_slow=self._note_slow,
+            deliver_to=self._delivery.deliver,
+            flush=self._delivery.flush,
+            note_slow=self._delivery.note_slow,
             streams_of=lambda topic: self._topics.get(topic, ()),
             order_of=broker.order_of,
         )
         self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
-        self._max_backlog = max_backlog_bytes
-        self._slow = SlowReaders(
-            max_backlog_bytes=max_backlog_bytes,
-            fall_behind=self._fall_behind,
-            give_up=lambda stream: self.end(stream, "slow"),
-        )
         self.draining = False
-        self._delivered = 0
         self.counts: Counter[str] = Counter()
         """Totals for metrics: streams opened, events, resets, streams ended by reason."""
 
@@ -119,7 +121,7 @@ class Hub:
     @property
     def deliveries(self) -> int:
         """Events written to streams so far."""
-        return self._delivered + self._rounds.deliveries
+        return self._delivery.delivered + self._rounds.deliveries
 
     @property
     def topic_count(self) -> int:
@@ -146,7 +148,7 @@ class Hub:
         self.counts["streams_opened"] += 1
         self.seen.note(stream.user)
         if self._opener.is_away(stream):
-            self._offer_own(stream, DEGRADED_FRAME)
+            self._delivery.offer_own(stream, DEGRADED_FRAME)
             stream.flush()
         await self._opener.open(stream)
 
@@ -223,7 +225,7 @@ class Hub:
         for item in pending:
             # Events of an earlier epoch are in no log any more, and older than the opening.
             if not item.seq or item.epoch == stream.epoch:
-                self._deliver_to(stream, item)
+                self._delivery.deliver(stream, item)
 
     # broker.Sink
 
@@ -288,49 +290,7 @@ class Hub:
     def degraded(self, away: bool, prefix: str = "") -> None:
         self._opener.note_away(away, prefix)
         for stream in [stream for stream in self._streams if stream.topics[0].startswith(prefix)]:
-            self._write_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
-
-    # Writing
-
-    def _offer_own(self, stream: Stream, frame: EncodedFrame) -> None:
-        """Queue a frame of the service's own that has no id, also before `hello`."""
-        stream.offer(frame if stream.begun else first(frame, stream.cursor))
-        stream.begun = True
-
-    def _write_own(self, stream: Stream, frame: EncodedFrame) -> None:
-        self._offer_own(stream, frame)
-        self._flush(stream)
-
-    def _deliver_to(self, stream: Stream, item: Item) -> None:
-        """Deliver one frame to a stream: pending while it opens, dropped if the stream has it already."""
-        if stream.opening:
-            if not hold(stream, item, self._max_backlog):
-                asyncio.get_running_loop().call_soon(self.end, stream, "slow")
-        elif item.excluded is not None and self._connections.excludes(stream, item.excluded):
-            if item.epoch == stream.epoch:
-                stream.seq = max(stream.seq, item.seq)
-        elif not item.seq:
-            if not item.key.startswith(EPHEMERAL_PREFIX):
-                stream.offer_state(item.key, item.frame)
-            elif not stream.is_repeat(item.key):
-                stream.offer(item.frame)
-        elif item.epoch != stream.epoch:
-            self._resync_stream(stream)  # one of the two epochs has ended; the log shows which
-        elif item.seq <= stream.seq:
-            return  # delivered through another topic of the same publish, or part of the opening
-        elif not stream.has_part(item.parts, item.seq):
-            stream.seq = item.seq
-            stream.offer(item.frame)
-            self._delivered += 1
-
-    def _flush(self, stream: Stream) -> None:
-        stream.flush()
-        if stream.send is None:
-            self._note_slow(stream)
-
-    def _note_slow(self, stream: Stream) -> None:
-        if stream in self._streams:
-            self._slow.check(stream)
+            self._delivery.write_own(stream, DEGRADED_FRAME if away else RECOVERED_FRAME)
 
     # Time
 
@@ -347,7 +307,7 @@ class Hub:
 
     def _ping(self, streams: Sequence[Stream]) -> None:
         for stream in streams:
-            self._write_own(stream, PING_FRAME)
+            self._delivery.write_own(stream, PING_FRAME)
 
     async def drain(self, over_s: float, hurry: Callable[[], bool]) -> None:
         """End all streams, spread evenly over `over_s` seconds; the rest at once when `hurry()` becomes true."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-from notifier import hub
+from notifier import delivery
 from notifier.broker.redis import primary
 from notifier.broker.redis.announcements import Topics
 from notifier.broker.redis.identity import Identity
@@ -98,8 +98,8 @@ DEFECTS: dict[str, Defect] = {
     ),
     "no resync after a lost link": Defect(((Hub, "resync", _resync_named_topics_only),), 9),
     "the log is read before subscribing": Defect(((Opener, "open", _open_before_subscribing),), 13),
-    "the first event does not repeat the cursor": Defect(((hub, "first", _first_without_id),), 2),
-    "frames that arrive during an opening are dropped": Defect(((hub, "hold", _dropped),)),
+    "the first event does not repeat the cursor": Defect(((delivery, "first", _first_without_id),), 2),
+    "frames that arrive during an opening are dropped": Defect(((delivery, "hold", _dropped),)),
     "a repeat is recognised by its key alone": Defect(((Stream, "has_part", _has_any_part),)),
     "a moment as a replica goes unnoticed": Defect(
         ((primary, "_compare", _nothing), (primary, "_compare_stored", _nothing)), 26

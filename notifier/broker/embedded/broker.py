@@ -19,10 +19,11 @@ from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.idempotency import IdempotencyStore
 from notifier.broker.embedded.inbox import MemoryInbox
 from notifier.broker.embedded.journal import Journal, Start
-from notifier.broker.embedded.log import Entry, entry_of, portion
+from notifier.broker.embedded.log import entry_of, portion
 from notifier.broker.embedded.marks import UserMarks
+from notifier.broker.embedded.missed import missed_by
 from notifier.broker.embedded.outputs import MemoryOutputs
-from notifier.broker.embedded.people import MemoryPeople
+from notifier.broker.embedded.people import LastTimes, MemoryPeople
 from notifier.broker.embedded.tasks import MemoryTasks
 from notifier.broker.values import (
     EPHEMERAL_PREFIX,
@@ -47,8 +48,6 @@ from notifier.output import Appended, Output, piece_frame, state_key
 from notifier.people import Lease, Present
 from notifier.task import Task
 
-MAX_SEEN: Final = 100_000
-"""Users whose last time is known; those of the longest ago are forgotten."""
 SWEEP_STEPS: Final = 1
 """Steps of the sweep per object written: spreads it over the writes, so that none takes long. A step checks four."""
 
@@ -70,8 +69,7 @@ class EmbeddedBroker(Broker):
         self._marks: dict[str, UserMarks] = {}
         self._inbox = MemoryInbox(self._history, self._marks, journal)
         self._people = MemoryPeople()
-        self._seen: dict[str, int] = {}
-        """The longest ago first. With the process, all its streams are gone: the times are not written to a file."""
+        self._seen = LastTimes()
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self._sweep_steps = self._sweep()
@@ -191,8 +189,14 @@ class EmbeddedBroker(Broker):
         if subscribe:
             self._subscribed.update(self.topics(user, channels))
         logs = [self._history.log(channel) for channel in channels]
-        verdict, missed = self._missed(
-            user, channels, cursor, most=None if continued else self._max_replay, joined=joined or {}
+        verdict, missed = missed_by(
+            self._history,
+            user,
+            channels,
+            cursor,
+            Cursor(self._epoch, self._seq),
+            most=None if continued else self._max_replay,
+            joined=joined or {},
         )
         replay = list(portion([entry for entry, _ in missed], portion_bytes))
         more = len(replay) < len(missed)
@@ -208,39 +212,6 @@ class EmbeddedBroker(Broker):
             missed=len(missed),
             keys={entry.seq: (entry.key, channel) for entry, channel in missed[: len(replay)] if entry.key},
         )
-
-    def _missed(
-        self,
-        user: str,
-        channels: Sequence[str],
-        cursor: Cursor | str | None,
-        *,
-        most: int | None,
-        joined: Mapping[str, int],
-    ) -> tuple[str, Sequence[tuple[Entry, str]]]:
-        """The verdict on a cursor, and the events after it with their channels, in order, without repeats; at most
-        `most`, if given."""
-        if cursor is None:
-            return "new", ()
-        if isinstance(cursor, str) or (cursor.epoch == self._epoch and cursor.seq > self._seq):
-            return "cursor_unknown", ()
-        if cursor.epoch != self._epoch:
-            return "epoch_changed", ()
-        logs = [(name, self._history.log(name), max(cursor.seq, joined.get(name, 0))) for name in channels]
-        if any(log.low > after for _, log, after in logs):
-            return "history_trimmed", ()
-        now_ms = time.time() * 1000
-        missed: dict[int, tuple[Entry, str]] = {}
-        for channel, log, after in logs:
-            for entry in log.after(after):
-                if not 0 < entry.expires_at_ms <= now_ms and user not in entry.excluded:
-                    missed.setdefault(entry.seq, (entry, channel))
-        if most is not None and len(missed) > most:
-            return "too_many_missed", ()
-        # A part of a publish follows an earlier one: the first is kept.
-        first_of: dict[str, int] = {}
-        in_order = sorted(missed.items())
-        return "ok", [pair for seq, pair in in_order if first_of.setdefault(pair[0].key or f"{seq}", seq) == seq]
 
     # The inbox
 
@@ -340,16 +311,11 @@ class EmbeddedBroker(Broker):
         return self._subscribed.intersection(topics)
 
     async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
-        for user, at_ms in users.items():
-            self._seen.pop(user, None)
-            if at_ms != FORGOTTEN:
-                self._seen[user] = at_ms
-        for user in list(islice(self._seen, max(0, len(self._seen) - MAX_SEEN))):
-            del self._seen[user]
+        self._seen.put(users)
         return ()
 
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
-        return {user: self._seen[user] for user in users if user in self._seen}
+        return self._seen.of(users)
 
     async def disconnect(self, user: str, *, forgotten: bool = False) -> None:
         if self._sink is not None:
@@ -360,7 +326,7 @@ class EmbeddedBroker(Broker):
         self._seq += 1
         self._history.clear(f"user:{user}", self._seq)
         self._tasks.forget(f"user:{user}")
-        self._seen.pop(user, None)
+        self._seen.put({user: FORGOTTEN})
         if self._marks.pop(user, None) is not None:
             self._journal.remove_marks(user)
 

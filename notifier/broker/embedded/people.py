@@ -1,4 +1,5 @@
-"""Who is present on topics, in the memory of this process: with the process, all its streams are gone.
+"""Who is present on topics, and when users were last there. In the memory of this process: with it, all its streams are
+gone, so neither is written to a file.
 
 Must not know: streams, when leases are renewed.
 """
@@ -6,9 +7,15 @@ Must not know: streams, when leases are renewed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final
 
+from notifier.broker.values import FORGOTTEN
 from notifier.people import EARLIER_S, Lease, Person, Present
+
+MAX_SEEN: Final = 100_000
+"""Users whose last time is known; those of the longest ago are forgotten."""
 
 
 class MemoryPeople:
@@ -41,3 +48,24 @@ class MemoryPeople:
         if not known:
             self._leases.pop(channel, None)
         return [Present(person, ends_at - now) for ends_at, person in known.values()]
+
+
+class LastTimes:
+    """When each user last had a stream."""
+
+    def __init__(self) -> None:
+        self._times_ms: dict[str, int] = {}
+        """The longest ago first."""
+
+    def put(self, times_ms: Mapping[str, int]) -> None:
+        """Note the times of users, `FORGOTTEN` to remove one."""
+        for user, at_ms in times_ms.items():
+            self._times_ms.pop(user, None)
+            if at_ms != FORGOTTEN:
+                self._times_ms[user] = at_ms
+        for user in list(islice(self._times_ms, max(0, len(self._times_ms) - MAX_SEEN))):
+            del self._times_ms[user]
+
+    def of(self, users: Sequence[str]) -> Mapping[str, int]:
+        """The times of the users that have one."""
+        return {user: self._times_ms[user] for user in users if user in self._times_ms}
