@@ -7,15 +7,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 from bench import system
+from bench.peers.notifier import SECRET, Notifier, running
 from notifier.auth import subscriber_token, topic_grant
 
-SECRET = "a-secret-for-the-benchmark-of-presence"
 TOPIC = "order:42"
 SETTLING_S = 8.0
 """After the streams have opened, and longer than a connection that has ended stays present."""
@@ -70,11 +67,9 @@ class Visitor:
             self._writer.close()
 
 
-async def measure(
-    port: int, service: system.Process, *, people: int, changes_per_s: int, seconds: int
-) -> dict[str, float]:
+async def measure(service: Notifier, *, people: int, changes_per_s: int, seconds: int) -> dict[str, float]:
     """The figures of one run."""
-    plain = [Visitor(port, number) for number in range(people)]
+    plain = [Visitor(service.port, number) for number in range(people)]
     cpu_s = service.cpu_s()
     for visitor in plain:
         await visitor.open(seen=False)
@@ -117,23 +112,10 @@ def main() -> None:
     parser.add_argument("--broker", default="", help="the broker's address; in memory by default")
     options = parser.parse_args()
     system.allow_many_files()
-    port = system.free_port()
-    with tempfile.TemporaryDirectory(prefix="presence-") as folder:
-        env = {
-            "NOTIFIER_JWT_SECRET": SECRET,
-            "NOTIFIER_API_KEYS": "bench-key-0123456789abcdef",
-            "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
-            "NOTIFIER_BROKER_URL": options.broker,
-        }
-        command = [sys.executable, "-m", "notifier", "serve", "--port", str(port)]
-        service = system.Process(command, Path(folder), env=env)
-        try:
-            service.wait_until(lambda: system.accepts(port))
-            figures = asyncio.run(
-                measure(port, service, people=options.people, changes_per_s=options.changes, seconds=options.seconds)
-            )
-        finally:
-            service.stop()
+    with running(NOTIFIER_BROKER_URL=options.broker) as service:
+        figures = asyncio.run(
+            measure(service, people=options.people, changes_per_s=options.changes, seconds=options.seconds)
+        )
     for name, value in figures.items():
         print(f"{name:26}{value:10.2f}")
 

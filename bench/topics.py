@@ -8,16 +8,12 @@ import argparse
 import json
 import socket
 import statistics
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from bench import system
+from bench.peers.notifier import SECRET, Notifier, running
 from notifier.auth import MAX_VERIFIED, subscriber_token, topic_grant
 
-SECRET = "a-secret-for-the-benchmark-of-topics"
 SHARED = 50
 """Topics that many pages show."""
 
@@ -74,7 +70,7 @@ def _some(connected: socket.socket) -> bytes:
     return data
 
 
-def cpu(port: int, service: system.Process, *, clients: int, rounds: int, presence: bool) -> dict[str, float]:
+def cpu(service: Notifier, *, clients: int, rounds: int, presence: bool) -> dict[str, float]:
     """Microseconds of the service's CPU for a connect and for joins, and the ratios of each round's."""
 
     def measured(call: Callable[[Client], None], among: Sequence[Client]) -> float:
@@ -86,7 +82,7 @@ def cpu(port: int, service: system.Process, *, clients: int, rounds: int, presen
     connects, joins, again = [], [], []
     for number in range(rounds + 1):  # the first warms up
         grants = [[f"page:{number}:{each}"] for each in range(2)]
-        among = [Client(port, number * clients + each, grants, presence=presence) for each in range(clients)]
+        among = [Client(service.port, number * clients + each, grants, presence=presence) for each in range(clients)]
         connects.append(measured(Client.connect, among))
         joins.append(measured(lambda client: client.join(client.grants[0], client.new_socket()), among))
         again.append(measured(lambda client: client.join(client.grants[1], client.sockets[-1]), among))
@@ -107,13 +103,13 @@ def memory(*, streams: int, topics: int) -> dict[str, float]:
     difference to a service with the same streams and calls, and without topics."""
 
     def opened(topics_of: Callable[[int], Sequence[str]]) -> float:
-        with running() as (port, service):
-            filling = Client(port, streams, [])
+        with running() as service:
+            filling = Client(service.port, streams, [])
             filling.connect()
             calls = filling.new_socket()
             for second in range(MAX_VERIFIED):
                 filling.join(topic_grant(SECRET, filling.user, ["filling"], ttl_s=3600 + second), calls)
-            clients = [Client(port, number, [topics_of(number)]) for number in range(streams)]
+            clients = [Client(service.port, number, [topics_of(number)]) for number in range(streams)]
             for client in clients:
                 client.connect()
                 client.join(client.grants[0] if client.grants else "", client.new_socket())
@@ -136,27 +132,6 @@ def memory(*, streams: int, topics: int) -> dict[str, float]:
     }
 
 
-@contextmanager
-def running() -> Iterator[tuple[int, system.Process]]:
-    """The port of a service that begins, and its process."""
-    port = system.free_port()
-    with tempfile.TemporaryDirectory(prefix="topics-") as folder:
-        env = {
-            "NOTIFIER_JWT_SECRET": SECRET,
-            "NOTIFIER_API_KEYS": "bench-key-0123456789abcdef",
-            "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "100000",
-            "NOTIFIER_BROKER_URL": "",
-        }
-        service = system.Process(
-            [sys.executable, "-m", "notifier", "serve", "--port", str(port)], Path(folder), env=env
-        )
-        try:
-            service.wait_until(lambda: system.accepts(port))
-            yield port, service
-        finally:
-            service.stop()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.topics", description=__doc__)
     parser.add_argument("--clients", type=int, default=500, help="of a round")
@@ -165,9 +140,9 @@ def main() -> None:
     parser.add_argument("--topics", type=int, default=5, help="of each")
     options = parser.parse_args()
     system.allow_many_files()
-    with running() as (port, service):
-        figures = cpu(port, service, clients=options.clients, rounds=options.rounds, presence=False)
-        seen = cpu(port, service, clients=options.clients, rounds=max(1, options.rounds // 3), presence=True)
+    with running() as service:
+        figures = cpu(service, clients=options.clients, rounds=options.rounds, presence=False)
+        seen = cpu(service, clients=options.clients, rounds=max(1, options.rounds // 3), presence=True)
     figures |= {f"{name} (with presence)": value for name, value in seen.items() if name.startswith("join to")}
     figures |= memory(streams=options.streams, topics=options.topics)
     for name, value in figures.items():

@@ -8,7 +8,7 @@
  *
  * The stream has one state of its user for each topic: where tabs differ, one that does something counts.
  *
- * Owns: joining, which tab ends a topic. Must not know: elements, how a stream is kept open.
+ * Must not know: elements, how a stream is kept open, what tabs say to each other (`topic_tabs`).
  */
 
 import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf } from "./grants.js";
@@ -16,6 +16,7 @@ import { publicHandle } from "./handle.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
+import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {(names: string[]) => void} NamesHandler */
@@ -27,7 +28,6 @@ import { createRenewal } from "./renewal.js";
 
 /** @typedef {import("./handle.js").Handle} Handle */
 
-const ANSWER_MS = 300; // the other tabs say within this what they show
 const RETRY_MS = 2000; // twice this at most, at random
 const PATIENCE_MS = 15_000;
 const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
@@ -47,22 +47,17 @@ const MAX_GRANTS = 20; // in the query of a poll, and of one call
 export async function createTopics(notifier, connection, position, base, pollUrl, request, findKey, connectionId) {
   /** @type {Map<string, Topic>} */
   const topics = new Map();
-  /** @type {Set<string>} */
-  const elsewhere = new Set(); // grants of other tabs, for the leader's polls
-  /** @type {Set<string> | null} */
-  let leaving = null; // topics of which the leader asks the other tabs
   let isJoining = false;
   let retry = 0; // a timer; 0: none
   let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
-  const key = findKey && (await findKey().catch(() => ""));
-  let channel = key ? new BroadcastChannel(`${key} topics`) : null;
-  const post = (/** @type {object} */ message) => channel?.postMessage(message);
-  if (channel) channel.onmessage = ({ data }) => receive(data);
+  const streamId = () => connectionId;
+  const tabs = await createTopicTabs(topics, connection, findKey, { streamId, follow, change, tellStates, tellPolls });
+  const { elsewhere, post } = tabs;
   const { signal } = ended;
-  globalThis.addEventListener?.("pagehide", () => topics.size && post(farewell([...topics.keys()])), { signal });
+  globalThis.addEventListener?.("pagehide", tabs.hide, { signal });
   globalThis.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
@@ -94,11 +89,16 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     ended.abort();
     renewal.stop();
     topics.clear();
-    channel?.close();
-    channel = null;
+    tabs.end();
   });
   if (!connectionId) post({ ask: true });
   return { open };
+
+  /** Another tab has the stream. @param {string} id */
+  function follow(id) {
+    connectionId = id;
+    if (!retry || id !== lost) void join();
+  }
 
   /** From the back/forward cache: the other tabs have ended its topics. */
   function comeBack() {
@@ -150,13 +150,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       else tellStates([name]);
     }
     if (!left.length) return;
-    const message = farewell(left);
-    for (const name of left) topics.delete(name);
-    post(message);
-    if (connection.leads) {
-      leave(left);
-      void calm(message.idle);
-    }
+    tabs.leave(left);
     void join(); // polls have room for others
   }
 
@@ -167,61 +161,6 @@ export async function createTopics(notifier, connection, position, base, pollUrl
       if (topic && stateOf(topic) !== topic.state) topic.heard = false;
     }
     void join();
-  }
-
-  /** This tab leaves topics; on some of them its state is the stream's. @param {string[]} left */
-  function farewell(left) {
-    return { left, idle: left.filter((name) => topics.get(name)?.state) };
-  }
-
-  /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
-  async function calm(names) {
-    if (!names.length || !channel || !connectionId) return;
-    await change({ state: onWire(names.map((name) => [name, ""])) });
-    post({ idle: names });
-    reset(names);
-  }
-
-  /** The stream has no state on these topics now. @param {string[]} names */
-  function reset(names) {
-    for (const name of names) {
-      const topic = topics.get(name);
-      if (topic) topic.state = "";
-    }
-    tellStates(names);
-  }
-
-  /** What another tab says. @param {any} message */
-  function receive({ ask, connection: id, left, kept, grants, idle }) {
-    if (ask && connection.leads) post({ connection: connectionId });
-    if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
-    if (id && id !== connectionId && !connection.leads) {
-      connectionId = id;
-      if (!retry || id !== lost) void join();
-    }
-    if (left && connection.leads) leave(left);
-    else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
-    if (idle && left && connection.leads) void calm(idle);
-    else if (idle && !left) reset(idle);
-    for (const name of kept ?? []) leaving?.delete(name);
-    if (grants && connection.leads) {
-      for (const grant of grants) elsewhere.add(grant);
-      tellPolls();
-    }
-  }
-
-  /** The leader ends topics that no tab shows. @param {string[]} names */
-  function leave(names) {
-    if (!leaving) setTimeout(end, channel ? ANSWER_MS : 0);
-    leaving ??= new Set();
-    for (const name of names) if (!topics.has(name)) leaving.add(name);
-    post({ left: names });
-
-    function end() {
-      const gone = [...(leaving ?? [])].filter((name) => !topics.has(name));
-      leaving = null;
-      if (gone.length && connectionId) void change({ remove: gone });
-    }
   }
 
   /** Adds what the present stream does not hear, one call at a time. */

@@ -192,7 +192,7 @@ CLIENT_LAYERS: Layers = [
     {"messages"},
     {"notifier"},
     {"tabs", "api", "topics"},
-    {"renewal", "handle"},
+    {"renewal", "handle", "topic_tabs"},
     {"grants", "people"},
     {"follower"},
     {"connection"},

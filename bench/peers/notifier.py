@@ -8,10 +8,12 @@ import secrets
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -135,6 +137,18 @@ class NotifierOnRedis(Notifier):
 
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, servers=Redis(folder), **options)
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Notifier]:
+    """The service with these settings."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        server = Notifier(Path(folder), settings=settings)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
 
 
 def _channel(name: str) -> str:

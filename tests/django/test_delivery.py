@@ -141,6 +141,12 @@ def test_a_service_that_accepts_no_message_leaves_them_waiting(trouble: Any) -> 
     assert subjects() == ["first", "second"]
 
 
+def put_nearly_suspected(first: str, second: str) -> None:
+    """Two messages, of which the first is suspected if it fails once more."""
+    put(first, second)
+    OutboxMessage.objects.filter(payload__contains=first).update(attempts=delivery.PATIENCE - 1)
+
+
 AWAY = (503, {"Retry-After": "60"}, b"{}")
 """It is not repeated within the call."""
 
@@ -164,8 +170,7 @@ def test_a_message_that_always_fails_is_postponed_when_the_next_is_delivered() -
 
 
 def test_a_message_that_fails_just_before_the_service_is_back_is_not_overtaken() -> None:
-    put("first", "second")
-    OutboxMessage.objects.filter(payload__contains="first").update(attempts=delivery.PATIENCE - 1)
+    put_nearly_suspected("first", "second")
     arrived: list[str] = []
 
     def back_after_the_first_try(body: Any) -> Any:
@@ -183,8 +188,7 @@ def test_a_message_that_fails_just_before_the_service_is_back_is_not_overtaken()
 
 
 def test_a_message_is_not_overtaken_by_the_next_that_is_tried_when_the_service_is_back() -> None:
-    put("first", "second")
-    OutboxMessage.objects.filter(payload__contains="first").update(attempts=delivery.PATIENCE - 1)
+    put_nearly_suspected("first", "second")
 
     def back_for_the_second(body: Any) -> Any:
         return GOOD if body.get("subject") == "second" else AWAY
@@ -195,8 +199,7 @@ def test_a_message_is_not_overtaken_by_the_next_that_is_tried_when_the_service_i
 
 
 def test_a_message_that_opened_the_circuit_by_itself_is_overtaken_while_the_service_answers() -> None:
-    put("heavy", "light")
-    OutboxMessage.objects.filter(payload__contains="heavy").update(attempts=delivery.PATIENCE - 1)
+    put_nearly_suspected("heavy", "light")
 
     def heavy_fails(body: Any) -> Any:
         return AWAY if body.get("subject") == "heavy" else GOOD

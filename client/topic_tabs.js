@@ -1,0 +1,112 @@
+/**
+ * What the tabs of a browser say to each other about topics. They share a stream, which the leading tab has; it ends a topic that
+ * no tab shows, and takes back the state of a tab that has left.
+ *
+ * Must not know: how topics are joined, handles.
+ */
+
+import { onWire } from "./grants.js";
+
+/** @typedef {import("./grants.js").Topic} Topic */
+
+const ANSWER_MS = 300; // the other tabs say within this what they show
+
+/**
+ * @param {Map<string, Topic>} topics  of this tab
+ * @param {import("./connection.js").Connection} connection
+ * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
+ * @param {object} calls
+ * @param {() => string} calls.streamId  of the present stream; "": not known
+ * @param {(id: string) => void} calls.follow  another tab has this stream
+ * @param {(body: object) => Promise<any>} calls.change  what the stream hears
+ * @param {(names: string[]) => void} calls.tellStates
+ * @param {() => void} calls.tellPolls
+ */
+export async function createTopicTabs(
+  topics,
+  connection,
+  findKey,
+  { streamId, follow, change, tellStates, tellPolls },
+) {
+  /** @type {Set<string>} */
+  const elsewhere = new Set(); // grants of other tabs, for the leader's polls
+  /** @type {Set<string> | null} */
+  let leaving = null; // topics of which the leader asks the other tabs
+  const key = findKey && (await findKey().catch(() => ""));
+  let channel = key ? new BroadcastChannel(`${key} topics`) : null;
+  const post = (/** @type {object} */ message) => channel?.postMessage(message);
+  if (channel) channel.onmessage = ({ data }) => receive(data);
+  return { elsewhere, post, hide, leave, end };
+
+  /** The page goes away, and may come back. */
+  function hide() {
+    if (topics.size) post(farewell([...topics.keys()]));
+  }
+
+  /** This tab shows topics no longer. @param {string[]} names */
+  function leave(names) {
+    const message = farewell(names);
+    for (const name of names) topics.delete(name);
+    post(message);
+    if (!connection.leads) return;
+    endUnshown(names);
+    void calm(message.idle);
+  }
+
+  function end() {
+    channel?.close();
+    channel = null;
+  }
+
+  /** What is said of topics that this tab leaves; on some of them its state is the stream's. @param {string[]} left */
+  function farewell(left) {
+    return { left, idle: left.filter((name) => topics.get(name)?.state) };
+  }
+
+  /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
+  async function calm(names) {
+    if (!names.length || !channel || !streamId()) return;
+    await change({ state: onWire(names.map((name) => [name, ""])) });
+    post({ idle: names });
+    reset(names);
+  }
+
+  /** The stream has no state on these topics now. @param {string[]} names */
+  function reset(names) {
+    for (const name of names) {
+      const topic = topics.get(name);
+      if (topic) topic.state = "";
+    }
+    tellStates(names);
+  }
+
+  /** What another tab says. @param {any} message */
+  function receive({ ask, connection: id, left, kept, grants, idle }) {
+    if (ask && connection.leads) post({ connection: streamId() });
+    if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
+    if (id && id !== streamId() && !connection.leads) follow(id);
+    if (left && connection.leads) endUnshown(left);
+    else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
+    if (idle && left && connection.leads) void calm(idle);
+    else if (idle && !left) reset(idle);
+    for (const name of kept ?? []) leaving?.delete(name);
+    if (grants && connection.leads) {
+      for (const grant of grants) elsewhere.add(grant);
+      tellPolls();
+    }
+  }
+
+  /** The leader ends topics that no tab shows. @param {string[]} names */
+  function endUnshown(names) {
+    if (!leaving) setTimeout(remove, channel ? ANSWER_MS : 0);
+    leaving ??= new Set();
+    for (const name of names) if (!topics.has(name)) leaving.add(name);
+    post({ left: names });
+
+    function remove() {
+      const gone = [...(leaving ?? [])].filter((name) => !topics.has(name));
+      leaving = null;
+      if (gone.length && streamId()) void change({ remove: gone });
+    }
+  }
+}
