@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from notifier.broker import Broker
-from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.broker import Options, RedisBroker
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.people import RedisPeople, is_time
 from notifier.broker.redis.scripts import Call
 from notifier.errors import BrokerUnavailable
 from notifier.people import Lease, Person, by_user
+from tests.broker.conftest import LIMITS
 from tests.broker.support import Recorder, until
+from tests.support import RedisServer
 
 TOPIC = "topic:order:42"
 ANN, BOB = Person("ann", "Ann ü"), Person("bob", None, "editing")
@@ -102,6 +105,27 @@ async def test_people_whose_reading_was_interrupted_are_read_again() -> None:
         await people.of(TOPIC)
 
 
+@pytest.mark.programs
+async def test_people_are_readable_after_the_clock_stepped_back(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Recorder()
+    broker = RedisBroker.from_url(redis_server.url, Options(prefix="notifier:clock:", shards=1, **LIMITS))
+    await broker.start(sink)
+    wall_time = time.time
+    try:
+        await broker.lease(TOPIC, [Lease(f"c{number}", Person(f"u{number}"), 60) for number in range(600)])
+        await broker.subscribe(broker.topics("ann", [TOPIC]))
+        monkeypatch.setattr(time, "time", lambda: wall_time() + 3600)
+        with redis_server.client() as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: sink.away[-2:] == [True, False])
+        monkeypatch.setattr(time, "time", wall_time)
+        assert len(await broker.people(TOPIC)) == 600
+    finally:
+        await broker.close()
+
+
 async def test_the_topics_with_streams_are_known_by_one_call(
     broker: Broker, sink: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +167,7 @@ class ShardsAway:
             raise BrokerUnavailable("no answer in time")
         return answer
 
-    def is_live_since(self, shard: int, at_ms: int) -> bool:
+    def is_live_since(self, shard: int, at: float) -> bool:
         return not self.was_away
 
     async def call(self, shard: int, *command: Any) -> int:

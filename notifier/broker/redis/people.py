@@ -68,7 +68,7 @@ class RedisPeople:
     async def of(self, channel: str) -> Sequence[Present]:
         """See `Broker.people`."""
         people: dict[bytes, Present] = {}
-        began_ms, place = int(time.time() * 1000), b"0"
+        began, place = time.monotonic(), b"0"
         while True:
             is_first = place == b"0"
             answer = await self._shards.run(self._call(channel, [KEY_TTL_S, place, PORTION]))
@@ -77,7 +77,7 @@ class RedisPeople:
                 for connection, text, left_ms in zip(answer[1::3], answer[2::3], answer[3::3], strict=True):
                     people[connection] = Present(person_of(text), int(left_ms) / 1000)
             # Another primary has another order: what it would continue with could lack people.
-            if not is_first and not self._shards.is_live_since(self._keys.shard_of_name(channel), began_ms):
+            if not is_first and not self._shards.is_live_since(self._keys.shard_of_name(channel), began):
                 raise BrokerUnavailable("Redis was away while people were read")
             if place == b"0":
                 return list(people.values())

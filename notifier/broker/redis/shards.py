@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -61,8 +62,8 @@ class Shards:
         self.subscriptions: list[Subscriptions] = []
         self._away: set[int] = set()
         """The shards that were reported to the sink as away."""
-        self._back_at_ms = [0] * keys.shards
-        """When each shard was back after it was away, in ms of Unix time."""
+        self._back_at = [-math.inf] * keys.shards
+        """When each shard was back after it was away, in seconds of `time.monotonic`."""
 
     async def start(self, sink: Sink) -> None:
         """Returns after the first attempt of every connection. Raises `ConfigurationError` if other processes use
@@ -163,9 +164,9 @@ class Shards:
         """True if an event published to this shard now would be delivered."""
         return bool(self.subscriptions) and self.primaries[shard].alive and self.subscriptions[shard].live
 
-    def is_live_since(self, shard: int, at_ms: int) -> bool:
-        """True if the shard is live and was not away after this time."""
-        return self.is_live(shard) and self._back_at_ms[shard] <= at_ms
+    def is_live_since(self, shard: int, at: float) -> bool:
+        """True if the shard is live and was not away after this time, in seconds of `time.monotonic`."""
+        return self.is_live(shard) and self._back_at[shard] <= at
 
     @property
     def away(self) -> Sequence[int]:
@@ -182,7 +183,7 @@ class Shards:
             log.warning("%sRedis at %s is away", of_several, self._places)
         else:
             self._away.discard(shard)
-            self._back_at_ms[shard] = int(time.time() * 1000)
+            self._back_at[shard] = time.monotonic()
             log.info("%sRedis is back", of_several)
         if self._keys.shards == 1:
             self._sink.degraded(is_away)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
@@ -82,7 +83,8 @@ class RedisTasks:
     async def stalled(self, before_ms: int) -> Sequence[str]:
         """See `Broker.stalled_tasks`. Oldest first within each shard. Shards that were away since are left out:
         heartbeats could not be received."""
-        live = [shard for shard in range(self._keys.shards) if self._shards.is_live_since(shard, before_ms)]
+        before = time.monotonic() - (time.time() - before_ms / 1000)
+        live = [shard for shard in range(self._keys.shards) if self._shards.is_live_since(shard, before)]
         return [task.id for task in await self._oldest(live, self._keys.beats, before_ms, lambda _: True)]
 
     async def due_questions(self, before_ms: int) -> Sequence[str]:
