@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
@@ -70,6 +70,9 @@ log = logging.getLogger("notifier")
 CLIENT = Path(__file__).parent / "client"
 """The browser client's files: a link to `client/` in the repository, copied into the wheel."""
 
+SCHEMAS = Path(__file__).parent / "schemas"
+"""A JSON Schema for the data of each event of a stream."""
+
 DESCRIPTION = """Server-Sent Events for browsers, fed by HTTP POST: messages that prove they were not lost, and live
 progress of tasks."""
 
@@ -100,6 +103,7 @@ def build(settings: Settings) -> ASGIApp:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.state.settings = settings
@@ -257,8 +261,10 @@ def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
         app.include_router(demo.router)
         app.router.routes.append(Route("/demo", endpoint=_demo_page))
     app.router.routes.append(Route("/docs", endpoint=_docs_page))
+    app.router.routes.append(Route("/openapi-3.0.json", endpoint=_openapi_30))
+    app.mount("/schemas", _Shared(directory=SCHEMAS), name="schemas")
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs")
-    app.mount("/client", GZipMiddleware(_Client(directory=CLIENT, check_dir=False)), name="client")
+    app.mount("/client", GZipMiddleware(_Shared(directory=CLIENT, check_dir=False)), name="client")
 
 
 async def _docs_page(request: Request) -> Response:
@@ -272,14 +278,18 @@ async def _docs_page(request: Request) -> Response:
     )
 
 
+async def _openapi_30(request: Request) -> Response:
+    return JSONResponse(openapi.document_30(request.app))
+
+
 async def _demo_page(_: Request) -> Response:
     policy = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     return FileResponse(CLIENT / "demo" / "index.html", headers=headers)
 
 
-class _Client(StaticFiles):
-    """The client's files, which pages of any origin may import."""
+class _Shared(StaticFiles):
+    """Files that pages of any origin may load: the client, and the schemas of events."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

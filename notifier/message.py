@@ -40,6 +40,8 @@ class Field:
     default: Any = REQUIRED
     description: str = ""
     choices: tuple[str, ...] = ()
+    format: str = ""
+    """The format of its text in JSON Schema (`date-time`)."""
     option: str = ""
     """The command line's option for it, without dashes. Empty: none."""
     since: str = FIRST_VERSION
@@ -115,6 +117,7 @@ FIELDS: Final = (
         str,
         None,
         description="The time shown: ISO 8601 with an offset; now by default.",
+        format="date-time",
     ),
     Field(
         "level",
@@ -179,6 +182,7 @@ FIELDS: Final = (
         str | None,
         default=None,
         description="ISO 8601 with an offset. After this time the message is neither replayed nor listed.",
+        format="date-time",
     ),
 )
 """In the order of the frame."""

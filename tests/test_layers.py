@@ -51,6 +51,8 @@ SERVICE_LAYERS: Layers = [
     {"api.access"},
     {"api.granted"},
     {"api.openapi"},
+    {"api.openapi_30", "api.stream_call"},
+    {"api.schemas"},
     {"api.stream_events"},
     {"api.answers"},
     {"api.bodies", "api.http"},
@@ -298,6 +300,7 @@ def test_the_map_in_the_docs_has_a_line_for_each_file_and_a_file_for_each_line()
         "themes",
         "jsx",
         "demo",
+        "schemas",
     }, "folders without their files"
     patterns = ("*.py", "*.lua", "*.js")
     files = {

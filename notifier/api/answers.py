@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
 
-from notifier.api.bodies import Sender
+from notifier.api.bodies import AnswerInput, Moment, TaskStatus, field_type
 from notifier.message import FIELDS
 
 
@@ -14,7 +14,7 @@ def _carried() -> dict[str, Any]:
     """The fields of a message on the stream, from `notifier.message`."""
     return {
         field.name: (
-            Sender | None if field.name == "from" else field.carries,
+            field_type(field, field.carries),
             field.default if field.may_be_left_out(field.default) else ...,
         )
         for field in FIELDS
@@ -55,7 +55,7 @@ class CursorData(BaseModel):
 class Published(BaseModel):
     """Stored and ordered by the broker; not yet seen by anyone."""
 
-    id: str | None = Field(None, description="The message's id; null for other events.")
+    id: str | None = Field(description="The message's id; null for other events.")
     cursor: str = Field(description="`<epoch>-<seq>`: its place in the order.")
     watched: bool = Field(description="Whether a recipient has an open stream now.")
 
@@ -74,7 +74,9 @@ class Problem(BaseModel):
     detail: str
     field: str | None = Field(None, description="The path of the offending value, such as `to[0]` or `data.a`.")
     errors: list[FieldFault] | None = Field(None, description="The same as a list.")
-    task_status: str | None = Field(None, description="409: the status of the task, which does not allow the call.")
+    task_status: TaskStatus | None = Field(
+        None, description="409: the status of the task, which does not allow the call."
+    )
     unknown_field: bool | None = Field(None, description="422: true where this version does not know `field`.")
 
 
@@ -104,12 +106,12 @@ class Presence(BaseModel):
     user: str
     online: bool = Field(description="Whether the user has an open stream, in any process.")
     connections: int = Field(description="The number of these streams.")
-    last_seen_at: str | None = Field(description=LAST_SEEN)
+    last_seen_at: Moment | None = Field(description=LAST_SEEN)
 
 
 class Online(BaseModel):
     online: bool = Field(description="Whether the user has an open stream, in any process.")
-    last_seen_at: str | None = Field(description=LAST_SEEN)
+    last_seen_at: Moment | None = Field(description=LAST_SEEN)
 
 
 class Presences(BaseModel):
@@ -155,9 +157,9 @@ class QuestionData(BaseModel):
     id: str
     text: str
     choices: list[Choice] | None = Field(description="Null where the answer is any text.")
-    input: Literal["text"] | None
-    asked_at: str
-    expires_at: str
+    input: AnswerInput | None
+    asked_at: Moment
+    expires_at: Moment
 
 
 class Responder(BaseModel):
@@ -170,7 +172,7 @@ class AnswerData(BaseModel):
 
     value: str | None
     by: Responder | None = Field(description="Null after the timeout.")
-    answered_at: str
+    answered_at: Moment
 
 
 class NewestAnswer(AnswerData):
@@ -199,7 +201,7 @@ class TaskData(BaseModel):
 
     id: str
     name: str
-    status: Literal["pending", "running", "waiting", "succeeded", "failed", "cancelling", "cancelled", "stalled"]
+    status: TaskStatus
     state: str
     done: int
     total: int | None
@@ -207,9 +209,9 @@ class TaskData(BaseModel):
         description="0 to 100; 100 when all is done or the task succeeded; else null while the total is unknown."
     )
     eta_s: float | None
-    started_at: str
-    updated_at: str
-    ended_at: str | None
+    started_at: Moment
+    updated_at: Moment
+    ended_at: Moment | None
     error: str | None
     url: str | None = Field(description="Where the result is, once the task has ended.")
     url_text: str | None = Field(description="The text of the button that leads there.")

@@ -14,11 +14,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import json_text, parsing, problems, rules
-from notifier.api.answers import BatchProblem, Problem, Results
+from notifier.api.answers import BatchProblem, Results
 from notifier.api.bodies import TaskPatch
 from notifier.api.http import checked_body, idempotency, object_of, run_call, validate
 from notifier.api.openapi import body_of
 from notifier.api.publishing import Publishing, published
+from notifier.api.schemas import REF
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency, Receipt
 from notifier.call import JSON, Answer, RequestHead
@@ -35,18 +36,13 @@ _BATCH: Final = {
     "minItems": 1,
     "maxItems": MAX_BATCH_ITEMS,
     # Items are checked one by one: an invalid one gets its own result, and the others are published.
-    "items": {
-        "description": "An object with its `kind` (message, task, event, patch or output) and the fields of its call."
-    },
+    "items": {"$ref": REF.format(model="BatchItem")},
 }
 
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={
-        **{code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422)},
-        **{code: {"model": BatchProblem} for code in (429, 503)},
-    },
+    responses={code: {"model": BatchProblem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
 )
 
 

@@ -35,7 +35,8 @@ router = APIRouter(
 @router.get("/inbox", summary="List messages", responses={200: {"model": InboxPage}}, openapi_extra={"parameters": [
     {"name": "limit", "in": "query", "schema": {"type": "integer", "default": 25, "minimum": 1, "maximum": MAX_PAGE}},
     {"name": "before", "in": "query", "description": "A message's id: only older ones.", "schema": {"type": "string"}},
-    {"name": "unread", "in": "query", "description": "1: only unread ones.", "schema": {"enum": ["0", "1"]}},
+    {"name": "unread", "in": "query", "description": "1: only unread ones.",
+     "schema": {"type": "string", "enum": ["0", "1"]}},
 ]})  # fmt: skip
 async def list_inbox(request: Request) -> Response:
     """The user's messages, newest first, with their read marks."""

@@ -5,6 +5,8 @@ Must not know: what events mean.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -13,6 +15,8 @@ from notifier import metrics, rules
 from notifier.api.answers import Disconnected, Health, Problem, Readiness
 from notifier.api.http import json_response, publisher
 from notifier.errors import NotFound
+
+_ADMIN: Final[dict[str, Any]] = {"security": [{"administrator": []}]}
 
 operation = APIRouter(tags=["operation"])
 admin = APIRouter(
@@ -54,7 +58,7 @@ async def read_metrics(request: Request) -> Response:
     return Response(text, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
 
 
-@admin.delete("/{user_id:path}", summary="Forget a user", status_code=204)
+@admin.delete("/{user_id:path}", summary="Forget a user", status_code=204, openapi_extra=_ADMIN)
 async def forget(request: Request, user_id: str) -> Response:
     """End a user's streams and delete the user's data: messages, read marks, the list of tasks."""
     publisher(request, "admin")
@@ -69,7 +73,12 @@ async def forget(request: Request, user_id: str) -> Response:
     return Response(status_code=204)
 
 
-@admin.post("/{user_id:path}/disconnect", summary="End a user's streams", responses={200: {"model": Disconnected}})
+@admin.post(
+    "/{user_id:path}/disconnect",
+    summary="End a user's streams",
+    responses={200: {"model": Disconnected}},
+    openapi_extra=_ADMIN,
+)
 async def disconnect(request: Request, user_id: str) -> Response:
     """End all streams of a user, in every process, with a `bye` whose reason is `revoked`."""
     publisher(request, "admin")

@@ -116,7 +116,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 @router.get(
     "/poll",
     summary="Listen without a stream",
-    responses={200: {"model": PollAnswer}},
+    responses={200: {"model": PollAnswer}, 409: {"model": Problem}, 503: {"model": Problem}},
     openapi_extra={
         "security": [{"subscriber": []}, {"subscriberCookie": []}],
         "parameters": [

@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in
     "/topics/{name:path}/presence",
     tags=["user"],
     summary="Who is present on a topic",
-    responses={200: {"model": People}, 404: {"model": Problem}},
+    responses={200: {"model": People}, 404: {"model": Problem}, 409: {"model": Problem}},
     openapi_extra={
         "security": [{"subscriber": []}, {"subscriberCookie": []}, {"publisher": []}],
         "parameters": [

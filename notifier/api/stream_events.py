@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.answers import MessageData, PersonData, TaskData
+from notifier.api.bodies import Moment
 
 
 class Hello(BaseModel):
@@ -22,7 +23,7 @@ class Hello(BaseModel):
     tasks: list[TaskData]
     heartbeat_s: float
     connection: str = Field(description="The stream's id, for `POST /v1/stream/topics`.")
-    time: str
+    time: Moment
 
 
 class InboxChange(BaseModel):
@@ -54,7 +55,7 @@ class Reset(BaseModel):
     """Events may have been missed. Replace unread count and tasks by those of this event, and list the inbox again. The
     id of this event is the new cursor."""
 
-    reason: str = Field(description="cursor_unknown, epoch_changed, history_trimmed, history_lost or too_many_missed.")
+    reason: Literal["cursor_unknown", "epoch_changed", "history_trimmed", "history_lost", "too_many_missed"]
     unread: int
     tasks: list[TaskData]
 
@@ -63,6 +64,10 @@ class Degraded(BaseModel):
     """The broker is away (true), or back (false)."""
 
     degraded: bool
+
+
+class Ping(BaseModel):
+    """Every `heartbeat_s`, so that a client can tell a silent stream from a dead one."""
 
 
 class Bye(BaseModel):
@@ -90,7 +95,7 @@ class PresenceChange(BaseModel):
     changed: list[PersonData]
 
 
-STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
+STREAM_EVENTS: dict[str, tuple[type[BaseModel], bool]] = {
     "hello": (Hello, True),
     "message": (MessageData, True),
     "task": (TaskData, False),
@@ -101,7 +106,7 @@ STREAM_EVENTS: dict[str, tuple[type[BaseModel] | None, bool]] = {
     "presence": (PresenceChange, False),
     "reset": (Reset, True),
     "degraded": (Degraded, False),
-    "ping": (None, False),
+    "ping": (Ping, False),
     "bye": (Bye, False),
 }
 """Events of a stream: their data, and whether they carry an id."""

@@ -11,6 +11,8 @@ from typing import Any, Self
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
+from notifier.api.stream_events import STREAM_EVENTS
+from tests.api.event_schemas import check_event
 from tests.support import Service, bearer, subscriber_token
 
 PROBLEM = "application/problem+json"
@@ -45,8 +47,16 @@ def problem_of(response: httpx.Response, status: int, field: str | None = None) 
     return problem
 
 
+def checked(event: ServerSentEvent) -> ServerSentEvent:
+    """The same event, which must be as the service's JSON Schema says. Events of publishers have no schema."""
+    if event.event in STREAM_EVENTS:
+        check_event(event.event, data_of(event))
+    return event
+
+
 class Listening:
-    """One open stream, read event by event. Pings are skipped, since they come at any time."""
+    """One open stream, read event by event, each checked by its JSON Schema. Pings are skipped, since they come at any
+    time."""
 
     def __init__(
         self,
@@ -56,6 +66,7 @@ class Listening:
         address: str = "127.0.0.1",
     ) -> None:
         self._stack = contextlib.ExitStack()
+        self._for_turbo = ("format", "turbo") in query
         self._client = httpx.Client(
             base_url=service.url, timeout=10, transport=httpx.HTTPTransport(verify=False, local_address=address)
         )
@@ -68,7 +79,9 @@ class Listening:
         self._stack.enter_context(self._client)
         self.response = self._client.send(self._request, stream=True)
         self._stack.callback(self.response.close)
-        self._events = EventSource(self.response).iter_sse() if self.response.status_code == 200 else iter(())
+        received = EventSource(self.response).iter_sse() if self.response.status_code == 200 else iter(())
+        # For Turbo, `message` has what the publisher gave as text.
+        self._events = received if self._for_turbo else map(checked, received)
         return self
 
     def __exit__(self, *_: object) -> None:
