@@ -27,6 +27,12 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
+def titled(path: str) -> dict[str, str]:
+    """The code of a page's fences that have a title, by title."""
+    pattern = r'^```\w+ title="([^"]*)"\n(.*?)^```$'
+    return dict(re.findall(pattern, (REPOSITORY / path).read_text("utf-8"), re.DOTALL | re.MULTILINE))
+
+
 class Document:
     """A Markdown file of the repository. It remembers which of its examples a test has taken."""
 

@@ -14,6 +14,7 @@ from django.urls import path
 
 from django_bridge import PresenceAdmin, changed, live_permission
 from tests.django.sample.models import SimpleModel
+from tests.pasted import titled
 from tests.support import REPOSITORY
 
 NONCE = "bGl2ZQ"
@@ -44,6 +45,8 @@ PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=
 <notifier-live id="live" {% live row %} src="#live"><h2>{{ row.title }}</h2></notifier-live>
 <form id="form"><label>Title <input name="title"></label> <button>Save</button></form></main>
 {% notifier widgets=False %}</html>"""
+ORDERS = f"""<!doctype html><html lang="en"><title>Orders</title><script src="/live/htmx.js"></script>
+{titled("docs/live.md")["shop/orders.html"]}</html>"""
 FILES = {"htmx": "htmx2/dist/htmx.min.js", "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js"}
 
 
@@ -94,6 +97,12 @@ def strictly(request: HttpRequest, template: str, pk: int) -> HttpResponse:
     return answer
 
 
+def orders(request: HttpRequest) -> HttpResponse:
+    """The page of docs/live.md."""
+    context = {"orders": SimpleModel.objects.order_by("pk")}
+    return HttpResponse(engines["django"].from_string(ORDERS).render(context, request))
+
+
 def rename(request: HttpRequest, pk: int) -> HttpResponse:
     SimpleModel.objects.filter(pk=pk).update(title=request.GET["title"])
     changed(SimpleModel.objects.filter(pk=pk))
@@ -105,6 +114,7 @@ def script(request: HttpRequest, name: str) -> FileResponse:
 
 
 urlpatterns = [
+    path("orders/", orders, name="orders"),
     path("<int:pk>/", page),
     path("<int:pk>/row/", row),
     path("<int:pk>/strict/", strict),

@@ -18,11 +18,12 @@ from django.urls import reverse
 from django_bridge import PresenceAdmin, grants
 from django_bridge.testing import outbox
 from tests.django.sample.models import SimpleModel
+from tests.pasted import titled
 from tests.support import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "live.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)(?: title=\"([^\"]*)\")?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-BY_TITLE = {title: code for _, title, code in BLOCKS if title}
+BY_TITLE = titled("docs/live.md")
 
 
 def example(start: str) -> str:

@@ -77,6 +77,19 @@ def rename(site: Site, row: SimpleModel, title: str) -> None:
     httpx.get(f"{site.url}/live/{row.pk}/rename/", params={"title": title}, timeout=30).raise_for_status()
 
 
+def test_the_list_of_the_docs_is_live(site: Site, row: SimpleModel, user: User) -> None:
+    session = cookie(user, site)
+
+    async def run() -> None:
+        async with browser() as started, viewing(started, f"{site.url}/live/orders/", session) as viewer:
+            await expect(viewer.page.locator("#orders li")).to_have_text(["first"])
+            for title in ("second", "third"):
+                await asyncio.to_thread(rename, site, row, title)
+                await expect(viewer.page.locator("#orders li")).to_have_text([title])
+
+    asyncio.run(run())
+
+
 def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
     site: Site, row: SimpleModel, user: User
 ) -> None:
