@@ -28,7 +28,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
-from notifier import garbage, json_text, metrics, problems
+from notifier import garbage, json_text, loop_lag, problems
 from notifier.api import (
     batch,
     corrections,
@@ -61,6 +61,7 @@ from notifier.hub import Hub
 from notifier.jwks import JwkSet
 from notifier.jwt_secret import MIN_SECRET_BYTES
 from notifier.limits import RateLimit, UserCalls
+from notifier.samples import ProcessSamples
 from notifier.settings import Settings, load
 from notifier.stalled import StalledTasks
 from notifier.workers import Workers
@@ -109,13 +110,14 @@ def build(settings: Settings) -> ASGIApp:
     app.state.settings = settings
     app.state.broker = broker
     app.state.hub = hub
-    app.state.workers = Workers.from_environment(lambda: _samples(hub, broker))
     app.state.user_calls = UserCalls()
     app.state.demo_tasks = set()
     app.state.auth = Authenticator(**_credentials(settings))
     app.state.key_set = JwkSet(settings.jwks_url, app.state.auth.replace_set) if settings.jwks_url else None
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
     app.state.batches = Batches(app.state.publishing)
+    app.state.samples = ProcessSamples(hub, broker, app.state.publishing.counts)
+    app.state.workers = Workers.from_environment(app.state.samples.read)
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
     app.state.direct_calls = _direct_calls(app, stream)
@@ -180,7 +182,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await key_set.fetch()
     garbage.begin()
     stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
-    loops = asyncio.create_task(_watch(broker, hub, stalled_tasks, key_set), name="loops")
+    loops = asyncio.create_task(_watch(app, broker, hub, stalled_tasks, key_set), name="loops")
 
     async def drain(hurry: Callable[[], bool]) -> None:
         await hub.drain(settings.drain_s, hurry)
@@ -215,19 +217,7 @@ def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
     return DirectCalls(app, calls, user_calls, stream)
 
 
-def _samples(hub: Hub, broker: Broker) -> metrics.Samples:
-    return metrics.samples(
-        hub.counts,
-        streams=len(hub),
-        topics=hub.topic_count,
-        deliveries=hub.deliveries,
-        ready=broker.ready and not hub.draining,
-        draining=hub.draining,
-        skipped=broker.skipped,
-    )
-
-
-async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:
+async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:
     """Run the background loops. An unexpected exception in one ends the process, which would otherwise look healthy and
     deliver nothing."""
     try:
@@ -239,6 +229,7 @@ async def _watch(broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set:
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
             group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
+            group.create_task(loop_lag.measure_forever(app.state.samples.lags), name="loop-lag")
             if key_set is not None:
                 group.create_task(key_set.fetch_forever(), name="key-set")
     except Exception:

@@ -143,7 +143,7 @@ class Item:
     Any other is that of a state, which replaces the older state with the same key.
     """
 
-    __slots__ = ("epoch", "excluded", "frame", "key", "parts", "seq")
+    __slots__ = ("accepted_us", "epoch", "excluded", "frame", "key", "parts", "seq")
 
     def __init__(
         self,
@@ -153,6 +153,7 @@ class Item:
         frame: EncodedFrame,
         parts: Parts | None = None,
         excluded: Exclusion | None = None,
+        accepted_us: int = 0,
     ) -> None:
         self.epoch = epoch
         self.seq = seq
@@ -160,6 +161,8 @@ class Item:
         self.frame = frame
         self.parts = parts
         self.excluded = excluded
+        self.accepted_us = accepted_us
+        """See `Sink.deliver`."""
 
     @property
     def may_repeat(self) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -43,6 +44,7 @@ from notifier.frames import (
     with_spread,
 )
 from notifier.grants import Grants
+from notifier.histogram import Histogram
 from notifier.last_seen import LastSeen
 from notifier.opener import Opener
 from notifier.presence import Presence
@@ -113,7 +115,9 @@ class Hub:
         self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
         self.draining = False
         self.counts: Counter[str] = Counter()
-        """Totals for metrics: streams opened, events, resets, streams ended by reason."""
+        """Totals for metrics: streams opened, refused and ended by reason, events, resets."""
+        self.opening_times = Histogram()
+        """From a stream's request to its `hello`."""
 
     def __len__(self) -> int:
         return len(self._streams)
@@ -124,6 +128,11 @@ class Hub:
         return self._delivery.delivered + self._rounds.deliveries
 
     @property
+    def write_times(self) -> Histogram:
+        """From an event's acceptance to its write to the last of the streams of its topic here."""
+        return self._rounds.write_times
+
+    @property
     def topic_count(self) -> int:
         """Topics with at least one stream."""
         return len(self._topics)
@@ -132,10 +141,11 @@ class Hub:
 
     def refusal(self, user_topic: str, address: str) -> str | None:
         """The reason (of its `bye`) to refuse one more stream, or None."""
-        if self.draining:
-            return "drain"
         of_user = len(self._topics.get(user_topic, ()))
-        return "evicted" if self._admission.refuses(of_user, address) else None
+        reason = "drain" if self.draining else "evicted" if self._admission.refuses(of_user, address) else None
+        if reason is not None:
+            self.counts[f"refused_{reason}"] += 1
+        return reason
 
     async def attach(self, stream: Stream) -> None:
         """Register a stream and open it. Returns when it is live, or when that has to wait for its reader or the
@@ -198,6 +208,7 @@ class Hub:
             return
         if not opening.recovered:
             self.counts["resets"] += 1
+        is_first = not stream.greeted
         write_opening(
             stream,
             opening,
@@ -210,6 +221,8 @@ class Hub:
         if not opening.more:
             self._go_live(stream, opening.cursor)
         stream.flush()
+        if is_first:
+            self.opening_times.observe_s(time.monotonic() - stream.attached_at)
         # A portion exceeds the backlog limit if it is one large event, or has the snapshot of many tasks.
         self._slow.check(stream, beyond=stream.backlog_bytes)
         if opening.more:
@@ -233,20 +246,32 @@ class Hub:
         return self._rounds.joining()
 
     def deliver(
-        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+        self,
+        topic: str,
+        epoch: str,
+        seq: int,
+        key: str,
+        wire: bytes,
+        excluded: Exclusion | None = None,
+        accepted_us: int = 0,
     ) -> None:
         streams = self._topics.get(topic)
         if streams:
             self.counts["events"] += 1
             parts = self._repeats.note(epoch, key, topic, seq) if key else None
             frame = EncodedFrame(with_spread(wire, len(streams)))
-            if not self._rounds.send(topic, streams, Item(sys.intern(epoch), seq, "", frame, parts, excluded)):
+            item = Item(sys.intern(epoch), seq, "", frame, parts, excluded, accepted_us)
+            if not self._rounds.send(topic, streams, item):
                 self.resync([topic])
 
-    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
+    def deliver_state(
+        self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None, accepted_us: int = 0
+    ) -> None:
         streams = self._topics.get(topic)
-        if streams and not self._rounds.send(topic, streams, Item("", 0, key, EncodedFrame(wire), excluded=excluded)):
-            self.resync([topic])
+        if streams:
+            item = Item("", 0, key, EncodedFrame(wire), None, excluded, accepted_us)
+            if not self._rounds.send(topic, streams, item):
+                self.resync([topic])
 
     def resync(self, topics: Sequence[str] | None, *, after: int | None = None) -> None:
         """Take streams back to opening at once: no later frame is written to them before they are opened again."""

@@ -21,6 +21,7 @@ from itertools import islice
 from typing import Final
 
 from notifier.frames import OPENING, Item, after_waiting
+from notifier.histogram import Histogram
 from notifier.stream import Stream
 
 DIRECT: Final = 64
@@ -108,6 +109,9 @@ class Rounds:
         self._joined: Round | None = None
         """While joining: frames of one topic that are written together."""
         self.deliveries = 0
+        self.write_times = Histogram()
+        """From an event's acceptance, where it is known, to its write to the last of the topic's streams. One
+        observation an event, not one a stream."""
         self.failure: Exception | None = None
         """The exception that ended the rounds for good. The owner of the hub's loops ends the process with it."""
 
@@ -175,6 +179,12 @@ class Rounds:
                 self._deliver_queued_to(stream)
                 self._flush(stream)
         self._write(streams, items, may_repeat=may_repeat)
+        self._note_written(items)
+
+    def _note_written(self, items: list[Item]) -> None:
+        for item in items:
+            if item.accepted_us:
+                self.write_times.observe(time.time_ns() // 1000 - item.accepted_us)
 
     def _deliver_queued_to(self, stream: Stream) -> None:
         """Deliver the frames that queued rounds hold for a stream, before a later frame is written to it."""
@@ -222,6 +232,7 @@ class Rounds:
                     asyncio.get_running_loop().call_soon(self._slice)
                     return
             self._queue.popleft()
+            self._note_written(first.items)
 
     def _write(self, streams: Sequence[Stream], items: list[Item], *, may_repeat: bool) -> None:
         """Write frames to streams: all events of one epoch, or all states. may_repeat: some may be repeats."""

@@ -71,8 +71,10 @@ class Stream(ABC):
         ends_why: str,
         cancels_all: bool = False,
         form: str = "",
+        requested_at: float | None = None,
     ) -> None:
-        self.attached_at = time.monotonic()
+        self.attached_at = time.monotonic() if requested_at is None else requested_at
+        """When its request came, in monotonic seconds."""
         self.user = user
         self.address = address
         self.channels = channels

@@ -2,7 +2,9 @@
 
     the supervisor makes a private folder -> each worker listens on a socket in it -> one asks all, when it is scraped
 
-A worker that does not answer in time, or has ended, is left out. Must not know: what the numbers mean, HTTP.
+A worker that does not answer in time, or has ended, is left out and counted as missing. Its successor begins at zero
+under the same number: Prometheus' `rate` and `increase` allow for that in each series. Must not know: what the numbers
+mean, HTTP.
 """
 
 from __future__ import annotations
@@ -63,14 +65,15 @@ class Workers:
             await writer.drain()
         writer.close()
 
-    async def all(self) -> Mapping[str, Any]:
-        """The numbers of every worker that answers, by its number."""
-        numbers = {str(self._number): self._read()}
+    async def all(self) -> tuple[Mapping[str, Any], int]:
+        """The numbers of every worker that answers, by its number; and how many did not answer."""
+        numbers, paths = {str(self._number): self._read()}, list[Path]()
         if self._folder is not None:
             paths = [path for path in self._folder.iterdir() if path.name != str(self._number)]
             answers = await asyncio.gather(*map(_ask, paths))
             numbers |= {path.name: answer for path, answer in zip(paths, answers, strict=True) if answer is not None}
-        return dict(sorted(numbers.items(), key=lambda item: int(item[0])))
+        missing = 1 + len(paths) - len(numbers)
+        return dict(sorted(numbers.items(), key=lambda item: int(item[0]))), missing
 
 
 async def _ask(path: Path) -> Any:

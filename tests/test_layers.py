@@ -30,6 +30,7 @@ SERVICE_LAYERS: Layers = [
     {"doctor.fixes"},
     {"run"},
     {"app", "server", "check", "logs"},
+    {"samples"},
     {"api.direct_calls"},
     {
         "api.demo",
@@ -79,7 +80,8 @@ SERVICE_LAYERS: Layers = [
     {"stream"},
     {"frames"},
     {"direct"},
-    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures"},
+    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag"},
+    {"process_numbers"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker", "broker.sqlite.broker"},
     {
@@ -103,7 +105,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.connection"},
     {"broker.redis.correction_calls", "broker.redis.message_calls", "broker.redis.output_calls"},
     {"broker.redis.addresses", "broker.redis.scripts"},
-    {"broker.redis.keys"},
+    {"broker.redis.keys", "broker.redis.notes"},
     {"broker.sqlite.writer"},
     {"broker.sqlite.file", "broker.sqlite.journal"},
     {"broker.sqlite.rows"},
@@ -131,7 +133,7 @@ SERVICE_LAYERS: Layers = [
     {"rules"},
     {"settings"},
     {"api_key", "jwt_secret"},
-    {"errors"},
+    {"errors", "histogram", "sampling"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each
 imports only from the layers below its own, or within its entry."""
@@ -218,6 +220,7 @@ BRIDGE_MAY_IMPORT = {
     "notifier.programs",
     "notifier.question",
     "notifier.json_text",
+    "notifier.sampling",
     "notifier.rules",
     "notifier.task",
     "notifier.task_record",

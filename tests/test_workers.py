@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -47,18 +48,39 @@ async def test_one_scrape_shows_all_workers(redis_server: RedisServer) -> None:
                 streams = dict(re.findall(r'^notifier_streams{worker="(\d)"} (\d+)', text, re.MULTILINE))
                 assert set(streams) == {"0", "1"}
                 assert sum(map(int, streams.values())) == 20
-                names = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+                lines = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+                names = [re.sub(r"_seconds_(bucket|sum|count)$", "", name) for name in lines]
                 assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
         hung, killed = worker_pids(service)
         os.kill(hung, signal.SIGSTOP)
         try:
             await until(lambda: _workers_shown(service) == 1, what="one worker's series")
+            await until(lambda: _series(service, 'notifier_workers{state="missing"}') == 1, what="the missing worker")
         finally:
             with contextlib.suppress(ProcessLookupError):  # the supervisor replaces a worker that hangs too long
                 os.kill(hung, signal.SIGCONT)
         await until(lambda: _workers_shown(service) == 2, what="both workers' series")
-        os.kill(killed, signal.SIGKILL)
-        await until(lambda: killed not in worker_pids(service) and _workers_shown(service) == 2, what="the new worker")
+        await _begins_at_zero_when_replaced(service, killed)
+
+
+async def _begins_at_zero_when_replaced(service: Service, killed: int) -> None:
+    """What Prometheus' `rate` takes for the reset of a counter, and a start that says why."""
+    before = {worker: _series(service, f'process_start_time_seconds{{worker="{worker}"}}') for worker in "01"}
+    os.kill(killed, signal.SIGKILL)
+    await until(lambda: killed not in worker_pids(service) and _workers_shown(service) == 2, what="the new worker")
+    after = {worker: _series(service, f'process_start_time_seconds{{worker="{worker}"}}') for worker in "01"}
+    (new,) = [worker for worker in "01" if after[worker] > before[worker]]
+    assert _series(service, f'notifier_streams_opened_total{{worker="{new}"}}') == 0
+    assert _series(service, 'notifier_workers{state="missing"}') == 0
+
+
+def _series(service: Service, name: str) -> float:
+    """Not a number if the connection is that of a worker that does not answer."""
+    try:
+        text = httpx.get(f"{service.url}/metrics", timeout=2).text
+    except httpx.HTTPError:
+        return math.nan
+    return float(next(line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
 def _workers_shown(service: Service) -> int:

@@ -30,6 +30,7 @@ from notifier.json_text import to_json
 from notifier.message import corrected
 from notifier.output import Appended
 from notifier.question import Answer, Question
+from notifier.sampling import Sampling
 from notifier.task_record import from_record
 
 log = logging.getLogger("django_bridge")
@@ -55,6 +56,7 @@ class RedisTransport(RedisReading):
             settings.topic_history_ttl_s,
         )
         self._output_bytes = settings.task_output_bytes
+        self._sampling = Sampling()
 
     def message(self, payload: Payload) -> Iterator[Attempt[object]]:
         for n, translated in enumerate(per_language(payload)):
@@ -89,6 +91,7 @@ class RedisTransport(RedisReading):
             self._keys,
             history=self._history,
             idempotency=idempotency,
+            accepted_us=self._sampling.accepted_us(),
         )
         for call in calls:
             yield partial(self._publish, call)

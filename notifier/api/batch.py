@@ -61,11 +61,15 @@ async def post_batch(request: Request) -> Response:
     failed for the same temporary reason, the call has its status and `Retry-After`: repeat it under the same
     `Idempotency-Key`; items that were stored are not stored again, and are answered as before."""
     batches: Batches = request.app.state.batches
-    return await run_call(request, batches.post_batch, max_bytes=rules.MAX_BATCH_BYTES)
+    return await run_call(request, "batch", batches.post_batch, max_bytes=rules.MAX_BATCH_BYTES)
 
 
 Result = str | NotifierError
 """The body of the response to an item's own call, as JSON; or its failure."""
+
+
+KINDS: Final = ("message", "event", "task", "patch", "output")
+"""Of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,18 @@ class Batches:
 
     async def post_batch(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Publish every item, and answer each."""
+        try:
+            return await self._post_batch(who, head, body)
+        except Exception as exc:
+            self.publishing.note("batch", exc)
+            raise
+
+    async def _post_batch(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         items = _items(checked_body(head, body, rules.MAX_BATCH_BYTES), head.header(b"content-type") or "")
         idem = idempotency(head, who, items)
         headers = self.publishing.limit.take(who.name, len(items))
         results = await self._publish(who, items, idem)
+        self.publishing.counts.update(map(_counted, items, results))
         encoded = f"[{','.join([_result(result) for result in results])}]"
         if (exc := _passing(results)) is not None:
             return problems.answer(exc, headers, results=json_text.read_json(encoded))
@@ -157,6 +169,12 @@ def _result(result: Result) -> str:
     if isinstance(result, str):
         return f'{{"status":200,"body":{result}}}'
     return json_text.to_json({"status": result.status, "body": problems.fields(result)})
+
+
+def _counted(item: Any, result: Result) -> str:
+    """Kind and status of an item, for `Publishing.counts`."""
+    kind = item.get("kind") if isinstance(item, Mapping) else None
+    return f"{kind if kind in KINDS else 'unknown'} {200 if isinstance(result, str) else result.status}"
 
 
 def _passing(results: Sequence[Result]) -> NotifierError | None:

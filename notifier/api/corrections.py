@@ -13,6 +13,7 @@ from notifier.api.answers import MessageData, Problem
 from notifier.api.bodies import CorrectionIn, RetractionIn
 from notifier.api.http import json_response, object_of, parse, publisher, read_body
 from notifier.api.openapi import body_of
+from notifier.api.publishing import Counted
 from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.errors import InvalidInput, NotFound
@@ -35,6 +36,11 @@ router = APIRouter(
 async def correct_message(request: Request, message_id: str) -> Response:
     """Change fields of a message where it stands, in history and inboxes; a repeat changes nothing. Open streams get it
     again, with its id and `edited`. 404: none of the channels has it."""
+    with Counted(request.app.state.publishing, "correction"):
+        return await _correct(request, message_id)
+
+
+async def _correct(request: Request, message_id: str) -> Response:
     who = _publisher(request)
     fields = object_of(parsing.parse_json(await read_body(request)))
     known = rules.identifier(message_id, "id")
@@ -62,10 +68,11 @@ async def correct_message(request: Request, message_id: str) -> Response:
 async def retract_message(request: Request, message_id: str) -> Response:
     """Remove a message from the history and the inboxes of these channels. Open streams get `inbox` with its id among
     `deleted`. A message that is not there is no error, so the call can be repeated."""
-    who = _publisher(request)
-    channels = rules.recipients(parse(RetractionIn, await read_body(request)).to)
-    who.require_channels(channels)
-    await _broker(request).retract(rules.identifier(message_id, "id"), channels)
+    with Counted(request.app.state.publishing, "retraction"):
+        who = _publisher(request)
+        channels = rules.recipients(parse(RetractionIn, await read_body(request)).to)
+        who.require_channels(channels)
+        await _broker(request).retract(rules.identifier(message_id, "id"), channels)
     return Response(status_code=204)
 
 

@@ -24,6 +24,7 @@ from notifier.errors import (
     InvalidInput,
     MalformedBody,
     NotAllowed,
+    NotifierError,
     PayloadTooLarge,
     Unauthenticated,
     UnknownField,
@@ -56,11 +57,16 @@ def json_response(value: object, status: int = 200) -> Response:
 
 
 async def run_call(
-    request: Request, call: Call, *, max_bytes: int = rules.MAX_BODY_BYTES, last_segment: str = ""
+    request: Request, kind: str, call: Call, *, max_bytes: int = rules.MAX_BODY_BYTES, last_segment: str = ""
 ) -> Response:
-    """Run a publisher's call for a route. Nothing of the body is read before the publisher is known."""
-    who = publisher(request)
-    body = await read_body(request, max_bytes)
+    """Run a publisher's call for a route. Nothing of the body is read before the publisher is known. A request that is
+    refused before its call is counted here, by `kind`; the call counts itself."""
+    try:
+        who = publisher(request)
+        body = await read_body(request, max_bytes)
+    except NotifierError as exc:
+        request.app.state.publishing.note(kind, exc)
+        raise
     answer = call(who, _head_of(request, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 

@@ -48,14 +48,18 @@ async def readyz(request: Request) -> Response:
     return json_response(answer | ({"shards_away": shards_away} if shards_away else {}), 200 if ready else 503)
 
 
-@operation.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse)
+@operation.get("/metrics", summary="Numbers for Prometheus", response_class=PlainTextResponse)
 async def read_metrics(request: Request) -> Response:
-    """The counters of every worker, in Prometheus' text format; each series has the label `worker`."""
+    """The numbers of every worker, in Prometheus' text format, or in OpenMetrics for `Accept:
+    application/openmetrics-text`; each series has the label `worker`."""
     state = request.app.state
     if not state.settings.metrics:
         raise NotFound("metrics are disabled by NOTIFIER_METRICS")
-    text = metrics.text(await state.workers.all())
-    return Response(text, headers={"Cache-Control": "no-store"}, media_type=metrics.CONTENT_TYPE)
+    workers, missing = await state.workers.all()
+    open_metrics = metrics.is_open_metrics(request.headers.get("accept", ""))
+    text = metrics.text(workers, missing=missing, open_metrics=open_metrics)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    return Response(text, headers=headers, media_type=metrics.OPEN_METRICS if open_metrics else metrics.PLAIN)
 
 
 @admin.delete("/{user_id:path}", summary="Forget a user", status_code=204, openapi_extra=_ADMIN)

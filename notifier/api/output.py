@@ -36,7 +36,7 @@ reader = APIRouter(
 async def post_output(request: Request, task_id: str) -> Response:
     """Store the next piece of the task's output and announce it. The response shows whether a user asked to cancel."""
     publishing: Publishing = request.app.state.publishing
-    return await run_call(request, publishing.post_output, last_segment=task_id)
+    return await run_call(request, "output", publishing.post_output, last_segment=task_id)
 
 
 @reader.get(

@@ -29,7 +29,7 @@ router = APIRouter(
 )
 async def post_message(request: Request) -> Response:
     """Store a message in its recipients' history and announce it. 200: stored and ordered, not yet seen by anyone."""
-    return await run_call(request, _publishing(request).post_message)
+    return await run_call(request, "message", _publishing(request).post_message)
 
 
 @router.post(
@@ -40,7 +40,7 @@ async def post_message(request: Request) -> Response:
 )
 async def post_task(request: Request) -> Response:
     """Create a running task that its recipients watch."""
-    return await run_call(request, _publishing(request).post_task)
+    return await run_call(request, "task", _publishing(request).post_task)
 
 
 @router.patch(
@@ -52,7 +52,7 @@ async def post_task(request: Request) -> Response:
 async def patch_task(request: Request, task_id: str) -> Response:
     """Change a task's state, progress or status. The response shows whether a user asked to cancel. Without a change
     (`{}`) the task stays as it is."""
-    return await run_call(request, _publishing(request).patch_task, last_segment=task_id)
+    return await run_call(request, "patch", _publishing(request).patch_task, last_segment=task_id)
 
 
 @router.post(
@@ -64,7 +64,7 @@ async def patch_task(request: Request, task_id: str) -> Response:
 async def post_event(request: Request) -> Response:
     """Publish an event of your own type. `application/cloudevents+json` is accepted too: its `type` and `data`, with
     the recipients in the extension attribute `to` (separated by commas)."""
-    return await run_call(request, _publishing(request).post_event)
+    return await run_call(request, "event", _publishing(request).post_event)
 
 
 def _publishing(request: Request) -> Publishing:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from notifier import event as events
@@ -31,7 +32,7 @@ from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.broker.values import Idempotency, Receipt
 from notifier.call import JSON, Answer, Headers, RequestHead
-from notifier.errors import InvalidInput, UnknownField
+from notifier.errors import InvalidInput, NotifierError, UnknownField
 from notifier.event import Event
 from notifier.exclusion import Exclusion
 from notifier.limits import RateLimit
@@ -55,17 +56,30 @@ class Publishing:
     broker: Broker
     limit: RateLimit
     max_event_bytes: int
+    counts: Counter[str] = field(default_factory=Counter)
+    """Of calls and of items of batches, by kind and status: `message 200`."""
 
     # Calls
 
     def post_message(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Store a message in its recipients' history and announce it."""
-        headers, value = self._accepted(who, head, body)
-        idem = idempotency(head, who, value)
-        return self._publish(self.message_event(who, value, idem), idem, headers)
+        try:
+            headers, value = self._accepted(who, head, body)
+            idem = idempotency(head, who, value)
+            return self._publish(self.message_event(who, value, idem), idem, headers, "message")
+        except Exception as exc:
+            self.note("message", exc)
+            raise
 
     def post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Publish an event of the publisher's own type, or a CloudEvent."""
+        try:
+            return self._post_event(who, head, body)
+        except Exception as exc:
+            self.note("event", exc)
+            raise
+
+    def _post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         headers, value = self._accepted(who, head, body)
         idem = idempotency(head, who, value)
         content_type = head.headers.get(b"content-type", b"")
@@ -73,16 +87,21 @@ class Publishing:
             fields = _from_cloud_event(value)
             # CloudEvents 1.0: source and id together name one event.
             idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
-            return self._publish(self.custom_event(who, fields), idem, headers)
-        return self._publish(self.custom_event(who, value), idem, headers)
+            return self._publish(self.custom_event(who, fields), idem, headers, "event")
+        return self._publish(self.custom_event(who, value), idem, headers, "event")
 
     async def post_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Create a running task that its recipients watch."""
-        headers, value = self._accepted(who, head, body)
-        return json_answer(await self.create_task(who, value, idempotency(head, who, value)), headers)
+        with Counted(self, "task"):
+            headers, value = self._accepted(who, head, body)
+            return json_answer(await self.create_task(who, value, idempotency(head, who, value)), headers)
 
     async def patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Change the task that the path names."""
+        with Counted(self, "patch"):
+            return await self._patch_task(who, head, body)
+
+    async def _patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         headers, value = self._accepted(who, head, body)
         patch = validate(TaskPatch, value)
         if patch.erases_total:
@@ -93,12 +112,17 @@ class Publishing:
 
     async def post_output(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Append to the output of the task that the path names."""
-        headers, value = self._accepted(who, head, body)
-        idem = idempotency(head, who, value)
-        return json_answer(await self.append_output(who, head.last_segment, value, idem), headers)
+        with Counted(self, "output"):
+            headers, value = self._accepted(who, head, body)
+            idem = idempotency(head, who, value)
+            return json_answer(await self.append_output(who, head.last_segment, value, idem), headers)
 
     async def post_question(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Ask the users who watch the task that the path names."""
+        with Counted(self, "question"):
+            return await self._post_question(who, head, body)
+
+    async def _post_question(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         headers, value = self._accepted(who, head, body)
         asking, now_ms = validate(QuestionIn, value), _now_ms()
         idem = idempotency(head, who, value)
@@ -119,14 +143,27 @@ class Publishing:
         headers = self.limit.take(who.name)
         return headers, object_of(parsing.parse_json(body))
 
-    def _publish(self, event: Event, idem: Idempotency | None, headers: Headers) -> Answer | Awaitable[Answer]:
+    def _publish(
+        self, event: Event, idem: Idempotency | None, headers: Headers, kind: str
+    ) -> Answer | Awaitable[Answer]:
         receipt = self.broker.submit(event, idem)
         if isinstance(receipt, Receipt):
+            self.counts[f"{kind} 200"] += 1
             return Answer(200, (*headers, *JSON), published(event, receipt).encode())
-        return self._published_later(event, receipt, headers)
+        return self._published_later(event, receipt, headers, kind)
 
-    async def _published_later(self, event: Event, pending: Awaitable[Receipt], headers: Headers) -> Answer:
-        return Answer(200, (*headers, *JSON), published(event, await pending).encode())
+    async def _published_later(self, event: Event, pending: Awaitable[Receipt], headers: Headers, kind: str) -> Answer:
+        try:
+            receipt = await pending
+        except Exception as exc:
+            self.note(kind, exc)
+            raise
+        self.counts[f"{kind} 200"] += 1
+        return Answer(200, (*headers, *JSON), published(event, receipt).encode())
+
+    def note(self, kind: str, exc: Exception) -> None:
+        """Count a call that failed."""
+        self.counts[f"{kind} {exc.status if isinstance(exc, NotifierError) else 500}"] += 1
 
     # From a body's fields to what the broker stores. The fields are JSON that the rules allow.
 
@@ -192,6 +229,24 @@ class Publishing:
         await require_task(self.broker, who, task_id)
         text = output.piece(validate(OutputIn, fields).text)
         return (await self.broker.append_output(task_id, text, idem)).public()
+
+
+class Counted:
+    """Counts the call that runs within it."""
+
+    __slots__ = ("_kind", "_publishing")
+
+    def __init__(self, publishing: Publishing, kind: str) -> None:
+        self._publishing = publishing
+        self._kind = kind
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, _: object, exc: BaseException | None, *__: object) -> None:
+        if exc is None:
+            self._publishing.counts[f"{self._kind} 200"] += 1
+        elif isinstance(exc, Exception):
+            self._publishing.note(self._kind, exc)
 
 
 def published(event: Event, receipt: Receipt) -> str:

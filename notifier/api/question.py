@@ -57,7 +57,7 @@ async def post_question(request: Request, task_id: str) -> Response:
     """The task is `waiting` until a user answers, or until the timeout, when the default is the answer. One question at
     a time: 409 while another is open."""
     publishing: Publishing = request.app.state.publishing
-    return await run_call(request, publishing.post_question, last_segment=task_id)
+    return await run_call(request, "question", publishing.post_question, last_segment=task_id)
 
 
 @answering.post(

@@ -58,10 +58,11 @@ class StreamEndpoint:
         finds their client's address. Raises `Unauthenticated`."""
         if not FORWARDED.isdisjoint(headers):
             return None
+        requested_at = time.monotonic()
         connection = connection_of(self._app, "GET", headers, query)
         who = subscriber(connection, query=True)
         address = protocol.client[0] if protocol.client else ""
-        fields = partial(self._fields, who, address, connection)
+        fields = partial(self._fields, who, address, connection, requested_at)
         granted = granted_by_query(connection, who)
         return lambda _: self._open(protocol, fields(), granted)
 
@@ -76,6 +77,7 @@ class StreamEndpoint:
             TransportStream(protocol.transport, head, **fields).end(_refusal(refused, fields["cursor"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        requested_at = time.monotonic()
         connection = HTTPConnection(scope)
         who = subscriber(connection, query=True)
         granted = granted_by_query(connection, who)
@@ -84,7 +86,7 @@ class StreamEndpoint:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
             await send({"type": "http.response.body", "body": b""})
             return
-        fields = self._fields(who, scope["client"][0] if scope.get("client") else "", connection)
+        fields = self._fields(who, scope["client"][0] if scope.get("client") else "", connection, requested_at)
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
         if refused is not None:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
@@ -99,7 +101,7 @@ class StreamEndpoint:
         else:
             await self._write_through(fields, granted, extension["connection"], send)
 
-    def _fields(self, who: Subscriber, address: str, connection: HTTPConnection) -> dict[str, Any]:
+    def _fields(self, who: Subscriber, address: str, connection: HTTPConnection, requested_at: float) -> dict[str, Any]:
         """The stream's attributes."""
         ends_at, ends_why = self._end_of(who)
         return {
@@ -112,6 +114,7 @@ class StreamEndpoint:
             "ends_why": ends_why,
             "cancels_all": who.cancels_all,
             "form": _form(connection),
+            "requested_at": requested_at,
         }
 
     async def _write_through(

@@ -32,6 +32,7 @@ from notifier.broker.values import (
 from notifier.errors import NotifierError
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
+from notifier.histogram import Histogram
 from notifier.output import Appended, Output
 from notifier.people import Lease, Present
 from notifier.task import Task
@@ -44,15 +45,27 @@ class Sink(Protocol):
         """Within it, deliveries that follow each other on one topic are written together. Nothing may be awaited."""
 
     def deliver(
-        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+        self,
+        topic: str,
+        epoch: str,
+        seq: int,
+        key: str,
+        wire: bytes,
+        excluded: Exclusion | None = None,
+        accepted_us: int = 0,
     ) -> None:
         """Deliver an event, encoded for the wire. The events of a topic come in order and without holes.
 
         `key`, if not empty, is a repeat key: the event may come again under another seq, and a stream that has it for
         certain drops the repeat.
+
+        accepted_us: when its publish was accepted, in microseconds of Unix time by the publisher's clock; 0: unknown
+        (see `Sampling`).
         """
 
-    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
+    def deliver_state(
+        self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None, accepted_us: int = 0
+    ) -> None:
         """Deliver a frame without id. A key that begins with `EPHEMERAL_PREFIX` is a repeat key, as in `deliver`. Any
         other key names a state: a newer frame of that key replaces it, or is joined to it (`output.KEY_PREFIX`)."""
 
@@ -107,6 +120,16 @@ class Broker(ABC):
     def shards_away(self) -> Sequence[int]:
         """The shards on which it would not be, of a broker with several."""
         return ()
+
+    @property
+    def shards(self) -> int:
+        """Their number."""
+        return 1
+
+    @property
+    def round_trips(self) -> Histogram | None:
+        """How long the place where it stores takes to answer; None of a broker without one."""
+        return None
 
     @abstractmethod
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ def metrics_of(client: httpx.Client) -> dict[str, float]:
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     samples = [line.rpartition(" ") for line in response.text.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r'notifier_[a-z_]+\{worker="[01]"(,[a-z]+="[a-z]+")?\}', name) for name, _, _ in samples)
+    series = r'(notifier|process)_[a-z_]+\{(worker="[01]"(,[a-z]+="[^"]+")*|state="[a-z]+")\}'
+    assert all(re.fullmatch(series, name) for name, _, _ in samples)
     return {name: float(value) for name, _, value in samples}
 
 

@@ -34,6 +34,8 @@ class Recorder:
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     controls: list[bytes] = field(default_factory=list)
+    accepted_us: list[int] = field(default_factory=list)
+    """Those of events."""
     excluded: list[Exclusion | None] = field(default_factory=list)
     """Those of events and states, in the order of arrival."""
     changed_on: list[str] = field(default_factory=list)
@@ -47,13 +49,23 @@ class Recorder:
         return nullcontext()
 
     def deliver(
-        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+        self,
+        topic: str,
+        epoch: str,
+        seq: int,
+        key: str,
+        wire: bytes,
+        excluded: Exclusion | None = None,
+        accepted_us: int = 0,
     ) -> None:
         assert wire.startswith(f"id: {epoch}-{seq}\n".encode())
         self.events.append((topic, seq, wire))
+        self.accepted_us.append(accepted_us)
         self.excluded.append(excluded)
 
-    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
+    def deliver_state(
+        self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None, accepted_us: int = 0
+    ) -> None:
         self.states.append((topic, key, wire))
         self.excluded.append(excluded)
 

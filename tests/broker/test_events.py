@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,6 +34,14 @@ async def test_an_event_is_delivered_to_the_process_that_published_it(broker: Br
     assert [(name, seq) for name, seq, _ in sink.events] == [(topic, 1), (topic, 2)]
     assert b'"to":"user:ann"' in sink.events[0][2]
     assert b'"subject":"second"' in sink.events[1][2]
+
+
+async def test_an_event_is_delivered_with_the_time_of_its_acceptance(broker: Broker, sink: Recorder) -> None:
+    before_us = time.time_ns() // 1000
+    await broker.subscribe(broker.topics("ann", ["user:ann"]))
+    await broker.publish(note())
+    await until(lambda: sink.accepted_us)
+    assert before_us <= sink.accepted_us[0] <= time.time_ns() // 1000
 
 
 async def test_each_recipient_sees_its_own_channel_and_no_other(broker: Broker, sink: Recorder) -> None:

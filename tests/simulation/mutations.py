@@ -22,7 +22,7 @@ from notifier.stream import Stream, TransportStream
 
 
 def _receive_without_gap_check(
-    self: Any, topic: Any, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes, excluded: Any
+    self: Any, topic: Any, epoch: bytes, seq: int, prev: int, repeat_key: str, wire: bytes, excluded: Any, *_: Any
 ) -> None:
     topic.epoch, topic.last = epoch, seq
     self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire, excluded)

@@ -46,6 +46,7 @@ from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
 from notifier.output import Appended, Output, piece_frame, state_key
 from notifier.people import Lease, Present
+from notifier.sampling import Sampling
 from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
@@ -72,6 +73,7 @@ class EmbeddedBroker(Broker):
         self._seen = LastTimes()
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
+        self._sampling = Sampling()
         self._sweep_steps = self._sweep()
         self._sink: Sink | None = None
 
@@ -117,6 +119,7 @@ class EmbeddedBroker(Broker):
         if isinstance(earlier, Receipt):
             return earlier
         self._sweep_for(len(event.to))
+        accepted_us = self._sampling.accepted_us()
         if event.durable:
             self._seq += 1
             key = event.message_key if event.may_repeat else ""
@@ -126,7 +129,7 @@ class EmbeddedBroker(Broker):
             frame = event.frame_for(channel, self._replaced(channel, event))
             if event.durable:
                 self._history.append(channel, entry_of(event, self._seq, frame, key))
-            self._announce(channel, frame, self._seq if event.durable else 0, key, event.excluded)
+            self._announce(channel, frame, self._seq if event.durable else 0, key, event.excluded, accepted_us)
         receipt = Receipt(self._epoch, self._seq, not self._subscribed.isdisjoint(event.to))
         self._idempotency.add(idempotency, receipt)
         return receipt
@@ -164,16 +167,16 @@ class EmbeddedBroker(Broker):
             return super().submit_all(events)
 
     def _announce(
-        self, channel: str, frame: str, seq: int = 0, key: str = "", excluded: Exclusion | None = None
+        self, channel: str, frame: str, seq: int = 0, key: str = "", excluded: Exclusion | None = None, at_us: int = 0
     ) -> None:
         """Deliver a frame to the channel's streams; without `seq` as a state."""
         if self._sink is None or channel not in self._subscribed:
             return
         if seq:
             wire = f"id: {self._epoch}-{seq}\n{frame}".encode()
-            self._sink.deliver(channel, self._epoch, seq, key, wire, excluded)
+            self._sink.deliver(channel, self._epoch, seq, key, wire, excluded, at_us)
         else:
-            self._sink.deliver_state(channel, key, frame.encode(), excluded)
+            self._sink.deliver_state(channel, key, frame.encode(), excluded, at_us)
 
     async def open(
         self,
@@ -188,7 +191,6 @@ class EmbeddedBroker(Broker):
     ) -> Opening:
         if subscribe:
             self._subscribed.update(self.topics(user, channels))
-        logs = [self._history.log(channel) for channel in channels]
         verdict, missed = missed_by(
             self._history,
             user,
@@ -207,7 +209,7 @@ class EmbeddedBroker(Broker):
             replay=replay,
             unread=self._inbox.count_unread(user, channels, self._seq) if has_state else 0,
             tasks=self._visible_tasks(user, channels) if has_state else (),
-            lasts={channel: log.last for channel, log in zip(channels, logs, strict=True)},
+            lasts={channel: self._history.log(channel).last for channel in channels},
             more=more,
             missed=len(missed),
             keys={entry.seq: (entry.key, channel) for entry, channel in missed[: len(replay)] if entry.key},

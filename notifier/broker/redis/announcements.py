@@ -18,20 +18,22 @@ from typing import Final
 
 from notifier.broker import Sink
 from notifier.broker.redis.keys import FORGOTTEN_WORD
+from notifier.broker.redis.notes import notes_of
 from notifier.errors import BrokerUnavailable
 from notifier.event import is_safe_frame
-from notifier.exclusion import Exclusion, exclusion_of
+from notifier.exclusion import Exclusion
 
 log = logging.getLogger("notifier.broker")
 
 _LEAD: Final = re.compile(
-    rb"([a-z0-9]{1,32}|[-!?]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})(?: ([^\n]+))?\n(id: \1-\2\n)?",
+    rb"([a-z0-9]{1,32}|[-!?]) ([0-9]{1,20}) (-?[0-9]{1,20}) ([!-~]{1,200})"
+    rb"(?: (?:\[\[\"\\n@([0-9]{1,20})\"\],\"\"\]|([^\n]+)))?\n(id: \1-\2\n)?",
 )
-"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps whom it leaves out; then an
-event's id line, with the same epoch and seq. Epoch `-`: a frame without id; `!`: end the topic's streams, for the
-reason in place of the key, with the text `FORGOTTEN_WORD`, which an earlier version skips, if the user was forgotten;
-`?`: a text for the processes (`Broker.control`), which an earlier version skips, or with the key `retract` the id of a
-message that is gone, with `presence` a channel."""
+"""What precedes the frame of an announcement: epoch, seq, previous seq, repeat key, perhaps notes (the most frequent,
+the time of acceptance alone, is parsed here); then an event's id line, with the same epoch and seq. Epoch `-`: a frame
+without id; `!`: end the topic's streams, for the reason in place of the key, with the text `FORGOTTEN_WORD`, which an
+earlier version skips, if the user was forgotten; `?`: a text for the processes (`Broker.control`), which an earlier
+version skips, or with the key `retract` the id of a message that is gone, with `presence` a channel."""
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +159,7 @@ class Topics:
         if lead is None:
             self._skip(key, payload)
             return
-        epoch, seq_text, prev, word, left_out, id_line = lead.groups()
+        epoch, seq_text, prev, word, accepted, noted, id_line = lead.groups()
         seq, repeat_key = int(seq_text), "" if word == b"-" else word.decode()
         if epoch == b"!":
             is_forgotten = payload[lead.end(4) + 1 :] == FORGOTTEN_WORD.encode()
@@ -172,19 +174,23 @@ class Topics:
             else:
                 self._sink.control(text)
             return
-        wire, excluded = payload[lead.end(5 if left_out else 4) + 1 :], None
-        if left_out:
+        wire, excluded, accepted_us = (
+            payload[lead.end() - len(id_line or b"") :],
+            None,
+            int(accepted) if accepted else 0,
+        )
+        if noted:
             try:
-                excluded = exclusion_of(left_out)
+                excluded, accepted_us = notes_of(noted)
             except ValueError:
                 self._skip(key, payload)
                 return
         if (id_line is not None) != (seq > 0) or not is_safe_frame(wire, len(id_line or b"")):
             self._skip(key, payload)
         elif seq:
-            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire, excluded)
+            self._receive_event(topic, epoch, seq, int(prev), repeat_key, wire, excluded, accepted_us)
         else:
-            self._sink.deliver_state(topic.name, repeat_key, wire, excluded)
+            self._sink.deliver_state(topic.name, repeat_key, wire, excluded, accepted_us)
 
     def _receive_event(
         self,
@@ -195,6 +201,7 @@ class Topics:
         repeat_key: str,
         wire: bytes,
         excluded: Exclusion | None,
+        accepted_us: int,
     ) -> None:
         # An event that does not follow the last one is not delivered: if it is genuine, it is in the log, which the
         # resync reads. So neither a lost nor a forged announcement moves a stream past events that it has not received.
@@ -213,7 +220,7 @@ class Topics:
                 self._sink.resync([topic.name], after=after)
                 return
         topic.epoch, topic.last, topic.last_is_from_log, topic.last_at = epoch, seq, False, time.monotonic()
-        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire, excluded)
+        self._sink.deliver(topic.name, epoch.decode(), seq, repeat_key, wire, excluded, accepted_us)
 
     def _has_expired(self, topic: _Topic) -> bool:
         """True if Redis may have forgotten the last announcement: it forgets a quiet topic with its history. Half of

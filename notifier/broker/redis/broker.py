@@ -45,6 +45,7 @@ from notifier.broker.values import (
 )
 from notifier.errors import no_task
 from notifier.event import Cursor, Event
+from notifier.histogram import Histogram
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.people import Lease, Present
 from notifier.rules import is_topic
@@ -110,6 +111,14 @@ class RedisBroker(Broker):
     @property
     def shards_away(self) -> Sequence[int]:
         return self._shards.away
+
+    @property
+    def shards(self) -> int:
+        return self._keys.shards
+
+    @property
+    def round_trips(self) -> Histogram:
+        return self._shards.round_trips
 
     # Topics
 

@@ -33,6 +33,7 @@ from notifier.broker.redis.places import Places
 from notifier.broker.redis.scripts import script
 from notifier.errors import BrokerUnavailable
 from notifier.event import new_epoch
+from notifier.histogram import Histogram
 
 log = logging.getLogger("notifier.broker")
 
@@ -84,6 +85,8 @@ class Primary:
         """Of the shard, when the connection was opened."""
         self.wrote_at = -math.inf
         """When the last write was answered, in monotonic seconds: set by those who make the calls."""
+        self.round_trips = Histogram()
+        """Of a command among all others on the connection, once a second: each call waits as long."""
         self._confirmed_at = -math.inf
         """When the Sentinels last named the connection's primary, in monotonic seconds."""
         self.keeper: asyncio.Task[None] | None = None
@@ -179,7 +182,9 @@ class Primary:
             assert self.identity is not None
             connection.call("INFO", REPLICATION).add_done_callback(partial(_compare, connection, self.identity))
             same = partial(_compare_stored, connection, str(self.identity).encode())
-            connection.call("GET", identity_key).add_done_callback(same)
+            stored = connection.call("GET", identity_key)
+            stored.add_done_callback(same)
+            stored.add_done_callback(partial(self._note_round_trip, time.monotonic()))
             if self._places.moves_silently:
                 same = partial(_compare_stored, connection, self._epoch)
                 connection.call("GET", epoch_key).add_done_callback(same)
@@ -188,6 +193,10 @@ class Primary:
                 await self._require_same_place(connection)
             if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+
+    def _note_round_trip(self, sent_at: float, answer: asyncio.Future[bytes | None]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self.round_trips.observe_s(time.monotonic() - sent_at)
 
     async def _require_same_place(self, connection: Connection) -> None:
         """Drop the connection if the primary is elsewhere now. An answer that cannot be had changes nothing."""

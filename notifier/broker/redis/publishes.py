@@ -16,6 +16,7 @@ from notifier.broker.redis.shards import Shards
 from notifier.broker.values import IDEMPOTENCY_TTL_S, History, Idempotency, Receipt, Submitted
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event
+from notifier.sampling import Sampling
 
 FLOOR_EVERY_S: Final = 60.0
 """How often this process brings a shard's floor up to date, or a hundredth of the history's ttl if that is shorter."""
@@ -28,6 +29,7 @@ class RedisPublishes:
         self._shards = shards
         self._keys = keys
         self._history = history
+        self._sampling = Sampling()
         self._floors_due_at: dict[int, float] = {}
         """By shard, in monotonic seconds."""
 
@@ -84,6 +86,7 @@ class RedisPublishes:
                 history=self._history,
                 idempotency=idempotency,
                 is_floor_due=self._is_floor_due,
+                accepted_us=self._sampling.accepted_us(),
             )
         )
         if self._keys.shards > 1:

@@ -18,6 +18,7 @@ from importlib.resources import files
 from typing import Any, Final, NamedTuple
 
 from notifier.broker.redis.keys import KINDS, Keys
+from notifier.broker.redis.notes import notes
 from notifier.broker.values import EPHEMERAL_PREFIX, IDEMPOTENCY_TTL_S, History, Idempotency, Receipt
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch, NotifierError
 from notifier.event import Event, id_from_key, new_id
@@ -79,10 +80,12 @@ def publish_calls(
     history: History,
     idempotency: Idempotency | None = None,
     is_floor_due: Callable[[int], bool] = lambda shard: True,
+    accepted_us: int = 0,
 ) -> Iterator[Call]:
     """The calls that publish one event: one for each shard and each chunk of its recipients.
 
-    `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough.
+    `is_floor_due` says whether a call brings its shard's floor up to date; now and then is enough. accepted_us: see
+    `Sampling`.
     """
     size = history.size if event.message_id else history.event_size
     most = SEARCHED_CHUNK if event.replace_key else CHUNK
@@ -96,10 +99,10 @@ def publish_calls(
             stored += ("x", str(event.expires_at_ms))
         if repeat_key != "-":
             stored += ("k", repeat_key)
-        if event.excluded is not None:
-            repeat_key += f" {event.excluded.text()}"
-            if event.excluded.users:
-                stored += ("n", "".join(["\n", *(f"{user}\n" for user in sorted(event.excluded.users))]))
+        if event.excluded is not None or accepted_us:
+            repeat_key += f" {notes(event.excluded, accepted_us)}"
+        if event.excluded is not None and event.excluded.users:
+            stored += ("n", "".join(["\n", *(f"{user}\n" for user in sorted(event.excluded.users))]))
         for start in range(0, len(recipients), most):
             chunk = recipients[start : start + most]
             names = [*keys.of_shard(shard)]

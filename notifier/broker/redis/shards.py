@@ -28,6 +28,7 @@ from notifier.broker.redis.primary import Primary
 from notifier.broker.redis.scripts import Call
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.errors import BrokerUnavailable
+from notifier.histogram import Histogram, total
 
 log = logging.getLogger("notifier.broker")
 
@@ -196,6 +197,11 @@ class Shards:
         if self.subscriptions:
             self.subscriptions[shard].reconnect("the primary was lost")
         self._report(shard)
+
+    @property
+    def round_trips(self) -> Histogram:
+        """Those of all shards, measured once a second."""
+        return total(primary.round_trips for primary in self.primaries)
 
     @property
     def skipped(self) -> int:

@@ -34,6 +34,7 @@ from notifier.broker.values import (
 )
 from notifier.event import Cursor, Event
 from notifier.exclusion import Exclusion
+from notifier.histogram import Histogram
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.task import Task
 from notifier.task_record import from_record
@@ -121,6 +122,10 @@ class SqliteBroker(EmbeddedBroker):
     @property
     def ready(self) -> bool:
         return super().ready and not self._writer.away
+
+    @property
+    def round_trips(self) -> Histogram:
+        return self._writer.commit_times
 
     @property
     def skipped(self) -> int:
@@ -239,12 +244,21 @@ class _Announcing:
         self.degraded = sink.degraded
 
     def deliver(
-        self, topic: str, epoch: str, seq: int, key: str, wire: bytes, excluded: Exclusion | None = None
+        self,
+        topic: str,
+        epoch: str,
+        seq: int,
+        key: str,
+        wire: bytes,
+        excluded: Exclusion | None = None,
+        accepted_us: int = 0,
     ) -> None:
-        self._writer.announce(partial(self._sink.deliver, topic, epoch, seq, key, wire, excluded))
+        self._writer.announce(partial(self._sink.deliver, topic, epoch, seq, key, wire, excluded, accepted_us))
 
-    def deliver_state(self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None) -> None:
-        self._writer.announce(partial(self._sink.deliver_state, topic, key, wire, excluded))
+    def deliver_state(
+        self, topic: str, key: str, wire: bytes, excluded: Exclusion | None = None, accepted_us: int = 0
+    ) -> None:
+        self._writer.announce(partial(self._sink.deliver_state, topic, key, wire, excluded, accepted_us))
 
     def retract(self, topic: str, message_id: str) -> None:
         self._writer.announce(partial(self._sink.retract, topic, message_id))

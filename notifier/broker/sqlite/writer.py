@@ -16,6 +16,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from notifier.broker.sqlite.file import File, explained
 from notifier.broker.sqlite.rows import Row
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
+from notifier.histogram import Histogram
 
 log = logging.getLogger("notifier.broker.sqlite")
 
@@ -58,6 +60,10 @@ class Writer:
         self._committing: _Group | None = None
         self.joining: Callable[[], AbstractContextManager[object]] = nullcontext
         """Within it, a group's announcements are made (see `Sink.joining`)."""
+        self.commit_times = Histogram()
+        """From the end of a group to its place on the disk."""
+        self._began_at = 0.0
+        """When the group that is being committed ended, in monotonic seconds."""
         self._overdue: asyncio.TimerHandle | None = None
         self._problem = "it is not open"
         """Why calls are refused; empty if they are not."""
@@ -133,10 +139,12 @@ class Writer:
         if self._committing is None and self._group.rows:
             self._committing, self._group = self._group, _Group()
             self._committing.place = self._newest()
+            self._began_at = time.monotonic()
             self._overdue = self._loop.call_later(TIMEOUT_S, self._give_up)
             self._queue.put(self._committing)
 
     def _committed(self) -> None:
+        self.commit_times.observe_s(time.monotonic() - self._began_at)
         group, self._committing = self._committing, None
         assert group is not None
         assert self._overdue is not None

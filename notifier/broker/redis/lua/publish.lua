@@ -12,7 +12,7 @@
 --       8 fingerprint        '' if no idempotency key was given
 --       9 idempotency ttl, s
 --      10 repeat key         '-', or the key by which a stream drops the event if it comes again; then perhaps a space
---                            and whom the event leaves out, as JSON
+--                            and notes, as JSON: whom the event leaves out, when it was accepted (notes.py)
 --      11 durable            '1', or '0': announce only
 --      12 floor due          '1': the shard's floor is brought up to date; '0': another call does that
 --      13 PUBLISH or SPUBLISH

@@ -1,0 +1,35 @@
+"""Which publishes carry the time of their acceptance: all while few come, one in sixteen of many.
+
+So a process that delivers many events spends next to nothing on their latency, and a quiet one knows that of each.
+Must not know: how the time is carried, what is done with it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+QUIET_US: Final = 50_000
+"""A publish that comes later after the last sample than this is a sample."""
+ONE_IN: Final = 16
+"""Of the others. By number and not by time: of a burst, its end counts as its beginning."""
+
+
+class Sampling:
+    """The choice for the publishes of one process."""
+
+    __slots__ = ("_last_us", "_others")
+
+    def __init__(self) -> None:
+        self._last_us = 0
+        self._others = 0
+
+    def accepted_us(self) -> int:
+        """The present in microseconds of Unix time, for the next publish; 0 if it is no sample."""
+        now_us = time.time_ns() // 1000
+        if now_us - self._last_us < QUIET_US:
+            self._others += 1
+            if self._others % ONE_IN:
+                return 0
+        self._last_us = now_us
+        return now_us
