@@ -43,7 +43,7 @@ class ProcessSamples:
             "notifier_streams_ended_total": _by_reason(counts, "ended_"),
             "notifier_streams_refused_total": _by_reason(counts, "refused_"),
             "notifier_publishes_total": dict(self.publishes),
-            "notifier_events_total": counts["events"],
+            "notifier_events_total": hub.events,
             "notifier_deliveries_total": hub.deliveries,
             "notifier_resets_total": counts["resets"],
             "notifier_skipped_total": broker.skipped,

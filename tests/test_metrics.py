@@ -12,7 +12,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from notifier import loop_lag, metrics, process_numbers
 from notifier.histogram import BOUNDS, Histogram, total
-from notifier.sampling import QUIET_US, Sampling
+from notifier.sampling import QUIET_S, Sampling
 from tests.faults.clients import until
 from tests.support import Service
 
@@ -52,21 +52,24 @@ def test_the_histograms_of_several_shards_are_added() -> None:
 
 
 def test_of_many_publishes_one_in_sixteen_is_timed_and_of_few_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_us = 10**15
+    now_s = 1e9
 
-    def publish(*, every_us: int, times: int) -> int:
-        nonlocal now_us
-        timed = 0
+    def timed(*, every_s: float, times: int) -> int:
+        nonlocal now_s
+        count = 0
         for _ in range(times):
-            now_us += every_us
-            timed += sampling.accepted_us() == now_us
-        return timed
+            now_s += every_s
+            accepted_us = sampling.accepted_us()
+            assert accepted_us in (0, int(now_s * 1e6))
+            count += accepted_us > 0
+        return count
 
     sampling = Sampling()
-    monkeypatch.setattr("notifier.sampling.time.time_ns", lambda: now_us * 1000)
-    assert publish(every_us=QUIET_US, times=20) == 20
-    assert publish(every_us=10, times=160) == 10
-    assert publish(every_us=QUIET_US // 2, times=20) == 10
+    monkeypatch.setattr("notifier.sampling.time.time", lambda: now_s)
+    assert timed(every_s=2 * QUIET_S, times=20) == 20
+    assert timed(every_s=QUIET_S / 1000, times=160) == 10
+    now_s += 1
+    assert timed(every_s=0.6 * QUIET_S, times=21) == 11
 
 
 async def test_a_loop_that_is_held_up_is_late(monkeypatch: pytest.MonkeyPatch) -> None:

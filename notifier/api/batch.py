@@ -91,7 +91,8 @@ class Batches:
         idem = idempotency(head, who, items)
         headers = self.publishing.limit.take(who.name, len(items))
         results = await self._publish(who, items, idem)
-        self.publishing.counts.update(map(_counted, items, results))
+        for item, result in zip(items, results, strict=True):
+            self.publishing.counts[_counted(item, result)] += 1
         encoded = f"[{','.join([_result(result) for result in results])}]"
         if (exc := _passing(results)) is not None:
             return problems.answer(exc, headers, results=json_text.read_json(encoded))

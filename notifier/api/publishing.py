@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -56,8 +56,8 @@ class Publishing:
     broker: Broker
     limit: RateLimit
     max_event_bytes: int
-    counts: Counter[str] = field(default_factory=Counter)
-    """Of calls and of items of batches, by kind and status: `message 200`."""
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Of calls and of items of batches, by kind and status: `message 200`. (A Counter costs ten times as much.)"""
 
     # Calls
 
@@ -66,7 +66,7 @@ class Publishing:
         try:
             headers, value = self._accepted(who, head, body)
             idem = idempotency(head, who, value)
-            return self._publish(self.message_event(who, value, idem), idem, headers, "message")
+            return self._publish(self.message_event(who, value, idem), idem, headers, "message 200")
         except Exception as exc:
             self.note("message", exc)
             raise
@@ -87,8 +87,8 @@ class Publishing:
             fields = _from_cloud_event(value)
             # CloudEvents 1.0: source and id together name one event.
             idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
-            return self._publish(self.custom_event(who, fields), idem, headers, "event")
-        return self._publish(self.custom_event(who, value), idem, headers, "event")
+            return self._publish(self.custom_event(who, fields), idem, headers, "event 200")
+        return self._publish(self.custom_event(who, value), idem, headers, "event 200")
 
     async def post_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Create a running task that its recipients watch."""
@@ -144,21 +144,24 @@ class Publishing:
         return headers, object_of(parsing.parse_json(body))
 
     def _publish(
-        self, event: Event, idem: Idempotency | None, headers: Headers, kind: str
+        self, event: Event, idem: Idempotency | None, headers: Headers, counted: str
     ) -> Answer | Awaitable[Answer]:
+        """counted: the key of `counts` for what is accepted."""
         receipt = self.broker.submit(event, idem)
         if isinstance(receipt, Receipt):
-            self.counts[f"{kind} 200"] += 1
+            self.counts[counted] += 1
             return Answer(200, (*headers, *JSON), published(event, receipt).encode())
-        return self._published_later(event, receipt, headers, kind)
+        return self._published_later(event, receipt, headers, counted)
 
-    async def _published_later(self, event: Event, pending: Awaitable[Receipt], headers: Headers, kind: str) -> Answer:
+    async def _published_later(
+        self, event: Event, pending: Awaitable[Receipt], headers: Headers, counted: str
+    ) -> Answer:
         try:
             receipt = await pending
         except Exception as exc:
-            self.note(kind, exc)
+            self.note(counted.partition(" ")[0], exc)
             raise
-        self.counts[f"{kind} 200"] += 1
+        self.counts[counted] += 1
         return Answer(200, (*headers, *JSON), published(event, receipt).encode())
 
     def note(self, kind: str, exc: Exception) -> None:
