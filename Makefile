@@ -90,6 +90,6 @@ $(DEV): pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(SERVER)
 
-$(NODE): package.json
-	npm install --no-audit --no-fund --no-package-lock --loglevel=error
+$(NODE): package.json tests/typescript/package.json
+	npm install --install-links --no-audit --no-fund --no-package-lock --loglevel=error
 	@touch $@
