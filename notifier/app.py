@@ -30,6 +30,7 @@ from starlette.types import ASGIApp
 
 from notifier import garbage, json_text, loop_lag, problems
 from notifier.api import (
+    afterwards,
     batch,
     corrections,
     demo,
@@ -107,6 +108,7 @@ def build(settings: Settings) -> ASGIApp:
         generate_unique_id_function=openapi.operation_id,
     )
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    hub.records.ttl_s = settings.connections_ttl_s
     app.state.settings = settings
     app.state.broker = broker
     app.state.hub = hub
@@ -198,6 +200,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             work.cancel()
         await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
         await hub.seen.write()
+        await hub.records.write()
         await workers.close()
         await broker.close()
 
@@ -226,6 +229,7 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(hub.people.run_forever(), name="presence")
             group.create_task(hub.seen.run_forever(), name="seen")
+            group.create_task(hub.records.run_forever(), name="records")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
             group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
@@ -240,7 +244,15 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
 _ROUTERS = (
     *(publish.router, corrections.router, batch.router, output.publisher, output.reader),
     *(question.asking, question.answering),
-    *(inbox.router, poll.router, topics.router, presence.router, operation.admin, operation.operation),
+    *(
+        inbox.router,
+        poll.router,
+        topics.router,
+        presence.router,
+        afterwards.router,
+        operation.admin,
+        operation.operation,
+    ),
 )
 
 

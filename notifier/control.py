@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from notifier.broker import Broker
+from notifier.connection_records import ConnectionRecords
 from notifier.connections import ConnectionIds, StreamsByTopic
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, NotifierError
 from notifier.event import new_id
@@ -37,12 +38,18 @@ class StreamCalls:
     """Executes the calls for streams of this process, and passes on the others."""
 
     def __init__(
-        self, broker: Broker, streams_by_topic: StreamsByTopic, connections: ConnectionIds, grants: Grants
+        self,
+        broker: Broker,
+        streams_by_topic: StreamsByTopic,
+        connections: ConnectionIds,
+        grants: Grants,
+        records: ConnectionRecords,
     ) -> None:
         self._broker = broker
         self._streams_by_topic = streams_by_topic
         self._connections = connections
         self._grants = grants
+        self._records = records
         self._process = new_id()
         self._waiting: dict[str, asyncio.Queue[Mapping[str, Any]]] = {}
         """Answers to the calls that wait for some, by id."""
@@ -74,6 +81,15 @@ class StreamCalls:
         (topic,) = self._broker.topics(user, [f"user:{user}"])
         answers, processes = await self._ask(user, {"count": True}, lambda _: False)
         return sum(int(answer["streams"]) for answer in answers) if processes else self._count(topic)
+
+    async def open_records(self, user: str) -> Sequence[str]:
+        """The records of the user's open streams as they are now, in all processes that answer in time."""
+        answers, _ = await self._ask(user, {"count": True, "records": True}, lambda _: False)
+        return [*self._texts(user), *(str(text) for answer in answers for text in answer.get("records", ()))]
+
+    def _texts(self, user: str) -> Sequence[str]:
+        (topic,) = self._broker.topics(user, [f"user:{user}"])
+        return self._records.texts(user, self._streams_by_topic.get(topic, ()))
 
     def _count(self, topic: str) -> int:
         return len(self._streams_by_topic.get(topic, ()))
@@ -128,7 +144,8 @@ class StreamCalls:
         user = received["user"]
         if "count" in received:
             (topic,) = self._broker.topics(user, [f"user:{user}"])
-            return _at_once({"streams": self._count(topic)})
+            records = {"records": [*self._texts(user)]} if received.get("records") else {}
+            return _at_once({"streams": self._count(topic), **records})
         change = Change(**received["change"])
         stream = self._find(user, change.connection)
         if stream is not None:

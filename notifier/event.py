@@ -45,6 +45,8 @@ class Event:
     """Who does not get it, although a channel of `to` has them."""
     replace_key: str = ""
     """Of a message: it replaces the earlier message of each channel that has the same key. Empty: none."""
+    publisher: str = ""
+    """The name of its publisher, stored beside a message; empty if it is not known."""
 
     @property
     def message_key(self) -> str:

@@ -26,6 +26,7 @@ from typing import Final
 from notifier.admission import Admission
 from notifier.broker import Broker
 from notifier.broker.values import Opening
+from notifier.connection_records import ConnectionRecords
 from notifier.connections import ConnectionIds, StreamsByTopic, add, remove
 from notifier.control import StreamCalls
 from notifier.delivery import Delivery
@@ -73,7 +74,6 @@ class Hub:
         max_backlog_bytes: int,
     ) -> None:
         self._broker = broker
-        # Whole seconds are sent as an integer.
         self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
         self._admission = Admission(max_per_user=max_streams_per_user, max_per_address=max_streams_per_address)
         self._topics: StreamsByTopic = {}
@@ -100,10 +100,10 @@ class Hub:
         )
         tell = self._delivery.write_own
         self.people = Presence(broker, self._topics, self._connections, deliver=self.deliver_state, tell=tell)
-        self.seen = LastSeen(broker)
+        self.seen, self.records = LastSeen(broker), ConnectionRecords(broker)
         reopen = self._opener.reopen
         self.grants = Grants(broker, self._topics, self.people, attached=self._streams, reopen=reopen, tell=tell)
-        self.calls = StreamCalls(broker, self._topics, self._connections, self.grants)
+        self.calls = StreamCalls(broker, self._topics, self._connections, self.grants, self.records)
         self.control, self.presence = self.calls.receive, self.people.look
         self._rounds = Rounds(
             deliver_to=self._delivery.deliver,
@@ -170,13 +170,14 @@ class Hub:
         if stream in self._streams and not stream.begun:
             self._ping([stream])
 
-    def detach(self, stream: Stream) -> None:
+    def detach(self, stream: Stream, why: str = "closed") -> None:
         """Remove a stream whose connection is gone. A second call does nothing."""
         stream.send = None
         self.grants.forget(stream)  # also of one that was never attached
         if stream not in self._streams:
             return
         del self._streams[stream]
+        self.records.close(stream, why)
         self.seen.note(stream.user)
         self._admission.remove(stream.address)
         self._timers.remove(stream)
@@ -193,6 +194,7 @@ class Hub:
         self.counts[f"ended_{reason}"] += 1
         if reason in ("expired", "revoked"):
             self.people.leave(stream, stream.channels)
+        self.records.close(stream, reason)
         start = None if stream.begun else place(stream.cursor)
         stream.end(farewell(reason, random.randint(*retry_ms), start))
         self.detach(stream)
@@ -206,11 +208,12 @@ class Hub:
             # The user was disconnected while the subscriptions were down.
             self.end(stream, "revoked")
             if opening.forgotten:
-                self.seen.forget(stream.user)
+                self.forget(stream.user)
             return
         if not opening.recovered:
             self.counts["resets"] += 1
         is_first = not stream.greeted
+        self.records.proceed(stream, opening)
         write_opening(
             stream,
             opening,
@@ -312,7 +315,11 @@ class Hub:
         for stream in list(self._topics.get(topic, ())):
             self.end(stream, reason)
             if forgotten:
-                self.seen.forget(stream.user)
+                self.forget(stream.user)
+
+    def forget(self, user: str) -> None:
+        self.seen.forget(user)
+        self.records.forget(user)
 
     def degraded(self, away: bool, prefix: str = "") -> None:
         self._opener.note_away(away, prefix)

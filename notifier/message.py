@@ -201,13 +201,14 @@ def message_event(
     may_repeat: bool = False,
     excluded: Exclusion | None = None,
     max_bytes: int = rules.MAX_EVENT_BYTES,
+    publisher: str = "",
     now: datetime | None = None,
 ) -> Event:
     """The event of a message: durable, with a place in the inbox and a read mark.
 
     `fields` are values of `FIELDS` by name, unchecked; those left out have their defaults. `may_repeat`,
-    `excluded`: see `Event`. `max_bytes` bounds the encoded data without recipient and id. Raises `InvalidInput` or
-    `PayloadTooLarge`, which name the field.
+    `excluded`, `publisher`: see `Event`. `max_bytes` bounds the encoded data without recipient and id. Raises
+    `InvalidInput` or `PayloadTooLarge`, which name the field.
     """
     now = now or datetime.now(UTC)
     values: dict[str, Any] = {}
@@ -241,6 +242,7 @@ def message_event(
         excluded=excluded,
         replace_key=values.get("key") or "",
         expires_at_ms=int(expires.timestamp() * 1000) if expires else 0,
+        publisher=publisher,
     )
 
 

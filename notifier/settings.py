@@ -138,6 +138,9 @@ class Settings(BaseSettings):
         ge=16 * 1024,
         description="Output kept for each task; the oldest goes first.",
     )
+    connections_ttl_s: int = Field(
+        86_400, ge=60, le=604_800, description="How long the records of a user's last connections are kept."
+    )
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     log: Literal["text", "json"] = Field("text", description="Form of the log: lines of text, or a JSON object a line.")

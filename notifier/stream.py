@@ -17,6 +17,7 @@ from typing import Final, Protocol, cast
 
 from notifier.event import Cursor
 from notifier.frames import OPENING, EncodedFrame, Item, after_waiting
+from notifier.records import Record
 from notifier.repeats import Parts
 
 MAX_REPEAT_KEYS: Final = 16
@@ -35,6 +36,7 @@ class Stream(ABC):
         "_repeats",
         "_states",
         "address",
+        "agent",
         "attached_at",
         "begun",
         "cancels_all",
@@ -50,6 +52,7 @@ class Stream(ABC):
         "pending",
         "pending_bytes",
         "reading",
+        "record",
         "revoked",
         "send",
         "seq",
@@ -72,6 +75,7 @@ class Stream(ABC):
         cancels_all: bool = False,
         form: str = "",
         requested_at: float | None = None,
+        agent: str = "",
     ) -> None:
         self.attached_at = time.monotonic() if requested_at is None else requested_at
         """When its request came, in monotonic seconds."""
@@ -98,6 +102,9 @@ class Stream(ABC):
         self.since = 0
         """The stream has every event of its topics, up to the last one delivered, that came after this seq. At least
         `OPENING` while topics are added."""
+        self.agent = agent
+        self.record: Record | None = None
+        """What is kept of it for a day, once it was opened."""
         self.send: Callable[[bytes], int] | None = None
         """The socket's own `send`. None when writes must not go straight to the kernel: the reader is slow, the stream
         has ended, or the transport is not that of a plain socket."""

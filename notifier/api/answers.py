@@ -264,3 +264,63 @@ class PollAnswer(BaseModel):
     events: list[PolledEvent]
     tasks: list[TaskData] | None = Field(description="Present tasks; null if the poll ended before it could read them.")
     unread: int | None = Field(description="Present unread count, or null.")
+
+
+class ConnectionData(BaseModel):
+    """One stream or poll of a user."""
+
+    opened_at: Moment
+    closed_at: Moment | None = Field(description="Null while it is open, or where its process ended without a word.")
+    closed_why: str | None = Field(
+        description="The reason of its `bye`, `closed` (by the client or the network), `answered` (a poll), or "
+        "`process_ended`: its end is not known."
+    )
+    process: str = Field(description="The host and the process id.")
+    address: str = Field(description="The client's address, as the service sees it.")
+    user_agent: str
+    from_: str | None = Field(alias="from", description="The cursor that the client sent.")
+    to: str | None = Field(description="The last cursor that is known.")
+    replayed: int = Field(description="Events of the replay.")
+    reset: str | None = Field(description="The reason of its last `reset`.")
+
+
+class Connections(BaseModel):
+    """The last connections of a user, the newest first."""
+
+    user: str
+    connections: list[ConnectionData]
+
+
+class TracedConnection(ConnectionData):
+    step: Literal["written", "replayed", "missed_reset", "behind", "unsent", "process_ended"] = Field(
+        description="What it did with the message. `behind`: it has not reached it yet; `unsent`: the client did not "
+        "take it; `process_ended`: that is not known."
+    )
+    at: Moment | None
+
+
+class Traced(BaseModel):
+    """What became of a message for a user."""
+
+    id: str
+    user: str
+    accepted_at: Moment | None
+    publisher: str | None
+    channels: list[str] = Field(description="Those of the user's channels, and of `to`, that have it.")
+    cursor: str | None
+    verdict: Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
+    reason: (
+        Literal[
+            "acknowledged",
+            "unconfirmed",
+            "offline",
+            "behind",
+            "unsent",
+            "process_ended",
+            "in_inbox",
+            "without_messages",
+        ]
+        | None
+    ) = Field(description="More of `written`, `replayed` and `waiting`.")
+    at: Moment | None
+    connections: list[TracedConnection] = Field(description="The connections that had to do with it, in order.")

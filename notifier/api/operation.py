@@ -66,14 +66,14 @@ async def read_metrics(request: Request) -> Response:
 async def forget(request: Request, user_id: str) -> Response:
     """End a user's streams and delete the user's data: messages, read marks, the list of tasks."""
     publisher(request, "admin")
-    if request.scope["raw_path"].endswith((b"/presence", b"/disconnect")):
+    if request.scope["raw_path"].endswith((b"/presence", b"/disconnect", b"/connections")):
         # Paths of their own: a wrong method there must not delete a user. In a user id, the slash is sent as %2F.
         raise HTTPException(405)
     broker = request.app.state.broker
     user = rules.name(user_id, "id")
     await broker.forget(user)
     await broker.disconnect(user, forgotten=True)
-    request.app.state.hub.seen.forget(user)
+    request.app.state.hub.forget(user)
     return Response(status_code=204)
 
 

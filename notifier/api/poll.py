@@ -28,6 +28,7 @@ from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell, place
 from notifier.hub import Hub
+from notifier.records import agent_of
 from notifier.stream import Stream
 
 OPENING_S: Final = 5.0
@@ -148,6 +149,7 @@ async def poll(request: Request) -> Response:
         ends_at=time.monotonic() + max(0.0, who.expires_at - time.time()),
         ends_why="expired",
         cancels_all=who.cancels_all,
+        agent=agent_of(request.headers.get("user-agent", "")),
     )
     refused = hub.refusal(topics[0], address)
     if refused is None:
@@ -171,7 +173,7 @@ async def _listen(hub: Hub, stream: PolledStream, request: Request, wait_s: floa
             left_s = max(0.0, ends_at - time.monotonic())
             await asyncio.wait((stream.news, gone), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        hub.detach(stream)
+        hub.detach(stream, "closed" if gone.done() else "answered")
         attaching.cancel()
         gone.cancel()
 

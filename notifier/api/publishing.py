@@ -182,6 +182,7 @@ class Publishing:
             may_repeat=own_id is not None,
             excluded=excluded(fields),
             max_bytes=self.max_event_bytes,
+            publisher=who.name,
         )
         who.require_channels(event.to)
         return event

@@ -27,6 +27,7 @@ from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell,
 from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
 from notifier.queued import QueuedStream, QueuedTextStream
+from notifier.records import agent_of
 from notifier.stream import TextTransportStream, TransportStream
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ class StreamEndpoint:
             "ends_why": ends_why,
             "cancels_all": who.cancels_all,
             "form": _form(connection),
+            "agent": agent_of(connection.headers.get("user-agent", "")),
             "requested_at": requested_at,
         }
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, Self
 
+from notifier.broker.afterwards import Afterwards
 from notifier.broker.values import (
     FrameChange,
     Idempotency,
@@ -94,6 +95,8 @@ class Sink(Protocol):
 
 class Broker(ABC):
     """The contract of every backend. Every coroutine may raise `BrokerUnavailable`."""
+
+    afterwards: Afterwards
 
     @classmethod
     @abstractmethod

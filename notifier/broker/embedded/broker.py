@@ -15,6 +15,7 @@ from typing import Final
 
 from notifier import event as events
 from notifier.broker import Broker, Sink
+from notifier.broker.embedded.afterwards import MemoryAfterwards
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.idempotency import IdempotencyStore
 from notifier.broker.embedded.inbox import MemoryInbox
@@ -71,6 +72,7 @@ class EmbeddedBroker(Broker):
         self._inbox = MemoryInbox(self._history, self._marks, journal)
         self._people = MemoryPeople()
         self._seen = LastTimes()
+        self.afterwards = MemoryAfterwards(self._history, self._marks, lambda: Cursor(self._epoch, self._seq))
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self._sampling = Sampling()
@@ -303,9 +305,8 @@ class EmbeddedBroker(Broker):
         return [task for task in self._tasks.of(channels) if f"t:{task.id}" not in hidden]
 
     async def dismiss_task(self, user: str, task_id: str) -> None:
-        hidden = [f"t:{task_id}"]
-        evicted = self._marks.setdefault(user, UserMarks()).add("delete", hidden, 0)
-        self._journal.mark(user, "delete", hidden, 0, evicted)
+        evicted = self._marks.setdefault(user, UserMarks()).add("delete", [f"t:{task_id}"], 0)
+        self._journal.mark(user, "delete", [f"t:{task_id}"], 0, evicted)
 
     # Users
 
@@ -329,14 +330,13 @@ class EmbeddedBroker(Broker):
         self._history.clear(f"user:{user}", self._seq)
         self._tasks.forget(f"user:{user}")
         self._seen.put({user: FORGOTTEN})
+        await self.afterwards.note({user: {}}, ttl_s=0)
         if self._marks.pop(user, None) is not None:
             self._journal.remove_marks(user)
 
     @property
     def skipped(self) -> int:
         return 0
-
-    # Expiry
 
     def _sweep_for(self, writes: int) -> None:
         for _ in islice(self._sweep_steps, SWEEP_STEPS * writes):

@@ -5,6 +5,7 @@ Must not know: bounds, time, who reads.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +28,19 @@ class Entry:
     """Users that do not get it."""
     replace_key: str = ""
     """Of a message: a later one with the same key takes its place. Empty: none."""
+    accepted_ms: int = 0
+    """When it was accepted, in ms of Unix time."""
+    publisher: str = ""
+    """The name of its publisher; empty if it is not known."""
 
 
 def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
     """The entry of an event in one channel's log."""
     users = event.excluded.users if event.excluded is not None else frozenset[str]()
-    return Entry(seq, frame, event.message_id, event.expires_at_ms, key, users, event.replace_key)
+    accepted_ms = time.time_ns() // 1_000_000
+    return Entry(
+        seq, frame, event.message_id, event.expires_at_ms, key, users, event.replace_key, accepted_ms, event.publisher
+    )
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from notifier import event as events
 from notifier.broker import Broker, Sink
 from notifier.broker.redis.addresses import keys_of, parse_target
+from notifier.broker.redis.afterwards import RedisAfterwards
 from notifier.broker.redis.corrections import RedisCorrections
 from notifier.broker.redis.inbox import RedisInbox
 from notifier.broker.redis.keys import FORGOTTEN_WORD, Keys
@@ -77,6 +78,7 @@ class RedisBroker(Broker):
         self._corrections = RedisCorrections(self._shards, keys)
         self._inbox = RedisInbox(self._shards, keys, history_ttl_s=history.ttl_s)
         self._people = RedisPeople(self._shards, keys)
+        self.afterwards = RedisAfterwards(self._shards, keys)
         self._skipped = 0
 
     @classmethod
@@ -303,7 +305,7 @@ class RedisBroker(Broker):
         shard = self._keys.shard_of_name(user)
         names = [self._keys.seq(shard), self._keys.meta(shard, channel), self._keys.log(shard, channel)]
         names += (self._keys.events(shard, channel), self._keys.read(shard, user), self._keys.hidden(shard, user))
-        names.append(self._keys.seen(shard, user))
+        names += (self._keys.seen(shard, user), self._keys.connections(shard, user))
         await self._shards.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
 
     @property

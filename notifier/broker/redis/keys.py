@@ -41,6 +41,7 @@ KINDS: Final = {
     "revoked": "string",
     "people": "hash",
     "seen": "string",
+    "connections": "stream",
     "idem": "hash",
 }
 """The Redis type of each kind of key. The kind is the word after the shard's tag; a `number` is a string for INCR."""
@@ -178,6 +179,10 @@ class Keys:
     def seen(self, shard: int, user: str) -> str:
         """When the user was last seen."""
         return f"{self.tag(shard)}seen:{user}"
+
+    def connections(self, shard: int, user: str) -> str:
+        """The records of the user's last connections."""
+        return f"{self.tag(shard)}connections:{user}"
 
     def revoked(self, shard: int, user: str) -> str:
         return f"{self.tag(shard)}revoked:{user}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,18 @@ SEARCHED_CHUNK: Final = 25
 MALFORMED: Final = (ValueError, TypeError, LookupError, AttributeError)
 """What reading an answer in another form raises."""
 
-WITHOUT_READING: Final = ("publish", "task", "output", "records", "forget", "repair", "identity", "people", "seen")
+WITHOUT_READING: Final = (
+    "publish",
+    "task",
+    "output",
+    "records",
+    "forget",
+    "repair",
+    "identity",
+    "people",
+    "seen",
+    "connections",
+)
 """Scripts that use no function of `reading.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
@@ -56,7 +68,7 @@ def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
     name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`, `people`,
-    `seen`, `repair` or `identity`.
+    `seen`, `connections`, `trail`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
@@ -95,6 +107,8 @@ def publish_calls(
         stored: tuple[str, ...] = ("m", event.message_id) if event.message_id else ()
         if event.replace_key:
             stored += ("q", event.replace_key)
+        if event.message_id:
+            stored += ("a", f"{time.time_ns() // 1_000_000} {event.publisher}")
         if event.expires_at_ms:
             stored += ("x", str(event.expires_at_ms))
         if repeat_key != "-":

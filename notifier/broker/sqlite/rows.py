@@ -122,7 +122,7 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
         if frame:
             key = part_key(message_id, expires, Exclusion(excluded)) if repeats else ""
             (log.messages if message_id else log.events).append(
-                Entry(int(seq), frame.decode(), message_id, expires, key, excluded, replace_key)
+                Entry(int(seq), frame.decode(), message_id, expires, key, excluded, replace_key, int(appended_ms))
             )
         else:
             log.marker = int(seq)

@@ -1,0 +1,58 @@
+"""What the embedded broker says afterwards. The records of connections are in the memory of this process, also where
+messages are in a file.
+
+Must not know: streams, what a record says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
+from notifier.broker.embedded.history import MemoryHistory
+from notifier.broker.embedded.marks import UserMarks
+from notifier.event import Cursor
+
+MAX_USERS: Final = 20_000
+"""Users with records; those of the users whose streams opened or ended longest ago are removed."""
+
+
+class MemoryAfterwards(Afterwards):
+    """Over the history and the marks of one process."""
+
+    def __init__(self, history: MemoryHistory, marks: Mapping[str, UserMarks], newest: Callable[[], Cursor]) -> None:
+        self._history = history
+        self._marks = marks
+        self._newest = newest
+        self._records: dict[str, tuple[float, dict[str, str]]] = {}
+        """The end of their life (monotonic seconds) and the records of each user; the longest ago first."""
+
+    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+        now = time.monotonic()
+        for user, texts in users.items():
+            ends_at, known = self._records.pop(user, (0.0, {}))
+            if texts:
+                kept = sorted(((known if ends_at > now else {}) | dict(texts)).items())[-MAX_RECORDS:]
+                self._records[user] = (now + ttl_s, dict(kept))
+        for user in list(islice(self._records, max(0, len(self._records) - MAX_USERS))):
+            del self._records[user]
+        return ()
+
+    async def records(self, user: str) -> Sequence[str]:
+        ends_at, known = self._records.get(user, (0.0, {}))
+        return list(known.values()) if ends_at > time.monotonic() else []
+
+    async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:
+        marks = self._marks.get(user) or UserMarks()
+        places = [
+            Stored(channel, entry.seq, entry.accepted_ms, entry.publisher, entry.expires_at_ms, user in entry.excluded)
+            for channel in channels
+            for entry in self._history.log(channel).messages
+            if entry.message_id == message_id
+        ]
+        is_marked = message_id in marks.read or message_id in marks.hidden
+        is_read = is_marked or any(place.seq <= marks.read_up_to for place in places)
+        return Trail(self._newest().epoch, places, is_read)

@@ -1,0 +1,129 @@
+"""The records of this process' connections: noted as streams open and end, written to the broker in portions.
+
+Two writes a connection, none a delivery: a stream's position is read when its record is written. A process that is
+killed leaves the records of its open streams without an end. Must not know: HTTP, what a record is read for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from notifier.broker import Broker
+from notifier.broker.values import Opening
+from notifier.event import Cursor
+from notifier.frames import NOWHERE, place
+from notifier.records import Record, Reset, text_of
+from notifier.stream import Stream
+
+log = logging.getLogger("notifier.records")
+
+WRITE_EVERY_S: Final = 1.0
+MAX_UNWRITTEN: Final = 50_000
+"""Users whose records wait for a broker that is away. Those of further users are not kept."""
+
+
+class ConnectionRecords:
+    """The records of one process."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
+        self._unwritten: dict[str, dict[str, Stream | str]] = {}
+        """By user and id: a stream that opened, or the text of a record. No records: the user is forgotten."""
+        self._wake = asyncio.Event()
+        self.ttl_s = 86_400
+
+    def proceed(self, stream: Stream, opening: Opening) -> None:
+        """A stream is about to get this opening."""
+        now_ms, before = int(time.time() * 1000), _place(stream)
+        record = stream.record
+        if record is None:
+            started = before if opening.verdict == "ok" and before is not None else opening.cursor
+            record = stream.record = Record(now_ms, before, started)
+            self._note(stream.user, record.id, stream)
+        if not opening.recovered:
+            is_known = before is not None and before.epoch == opening.cursor.epoch
+            low = before.seq if is_known and before is not None and before.seq <= opening.cursor.seq else 0
+            record.note_reset(Reset(now_ms, low, opening.cursor.seq, opening.verdict))
+        elif stream.greeted:
+            record.sent = before
+        if record.top is None:
+            record.replayed += len(opening.replay)
+            if not opening.more:
+                record.top = opening.cursor
+
+    def close(self, stream: Stream, why: str) -> None:
+        """A stream ends; the first reason counts."""
+        record = stream.record
+        if record is None or record.closed_ms:
+            return
+        record.closed_ms, record.closed_why = int(time.time() * 1000), why
+        self._note(stream.user, record.id, self._text(stream, record))
+
+    def forget(self, user: str) -> None:
+        """Remove the user's records with the next write. Those of later connections count."""
+        self._unwritten[user] = {}
+        self._wake.set()
+
+    def texts(self, user: str, streams: Iterable[Stream]) -> Sequence[str]:
+        """The records of the user that no broker has as they are now: those of open streams, and unwritten ones."""
+        open_now = [self._text(each, record) for each in streams if (record := each.record) is not None]
+        return [*open_now, *(each for each in self._unwritten.get(user, {}).values() if isinstance(each, str))]
+
+    def _note(self, user: str, record_id: str, value: Stream | str) -> None:
+        if user in self._unwritten or len(self._unwritten) < MAX_UNWRITTEN:
+            self._unwritten.setdefault(user, {})[record_id] = value
+            self._wake.set()
+
+    def _text(self, stream: Stream, record: Record) -> str:
+        return text_of(
+            record,
+            process=self._process,
+            address=stream.address,
+            agent=stream.agent,
+            to=_place(stream) or record.sent or record.started,
+            unsent_bytes=stream.backlog_bytes,
+            channels=stream.channels,
+            has_messages=stream.form != "turbo",
+        )
+
+    async def run_forever(self) -> None:
+        """Write the records until cancelled. An exception must end the process."""
+        while True:
+            await self._wake.wait()
+            await self.write()
+            await asyncio.sleep(WRITE_EVERY_S)
+
+    async def write(self) -> None:
+        """Write what was noted. What the broker could not store waits for the next call."""
+        due, self._unwritten = self._unwritten, {}
+        self._wake.clear()
+        texts: dict[str, dict[str, str]] = {}
+        for user, records in due.items():
+            texts[user] = {}
+            for record_id, value in records.items():
+                if isinstance(value, str):
+                    texts[user][record_id] = value
+                elif value.record is not None:
+                    texts[user][record_id] = self._text(value, value.record)
+        if not (failed := await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)):
+            return
+        log.debug("the connection records of %d users wait for the broker", len(failed))
+        for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:
+            if user not in self._unwritten:
+                self._unwritten[user] = due[user]
+            elif self._unwritten[user]:  # not forgotten meanwhile
+                self._unwritten[user] = due[user] | self._unwritten[user]
+        self._wake.set()
+
+
+def _place(stream: Stream) -> Cursor | None:
+    """Up to where the stream has its events; None if that is not known."""
+    cursor = place(stream.cursor) if stream.opening else Cursor(stream.epoch, stream.seq)
+    return None if cursor == NOWHERE else cursor
