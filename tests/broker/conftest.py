@@ -45,6 +45,13 @@ def guarded_redis() -> Iterator[RedisServer]:
             assert client.acl_log() == []
 
 
+@pytest.fixture(scope="module")
+def small_redis() -> Iterator[RedisServer]:
+    """A Redis of a module that scans all keys at each step: those of other tests would make every scan slow."""
+    with running(RedisServer()) as server:
+        yield server
+
+
 @pytest.fixture
 def raw(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[redis.Redis]:
     """A client of the Redis that a module's brokers use. Removes their keys, the module's `KEYS`, after each test."""

@@ -80,6 +80,9 @@ class BrokerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if self.started:
             self.run(self.broker.close())
+        if self.redis_server is not None:
+            with self.redis_server.client() as client:
+                client.flushall()
         self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         self.loop.close()
 
@@ -245,7 +248,7 @@ LIMITS = {"history": History(SIZES["log"], SIZES["events"], 3600), "max_replay":
 @pytest.mark.timeout(600)  # 60 examples of 40 steps, each with its own broker: a busy disk makes them slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
 def test_brokers_keep_to_the_model(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    server: RedisServer | None = request.getfixturevalue("redis_server") if kind == "redis" else None
+    server: RedisServer | None = request.getfixturevalue("small_redis") if kind == "redis" else None
 
     class Machine(BrokerMachine):
         redis_server = server

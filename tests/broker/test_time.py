@@ -68,7 +68,7 @@ async def aging(
         in_memory = request.param == "memory"
         broker = MemoryBroker(**LIMITS) if in_memory else SqliteBroker(tmp_path / "notifier.db", **LIMITS)
     else:
-        server: RedisServer = request.getfixturevalue("redis_server")
+        server: RedisServer = request.getfixturevalue("small_redis")
         with server.client() as client:
             for key in client.scan_iter(f"{KEYS.prefix}*"):
                 client.delete(key)
@@ -170,13 +170,13 @@ async def test_a_first_event_on_a_channel_is_replayed(aging: tuple[Broker, Pass]
 
 @pytest.mark.parametrize("aging", ["redis"], indirect=True)
 async def test_the_floor_is_looked_at_now_and_then_and_for_new_channels(
-    aging: tuple[Broker, Pass], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    aging: tuple[Broker, Pass], small_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publishes, "FLOOR_EVERY_S", 10)
     broker, passes = aging
     await broker.publish(note("user:bob"))
     passes(2.5)
-    with redis_server.client() as client:
+    with small_redis.client() as client:
         recorded_ms = client.hget(KEYS.floor(0), "t")
         await broker.publish(note("user:bob"))
         assert client.hget(KEYS.floor(0), "t") == recorded_ms
@@ -213,7 +213,7 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
     assert len(broker._idempotency) <= IDEMPOTENCY_TTL_S + 10
 
 
-async def test_nothing_of_a_topic_stays_after_its_ttl(aging: tuple[Broker, Pass], redis_server: RedisServer) -> None:
+async def test_nothing_of_a_topic_stays_after_its_ttl(aging: tuple[Broker, Pass], small_redis: RedisServer) -> None:
     broker, passes = aging
     page = ("user:ann", "topic:order:42")
     await broker.publish(note("topic:order:7", subject="first"))
@@ -223,7 +223,7 @@ async def test_nothing_of_a_topic_stays_after_its_ttl(aging: tuple[Broker, Pass]
     opening = await broker.open("ann", page, start)
     assert (opening.verdict, subjects(opening)) == ("ok", ["missed"])
     passes(0.06)
-    with redis_server.client() as client:
+    with small_redis.client() as client:
         assert list(client.scan_iter(f"{KEYS.prefix}*order:42")) == []
     assert (await broker.open("ann", page, start)).verdict == "history_trimmed"
     assert (await broker.open("ann", ("user:ann",), start)).verdict == "ok"

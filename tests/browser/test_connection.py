@@ -46,6 +46,7 @@ def test_a_killed_service_shows_in_every_widget_and_its_return_as_well(context: 
         page = shop.open()
         for note in notes(page):
             expect(note).to_have_text("")
+        expect(page.locator("notifier-tasks [part=overall]")).to_be_attached()  # its module is loaded
         first.process.child.kill()
         reached(page, "reconnecting")
         began = time.monotonic()
