@@ -34,6 +34,7 @@ from notifier.api import (
     batch,
     corrections,
     demo,
+    hooks,
     inbox,
     openapi,
     operation,
@@ -58,6 +59,7 @@ from notifier.call import Call, UserCall
 from notifier.direct import CALLS
 from notifier.errors import ConfigurationError, InvalidInput, NotifierError
 from notifier.failures import unexpected
+from notifier.hook import Hooks
 from notifier.hub import Hub
 from notifier.jwks import JwkSet
 from notifier.jwt_secret import MIN_SECRET_BYTES
@@ -117,6 +119,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.auth = Authenticator(**_credentials(settings))
     app.state.key_set = JwkSet(settings.jwks_url, app.state.auth.replace_set) if settings.jwks_url else None
     app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
+    app.state.hooks = Hooks(settings.hooks)
     app.state.batches = Batches(app.state.publishing)
     app.state.samples = ProcessSamples(hub, broker, app.state.publishing.counts)
     app.state.workers = Workers.from_environment(app.state.samples.read)
@@ -145,12 +148,13 @@ def _credentials(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _reload(auth: Authenticator) -> None:
+def _reload(auth: Authenticator, hooks: Hooks) -> None:
     """Read the credentials again, from the files that the environment names. Open streams stay."""
     try:
         settings = load()
         settings.check_credentials()
         auth.replace(**_credentials(settings))
+        hooks.replace(settings.hooks)
     except ConfigurationError as exc:
         log.error("the credentials stay as they were: %s", exc)
     else:
@@ -191,7 +195,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
     state: dict[str, Any] = {"drain": drain, CALLS: app.state.direct_calls}
     if not settings.dev:  # its credentials are in no file, and it ends with its terminal
-        state["reload"] = partial(_reload, app.state.auth)
+        state["reload"] = partial(_reload, app.state.auth, app.state.hooks)
     try:
         yield state
     finally:
@@ -242,7 +246,7 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
 
 
 _ROUTERS = (
-    *(publish.router, corrections.router, batch.router, output.publisher, output.reader),
+    *(publish.router, hooks.router, corrections.router, batch.router, output.publisher, output.reader),
     *(question.asking, question.answering),
     *(
         inbox.router,

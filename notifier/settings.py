@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -18,10 +19,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from notifier.api_key import ApiKey
 from notifier.errors import ConfigurationError
+from notifier.hook import Hook, joined
 from notifier.jwt_secret import MIN_SECRET_BYTES, divided
 
-SECRETS: Final = ("broker_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys")
+SECRETS: Final = ("broker_url", "redis_url", "jwt_secret", "jwt_public_key", "api_keys", "hooks")
 """Settings that may be read from a file, which `NOTIFIER_<NAME>_FILE` names."""
+
+
+T = TypeVar("T")
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -93,6 +98,12 @@ class Settings(BaseSettings):
         repr=False,
         description="Publishers' keys, separated by commas: `key`, `key:publish+admin` or `name:scopes:targets:key`; "
         "16+ characters.",
+    )
+    hooks: Annotated[tuple[Hook, ...], NoDecode] = Field(
+        (),
+        repr=False,
+        description="Addresses that other systems post to, separated by commas: `name:kind:recipients:key`. The kind "
+        "is `alertmanager`, `grafana` or `ntfy`; recipients are separated by a vertical bar; a key has 16+ characters.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins whose pages may use the service, separated by commas."
@@ -191,7 +202,16 @@ class Settings(BaseSettings):
     @classmethod
     def _api_keys(cls, value: Any) -> Any:
         return tuple(
-            item if isinstance(item, ApiKey) else _api_key(item, place) for place, item in enumerate(_words(value), 1)
+            item if isinstance(item, ApiKey) else _entry(ApiKey.parse, item, place)
+            for place, item in enumerate(_words(value), 1)
+        )
+
+    @field_validator("hooks", mode="before")
+    @classmethod
+    def _hooks(cls, value: Any) -> Any:
+        return joined(
+            item if isinstance(item, Hook) else _entry(Hook.parse, item, place)
+            for place, item in enumerate(_words(value), 1)
         )
 
     @property
@@ -267,9 +287,9 @@ def _detail(loc: tuple[int | str, ...], message: str) -> str:
     return f"NOTIFIER_{'_'.join(map(str, loc)).upper()}: {message}" if loc else message
 
 
-def _api_key(entry: str, place: int) -> ApiKey:
+def _entry(parse: Callable[[str], T], entry: str, place: int) -> T:
     try:
-        return ApiKey.parse(entry)
+        return parse(entry)
     except ValueError as exc:
         raise ValueError(f"entry {place}: {exc}") from None
 

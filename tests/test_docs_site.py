@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
         "tests/django/test_import_export.py",
         {"html": 3, "python": 35, "sh": 6},
     ),
+    "docs/hooks.md": ("tests/test_hooks_page.py", {"sh": 2, "yaml": 2}),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
     "docs/live.md": ("tests/django/test_docs_live.py, tests/js/topics.test.js", {"js": 2, "python": 4}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),

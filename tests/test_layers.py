@@ -38,6 +38,7 @@ SERVICE_LAYERS: Layers = [
         "api.inbox",
         "api.batch",
         "api.corrections",
+        "api.hooks",
         "api.operation",
         "api.output",
         "api.poll",
@@ -127,7 +128,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.values"},
     {"asking"},
     {"task_record"},
-    {"task", "message", "output"},
+    {"task", "message", "output", "hooks.alerts", "hooks.ntfy", "hooks"},
     {"question"},
     {"event", "parsing", "problems", "programs"},
     {"call"},
@@ -135,9 +136,9 @@ SERVICE_LAYERS: Layers = [
     {"keys"},
     {"exclusion", "people"},
     {"json_text"},
-    {"rules"},
     {"settings"},
-    {"api_key", "jwt_secret"},
+    {"api_key", "hook", "jwt_secret"},
+    {"rules"},
     {"errors", "histogram", "sampling"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each

@@ -71,6 +71,12 @@ class Publishing:
             self.note("message", exc)
             raise
 
+    def send(
+        self, who: Publisher, fields: Mapping[str, Any], idem: Idempotency | None, headers: Headers
+    ) -> Answer | Awaitable[Answer]:
+        """Store the message with these fields and announce it."""
+        return self._publish(self.message_event(who, fields, idem), idem, headers, "message")
+
     def post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Publish an event of the publisher's own type, or a CloudEvent."""
         try:
