@@ -109,6 +109,7 @@ def _title(group: AlertGroup, first: Alert) -> str:
         group.common_annotations.get("summary"),
         first.annotations.get("summary") if len(group.alerts) == 1 else None,
         group.common_labels.get("alertname"),
+        first.labels.get("alertname") if len(group.alerts) == 1 else None,
         group.group_labels.get("alertname"),
         _labels(group.group_labels),
     )
