@@ -125,11 +125,11 @@ def _text(group: AlertGroup, shown: list[Alert], title: str, count: int) -> str:
 
 def _describe(alert: Alert, group: AlertGroup, title: str) -> str:
     """One line: what the alert says, and the labels that tell it from the others of the group."""
-    said = alert.annotations.get("description") or alert.annotations.get("message") or alert.annotations.get("summary")
-    said = _line(said or alert.labels.get("alertname", ""))
+    words = alert.annotations.get("description") or alert.annotations.get("message") or alert.annotations.get("summary")
+    words = _line(words or alert.labels.get("alertname", ""))
     known = {} if len(group.alerts) == 1 else group.common_labels
     labels = _labels({k: v for k, v in alert.labels.items() if k not in known and k not in ("alertname", "severity")})
-    parts = [part for part in (said if said != title else "", labels) if part]
+    parts = [part for part in (words if words != title else "", labels) if part]
     line = _clipped(": ".join(parts), MAX_LINE_CHARS)
     return f"resolved: {line}" if line and alert.status != group.status else line
 
