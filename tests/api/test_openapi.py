@@ -20,6 +20,7 @@ CALLS = {
     ("patch", "/v1/tasks/{task_id}"),
     ("post", "/v1/events"),
     ("post", "/v1/batch"),
+    ("post", "/v1/hooks/{name}"),
     ("get", "/v1/inbox"),
     ("post", "/v1/inbox/read"),
     ("delete", "/v1/inbox/{message_id}"),
