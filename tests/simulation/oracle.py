@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-_LEAD = re.compile(rb"([a-z0-9]+) (\d+) -?\d+ (\S+)\n")
+_LEAD = re.compile(rb"([a-z0-9]+) (\d+) -?\d+ (\S+)(?: [^\n]+)?\n")
 _TOKEN = re.compile(rb"#(\d+)#")
 
 
