@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, compile_path
 from starlette.types import ASGIApp
 
@@ -32,6 +32,7 @@ from notifier import garbage, json_text, loop_lag, problems
 from notifier.api import (
     afterwards,
     batch,
+    console,
     corrections,
     demo,
     hooks,
@@ -39,6 +40,7 @@ from notifier.api import (
     openapi,
     operation,
     output,
+    pages,
     poll,
     presence,
     publish,
@@ -70,9 +72,6 @@ from notifier.stalled import StalledTasks
 from notifier.workers import Workers
 
 log = logging.getLogger("notifier")
-
-CLIENT = Path(__file__).parent / "client"
-"""The browser client's files: a link to `client/` in the repository, copied into the wheel."""
 
 SCHEMAS = Path(__file__).parent / "schemas"
 """A JSON Schema for the data of each event of a stream."""
@@ -126,6 +125,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
     app.state.direct_calls = _direct_calls(app, stream)
+    app.state.console = console.Console(hub, broker, app.state.publishing.limit)
     _add_routes(app, stream)
     _add_errors(app)
     fast_path = FastPath(app, "/v1/stream", stream)
@@ -240,6 +240,8 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
             group.create_task(loop_lag.measure_forever(app.state.samples.lags), name="loop-lag")
             if key_set is not None:
                 group.create_task(key_set.fetch_forever(), name="key-set")
+            if app.state.settings.console:
+                group.create_task(app.state.console.run_forever(), name="console")
     except Exception:
         log.critical("a background loop failed; the process ends", exc_info=True)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -256,6 +258,7 @@ _ROUTERS = (
         afterwards.router,
         operation.admin,
         operation.operation,
+        console.router,
     ),
 )
 
@@ -264,14 +267,18 @@ def _add_routes(app: FastAPI, stream: StreamEndpoint) -> None:
     app.router.routes.append(Route("/v1/stream", endpoint=stream, methods=["GET"]))
     for router in _ROUTERS:
         app.include_router(router)
+    if app.state.settings.console:
+        watching = console.ConsoleStream(app, app.state.hub, app.state.broker, life_s=app.state.settings.stream_life_s)
+        app.router.routes.append(Route("/v1/console/stream", endpoint=watching, methods=["GET"]))
+        app.router.routes.append(Route("/console", endpoint=pages.console))
     if app.state.settings.dev:
         app.include_router(demo.router)
-        app.router.routes.append(Route("/demo", endpoint=_demo_page))
+        app.router.routes.append(Route("/demo", endpoint=pages.demo))
     app.router.routes.append(Route("/docs", endpoint=_docs_page))
     app.router.routes.append(Route("/openapi-3.0.json", endpoint=_openapi_30))
-    app.mount("/schemas", _Shared(directory=SCHEMAS), name="schemas")
+    app.mount("/schemas", pages.Shared(directory=SCHEMAS), name="schemas")
     app.mount("/docs/static", StaticFiles(packages=[("fastapi_offline", "static")]), name="docs")
-    app.mount("/client", GZipMiddleware(_Shared(directory=CLIENT, check_dir=False)), name="client")
+    app.mount("/client", GZipMiddleware(pages.Shared(directory=pages.CLIENT, check_dir=False)), name="client")
 
 
 async def _docs_page(request: Request) -> Response:
@@ -287,23 +294,6 @@ async def _docs_page(request: Request) -> Response:
 
 async def _openapi_30(request: Request) -> Response:
     return JSONResponse(openapi.document_30(request.app))
-
-
-async def _demo_page(_: Request) -> Response:
-    policy = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'"
-    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(CLIENT / "demo" / "index.html", headers=headers)
-
-
-class _Shared(StaticFiles):
-    """Files that pages of any origin may load: the client, and the schemas of events."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        return response
 
 
 # Errors: one status per leaf of the tree, mapped only here

@@ -6,6 +6,7 @@ Must not know: HTTP, brokers, what a stream hears.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import hmac
 import os
 import struct
@@ -42,6 +43,18 @@ def remove(streams_by_topic: StreamsByTopic, stream: Stream, topics: Iterable[st
             del streams_by_topic[topic]
             emptied.append(topic)
     return emptied
+
+
+def crowded(streams_by_topic: StreamsByTopic, most: int) -> list[tuple[str, int]]:
+    """The channels with the most streams, and these numbers. It looks at every topic."""
+    largest = heapq.nlargest(most, streams_by_topic.items(), key=lambda item: len(item[1]))
+    firsts = [(topic, next(iter(streams)), len(streams)) for topic, streams in largest]
+    return [(stream.channels[stream.topics.index(topic)], n) for topic, stream, n in firsts]
+
+
+def listeners(streams_by_topic: StreamsByTopic, topic: str) -> int:
+    """The number of streams on a topic."""
+    return len(streams_by_topic.get(topic, ()))
 
 
 class ConnectionIds:

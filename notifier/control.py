@@ -55,6 +55,13 @@ class StreamCalls:
         """Answers to the calls that wait for some, by id."""
         self._running: set[asyncio.Task[None]] = set()
         """Calls of other processes."""
+        self._reads: dict[str, Callable[[], dict[str, Any]]] = {}
+        """What this process tells any process that asks, by the name of the question."""
+
+    @property
+    def process(self) -> str:
+        """This process's id, random at each start."""
+        return self._process
 
     async def change_topics(self, user: str, change: Change) -> Changed:
         """Change what a stream of the user hears, in whichever process it is. Raises `NotFound`, `Conflict`, and
@@ -64,7 +71,8 @@ class StreamCalls:
             return await self._grants.change(stream, change)
         # An earlier version does not know the fields that are empty in its own calls.
         fields = {name: value for name, value in asdict(change).items() if value or name not in ("seen", "states")}
-        answers, processes = await self._ask(user, {"change": fields}, lambda answer: not answer.get("absent"))
+        asked = {"change": fields}
+        answers, processes = await self._ask(user, f"user:{user}", asked, lambda answer: not answer.get("absent"))
         for answer in answers:
             if (error := answer.get("error")) is not None:
                 raise ERRORS[error](answer["detail"], field=answer["field"])
@@ -79,17 +87,28 @@ class StreamCalls:
     async def count_streams(self, user: str) -> int:
         """The open streams of a user in all processes; those of a process that does not answer in time are missing."""
         (topic,) = self._broker.topics(user, [f"user:{user}"])
-        answers, processes = await self._ask(user, {"count": True}, lambda _: False)
+        answers, processes = await self._ask(user, f"user:{user}", {"count": True}, lambda _: False)
         return sum(int(answer["streams"]) for answer in answers) if processes else self._count(topic)
 
     async def open_records(self, user: str) -> Sequence[str]:
         """The records of the user's open streams as they are now, in all processes that answer in time."""
-        answers, _ = await self._ask(user, {"count": True, "records": True}, lambda _: False)
+        answers, _ = await self._ask(user, f"user:{user}", {"count": True, "records": True}, lambda _: False)
         return [*self._texts(user), *(str(text) for answer in answers for text in answer.get("records", ()))]
 
     def _texts(self, user: str) -> Sequence[str]:
         (topic,) = self._broker.topics(user, [f"user:{user}"])
         return self._records.texts(user, self._streams_by_topic.get(topic, ()))
+
+    async def tell(self, name: str, read: Callable[[], dict[str, Any]]) -> None:
+        """Answer the question `name` of any process with what `read` returns, from now on. Raises
+        `BrokerUnavailable`."""
+        self._reads[name] = read
+        await self._broker.subscribe(self._broker.topics("", [f"control:{name}"]))
+
+    async def ask_all(self, name: str) -> tuple[Sequence[Mapping[str, Any]], int]:
+        """The answers of all processes that tell it, of those that answer in time, and the number of these processes: 0
+        with a broker of one process. Raises `BrokerUnavailable`."""
+        return await self._ask("", f"control:{name}", {"name": name}, lambda _: False)
 
     def _count(self, topic: str) -> int:
         return len(self._streams_by_topic.get(topic, ()))
@@ -99,11 +118,11 @@ class StreamCalls:
         return self._connections.find(connection, self._streams_by_topic.get(topic, ()))
 
     async def _ask(
-        self, user: str, asked: Mapping[str, Any], is_last: Callable[[Mapping[str, Any]], bool]
+        self, user: str, channel: str, asked: Mapping[str, Any], is_last: Callable[[Mapping[str, Any]], bool]
     ) -> tuple[Sequence[Mapping[str, Any]], int]:
-        """The answers of the processes with streams of this user, up to one that is the last, and the number of these
-        processes."""
-        topic, reply = self._broker.topics(user, [f"user:{user}", f"control:{self._process}"])
+        """The answers of the processes that subscribe to this channel of a user, up to one that is the last, and the
+        number of these processes."""
+        topic, reply = self._broker.topics(user, [channel, f"control:{self._process}"])
         call, answers = new_id(), list[Mapping[str, Any]]()
         queue: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self._waiting[call] = queue
@@ -142,6 +161,9 @@ class StreamCalls:
     def _answering(self, received: Mapping[str, Any]) -> Coroutine[Any, Any, dict[str, Any]] | None:
         """What makes the answer to a call; None for a call of an earlier version that this process has none for."""
         user = received["user"]
+        if "name" in received:
+            read = self._reads.get(received["name"])
+            return None if read is None else _at_once(read())
         if "count" in received:
             (topic,) = self._broker.topics(user, [f"user:{user}"])
             records = {"records": [*self._texts(user)]} if received.get("records") else {}

@@ -27,7 +27,7 @@ from notifier.admission import Admission
 from notifier.broker import Broker
 from notifier.broker.values import Opening
 from notifier.connection_records import ConnectionRecords
-from notifier.connections import ConnectionIds, StreamsByTopic, add, remove
+from notifier.connections import ConnectionIds, StreamsByTopic, add, crowded, listeners, remove
 from notifier.control import StreamCalls
 from notifier.delivery import Delivery
 from notifier.event import Cursor
@@ -104,6 +104,7 @@ class Hub:
         reopen = self._opener.reopen
         self.grants = Grants(broker, self._topics, self.people, attached=self._streams, reopen=reopen, tell=tell)
         self.calls = StreamCalls(broker, self._topics, self._connections, self.grants, self.records)
+        self.crowded, self.listeners = partial(crowded, self._topics), partial(listeners, self._topics)
         self.control, self.presence = self.calls.receive, self.people.look
         self._rounds = Rounds(
             deliver_to=self._delivery.deliver,

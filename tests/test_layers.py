@@ -32,6 +32,7 @@ SERVICE_LAYERS: Layers = [
     {"app", "server", "check", "logs"},
     {"samples"},
     {"api.direct_calls"},
+    {"api.console"},
     {
         "api.afterwards",
         "api.demo",
@@ -41,6 +42,7 @@ SERVICE_LAYERS: Layers = [
         "api.hooks",
         "api.operation",
         "api.output",
+        "api.pages",
         "api.poll",
         "api.presence",
         "api.question",
@@ -195,7 +197,7 @@ BRIDGE_LAYERS: Layers = [
 """The same for `django_bridge`."""
 
 CLIENT_LAYERS: Layers = [
-    {"bundle", "demo", "django", "react", "svelte", "vue"},
+    {"bundle", "console", "demo", "django", "react", "svelte", "vue"},
     {"live"},
     {"widgets", "empty"},
     {"store"},
@@ -309,6 +311,7 @@ def test_the_map_in_the_docs_has_a_line_for_each_file_and_a_file_for_each_line()
         "themes",
         "jsx",
         "demo",
+        "console",
         "schemas",
     }, "folders without their files"
     patterns = ("*.py", "*.lua", "*.js")

@@ -67,7 +67,7 @@ def _check_contents(names: set[str]) -> None:
     own = {name for name in in_repository if not name.startswith(("notifier/client/", "django_bridge/static/"))}
     assert own - names == set()
     assert {f"notifier/client/{name}" for name in CLIENT_FILES} - names == set()
-    to_django = {name for name in CLIENT_FILES if not name.startswith("demo/")}
+    to_django = {name for name in CLIENT_FILES if not name.startswith(("demo/", "console/"))}
     assert {f"django_bridge/static/notifier/{name}" for name in to_django} - names == set()
     assert {"notifier/py.typed", "django_bridge/py.typed", "django_bridge/migrations/0001_initial.py"} <= names
     assert {

@@ -61,7 +61,7 @@ class StreamEndpoint:
             return None
         requested_at = time.monotonic()
         connection = connection_of(self._app, "GET", headers, query)
-        who = subscriber(connection, query=True)
+        who = self._listener(connection)
         address = protocol.client[0] if protocol.client else ""
         fields = partial(self._fields, who, address, connection, requested_at)
         granted = granted_by_query(connection, who)
@@ -80,7 +80,7 @@ class StreamEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         requested_at = time.monotonic()
         connection = HTTPConnection(scope)
-        who = subscriber(connection, query=True)
+        who = self._listener(connection)
         granted = granted_by_query(connection, who)
         if scope["method"] == "HEAD":
             # No stream: its frames would be read as the response to the connection's next request.
@@ -101,6 +101,10 @@ class StreamEndpoint:
             await self._respond(stream, scope, receive, send)
         else:
             await self._write_through(fields, granted, extension["connection"], send)
+
+    def _listener(self, connection: HTTPConnection) -> Subscriber:
+        """Who opens it. Raises `Unauthenticated`."""
+        return subscriber(connection, query=True)
 
     def _fields(self, who: Subscriber, address: str, connection: HTTPConnection, requested_at: float) -> dict[str, Any]:
         """The stream's attributes."""
