@@ -62,6 +62,9 @@ async def every_call(broker: RedisBroker, raw: redis.Redis) -> None:
     await broker.retract("m2", ["user:ann"])
     await broker.lease("topic:t", [Lease("c", Person("ann"), 60)])
     assert len(await broker.people("topic:t")) == 1
+    await broker.afterwards.note({"ann": {"1": "{}"}}, ttl_s=60)
+    assert await broker.afterwards.records("ann") == ["{}"]
+    assert (await broker.afterwards.trail("ann", "m1", ["user:ann"])).epoch
     await broker.seen({"ann": 1})
     assert await broker.last_seen(["ann"]) == {"ann": 1}
     raw.set(broker._keys.log(0, "user:ann"), "foreign")
