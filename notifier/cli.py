@@ -1,4 +1,4 @@
-"""The command `notifier`: serve, token, send, listen, run, doctor, check-broker.
+"""The command `notifier`: serve, token, send, listen, run, doctor, why, check-broker.
 
 Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
@@ -19,6 +19,7 @@ from notifier.errors import ConfigurationError, NotifierError
 from notifier.message import FIELDS, REQUIRED
 from notifier.programs import PERCENT, raising_on_sigterm
 from notifier.settings import Settings, load
+from notifier.why import why
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +29,7 @@ SERVICE_OPTION = click.option(
 )
 
 
-@click.group()
+@click.group(commands={"why": why})
 @click.version_option(package_name="sse-notifier", prog_name="notifier")
 def main() -> None:
     """Server-Sent Events for Django and anything that can POST."""

@@ -28,7 +28,7 @@ SERVICE_LAYERS: Layers = [
     {"doctor.clock"},
     {"doctor.public"},
     {"doctor.fixes"},
-    {"run"},
+    {"run", "why"},
     {"app", "server", "check", "logs"},
     {"samples"},
     {"api.direct_calls"},

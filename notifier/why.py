@@ -1,0 +1,127 @@
+"""`notifier why`: what became of a message for a user, in words, with what to do.
+
+Asks a running service. Must not know: how verdicts are made.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from notifier.errors import ConfigurationError
+
+SEEN: Final = frozenset(("written", "replayed", "read"))
+"""The verdicts on a message that the user's client has."""
+
+VERDICTS: Final[Mapping[str, str]] = {
+    "written": "It was written to a stream of the user",
+    "replayed": "It was replayed to the user after a reconnect",
+    "waiting": "No client of the user has it yet; it is in the history and in the inbox",
+    "missed_reset": "The stream was reset after it: the client was told to list the inbox again, where it is",
+    "excluded": "The publish left the user out with `except`",
+    "not_a_recipient": "It was sent to channels that no connection of the user heard",
+    "expired": "It expired before a client of the user had it",
+    "read": "The user has read or deleted it, on some device",
+}
+REASONS: Final[Mapping[str, str]] = {
+    "acknowledged": "the client's next cursor confirms it",
+    "unconfirmed": "the client has sent no later cursor that would confirm it",
+    "offline": "the user has no open connection",
+    "behind": "the stream has not reached it: its reader is slow, or the broker was away",
+    "unsent": "the connection ended before the client had taken it; the next one replays it",
+    "process_ended": "the process with the stream ended without a word, so it is not known how far the client came",
+    "in_inbox": "the page connected without a cursor after it was sent, and lists it in the inbox",
+    "without_messages": "the stream has a format without messages (`format=turbo`)",
+}
+FIXES: Final[Mapping[str, str]] = {
+    "written": "If the page does not show it, look at the page: its console, and what handles the event `message`.",
+    "unconfirmed": "If the page does not show it, run `notifier doctor`: a proxy may hold it back.",
+    "waiting": "It is delivered when the user's client connects with its cursor, or opens the inbox.",
+    "behind": "Look at the connection's network, and at `notifier doctor`; the stream reads on by itself.",
+    "missed_reset": "The page must list the inbox after `reset`; a longer history makes resets rarer.",
+    "excluded": "Publish without the user in `except`.",
+    "not_a_recipient": "Compare `to` of the publish with the groups in the user's token; a new token hears new groups.",
+    "expired": "Publish with a later `expires_at`, or without one.",
+}
+
+
+class CannotAsk(Exception):
+    """The service cannot be asked, or refuses."""
+
+
+def ask(service: str, key: str, user: str, message_id: str, to: Sequence[str]) -> dict[str, Any]:
+    """The service's trace. Raises `CannotAsk`."""
+    import httpx
+
+    url = f"{service.rstrip('/')}/v1/messages/{quote(message_id, safe='')}/trace"
+    query: dict[str, str | list[str]] = {"user": user, "to": list(to)}
+    try:
+        response = httpx.get(url, params=query, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+        answer: dict[str, Any] = response.json()
+        if response.status_code != 200:
+            raise CannotAsk(f"{response.status_code}: {answer['detail']}")
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        raise CannotAsk(f"cannot ask {service}: {exc}") from None
+    except (ValueError, KeyError, TypeError):
+        raise CannotAsk(f"{service} answers {response.status_code} in another form: is it notifier?") from None
+    return answer
+
+
+def words(trace: Mapping[str, Any]) -> list[str]:
+    """A trace as lines of text."""
+    verdict, reason = trace["verdict"], trace["reason"]
+    at = f", at {trace['at']}" if trace["at"] else ""
+    channels = ", ".join(trace["channels"]) or "others"
+    accepted = f"Accepted {trace['accepted_at'] or 'at an unknown time'}"
+    lines = [
+        f"{verdict}: {VERDICTS[verdict]}{at}.",
+        f"{accepted} from {trace['publisher'] or 'an unknown publisher'}, for {channels}.",
+    ]
+    if reason:
+        lines.append(f"{REASONS[reason][0].upper()}{REASONS[reason][1:]}.")
+    for each in trace["connections"]:
+        end = f"until {each['closed_at']} ({each['closed_why']})" if each["closed_at"] else each["closed_why"] or "open"
+        lines.append(
+            f"  {each['step']:<13} {each['opened_at']} {end}, {each['address']}, process {each['process']}, "
+            f"{each['from'] or 'no cursor'} to {each['to']}, {each['user_agent'] or 'no user agent'}"
+        )
+    if fix := FIXES.get(reason) or FIXES.get(verdict):
+        lines.append(fix)
+    return lines
+
+
+@click.command()
+@click.argument("user")
+@click.argument("message_id")
+@click.option("--to", multiple=True, help="A channel that it was sent to, such as group:staff; may be repeated.")
+@click.option("--url", "service", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is.")
+@click.option("--key", envvar="NOTIFIER_API_KEY", help="A key with the scope admin; else that of NOTIFIER_API_KEYS.")
+@click.option("--json", "as_json", is_flag=True, help="Print the service's answer.")
+def why(user: str, message_id: str, to: tuple[str, ...], service: str, key: str | None, as_json: bool) -> None:
+    """Say what became of the message MESSAGE_ID for USER, and what to do.
+
+    The exit code is 0 where a client of the user has it, or the user has read it; 1 where not; 2 where that cannot be
+    asked.
+    """
+    import json
+
+    try:
+        trace = ask(service, key or _admin_key(), user, message_id, to)
+    except (ConfigurationError, CannotAsk) as exc:
+        click.echo(f"notifier: {exc}", err=True)
+        sys.exit(2)
+    click.echo(json.dumps(trace, indent=2) if as_json else "\n".join(words(trace)))
+    sys.exit(0 if trace["verdict"] in SEEN else 1)
+
+
+def _admin_key() -> str:
+    from notifier.settings import load
+
+    for key in load().api_keys:
+        if "admin" in key.scopes:
+            return str(key)
+    raise CannotAsk("give --key, or set NOTIFIER_API_KEY: a key with the scope admin")
