@@ -6,7 +6,7 @@ Must not know: brokers, streams, when records are written.
 from __future__ import annotations
 
 import json
-import os
+import random
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier.event import Cursor, parse_cursor
-from notifier.json_text import to_json
+from notifier.parsing import to_json
 
 MAX_AGENT_CHARS: Final = 200
 MAX_RESETS: Final = 5
@@ -29,7 +29,7 @@ def agent_of(header: str) -> str:
 
 def new_record_id(at_ms: int) -> str:
     """An id whose order is that of the times."""
-    return f"{at_ms:012x}{os.urandom(6).hex()}"
+    return f"{at_ms:012x}{random.getrandbits(48):012x}"
 
 
 @dataclass(slots=True)
