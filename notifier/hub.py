@@ -151,8 +151,7 @@ class Hub:
         return reason
 
     async def attach(self, stream: Stream) -> None:
-        """Register a stream and open it. Returns when it is live, or when that has to wait for its reader or the
-        broker."""
+        """Register a stream and open it. Returns when it is live, or waits for its reader or the broker."""
         self._streams[stream] = None
         self._admission.add(stream.address)
         self._timers.add(stream)
@@ -166,8 +165,7 @@ class Hub:
         await self._opener.open(stream)
 
     def begin(self, stream: Stream) -> None:
-        """Write a first event to a stream that has none yet: a response without one would leave a client that resets
-        its last id with each response without its place."""
+        """Write a first event to a stream without one: clients that reset their last id would lose their place."""
         if stream in self._streams and not stream.begun:
             self._ping([stream])
 
@@ -330,8 +328,7 @@ class Hub:
     # Time
 
     async def tick_forever(self) -> None:
-        """Run heartbeats, ends of lives and checks of slow readers until cancelled. An exception, also one that ended
-        the rounds, must end the process."""
+        """Run heartbeats, ends of lives and checks of slow readers until cancelled. Exceptions end the process."""
         while True:
             await asyncio.sleep(self._timers.tick_s)
             if self._rounds.failure is not None:

@@ -59,7 +59,7 @@ export function table(heads, rows) {
   );
 }
 
-const WHOLE = new Intl.NumberFormat("en");
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SMALL = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 
 /** @param {number} value */
