@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, Field, create_model
+from typing_extensions import TypeAliasType
 
 from notifier.api.bodies import AnswerInput, Moment, TaskStatus, field_type
 from notifier.message import FIELDS
@@ -299,6 +300,22 @@ class TracedConnection(ConnectionData):
     at: Moment | None
 
 
+TraceReason = TypeAliasType(
+    "TraceReason",
+    Literal[
+        "acknowledged",
+        "unconfirmed",
+        "offline",
+        "behind",
+        "unsent",
+        "process_ended",
+        "in_inbox",
+        "without_messages",
+    ],
+)
+"""More of the verdict about a message."""
+
+
 class Traced(BaseModel):
     """What became of a message for a user."""
 
@@ -309,18 +326,6 @@ class Traced(BaseModel):
     channels: list[str] = Field(description="Those of the user's channels, and of `to`, that have it.")
     cursor: str | None
     verdict: Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
-    reason: (
-        Literal[
-            "acknowledged",
-            "unconfirmed",
-            "offline",
-            "behind",
-            "unsent",
-            "process_ended",
-            "in_inbox",
-            "without_messages",
-        ]
-        | None
-    ) = Field(description="More of `written`, `replayed` and `waiting`.")
+    reason: TraceReason | None = Field(description="More of `written`, `replayed` and `waiting`.")
     at: Moment | None
     connections: list[TracedConnection] = Field(description="The connections that had to do with it, in order.")

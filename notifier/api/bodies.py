@@ -17,7 +17,7 @@ from notifier.question import TIMEOUT_S
 from notifier.rules import LEVELS, MAX_ACTIONS, MAX_EXCLUDED
 from notifier.task import STATUSES, UNKNOWN
 
-Level = TypeAliasType("Level", Annotated[str, WithJsonSchema({"type": "string", "enum": list(LEVELS)})])
+MessageLevel = TypeAliasType("MessageLevel", Annotated[str, WithJsonSchema({"type": "string", "enum": list(LEVELS)})])
 TaskStatus = TypeAliasType("TaskStatus", Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(STATUSES)})])
 AnswerInput = TypeAliasType("AnswerInput", Annotated[str, WithJsonSchema({"type": "string", "enum": ["text"]})])
 Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
@@ -48,7 +48,7 @@ def field_type(field: MessageField, given: Any) -> Any:
     """The type of a message's field in a model; `given` is that of its JSON value."""
     own: Any = {"from": Sender, "actions": Annotated[list[Action], Field(max_length=MAX_ACTIONS)]}.get(field.name)
     if own is None:
-        own = Level if field.choices else Moment if field.format else None
+        own = MessageLevel if field.choices else Moment if field.format else None
     if own is None:
         return given
     return own | None if type(None) in get_args(given) else own

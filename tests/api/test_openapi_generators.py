@@ -92,10 +92,10 @@ def test_operations_have_short_names_of_their_own(document: dict[str, Any]) -> N
 
 def test_words_of_a_list_are_enumerations_with_names(document: dict[str, Any]) -> None:
     shapes = document["components"]["schemas"]
-    assert shapes["Level"]["enum"] == list(rules.LEVELS)
+    assert shapes["MessageLevel"]["enum"] == list(rules.LEVELS)
     assert set(shapes["TaskStatus"]["enum"]) == STATUSES
     for model in ("MessageIn", "MessageData", "CorrectionIn"):
-        assert shapes[model]["properties"]["level"]["$ref"].endswith("/Level")
+        assert shapes[model]["properties"]["level"]["$ref"].endswith("/MessageLevel")
     assert shapes["TaskData"]["properties"]["status"]["$ref"].endswith("/TaskStatus")
     assert {"drain", "slow", "expired"} < set(shapes["Bye"]["properties"]["reason"]["enum"])
     assert {"cursor_unknown", "history_trimmed"} < set(shapes["Reset"]["properties"]["reason"]["enum"])
@@ -156,13 +156,20 @@ def test_the_document_says_where_the_service_is(document: dict[str, Any]) -> Non
 
 def test_calls_of_administrators_say_so(document: dict[str, Any], service: Service) -> None:
     own = {key for key, call in calls_of(document).items() if call.get("security") == [{"administrator": []}]}
-    assert own == {("delete", "/v1/users/{user_id}"), ("post", "/v1/users/{user_id}/disconnect")}
+    assert own == {
+        ("delete", "/v1/users/{user_id}"),
+        ("post", "/v1/users/{user_id}/disconnect"),
+        ("get", "/v1/users/{user_id}/connections"),
+        ("get", "/v1/messages/{message_id}/trace"),
+    }
     assert "`admin`" in document["components"]["securitySchemes"]["administrator"]["description"]
     for method, path in own:
         with calling(service, API_KEY) as publisher, calling(service, ADMIN_KEY) as admin:
-            address = path.format(user_id=unique())
-            answers(document, method, path, publisher.request(method, address))
-            assert admin.request(method, address).is_success
+            address = path.format(user_id=unique(), message_id=unique())
+            query = {"user": "42"} if path.endswith("/trace") else {}
+            answers(document, method, path, publisher.request(method, address, params=query))
+            allowed = admin.request(method, address, params=query)
+            assert allowed.is_success or allowed.status_code == 404, allowed.text
 
 
 def test_the_stream_documents_each_of_its_answers(document: dict[str, Any], service: Service) -> None:
