@@ -1,4 +1,4 @@
-"""The command `notifier`: serve, token, send, listen, run, doctor, why, check-broker.
+"""The command `notifier`: serve, token, send, listen, run, doctor, why, bench, check-broker.
 
 Each command imports what it needs, so that the long-running `serve` does not load the modules of the others.
 Must not know: Redis; what is behind the HTTP API.
@@ -11,14 +11,15 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from notifier.errors import ConfigurationError, NotifierError
+from notifier.credentials import first_key, read_settings, refuse, signed, token_of
+from notifier.errors import ConfigurationError
 from notifier.message import FIELDS, REQUIRED
 from notifier.programs import PERCENT, raising_on_sigterm
-from notifier.settings import Settings, load
+from notifier.settings import Settings
 from notifier.why import why
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
     from notifier import logs, server
     from notifier.broker import registry
 
-    settings = _settings(dev=True) if dev else _settings()
+    settings = read_settings(dev=True) if dev else read_settings()
     try:
         settings.check_credentials()
         registry.backend_of(settings)
@@ -60,17 +61,17 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
             # Each worker loads it again; checked here, a bad key is one error instead of workers that restart for ever.
             keys.fixed_keys((), settings.jwt_public_key)
     except ConfigurationError as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
     scheme = registry.scheme_of(settings)
     if workers > 1 and scheme in registry.ONE_PROCESS:
-        _refuse(
+        refuse(
             f"--workers {workers} needs Redis, NOTIFIER_BROKER_URL=redis://...: the broker `{scheme}:` lives in one "
             "process, so an event published to one worker would not reach the streams of another."
         )
     try:
         sockets = server.listen(host, port, sockets=workers)
     except OSError as exc:
-        _refuse(f"cannot listen on {host}:{port}: {exc.strerror}")
+        refuse(f"cannot listen on {host}:{port}: {exc.strerror}")
     if settings.dev:
         _share_dev_settings(settings)
         click.echo(_dev_banner(settings, host, port))
@@ -93,13 +94,13 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
 @click.option("--name", help="The user's name.")
 def token(user: str, ttl: int, groups: tuple[str, ...], name: str | None) -> None:
     """Print a token with which USER may listen, signed with NOTIFIER_JWT_SECRET."""
-    settings = _settings()
+    settings = read_settings()
     if not settings.jwt_secret:
-        _refuse("NOTIFIER_JWT_SECRET must be set to sign a token")
+        refuse("NOTIFIER_JWT_SECRET must be set to sign a token")
     claims: dict[str, Any] = {"groups": list(groups)} if groups else {}
     if name:
         claims["name"] = name
-    click.echo(_signed(settings, user, ttl_s=ttl, **claims))
+    click.echo(signed(settings, user, ttl_s=ttl, **claims))
 
 
 def _message_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,8 +128,8 @@ def send(to: tuple[str, ...], service: str, api_key: str | None, **fields: str |
         try:
             body["data"] = json.loads(body["data"])
         except ValueError as exc:
-            _refuse(f"--data is not JSON: {exc}")
-    headers = {"Authorization": f"Bearer {api_key or _first_key()}", "Idempotency-Key": uuid.uuid4().hex}
+            refuse(f"--data is not JSON: {exc}")
+    headers = {"Authorization": f"Bearer {api_key or first_key()}", "Idempotency-Key": uuid.uuid4().hex}
     click.echo(_post(f"{service}/v1/messages", body, headers))
 
 
@@ -142,7 +143,7 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
     """Print the events of a stream as they arrive."""
     import httpx
 
-    given = given or _token_of(user)
+    given = given or token_of(user)
     headers = {"Authorization": f"Bearer {given}", "Accept": "text/event-stream"}
     if after:
         headers["Last-Event-ID"] = after
@@ -152,13 +153,13 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
         ) as response:
             if response.status_code != 200:
                 response.read()
-                _refuse(_problem(response))
+                refuse(_problem(response))
             for seen, event in enumerate(_events(response.iter_lines()), 1):
                 click.echo(event)
                 if seen == count:
                     return
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        _refuse(f"cannot listen at {service}: {exc}")
+        refuse(f"cannot listen at {service}: {exc}")
     except KeyboardInterrupt:
         return
 
@@ -185,9 +186,9 @@ def run_program(
 
     try:
         with raising_on_sigterm():
-            sys.exit(run.run(run.Report(service, key or _first_key(), to, name), command, percent))
+            sys.exit(run.run(run.Report(service, key or first_key(), to, name), command, percent))
     except (run.Refused, re.error, OSError) as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
 
 
 @main.command()
@@ -207,10 +208,42 @@ def doctor(url: str, user: str, given: str | None, key: str | None, origin: str,
     from notifier.doctor import report
 
     try:
-        target = report.target(url, given or _token_of(user), key or _first_key(), origin)
-        sys.exit(report.run(target, _settings(), long=long, as_json=as_json))
+        target = report.target(url, given or token_of(user), key or first_key(), origin)
+        sys.exit(report.run(target, read_settings(), long=long, as_json=as_json))
     except (ConfigurationError, report.CannotAsk) as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
+
+
+@main.command()
+@click.argument("url", envvar="NOTIFIER_URL")
+@click.option("--streams", default=100, show_default=True, type=click.IntRange(1, 50_000), help="Streams to open.")
+@click.option("--events-per-s", default=10.0, show_default=True, type=click.FloatRange(0.1, 10_000))
+@click.option(
+    "--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 3600), help="How long to publish."
+)
+@click.option("--users", type=click.IntRange(1, 50_000), help="Users of the streams; by default one for each stream.")
+@click.option(
+    "--to",
+    default="user",
+    show_default=True,
+    type=click.Choice(["user", "group"]),
+    help="Each event goes to one user, in turn; or to every stream.",
+)
+@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def bench(key: str | None, as_json: bool, **load: Any) -> None:
+    """Measure your own deployment at its public URL: latencies, and whether an event is lost, doubled or misplaced.
+
+    It opens streams of the users notifier-bench-0, -1 and so on, with tokens by NOTIFIER_JWT_SECRET. Ctrl-C ends
+    it with what was measured so far. The exit code is 0 where all is delivered, 1 where something is lost, doubled,
+    misplaced or refused, 2 where that cannot be found out.
+    """
+    from notifier.load import report
+
+    try:
+        sys.exit(report.run(report.planned(read_settings(), key or first_key(), **load), as_json=as_json))
+    except (ConfigurationError, report.CannotAsk) as exc:
+        refuse(str(exc))
 
 
 @main.command("check-broker")
@@ -223,7 +256,7 @@ def check_broker(url: str | None) -> None:
     """
     from notifier import check
 
-    settings = _settings(broker_url=url, redis_url="") if url else _settings()
+    settings = read_settings(broker_url=url, redis_url="") if url else read_settings()
     verdicts = set()
     try:
         for result in check.check_broker(settings):
@@ -231,7 +264,7 @@ def check_broker(url: str | None) -> None:
             fix = f". Fix: {result.fix}" if result.fix else ""
             click.echo(f"{result.verdict:<8} {result.server} {result.name}: {result.seen}{fix}")
     except (ConfigurationError, check.CannotAsk) as exc:
-        _refuse(str(exc))
+        refuse(str(exc))
     sys.exit(1 if check.WEAKENS in verdicts else 2 if check.UNKNOWN in verdicts else 0)
 
 
@@ -248,43 +281,6 @@ def _events(lines: Iterator[str]) -> Iterator[str]:
             fields = {}
 
 
-def _settings(**overrides: Any) -> Settings:
-    try:
-        return load(**overrides)
-    except ConfigurationError as exc:
-        _refuse(str(exc))
-
-
-def _refuse(reason: str) -> NoReturn:
-    click.echo(f"notifier: {reason}", err=True)
-    sys.exit(2)
-
-
-def _token_of(user: str | None) -> str:
-    settings = _settings()
-    if not user or not settings.jwt_secret:
-        _refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
-    return _signed(settings, user)
-
-
-def _signed(settings: Settings, user: str, **claims: Any) -> str:
-    from notifier import auth
-
-    if settings.jwt_issuer:
-        claims["iss"] = settings.jwt_issuer
-    try:
-        return auth.subscriber_token(settings.jwt_secrets[0], user, **claims)
-    except NotifierError as exc:
-        _refuse(str(exc))
-
-
-def _first_key() -> str:
-    keys = _settings().api_keys
-    if not keys:
-        _refuse("give --key, or set NOTIFIER_API_KEY")
-    return str(keys[0])
-
-
 def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
     """POST, and repeat once after a connection error or a 503: the idempotency key makes that safe."""
     import httpx
@@ -295,12 +291,12 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
                 response = client.post(url, json=body, headers=headers)
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 if last:
-                    _refuse(f"cannot send to {url}: {exc}")
+                    refuse(f"cannot send to {url}: {exc}")
                 continue
             if response.status_code == 503 and not last:
                 continue
             if response.status_code != 200:
-                _refuse(_problem(response))
+                refuse(_problem(response))
             return response.text
     raise AssertionError("the second attempt returns or refuses")
 

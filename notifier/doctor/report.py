@@ -6,12 +6,12 @@ Must not know: how a check is made.
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Final
 
 import click
 import jwt
 
+from notifier import address
 from notifier.check.result import OK, UNKNOWN, WEAKENS, CannotAsk, Result
 from notifier.doctor import Target, diagnose
 
@@ -24,9 +24,8 @@ INDENT: Final = " " * 9
 
 
 def target(url: str, token: str, key: str, origin: str) -> Target:
-    """Raises `CannotAsk` for an address or a token that cannot be read."""
-    if not re.match(r"https?://[^/?#@]+(/[^?#]*)?$", url):
-        raise CannotAsk(f"{url!r} is not an address such as https://example.org")
+    """Raises `ConfigurationError` for an address, `CannotAsk` for a token that cannot be read."""
+    url = address.checked(url)
     try:
         # The service verifies the token; here only its user is of interest.
         user = jwt.decode(token, options={"verify_signature": False})["sub"]

@@ -1,0 +1,53 @@
+"""What a command takes from the environment: settings, a key, a token; or the end of the command with the reason.
+
+Must not know: what a command does with them.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from notifier.errors import ConfigurationError, NotifierError
+from notifier.settings import Settings, load
+
+
+def read_settings(**overrides: Any) -> Settings:
+    try:
+        return load(**overrides)
+    except ConfigurationError as exc:
+        refuse(str(exc))
+
+
+def refuse(reason: str) -> NoReturn:
+    """End the command with the exit code 2."""
+    click.echo(f"notifier: {reason}", err=True)
+    sys.exit(2)
+
+
+def token_of(user: str | None) -> str:
+    settings = read_settings()
+    if not user or not settings.jwt_secret:
+        refuse("give --token, or --user and NOTIFIER_JWT_SECRET")
+    return signed(settings, user)
+
+
+def signed(settings: Settings, user: str, **claims: Any) -> str:
+    """A subscriber's token, signed with the first secret."""
+    from notifier import auth
+
+    if settings.jwt_issuer:
+        claims["iss"] = settings.jwt_issuer
+    try:
+        return auth.subscriber_token(settings.jwt_secrets[0], user, **claims)
+    except NotifierError as exc:
+        refuse(str(exc))
+
+
+def first_key() -> str:
+    keys = read_settings().api_keys
+    if not keys:
+        refuse("give --key, or set NOTIFIER_API_KEY")
+    return str(keys[0])
