@@ -28,6 +28,8 @@ SETTLE_S: Final = 30.0
 SPARE_FILES: Final = 100
 BUSY: Final = 0.85
 """With a larger part of a processor in use, this program's own speed is what is measured."""
+LATE_S: Final = 0.1
+"""The same where it woke up later than this."""
 
 Progress = Callable[[str, float], None]
 """Is given what is done, and the part of it that is done."""
@@ -98,8 +100,13 @@ async def measure(plan: Plan, progress: Progress) -> Result:
     """Raises `CannotAsk` where no stream opens."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt() -> None:
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)  # a second Ctrl-C ends the program at once
+
     for number in signals:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, interrupt)
     address, tally = Address(plan.url), Tally(plan)
     try:
         async with Calls(address) as calls:
@@ -111,13 +118,14 @@ async def measure(plan: Plan, progress: Progress) -> Result:
                 seconds = max(loop.time() - began, 1e-3)
                 cpu = (time.process_time() - cpu_s) / seconds
                 interrupted = stop.is_set()
-                if not interrupted or tally.accepted:
-                    await _delivered(streams, tally, progress)
+                await _delivered(streams, tally, progress)
                 lost = tally.lost()  # before the streams end
             remains = await _forgotten(plan, calls, address, progress)
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+    if not publisher.sent:
+        raise CannotAsk("interrupted before the first event")
     return _result(plan, streams, publisher, tally, remains, lost, interrupted, seconds, cpu)
 
 
@@ -180,7 +188,7 @@ def _result(
     refused, given_up = sum(streams.refused.values()), sum(publisher.refused.values())
     duplicates = sum(heard.duplicates for heard in tally.heard)
     misplaced = sum(heard.misplaced for heard in tally.heard)
-    limited = cpu > BUSY
+    limited = cpu > BUSY or publisher.behind_s > LATE_S
     return Result(
         url=plan.url,
         ok=not (lost or duplicates or misplaced or refused or given_up),
@@ -219,7 +227,9 @@ def _result(
 def _hints(streams: Streams, publisher: Publisher, limited: bool) -> list[str]:
     hints = []
     if limited:
-        hints.append("this program uses a whole processor: it is the limit. Run several, on several machines")
+        hints.append(
+            "this program or its machine was too busy, and latencies contain its own: run it on another machine"
+        )
     if any("evicted" in reason for reason in streams.refused):
         hints.append(
             "bye evicted: a limit. NOTIFIER_MAX_STREAMS_PER_ADDRESS holds for this machine, "

@@ -65,7 +65,7 @@ class Publisher:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self.sent = 0
         self.behind_s = 0.0
-        """The longest that this program was late with an event."""
+        """The longest that this program woke up late: it, or this machine, was busy."""
         self.repeated: Counter[str] = Counter()
         """Calls that were repeated, by the reason."""
         self.refused: Counter[str] = Counter()
@@ -81,11 +81,11 @@ class Publisher:
                 if (wait_s := due - loop.time()) > 0:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), wait_s)
+                    self.behind_s = max(self.behind_s, loop.time() - due)
                 await self._slots.acquire()
                 if stop.is_set():
                     return
                 self._tally.due[event] = due
-                self.behind_s = max(self.behind_s, loop.time() - due)
                 self.sent += 1
                 group.create_task(self._publish(event))
 

@@ -47,9 +47,12 @@ def planned(
 def run(plan: Plan, *, as_json: bool) -> int:
     """Measure and print. Returns the exit code: 0 all delivered, 1 not. Raises `CannotAsk`."""
     raise_file_limit(plan.streams)
-    ask(plan)
-    with _bar() as progress:
-        result = asyncio.run(measure(plan, progress))
+    try:
+        ask(plan)
+        with _bar() as progress:
+            result = asyncio.run(measure(plan, progress))
+    except KeyboardInterrupt:  # before the run takes the signal, or the second one
+        raise CannotAsk("interrupted without a result") from None
     click.echo(json.dumps(result.members()) if as_json else "\n".join(_lines(result)))
     return 0 if result.ok else 1
 
