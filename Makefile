@@ -18,6 +18,7 @@ BIN := $(VENV)/bin
 SERVER := $(VENV)/.installed-server
 DEV := $(VENV)/.installed-dev
 NODE := node_modules/.installed
+HELM := build/helm
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
@@ -29,7 +30,7 @@ demo: $(SERVER)
 	@env -u NOTIFIER_REDIS_URL $(BIN)/notifier serve --dev --host $(HOST) --port $(PORT) || test $$? -eq 130
 
 # The system's packages come first: a missing one is reported before anything is downloaded.
-test: system lint
+test: system lint $(HELM)
 	npm test
 	$(BIN)/python -m tools.side_by_side
 
@@ -89,6 +90,10 @@ $(SERVER): pyproject.toml | $(BIN)/python
 $(DEV): pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(SERVER)
+
+# For the tests of deploy/chart.
+$(HELM): tools/helm.py | $(DEV)
+	$(BIN)/python -m tools.helm $@
 
 $(NODE): package.json tests/typescript/package.json
 	npm install --install-links --no-audit --no-fund --no-package-lock --loglevel=error

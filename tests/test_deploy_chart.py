@@ -1,0 +1,161 @@
+"""The chart of deploy/chart, rendered by helm and checked against the schemas of Kubernetes. No cluster runs here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.support import REPOSITORY
+
+pytestmark = pytest.mark.programs
+
+CHART = REPOSITORY / "deploy" / "chart"
+HELM = REPOSITORY / "build" / "helm"
+PAGE = (CHART / "README.md").read_text("utf-8")
+KUBERNETES = "1.30"
+WITHOUT_SCHEMA = {"ServiceMonitor"}
+"""Kinds that Kubernetes itself does not have."""
+REDIS: dict[str, Any] = {"existingSecret": "notifier", "redis": {"url": "redis://redis:6380/0", "port": 6380}}
+FILE: dict[str, Any] = {"existingSecret": "notifier", "sqlite": {"enabled": True, "size": "5Gi"}, "replicas": 1}
+EVERYTHING: dict[str, Any] = {
+    **REDIS,
+    "workers": 2,
+    "drainSeconds": 25,
+    "preStopSeconds": 7,
+    "env": {"NOTIFIER_HEARTBEAT_S": "20"},
+    "autoscaling": {"enabled": True, "streamsPerPod": 3000},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "ingress": {"enabled": True, "host": "notifier.example.org", "tlsSecret": "tls", "annotations": {"a": "b"}},
+    "networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"protocol": "TCP", "port": 443}]}]},
+}
+CASES = {"redis": REDIS, "sqlite": FILE, "everything": EVERYTHING}
+
+
+def helm(command: str, values: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
+    file = folder / "values.yaml"
+    file.write_text(yaml.safe_dump(values), "utf-8")
+    name = ("notifier",) if command == "template" else ()
+    arguments = [HELM, command, *name, CHART, "--values", file, "--namespace", "web"]
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+
+
+def rendered(values: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """The objects by kind."""
+    done = helm("template", values, folder)
+    assert done.returncode == 0, done.stderr
+    objects = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert len({each["kind"] for each in objects}) == len(objects)
+    return {each["kind"]: each for each in objects}
+
+
+def test_the_command_of_its_page_renders() -> None:
+    (command,) = re.findall(r"^helm install notifier deploy/chart ((?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+    arguments = shlex.split(command.replace("\\\n", ""))
+    done = subprocess.run([HELM, "template", "notifier", CHART, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "registry.example.org/notifier:latest" in done.stdout
+
+
+def test_the_secret_of_its_page_has_the_keys_that_are_mounted() -> None:
+    keys = re.findall(r"--from-literal=(\w+)=", PAGE)
+    assert keys == yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["secretKeys"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_object_is_valid(case: str, tmp_path: Path) -> None:
+    done = helm("lint", CASES[case], tmp_path)
+    assert "0 chart(s) failed" in done.stdout, done.stdout
+    for kind, each in rendered(CASES[case], tmp_path).items():
+        if kind not in WITHOUT_SCHEMA:
+            kubernetes_validate.validate(each, KUBERNETES, strict=True)
+
+
+def test_the_check_refuses_what_kubernetes_does_not_know(tmp_path: Path) -> None:
+    deployment = rendered(REDIS, tmp_path)["Deployment"]
+    deployment["spec"]["template"]["spec"]["containers"][0]["livenessProb"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, KUBERNETES, strict=True)
+
+
+def test_a_pod_has_probes_its_secrets_as_files_and_time_to_drain(tmp_path: Path) -> None:
+    objects = rendered(EVERYTHING, tmp_path)
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["terminationGracePeriodSeconds"] == 7 + 25 + 10
+    assert "time.sleep(7)" in container["lifecycle"]["preStop"]["exec"]["command"][-1]
+    paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert paths == {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}
+    assert container["args"][-2:] == ["--workers", "2"]
+    assert {each["name"]: each["value"] for each in container["env"]} == {
+        "NOTIFIER_JWT_SECRET_FILE": "/etc/notifier/NOTIFIER_JWT_SECRET",
+        "NOTIFIER_API_KEYS_FILE": "/etc/notifier/NOTIFIER_API_KEYS",
+        "NOTIFIER_DRAIN_S": "25",
+        "NOTIFIER_BROKER_URL": "redis://redis:6380/0",
+        "NOTIFIER_HEARTBEAT_S": "20",
+    }
+    secrets = next(each["secret"] for each in pod["volumes"] if each["name"] == "secrets")
+    assert secrets["secretName"] == "notifier"
+    assert [each["path"] for each in secrets["items"]] == ["NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_objects_around_it_name_the_same_pods_metric_and_port(tmp_path: Path) -> None:
+    objects = rendered(EVERYTHING, tmp_path)
+    labels = objects["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        objects["Deployment"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+    ]
+    assert all(selector and selector.items() <= labels.items() for selector in selectors)
+    monitored = objects["ServiceMonitor"]["spec"]["selector"]["matchLabels"]
+    assert monitored.items() <= objects["Service"]["metadata"]["labels"].items()
+    assert "replicas" not in objects["Deployment"]["spec"], "the autoscaler decides"
+    (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "notifier_streams"
+    assert metric["pods"]["target"]["averageValue"] == "3000"
+    open_ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
+    assert open_ports == [53, 53, 6380, 443]
+    annotations = objects["Ingress"]["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+
+
+def test_a_file_is_of_one_pod_on_a_volume_that_stays(tmp_path: Path) -> None:
+    objects = rendered(FILE, tmp_path)
+    spec = objects["Deployment"]["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    (claim,) = [each for each in spec["template"]["spec"]["volumes"] if "persistentVolumeClaim" in each]
+    assert claim["persistentVolumeClaim"]["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
+    assert objects["PersistentVolumeClaim"]["spec"]["resources"]["requests"]["storage"] == "5Gi"
+    assert objects["PersistentVolumeClaim"]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
+    assert ports == [53, 53], "no Redis"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"existingSecret": ""}, "existingSecret"),
+        ({"redis": {"url": ""}}, "redis.url"),
+        ({"redis": {"url": "http://redis"}}, "redis.url"),
+        ({"secretKeys": ["NOTIFIER_API_KEYS", "NOTIFIER_BROKER_URL"]}, "NOTIFIER_BROKER_URL"),
+        ({"secretKeys": ["API_KEYS"]}, "secretKeys"),
+        ({"drainSeconds": -1}, "drainSeconds"),
+        ({"replica": 3}, "replica"),
+        ({"ingress": {"enabled": True}}, "ingress.host"),
+        ({"sqlite": {"enabled": True}, "redis": {"url": ""}, "replicas": 2}, "replicas"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(changed: dict[str, Any], words: str, tmp_path: Path) -> None:
+    done = helm("template", {**REDIS, **changed}, tmp_path)
+    assert done.returncode != 0
+    assert words in done.stderr
