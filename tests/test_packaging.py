@@ -29,8 +29,9 @@ CLIENT_FILES = {
     for path in (REPOSITORY / "client").rglob("*")
     if path.is_file() and path.name != "tsconfig.json"
 }
-MAX_RESIDENT_MIB = 70
-MAX_START_S = 6.0
+MAX_RESIDENT_MIB = 72
+MAX_START_S = 15.0
+"""So slow only with a mistake, such as work at import: `bench` shows how fast it is."""
 
 
 @pytest.fixture(scope="module")
