@@ -41,6 +41,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     ),
     "docs/hooks.md": ("tests/test_hooks_page.py", {"sh": 2, "yaml": 2}),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),
+    "docs/languages.md": ("tests/test_languages.py", {}),
     "docs/live.md": ("tests/django/test_docs_live.py, tests/js/topics.test.js", {"js": 2, "python": 4}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/operate.md": ("tests/test_doctor.py, tests/test_deploy_metrics.py, tests/test_load.py", {"sh": 2, "yaml": 1}),
