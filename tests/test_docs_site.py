@@ -27,6 +27,7 @@ pytestmark = pytest.mark.slow
 EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "CONTRIBUTING.md": ("tests/test_project.py, tests/browser/test_contributing.py", {"js": 1, "sh": 6}),
     "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
+    "deploy/chart/README.md": ("tests/test_deploy_chart.py", {"sh": 3, "yaml": 1}),
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 7}),
     "docs/client.md": (
         "tests/browser/test_recipes.py, tests/browser/test_frameworks.py, tests/browser/test_client_page.py, "

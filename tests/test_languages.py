@@ -104,18 +104,24 @@ def test_producers_and_listeners_of_all_languages(languages: list[Language], tmp
         listeners = {each.suffix: Process(each.command("listener"), env=env) for each in languages}
         running += listeners.values()
         for suffix in listeners:
-            wait_for(lambda suffix=suffix: _is_online(service, suffix), what=f"a stream of {NAMES[suffix]}")
+            wait_for(
+                lambda suffix=suffix: _is_online(service, suffix), timeout_s=60, what=f"a stream of {NAMES[suffix]}"
+            )
         producers = {each.suffix: Process(each.command("producer"), env=env) for each in languages}
         running += producers.values()
         for suffix in producers:
-            wait_for(lambda suffix=suffix: _done(service, suffix) > 0, what=f"a task of {NAMES[suffix]}")
+            wait_for(lambda suffix=suffix: _done(service, suffix) > 0, timeout_s=60, what=f"a task of {NAMES[suffix]}")
         assert re.search(r'notifier_publishes_total\{.*status="429"\} [1-9]', httpx.get(f"{service.url}/metrics").text)
         service.process.child.kill()
         service.process.stop()
         service = on_file(tmp_path / "notifier.db", port)
         for suffix, producer in producers.items():
             before = _done(service, suffix)
-            wait_for(lambda suffix=suffix, before=before: _done(service, suffix) > before, what=f"more of {suffix}")
+            wait_for(
+                lambda suffix=suffix, before=before: _done(service, suffix) > before,
+                timeout_s=60,
+                what=f"more of {suffix}",
+            )
             _user(service, suffix, "POST", f"/v1/tasks/import-{suffix}/cancel").raise_for_status()
             assert producer.child.wait(60) == 0, producer.output()
             assert lines_of(producer) == ["message sent", "refused with 422", "cancelled"], suffix
@@ -124,7 +130,11 @@ def test_producers_and_listeners_of_all_languages(languages: list[Language], tmp
             _publish(service, subject)
         due = ["Report ready", *LATER]
         for suffix, listener in listeners.items():
-            wait_for(lambda listener=listener: len(subjects(listener)) >= len(due), what=f"messages in {suffix}")
+            wait_for(
+                lambda listener=listener: len(subjects(listener)) >= len(due),
+                timeout_s=60,
+                what=f"messages in {suffix}",
+            )
             assert subjects(listener) == due, suffix
     finally:
         for process in running:
