@@ -36,6 +36,8 @@ class ConnectionRecords:
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
         self._unwritten: dict[str, dict[str, Stream | str]] = {}
         """By user and id: a stream that opened, or the text of a record. No records: the user is forgotten."""
+        self._writing: dict[str, dict[str, Stream | str]] = {}
+        """The same while the broker stores them."""
         self._wake = asyncio.Event()
         self.ttl_s = 86_400
 
@@ -74,7 +76,10 @@ class ConnectionRecords:
     def texts(self, user: str, streams: Iterable[Stream]) -> Sequence[str]:
         """The records of the user that no broker has as they are now: those of open streams, and unwritten ones."""
         open_now = [self._text(each, record) for each in streams if (record := each.record) is not None]
-        return [*open_now, *(each for each in self._unwritten.get(user, {}).values() if isinstance(each, str))]
+        unwritten = self._unwritten.get(user)
+        is_forgotten = unwritten == {}
+        noted = {} if is_forgotten else self._writing.get(user, {}) | (unwritten or {})
+        return [*open_now, *(each for each in noted.values() if isinstance(each, str))]
 
     def _note(self, user: str, record_id: str, value: Stream | str) -> None:
         if user in self._unwritten or len(self._unwritten) < MAX_UNWRITTEN:
@@ -103,6 +108,7 @@ class ConnectionRecords:
     async def write(self) -> None:
         """Write what was noted. What the broker could not store waits for the next call."""
         due, self._unwritten = self._unwritten, {}
+        self._writing = due
         self._wake.clear()
         texts: dict[str, dict[str, str]] = {}
         for user, records in due.items():
@@ -112,7 +118,11 @@ class ConnectionRecords:
                     texts[user][record_id] = value
                 elif value.record is not None:
                     texts[user][record_id] = self._text(value, value.record)
-        if not (failed := await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)):
+        try:
+            failed = await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)
+        finally:
+            self._writing = {}
+        if not failed:
             return
         log.debug("the connection records of %d users wait for the broker", len(failed))
         for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:

@@ -82,7 +82,7 @@ def test_a_message_that_a_stream_received_was_written(admin: httpx.Client, user:
         assert [each["step"] for each in trace["connections"]] == ["written"]
     with user.listen(after=received.id) as stream:
         stream.next("hello")
-        assert traced(admin, user, sent)["reason"] == "acknowledged"
+        wait_for(lambda: traced(admin, user, sent)["reason"] == "acknowledged", what="the record of the first stream")
 
 
 def test_a_message_to_a_user_who_was_offline_waits_and_is_then_replayed(admin: httpx.Client, user: User) -> None:
@@ -169,13 +169,13 @@ def test_a_poll_is_a_connection(admin: httpx.Client, user: User) -> None:
     sent = send(admin, f"user:{user.name}")
     events = user.client.get("/v1/poll", params={"after": first}).json()["events"]
     assert [each["data"]["id"] for each in events if each["event"] == "message"] == [sent]
-    assert traced(admin, user, sent)["verdict"] == "replayed"
     until_closed(admin, user, 2)
+    assert traced(admin, user, sent)["verdict"] == "replayed"
     assert {each["closed_why"] for each in connections(admin, user)} == {"answered"}
 
 
 def test_the_user_agent_is_bounded_and_printable(admin: httpx.Client, user: User) -> None:
     user.client.headers["User-Agent"] = "a\tb" + "x" * 1000
     user.client.get("/v1/poll")
-    agent = connections(admin, user)[0]["user_agent"]
+    agent = wait_for(lambda: connections(admin, user), what="the record of the poll")[0]["user_agent"]
     assert agent == ("a b" + "x" * 1000)[:200]
