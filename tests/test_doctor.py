@@ -158,7 +158,7 @@ def test_json_has_the_same_checks_and_no_secret(service: Service) -> None:
     code, output = run(f"{service.url}/", "--json", "--origin", ORIGIN, NOTIFIER_TOKEN=token, NOTIFIER_API_KEY=API_KEY)
     assert code == 0, output
     report = json.loads(output)
-    assert (report["ok"], report["url"]) == (True, f"{service.url}/")
+    assert (report["ok"], report["url"]) == (True, service.url)
     checks = {check["name"]: check for check in report["checks"]}
     assert checks["cors"]["verdict"] == checks["replay"]["verdict"] == "ok"
     assert token not in output
