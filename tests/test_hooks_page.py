@@ -201,7 +201,7 @@ def test_a_key_is_a_bearer_token_or_a_password_and_opens_only_its_hook(server: S
 
 
 def test_what_is_wrong_is_named(server: Service) -> None:
-    problem_of(posted(server, "nobody", NTFY), 404, "name")
+    problem_of(posted(server, "unknown-hook", NTFY), 404, "name")
     problem_of(posted(server, "prometheus", PROMETHEUS, json=grafana_group(version="3")), 422, "version")
     problem_of(posted(server, "boards", GRAFANA, json=grafana_group(alerts=[])), 422, "alerts")
     problem_of(posted(server, "boards", GRAFANA, content=b"{"), 400)

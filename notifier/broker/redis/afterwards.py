@@ -5,15 +5,13 @@ Must not know: streams, what a record says.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import SEARCHED_CHUNK, Call, reading, script
-from notifier.broker.redis.shards import Shards
-from notifier.errors import BrokerUnavailable
+from notifier.broker.redis.shards import Shards, write_for_users
 from notifier.event import new_epoch
 
 PORTION: Final = 100
@@ -28,27 +26,16 @@ class RedisAfterwards(Afterwards):
         self._keys = keys
 
     async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
-        waiting: dict[int, list[str]] = {}
-        for user in users:
-            waiting.setdefault(self._keys.shard_of_name(user), []).append(user)
+        def call(shard: int, part: Sequence[str]) -> Call:
+            names = [self._keys.connections(shard, user) for user in part]
+            args: list[str | bytes | int] = [ttl_s, 2 * MAX_RECORDS]
+            for user in part:
+                args.append(len(users[user]))
+                for record_id, text in users[user].items():
+                    args += (record_id, text)
+            return Call(script("connections"), shard, names, args)
 
-        async def write(shard: int, names: list[str]) -> None:
-            while part := names[:PORTION]:
-                keys = [self._keys.connections(shard, user) for user in part]
-                args: list[str | bytes | int] = [ttl_s, 2 * MAX_RECORDS]
-                for user in part:
-                    args.append(len(users[user]))
-                    for record_id, text in users[user].items():
-                        args += (record_id, text)
-                await self._shards.run(Call(script("connections"), shard, keys, args))
-                del names[:PORTION]
-
-        # The users of a shard that is away stay in its list, and keep no other shard from its own.
-        answers = await asyncio.gather(*(write(*each) for each in waiting.items()), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable):
-                raise answer
-        return [user for names in waiting.values() for user in names]
+        return await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
 
     async def records(self, user: str) -> Sequence[str]:
         shard = self._keys.shard_of_name(user)

@@ -13,7 +13,7 @@ from typing import Final
 
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import Call, reading, script
-from notifier.broker.redis.shards import Shards
+from notifier.broker.redis.shards import Shards, write_for_users
 from notifier.errors import BrokerUnavailable
 from notifier.people import Lease, Present, person_of
 
@@ -84,22 +84,12 @@ class RedisPeople:
 
     async def see(self, users: Mapping[str, int], *, ttl_s: int) -> Sequence[str]:
         """See `Broker.seen`."""
-        waiting: dict[int, list[str]] = {}
-        for user in users:
-            waiting.setdefault(self._keys.shard_of_name(user), []).append(user)
 
-        async def write(shard: int, names: list[str]) -> None:
-            while part := names[:PORTION]:
-                keys = [self._keys.seen(shard, user) for user in part]
-                await self._shards.run(Call(script("seen"), shard, keys, [ttl_s, *(users[user] for user in part)]))
-                del names[:PORTION]
+        def call(shard: int, part: Sequence[str]) -> Call:
+            names = [self._keys.seen(shard, user) for user in part]
+            return Call(script("seen"), shard, names, [ttl_s, *(users[user] for user in part)])
 
-        # The users of a shard that is away stay in its list, and keep no other shard from its own.
-        answers = await asyncio.gather(*(write(*each) for each in waiting.items()), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable):
-                raise answer
-        return [user for names in waiting.values() for user in names]
+        return await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
 
     async def last_seen(self, users: Sequence[str]) -> Mapping[str, int]:
         """See `Broker.last_seen`."""

@@ -221,3 +221,25 @@ async def _raise_failure_of(task: asyncio.Task[None] | None) -> None:
     assert task is not None
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.shield(task)
+
+
+async def write_for_users(
+    shards: Shards, keys: Keys, users: Iterable[str], call: Callable[[int, Sequence[str]], Call], *, portion: int
+) -> Sequence[str]:
+    """Run the calls that write something for each user, on the user's shard: one at a time there, for at most `portion`
+    users each. Returns the users of whom nothing was stored, since their shard is away."""
+    waiting: dict[int, list[str]] = {}
+    for user in users:
+        waiting.setdefault(keys.shard_of_name(user), []).append(user)
+
+    async def write(shard: int, names: list[str]) -> None:
+        while part := names[:portion]:
+            await shards.run(call(shard, part))
+            del names[:portion]
+
+    # The users of a shard that is away stay in its list, and keep no other shard from its own.
+    answers = await asyncio.gather(*(write(*each) for each in waiting.items()), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, BrokerUnavailable):
+            raise answer
+    return [user for names in waiting.values() for user in names]
