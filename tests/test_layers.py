@@ -205,7 +205,7 @@ BRIDGE_LAYERS: Layers = [
 
 CLIENT_LAYERS: Layers = [
     {"bundle", "console", "demo", "django", "react", "svelte", "vue"},
-    {"live"},
+    {"live", "pages"},
     {"widgets", "empty"},
     {"store"},
     {"messages"},

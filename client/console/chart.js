@@ -4,7 +4,8 @@
  * Must not know: what the figure means.
  */
 
-import { el, shown, svg } from "./dom.js";
+import { el } from "../pages/dom.js";
+import { shown, svg } from "./dom.js";
 
 const WIDTH = 300;
 const HEIGHT = 84;

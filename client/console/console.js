@@ -4,8 +4,9 @@
  * Owns: the login, the header, processes and channels. Must not know: how calls are made, what a user's panel shows.
  */
 
+import { byId, el } from "../pages/dom.js";
 import { createChart } from "./chart.js";
-import { byId, duration, el, shown } from "./dom.js";
+import { duration, shown } from "./dom.js";
 import { createSamples, stateOf, topChannels } from "./figures.js";
 import { call, useKey, watch } from "./service.js";
 import { setUpUser } from "./user.js";

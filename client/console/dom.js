@@ -1,34 +1,10 @@
 /**
- * Small tools for the page: elements and numbers.
+ * What the console is made of: pictures, tables, numbers and times.
  *
- * Owns: that texts are inserted as text, never as markup. Must not know: the service.
+ * Must not know: the service.
  */
 
-/**
- * An element of the page's own markup.
- *
- * @template {HTMLElement} [E=HTMLElement]
- * @param {string} id
- */
-export function byId(id) {
-  return /** @type {E} */ (document.getElementById(id));
-}
-
-/**
- * A new element. Strings among the children become text nodes.
- *
- * @template {keyof HTMLElementTagNameMap} N
- * @param {N} name
- * @param {Record<string, string>} [attributes]
- * @param {...(Node | string)} children
- * @returns {HTMLElementTagNameMap[N]}
- */
-export function el(name, attributes = {}, ...children) {
-  const element = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children);
-  return element;
-}
+import { el } from "../pages/dom.js";
 
 /**
  * A new element of a picture.

@@ -4,7 +4,8 @@
  * Must not know: figures.
  */
 
-import { byId, el, table, time } from "./dom.js";
+import { byId, el } from "../pages/dom.js";
+import { table, time } from "./dom.js";
 import { call } from "./service.js";
 
 /** @typedef {import("../notifier.js").ServiceError} ServiceError */

@@ -5,9 +5,9 @@
  */
 
 import { connect } from "../notifier.js";
+import { byId } from "../pages/dom.js";
 import { createStore } from "../store.js";
 import { showWidgets } from "../widgets.js";
-import { byId } from "./dom.js";
 import { act, BASE, kept, logIn, logOut } from "./session.js";
 import { showWire } from "./wire.js";
 

@@ -4,7 +4,7 @@
  * Owns: the log's lines. Must not know: what events mean.
  */
 
-import { byId, el } from "./dom.js";
+import { byId, el } from "../pages/dom.js";
 
 /** @typedef {import("../types.js").WireEvent} WireEvent */
 /** @typedef {ReturnType<typeof import("../notifier.js").connect>} Notifier */

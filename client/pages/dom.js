@@ -1,7 +1,7 @@
 /**
- * Small tools for the page: elements.
+ * Elements of the service's own pages, the demo and the console.
  *
- * Owns: that texts are inserted as text, never as markup. Must not know: messages, tasks, the service.
+ * Owns: that texts are inserted as text, never as markup. Must not know: what the pages show.
  */
 
 /**
