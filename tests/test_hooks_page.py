@@ -237,3 +237,13 @@ def test_the_page_names_what_ntfy_documents() -> None:
     shown = {word.lower() for word in re.findall(r"`([^`]+)`", table)}
     assert {alias for name, aliases in NAMES.items() if name != "delay" for alias in aliases} <= shown
     assert PAGE.left_out() == []
+
+
+def test_calls_of_hooks_are_counted_by_status(server: Service) -> None:
+    assert posted(server, "backup", NTFY, content="Done").status_code == 200
+    assert posted(server, "backup", "another-key-0123456789", content="Done").status_code == 401
+    assert posted(server, "prometheus", PROMETHEUS, json={"version": "4"}).status_code == 422
+    metrics = httpx.get(f"{server.url}/metrics", timeout=10)
+    assert metrics.status_code == 200, metrics.text
+    for status in (200, 401, 422):
+        assert re.search(rf'^notifier_publishes_total\{{.*kind="hook",status="{status}"\}} \d+$', metrics.text, re.M)

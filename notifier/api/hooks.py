@@ -9,6 +9,7 @@ import base64
 import binascii
 import inspect
 import time
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -21,13 +22,16 @@ from notifier.api.openapi import IDEMPOTENCY_KEY
 from notifier.api.publishing import Publishing
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency
-from notifier.errors import NotFound, Unauthenticated
+from notifier.call import Answer
+from notifier.errors import NotFound, NotifierError, Unauthenticated
 from notifier.hook import Hook, Hooks
 from notifier.hooks import alerts, ntfy
 
 SIGNATURE: Final = "X-Grafana-Alerting-Signature"
 SIGNED_AT: Final = "X-Grafana-Alerting-Timestamp"
 """The time that the signature covers, where the contact point's `timestampHeader` has this name."""
+KIND: Final = "hook"
+"""Of these calls in the metrics."""
 MAX_BYTES: Final = {"ntfy": rules.MAX_BODY_BYTES}
 """By kind; the others take as much as a batch: a group may have hundreds of alerts."""
 
@@ -63,9 +67,19 @@ async def post_hook(request: Request, name: str) -> Response:
     hooks: Hooks = request.app.state.hooks
     publishing: Publishing = request.app.state.publishing
     hook = hooks.find(name)
-    if hook is None:
-        raise NotFound(f"there is no hook {rules.shown(name)}", field="name")
-    body = await _authentic_body(request, hook)
+    try:
+        if hook is None:
+            raise NotFound(f"there is no hook {rules.shown(name)}", field="name")
+        answer = _send(request, hook, await _authentic_body(request, hook))
+    except NotifierError as exc:
+        publishing.note(KIND, exc)
+        raise
+    return response(await answer if inspect.isawaitable(answer) else answer)
+
+
+def _send(request: Request, hook: Hook, body: bytes) -> Answer | Awaitable[Answer]:
+    """Publish what the body says; the call counts itself from there on."""
+    publishing: Publishing = request.app.state.publishing
     who = Publisher(f"hook:{hook.name}", frozenset(("publish",)))
     headers = publishing.limit.take(who.name)
     if hook.kind == "ntfy":
@@ -77,8 +91,7 @@ async def post_hook(request: Request, name: str) -> Response:
         group = validate(form, object_of(parsing.parse_json(body)))
         fields, digest = alerts.message(group, hook.name), alerts.notification_digest(group)
         idem = Idempotency(own_key(who, "alerts", digest), digest)
-    answer = publishing.send(who, {**fields, "to": list(hook.to)}, idem, headers)
-    return response(await answer if inspect.isawaitable(answer) else answer)
+    return publishing.send(who, {**fields, "to": list(hook.to)}, idem, headers, KIND)
 
 
 async def _authentic_body(request: Request, hook: Hook) -> bytes:

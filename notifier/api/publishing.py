@@ -72,10 +72,10 @@ class Publishing:
             raise
 
     def send(
-        self, who: Publisher, fields: Mapping[str, Any], idem: Idempotency | None, headers: Headers
+        self, who: Publisher, fields: Mapping[str, Any], idem: Idempotency | None, headers: Headers, kind: str
     ) -> Answer | Awaitable[Answer]:
-        """Store the message with these fields and announce it."""
-        return self._publish(self.message_event(who, fields, idem), idem, headers, "message")
+        """Store the message with these fields and announce it. kind: of the call, as `counts` has it."""
+        return self._publish(self.message_event(who, fields, idem), idem, headers, f"{kind} 200")
 
     def post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Publish an event of the publisher's own type, or a CloudEvent."""
