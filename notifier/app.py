@@ -125,7 +125,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
     app.state.direct_calls = _direct_calls(app, stream)
-    app.state.console = console.Console(hub, broker, app.state.publishing.limit)
+    app.state.console = console.Console(hub, broker, app.state.publishing)
     _add_routes(app, stream)
     _add_errors(app)
     fast_path = FastPath(app, "/v1/stream", stream)

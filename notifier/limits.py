@@ -43,13 +43,10 @@ class RateLimit:
         self._policy = (b"ratelimit-policy", b'"publish";q=%d;w=%d' % (self._burst, window_s))
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
-        self.taken = 0
-        """Items taken so far, of all publishers."""
 
     def take(self, publisher: str, items: int = 1) -> Headers:
         """Take `items` from the publisher's bucket; return the response headers. Raises `RateLimited`, taking none."""
         if not self._rate:
-            self.taken += items
             return ()
         now = self._clock()
         bucket = self._buckets.get(publisher)
@@ -69,7 +66,6 @@ class RateLimit:
                 headers=self._headers(bucket),
             )
         bucket.left -= items
-        self.taken += items
         return self._headers(bucket)
 
     def _headers(self, bucket: _Bucket) -> Headers:

@@ -24,13 +24,13 @@ from starlette.responses import Response
 from notifier import rules
 from notifier.api.answers import InboxMessage, Problem
 from notifier.api.http import json_response, publisher, publisher_of, whole_number
+from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import ADMIN, Subscriber
 from notifier.broker import Broker
 from notifier.errors import BrokerUnavailable, NotFound
 from notifier.event import own_frame
 from notifier.hub import Hub
-from notifier.limits import RateLimit
 
 USER: Final = "notifier-console"
 """The user of the consoles' streams in limits and records."""
@@ -69,7 +69,9 @@ class ProcessFigures(BaseModel):
     up_ms: int = Field(description="Milliseconds since its start.")
     streams: int = Field(description="Its open streams, without those of consoles.")
     topics: int
-    publishes: int = Field(description="Items that publishers sent to it by HTTP.")
+    publishes: int = Field(
+        description="Calls and items of batches that it accepted by HTTP."
+    )
     events: int = Field(description="Events that it received for its streams.")
     deliveries: int = Field(description="Events written to its streams.")
     resets: int
@@ -98,10 +100,10 @@ class UserMessages(BaseModel):
 class Console:
     """Tells the figures of this process to the others, and those of all to the consoles of this process."""
 
-    def __init__(self, hub: Hub, broker: Broker, limit: RateLimit) -> None:
+    def __init__(self, hub: Hub, broker: Broker, publishing: Publishing) -> None:
         self._hub = hub
         self._broker = broker
-        self._limit = limit
+        self._publishing = publishing
         self._began = time.monotonic()
         self._version = version("sse-notifier")
         self._topic = broker.topics(USER, [CHANNEL])[0]
@@ -155,8 +157,8 @@ class Console:
             "up_ms": int((time.monotonic() - self._began) * 1000),
             "streams": len(hub) - consoles,
             "topics": hub.topic_count - (len(OWN) if consoles else 0),
-            "publishes": self._limit.taken,
-            "events": hub.counts["events"],
+            "publishes": self._publishing.accepted,
+            "events": hub.events,
             "deliveries": max(0, hub.deliveries - self._delivered),
             "resets": hub.counts["resets"],
             "ready": self._broker.ready and not hub.draining,

@@ -59,6 +59,11 @@ class Publishing:
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Of calls and of items of batches, by kind and status: `message 200`. (A Counter costs ten times as much.)"""
 
+    @property
+    def accepted(self) -> int:
+        """The calls and the items of batches so far that were answered with 200."""
+        return sum(number for key, number in self.counts.items() if key.endswith(" 200"))
+
     # Calls
 
     def post_message(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:

@@ -87,6 +87,30 @@ def test_charts_move_and_a_user_is_disconnected(watched: Service, context: Brows
     assert witness.foreign == []
 
 
+def test_figures_count_what_was_accepted(watched: Service) -> None:
+    def counted() -> tuple[int, int]:
+        answer = httpx.get(f"{watched.url}/v1/console", headers=bearer(ADMIN_KEY), timeout=20).raise_for_status()
+        processes = answer.json()["processes"]
+        return sum(each["publishes"] for each in processes), sum(each["events"] for each in processes)
+
+    headers = bearer(subscriber_token("counted"))
+    with (
+        httpx.Client(base_url=watched.url, headers=headers, timeout=20) as client,
+        client.stream("GET", "/v1/stream") as answer,
+        watched.client() as publisher,
+    ):
+        lines = answer.iter_lines()
+        next(line for line in lines if line == "event: hello")
+        publishes, events = counted()
+        event = {"to": ["user:counted"], "type": "tick", "data": 1}
+        publisher.post("/v1/events", json=event).raise_for_status()
+        publisher.post("/v1/batch", json=[{"kind": "event", **event}] * 2).raise_for_status()
+        assert publisher.post("/v1/events", json={**event, "type": "Not a name"}).status_code == 422
+        for _ in range(3):
+            next(line for line in lines if line == "event: tick")
+        assert counted() == (publishes + 3, events + 3)
+
+
 def test_a_test_message_arrives_and_hostile_texts_stay_texts(watched: Service, context: BrowserContext) -> None:
     page = opened(context.new_page(), watched)
     faults: list[str] = []
