@@ -69,9 +69,7 @@ class ProcessFigures(BaseModel):
     up_ms: int = Field(description="Milliseconds since its start.")
     streams: int = Field(description="Its open streams, without those of consoles.")
     topics: int
-    publishes: int = Field(
-        description="Calls and items of batches that it accepted by HTTP."
-    )
+    publishes: int = Field(description="Calls and items of batches that it accepted by HTTP.")
     events: int = Field(description="Events that it received for its streams.")
     deliveries: int = Field(description="Events written to its streams.")
     resets: int
