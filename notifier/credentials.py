@@ -46,8 +46,9 @@ def signed(settings: Settings, user: str, **claims: Any) -> str:
         refuse(str(exc))
 
 
-def first_key() -> str:
-    keys = read_settings().api_keys
-    if not keys:
-        refuse("give --key, or set NOTIFIER_API_KEY")
-    return str(keys[0])
+def first_key(scope: str = "") -> str:
+    """The first of `NOTIFIER_API_KEYS` that has this scope; any scope by default."""
+    for key in read_settings().api_keys:
+        if not scope or scope in key.scopes:
+            return str(key)
+    refuse("give --key, or set NOTIFIER_API_KEY" + (f": a key with the scope {scope}" if scope else ""))

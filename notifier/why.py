@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 import click
 
-from notifier.errors import ConfigurationError
+from notifier.check.result import CannotAsk
+from notifier.credentials import first_key, refuse
 
 SEEN: Final = frozenset(("written", "replayed", "read"))
 """The verdicts on a message that the user's client has."""
@@ -47,10 +48,6 @@ FIXES: Final[Mapping[str, str]] = {
     "not_a_recipient": "Compare `to` of the publish with the groups in the user's token; a new token hears new groups.",
     "expired": "Publish with a later `expires_at`, or without one.",
 }
-
-
-class CannotAsk(Exception):
-    """The service cannot be asked, or refuses."""
 
 
 def ask(service: str, key: str, user: str, message_id: str, to: Sequence[str]) -> dict[str, Any]:
@@ -110,18 +107,8 @@ def why(user: str, message_id: str, to: tuple[str, ...], service: str, key: str 
     import json
 
     try:
-        trace = ask(service, key or _admin_key(), user, message_id, to)
-    except (ConfigurationError, CannotAsk) as exc:
-        click.echo(f"notifier: {exc}", err=True)
-        sys.exit(2)
+        trace = ask(service, key or first_key("admin"), user, message_id, to)
+    except CannotAsk as exc:
+        refuse(str(exc))
     click.echo(json.dumps(trace, indent=2) if as_json else "\n".join(words(trace)))
     sys.exit(0 if trace["verdict"] in SEEN else 1)
-
-
-def _admin_key() -> str:
-    from notifier.settings import load
-
-    for key in load().api_keys:
-        if "admin" in key.scopes:
-            return str(key)
-    raise CannotAsk("give --key, or set NOTIFIER_API_KEY: a key with the scope admin")
