@@ -210,6 +210,6 @@ def test_the_systemd_unit_starts_a_valid_command() -> None:
 
 
 def test_api_keys_of_tests_are_not_in_any_shipped_file() -> None:
-    for path in [*DEPLOY.iterdir(), REPOSITORY / "compose.yaml", REPOSITORY / "Dockerfile"]:
-        if path.name != "secrets.env":
+    for path in [*DEPLOY.rglob("*"), REPOSITORY / "compose.yaml", REPOSITORY / "Dockerfile"]:
+        if path.is_file() and path.name != "secrets.env":
             assert API_KEY not in path.read_text()

@@ -25,7 +25,7 @@ NOT_REFUSED = "negative_data_rejection"
 @pytest.fixture(scope="module", params=["embedded", "redis"])
 def fuzzed(request: pytest.FixtureRequest, redis_server: RedisServer) -> object:
     url = "" if request.param == "embedded" else redis_server.url
-    env = {"NOTIFIER_PUBLISH_RATE": "0", "NOTIFIER_PREFIX": "fuzzed:"}
+    env = {"NOTIFIER_PUBLISH_RATE": "0", "NOTIFIER_PREFIX": "fuzzed:", "NOTIFIER_CONSOLE": "true"}
     with running(Service(redis_url=url, env=env)) as service:
         yield service
 

@@ -186,7 +186,6 @@ class ConsoleStream(StreamEndpoint):
 async def figures(request: Request) -> Response:
     """What every process tells of itself, and how many did not answer."""
     _require_console(request)
-    publisher(request, ADMIN)
     return json_response(await request.app.state.console.all())
 
 
@@ -209,7 +208,6 @@ async def messages(request: Request) -> Response:
     """The newest messages to the user and to `all`. Those to groups are not among them: only tokens say which groups a
     user has."""
     _require_console(request)
-    publisher(request, ADMIN)
     user = rules.name(request.query_params.get("user"), "user")
     limit = whole_number(request, "limit", default=25, low=1, high=MAX_PAGE)
     broker: Broker = request.app.state.broker
@@ -219,5 +217,7 @@ async def messages(request: Request) -> Response:
 
 
 def _require_console(request: Request) -> None:
+    """Raises `Unauthenticated` or `NotAllowed` without an admin's key, and `NotFound` where there is no console."""
+    publisher(request, ADMIN)
     if not request.app.state.settings.console:
         raise NotFound("the console is disabled; NOTIFIER_CONSOLE=true enables it")
