@@ -219,7 +219,7 @@ async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_can
             await user.user_permissions.aadd(await Permission.objects.aget(codename="view_taskrecord"))
             await page.reload()
             asking = asyncio.create_task(tasks[8].aask("Overwrite?", choices={"yes": "Yes"}, default="yes", timeout=60))
-            await expect(page.locator("notifier-progress [part=question]")).to_have_text("Overwrite?")
+            await expect(page.locator("notifier-progress [part=question]")).to_have_text("Overwrite?", timeout=30_000)
             await expect(page.get_by_role("button", name="Yes")).to_have_count(0)
             asking.cancel()
             assert errors == []
