@@ -13,7 +13,6 @@ from tests.faults.publishers import Publisher
 from tests.faults.test_nothing_lost import roomy, worker_pids
 from tests.support import RedisServer, Service, running
 
-
 MORE_DRAINS = 5
 
 
