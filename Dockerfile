@@ -1,7 +1,8 @@
 # The service alone. Build: docker build -t notifier .   To run it, see compose.yaml and docs/deploy.md.
-ARG PYTHON=3.11-slim-bookworm
+# Any Python from 3.11 on. `make pin` adds the digest of what the tag names today: docs/deploy.md, "The image".
+ARG BASE=python:3.11-slim-bookworm
 
-FROM python:${PYTHON} AS build
+FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
@@ -10,9 +11,10 @@ COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
 COPY client client
 COPY django_bridge django_bridge
 COPY notifier notifier
-RUN python -m venv /opt/notifier && /opt/notifier/bin/python -m pip install ".[server]"
+# Without pip, which the service does not need. `make sbom` and `make audit` install in the same way.
+RUN python -m venv --without-pip /opt/notifier && python -m pip --python /opt/notifier/bin/python install ".[server]"
 
-FROM python:${PYTHON}
+FROM ${BASE}
 ENV PATH=/opt/notifier/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -7,6 +7,8 @@
 # make docs    the documentation as a site, in build/site; it opens from the disk and needs no network
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
 # make dist    wheel and sdist, in dist/; make image the container image `notifier`
+# make pin     the digest of the base image into the Dockerfiles; make image-archive the image with provenance, as a file
+# make sbom    what the image installs as CycloneDX, in build/sbom.json; make audit asks whether any of it is vulnerable
 # make clean   removes the files that these create
 
 PYTHON ?= python3
@@ -19,11 +21,13 @@ SERVER := $(VENV)/.installed-server
 DEV := $(VENV)/.installed-dev
 NODE := node_modules/.installed
 HELM := build/helm
+IMAGE := build/image
+RELEASE := build/release
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test test-quick test-matrix test-faults lint format docs bench dist image clean system
+.PHONY: demo test test-quick test-matrix test-faults lint format docs bench dist image image-archive pin sbom audit clean system
 
 # Exit code 130: the process was ended with Ctrl-C, which is no failure.
 demo: $(SERVER)
@@ -72,6 +76,22 @@ dist: $(DEV)
 image:
 	docker build --tag notifier .
 
+# Needs a builder that writes attestations: docker buildx create --use --driver docker-container
+image-archive:
+	@mkdir -p build
+	docker buildx build --provenance=mode=max --sbom=true --output type=oci,dest=build/notifier.tar --tag notifier .
+
+pin:
+	@$(PYTHON) -m tools.base_image Dockerfile examples/django_project/Dockerfile
+
+sbom:
+	@rm -f build/sbom.json
+	@$(MAKE) --no-print-directory build/sbom.json
+
+# Of the same packages as the last `make sbom`.
+audit: build/sbom.json
+	@$(RELEASE)/bin/python -m tools.audit $(IMAGE)/bin/python $(AUDIT)
+
 clean:
 	rm -rf $(VENV) node_modules build dist types tests/output .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -90,6 +110,18 @@ $(SERVER): pyproject.toml | $(BIN)/python
 $(DEV): pyproject.toml | $(BIN)/python
 	$(PIP) -e '.[dev]'
 	@touch $@ $(SERVER)
+
+$(RELEASE)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check '.[release]'
+	@touch $@
+
+# The packages of the image, installed as the Dockerfile does.
+build/sbom.json: pyproject.toml | $(RELEASE)/.installed
+	@rm -rf $(IMAGE)
+	$(PYTHON) -m venv --without-pip $(IMAGE)
+	$(RELEASE)/bin/python -m pip --python $(IMAGE)/bin/python install --quiet ".[server]"
+	@$(RELEASE)/bin/python -m tools.sbom $(IMAGE)/bin/python $@
 
 # For the tests of deploy/chart.
 $(HELM): tools/helm.py | $(DEV)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.requirements import closure
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, free_port
 
 pytestmark = pytest.mark.slow
@@ -227,23 +227,8 @@ def test_an_idle_service_is_small_and_starts_at_once(installed: Path, tmp_path: 
     assert min(resident) < MAX_RESIDENT_MIB
 
 
-def _closure(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
-    """The names of all distributions that this one with these extras requires, itself included."""
-    pending, seen = [(name, extra) for extra in (extras or {""})], set()
-    while pending:
-        at = pending.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        for line in metadata.requires(at[0]) or ():
-            requirement = Requirement(line)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": at[1]}):
-                pending += [(requirement.name, extra) for extra in (requirement.extras | {""})]
-    return {canonicalize_name(distribution) for distribution, _ in seen}
-
-
 def test_the_extra_celery_brings_all_that_a_redis_queue_needs(tmp_path: Path) -> None:
-    required = _closure("sse-notifier", frozenset(["celery"]))
+    required = closure("sse-notifier", frozenset(["celery"]))
     owners = metadata.packages_distributions()
     absent = [module for module, names in owners.items() if not required & {canonicalize_name(name) for name in names}]
     code = f"""
