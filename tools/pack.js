@@ -4,10 +4,10 @@
  */
 
 import { execFileSync } from "node:child_process";
-import { cpSync, readdirSync, rmSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { bundle } from "./bundle.js";
 
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 for (const folder of ["types", "dist/js", "dist/icons"]) rmSync(folder, { recursive: true, force: true });
@@ -18,14 +18,9 @@ for (const name of readdirSync("client", { recursive: true })) {
   if (name.endsWith(".d.ts")) cpSync(join("client", name), join("types", name)); // tsc emits those of .js files only
 }
 
-await build({
-  entryPoints: { notifier: "client/bundle.js" },
-  outdir: "dist/js",
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  minify: true,
-  sourcemap: true,
-  logLevel: "error",
-});
+const file = join("dist", "js", "notifier.js");
+const { code, map } = await bundle([resolve("client/bundle.js")], { file: resolve(file) });
+mkdirSync(dirname(file), { recursive: true });
+writeFileSync(file, code);
+writeFileSync(`${file}.map`, map);
 cpSync("client/icons", "dist/icons", { recursive: true });

@@ -33,7 +33,7 @@ export function showWidgets(next, options = {}) {
   for (const widget of present) widget.begin();
 }
 
-const COMMON = `
+const COMMON_CSS = `
 :host { --_accent: var(--notifier-accent, light-dark(#2456c7, #8fb2ff)); --_surface: var(--notifier-surface, light-dark(#fff, #1c1f26));
   --_text: var(--notifier-text, light-dark(#1b1e24, #eceef2)); --_muted: var(--notifier-muted, light-dark(#5a6170, #a9b0bd));
   --_line: var(--notifier-line, light-dark(#d9dde5, #3a404c)); --_error: var(--notifier-error, light-dark(#b3261e, #ff8f86));
@@ -102,7 +102,7 @@ export class Widget extends BaseElement {
 
   connectedCallback() {
     const { css } = /** @type {typeof Widget} */ (this.constructor);
-    this.root.adoptedStyleSheets = [sheet(COMMON), sheet(css)];
+    this.root.adoptedStyleSheets = [sheet(COMMON_CSS), sheet(css)];
     present.add(this);
     this.begin();
   }

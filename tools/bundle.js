@@ -1,0 +1,67 @@
+/**
+ * Modules of the client as one minified module: the npm package has it, `tests/js/size.test.js` counts it.
+ *
+ * Rolldown joins the modules and drops unused code, esbuild minifies the style sheets in them, terser the rest.
+ */
+
+import { transformSync } from "esbuild";
+import MagicString from "magic-string";
+import { rolldown } from "rolldown";
+import { minify } from "terser";
+
+/** A style sheet in a module: a constant or a static field whose name ends in `css`; other sheets are at its start. */
+const SHEETS = /(css = `(?:\$\{\w+_CSS\})*)([^`]*)(?=`;)/gi;
+
+/** @param {string} css  may have constants of its module as conditions of `@media` */
+function minifiedSheet(css) {
+  const plain = css.replace(/\$\{([A-Z]+)\}/g, "(--$1)"); // a named condition (Media Queries 5, @custom-media)
+  const { code, warnings } = transformSync(plain, { loader: "css", minify: true, charset: "utf8" });
+  if (warnings.length) throw new Error(warnings.map(({ text }) => text).join("\n"));
+  return code.trim().replace(/\(--([A-Z]+)\)/g, "$${$1}");
+}
+
+/** @type {import("rolldown").Plugin} */
+const sheets = {
+  name: "sheets",
+  transform(code, id) {
+    const next = new MagicString(code);
+    next.replace(SHEETS, (_, start, css) => start + minifiedSheet(css));
+    return next.hasChanged() ? { code: next.toString(), map: next.generateMap({ source: id, hires: true }) } : null;
+  },
+};
+
+/** @type {import("rolldown").Plugin} */
+const withoutLater = { name: "later", resolveDynamicImport: (id) => ({ id: String(id), external: true }) };
+
+/**
+ * @param {string[]} entries  paths of modules; the bundle exports what they export
+ * @param {object} [options]
+ * @param {boolean} [options.atStart]  without the modules that a page loads when it needs them
+ * @param {string} [options.file]  where the bundle will be: paths in its map begin there
+ * @returns {Promise<{code: string, map: string}>}
+ */
+export async function bundle(entries, { atStart = false, file = "notifier.js" } = {}) {
+  const exports = entries.map((path) => `export * from ${JSON.stringify(path)};`).join("");
+  const entry = {
+    name: "entry",
+    resolveId: (/** @type {string} */ id) => (id === "entry" ? "\0entry" : null),
+    load: (/** @type {string} */ id) => (id === "\0entry" ? exports : null),
+  };
+  const build = await rolldown({ input: "entry", plugins: [entry, sheets, ...(atStart ? [withoutLater] : [])] });
+  const { output } = await build.generate({
+    file,
+    format: "esm",
+    codeSplitting: false,
+    sourcemap: true,
+    minify: { compress: true, mangle: false, codegen: false },
+  });
+  await build.close();
+  const [{ code, map, fileName }] = output;
+  const { code: shorter, map: newMap } = await minify(code, {
+    module: true,
+    ecma: 2020,
+    compress: { passes: 3, hoist_funs: true },
+    sourceMap: { content: JSON.stringify(map), includeSources: true, url: `${fileName}.map` },
+  });
+  return { code: shorter ?? "", map: String(newMap) };
+}
