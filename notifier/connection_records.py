@@ -18,7 +18,7 @@ from notifier.broker import Broker
 from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.frames import NOWHERE, place
-from notifier.records import Record, Reset, text_of
+from notifier.records import Record, Reset, Resumed, text_of
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.records")
@@ -50,11 +50,15 @@ class ConnectionRecords:
             record = stream.record = Record(now_ms, before, started)
             self._note(stream.user, record.id, stream)
         if not opening.recovered:
-            is_known = before is not None and before.epoch == opening.cursor.epoch
-            low = before.seq if is_known and before is not None and before.seq <= opening.cursor.seq else 0
+            # Also of another epoch: a Redis that was restarted goes on with its numbers, one that lost its data begins
+            # with small ones.
+            known = before or record.reached
+            low = known.seq if known is not None and known.seq <= opening.cursor.seq else 0
             record.note_reset(Reset(now_ms, low, opening.cursor.seq, opening.verdict))
         elif stream.greeted:
             record.sent = before
+            if before is not None:
+                record.note_resumed(Resumed(now_ms, before.seq, opening.cursor.seq))
         if record.top is None:
             record.replayed += len(opening.replay)
             if not opening.more:

@@ -50,6 +50,8 @@ class Delivery:
         elif item.excluded is not None and self._connections.excludes(stream, item.excluded):
             if item.epoch == stream.epoch:
                 stream.seq = max(stream.seq, item.seq)
+                if item.excluded.connection and stream.record is not None:
+                    stream.record.note_skipped(item.seq)
         elif not item.seq:
             if not item.key.startswith(EPHEMERAL_PREFIX):
                 stream.offer_state(item.key, item.frame)

@@ -298,6 +298,8 @@ class Hub:
         if after is not None and stream.greeted and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
             # A text in place of a cursor makes the broker answer with a reset. A stream without `hello` is where its
             # client stands, and reads the events of the hole if they are missing there.
+            if stream.record is not None:
+                stream.record.reached = stream.cursor
             stream.cursor = "past a hole"
         self._opener.reopen(stream)
 

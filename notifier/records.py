@@ -19,6 +19,10 @@ from notifier.parsing import to_json
 MAX_AGENT_CHARS: Final = 200
 MAX_RESETS: Final = 5
 """Resets of one connection in its record: the last."""
+MAX_RESUMED: Final = 20
+"""Later readings of the history by one connection, in its record: the last."""
+MAX_SKIPPED: Final = 20
+"""Events that left out one connection, in its record: the last."""
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -44,10 +48,33 @@ class Reset:
     reason: str
 
 
+@dataclass(slots=True)
+class Resumed:
+    """A stream was behind, and read the history from one seq to another."""
+
+    at_ms: int
+    before: int
+    after: int
+
+
 class Record:
     """What is known of one connection so far."""
 
-    __slots__ = ("closed_ms", "closed_why", "id", "opened_ms", "replayed", "resets", "sent", "start", "started", "top")
+    __slots__ = (
+        "closed_ms",
+        "closed_why",
+        "id",
+        "opened_ms",
+        "reached",
+        "replayed",
+        "resets",
+        "resumed",
+        "sent",
+        "skipped",
+        "start",
+        "started",
+        "top",
+    )  # fmt: skip
 
     def __init__(self, opened_ms: int, start: Cursor | None, started: Cursor) -> None:
         self.id = new_record_id(opened_ms)
@@ -59,14 +86,25 @@ class Record:
         self.top: Cursor | None = None
         """The end of the replay; None while more of it follows."""
         self.replayed = 0
-        self.resets: list[Reset] = []
+        self.resets: Sequence[Reset] = ()
+        self.resumed: Sequence[Resumed] = ()
+        self.skipped: Sequence[int] = ()
+        """The seqs of events that left out this connection."""
         self.sent: Cursor | None = None
         """The last place at which nothing waited to be sent."""
+        self.reached: Cursor | None = None
+        """Where the stream was when its cursor was dropped: the broker lacks events that came before."""
         self.closed_ms = 0
         self.closed_why = ""
 
     def note_reset(self, reset: Reset) -> None:
         self.resets = [*self.resets, reset][-MAX_RESETS:]
+
+    def note_resumed(self, resumed: Resumed) -> None:
+        self.resumed = [*self.resumed, resumed][-MAX_RESUMED:]
+
+    def note_skipped(self, seq: int) -> None:
+        self.skipped = [*self.skipped, seq][-MAX_SKIPPED:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +129,8 @@ class Connection:
     """What the connection had not accepted at its end."""
     replayed: int
     resets: Sequence[Reset]
+    resumed: Sequence[Resumed]
+    skipped: Sequence[int]
     channels: tuple[str, ...]
     has_messages: bool
     """False of a form that leaves messages out."""
@@ -126,6 +166,8 @@ def text_of(
             "unsent": unsent_bytes,
             "replayed": record.replayed,
             "resets": resets,
+            "resumed": [[each.at_ms, each.before, each.after] for each in record.resumed],
+            "skipped": list(record.skipped),
             "channels": list(channels),
             "messages": has_messages,
         }
@@ -155,6 +197,8 @@ def connection_of(text: str) -> Connection | None:
             unsent_bytes=int(fields["unsent"]),
             replayed=int(fields["replayed"]),
             resets=[Reset(int(at), int(low), int(high), str(why)) for at, low, high, why in fields["resets"]],
+            resumed=[Resumed(int(at), int(low), int(high)) for at, low, high in fields.get("resumed", ())],
+            skipped=list(map(int, fields.get("skipped", ()))),
             channels=tuple(map(str, fields["channels"])),
             has_messages=bool(fields["messages"]),
         )

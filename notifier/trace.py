@@ -9,6 +9,7 @@ Must not know: brokers, HTTP.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -18,10 +19,22 @@ from notifier.records import Connection
 
 Verdict = Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
 Reason = Literal[
-    "", "acknowledged", "unconfirmed", "offline", "behind", "unsent", "process_ended", "in_inbox", "without_messages"
+    "",
+    "acknowledged",
+    "unconfirmed",
+    "retracted",
+    "replaced",
+    "trimmed",
+    "offline",
+    "behind",
+    "unsent",
+    "process_ended",
+    "in_inbox",
+    "without_messages",
 ]
 """More of a verdict. `acknowledged`: a later cursor of the client has it. `unconfirmed`: it was written, and no later
-cursor is known. The others say what a waiting message waits for."""
+cursor is known. `retracted`, `replaced`, `trimmed`: why it ended before a client had it. The others say what a waiting
+message waits for."""
 
 ENDED: Final = "process_ended"
 """`closed_why` of a connection whose process ended without a word."""
@@ -32,9 +45,11 @@ class Step:
     """What one connection did with the message."""
 
     connection: str
-    verdict: Literal["written", "replayed", "missed_reset", "behind", "unsent", "process_ended", "none"]
-    at_ms: int | None
+    verdict: Literal["written", "replayed", "missed_reset", "excluded", "behind", "unsent", "process_ended", "none"]
+    at_ms: int | None = None
     """When, as far as the records say: of a replay and of a reset. A write has the time of the message."""
+    is_correction: bool = False
+    """The client has it from a correction, which moves no cursor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,43 +71,86 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
     if all(place.is_excluded for place in places):
         return Result("excluded", "", None, ())
     places = [place for place in places if not place.is_excluded]
-    steps = [step for each in connections if (step := _step(trail.epoch, places, each)).verdict != "none"]
+    steps = _steps(trail.epoch, places, connections)
     if trail.is_read:
         return Result("read", "", None, steps)
-    first = min(place.seq for place in places)
+    reason: Reason
     deliveries = [step for step in steps if step.verdict in ("written", "replayed")]
-    if deliveries and steps[-1].verdict in ("written", "replayed"):
-        step = deliveries[-1]
-        return Result(step.verdict, _confirmation(step, first, trail.epoch, connections), step.at_ms, steps)  # type: ignore[arg-type]  # the two that it can be
+    if deliveries:
+        step, seq = deliveries[-1], min(place.seq for place in places)
+        at = next(number for number, each in enumerate(connections) if each.id == step.connection)
+        is_confirmed = not step.is_correction and _returned(connections, at, seq) == "with"
+        reason = "acknowledged" if is_confirmed else "unconfirmed"
+        return Result(step.verdict, reason, step.at_ms, steps)  # type: ignore[arg-type]  # one of these two
     resets = [step for step in steps if step.verdict == "missed_reset"]
-    expires_at_ms = max(place.expires_at_ms for place in places)
-    is_expired = 0 < expires_at_ms <= now_ms
-    if resets and not (is_expired and (resets[0].at_ms or 0) >= expires_at_ms):
+    last = max(places, key=_end_ms)
+    has_ended = _end_ms(last) <= now_ms
+    if resets and not (has_ended and (resets[0].at_ms or 0) >= _end_ms(last)):
         return Result("missed_reset", "", resets[0].at_ms, steps)
-    if is_expired:
-        return Result("expired", "", expires_at_ms, steps)
+    if has_ended:
+        reason = last.removed if last.removed_ms == _end_ms(last) else ""  # type: ignore[assignment]  # as brokers store it
+        if any(step.verdict == "process_ended" for step in steps):
+            reason = "process_ended"
+        return Result("expired", reason, int(_end_ms(last)) or None, steps)
+    if steps and all(step.verdict == "excluded" for step in steps):
+        return Result("excluded", "", None, steps)
     return Result("waiting", _why_waiting(steps, connections), None, steps)
 
 
-def _step(epoch: str, places: Sequence[Stored], connection: Connection) -> Step:
-    own = [place for place in places if place.channel in connection.channels]
-    if not own or not connection.has_messages:
-        return Step(connection.id, "none", None)
-    for reset in connection.resets:
-        if connection.started.epoch == epoch and any(reset.before < place.seq <= reset.after for place in own):
-            return Step(connection.id, "missed_reset", reset.at_ms)
-    if connection.started.epoch != epoch:
-        return Step(connection.id, "none", None)
+def _end_ms(place: Stored) -> float:
+    """Until when the history had the message for new connections; infinite if it has it."""
+    ends = [place.removed_ms] if place.removed else []
+    if place.expires_at_ms:
+        ends.append(place.expires_at_ms)
+    return min(ends, default=math.inf)
+
+
+def _steps(epoch: str, places: Sequence[Stored], connections: Sequence[Connection]) -> Sequence[Step]:
+    steps = []
+    for at, connection in enumerate(connections):
+        own = [place for place in places if _can_have(epoch, place, connection)]
+        if not own or not connection.has_messages:
+            continue
+        step = _step(own, connection)
+        if step.verdict in ("written", "replayed", "process_ended"):
+            returned = _returned(connections, at, min(place.seq for place in own))
+            if step.verdict == "process_ended" and returned == "with":
+                step = Step(connection.id, "written", _written_ms(own, connection))
+            elif step.verdict != "process_ended" and returned == "without":
+                step = Step(connection.id, "unsent", connection.closed_ms)
+        if step.verdict in ("none", "excluded", "missed_reset") and (corrected_ms := _corrected_ms(own, connection)):
+            step = Step(connection.id, "written", corrected_ms, is_correction=True)
+        if step.verdict != "none":
+            steps.append(step)
+    return steps
+
+
+def _can_have(epoch: str, place: Stored, connection: Connection) -> bool:
+    """True if a place can be compared with the cursors of a connection. A restarted Redis begins a new epoch and goes
+    on with its numbers, so they can where the message is older than the end of the connection."""
+    if place.channel not in connection.channels:
+        return False
+    epochs = [cursor.epoch for cursor in (connection.started, connection.to) if cursor is not None]
+    return epoch in epochs or 0 < place.accepted_ms <= connection.closed_ms
+
+
+def _step(own: Sequence[Stored], connection: Connection) -> Step:
     place = min(own, key=lambda each: each.seq)
+    for reset in connection.resets:
+        if any(reset.before < each.seq <= reset.after for each in own):
+            return Step(connection.id, "missed_reset", reset.at_ms)
     if place.seq <= connection.started.seq:
-        return Step(connection.id, "none", None)
-    reached = connection.to.seq if connection.to is not None and connection.to.epoch == epoch else 0
+        return Step(connection.id, "none")
+    if any(each.seq in connection.skipped for each in own):
+        return Step(connection.id, "excluded")
+    reached = connection.to.seq if connection.to is not None else 0
     if place.seq > reached:
         if connection.closed_why == ENDED:
-            return Step(connection.id, "process_ended", None)
-        return Step(connection.id, "none" if connection.closed_ms else "behind", None)
-    if 0 < place.expires_at_ms <= connection.opened_ms:
-        return Step(connection.id, "none", None)
+            return Step(connection.id, "process_ended")
+        return Step(connection.id, "none" if connection.closed_ms else "behind")
+    readings = [each.at_ms for each in connection.resumed if each.before < place.seq <= each.after]
+    if _end_ms(place) <= max([connection.opened_ms, *readings[:1]]):
+        return Step(connection.id, "none")
     if connection.closed_ms and connection.unsent_bytes:
         sent = connection.sent.seq if connection.sent is not None else connection.started.seq
         if place.seq > sent:
@@ -101,22 +159,44 @@ def _step(epoch: str, places: Sequence[Stored], connection: Connection) -> Step:
     top = connection.top.seq if connection.top is not None else reached
     if place.seq <= top:
         return Step(connection.id, "replayed", connection.opened_ms)
-    return Step(connection.id, "written", max(place.accepted_ms, connection.opened_ms))
+    return Step(connection.id, "written", _written_ms(own, connection))
 
 
-def _confirmation(step: Step, seq: int, epoch: str, connections: Sequence[Connection]) -> Reason:
-    """`acknowledged` if a connection after that of the step began with a cursor that has the message."""
-    later = [each for each in connections if each.id > step.connection]
-    cursors = [each.start for each in later if each.start is not None]
-    has_cursor = any(cursor.epoch == epoch and cursor.seq >= seq for cursor in cursors)
-    return "acknowledged" if has_cursor else "unconfirmed"
+def _corrected_ms(own: Sequence[Stored], connection: Connection) -> int:
+    """When the connection was open at a correction, which its streams get as a message; 0 if it never was."""
+    closed_ms = connection.closed_ms or (0 if connection.closed_why == ENDED else math.inf)
+    times = [at for place in own for at in place.corrected_ms]
+    return next((at for at in times if connection.opened_ms <= at <= closed_ms), 0)
+
+
+def _written_ms(own: Sequence[Stored], connection: Connection) -> int:
+    return max(own[0].accepted_ms, connection.opened_ms)
+
+
+def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["", "with", "without"]:
+    """What the next cursor says that the client of a connection sent after the connection's end: whether it has the
+    message. Empty where there is none. A client is known by its user agent."""
+    connection = connections[at]
+    for each in connections[at + 1 :]:
+        if each.agent != connection.agent:
+            continue
+        if each.start is None:
+            if each.started.seq >= seq:
+                return ""  # a page that began anew: later cursors are from there
+        elif each.start.seq >= seq:
+            return "with"
+        elif (
+            connection.closed_ms and each.opened_ms >= connection.closed_ms and each.start.seq >= connection.started.seq
+        ):
+            return "without"
+    return ""
 
 
 def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection]) -> Reason:
     for name in ("behind", "unsent", "process_ended"):
         if any(step.verdict == name for step in steps[-1:]):
             return name
-    if any(not each.closed_ms and each.closed_why != ENDED for each in connections):
-        open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
+    open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
+    if open_now:
         return "in_inbox" if any(each.has_messages for each in open_now) else "without_messages"
     return "offline"

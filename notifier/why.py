@@ -25,12 +25,15 @@ VERDICTS: Final[Mapping[str, str]] = {
     "missed_reset": "The stream was reset after it: the client was told to list the inbox again, where it is",
     "excluded": "The publish left the user out with `except`",
     "not_a_recipient": "It was sent to channels that no connection of the user heard",
-    "expired": "It expired before a client of the user had it",
+    "expired": "Its time was over before a client of the user had it",
     "read": "The user has read or deleted it, on some device",
 }
 REASONS: Final[Mapping[str, str]] = {
     "acknowledged": "the client's next cursor confirms it",
     "unconfirmed": "the client has sent no later cursor that would confirm it",
+    "retracted": "the publisher retracted it",
+    "replaced": "a newer message with the same key replaced it",
+    "trimmed": "its channel has had more messages since than the history keeps",
     "offline": "the user has no open connection",
     "behind": "the stream has not reached it: its reader is slow, or the broker was away",
     "unsent": "the connection ended before the client had taken it; the next one replays it",
@@ -47,6 +50,9 @@ FIXES: Final[Mapping[str, str]] = {
     "excluded": "Publish without the user in `except`.",
     "not_a_recipient": "Compare `to` of the publish with the groups in the user's token; a new token hears new groups.",
     "expired": "Publish with a later `expires_at`, or without one.",
+    "retracted": "The publisher's log says why; the user has no copy.",
+    "replaced": "The user has the newer message, or will have it.",
+    "trimmed": "Raise `NOTIFIER_HISTORY_SIZE`, or send fewer messages to this channel.",
 }
 
 

@@ -293,7 +293,7 @@ class Connections(BaseModel):
 
 
 class TracedConnection(ConnectionData):
-    step: Literal["written", "replayed", "missed_reset", "behind", "unsent", "process_ended"] = Field(
+    step: Literal["written", "replayed", "missed_reset", "excluded", "behind", "unsent", "process_ended"] = Field(
         description="What it did with the message. `behind`: it has not reached it yet; `unsent`: the client did not "
         "take it; `process_ended`: that is not known."
     )
@@ -305,6 +305,9 @@ TraceReason = TypeAliasType(
     Literal[
         "acknowledged",
         "unconfirmed",
+        "retracted",
+        "replaced",
+        "trimmed",
         "offline",
         "behind",
         "unsent",
@@ -326,6 +329,6 @@ class Traced(BaseModel):
     channels: list[str] = Field(description="Those of the user's channels, and of `to`, that have it.")
     cursor: str | None
     verdict: Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
-    reason: TraceReason | None = Field(description="More of `written`, `replayed` and `waiting`.")
+    reason: TraceReason | None = Field(description="More of `written`, `replayed`, `waiting` and `expired`.")
     at: Moment | None
     connections: list[TracedConnection] = Field(description="The connections that had to do with it, in order.")

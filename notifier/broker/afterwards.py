@@ -20,7 +20,7 @@ that are stored."""
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A message in the history of one channel."""
+    """A message in the history of one channel, or one of the last that were removed from it."""
 
     channel: str
     seq: int
@@ -31,6 +31,11 @@ class Stored:
     expires_at_ms: int
     is_excluded: bool
     """True if the publish left the user out."""
+    corrected_ms: Sequence[int] = ()
+    """When it was corrected, the last ten times."""
+    removed: str = ""
+    """Why the history has it no longer: `retracted`, `replaced`, or empty: it has it."""
+    removed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +64,4 @@ class Afterwards(ABC):
 
     @abstractmethod
     async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:
-        """Where the histories of these channels, as the user's streams read them, have a message."""
+        """Where the histories of these channels, as the user's streams read them, have a message, or had it."""

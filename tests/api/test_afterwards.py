@@ -158,10 +158,35 @@ def test_a_message_that_was_read_elsewhere_is_read(admin: httpx.Client, user: Us
     assert traced(admin, user, sent)["verdict"] == "read"
 
 
-def test_a_retracted_message_is_in_no_history(admin: httpx.Client, user: User) -> None:
+def test_a_message_that_was_retracted_or_replaced_is_no_longer_waiting(admin: httpx.Client, user: User) -> None:
+    sent = send(admin, f"user:{user.name}", key="k")
+    newer = send(admin, f"user:{user.name}", key="k")
+    trace = traced(admin, user, sent)
+    assert (trace["verdict"], trace["reason"], trace["channels"]) == ("expired", "replaced", [f"user:{user.name}"])
+    assert trace["at"] and trace["accepted_at"]
+    assert admin.request("DELETE", f"/v1/messages/{newer}", json={"to": [f"user:{user.name}"]}).status_code < 300
+    assert (traced(admin, user, newer)["verdict"], traced(admin, user, newer)["reason"]) == ("expired", "retracted")
+    problem_of(admin.get("/v1/messages/unknown/trace", params={"user": user.name}), 404)
+
+
+def test_a_message_that_left_out_the_only_stream_is_excluded(admin: httpx.Client, user: User) -> None:
+    with user.listen() as stream:
+        connection = data_of(stream.next("hello"))["connection"]
+        sent = send(admin, f"user:{user.name}", except_connection=connection)
+        send(admin, f"user:{user.name}")
+        assert data_of(stream.next("message"))["id"] != sent
+        assert traced(admin, user, sent)["verdict"] == "excluded"
+
+
+def test_a_page_that_gets_a_correction_has_the_message(admin: httpx.Client, user: User) -> None:
     sent = send(admin, f"user:{user.name}")
-    assert admin.request("DELETE", f"/v1/messages/{sent}", json={"to": [f"user:{user.name}"]}).status_code < 300
-    problem_of(admin.get(f"/v1/messages/{sent}/trace", params={"user": user.name}), 404)
+    with user.listen() as stream:
+        stream.next("hello")
+        assert traced(admin, user, sent)["reason"] == "in_inbox"
+        change = {"to": [f"user:{user.name}"], "text": "new"}
+        assert admin.patch(f"/v1/messages/{sent}", json=change).status_code == 200
+        assert data_of(stream.next("message"))["edited"]
+        assert (traced(admin, user, sent)["verdict"], traced(admin, user, sent)["reason"]) == ("written", "unconfirmed")
 
 
 def test_a_poll_is_a_connection(admin: httpx.Client, user: User) -> None:

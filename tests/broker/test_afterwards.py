@@ -5,7 +5,7 @@ from __future__ import annotations
 from notifier.broker import Broker
 from notifier.broker.afterwards import MAX_RECORDS
 from notifier.exclusion import Exclusion
-from notifier.message import message_event
+from notifier.message import corrected, message_event
 
 
 async def test_the_last_records_of_a_user_are_kept_and_a_later_one_counts(broker: Broker) -> None:
@@ -43,3 +43,30 @@ async def test_the_trail_of_a_message_says_where_it_is_and_who_sent_it(broker: B
     await broker.mark("ann", channels, "read", ["m1"])
     assert (await broker.afterwards.trail("ann", "m1", channels)).is_read
     assert (await broker.afterwards.trail("ann", "unknown", channels)).places == []
+
+
+async def test_the_trail_of_a_message_that_was_removed_says_when_and_why(broker: Broker) -> None:
+    fields = {"to": ["user:ann", "group:staff"], "subject": "s", "text": "t", "key": "k"}
+    for number in range(14):
+        await broker.publish(message_event({**fields, "id": f"m{number}"}, excluded=Exclusion(frozenset(["bob"]))))
+    channels = ["user:ann", "group:staff"]
+    replaced = (await broker.afterwards.trail("ann", "m12", channels)).places
+    assert [(place.channel, place.removed) for place in replaced] == [(name, "replaced") for name in channels]
+    assert all(0 < place.accepted_ms <= place.removed_ms + 1000 for place in replaced)
+    assert (await broker.afterwards.trail("ann", "m1", channels)).places == []  # the last ten are known
+    await broker.retract("m13", ["group:staff"])
+    kept, removed = (await broker.afterwards.trail("ann", "m13", channels)).places
+    assert (kept.removed, kept.seq) == ("", removed.seq)
+    assert (removed.removed, removed.removed_ms >= replaced[0].removed_ms) == ("retracted", True)
+    (place,) = (await broker.afterwards.trail("bob", "m13", ["group:staff"])).places
+    assert place.is_excluded
+
+
+async def test_the_trail_of_a_message_says_when_it_was_corrected(broker: Broker) -> None:
+    await broker.publish(message_event({"to": ["user:ann"], "subject": "s", "text": "t", "id": "m1"}))
+    for number in range(12):
+        await broker.correct("m1", ["user:ann"], lambda stored, number=number: corrected(stored, {"text": f"{number}"}))
+    (place,) = (await broker.afterwards.trail("ann", "m1", ["user:ann"])).places
+    assert len(place.corrected_ms) == 10
+    assert place.accepted_ms <= place.corrected_ms[0] + 1000
+    assert list(place.corrected_ms) == sorted(place.corrected_ms)

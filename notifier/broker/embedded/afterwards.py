@@ -13,6 +13,7 @@ from typing import Final
 
 from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
 from notifier.broker.embedded.history import MemoryHistory
+from notifier.broker.embedded.log import Entry
 from notifier.broker.embedded.marks import UserMarks
 from notifier.event import Cursor
 
@@ -47,12 +48,26 @@ class MemoryAfterwards(Afterwards):
 
     async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:
         marks = self._marks.get(user) or UserMarks()
-        places = [
-            Stored(channel, entry.seq, entry.accepted_ms, entry.publisher, entry.expires_at_ms, user in entry.excluded)
-            for channel in channels
-            for entry in self._history.log(channel).messages
-            if entry.message_id == message_id
-        ]
+        places = list[Stored]()
+        for channel in channels:
+            log = self._history.log(channel)
+            here = [_stored(channel, user, entry) for entry in log.messages if entry.message_id == message_id]
+            left = [each for each in log.left if each.entry.message_id == message_id and not here]
+            places += here or [_stored(channel, user, each.entry, each.why, each.at_ms) for each in left]
         is_marked = message_id in marks.read or message_id in marks.hidden
         is_read = is_marked or any(place.seq <= marks.read_up_to for place in places)
         return Trail(self._newest().epoch, places, is_read)
+
+
+def _stored(channel: str, user: str, entry: Entry, removed: str = "", removed_ms: int = 0) -> Stored:
+    return Stored(
+        channel=channel,
+        seq=entry.seq,
+        accepted_ms=entry.accepted_ms,
+        publisher=entry.publisher,
+        expires_at_ms=entry.expires_at_ms,
+        is_excluded=user in entry.excluded,
+        corrected_ms=entry.corrected_ms,
+        removed=removed,
+        removed_ms=removed_ms,
+    )

@@ -140,12 +140,12 @@ class EmbeddedBroker(Broker):
         """The id of the message that this one replaces in a channel, and which is removed; empty if there is none."""
         if not event.replace_key:
             return ""
-        replaced = self._history.remove(channel, lambda entry: entry.replace_key == event.replace_key)
+        replaced = self._history.remove(channel, lambda entry: entry.replace_key == event.replace_key, "replaced")
         return next((entry.message_id for entry in replaced if entry.message_id != event.message_id), "")
 
     async def retract(self, message_id: str, channels: Sequence[str]) -> None:
         for channel in channels:
-            removed = self._history.remove(channel, lambda entry: entry.message_id == message_id)
+            removed = self._history.remove(channel, lambda entry: entry.message_id == message_id, "retracted")
             if removed and self._sink is not None and channel in self._subscribed:
                 self._sink.retract(channel, message_id)
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from notifier.broker.embedded.journal import Journal
-from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.embedded.log import Entry, Left, Log
 from notifier.broker.values import History
 from notifier.rules import is_topic
+
+MAX_LEFT: Final = 10
+"""Messages of a channel that were removed and are still known, for questions asked afterwards."""
+MAX_CORRECTED: Final = 10
+"""Times of corrections that are kept for a message."""
 
 
 class MemoryHistory:
@@ -59,18 +65,21 @@ class MemoryHistory:
         log.appended_s = time.time()
         self._journal.append(channel, log, entry, trimmed)
 
-    def remove(self, channel: str, matches: Callable[[Entry], bool]) -> Sequence[Entry]:
+    def remove(self, channel: str, matches: Callable[[Entry], bool], why: str) -> Sequence[Entry]:
         """Remove messages from a channel. Cursors stay valid: what is removed is missed by no stream."""
         log = self.log(channel)
         removed = [entry for entry in log.messages if matches(entry)]
         if removed:
             log.messages = deque(entry for entry in log.messages if not matches(entry))
+            left = [Left(entry, why, time.time_ns() // 1_000_000) for entry in removed]
+            log.left = [*log.left, *left][-MAX_LEFT:]
             self._journal.remove_entries(channel, log, [entry.seq for entry in removed])
         return removed
 
     def change(self, channel: str, entry: Entry, frame: str) -> None:
         """Replace the frame of an entry of a channel."""
         entry.frame = frame
+        entry.corrected_ms = [*entry.corrected_ms, time.time_ns() // 1_000_000][-MAX_CORRECTED:]
         self._journal.change_entry(channel, self._logs[channel], entry)
 
     def clear(self, channel: str, seq: int) -> None:

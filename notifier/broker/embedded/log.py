@@ -32,6 +32,8 @@ class Entry:
     """When it was accepted, in ms of Unix time."""
     publisher: str = ""
     """The name of its publisher; empty if it is not known."""
+    corrected_ms: Sequence[int] = ()
+    """When it was corrected, the last ten times."""
 
 
 def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
@@ -41,6 +43,15 @@ def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
     return Entry(
         seq, frame, event.message_id, event.expires_at_ms, key, users, event.replace_key, accepted_ms, event.publisher
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A message that was retracted or replaced. In memory only: a restart forgets it."""
+
+    entry: Entry
+    why: str
+    at_ms: int
 
 
 @dataclass(slots=True)
@@ -55,6 +66,8 @@ class Log:
     """Newest seq that is no longer in the log."""
     appended_s: float = 0
     """Time of the last event, in seconds since 1970."""
+    left: Sequence[Left] = ()
+    """The last messages that were removed."""
     marker: int = 0
     """The seq of a stored entry without an event, which says where the log ends; 0: there is none."""
 

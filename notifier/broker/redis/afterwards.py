@@ -6,7 +6,7 @@ Must not know: streams, what a record says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
 from notifier.broker.redis.keys import Keys
@@ -55,17 +55,33 @@ class RedisAfterwards(Afterwards):
         places, is_read, epoch = list[Stored](), False, ""
         for start in range(0, max(1, len(channels)), SEARCHED_CHUNK):
             chunk = channels[start : start + SEARCHED_CHUNK]
-            names = [*marks, *(self._keys.log(shard, channel) for channel in chunk)]
+            names = [*marks]
+            for channel in chunk:
+                names += (self._keys.log(shard, channel), self._keys.meta(shard, channel))
             answer = await self._shards.run(Call(script("trail"), shard, names, [new_epoch(), message_id]))
             with reading("trail"):
                 known_epoch, is_marked, up_to, *flat = answer
                 epoch = known_epoch.decode()
                 is_read = is_read or bool(is_marked)
-                for place, seq, accepted, expires_at_ms, excluded in zip(*[iter(flat)] * 5, strict=True):
-                    at_ms, _, name = accepted.decode("utf-8", "replace").partition(" ")
-                    is_excluded = f"\n{user}\n" in excluded.decode("utf-8", "replace")
-                    accepted_ms = int(at_ms) if at_ms.isdigit() else 0
-                    stored = Stored(chunk[int(place)], int(seq), accepted_ms, name, int(expires_at_ms), is_excluded)
+                for number, *values in zip(*[iter(flat)] * 8, strict=True):
+                    stored = _stored(chunk[int(number)], user, values)
                     places.append(stored)
                     is_read = is_read or stored.seq <= int(up_to)
         return Trail(epoch, places, is_read)
+
+
+def _stored(channel: str, user: str, values: Sequence[Any]) -> Stored:
+    """A place in the answer of the script `trail`."""
+    seq, accepted, expires_at_ms, excluded, corrected, removed, removed_ms = values
+    accepted_ms, _, publisher = accepted.decode("utf-8", "replace").partition(" ")
+    return Stored(
+        channel=channel,
+        seq=int(seq),
+        accepted_ms=int(accepted_ms) if accepted_ms.isdigit() else 0,
+        publisher=publisher,
+        expires_at_ms=int(expires_at_ms),
+        is_excluded=f"\n{user}\n" in excluded.decode("utf-8", "replace"),
+        corrected_ms=[int(at) for at in corrected.split()],
+        removed=removed.decode("utf-8", "replace"),
+        removed_ms=int(removed_ms),
+    )

@@ -49,6 +49,8 @@ WITHOUT_READING: Final = (
     "connections",
 )
 """Scripts that use no function of `reading.lua`."""
+REMOVING: Final = ("publish", "retract")
+"""Scripts that use the functions of `left.lua`."""
 
 FOREIGN_VALUE_ERRORS: Final = ("WRONGTYPE", "not an integer")
 """Parts of the errors of a call whose key holds a foreign value: one that notifier did not write."""
@@ -71,8 +73,12 @@ def script(name: str) -> Script:
     `seen`, `connections`, `trail`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
-    parts = ("shared", name) if name in WITHOUT_READING else ("shared", "reading", name)
-    source = "".join((folder / f"{part}.lua").read_text("utf-8") for part in parts)
+    parts = ["shared"]
+    if name in REMOVING:
+        parts.append("left")
+    if name not in WITHOUT_READING:
+        parts.append("reading")
+    source = "".join((folder / f"{part}.lua").read_text("utf-8") for part in (*parts, name))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

@@ -89,6 +89,8 @@ def _more(entry: Entry) -> str:
         more["except"] = sorted(entry.excluded)
     if entry.replace_key:
         more["key"] = entry.replace_key
+    if entry.corrected_ms:
+        more["corrected"] = list(entry.corrected_ms)
     return f" {quote(to_json(more))}" if more else ""
 
 
@@ -116,13 +118,24 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
             more = json.loads(unquote(rest[0])) if rest else {}
             excluded = frozenset[str](map(str, more.get("except", ())))
             replace_key = str(more.get("key", ""))
+            corrected = list(map(int, more.get("corrected", ())))
         except (ValueError, TypeError, AttributeError):
             skipped += 1
             continue
         if frame:
             key = part_key(message_id, expires, Exclusion(excluded)) if repeats else ""
             (log.messages if message_id else log.events).append(
-                Entry(int(seq), frame.decode(), message_id, expires, key, excluded, replace_key, int(appended_ms))
+                Entry(
+                    int(seq),
+                    frame.decode(),
+                    message_id,
+                    expires,
+                    key,
+                    excluded,
+                    replace_key,
+                    int(appended_ms),
+                    corrected_ms=corrected,
+                )
             )
         else:
             log.marker = int(seq)

@@ -8,6 +8,17 @@
 --         message, or where it has expired
 --       | to replace: 1, or 0 if a frame is no longer the one that was read: nothing has changed then
 
+-- Appends to the field `c` of an entry when it was corrected.
+local function note_corrected(fields, now_ms)
+  for j = 1, #fields, 2 do
+    if fields[j] == 'c' then
+      fields[j + 1] = string.sub(fields[j + 1] .. ' ' .. whole(now_ms), -139) -- ten times
+      return
+    end
+  end
+  fields[#fields + 1], fields[#fields + 2] = 'c', whole(now_ms)
+end
+
 local now_ms, answer, ids_in = redis_now_ms(), {}, {}
 for i, log in ipairs(KEYS) do
   local oldest, ids = {}, {}
@@ -31,6 +42,7 @@ for i, log in ipairs(KEYS) do
     for j = 1, ids_in[i][raw[1]] and #fields or 0, 2 do
       if fields[j] == 'f' then fields[j + 1] = frame end
     end
+    if ids_in[i][raw[1]] then note_corrected(fields, now_ms) end
     call('XADD', log, raw[1], unpack(fields))
   end
   if ttl_ms > 0 then call('PEXPIRE', log, ttl_ms) end

@@ -77,7 +77,7 @@ for i = 16 + 2 * channels, #ARGV, 2 do
   if ARGV[i] == 'q' then replace_key = ARGV[i + 1] elseif ARGV[i] == 'm' then message_id = ARGV[i + 1] end
 end
 
--- The entry that this message replaces in a log: its id there, and the id of the message.
+-- The entry that this message replaces in a log: its id there, the id of the message, and its fields.
 local function replaced_in(log)
   local before = '+'
   repeat
@@ -87,7 +87,7 @@ local function replaced_in(log)
       for j = 1, #fields, 2 do
         if fields[j] == 'q' then is_same = fields[j + 1] == replace_key elseif fields[j] == 'm' then id = fields[j + 1] end
       end
-      if is_same then return raw[1], id end
+      if is_same then return raw[1], id, fields end
       before = whole(seq_of(raw[1]) - 1)
     end
   until #entries < 32
@@ -116,7 +116,7 @@ local function state_of(i)
   end
   if foreign > meta.last then meta.last = foreign end
   meta.length = length
-  if replace_key and length > 0 then meta.replaced, meta.replaces = replaced_in(log) end
+  if replace_key and length > 0 then meta.replaced, meta.replaces, meta.replaced_fields = replaced_in(log) end
   return meta
 end
 
@@ -169,6 +169,9 @@ for i = 1, channels do
     if meta.replaced then
       call('XDEL', log, meta.replaced)
       call('HSET', KEYS[3 + 3 * i], 'gone', shown)
+      if meta.replaces ~= message_id then
+        note_left(KEYS[3 + 3 * i], seq_of(meta.replaced), meta.replaced_fields, 'replaced')
+      end
       meta.length = meta.length - 1
     end
     local excess = meta.length + 1 - size

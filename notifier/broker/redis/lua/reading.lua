@@ -1,7 +1,7 @@
 -- Functions of the scripts that read logs or marks; prepended to each of them after shared.lua.
 
 -- A history entry as a table: seq, f (frame), m (message id), x (expiry in ms), k (repeat key), n (ids of the users that
--- do not get it, each between line ends). A foreign entry may
+-- do not get it, each between line ends), c (when it was corrected, in ms, with spaces between). A foreign entry may
 -- lack any field.
 local function entry_of(raw)
   local entry = { seq = seq_of(raw[1]) }
@@ -19,7 +19,7 @@ local function entries_after(log, after, most)
   return entries
 end
 
--- Calls visit(entry id, entry) for each entry of a message in a log, newest first. A few entries are read at a time, so
+-- Calls visit(entry id, entry, fields) for each entry of a message in a log, newest first. A few entries are read at a time, so
 -- that Redis does not copy a whole history of large messages.
 local function each_with_id(log, message_id, visit)
   local before = '+'
@@ -27,7 +27,7 @@ local function each_with_id(log, message_id, visit)
     local entries = call('XREVRANGE', log, before, '-', 'COUNT', 32)
     for _, raw in ipairs(entries) do
       local entry = entry_of(raw)
-      if entry.m == message_id then visit(raw[1], entry) end
+      if entry.m == message_id then visit(raw[1], entry, raw[2]) end
       before = '(' .. raw[1]
     end
   until #entries < 32

@@ -6,10 +6,10 @@
 
 local holding, metas = {}, {}
 for i = 1, #KEYS, 2 do
-  local ids = {}
-  each_with_id(KEYS[i], ARGV[1], function(id) ids[#ids + 1] = id end)
+  local ids, oldest = {}, nil
+  each_with_id(KEYS[i], ARGV[1], function(id, _, fields) ids[#ids + 1], oldest = id, fields end)
   if #ids > 0 then
-    holding[#holding + 1] = { at = i, ids = ids }
+    holding[#holding + 1] = { at = i, ids = ids, fields = oldest }
     metas[i] = meta_of(KEYS[i + 1], KEYS[i])
   end
 end
@@ -23,6 +23,7 @@ for _, channel in ipairs(holding) do
     -- Without the newest message the log would seem to lack it.
     meta.m = newest_in(log) or 0
     call('HSET', meta_key, 'logs', logs_of(meta), 'gone', ARGV[3])
+    note_left(meta_key, seq_of(channel.ids[#channel.ids]), channel.fields, 'retracted')
   end
   call(ARGV[2], ARGV[3 + (channel.at + 1) / 2], '? 0 0 retract\n' .. ARGV[1])
 end
