@@ -69,6 +69,7 @@ from notifier.limits import RateLimit, UserCalls
 from notifier.samples import ProcessSamples
 from notifier.settings import Settings, load
 from notifier.stalled import StalledTasks
+from notifier.tracing import Tracing, open_tracing
 from notifier.workers import Workers
 
 log = logging.getLogger("notifier")
@@ -91,13 +92,14 @@ def build(settings: Settings) -> ASGIApp:
     Raises `ConfigurationError`.
     """
     settings.check_credentials()
-    broker = open_broker(settings)
+    broker, tracing = open_broker(settings), open_tracing(settings)
     hub = Hub(
         broker,
         heartbeat_s=settings.heartbeat_s,
         max_streams_per_user=settings.max_streams_per_user,
         max_streams_per_address=settings.max_streams_per_address,
         max_backlog_bytes=settings.max_backlog_bytes,
+        first_write=tracing.first_write,
     )
     app = FastAPI(
         title="notifier",
@@ -106,6 +108,7 @@ def build(settings: Settings) -> ASGIApp:
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},  # see docs/decisions.md
         generate_unique_id_function=openapi.operation_id,
     )
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
@@ -113,11 +116,13 @@ def build(settings: Settings) -> ASGIApp:
     app.state.settings = settings
     app.state.broker = broker
     app.state.hub = hub
+    app.state.tracing = tracing
     app.state.user_calls = UserCalls()
     app.state.demo_tasks = set()
     app.state.auth = Authenticator(**_credentials(settings))
     app.state.key_set = JwkSet(settings.jwks_url, app.state.auth.replace_set) if settings.jwks_url else None
-    app.state.publishing = Publishing(broker, RateLimit(settings.publish_rate), settings.max_event_bytes)
+    limit = RateLimit(settings.publish_rate)
+    app.state.publishing = Publishing(tracing.broker(broker), limit, settings.max_event_bytes)
     app.state.hooks = Hooks(settings.hooks)
     app.state.batches = Batches(app.state.publishing)
     app.state.samples = ProcessSamples(hub, broker, app.state.publishing.counts)
@@ -207,18 +212,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await hub.records.write()
         await workers.close()
         await broker.close()
+        await app.state.tracing.flush()
 
 
 def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
     """The calls that the protocol runs directly. Routes run the same."""
     publishing: Publishing = app.state.publishing
-    batches: Batches = app.state.batches
+    tracing: Tracing = app.state.tracing
     calls: dict[tuple[bytes, bytes], Call] = {
-        (b"POST", b"/v1/messages"): publishing.post_message,
-        (b"POST", b"/v1/events"): publishing.post_event,
-        (b"POST", b"/v1/batch"): batches.post_batch,
-        (b"POST", b"/v1/tasks"): publishing.post_task,
-        (b"PATCH", b"/v1/tasks/"): publishing.patch_task,
+        (b"POST", b"/v1/messages"): tracing.call("message", publishing.post_message),
+        (b"POST", b"/v1/events"): tracing.call("event", publishing.post_event),
+        (b"POST", b"/v1/batch"): tracing.call("batch", app.state.batches.post_batch),
+        (b"POST", b"/v1/tasks"): tracing.call("task", publishing.post_task),
+        (b"PATCH", b"/v1/tasks/"): tracing.call("patch", publishing.patch_task),
     }
     user_calls: dict[tuple[bytes, bytes], UserCall] = {(b"POST", b"/v1/stream/topics"): app.state.topics.change}
     return DirectCalls(app, calls, user_calls, stream)

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Final
 
 from notifier.admission import Admission
 from notifier.broker import Broker
@@ -47,7 +46,7 @@ from notifier.frames import (
 from notifier.grants import Grants
 from notifier.histogram import Histogram
 from notifier.last_seen import LastSeen
-from notifier.opener import Opener
+from notifier.opener import MAX_PORTION_BYTES, Opener
 from notifier.presence import Presence
 from notifier.repeats import Repeats
 from notifier.replay import was_revoked, write_opening
@@ -56,9 +55,7 @@ from notifier.rounds import Rounds
 from notifier.slow import SlowReaders
 from notifier.stream import Stream
 from notifier.timers import StreamTimers, spread
-
-MAX_PORTION_BYTES: Final = 128 * 1024
-"""Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
+from notifier.trace_context import FirstWrite
 
 
 class Hub:
@@ -72,6 +69,7 @@ class Hub:
         max_streams_per_user: int,
         max_streams_per_address: int,
         max_backlog_bytes: int,
+        first_write: FirstWrite | None = None,
     ) -> None:
         self._broker = broker
         self._heartbeat_s = int(heartbeat_s) if heartbeat_s == int(heartbeat_s) else heartbeat_s
@@ -112,6 +110,7 @@ class Hub:
             note_slow=self._delivery.note_slow,
             streams_of=lambda topic: self._topics.get(topic, ()),
             order_of=broker.order_of,
+            first_write=first_write,
         )
         self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
         self.draining = False

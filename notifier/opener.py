@@ -23,6 +23,8 @@ from notifier.stream import Stream
 
 log = logging.getLogger("notifier.opener")
 
+MAX_PORTION_BYTES: Final = 128 * 1024
+"""Bytes of a replay that are read at once. With a smaller limit for a stream's backlog, half of that limit."""
 RETRY_S: Final = (0.5, 2.0)
 """Bounds of the random pause before a stream that a reachable broker refused to open is tried again."""
 OPENERS: Final = 16

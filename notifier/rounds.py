@@ -23,6 +23,7 @@ from typing import Final
 from notifier.frames import OPENING, Item, after_waiting
 from notifier.histogram import Histogram
 from notifier.stream import Stream
+from notifier.trace_context import FirstWrite, TracedTime
 
 DIRECT: Final = 64
 """Up to this many streams of a topic are written at once, ahead of a round in progress."""
@@ -87,7 +88,7 @@ class Rounds:
 
     deliver_to: deliver one frame to one stream, by all the rules. flush: write what a stream has queued.
     note_slow: called with a stream whose socket did not accept all of a write. streams_of: the streams of a topic.
-    order_of: see `Broker`.
+    order_of: see `Broker`. first_write: see `FirstWrite`; None: nothing is traced.
     """
 
     def __init__(
@@ -98,12 +99,14 @@ class Rounds:
         note_slow: Callable[[Stream], None],
         streams_of: Callable[[str], Iterable[Stream]],
         order_of: Callable[[str], str],
+        first_write: FirstWrite | None = None,
     ) -> None:
         self._deliver_to = deliver_to
         self._flush = flush
         self._note_slow = note_slow
         self._streams_of = streams_of
         self._order_of = order_of
+        self._first_write = first_write
         self._queue: deque[Round] = deque()
         self._is_joining = False
         self._joined: Round | None = None
@@ -179,12 +182,19 @@ class Rounds:
                 self._deliver_queued_to(stream)
                 self._flush(stream)
         self._write(streams, items, may_repeat=may_repeat)
-        self._note_written(items)
+        self._note_written(items, len(streams))
 
-    def _note_written(self, items: list[Item]) -> None:
+    def _note_written(self, items: list[Item], streams: int) -> None:
         for item in items:
             if item.accepted_us:
                 self.write_times.observe(time.time_ns() // 1000 - item.accepted_us)
+                self._trace([item], streams)
+
+    def _trace(self, items: list[Item], streams: int) -> None:
+        if self._first_write is not None:
+            for item in items:
+                if isinstance(item.accepted_us, TracedTime):
+                    self._first_write(item.accepted_us, streams)
 
     def _deliver_queued_to(self, stream: Stream) -> None:
         """Deliver the frames that queued rounds hold for a stream, before a later frame is written to it."""
@@ -227,12 +237,14 @@ class Rounds:
                 if first.served_early:
                     streams = [stream for stream in streams if stream not in first.served_early]
                 self._write(streams, first.items, may_repeat=first.may_repeat)
+                if not first.at:
+                    self._trace(first.items, len(first.streams))
                 first.at += STRIDE
                 if time.perf_counter() > until:
                     asyncio.get_running_loop().call_soon(self._slice)
                     return
             self._queue.popleft()
-            self._note_written(first.items)
+            self._note_written(first.items, len(first.streams))
 
     def _write(self, streams: Sequence[Stream], items: list[Item], *, may_repeat: bool) -> None:
         """Write frames to streams: all events of one epoch, or all states. may_repeat: some may be repeats."""

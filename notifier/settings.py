@@ -156,6 +156,7 @@ class Settings(BaseSettings):
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
     log: Literal["text", "json"] = Field("text", description="Form of the log: lines of text, or a JSON object a line.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
+    tracing: bool = Field(False, description="Whether publishes are OpenTelemetry spans; needs the extra `tracing`.")
     console: bool = Field(False, description="Whether `/console` answers: the page for operators.")
     dev: bool = Field(False, description="Generates a secret and a key if none are set, and serves `/demo`.")
 

@@ -11,7 +11,8 @@ import pytest
 
 from notifier.event import Cursor
 from notifier.frames import EncodedFrame
-from notifier.hub import MAX_PORTION_BYTES, Hub
+from notifier.hub import Hub
+from notifier.opener import MAX_PORTION_BYTES
 from notifier.pending import MAX_PENDING
 from notifier.queued import QueuedStream
 from notifier.stream import TransportStream

@@ -50,6 +50,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/protocol.md": ("tests/test_readme.py", {"json": 9}),
     "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 7, "sh": 1}),
     "docs/scaling.md": ("tests/test_bench.py", {"sh": 1}),
+    "docs/tracing.md": ("tests/test_tracing.py", {"sh": 3}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }
 """Of each page: which test runs its examples, and how many it has of each language."""

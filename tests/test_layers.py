@@ -71,7 +71,8 @@ SERVICE_LAYERS: Layers = [
     {"api.bodies", "api.http"},
     {"api"},
     {"protocol"},
-    {"hub", "stalled"},
+    {"hub", "stalled", "tracing"},
+    {"spans"},
     {"delivery"},
     {"control"},
     {"connection_records"},
@@ -149,7 +150,7 @@ SERVICE_LAYERS: Layers = [
     {"settings"},
     {"api_key", "hook", "jwt_secret"},
     {"rules"},
-    {"errors", "histogram", "sampling"},
+    {"errors", "histogram", "sampling", "trace_context"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each
 imports only from the layers below its own, or within its entry."""
@@ -237,6 +238,7 @@ BRIDGE_MAY_IMPORT = {
     "notifier.question",
     "notifier.json_text",
     "notifier.sampling",
+    "notifier.trace_context",
     "notifier.rules",
     "notifier.task",
     "notifier.task_record",

@@ -67,7 +67,7 @@ async def run_call(
     except NotifierError as exc:
         request.app.state.publishing.note(kind, exc)
         raise
-    answer = call(who, _head_of(request, last_segment), body)
+    answer = request.app.state.tracing.call(kind, call)(who, _head_of(request, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 
 

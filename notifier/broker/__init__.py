@@ -36,6 +36,7 @@ from notifier.exclusion import Exclusion
 from notifier.histogram import Histogram
 from notifier.output import Appended, Output
 from notifier.people import Lease, Present
+from notifier.sampling import Sampling
 from notifier.task import Task
 
 
@@ -97,6 +98,8 @@ class Broker(ABC):
     """The contract of every backend. Every coroutine may raise `BrokerUnavailable`."""
 
     afterwards: Afterwards
+    sampling: Sampling
+    """Which publishes carry the time of their acceptance, and perhaps a trace."""
 
     @classmethod
     @abstractmethod

@@ -75,7 +75,7 @@ class EmbeddedBroker(Broker):
         self.afterwards = MemoryAfterwards(self._history, self._marks, lambda: Cursor(self._epoch, self._seq))
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
-        self._sampling = Sampling()
+        self.sampling = Sampling()
         self._sweep_steps = self._sweep()
         self._sink: Sink | None = None
 
@@ -121,7 +121,7 @@ class EmbeddedBroker(Broker):
         if isinstance(earlier, Receipt):
             return earlier
         self._sweep_for(len(event.to))
-        accepted_us = self._sampling.accepted_us()
+        accepted_us = self.sampling.accepted_us()
         if event.durable:
             self._seq += 1
             key = event.message_key if event.may_repeat else ""

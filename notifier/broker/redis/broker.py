@@ -50,6 +50,7 @@ from notifier.histogram import Histogram
 from notifier.output import KEPT_BYTES, Appended, Output
 from notifier.people import Lease, Present
 from notifier.rules import is_topic
+from notifier.sampling import Sampling
 from notifier.task import Task
 
 log = logging.getLogger("notifier.broker")
@@ -147,6 +148,14 @@ class RedisBroker(Broker):
         self._shards.unsubscribe(topics)
 
     # Events
+
+    @property
+    def sampling(self) -> Sampling:
+        return self._publishes.sampling
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling) -> None:
+        self._publishes.sampling = sampling
 
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
         return self._publishes.submit(event, idempotency)

@@ -29,7 +29,7 @@ class RedisPublishes:
         self._shards = shards
         self._keys = keys
         self._history = history
-        self._sampling = Sampling()
+        self.sampling = Sampling()
         self._floors_due_at: dict[int, float] = {}
         """By shard, in monotonic seconds."""
 
@@ -86,7 +86,7 @@ class RedisPublishes:
                 history=self._history,
                 idempotency=idempotency,
                 is_floor_due=self._is_floor_due,
-                accepted_us=self._sampling.accepted_us(),
+                accepted_us=self.sampling.accepted_us(),
             )
         )
         if self._keys.shards > 1:
