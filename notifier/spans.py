@@ -189,9 +189,9 @@ def _start_sdk() -> None:
     processes of their own. The exporter's thread needs to begin here too, since no fork takes it along."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         with contextlib.suppress(ModuleNotFoundError):
-            from opentelemetry.instrumentation import auto_instrumentation
+            from opentelemetry.instrumentation.auto_instrumentation import initialize
 
-            auto_instrumentation.initialize()
+            initialize()
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         log.warning("NOTIFIER_TRACING is on, but no OpenTelemetry SDK is installed and configured: no span is recorded")
 
