@@ -11,23 +11,18 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import click
 
-from notifier.credentials import first_key, read_settings, refuse, signed, token_of
+from notifier import address
+from notifier.credentials import KEY_OPTION, SERVICE_OPTION, first_key, read_settings, refuse, signed, token_of
 from notifier.errors import ConfigurationError
 from notifier.message import FIELDS, REQUIRED
 from notifier.programs import PERCENT, raising_on_sigterm
 from notifier.settings import Settings
 from notifier.why import why
-
-if TYPE_CHECKING:
-    import httpx
-
-SERVICE_OPTION = click.option(
-    "--url", "service", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is."
-)
 
 
 @click.group(commands={"why": why})
@@ -38,7 +33,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(1, 256), help="Processes; more than one needs Redis."
 )
@@ -120,7 +115,7 @@ def _message_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("to", nargs=-1, required=True)
 @_message_options
 @SERVICE_OPTION
-@click.option("--key", "api_key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@KEY_OPTION
 def send(to: tuple[str, ...], service: str, api_key: str | None, **fields: str | None) -> None:
     """Send a message TO channels: user:<id>, group:<name> or all."""
     body: dict[str, Any] = {"to": list(to), **{name: value for name, value in fields.items() if value is not None}}
@@ -153,13 +148,13 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
         ) as response:
             if response.status_code != 200:
                 response.read()
-                refuse(_problem(response))
+                refuse(f"cannot listen at {service}: {address.problem(response)}")
             for seen, event in enumerate(_events(response.iter_lines()), 1):
                 click.echo(event)
                 if seen == count:
                     return
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        refuse(f"cannot listen at {service}: {exc}")
+        refuse(f"cannot listen at {service}: {address.reason(exc)}")
     except KeyboardInterrupt:
         return
 
@@ -170,9 +165,9 @@ def listen(user: str | None, given: str | None, after: str | None, count: int | 
 @click.option("--name", required=True, help="The task's name.")
 @click.option("--percent", default=PERCENT, help="A pattern whose first group is a percentage; by default 42%.")
 @SERVICE_OPTION
-@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@KEY_OPTION
 def run_program(
-    command: tuple[str, ...], to: tuple[str, ...], name: str, percent: str, service: str, key: str | None
+    command: tuple[str, ...], to: tuple[str, ...], name: str, percent: str, service: str, api_key: str | None
 ) -> None:
     """Run COMMAND as a task: its output, its percentages and its end are shown to the users; a cancel terminates it.
 
@@ -186,7 +181,7 @@ def run_program(
 
     try:
         with raising_on_sigterm():
-            sys.exit(run.run(run.Report(service, key or first_key(), to, name), command, percent))
+            sys.exit(run.run(run.Report(service, api_key or first_key(), to, name), command, percent))
     except (run.Refused, re.error, OSError) as exc:
         refuse(str(exc))
 
@@ -195,11 +190,11 @@ def run_program(
 @click.argument("url", envvar="NOTIFIER_URL")
 @click.option("--user", default="notifier-doctor", show_default=True, help="Whose streams are read, by a token for it.")
 @click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Read the streams of this token's user instead.")
-@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@KEY_OPTION
 @click.option("--origin", default="", help="The origin of the pages, where it is not that of URL.")
 @click.option("--long", is_flag=True, help="Watch a quiet stream for five minutes and a half.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(url: str, user: str, given: str | None, key: str | None, origin: str, long: bool, as_json: bool) -> None:
+def doctor(url: str, user: str, given: str | None, api_key: str | None, origin: str, long: bool, as_json: bool) -> None:
     """Say what lies between browsers and the service at its public URL, and the lines of configuration that mend it.
 
     It publishes four events to one user. The exit code is 0 where all is well, 1 where something is not, 2 where that
@@ -208,7 +203,7 @@ def doctor(url: str, user: str, given: str | None, key: str | None, origin: str,
     from notifier.doctor import report
 
     try:
-        target = report.target(url, given or token_of(user), key or first_key(), origin)
+        target = report.target(url, given or token_of(user), api_key or first_key(), origin)
         sys.exit(report.run(target, read_settings(), long=long, as_json=as_json))
     except (ConfigurationError, report.CannotAsk) as exc:
         refuse(str(exc))
@@ -217,7 +212,9 @@ def doctor(url: str, user: str, given: str | None, key: str | None, origin: str,
 @main.command()
 @click.argument("url", envvar="NOTIFIER_URL")
 @click.option("--streams", default=100, show_default=True, type=click.IntRange(1, 50_000), help="Streams to open.")
-@click.option("--events-per-s", default=10.0, show_default=True, type=click.FloatRange(0.1, 10_000))
+@click.option(
+    "--events-per-s", default=10.0, show_default=True, type=click.FloatRange(0.1, 10_000), help="How many to publish."
+)
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 3600), help="How long to publish."
 )
@@ -229,9 +226,9 @@ def doctor(url: str, user: str, given: str | None, key: str | None, origin: str,
     type=click.Choice(["user", "group"]),
     help="Each event goes to one user, in turn; or to every stream.",
 )
-@click.option("--key", envvar="NOTIFIER_API_KEY", help="API key; by default the first of NOTIFIER_API_KEYS.")
+@KEY_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def bench(key: str | None, as_json: bool, **load: Any) -> None:
+def bench(api_key: str | None, as_json: bool, **load: Any) -> None:
     """Measure your own deployment at its public URL: latencies, and whether an event is lost, doubled or misplaced.
 
     It opens streams of the users notifier-bench-0, -1 and so on, with tokens by NOTIFIER_JWT_SECRET. Ctrl-C ends
@@ -241,14 +238,15 @@ def bench(key: str | None, as_json: bool, **load: Any) -> None:
     from notifier.load import report
 
     try:
-        sys.exit(report.run(report.planned(read_settings(), key or first_key(), **load), as_json=as_json))
+        sys.exit(report.run(report.planned(read_settings(), api_key or first_key(), **load), as_json=as_json))
     except (ConfigurationError, report.CannotAsk) as exc:
         refuse(str(exc))
 
 
 @main.command("check-broker")
 @click.argument("url", required=False)
-def check_broker(url: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def check_broker(url: str | None, as_json: bool) -> None:
     """Say which promises the settings of the broker at URL weaken, and the fix of each.
 
     Without URL: the broker that the service's settings name. The exit code is 0 where nothing weakens a promise, 1
@@ -257,15 +255,20 @@ def check_broker(url: str | None) -> None:
     from notifier import check
 
     settings = read_settings(broker_url=url, redis_url="") if url else read_settings()
-    verdicts = set()
+    results = []
     try:
         for result in check.check_broker(settings):
-            verdicts.add(result.verdict)
+            results.append(result)
             fix = f". Fix: {result.fix}" if result.fix else ""
-            click.echo(f"{result.verdict:<8} {result.server} {result.name}: {result.seen}{fix}")
+            if not as_json:
+                click.echo(f"{result.verdict:<8} {result.server} {result.name}: {result.seen}{fix}")
     except (ConfigurationError, check.CannotAsk) as exc:
         refuse(str(exc))
-    sys.exit(1 if check.WEAKENS in verdicts else 2 if check.UNKNOWN in verdicts else 0)
+    verdicts = {result.verdict for result in results}
+    code = 1 if check.WEAKENS in verdicts else 2 if check.UNKNOWN in verdicts else 0
+    if as_json:
+        click.echo(json.dumps({"ok": code == 0, "checks": [asdict(result) for result in results]}))
+    sys.exit(code)
 
 
 def _events(lines: Iterator[str]) -> Iterator[str]:
@@ -291,21 +294,14 @@ def _post(url: str, body: dict[str, Any], headers: dict[str, str]) -> str:
                 response = client.post(url, json=body, headers=headers)
             except (httpx.HTTPError, httpx.InvalidURL) as exc:
                 if last:
-                    refuse(f"cannot send to {url}: {exc}")
+                    refuse(f"cannot send to {url}: {address.reason(exc)}")
                 continue
             if response.status_code == 503 and not last:
                 continue
             if response.status_code != 200:
-                refuse(_problem(response))
+                refuse(address.problem(response))
             return response.text
     raise AssertionError("the second attempt returns or refuses")
-
-
-def _problem(response: httpx.Response) -> str:
-    try:
-        return f"{response.status_code}: {response.json()['detail']}"
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code}: {response.text[:200]}"
 
 
 def _share_dev_settings(settings: Settings) -> None:

@@ -10,8 +10,35 @@ from typing import Any, NoReturn
 
 import click
 
+from notifier import address
 from notifier.errors import ConfigurationError, NotifierError
 from notifier.settings import Settings, load
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return address.checked(value)
+    except ConfigurationError as exc:
+        refuse(str(exc))
+
+
+SERVICE_OPTION = click.option(
+    "--url",
+    "service",
+    envvar="NOTIFIER_URL",
+    show_envvar=True,
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    callback=_address,
+    help="Where the service is.",
+)
+KEY_OPTION = click.option(
+    "--key",
+    "api_key",
+    envvar="NOTIFIER_API_KEY",
+    show_envvar=True,
+    help="API key; by default the first of NOTIFIER_API_KEYS.",
+)
 
 
 def read_settings(**overrides: Any) -> Settings:

@@ -7,6 +7,7 @@ Must not know: Django, brokers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any, Final
 import click
 import httpx
 
+from notifier import address
 from notifier.event import new_id
 from notifier.output import KEPT_BYTES
 from notifier.programs import READ_BYTES, SIGTERM_CODE, Percentages, terminate
@@ -49,9 +51,7 @@ class Report:
 
     def __init__(self, service: str, key: str, to: Sequence[str], name: str) -> None:
         self.cancel_requested = False
-        self._client = httpx.Client(
-            base_url=service.rstrip("/"), headers={"Authorization": f"Bearer {key}"}, timeout=5.0
-        )
+        self._client = httpx.Client(base_url=service, headers={"Authorization": f"Bearer {key}"}, timeout=5.0)
         self._id = new_id()
         self._new: dict[str, Any] | None = {"to": list(to), "name": name, "id": self._id}
         """The body that creates the task, until the service has taken it."""
@@ -60,14 +60,17 @@ class Report:
         self._percent: int | None = None
         self._last: dict[str, Any] | None = None
         """The change that ends the task."""
-        self._thread = threading.Thread(target=self._send_all, name="notifier run", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="notifier run", daemon=True)
 
     def begin(self) -> None:
         """Create the task, or go on without an answer: the thread tries again. Raises `Refused`."""
         try:
             self._create()
+        except Refused:
+            self._client.close()
+            raise
         except (httpx.HTTPError, _Away) as exc:
-            click.echo(f"notifier: the service is away ({exc}); the program runs", err=True)
+            click.echo(f"notifier: the service is away ({address.reason(exc)}); the program runs", err=True)
         self._thread.start()
 
     def write(self, text: str) -> None:
@@ -88,6 +91,10 @@ class Report:
         self._thread.join(FINISH_S)
         if self._thread.is_alive():
             click.echo("notifier: the service is away; the end of the task was not sent", err=True)
+
+    def _run(self) -> None:
+        with contextlib.closing(self._client):
+            self._send_all()
 
     def _send_all(self) -> None:
         beat_at = time.monotonic() + BEAT_S
@@ -142,7 +149,7 @@ class Report:
         if response.status_code == 429 or response.status_code >= 500:
             raise _Away(f"it answered {response.status_code}")
         if response.status_code != 200:
-            raise Refused(f"the service answered {response.status_code}: {_detail(response)}")
+            raise Refused(f"the service answered {address.problem(response)}")
         self.cancel_requested |= bool(response.json().get("cancel_requested"))
 
 
@@ -205,10 +212,3 @@ def _follow(process: subprocess.Popen[bytes], report: Report, percentages: Perce
             if not data:
                 process.wait()
                 return False
-
-
-def _detail(response: httpx.Response) -> str:
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return response.text[:200]

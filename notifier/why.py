@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 import click
 
+from notifier import address
 from notifier.check.result import CannotAsk
-from notifier.credentials import first_key, refuse
+from notifier.credentials import SERVICE_OPTION, first_key, refuse
 
 SEEN: Final = frozenset(("written", "replayed", "read"))
 """The verdicts on a message that the user's client has."""
@@ -60,17 +61,21 @@ def ask(service: str, key: str, user: str, message_id: str, to: Sequence[str]) -
     """The service's trace. Raises `CannotAsk`."""
     import httpx
 
-    url = f"{service.rstrip('/')}/v1/messages/{quote(message_id, safe='')}/trace"
+    url = f"{service}/v1/messages/{quote(message_id, safe='')}/trace"
     query: dict[str, str | list[str]] = {"user": user, "to": list(to)}
     try:
         response = httpx.get(url, params=query, headers={"Authorization": f"Bearer {key}"}, timeout=10)
-        answer: dict[str, Any] = response.json()
-        if response.status_code != 200:
-            raise CannotAsk(f"{response.status_code}: {answer['detail']}")
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise CannotAsk(f"cannot ask {service}: {exc}") from None
+        raise CannotAsk(f"cannot ask {service}: {address.reason(exc)}") from None
+    if response.status_code != 200:
+        raise CannotAsk(address.problem(response))
+    try:
+        answer: dict[str, Any] = response.json()
+        known = answer["verdict"] in VERDICTS
     except (ValueError, KeyError, TypeError):
-        raise CannotAsk(f"{service} answers {response.status_code} in another form: is it notifier?") from None
+        known = False
+    if not known:
+        raise CannotAsk(f"200: {address.detail(response)}")
     return answer
 
 
@@ -101,8 +106,13 @@ def words(trace: Mapping[str, Any]) -> list[str]:
 @click.argument("user")
 @click.argument("message_id")
 @click.option("--to", multiple=True, help="A channel that it was sent to, such as group:staff; may be repeated.")
-@click.option("--url", "service", envvar="NOTIFIER_URL", default="http://127.0.0.1:8000", help="Where the service is.")
-@click.option("--key", envvar="NOTIFIER_API_KEY", help="A key with the scope admin; else that of NOTIFIER_API_KEYS.")
+@SERVICE_OPTION
+@click.option(
+    "--key",
+    envvar="NOTIFIER_API_KEY",
+    show_envvar=True,
+    help="A key with the scope admin; else that of NOTIFIER_API_KEYS.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the service's answer.")
 def why(user: str, message_id: str, to: tuple[str, ...], service: str, key: str | None, as_json: bool) -> None:
     """Say what became of the message MESSAGE_ID for USER, and what to do.

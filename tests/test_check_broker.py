@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -41,6 +42,14 @@ def test_memory_promises_nothing_after_a_restart() -> None:
     done = run("check-broker", "memory:")
     assert (done.returncode, done.stderr) == (1, "")
     assert re.fullmatch(r"weakens +memory: persistence: a restart forgets .*\. Fix: .*\n", done.stdout)
+
+
+def test_json_has_the_same_checks_in_one_object() -> None:
+    done = run("check-broker", "memory:", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    assert {(check["name"], check["verdict"]) for check in report["checks"]} == {("persistence", "weakens")}
 
 
 def test_a_file_keeps_all_promises_also_while_the_service_has_it(tmp_path: Path) -> None:

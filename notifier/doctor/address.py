@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from notifier.address import detail
 from notifier.check.result import OK, SKIPPED, UNKNOWN, WEAKENS, Result
 from notifier.doctor.clock import check_clock
 from notifier.doctor.public import TIMEOUT_S, Public
@@ -56,9 +57,9 @@ def _token(public: Public) -> Result:
         return public.result("token", OK, "the stream accepts it")
     if answer.status_code in (401, 403):
         # HEAD has no body; the same call without a stream says why.
-        detail = _detail(_inbox(public, Authorization=f"Bearer {public.target.token}"))
+        refusal = detail(_inbox(public, Authorization=f"Bearer {public.target.token}"))
         fix = "sign with the service's NOTIFIER_JWT_SECRET; a hop that removes Authorization also causes this"
-        return public.result("token", WEAKENS, f"{answer.status_code} at /v1/stream: {detail}", fix)
+        return public.result("token", WEAKENS, f"{answer.status_code} at /v1/stream: {refusal}", fix)
     where = f", to {answer.headers['location']}" if "location" in answer.headers else ""
     seen = f"{answer.status_code} with {kind or 'no content type'} at /v1/stream{where}: no stream is there"
     return public.result("token", WEAKENS, seen, "forward /v1/ to the service; name the address that pages use")
@@ -72,7 +73,7 @@ def _publish(public: Public) -> Result:
     answer = public.publish(0)
     if answer.status_code == 200:
         return public.result("publish", OK, "the key may publish")
-    seen = f"{answer.status_code} at POST /v1/events: {_detail(answer)}"
+    seen = f"{answer.status_code} at POST /v1/events: {detail(answer)}"
     fix = "give --key or NOTIFIER_API_KEY one of the service's NOTIFIER_API_KEYS; forward POST /v1/ to the service"
     return public.result("publish", WEAKENS, seen, fix)
 
@@ -154,10 +155,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _detail(answer: httpx.Response) -> str:
-    try:
-        return str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200].strip() or "no text"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from notifier import address
 from notifier.check.result import CannotAsk, Result, Verdict
 from notifier.doctor import fixes
 
@@ -121,7 +122,7 @@ class Public:
         try:
             return self._client.request(method, f"{self.url}{path}", **options)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            raise CannotAsk(f"no answer at {self.url}{path}: {exc or type(exc).__name__}") from None
+            raise CannotAsk(f"no answer at {self.url}{path}: {address.reason(exc)}") from None
 
     def stream_head(self, **headers: str) -> httpx.Response:
         """The answer to HEAD at the stream's path: its headers without a stream, so that no buffer keeps them."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import httpx
 
+from notifier.address import problem, reason
 from notifier.check.result import CannotAsk
 from notifier.load.connection import Address
 from notifier.load.plan import EVENT, NAME, Plan
@@ -91,9 +92,9 @@ def ask(plan: Plan) -> None:
             body = {"to": [plan.channel(0)], "type": EVENT, "data": {"run": plan.run, "n": -1}, "durable": False}
             answer = client.post(f"{plan.url}/v1/events", json=body, headers={"Authorization": f"Bearer {plan.key}"})
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        raise CannotAsk(f"no answer at {plan.url}: {exc or type(exc).__name__}") from None
+        raise CannotAsk(f"no answer at {plan.url}: {reason(exc)}") from None
     if answer.status_code != 200:
-        raise CannotAsk(f"{answer.status_code} at {plan.url}/v1/events: {answer.text[:200].strip()}")
+        raise CannotAsk(f"POST {plan.url}/v1/events: {problem(answer)}")
 
 
 async def measure(plan: Plan, progress: Progress) -> Result:

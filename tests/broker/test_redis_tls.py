@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
 import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -12,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from django.test import override_settings
 
 from django_bridge import Message, publisher
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.values import History, Options
 from tests.broker.support import Recorder, listed, note, until
+from tests.certificates import write_certificate
 from tests.commands import run
 from tests.django.conftest import JWT_SECRET
 from tests.support import REPOSITORY, wait_for
@@ -34,25 +30,7 @@ pytestmark = pytest.mark.programs
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `cert.pem`, which is its own authority and names 127.0.0.1, and `key.pem`."""
     folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "redis of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-    no_password = serialization.NoEncryption()
-    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, no_password)
-    (folder / "key.pem").write_bytes(key.private_bytes(*pem))
+    write_certificate(folder, "redis of a test")
     return folder
 
 
