@@ -19,6 +19,7 @@ from tests.support import REPOSITORY, Service
 ALERTS = REPOSITORY / "deploy" / "alerts.yml"
 TESTS = REPOSITORY / "tests" / "alerts.yml"
 DASHBOARD = json.loads((REPOSITORY / "deploy" / "grafana.json").read_text("utf-8"))
+REPOSITORY_URL = "https://github.com/sse-notifier/notifier"
 NAME = re.compile(r"\b((?:notifier|process)_[a-z_]+)\b")
 
 
@@ -77,6 +78,16 @@ def test_the_page_for_operators_has_every_family_and_every_alert() -> None:
     families = [f"{name}_info" if family.kind == "info" else name for name, family in metrics.FAMILIES.items()]
     missing = [name for name in [*families, metrics.WORKERS, *rules()] if f"`{name}`" not in page]
     assert missing == []
+
+
+def test_every_alert_leads_to_its_section_of_the_page_which_has_a_command_and_a_fix() -> None:
+    page = (REPOSITORY / "docs" / "operate.md").read_text("utf-8")
+    for group in yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]:
+        for rule in group["rules"]:
+            name = rule["alert"]
+            assert rule["annotations"]["runbook_url"] == f"{REPOSITORY_URL}/blob/main/docs/operate.md#{name.lower()}"
+            section = page.partition(f"\n### `{name}`\n")[2].partition("\n#")[0]
+            assert re.search(r"^\w.+\.\n\n- Ask: .+\n- Fix: .+$", section, re.MULTILINE), name
 
 
 def test_each_alert_has_a_series_for_which_it_fires_and_others_for_which_it_does_not() -> None:
