@@ -4,11 +4,10 @@
  * Owns: the paths and bodies of these calls. Must not know: the stream, pages.
  */
 
+import { jsonCall } from "./request.js";
+
 /** @typedef {import("./types.js").InboxPage} InboxPage */
 /** @typedef {import("./types.js").Task} Task */
-
-const PATIENCE_MS = 15_000;
-const JSON_TYPE = "application/json";
 
 /** A response that is not a success. `message` is the service's error text. */
 export class ServiceError extends Error {
@@ -85,16 +84,9 @@ export function createApi(base, request, canRenew) {
    */
   async function call(method, path, body) {
     for (let again = true; ; again = false) {
-      /** @type {Record<string, string>} */
-      const headers = { Accept: JSON_TYPE };
-      if (body) headers["Content-Type"] = JSON_TYPE;
-      const signal = AbortSignal.timeout(PATIENCE_MS);
       const response = await request(new URL(`v1/${path}`, base), {
-        method,
-        headers,
-        body: body && JSON.stringify(body),
+        ...jsonCall(method, body),
         keepalive: method !== "GET", // a click that leaves the page also marks as read
-        signal,
       });
       if (response?.status === 401 && again && canRenew) continue;
       const answer = await response?.json().catch(() => null);

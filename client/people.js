@@ -4,13 +4,14 @@
  * Owns: the list of one topic. Must not know: how a topic is heard, what shows people.
  */
 
+import { jsonCall } from "./request.js";
+
 /** @typedef {{id: string, name: string | null, state: string}} Person  `state`: "viewing", or what the user's page says */
 /** @typedef {{count: number, users: Person[]}} People  `users`: all; none where they are more than 100 */
 /** @typedef {People & {topic: string}} Present */
 /** @typedef {People & {topic: string, joined: Person[], left: Person[], changed: Person[]}} Change  `users`: absent */
 
 const MOST = 100; // with more people only their number is known
-const PATIENCE_MS = 15_000;
 const RETRY_MS = 2000; // twice this at most, at random
 
 /**
@@ -25,10 +26,7 @@ const RETRY_MS = 2000; // twice this at most, at random
 export async function findPeople(request, base, topic, grant) {
   const url = new URL(`v1/topics/${encodeURIComponent(topic)}/presence`, base);
   url.searchParams.set("grant", grant);
-  const response = await request(url, {
-    headers: { Accept: "application/json" },
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  });
+  const response = await request(url, jsonCall("GET"));
   if (!response?.ok) throw new Error(`The service answered ${response?.status}`);
   return response.json();
 }

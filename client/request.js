@@ -6,6 +6,9 @@
 
 /** @typedef {ReturnType<typeof createRequest>} Request */
 
+const PATIENCE_MS = 15_000;
+const JSON_TYPE = "application/json";
+
 /**
  * @param {import("./token.js").Tokens | null} tokens  null: the cookie is the token
  * @param {typeof globalThis.fetch} fetch
@@ -25,4 +28,17 @@ export function createRequest(tokens, fetch) {
     if (response.status === 401) tokens?.refused(token);
     return response;
   };
+}
+
+/**
+ * What a request needs that sends JSON, if it has a body, and receives JSON.
+ *
+ * @param {string} method
+ * @param {object} [body]
+ */
+export function jsonCall(method, body) {
+  /** @type {Record<string, string>} */
+  const headers = { Accept: JSON_TYPE };
+  if (body) headers["Content-Type"] = JSON_TYPE;
+  return { method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(PATIENCE_MS) };
 }

@@ -16,6 +16,7 @@ import { publicHandle } from "./handle.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
+import { jsonCall } from "./request.js";
 import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
@@ -29,7 +30,6 @@ import { createTopicTabs } from "./topic_tabs.js";
 /** @typedef {import("./handle.js").Handle} Handle */
 
 const RETRY_MS = 2000; // twice this at most, at random
-const PATIENCE_MS = 15_000;
 const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
 const OPEN = new Set(["live", "degraded"]); // a process without its broker is not found by the others
 const MAX_GRANTS = 20; // in the query of a poll, and of one call
@@ -74,8 +74,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
     connectionId = hello.connection ?? "";
-    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
-    void join();
+    joinAll();
   });
   notifier.on("topics", (/** @type {any} */ { left }) => {
     for (const name of left) {
@@ -102,8 +101,13 @@ export async function createTopics(notifier, connection, position, base, pollUrl
 
   /** From the back/forward cache: the other tabs have ended its topics. */
   function comeBack() {
-    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
+    joinAll();
     post({ ask: true });
+  }
+
+  /** The stream has none of the topics. */
+  function joinAll() {
+    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
     void join();
   }
 
@@ -225,12 +229,8 @@ export async function createTopics(notifier, connection, position, base, pollUrl
    * @param {object} body
    */
   async function change(body) {
-    const response = await request(new URL("v1/stream/topics", base), {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "application/json" },
-      body: JSON.stringify({ connection: connectionId, ...body }),
-      signal: AbortSignal.timeout(PATIENCE_MS),
-    }).catch(() => null);
+    const call = jsonCall("POST", { connection: connectionId, ...body });
+    const response = await request(new URL("v1/stream/topics", base), call).catch(() => null);
     if (response?.ok) return response.json();
     const status = response?.status ?? 0;
     if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {

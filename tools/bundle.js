@@ -59,8 +59,9 @@ export async function bundle(entries, { atStart = false, file = "notifier.js" } 
   const [{ code, map, fileName }] = output;
   const { code: shorter, map: newMap } = await minify(code, {
     module: true,
-    ecma: 2020,
-    compress: { passes: 3, hoist_funs: true },
+    ecma: 2022,
+    // "unsafe" for functions that are called with `new`: the client has classes only.
+    compress: { passes: 3, hoist_funs: true, unsafe_arrows: true },
     sourceMap: { content: JSON.stringify(map), includeSources: true, url: `${fileName}.map` },
   });
   return { code: shorter ?? "", map: String(newMap) };

@@ -124,6 +124,19 @@ export class Widget extends BaseElement {
     if (store) this.start(store);
   }
 
+  /**
+   * Listens until the widget ends.
+   *
+   * @param {EventTarget} target
+   * @param {string} type
+   * @param {(event: any) => void} handler
+   * @param {AddEventListenerOptions} [options]
+   */
+  listen(target, type, handler, options) {
+    target.addEventListener(type, handler, options);
+    this.ends.push(() => target.removeEventListener(type, handler, options));
+  }
+
   clear() {
     this.root.replaceChildren();
   }

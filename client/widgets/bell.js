@@ -73,10 +73,7 @@ export class NotifierBell extends Widget {
       panel.style.translate = `${x}px ${Math.abs(away) > innerHeight / 8 ? away : 0}px`;
     };
     open(false);
-    for (const type of ["resize", "scroll"]) {
-      addEventListener(type, place, { passive: true });
-      this.ends.push(() => removeEventListener(type, place));
-    }
+    for (const type of ["resize", "scroll"]) this.listen(window, type, place, { passive: true });
     /** @type {ReturnType<typeof inbox> | undefined} */
     let list;
     bell.addEventListener("click", async () => {
@@ -103,18 +100,14 @@ export class NotifierBell extends Widget {
       event.preventDefault();
       stops.at(event.shiftKey ? -1 : 0)?.focus();
     };
-    const outside = (/** @type {Event} */ event) => {
-      if (!event.composedPath().includes(this)) open(false);
-    };
     panel.addEventListener("keydown", pressed);
     bell.addEventListener("keydown", pressed);
-    document.addEventListener("pointerdown", outside);
+    this.listen(document, "pointerdown", (event) => event.composedPath().includes(this) || open(false));
 
     void this.extend(store);
     /** @type {number | null} */
     let before = null;
     this.ends.push(
-      () => document.removeEventListener("pointerdown", outside),
       store.subscribe(({ unread, loaded, failed }) => {
         const isKnown = loaded || unread > 0;
         const label = isKnown ? say("unread", { n: unread }) : say(failed ? "notLoaded" : "loading");

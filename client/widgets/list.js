@@ -150,15 +150,9 @@ export function showList(widget, store, scroller, note) {
   };
   list.addEventListener("focusin", ({ target }) => choose(rowOf(target)));
   list.addEventListener("keydown", (event) => pressed(event, actions));
-  for (const [target, type] of /** @type {[EventTarget, string][]} */ ([
-    ...(scroller ? [[scroller, "scroll"]] : []), // in the widget: its events do not reach the window
-    [window, "scroll"],
-    [window, "resize"],
-    [window, "storage"],
-  ])) {
-    target.addEventListener(type, changed, { capture: true, passive: true });
-    widget.ends.push(() => target.removeEventListener(type, changed, true));
-  }
+  const early = { capture: true, passive: true };
+  if (scroller) widget.listen(scroller, "scroll", changed, early); // in the widget: its events do not reach the window
+  for (const type of ["scroll", "resize", "storage"]) widget.listen(window, type, changed, early);
   const clock = setInterval(draw, MINUTE_MS);
   widget.ends.push(
     store.subscribe(draw),

@@ -35,7 +35,6 @@ export const MESSAGE_CSS = `
     li:not(:focus-within) .row:not(:hover) .actions { opacity: 0; }
   }
   @media (hover: none) {
-    [part=sender] { padding-inline-end: 0; }
     .head { padding-inline-end: 2rem; }
     .actions { inset-inline-end: 2.4rem; }
     .row:not(.open) .actions { display: none; }

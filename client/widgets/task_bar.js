@@ -35,6 +35,37 @@ export function announcer(region) {
 }
 
 /**
+ * What the list of tasks and the bar of one show alike: how far a task is, its state, its result, what it asks.
+ *
+ * @param {import("./base.js").Widget} widget
+ * @param {import("./base.js").Store} store
+ * @param {string} id  of the task
+ * @param {string} [name]
+ */
+export function taskView(widget, store, id, name = "") {
+  const asked = questionOf(widget, store, id);
+  const track = bar(name);
+  const state = el("span", { part: "state", class: "text" });
+  const far = el("span", { part: "percent", class: "muted" });
+  const result = el("span");
+  const line = el("div", { class: "line" }, state, far, result);
+
+  /**
+   * @param {Task} task
+   * @param {string} [words]  where the task says nothing of its state
+   */
+  function update(task, words = "") {
+    setBar(track, barOf(task));
+    state.textContent = (task.error ?? task.state) || words;
+    far.textContent = howFar(task);
+    const anchor = result.firstChild ? null : link(task.url, task.url_text);
+    if (anchor) result.append(anchor);
+    asked.update(task);
+  }
+  return { track, line, question: asked.box, update };
+}
+
+/**
  * The bar of one task in `<notifier-progress>`, updated from the store while the widget is shown.
  *
  * @param {import("./base.js").Widget} widget
@@ -43,13 +74,9 @@ export function announcer(region) {
  * @param {HTMLElement} note  see connectionNote
  */
 export function showBar(widget, store, id, note) {
-  const asked = questionOf(widget, store, id);
-  const track = bar("");
-  const state = el("span", { part: "state", class: "text" });
-  const far = el("span", { part: "percent", class: "muted" });
-  const result = el("span", {});
+  const { track, line, question, update } = taskView(widget, store, id);
   const live = el("div", { class: "sr", role: "status" });
-  const box = el("div", { part: "progress" }, track, el("div", { class: "line" }, state, far, result), asked.box, note);
+  const box = el("div", { part: "progress" }, track, line, question, note);
   const announce = announcer(live);
   const area = el("div", {}, box);
   const { box: instead, show } = placeholder("noTasks", "tasks", store.reload, area, 1);
@@ -63,13 +90,8 @@ export function showBar(widget, store, id, note) {
       box.hidden = !task;
       if (!task) return;
       track.setAttribute("aria-label", task.name);
-      setBar(track, barOf(task));
-      state.textContent = task.error ?? (task.state || statusOf(task));
-      far.textContent = howFar(task);
-      const anchor = result.firstChild ? null : link(task.url, task.url_text);
-      if (anchor) result.append(anchor);
+      update(task, statusOf(task));
       announce(task);
-      asked.update(task);
     }),
   );
 }

@@ -4,11 +4,11 @@
  * Owns: the list. Must not know: pop-ups, messages.
  */
 
-import { bar, barOf, button, el, icon, keepInStep, link, setBar, timeElement } from "./dom.js";
+import { bar, button, el, icon, keepInStep, setBar, timeElement } from "./dom.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
-import { QUESTION_CSS, questionOf } from "./question.js";
-import { announcer } from "./task_bar.js";
-import { howFar, percentText, say, statusOf } from "./texts.js";
+import { QUESTION_CSS } from "./question.js";
+import { announcer, taskView } from "./task_bar.js";
+import { percentText, say, statusOf } from "./texts.js";
 
 /** @typedef {import("../types.js").Task} Task */
 /** @typedef {import("./base.js").Store} Store */
@@ -81,10 +81,8 @@ export function showTasks(widget, store, note) {
  * @param {HTMLElement} list  receives the focus when the focused row is removed
  */
 function drawRow(widget, store, { id, name, started_at }, list) {
-  const track = bar(name);
+  const view = taskView(widget, store, id, name);
   const status = el("span", { part: "status" });
-  const state = el("span", { part: "state", class: "text" });
-  const far = el("span", { part: "percent", class: "muted" });
   const cancel = button(say("cancel"), say("cancelOne", { name }), () =>
     widget.attempt("notCancelled", () => store.cancel(id)),
   );
@@ -92,30 +90,24 @@ function drawRow(widget, store, { id, name, started_at }, list) {
     list.focus();
     widget.attempt("notDismissed", () => store.dismiss(id));
   });
-  const result = el("span", {});
   const time = timeElement(started_at);
-  const asked = questionOf(widget, store, id);
+  view.line.append(time);
   const row = el(
     "li",
     { part: "task" },
     el("div", { class: "line" }, el("span", { part: "name", title: name }, name), status, cancel, dismiss),
-    track,
-    el("div", { class: "line" }, state, far, result, time),
-    asked.box,
+    view.track,
+    view.line,
+    view.question,
   );
   /** @param {Task} task */
   const update = (task) => {
     const ended = Boolean(task.ended_at);
     row.className = task.status;
-    asked.update(task);
+    view.update(task);
     status.textContent = statusOf(task);
-    state.textContent = task.error ?? task.state;
-    far.textContent = howFar(task);
     cancel.hidden = ended || task.status === "cancelling" || !(task.cancellable ?? task.cancellable === undefined);
     dismiss.hidden = time.hidden = !ended; // a running task shows its remaining time instead
-    setBar(track, barOf(task));
-    const anchor = result.firstChild ? null : link(task.url, task.url_text);
-    if (anchor) result.append(anchor);
   };
   return { row, update };
 }

@@ -113,12 +113,11 @@ export class NotifierToasts extends Widget {
       await ready;
       for (const task of tasks) if (task.question && isWanted({ kind: "task", task })) take(task);
     };
-    const failed = (/** @type {any} */ event) => this.failure(event);
     for (const old of this.root.querySelectorAll("[part=question]")) old.closest("[part=toast]")?.remove();
     const ready = this.extend(store); // preferences decide what is shown
     gather();
-    document.addEventListener("notifier:failed", failed);
-    document.addEventListener("visibilitychange", tell);
+    this.listen(document, "notifier:failed", (event) => this.failure(event));
+    this.listen(document, "visibilitychange", tell);
     this.ends.push(
       store.onNews(async (news) => {
         await ready;
@@ -131,8 +130,6 @@ export class NotifierToasts extends Widget {
       }),
       store.subscribe(begun),
       () => clearTimeout(timer),
-      () => document.removeEventListener("notifier:failed", failed),
-      () => document.removeEventListener("visibilitychange", tell),
     );
   }
 

@@ -49,7 +49,7 @@ export function undoLine(widget, title) {
   }
 
   const leave = () => settle(false);
-  addEventListener("pagehide", leave);
-  widget.ends.push(leave, () => removeEventListener("pagehide", leave));
+  widget.listen(window, "pagehide", leave);
+  widget.ends.push(leave);
   return { line, offer };
 }
