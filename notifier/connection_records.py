@@ -18,7 +18,7 @@ from notifier.broker import Broker
 from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.frames import NOWHERE, place
-from notifier.records import Record, Reset, Resumed, text_of
+from notifier.records import Record, RecordIds, Reset, Resumed, text_of
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.records")
@@ -34,6 +34,7 @@ class ConnectionRecords:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
+        self._ids = RecordIds()
         self._unwritten: dict[str, dict[str, Stream | str]] = {}
         """By user and id: a stream that opened, or the text of a record. No records: the user is forgotten."""
         self._writing: dict[str, dict[str, Stream | str]] = {}
@@ -47,7 +48,7 @@ class ConnectionRecords:
         record = stream.record
         if record is None:
             started = before if opening.verdict == "ok" and before is not None else opening.cursor
-            record = stream.record = Record(now_ms, before, started)
+            record = stream.record = Record(self._ids.new(now_ms), now_ms, before, started)
             self._note(stream.user, record.id, stream)
         if not opening.recovered:
             # Also of another epoch: a Redis that was restarted goes on with its numbers, one that lost its data begins

@@ -5,13 +5,14 @@ Must not know: brokers, streams, when records are written.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from notifier.event import Cursor, parse_cursor
 from notifier.parsing import to_json
@@ -31,9 +32,15 @@ def agent_of(header: str) -> str:
     return sys.intern(_UNPRINTABLE.sub(" ", header[: 2 * MAX_AGENT_CHARS]).strip()[:MAX_AGENT_CHARS])
 
 
-def new_record_id(at_ms: int) -> str:
-    """An id whose order is that of the times."""
-    return f"{at_ms:012x}{random.getrandbits(48):012x}"
+class RecordIds:
+    """Ids of records whose order is that of the times."""
+
+    def __init__(self) -> None:
+        self._process = f"{random.getrandbits(32):08x}"
+        self._numbers = itertools.count()
+
+    def new(self, at_ms: int) -> str:
+        return f"{at_ms:012x}{self._process}{next(self._numbers):08x}"
 
 
 @dataclass(slots=True)
@@ -76,8 +83,8 @@ class Record:
         "top",
     )  # fmt: skip
 
-    def __init__(self, opened_ms: int, start: Cursor | None, started: Cursor) -> None:
-        self.id = new_record_id(opened_ms)
+    def __init__(self, record_id: str, opened_ms: int, start: Cursor | None, started: Cursor) -> None:
+        self.id = record_id
         self.opened_ms = opened_ms
         self.start = start
         """The client's cursor; None if it sent none."""
@@ -147,68 +154,55 @@ def text_of(
     channels: Sequence[str],
     has_messages: bool,
 ) -> str:
-    """A record as JSON, as brokers store it."""
-    resets = [[each.at_ms, each.before, each.after, each.reason] for each in record.resets]
-    return to_json(
-        {
-            "id": record.id,
-            "opened": record.opened_ms,
-            "closed": record.closed_ms,
-            "why": record.closed_why,
-            "process": process,
-            "address": address,
-            "agent": agent,
-            "from": _shown(record.start),
-            "started": _shown(record.started),
-            "top": _shown(record.top),
-            "to": _shown(to),
-            "sent": _shown(record.sent),
-            "unsent": unsent_bytes,
-            "replayed": record.replayed,
-            "resets": resets,
-            "resumed": [[each.at_ms, each.before, each.after] for each in record.resumed],
-            "skipped": list(record.skipped),
-            "channels": list(channels),
-            "messages": has_messages,
-        }
+    """A record as brokers store it: values with tabs between, which none of them has. A record is written twice a
+    connection: this is half as long as JSON, and takes two thirds of the time."""
+    start, started, top, sent, more = record.start, record.started, record.top, record.sent, ""
+    if record.resets or record.resumed or record.skipped:
+        resets = [[each.at_ms, each.before, each.after, each.reason] for each in record.resets]
+        resumed = [[each.at_ms, each.before, each.after] for each in record.resumed]
+        more = to_json([resets, resumed, list(record.skipped)])
+    heard, address = "\n".join(channels), address.replace("\t", " ")  # of a proxy's header
+    return (
+        f"{record.id}\t{record.opened_ms}\t{record.closed_ms}\t{record.closed_why}\t{process}\t{address}\t{agent}\t"
+        f"{_shown(start)}\t{_shown(started)}\t{_shown(top)}\t{_shown(to)}\t{_shown(sent)}\t"
+        f"{unsent_bytes}\t{record.replayed}\t{more}\t"
+        f"{has_messages:d}\t{heard}"
     )
 
 
 def connection_of(text: str) -> Connection | None:
     """A stored record; None if it is not in notifier's form."""
     try:
-        fields: Mapping[str, Any] = json.loads(text)
-        started = _cursor(fields["started"])
-        if started is None:
+        record_id, opened, closed, why, process, address, agent, *rest = text.split("\t")
+        start, started, top, to, sent, unsent, replayed, more, has_messages, channels = rest
+        began = parse_cursor(started)
+        if began is None:
             return None
+        resets, resumed, skipped = json.loads(more) if more else ((), (), ())
         return Connection(
-            id=str(fields["id"]),
-            opened_ms=int(fields["opened"]),
-            closed_ms=int(fields["closed"]),
-            closed_why=str(fields["why"]),
-            process=str(fields["process"]),
-            address=str(fields["address"]),
-            agent=str(fields["agent"]),
-            start=_cursor(fields["from"]),
-            started=started,
-            top=_cursor(fields["top"]),
-            to=_cursor(fields["to"]),
-            sent=_cursor(fields["sent"]),
-            unsent_bytes=int(fields["unsent"]),
-            replayed=int(fields["replayed"]),
-            resets=[Reset(int(at), int(low), int(high), str(why)) for at, low, high, why in fields["resets"]],
-            resumed=[Resumed(int(at), int(low), int(high)) for at, low, high in fields.get("resumed", ())],
-            skipped=list(map(int, fields.get("skipped", ()))),
-            channels=tuple(map(str, fields["channels"])),
-            has_messages=bool(fields["messages"]),
+            id=record_id,
+            opened_ms=int(opened),
+            closed_ms=int(closed),
+            closed_why=why,
+            process=process,
+            address=address,
+            agent=agent,
+            start=parse_cursor(start),
+            started=began,
+            top=parse_cursor(top),
+            to=parse_cursor(to),
+            sent=parse_cursor(sent),
+            unsent_bytes=int(unsent),
+            replayed=int(replayed),
+            resets=[Reset(int(at), int(low), int(high), str(reason)) for at, low, high, reason in resets],
+            resumed=[Resumed(int(at), int(low), int(high)) for at, low, high in resumed],
+            skipped=list(map(int, skipped)),
+            channels=tuple(channels.split("\n")),
+            has_messages=has_messages == "1",
         )
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError):
         return None
 
 
-def _shown(cursor: Cursor | None) -> str | None:
-    return None if cursor is None else str(cursor)
-
-
-def _cursor(text: str | None) -> Cursor | None:
-    return None if text is None else parse_cursor(text)
+def _shown(cursor: Cursor | None) -> str:
+    return "" if cursor is None else f"{cursor.epoch}-{cursor.seq}"

@@ -15,6 +15,8 @@ import pytest
 
 from notifier.asking import answered
 from notifier.broker import Broker
+from notifier.broker.afterwards import MAX_RECORDS
+from notifier.broker.embedded import afterwards as embedded_afterwards
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.sqlite import writer
@@ -119,6 +121,36 @@ async def test_a_restart_keeps_the_newest_marks_in_their_order(path: Path) -> No
         await asyncio.gather(*(broker.dismiss_task("ann", task_id) for task_id in ids))
     async with running(path) as broker:
         assert list(broker._marks["ann"].hidden) == [f"t:{task_id}" for task_id in ids[20:]]
+
+
+async def test_a_restart_keeps_the_records_of_connections_until_their_time_is_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = [f"{number:03}" for number in range(5, MAX_RECORDS + 5)]
+    async with running(path) as broker:
+        for number in range(MAX_RECORDS + 5):
+            assert not await broker.afterwards.note({"ann": {f"{number:03}": "open"}, "bob": {"1": "b"}}, ttl_s=600)
+        await broker.afterwards.note({"ann": {each: each for each in newest}, "cid": {"1": "c"}}, ttl_s=600)
+        await broker.forget("bob")
+        await broker.afterwards.note({"dan": {"1": "d"}}, ttl_s=5000)
+    async with running(path) as broker:
+        assert list(await broker.afterwards.records("ann")) == newest
+        assert [list(await broker.afterwards.records(user)) for user in ("bob", "cid")] == [[], ["c"]]
+        monkeypatch.setattr(embedded_afterwards, "MAX_USERS", 2)
+        await broker.afterwards.note({"cid": {"2": "d"}}, ttl_s=600)
+        assert list(await broker.afterwards.records("ann")) == []
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        kept = connection.execute("SELECT user, id FROM records ORDER BY user, id").fetchall()
+        assert kept == [("cid", "1"), ("cid", "2"), ("dan", "1")]
+        connection.execute("UPDATE records SET ends_s = ends_s - 700")
+    async with running(path) as broker:
+        assert [list(await broker.afterwards.records(user)) for user in ("cid", "dan")] == [[], ["d"]]
+
+
+async def test_records_wait_while_the_file_cannot_be_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(path) as broker:
+        monkeypatch.setattr(type(broker._writer), "away", property(lambda _: True))
+        assert list(await broker.afterwards.note({"ann": {"1": "a"}}, ttl_s=600)) == ["ann"]
 
 
 async def test_a_restart_keeps_the_answers_under_idempotency_keys(path: Path) -> None:

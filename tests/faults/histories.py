@@ -69,6 +69,8 @@ class History:
     removed_ms: float = 0
     key: str = ""
     reset_at: dict[Visit, float] = field(default_factory=dict)
+    revive: Callable[[], None] | None = None
+    """Start the service again after its only process was killed."""
     _marks: int = 0
 
     # The publisher's side
@@ -204,6 +206,8 @@ class History:
         assert record["user_agent"] == visit.device.name, record
         os.kill(int(record["process"].rpartition(":")[2]), signal.SIGKILL)
         await until(lambda: not visit.is_open, what="the end of its stream")
+        if self.revive is not None:
+            await asyncio.to_thread(self.revive)
 
     # What is right
 

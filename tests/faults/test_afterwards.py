@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from notifier.broker.redis.keys import Keys
 from tests.faults.conftest import FULL, Scale
 from tests.faults.histories import HISTORY_SIZE, History
 from tests.faults.visits import Device, Visit
-from tests.support import ADMIN_KEY, RedisServer, Service, bearer, running
+from tests.support import ADMIN_KEY, RedisServer, Service, bearer
 
 AT_ONCE = 16
 LIMITS = {
@@ -39,6 +41,7 @@ class Place:
     history_size: int = 256
     stored_records: Callable[[str], int] | None = None
     """See `History`."""
+    revive: Callable[[], None] | None = None
 
 
 @pytest.fixture(params=KINDS)
@@ -57,8 +60,24 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         url, workers = redis.url, 2
         env["NOTIFIER_SHARDS"] = request.param.split("-")[1] if "shards" in request.param else "1"
         stored = partial(_stored_records, redis, Keys(env["NOTIFIER_PREFIX"], int(env["NOTIFIER_SHARDS"])))
-    with running(Service(redis_url=url, workers=workers, env=env)) as service:
-        yield Place(service, HISTORY_SIZE, stored)
+    here = Place(Service(redis_url=url, workers=workers, env=env), HISTORY_SIZE, stored)
+    if request.param == "sqlite":
+
+        def revive() -> None:
+            here.service.stop()
+            here.service = Service(port=here.service.port, env=env)
+
+        here.stored_records, here.revive = partial(_records_in_file, tmp_path / "notifier.db"), revive
+    try:
+        yield here
+    finally:
+        here.service.stop()
+
+
+def _records_in_file(path: Path, user: str) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM records WHERE user = ?", (user,)).fetchone()
+        return int(count)
 
 
 def _stored_records(redis: RedisServer, keys: Keys, user: str) -> int:
@@ -156,7 +175,7 @@ async def test_a_trace_says_what_became_of_a_message(
             user = f"u{number}-{index}"
             history = History(place.service.port, admin, random.Random(number + index), user, place.history_size)
             if index >= peaceful:
-                history.stored_records = place.stored_records
+                history.stored_records, history.revive = place.stored_records, place.revive
             async with gate:
                 try:
                     await tell(history)

@@ -1,7 +1,6 @@
-"""What the embedded broker says afterwards. The records of connections are in the memory of this process, also where
-messages are in a file.
+"""What the embedded broker says afterwards. Records of connections are read from memory; a journal receives each.
 
-Must not know: streams, what a record says.
+Must not know: streams, what a record says, whether and where records are stored.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Final
 
 from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
 from notifier.broker.embedded.history import MemoryHistory
+from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry
 from notifier.broker.embedded.marks import UserMarks
 from notifier.event import Cursor
@@ -24,27 +24,49 @@ MAX_USERS: Final = 20_000
 class MemoryAfterwards(Afterwards):
     """Over the history and the marks of one process."""
 
-    def __init__(self, history: MemoryHistory, marks: Mapping[str, UserMarks], newest: Callable[[], Cursor]) -> None:
+    def __init__(
+        self,
+        history: MemoryHistory,
+        marks: Mapping[str, UserMarks],
+        journal: Journal,
+        newest: Callable[[], Cursor],
+    ) -> None:
         self._history = history
         self._marks = marks
+        self._journal = journal
         self._newest = newest
         self._records: dict[str, tuple[float, dict[str, str]]] = {}
-        """The end of their life (monotonic seconds) and the records of each user; the longest ago first."""
+        """The end of their life (s since 1970) and the records of each user; the longest ago first."""
 
     async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
-        now = time.monotonic()
+        now = time.time()
         for user, texts in users.items():
-            ends_at, known = self._records.pop(user, (0.0, {}))
+            ends_s, known = self._records.pop(user, (0.0, {}))
+            if known and (not texts or ends_s <= now):
+                self._journal.remove_records(user, None)
+                known = {}
             if texts:
-                kept = sorted(((known if ends_at > now else {}) | dict(texts)).items())[-MAX_RECORDS:]
-                self._records[user] = (now + ttl_s, dict(kept))
+                kept = {**known, **texts}
+                self._journal.put_records(user, texts, now + ttl_s)
+                if len(kept) > MAX_RECORDS:
+                    surplus = sorted(kept)[:-MAX_RECORDS]
+                    self._journal.remove_records(user, surplus)
+                    for record_id in surplus:
+                        del kept[record_id]
+                self._records[user] = (now + ttl_s, kept)
         for user in list(islice(self._records, max(0, len(self._records) - MAX_USERS))):
             del self._records[user]
+            self._journal.remove_records(user, None)
         return ()
 
+    def restore(self, user: str, record_id: str, ends_s: float, text: str) -> None:
+        """Take a stored record."""
+        known_s, known = self._records.get(user, (0.0, {}))
+        self._records[user] = (max(known_s, ends_s), {**known, record_id: text})
+
     async def records(self, user: str) -> Sequence[str]:
-        ends_at, known = self._records.get(user, (0.0, {}))
-        return list(known.values()) if ends_at > time.monotonic() else []
+        ends_s, known = self._records.get(user, (0.0, {}))
+        return [known[record_id] for record_id in sorted(known)] if ends_s > time.time() else []
 
     async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:
         marks = self._marks.get(user) or UserMarks()

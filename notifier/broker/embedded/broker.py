@@ -72,7 +72,7 @@ class EmbeddedBroker(Broker):
         self._inbox = MemoryInbox(self._history, self._marks, journal)
         self._people = MemoryPeople()
         self._seen = LastTimes()
-        self.afterwards = MemoryAfterwards(self._history, self._marks, lambda: Cursor(self._epoch, self._seq))
+        self.afterwards = MemoryAfterwards(self._history, self._marks, journal, lambda: Cursor(self._epoch, self._seq))
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self.sampling = Sampling()

@@ -7,7 +7,7 @@ the logs that an earlier process stored. Must not know: streams, users' channels
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from notifier.broker.embedded.log import Entry, Log
@@ -77,6 +77,12 @@ class Journal:
         """A user's marks have changed by `UserMarks.add`, which removed the ids `evicted`."""
 
     def remove_marks(self, user: str) -> None: ...
+
+    def put_records(self, user: str, texts: Mapping[str, str], ends_s: float) -> None:
+        """Records of a user's connections, by their ids, were noted; they are kept until `ends_s` (s since 1970)."""
+
+    def remove_records(self, user: str, ids: Sequence[str] | None) -> None:
+        """Records of a user's connections were removed; None: all."""
 
     def put_answer(self, idempotency: Idempotency, answer: object, expires_s: float) -> None:
         """A receipt or a task was given as the answer under an idempotency key."""

@@ -14,6 +14,8 @@ from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from notifier.broker import Sink
+from notifier.broker.afterwards import RecordTexts
+from notifier.broker.embedded.afterwards import MemoryAfterwards
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.sqlite import rows
@@ -62,6 +64,9 @@ class SqliteBroker(EmbeddedBroker):
             super().__init__(
                 history=history, max_replay=max_replay, output_bytes=output_bytes, journal=self._stored, start=start
             )
+            self.afterwards = _FileAfterwards(
+                self._writer, self._history, self._marks, self._stored, lambda: Cursor(self._epoch, self._seq)
+            )
             self._damaged = self._restore(file)
         except BaseException:
             file.close()
@@ -104,6 +109,8 @@ class SqliteBroker(EmbeddedBroker):
                 damaged += 1
             else:
                 self._idempotency.restore(Idempotency(key, fingerprint), answer, expires_ms / 1000)
+        for record in file.select("SELECT user, id, ends_s, text FROM records ORDER BY ends_s, id"):
+            self.afterwards.restore(*record)
         return damaged
 
     # Lifecycle
@@ -228,6 +235,18 @@ class SqliteBroker(EmbeddedBroker):
 
     async def forget(self, user: str) -> None:
         await self._answered(super().forget(user))
+
+
+class _FileAfterwards(MemoryAfterwards):
+    """Records of connections in the file: written once a second with the next group, and no call waits for them."""
+
+    def __init__(self, writer: Writer, *state: Any) -> None:
+        super().__init__(*state)
+        self._writer = writer
+
+    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+        # Without this, a group would grow as long as the file cannot be written.
+        return list(users) if self._writer.away else await super().note(users, ttl_s=ttl_s)
 
 
 class _Announcing:

@@ -6,7 +6,7 @@ Must not know: threads, when rows are written, streams.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Log
@@ -100,6 +100,16 @@ class SqliteJournal(Journal):
 
     def remove_marks(self, user: str) -> None:
         self._write((rows.REMOVE_MARKS, (user,)))
+
+    def put_records(self, user: str, texts: Mapping[str, str], ends_s: float) -> None:
+        for record_id, text in texts.items():
+            self._write((rows.PUT_RECORD, (user, record_id, int(ends_s), text)))
+
+    def remove_records(self, user: str, ids: Sequence[str] | None) -> None:
+        if ids is None:
+            self._write((rows.REMOVE_RECORDS, (user,)))
+        for record_id in ids or ():
+            self._write((rows.REMOVE_RECORD, (user, record_id)))
 
     def put_answer(self, idempotency: Idempotency, answer: object, expires_s: float) -> None:
         fields = (idempotency.key, idempotency.fingerprint, rows.answer_text(answer), int(expires_s * 1000))

@@ -5,6 +5,7 @@
     marks    what users have read and deleted
     outputs  the pieces of tasks' output
     answers  those under idempotency keys
+    records  those of the users' last connections
     meta     the epoch, and the newest seq of all removed logs, and of those of topics
 
 An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, perhaps more (`_more`), a line break,
@@ -50,8 +51,12 @@ SCHEMA: Final = (
 ADDED: Final = (
     "CREATE TABLE IF NOT EXISTS outputs (task TEXT NOT NULL, n INTEGER NOT NULL, chars INTEGER NOT NULL,"
     " text TEXT NOT NULL, PRIMARY KEY (task, n)) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS records (user TEXT NOT NULL, id TEXT NOT NULL, ends_s INTEGER NOT NULL,"
+    " text TEXT NOT NULL, PRIMARY KEY (user, id)) WITHOUT ROWID",
+    "DELETE FROM records WHERE ends_s < CAST(strftime('%s', 'now') AS INTEGER)",
 )
-"""Tables of later versions: an earlier version opens a file that has them, and leaves them alone."""
+"""Tables of later versions: an earlier version opens a file that has them, and leaves them alone. Records of
+connections whose time is over go at the start."""
 
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
@@ -67,6 +72,9 @@ ADD_MARK: Final = "INSERT OR IGNORE INTO marks (user, action, id) VALUES (?, ?, 
 REMOVE_MARK: Final = "DELETE FROM marks WHERE user = ? AND action = ? AND id = ?"
 REMOVE_READ: Final = "DELETE FROM marks WHERE user = ? AND action IN ('read', 'all')"
 REMOVE_MARKS: Final = "DELETE FROM marks WHERE user = ?"
+PUT_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
+REMOVE_RECORD: Final = "DELETE FROM records WHERE user = ? AND id = ?"
+REMOVE_RECORDS: Final = "DELETE FROM records WHERE user = ?"
 PUT_ANSWER: Final = "INSERT OR REPLACE INTO answers (key, fingerprint, answer, expires_ms) VALUES (?, ?, ?, ?)"
 REMOVE_ANSWER: Final = "DELETE FROM answers WHERE key = ?"
 
