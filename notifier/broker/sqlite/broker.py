@@ -47,6 +47,8 @@ Answer = TypeVar("Answer")
 class SqliteBroker(EmbeddedBroker):
     """Stores everything in memory and in a file. Raises OSError where the file cannot be used."""
 
+    afterwards: MemoryAfterwards
+
     def __init__(
         self,
         path: Path,
