@@ -13,8 +13,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.api.answers import Connections, Problem, Traced
+from notifier.api.answers import Connections, Traced
 from notifier.api.http import json_response, publisher
+from notifier.api.openapi import error_responses
 from notifier.broker import Broker
 from notifier.broker.afterwards import MAX_RECORDS
 from notifier.errors import InvalidInput, NotFound
@@ -37,7 +38,7 @@ MAX_TO: Final = 50
 router = APIRouter(
     prefix="/v1",
     tags=["administration"],
-    responses={code: {"model": Problem} for code in (401, 403, 404, 422, 503)},
+    responses=error_responses(401, 403, 404, 422, 503),
 )
 
 

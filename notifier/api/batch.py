@@ -17,7 +17,7 @@ from notifier import json_text, parsing, problems, rules
 from notifier.api.answers import BatchProblem, Results
 from notifier.api.bodies import TaskPatch
 from notifier.api.http import checked_body, idempotency, object_of, run_call, validate
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.api.publishing import Publishing, published
 from notifier.api.schemas import REF
 from notifier.auth import Publisher
@@ -42,7 +42,7 @@ _BATCH: Final = {
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": BatchProblem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 403, 413, 415, 422, 429, 503, model=BatchProblem),
 )
 
 

@@ -22,8 +22,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.api.answers import InboxMessage, Problem
+from notifier.api.answers import InboxMessage
 from notifier.api.http import json_response, publisher, publisher_of, whole_number
+from notifier.api.openapi import error_responses
 from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import ADMIN, Subscriber
@@ -50,7 +51,7 @@ log = logging.getLogger("notifier.console")
 router = APIRouter(
     prefix="/v1/console",
     tags=["administration"],
-    responses={code: {"model": Problem} for code in (401, 403, 404, 422, 503)},
+    responses=error_responses(401, 403, 404, 422, 503),
 )
 
 

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import parsing, rules
-from notifier.api.answers import MessageData, Problem
+from notifier.api.answers import MessageData
 from notifier.api.bodies import CorrectionIn, RetractionIn
 from notifier.api.http import json_response, object_of, parse, publisher, read_body
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.api.publishing import Counted
 from notifier.auth import Publisher
 from notifier.broker import Broker
@@ -23,14 +23,14 @@ from notifier.settings import Settings
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 403, 413, 415, 422, 429, 503),
 )
 
 
 @router.patch(
     "/messages/{message_id}",
     summary="Correct a message",
-    responses={200: {"model": MessageData}, 404: {"model": Problem}},
+    responses={200: {"model": MessageData}, **error_responses(404)},
     openapi_extra=body_of({"application/json": CorrectionIn}),
 )
 async def correct_message(request: Request, message_id: str) -> Response:

@@ -16,9 +16,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import parsing, rules
-from notifier.api.answers import Problem, Published
+from notifier.api.answers import Published
 from notifier.api.http import fingerprint, object_of, own_key, read_body, response, validate
-from notifier.api.openapi import IDEMPOTENCY_KEY
+from notifier.api.openapi import IDEMPOTENCY_KEY, error_responses
 from notifier.api.publishing import Publishing
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency
@@ -38,7 +38,7 @@ MAX_BYTES: Final = {"ntfy": rules.MAX_BODY_BYTES}
 router = APIRouter(
     prefix="/v1",
     tags=["hooks"],
-    responses={code: {"model": Problem} for code in (400, 401, 404, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 404, 413, 415, 422, 429, 503),
 )
 
 _BODY: dict[str, Any] = {

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from notifier import event as events
 from notifier import rules
 from notifier.api.access import own_task, readable_task
-from notifier.api.answers import InboxPage, Problem, PublisherTask, Tasks, Unread
+from notifier.api.answers import InboxPage, PublisherTask, Tasks, Unread
 from notifier.api.bodies import Ids
 from notifier.api.http import json_response, parse, read_body, subscriber, whole_number
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.auth import Publisher, Subscriber
 from notifier.broker import Broker
 from notifier.errors import Conflict, InvalidInput, NotAllowed, NotFound
@@ -28,7 +28,7 @@ MAX_PAGE = 100
 router = APIRouter(
     prefix="/v1",
     tags=["user"],
-    responses={code: {"model": Problem} for code in (401, 403, 422, 429, 503)},
+    responses=error_responses(401, 403, 422, 429, 503),
 )
 
 
@@ -65,7 +65,7 @@ async def count_unread(request: Request) -> Response:
 @router.post(
     "/inbox/read",
     summary="Mark as read",
-    responses={200: {"model": Unread}, 400: {"model": Problem}, 413: {"model": Problem}, 415: {"model": Problem}},
+    responses={200: {"model": Unread}, **error_responses(400, 413, 415)},
     openapi_extra=body_of({"application/json": Ids}),
 )
 async def mark_read(request: Request) -> Response:
@@ -81,7 +81,7 @@ async def mark_read(request: Request) -> Response:
 
 
 @router.delete(
-    "/inbox/{message_id}", summary="Delete a message", responses={200: {"model": Unread}, 404: {"model": Problem}}
+    "/inbox/{message_id}", summary="Delete a message", responses={200: {"model": Unread}, **error_responses(404)}
 )
 async def delete_message(request: Request, message_id: str) -> Response:
     """Delete a message from this user's inbox. Other recipients keep it."""
@@ -107,7 +107,7 @@ async def list_tasks(request: Request) -> Response:
 @router.get(
     "/tasks/{task_id}",
     summary="Read a task",
-    responses={200: {"model": PublisherTask}, 404: {"model": Problem}},
+    responses={200: {"model": PublisherTask}, **error_responses(404)},
     openapi_extra={"security": [{"publisher": []}, {"subscriber": []}, {"subscriberCookie": []}]},
 )
 async def read_task(request: Request, task_id: str) -> Response:
@@ -120,7 +120,7 @@ async def read_task(request: Request, task_id: str) -> Response:
 @router.post(
     "/tasks/{task_id}/cancel",
     summary="Ask to cancel a task",
-    responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
+    responses={200: {"model": PublisherTask}, **error_responses(404, 409)},
 )
 async def cancel_task(request: Request, task_id: str) -> Response:
     """Ask the task's producer to stop: it sees `cancel_requested` in its next response. A repeat changes nothing. For
@@ -136,7 +136,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     "/tasks/{task_id}",
     summary="Dismiss an ended task",
     status_code=204,
-    responses={404: {"model": Problem}, 409: {"model": Problem}},
+    responses=error_responses(404, 409),
 )
 async def dismiss_task(request: Request, task_id: str) -> Response:
     """Remove an ended task from this user's list, also in the user's other tabs and devices."""

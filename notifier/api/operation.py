@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
 from notifier import metrics, rules
-from notifier.api.answers import Disconnected, Health, Problem, Readiness
+from notifier.api.answers import Disconnected, Health, Readiness
 from notifier.api.http import json_response, publisher
+from notifier.api.openapi import error_responses
 from notifier.errors import NotFound
 
 _ADMIN: Final[dict[str, Any]] = {"security": [{"administrator": []}]}
@@ -22,7 +23,7 @@ operation = APIRouter(tags=["operation"])
 admin = APIRouter(
     prefix="/v1/users",
     tags=["administration"],
-    responses={code: {"model": Problem} for code in (401, 403, 404, 422, 503)},
+    responses=error_responses(401, 403, 404, 422, 503),
 )
 
 

@@ -10,21 +10,19 @@ from starlette.responses import Response
 
 from notifier import rules
 from notifier.api.access import readable_task
-from notifier.api.answers import Appended, OutputText, Problem
+from notifier.api.answers import Appended, OutputText
 from notifier.api.bodies import OutputIn
 from notifier.api.http import json_response, run_call, whole_number
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.api.publishing import Publishing
 from notifier.broker import Broker
 
 publisher = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
-reader = APIRouter(
-    prefix="/v1", tags=["user"], responses={code: {"model": Problem} for code in (401, 403, 404, 422, 503)}
-)
+reader = APIRouter(prefix="/v1", tags=["user"], responses=error_responses(401, 403, 404, 422, 503))
 
 
 @publisher.post(

@@ -18,10 +18,10 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier.api.answers import PollAnswer, Problem
+from notifier.api.answers import PollAnswer
 from notifier.api.granted import granted_by_query
 from notifier.api.http import MAX_WAIT_S, WAIT_S, json_response, subscriber, wait_of
-from notifier.api.openapi import GRANT
+from notifier.api.openapi import GRANT, error_responses
 from notifier.auth import Subscriber
 from notifier.broker import Broker
 from notifier.errors import BrokerUnavailable
@@ -34,7 +34,7 @@ from notifier.stream import Stream
 OPENING_S: Final = 5.0
 """A poll waits this long for what it starts from, also if its `wait_s` is shorter."""
 
-router = APIRouter(prefix="/v1", tags=["stream"], responses={code: {"model": Problem} for code in (401, 403, 422)})
+router = APIRouter(prefix="/v1", tags=["stream"], responses=error_responses(401, 403, 422))
 
 
 class PolledStream(Stream):
@@ -117,7 +117,7 @@ def _finish(future: asyncio.Future[None]) -> None:
 @router.get(
     "/poll",
     summary="Listen without a stream",
-    responses={200: {"model": PollAnswer}, 409: {"model": Problem}, 503: {"model": Problem}},
+    responses={200: {"model": PollAnswer}, **error_responses(409, 503)},
     openapi_extra={
         "security": [{"subscriber": []}, {"subscriberCookie": []}],
         "parameters": [

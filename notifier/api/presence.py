@@ -12,25 +12,25 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.api.answers import People, Presence, Presences, Problem
+from notifier.api.answers import People, Presence, Presences
 from notifier.api.bodies import UsersIn
 from notifier.api.granted import granted_by_query
 from notifier.api.http import json_response, parse, publisher, publisher_or_subscriber, read_body
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.errors import NotAllowed
 from notifier.hub import Hub
 from notifier.people import MAX_SHOWN, by_user
 
-router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in (401, 403, 422, 503)})
+router = APIRouter(prefix="/v1", responses=error_responses(401, 403, 422, 503))
 
 
 @router.get(
     "/topics/{name:path}/presence",
     tags=["user"],
     summary="Who is present on a topic",
-    responses={200: {"model": People}, 404: {"model": Problem}, 409: {"model": Problem}},
+    responses={200: {"model": People}, **error_responses(404, 409)},
     openapi_extra={
         "security": [{"subscriber": []}, {"subscriberCookie": []}, {"publisher": []}],
         "parameters": [
@@ -75,7 +75,7 @@ async def user_presence(request: Request, user_id: str) -> Response:
     "/presence",
     tags=["administration"],
     summary="Which users are there?",
-    responses={200: {"model": Presences}, **{code: {"model": Problem} for code in (400, 413, 415)}},
+    responses={200: {"model": Presences}, **error_responses(400, 413, 415)},
     openapi_extra=body_of({"application/json": UsersIn}),
 )
 async def presences(request: Request) -> Response:

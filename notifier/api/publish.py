@@ -8,16 +8,16 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier.api.answers import Problem, Published, PublisherTask
+from notifier.api.answers import Published, PublisherTask
 from notifier.api.bodies import CloudEventIn, EventIn, MessageIn, TaskIn, TaskPatch
 from notifier.api.http import run_call
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.api.publishing import CLOUD_EVENT, Publishing
 
 router = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 403, 413, 415, 422, 429, 503),
 )
 
 
@@ -46,7 +46,7 @@ async def post_task(request: Request) -> Response:
 @router.patch(
     "/tasks/{task_id}",
     summary="Report on a task",
-    responses={200: {"model": PublisherTask}, 404: {"model": Problem}, 409: {"model": Problem}},
+    responses={200: {"model": PublisherTask}, **error_responses(404, 409)},
     openapi_extra=body_of({"application/json": TaskPatch}),
 )
 async def patch_task(request: Request, task_id: str) -> Response:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from notifier import rules
 from notifier.api.access import known_task, own_task, require_task
-from notifier.api.answers import AnswerData, Problem, PublisherTask, TaskData
+from notifier.api.answers import AnswerData, PublisherTask, TaskData
 from notifier.api.bodies import AnswerIn, QuestionIn
 from notifier.api.http import (
     MAX_WAIT_S,
@@ -27,7 +27,7 @@ from notifier.api.http import (
     subscriber,
     wait_of,
 )
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.api.publishing import Publishing
 from notifier.asking import answered, expired, looked_up
 from notifier.broker import Broker
@@ -40,11 +40,9 @@ LOOK_EVERY_S: Final = 0.5
 asking = APIRouter(
     prefix="/v1",
     tags=["publish"],
-    responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)},
+    responses=error_responses(400, 401, 403, 404, 409, 413, 415, 422, 429, 503),
 )
-answering = APIRouter(
-    prefix="/v1", tags=["user"], responses={code: {"model": Problem} for code in (400, 401, 403, 404, 409, 422, 503)}
-)
+answering = APIRouter(prefix="/v1", tags=["user"], responses=error_responses(400, 401, 403, 404, 409, 422, 503))
 
 
 @asking.post(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from notifier import rules
-from notifier.api.answers import CursorData, Problem, TopicsChanged
+from notifier.api.answers import CursorData, TopicsChanged
 from notifier.api.bodies import TopicsIn
 from notifier.api.granted import granted, granted_names
 from notifier.api.http import (
@@ -22,7 +22,7 @@ from notifier.api.http import (
     run_user_call,
     subscriber,
 )
-from notifier.api.openapi import body_of
+from notifier.api.openapi import body_of, error_responses
 from notifier.auth import Authenticator, Subscriber
 from notifier.broker import Broker
 from notifier.call import Answer, RequestHead
@@ -56,7 +56,7 @@ class TopicCalls:
         return json_answer({"topics": changed.topics, "cursor": changed.cursor, "stale": changed.stale})
 
 
-router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in (401, 403, 422, 503)})
+router = APIRouter(prefix="/v1", responses=error_responses(401, 403, 422, 503))
 
 
 @router.post(
@@ -65,7 +65,7 @@ router = APIRouter(prefix="/v1", responses={code: {"model": Problem} for code in
     summary="Change what a stream hears",
     responses={
         200: {"model": TopicsChanged},
-        **{code: {"model": Problem} for code in (400, 404, 409, 413, 415)},
+        **error_responses(400, 404, 409, 413, 415),
     },
     openapi_extra=body_of({"application/json": TopicsIn}),
 )
