@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ import yaml
 from playwright.sync_api import Page, sync_playwright
 
 from tests.pasted import Document
-from tests.support import REPOSITORY, wait_for
+from tests.support import CHROMIUM, REPOSITORY, wait_for
 from tools import widget_pictures
 
 pytestmark = pytest.mark.slow
@@ -104,7 +103,7 @@ def test_every_page_opens_in_a_browser_without_a_network(site: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, sync_playwright() as playwright:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/"
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 800})
         problems: list[str] = []
         page.on("request", lambda request: None if request.url.startswith(url) else problems.append(request.url))

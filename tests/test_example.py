@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support import API_KEY, JWT_SECRET, REPOSITORY, Process, RedisServer, Service, free_port, running
+from tests.support import API_KEY, CHROMIUM, JWT_SECRET, REPOSITORY, Process, RedisServer, Service, free_port, running
 
 PROJECT = REPOSITORY / "examples" / "django_project"
 OUTPUT = REPOSITORY / "tests" / "output"
@@ -76,9 +75,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
-        )
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
 

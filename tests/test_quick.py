@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from tests import quick
-from tests.support import REPOSITORY
+from tests.support import CHROMIUM, REPOSITORY
 from tools.quick import OPTIONS
 
 
 @pytest.mark.parametrize(
-    "program", ["/usr/bin/redis-server", "/usr/bin/chromium", "/usr/bin/firefox-esr", "curl", "node", "/usr/sbin/nginx"]
+    "program", ["/usr/bin/redis-server", CHROMIUM, "/usr/bin/firefox-esr", "curl", "node", "/usr/sbin/nginx"]
 )
 def test_a_quick_test_that_starts_a_program_fails(program: str) -> None:
     with pytest.raises(pytest.fail.Exception, match="mark the test"):
@@ -21,7 +22,9 @@ def test_a_quick_test_that_starts_a_program_fails(program: str) -> None:
 
 
 def test_a_child_process_of_a_quick_test_finds_no_program_either() -> None:
-    script = "for name in redis-server chromium firefox-esr nginx node curl; do command -v $name; done; true"
+    script = (
+        "for name in redis-server chromium-headless-shell firefox-esr nginx node curl; do command -v $name; done; true"
+    )
     assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == ""
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from notifier.api.stream_events import PresenceChange
 from tests.pasted import BIN, PASSWORD, Document, Shell, answers, blocks, clean_environment
 from tests.stream_reader import StreamReader
-from tests.support import REPOSITORY, Service, free_port, subscriber_token, wait_for
+from tests.support import CHROMIUM, REPOSITORY, Service, free_port, subscriber_token, wait_for
 
 pytestmark = pytest.mark.programs
 
@@ -60,7 +59,7 @@ def pages_url(shell: Shell) -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield chromium
         chromium.close()
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import random
-import shutil
 import threading
 from dataclasses import asdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +18,7 @@ from playwright.sync_api import sync_playwright
 
 from notifier import json_text
 from tests.eventstream import Parser, parse
-from tests.support import REPOSITORY, Service, bearer, running, subscriber_token, wait_for
+from tests.support import CHROMIUM, REPOSITORY, Service, bearer, running, subscriber_token, wait_for
 
 EVENTS = 10_000
 SPECIAL = "\r\n\u2028\u2029\ufeff:\t\"\\<>&'\u202e\x1f\x7f\x85 id:data:event:retry:\n\n"
@@ -122,7 +121,7 @@ def test_a_parser_of_the_standard_gets_what_was_published(roomy_service: Service
 @pytest.mark.programs
 def test_a_browser_gets_what_was_published(roomy_service: Service, values: list[object]) -> None:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.goto(f"{roomy_service.url}/healthz")  # a page of the service without a CSP that forbids eval
         page.evaluate(
@@ -190,7 +189,7 @@ def test_golden_streams_mean_the_same_to_a_browser() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     names = [name for name in GOLDEN if "cut-off" not in name]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         got = page.evaluate(
             """([base, streams]) => Promise.all(streams.map(([name, types]) => new Promise((done) => {

@@ -18,7 +18,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.support import REPOSITORY, Service
+from tests.support import CHROMIUM, REPOSITORY, Service
 
 OUTPUT = REPOSITORY / "tests" / "output"
 ARGUMENTS = [
@@ -48,7 +48,7 @@ class Browsers:
             browser.close()
 
     def _chromium(self) -> Browser:
-        return self._playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        return self._playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
 
     def _firefox(self) -> Browser:
         """By WebDriver BiDi, which an unchanged Firefox speaks; playwright's own protocol needs playwright's build."""
@@ -68,9 +68,7 @@ def browsers() -> Iterator[Browsers]:
 @pytest.fixture
 def browser(browsers: Browsers, request: pytest.FixtureRequest) -> Browser:
     """Chromium, or the browser that `EITHER` names."""
-    import os
-
-    return browsers[getattr(request, "param", os.environ.get("B", "chromium"))]
+    return browsers[getattr(request, "param", "chromium")]
 
 
 @dataclass

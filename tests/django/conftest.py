@@ -138,6 +138,21 @@ def over_http(bridge_service: Service) -> Iterator[Service]:
         yield bridge_service
 
 
+@pytest.fixture(scope="session")
+def sharded_redis() -> Iterator[RedisServer]:
+    """The Redis of `sharded_service`: no test empties it while the service runs."""
+    with running(RedisServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sharded_service(sharded_redis: RedisServer) -> Iterator[Service]:
+    """A service on three shards, used only by tests of the bridge."""
+    env = {"NOTIFIER_PREFIX": "bridge:", "NOTIFIER_SHARDS": "3"}
+    with running(Service(redis_url=sharded_redis.url, env=env)) as service:
+        yield service
+
+
 @pytest.fixture(params=["http", "redis"])
 def live(request: pytest.FixtureRequest) -> Iterator[Service]:
     """A real service; the project publishes to it over HTTP, or directly to its Redis (three shards)."""
@@ -146,14 +161,9 @@ def live(request: pytest.FixtureRequest) -> Iterator[Service]:
         with override_settings(NOTIFIER=http_settings(service.url)):
             yield service
         return
-    server: RedisServer = request.getfixturevalue("redis_server")
-    server.client().flushall()
-    env = {"NOTIFIER_PREFIX": "bridge:", "NOTIFIER_SHARDS": "3"}
-    with (
-        running(Service(redis_url=server.url, env=env)) as service,
-        override_settings(NOTIFIER=redis_settings(server, PREFIX="bridge:", SHARDS=3)),
-    ):
-        yield service
+    server: RedisServer = request.getfixturevalue("sharded_redis")
+    with override_settings(NOTIFIER=redis_settings(server, PREFIX="bridge:", SHARDS=3)):
+        yield request.getfixturevalue("sharded_service")
 
 
 def redis_settings(server: RedisServer, **more: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from playwright.async_api import Browser, Page, Route, async_playwright, expect
 
 from django_bridge import Task
 from tests.django.conftest import FOLDER
-from tests.support import REPOSITORY, Process, Service, free_port, running
+from tests.support import CHROMIUM, REPOSITORY, Process, Service, free_port, running
 
 pytestmark = pytest.mark.programs
 
@@ -66,7 +66,7 @@ def site() -> Iterator[Site]:
 async def browser() -> AsyncIterator[Browser]:
     # Not the synchronous API: it runs an event loop in this thread, in which Django refuses database access.
     async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         await started.close()
 

@@ -24,7 +24,7 @@ from django_bridge.task import reconcile
 from tests.django.celery_worker import Worker, project_on
 from tests.django.listener import listening
 from tests.django.sample.tasks import soak
-from tests.support import RedisServer, Service, running, subscriber_token, wait_for
+from tests.support import CHROMIUM, RedisServer, Service, running, subscriber_token, wait_for
 
 TASKS, USERS, LOST = 200, 4, 4
 ENDS = {
@@ -58,7 +58,7 @@ class Tab:
     def _open(self, service: Service, script: str) -> None:
         self._playwright = sync_playwright().start()
         chromium = self._playwright.chromium
-        self._browser = chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        self._browser = chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         self._page = self._browser.new_page()
         self._page.goto(f"{service.url}/healthz")
         self._page.add_script_tag(content=script, type="module")

@@ -10,13 +10,13 @@ from playwright.sync_api import sync_playwright
 from tests.browser.conftest import ARGUMENTS, Witness
 from tests.browser.test_output import FAMILY, Reader
 from tests.faults.conftest import Scale
-from tests.support import Service, running
+from tests.support import CHROMIUM, Service, running
 
 
 def test_a_page_that_was_offline_for_seconds_shows_the_whole_output(scale: Scale, figure: Callable[..., None]) -> None:
     seconds = scale(0.5, 10)
     with running(Service()) as service, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         reader = Reader(browser.new_context(), service, Witness(service.url))
         page = reader.open()
         reader.write("online\n")

@@ -12,7 +12,7 @@ from tests.browser.test_inbox import batch
 from tests.browser.test_memory import MARGIN_BYTES, in_memory
 from tests.browser.test_widgets import Shop
 from tests.faults.conftest import Scale
-from tests.support import Service, running, wait_for
+from tests.support import CHROMIUM, Service, running, wait_for
 
 EVENTS_A_SECOND = 20
 SAMPLES = 10
@@ -23,7 +23,7 @@ def test_a_page_at_twenty_events_a_second_holds_what_it_held(scale: Scale, figur
     listed, seconds = scale.whole(1000, 10_000), scale.whole(5, 300)
     env = {"NOTIFIER_HISTORY_SIZE": "10000", "NOTIFIER_PUBLISH_RATE": "0"}
     with running(Service(env=env)) as service, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         shop = Shop(browser.new_context(), service, Witness(service.url))
         task = shop.begin("Walk")
         page = shop.open(task=task)
