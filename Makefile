@@ -2,7 +2,7 @@
 # make test    every check: lint, types, the browser client, all tests
 # make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; half a minute
 # make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
-# make test-faults   the fault tests at full size, for docs/reliability.md
+# make test-faults   the fault tests at full size, for docs/reliability.md, and every case of the other tests' matrices
 # make lint    linters and types; make format repairs what can be repaired
 # make docs    the documentation as a site, in build/site; it opens from the disk and needs no network
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md
@@ -55,10 +55,12 @@ format: $(DEV) $(NODE)
 test-matrix: system $(NODE)
 	$(PYTHON) -m tools.matrix $(PAIRS)
 
-# Runs the fault tests of `make test` at full size, and writes the table of docs/reliability.md.
+# Runs the fault tests of `make test` at full size, and the tests of which `make test` leaves cases out; writes the table
+# of docs/reliability.md.
 test-faults: system $(DEV)
 	rm -f tests/output/faults.json
 	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 tests/faults
+	NOTIFIER_FAULTS=full $(BIN)/python -m pytest -p tools.no_skips --timeout 600 -m full
 	$(BIN)/python -m tools.reliability
 
 docs: $(DEV)

@@ -24,6 +24,8 @@ import jwt
 import redis
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+FULL = os.environ.get("NOTIFIER_FAULTS") == "full"
+"""Whether `make test-faults` runs: every case at full size, and the tests marked `full`."""
 CHROMIUM = "/usr/bin/chromium-headless-shell"
 """Debian's Chromium without its windows: the same engine, for two thirds of the processor time. What it lacks, the
 cache of pages to go back to, is tested in `/usr/bin/chromium`."""

@@ -109,6 +109,7 @@ def test_each_broker_delivers_what_is_measured(
         publisher.stop()
 
 
+@pytest.mark.full
 def test_an_event_for_all_is_measured_beside_the_bare_program_and_one_primary() -> None:
     measured = everyone.measure(None, events=20, turns=1)
     assert sorted(measured) == sorted([everyone.FLOOR, everyone.HERE, everyone.PRIMARY])
@@ -116,6 +117,7 @@ def test_an_event_for_all_is_measured_beside_the_bare_program_and_one_primary() 
         assert all(float(cell) > 0 for cell in row[1:]), row
 
 
+@pytest.mark.full
 def test_several_processes_share_the_streams(programs: Path, tmp_path: Path) -> None:
     peer = NotifierOnRedis(tmp_path, workers=2)
     *loads, publisher = [Load(programs / "load", tmp_path) for _ in range(3)]
@@ -250,6 +252,7 @@ def test_two_versions_are_measured_in_turn_and_compared_as_ratios() -> None:
         assert 0 < least <= median <= most
 
 
+@pytest.mark.full
 def test_every_work_is_compared_on_both_brokers_beside_its_base(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.compare.SCENARIOS", [replace(scenario, turns=1) for scenario in SCENARIOS])
     lines = compare(REPOSITORY, SMALL, rounds=1, say=lambda line: None)
@@ -277,6 +280,7 @@ def figures(line: str) -> list[float]:
     return [float(figure) for figure in line.rpartition(", ")[2].split()[1:]]
 
 
+@pytest.mark.full
 def test_the_cost_of_a_send_is_measured_in_every_state_of_the_service() -> None:
     command = [sys.executable, "-m", "bench.sending", "--calls", "20", "--pause-ms", "0"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True)

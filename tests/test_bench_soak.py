@@ -19,7 +19,7 @@ STEADY = Window(
 
 
 @pytest.mark.programs
-@pytest.mark.parametrize("on_redis", [False, True])
+@pytest.mark.parametrize("on_redis", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_small_soak_loses_nothing_and_shows_its_figures(on_redis: bool) -> None:
     lines: list[str] = []
     windows = run(SMALL, on_redis=on_redis, say=lines.append)

@@ -30,18 +30,20 @@ def fuzzed(request: pytest.FixtureRequest, redis_server: RedisServer) -> object:
         yield service
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.full)])
 @pytest.mark.parametrize("tags", ["publish administration", "user", "operation", BATCH])
-def test_generated_requests_meet_no_surprise(fuzzed: Service, tags: str, tmp_path: Path) -> None:
+def test_generated_requests_meet_no_surprise(fuzzed: Service, tags: str, examples: int, tmp_path: Path) -> None:
     credential = subscriber_token("ann", groups=["staff"]) if tags == "user" else ADMIN_KEY
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{fuzzed.url}/openapi.json"]
     command += ["--header", f"Authorization: Bearer {credential}", "--phases", "examples,coverage,fuzzing"]
-    command += ["--checks", "all", "--max-examples", "25", "--seed", "7", "--no-color"]
+    command += ["--checks", "all", "--max-examples", str(examples), "--seed", "7", "--no-color"]
     if tags == BATCH:
         command += ["--include-path", BATCH, "--exclude-checks", f"{NOT_STATED},{NOT_REFUSED}"]
     else:
         command += ["--exclude-path", BATCH, "--exclude-checks", NOT_STATED]
         for tag in tags.split():
             command += ["--include-tag", tag]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=550, check=False)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Traceback" not in fuzzed.process.output()

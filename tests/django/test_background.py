@@ -72,7 +72,7 @@ def test_a_send_costs_little_more_than_its_row(trouble: None) -> None:
     """Beside each message a plain row is written: both wait for the same disk on a loaded machine."""
     Message(to_users=1, subject="first").send()
     sends_s, writes_s = [], []
-    for n in range(200):
+    for n in range(60):
         writes_s.append(seconds(SimpleModel(title=f"row {n}").save))
         sends_s.append(seconds(Message(to_users=1, subject=f"message {n}").send))
         time.sleep(0.002)

@@ -89,13 +89,20 @@ def developer(tmp_path: Path) -> Iterator[Developer]:
 # manage.py notifier
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("options", [["--noreload"], []], ids=["one process", "with the reloader"])
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        pytest.param(["--noreload"], signal.SIGINT, marks=pytest.mark.full),
+        (["--noreload"], signal.SIGTERM),
+        pytest.param(["--noreload"], signal.SIGKILL, marks=pytest.mark.full),
+        ([], signal.SIGINT),
+        pytest.param([], signal.SIGTERM, marks=pytest.mark.full),
+        (["--alone"], signal.SIGKILL),  # with SIGKILL, runserver's inner process survives its outer one
+    ],
+)
 def test_the_service_runs_beside_runserver_and_ends_with_it(
     developer: Developer, options: list[str], number: signal.Signals
 ) -> None:
-    if options == [] and number == signal.SIGKILL:
-        options = ["--alone"]  # with SIGKILL, runserver's inner process survives its outer one
     process = developer.run(*options)
     process.wait_until(lambda: developer.notifies() and (options == ["--alone"] or developer.serves()), "both")
     process.signal(number)

@@ -67,7 +67,14 @@ class Site:
         self.redis.stop()
 
 
-@pytest.fixture(params=["http", "redis"])
+ON_HTTP, ON_REDIS = (
+    pytest.mark.parametrize("site", [usual, pytest.param(other, marks=pytest.mark.full)], indirect=True)
+    for usual, other in (("http", "redis"), ("redis", "http"))
+)
+"""The transport with which `make test` runs a test. All run with both in `make test-faults`."""
+
+
+@pytest.fixture
 def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(outbox, "_process", outbox._OutboxProcess())
     with running(Site(request.param)) as started, override_settings(NOTIFIER=started.settings):
@@ -102,6 +109,7 @@ def run(site: Site, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@ON_HTTP
 def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_order(site: Site, user: User) -> None:
     ids = sent(user, 3)
     deliver_rest()
@@ -117,6 +125,7 @@ def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_o
     assert not OutboxMessage.objects.exists()
 
 
+@ON_REDIS
 def test_after_an_outage_the_next_message_of_a_process_delivers_its_backlog(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 5)
@@ -130,6 +139,7 @@ def test_after_an_outage_the_next_message_of_a_process_delivers_its_backlog(site
     assert site.inbox(user) == ids
 
 
+@ON_HTTP
 def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site: Site, user: User) -> None:
     command = [sys.executable, "-m", "django", "notifier_outbox", "--follow"]
     followers = [Process(command, cwd=REPOSITORY, env=site.env) for _ in range(2)]
@@ -151,6 +161,7 @@ def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site
             follower.stop()
 
 
+@ON_REDIS
 def test_a_deliverer_killed_during_delivery_neither_loses_nor_repeats_messages(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 50)

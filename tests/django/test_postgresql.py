@@ -1,4 +1,4 @@
-"""Runs the tests that depend on the database on PostgreSQL too, each file in its own pytest process."""
+"""Runs the tests that depend on the database on PostgreSQL too, in a pytest process of their own."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("file", FILES)
-def test_the_file_passes_on_postgresql(postgres: PostgresServer, file: str) -> None:
-    name = file.removesuffix(".py")
-    postgres.create(f"{name}_default", f"{name}_other")
+@pytest.mark.timeout(1200)
+def test_the_files_pass_on_postgresql(postgres: PostgresServer) -> None:
+    postgres.create("bridge_default", "bridge_other")
+    files = [f"tests/django/{file}" for file in FILES]
     process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tools.no_skips", "-p", "no:cacheprovider", f"tests/django/{file}"],
+        [sys.executable, "-m", "pytest", "-p", "tools.no_skips", "-p", "no:cacheprovider", *files],
         cwd=REPOSITORY,
-        env={**os.environ, "NOTIFIER_TEST_POSTGRES": f"{postgres.folder}:{name}"},
+        env={**os.environ, "NOTIFIER_TEST_POSTGRES": f"{postgres.folder}:bridge"},
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stdout[-10_000:] + process.stderr
     assert re.search(r"\d+ passed", process.stdout)
-    assert f"databases: postgresql {name}" in process.stdout
+    assert all(file in process.stdout for file in files)
+    assert "databases: postgresql bridge" in process.stdout

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support import REPOSITORY, RedisServer, running
+from tests.support import FULL, REPOSITORY, RedisServer, running
 from tests.topologies import KINDS
 
-FULL = os.environ.get("NOTIFIER_FAULTS") == "full"
 FAULT_KINDS = KINDS if FULL else KINDS[:1]
 """The kinds of servers that the cases of clusters and Sentinels run on."""
 SEEDS = [int(number) for number in os.environ.get("NOTIFIER_SEED", "").split(",") if number]

@@ -50,6 +50,7 @@ async def test_a_slot_that_moves_loses_nothing_and_concerns_no_other_shard(
     figure(**seen(load))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("cluster", ["valkey"], indirect=True)
 async def test_a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_shard(
     cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
@@ -102,6 +103,7 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
     figure(**seen(load))
 
 
+@pytest.mark.full
 async def test_an_idle_shard_that_moves_is_noticed(
     cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
@@ -146,7 +148,7 @@ async def test_a_manual_failover_loses_nothing(
     figure(**seen(load))
 
 
-@pytest.mark.parametrize("end", ["killed", "hung"])
+@pytest.mark.parametrize("end", ["killed", pytest.param("hung", marks=pytest.mark.full)])
 async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
     mortal_cluster: RedisCluster, end: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
@@ -176,6 +178,7 @@ async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
     figure(**seen(load, gone=load.gone, **slowest))
 
 
+@pytest.mark.full
 async def test_two_of_three_primaries_die_and_come_back(
     mortal_cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
@@ -195,6 +198,7 @@ async def test_two_of_three_primaries_die_and_come_back(
     figure(**seen(load, gone=load.gone))
 
 
+@pytest.mark.full
 async def test_a_refused_ssubscribe_degrades_the_shards_of_its_node_only(
     cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:

@@ -122,7 +122,7 @@ async def test_a_killed_subscription_connection_loses_nothing(
         figure(kills=kills, published=len(publisher.acknowledged), lost=0, longest_degraded_s=round(recovered_s, 2))
 
 
-@pytest.mark.parametrize("away_s", [3, 15])
+@pytest.mark.parametrize("away_s", [3, pytest.param(15, marks=pytest.mark.full)])
 async def test_redis_killed_and_started_again_loses_nothing(
     durable_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None], away_s: int
 ) -> None:

@@ -25,7 +25,7 @@ def group(request: pytest.FixtureRequest) -> Iterator[SentinelGroup]:
         yield group
 
 
-@pytest.mark.parametrize("replicas", ["0", "1"])
+@pytest.mark.parametrize("replicas", [pytest.param("0", marks=pytest.mark.full), "1"])
 async def test_a_failover_by_the_sentinels_loses_nothing(
     group: SentinelGroup, replicas: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
@@ -42,7 +42,7 @@ async def test_a_failover_by_the_sentinels_loses_nothing(
     figure(**seen(load, gone=load.gone))
 
 
-@pytest.mark.parametrize("end", ["killed", "hung"])
+@pytest.mark.parametrize("end", [pytest.param("killed", marks=pytest.mark.full), "hung"])
 async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
     group: SentinelGroup, end: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
