@@ -15,6 +15,7 @@ from django_bridge.commit import after_commit
 from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
 from django_bridge.payload import Payload, expired, is_event, named
+from django_bridge.tracing import traced
 
 log = logging.getLogger("django_bridge")
 
@@ -22,7 +23,7 @@ log = logging.getLogger("django_bridge")
 @outside_loop
 def send_payload(payload: Payload) -> str:
     """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns its id."""
-    configured = settings()
+    configured, payload = settings(), traced(payload)
     # history and outbox load the models: too early where a models module imports `Message`.
     if configured.keep_messages and not is_event(payload):
         from django_bridge import history

@@ -201,7 +201,7 @@ BRIDGE_LAYERS: Layers = [
     {"queues"},
     {"recipients"},
     {"texts"},
-    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "signals"},
+    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "signals", "tracing"},
     {"conf_rules"},
 ]
 """The same for `django_bridge`."""

@@ -43,6 +43,7 @@ from django_bridge.payload import (
 from django_bridge.publisher.failures import FailureLog
 from django_bridge.publisher.retry import Breaker, repeat
 from django_bridge.publisher.transport import REFUSED, Attempt, Seen, TaskAnswer, Transport, Unreachable
+from django_bridge.tracing import delivering
 from notifier.errors import Conflict, NotFound, NotifierError
 from notifier.event import new_id
 from notifier.output import Appended
@@ -119,16 +120,18 @@ class Publisher:
 
     def send(self, payload: Payload) -> bool:
         """Send a payload, in as many calls as it needs. True if all were answered; none is tried after a failed one."""
-        calls = enumerate(self._attempts(payload), 1)
-        return all(self._call(f"{named(payload)}, part {n}", attempt).answer is not None for n, attempt in calls)
+        with delivering(payload) as plain:
+            calls = enumerate(self._attempts(plain), 1)
+            return all(self._call(f"{named(plain)}, part {n}", attempt).answer is not None for n, attempt in calls)
 
     def deliver(self, payload: Payload) -> None:
         """Send a payload of any kind. Raises `Unreachable` or another `NotifierError` and does not log it."""
         if is_task_end(payload):
             self._deliver_end(payload)
             return
-        for attempt in self._attempts(payload):
-            self._recorded(named(payload), attempt)
+        with delivering(payload) as plain:
+            for attempt in self._attempts(plain):
+                self._recorded(named(plain), attempt)
 
     def _deliver_end(self, payload: Payload) -> None:
         """Report a task's end. A task that has ended in the service stays as it is."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 
+from django_bridge import tracing
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event
 from django_bridge.publisher.transport import Attempt, Seen, TaskAnswer, Unreachable
@@ -217,10 +218,13 @@ class HttpTransport:
     def _call(self, method: str, path: str, body: bytes, key: str, within_s: float) -> Any:
         return self._request(method, path, within_s, content=body, headers={"Idempotency-Key": key})
 
-    def _request(self, method: str, path: str, within_s: float, **more: Any) -> Any:
+    def _request(
+        self, method: str, path: str, within_s: float, *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> Any:
+        headers = {**(headers or {}), **tracing.headers()}
         # httpx applies the timeout to connect and read separately: with half each, both stay within the budget.
         try:
-            answer = self._client.request(method, path, timeout=within_s / 2, **more)
+            answer = self._client.request(method, path, headers=headers, timeout=within_s / 2, **more)
         except httpx.HTTPError as exc:
             raise Unreachable(f"{type(exc).__name__}: {exc}") from exc
         except RuntimeError as exc:  # other settings closed the client while this thread was about to call

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import redis
 
+from django_bridge import tracing
 from django_bridge.conf import Settings
 from django_bridge.payload import EventBody, Payload, per_language, to_custom_event, to_event
 from django_bridge.publisher.redis_reading import RedisReading
@@ -91,7 +92,7 @@ class RedisTransport(RedisReading):
             self._keys,
             history=self._history,
             idempotency=idempotency,
-            accepted_us=self._sampling.accepted_us(),
+            accepted_us=tracing.accepted(self._sampling.accepted_us()),
         )
         for call in calls:
             yield partial(self._publish, call)

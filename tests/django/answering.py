@@ -43,7 +43,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.command, self.path, dict(self.headers), body))
+        self.server.requests.append(
+            (self.command, self.path, {name: ", ".join(self.headers.get_all(name)) for name in self.headers}, body)
+        )
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         status, headers, content = answer(body) if callable(answer) else answer
