@@ -25,7 +25,7 @@ from tests.support import RedisServer
 
 CHANNELS = ("user:ann", "group:staff", "all")
 WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
-PARTS = {"shared", "reading"}
+PARTS = {"shared", "reading", "left"}
 WITHOUT_KEY = {b"PUBLISH", b"SPUBLISH", b"TIME"}
 
 
