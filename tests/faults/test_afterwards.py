@@ -167,8 +167,10 @@ async def test_a_trace_says_what_became_of_a_message(
     number: int = seed.number  # type: ignore[attr-defined]
     peaceful = count * 9 // 10 if place.stored_records else count
     gate, failures, verdicts = asyncio.Semaphore(AT_ONCE), list[str](), Counter[str]()
+    # A connection that is kept might be one to a process that is killed.
+    limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(
-        base_url=place.service.url, headers=bearer(ADMIN_KEY), timeout=30, verify=False, trust_env=False
+        base_url=place.service.url, headers=bearer(ADMIN_KEY), timeout=30, verify=False, trust_env=False, limits=limits
     ) as admin:
 
         async def run(index: int) -> None:
