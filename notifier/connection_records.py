@@ -16,6 +16,7 @@ from typing import Final
 
 from notifier.broker import Broker
 from notifier.broker.values import Opening
+from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from notifier.frames import NOWHERE, place
 from notifier.records import Record, RecordIds, Reset, Resumed, text_of
@@ -24,6 +25,9 @@ from notifier.stream import Stream
 log = logging.getLogger("notifier.records")
 
 WRITE_EVERY_S: Final = 1.0
+ASKED: Final = "control:records"
+"""The channel on which a process is asked for records that the broker does not have yet, by any process. A process
+subscribes to it with its first record: of a user whose streams have ended it no longer hears the topic."""
 MAX_UNWRITTEN: Final = 50_000
 """Users whose records wait for a broker that is away. Those of further users are not kept."""
 
@@ -105,8 +109,15 @@ class ConnectionRecords:
 
     async def run_forever(self) -> None:
         """Write the records until cancelled. An exception must end the process."""
+        is_asked = False
         while True:
             await self._wake.wait()
+            if not is_asked:
+                try:
+                    await self._broker.subscribe(self._broker.topics_of(ASKED))
+                    is_asked = True
+                except BrokerUnavailable as exc:
+                    log.warning("other processes do not see the newest records of this one yet: %s", exc)
             await self.write()
             await asyncio.sleep(WRITE_EVERY_S)
 

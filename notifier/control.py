@@ -16,7 +16,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from notifier.broker import Broker
-from notifier.connection_records import ConnectionRecords
+from notifier.connection_records import ASKED, ConnectionRecords
 from notifier.connections import ConnectionIds, StreamsByTopic
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, NotifierError
 from notifier.event import new_id
@@ -91,8 +91,9 @@ class StreamCalls:
         return sum(int(answer["streams"]) for answer in answers) if processes else self._count(topic)
 
     async def open_records(self, user: str) -> Sequence[str]:
-        """The records of the user's open streams as they are now, in all processes that answer in time."""
-        answers, _ = await self._ask(user, f"user:{user}", {"count": True, "records": True}, lambda _: False)
+        """The records of the user's open streams as they are now, and those that the broker does not have yet, of all
+        processes that answer in time."""
+        answers, _ = await self._ask(user, ASKED, {"count": True, "records": True}, lambda _: False)
         return [*self._texts(user), *(str(text) for answer in answers for text in answer.get("records", ()))]
 
     def _texts(self, user: str) -> Sequence[str]:

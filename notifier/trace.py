@@ -193,8 +193,9 @@ def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["
 
 
 def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection]) -> Reason:
+    last = [step.verdict for step in steps if step.verdict != "excluded"][-1:]
     for name in ("behind", "unsent", "process_ended"):
-        if any(step.verdict == name for step in steps[-1:]):
+        if name in last:
             return name
     open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
     if open_now:

@@ -124,6 +124,7 @@ def test_a_slow_connection_reads_past_a_message_that_has_ended(end: dict[str, An
 def test_a_connection_that_was_left_out_is_excluded_until_another_has_the_message() -> None:
     left_out = connection(1000, 2, 6, skipped=[5])
     assert verdict(stored(), left_out) == ("excluded", "")
+    assert verdict(stored(), connection(900, 2, 4, agent="phone"), left_out) == ("waiting", "behind")
     assert verdict(stored(), left_out, connection(1500, 2, 6, agent="phone"))[0] == "written"
 
 

@@ -76,7 +76,7 @@ async def message_trace(request: Request, message_id: str) -> Response:
     heard = list(dict.fromkeys((f"user:{user}", *(name for each in last for name in each.channels), "all")))
     broker: Broker = request.app.state.broker
     trail = await broker.afterwards.trail(user, sought, list(dict.fromkeys((*heard, *given))))
-    if not trail.places and not given:
+    if not trail.places and set(given) <= set(heard):
         raise NotFound(
             f"the message {rules.shown(sought)} is in no history that the user {rules.shown(user)} hears: it was sent "
             "to others (name its channels with `to`), or it was retracted, replaced, or has left the history",

@@ -166,7 +166,8 @@ def test_a_message_that_was_retracted_or_replaced_is_no_longer_waiting(admin: ht
     assert None not in (trace["at"], trace["accepted_at"])
     assert admin.request("DELETE", f"/v1/messages/{newer}", json={"to": [f"user:{user.name}"]}).status_code < 300
     assert (traced(admin, user, newer)["verdict"], traced(admin, user, newer)["reason"]) == ("expired", "retracted")
-    problem_of(admin.get("/v1/messages/unknown/trace", params={"user": user.name}), 404)
+    for to in ([], ["all"]):
+        problem_of(admin.get("/v1/messages/unknown/trace", params={"user": user.name, "to": to}), 404)
 
 
 def test_a_message_that_left_out_the_only_stream_is_excluded(admin: httpx.Client, user: User) -> None:

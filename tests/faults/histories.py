@@ -22,7 +22,7 @@ from notifier.rules import iso_ms
 from tests.faults.clients import until
 from tests.faults.visits import Device, Visit, seq_of
 
-HISTORY_SIZE = 32
+HISTORY_SIZE = 128
 """Messages of a channel in the services of these histories (NOTIFIER_HISTORY_SIZE)."""
 FILLER_CHARS = 14_000
 LIFE_MS = 5000
@@ -69,6 +69,8 @@ class History:
     removed_ms: float = 0
     key: str = ""
     reset_at: dict[Visit, float] = field(default_factory=dict)
+    has_forgotten: bool = False
+    """True if the service was restarted on a file: it knows no longer which messages were removed."""
     revive: Callable[[], None] | None = None
     """Start the service again after its only process was killed."""
     _marks: int = 0
@@ -162,7 +164,7 @@ class History:
             answer = await self.admin.delete(f"/v1/inbox/{self.message}", headers=headers)
         hears = any(self.hears(device, channel) for channel in self.channels)
         has_it = hears and not self.is_excluded and not self.is_expired and not self.removed
-        assert answer.status_code < 300 or not has_it, answer.text
+        assert answer.status_code < 300 or not has_it or self.is_read, answer.text
         self.is_read = self.is_read or has_it
         self.steps.append(f"{device.name} reads or deletes it in the inbox: {self.is_read}")
 
@@ -205,9 +207,20 @@ class History:
         record = (await self.records())[len(self.visits) - 1 - at]
         assert record["user_agent"] == visit.device.name, record
         os.kill(int(record["process"].rpartition(":")[2]), signal.SIGKILL)
-        await until(lambda: not visit.is_open, what="the end of its stream")
         if self.revive is not None:
             await asyncio.to_thread(self.revive)
+            self.has_forgotten = True
+        for each in self.visits:
+            if each.is_slow and each.is_open:  # it reads nothing, so it does not see that end
+                await self._see_end(each)
+        await until(lambda: not visit.is_open, what="the end of its stream")
+
+    async def _see_end(self, visit: Visit) -> None:
+        """Let a slow connection see whether its process was killed."""
+        record = (await self.records())[len(self.visits) - 1 - self.visits.index(visit)]
+        if record["closed_why"] == "process_ended":
+            visit.ended = "killed"
+            await visit.cut()
 
     # What is right
 
@@ -250,7 +263,8 @@ class History:
             was_killed = any(visit.ended == "killed" for visit in is_heard)
             reasons = {"process_ended"} if was_killed else set()
             return Expected("expired", reasons | {self.removed if min(ends) == self.removed_ms else ""})
-        if any(self.message in visit.skips for visit in is_heard if visit.form != "turbo"):
+        may_have_it = any(visit.is_slow or visit.ended == "killed" for visit in is_heard)
+        if not may_have_it and any(self.message in visit.skips for visit in is_heard if visit.form != "turbo"):
             return Expected("excluded", {""})
         return Expected("waiting", self._reasons(is_open))
 
@@ -293,7 +307,7 @@ class History:
             is_open = sum(not each["closed_at"] and not each["closed_why"] for each in records)
             if len(records) == len(self.visits) and is_open == sum(visit.is_open for visit in self.visits):
                 return
-            assert time.monotonic() < deadline, f"{self.told()}\nrecords: {records}"
+            assert time.monotonic() < deadline, f"records: {records}"
             await asyncio.sleep(0.05)
 
     async def compare(self) -> None:
@@ -302,13 +316,15 @@ class History:
         before = self.expected()
         query = {"user": self.user, "to": [name for name in self.channels if name != f"user:{self.user}"]}
         answer = await self.admin.get(f"/v1/messages/{self.message}/trace", params=query)
+        if self.removed and self.has_forgotten and answer.status_code == 404:
+            return
         expected = self.expected()
         if answer.status_code != 200:
-            raise AssertionError(f"{self.told()}\nexpected {expected}, the answer is {answer.text}")
+            raise AssertionError(f"expected {expected}, the answer is {answer.text}")
         trace = answer.json()
         # It may expire meanwhile.
         if not any(each.is_met(trace) for each in (before, expected)):
-            raise AssertionError(f"{self.told()}\nexpected {expected}\nthe answer is {trace}")
+            raise AssertionError(f"expected {expected}\nthe answer is {trace}")
         self.steps.append(f"  verdict {trace['verdict']} {trace['reason'] or ''}")
 
     def told(self) -> str:

@@ -181,8 +181,8 @@ async def test_a_trace_says_what_became_of_a_message(
             async with gate:
                 try:
                     await tell(history)
-                except AssertionError as exc:
-                    failures.append(f"NOTIFIER_SEED={number + index}\n{exc}")
+                except (AssertionError, OSError, httpx.HTTPError) as exc:
+                    failures.append(f"NOTIFIER_SEED={number + index}\n{history.told()}\n{exc!r}: {exc}")
                 finally:
                     for visit in history.visits:
                         await visit.cut()
