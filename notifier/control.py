@@ -96,6 +96,12 @@ class StreamCalls:
         answers, _ = await self._ask(user, ASKED, {"count": True, "records": True}, lambda _: False)
         return [*self._texts(user), *(str(text) for answer in answers for text in answer.get("records", ()))]
 
+    async def forget_records(self, user: str) -> None:
+        """Drop the user's records that the broker does not have yet, in all processes that answer in time. Raises
+        `BrokerUnavailable`."""
+        self._records.forget(user)
+        await self._ask(user, ASKED, {"forget": True}, lambda _: False)
+
     def _texts(self, user: str) -> Sequence[str]:
         (topic,) = self._broker.topics(user, [f"user:{user}"])
         return self._records.texts(user, self._streams_by_topic.get(topic, ()))
@@ -165,6 +171,9 @@ class StreamCalls:
         if "name" in received:
             read = self._reads.get(received["name"])
             return None if read is None else _at_once(read())
+        if "forget" in received:
+            self._records.forget(user)
+            return _at_once({})
         if "count" in received:
             (topic,) = self._broker.topics(user, [f"user:{user}"])
             records = {"records": [*self._texts(user)]} if received.get("records") else {}

@@ -24,7 +24,6 @@ Reason = Literal[
     "unconfirmed",
     "retracted",
     "replaced",
-    "trimmed",
     "offline",
     "behind",
     "unsent",
@@ -33,7 +32,7 @@ Reason = Literal[
     "without_messages",
 ]
 """More of a verdict. `acknowledged`: a later cursor of the client has it. `unconfirmed`: it was written, and no later
-cursor is known. `retracted`, `replaced`, `trimmed`: why it ended before a client had it. The others say what a waiting
+cursor is known. `retracted`, `replaced`: why it ended before a client had it. The others say what a waiting
 message waits for."""
 
 ENDED: Final = "process_ended"

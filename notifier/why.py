@@ -34,7 +34,6 @@ REASONS: Final[Mapping[str, str]] = {
     "unconfirmed": "the client has sent no later cursor that would confirm it",
     "retracted": "the publisher retracted it",
     "replaced": "a newer message with the same key replaced it",
-    "trimmed": "its channel has had more messages since than the history keeps",
     "offline": "the user has no open connection",
     "behind": "the stream has not reached it: its reader is slow, or the broker was away",
     "unsent": "the connection ended before the client had taken it; the next one replays it",
@@ -53,7 +52,6 @@ FIXES: Final[Mapping[str, str]] = {
     "expired": "Publish with a later `expires_at`, or without one.",
     "retracted": "The publisher's log says why; the user has no copy.",
     "replaced": "The user has the newer message, or will have it.",
-    "trimmed": "Raise `NOTIFIER_HISTORY_SIZE`, or send fewer messages to this channel.",
 }
 
 

@@ -307,7 +307,6 @@ TraceReason = TypeAliasType(
         "unconfirmed",
         "retracted",
         "replaced",
-        "trimmed",
         "offline",
         "behind",
         "unsent",

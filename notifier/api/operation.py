@@ -75,6 +75,7 @@ async def forget(request: Request, user_id: str) -> Response:
     await broker.forget(user)
     await broker.disconnect(user, forgotten=True)
     request.app.state.hub.forget(user)
+    await request.app.state.hub.calls.forget_records(user)
     return Response(status_code=204)
 
 
