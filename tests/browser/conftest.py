@@ -31,6 +31,10 @@ EITHER = pytest.mark.parametrize("browser", ["chromium", "firefox"], indirect=Tr
 """Runs a test in Chromium and in Firefox. Other tests run in Chromium."""
 
 
+WHOLE = pytest.mark.parametrize("browser", ["whole"], indirect=True)
+"""Runs a test in the whole Chromium: `CHROMIUM` shows no notification of the browser."""
+
+
 class Browsers:
     """Debian's browsers, each started when a test needs it first."""
 
@@ -40,15 +44,16 @@ class Browsers:
 
     def __getitem__(self, name: str) -> Browser:
         if name not in self._open:
-            self._open[name] = self._firefox() if name == "firefox" else self._chromium()
+            self._open[name] = self._firefox() if name == "firefox" else self._chromium(whole=name == "whole")
         return self._open[name]
 
     def close(self) -> None:
         for browser in self._open.values():
             browser.close()
 
-    def _chromium(self) -> Browser:
-        return self._playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    def _chromium(self, *, whole: bool) -> Browser:
+        path = "/usr/bin/chromium" if whole else CHROMIUM
+        return self._playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
 
     def _firefox(self) -> Browser:
         """By WebDriver BiDi, which an unchanged Firefox speaks; playwright's own protocol needs playwright's build."""

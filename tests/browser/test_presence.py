@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.conftest import Witness, shot
+from tests.browser.conftest import WHOLE, Witness, shot
 from tests.browser.test_widgets import Shop, watched_shop  # noqa: F401  # a fixture
 from tests.support import Service, wait_for
 
@@ -61,6 +61,7 @@ def test_what_comes_while_the_tab_is_hidden_is_told_when_it_is_looked_at_again(s
     expect(toasts).to_have_text([re.compile("Walk: Done"), re.compile("14 messages while you were away")])
 
 
+@WHOLE
 def test_one_notification_of_the_browser_for_all_hidden_tabs_and_none_while_one_is_looked_at(shop: Shop) -> None:
     shop.context.grant_permissions(["notifications"], origin=shop.service.url)
     pages = [native(shop) for _ in range(3)]
