@@ -21,7 +21,9 @@ from tools import matrix
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text()
 CHANGELOG = (REPOSITORY / "CHANGELOG.md").read_text()
-CI = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())
+CI, IMAGE = (
+    yaml.safe_load((REPOSITORY / ".github" / "workflows" / f"{name}.yml").read_text()) for name in ("ci", "image")
+)
 HOOKS = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
 REPOSITORY_URL = "https://github.com/sse-notifier/notifier"
 
@@ -88,8 +90,9 @@ def test_ci_runs_targets_of_the_makefile(job: str, command: str) -> None:
 
 
 def test_ci_has_each_job_and_may_write_nothing() -> None:
-    assert set(CI["jobs"]) == {"lint", "quick", "test", "matrix", "wheel", "image"}
-    assert CI["permissions"] == {"contents": "read"}
+    assert set(CI["jobs"]) == {"lint", "quick", "test", "matrix", "wheel"}
+    assert set(IMAGE["jobs"]) == {"image"}
+    assert CI["permissions"] == IMAGE["permissions"] == {"contents": "read"}
     assert set(CI[True]) == {"push", "pull_request"}, "`on` is true in YAML 1.1"
 
 

@@ -1,7 +1,7 @@
 """The tests in two processes: two cores need little more than half of the time.
 
-Arguments go to both: `python -m tools.side_by_side -x`. The output of the second, the Django side and the fault tests,
-follows that of the first.
+Arguments go to both: `python -m tools.side_by_side -x`. The output of the second, the brokers, the Django side and the
+fault tests, follows that of the first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 
 COMMAND = (sys.executable, "-m", "pytest", "-p", "tools.no_skips")
-PARTS = (("tests", "--ignore", "tests/django", "--ignore", "tests/faults"), ("tests/django", "tests/faults"))
+SECOND = ("tests/broker", "tests/django", "tests/faults")
+PARTS = (("tests", *(word for folder in SECOND for word in ("--ignore", folder))), SECOND)
 
 
 def run(options: Sequence[str]) -> int:
@@ -31,7 +32,10 @@ def run(options: Sequence[str]) -> int:
     second_s = time.monotonic() - started
     codes = (first.wait(), second.returncode)
     all_s = time.monotonic() - started
-    print(f"\nThe Django side and the fault tests:\n{text}\n{all_s:.0f} s in all, these {second_s:.0f} s", flush=True)
+    print(
+        f"\nThe brokers, the Django side and the fault tests:\n{text}\n{all_s:.0f} s in all, these {second_s:.0f} s",
+        flush=True,
+    )
     return max(codes)
 
 

@@ -108,7 +108,9 @@ async def test_the_service_killed_at_random_moments_loses_nothing_and_resets_no_
         async with listening(*listeners):
             publishing = asyncio.create_task(publisher.publish_for(1e6, 400))
             counting = asyncio.create_task(counter.run())
-            for _ in range(kills):
+            for kill in range(10 * kills):
+                if kill >= kills and read:  # on a loaded machine, few messages are marked before a kill
+                    break
                 before = publisher.last_cursor
                 await until(lambda before=before: publisher.last_cursor != before, what="an answer")
                 marking = asyncio.create_task(read_some(service, "u0", seed))
