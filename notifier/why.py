@@ -88,7 +88,8 @@ def words(trace: Mapping[str, Any]) -> list[str]:
         f"{accepted} from {trace['publisher'] or 'an unknown publisher'}, for {channels}.",
     ]
     if reason:
-        lines.append(f"{REASONS[reason][0].upper()}{REASONS[reason][1:]}.")
+        words = REASONS.get(reason, reason)  # a newer service has more reasons
+        lines.append(f"{words[0].upper()}{words[1:]}.")
     for each in trace["connections"]:
         end = f"until {each['closed_at']} ({each['closed_why']})" if each["closed_at"] else each["closed_why"] or "open"
         lines.append(

@@ -58,6 +58,9 @@ async def test_the_trail_of_a_message_that_was_removed_says_when_and_why(broker:
     kept, removed = (await broker.afterwards.trail("ann", "m13", channels)).places
     assert (kept.removed, kept.seq) == ("", removed.seq)
     assert (removed.removed, removed.removed_ms >= replaced[0].removed_ms) == ("retracted", True)
+    await broker.forget("ann")
+    left = (await broker.afterwards.trail("ann", "m12", ["user:ann"])).places
+    assert left == [], "nothing that was removed stays of a user who is forgotten"
     (place,) = (await broker.afterwards.trail("bob", "m13", ["group:staff"])).places
     assert place.is_excluded
 

@@ -8,5 +8,6 @@
 if not counter_of(KEYS[1]) then return foreign_counter() end
 local seq = redis.call('INCR', KEYS[1])
 store_meta(KEYS[2], { last = seq, m = 0, e = 0, mlow = seq, elow = seq }, ARGV[1])
+redis.call('HDEL', KEYS[2], 'left')
 for i = 3, #KEYS do redis.call('DEL', KEYS[i]) end
 return redis.status_reply('OK')
