@@ -1,4 +1,4 @@
-"""Composition: the only module that builds objects. Settings become a broker, a hub, routes; errors become responses.
+"""Composition: the only module that builds objects. Settings become a broker, a hub, routes.
 
 Must not contain rules of any kind.
 """
@@ -17,24 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, compile_path
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from notifier import garbage, json_text, loop_lag, problems
+from notifier import garbage, loop_lag
 from notifier.api import (
     afterwards,
     batch,
     console,
     corrections,
     demo,
+    errors,
     hooks,
     inbox,
     openapi,
@@ -50,7 +49,6 @@ from notifier.api import (
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
-from notifier.api.http import response
 from notifier.api.origins import RefusedOrigins
 from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
@@ -59,8 +57,7 @@ from notifier.broker import Broker
 from notifier.broker.registry import open_broker
 from notifier.call import Call, UserCall
 from notifier.direct import CALLS
-from notifier.errors import ConfigurationError, InvalidInput, NotifierError
-from notifier.failures import unexpected
+from notifier.errors import ConfigurationError
 from notifier.hook import Hooks
 from notifier.hub import Hub
 from notifier.jwt_secret import MIN_SECRET_BYTES
@@ -134,7 +131,7 @@ def build(settings: Settings) -> ASGIApp:
     app.state.direct_calls = _direct_calls(app, stream)
     app.state.console = console.Console(hub, broker, app.state.publishing)
     _add_routes(app, stream)
-    _add_errors(app)
+    errors.add_handlers(app)
     fast_path = FastPath(app, "/v1/stream", stream)
     return RefusedOrigins(_with_cors(fast_path, settings), settings.cors_origins)
 
@@ -310,51 +307,3 @@ async def _docs_page(request: Request) -> Response:
 
 async def _openapi_30(request: Request) -> Response:
     return JSONResponse(openapi.document_30(request.app))
-
-
-# Errors: one status per leaf of the tree, mapped only here
-
-
-def _add_errors(app: FastAPI) -> None:
-    app.add_exception_handler(NotifierError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unexpected)
-
-
-async def _answer_error(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, NotifierError)
-    return response(problems.answer(exc))
-
-
-async def _answer_validation(_: Request, exc: Exception) -> Response:
-    assert isinstance(exc, RequestValidationError)
-    first = exc.errors()[0]
-    exc = InvalidInput(str(first["msg"]), field=".".join(str(part) for part in first["loc"][1:]))
-    return response(problems.answer(exc))
-
-
-async def _answer_http(request: Request, exc: Exception) -> Response:
-    assert isinstance(exc, HTTPException)
-    body = {"type": "about:blank", "title": exc.detail, "status": exc.status_code, "detail": exc.detail}
-    headers = dict(exc.headers or {})
-    if exc.status_code == 405:
-        routed = {method.strip() for method in headers.get("Allow", "").split(",")}
-        documented = set(_methods(request))
-        # HEAD is served with GET, but is not in the document.
-        headers["Allow"] = ", ".join(sorted(documented | (routed & {"HEAD"}) if documented else routed))
-    return Response(
-        json_text.to_json(body).encode(), exc.status_code, headers=headers, media_type="application/problem+json"
-    )
-
-
-def _methods(request: Request) -> list[str]:
-    """All methods of this path. The router's own `Allow` has only those of one route."""
-    paths = openapi.document(request.app)["paths"]
-    matches = [path for path in paths if compile_path(path)[0].match(request.url.path)]
-    # `/v1/inbox/read` is a path of its own, though `/v1/inbox/{message_id}` matches it too.
-    return [method.upper() for method in paths[min(matches, key=lambda path: path.count("{"))]] if matches else []
-
-
-async def _answer_unexpected(request: Request, _: Exception) -> Response:
-    return response(unexpected(request.scope["headers"]))  # the server logs the traceback

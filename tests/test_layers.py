@@ -45,6 +45,7 @@ SERVICE_LAYERS: Layers = [
     {
         "api.afterwards",
         "api.demo",
+        "api.errors",
         "api.inbox",
         "api.batch",
         "api.corrections",
