@@ -18,7 +18,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final, TypeVar, cast
 
@@ -67,16 +67,7 @@ class Spans:
             )
             if not _is_sampled(span):
                 return call(who, head, body)
-            try:
-                with _within(span):
-                    answer = call(who, head, body)
-            except Exception as exc:
-                _end(span, exc)
-                raise
-            if isinstance(answer, Answer):
-                _end(span, answer)
-                return answer
-            return _ended(span, answer)
+            return _spanned(span, lambda: call(who, head, body))
 
         return traced
 
@@ -145,29 +136,20 @@ class _TracedBroker:
         attribute = getattr(self._broker, name)
         if name not in TASK_CALLS or not _is_sampled(trace.get_current_span()):
             return attribute
-        span = self._started(name.replace("_", " "), 1)
-        return lambda *args, **named: _ended(span, attribute(*args, **named))
+        return lambda *args, **named: _spanned(
+            self._started(name.replace("_", " "), 1), lambda: attribute(*args, **named)
+        )
 
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
         if not _is_sampled(trace.get_current_span()):
             return self._broker.submit(event, idempotency)
-        span = self._started("publish", 1)
-        try:
-            with _within(span):
-                receipt = self._broker.submit(event, idempotency)
-        except Exception as exc:
-            _end(span, exc)
-            raise
-        if isinstance(receipt, Receipt):
-            _end(span, receipt)
-            return receipt
-        return _ended(span, receipt)
+        return _spanned(self._started("publish", 1), lambda: self._broker.submit(event, idempotency))
 
     def submit_all(self, events: Sequence[tuple[Event, Idempotency | None]]) -> list[Submitted]:
         if not events or not _is_sampled(trace.get_current_span()):
             return self._broker.submit_all(events)
         span = self._started("publish", len(events))
-        with _within(span):
+        with _ending(span), _within(span):
             results = self._broker.submit_all(events)
         last = max((n for n, result in enumerate(results) if isinstance(result, Awaitable)), default=None)
         if last is None:
@@ -217,14 +199,30 @@ def _within(span: Span) -> contextlib.AbstractContextManager[Span]:
     return trace.use_span(span, record_exception=False, set_status_on_exception=False)
 
 
-async def _ended(span: Span, pending: Awaitable[T]) -> T:
-    """The result, after whose arrival the span ends. A coroutine begins only here."""
+@contextlib.contextmanager
+def _ending(span: Span) -> Iterator[None]:
+    """Ends the span with an exception of the block."""
     try:
-        with _within(span):
-            result = await pending
+        yield
     except BaseException as exc:
         _end(span, exc)
         raise
+
+
+def _spanned(span: Span, run: Callable[[], T | Awaitable[T]]) -> T | Awaitable[T]:
+    """What `run` returns. The span ends with it, or where it is to be awaited, with what that brings."""
+    with _ending(span), _within(span):
+        outcome = run()
+    if isinstance(outcome, Awaitable):
+        return _ended(span, outcome)
+    _end(span, outcome)
+    return outcome
+
+
+async def _ended(span: Span, pending: Awaitable[T]) -> T:
+    """The result, after whose arrival the span ends. A coroutine begins only here."""
+    with _ending(span), _within(span):
+        result = await pending
     _end(span, result)
     return result
 
