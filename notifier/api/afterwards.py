@@ -6,6 +6,7 @@ Must not know: which process a stream was in, how verdicts are made.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -76,7 +77,7 @@ async def message_trace(request: Request, message_id: str) -> Response:
     heard = list(dict.fromkeys((f"user:{user}", *(name for each in last for name in each.channels), "all")))
     broker: Broker = request.app.state.broker
     trail = await broker.afterwards.trail(user, sought, list(dict.fromkeys((*heard, *given))))
-    if not trail.places and set(given) <= set(heard):
+    if not trail.places and not await _is_of_others(broker, sought, set(given) - set(heard)):
         raise NotFound(
             f"the message {rules.shown(sought)} is in no history that the user {rules.shown(user)} hears: it was sent "
             "to others (name its channels with `to`), or it was retracted, replaced, or has left the history",
@@ -139,3 +140,12 @@ def _shown(each: Connection) -> dict[str, Any]:
         "replayed": each.replayed,
         "reset": each.resets[-1].reason if each.resets else None,
     }
+
+
+async def _is_of_others(broker: Broker, message_id: str, channels: Collection[str]) -> bool:
+    """True if another user's channel among these has the message: it may be on another shard than those searched."""
+    for channel in sorted(channels):
+        kind, _, user = channel.partition(":")
+        if kind == "user" and (await broker.afterwards.trail(user, message_id, [channel])).places:
+            return True
+    return False

@@ -136,6 +136,8 @@ def test_a_message_to_a_group_of_others_is_not_for_the_user(admin: httpx.Client,
     sent = send(admin, group)
     assert traced(admin, user, sent, to=group)["verdict"] == "not_a_recipient"
     problem_of(admin.get(f"/v1/messages/{sent}/trace", params={"user": user.name}), 404)
+    other = f"user:{unique()}"
+    assert traced(admin, user, send(admin, other), to=other)["verdict"] == "not_a_recipient"
 
 
 def test_a_group_that_was_joined_later_replays_the_message(admin: httpx.Client, someone: Callable[..., User]) -> None:
@@ -166,7 +168,7 @@ def test_a_message_that_was_retracted_or_replaced_is_no_longer_waiting(admin: ht
     assert None not in (trace["at"], trace["accepted_at"])
     assert admin.request("DELETE", f"/v1/messages/{newer}", json={"to": [f"user:{user.name}"]}).status_code < 300
     assert (traced(admin, user, newer)["verdict"], traced(admin, user, newer)["reason"]) == ("expired", "retracted")
-    for to in ([], ["all"]):
+    for to in ([], ["all"], ["group:nobody"], ["user:nobody"]):
         problem_of(admin.get("/v1/messages/unknown/trace", params={"user": user.name, "to": to}), 404)
 
 

@@ -6,6 +6,7 @@ from notifier.broker import Broker
 from notifier.broker.afterwards import MAX_RECORDS
 from notifier.exclusion import Exclusion
 from notifier.message import corrected, message_event
+from tests.broker.support import HISTORY
 
 
 async def test_the_last_records_of_a_user_are_kept_and_a_later_one_counts(broker: Broker) -> None:
@@ -58,6 +59,12 @@ async def test_the_trail_of_a_message_that_was_removed_says_when_and_why(broker:
     kept, removed = (await broker.afterwards.trail("ann", "m13", channels)).places
     assert (kept.removed, kept.seq) == ("", removed.seq)
     assert (removed.removed, removed.removed_ms >= replaced[0].removed_ms) == ("retracted", True)
+    for _ in range(2):
+        await broker.publish(message_event({**fields, "id": "again", "to": ["group:staff"]}))
+    for number in range(HISTORY):
+        await broker.publish(message_event({"id": f"n{number}", "to": ["group:staff"], "subject": "s"}))
+    again = (await broker.afterwards.trail("ann", "again", ["group:staff"])).places
+    assert again == [], "it was replaced by no other message, and trimmed by the bound of the history"
     await broker.forget("ann")
     left = (await broker.afterwards.trail("ann", "m12", ["user:ann"])).places
     assert left == [], "nothing that was removed stays of a user who is forgotten"

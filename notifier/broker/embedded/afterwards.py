@@ -74,7 +74,7 @@ class MemoryAfterwards(Afterwards):
         for channel in channels:
             log = self._history.log(channel)
             here = [_stored(channel, user, entry) for entry in log.messages if entry.message_id == message_id]
-            left = [each for each in log.left if each.entry.message_id == message_id and not here]
+            left = [each for each in log.left if each.entry.message_id == message_id]
             places += here or [_stored(channel, user, each.entry, each.why, each.at_ms) for each in left]
         is_marked = message_id in marks.read or message_id in marks.hidden
         is_read = is_marked or any(place.seq <= marks.read_up_to for place in places)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from notifier.broker.embedded.journal import Journal
@@ -46,6 +47,7 @@ class MemoryHistory:
                 return self._removed[True]
             log.messages.clear()
             log.events.clear()
+            log.left = ()
             log.low = log.last
             self._journal.empty(channel, log)
         return log
@@ -55,6 +57,8 @@ class MemoryHistory:
         if channel not in self._logs:
             log = self._logs[channel] = Log(low=log.low)
         is_message = entry.message_id != ""
+        if log.left:  # what is here again has not left
+            log.left = [each for each in log.left if each.entry.message_id != entry.message_id]
         entries = log.messages if is_message else log.events
         entries.append(entry)
         trimmed = None
@@ -71,7 +75,7 @@ class MemoryHistory:
         removed = [entry for entry in log.messages if matches(entry)]
         if removed:
             log.messages = deque(entry for entry in log.messages if not matches(entry))
-            left = [Left(entry, why, time.time_ns() // 1_000_000) for entry in removed]
+            left = [Left(replace(entry, frame=""), why, time.time_ns() // 1_000_000) for entry in removed]
             log.left = [*log.left, *left][-MAX_LEFT:]
             self._journal.remove_entries(channel, log, [entry.seq for entry in removed])
         return removed

@@ -47,7 +47,7 @@ def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A message that was retracted or replaced. In memory only: a restart forgets it."""
+    """A message that was retracted or replaced, without its frame. In memory only: a restart forgets it."""
 
     entry: Entry
     why: str
