@@ -11,10 +11,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from notifier.broker import Broker
+from notifier.broker.afterwards import RecordTexts
 from notifier.broker.values import Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
@@ -40,7 +41,9 @@ class ConnectionRecords:
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
         self._ids = RecordIds()
         self._unwritten: dict[str, dict[str, Stream | str]] = {}
-        """By user and id: a stream that opened, or the text of a record. No records: the user is forgotten."""
+        """By user and id: a stream that opened, or the text of a record."""
+        self._forgotten: set[str] = set()
+        """Users whose stored records are removed with the next write, before it stores those of later connections."""
         self._writing: dict[str, dict[str, Stream | str]] = {}
         """The same while the broker stores them."""
         self._wake = asyncio.Event()
@@ -79,15 +82,15 @@ class ConnectionRecords:
 
     def forget(self, user: str) -> None:
         """Remove the user's records with the next write. Those of later connections count."""
-        self._unwritten[user] = {}
+        self._unwritten.pop(user, None)
+        self._forgotten.add(user)
         self._wake.set()
 
     def texts(self, user: str, streams: Iterable[Stream]) -> Sequence[str]:
         """The records of the user that no broker has as they are now: those of open streams, and unwritten ones."""
         open_now = [self._text(each, record) for each in streams if (record := each.record) is not None]
-        unwritten = self._unwritten.get(user)
-        is_forgotten = unwritten == {}
-        noted = {} if is_forgotten else self._writing.get(user, {}) | (unwritten or {})
+        writing = {} if user in self._forgotten else self._writing.get(user, {})
+        noted = writing | self._unwritten.get(user, {})
         return [*open_now, *(each for each in noted.values() if isinstance(each, str))]
 
     def _note(self, user: str, record_id: str, value: Stream | str) -> None:
@@ -124,6 +127,7 @@ class ConnectionRecords:
     async def write(self) -> None:
         """Write what was noted. What the broker could not store waits for the next call."""
         due, self._unwritten = self._unwritten, {}
+        forgotten, self._forgotten = self._forgotten, set()
         self._writing = due
         self._wake.clear()
         texts: dict[str, dict[str, str]] = {}
@@ -135,18 +139,22 @@ class ConnectionRecords:
                 elif value.record is not None:
                     texts[user][record_id] = self._text(value, value.record)
         try:
-            failed = await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)
+            kept = await self._store({user: {} for user in forgotten}) if forgotten else ()
+            failed = [user for user in kept if texts.pop(user, None)]  # not before the removal
+            failed += await self._store(texts)
         finally:
             self._writing = {}
-        if not failed:
+        if not failed and not kept:
             return
         log.debug("the connection records of %d users wait for the broker", len(failed))
+        failed = [user for user in failed if user not in self._forgotten]  # nor is forgotten meanwhile
         for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:
-            if user not in self._unwritten:
-                self._unwritten[user] = due[user]
-            elif self._unwritten[user]:  # not forgotten meanwhile
-                self._unwritten[user] = due[user] | self._unwritten[user]
+            self._unwritten[user] = due[user] | self._unwritten.get(user, {})
+        self._forgotten.update(kept)
         self._wake.set()
+
+    async def _store(self, texts: Mapping[str, RecordTexts]) -> Sequence[str]:
+        return await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)
 
 
 def _place(stream: Stream) -> Cursor | None:

@@ -97,9 +97,8 @@ class StreamCalls:
         return [*self._texts(user), *(str(text) for answer in answers for text in answer.get("records", ()))]
 
     async def forget_records(self, user: str) -> None:
-        """Drop the user's records that the broker does not have yet, in all processes that answer in time. Raises
-        `BrokerUnavailable`."""
-        self._records.forget(user)
+        """Drop the user's records that the broker does not have yet, in the other processes, as far as they answer in
+        time. Raises `BrokerUnavailable`."""
         await self._ask(user, ASKED, {"forget": True}, lambda _: False)
 
     def _texts(self, user: str) -> Sequence[str]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import pytest
 
+from notifier.broker.afterwards import RecordTexts
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
@@ -114,3 +115,33 @@ async def test_a_write_on_its_way_while_the_user_is_forgotten(fails: bool) -> No
     seen.note("ann")
     await seen.write()
     assert (await broker.last_seen(["ann"])).keys() == {"ann"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_records_on_their_way_while_the_user_is_forgotten_and_comes_back(fails: bool) -> None:
+    broker = MemoryBroker(history=HISTORY, max_replay=10)
+    note, calls, writing, gate = broker.afterwards.note, list[int](), asyncio.Event(), asyncio.Event()
+
+    async def first_slow(users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+        calls.append(1)
+        if len(calls) == 1:
+            writing.set()
+            await gate.wait()
+            if fails:
+                return list(users)
+        return await note(users, ttl_s=ttl_s)
+
+    broker.afterwards.note = first_slow  # type: ignore[method-assign]
+    async with running_hub(broker) as hub:
+        await broker.start(hub)
+        await open_stream(hub, (TOPIC,))
+        written = asyncio.create_task(hub.records.write())
+        await writing.wait()
+        await broker.forget("ann")
+        await broker.disconnect("ann", forgotten=True)
+        hub.forget("ann")
+        await open_stream(hub, (TOPIC,))
+        gate.set()
+        await written
+        await hub.records.write()
+        assert len(await broker.afterwards.records("ann")) == 1, "that of the stream that came back"
