@@ -19,6 +19,8 @@ SHOWN_CHARS: Final = 120
 
 def checked(url: str) -> str:
     """The address without a slash at its end. Raises `ConfigurationError` for what is no http or https address."""
+    if re.match(r"https?://[^/?#]*@", url):  # they would take the place of the key, and are not to be shown
+        raise ConfigurationError("the address has a user or password: the service takes the key of `--key` alone")
     if not re.match(r"https?://[^/?#@\s]+(/[^?#\s]*)?$", url):
         raise ConfigurationError(f"{url!r} is not an address such as https://example.org")
     return url.rstrip("/")

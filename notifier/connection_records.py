@@ -112,15 +112,15 @@ class ConnectionRecords:
 
     async def run_forever(self) -> None:
         """Write the records until cancelled. An exception must end the process."""
-        is_asked = False
+        unheard = list(self._broker.topics_of(ASKED))
         while True:
             await self._wake.wait()
-            if not is_asked:
+            for topic in [*unheard]:  # one by one: a shard that is away keeps no other from being heard
                 try:
-                    await self._broker.subscribe(self._broker.topics_of(ASKED))
-                    is_asked = True
+                    await self._broker.subscribe([topic])
+                    unheard.remove(topic)
                 except BrokerUnavailable as exc:
-                    log.warning("other processes do not see the newest records of this one yet: %s", exc)
+                    log.debug("other processes do not see the newest records of this one yet: %s", exc)
             await self.write()
             await asyncio.sleep(WRITE_EVERY_S)
 

@@ -24,7 +24,7 @@ VERDICTS: Final[Mapping[str, str]] = {
     "replayed": "It was replayed to the user after a reconnect",
     "waiting": "No client of the user has it yet; it is in the history and in the inbox",
     "missed_reset": "The stream was reset after it: the client was told to list the inbox again, where it is",
-    "excluded": "The publish left the user out with `except`",
+    "excluded": "The publish left out the user (`except`), or the connections of the user (`except_connection`)",
     "not_a_recipient": "It was sent to channels that no connection of the user heard",
     "expired": "Its time was over before a client of the user had it",
     "read": "The user has read or deleted it, on some device",
@@ -47,11 +47,12 @@ FIXES: Final[Mapping[str, str]] = {
     "waiting": "It is delivered when the user's client connects with its cursor, or opens the inbox.",
     "behind": "Look at the connection's network, and at `notifier doctor`; the stream reads on by itself.",
     "missed_reset": "The page must list the inbox after `reset`; a longer history makes resets rarer.",
-    "excluded": "Publish without the user in `except`.",
+    "excluded": "Publish without the user in `except`, and without the connection in `except_connection`.",
     "not_a_recipient": "Compare `to` of the publish with the groups in the user's token; a new token hears new groups.",
     "expired": "Publish with a later `expires_at`, or without one.",
     "retracted": "The publisher's log says why; the user has no copy.",
     "replaced": "The user has the newer message, or will have it.",
+    "process_ended": "A client that comes back with its cursor gets what it lacks, as long as the history has it.",
 }
 
 

@@ -109,6 +109,8 @@ def test_the_doctor_names_them_in_one_line_each(front: Nginx, trusted: str) -> N
 def test_an_address_without_a_scheme_is_refused_by_every_command_alike(name: str) -> None:
     line = refusal(name, "notifier.example.org")
     assert line == "notifier: 'notifier.example.org' is not an address such as https://example.org"
+    line = refusal(name, "https://ann:a-secret@notifier.example.org")
+    assert line == "notifier: the address has a user or password: the service takes the key of `--key` alone"
 
 
 @pytest.mark.parametrize("name", sorted(set(CALLS) - {"doctor", "listen"}))
