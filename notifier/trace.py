@@ -19,7 +19,6 @@ from notifier.records import Connection
 
 Verdict = Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
 Reason = Literal[
-    "",
     "acknowledged",
     "unconfirmed",
     "retracted",
@@ -56,7 +55,7 @@ class Result:
     """The verdict."""
 
     verdict: Verdict
-    reason: Reason
+    reason: Reason | Literal[""]
     at_ms: int | None
     steps: Sequence[Step]
 
@@ -73,7 +72,7 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
     steps = _steps(trail.epoch, places, connections)
     if trail.is_read:
         return Result("read", "", None, steps)
-    reason: Reason
+    reason: Reason | Literal[""]
     deliveries = [step for step in steps if step.verdict in ("written", "replayed")]
     if deliveries:
         step, seq = deliveries[-1], min(place.seq for place in places)

@@ -9,6 +9,7 @@ from typing_extensions import TypeAliasType
 
 from notifier.api.bodies import AnswerInput, Moment, TaskStatus, field_type
 from notifier.message import FIELDS
+from notifier.trace import Reason, Verdict
 
 
 def _carried() -> dict[str, Any]:
@@ -300,21 +301,7 @@ class TracedConnection(ConnectionData):
     at: Moment | None
 
 
-TraceReason = TypeAliasType(
-    "TraceReason",
-    Literal[
-        "acknowledged",
-        "unconfirmed",
-        "retracted",
-        "replaced",
-        "offline",
-        "behind",
-        "unsent",
-        "process_ended",
-        "in_inbox",
-        "without_messages",
-    ],
-)
+TraceReason = TypeAliasType("TraceReason", Reason)
 """More of the verdict about a message."""
 
 
@@ -327,7 +314,7 @@ class Traced(BaseModel):
     publisher: str | None
     channels: list[str] = Field(description="Those of the user's channels, and of `to`, that have it.")
     cursor: str | None
-    verdict: Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
+    verdict: Verdict
     reason: TraceReason | None = Field(description="More of `written`, `replayed`, `waiting` and `expired`.")
     at: Moment | None
     connections: list[TracedConnection] = Field(description="The connections that had to do with it, in order.")
