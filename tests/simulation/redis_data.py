@@ -52,7 +52,7 @@ class Data:
     """Keys, values and expiry. `now_ms` is the server's clock."""
 
     WRITES = frozenset(
-        {"SET", "DEL", "INCR", "EXPIRE", "RENAME", "HSET", "HSETNX", "XADD", "ZADD", "ZREM"}
+        {"SET", "DEL", "INCR", "EXPIRE", "RENAME", "HSET", "HSETNX", "HDEL", "XADD", "ZADD", "ZREM"}
         | {"ZREMRANGEBYRANK", "ZREMRANGEBYSCORE"}
     )
 
@@ -178,6 +178,12 @@ class Data:
             return 0
         value[field] = text
         return 1
+
+    def do_hdel(self, key: bytes, *fields: bytes) -> int:
+        value = self._value(key, dict) or {}
+        removed = [field for field in dict.fromkeys(fields) if value.pop(field, None) is not None]
+        self._drop_if_empty(key)
+        return len(removed)
 
     def do_hget(self, key: bytes, field: bytes) -> bytes | None:
         value: bytes | None = (self._value(key, dict) or {}).get(field)

@@ -180,6 +180,7 @@ def _one_command(chance: random.Random) -> tuple[object, ...]:
             ("RENAME", key, other),
             ("HSET", key, "a", 1, "b", 2),
             ("HSETNX", key, "c", 3),
+            ("HDEL", key, "a", "c"),
             ("HGET", key, "a"),
             ("HMGET", key, "a", "x"),
             ("XADD", key, "MAXLEN", 3, f"{chance.randrange(1, 60)}-0", "f", "v"),
