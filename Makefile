@@ -26,25 +26,32 @@ RELEASE := build/release
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
-.PHONY: demo test test-quick test-matrix test-faults lint format docs bench dist image image-archive pin sbom audit clean system
+.PHONY: demo test test-client test-quick test-matrix test-faults lint lint-python lint-client format docs bench dist image image-archive pin sbom audit clean system
 
 # Exit code 130: the process was ended with Ctrl-C, which is no failure.
 demo: $(SERVER)
 	@env -u NOTIFIER_REDIS_URL $(BIN)/notifier serve --dev --host $(HOST) --port $(PORT) || test $$? -eq 130
 
-# The system's packages come first: a missing one is reported before anything is downloaded.
-test: system lint $(HELM)
-	npm test
+# The system's packages come first: a missing one is reported before anything is downloaded. What Python and what Node
+# installs and checks go side by side.
+test: system
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=recurse lint test-client $(HELM)
 	$(BIN)/python -m tools.side_by_side
+
+test-client: lint-client
+	npm test
 
 test-quick: $(DEV)
 	$(BIN)/python -m tools.quick
 
-lint: $(DEV) $(NODE)
+lint: lint-python lint-client
+
+lint-python: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint-client: $(NODE)
 	npm run check
 
 format: $(DEV) $(NODE)

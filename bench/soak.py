@@ -2,8 +2,8 @@
 
 Half of the streams get events for one user each, the other half are a group that gets rounds. Each window of time
 reports the service's memory, the latencies, the events that were lost and the event loop's longest delay; new users
-connect and leave in each. The histories and the cache of tokens are full before the first window, which is for warming
-up and is not judged: memory has no reason to grow after it.
+connect and leave in each. Whatever the service keeps of past users (histories, tokens, connections, when each was last
+seen) is full before the first window, which is for warming up and is not judged: memory has no reason to grow after it.
 
 It exits with 1 if memory grows by more than 2 %, if the 99th percentile of the latencies does not stay flat, or if an
 event is lost, repeated or refused.
@@ -25,6 +25,7 @@ from bench.load import Load, stamped
 from bench.peers import SOME, user
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.works import Bench
+from notifier.broker.embedded.people import MAX_SEEN
 
 MOST_GROWTH = 0.02
 """Of the service's memory, from the end of the first window to the end of the last."""
@@ -46,6 +47,8 @@ class Soak:
     """Users that connect and leave, in each window."""
     window_s: float = 60
     windows: int = 30
+    past_users: int = MAX_SEEN
+    """Users who come and go before the first window."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Running:
         self._seconds = 0.0
 
     def start(self) -> None:
-        """Open the streams; fill the histories, and the caches of tokens by as many users who come and go."""
+        """Open the streams; fill the histories, and by users who come and go what is kept of past users."""
         self.peer.start()
         singles = self._soak.streams // 2
         works.connect(self.single, singles, None)
@@ -138,8 +141,8 @@ class Running:
         self.single.publisher.send(batches, self.peer.port, connections=4)
         self.single.streams.expect(len(events), 60)
         self.crowd.streams.expect(KEPT * (self._soak.streams - singles), 60)
-        for _ in range(0, self._soak.streams, 500):
-            self.come_and_go(min(500, self._soak.streams))
+        for at in range(0, self._soak.past_users, 500):
+            self.come_and_go(min(500, self._soak.past_users - at))
 
     def window(self) -> Window:
         soak, peer, single, crowd = self._soak, self.peer, self.single, self.crowd

@@ -11,7 +11,7 @@ from bench.load import stamped
 from bench.peers import SOME
 from bench.soak import Running, Soak, Window, problems, run
 
-SMALL = Soak(streams=20, per_s=60, rounds_per_s=4, connects=4, window_s=0.5, windows=2)
+SMALL = Soak(streams=20, per_s=60, rounds_per_s=4, connects=4, window_s=0.5, windows=2, past_users=20)
 STEADY = Window(
     seconds=60, memory_mib=100, redis_mib=0, cpu_percent=10, p50_ms=0.3, p99_ms=4, max_ms=20, round_p99_ms=100,
     lag_ms=10, own_lag_ms=3, lost=0,

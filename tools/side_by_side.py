@@ -1,7 +1,7 @@
-"""The tests in two processes: two cores need little more than half of the time.
+"""The tests in three processes: much of a test is waiting, and two cores have room for that of others.
 
-Arguments go to both: `python -m tools.side_by_side -x`. The output of the second, the brokers, the Django side and the
-fault tests, follows that of the first.
+Arguments go to each: `python -m tools.side_by_side -x`. The output of the first part is shown as it comes, that of the
+others when all have ended.
 """
 
 from __future__ import annotations
@@ -11,32 +11,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 COMMAND = (sys.executable, "-m", "pytest", "-p", "tools.no_skips")
-SECOND = ("tests/broker", "tests/django", "tests/faults")
-PARTS = (("tests", *(word for folder in SECOND for word in ("--ignore", folder))), SECOND)
+NAMED = (("tests/broker", "tests/faults"), ("tests/django", "tests/browser"))
+REST = ("tests", *(word for part in NAMED for folder in part for word in ("--ignore", folder)))
 
 
 def run(options: Sequence[str]) -> int:
-    """Run pytest on both parts. The exit code is the larger of both."""
+    """Run pytest on each part. The exit code is the largest of theirs."""
+    parts = (REST, *NAMED)
+    with ThreadPoolExecutor(len(parts)) as threads:
+        ended = list(threads.map(lambda part: run_part(part, options), parts))
+    for part, (_, text, _) in zip(NAMED, ended[1:], strict=True):
+        print(f"\n{' and '.join(part)}:\n{text}")
+    print("Seconds of each part:", ", ".join(f"{seconds:.0f}" for *_, seconds in ended), flush=True)
+    return max(code for code, *_ in ended)
+
+
+def run_part(part: Sequence[str], options: Sequence[str]) -> tuple[int, str | None, float]:
+    """Exit code; output, unless it was shown already; seconds."""
     started = time.monotonic()
     # Hundreds of processes are started: without this, each compiles the modules of the service again.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    first, second = (
-        subprocess.Popen(
-            [*COMMAND, *part, *options], stdout=output, stderr=subprocess.STDOUT, text=True, env=environment
-        )
-        for part, output in zip(PARTS, (None, subprocess.PIPE), strict=True)
+    ended = subprocess.run(
+        [*COMMAND, *part, *options],
+        stdout=None if part is REST else subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        check=False,
     )
-    text, _ = second.communicate()
-    second_s = time.monotonic() - started
-    codes = (first.wait(), second.returncode)
-    all_s = time.monotonic() - started
-    print(
-        f"\nThe brokers, the Django side and the fault tests:\n{text}\n{all_s:.0f} s in all, these {second_s:.0f} s",
-        flush=True,
-    )
-    return max(codes)
+    return ended.returncode, ended.stdout, time.monotonic() - started
 
 
 if __name__ == "__main__":
