@@ -56,8 +56,8 @@ def changed(shown: object, *, spread_s: float | None = None) -> None:
     each topic. Of a QuerySet each row is a topic; its rows are read at the call. With `NOTIFIER["OUTBOX"]` the event is
     a row of the transaction, as a message is.
 
-    `spread_s`: over how many seconds (0 to 60) the pages spread their fetches; by default all fetch at once.
-    Raises `InvalidInput`.
+    `spread_s`: over how many seconds (0 to 60) the pages spread their fetches. By default the service chooses by the
+    audience: up to 20 viewers fetch at once, more of them over up to 2 seconds. Raises `InvalidInput`.
     """
     if spread_s is not None and not (isinstance(spread_s, int | float) and 0 <= spread_s <= MAX_SPREAD_S):
         raise InvalidInput(f"must be a number from 0 to {MAX_SPREAD_S}, not {rules.shown(spread_s)}", field="spread_s")

@@ -60,21 +60,24 @@ def notifier_config(context: Context, config: dict[str, Any]) -> SafeString:
 def live(context: Context, shown: Any) -> SafeString:
     """The attributes of an element that is live: `<tr {% live order %}>`, `<ul {% live orders %}>`.
 
-    `shown`: a model instance, the name of a topic, or an iterable of these (a queryset, a page). The first element that
-    shows a topic also has its grant and the page's cursor; elements inside a list that is live need none of their own.
+    `shown`: a model instance, the name of a topic, or an iterable of these (a queryset, a page). The first element of a
+    page that shows a topic also has its grant and the page's cursor; elements inside a list that is live need none of
+    their own.
     The view has checked that the user may see what it renders. Anonymous users get no grant.
     """
-    is_single = isinstance(shown, str | Model | NamedTopic) or not isinstance(shown, Iterable)
-    names = [topic_of(each).name for each in ([shown] if is_single else shown)]
-    rendered: Any = context.render_context
-    granted: set[str] = rendered.setdefault(_GRANTED, set())
-    missing = [name for name in dict.fromkeys(names) if name not in granted]
+    names = _names(shown)
     topics = format_html('data-live-topic="{}"', " ".join(map(_quoted, names)))
-    user = _user(context)
-    if not missing or user is None or not user.is_authenticated:
-        return topics
-    granted.update(missing)
-    return format_html("{} {}", topics, _granted(context, grants(user, missing)))
+    granted = _granted_once(context, names)
+    return format_html("{} {}", topics, granted) if granted else topics
+
+
+@register.simple_tag(takes_context=True)
+def live_rows(context: Context, shown: Iterable[Any]) -> SafeString:
+    """The attributes of an element with rows that have `{% live row %}` each: `<tbody {% live_rows orders %}>`.
+
+    It has one grant for all of them and is not live itself. Without it each row has a grant of its own.
+    """
+    return _granted_once(context, _names(shown))
 
 
 @register.simple_tag(takes_context=True)
@@ -97,12 +100,28 @@ def presence(context: Context, shown: Any, *, editing: str = "", warning: str = 
     )
 
 
+def _names(shown: Any) -> list[str]:
+    is_single = isinstance(shown, str | Model | NamedTopic) or not isinstance(shown, Iterable)
+    return [topic_of(each).name for each in ([shown] if is_single else shown)]
+
+
 def _quoted(name: str) -> str:
     return quote(name, safe=":@/")
 
 
+def _granted_once(context: Context, names: Sequence[str]) -> SafeString:
+    """The attributes with a grant of those topics that no element of the page has a grant of."""
+    user = _user(context)
+    granted: set[str] = _page(context).setdefault(_GRANTED, set())
+    missing = [name for name in dict.fromkeys(names) if name not in granted]
+    if not missing or user is None or not user.is_authenticated:
+        return SafeString("")
+    granted.update(missing)
+    return _granted(context, grants(user, missing))
+
+
 def _granted(context: Context, tokens: Sequence[str]) -> SafeString:
-    cursor = getattr(context.get("request"), ATTRIBUTE, UNKNOWN)
+    cursor = getattr(_request(context), ATTRIBUTE, UNKNOWN)
     return format_html('data-live-grant="{}" data-live-cursor="{}"', " ".join(tokens), cursor)
 
 
@@ -127,7 +146,7 @@ def notifier_module(context: Context, path: str) -> SafeString:
 
 def _pending(context: Context) -> Iterable[Any]:
     """Iterating consumes the messages: if the template did so before, none are left."""
-    request = context.get("request")
+    request = _request(context)
     messages: Iterable[Any] = getattr(request, "_messages", None) or context.get("messages") or ()
     return messages
 
@@ -136,10 +155,22 @@ def _level(number: int) -> str:
     return next((name for least, name in LEVELS if number >= least), "debug")
 
 
+def _request(context: Context) -> Any:
+    """None without one. A template that is included with `only` has it as an attribute of its context."""
+    return context.get("request") or getattr(context, "request", None)
+
+
 def _user(context: Context) -> Any:
-    request = context.get("request")
-    user = getattr(request, "user", None)
+    user = getattr(_request(context), "user", None)
     return context.get("user") if user is None else user
+
+
+def _page(context: Context) -> dict[str, Any]:
+    """What the tags of a page share. Django pushes another render context for each included template: the second entry
+    is that of the outermost, the first outlives the rendering."""
+    stack: Any = context.render_context
+    page: dict[str, Any] = stack.dicts[:2][-1]
+    return page
 
 
 def _script(context: Context, path: str) -> SafeString:
@@ -149,10 +180,10 @@ def _script(context: Context, path: str) -> SafeString:
 
 def _import_map_is_due(context: Context) -> bool:
     """True for the first tag of a page whose files have names by their content."""
-    rendered: Any = context.render_context
-    if rendered.get(_MAPPED) or not hashed_modules(static(SCRIPT)):
+    page = _page(context)
+    if page.get(_MAPPED) or not hashed_modules(static(SCRIPT)):
         return False
-    rendered[_MAPPED] = True
+    page[_MAPPED] = True
     return True
 
 
@@ -165,5 +196,5 @@ def _import_map(context: Context) -> SafeString:
 
 def _nonce(context: Context) -> SafeString:
     """The nonce of django-csp (on the request) or of Django 6 (in the context)."""
-    nonce = getattr(context.get("request"), "csp_nonce", None) or context.get("csp_nonce")
+    nonce = getattr(_request(context), "csp_nonce", None) or context.get("csp_nonce")
     return format_html(' nonce="{}"', nonce) if nonce else SafeString("")

@@ -48,8 +48,9 @@ if not more.get("WHITENOISE_USE_FINDERS"):
     call_command("collectstatic", interactive=False, verbosity=0)
 user = User.objects.create(username="ann")
 messages = [type("Message", (), {"level": 20, "message": "Hi"})]
-page = Template("{% load notifier %}{% notifier %}{% notifier_messages %}").render(
-    Context({"user": user, "csp_nonce": "abc", "messages": messages})
+part = Template("{% load notifier %}{% notifier_messages %}")
+page = Template("{% load notifier %}{% notifier %}{% include part %}").render(
+    Context({"user": user, "csp_nonce": "abc", "messages": messages, "part": part})
 )
 match = re.search(r'<script type="importmap" nonce="abc">(.*?)</script>', page)
 imports: dict[str, str] = json.loads(match[1])["imports"] if match else {}

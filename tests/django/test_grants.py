@@ -65,6 +65,39 @@ def test_a_list_has_one_grant_for_its_rows(user: User, rows: int) -> None:
     assert re.findall(r'<li data-live-topic="([^"]*)"></li>', html) == names
 
 
+def test_rows_of_included_templates_have_no_grants_beside_that_of_their_list(user: User, rows: int) -> None:
+    row = Template("{% load notifier %}<li {% live row %}></li>")
+    twice = "{% for row in rows %}{% include part %}{% include part with row=row only %}{% endfor %}"
+    html = render(f"<ul {{% live rows %}}>{twice}</ul>", user, rows=SimpleModel.objects.order_by("pk"), part=row)
+    assert [len(names) for names in granted(html)] == [rows]
+    assert granted(render(twice, user, rows=[SimpleModel(pk=7)], part=row)) == [["sample.simplemodel:7"]]
+
+
+def test_a_template_that_is_included_without_its_context_has_the_pages_user_and_cursor(user: User) -> None:
+    part = Template("{% load notifier %}<p {% live 'stock' %}>{% presence 'stock' %}{% notifier %}")
+    html = render("{% include part only %}", user, part=part)
+    assert granted(html) == [["stock"]] * 2
+    assert html.count('data-live-cursor="epoch-7"') == 2
+    assert "notifier-config" in html
+
+
+def test_each_rendering_has_grants_of_its_own(user: User) -> None:
+    request = RequestFactory().get("/")
+    request.user = user
+    context = RequestContext(request)
+    template = Template("{% load notifier %}<p {% live 'stock' %}>")
+    assert [granted(template.render(context)) for _ in range(2)] == [[["stock"]], [["stock"]]]
+
+
+def test_rows_that_are_live_alone_share_the_grant_of_an_element_that_is_not_live(user: User, rows: int) -> None:
+    template = "<ul {% live_rows rows %}>{% for row in rows %}<li {% live row %}></li>{% endfor %}</ul>"
+    html = render(template, user, rows=SimpleModel.objects.order_by("pk"))
+    assert re.match(r'<ul data-live-grant="[^"]+" data-live-cursor="epoch-7"><li data-live-topic=', html)
+    assert [len(names) for names in granted(html)] == [rows]
+    assert html.count("data-live-topic") == rows
+    assert render("<ul {% live_rows rows %}>", AnonymousUser(), rows=["stock"]) == "<ul >"
+
+
 def test_a_long_list_has_as_many_grants_as_it_needs(user: User) -> None:
     html = render("<ul {% live names %}>", user, names=[f"order:{n}" for n in range(120)])
     assert [len(names) for names in granted(html)] == [50, 50, 20]
