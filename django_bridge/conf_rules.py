@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from django.utils.module_loading import import_string
 
 from notifier import rules
+from notifier.api_key import is_key
 from notifier.broker.redis.addresses import keys_of, parse_target
 from notifier.errors import InvalidInput
 from notifier.jwt_secret import MIN_SECRET_BYTES
@@ -64,11 +65,6 @@ def _is_redis_url(value: Any) -> bool:
 
 def _is_whole(least: int, most: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _is_key(value: Any) -> bool:
-    # The value of a header: printable ASCII without spaces. In the service's list "," and ":" end a key.
-    return isinstance(value, str) and re.fullmatch(r"(?![^,:]*[,:])[\x21-\x7e]{16,}", value) is not None
 
 
 def _is_function(path: Any) -> bool:
@@ -140,8 +136,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "API_KEY": Rule(
         11,
         "api_key",
-        _is_key,
-        "One of the service's NOTIFIER_API_KEYS, without its scopes: 16 or more characters, no ',' and no ':'.",
+        lambda v: isinstance(v, str) and is_key(v),
+        "One of the service's NOTIFIER_API_KEYS, without its scopes: 16 or more characters of ASCII, no ',' or ':'.",
     ),
     "JWT_SECRET": Rule(
         12,

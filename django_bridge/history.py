@@ -18,6 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from django_bridge.conf import settings
+from django_bridge.event_loop import outside_loop
 from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.payload import Payload, is_correction, is_retraction, named, with_defaults
 from django_bridge.recipients import user_id, user_of
@@ -97,6 +98,7 @@ def recipients_of(message_id: str) -> list[str]:
     return list(rows.values_list("channel", flat=True))
 
 
+@outside_loop
 def messages_of(user: Any) -> QuerySet[MessageRecord]:
     """The kept messages to a user (itself or its key), its groups and all, newest first, without expired ones."""
     user = user_of(user)
@@ -106,6 +108,7 @@ def messages_of(user: Any) -> QuerySet[MessageRecord]:
     return MessageRecord.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), pk__in=received, sent_at__lte=now)
 
 
+@outside_loop
 def tasks_of(user: Any) -> QuerySet[TaskRecord]:
     """The tasks that a user (itself or its key) began, newest first."""
     return TaskRecord.objects.filter(user=user)

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
+from django_bridge.event_loop import outside_loop
 from django_bridge.recipients import user_id, user_name, user_of
 from notifier import rules
 from notifier.errors import InvalidInput, NotAllowed
@@ -21,6 +22,7 @@ from notifier.errors import InvalidInput, NotAllowed
 AUDIENCE = "notifier:stream"
 
 
+@outside_loop
 def subscriber_token(
     user: Any, *, groups: Sequence[str] | None = None, cancels: bool = False, answers: bool = True
 ) -> str:

@@ -18,6 +18,15 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _TARGET = re.compile(r"all|\*|(user|group|topic):.+")
 
 
+def is_key(word: str) -> bool:
+    """Whether every client can send this key in a header, and the service reads it there as it was.
+
+    Printable ASCII, not too short, without spaces at its edges. "," and ":" end a key in `NOTIFIER_API_KEYS`.
+    """
+    plain = word.isascii() and word.isprintable() and word == word.strip()
+    return plain and len(word) >= MIN_KEY_CHARS and not {",", ":"} & set(word)
+
+
 class ApiKey(str):
     """A key, with its scopes, name and targets as attributes."""
 
@@ -64,6 +73,8 @@ class ApiKey(str):
 def _word(word: str) -> str:
     if len(word) < MIN_KEY_CHARS:
         raise ValueError(f"a key must have at least {MIN_KEY_CHARS} characters, but one has {len(word)}")
+    if not is_key(word):
+        raise ValueError("a key must be printable ASCII, without ',' and without spaces at its edges, but one is not")
     return word
 
 

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         (),
         repr=False,
         description="Publishers' keys, separated by commas: `key`, `key:publish+admin` or `name:scopes:targets:key`; "
-        "16+ characters.",
+        "16+ characters of ASCII.",
     )
     hooks: Annotated[tuple[Hook, ...], NoDecode] = Field(
         (),

@@ -230,6 +230,7 @@ CLIENT_LAYERS: Layers = [
 """The same for `client/`, folders as dots."""
 
 BRIDGE_MAY_IMPORT = {
+    "notifier.api_key",
     "notifier.event",
     "notifier.exclusion",
     "notifier.message",

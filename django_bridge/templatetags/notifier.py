@@ -16,6 +16,7 @@ from django.utils.html import escape, format_html, format_html_join, json_script
 from django.utils.safestring import SafeString, mark_safe
 
 from django_bridge.cursors import ATTRIBUTE, UNKNOWN
+from django_bridge.event_loop import outside_loop
 from django_bridge.grants import grant, grants
 from django_bridge.live import topic_of
 from django_bridge.page import config_of
@@ -57,6 +58,7 @@ def notifier_config(context: Context, config: dict[str, Any]) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
+@outside_loop
 def live(context: Context, shown: Any) -> SafeString:
     """The attributes of an element that is live: `<tr {% live order %}>`, `<ul {% live orders %}>`.
 
@@ -72,6 +74,7 @@ def live(context: Context, shown: Any) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
+@outside_loop
 def live_rows(context: Context, shown: Iterable[Any]) -> SafeString:
     """The attributes of an element with rows that have `{% live row %}` each: `<tbody {% live_rows orders %}>`.
 
@@ -81,6 +84,7 @@ def live_rows(context: Context, shown: Iterable[Any]) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
+@outside_loop
 def presence(context: Context, shown: Any, *, editing: str = "", warning: str = "", avatars: str = "") -> SafeString:
     """The element `<notifier-presence>`: who else has this model instance or topic open. Nothing for anonymous users.
 
@@ -126,6 +130,7 @@ def _granted(context: Context, tokens: Sequence[str]) -> SafeString:
 
 
 @register.simple_tag(takes_context=True)
+@outside_loop
 def notifier_messages(context: Context) -> SafeString:
     """The pending messages of `django.contrib.messages`, as elements that become toasts; without scripts, plain text.
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import jwt
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser, Group, User
+from django.contrib.messages import SUCCESS
+from django.contrib.messages.storage.session import SessionStorage
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpResponse
 from django.template import Context, Template
 from django.test import RequestFactory, override_settings
 from django.utils.functional import SimpleLazyObject
 
-from django_bridge import Message, Progress, Task, progress
+from django_bridge import Message, Progress, Task, group, history, progress
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
+from django_bridge.tokens import AUDIENCE, subscriber_token
 from tests.django.outbox_rows import MEMORY, subjects, waiting
 from tests.django.sample.models import SimpleModel
+from tests.support import JWT_SECRET
 
 
 class Slow:
@@ -117,7 +124,7 @@ async def test_an_exception_of_a_generator_leaves_a_truthful_count() -> None:
 
 @pytest.fixture
 def kept(outbox_process: None) -> Iterator[None]:
-    with override_settings(NOTIFIER={**MEMORY, "KEEP_MESSAGES": True}):
+    with override_settings(NOTIFIER={**MEMORY, "KEEP_MESSAGES": True, "JWT_SECRET": JWT_SECRET}):
         yield
 
 
@@ -201,10 +208,51 @@ async def test_a_task_is_resumed_by_an_awaited_call(user: User) -> None:
 # Pages
 
 
-async def test_a_page_is_rendered_in_a_running_loop(user: User) -> None:
+@pytest.mark.parametrize(
+    ("tag", "shows"),
+    [
+        ("{% notifier %}", "notifier-config"),
+        ("{% live row %}", "data-live-grant"),
+        ("{% live rows %}", "data-live-grant"),
+        ("{% live_rows rows %}", "data-live-grant"),
+        ("{% presence row %}", "<notifier-presence"),
+    ],
+)
+async def test_a_page_is_rendered_in_a_running_loop(user: User, rows: int, tag: str, shows: str) -> None:
     await user.groups.aadd(await Group.objects.acreate(name="staff"))
     request = RequestFactory().get("/")
-    page = Template("{% load notifier %}{% notifier %}")
+    page = Template("{% load notifier %}" + tag)
     for name, shown in ((lazily(user), True), (SimpleLazyObject(AnonymousUser), False)):
         request.user = name  # type: ignore[assignment]  # as AuthenticationMiddleware does
-        assert ("notifier-config" in page.render(Context({"request": request}))) is shown
+        context = {"request": request, "row": await SimpleModel.objects.afirst(), "rows": SimpleModel.objects.all()}
+        assert (shows in page.render(Context(context))) is shown
+
+
+async def test_messages_of_the_session_become_toasts_in_a_running_loop(user: User) -> None:
+    request: Any = RequestFactory().get("/")
+    request.session = SessionStore(await sync_to_async(session_with)("Saved"))
+    request._messages = SessionStorage(request)
+    page = Template("{% load notifier %}{% notifier_messages %}")
+    assert ">Saved</notifier-message>" in page.render(Context({"request": request}))
+
+
+def session_with(text: str) -> str:
+    """The key of a stored session with a message."""
+    request: Any = RequestFactory().get("/")
+    request.session = SessionStore()
+    messages = SessionStorage(request)
+    messages.add(SUCCESS, text)
+    messages.update(HttpResponse())
+    request.session.save()
+    return str(request.session.session_key)
+
+
+@pytest.mark.parametrize("form", [lambda user: user, lambda user: user.pk, lazily], ids=["user", "key", "lazy user"])
+async def test_a_user_is_read_in_a_running_loop(kept: None, user: User, form: Callable[[User], Any]) -> None:
+    await user.groups.aadd(await Group.objects.acreate(name="staff"))
+    claims = jwt.decode(subscriber_token(form(user)), JWT_SECRET, ["HS256"], audience=AUDIENCE)
+    assert (claims["sub"], claims["groups"]) == (str(user.pk), ["staff"])
+    message_id = await Message(to_users=group("staff"), subject="Paid").asend()
+    assert [row.pk async for row in history.messages_of(form(user))] == [message_id]
+    await Task(from_user=user, task_name="Import").abegin()
+    assert [row.name async for row in history.tasks_of(form(user))] == ["Import"]

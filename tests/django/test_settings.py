@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
@@ -16,6 +17,8 @@ from django.test import override_settings
 
 from django_bridge import Message, checks, conf, conf_rules
 from django_bridge.service import environment
+from notifier.api.http import credential
+from notifier.errors import ConfigurationError
 from notifier.settings import load
 from tests.support import API_KEY, JWT_SECRET, REPOSITORY
 
@@ -97,6 +100,9 @@ def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
         ({**GOOD_HTTP, "API_KEY": "with a space"}, "E011", "NOTIFIER_API_KEYS"),
         ({**GOOD_HTTP, "API_KEY": "short"}, "E011", "16 or more characters"),
         ({**GOOD_HTTP, "API_KEY": "a-long-enough-key:publish"}, "E011", "without its scopes"),
+        ({**GOOD_HTTP, "API_KEY": "ein-schlüssel-für-alle"}, "E011", "of ASCII"),
+        ({**GOOD_HTTP, "ERROR_TEXT": "nowhere.at_all"}, "E025", "takes an exception"),
+        ({**GOOD_HTTP, "ERROR_TEXT": None}, "E025", "takes an exception"),
         ({**GOOD_HTTP, "DELIVERY": "later"}, "E024", "'background', 'inline'"),
         ({**GOOD_HTTP, "JWT_SECRET": "short"}, "E012", "at least 32 bytes"),
         ({**GOOD_HTTP, "TOKEN_TTL_S": 1}, "E013", "at least 10"),
@@ -122,6 +128,45 @@ def test_each_problem_is_named_with_a_hint(value: object, check_id: str, words: 
     assert f"notifier.{check_id}" in output
     assert words in output
     assert "HINT" in output
+
+
+KEY = "a-key-of-20-characters"
+
+
+@pytest.mark.parametrize(
+    ("key", "is_accepted"),
+    [
+        (KEY, True),
+        (KEY[:16], True),
+        (KEY[:15], False),
+        ("a key of 20 characters", True),
+        ("!#$%&'()*+-./;<=>?@[]^_`{|}~", True),
+        (f" {KEY}", False),
+        (f"{KEY} ", False),
+        (" " * 16, False),
+        ("ein-schlüssel-für-alle", False),
+        ("ключ-для-публикации", False),
+        (f"{KEY}\N{NO-BREAK SPACE}x", False),
+        (f"{KEY},x", False),
+        (f"{KEY}\tx", False),
+        (f"{KEY}\x00", False),
+        (f"{KEY}\x7f", False),
+        (f"{KEY}\udcff", False),
+    ],
+    ids=repr,
+)
+def test_the_check_and_the_service_accept_the_same_keys(key: str, is_accepted: bool) -> None:
+    assert ("notifier.E011" not in checked({**GOOD_HTTP, "API_KEY": key})) is is_accepted
+    for entry in (key, f"{key}:publish", f"shop:publish:all:{key}"):
+        if is_accepted:
+            assert load(api_keys=(entry,), jwt_secret=JWT_SECRET).api_keys == (key,)
+        else:
+            with pytest.raises(ConfigurationError, match="NOTIFIER_API_KEYS: entry 1: a key must") as caught:
+                load(api_keys=(entry,), jwt_secret=JWT_SECRET)
+            assert key not in str(caught.value)
+    if is_accepted:  # what a publisher sends is what the service reads
+        sent = httpx.Headers({"Authorization": f"Bearer {key}"})["Authorization"]
+        assert credential(sent) == key
 
 
 def test_all_problems_are_named_at_once() -> None:
