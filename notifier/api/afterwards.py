@@ -24,7 +24,6 @@ from notifier.hub import Hub
 from notifier.records import Connection, connection_of
 from notifier.trace import ENDED, Result, trace
 
-_ADMIN: Final[dict[str, Any]] = {"security": [{"administrator": []}]}
 _QUERY: Final = [
     {"name": "user", "in": "query", "required": True, "schema": {"type": "string"}, "description": "The user's id."},
     {
@@ -47,7 +46,6 @@ router = APIRouter(
     "/users/{user_id:path}/connections",
     summary="A user's last connections",
     responses={200: {"model": Connections}},
-    openapi_extra=_ADMIN,
 )
 async def connections(request: Request, user_id: str) -> Response:
     """The last 20 streams and polls of a user, the newest first, in every process."""
@@ -61,7 +59,7 @@ async def connections(request: Request, user_id: str) -> Response:
     "/messages/{message_id}/trace",
     summary="What became of a message for a user",
     responses={200: {"model": Traced}},
-    openapi_extra={**_ADMIN, "parameters": _QUERY},
+    openapi_extra={"parameters": _QUERY},
 )
 async def message_trace(request: Request, message_id: str) -> Response:
     """Whether a message was written to one of a user's connections, and if not, why. From the history, the user's marks

@@ -184,7 +184,7 @@ class ConsoleStream(StreamEndpoint):
 
 
 @router.get("", summary="Figures of all processes", responses={200: {"model": ConsoleFigures}})
-async def figures(request: Request) -> Response:
+async def console_figures(request: Request) -> Response:
     """What every process tells of itself, and how many did not answer."""
     _require_console(request)
     return json_response(await request.app.state.console.all())
@@ -205,7 +205,7 @@ async def figures(request: Request) -> Response:
         ]
     },
 )
-async def messages(request: Request) -> Response:
+async def console_inbox(request: Request) -> Response:
     """The newest messages to the user and to `all`. Those to groups are not among them: only tokens say which groups a
     user has."""
     _require_console(request)

@@ -42,7 +42,7 @@ router = APIRouter(
 )
 
 _BODY: dict[str, Any] = {
-    "security": [{"publisher": []}],
+    "security": [{"hook": []}, {"hookPassword": []}, {"hookSignature": []}],
     "parameters": [IDEMPOTENCY_KEY],
     "requestBody": {
         "required": True,

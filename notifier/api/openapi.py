@@ -83,9 +83,22 @@ HEADERS: Final = {
     "RateLimit-Policy": {"description": "The publish rate, where there is one.", "schema": {"type": "string"}},
 }
 """Headers of answers, beside those that every HTTP answer has."""
+PUBLISHER: Final[dict[str, Any]] = {"security": [{"publisher": []}]}
+"""For a route that a publisher may call, though its tag is of other callers."""
+LIMITED: Final = frozenset(("publish", "hooks"))
+"""Tags of the calls that the publish rate limits."""
 SECURITY: Final = {
     "publisher": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT for notifier:publish."},
     "administrator": {"type": "http", "scheme": "bearer", "description": "An API key with the scope `admin`."},
+    "hook": {"type": "http", "scheme": "bearer", "description": "A key of the hook."},
+    "hookPassword": {"type": "http", "scheme": "basic", "description": "Any user, and a key of the hook."},
+    "hookSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Grafana-Alerting-Signature",
+        "description": "Of hooks for Grafana: the HMAC-SHA256 of the body by a key of the hook, in hexadecimal digits. "
+        "With `X-Grafana-Alerting-Timestamp`, of the timestamp, a colon and the body.",
+    },
     "subscriber": {"type": "http", "scheme": "bearer", "description": "A JWT for notifier:stream."},
     "subscriberCookie": {"type": "apiKey", "in": "cookie", "name": "notifier_token"},
     "subscriberQuery": {
@@ -162,14 +175,19 @@ _FASTAPIS: Final = frozenset(("HTTPValidationError", "ValidationError"))
 
 
 def _complete(path: str, call: dict[str, Any]) -> None:
-    """Add what FastAPI cannot see in a route: its security and its header."""
+    """Add what FastAPI cannot see in a route: its security, its header, the size of its numbers."""
     tags = call.get("tags", [])
     for parameter in call.get("parameters", ()):
-        parameter.get("schema", {}).pop("title", None)
+        schema = parameter.get("schema", {})
+        schema.pop("title", None)
+        if schema.get("type") == "integer":
+            schema["format"] = "int64"
     if "publish" in tags and path != "/v1/messages/{message_id}":  # a repeat of those changes nothing
         call["parameters"] = [*call.get("parameters", ()), IDEMPOTENCY_KEY]
-    if "publish" in tags or "administration" in tags:
-        call.setdefault("security", [{"publisher": []}])
+    if "publish" in tags:
+        call.setdefault("security", PUBLISHER["security"])
+    elif "administration" in tags:
+        call.setdefault("security", [{"administrator": []}])
     elif "user" in tags:
         call.setdefault("security", [{"subscriber": []}, {"subscriberCookie": []}])
     if path.startswith("/v1") and "requestBody" not in call and not call.get("parameters"):
@@ -181,7 +199,7 @@ def _name_headers(call: dict[str, Any]) -> None:
     """Add the headers of a call's answers."""
     if "security" not in call:
         return
-    rate = ("RateLimit", "RateLimit-Policy") if "publish" in call["tags"] else ()
+    rate = ("RateLimit", "RateLimit-Policy") if not LIMITED.isdisjoint(call["tags"]) else ()
     for status, answer in call["responses"].items():
         names: tuple[str, ...] = {
             "401": ("WWW-Authenticate",),

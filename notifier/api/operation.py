@@ -5,8 +5,6 @@ Must not know: what events mean.
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from fastapi import APIRouter, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -16,8 +14,6 @@ from notifier.api.answers import Disconnected, Health, Readiness
 from notifier.api.http import json_response, publisher
 from notifier.api.openapi import error_responses
 from notifier.errors import NotFound
-
-_ADMIN: Final[dict[str, Any]] = {"security": [{"administrator": []}]}
 
 operation = APIRouter(tags=["operation"])
 admin = APIRouter(
@@ -63,7 +59,7 @@ async def read_metrics(request: Request) -> Response:
     return Response(text, headers=headers, media_type=metrics.OPEN_METRICS if open_metrics else metrics.PLAIN)
 
 
-@admin.delete("/{user_id:path}", summary="Forget a user", status_code=204, openapi_extra=_ADMIN)
+@admin.delete("/{user_id:path}", summary="Forget a user", status_code=204)
 async def forget(request: Request, user_id: str) -> Response:
     """End a user's streams and delete the user's data: messages, read marks, the list of tasks."""
     publisher(request, "admin")
@@ -83,7 +79,6 @@ async def forget(request: Request, user_id: str) -> Response:
     "/{user_id:path}/disconnect",
     summary="End a user's streams",
     responses={200: {"model": Disconnected}},
-    openapi_extra=_ADMIN,
 )
 async def disconnect(request: Request, user_id: str) -> Response:
     """End all streams of a user, in every process, with a `bye` whose reason is `revoked`."""

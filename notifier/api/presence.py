@@ -16,7 +16,7 @@ from notifier.api.answers import People, Presence, Presences
 from notifier.api.bodies import UsersIn
 from notifier.api.granted import granted_by_query
 from notifier.api.http import json_response, parse, publisher, publisher_or_subscriber, read_body
-from notifier.api.openapi import body_of, error_responses
+from notifier.api.openapi import PUBLISHER, body_of, error_responses
 from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.errors import NotAllowed
@@ -58,6 +58,7 @@ async def topic_presence(request: Request, name: str) -> Response:
     tags=["administration"],
     summary="Is a user there?",
     responses={200: {"model": Presence}},
+    openapi_extra=PUBLISHER,
 )
 async def user_presence(request: Request, user_id: str) -> Response:
     """Whether the user has open streams, in any process, how many, and when there was the last."""
@@ -76,7 +77,7 @@ async def user_presence(request: Request, user_id: str) -> Response:
     tags=["administration"],
     summary="Which users are there?",
     responses={200: {"model": Presences}, **error_responses(400, 413, 415)},
-    openapi_extra=body_of({"application/json": UsersIn}),
+    openapi_extra={**PUBLISHER, **body_of({"application/json": UsersIn})},
 )
 async def presences(request: Request) -> Response:
     """Which of these users have an open stream, in any process, and when each had the last."""

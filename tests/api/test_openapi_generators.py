@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,11 +14,12 @@ from jsonschema import ValidationError
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from notifier import rules
+from notifier.api.hooks import SIGNATURE
 from notifier.auth import topic_grant
 from notifier.task import STATUSES
 from tests.api.support import calling, unique
 from tests.api.test_openapi import answers, calls_of, matches, resolved
-from tests.support import ADMIN_KEY, API_KEY, JWT_SECRET, Service, bearer, subscriber_token
+from tests.support import ADMIN_KEY, API_KEY, JWT_SECRET, Service, bearer, running, subscriber_token, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +110,8 @@ def kinds_of(schema: dict[str, Any]) -> list[str]:
 
 
 def test_numbers_and_times_have_formats(document: dict[str, Any]) -> None:
-    for schema in schemas_in(document["components"]["schemas"]):
+    components = document["components"]
+    for schema in schemas_in([document["paths"], components["schemas"], components["parameters"]]):
         if "integer" in kinds_of(schema):
             assert schema["format"] == "int64", schema
         if "number" in kinds_of(schema):
@@ -161,15 +165,56 @@ def test_calls_of_administrators_say_so(document: dict[str, Any], service: Servi
         ("post", "/v1/users/{user_id}/disconnect"),
         ("get", "/v1/users/{user_id}/connections"),
         ("get", "/v1/messages/{message_id}/trace"),
+        ("get", "/v1/console"),
+        ("get", "/v1/console/inbox"),
     }
     assert "`admin`" in document["components"]["securitySchemes"]["administrator"]["description"]
     for method, path in own:
         with calling(service, API_KEY) as publisher, calling(service, ADMIN_KEY) as admin:
             address = path.format(user_id=unique(), message_id=unique())
-            query = {"user": "42"} if path.endswith("/trace") else {}
+            query = {"user": "42"} if path.endswith(("/trace", "/inbox")) else {}
             answers(document, method, path, publisher.request(method, address, params=query))
             allowed = admin.request(method, address, params=query)
             assert allowed.is_success or allowed.status_code == 404, allowed.text
+
+
+def test_a_hook_has_credentials_of_its_own(document: dict[str, Any]) -> None:
+    call = calls_of(document)["post", "/v1/hooks/{name}"]
+    schemes = document["components"]["securitySchemes"]
+    assert call["security"] == [{"hook": []}, {"hookPassword": []}, {"hookSignature": []}]
+    assert [(schemes[name]["type"], schemes[name].get("scheme")) for (name,) in call["security"]] == [
+        ("http", "bearer"),
+        ("http", "basic"),
+        ("apiKey", None),
+    ]
+    assert (schemes["hookSignature"]["in"], schemes["hookSignature"]["name"]) == ("header", SIGNATURE)
+
+
+def test_every_security_scheme_is_used_and_described(document: dict[str, Any]) -> None:
+    used = {name for call in calls_of(document).values() for way in call.get("security", ()) for name in way}
+    assert used == set(document["components"]["securitySchemes"])
+
+
+def test_the_answers_of_a_hook_match_the_document(document: dict[str, Any]) -> None:
+    """By each of its credentials, and with the headers of the publish rate."""
+    path, key = "/v1/hooks/{name}", "hook-key-0123456789"
+    hooks = f"boards:grafana:all:{key},backup:ntfy:all:{key}"
+    body = b'{"groupKey":"{}:{}","status":"firing","alerts":[{"status":"firing","labels":{"alertname":"Full"}}]}'
+    signature = hmac.new(key.encode(), body, hashlib.sha256).hexdigest()
+    with running(Service(env={"NOTIFIER_HOOKS": hooks, "NOTIFIER_PUBLISH_RATE": "2"})) as own, calling(own) as client:
+
+        def post(name: str, status: int, **request: Any) -> None:
+            response = client.post(f"/v1/hooks/{name}", **request)
+            assert response.status_code == status, response.text
+            assert ("RateLimit" in response.headers) is (status in (200, 429))
+            answers(document, "post", path, response)
+
+        post("boards", 401, content=body, headers=bearer(API_KEY))
+        post("boards", 200, content=body, headers={SIGNATURE: signature})
+        post("backup", 200, content=b"done", headers=bearer(key))
+        post("backup", 200, content=b"done", auth=("anyone", key))
+        wait_for(lambda: client.post("/v1/hooks/backup", content=b"x", headers=bearer(key)).status_code == 429)
+        post("backup", 429, content=b"x", headers=bearer(key))
 
 
 def test_the_stream_documents_each_of_its_answers(document: dict[str, Any], service: Service) -> None:
