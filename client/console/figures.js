@@ -27,11 +27,13 @@
 
 const MAX_SAMPLES = 300;
 const MAX_TOP = 10;
+/** Processes whose last figures are kept, unless more answer. */
+const MAX_KEPT = 200;
 
 /** Keeps samples. */
 export function createSamples() {
   /** @type {Map<string, Figures>} */
-  let last = new Map();
+  const last = new Map();
   /** @type {Sample[]} */
   const samples = [];
   return { samples, add };
@@ -56,9 +58,11 @@ export function createSamples() {
       rates.set(now.process, rate);
     }
     // A process that did not answer this time keeps its last figures: its next rate is over the whole time between.
-    last = new Map(
-      [...last, ...processes.map((figures) => /** @type {const} */ ([figures.process, figures]))].slice(-200),
-    );
+    for (const figures of processes) {
+      last.delete(figures.process); // so that it becomes the newest of the map
+      last.set(figures.process, figures);
+    }
+    for (const process of [...last.keys()].slice(0, -Math.max(MAX_KEPT, processes.length))) last.delete(process);
     samples.push(sample);
     if (samples.length > MAX_SAMPLES) samples.shift();
     return rates;
