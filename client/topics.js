@@ -87,6 +87,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     if (!final) return;
     ended.abort();
     renewal.stop();
+    tabs.hide(); // the leader ends what no other tab shows
     topics.clear();
     tabs.end();
   });

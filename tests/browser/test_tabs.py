@@ -14,8 +14,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, Route
 
+from notifier.auth import topic_grant
 from tests.browser.conftest import EITHER, Witness
-from tests.support import Service, running, subscriber_token, wait_for
+from tests.support import JWT_SECRET, Service, running, subscriber_token, wait_for
 
 PAGE = """<!doctype html><title>Tab</title><script type="module">
   import { connect } from "/client/notifier.js";
@@ -62,6 +63,12 @@ class Tabs:
         with self.service.client() as client:
             body = {"to": [f"user:{user or self.user}"], "subject": subject}
             client.post("/v1/messages", json=body).raise_for_status()
+
+    def change(self, topic: str, version: int) -> None:
+        with self.service.client() as client:
+            data = {"topic": topic, "version": version}
+            body = {"to": [f"topic:{topic}"], "type": "changed", "data": data}
+            client.post("/v1/events", json=body).raise_for_status()
 
     def streams(self) -> int:
         with self.service.client() as client:
@@ -253,4 +260,39 @@ def test_a_page_that_comes_out_of_the_back_forward_cache_takes_part_again(tabs: 
     assert page.evaluate("[greetings[1].name, greetings[1].unread]") == ["reset", 1]
     tabs.publish("Heard")
     told(page, "Heard")
+    assert tabs.streams() == 1
+
+
+SHOW = """async (grant) => {
+  window.known = [];
+  const handle = await notifier.topic(grant, { since: "-", onStale: () => known.push("stale") });
+  handle.on("changed", ({ version }) => known.push(version));
+}"""
+
+
+@pytest.mark.parametrize("leave", [close, crash])
+def test_an_event_of_a_topic_while_the_leader_goes_is_seen_or_the_topic_is_stale(
+    tabs: Tabs, leave: Callable[[Page], None]
+) -> None:
+    leader, other = tabs.open(), tabs.open()
+    topic = f"order:{uuid.uuid4().hex[:8]}"
+    for page in (leader, other):
+        page.evaluate(SHOW, topic_grant(JWT_SECRET, tabs.user, [topic]))
+        page.wait_for_function("known.at(-1) === 'stale'")  # it joined with an unknown cursor
+    tabs.change(topic, 1)
+    other.wait_for_function("known.at(-1) === 1")
+
+    def publish_first(route: Route) -> None:
+        """Before the other tab has its stream."""
+        tabs.change(topic, 3)
+        route.continue_()
+
+    other.route("**/v1/stream", publish_first)
+    other.evaluate("known.length = 0")
+    assert tabs.leader() is leader
+    leave(leader)
+    tabs.change(topic, 2)  # at any moment of the hand-over
+    other.wait_for_function("known.includes('stale') || known.includes(3)")
+    tabs.change(topic, 4)
+    other.wait_for_function("known.at(-1) === 4")
     assert tabs.streams() == 1

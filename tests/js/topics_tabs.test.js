@@ -1,4 +1,4 @@
-/** Topics of a tab whose stream another tab has: the two talk over a channel. */
+/** Topics of tabs that share one stream, which the leading tab has: they talk over a channel. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,22 +12,39 @@ const GRANT = `${part({})}.${part({ topics: ["order:1"], iat: now, exp: now + 30
 const BASE = new URL("http://notifier.test/");
 
 /** The topics of one tab; `answer(n)` answers its n-th call. */
-async function tab(t, key, connection, { connectionId = "", answer = () => ({ status: 200 }) } = {}) {
+async function tab(t, key, connection, { connectionId = "", answer = () => ({}) } = {}) {
   const handlers = {};
   const calls = [];
   const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state: "live" } };
   const request = async (_, { body }) => {
     calls.push(JSON.parse(body));
-    const { status } = answer(calls.length);
-    return new Response(JSON.stringify({ topics: ["order:1"], cursor: "e-7", stale: [] }), { status });
+    const { status = 200, ...answered } = answer(calls.length);
+    return new Response(JSON.stringify({ topics: ["order:1"], cursor: "e-7", stale: [], ...answered }), { status });
   };
   const position = { cursor: "e-5" };
   const findKey = async () => key;
   const poll = new URL("/v1/poll", BASE);
   const topics = await createTopics(notifier, connection, position, BASE, poll, request, findKey, connectionId);
   t.after(() => handlers.state("closed", { final: true }));
-  return { topics, calls };
+  return { topics, calls, handlers, heard: () => calls.some(({ add }) => add) };
 }
+
+/** The leading tab and another one; both show the topic and hear it. */
+async function pair(t, key, answer) {
+  const first = { leads: true, state: "live" };
+  const second = { leads: false, state: "live" };
+  const leader = await tab(t, key, first, { connectionId: "c1", answer });
+  const follower = await tab(t, key, second, { answer });
+  const stale = [];
+  const handles = [leader, follower].map(({ topics }, n) =>
+    topics.open(GRANT, { onStale: (names) => stale.push([n, names]) }),
+  );
+  while (!leader.heard() || !follower.heard()) await sleep(5);
+  await sleep(0);
+  return { leader, follower, first, second, handles, stale };
+}
+
+const removed = ({ calls }) => calls.flatMap(({ remove = [] }) => remove);
 
 test("a stream that another tab has and that does not find itself is asked again after a pause", async (t) => {
   await tab(t, "k1", { leads: true, state: "live" }, { connectionId: "c1" });
@@ -56,4 +73,56 @@ test("a stream of another tab that took over is joined at once", async (t) => {
   channel.close();
   while (follower.calls.length < 2) await turn();
   assert.equal(follower.calls[1].connection, "c2");
+});
+
+test("a topic that another tab shows stays on the stream when the leader closes it, and ends with the last tab", async (t) => {
+  const { leader, follower, handles } = await pair(t, "k3");
+  handles[0].close();
+  await sleep(600); // the leader asks the other tabs within 300 ms
+  assert.deepEqual(removed(leader), []);
+  handles[1].close();
+  while (!removed(leader).length) await sleep(5);
+  assert.deepEqual([removed(leader), removed(follower)], [["order:1"], []]);
+});
+
+test("a topic ends on the stream when the connection of the last tab that shows it is closed", async (t) => {
+  const { leader, follower, handles } = await pair(t, "k4");
+  handles[0].close();
+  await sleep(600);
+  follower.handlers.state("closed", { final: true });
+  while (!removed(leader).length) await sleep(5);
+  assert.deepEqual(removed(leader), ["order:1"]);
+});
+
+test("the leader's end removes nothing; after it each tab joins the next stream with its last complete cursor", async (t) => {
+  const isNext = { is: false };
+  const { leader, follower, first, second, stale } = await pair(t, "k5", () => ({
+    stale: isNext.is ? ["order:1"] : [],
+  }));
+  const third = await tab(
+    t,
+    "k5",
+    { leads: false, state: "live" },
+    { connectionId: "c1", answer: () => ({ stale: ["order:1"] }) },
+  );
+  const told = [];
+  third.topics.open(GRANT, { since: "e-4", onStale: (names) => told.push(names) });
+  while (!third.heard()) await sleep(5);
+  await sleep(0); // it reads the answer
+  for (const { handlers } of [follower, third])
+    handlers["*"]({ event: "order.paid", id: "e-9", data: JSON.stringify({ topic: "order:1" }) });
+  leader.handlers.state("closed", { final: true });
+  Object.assign(first, { leads: false });
+  Object.assign(second, { leads: true });
+  isNext.is = true;
+  told.length = 0;
+  for (const { handlers } of [follower, third]) handlers.hello({ connection: "c2" }); // the leader posts it to the others
+  while (!stale.length || !told.length) await sleep(5);
+  for (const { calls } of [follower, third]) {
+    const { connection, since } = calls.at(-1);
+    assert.deepEqual([connection, since], ["c2", "e-9"]);
+  }
+  assert.deepEqual([stale, told], [[[1, ["order:1"]]], [["order:1"]]]);
+  await sleep(600);
+  assert.deepEqual([leader, follower, third].flatMap(removed), []);
 });
