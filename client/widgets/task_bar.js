@@ -47,7 +47,7 @@ export function taskView(widget, store, id, name = "") {
   const track = bar(name);
   const state = el("span", { part: "state", class: "text" });
   const far = el("span", { part: "percent", class: "muted" });
-  const result = el("span");
+  const result = el("span", { class: "result" });
   const line = el("div", { class: "line" }, state, far, result);
 
   /**

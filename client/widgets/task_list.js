@@ -26,7 +26,7 @@ const CSS = `${PLACEHOLDER_CSS}${QUESTION_CSS}
   .succeeded .fill { background: var(--_success); }
   .cancelled .fill { background: var(--_muted); } .stalled .fill { background: var(--_warning); }
   .line { margin-block: 0.15rem; flex-wrap: nowrap; }
-  .line > * { flex: none; } .line > :first-child { flex-shrink: 1; min-inline-size: 0; }
+  .line > * { flex: none; } .line > :first-child, .result { flex-shrink: 1; min-inline-size: 0; overflow-wrap: anywhere; }
   [part=state] { color: var(--_muted); font-size: 0.875rem; }`;
 
 /**

@@ -5,13 +5,18 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import EITHER
+from tests.browser.conftest import EITHER, shot
 from tests.browser.test_options import wants
 from tests.browser.test_widgets import Shop, watched_shop  # noqa: F401  # a fixture
 
 LONG = "Wolfgang Amadeus Theophilus Mozart of the accounting department "
 LEAST_TARGET_PX = 24
 """Success criterion 2.5.8 of WCAG 2.2."""
+COLOURS = {
+    "light": {"color_scheme": "light", "forced_colors": "none"},
+    "dark": {"color_scheme": "dark", "forced_colors": "none"},
+    "forced": {"color_scheme": "light", "forced_colors": "active"},
+}
 
 
 def small_targets(page: Page) -> list[str]:
@@ -124,3 +129,43 @@ def test_cancelled_bars_have_a_colour_of_their_own_and_waiting_tasks_do_not_run(
         for name in ("running", "cancelled")
     }
     assert colours["running"] != colours["cancelled"]
+
+
+WORDS = {
+    "en": ("Price list of the winter season", "Download the complete price list...", "Ann of the accounting department"),
+    "ru": ("Прайс-лист зимнего сезона", "Скачать полный прайс-лист в Excel...", "Анна из отдела бухгалтерского учёта"),
+    "ar": ("قائمة أسعار موسم الشتاء", "تنزيل قائمة الأسعار الكاملة للموسم", "آن من قسم المحاسبة والشؤون المالية"),
+}
+"""A task, the text of a link and a sender."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lang", WORDS)
+def test_nothing_overflows_in_any_width_or_colours(shop: Shop, lang: str) -> None:
+    name, link, sender = WORDS[lang]
+    ended, running, cancelled, waiting = (shop.begin(name) for _ in range(4))
+    shop.change(ended, status="succeeded", url="/list", url_text=link, state=name)
+    shop.change(running, done=40, state=name)
+    shop.change(cancelled, status="cancelled", done=60)
+    shop.change(waiting, status="pending")
+    for level in ("info", "success", "warning"):
+        shop.publish(name, text=f"{name}. " * 5, url="/a", level=level, **{"from": {"name": sender}})
+    page = shop.open(lang=lang, direction="rtl" if lang == "ar" else "ltr", task=ended)
+    shop.publish(name, text=f"{name}. " * 5, level="error", url="/list", **{"from": {"name": sender}})
+    shop.change(shop.begin(name), status="failed", error=name)
+    expect(page.locator("[part=toast]")).to_have_count(2)
+    expect(page.locator("notifier-tasks a")).to_have_text(link)
+    page.locator("notifier-bell [part=bell]").click()
+    panel = page.get_by_role("dialog")
+    expect(panel.locator("li")).to_have_count(4)
+    page.emulate_media(reduced_motion="reduce")
+    for width in (320, 390, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for colours, media in COLOURS.items():
+            page.emulate_media(**media)  # type: ignore[arg-type]  # names and values are playwright's
+            shot(page, f"look-{lang}-{width}-{colours}-panel")
+            page.keyboard.press("Escape")
+            shot(page, f"look-{lang}-{width}-{colours}")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, colours
+            page.locator("notifier-bell [part=bell]").click()
+            expect(panel).to_be_visible()
