@@ -40,7 +40,7 @@ FLUSH_S: Final = 3.0
 """Time for the export of what waits when the process ends."""
 MAX_WRITTEN: Final = 4096
 """Events whose first write is remembered. A span more follows if so many others came between two writes of one."""
-TASK_CALLS: Final = frozenset(("create_task", "change_task", "append_output"))
+CHANGES: Final = frozenset(("create_task", "change_task", "append_output", "correct", "retract"))
 """Calls of the broker that are a span, beside those that publish events."""
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ class _TracedBroker:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._broker, name)
-        if name not in TASK_CALLS or not _is_sampled(trace.get_current_span()):
+        if name not in CHANGES or not _is_sampled(trace.get_current_span()):
             return attribute
         return lambda *args, **named: _spanned(
             self._started(name.replace("_", " "), 1), lambda: attribute(*args, **named)

@@ -17,6 +17,7 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from notifier.api_key import ApiKey
+from notifier.hook import Hook
 from notifier.settings import Settings
 from tests.faults.clients import Listener, listening, until
 from tests.pasted import Document
@@ -26,6 +27,7 @@ from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, bearer, run
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
+HOOK_KEY = "hook-key-0123456789"
 PARENT = f"00-{TRACE_ID}-{PARENT_ID}-01"
 
 
@@ -55,7 +57,13 @@ class Traced:
 async def traced(broker_url: str = "memory:") -> AsyncIterator[Traced]:
     key = ApiKey(KEY, frozenset({"publish"}))
     settings = Settings(
-        jwt_secret=JWT_SECRET, api_keys=(key,), publish_rate=0, drain_s=0, tracing=True, broker_url=broker_url
+        jwt_secret=JWT_SECRET,
+        api_keys=(key,),
+        hooks=(Hook.parse(f"backup:ntfy:user:a:{HOOK_KEY}"),),
+        publish_rate=0,
+        drain_s=0,
+        tracing=True,
+        broker_url=broker_url,
     )
     with recorded() as exporter:
         async with (
@@ -119,20 +127,33 @@ async def test_each_kind_of_call_is_a_span_with_its_broker_call() -> None:
         task = await service.post("/v1/tasks", {"to": ["user:a"], "name": "Import"}, own)
         await service.client.patch(f"/v1/tasks/{task['id']}", json={"done": 1}, headers=own)
         await service.post(f"/v1/tasks/{task['id']}/output", {"text": "x"}, own)  # no direct call: by its route
+        await service.post(
+            f"/v1/tasks/{task['id']}/question", {"text": "Sure?", "choices": [{"value": "y", "text": "Yes"}]}, own
+        )
+        await service.post("/v1/hooks/backup", {"topic": "backup", "message": "done"}, {**own, **bearer(HOOK_KEY)})
+        message = {"to": ["user:a"], "subject": "1"}
+        sent = await service.post("/v1/messages", message, {"traceparent": PARENT[:-1] + "0"})
+        await service.client.patch(f"/v1/messages/{sent['id']}", json={**message, "subject": "2"}, headers=own)
+        await service.client.request("DELETE", f"/v1/messages/{sent['id']}", json={"to": ["user:a"]}, headers=own)
         await service.post("/v1/batch", [{"kind": "event", "to": ["all"], "type": "x"}] * 3, own)
-        spans = await service.spans(8)
+        spans = await service.spans(16)
     assert [(span.name, span.kind) for span in spans] == [
         (name, kind)
         for pair in (
             ("publish task", "broker create task"),
             ("publish patch", "broker change task"),
             ("publish output", "broker append output"),
+            ("publish question", "broker change task"),
+            ("publish hook", "broker publish"),
+            ("publish correction", "broker correct"),
+            ("publish retraction", "broker retract"),
             ("publish batch", "broker publish"),
         )
         for name, kind in zip(pair, ("server", "producer"), strict=True)
     ]
     for publish, broker in zip(spans[::2], spans[1::2], strict=True):
         assert (publish.parent_id, broker.parent_id, broker.trace_id) == (PARENT_ID, publish.span_id, TRACE_ID)
+        assert publish.attributes["http.response.status_code"] == (204 if "retraction" in publish.name else 200)
     assert spans[-1].attributes["messaging.batch.message_count"] == 3
 
 

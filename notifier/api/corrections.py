@@ -5,20 +5,23 @@ Must not know: how brokers store messages, who listens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from notifier import parsing, rules
+from notifier import rules
 from notifier.api.answers import MessageData
 from notifier.api.bodies import CorrectionIn, RetractionIn
-from notifier.api.http import json_response, object_of, parse, publisher, read_body
+from notifier.api.http import json_answer, run_call, validate
 from notifier.api.openapi import body_of, error_responses
-from notifier.api.publishing import Counted
+from notifier.api.publishing import Counted, Publishing
 from notifier.auth import Publisher
-from notifier.broker import Broker
+from notifier.call import Answer, RequestHead
 from notifier.errors import InvalidInput, NotFound
 from notifier.message import corrected, message_of
-from notifier.settings import Settings
 
 router = APIRouter(
     prefix="/v1",
@@ -36,27 +39,31 @@ router = APIRouter(
 async def correct_message(request: Request, message_id: str) -> Response:
     """Change fields of a message where it stands, in history and inboxes; a repeat changes nothing. Open streams get it
     again, with its id and `edited`. 404: none of the channels has it."""
-    with Counted(request.app.state.publishing, "correction"):
-        return await _correct(request, message_id)
+    return await run_call(request, "correction", partial(_correct, _publishing(request)), last_segment=message_id)
 
 
-async def _correct(request: Request, message_id: str) -> Response:
-    who = _publisher(request)
-    fields = object_of(parsing.parse_json(await read_body(request)))
+async def _correct(publishing: Publishing, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+    with Counted(publishing, "correction"):
+        headers, fields = publishing.accepted_body(who, head, body)
+        return json_answer(await _corrected(publishing, who, head.last_segment, fields), headers)
+
+
+async def _corrected(
+    publishing: Publishing, who: Publisher, message_id: str, fields: Mapping[str, Any]
+) -> Mapping[str, Any]:
     known = rules.identifier(message_id, "id")
     if "to" not in fields:
         raise InvalidInput("is required", field="to")
     channels = rules.recipients(fields["to"])
     who.require_channels(channels)
     changes = {name: value for name, value in fields.items() if name != "to"}
-    settings: Settings = request.app.state.settings
-    frames = await _broker(request).correct(
-        known, channels, lambda stored: corrected(stored, changes, max_bytes=settings.max_event_bytes)
+    frames = await publishing.broker.correct(
+        known, channels, lambda stored: corrected(stored, changes, max_bytes=publishing.max_event_bytes)
     )
     message = message_of(frames[0]) if frames else None
     if message is None:
         raise NotFound(f"there is no message {message_id!r} in these channels", field="id")
-    return json_response(message)
+    return message
 
 
 @router.delete(
@@ -68,20 +75,18 @@ async def _correct(request: Request, message_id: str) -> Response:
 async def retract_message(request: Request, message_id: str) -> Response:
     """Remove a message from the history and the inboxes of these channels. Open streams get `inbox` with its id among
     `deleted`. A message that is not there is no error, so the call can be repeated."""
-    with Counted(request.app.state.publishing, "retraction"):
-        who = _publisher(request)
-        channels = rules.recipients(parse(RetractionIn, await read_body(request)).to)
+    return await run_call(request, "retraction", partial(_retract, _publishing(request)), last_segment=message_id)
+
+
+async def _retract(publishing: Publishing, who: Publisher, head: RequestHead, body: bytes) -> Answer:
+    with Counted(publishing, "retraction"):
+        headers, fields = publishing.accepted_body(who, head, body)
+        channels = rules.recipients(validate(RetractionIn, fields).to)
         who.require_channels(channels)
-        await _broker(request).retract(rules.identifier(message_id, "id"), channels)
-    return Response(status_code=204)
+        await publishing.broker.retract(rules.identifier(head.last_segment, "id"), channels)
+        return Answer(204, headers, b"")
 
 
-def _publisher(request: Request) -> Publisher:
-    who = publisher(request)
-    request.app.state.publishing.limit.take(who.name)
-    return who
-
-
-def _broker(request: Request) -> Broker:
-    broker: Broker = request.app.state.broker
-    return broker
+def _publishing(request: Request) -> Publishing:
+    publishing: Publishing = request.app.state.publishing
+    return publishing

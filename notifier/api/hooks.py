@@ -10,6 +10,7 @@ import binascii
 import inspect
 import time
 from collections.abc import Awaitable
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -17,12 +18,12 @@ from starlette.responses import Response
 
 from notifier import parsing, rules
 from notifier.api.answers import Published
-from notifier.api.http import fingerprint, object_of, own_key, read_body, response, validate
+from notifier.api.http import fingerprint, head_of, object_of, own_key, read_body, response, validate
 from notifier.api.openapi import IDEMPOTENCY_KEY, error_responses
 from notifier.api.publishing import Publishing
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency
-from notifier.call import Answer
+from notifier.call import Answer, RequestHead
 from notifier.errors import NotFound, NotifierError, Unauthenticated
 from notifier.hook import Hook, Hooks
 from notifier.hooks import alerts, ntfy
@@ -31,7 +32,7 @@ SIGNATURE: Final = "X-Grafana-Alerting-Signature"
 SIGNED_AT: Final = "X-Grafana-Alerting-Timestamp"
 """The time that the signature covers, where the contact point's `timestampHeader` has this name."""
 KIND: Final = "hook"
-"""Of these calls in the metrics."""
+"""Of these calls in metrics and traces."""
 MAX_BYTES: Final = {"ntfy": rules.MAX_BODY_BYTES}
 """By kind; the others take as much as a batch: a group may have hundreds of alerts."""
 
@@ -70,17 +71,18 @@ async def post_hook(request: Request, name: str) -> Response:
     try:
         if hook is None:
             raise NotFound(f"there is no hook {rules.shown(name)}", field="name")
-        answer = _send(request, hook, await _authentic_body(request, hook))
+        body = await _authentic_body(request, hook)
+        who = Publisher(f"hook:{hook.name}", frozenset(("publish",)))
+        answer = request.app.state.tracing.call(KIND, partial(_send, request, hook))(who, head_of(request), body)
     except NotifierError as exc:
         publishing.note(KIND, exc)
         raise
     return response(await answer if inspect.isawaitable(answer) else answer)
 
 
-def _send(request: Request, hook: Hook, body: bytes) -> Answer | Awaitable[Answer]:
+def _send(request: Request, hook: Hook, who: Publisher, _head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
     """Publish what the body says; the call counts itself from there on."""
     publishing: Publishing = request.app.state.publishing
-    who = Publisher(f"hook:{hook.name}", frozenset(("publish",)))
     headers = publishing.limit.take(who.name)
     if hook.kind == "ntfy":
         fields, idem = ntfy.message(_ntfy_post(request, body), hook.name), None

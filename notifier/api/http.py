@@ -67,7 +67,7 @@ async def run_call(
     except NotifierError as exc:
         request.app.state.publishing.note(kind, exc)
         raise
-    answer = request.app.state.tracing.call(kind, call)(who, _head_of(request, last_segment), body)
+    answer = request.app.state.tracing.call(kind, call)(who, head_of(request, last_segment), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 
 
@@ -75,11 +75,12 @@ async def run_user_call(request: Request, call: UserCall) -> Response:
     """The same of a user's call."""
     who = subscriber(request)
     body = await read_body(request)
-    answer = call(who, _head_of(request), body)
+    answer = call(who, head_of(request), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 
 
-def _head_of(request: Request, last_segment: str = "") -> RequestHead:
+def head_of(request: Request, last_segment: str = "") -> RequestHead:
+    """What a call asks of the request."""
     return RequestHead(request.method, request.url.path, dict(reversed(request.headers.raw)), last_segment)
 
 

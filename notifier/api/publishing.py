@@ -69,7 +69,7 @@ class Publishing:
     def post_message(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
         """Store a message in its recipients' history and announce it."""
         try:
-            headers, value = self._accepted(who, head, body)
+            headers, value = self.accepted_body(who, head, body)
             idem = idempotency(head, who, value)
             return self._publish(self.message_event(who, value, idem), idem, headers, "message 200")
         except Exception as exc:
@@ -91,7 +91,7 @@ class Publishing:
             raise
 
     def _post_event(self, who: Publisher, head: RequestHead, body: bytes) -> Answer | Awaitable[Answer]:
-        headers, value = self._accepted(who, head, body)
+        headers, value = self.accepted_body(who, head, body)
         idem = idempotency(head, who, value)
         content_type = head.headers.get(b"content-type", b"")
         if b"cloudevents" in content_type.lower() and _media_type(content_type) == CLOUD_EVENT:
@@ -104,7 +104,7 @@ class Publishing:
     async def post_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Create a running task that its recipients watch."""
         with Counted(self, "task"):
-            headers, value = self._accepted(who, head, body)
+            headers, value = self.accepted_body(who, head, body)
             return json_answer(await self.create_task(who, value, idempotency(head, who, value)), headers)
 
     async def patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
@@ -113,7 +113,7 @@ class Publishing:
             return await self._patch_task(who, head, body)
 
     async def _patch_task(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
-        headers, value = self._accepted(who, head, body)
+        headers, value = self.accepted_body(who, head, body)
         patch = validate(TaskPatch, value)
         if patch.erases_total:
             headers = (*headers, NULL_TOTAL_DEPRECATED)
@@ -124,7 +124,7 @@ class Publishing:
     async def post_output(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
         """Append to the output of the task that the path names."""
         with Counted(self, "output"):
-            headers, value = self._accepted(who, head, body)
+            headers, value = self.accepted_body(who, head, body)
             idem = idempotency(head, who, value)
             return json_answer(await self.append_output(who, head.last_segment, value, idem), headers)
 
@@ -134,7 +134,7 @@ class Publishing:
             return await self._post_question(who, head, body)
 
     async def _post_question(self, who: Publisher, head: RequestHead, body: bytes) -> Answer:
-        headers, value = self._accepted(who, head, body)
+        headers, value = self.accepted_body(who, head, body)
         asking, now_ms = validate(QuestionIn, value), _now_ms()
         idem = idempotency(head, who, value)
         fields = asking.model_dump()
@@ -148,7 +148,7 @@ class Publishing:
         )
         return json_answer(changed.for_publisher(), headers)
 
-    def _accepted(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
+    def accepted_body(self, who: Publisher, head: RequestHead, body: bytes) -> tuple[Headers, Mapping[str, Any]]:
         """The headers about the publisher's rate limit, and the body's JSON object."""
         body = checked_body(head, body)
         headers = self.limit.take(who.name)
