@@ -200,6 +200,9 @@ def _import_map(context: Context) -> SafeString:
 
 
 def _nonce(context: Context) -> SafeString:
-    """The nonce of django-csp (on the request) or of Django 6 (in the context)."""
-    nonce = getattr(_request(context), "csp_nonce", None) or context.get("csp_nonce")
+    """The nonce of django-csp (on the request) or of Django 6 (in the context, or on the request of a project without
+    its context processor). Both make it when its text is read, and are false until then."""
+    request = _request(context)
+    places = (getattr(request, "csp_nonce", None), context.get("csp_nonce"), getattr(request, "_csp_nonce", None))
+    nonce = next((text for place in places if place is not None and (text := str(place))), "")
     return format_html(' nonce="{}"', nonce) if nonce else SafeString("")

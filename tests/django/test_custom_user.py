@@ -49,7 +49,10 @@ def test_tasks_belong_to_users(sent: Any) -> None:
 
 
 def test_keys_and_tasks_are_accepted_wherever_a_user_or_a_task_id_is(sent: Any) -> None:
-    assert sent["resumed"] == [True] * 2
+    assert sent["resumed"] == [True] * 3
+    assert sent["pickled"]
+    both = [f"user:{sent['ann']}", f"user:{sent['bob']}"]
+    assert sent["events"] == [*[both[:1]] * 4, both]
     assert sent["history"] == [True] * 6
     assert sent["decorated"]
 

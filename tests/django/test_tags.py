@@ -7,12 +7,16 @@ import re
 from typing import Any
 
 import pytest
+from csp.constants import NONCE, SELF
+from csp.middleware import CSPMiddleware
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.messages.storage.cookie import CookieStorage
+from django.http import HttpResponse
 from django.template import Context, Template
-from django.test import RequestFactory
+from django.test import RequestFactory, override_settings
 from django.utils import translation
+from django.utils.functional import SimpleLazyObject, empty
 from django.utils.safestring import mark_safe
 
 from django_bridge.context_processors import notifier
@@ -75,6 +79,35 @@ def test_pending_messages_become_elements_with_a_level_and_are_consumed() -> Non
     assert '<notifier-message level="warning">Almost <i>full</i></notifier-message>' in page
     assert '<script type="module" src="/static/notifier/widgets/message.js" nonce="abc"></script>' in page
     assert request._messages.used
+
+
+def test_the_scripts_have_the_nonce_of_the_policy_that_the_response_has(user: User) -> None:
+    def view(request: Any) -> HttpResponse:
+        return HttpResponse(rendered("notifier", request_of(user, csp_nonce=request.csp_nonce)))
+
+    with override_settings(CONTENT_SECURITY_POLICY={"DIRECTIVES": {"script-src": [SELF, NONCE]}}):
+        response = CSPMiddleware(view)(RequestFactory().get("/"))
+    (nonce,) = re.findall("'nonce-([^']+)'", response["Content-Security-Policy"])
+    assert f' nonce="{nonce}"></script>' in response.text
+
+
+class LazyNonce(SimpleLazyObject):
+    """As that of Django 6: true once its text was read."""
+
+    def __bool__(self) -> bool:
+        return self._wrapped is not empty
+
+
+@pytest.mark.parametrize("tag", ["notifier", "notifier_messages"])
+def test_the_scripts_have_the_nonce_of_django_6_with_and_without_its_context_processor(user: User, tag: str) -> None:
+    page = Template("{% load notifier %}{% " + tag + " %}")
+    for attributes, context in (
+        ({"_csp_nonce": LazyNonce(lambda: "abc")}, {}),
+        ({}, {"csp_nonce": LazyNonce(lambda: "abc")}),
+    ):
+        request = request_of(user, **attributes)
+        messages.success(request, "Saved")
+        assert ' nonce="abc"></script>' in page.render(Context({"request": request, **context}))
 
 
 def test_without_messages_or_their_app_nothing_is_rendered() -> None:

@@ -17,7 +17,7 @@ call_command("migrate", run_syncdb=True, verbosity=0)
 
 from django.utils.translation import gettext_lazy  # noqa: E402  # Django first
 
-from django_bridge import Message, Progress, Task, progress  # noqa: E402
+from django_bridge import Event, Message, Progress, Task, progress  # noqa: E402
 from django_bridge.history import messages_of, tasks_of  # noqa: E402
 from django_bridge.models import TaskRecord  # noqa: E402
 from django_bridge.testing import assert_notified, outbox  # noqa: E402
@@ -42,7 +42,8 @@ list(Progress(range(3), task=task))
 Task.resume(task.id).end()
 row = TaskRecord.objects.get()
 sent["task"] = [row.user_id == ann.pk, row.to, row.status]
-sent["resumed"] = [Task.resume(uuid.UUID(task.id)).id == task.id, pickle.loads(pickle.dumps(task)).id == task.id]
+sent["resumed"] = [Task.resume(form).id == task.id for form in (task, task.id, uuid.UUID(task.id))]
+sent["pickled"] = pickle.loads(pickle.dumps(task)).id == task.id
 sent["history"] = [[row.pk for row in tasks_of(form)] == [task.id] for form in (ann, ann.pk, str(ann.pk))]
 with override_settings(NOTIFIER={**settings.NOTIFIER, "KEEP_MESSAGES": True}):
     kept_id = Message(to_users=ann.pk, subject="Kept").send()
@@ -55,6 +56,9 @@ def walk(user: object, task: Task | None = None) -> None: ...
 
 walk(ann.pk)
 sent["decorated"] = TaskRecord.objects.get(name="Walk").user_id == ann.pk
+for form in forms.values():
+    Event(type="order.paid", to_users=form, data={}).send()
+sent["events"] = [event["to"] for event in outbox.events]
 with assert_notified(ann.pk, subject="Hi"):
     Message(to_users=ann, subject="Hi").send()
 clicked = Task(from_user=ann.pk, task_name="Clicked")
