@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 
 import jwt
+import pytest
 
 from notifier.auth import subscriber_token, topic_grant
 from tests.api.request_corpus import KEY, requests
@@ -57,10 +58,11 @@ async def compare(url: str) -> None:
     assert statuses[200] > COUNT / 5, statuses
 
 
-async def test_requests_split_at_every_byte_have_the_same_answers() -> None:
+@pytest.mark.parametrize("count", [COUNT // 4, pytest.param(COUNT, marks=pytest.mark.full)])
+async def test_requests_split_at_every_byte_have_the_same_answers(count: int) -> None:
     chooser = random.Random(7)
     async with side(direct=True) as direct, side(direct=False) as routed:
-        for data in requests(COUNT // 4):
+        for data in requests(count):
             if len(data) < 2000:
                 pieces = [data[at : at + 1] for at in range(len(data))]
                 assert shown(await direct.ask(pieces)) == shown(await routed.ask([data])), data
