@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from notifier.broker import Broker
@@ -19,6 +20,9 @@ log = logging.getLogger("notifier.last_seen")
 WRITE_EVERY_S: Final = 1.0
 MAX_UNWRITTEN: Final = 100_000
 """Users whose times wait for a broker that is away. The times of further users are not noted."""
+
+PORTION: Final = 1000
+"""Users whose times are written in one turn of the loop."""
 
 
 class LastSeen:
@@ -56,9 +60,15 @@ class LastSeen:
             await asyncio.sleep(WRITE_EVERY_S)
 
     async def write(self) -> None:
-        """Write what was noted. What the broker could not store waits for the next call."""
-        due, self._unwritten = self._unwritten, {}
+        """Write what was noted, in portions between which the loop has its turn. What the broker could not store waits
+        for the next call."""
         self._wake.clear()
+        for _ in range(0, len(self._unwritten), PORTION):  # what waits comes last
+            await self._write_portion()
+            await asyncio.sleep(0)
+
+    async def _write_portion(self) -> None:
+        due = {user: self._unwritten.pop(user) for user in list(islice(self._unwritten, PORTION))}
         if not (failed := await self._broker.seen(due)):
             return
         log.debug("the times of %d users wait for the broker", len(failed))
