@@ -16,6 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.axe import FINDINGS, axe
 from tests.support import API_KEY, CHROMIUM, JWT_SECRET, REPOSITORY, Process, RedisServer, Service, free_port, running
 
 PROJECT = REPOSITORY / "examples" / "django_project"
@@ -162,9 +163,13 @@ def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: B
             for page in (ann, bob):
                 expect(page.get_by_role("region", name=column).locator("#order-1001")).to_be_visible(timeout=15_000)
         expect(bob.locator(".order")).to_have_count(5)
+        for page in (ann, bob):
+            page.evaluate(axe())
         for scheme in ("light", "dark"):
+            for page in (ann, bob):
+                page.emulate_media(color_scheme=scheme)
+                assert page.evaluate(FINDINGS) == []
             for width in (390, 1280):
-                ann.emulate_media(color_scheme=scheme)
                 ann.set_viewport_size({"width": width, "height": 900})
                 assert ann.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 ann.screenshot(path=OUTPUT / f"example-board-{scheme}-{width}.png")

@@ -19,15 +19,17 @@ from tests.support import REPOSITORY
 
 NONCE = "bGl2ZQ"
 ROW = """{% load notifier %}
-<div id="htmx" {% live row %} hx-get="/live/{{ row.pk }}/row/" hx-trigger="live" hx-select="#htmx" hx-swap="outerHTML">
-  <p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></div>
+<div id="htmx" {% live row %} hx-get="/live/{{ row.pk }}/row/" hx-trigger="live" hx-select="#htmx" hx-swap="outerHTML"
+  hx-status:4xx="swap:none"><p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></div>
 <turbo-frame id="turbo" {% if page %}{% live row %} src="/live/{{ row.pk }}/row/"{% endif %}>
   <p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></turbo-frame>
+<notifier-live id="live" {% if page %}{% live row %} src="/live/{{ row.pk }}/row/#live"{% endif %}>
+  <p>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</p></notifier-live>
 """
 PAGE = (
     """<!doctype html><html lang="en"><title>Live</title>
-<script src="/live/htmx.js"></script><script src="/live/turbo.js"></script>
-<main>"""
+<script src="/live/{{ request.GET.htmx|default:"htmx" }}.js"></script><script src="/live/turbo.js"></script>
+<main><h1>Live</h1>"""
     + ROW
     + """</main>{% notifier widgets=False %}</html>"""
 )
@@ -41,13 +43,18 @@ STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %
 {% notifier widgets=False %}</html>"""
 PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Live</title>{% load notifier %}
-<main><h1>Order</h1>{% presence row editing="#form" warning="{name}: save anyway?" %}
+<main><h1>Order</h1>{% presence row editing="#form" warning="{name}: save anyway?" avatars="/live/{id}/face/" %}
 <notifier-live id="live" {% live row %} src="#live"><h2>{{ row.title }}</h2></notifier-live>
 <form id="form"><label>Title <input name="title"></label> <button>Save</button></form></main>
 {% notifier widgets=False %}</html>"""
 ORDERS = f"""<!doctype html><html lang="en"><title>Orders</title><script src="/live/htmx.js"></script>
 {titled("docs/live.md")["shop/orders.html"]}</html>"""
-FILES = {"htmx": "htmx2/dist/htmx.min.js", "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js"}
+FILES = {
+    "htmx": "htmx2/dist/htmx.min.js",
+    "htmx4": "htmx.org/dist/htmx.min.js",
+    "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js",
+}
+FACE = '<svg xmlns="http://www.w3.org/2000/svg" width="32" height="32"><circle cx="16" cy="16" r="16"/></svg>'
 
 
 site = AdminSite(name="shared")
@@ -92,7 +99,7 @@ def strictly(request: HttpRequest, template: str, pk: int) -> HttpResponse:
     answer = render(request, template, pk)
     answer["Content-Security-Policy"] = (
         f"default-src 'none'; script-src 'self' 'nonce-{NONCE}'; style-src 'nonce-{NONCE}'; connect-src *; "
-        "base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        "img-src 'self'; base-uri 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return answer
 
@@ -109,6 +116,12 @@ def rename(request: HttpRequest, pk: int) -> HttpResponse:
     return HttpResponse()
 
 
+def face(request: HttpRequest, pk: int) -> HttpResponse:
+    """The picture of a user: Bob has one."""
+    get_object_or_404(User, pk=pk, first_name="Bob")
+    return HttpResponse(FACE, content_type="image/svg+xml")
+
+
 def script(request: HttpRequest, name: str) -> FileResponse:
     return FileResponse((REPOSITORY / "node_modules" / FILES[name]).open("rb"), content_type="text/javascript")
 
@@ -120,6 +133,7 @@ urlpatterns = [
     path("<int:pk>/strict/", strict),
     path("<int:pk>/people/", people),
     path("<int:pk>/rename/", rename),
+    path("<int:pk>/face/", face),
     path("admin/", site.urls),
     path("<slug:name>.js", script),
 ]

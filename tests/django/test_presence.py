@@ -19,8 +19,8 @@ from tests.browser.conftest import OUTPUT
 from tests.django.sample.models import SimpleModel
 from tests.django.test_browser import Site, browser
 from tests.django.test_grants import claims, render
-from tests.django.test_live_pages import cookie
-from tests.support import REPOSITORY, running
+from tests.django.test_live_pages import audit, cookie
+from tests.support import running
 
 
 @pytest.fixture
@@ -99,15 +99,6 @@ async def viewing(started: Browser, url: str, session: Any, **options: Any) -> A
     assert [error for error in errors if "favicon" not in error and "404" not in error] == []
 
 
-async def audit(page: Page) -> None:
-    source = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
-    await page.evaluate(f"() => {{ {source} }}")
-    violations = await page.evaluate(
-        "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))"
-    )
-    assert violations == []
-
-
 @pytest.mark.programs
 def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
     site: Site, row: SimpleModel, staff: list[User]
@@ -130,6 +121,12 @@ def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
                 await page.evaluate("document.body.style.background = 'Canvas'")
                 await audit(page)
                 await page.screenshot(path=OUTPUT / f"{name}.png")
+            # A picture that loads is shown; initials where it does not.
+            image = ann.get_by_role("listitem").locator("img")
+            await expect(image).to_have_js_property("naturalWidth", 32)
+            assert await image.get_attribute("src") == f"/live/{staff[1].pk}/face/"
+            await expect(bob.locator("notifier-presence [part=avatar]")).to_have_text("AL")
+            await expect(bob.get_by_role("listitem").locator("img")).to_have_count(0)
             second = await ann.context.new_page()
             await second.goto(url)
             await expect(second.get_by_role("status")).to_have_text("Also here: Bob Ray")
@@ -174,6 +171,8 @@ def test_the_change_form_shows_who_edits_and_asks_before_it_is_saved(
             await expect(status).to_have_text("Bob Ray is editing")
             await ann.locator("#id_title").fill("of Ann")
             await expect(bob.locator("notifier-presence [role=status]")).to_have_text("Ann Lee is editing")
+            for page in (ann, bob):
+                await audit(page, "notifier-presence")
             await ann.screenshot(path=OUTPUT / "presence-admin.png")
             await bob.screenshot(path=OUTPUT / "presence-admin-dark-390.png")
             questions: list[str] = []
