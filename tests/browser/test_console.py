@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import Witness, shot
 from tests.support import ADMIN_KEY, API_KEY, REPOSITORY, RedisServer, Service, bearer, running, subscriber_token
 
+AXE = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\">"
 
 
@@ -42,9 +44,16 @@ def look_up(page: Page, user: str) -> None:
     page.get_by_role("button", name="Look up").click()
 
 
-def number(page: Page, chart: str) -> float:
-    text = page.locator(f"#{chart}-value").inner_text()
-    return float(text.replace(",", "")) if text != "–" else 0
+def verdict(page: Page, text: str) -> None:
+    """Waits until the trace has this verdict."""
+    expect(page.locator("#trace dd.pill")).to_have_text(text)
+
+
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What axe finds: the rule, and the first element that breaks it."""
+    page.evaluate(f"() => {{ {AXE} }}")
+    results = page.evaluate("axe.run().then(({ violations }) => violations)")
+    return [(violation["id"], violation["nodes"][0]["html"]) for violation in results]
 
 
 def test_charts_move_and_a_user_is_disconnected(watched: Service, context: BrowserContext) -> None:
@@ -124,7 +133,7 @@ def test_a_test_message_arrives_and_hostile_texts_stay_texts(watched: Service, c
     look_up(page, HOSTILE)
     expect(page.locator("#inbox b")).to_have_text(HOSTILE)
     page.get_by_role("button", name="Trace <img").click()
-    expect(page.locator("#trace > *")).to_be_visible()
+    verdict(page, "waiting")
     page.get_by_role("button", name="Disconnect", exact=True).click()
     expect(page.get_by_role("heading", name=f"Disconnect {HOSTILE}?")).to_be_visible()
     page.get_by_role("button", name="Keep").click()
@@ -163,16 +172,91 @@ def test_the_page_has_a_strict_policy_and_is_off_by_default(watched: Service, se
         assert httpx.get(service.url + path, headers=bearer(ADMIN_KEY)).status_code == 404, path
 
 
+def test_a_connection_is_a_row_while_its_stream_is_open_and_after_its_end(
+    watched: Service, context: BrowserContext
+) -> None:
+    page = opened(context.new_page(), watched)
+    look_up(page, "olga")
+    expect(page.locator("#connections")).to_have_text("No streams were recorded")
+    headers = {**bearer(subscriber_token("olga")), "User-Agent": "probe/7 <b>"}
+    with httpx.Client(base_url=watched.url, headers=headers, timeout=20) as client:
+        with client.stream("GET", "/v1/stream") as answer, watched.client() as publisher:
+            lines = answer.iter_lines()
+            next(line for line in lines if line == "event: hello")
+            publisher.post("/v1/messages", json={"to": ["user:olga"], "subject": "For Olga"}).raise_for_status()
+            next(line for line in lines if line == "event: message")
+            look_up(page, "olga")
+            cells = page.locator("#connections tbody tr td")
+            expect(cells).to_have_text(
+                [re.compile(r"\d{2}:\d{2}:\d{2}"), "open", "", "127.0.0.1", "0", "no", "probe/7 <b>"]
+            )
+            page.get_by_role("button", name="Trace For Olga").click()
+            verdict(page, "written")
+            expect(page.locator("#trace tbody td", has_text="probe/7 <b>")).to_be_visible()
+        expect(page.locator("#streams-value")).to_have_text("0")
+        look_up(page, "olga")
+        expect(cells.nth(1)).to_have_text(re.compile(r"\d{2}:\d{2}:\d{2}"))
+        expect(cells.nth(2)).not_to_be_empty()
+        expect(page.locator("#connections tbody tr")).to_have_count(1)
+
+
+def told(pid: int, **changes: Any) -> dict[str, Any]:
+    """The figures of a process."""
+    process = {"process": f"p{pid}", "host": "node-1", "pid": pid, "version": "1.0", "up_ms": 90_000 * pid}
+    counts = {"streams": 1200, "topics": 7, "publishes": 5, "events": 5, "deliveries": 9, "resets": 2}
+    state = {"ready": True, "draining": False, "broker": "ok", "shards_away": []}
+    return {**process, **counts, **state, "top": [{"channel": "all", "streams": 1200}], **changes}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_processes_that_are_not_well_show_it_on_a_phone_too(
+    browser: Browser, watched: Service, scheme: Literal["light", "dark"]
+) -> None:
+    figures: dict[str, Any] = {
+        "at": "2026-01-31T12:00:00.000Z",
+        "missing": 2,
+        "processes": [
+            told(1),
+            told(2, draining=True, ready=False),
+            told(3, broker="degraded", shards_away=[1, 3]),
+            told(4, broker="away", ready=False, shards_away=[0, 1, 2, 3]),
+        ],
+    }
+
+    def fulfill(route: Route) -> None:
+        body = f"event: figures\ndata: {json.dumps(figures)}\n\n"
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.route("**/v1/console/stream", fulfill)
+    enter(page, watched)
+    rows = page.locator("#processes tr")
+    expect(rows.locator("td:nth-of-type(1)")).to_have_text(["ready", "draining", "degraded", "broker away"])
+    expect(rows.locator("td:nth-of-type(6)")).to_have_text(["all there", "all there", "away: 1, 3", "away: 0, 1, 2, 3"])
+    expect(rows.nth(3).locator("td:nth-of-type(7)")).to_have_text("6 min")
+    expect(page.locator("#processes-note")).to_have_text("4 answer, 2 did not answer in time")
+    expect(page.locator("#streams-value")).to_have_text("4,800")
+    expect(page.locator("#top li")).to_have_text("all4,800")
+    colours = rows.locator(".pill").evaluate_all("all => all.map((each) => getComputedStyle(each).backgroundColor)")
+    assert len({colours[0], colours[1], colours[3]}) == 3
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    figures |= {"missing": None, "processes": [told(4, broker="away", ready=False)]}
+    # The stream ended after its figures: the page opens the next by itself.
+    expect(page.locator("#processes-note")).to_have_text("The broker is away: only the process of this page is shown")
+    expect(rows).to_have_count(1)
+    context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_has_no_overflow(
     browser: Browser, watched: Service, scheme: Literal["light", "dark"]
 ) -> None:
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    source = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
     page.goto(f"{watched.url}/console")
-    page.evaluate(f"() => {{ {source} }}")
-    assert page.evaluate("axe.run().then(({ violations }) => violations.map(({ id }) => id))") == []
+    assert violations(page) == []
     opened(page, watched)
     with watched.client() as client:
         for level in ("info", "error"):
@@ -180,14 +264,13 @@ def test_axe_finds_nothing_and_a_phone_has_no_overflow(
     look_up(page, "ada")
     expect(page.locator("#inbox li").first).to_be_visible()
     page.locator("#inbox button").first.click()
-    expect(page.locator("#trace > *")).to_be_visible()
+    verdict(page, "waiting")
     page.locator("#streams summary").click()
-    page.evaluate(f"() => {{ {source} }}")
-    violations = page.evaluate("axe.run().then(({ violations }) => violations)")
-    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in violations] == []
+    assert violations(page) == []
     page.evaluate("scrollTo(0, 0)")
     shot(page, f"console-{scheme}")
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert violations(page) == []
     page.screenshot(path=REPOSITORY / "tests" / "output" / f"console-{scheme}-390.png", full_page=True)
     context.close()
