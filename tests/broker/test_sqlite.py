@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ from notifier.broker.embedded import history as embedded_history
 from notifier.broker.sqlite import writer
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
-from notifier.broker.values import MAX_MARKS, History, Idempotency
+from notifier.broker.values import MAX_MARKS, History, Idempotency, Receipt
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from notifier.event import custom
 from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until
@@ -308,6 +309,26 @@ async def test_calls_that_come_during_a_transaction_share_the_next(gated: tuple[
     gate.open.set()
     await asyncio.gather(first, *others)
     assert gate.groups == [1, 30]
+
+
+async def test_a_batch_needs_no_task_for_each_event(path: Path) -> None:
+    async with running(path) as broker:
+        tasks = list[str]()
+
+        def counted(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            tasks.append(coro.__qualname__)
+            return asyncio.Task(coro, loop=loop, **options)
+
+        at_once = broker.submit(custom(to=["all"], event_type="x", durable=False))
+        assert isinstance(at_once, Receipt), "nothing waits for the disk"
+        asyncio.get_running_loop().set_task_factory(counted)
+        try:
+            answers = broker.submit_all([(note(), None) for _ in range(100)])
+            receipts = await asyncio.gather(*answers)  # type: ignore[arg-type]
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
+        assert [receipt.seq for receipt in receipts] == list(range(1, 101))
+        assert tasks == []
 
 
 async def test_a_caller_that_gives_up_does_not_disturb_the_others(gated: tuple[SqliteBroker, Recorder, Gate]) -> None:

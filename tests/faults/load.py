@@ -217,6 +217,15 @@ class Load:
             assert (listener.connects, listener.resets, listener.of("degraded")) == (1, [], []), f"shard {shard}"
             assert self.users[shard].refused == 0, f"shard {shard}"
 
+    def troubles(self, shards: Collection[int]) -> dict[int, tuple[int, int, int]]:
+        """How often these shards' streams connected, had a reset and were degraded: the same before and after a fault
+        of other shards."""
+        listeners = {shard: self.listeners[shard] for shard in shards}
+        return {
+            shard: (listener.connects, len(listener.resets), len(listener.of("degraded")))
+            for shard, listener in listeners.items()
+        }
+
     @property
     def resets(self) -> int:
         return sum(len(listener.resets) for listener in self.listeners.values())

@@ -136,11 +136,11 @@ async def test_a_manual_failover_loses_nothing(
             shard = seed.choice(list(load.listeners))
             slot = load.slot(shard)
             concerned = shards_at(load, cluster, cluster.primary_of(slot))
-            before = {other: len(load.listeners[other].of("degraded")) for other in others(load, concerned)}
+            before = load.troubles(others(load, concerned))
             await asyncio.to_thread(cluster.fail_over, slot)
             await round_of(load, scale)
             await load.goes_on()
-            assert {other: len(load.listeners[other].of("degraded")) for other in before} == before
+            assert load.troubles(before) == before
             await asyncio.to_thread(cluster.wait_until_whole)
     assert load.gone == 0
     if scale.full:
@@ -157,7 +157,7 @@ async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
         for _ in range(scale.whole(1, 5)):
             silent = cluster.primary_of(load.slot(seed.choice(list(load.listeners))))
             concerned = shards_at(load, cluster, silent)
-            before = {other: len(load.listeners[other].of("degraded")) for other in others(load, concerned)}
+            before = load.troubles(others(load, concerned))
             replica = cluster.replica_of(silent)
             (silent.kill if end == "killed" else silent.pause)()
             began = time.monotonic()
@@ -166,7 +166,7 @@ async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
             slowest_elected_s = max(slowest_elected_s, time.monotonic() - began)
             await load.goes_on()
             slowest_s = max(slowest_s, time.monotonic() - began)
-            assert {other: len(load.listeners[other].of("degraded")) for other in before} == before
+            assert load.troubles(before) == before
             await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
             await asyncio.to_thread(cluster.wait_until_whole)
             assert not silent.is_primary

@@ -26,7 +26,7 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
         async with under_load(",".join(server.url for server in servers), seed) as load:
             for _ in range(scale.whole(1, 5)):
                 away = seed.randrange(3)
-                before = {shard: len(load.listeners[shard].of("degraded")) for shard in others(load, [away])}
+                before = load.troubles(others(load, [away]))
                 refused = {shard: load.users[shard].refused for shard in before}
                 servers[away].kill()
                 await load.refuses(load.everyone)
@@ -37,7 +37,7 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
                 await load.goes_on()
                 await round_of(load, scale)
                 await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
-                assert {shard: len(load.listeners[shard].of("degraded")) for shard in before} == before
+                assert load.troubles(before) == before
                 assert {shard: load.users[shard].refused for shard in before} == refused
     subjects = [message.data["subject"] for message in load.listeners[0].messages]
     assert len(subjects) == len(set(subjects)), "a repeat was stored twice"

@@ -156,17 +156,15 @@ class SqliteBroker(EmbeddedBroker):
 
     async def _written(self, answer: Answer) -> Answer:
         """The answer, once everything that it may depend on is on the disk."""
-        if self._writer.pending:
-            await self._writer.written()
-        return answer
+        return await self._writer.written(answer) if self._writer.pending else answer
 
     # Calls
 
-    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Awaitable[Receipt]:
+    def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
         self._writer.check()
         receipt = super().submit(event, idempotency)
         assert isinstance(receipt, Receipt)
-        return self._written(receipt)
+        return self._writer.written(receipt) if self._writer.pending else receipt
 
     async def open(
         self,

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from notifier.broker.sqlite.file import File, explained
 from notifier.broker.sqlite.rows import Row
@@ -35,6 +35,8 @@ TIMEOUT_S: Final = 5.0
 """A transaction that takes longer counts as failed, until it has ended. What arrives in this time bounds a group."""
 RETRY_S: Final = 0.5
 
+Value = TypeVar("Value")
+
 
 @dataclass(slots=True)
 class _Group:
@@ -42,7 +44,8 @@ class _Group:
 
     rows: list[Row] = field(default_factory=list)
     announcements: list[Callable[[], object]] = field(default_factory=list)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)
+    waiters: list[tuple[asyncio.Future[Any], object]] = field(default_factory=list)
+    """Futures, and what each is answered with."""
     place: Cursor | None = None
     """The newest event of the state that it leads to."""
 
@@ -88,7 +91,7 @@ class Writer:
         """Write what is left, if the file can be written, and close the file."""
         if self._thread is not None:
             if not self.away:
-                await asyncio.wait([self.written()], timeout=TIMEOUT_S)
+                await asyncio.wait([self.written(None)], timeout=TIMEOUT_S)
             self._problem = "it is closed"
             self._stopping.set()
             self._queue.put(None)
@@ -123,14 +126,14 @@ class Writer:
         else:
             announcement()
 
-    def written(self) -> asyncio.Future[None]:
-        """Done when all changes so far are on the disk. Raises `BrokerUnavailable`."""
-        waiter = self._loop.create_future()
+    def written(self, value: Value) -> asyncio.Future[Value]:
+        """Gets the value when all changes so far are on the disk. Raises `BrokerUnavailable`."""
+        waiter: asyncio.Future[Value] = self._loop.create_future()
         group = self._group if self._group.rows else self._committing
         if group is None:
-            waiter.set_result(None)
+            waiter.set_result(value)
         else:
-            group.waiters.append(waiter)
+            group.waiters.append((waiter, value))
         return waiter
 
     # On the event loop
@@ -153,9 +156,9 @@ class Writer:
         with self.joining():
             for announcement in group.announcements:
                 announcement()
-        for waiter in group.waiters:
+        for waiter, value in group.waiters:
             if not waiter.done():
-                waiter.set_result(None)
+                waiter.set_result(value)
         if self._problem and self._committing is None:
             self._problem = ""
             log.info("the file can be written again")
@@ -169,7 +172,7 @@ class Writer:
         is_new = not self._problem
         self._problem = problem
         for group in filter(None, (self._committing, self._group)):
-            for waiter in group.waiters:
+            for waiter, _ in group.waiters:
                 if not waiter.done():
                     waiter.set_exception(BrokerUnavailable(f"the file cannot be written: {problem}"))
             group.waiters.clear()
