@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from notifier.broker.afterwards import Stored, Trail
+from notifier.broker.afterwards import MAX_RECORDS, Stored, Trail
 from notifier.records import Connection
 
 Verdict = Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
@@ -29,10 +29,12 @@ Reason = Literal[
     "process_ended",
     "in_inbox",
     "without_messages",
+    "before_records",
 ]
 """More of a verdict. `acknowledged`: a later cursor of the client has it. `unconfirmed`: it was written, and no later
-cursor is known. `retracted`, `replaced`: why it ended before a client had it. The others say what a waiting
-message waits for."""
+cursor is known. `retracted`, `replaced`: why it ended before a client had it. `before_records`: connections that
+opened after it was accepted are no longer recorded, and the verdict is from what is known. The others say what a
+waiting message waits for."""
 
 ENDED: Final = "process_ended"
 """`closed_why` of a connection whose process ended without a word."""
@@ -60,9 +62,10 @@ class Result:
     steps: Sequence[Step]
 
 
-def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection], *, now_ms: int) -> Result:
+def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection], *, now_ms: int, ttl_ms: int) -> Result:
     """The verdict on a message that some history has. heard: the channels that the user's streams heard.
-    connections: the one that opened first comes first; those whose process has ended are closed as `ENDED`."""
+    connections: the one that opened first comes first; those whose process has ended are closed as `ENDED`. ttl_ms: how
+    long records are kept."""
     places = [place for place in trail.places if place.channel in heard]
     if not places:
         return Result("not_a_recipient", "", None, ())
@@ -83,16 +86,33 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
     resets = [step for step in steps if step.verdict == "missed_reset"]
     last = max(places, key=_end_ms)
     has_ended = _end_ms(last) <= now_ms
+    recorded_ms = max(now_ms - ttl_ms, connections[0].opened_ms if len(connections) >= MAX_RECORDS else 0)
+    is_recorded = last.accepted_ms >= recorded_ms
+    if not (is_recorded or has_ended or resets) and _came_with_it(trail.epoch, places, connections):
+        return Result("written", "before_records", None, steps)
     if resets and not (has_ended and (resets[0].at_ms or 0) >= _end_ms(last)):
         return Result("missed_reset", "", resets[0].at_ms, steps)
     if has_ended:
         reason = last.removed if last.removed_ms == _end_ms(last) else ""  # type: ignore[assignment]  # as brokers store it
         if any(step.verdict == "process_ended" for step in steps):
             reason = "process_ended"
+        elif not is_recorded:
+            reason = "before_records"
         return Result("expired", reason, int(_end_ms(last)) or None, steps)
     if steps and all(step.verdict == "excluded" for step in steps):
         return Result("excluded", "", None, steps)
-    return Result("waiting", _why_waiting(steps, connections), None, steps)
+    return Result("waiting", _why_waiting(steps, connections, is_recorded=is_recorded), None, steps)
+
+
+def _came_with_it(epoch: str, places: Sequence[Stored], connections: Sequence[Connection]) -> bool:
+    """True if the first recorded connection of some client came with a cursor that has the message: the client got it
+    from a connection that is no longer recorded, or listed it in the inbox there."""
+    first = {each.agent: each for each in reversed(connections) if each.has_messages}
+    return any(
+        each.start is not None and place.seq <= each.start.seq and _can_have(epoch, place, each)
+        for each in first.values()
+        for place in places
+    )
 
 
 def _end_ms(place: Stored) -> float:
@@ -190,11 +210,13 @@ def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["
     return ""
 
 
-def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection]) -> Reason:
+def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection], *, is_recorded: bool) -> Reason:
     last = [step.verdict for step in steps if step.verdict != "excluded"][-1:]
     for name in ("behind", "unsent", "process_ended"):
         if name in last:
             return name
+    if not is_recorded:
+        return "before_records"
     open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
     if open_now:
         return "in_inbox" if any(each.has_messages for each in open_now) else "without_messages"

@@ -40,6 +40,8 @@ REASONS: Final[Mapping[str, str]] = {
     "process_ended": "the process with the stream ended without a word, so it is not known how far the client came",
     "in_inbox": "the page connected without a cursor after it was sent, and lists it in the inbox",
     "without_messages": "the stream has a format without messages (`format=turbo`)",
+    "before_records": "connections of that time are no longer recorded: a client with a later cursor had it from one "
+    "of these or from the inbox, of others it is not known",
 }
 FIXES: Final[Mapping[str, str]] = {
     "written": "If the page does not show it, look at the page: its console, and what handles the event `message`.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from notifier.broker.afterwards import Stored, Trail
+from notifier.broker.afterwards import MAX_RECORDS, Stored, Trail
 from notifier.event import Cursor
 from notifier.records import Connection, Reset, Resumed
 from notifier.trace import ENDED, Result, trace
@@ -50,7 +51,7 @@ def connection(opened_ms: int, started: int, to: int | Cursor, **more: Any) -> C
 
 
 def result(place: Stored, *connections: Connection) -> Result:
-    return trace(Trail("e", [place], False), CHANNELS, connections, now_ms=9000)
+    return trace(Trail("e", [place], False), CHANNELS, connections, now_ms=9000, ttl_ms=8000)
 
 
 def verdict(place: Stored, *connections: Connection) -> tuple[str, str]:
@@ -142,3 +143,38 @@ def test_what_was_removed_before_a_client_had_it_has_ended_and_a_reset_before_is
     for at_ms, expected in ((2400, "missed_reset"), (2600, "expired")):
         reset = connection(at_ms, 6, 6, resets=[Reset(at_ms, 0, 6, "cursor_unknown")])
         assert verdict(stored(removed="replaced", removed_ms=2500), reset)[0] == expected
+
+
+def rotated(started: int, start: int | None) -> list[Connection]:
+    """As many connections as are kept, of one client, that opened after the message."""
+    first = connection(3000, started, started, start=start, **{**CLOSED, "closed_ms": 3001})
+    later = [
+        connection(at, started, started, start=started, closed_ms=at + 1) for at in range(3001, 3000 + MAX_RECORDS)
+    ]
+    return [first, *later]
+
+
+def test_a_cursor_that_has_a_message_from_before_the_records_says_that_the_client_has_it() -> None:
+    assert verdict(stored(), *rotated(7, 7)) == ("written", "before_records")
+    assert verdict(stored(), *rotated(7, 7)[1:]) == ("waiting", "offline")  # fewer: all of them are recorded
+    assert verdict(stored(accepted_ms=999), *rotated(7, 7)[-1:]) == ("written", "before_records")  # records that ended
+
+
+def test_without_such_a_cursor_a_message_from_before_the_records_waits_as_far_as_they_say() -> None:
+    assert verdict(stored(), *rotated(7, None)) == ("waiting", "before_records")
+    assert verdict(stored(accepted_ms=999)) == ("waiting", "before_records")
+    assert verdict(stored(), *rotated(2, 2)) == ("waiting", "before_records")
+    other = [replace(each, channels=("all",)) for each in rotated(7, 7)]
+    assert verdict(stored(), *other) == ("waiting", "before_records")
+
+
+def test_a_message_that_ended_before_the_records_may_have_arrived() -> None:
+    assert verdict(stored(expires_at_ms=8000), *rotated(7, 7)) == ("expired", "before_records")
+    retracted = stored(removed="retracted", removed_ms=8000)
+    assert verdict(retracted, *rotated(7, 7)) == ("expired", "before_records")
+
+
+def test_a_reset_that_is_recorded_counts_more_than_an_older_cursor() -> None:
+    first, *later = rotated(7, 7)
+    told = replace(first, resets=(Reset(3000, 0, 7, "unknown_epoch"),))
+    assert verdict(stored(), told, *later) == ("missed_reset", "")

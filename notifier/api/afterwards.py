@@ -82,7 +82,8 @@ async def message_trace(request: Request, message_id: str) -> Response:
             field="id",
         )
     places = trail.places
-    result = trace(trail, heard, last, now_ms=int(time.time() * 1000))
+    ttl_ms = 1000 * request.app.state.hub.records.ttl_s
+    result = trace(trail, heard, last, now_ms=int(time.time() * 1000), ttl_ms=ttl_ms)
     by_id = {each.id: each for each in last}
     accepted_ms = min((place.accepted_ms for place in places if place.accepted_ms), default=None)
     return json_response(

@@ -3,12 +3,14 @@ known, and the verdict has to agree with it."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
+from notifier.broker.afterwards import MAX_RECORDS
 from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_admin import path
 from tests.support import wait_for
@@ -52,10 +54,30 @@ def test_the_record_of_a_connection_has_its_cursors_and_its_end(admin: httpx.Cli
     until_closed(admin, user)
     (record,) = connections(admin, user)
     assert (record["to"], record["closed_why"], record["address"]) == (cursor, "closed", "127.0.0.1")
+    assert record["process"].startswith(f"{socket.gethostname()[:64]}:")
+    with user.listen(after=start) as stream:
+        stream.next("hello")
+        assert connections(admin, user)[0]["replayed"] == 1
+    until_closed(admin, user, 2)
     assert record["opened_at"] <= record["closed_at"]
     assert "python-httpx" in record["user_agent"]
     assert admin.delete(path(user.name)).status_code == 204
     assert connections(admin, user) == []
+
+
+def test_a_message_from_before_the_recorded_connections_is_not_said_to_wait(admin: httpx.Client, user: User) -> None:
+    with user.listen() as stream:
+        stream.next("hello")
+        received = send(admin, f"user:{user.name}")
+        cursor = stream.next("message").id
+    for _ in range(MAX_RECORDS):
+        with user.listen(after=cursor) as stream:
+            stream.next("hello")
+    wait_for(
+        lambda: all(each["from"] for each in connections(admin, user)), what="records of the last connections alone"
+    )
+    trace = traced(admin, user, received)
+    assert (trace["verdict"], trace["reason"], trace["connections"]) == ("written", "before_records", [])
 
 
 def test_a_wrong_method_on_the_connections_deletes_no_user(admin: httpx.Client, user: User) -> None:

@@ -132,7 +132,11 @@ def test_cancelled_bars_have_a_colour_of_their_own_and_waiting_tasks_do_not_run(
 
 
 WORDS = {
-    "en": ("Price list of the winter season", "Download the complete price list...", "Ann of the accounting department"),
+    "en": (
+        "Price list of the winter season",
+        "Download the complete price list...",
+        "Ann of the accounting department",
+    ),
     "ru": ("Прайс-лист зимнего сезона", "Скачать полный прайс-лист в Excel...", "Анна из отдела бухгалтерского учёта"),
     "ar": ("قائمة أسعار موسم الشتاء", "تنزيل قائمة الأسعار الكاملة للموسم", "آن من قسم المحاسبة والشؤون المالية"),
 }
