@@ -1,5 +1,5 @@
 /**
- * `<notifier-output task="ID">`: the output of one task, as plain text that grows; nothing until there is some. It follows its end unless the reader
+ * `<notifier-output task="ID">`: the output of one task, as plain text that grows; an empty box until there is some. It follows its end unless the reader
  * has scrolled up. A module of its own: pages that show no output do not load it.
  *
  * Owns: which pieces it has, the text, its scrolling. Must not know: what the text means.
@@ -9,6 +9,7 @@ import { Widget } from "./base.js";
 import { button, el } from "./dom.js";
 import { define } from "./element.js";
 import { createPieces } from "./pieces.js";
+import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { say } from "./texts.js";
 
 /** @typedef {import("../types.js").TaskOutput} TaskOutput */
@@ -62,12 +63,23 @@ export class NotifierOutput extends Widget {
     );
     const tools = el("div", { class: "line" }, gone, copied, all, copy);
     tools.hidden = all.hidden = true;
-    this.root.append(tools, text);
+    let isRead = false; // once: later reads show no skeleton
+    const retry = () => (store.state.tasksFailed && !isRead ? store.reload() : pieces.again());
+    const { box, show } = placeholder("nothing", "tasks", retry, text, 2);
+    /** @param {boolean} isLoaded @param {boolean} hasFailed */
+    const showState = (isLoaded, hasFailed) => {
+      isRead ||= isLoaded;
+      show(isRead && !hasFailed, hasFailed, 1);
+      text.hidden = !isRead;
+    };
+    this.adopt(PLACEHOLDER_CSS);
+    this.root.append(tools, text, box);
     const view = createView(text, all);
     const pieces = createPieces(
       async (after) =>
         /** @type {Promise<{n: number, text: string, truncated: boolean}>} */ (store.notifier.output(id, after)),
       (added, isTruncated) => {
+        showState(true, false);
         if (isTruncated) gone.textContent = say("outputGone");
         view.add(added);
         tools.hidden = false;
@@ -77,15 +89,17 @@ export class NotifierOutput extends Widget {
         view.clear();
         gone.textContent = "";
       },
+      showState,
     );
     this.ends.push(
       store.notifier.on("task.output", (/** @type {TaskOutput} */ piece) => {
         if (piece.id === id) pieces.receive(piece);
       }),
       // Each snapshot, and each event of the task, has the number of the newest piece.
-      store.subscribe(({ tasks }) => {
+      store.subscribe(({ tasks, tasksLoaded, tasksFailed }) => {
         const task = tasks.find((other) => other.id === id);
         if (task?.output) pieces.expect(task.output.n);
+        else if (!isRead) showState(tasksLoaded, tasksFailed && !tasksLoaded);
       }),
       pieces.close,
       view.close,

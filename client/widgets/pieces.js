@@ -16,8 +16,10 @@ const MAX_RETRY_MS = 60_000;
  * @param {(after: number) => Promise<{n: number, text: string, truncated: boolean}>} read
  * @param {(text: string, isTruncated: boolean) => void} add
  * @param {() => void} clear
+ * @param {(isLoaded: boolean, hasFailed: boolean) => void} [tell]  the first read begins; a read is done; it has failed, and
+ *   a repeat as well, or would
  */
-export function createPieces(read, add, clear) {
+export function createPieces(read, add, clear, tell = () => {}) {
   let n = 0; // the last piece that it has
   let newest = 0; // the last piece that it knows of
   let expected = 0; // what the service said last
@@ -57,12 +59,14 @@ export function createPieces(read, add, clear) {
   async function load() {
     clearTimeout(timer);
     isLoading = true;
+    if (!n && !failures) tell(false, false);
     try {
       do {
         newest = 0; // what is announced from now on may not be in the answer
         const rest = await read(n);
         failures = 0;
         if (isClosed) return;
+        tell(true, false);
         if (rest.n < n) {
           // The service lost its data, and the task began anew.
           n = 0;
@@ -74,7 +78,10 @@ export function createPieces(read, add, clear) {
         if (rest.text || rest.truncated) add(rest.text, rest.truncated);
       } while (newest > n);
     } catch (error) {
-      if (!isClosed && !isRefusal(error)) timer = setTimeout(load, pauseMs(failures++));
+      if (isClosed) return;
+      const isFinal = isRefusal(error);
+      if (!isFinal) timer = setTimeout(load, pauseMs(failures++));
+      if (isFinal || failures > 1) tell(false, true);
     } finally {
       isLoading = false;
     }

@@ -97,6 +97,15 @@ def test_a_stopped_service_is_not_open_after_two_and_a_half_heartbeats(shop: Sho
     reached(page, "open")
 
 
+def test_a_stream_that_is_held_shows_as_connecting_after_three_seconds(calm: Shop) -> None:
+    calm.context.route("**/v1/stream", lambda route: None)  # no answer
+    page = calm.open(until="connecting")
+    note = page.locator("notifier-inbox [part=connection]")
+    expect(note).to_have_text("")
+    expect(note).to_contain_text("Connecting…")
+    assert page.evaluate("store.state.connectionState.state") == "connecting"
+
+
 def test_retry_now_starts_an_attempt_in_each_tab(calm: Shop) -> None:
     """The second tab follows the first one's stream."""
     pages = [calm.open(), calm.open()]

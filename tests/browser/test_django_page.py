@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from tests.browser.conftest import Witness
 from tests.support import Service, subscriber_token
 
-NAMES = ["hello", "message", "task", "inbox", "reset", "state", "order.paid"]
+NAMES = ["hello", "message", "task", "inbox", "reset", "state", "connectionState", "order.paid"]
 COLLECT = """names => {
   window.seen = [];
   for (const name of names) document.addEventListener(`notifier:${name}`, ({ detail }) => seen.push({ name, detail }));
@@ -64,6 +64,7 @@ def test_every_event_comes_to_the_document(django: Django, service: Service, wit
     django.show({"url": service.url, "token": subscriber_token("cleo")})
     assert django.wait("hello")["recovered"] is True
     assert django.wait("state") == {"state": "live", "reason": "hello", "final": False}
+    assert django.wait("connectionState", "detail.state === 'open'")["reason"] == "hello"
     with service.client() as client, service.user("cleo") as cleo:
         client.post("/v1/messages", json={"to": ["user:cleo"], "subject": "Hi"}).raise_for_status()
         client.post("/v1/tasks", json={"to": ["user:cleo"], "name": "Walk"})

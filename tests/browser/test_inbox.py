@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import Witness
+from tests.browser.conftest import EITHER, Witness
 from tests.browser.test_widgets import Shop
 from tests.support import Service, subscriber_token, wait_for
 
@@ -102,6 +102,9 @@ def test_long_texts_are_cut_and_do_not_push_the_actions_away(shop: Shop) -> None
         box = row.bounding_box()
         assert box
         assert box["height"] < 150
+        expect(row.locator("[part=text]")).to_have_css("-webkit-line-clamp", "2")
+        for part in ("sender", "subject"):
+            expect(row.locator(f"[part={part}]")).to_have_css("white-space", "nowrap")
         for part in ("sender", "subject", "text"):
             inner = row.locator(f"[part={part}]").bounding_box()
             assert inner
@@ -257,6 +260,7 @@ def test_an_archived_message_leaves_the_list_is_read_and_stays_archived_on_this_
     expect(panel.locator("[part=empty]")).to_be_visible()
 
 
+@EITHER
 def test_the_keyboard_walks_opens_reads_archives_and_closes(shop: Shop) -> None:
     for n in range(4):
         shop.publish(f"Number {n}")
@@ -282,6 +286,19 @@ def test_the_keyboard_walks_opens_reads_archives_and_closes(shop: Shop) -> None:
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page.locator("notifier-bell [part=bell]")).to_be_focused()
+
+
+@EITHER
+def test_enter_on_a_row_follows_its_url(shop: Shop) -> None:
+    shop.publish("Order 7", url="/orders/7")
+    page = shop.open()
+    page.route("**/orders/7", lambda route: route.fulfill(body="<title>Order</title>", content_type="text/html"))
+    link = opened(page).get_by_role("link", name="Order 7")
+    for _ in range(5):  # mark all read, three filters, the first row
+        page.keyboard.press("Tab")
+    expect(link).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/orders/7")
 
 
 def test_the_focus_stays_inside_an_open_panel(shop: Shop) -> None:

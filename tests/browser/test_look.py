@@ -114,6 +114,10 @@ def test_forced_colours_are_the_users_own(shop: Shop) -> None:
 def test_cancelled_bars_have_a_colour_of_their_own_and_waiting_tasks_do_not_run(shop: Shop) -> None:
     running, waiting, ended = shop.begin("Walk"), shop.begin("Wait"), shop.begin("Stop")
     shop.change(waiting, status="pending")
+    question = {"text": "Go?", "choices": [{"value": "yes", "text": "Yes"}]}
+    shop._call("POST", f"/v1/tasks/{shop.begin('Ask')}/question", question)
+    shop.change(shop.begin("Fall"), status="failed", done=40, error="Rain")
+    shop.change(shop.begin("Win"), status="succeeded")
     shop.change(running, done=40)
     with shop.service.user(shop.user) as user:
         user.post(f"/v1/tasks/{ended}/cancel").raise_for_status()
@@ -121,14 +125,15 @@ def test_cancelled_bars_have_a_colour_of_their_own_and_waiting_tasks_do_not_run(
     page = shop.open(task=waiting)
     overall = page.get_by_role("progressbar", name="1 task is running")
     expect(overall).to_have_attribute("aria-valuenow", "40")
+    expect(page.locator("notifier-tasks li.waiting")).to_contain_text("Go?")
     expect(page.locator("notifier-tasks li.pending [role=progressbar]")).to_have_attribute("aria-valuenow", "0")
     colours = {
         name: page.locator(f"notifier-tasks li.{name} [part=fill]").evaluate(
             "fill => getComputedStyle(fill).backgroundColor"
         )
-        for name in ("running", "cancelled")
+        for name in ("running", "cancelled", "failed", "succeeded")
     }
-    assert colours["running"] != colours["cancelled"]
+    assert len(set(colours.values())) == 4, colours
 
 
 WORDS = {
@@ -168,8 +173,9 @@ def test_nothing_overflows_in_any_width_or_colours(shop: Shop, lang: str) -> Non
         for colours, media in COLOURS.items():
             page.emulate_media(**media)  # type: ignore[arg-type]  # names and values are playwright's
             shot(page, f"look-{lang}-{width}-{colours}-panel")
-            page.keyboard.press("Escape")
-            shot(page, f"look-{lang}-{width}-{colours}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, colours
-            page.locator("notifier-bell [part=bell]").click()
-            expect(panel).to_be_visible()
+        page.keyboard.press("Escape")
+        shot(page, f"look-{lang}-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.locator("notifier-bell [part=bell]").click()
+        expect(panel).to_be_visible()

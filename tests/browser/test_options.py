@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import shot
+from tests.browser.conftest import EITHER, shot
 from tests.browser.test_widgets import Shop, audit, watched_shop  # noqa: F401  # fixtures
 from tests.support import REPOSITORY, wait_for
 
@@ -58,6 +58,7 @@ def toasts(page: Page) -> list[str]:
     return page.locator("[part=toast] [part=title]").all_inner_texts()
 
 
+@EITHER
 def test_the_title_has_the_number_of_unread_messages_and_stays_the_pages(shop: Shop) -> None:
     shop.publish("First")
     page = shop.open()

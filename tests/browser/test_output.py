@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import Witness
 from tests.support import RedisServer, Service, free_port, running, subscriber_token, wait_for
@@ -91,6 +91,26 @@ def test_text_appears_as_it_is_written_and_a_reload_shows_the_same(reader: Reade
     page.reload()
     reader.shows_all(page)
     assert page.evaluate(f"{TEXT}.querySelector('b')") is None
+
+
+def test_output_has_a_skeleton_while_it_is_read_and_a_retry_where_that_failed(reader: Reader) -> None:
+    reader.write("kept\n")
+    waiting: list[Route] = []
+    reader.context.route("**/v1/tasks/*/output*", lambda route: waiting.append(route))
+    page = reader.open()
+    widget = page.locator("notifier-output")
+    expect(widget.locator("[part=skeleton]")).to_be_visible()
+    expect(widget.locator("[part=text]")).to_have_attribute("aria-busy", "true")
+    wait_for(lambda: page.evaluate("1") and waiting, what="the read")
+    waiting.pop().fulfill(status=403, json={"detail": "Kaboom"})
+    expect(widget.locator("[part=failed]")).to_contain_text("This could not be loaded.")
+    expect(widget.locator("[part=skeleton]")).to_have_count(0)
+    reader.context.unroute("**/v1/tasks/*/output*")
+    widget.get_by_role("button", name="Retry").click()
+    reader.shows_all(page)
+    expect(widget.locator("[part=text]")).to_be_visible()
+    expect(widget.locator("[part=placeholder] *")).to_have_count(0)
+    reader.witness.faults.clear()  # the refused request
 
 
 def test_two_tabs_show_the_same_also_when_the_leader_closes(reader: Reader) -> None:

@@ -69,6 +69,22 @@ test("a page that is shown again does wait out what the server asked for", async
   assert.ok(second.at - server.requests[0].at >= 390);
 });
 
+test("a page that is shown again finds at once that its open stream is silent for over 2.5 heartbeats", async (t) => {
+  const { page } = likePage(t);
+  const server = await serve(t, stream(message(1)), stream("", { id: "e-1" }));
+  const given = collector();
+  open(t, server.url, { onMessage: given.add });
+  await given.reached(1);
+  const now = Date.now();
+  t.mock.method(Date, "now", () => now + 2.4 * 15_000);
+  page.dispatchEvent(new Event("visibilitychange"));
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(server.requests.length, 1);
+  Date.now.mock.mockImplementation(() => now + 2.6 * 15_000);
+  page.dispatchEvent(new Event("visibilitychange"));
+  assert.equal((await server.nthRequest(2)).headers["last-event-id"], "e-1");
+});
+
 test("the network is back: an open stream is opened anew from its cursor", async (t) => {
   const { page } = likePage(t);
   const server = await serve(t, stream(message(1)), stream("", { id: "e-1" }));
