@@ -65,7 +65,7 @@ export class NotifierOutput extends Widget {
     tools.hidden = all.hidden = true;
     let isRead = false; // once: later reads show no skeleton
     const retry = () => (store.state.tasksFailed && !isRead ? store.reload() : pieces.again());
-    const { box, show } = placeholder("nothing", "tasks", retry, text, 2);
+    const { box, show } = placeholder("none", "tasks", retry, text, 2);
     /** @param {boolean} isLoaded @param {boolean} hasFailed */
     const showState = (isLoaded, hasFailed) => {
       isRead ||= isLoaded;
