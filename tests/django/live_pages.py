@@ -111,8 +111,11 @@ def orders(request: HttpRequest) -> HttpResponse:
 
 
 def rename(request: HttpRequest, pk: int) -> HttpResponse:
-    SimpleModel.objects.filter(pk=pk).update(title=request.GET["title"])
-    changed(SimpleModel.objects.filter(pk=pk))
+    """Each `title` is a change of its own."""
+    spread_s = request.GET.get("spread_s")
+    for title in request.GET.getlist("title"):
+        SimpleModel.objects.filter(pk=pk).update(title=title)
+        changed(SimpleModel.objects.filter(pk=pk), spread_s=float(spread_s) if spread_s else None)
     return HttpResponse()
 
 

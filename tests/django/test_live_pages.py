@@ -88,8 +88,9 @@ async def audit(page: Page, selector: str | None = None) -> None:
     assert await page.evaluate(FINDINGS, selector) == []
 
 
-def rename(site: Site, row: SimpleModel, title: str) -> None:
-    httpx.get(f"{site.url}/live/{row.pk}/rename/", params={"title": title}, timeout=30).raise_for_status()
+def rename(site: Site, row: SimpleModel, *titles: str, **more: Any) -> None:
+    params = {"title": titles, **more}
+    httpx.get(f"{site.url}/live/{row.pk}/rename/", params=params, timeout=30).raise_for_status()
 
 
 def test_the_list_of_the_docs_is_live(site: Site, row: SimpleModel, user: User) -> None:
@@ -145,6 +146,25 @@ def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
                 assert set(await viewer.page.evaluate("texts")) == {"second", "fourth"}
             for viewer in (*customers, clerk):
                 await audit(viewer.page)
+
+    asyncio.run(run())
+
+
+def test_several_changes_within_the_spread_are_one_fetch_of_each_element(
+    site: Site, row: SimpleModel, user: User
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
+
+    async def run() -> None:
+        async with browser() as started, viewing(started, url, session) as viewer:
+            fetched: list[str] = []
+            viewer.page.on("request", lambda request: fetched.append(request.url) if "/row/" in request.url else None)
+            # Each element waits for half of the spread.
+            await viewer.page.evaluate("Math.random = () => 0.5")
+            await asyncio.to_thread(rename, site, row, "2", "3", "4", "5", "6", spread_s=6)
+            for name in ("htmx", "turbo", "live"):
+                await expect(viewer.page.locator(f"#{name} p")).to_have_text("6", timeout=15_000)
+            assert len(fetched) == 3
 
     asyncio.run(run())
 
