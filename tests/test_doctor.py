@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from notifier import doctor
 from notifier.cli import main
-from notifier.doctor import Result, Target, stream
+from notifier.doctor import Result, Target, fixes, stream
 from notifier.doctor.public import Public
 from notifier.settings import load
 from tests.commands import CREDENTIALS, clean_environment
@@ -34,15 +34,13 @@ ORIGIN = "https://shop.example"
 NAMED: dict[tuple[str, str], set[str]] = {
     ("nginx", "buffering"): set(),
     ("nginx", "buffered-gzip"): {"compression"},
-    ("nginx", "h1"): {"http"},
     ("nginx", "example"): {"compression"},
+    ("HAProxy", "obedient"): set(),
+    ("HAProxy", "behind"): set(),
 }
 """What is named where a mistake does not bear the name of its check."""
-CASES = [
-    (proxy, mistake)
-    for proxy, mistakes in (("nginx", NGINX), ("HAProxy", HAPROXY), ("Apache", APACHE), ("Caddy", CADDY))
-    for mistake in mistakes
-]
+MISTAKES = {"nginx": NGINX, "HAProxy": HAPROXY, "Apache": APACHE, "Caddy": CADDY}
+CASES = [(proxy, mistake) for proxy, mistakes in MISTAKES.items() for mistake in mistakes]
 
 
 def diagnose(url: str, user: str, *, origin: str = "") -> dict[str, Result]:
@@ -84,7 +82,8 @@ class Diagnoses:
 @pytest.fixture(scope="module")
 def diagnoses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Diagnoses]:
     folder = tmp_path_factory.mktemp("proxies")
-    env = {"NOTIFIER_HEARTBEAT_S": "3", "NOTIFIER_CORS_ORIGINS": ORIGIN}
+    # The idle proxies cut after 5 s.
+    env = {"NOTIFIER_HEARTBEAT_S": "7", "NOTIFIER_CORS_ORIGINS": ORIGIN}
     with running(Service(env=env)) as service, proxies(folder, service.port) as urls:
         yield Diagnoses(urls, folder / "cert.pem")
 
@@ -96,9 +95,15 @@ def test_the_mistake_of_a_proxy_is_named_with_the_line_that_mends_it(
 ) -> None:
     results = diagnoses.results[proxy, mistake]
     names = set() if mistake == RIGHT else NAMED.get((proxy, mistake), {mistake})
-    assert weak(results) == names, results
+    assert weak(results) == names, {name: results[name].seen for name in ("compression", "buffering", "idle")}
     for name in names:
         assert re.search(rf"^{proxy} +\S", results[name].fix, re.MULTILINE), results[name]
+
+
+@pytest.mark.parametrize("proxy", MISTAKES)
+def test_each_fix_has_a_mistake_that_it_is_for(proxy: str) -> None:
+    without = {"buffering"} if proxy == "Apache" else set()
+    assert set(fixes.FIXES) - set(MISTAKES[proxy]) == without
 
 
 @pytest.mark.programs
@@ -222,6 +227,16 @@ def test_the_long_watch_goes_on_where_the_service_ends_a_stream(monkeypatch: pyt
         idle = stream.check_quiet(public, 0.3, long=True)
         public.close()
     assert idle.verdict == "ok"
+
+
+def test_the_option_long_watches_longer_than_two_heartbeats(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "LONG_S", 2.5)
+    code, output = run(service.url, **CREDENTIALS)
+    assert (code, "ok       idle: 2 heartbeats" in output) == (0, True), output
+    began = time.monotonic()
+    code, output = run(service.url, "--long", **CREDENTIALS)
+    assert (code, "ok       idle: " in output) == (0, True), output
+    assert time.monotonic() - began >= stream.LONG_S
 
 
 def test_a_stream_that_the_service_refuses_is_named_with_the_reason(service: Service) -> None:

@@ -21,23 +21,23 @@ PROXIES: Final = {
 FIXES: Final[Mapping[str, Mapping[str, str]]] = {
     "buffering": {
         "nginx": "proxy_buffering off; proxy_cache off; proxy_http_version 1.1; and no proxy_ignore_headers",
-        "Caddy": "flush_interval -1, in reverse_proxy",
+        "Caddy": "flush_interval -1, and no buffer_responses or response_buffers, in reverse_proxy",
         "Traefik": "no buffering middleware on this router; responseForwarding.flushInterval: 1ms, in its loadBalancer",
         "HAProxy": "no http-response wait-for-body",
-        "Apache": "no BUFFER filter; ProxyPass /v1/stream http://SERVICE/v1/stream flushpackets=on",
+        "Apache": "ProxyPass /v1/stream http://SERVICE/v1/stream flushpackets=on, above the one of /",
         "ALB": "instances or ip addresses as targets: a Lambda function is buffered",
     },
     "compression": {
         "nginx": "gzip off; and where the module is loaded, brotli off;",
-        "Caddy": "no header -Cache-Control: encode obeys the service's no-transform",
+        "Caddy": "@rest not path /v1/stream, and encode @rest instead of encode: Caddy 2.6 ignores no-transform",
         "Traefik": "excludedContentTypes: [text/event-stream], in the compress middleware",
-        "HAProxy": "no http-response del-header Cache-Control: it obeys the service's no-transform",
+        "HAProxy": "compression type text/html text/css application/json, without text/event-stream",
         "Apache": "SetEnvIf Request_URI ^/v1/stream no-gzip=1 no-brotli=1",
         "ALB": "it compresses nothing; in CloudFront, Compress: false for /v1/stream",
     },
     "idle": {
         "nginx": "proxy_read_timeout 90s;",
-        "Caddy": "transport http { read_timeout 90s }, in reverse_proxy; no write timeout in servers",
+        "Caddy": "read_timeout 90s, in the block transport http of reverse_proxy; no write timeout in servers",
         "Traefik": "respondingTimeouts.writeTimeout: 0, in the entry point's transport",
         "HAProxy": "timeout server 90s, timeout client 90s",
         "Apache": "ProxyTimeout 90, and no timeout= in ProxyPass below it",
