@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -13,12 +14,14 @@ from tests.support import subscriber_token
 class StreamReader:
     """A stream of the service, read line by line."""
 
-    def __init__(self, url: str, user: str, *, address: str = "127.0.0.1", **headers: str) -> None:
+    def __init__(
+        self, url: str, user: str, *, address: str = "127.0.0.1", query: Mapping[str, str] | None = None, **headers: str
+    ) -> None:
         self._client = httpx.Client(
             transport=httpx.HTTPTransport(local_address=address), timeout=httpx.Timeout(10), trust_env=False
         )
         headers["Authorization"] = f"Bearer {subscriber_token(user)}"
-        self._response = self._client.stream("GET", f"{url}/v1/stream", headers=headers)
+        self._response = self._client.stream("GET", f"{url}/v1/stream", params=query, headers=headers)
         self.response = self._response.__enter__()
         self._lines = self.response.iter_lines()
 

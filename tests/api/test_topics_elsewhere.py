@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from notifier.auth import topic_grant
+from notifier.control import ANSWER_S
 from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running
 
@@ -55,6 +57,18 @@ def test_a_call_at_another_process_reaches_the_stream(pair: tuple[Service, Servi
             for part in range(3):
                 change(second, user, connection, *(f"{part}-{name}" for name in too_many)).raise_for_status()
             problem_of(change(second, user, connection, *too_many), 409, "add")
+
+
+def test_a_call_at_another_process_is_answered_within_a_second(pair: tuple[Service, Service]) -> None:
+    first, second = pair
+    user, times = User(first, unique()), []
+    with user.client, user.listen() as stream:
+        connection = data_of(stream.next("hello"))["connection"]
+        for _ in range(10):
+            began = time.monotonic()
+            change(second, user, connection, unique("order")).raise_for_status()
+            times.append(time.monotonic() - began)
+    assert min(times) < ANSWER_S <= 1
 
 
 def test_a_connection_that_no_process_has_is_unknown(pair: tuple[Service, Service]) -> None:

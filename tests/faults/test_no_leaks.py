@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 
@@ -39,6 +40,24 @@ def unfit_grants() -> dict[str, str]:
     }
 
 
+def in_query(bob: httpx.Client, token: str) -> int:
+    """The status of a stream that asks for a grant from its start."""
+    with bob.stream("GET", "/v1/stream", params={"grant": token}) as answer:
+        return answer.status_code
+
+
+def replay_of(service: Service, cursor: str) -> list[tuple[str, Any]]:
+    """The events that a stream of Bob replays after a cursor; its query has an expired grant of the topic too."""
+    expired = grant(exp=time.time() - 60)
+    reader = StreamReader(service.url, "bob", query={"last_event_id": cursor, "grant": expired})
+    try:
+        hello = reader.next("hello", "reset")
+        assert (hello[0], hello[1]["replayed"]) == ("hello", 1)
+        return [reader.next("changed", "own.event")]
+    finally:
+        reader.close()
+
+
 @pytest.fixture(scope="module")
 def service() -> Any:
     with running(Service(env=roomy())) as started:
@@ -50,6 +69,7 @@ def test_a_user_without_a_grant_sees_none_of_many_events(
 ) -> None:
     events = scale.whole(1000, 10_000)
     with service.client() as publisher, service.user("bob") as bob, service.user("ann") as ann:
+        before = bob.get("/v1/cursor").raise_for_status().json()["cursor"]
         reader, others = StreamReader(service.url, "bob"), StreamReader(service.url, "ann")
         connection, of_ann = (each.next("hello")[1]["connection"] for each in (reader, others))
         own = {"connection": of_ann, "add": [grant(sub="ann")]}
@@ -58,6 +78,11 @@ def test_a_user_without_a_grant_sees_none_of_many_events(
         for kind, token in unfit.items():
             body = {"connection": connection, "add": [token]}
             assert bob.post("/v1/stream/topics", json=body).status_code in (403, 422), kind
+            opened = in_query(bob, token)
+            if kind == "expired":
+                assert opened == 200  # without the topic
+            else:
+                assert opened in (403, 422), kind
         for name in (
             "*",
             "order:*",
@@ -80,6 +105,8 @@ def test_a_user_without_a_grant_sees_none_of_many_events(
         publisher.post("/v1/events", json={"to": ["user:bob"], "type": "own.event"}).raise_for_status()
         assert reader.next("changed", "own.event")[0] == "own.event"
         assert others.next("changed") == ("changed", 0)
+        replayed = replay_of(service, before)
+        assert replayed == [("own.event", None)]
         for each in (reader, others):
             each.close()
     figure(events=events, refused=len(unfit) + 2, seen=0)
