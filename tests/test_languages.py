@@ -1,4 +1,4 @@
-"""The programs of docs/languages.md, all at once: producers and listeners through refusals and a killed service."""
+"""The programs of docs/languages.md, all at once: producers and listeners through what a network does to them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faulty_http import Hop, SilentStreams
 from tests.pasted import titled
 from tests.support import (
     API_KEY,
@@ -32,6 +33,8 @@ pytestmark = [pytest.mark.programs, pytest.mark.slow, pytest.mark.timeout(300)]
 PROGRAMS = titled("docs/languages.md")
 NAMES = {"sh": "curl", "mjs": "Node", "php": "PHP", "rb": "Ruby", "go": "Go", "java": "Java", "cs": "C#"}
 """Of the languages, by the suffix of their files."""
+SILENCE_S = 3
+"""After so long without a byte the listeners of a test give up on a stream: 40 s on the page."""
 LATER = [f"later {number}" for number in range(5)]
 
 
@@ -42,13 +45,17 @@ class Language:
     suffix: str
     folder: Path
 
-    def command(self, kind: str) -> list[str]:
+    def command(self, kind: str, silence_s: int = 40) -> list[str]:
         """Write the program, compile it where it has to be, and return what runs it."""
         (title,) = [name for name in PROGRAMS if name.lower() == f"{kind}.{self.suffix}"]
         file = self.folder / self.suffix / title
         file.parent.mkdir(exist_ok=True)
         text = re.sub(r"\b42\b", self.suffix, PROGRAMS[title])
-        file.write_text(re.sub(r"\b(report|batch|import)-7\b", rf"\1-{self.suffix}", text), "utf-8")
+        text = re.sub(r"\b(report|batch|import)-7\b", rf"\1-{self.suffix}", text)
+        if kind == "listener":
+            text, limits = re.subn(r"\b40\b", str(silence_s), text)
+            assert limits, f"{title} has no limit of silence"
+        file.write_text(text, "utf-8")
         program = str(file.with_suffix(".exe"))
         if self.suffix == "go":
             environment = {**os.environ, "GO111MODULE": "off", "GOCACHE": str(self.folder / "cache")}
@@ -85,9 +92,10 @@ def lines_of(producer: Process) -> list[str]:
     return [line for line in producer.output().splitlines() if not line.startswith(("curl: ", "Warning: "))]
 
 
-@pytest.fixture
-def languages(tmp_path: Path) -> list[Language]:
-    return [Language(suffix, tmp_path) for suffix in NAMES]
+@pytest.fixture(scope="module")
+def languages(tmp_path_factory: pytest.TempPathFactory) -> list[Language]:
+    folder = tmp_path_factory.mktemp("languages")
+    return [Language(suffix, folder) for suffix in NAMES]
 
 
 def test_each_language_has_a_section() -> None:
@@ -100,6 +108,7 @@ def test_producers_and_listeners_of_all_languages(languages: list[Language], tmp
     service = on_file(tmp_path / "notifier.db", port)
     env = {"NOTIFIER_URL": service.url, "NOTIFIER_API_KEY": API_KEY, "NOTIFIER_JWT_SECRET": JWT_SECRET}
     running: list[Process] = []
+    hop = Hop(port)
     try:
         listeners = {each.suffix: Process(each.command("listener"), env=env) for each in languages}
         running += listeners.values()
@@ -107,20 +116,26 @@ def test_producers_and_listeners_of_all_languages(languages: list[Language], tmp
             wait_for(
                 lambda suffix=suffix: _is_online(service, suffix), timeout_s=60, what=f"a stream of {NAMES[suffix]}"
             )
-        producers = {each.suffix: Process(each.command("producer"), env=env) for each in languages}
+        producers = {
+            each.suffix: Process(each.command("producer"), env={**env, "NOTIFIER_URL": hop.url(each.suffix)})
+            for each in languages
+        }
         running += producers.values()
-        for suffix in producers:
-            wait_for(lambda suffix=suffix: _done(service, suffix) > 0, timeout_s=60, what=f"a task of {NAMES[suffix]}")
+        for suffix, producer in producers.items():
+            producer.wait_until(lambda suffix=suffix: _done(service, suffix) > 0, f"a task of {NAMES[suffix]}")
         assert re.search(r'notifier_publishes_total\{.*status="429"\} [1-9]', httpx.get(f"{service.url}/metrics").text)
+        for suffix, producer in producers.items():
+            producer.wait_until(lambda suffix=suffix: hop.changes[suffix] > 3, f"changes by {NAMES[suffix]}")
+            _assert_repeated(hop, suffix)
+        hop.stop()
         service.process.child.kill()
         service.process.stop()
         service = on_file(tmp_path / "notifier.db", port)
+        hop = Hop(port, hop.port, faults=False)
         for suffix, producer in producers.items():
             before = _done(service, suffix)
-            wait_for(
-                lambda suffix=suffix, before=before: _done(service, suffix) > before,
-                timeout_s=60,
-                what=f"more of {suffix}",
+            producer.wait_until(
+                lambda suffix=suffix, before=before: _done(service, suffix) > before, f"more of {NAMES[suffix]}"
             )
             _user(service, suffix, "POST", f"/v1/tasks/import-{suffix}/cancel").raise_for_status()
             assert producer.child.wait(60) == 0, producer.output()
@@ -140,7 +155,41 @@ def test_producers_and_listeners_of_all_languages(languages: list[Language], tmp
         for process in running:
             process.child.send_signal(signal.SIGKILL)
             process.stop()
+        hop.stop()
         service.process.stop()
+
+
+def test_listeners_leave_a_silent_stream(languages: list[Language]) -> None:
+    streams = SilentStreams(kept_s=2 * SILENCE_S)
+    listeners: dict[str, Process] = {}
+    try:
+        for each in languages:
+            env = {"NOTIFIER_URL": streams.url(each.suffix), "NOTIFIER_JWT_SECRET": JWT_SECRET}
+            listeners[each.suffix] = Process(each.command("listener", SILENCE_S), env=env)
+        for suffix, listener in listeners.items():
+            wait_for(
+                lambda listener=listener: subjects(listener)[1:],
+                timeout_s=60,
+                what=f"the message after two silent streams in {NAMES[suffix]}",
+            )
+            assert subjects(listener) == ["before", "after"], suffix
+            cursors = [call.headers.get("Last-Event-ID") or "" for call in streams.calls[suffix]]
+            assert cursors == ["", "e-1", "e-1", "e-1"], suffix
+            first, second, third, _ = (call.at for call in streams.calls[suffix])
+            assert min(second - first, third - second) >= SILENCE_S, suffix
+    finally:
+        for listener in listeners.values():
+            listener.child.send_signal(signal.SIGKILL)
+            listener.stop()
+        streams.stop()
+
+
+def _assert_repeated(hop: Hop, suffix: str) -> None:
+    """A producer repeated its first call as it was, after a refusal and after two lost answers."""
+    message = hop.calls[suffix][:4]
+    assert {call.line for call in message} == {"POST /v1/messages"}, suffix
+    assert {call.headers["Idempotency-Key"] for call in message} == {f"report-{suffix}"}, suffix
+    assert message[1].at - message[0].at >= 1, f"{suffix} does not wait as Retry-After says"
 
 
 def _user(service: Service, user: str, method: str, path: str) -> httpx.Response:
