@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -93,6 +94,33 @@ class Shell:
         """Start a command of the page that does not end by itself, with the variables of this shell and no others."""
         pairs = [f"{name}={value}" for name, value in self.env.items()]
         return Process(["env", "-i", *pairs, "bash", "-euc", self.here(script)], cwd=self.folder)
+
+
+class Project(Shell):
+    """A shell in a Django project that runs."""
+
+    server: Process
+    commands_s: float
+    """CPU seconds of the commands before the server."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the project until now: of its commands, its server and the service beside it."""
+        return self.commands_s + _cpu_s(self.server.child.pid)
+
+
+def ended_s() -> float:
+    """CPU seconds of all ended children of this process."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended.ru_utime + ended.ru_stime
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its children."""
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_s, children))
 
 
 def clean_environment() -> dict[str, str]:
