@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support import REPOSITORY, Service, running, subscriber_token
+from notifier.auth import topic_grant
+from tests.support import JWT_SECRET, REPOSITORY, Service, running, subscriber_token
 
 LABELS = (
     ("accent", "notifier-bell [part=filter] [aria-pressed=true]"),
@@ -40,7 +42,7 @@ FOLDER = REPOSITORY / "docs" / "images"
 WAYS = (("light", "en", "light"), ("dark", "en", "dark"), ("light", "ru", "ru"))
 """Colour scheme, language, and the suffix of the files' names."""
 RUSSIAN = ("bell", "toasts", "tasks")
-WIDGETS = (*RUSSIAN, "inbox", "progress", "output")
+WIDGETS = (*RUSSIAN, "inbox", "progress", "output", "presence")
 PICTURES = {
     *(f"{widget}-{name}" for _, lang, name in WAYS for widget in (WIDGETS if lang == "en" else RUSSIAN)),
     *(f"theme-{theme}" for theme in THEMES),
@@ -56,22 +58,28 @@ PAGE = """<!doctype html><html lang="{lang}"><meta name="color-scheme" content="
   notifier-output {{ --notifier-output-height: 7rem; }}
   #toasts {{ left: 0; top: 570px; height: 380px; transform: translate(0); }}
   #inbox {{ left: 440px; }} #tasks {{ left: 880px; }} #progress {{ left: 880px; top: 420px; }}
-  #output {{ left: 0; top: 970px; }}
+  #output {{ left: 0; top: 970px; }} #presence {{ left: 880px; top: 530px; }}
 </style>
 <div class="box" id="bell"><notifier-bell></notifier-bell></div>
 <div class="box card" id="inbox"><notifier-inbox></notifier-inbox></div>
 <div class="box card" id="tasks"><notifier-tasks></notifier-tasks></div>
 <div class="box card" id="progress"><notifier-progress task="{task}"></notifier-progress></div>
 <div class="box card" id="output"><notifier-output task="{task}"></notifier-output></div>
+<div class="box card" id="presence"><notifier-presence></notifier-presence></div>
 <div class="box" id="toasts"><notifier-toasts></notifier-toasts></div>
 <script type="module">
   import {{ connect }} from "/client/notifier.js";
   import {{ createStore }} from "/client/store.js";
   import {{ showWidgets }} from "/client/widgets.js";
   import "/client/widgets/output.js";
+  import "/client/widgets/presence.js";
   import texts from "/client/i18n/{lang}.js";
   window.store = createStore(connect("/", {{ token: "{token}" }}));
   showWidgets(store, {{ texts }});
+  const [own, ...others] = {people};
+  const join = ({{ token, grant }}) => connect("/", {{ token, shared: false }}).topic(grant);
+  for (const other of others) (await join(other)).presence(() => {{}});
+  document.querySelector("notifier-presence").show(await join(own));
 </script>"""
 WORDS: dict[str, dict[str, Any]] = {
     "en": {
@@ -118,7 +126,8 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
         tasks = [call("POST", "/v1/tasks", to=[f"user:{user}"], name=name, total=100)["id"] for name in words["tasks"]]
         context = browser.new_context(viewport={"width": 1300, "height": 1150}, color_scheme=colours)  # type: ignore[arg-type]
         page = context.new_page()
-        body = PAGE.format(lang=lang, task=tasks[0], token=subscriber_token(user))
+        people = [_person(f"{user}-{n}", name) for n, name in enumerate(("Cleo", *words["people"]))]
+        body = PAGE.format(lang=lang, task=tasks[0], token=subscriber_token(user), people=json.dumps(people))
         page.route("**/picture", lambda route: route.fulfill(body=body, content_type="text/html"))
         page.goto(f"{service.url}/picture")
         page.wait_for_function("window.store?.state.loaded")
@@ -136,6 +145,7 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
                 "POST", "/v1/messages", to=[f"user:{user}"], subject=subject, text=text, level=level, **{"from": sender}
             )
             expect(page.locator("[part=toast]", has_text=subject)).to_be_visible()
+        expect(page.locator("notifier-presence li")).to_have_count(2)
         page.evaluate("store.read(store.state.messages.at(-1).id)")
         page.locator("notifier-bell button").first.click()
         expect(page.locator("notifier-inbox li.unread")).to_have_count(3)
@@ -144,6 +154,12 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
             _themes(page)
             _properties(page)
         context.close()
+
+
+def _person(user: str, name: str) -> dict[str, str]:
+    """The tokens of a person who has an order open."""
+    grant = topic_grant(JWT_SECRET, user, ["order:7"], presence=True, name=name)
+    return {"token": subscriber_token(user), "grant": grant}
 
 
 def _pictures(page: Page, name: str) -> None:
