@@ -6,18 +6,21 @@ import difflib
 import re
 from typing import Any
 
+import django
 import pytest
 from django.contrib import admin
 from django.contrib.admin import register as admin_register
 from django.contrib.auth.models import User
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.shortcuts import render
 from django.template import engines
-from django.test import RequestFactory
-from django.urls import reverse
+from django.test import RequestFactory, override_settings
+from django.urls import path, reverse
 
 from django_bridge import PresenceAdmin, grants
 from django_bridge.testing import outbox
 from tests.django.sample.models import SimpleModel
+from tests.django.urls import urlpatterns
 from tests.pasted import titled
 from tests.support import REPOSITORY
 
@@ -114,3 +117,26 @@ def test_who_may_see_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(grants.renewed(user, [old]).grants) == 1
     exec(example("LIVE ="), names)
     assert names["LIVE"] == {"shop.order": "shop.permissions.may_see"}
+
+
+if django.VERSION >= (6,):
+
+    def test_a_row_is_a_partial_of_its_list(user: User, rows: int) -> None:
+        names: dict[str, Any] = {"Order": SimpleModel, "__name__": __name__}
+        exec(BY_TITLE["shop/views.py (with partials)"], names)
+        template = BY_TITLE["shop/orders.html (with partials)"]
+        loader = ("django.template.loaders.locmem.Loader", {"shop/orders.html": template})
+        backend = {"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": [loader]}}
+        orders = list(SimpleModel.objects.order_by("pk"))
+        request = RequestFactory().get("/")
+        request.user = user
+        urls = type("urls", (), {"urlpatterns": [*urlpatterns, path("<int:pk>/", names["order"], name="order")]})
+        with override_settings(TEMPLATES=[backend], ROOT_URLCONF=urls):
+            page = render(request, "shop/orders.html", {"orders": orders}).content.decode()
+            row = names["order"](request, orders[0].pk).content.decode().strip()
+        assert page.count("data-live-grant=") == 1
+        shown = [f"sample.simplemodel:{order.pk}" for order in orders]
+        assert re.findall(r'data-live-topic="([^"]*)"', page) == shown
+        assert row.startswith(f'<li id="order-{orders[0].pk}" data-live-topic="{shown[0]}" data-live-grant="')
+        assert f'hx-get="/{orders[0].pk}/" hx-trigger="live"' in row
+        assert (row.count("<li"), row.endswith(f">{orders[0].title}</li>")) == (1, True)
