@@ -17,7 +17,16 @@ from typing import Any
 import click
 
 from notifier import address
-from notifier.credentials import KEY_OPTION, SERVICE_OPTION, first_key, read_settings, refuse, signed, token_of
+from notifier.credentials import (
+    KEY_OPTION,
+    SERVICE_OPTION,
+    first_key,
+    read_settings,
+    refuse,
+    signed,
+    token_of,
+    token_option,
+)
 from notifier.errors import ConfigurationError
 from notifier.message import FIELDS, REQUIRED
 from notifier.programs import PERCENT, raising_on_sigterm
@@ -130,7 +139,7 @@ def send(to: tuple[str, ...], service: str, api_key: str | None, **fields: str |
 
 @main.command()
 @click.option("--user", help="Listen as this user, with a token signed with NOTIFIER_JWT_SECRET.")
-@click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Listen with this token.")
+@token_option("Listen with this token.")
 @click.option("--after", help="The cursor to resume from.")
 @click.option("--count", type=click.IntRange(1), help="End after this many events.")
 @SERVICE_OPTION
@@ -189,7 +198,7 @@ def run_program(
 @main.command()
 @click.argument("url", envvar="NOTIFIER_URL")
 @click.option("--user", default="notifier-doctor", show_default=True, help="Whose streams are read, by a token for it.")
-@click.option("--token", "given", envvar="NOTIFIER_TOKEN", help="Read the streams of this token's user instead.")
+@token_option("Read the streams of this token's user instead.")
 @KEY_OPTION
 @click.option("--origin", default="", help="The origin of the pages, where it is not that of URL.")
 @click.option("--long", is_flag=True, help="Watch a quiet stream for five minutes and a half.")

@@ -6,13 +6,16 @@ Must not know: what a command does with them.
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from notifier import address
 from notifier.errors import ConfigurationError, NotifierError
-from notifier.settings import Settings, load
+from notifier.settings import Settings, from_file, load
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -20,6 +23,30 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
         return address.checked(value)
     except ConfigurationError as exc:
         refuse(str(exc))
+
+
+def _secret(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """The option's value; else that of its variable, or of the file that `<variable>_FILE` names."""
+    if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
+        return value
+    try:
+        return from_file(str(parameter.envvar)) or value
+    except ConfigurationError as exc:
+        refuse(str(exc))
+
+
+def key_option(description: str) -> Callable[[F], F]:
+    """`--key`, or `NOTIFIER_API_KEY`, or the file that `NOTIFIER_API_KEY_FILE` names."""
+    return click.option(
+        "--key", "api_key", envvar="NOTIFIER_API_KEY", show_envvar=True, callback=_secret, help=description
+    )
+
+
+def token_option(description: str) -> Callable[[F], F]:
+    """`--token`, or `NOTIFIER_TOKEN`, or the file that `NOTIFIER_TOKEN_FILE` names."""
+    return click.option(
+        "--token", "given", envvar="NOTIFIER_TOKEN", show_envvar=True, callback=_secret, help=description
+    )
 
 
 SERVICE_OPTION = click.option(
@@ -32,13 +59,7 @@ SERVICE_OPTION = click.option(
     callback=_address,
     help="Where the service is.",
 )
-KEY_OPTION = click.option(
-    "--key",
-    "api_key",
-    envvar="NOTIFIER_API_KEY",
-    show_envvar=True,
-    help="API key; by default the first of NOTIFIER_API_KEYS.",
-)
+KEY_OPTION = key_option("API key; by default the first of NOTIFIER_API_KEYS.")
 
 
 def read_settings(**overrides: Any) -> Settings:

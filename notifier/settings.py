@@ -36,10 +36,10 @@ class _SecretFiles(PydanticBaseSettingsSource):
         return None, field_name, False  # `__call__` reads all at once
 
     def __call__(self) -> dict[str, Any]:
-        return {name: value for name in SECRETS if (value := _from_file(f"NOTIFIER_{name.upper()}")) is not None}
+        return {name: value for name in SECRETS if (value := from_file(f"NOTIFIER_{name.upper()}")) is not None}
 
 
-def _from_file(variable: str) -> str | None:
+def from_file(variable: str) -> str | None:
     """The text of the file that `<variable>_FILE` names, None without one. Raises `ConfigurationError`."""
     path = os.environ.get(f"{variable}_FILE", "")
     if not path:

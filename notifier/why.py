@@ -14,7 +14,7 @@ import click
 
 from notifier import address
 from notifier.check.result import CannotAsk
-from notifier.credentials import SERVICE_OPTION, first_key, refuse
+from notifier.credentials import SERVICE_OPTION, first_key, key_option, refuse
 
 SEEN: Final = frozenset(("written", "replayed", "read"))
 """The verdicts on a message that the user's client has."""
@@ -109,14 +109,9 @@ def words(trace: Mapping[str, Any]) -> list[str]:
 @click.argument("message_id")
 @click.option("--to", multiple=True, help="A channel that it was sent to, such as group:staff; may be repeated.")
 @SERVICE_OPTION
-@click.option(
-    "--key",
-    envvar="NOTIFIER_API_KEY",
-    show_envvar=True,
-    help="A key with the scope admin; else that of NOTIFIER_API_KEYS.",
-)
+@key_option("A key with the scope admin; else that of NOTIFIER_API_KEYS.")
 @click.option("--json", "as_json", is_flag=True, help="Print the service's answer.")
-def why(user: str, message_id: str, to: tuple[str, ...], service: str, key: str | None, as_json: bool) -> None:
+def why(user: str, message_id: str, to: tuple[str, ...], service: str, api_key: str | None, as_json: bool) -> None:
     """Say what became of the message MESSAGE_ID for USER, and what to do.
 
     The exit code is 0 where a client of the user has it, or the user has read it; 1 where not; 2 where that cannot be
@@ -125,7 +120,7 @@ def why(user: str, message_id: str, to: tuple[str, ...], service: str, key: str 
     import json
 
     try:
-        trace = ask(service, key or first_key("admin"), user, message_id, to)
+        trace = ask(service, api_key or first_key("admin"), user, message_id, to)
     except CannotAsk as exc:
         refuse(str(exc))
     click.echo(json.dumps(trace, indent=2) if as_json else "\n".join(words(trace)))

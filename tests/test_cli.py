@@ -162,6 +162,29 @@ def test_listen_takes_a_token_from_option_or_environment(service: Service) -> No
         assert lines_of(out)[0][1] == "hello"
 
 
+@pytest.mark.parametrize(
+    ("args", "variable"), [(["send", "user:1", "--subject", "Hi"], "API_KEY"), (["listen", "--count", "1"], "TOKEN")]
+)
+def test_a_credential_may_come_from_a_file(service: Service, tmp_path: Path, args: list[str], variable: str) -> None:
+    path, name = tmp_path / "secret", f"NOTIFIER_{variable}_FILE"
+    given = {"NOTIFIER_URL": service.url, name: str(path)}
+    assert f"{name}: cannot read {path}" in refused(*args, **given)
+    path.write_text(f"{API_KEY if variable == 'API_KEY' else subscriber_token('cli-file')}\n")
+    assert printed(*args, **given)
+    both = refused(*args, **given, **{f"NOTIFIER_{variable}": "x"})
+    assert f"NOTIFIER_{variable} and {name} are both set" in both
+    path.write_text("\n")
+    assert f"{name}: the file {path} is empty" in refused(*args, **given)
+
+
+@pytest.mark.parametrize("command", ["send", "run", "doctor", "bench", "why"])
+def test_each_command_with_a_key_reads_it_from_a_file(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    more = {"send": ["--subject", "Hi"], "run": ["--to", "all", "--name", "x"], "why": ["m-1"]}.get(command, [])
+    given = {"NOTIFIER_API_KEY_FILE": str(path), "NOTIFIER_JWT_SECRET": JWT_SECRET}
+    assert f"cannot read {path}" in refused(command, "http://127.0.0.1:1", *more, **given)
+
+
 def test_listen_ends_at_a_bye(service: Service) -> None:
     token = subscriber_token("cli-bye", expires_in_s=1)
     events = lines_of(printed("listen", "--token", token, "--url", service.url))

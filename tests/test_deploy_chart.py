@@ -35,7 +35,12 @@ EVERYTHING: dict[str, Any] = {
     "ingress": {"enabled": True, "host": "notifier.example.org", "tlsSecret": "tls", "annotations": {"a": "b"}},
     "networkPolicy": {"from": [{"podSelector": {}}], "egress": [{"ports": [{"protocol": "TCP", "port": 443}]}]},
 }
-CASES = {"redis": REDIS, "sqlite": FILE, "everything": EVERYTHING}
+SECRET_ADDRESS: dict[str, Any] = {
+    "existingSecret": "notifier",
+    "secretKeys": ["NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS", "NOTIFIER_BROKER_URL"],
+    "redis": {"url": "", "port": 6380},
+}
+CASES = {"redis": REDIS, "the address in the secret": SECRET_ADDRESS, "sqlite": FILE, "everything": EVERYTHING}
 
 
 def helm(command: str, values: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -105,6 +110,19 @@ def test_a_pod_has_probes_its_secrets_as_files_and_time_to_drain(tmp_path: Path)
     assert [each["path"] for each in secrets["items"]] == ["NOTIFIER_JWT_SECRET", "NOTIFIER_API_KEYS"]
     assert pod["securityContext"]["runAsNonRoot"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
+
+
+def test_the_brokers_address_may_be_in_the_secret(tmp_path: Path) -> None:
+    objects = rendered(SECRET_ADDRESS, tmp_path)
+    pod = objects["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {each["name"]: each["value"] for each in container["env"]}
+    assert env["NOTIFIER_BROKER_URL_FILE"] == "/etc/notifier/NOTIFIER_BROKER_URL"
+    assert "NOTIFIER_BROKER_URL" not in env, "the service refuses both"
+    (secrets,) = [each["secret"] for each in pod["volumes"] if each["name"] == "secrets"]
+    assert {"key": "NOTIFIER_BROKER_URL", "path": "NOTIFIER_BROKER_URL"} in secrets["items"]
+    ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
+    assert ports == [53, 53, 6380]
 
 
 def test_the_objects_around_it_name_the_same_pods_metric_and_port(tmp_path: Path) -> None:

@@ -10,8 +10,12 @@ from datetime import datetime
 import httpx
 import pytest
 
+from notifier.api import http
+from notifier.auth import Authenticator
+from notifier.broker.memory.broker import MemoryBroker
 from notifier.failures import unexpected
 from notifier.logs import JsonFormatter
+from tests.serving import KEY, serving
 from tests.support import API_KEY, JWT_SECRET, Process, Service, bearer, running, subscriber_token, wait_for
 
 SECRET_TEXT = "a text that only its user may read"
@@ -61,6 +65,50 @@ def test_a_failed_request_has_the_id_of_the_proxy_if_that_is_one(
     line = json.loads(JsonFormatter().format(record))
     assert (line["level"], line["request_id"]) == ("error", request_id)
     assert "ZeroDivisionError: division" in line["exception"]
+
+
+def fails(*_: object, **__: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    ("method", "path", "body", "failing"),
+    [
+        ("POST", "/v1/messages", {"subject": SECRET_TEXT}, (MemoryBroker, "submit")),
+        ("POST", "/v1/tasks", {"name": SECRET_TEXT}, (MemoryBroker, "create_task")),
+        ("PATCH", "/v1/messages/m", {"subject": SECRET_TEXT}, (MemoryBroker, "correct")),
+        ("POST", "/v1/tasks", {"name": [SECRET_TEXT]}, (http, "_invalid")),
+        ("GET", "/v1/inbox", None, (MemoryBroker, "inbox")),
+        ("GET", "/v1/stream", None, (Authenticator, "subscriber")),
+    ],
+)
+async def test_the_log_of_a_failed_request_has_its_traceback_without_its_text_and_token(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    form: str,
+    method: str,
+    path: str,
+    body: dict[str, object] | None,
+    failing: tuple[object, str],
+) -> None:
+    monkeypatch.setattr(*failing, fails)
+    token = subscriber_token("ann")
+    async with serving() as port, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", verify=False) as client:
+        response = await client.request(
+            method,
+            path,
+            headers=bearer(KEY if body else token),
+            params=None if body else {"token": token},
+            json=body and {"to": ["user:ann"], **body},
+        )
+    assert response.status_code == 500
+    formatter = JsonFormatter() if form == "json" else logging.Formatter()
+    text = "\n".join(map(formatter.format, caplog.records))
+    assert "ZeroDivisionError" in text
+    assert response.json()["request_id"] in text
+    for secret in (SECRET_TEXT, token, KEY):
+        assert secret not in text
 
 
 def test_a_line_with_ends_of_lines_stays_one() -> None:

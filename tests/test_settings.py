@@ -11,7 +11,8 @@ from notifier.api_key import ApiKey
 from notifier.app import build
 from notifier.cli import _share_dev_settings
 from notifier.errors import ConfigurationError
-from notifier.settings import Settings, load
+from notifier.hook import Hook
+from notifier.settings import SECRETS, Settings, load
 
 SECRET = "a-secret-for-tests-that-is-long-enough"
 KEY = "test-key-0123456789abcdef"
@@ -176,13 +177,26 @@ def test_a_refusal_does_not_show_a_secret(monkeypatch: pytest.MonkeyPatch) -> No
 # Secrets in files
 
 
-def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, text in (("JWT_SECRET", f"{SECRET}\n"), ("API_KEYS", f"{KEY}\n{KEY}2:publish+admin\n")):
-        (tmp_path / name).write_text(text)
-        monkeypatch.setenv(f"NOTIFIER_{name}_FILE", str(tmp_path / name))
-    settings = load()
-    assert settings.jwt_secrets == (SECRET,)
-    assert settings.api_keys == (KEY, f"{KEY}2")
+FILES: dict[str, tuple[str, Any]] = {
+    "broker_url": ("redis://:password@example\n", "redis://:password@example"),
+    "redis_url": ("redis://:password@example\n", "redis://:password@example"),
+    "jwt_secret": (f"{SECRET}\n", SECRET),
+    "jwt_public_key": ("-----BEGIN PUBLIC KEY-----\nAA==\n", "-----BEGIN PUBLIC KEY-----\nAA=="),
+    "api_keys": (f"{KEY}\n{KEY}2:publish+admin\n", (KEY, f"{KEY}2")),
+    "hooks": (f"backup:ntfy:all:{KEY}\n", (Hook("backup", "ntfy", ("all",), (KEY,)),)),
+}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    text, value = FILES[name]
+    (tmp_path / "secret").write_text(text)
+    monkeypatch.setenv(f"NOTIFIER_{name.upper()}_FILE", str(tmp_path / "secret"))
+    assert getattr(load(), name) == value
+
+
+def test_every_setting_that_is_not_shown_may_come_from_a_file() -> None:
+    assert {name for name, field in Settings.model_fields.items() if not field.repr} <= set(SECRETS)
 
 
 def test_a_secret_in_the_environment_and_in_a_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from it has one for each."""
 class Strict(BaseModel):
     """No unknown fields, no conversions."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class Sender(Strict):

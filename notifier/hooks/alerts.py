@@ -36,7 +36,7 @@ Words = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is N
 class _Posted(BaseModel):
     """Fields that later versions add are ignored."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class Alert(_Posted):

@@ -40,7 +40,7 @@ TRIGGERED: Final = "triggered"
 class NtfyPost(BaseModel):
     """A post as JSON. The topic is ignored: the hook has its recipients."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
     message: str | None = None
     title: str | None = None

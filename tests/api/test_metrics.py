@@ -7,10 +7,11 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import httpx
+import pytest
 from prometheus_client.openmetrics import parser
 
 from tests.api.support import User, calling
-from tests.support import API_KEY, Service, bearer
+from tests.support import API_KEY, Service, bearer, wait_for
 
 SCRAPE: Final = {"Accept": "application/openmetrics-text"}
 
@@ -65,6 +66,21 @@ def test_publishes_are_counted_by_kind_and_answer(api: Service, user: User) -> N
         ("retraction", "200"): 1,
         ("unknown", "422"): 1,
     }
+
+
+def test_the_brokers_round_trips_are_those_of_redis_and_of_the_file(
+    api: Service, user: User, request: pytest.FixtureRequest
+) -> None:
+    with calling(api, API_KEY) as publisher:
+        publisher.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).raise_for_status()
+    name = "notifier_broker_round_trip_seconds_count"
+    if request.node.callspec.params["api"] == "embedded":  # in memory there is no round trip
+        assert numbers_of(api)("notifier_loop_lag_seconds_count") > 0
+        assert f"{name}{{" not in httpx.get(f"{api.url}/metrics", headers=SCRAPE).text
+        return
+    for worker in range(api.workers):
+        wait_for(lambda own=str(worker): numbers_of(api)(name, worker=own) > 0, what="a round trip")  # type: ignore[misc]
+    assert numbers_of(api)("notifier_broker_round_trip_seconds_sum") > 0
 
 
 def test_latencies_are_observed_where_they_arise(api: Service, user: User) -> None:
