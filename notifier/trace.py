@@ -87,7 +87,7 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
     last = max(places, key=_end_ms)
     has_ended = _end_ms(last) <= now_ms
     recorded_ms = max(now_ms - ttl_ms, connections[0].opened_ms if len(connections) >= MAX_RECORDS else 0)
-    is_recorded = last.accepted_ms >= recorded_ms
+    is_recorded = not last.accepted_ms or last.accepted_ms >= recorded_ms
     if not (is_recorded or has_ended or resets) and _came_with_it(trail.epoch, places, connections):
         return Result("written", "before_records", None, steps)
     if resets and not (has_ended and (resets[0].at_ms or 0) >= _end_ms(last)):
@@ -215,9 +215,7 @@ def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection], *, is
     for name in ("behind", "unsent", "process_ended"):
         if name in last:
             return name
-    if not is_recorded:
-        return "before_records"
     open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
     if open_now:
         return "in_inbox" if any(each.has_messages for each in open_now) else "without_messages"
-    return "offline"
+    return "offline" if is_recorded else "before_records"

@@ -29,6 +29,12 @@ VERDICTS: Final[Mapping[str, str]] = {
     "expired": "Its time was over before a client of the user had it",
     "read": "The user has read or deleted it, on some device",
 }
+BEFORE_RECORDS: Final[Mapping[str, str]] = {
+    "written": "A client of the user came back with a cursor that has it",
+    "waiting": "No recorded connection of the user had it; it is in the history and in the inbox",
+    "expired": "Its time is over, and no recorded connection of the user had it",
+}
+"""The same of a message from before the recorded connections."""
 REASONS: Final[Mapping[str, str]] = {
     "acknowledged": "the client's next cursor confirms it",
     "unconfirmed": "the client has sent no later cursor that would confirm it",
@@ -40,8 +46,7 @@ REASONS: Final[Mapping[str, str]] = {
     "process_ended": "the process with the stream ended without a word, so it is not known how far the client came",
     "in_inbox": "the page connected without a cursor after it was sent, and lists it in the inbox",
     "without_messages": "the stream has a format without messages (`format=turbo`)",
-    "before_records": "connections of that time are no longer recorded: a client with a later cursor had it from one "
-    "of these or from the inbox, of others it is not known",
+    "before_records": "connections of that time are no longer recorded, so more is not known",
 }
 FIXES: Final[Mapping[str, str]] = {
     "written": "If the page does not show it, look at the page: its console, and what handles the event `message`.",
@@ -54,6 +59,7 @@ FIXES: Final[Mapping[str, str]] = {
     "expired": "Publish with a later `expires_at`, or without one.",
     "retracted": "The publisher's log says why; the user has no copy.",
     "replaced": "The user has the newer message, or will have it.",
+    "before_records": "Ask sooner, or raise NOTIFIER_CONNECTIONS_TTL_S; 20 connections of a user are recorded.",
     "process_ended": "A client that comes back with its cursor gets what it lacks, as long as the history has it.",
 }
 
@@ -83,11 +89,13 @@ def ask(service: str, key: str, user: str, message_id: str, to: Sequence[str]) -
 def words(trace: Mapping[str, Any]) -> list[str]:
     """A trace as lines of text."""
     verdict, reason = trace["verdict"], trace["reason"]
+    known = BEFORE_RECORDS if reason == "before_records" else {}
+    meaning = known.get(verdict, VERDICTS[verdict])
     at = f", at {trace['at']}" if trace["at"] else ""
     channels = ", ".join(trace["channels"]) or "others"
     accepted = f"Accepted {trace['accepted_at'] or 'at an unknown time'}"
     lines = [
-        f"{verdict}: {VERDICTS[verdict]}{at}.",
+        f"{verdict}: {meaning}{at}.",
         f"{accepted} from {trace['publisher'] or 'an unknown publisher'}, for {channels}.",
     ]
     if reason:

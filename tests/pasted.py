@@ -116,10 +116,12 @@ def ended_s() -> float:
 
 def _cpu_s(pid: int) -> float:
     """CPU seconds of a process and its children."""
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-    children = [
-        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
-    ]
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0  # it has ended
+    children = [int(child) for text in threads for child in text.split()]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK") + sum(map(_cpu_s, children))
 
 

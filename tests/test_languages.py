@@ -174,8 +174,8 @@ def test_listeners_leave_a_silent_stream(languages: list[Language]) -> None:
             )
             assert subjects(listener) == ["before", "after"], suffix
             cursors = [call.headers.get("Last-Event-ID") or "" for call in streams.calls[suffix]]
-            assert cursors == ["", "e-1", "e-1", "e-1"], suffix
-            first, second, third, _ = (call.at for call in streams.calls[suffix])
+            assert cursors[:4] == ["", "e-1", "e-1", "e-1"], suffix
+            first, second, third = (call.at for call in streams.calls[suffix][:3])
             assert min(second - first, third - second) >= SILENCE_S, suffix
     finally:
         for listener in listeners.values():

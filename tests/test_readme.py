@@ -150,7 +150,8 @@ def test_the_first_bar_moves_in_every_tab_of_either_address(
         row = page.locator("notifier-tasks li", has_text="Report").first
         bar = row.get_by_role("progressbar")
         expect(bar).to_have_attribute("aria-valuenow", re.compile(r"^[1-9]\d?$"), timeout=20_000)
-    assert project.cpu_s() < 60  # since startproject; CPU seconds do not depend on what else the machine does
+    # Since startproject, of a project for both hosts; 7 to 11 s when measured, on slow processors more.
+    assert project.cpu_s() < 60
     for page in (first, second):
         row = page.locator("notifier-tasks li", has_text="Report").first
         expect(row.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "100", timeout=60_000)

@@ -1,6 +1,6 @@
-"""`make test-quick`: the tests that need Python and nothing else, in two processes.
+"""`make test-quick`: the tests that need Python and nothing else, in three processes.
 
-Arguments go to both: `python -m tools.quick -x`. tests/quick.py says which tests these are.
+Arguments go to each: `python -m tools.quick -x`. tests/quick.py says which tests these are.
 """
 
 from __future__ import annotations

@@ -200,7 +200,7 @@ def test_a_connection_is_a_row_while_its_stream_is_open_and_after_its_end(
         expect(page.locator("#connections tbody tr")).to_have_count(1)
 
 
-def told(pid: int, **changes: Any) -> dict[str, Any]:
+def process_figures(pid: int, **changes: Any) -> dict[str, Any]:
     """The figures of a process."""
     process = {"process": f"p{pid}", "host": "node-1", "pid": pid, "version": "1.0", "up_ms": 90_000 * pid}
     counts = {"streams": 1200, "topics": 7, "publishes": 5, "events": 5, "deliveries": 9, "resets": 2}
@@ -216,10 +216,10 @@ def test_processes_that_are_not_well_show_it_on_a_phone_too(
         "at": "2026-01-31T12:00:00.000Z",
         "missing": 2,
         "processes": [
-            told(1),
-            told(2, draining=True, ready=False),
-            told(3, broker="degraded", shards_away=[1, 3]),
-            told(4, broker="away", ready=False, shards_away=[0, 1, 2, 3]),
+            process_figures(1),
+            process_figures(2, draining=True, ready=False),
+            process_figures(3, broker="degraded", shards_away=[1, 3]),
+            process_figures(4, broker="away", ready=False, shards_away=[0, 1, 2, 3]),
         ],
     }
 
@@ -242,7 +242,7 @@ def test_processes_that_are_not_well_show_it_on_a_phone_too(
     assert len({colours[0], colours[1], colours[3]}) == 3
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    figures |= {"missing": None, "processes": [told(4, broker="away", ready=False)]}
+    figures |= {"missing": None, "processes": [process_figures(4, broker="away", ready=False)]}
     # The stream ended after its figures: the page opens the next by itself.
     expect(page.locator("#processes-note")).to_have_text("The broker is away: only the process of this page is shown")
     expect(rows).to_have_count(1)

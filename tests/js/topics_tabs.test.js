@@ -95,9 +95,9 @@ test("a topic ends on the stream when the connection of the last tab that shows 
 });
 
 test("the leader's end removes nothing; after it each tab joins the next stream with its last complete cursor", async (t) => {
-  const isNext = { is: false };
+  let isNext = false;
   const { leader, follower, first, second, stale } = await pair(t, "k5", () => ({
-    stale: isNext.is ? ["order:1"] : [],
+    stale: isNext ? ["order:1"] : [],
   }));
   const third = await tab(
     t,
@@ -114,7 +114,7 @@ test("the leader's end removes nothing; after it each tab joins the next stream 
   leader.handlers.state("closed", { final: true });
   Object.assign(first, { leads: false });
   Object.assign(second, { leads: true });
-  isNext.is = true;
+  isNext = true;
   told.length = 0;
   for (const { handlers } of [follower, third]) handlers.hello({ connection: "c2" }); // the leader posts it to the others
   while (!stale.length || !told.length) await sleep(5);
