@@ -11,8 +11,8 @@ import logging
 import os
 import socket
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 from notifier.broker import Broker
@@ -44,8 +44,9 @@ class ConnectionRecords:
         self._broker = broker
         self._process = f"{socket.gethostname()[:64]}:{os.getpid()}"
         self._ids = RecordIds()
-        self._unwritten: dict[str, dict[str, Stream | str]] = {}
-        """By user and id: a stream that opened, or the text of a record."""
+        self._unwritten: OrderedDict[str, dict[str, Stream | str]] = OrderedDict()
+        """By user and id: a stream that opened, or the text of a record. Those that could not be stored come first, and
+        are written last."""
         self._forgotten: set[str] = set()
         """Users whose stored records are removed with the next write, before it stores those of later connections."""
         self._writing: dict[str, dict[str, Stream | str]] = {}
@@ -132,14 +133,15 @@ class ConnectionRecords:
         """Write what was noted, in portions between which the loop has its turn. What the broker could not store waits
         for the next call."""
         self._wake.clear()
-        for _ in range(0, max(1, len(self._unwritten)), PORTION):  # what waits comes last
-            if not await self._write_portion():
+        newest_first = [*reversed(self._unwritten)]  # a part of the broker that refuses writes delays no other user
+        for start in range(0, max(1, len(newest_first)), PORTION):
+            if not await self._write_portion(newest_first[start : start + PORTION]):
                 return
             await asyncio.sleep(0)
 
-    async def _write_portion(self) -> bool:
-        """Write the records of the users noted first. False if nothing can be stored at present."""
-        due = {user: self._unwritten.pop(user) for user in list(islice(self._unwritten, PORTION))}
+    async def _write_portion(self, users: Sequence[str]) -> bool:
+        """Write the records of these users. False if nothing can be stored at present."""
+        due = {user: self._unwritten.pop(user) for user in users if user in self._unwritten}
         forgotten, self._forgotten = self._forgotten, set()
         self._writing = due
         texts: dict[str, dict[str, str]] = {}
@@ -150,21 +152,29 @@ class ConnectionRecords:
                     texts[user][record_id] = value
                 elif value.record is not None:
                     texts[user][record_id] = self._text(value, value.record)
+        kept: Sequence[str] = list(forgotten)  # also if the write is cancelled
+        failed = list(due)
         try:
             kept = await self._store({user: {} for user in forgotten}) if forgotten else ()
-            failed = [user for user in kept if texts.pop(user, None)]  # not before the removal
-            failed += await self._store(texts)
+            too_early = [user for user in kept if texts.pop(user, None)]  # not before the removal
+            failed = [*too_early, *await self._store(texts)]
         finally:
             self._writing = {}
+            self._put_back({user: due[user] for user in failed}, kept)
+        return not (failed or kept) or (len(failed) < len(due) and self._broker.ready)
+
+    def _put_back(self, failed: Mapping[str, dict[str, Stream | str]], kept: Sequence[str]) -> None:
         if not failed and not kept:
-            return True
+            return
         log.debug("the connection records of %d users wait for the broker", len(failed))
-        failed = [user for user in failed if user not in self._forgotten]  # nor is forgotten meanwhile
-        for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:
-            self._unwritten[user] = due[user] | self._unwritten.get(user, {})
+        for user, records in failed.items():
+            if user in self._forgotten:  # meanwhile
+                continue
+            if user in self._unwritten or len(self._unwritten) < MAX_UNWRITTEN:
+                self._unwritten[user] = records | self._unwritten.get(user, {})
+                self._unwritten.move_to_end(user, last=False)
         self._forgotten.update(kept)
         self._wake.set()
-        return self._broker.ready
 
     async def _store(self, texts: Mapping[str, RecordTexts]) -> Sequence[str]:
         return await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 from notifier.broker import Broker
@@ -19,7 +19,7 @@ log = logging.getLogger("notifier.last_seen")
 
 WRITE_EVERY_S: Final = 1.0
 MAX_UNWRITTEN: Final = 100_000
-"""Users whose times wait for a broker that is away. The times of further users are not noted."""
+"""Users whose times wait for a broker that is away. The times of further users are not noted; their removals are."""
 
 PORTION: Final = 1000
 """Users whose times are written in one turn of the loop."""
@@ -30,7 +30,8 @@ class LastSeen:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._unwritten: dict[str, int] = {}
+        self._unwritten: OrderedDict[str, int] = OrderedDict()
+        """Those that could not be stored come first, and are written last."""
         self._wake = asyncio.Event()
 
     def note(self, user: str) -> None:
@@ -63,15 +64,28 @@ class LastSeen:
         """Write what was noted, in portions between which the loop has its turn. What the broker could not store waits
         for the next call."""
         self._wake.clear()
-        for _ in range(0, len(self._unwritten), PORTION):  # what waits comes last
-            await self._write_portion()
+        newest_first = [*reversed(self._unwritten)]  # a part of the broker that refuses writes delays no other user
+        for start in range(0, len(newest_first), PORTION):
+            if not await self._write_portion(newest_first[start : start + PORTION]):
+                return
             await asyncio.sleep(0)
 
-    async def _write_portion(self) -> None:
-        due = {user: self._unwritten.pop(user) for user in list(islice(self._unwritten, PORTION))}
-        if not (failed := await self._broker.seen(due)):
+    async def _write_portion(self, users: Sequence[str]) -> bool:
+        """Write the times of these users. False if nothing can be stored at present."""
+        due = {user: self._unwritten.pop(user) for user in users if user in self._unwritten}
+        failed: Sequence[str] = list(due)  # also if the write is cancelled
+        try:
+            failed = await self._broker.seen(due)
+        finally:
+            self._put_back({user: due[user] for user in failed})
+        return not failed or (len(failed) < len(due) and self._broker.ready)
+
+    def _put_back(self, failed: Mapping[str, int]) -> None:
+        if not failed:
             return
         log.debug("the times of %d users wait for the broker", len(failed))
-        for user in failed[: max(0, MAX_UNWRITTEN - len(self._unwritten))]:
-            self._unwritten.setdefault(user, due[user])
+        for user, at_ms in failed.items():
+            if at_ms == FORGOTTEN or len(self._unwritten) < MAX_UNWRITTEN:
+                self._unwritten.setdefault(user, at_ms)
+                self._unwritten.move_to_end(user, last=False)
         self._wake.set()

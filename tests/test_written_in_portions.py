@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
 import pytest
 
@@ -43,10 +43,13 @@ class Noting(MemoryBroker):
         self.in_turn: dict[int, int] = {}
         self.away: set[str] = set()
         self.is_ready = True
+        self.gate = asyncio.Event()
+        """Writes wait for it."""
+        self.gate.set()
         note = self.afterwards.note
 
         async def noted(users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
-            self._noted(users)
+            await self._noted(users)
             await note({user: texts for user, texts in users.items() if user not in self.away}, ttl_s=ttl_s)
             return [user for user in users if user in self.away]
 
@@ -56,11 +59,12 @@ class Noting(MemoryBroker):
     def ready(self) -> bool:
         return self.is_ready
 
-    def _noted(self, users: Mapping[str, object]) -> None:
+    async def _noted(self, users: Mapping[str, object]) -> None:
         self.in_turn[self.turns.count] = self.in_turn.get(self.turns.count, 0) + len(users)
+        await self.gate.wait()
 
     async def seen(self, users: Mapping[str, int]) -> Sequence[str]:
-        self._noted(users)
+        await self._noted(users)
         await super().seen({user: at_ms for user, at_ms in users.items() if user not in self.away})
         return [user for user in users if user in self.away]
 
@@ -71,6 +75,18 @@ async def broker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Noting]:
     broker = Noting()
     yield broker
     broker.turns.stop()
+
+
+async def cancelled_while_writing(broker: Noting, write: Coroutine[None, None, None]) -> None:
+    broker.in_turn.clear()
+    broker.gate.clear()
+    writing = asyncio.create_task(write)
+    while not broker.in_turn:
+        await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.wait([writing])
+    assert writing.cancelled()
+    broker.gate.set()
 
 
 async def records_of_open_streams(broker: Noting) -> ConnectionRecords:
@@ -104,10 +120,11 @@ async def test_records_of_which_some_cannot_be_stored(broker: Noting) -> None:
         assert len(await broker.afterwards.records(user)) == 1
 
 
-async def test_records_while_the_broker_is_away(broker: Noting) -> None:
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_records_while_the_broker_stores_nothing(broker: Noting, is_ready: bool) -> None:
     """Only one portion is tried: nothing else is encoded for nothing."""
     records = await records_of_open_streams(broker)
-    broker.away, broker.is_ready = set(USERS), False
+    broker.away, broker.is_ready = set(USERS), is_ready
     await records.write()
     assert sum(broker.in_turn.values()) == connection_records.PORTION
     broker.away, broker.is_ready = set(), True
@@ -116,9 +133,52 @@ async def test_records_while_the_broker_is_away(broker: Noting) -> None:
         assert len(await broker.afterwards.records(user)) == 1
 
 
+async def test_records_that_a_part_of_the_broker_refuses_delay_no_others(broker: Noting) -> None:
+    records = await records_of_open_streams(broker)
+    broker.away = set(USERS)
+    await records.write()
+    stream = stream_on(Wall(), "new")
+    records.proceed(stream, await broker.open("new", ["all"], None))
+    await records.write()
+    assert len(await broker.afterwards.records("new")) == 1
+
+
+async def test_a_cancelled_write_loses_no_record_and_no_removal(broker: Noting) -> None:
+    gone = "gone"
+    await broker.afterwards.note({gone: {"1": "{}"}}, ttl_s=60)
+    records = await records_of_open_streams(broker)
+    await cancelled_while_writing(broker, records.write())
+    records.forget(gone)
+    await cancelled_while_writing(broker, records.write())
+    await records.write()
+    for user in USERS:
+        assert len(await broker.afterwards.records(user)) == 1
+    assert await broker.afterwards.records(gone) == []
+
+
+async def test_a_removal_that_fails(broker: Noting) -> None:
+    """It is tried again, and the records of later connections are not stored before it."""
+    user = USERS[0]
+    await broker.afterwards.note({user: {"1": "{}"}}, ttl_s=60)
+    records = ConnectionRecords(broker)
+    records.forget(user)
+    comes_back = stream_on(Wall(), user)
+    records.proceed(comes_back, await broker.open(user, ["all"], None))
+    broker.away = {user}
+    broker.in_turn.clear()
+    await records.write()
+    assert sum(broker.in_turn.values()) == 1, "the record was tried too"
+    assert await broker.afterwards.records(user) == ["{}"]
+    broker.away.clear()
+    await records.write()
+    assert comes_back.record is not None
+    (text,) = await broker.afterwards.records(user)
+    assert comes_back.record.id in text
+
+
 async def test_a_user_who_is_forgotten_between_two_portions(broker: Noting) -> None:
     records = await records_of_open_streams(broker)
-    early, late = USERS[0], USERS[-1]
+    early, late = USERS[-1], USERS[0]
     writing = asyncio.create_task(records.write())
     while not broker.in_turn:
         await asyncio.sleep(0)
@@ -146,3 +206,66 @@ async def test_when_many_users_were_last_seen(broker: Noting) -> None:
     broker.away.clear()
     await seen.write()
     assert (await broker.last_seen(USERS)).keys() == set(USERS)
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_times_while_the_broker_stores_nothing(broker: Noting, is_ready: bool) -> None:
+    seen = LastSeen(broker)
+    for user in USERS:
+        seen.note(user)
+    broker.away, broker.is_ready = set(USERS), is_ready
+    await seen.write()
+    assert sum(broker.in_turn.values()) == last_seen.PORTION
+    seen.note("new")
+    await seen.write()
+    assert "new" in await broker.last_seen(["new"]), "delayed by those that are refused"
+    broker.away, broker.is_ready = set(), True
+    await seen.write()
+    assert (await broker.last_seen(USERS)).keys() == set(USERS)
+
+
+async def test_a_cancelled_write_loses_no_time_and_no_removal(broker: Noting) -> None:
+    await broker.seen({"gone": 1})
+    seen = LastSeen(broker)
+    for user in USERS:
+        seen.note(user)
+    seen.forget("gone")
+    await cancelled_while_writing(broker, seen.write())
+    await seen.write()
+    assert (await broker.last_seen([*USERS, "gone"])).keys() == set(USERS)
+
+
+async def test_a_time_that_is_forgotten_between_two_portions(broker: Noting) -> None:
+    seen = LastSeen(broker)
+    for user in USERS:
+        seen.note(user)
+    early, late = USERS[-1], USERS[0]
+    writing = asyncio.create_task(seen.write())
+    while not broker.in_turn:
+        await asyncio.sleep(0)
+    assert early in await broker.last_seen([early])
+    seen.forget(early)
+    seen.forget(late)
+    await writing
+    await seen.write()
+    assert (await broker.last_seen(USERS)).keys() == set(USERS) - {early, late}
+
+
+async def test_a_removal_is_put_back_when_no_time_is(broker: Noting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_seen, "MAX_UNWRITTEN", 3)
+    await broker.seen({"gone": 1})
+    seen = LastSeen(broker)
+    seen.forget("gone")
+    broker.away = {"gone"}
+    broker.in_turn.clear()
+    broker.gate.clear()
+    writing = asyncio.create_task(seen.write())
+    while not broker.in_turn:
+        await asyncio.sleep(0)
+    for user in USERS[:3]:
+        seen.note(user)
+    broker.gate.set()
+    await writing
+    broker.away.clear()
+    await seen.write()
+    assert (await broker.last_seen(["gone", *USERS])).keys() == set(USERS[:3])
