@@ -12,6 +12,14 @@ import { takeGrant } from "./swapped.js";
 /** @typedef {import("./handle.js").TopicHandle} Handle */
 /** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
 
+/**
+ * @typedef {object} Share  what an element's grant lets all elements of the page hear
+ * @property {string} grant
+ * @property {Set<string>} names  its topics; until it is open, and after they have ended, none
+ * @property {boolean} isOpen
+ * @property {() => void} close
+ */
+
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
@@ -24,14 +32,20 @@ const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "ta
  * @param {string} [texts]  the URL of the texts in the page's language
  */
 export function watchPage(notifier, renew, texts) {
-  /** @type {Map<Element, {grant: string, close: () => void}>} */
+  /** @type {Map<Element, Share>} */
   const granted = new Map();
+  /** @type {Set<Share>} of elements that are gone or have another grant, the oldest first */
+  const parted = new Set();
   /** @type {Map<Element, {timer: ReturnType<typeof setTimeout>, detail: Detail}>} */
   const due = new Map();
   const observer = new MutationObserver(scan);
-  observer.observe(document, { subtree: true, childList: true, attributeFilter: ["data-live-grant"] });
+  observer.observe(document, {
+    subtree: true,
+    childList: true,
+    attributeFilter: ["data-live-grant", "data-live-topic"],
+  });
   const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
-    if (OWN_EVENTS.has(event) || !granted.size) return;
+    if (OWN_EVENTS.has(event) || !(granted.size + parted.size)) return;
     const value = parsed(data);
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
   });
@@ -39,31 +53,59 @@ export function watchPage(notifier, renew, texts) {
   return () => {
     end();
     observer.disconnect();
-    for (const { close } of granted.values()) close();
+    for (const { close } of [...granted.values(), ...parted]) close();
     for (const { timer } of due.values()) clearTimeout(timer);
   };
 
   function scan() {
     /** @type {(() => void)[]} */
     const gone = [];
-    for (const [element, { grant, close }] of granted) {
-      if (element.isConnected && element.getAttribute("data-live-grant") === grant) continue;
+    for (const [element, share] of granted) {
+      if (element.isConnected && element.getAttribute("data-live-grant") === share.grant) continue;
       granted.delete(element);
-      gone.push(close);
+      // Who sees the user by this grant must not outlive the element; the tags share it with no other.
+      if (element.localName === "notifier-presence") gone.push(share.close);
+      else parted.add(share);
     }
     for (const element of document.querySelectorAll(GRANT)) if (!granted.has(element)) hear(element);
     // A topic that is shown again in a new element stays.
     for (const close of gone) close();
+    if (parted.size) closeUnneeded();
     if (document.querySelector("notifier-live")) void import("./widgets/live.js");
+  }
+
+  /** What an element's grant opened stays while another element shows a topic of it that no newer grant has. */
+  function closeUnneeded() {
+    const needed = new Set([...document.querySelectorAll(SELECTOR)].flatMap(namesOf));
+    for (const { names } of granted.values()) for (const name of names) needed.delete(name);
+    for (const share of [...parted].reverse()) {
+      const kept = [...share.names].filter((name) => needed.delete(name));
+      if (!share.isOpen || kept.length) continue;
+      parted.delete(share);
+      share.close();
+    }
   }
 
   function hear(/** @type {Element} */ element) {
     const grant = element.getAttribute("data-live-grant") ?? "";
     const since = element.getAttribute("data-live-cursor") ?? "";
-    const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded });
-    granted.set(element, { grant, close: () => void opening.then((/** @type {Handle} */ handle) => handle.close()) });
+    const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded: forget });
+    const close = () => void opening.then((/** @type {Handle} */ handle) => handle.close());
+    /** @type {Share} */
+    const share = { grant, names: new Set(), isOpen: false, close };
+    granted.set(element, share);
+    void opening.then((/** @type {Handle} */ { topics }) => {
+      share.isOpen = true;
+      share.names = new Set(topics);
+      if (parted.size) closeUnneeded();
+    });
     if (element.localName === "notifier-presence")
       void import("./widgets/presence.js").then(({ showPeople }) => showPeople(element, opening, texts));
+
+    function forget(/** @type {string[]} */ names, /** @type {string} */ reason) {
+      for (const name of names) share.names.delete(name);
+      onEnded(names, reason);
+    }
   }
 
   function stale(/** @type {string[]} */ names, isDue = false) {

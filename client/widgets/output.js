@@ -64,7 +64,7 @@ export class NotifierOutput extends Widget {
     const tools = el("div", { class: "line" }, gone, copied, all, copy);
     tools.hidden = all.hidden = true;
     let isRead = false; // once: later reads show no skeleton
-    const retry = () => (store.state.tasksFailed && !isRead ? store.reload() : pieces.again());
+    const retry = () => (store.state.tasksFailed && !isRead ? store.reload() : pieces.retry());
     const { box, show } = placeholder("none", "tasks", retry, text, 2);
     /** @param {boolean} isLoaded @param {boolean} hasFailed */
     const showState = (isLoaded, hasFailed) => {

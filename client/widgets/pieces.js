@@ -28,7 +28,7 @@ export function createPieces(read, add, clear, tell = () => {}) {
   let failures = 0; // reads in a row
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  return { receive, expect, again, close };
+  return { receive, expect, again, retry, close };
 
   /** Clears, and reads everything that is kept. */
   function again() {
@@ -36,6 +36,13 @@ export function createPieces(read, add, clear, tell = () => {}) {
     n = 0;
     clear();
     void load();
+  }
+
+  /** Reads on, without the pause of a repeat; what it has stays. */
+  function retry() {
+    failures = 0;
+    tell(false, false);
+    if (!isLoading) void load();
   }
 
   /** @param {TaskOutput} piece */

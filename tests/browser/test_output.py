@@ -113,6 +113,31 @@ def test_output_has_a_skeleton_while_it_is_read_and_a_retry_where_that_failed(re
     reader.witness.faults.clear()  # the refused request
 
 
+def test_a_retry_keeps_the_text_and_reads_the_rest(reader: Reader) -> None:
+    page = reader.open()
+    reader.write("before\n")
+    reader.shows_all(page)
+    reader.context.route("**/v1/tasks/*/output*", lambda route: route.fulfill(status=503, json={}))
+    reader.context.set_offline(True)
+    before, missed = reader.written, "missed\n"
+    reader.write(missed)
+    reader.context.set_offline(False)
+    retry = page.locator("notifier-output").get_by_role("button", name="Retry")
+    expect(retry).to_be_visible(timeout=20_000)  # two reads have failed
+    retry.click()
+    expect(retry).to_have_count(0)
+    expect(retry).to_be_visible(timeout=20_000)
+    assert page.evaluate(f"{TEXT}.textContent") == before
+    reader.context.unroute("**/v1/tasks/*/output*")
+    # The service may not keep the beginning any more: the rest is all that it is asked for.
+    with page.expect_request("**/v1/tasks/*/output*") as asked:
+        retry.click()
+    assert "after=1" in asked.value.url
+    reader.shows_all(page)
+    expect(retry).to_have_count(0)
+    reader.witness.faults.clear()  # the failed requests
+
+
 def test_two_tabs_show_the_same_also_when_the_leader_closes(reader: Reader) -> None:
     first, second = reader.open(), reader.open()
     for number in range(10):

@@ -205,6 +205,51 @@ test("a read that fails is repeated after longer and longer pauses", async () =>
   }
 });
 
+test("a retry reads on: what is shown stays, and it is told at once", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  try {
+    let kept = ["a", "b"];
+    let isOffline = false;
+    let shown = "";
+    const told = [];
+    const reader = createPieces(
+      async (after) => {
+        if (isOffline) throw new Error("offline");
+        return { n: after + kept.length, text: kept.join(""), truncated: false };
+      },
+      (text) => {
+        shown += text;
+      },
+      () => {
+        shown = "";
+      },
+      (isLoaded, hasFailed) => told.push(isLoaded ? "read" : hasFailed ? "failed" : "begun"),
+    );
+    reader.expect(2);
+    await settled();
+    isOffline = true;
+    reader.expect(4);
+    await settled();
+    mock.timers.tick(2000);
+    await settled();
+    assert.deepEqual(told.splice(0), ["begun", "read", "failed"]);
+    reader.retry();
+    assert.deepEqual(told.splice(0), ["begun"], "before the read is done");
+    await settled();
+    assert.equal(shown, "ab");
+    mock.timers.tick(2000); // the first repeat after a retry comes as early as after a first read
+    await settled();
+    assert.deepEqual([shown, ...told.splice(0)], ["ab", "failed"]);
+    [kept, isOffline] = [["c", "d"], false]; // the service keeps "a" and "b" no longer
+    reader.retry();
+    await settled();
+    assert.deepEqual([shown, ...told], ["abcd", "begun", "read"]);
+    reader.close();
+  } finally {
+    mock.timers.reset();
+  }
+});
+
 async function settled() {
   for (let turn = 0; turn < 20; turn++) await Promise.resolve();
 }

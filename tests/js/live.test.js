@@ -1,0 +1,138 @@
+/** Elements of a page that share grants: what is heard is what the page shows. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { watchPage } from "../../client/live.js";
+
+/** A document of elements with attributes, a notifier that notes which handles are open, and the page that is watched. */
+function pageOf(t) {
+  const elements = new Set();
+  const open = new Set();
+  let scan;
+  let publish;
+  let onEnded;
+  t.mock.method(globalThis, "setTimeout", (run) => run());
+  globalThis.MutationObserver = class {
+    constructor(run) {
+      scan = run;
+    }
+    observe() {}
+    disconnect() {}
+  };
+  globalThis.document = {
+    querySelectorAll: (selector) => [...elements].filter(({ matches }) => matches(selector)),
+    querySelector: () => null,
+  };
+  t.after(() => {
+    delete globalThis.document;
+    delete globalThis.MutationObserver;
+  });
+  const notifier = {
+    on(_, handler) {
+      publish = handler;
+      return () => {};
+    },
+    async topic(grant, options) {
+      open.add(grant);
+      onEnded = options.onEnded;
+      return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
+    },
+  };
+  const end = watchPage(notifier, async () => []);
+
+  /** An element that shows topics; a grant is its topics, and after a plus sign what tells it from others. */
+  function add(topics, grant) {
+    const attributes = { "data-live-topic": topics, "data-live-grant": grant };
+    const element = {
+      localName: "div",
+      told: 0,
+      get isConnected() {
+        return elements.has(element);
+      },
+      getAttribute: (name) => attributes[name] ?? null,
+      setAttribute: (name, value) => {
+        attributes[name] = value;
+      },
+      matches: (selector) => attributes[selector.slice(1, -1)] !== undefined,
+      dispatchEvent: () => {
+        element.told += 1;
+        return true;
+      },
+    };
+    elements.add(element);
+    return element;
+  }
+
+  return {
+    add,
+    remove: (element) => elements.delete(element),
+    end,
+    endTopic: (name) => onEnded([name], "denied"),
+    publish: (topic) => publish({ event: "changed", data: JSON.stringify({ topic }) }),
+    async opened() {
+      scan();
+      for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+      return [...open];
+    },
+  };
+}
+
+test("a topic is heard while an element shows it, also without the element that had its grant", async (t) => {
+  const page = pageOf(t);
+  const detail = page.add("order:7", "order:7,order:8");
+  const row = page.add("order:7");
+  assert.deepEqual(await page.opened(), ["order:7,order:8"]);
+  page.remove(detail);
+  assert.deepEqual(await page.opened(), ["order:7,order:8"]);
+  page.publish("order:7");
+  assert.deepEqual([detail.told, row.told], [0, 1]);
+  page.remove(row);
+  assert.deepEqual(await page.opened(), []);
+});
+
+test("an element that goes before its grant is open leaves it to the others", async (t) => {
+  const page = pageOf(t);
+  const detail = page.add("order:7", "order:7");
+  const row = page.add("order:7");
+  const opening = page.opened();
+  page.remove(detail);
+  await opening;
+  assert.deepEqual(await page.opened(), ["order:7"]);
+  page.remove(row);
+  assert.deepEqual(await page.opened(), []);
+});
+
+test("a newer grant takes the place of those whose elements are gone", async (t) => {
+  const page = pageOf(t);
+  const row = page.add("order:7");
+  for (const number of [1, 2, 3]) {
+    const detail = page.add("order:7", `order:7+${number}`);
+    assert.deepEqual(await page.opened(), [`order:7+${number}`]);
+    page.remove(detail);
+    assert.deepEqual(await page.opened(), [`order:7+${number}`]);
+  }
+  const list = page.add("order:7", "order:7+list");
+  assert.deepEqual(await page.opened(), ["order:7+list"]);
+  list.setAttribute("data-live-grant", "order:7+next");
+  assert.deepEqual(await page.opened(), ["order:7+next"]);
+  page.remove(list);
+  page.end();
+  assert.equal(row.isConnected, true);
+  assert.deepEqual(await page.opened(), []);
+});
+
+test("what is shown no longer, or has ended, keeps no grant open", async (t) => {
+  const page = pageOf(t);
+  const detail = page.add("order:7", "order:7");
+  const row = page.add("order:7");
+  await page.opened();
+  page.remove(detail);
+  row.setAttribute("data-live-topic", "order:8");
+  assert.deepEqual(await page.opened(), []);
+  const next = page.add("order:8", "order:8");
+  await page.opened();
+  page.endTopic("order:8");
+  page.remove(next);
+  assert.deepEqual(await page.opened(), []);
+});
