@@ -27,8 +27,11 @@ def checked(url: str) -> str:
 
 
 def reason(exc: Exception) -> str:
-    """Why a call has no answer, in one line; where TLS is the reason, with what to do."""
+    """Why a call has no answer, in one line; where TLS is the reason, with what to do. Without the text of a header,
+    which httpx quotes where it breaks the rules: it may be a secret."""
     text = str(exc) or type(exc).__name__
+    if header := re.match(r"illegal header \w+", text, re.IGNORECASE):
+        return header[0]
     if refused := re.search(r"certificate verify failed: (.*?)(?: \(_ssl|$)", text):
         authority = re.search(r"self-signed|issuer", refused[1])
         hint = "; SSL_CERT_FILE names the file of your own authority" if authority else ""

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from notifier import address
+from notifier.api_key import MIN_KEY_CHARS, is_key
 from notifier.errors import ConfigurationError, NotifierError
 from notifier.settings import Settings, from_file, load
 
@@ -26,13 +27,29 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 def _secret(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """The option's value; else that of its variable, or of the file that `<variable>_FILE` names."""
-    if context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE:
+    """The option's value; else that of its variable, or of the file that `<variable>_FILE` names.
+
+    A header carries it. What no header can carry is refused here, without its text: libraries quote it.
+    """
+    name = parameter.opts[0]
+    if context.get_parameter_source(parameter.name or "") is not click.core.ParameterSource.COMMANDLINE:
+        name = str(parameter.envvar)
+        try:
+            text = from_file(name)
+        except ConfigurationError as exc:
+            refuse(str(exc))
+        if text:
+            name, value = f"{name}_FILE", text
+    if not value:
         return value
-    try:
-        return from_file(str(parameter.envvar)) or value
-    except ConfigurationError as exc:
-        refuse(str(exc))
+    if parameter.name == "api_key" and not is_key(value):
+        refuse(
+            f"{name}: must be one key, without its scopes: a line of {MIN_KEY_CHARS} or more characters of printable "
+            "ASCII, without ',', ':' and spaces at its edges"
+        )
+    if not (value.isascii() and value.isprintable()):
+        refuse(f"{name}: must be one token: a line of printable ASCII")
+    return value
 
 
 def key_option(description: str) -> Callable[[F], F]:

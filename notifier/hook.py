@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from notifier import rules
+from notifier.api_key import MIN_KEY_CHARS, is_key
 from notifier.errors import InvalidInput
 
 KINDS: Final = ("alertmanager", "grafana", "ntfy")
-MIN_KEY_CHARS: Final = 16
 MAX_RECIPIENTS: Final = 20
 SIGNATURE_AGE_S: Final = 300
 """How far the time of a signature may be from now. A recorded request is of no use afterwards."""
@@ -47,8 +47,10 @@ class Hook:
             raise ValueError("name: must be 1 to 64 of A-Z a-z 0-9 . _ -")
         if kind not in KINDS:
             raise ValueError(f"kind: must be one of {', '.join(KINDS)}")
-        if len(key) < MIN_KEY_CHARS or not (key.isascii() and key.isprintable()):
-            raise ValueError(f"key: must have at least {MIN_KEY_CHARS} characters of ASCII, but one has {len(key)}")
+        if len(key) < MIN_KEY_CHARS:
+            raise ValueError(f"key: must have at least {MIN_KEY_CHARS} characters, but one has {len(key)}")
+        if not is_key(key):
+            raise ValueError("key: must be printable ASCII, without spaces at its edges, but one is not")
         return cls(name, kind, _recipients(":".join(channels)), (key,))
 
     def has_key(self, given: str) -> bool:

@@ -11,9 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import jwt
 import pytest
+from click.testing import CliRunner
 
+from notifier import address
+from notifier.cli import main
 from tests.commands import CREDENTIALS, printed, refused, running
 from tests.support import API_KEY, JWT_SECRET, Service, free_port, subscriber_token
 
@@ -183,6 +187,56 @@ def test_each_command_with_a_key_reads_it_from_a_file(command: str, tmp_path: Pa
     more = {"send": ["--subject", "Hi"], "run": ["--to", "all", "--name", "x"], "why": ["m-1"]}.get(command, [])
     given = {"NOTIFIER_API_KEY_FILE": str(path), "NOTIFIER_JWT_SECRET": JWT_SECRET}
     assert f"cannot read {path}" in refused(command, "http://127.0.0.1:1", *more, **given)
+
+
+@pytest.mark.parametrize("source", ["option", "variable", "file"])
+@pytest.mark.parametrize("secret", [f"{API_KEY}\n{API_KEY}2", f"{API_KEY}-\xe9", f"{API_KEY} \t{API_KEY}2"])
+@pytest.mark.parametrize(
+    ("args", "option", "variable"),
+    [
+        (["send", "user:1", "--subject", "Hi"], "--key", "NOTIFIER_API_KEY"),
+        (["listen"], "--token", "NOTIFIER_TOKEN"),
+    ],
+    ids=["key", "token"],
+)
+def test_a_credential_that_no_header_can_carry_is_refused_by_its_name_alone(
+    tmp_path: Path, args: list[str], option: str, variable: str, secret: str, source: str
+) -> None:
+    (tmp_path / "secret").write_text(secret, "utf-8")
+    given = {"NOTIFIER_URL": "http://127.0.0.1:1"}
+    given |= {"variable": {variable: secret}, "file": {f"{variable}_FILE": str(tmp_path / "secret")}}.get(source, {})
+    done = CliRunner().invoke(main, [*args, *([option, secret] if source == "option" else [])], env=given)
+    name = {"option": option, "variable": variable, "file": f"{variable}_FILE"}[source]
+    assert done.exit_code == 2
+    assert done.output.startswith(f"notifier: {name}: must be one ")
+    assert len(done.output.splitlines()) == 1
+    assert API_KEY not in done.output
+
+
+def test_a_key_with_its_scopes_or_too_short_is_no_key() -> None:
+    for key in (f"{API_KEY}:publish", f"{API_KEY},{API_KEY}2", "short"):
+        done = CliRunner().invoke(main, ["send", "user:1", "--subject", "Hi", "--key", key])
+        assert done.output.startswith("notifier: --key: must be one key, ")
+        assert key not in done.output
+
+
+def test_why_and_doctor_show_no_part_of_a_file_with_two_keys(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"{API_KEY}\n{API_KEY}2\n")
+    given = {"NOTIFIER_API_KEY_FILE": str(tmp_path / "keys"), "NOTIFIER_URL": "http://127.0.0.1:1"}
+    for args in (["why", "ann", "m"], ["doctor", "--user", "ann"]):
+        line = refused(*args, **given, NOTIFIER_JWT_SECRET=JWT_SECRET)
+        assert line.startswith("notifier: NOTIFIER_API_KEY_FILE: must be one key, ")
+        assert API_KEY not in line
+
+
+def test_the_reason_of_a_failed_call_has_no_value_of_a_header(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {API_KEY}\n{API_KEY}2"}
+    with pytest.raises(httpx.LocalProtocolError, match=API_KEY) as error:
+        httpx.get(f"{service.url}/health/live", headers=headers)
+    assert address.reason(error.value) == "Illegal header value"
+    answer = httpx.RemoteProtocolError("illegal header line: bytearray(b'Set Cookie: session=1')")
+    assert address.reason(answer) == "illegal header line"
+    assert "SSH-2.0" in address.reason(httpx.RemoteProtocolError("illegal status line: bytearray(b'SSH-2.0')"))
 
 
 def test_listen_ends_at_a_bye(service: Service) -> None:

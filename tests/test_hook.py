@@ -42,7 +42,9 @@ def test_entries_of_one_name_are_one_hook_with_two_keys() -> None:
         (f"a:ntfy:{KEY}:{KEY}", "recipients: each must be"),
         (f"a:ntfy::{KEY}", "recipients: each must be"),
         ("a:ntfy:" + "|".join(f"user:{i}" for i in range(21)) + f":{KEY}", "recipients: must be at most 20, not 21"),
-        ("a:ntfy:all:short", "key: must have at least 16"),
+        ("a:ntfy:all:short", "key: must have at least 16 characters, but one has 5"),
+        (f"a:ntfy:all: {KEY}", "key: must be printable ASCII, without spaces at its edges, but one is not"),
+        (f"a:ntfy:all:{KEY}\xe9", "key: must be printable ASCII"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_the_name_of_its_part(entry: str, words: str) -> None:

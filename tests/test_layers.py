@@ -150,7 +150,8 @@ SERVICE_LAYERS: Layers = [
     {"exclusion", "people"},
     {"json_text"},
     {"settings"},
-    {"api_key", "hook", "jwt_secret"},
+    {"hook"},
+    {"api_key", "jwt_secret"},
     {"rules"},
     {"errors", "histogram", "sampling", "trace_context"},
 ]

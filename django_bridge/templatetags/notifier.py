@@ -23,6 +23,14 @@ from django_bridge.page import config_of
 from django_bridge.recipients import NamedTopic
 from django_bridge.static_files import hashed_modules
 
+try:
+    from django.middleware.csp import get_nonce
+except ImportError:  # before Django 6
+
+    def get_nonce(request: Any) -> Any:
+        return None
+
+
 register = template.Library()
 
 SCRIPT: Final = "notifier/django.js"
@@ -201,8 +209,8 @@ def _import_map(context: Context) -> SafeString:
 
 def _nonce(context: Context) -> SafeString:
     """The nonce of django-csp (on the request) or of Django 6 (in the context, or on the request of a project without
-    its context processor). Both make it when its text is read, and are false until then."""
+    its context processor). Both make it when its text is read, and are false until then: first the text, then `place`."""
     request = _request(context)
-    places = (getattr(request, "csp_nonce", None), context.get("csp_nonce"), getattr(request, "_csp_nonce", None))
-    nonce = next((text for place in places if place is not None and (text := str(place))), "")
+    places = (getattr(request, "csp_nonce", None), context.get("csp_nonce"), get_nonce(request))
+    nonce = next((text for place in places if (text := str(place)) and place), "")
     return format_html(' nonce="{}"', nonce) if nonce else SafeString("")

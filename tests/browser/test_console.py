@@ -11,10 +11,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from tests.axe import FINDINGS, axe
 from tests.browser.conftest import Witness, shot
 from tests.support import ADMIN_KEY, API_KEY, REPOSITORY, RedisServer, Service, bearer, running, subscriber_token
 
-AXE = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\">"
 
 
@@ -49,11 +49,10 @@ def verdict(page: Page, text: str) -> None:
     expect(page.locator("#trace dd.pill")).to_have_text(text)
 
 
-def violations(page: Page) -> list[tuple[str, str]]:
+def violations(page: Page) -> Any:
     """What axe finds: the rule, and the first element that breaks it."""
-    page.evaluate(f"() => {{ {AXE} }}")
-    results = page.evaluate("axe.run().then(({ violations }) => violations)")
-    return [(violation["id"], violation["nodes"][0]["html"]) for violation in results]
+    page.evaluate(axe())
+    return page.evaluate(FINDINGS)
 
 
 def test_charts_move_and_a_user_is_disconnected(watched: Service, context: BrowserContext) -> None:

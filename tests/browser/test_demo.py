@@ -10,8 +10,9 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
+from tests.axe import FINDINGS, axe
 from tests.browser.conftest import Open, Witness, live, shot
-from tests.support import REPOSITORY, Service, running, wait_for
+from tests.support import Service, running, wait_for
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
@@ -417,7 +418,6 @@ def test_axe_finds_nothing_on_the_page(browser: Browser, service: Service, schem
     start(page, "Report", 2)
     expect(page.locator("notifier-tasks li.succeeded")).to_have_count(1)
     page.locator("notifier-bell").get_by_role("button").first.click()
-    page.evaluate(f"() => {{ {(REPOSITORY / 'node_modules' / 'axe-core' / 'axe.min.js').read_text()} }}")
-    violations = page.evaluate("axe.run().then(({ violations }) => violations)")
-    assert [(violation["id"], violation["nodes"][0]["html"]) for violation in violations] == []
+    page.evaluate(axe())
+    assert page.evaluate(FINDINGS) == []
     context.close()

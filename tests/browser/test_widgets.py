@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
+from tests.axe import FINDINGS, axe
 from tests.browser.conftest import EITHER, Witness, shot
-from tests.support import REPOSITORY, Service, subscriber_token, wait_for
+from tests.support import Service, subscriber_token, wait_for
 
 POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-abc'; connect-src 'self'; img-src 'self'; base-uri 'none';"
@@ -373,16 +374,11 @@ def coloured(request: pytest.FixtureRequest, browser: Browser) -> Iterator[tuple
 @pytest.fixture
 def audit() -> Callable[[Page], None]:
     """Lets axe-core look at the page."""
-    source = (REPOSITORY / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    source = axe()
 
     def run(page: Page) -> None:
-        page.evaluate(f"() => {{ {source} }}")
-        violations = page.evaluate("axe.run().then(({ violations }) => violations)")
-        assert [
-            (violation["id"], violation["nodes"][0]["html"])
-            for violation in violations
-            if violation["id"] not in PAGE_RULES
-        ] == []
+        page.evaluate(source)
+        assert [finding for finding in page.evaluate(FINDINGS) if finding[0] not in PAGE_RULES] == []
 
     return run
 

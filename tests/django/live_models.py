@@ -1,9 +1,21 @@
-"""Live models that share rows: a parent with a child and a grandchild, proxies, and relations from both sides."""
+"""Live models: one with an owner; and those that share rows: a parent with a child and a grandchild, proxies, and
+relations from both sides."""
 
 from __future__ import annotations
 
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.db import models
+
+
+class Order(models.Model):
+    title = models.CharField(max_length=50)
+    customer = models.ForeignKey(User, models.CASCADE, related_name="+")
+
+    class Meta:
+        app_label = "sample"
+
+    def __str__(self) -> str:
+        return self.title
 
 
 class Place(models.Model):

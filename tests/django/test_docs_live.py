@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+from types import ModuleType
 from typing import Any
 
 import django
 import pytest
 from django.contrib import admin
 from django.contrib.admin import register as admin_register
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.http import Http404
 from django.shortcuts import render
 from django.template import engines
 from django.test import RequestFactory, override_settings
@@ -19,6 +22,7 @@ from django.urls import path, reverse
 
 from django_bridge import PresenceAdmin, grants
 from django_bridge.testing import outbox
+from tests.django.live_models import Order
 from tests.django.sample.models import SimpleModel
 from tests.django.urls import urlpatterns
 from tests.pasted import titled
@@ -121,21 +125,29 @@ def test_who_may_see_it(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
 
 if django.VERSION >= (6,):
 
-    def test_a_row_is_a_partial_of_its_list(user: User, rows: int) -> None:
-        names: dict[str, Any] = {"Order": SimpleModel, "__name__": __name__}
+    def test_a_row_is_a_partial_of_its_list(user: User, other_user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "shop", ModuleType("shop"))
+        monkeypatch.setitem(sys.modules, "shop.models", ModuleType("shop.models"))
+        monkeypatch.setattr(sys.modules["shop.models"], "Order", Order, raising=False)
+        names: dict[str, Any] = {"__name__": __name__}
         exec(BY_TITLE["shop/views.py (with partials)"], names)
         template = BY_TITLE["shop/orders.html (with partials)"]
         loader = ("django.template.loaders.locmem.Loader", {"shop/orders.html": template})
         backend = {"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": [loader]}}
-        orders = list(SimpleModel.objects.order_by("pk"))
+        orders = [Order.objects.create(title=f"order {n}", customer=user) for n in range(3)]
         request = RequestFactory().get("/")
         request.user = user
         urls = type("urls", (), {"urlpatterns": [*urlpatterns, path("<int:pk>/", names["order"], name="order")]})
         with override_settings(TEMPLATES=[backend], ROOT_URLCONF=urls):
             page = render(request, "shop/orders.html", {"orders": orders}).content.decode()
             row = names["order"](request, orders[0].pk).content.decode().strip()
+            request.user = other_user
+            with pytest.raises(Http404):
+                names["order"](request, orders[0].pk)
+            request.user = AnonymousUser()
+            assert names["order"](request, orders[0].pk).status_code == 302
         assert page.count("data-live-grant=") == 1
-        shown = [f"sample.simplemodel:{order.pk}" for order in orders]
+        shown = [f"sample.order:{order.pk}" for order in orders]
         assert re.findall(r'data-live-topic="([^"]*)"', page) == shown
         assert row.startswith(f'<li id="order-{orders[0].pk}" data-live-topic="{shown[0]}" data-live-grant="')
         assert f'hx-get="/{orders[0].pk}/" hx-trigger="live"' in row

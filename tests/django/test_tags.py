@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import django
 import pytest
 from csp.constants import NONCE, SELF
 from csp.middleware import CSPMiddleware
@@ -98,16 +99,48 @@ class LazyNonce(SimpleLazyObject):
         return self._wrapped is not empty
 
 
-@pytest.mark.parametrize("tag", ["notifier", "notifier_messages"])
-def test_the_scripts_have_the_nonce_of_django_6_with_and_without_its_context_processor(user: User, tag: str) -> None:
+TAGS = ("notifier", "notifier_messages")
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_the_scripts_have_the_nonce_of_the_context(user: User, tag: str) -> None:
+    request = request_of(user)
+    messages.success(request, "Saved")
     page = Template("{% load notifier %}{% " + tag + " %}")
-    for attributes, context in (
-        ({"_csp_nonce": LazyNonce(lambda: "abc")}, {}),
-        ({}, {"csp_nonce": LazyNonce(lambda: "abc")}),
-    ):
-        request = request_of(user, **attributes)
-        messages.success(request, "Saved")
-        assert ' nonce="abc"></script>' in page.render(Context({"request": request, **context}))
+    text = page.render(Context({"request": request, "csp_nonce": LazyNonce(lambda: "abc")}))
+    assert ' nonce="abc"></script>' in text
+
+
+@pytest.mark.parametrize("absent", [False, None, 0, ""])
+def test_a_nonce_that_is_false_is_none(user: User, absent: object) -> None:
+    request = request_of(user, csp_nonce=absent)
+    page = Template("{% load notifier %}{% notifier %}")
+    text = page.render(Context({"request": request, "csp_nonce": absent}))
+    assert "<script" in text
+    assert "nonce=" not in text
+    assert ' nonce="abc"></script>' in page.render(Context({"request": request, "csp_nonce": "abc"}))
+
+
+if django.VERSION >= (6,):
+
+    @pytest.mark.parametrize("tag", TAGS)
+    @pytest.mark.parametrize("processed", [True, False])
+    def test_the_scripts_have_the_nonce_of_django_6_with_and_without_its_context_processor(
+        user: User, tag: str, processed: bool
+    ) -> None:
+        from django.middleware.csp import ContentSecurityPolicyMiddleware
+        from django.template.context_processors import csp
+
+        def view(request: Any) -> HttpResponse:
+            request.user, request._messages = user, CookieStorage(request)
+            messages.success(request, "Saved")
+            page = Template("{% load notifier %}{% " + tag + " %}")
+            return HttpResponse(page.render(Context({"request": request, **(csp(request) if processed else {})})))
+
+        with override_settings(SECURE_CSP={"script-src": ["<CSP_NONCE_SENTINEL>"]}):
+            response = ContentSecurityPolicyMiddleware(view)(RequestFactory().get("/"))
+        (nonce,) = re.findall("'nonce-([^']+)'", response["Content-Security-Policy"])
+        assert f' nonce="{nonce}"></script>' in response.text
 
 
 def test_without_messages_or_their_app_nothing_is_rendered() -> None:
