@@ -27,7 +27,7 @@ try:
     from django.middleware.csp import get_nonce
 except ImportError:  # before Django 6
 
-    def get_nonce(request: Any) -> Any:
+    def get_nonce(request: Any) -> None:  # type: ignore[misc]  # Django's has types that are not there
         return None
 
 
@@ -209,7 +209,7 @@ def _import_map(context: Context) -> SafeString:
 
 def _nonce(context: Context) -> SafeString:
     """The nonce of django-csp (on the request) or of Django 6 (in the context, or on the request of a project without
-    its context processor). Both make it when its text is read, and are false until then: first the text, then `place`."""
+    its context processor). Both make it when its text is read, and are false until then: the text precedes `place`."""
     request = _request(context)
     places = (getattr(request, "csp_nonce", None), context.get("csp_nonce"), get_nonce(request))
     nonce = next((text for place in places if (text := str(place)) and place), "")

@@ -134,7 +134,7 @@ if django.VERSION >= (6,):
         template = BY_TITLE["shop/orders.html (with partials)"]
         loader = ("django.template.loaders.locmem.Loader", {"shop/orders.html": template})
         backend = {"BACKEND": "django.template.backends.django.DjangoTemplates", "OPTIONS": {"loaders": [loader]}}
-        orders = [Order.objects.create(title=f"order {n}", customer=user) for n in range(3)]
+        orders = [Order._default_manager.create(title=f"order {n}", customer=user) for n in range(3)]
         request = RequestFactory().get("/")
         request.user = user
         urls = type("urls", (), {"urlpatterns": [*urlpatterns, path("<int:pk>/", names["order"], name="order")]})

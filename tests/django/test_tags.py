@@ -138,7 +138,7 @@ if django.VERSION >= (6,):
             return HttpResponse(page.render(Context({"request": request, **(csp(request) if processed else {})})))
 
         with override_settings(SECURE_CSP={"script-src": ["<CSP_NONCE_SENTINEL>"]}):
-            response = ContentSecurityPolicyMiddleware(view)(RequestFactory().get("/"))
+            response: Any = ContentSecurityPolicyMiddleware(view)(RequestFactory().get("/"))
         (nonce,) = re.findall("'nonce-([^']+)'", response["Content-Security-Policy"])
         assert f' nonce="{nonce}"></script>' in response.text
 
