@@ -1,4 +1,4 @@
-"""`make test-quick`: the tests that need Python and nothing else, in three processes.
+"""`make test-quick`: the tests that need Python and nothing else, in four processes.
 
 Arguments go to each: `python -m tools.quick -x`. tests/quick.py says which tests these are.
 """

@@ -1,4 +1,4 @@
-"""The tests in three processes: much of a test is waiting, and two cores have room for that of others.
+"""The tests in four processes: more than half of a test is waiting, and two cores have room for that of others.
 
 Arguments go to each: `python -m tools.side_by_side -x`. The output of the first part is shown as it comes, that of the
 others when all have ended.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 COMMAND = (sys.executable, "-m", "pytest", "-p", "tools.no_skips")
-NAMED = (("tests/broker", "tests/faults"), ("tests/django", "tests/browser"))
+NAMED = (("tests/broker", "tests/faults"), ("tests/django",), ("tests/api", "tests/browser"))
 REST = ("tests", *(word for part in NAMED for folder in part for word in ("--ignore", folder)))
 
 
