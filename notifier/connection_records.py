@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from notifier import portions
 from notifier.broker import Broker
 from notifier.broker.afterwards import RecordTexts
 from notifier.broker.values import Opening
@@ -133,11 +134,7 @@ class ConnectionRecords:
         """Write what was noted, in portions between which the loop has its turn. What the broker could not store waits
         for the next call."""
         self._wake.clear()
-        newest_first = [*reversed(self._unwritten)]  # a part of the broker that refuses writes delays no other user
-        for start in range(0, max(1, len(newest_first)), PORTION):
-            if not await self._write_portion(newest_first[start : start + PORTION]):
-                return
-            await asyncio.sleep(0)
+        await portions.write(self._unwritten, PORTION, self._write_portion)
 
     async def _write_portion(self, users: Sequence[str]) -> bool:
         """Write the records of these users. False if nothing can be stored at present."""

@@ -97,7 +97,7 @@ SERVICE_LAYERS: Layers = [
     {"frames"},
     {"records"},
     {"direct"},
-    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag"},
+    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag", "portions"},
     {"process_numbers"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker", "broker.sqlite.broker"},

@@ -205,13 +205,13 @@ test("a read that fails is repeated after longer and longer pauses", async () =>
   }
 });
 
-test("a retry reads on: what is shown stays, and it is told at once", async () => {
+test("a retry keeps the shown text and reads what follows it; the widget hears at once that a read has begun", async () => {
   mock.timers.enable({ apis: ["setTimeout"] });
   try {
     let kept = ["a", "b"];
     let isOffline = false;
     let shown = "";
-    const told = [];
+    const states = [];
     const reader = createPieces(
       async (after) => {
         if (isOffline) throw new Error("offline");
@@ -223,7 +223,7 @@ test("a retry reads on: what is shown stays, and it is told at once", async () =
       () => {
         shown = "";
       },
-      (isLoaded, hasFailed) => told.push(isLoaded ? "read" : hasFailed ? "failed" : "begun"),
+      (isLoaded, hasFailed) => states.push(isLoaded ? "read" : hasFailed ? "failed" : "begun"),
     );
     reader.expect(2);
     await settled();
@@ -232,18 +232,18 @@ test("a retry reads on: what is shown stays, and it is told at once", async () =
     await settled();
     mock.timers.tick(2000);
     await settled();
-    assert.deepEqual(told.splice(0), ["begun", "read", "failed"]);
+    assert.deepEqual(states.splice(0), ["begun", "read", "failed"]);
     reader.retry();
-    assert.deepEqual(told.splice(0), ["begun"], "before the read is done");
+    assert.deepEqual(states.splice(0), ["begun"], "before the read is done");
     await settled();
     assert.equal(shown, "ab");
     mock.timers.tick(2000); // the first repeat after a retry comes as early as after a first read
     await settled();
-    assert.deepEqual([shown, ...told.splice(0)], ["ab", "failed"]);
+    assert.deepEqual([shown, ...states.splice(0)], ["ab", "failed"]);
     [kept, isOffline] = [["c", "d"], false]; // the service keeps "a" and "b" no longer
     reader.retry();
     await settled();
-    assert.deepEqual([shown, ...told], ["abcd", "begun", "read"]);
+    assert.deepEqual([shown, ...states], ["abcd", "begun", "read"]);
     reader.close();
   } finally {
     mock.timers.reset();

@@ -1,0 +1,20 @@
+"""What waits to be written, in portions between which the event loop has its turn.
+
+Must not know: what is written, where to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Reversible, Sequence
+
+
+async def write(waiting: Reversible[str], size: int, portion: Callable[[Sequence[str]], Awaitable[bool]]) -> None:
+    """Call `portion` with at most `size` of the names that wait, until it returns False; with none if none waits.
+
+    The newest come first, so that what a part of a broker refused, and put back as the oldest, delays nothing else."""
+    names = [*reversed(waiting)]
+    for start in range(0, max(1, len(names)), size):
+        if not await portion(names[start : start + size]):
+            return
+        await asyncio.sleep(0)
