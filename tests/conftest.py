@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests import quick
-from tests.support import FULL, RedisServer, Service, running
+from tests.support import FULL, RedisServer, Service, running, share_tls_context
 from tests.topologies import RedisCluster, SentinelGroup
 
 
@@ -16,6 +16,7 @@ def pytest_configure() -> None:
     """A run in the background ignores Ctrl-C, and so would every program that tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    share_tls_context()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

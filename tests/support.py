@@ -6,11 +6,13 @@ Every server listens on 127.0.0.1 only, on a port of its own, and ends with the 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -43,15 +45,28 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(condition: Callable[[], T], *, timeout_s: float = 15, what: str = "the condition") -> T:
+def wait_for(condition: Callable[[], T], *, timeout_s: float = 30, what: str = "the condition") -> T:
     """Poll `condition` until its result is true; return it. AssertionError after `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
+    deadline, pause_s = time.monotonic() + timeout_s, 0.02
     while True:
         if result := condition():
             return result
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} was not met within {timeout_s} s")
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(0.1, pause_s * 1.2)  # most conditions ask a server: the loop is to leave it the processor
+
+
+def share_tls_context() -> None:
+    """Read the machine's certificates once. httpx reads them for every client (30 ms of CPU), also for each
+    `httpx.get` of a loop that waits. A context with settings of its own is created as ever."""
+    create, shared = httpx._config.create_ssl_context, functools.cache(httpx._config.create_ssl_context)
+
+    def create_ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
+        is_usual = verify is True and cert is None and not os.environ.keys() & {"SSL_CERT_FILE", "SSL_CERT_DIR"}
+        return shared() if is_usual else create(verify, cert, trust_env)
+
+    httpx._transports.default.create_ssl_context = create_ssl_context  # type: ignore[attr-defined]  # not exported
 
 
 def subscriber_token(user: str, *, expires_in_s: float = 3600, **claims: Any) -> str:

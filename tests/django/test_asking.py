@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import celery
@@ -43,32 +43,36 @@ def shown(service: Service, user: User) -> dict[str, Any]:
 
 def reply(service: Service, user: User, value: str | None) -> None:
     """Answer the next question of the user's task; with None, cancel the task."""
-    question = wait_for(lambda: shown(service, user).get("question"), what="the question")
-    task_id = shown(service, user)["id"]
     with service.user(str(user.pk)) as client:
+
+        def asking() -> dict[str, Any] | None:
+            tasks = client.get("/v1/tasks").raise_for_status().json()["tasks"]
+            return next((task for task in tasks if task["question"]), None)
+
+        task = wait_for(asking, timeout_s=60, what="the question")
         if value is None:
-            client.post(f"/v1/tasks/{task_id}/cancel").raise_for_status()
+            client.post(f"/v1/tasks/{task['id']}/cancel").raise_for_status()
         else:
-            body = {"question": question["id"], "value": value}
-            client.post(f"/v1/tasks/{task_id}/answer", json=body).raise_for_status()
+            body = {"question": task["question"]["id"], "value": value}
+            client.post(f"/v1/tasks/{task['id']}/answer", json=body).raise_for_status()
 
 
 @pytest.fixture
 def replies(live: Service, user: User) -> Iterator[Any]:
-    """Answers questions of the user's task beside the test."""
-    threads: list[threading.Thread] = []
+    """Answers questions of the user's task beside the test. Where that fails, so does the test, by the same error."""
+    with ThreadPoolExecutor(1) as pool:
+        running_replies: list[Future[None]] = []
 
-    def start(*values: str | None) -> None:
-        def run() -> None:
-            for value in values:
-                reply(live, user, value)
+        def start(*values: str | None) -> None:
+            def run() -> None:
+                for value in values:
+                    reply(live, user, value)
 
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
+            running_replies.append(pool.submit(run))
 
-    yield start
-    for thread in threads:
-        thread.join()
+        yield start
+        for replying in running_replies:
+            replying.result()
 
 
 def test_under_tests_the_answer_is_the_test_s_or_the_default(task: Task) -> None:
