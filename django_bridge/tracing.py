@@ -1,8 +1,8 @@
 """The trace of the code that sends: from its current span into the payload, and from there to the delivering call.
 
 A payload may be delivered later, by another thread or process: it carries the trace of the moment of `send()`, also in
-its row of the outbox. Nothing is imported here: where the project has loaded no OpenTelemetry, there is no span. Must
-not know: transports, the outbox.
+its row of the outbox. Nothing is imported here: where the project has loaded no OpenTelemetry, or another thread is
+just loading it, there is no span. Must not know: transports, the outbox.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from notifier.trace_context import TracedTime, context_text, headers_of, is_cont
 
 FIELD: Final = "_trace"
 """Of a payload. No call to the service has it in its body."""
-_API: Final = "opentelemetry.trace"
 
 _outgoing: ContextVar[str] = ContextVar("notifier_outgoing_trace", default="")
 """The trace of the payload that is being delivered."""
@@ -26,7 +25,7 @@ _outgoing: ContextVar[str] = ContextVar("notifier_outgoing_trace", default="")
 
 def traced(payload: dict[str, Any]) -> dict[str, Any]:
     """The payload with the trace of the current span; the payload itself where there is none, or it has one."""
-    if _API not in sys.modules or FIELD in payload:
+    if _api() is None or FIELD in payload:
         return payload
     context = _current()
     return {**payload, FIELD: context} if context else payload
@@ -69,9 +68,17 @@ def accepted(accepted_us: int) -> int:
     return TracedTime(accepted_us or time.time_ns() // 1000, context)
 
 
+def _api() -> Any:
+    """The module `opentelemetry.trace`; None where it is not loaded.
+
+    While another thread imports it, `sys.modules` has it without its names. Its package has it once it is complete.
+    """
+    return getattr(sys.modules.get("opentelemetry"), "trace", None)
+
+
 def _current() -> str:
     """The current span's trace as text, also if it is not sampled: the service then makes no span either."""
-    trace = sys.modules.get(_API)
+    trace = _api()
     if trace is None:
         return ""
     span = trace.get_current_span().get_span_context()
@@ -83,7 +90,7 @@ def _current() -> str:
 
 @contextmanager
 def _attached(context: str) -> Iterator[None]:
-    if _API not in sys.modules:
+    if _api() is None:
         yield
         return
     from opentelemetry import context as contexts

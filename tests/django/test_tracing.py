@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +24,7 @@ from notifier.broker.redis.notes import notes_of
 from notifier.trace_context import TracedTime
 from tests.django.answering import GOOD, AnsweringService, answering
 from tests.spans import recorded, seen
-from tests.support import RedisServer, wait_for
+from tests.support import REPOSITORY, RedisServer, wait_for
 
 
 @pytest.fixture
@@ -52,6 +54,36 @@ def parents(server: AnsweringService) -> list[str | None]:
     ]
 
 
+WHILE_IT_LOADS = """
+import sys, threading
+from django_bridge import tracing
+
+class Hold:
+    def find_spec(self, name, path, target=None):
+        if name == "opentelemetry.trace.propagation":
+            arrived.set()
+            assert asked.wait(60)
+
+arrived, asked = threading.Event(), threading.Event()
+sys.meta_path.insert(0, Hold())
+loading = threading.Thread(target=__import__, args=("opentelemetry.trace",))
+loading.start()
+assert arrived.wait(60) and "opentelemetry.trace" in sys.modules
+try:
+    payload = {"id": "1"}
+    assert tracing.headers() == {} and tracing.traced(payload) is payload
+    with tracing.delivering({**payload, "_trace": f"00-{1:032x}-{1:016x}-01"}) as plain:
+        assert plain == payload and "traceparent" in tracing.headers()
+finally:
+    asked.set()
+loading.join()
+from opentelemetry import trace
+span = trace.NonRecordingSpan(trace.SpanContext(1, 1, False, trace.TraceFlags(1)))
+with trace.use_span(span):
+    assert tracing.headers() == {"traceparent": f"00-{1:032x}-{1:016x}-01"}
+"""
+
+
 def left_for_another_process() -> None:
     """The rows are as those of a process that ended before it delivered them."""
     OutboxMessage.objects.update(state="waiting", due_at=timezone.now(), origin=outbox._OutboxProcess().origin)
@@ -62,6 +94,12 @@ def test_a_call_names_the_views_span(view: Span) -> None:
         Message(to_users=1, subject="Paid").send()
         Event(to_users=1, type="order.paid").send()
         assert parents(server) == [parent_of(view)] * 2
+
+
+def test_a_call_while_another_thread_loads_opentelemetry_has_no_trace_and_is_made() -> None:
+    """A first call to Celery imports redis-py, which imports OpenTelemetry where that is installed."""
+    done = subprocess.run([sys.executable, "-c", WHILE_IT_LOADS], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_row_of_the_outbox_keeps_the_trace_for_the_process_that_delivers_it(exporter: InMemorySpanExporter) -> None:
