@@ -15,7 +15,7 @@ from notifier.check import check_broker
 from notifier.check.redis import CALLS
 from notifier.check.result import Result
 from notifier.settings import load
-from tests.commands import refused, run
+from tests.commands import call, refused, run
 from tests.support import REPOSITORY, RedisServer, Service, free_port, running
 from tests.topologies import RedisCluster, SentinelGroup
 
@@ -45,7 +45,7 @@ def test_memory_promises_nothing_after_a_restart() -> None:
 
 
 def test_json_has_the_same_checks_in_one_object() -> None:
-    done = run("check-broker", "memory:", "--json")
+    done = call("check-broker", "memory:", "--json")
     assert (done.returncode, done.stderr) == (1, "")
     report = json.loads(done.stdout)
     assert report["ok"] is False
@@ -54,15 +54,15 @@ def test_json_has_the_same_checks_in_one_object() -> None:
 
 def test_a_file_keeps_all_promises_also_while_the_service_has_it(tmp_path: Path) -> None:
     url = f"sqlite://{tmp_path}/notifier.db"
-    assert run("check-broker", url).returncode == 0
+    assert call("check-broker", url).returncode == 0
     with running(Service(env={"NOTIFIER_BROKER_URL": url})):
-        done = run("check-broker", NOTIFIER_BROKER_URL=url)
+        done = call("check-broker", NOTIFIER_BROKER_URL=url)
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["ok"] * 4
 
 
 def test_the_synchronous_mode_of_the_settings_is_judged(tmp_path: Path) -> None:
-    done = run("check-broker", f"sqlite://{tmp_path}/notifier.db", NOTIFIER_SQLITE_SYNCHRONOUS="normal")
+    done = call("check-broker", f"sqlite://{tmp_path}/notifier.db", NOTIFIER_SQLITE_SYNCHRONOUS="normal")
     assert done.returncode == 1
     assert "Fix: NOTIFIER_SQLITE_SYNCHRONOUS=full" in done.stdout
 
@@ -88,7 +88,7 @@ def safe_redis() -> Iterator[RedisServer]:
 
 @pytest.mark.programs
 def test_a_redis_that_keeps_all_promises_is_well(safe_redis: RedisServer) -> None:
-    done = run("check-broker", safe_redis.url)
+    done = call("check-broker", safe_redis.url)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert all(line.startswith(f"ok       127.0.0.1:{safe_redis.port} ") for line in lines)
@@ -136,7 +136,7 @@ def test_a_replica_is_named_with_its_primary(safe_redis: RedisServer) -> None:
 @pytest.mark.programs
 def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_named() -> None:
     with running(RedisServer(append_only=True, guarded=True)) as server, server.client() as client:
-        done = run("check-broker", server.url)
+        done = call("check-broker", server.url)
         assert done.returncode == 2, done.stdout
         assert "notifier:notifier" not in done.stdout
         assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok", "unknown"}
@@ -153,7 +153,7 @@ def test_the_rights_that_are_checked_are_those_of_the_acl_file() -> None:
     lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
     granted = {word[1:] for word in next(line for line in lines if "user notifier" in line).split() if word[0] == "+"}
     checked = set()
-    for command, *arguments in (call.lower().split() for call in [*CALLS, "CLUSTER SLOTS"]):
+    for command, *arguments in (row.lower().split() for row in [*CALLS, "CLUSTER SLOTS"]):
         checked.add(f"{command}|{arguments[0]}" if command in ("client", "cluster", "pubsub") else command)
     assert checked == granted
 
@@ -172,7 +172,7 @@ def test_where_no_server_answers_the_exit_code_says_so() -> None:
 
 @pytest.mark.programs
 def test_each_of_several_primaries_is_asked(safe_redis: RedisServer, redis_server: RedisServer) -> None:
-    done = run("check-broker", f"{safe_redis.url},{redis_server.url}")
+    done = call("check-broker", f"{safe_redis.url},{redis_server.url}")
     assert done.returncode == 1
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("weakens")] == [
         f"127.0.0.1:{redis_server.port}"
@@ -183,7 +183,7 @@ def test_each_of_several_primaries_is_asked(safe_redis: RedisServer, redis_serve
 def test_every_primary_of_a_cluster_is_asked_from_any_node() -> None:
     with running(RedisCluster("valkey", options=SAFE, node_timeout_s=5)) as cluster:
         url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{cluster.nodes[4].port}"
-        done = run("check-broker", url)
+        done = call("check-broker", url)
         assert done.returncode == 0, done.stdout
         servers = {line.split()[1] for line in done.stdout.splitlines()}
         assert servers == {f"127.0.0.1:{node.port}" for node in cluster.primaries}
@@ -196,7 +196,7 @@ def test_every_primary_of_a_cluster_is_asked_from_any_node() -> None:
 @pytest.mark.programs
 def test_the_primary_that_the_sentinels_know_is_asked_and_they_themselves() -> None:
     with running(SentinelGroup(options=SAFE, down_after_s=5)) as group:
-        done = run("check-broker", group.url)
+        done = call("check-broker", group.url)
         assert done.returncode == 0, done.stdout
         assert f"127.0.0.1:{group.primary.port} role: primary" in done.stdout
         assert "3 Sentinels, quorum 2" in done.stdout

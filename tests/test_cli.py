@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from notifier import address
 from notifier.cli import main
-from tests.commands import CREDENTIALS, printed, refused, running
+from tests.commands import CREDENTIALS, printed, refused, run, running
 from tests.support import API_KEY, JWT_SECRET, Service, free_port, subscriber_token
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def test_the_command_has_a_version_and_describes_each_subcommand() -> None:
 def test_the_installed_command_is_the_same_as_the_module() -> None:
     script = Path(sys.executable).parent / "notifier"
     done = subprocess.run([script, "--help"], capture_output=True, text=True, timeout=30)
-    assert done.stdout.replace("notifier [", "python -m notifier [") == printed("--help")
+    assert done.stdout.replace("notifier [", "python -m notifier [") == run("--help").stdout
 
 
 # token
@@ -51,7 +51,9 @@ def claims_of(token: str, **options: Any) -> dict[str, Any]:
 
 
 def test_token_prints_a_token_of_the_contract() -> None:
-    claims = claims_of(printed("token", "42", **CREDENTIALS))
+    done = run("token", "42", **CREDENTIALS)
+    assert (done.returncode, done.stderr) == (0, "")
+    claims = claims_of(done.stdout)
     assert claims == {"sub": "42", "aud": "notifier:stream", "iat": claims["iat"], "exp": claims["iat"] + 3600}
     assert abs(claims["iat"] - time.time()) < 30
 
@@ -63,7 +65,10 @@ def test_token_carries_groups_name_and_issuer() -> None:
 
 
 def test_token_refuses_without_a_secret() -> None:
-    assert "NOTIFIER_JWT_SECRET" in refused("token", "42")
+    done = run("token", "42")
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("notifier: NOTIFIER_JWT_SECRET")
 
 
 @pytest.mark.parametrize("user", ["", "a\nb", "a" * 129])
@@ -94,7 +99,9 @@ def test_send_prints_the_answer_and_the_message_arrives(service: Service) -> Non
 
 def test_send_takes_its_key_and_address_from_the_environment(service: Service) -> None:
     settings = {"NOTIFIER_URL": service.url, "NOTIFIER_API_KEY": API_KEY}
-    assert json.loads(printed("send", "user:cli-env", "--subject", "Hi", **settings))["id"]
+    done = run("send", "user:cli-env", "--subject", "Hi", **settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["id"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +247,7 @@ def test_the_reason_of_a_failed_call_has_no_value_of_a_header(service: Service) 
 
 
 def test_listen_ends_at_a_bye(service: Service) -> None:
-    token = subscriber_token("cli-bye", expires_in_s=1)
+    token = subscriber_token("cli-bye", expires_in_s=3)
     events = lines_of(printed("listen", "--token", token, "--url", service.url))
     assert [event[1] for event in events] == ["hello", "bye"]
     assert events[-1][2]["reason"] == "expired"

@@ -18,7 +18,6 @@ from uvicorn.config import STARTUP_FAILURE
 from notifier.broker.redis.keys import Keys
 from tests.commands import CREDENTIALS, USER, printed, refused, run, running
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, bearer, free_port, subscriber_token
-from tests.support import running as running_server
 
 pytestmark = pytest.mark.slow
 
@@ -92,24 +91,24 @@ def test_serve_ends_with_one_line_and_an_exit_code_where_redis_has_other_shards(
     done = run("serve", "--port", str(free_port()), "--workers", workers, "--log-level", "error", **settings)
     assert done.returncode == STARTUP_FAILURE
     assert "Traceback" not in done.stderr
+    assert "notifier at " not in done.stderr  # printed by the levels info and debug
     reasons = [line for line in done.stderr.splitlines() if "Redis has the shards '3 plain'" in line]
     assert 1 <= len(reasons) <= int(workers)  # one of each worker that came so far
 
 
 @pytest.mark.programs
-def test_a_worker_that_is_silent_for_some_seconds_is_not_replaced(redis_server: RedisServer) -> None:
+def test_a_worker_that_is_silent_for_some_seconds_is_not_replaced(redis_service: Service) -> None:
     """uvicorn's supervisor would give it 5 s, which the start of a worker takes on a busy machine."""
-    with running_server(Service(redis_url=redis_server.url, workers=2)) as service:
-        pid = service.process.child.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children")
-        before = children.read_text().split()
-        worker = int(before[-1])
-        os.kill(worker, signal.SIGSTOP)
-        time.sleep(7)
-        os.kill(worker, signal.SIGCONT)
-        with service.client() as client:
-            assert client.get("/readyz").status_code == 200
-        assert children.read_text().split() == before
+    pid = redis_service.process.child.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    before = children.read_text().split()
+    worker = int(before[-1])
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(7)
+    os.kill(worker, signal.SIGCONT)
+    with redis_service.client() as client:
+        assert client.get("/readyz").status_code == 200
+    assert children.read_text().split() == before
 
 
 @pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
@@ -148,14 +147,6 @@ def test_dev_generates_and_prints_a_secret_and_a_key_that_work() -> None:
         assert httpx.get(f"{url}/demo").status_code == 200
 
 
-@pytest.mark.parametrize(("level", "is_shown"), [("info", True), ("warning", False)])
-def test_serve_prints_its_address(level: str, is_shown: bool) -> None:
-    port = str(free_port())
-    with running("serve", "--port", port, "--log-level", level, **CREDENTIALS) as process:
-        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
-        assert (f"notifier at http://127.0.0.1:{port}\n" in process.output()) is is_shown
-
-
 def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_debug() -> None:
     port = str(free_port())
     url = f"http://127.0.0.1:{port}"
@@ -178,10 +169,13 @@ def test_without_dev_there_is_no_demo_and_nothing_is_printed_of_secrets_even_at_
     assert "Traceback" not in log
 
 
-def test_serve_stops_at_a_signal_and_frees_the_port() -> None:
+@pytest.mark.parametrize("level", ["info", pytest.param("warning", marks=pytest.mark.full)])
+def test_serve_prints_its_address_stops_at_a_signal_and_frees_the_port(level: str) -> None:
     port = free_port()
-    with running("serve", "--port", str(port), **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
+    options = ["--port", str(port), "--log-level", level]
+    with running("serve", *options, **CREDENTIALS, NOTIFIER_REDIS_URL="") as process:
         process.wait_until(lambda: answers(f"http://127.0.0.1:{port}"), "the service")
+        assert (f"notifier at http://127.0.0.1:{port}\n" in process.output()) is (level == "info")
         process.signal(signal.SIGTERM)
         process.child.wait(15)
         with socket.create_server(("127.0.0.1", port)):

@@ -21,7 +21,7 @@ import pytest
 from notifier.event import Cursor
 from notifier.load.plan import Plan
 from notifier.load.tally import Latencies, Tally
-from tests.commands import CREDENTIALS, clean_environment, refused, run
+from tests.commands import CREDENTIALS, call, clean_environment, refused
 from tests.pasted import Document
 from tests.support import ADMIN_KEY, API_KEY, REPOSITORY, RedisServer, Service, free_port, running
 
@@ -32,7 +32,7 @@ SHORT = ("--streams", "20", "--events-per-s", "40", "--seconds", "0.5")
 
 def bench(url: str, *options: str, code: int = 0, key: str = API_KEY) -> dict[str, Any]:
     """The JSON of a run that must end with this exit code."""
-    done = run("bench", url, "--json", *options, **CREDENTIALS, NOTIFIER_API_KEY=key)
+    done = call("bench", url, "--json", *options, **CREDENTIALS, NOTIFIER_API_KEY=key)
     assert done.returncode == code, done
     assert done.stderr == ""
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -130,7 +130,7 @@ def test_a_worker_killed_in_the_middle_costs_reconnects_and_no_event(redis_serve
         os.kill(worker, signal.SIGKILL)
         wait_for_publishing(service)
         program.send_signal(signal.SIGINT)
-        answer = json.loads(program.communicate(timeout=60)[0])
+        answer = json.loads(program.communicate(timeout=120)[0])
     assert (program.returncode, answer["deliveries"]["lost"], answer["deliveries"]["duplicates"]) == (0, 0, 0), answer
     assert sum(answer["streams"]["ended"].values()) > 0
 
@@ -139,7 +139,7 @@ def test_ctrl_c_ends_a_run_with_what_was_measured(service: Service) -> None:
     with started(service.url, "--streams", "5", "--seconds", "600") as program:
         wait_for_publishing(service)
         program.send_signal(signal.SIGINT)
-        answer = json.loads(program.communicate(timeout=60)[0])
+        answer = json.loads(program.communicate(timeout=120)[0])
     assert answer["interrupted"]
     assert 0 < answer["events"]["accepted"] == answer["deliveries"]["delivered"] < answer["events"]["planned"]
     assert (program.returncode, answer["deliveries"]["lost"]) == (0, 0)
@@ -159,7 +159,7 @@ def started(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
 
 def wait_for_publishing(service: Service) -> None:
     """Wait until the program has published an event that its own stream would get."""
-    with service.user("notifier-bench-0") as client, client.stream("GET", "/v1/stream") as response:
+    with service.user("notifier-bench-0") as client, client.stream("GET", "/v1/stream", timeout=120) as response:
         # Not the event with a negative number, by which the program asks whether it may publish.
         next(line for line in response.iter_lines() if re.search(r'"n":\d', line))
 
