@@ -1,5 +1,5 @@
 /**
- * Modules of the client as one minified module: the npm package has it, `tests/js/size.test.js` counts it.
+ * Modules of the client as one minified module: the npm package has it, `tests/js/size.test.js` and `package.test.js` count it.
  *
  * Rolldown joins the modules and drops unused code, esbuild minifies the style sheets in them, terser the rest.
  */

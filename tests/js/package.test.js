@@ -1,12 +1,13 @@
-/** What `npm pack` makes: it installs into an empty folder, runs in Node, and `tsc` knows its types. */
+/** What `npm pack` makes: it installs into an empty folder, runs in Node, stays small, and `tsc` knows its types. */
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 let folder = "";
@@ -115,30 +116,55 @@ test("the bundle has what the entries have", () => {
   assert.deepEqual(bundled, names);
 });
 
-/** Runs `tsc`; throws what it says. */
-function check(name, code, ...more) {
-  writeFileSync(join(folder, name), code);
-  const options = [
-    "--noEmit",
-    "--strict",
-    "--target",
-    "es2022",
-    "--module",
-    "nodenext",
-    "--lib",
-    "es2022,dom,dom.iterable",
-  ];
-  run(join(ROOT, "node_modules", ".bin", "tsc"), ...options, ...more, name);
+test("the whole, with messages, tasks, topics and every option, is under 25.4 KiB", (t) => {
+  const code = readFileSync(join(folder, "node_modules", "sse-notifier-client", "dist", "js", "notifier.js"));
+  const bytes = gzipSync(code, { level: 9 }).length;
+  t.diagnostic(`the bundle, with what a page loads later: ${bytes} bytes`);
+  assert.ok(bytes < 25.4 * 1024, `${bytes} bytes`);
+});
+
+// Types: `tsc` checks the modules of several tests at once, as it takes seconds to start.
+
+const plain = { modules: {}, options: [] };
+const jsx = { modules: {}, options: ["--jsx", "react-jsx"] };
+const frameworks = { modules: {}, options: ["--skipLibCheck"] };
+
+/** The codes of the errors of each module of a group. */
+function errors(group) {
+  if (group.errors) return group.errors;
+  for (const name of Object.keys(PEERS)) provide(name);
+  const names = Object.keys(group.modules);
+  for (const name of names) writeFileSync(join(folder, name), group.modules[name]);
+  const target = ["--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom,dom.iterable"];
+  const less = ["--singleThreaded", "--skipDefaultLibCheck"];
+  const options = ["--noEmit", "--strict", "--pretty", "false", ...target, ...less, ...group.options];
+  const tsc = join(ROOT, "node_modules", ".bin", "tsc");
+  const { stdout } = spawnSync(tsc, [...options, ...names], { cwd: folder, encoding: "utf8" });
+  group.errors = Object.fromEntries(names.map((name) => [name, ""]));
+  for (const [line, name, code] of stdout.matchAll(/^(\S.*?)(?:\(.*?\))?: error (TS\d+).*$/gm)) {
+    assert.ok(name in group.errors, line);
+    group.errors[name] += `${code} `;
+  }
+  return group.errors;
 }
 
-const refuses = (name, code, ...more) =>
-  assert.throws(
-    () => check(name, code, ...more),
-    ({ stdout }) => /TS2322|TS2353/.test(stdout),
-  );
+/** A test that `tsc` accepts a module, and refuses it with `valid` replaced by `invalid`. */
+function accepts(title, group, name, code, valid, invalid) {
+  const bad = name.replace(".", "-bad.");
+  assert.ok(code.includes(valid), valid);
+  group.modules[name] = code;
+  group.modules[bad] = code.replace(valid, invalid);
+  test(title, () => {
+    assert.equal(errors(group)[name], "");
+    assert.match(errors(group)[bad], /^(TS2322 |TS2353 )+$/);
+  });
+}
 
-test("tsc knows its types, and refuses what they forbid", () => {
-  const good = `
+accepts(
+  "tsc knows its types, and refuses what they forbid",
+  plain,
+  "plain.ts",
+  `
     import { connect } from "sse-notifier-client";
     import { createStore } from "sse-notifier-client/store";
     import { showWidgets, NotifierBell } from "sse-notifier-client/widgets";
@@ -150,62 +176,66 @@ test("tsc knows its types, and refuses what they forbid", () => {
     showWidgets(store, { texts: ru });
     export const bell: HTMLElement = new NotifierBell();
     export const other: NotifierBell | null = document.querySelector("notifier-bell");
-    export const toasts = document.createElement("notifier-toasts").show("info", "Saved");`;
-  check("good.ts", good);
-  refuses("bad.ts", good.replace("pageSize: 5", 'pageSize: "5"'));
-});
+    export const toasts = document.createElement("notifier-toasts").show("info", "Saved");`,
+  "pageSize: 5",
+  'pageSize: "5"',
+);
 
-const JSX = `
+const ELEMENTS = `
   export const all = <><notifier-bell class="x" /><notifier-inbox id="x" /><notifier-tasks hidden /><notifier-toasts native />
     <notifier-progress task="7" /><notifier-message level="info">Saved</notifier-message></>;`;
+
+/** The beginning of a module whose JSX is that of a framework: `source` is its package. */
+const jsxOf = (name, source = name) =>
+  `/** @jsxImportSource ${source} */\nimport type {} from "sse-notifier-client/jsx/${name}";`;
 
 for (const [name, source] of [
   ["react", "react"],
   ["preact", "preact"],
   ["solid", "solid-js"],
 ]) {
-  test(`the elements are known in the JSX of ${name}`, () => {
-    provide(source);
-    const options = ["--jsx", name === "solid" ? "preserve" : "react-jsx", "--jsxImportSource", source];
-    const code = `import type {} from "sse-notifier-client/jsx/${name}";${name === "react" ? JSX.replace("class=", "className=") : JSX}`;
-    check(`${name}.tsx`, code, ...options);
-    refuses(`${name}-bad.tsx`, code.replace('task="7"', "task={7}"), ...options);
-  });
+  const code = jsxOf(name, source) + (name === "react" ? ELEMENTS.replace("class=", "className=") : ELEMENTS);
+  accepts(`the elements are known in the JSX of ${name}`, jsx, `${name}.tsx`, code, 'task="7"', "task={7}");
 }
 
-test("every element and attribute of the guide is known", () => {
-  provide("preact");
-  const guide = readFileSync(join(ROOT, "docs", "client.md"), "utf8");
-  const tags = [...guide.matchAll(/<notifier-[^>]*>/g)].map(([tag]) => tag.replace(/\/?>$/, " />"));
-  assert.ok(tags.length > 5);
-  const code = `import type {} from "sse-notifier-client/jsx/preact"; export const all = [${tags.join(", ")}];`;
-  const options = ["--jsx", "react-jsx", "--jsxImportSource", "preact"];
-  check("guide.tsx", code, ...options);
-  refuses("guide-bad.tsx", code.replace("<notifier-bell", "<notifier-bell unknown"), ...options);
-});
+const guide = readFileSync(join(ROOT, "docs", "client.md"), "utf8");
+const tags = [...guide.matchAll(/<notifier-[^>]*>/g)].map(([tag]) => tag.replace(/\/?>$/, " />"));
+assert.ok(tags.length > 5);
+accepts(
+  "every element and attribute of the guide is known",
+  jsx,
+  "guide.tsx",
+  `${jsxOf("preact")} export const all = [${tags.join(", ")}];`,
+  "<notifier-bell",
+  "<notifier-bell unknown",
+);
 
-test("Vue's templates know the elements", () => {
-  provide("vue");
-  const code = `
+accepts(
+  "Vue's templates know the elements",
+  frameworks,
+  "vue.ts",
+  `
     import type { GlobalComponents } from "vue";
     import type {} from "sse-notifier-client/jsx/vue";
     type Props<Name extends keyof GlobalComponents> = GlobalComponents[Name] extends new () => { $props: infer P } ? P : never;
     export const progress: Props<"NotifierProgress"> = { task: "7", class: "x" };
     export const bell: Props<"NotifierBell"> = { id: "x" };
-    export const toasts: Props<"NotifierToasts"> = { native: true };`;
-  check("vue.ts", code, "--skipLibCheck");
-  refuses("vue-bad.ts", code.replace('task: "7"', "task: 7"), "--skipLibCheck");
-});
+    export const toasts: Props<"NotifierToasts"> = { native: true };`,
+  'task: "7"',
+  "task: 7",
+);
 
-test("the hooks have types", () => {
-  for (const name of ["react", "vue", "svelte"]) provide(name);
-  const code = `
+accepts(
+  "the hooks have types",
+  frameworks,
+  "hooks.ts",
+  `
     import { useInbox, useNotifier, useTask } from "sse-notifier-client/react";
     import * as vue from "sse-notifier-client/vue";
     import { inboxStore, taskStore } from "sse-notifier-client/svelte";
     import { get } from "svelte/store";
     export const counts: number[] = [useNotifier().unread, useInbox().unread, vue.useNotifier().value.unread, vue.useInbox().inbox.value.unread, get(inboxStore(null)).unread];
-    export const names: (string | undefined)[] = [useTask("1")?.name, vue.useTask("1").value?.name, get(taskStore(null, "1"))?.name];`;
-  check("hooks.ts", code, "--skipLibCheck");
-  refuses("hooks-bad.ts", code.replace("number[]", "string[]"), "--skipLibCheck");
-});
+    export const names: (string | undefined)[] = [useTask("1")?.name, vue.useTask("1").value?.name, get(taskStore(null, "1"))?.name];`,
+  "number[]",
+  "string[]",
+);

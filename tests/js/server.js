@@ -26,7 +26,7 @@ export async function serve(t, ...answers) {
     url: `http://127.0.0.1:${server.address().port}`,
     requests,
     async nthRequest(n) {
-      while (requests.length < n) await once(news, "request", { signal: AbortSignal.timeout(5000) });
+      while (requests.length < n) await once(news, "request", { signal: AbortSignal.timeout(60_000) });
       return requests[n - 1];
     },
   };
@@ -67,7 +67,7 @@ export function collector() {
     news.emit("value");
   };
   const reached = async (n) => {
-    while (values.length < n) await once(news, "value", { signal: AbortSignal.timeout(5000) });
+    while (values.length < n) await once(news, "value", { signal: AbortSignal.timeout(60_000) });
     return values;
   };
   return { values, add, reached };
