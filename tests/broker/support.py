@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Recorder:
 
     events: list[tuple[str, int, bytes]] = field(default_factory=list)
     states: list[tuple[str, str, bytes]] = field(default_factory=list)
+    joined: list[int] = field(default_factory=list)
+    """How many events came within each `joining`."""
     resyncs: list[tuple[Sequence[str] | None, int | None]] = field(default_factory=list)
     ended: list[tuple[str, str]] = field(default_factory=list)
     controls: list[bytes] = field(default_factory=list)
@@ -45,8 +47,11 @@ class Recorder:
     away_prefixes: list[str] = field(default_factory=list)
     """Those of `away`."""
 
-    def joining(self) -> AbstractContextManager[None]:
-        return nullcontext()
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        before = len(self.events)
+        yield
+        self.joined.append(len(self.events) - before)
 
     def deliver(
         self,

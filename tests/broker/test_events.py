@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -225,3 +226,15 @@ async def test_publishes_of_a_batch_reach_a_channel_in_their_order(broker: Broke
     for channel in few:
         page = await broker.inbox(channel[5:], (channel,), limit=5, before=None, unread_only=False)
         assert [message["subject"] for message in page.messages] == ["second", "first"]
+
+
+async def test_events_of_a_batch_for_a_user_are_delivered_together(broker: Broker, sink: Recorder) -> None:
+    await broker.subscribe(broker.topics("ann", ["user:ann"]))
+    for _ in range(20):  # a broker elsewhere may send them in two parts
+        before = len(sink.events)
+        pending = [answer for answer in broker.submit_all([(note(), None)] * 5) if isinstance(answer, Awaitable)]
+        await asyncio.gather(*pending)
+        await until(lambda before=before: len(sink.events) == before + 5)
+        if 5 in sink.joined:
+            return
+    raise AssertionError(f"never together: {sink.joined}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -52,10 +52,10 @@ async def test_calls_that_wait_to_be_written_fail_with_the_connection(redis_serv
 async def test_a_refused_subscription_is_no_reply_to_the_calls_behind_it(redis_server: RedisServer) -> None:
     confirmed: list[tuple[bytes, bytes, bool]] = []
 
-    def confirm(push: list[bytes]) -> None:
-        confirmed.append((push[0], push[1], connection.confirms(push[0], push[1])))
+    def confirm(pushes: Sequence[list[bytes]]) -> None:
+        confirmed.extend((push[0], push[1], connection.confirms(push[0], push[1])) for push in pushes)
 
-    connection = await open_connection(Address.from_url(redis_server.url), name="test", on_push=confirm)
+    connection = await open_connection(Address.from_url(redis_server.url), name="test", on_pushes=confirm)
     connection.subscribe("SUBSCRIBE", [b"a", b"b"])
     assert await connection.call("ECHO", "first") == b"first"
     assert confirmed == [(b"subscribe", b"a", True), (b"subscribe", b"b", True)]

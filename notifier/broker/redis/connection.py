@@ -29,7 +29,8 @@ CONNECT_TIMEOUT_S: Final = 5.0
 MAX_WAITING: Final = 20_000
 """Most calls that wait for a reply. Further ones raise `BrokerUnavailable`: a stopped Redis must not fill memory."""
 
-Push = Callable[[list[Any]], None]
+OnPushes = Callable[[Sequence[list[Any]]], None]
+"""Takes the pushes of one read that follow each other, without a reply between them. Raises nothing."""
 Receive = Callable[[Any], None]
 """Takes the reply to a call: bytes, int, list or None; `hiredis.ReplyError` if Redis refuses the command;
 `BrokerUnavailable` if there will be no reply. Raises nothing."""
@@ -76,10 +77,10 @@ class Address:
 class Connection(asyncio.Protocol):
     """An open connection, created by `open_connection`."""
 
-    def __init__(self, on_push: Push | None = None) -> None:
+    def __init__(self, on_pushes: OnPushes | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._on_push = on_push
+        self._on_pushes = on_pushes
         self._waiting: deque[tuple[Receive, float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._create_future = loop.create_future
@@ -102,18 +103,28 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         reader.feed(data)
         reply: Any = None
+        pushes: list[list[Any]] = []
         try:
             while (reply := reader.gets()) is not _NOTHING:
                 if type(reply) is hiredis.PushNotification:
-                    if self._on_push is not None:
-                        self._on_push(reply)
+                    pushes.append(reply)
                     continue
+                if pushes:
+                    pushes = self._pass_on(pushes)
                 receive, _ = self._waiting.popleft()
                 receive(reply)
+            if pushes:
+                self._pass_on(pushes)
         except (hiredis.ProtocolError, IndexError) as exc:
             # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
             what = str(reply) if isinstance(reply, hiredis.ReplyError) else f"an unreadable reply: {exc}"
             self.close(BrokerUnavailable(f"Redis sent {what}"))
+
+    def _pass_on(self, pushes: list[list[Any]]) -> list[list[Any]]:
+        """Returns those that are left: none."""
+        if self._on_pushes is not None:
+            self._on_pushes(pushes)
+        return []
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or BrokerUnavailable("Redis closed the connection"))
@@ -222,10 +233,10 @@ class _Confirming:
         self.connection.close(BrokerUnavailable(f"Redis refused the subscriptions: {reply}"))
 
 
-async def open_connection(address: Address, *, name: str, on_push: Push | None = None) -> Connection:
+async def open_connection(address: Address, *, name: str, on_pushes: OnPushes | None = None) -> Connection:
     """Connect and authenticate. Raises `BrokerUnavailable`."""
     loop = asyncio.get_running_loop()
-    connection = Connection(on_push)
+    connection = Connection(on_pushes)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if address.path:

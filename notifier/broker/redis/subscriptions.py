@@ -21,6 +21,8 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 import hiredis
@@ -50,6 +52,8 @@ ACKNOWLEDGED_PER_S: Final = 10_000
 """Subscriptions that Redis acknowledges in a second, at least: connecting takes longer with many topics."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
+_TOPIC: Final = itemgetter(1)
+"""The topic of a push."""
 _CONFIRMATIONS: Final = frozenset((b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe"))
 
 
@@ -81,6 +85,7 @@ class Subscriptions:
         self._name = name
         self._on_change = on_change
         """Called when `live` changes."""
+        self._joining = sink.joining
         self.topics = Topics(sink, topic_ttl_s=topic_ttl_s, is_every=keys.shards == 1)
         self._connection: Connection | None = None
         self._attempt: asyncio.Task[Connection] | None = None
@@ -197,7 +202,7 @@ class Subscriptions:
                 address = await self._places.of(self._shard)
         except TimeoutError:
             raise BrokerUnavailable(f"{self._places} did not say where shard {self._shard} is") from None
-        connection = await open_connection(address, name=self._name, on_push=self._receive)
+        connection = await open_connection(address, name=self._name, on_pushes=self._receive)
         self._connection = connection
         try:
             async with asyncio.timeout(DEAD_AFTER_S + len(self.topics) / ACKNOWLEDGED_PER_S):
@@ -291,7 +296,18 @@ class Subscriptions:
 
     # Received pushes
 
-    def _receive(self, push: list[Any]) -> None:
+    def _receive(self, pushes: Sequence[list[Any]]) -> None:
+        """Announcements that follow each other on one topic, as of a batch, are written to its streams together."""
+        for _, same in groupby(pushes, key=_TOPIC):
+            first, *others = same
+            if others:
+                with self._joining():
+                    for push in (first, *others):
+                        self._receive_push(push)
+            else:
+                self._receive_push(first)
+
+    def _receive_push(self, push: list[Any]) -> None:
         kind = push[0]
         if kind == b"message" or kind == b"smessage":
             key = push[1]
