@@ -25,15 +25,16 @@ import httpx
 import jwt
 import redis
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.credentials import ADMIN_KEY as ADMIN_KEY
+from tests.credentials import API_KEY as API_KEY
+from tests.credentials import JWT_SECRET as JWT_SECRET
+from tests.credentials import REPOSITORY as REPOSITORY
+
 FULL = os.environ.get("NOTIFIER_FAULTS") == "full"
 """Whether `make test-faults` runs: every case at full size, and the tests marked `full`."""
 CHROMIUM = "/usr/bin/chromium-headless-shell"
 """Debian's Chromium without its windows: the same engine, for two thirds of the processor time. What it lacks,
 notifications of the browser and the cache of pages to go back to, is tested in `/usr/bin/chromium`."""
-JWT_SECRET = "a-secret-for-tests-that-is-long-enough"
-API_KEY = "test-key-0123456789abcdef"
-ADMIN_KEY = "test-admin-0123456789abcdef"
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
@@ -20,6 +20,7 @@ django.setup()
 from django.contrib.auth.models import Group, User  # noqa: E402  # Django first
 from django.core.management import call_command  # noqa: E402
 from django.db import connections  # noqa: E402
+from django.db.models import Model  # noqa: E402
 from django.test import Client, override_settings  # noqa: E402
 
 import django_bridge.outbox  # noqa: E402
@@ -29,6 +30,10 @@ from django_bridge.task import heartbeat  # noqa: E402
 from django_bridge.testing import outbox  # noqa: E402
 from tests.django.sample.models import SimpleModel  # noqa: E402
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, free_port, running  # noqa: E402
+from tests.topologies import RedisCluster, SentinelGroup  # noqa: E402
+
+if TYPE_CHECKING:
+    from tests.django.site import Chromium, Site
 
 
 def pytest_report_header() -> str:
@@ -46,6 +51,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(unclosed)
+    # Last, one after the other: a site and a browser that wait for other files' tests cost processor time. The first
+    # of them waits for the start of both.
+    items.sort(key=_is_in_browser)
+    for item in filter(_is_in_browser, items):
+        item.add_marker(pytest.mark.timeout(300))
+
+
+def _is_in_browser(item: pytest.Item) -> bool:
+    return "chromium" in getattr(item, "fixturenames", ())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,12 +74,16 @@ def _databases() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _clean(_databases: None) -> Iterator[None]:
     outbox.clear()
-    for model in (OutboxMessage, MessageRecord, MessageOutcome):  # a thread of the test before may have written more
-        model._default_manager.all().delete()
+    _empty(OutboxMessage, MessageRecord, MessageOutcome)  # a thread of the test before may have written more
     yield
-    for model in (TaskRecord, SimpleModel, Group, User, OutboxMessage, MessageRecord, MessageOutcome):
-        model._default_manager.all().delete()
+    _empty(TaskRecord, SimpleModel, Group, User, OutboxMessage, MessageRecord, MessageOutcome)
     django_bridge.publisher.current().breaker.succeeded()
+
+
+def _empty(*models: type[Model]) -> None:
+    for model in models:
+        if model._default_manager.exists():  # costs a third of a delete
+            model._default_manager.all().delete()
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +154,43 @@ def over_http(bridge_service: Service) -> Iterator[Service]:
     """The project on the transport `http`, with a real service."""
     with override_settings(NOTIFIER=http_settings(bridge_service.url)):
         yield bridge_service
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[Site]:
+    from tests.django.site import Site  # Playwright's modules, only where a browser is used
+
+    with running(Site()) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    from tests.django.site import Chromium  # as above
+
+    with running(Chromium()) as started:
+        yield started
+
+
+# One file uses these. As long as they stand, their 17 processes cost processor time.
+
+
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[RedisCluster]:
+    with running(RedisCluster("redis")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def valkey_cluster() -> Iterator[RedisCluster]:
+    with running(RedisCluster("valkey")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[SentinelGroup]:
+    with running(SentinelGroup("redis")) as group:
+        yield group
 
 
 @pytest.fixture(scope="session")

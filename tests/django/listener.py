@@ -18,6 +18,8 @@ class Listener:
 
     def __init__(self, service: Service, user: object, **claims: Any) -> None:
         self.events: list[ServerSentEvent] = []
+        self._values: dict[int, Any] = {}
+        """Parsed data of events, by their index: loops that wait ask for it again and again."""
         self._client = httpx.Client(headers=bearer(subscriber_token(str(user), **claims)), timeout=30)
         self._url = f"{service.url}/v1/stream"
         self._thread = threading.Thread(target=self._listen)
@@ -33,7 +35,12 @@ class Listener:
                     return
 
     def data(self, name: str) -> list[Any]:
-        return [event.json() for event in self.events if event.event == name]
+        return [self._value(n) for n, event in enumerate(self.events) if event.event == name]
+
+    def _value(self, n: int) -> Any:
+        if n not in self._values:
+            self._values[n] = self.events[n].json()
+        return self._values[n]
 
     def wait(self, name: str, count: int = 1) -> list[Any]:
         wait_for(lambda: len(self.data(name)) >= count, what=f"{count} {name} events")

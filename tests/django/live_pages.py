@@ -13,9 +13,9 @@ from django.template import engines
 from django.urls import path
 
 from django_bridge import PresenceAdmin, changed, live_permission
+from tests.credentials import REPOSITORY
 from tests.django.sample.models import SimpleModel
 from tests.pasted import titled
-from tests.support import REPOSITORY
 
 NONCE = "bGl2ZQ"
 ROW = """{% load notifier %}

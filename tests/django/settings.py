@@ -9,7 +9,7 @@ from pathlib import Path
 
 import django
 
-from tests.support import API_KEY, JWT_SECRET
+from tests.credentials import API_KEY, JWT_SECRET
 
 SECRET_KEY = "for tests only, but long enough to be taken seriously by everybody"
 DEBUG = False

@@ -12,7 +12,7 @@ from urllib.parse import urljoin
 import django
 from django.conf import settings
 
-from tests.support import JWT_SECRET
+from tests.credentials import JWT_SECRET
 
 more: dict[str, Any] = json.loads(sys.argv[1])
 settings.configure(
@@ -26,6 +26,8 @@ settings.configure(
             "django_bridge",
         ],
         "DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        # The tables at once, for a quarter of the processor time.
+        "MIGRATION_MODULES": dict.fromkeys(("auth", "contenttypes", "django_bridge")),
         "DEFAULT_AUTO_FIELD": "django.db.models.BigAutoField",
         "MIDDLEWARE": ["whitenoise.middleware.WhiteNoiseMiddleware"],
         "TEMPLATES": [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}],
@@ -43,7 +45,7 @@ from django.core.management import call_command  # noqa: E402
 from django.template import Context, Template  # noqa: E402
 from django.test import Client  # noqa: E402
 
-call_command("migrate", verbosity=0)
+call_command("migrate", run_syncdb=True, verbosity=0)
 if not more.get("WHITENOISE_USE_FINDERS"):
     call_command("collectstatic", interactive=False, verbosity=0)
 user = User.objects.create(username="ann")

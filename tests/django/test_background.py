@@ -41,19 +41,16 @@ def new_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     OutboxMessage.objects.all().delete()
 
 
-def slow(body: Any) -> Any:
-    time.sleep(0.5)
-    return GOOD
-
-
 @pytest.fixture(params=["absent", "slow", "stopped", "redis absent", "redis stopped"])
 def trouble(request: pytest.FixtureRequest) -> Iterator[None]:
     """The project with an outbox, and a service that does not answer in time."""
     with running(SilentServer()) as silent:
         port = silent.port if "stopped" in request.param else free_port()
         if request.param == "slow":
-            with answering(slow, OUTBOX=True):
+            is_over = threading.Event()
+            with answering(lambda body: is_over.wait(60) and GOOD, OUTBOX=True):
                 yield
+                is_over.set()
                 return
         settings = http_settings(f"http://127.0.0.1:{port}", OUTBOX=True)
         if "redis" in request.param:
@@ -69,15 +66,16 @@ def seconds(call: Any) -> float:
 
 
 def test_a_send_costs_little_more_than_its_row(trouble: None) -> None:
-    """Beside each message a plain row is written: both wait for the same disk on a loaded machine."""
+    """Beside each message a plain row is written: both wait for the same disk on a loaded machine. A caller that waited
+    for the service would wait for half of `TIMEOUT_S`, which is 10 s here."""
     Message(to_users=1, subject="first").send()
     sends_s, writes_s = [], []
-    for n in range(60):
+    for n in range(24):
         writes_s.append(seconds(SimpleModel(title=f"row {n}").save))
         sends_s.append(seconds(Message(to_users=1, subject=f"message {n}").send))
         time.sleep(0.002)
     assert statistics.median(sends_s) < 2 * statistics.median(writes_s) + 0.003
-    assert sorted(sends_s)[-3] < 0.4, "callers wait for the service"
+    assert sorted(sends_s)[-3] < 3, "callers wait for the service"
 
 
 def test_messages_are_delivered_in_order_once_and_not_after_a_rollback(over_http: Service, user: User) -> None:

@@ -3,72 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.test import Client, override_settings
-from playwright.async_api import Browser, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from django_bridge import Task
-from tests.django.conftest import FOLDER
-from tests.support import CHROMIUM, REPOSITORY, Process, Service, free_port, running
+from tests.django.site import Chromium, Site, in_chromium
 
 pytestmark = pytest.mark.programs
-
-
-class Site:
-    """The test project, served by runserver, and a service that allows the origin of its pages."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.service = Service(env={"NOTIFIER_CORS_ORIGINS": self.url})
-        self.process = Process(
-            [sys.executable, "-m", "django", "runserver", "--insecure", "--noreload", f"127.0.0.1:{self.port}"],
-            cwd=REPOSITORY,
-            env={
-                "DJANGO_SETTINGS_MODULE": "tests.django.settings",
-                "NOTIFIER_TEST_FOLDER": FOLDER,
-                "NOTIFIER_TEST_LIVE": "1",
-                "NOTIFIER_TEST_SERVICE_URL": self.service.url,
-                "NOTIFIER_TEST_TASKS_GROUP": "tasks",
-            },
-        )
-        self.process.wait_until(self._ready, "the Django project")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def _ready(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(f"{self.url}/page/", timeout=5).status_code == 200
-        return False
-
-    def stop(self) -> None:
-        self.process.stop()
-        self.service.stop()
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running(Site()) as started:
-        yield started
-
-
-@contextlib.asynccontextmanager
-async def browser() -> AsyncIterator[Browser]:
-    # Not the synchronous API: it runs an event loop in this thread, in which Django refuses database access.
-    async with async_playwright() as playwright:
-        started = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        await started.close()
 
 
 async def page_of(started: Browser, session_cookie: Any) -> tuple[Page, list[str]]:
@@ -97,8 +44,11 @@ async def details(page: Page, name: str) -> list[Any]:
     return events
 
 
-async def test_a_page_with_the_tag_receives_the_messages_and_tasks_of_its_user(site: Site, session_cookie: Any) -> None:
-    async with browser() as started:
+@in_chromium
+async def test_a_page_with_the_tag_receives_the_messages_and_tasks_of_its_user(
+    site: Site, chromium: Chromium, session_cookie: Any
+) -> None:
+    async with chromium.browser() as started:
         page, _ = await page_of(started, session_cookie)
         await page.goto(f"{site.url}/page/")
         await page.wait_for_function("seen.some(({ name }) => name === 'hello')")
@@ -113,8 +63,9 @@ async def test_a_page_with_the_tag_receives_the_messages_and_tasks_of_its_user(s
         assert (last["name"], last["state"], last["percent"]) == ("Walk", "The walk is over", 100)
 
 
-async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None:
-    async with browser() as started:
+@in_chromium
+async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site, chromium: Chromium) -> None:
+    async with chromium.browser() as started:
         page = await started.new_page()
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
@@ -122,8 +73,9 @@ async def test_the_page_of_an_anonymous_user_opens_no_stream(site: Site) -> None
         assert [url for url in requested if "favicon" not in url] == [f"{site.url}/page/"]
 
 
+@in_chromium
 async def test_the_bars_of_the_admins_list_move_with_the_tasks_of_all_users_without_a_request(
-    site: Site, session_cookie: Any, user: User
+    site: Site, chromium: Chromium, session_cookie: Any, user: User
 ) -> None:
     await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
     owner = await User.objects.acreate(username="owner")
@@ -132,7 +84,7 @@ async def test_the_bars_of_the_admins_list_move_with_the_tasks_of_all_users_with
         known, unknown = Task(from_user=owner, task_name="Known"), Task(from_user=owner, task_name="Unknown")
         await known.abegin(total=10)
         await unknown.abegin()
-        async with browser() as started:
+        async with chromium.browser() as started:
             page, errors = await page_of(started, session_cookie)
             await page.goto(f"{site.url}/admin/django_bridge/taskrecord/")
             await page.wait_for_function("window.notifier?.state === 'live'")
@@ -157,8 +109,9 @@ async def test_the_bars_of_the_admins_list_move_with_the_tasks_of_all_users_with
             assert errors == []
 
 
+@in_chromium
 async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_cancels_and_reads_their_output(
-    site: Site, session_cookie: Any, user: User
+    site: Site, chromium: Chromium, session_cookie: Any, user: User
 ) -> None:
     await User.objects.filter(pk=user.pk).aupdate(is_staff=True, is_superuser=True)
     owner = await User.objects.acreate(username="owner")
@@ -167,7 +120,7 @@ async def test_the_board_shows_the_tasks_of_all_users_live_and_staff_answers_can
         tasks = [Task(from_user=owner, task_name=f"Import {number}") for number in range(200)]
         for task in tasks:
             await task.abegin(total=4)
-        async with browser() as started:
+        async with chromium.browser() as started:
             page, errors = await page_of(started, session_cookie)
             await page.goto(f"{site.url}/admin/django_bridge/taskrecord/board/")
             rows = page.locator("tr.task")

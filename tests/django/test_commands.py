@@ -74,9 +74,9 @@ def answer(url: str) -> str | None:
     return None
 
 
-@pytest.fixture
-def developer(tmp_path: Path) -> Iterator[Developer]:
-    project = Developer(tmp_path)
+@contextlib.contextmanager
+def developing(folder: Path) -> Iterator[Developer]:
+    project = Developer(folder)
     # A background job of a shell ignores SIGINT, and its children inherit that.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield project
@@ -84,6 +84,21 @@ def developer(tmp_path: Path) -> Iterator[Developer]:
     if project.process is not None:
         project.process.stop()
         wait_for(lambda: not project.notifies(), what="the end of the service")
+
+
+@pytest.fixture
+def developer(tmp_path: Path) -> Iterator[Developer]:
+    with developing(tmp_path) as project:
+        yield project
+
+
+@pytest.fixture(scope="module")
+def running_developer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Developer]:
+    """With runserver and the service, for tests that start neither; the last of them ends the service."""
+    with developing(tmp_path_factory.mktemp("project")) as project:
+        process = project.run("--noreload")
+        process.wait_until(lambda: project.serves() and project.notifies(), "both")
+        yield project
 
 
 # manage.py notifier
@@ -106,12 +121,12 @@ def test_the_service_runs_beside_runserver_and_ends_with_it(
     process = developer.run(*options)
     process.wait_until(lambda: developer.notifies() and (options == ["--alone"] or developer.serves()), "both")
     process.signal(number)
-    process.child.wait(15)
+    process.child.wait(60)
     wait_for(lambda: not developer.notifies() and not developer.serves(), what="the end of both")
 
 
-def test_pages_of_runserver_may_connect_and_the_project_may_publish(developer: Developer) -> None:
-    developer.run("--noreload").wait_until(developer.serves, "runserver")
+def test_pages_of_runserver_may_connect_and_the_project_may_publish(running_developer: Developer) -> None:
+    developer = running_developer
     service = f"http://127.0.0.1:{developer.port}"
     with override_settings(NOTIFIER=developer.notifier):
         output = StringIO()
@@ -122,6 +137,19 @@ def test_pages_of_runserver_may_connect_and_the_project_may_publish(developer: D
         answer = httpx.get(f"{service}/v1/inbox", headers={"Authorization": f"Bearer {token}", "Origin": origin})
         assert [message["id"] for message in answer.json()["messages"]] == [output.getvalue().strip()]
         assert answer.headers["Access-Control-Allow-Origin"] == origin
+
+
+def test_a_crash_of_the_service_is_reported_and_runserver_continues(running_developer: Developer) -> None:
+    process = running_developer.process
+    assert process is not None
+    (child,) = [
+        int(pid)
+        for task in Path(f"/proc/{process.child.pid}/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    os.kill(child, signal.SIGKILL)
+    wait_for(lambda: "The notifier ended with -9" in process.output(), what="the report")
+    assert running_developer.serves()
 
 
 def test_with_the_transport_redis_the_service_uses_the_projects_redis(
@@ -153,25 +181,12 @@ def test_the_service_survives_a_code_reload(developer: Developer) -> None:
     assert [message["subject"] for message in answer.json()["messages"]] == ["Before"]
 
 
-def test_a_crash_of_the_service_is_reported_and_runserver_continues(developer: Developer) -> None:
-    process = developer.run("--noreload")
-    process.wait_until(developer.serves, "runserver")
-    (child,) = [
-        int(pid)
-        for task in Path(f"/proc/{process.child.pid}/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-    os.kill(child, signal.SIGKILL)
-    wait_for(lambda: "The notifier ended with -9" in process.output(), what="the report")
-    assert developer.serves()
-
-
 def test_a_taken_port_is_an_error_and_no_process_is_left(developer: Developer) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", developer.port))
         other.listen()
         process = developer.run("--noreload")
-        assert process.child.wait(20) == 1
+        assert process.child.wait(60) == 1
         assert "cannot listen on" in process.output()
         assert not developer.serves()
 

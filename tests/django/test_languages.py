@@ -97,14 +97,15 @@ def test_without_lazy_texts_languages_are_not_looked_up(known: None, people: dic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["queryset", "keys"])
-def test_ten_thousand_users_cost_at_most_twenty_queries(known: None, form: str) -> None:
+def test_ten_thousand_users_cost_at_most_twenty_queries(known: None) -> None:
     User.objects.bulk_create(User(username=str(n), last_name=("de", "ru")[n % 2]) for n in range(10_000))
     keys = list(User.objects.values_list("pk", flat=True))
-    with CaptureQueriesContext(connection) as queries:
-        Message(to_users=User.objects.all() if form == "queryset" else keys, subject=YES).send()
-    assert len(queries) <= 20  # SQLite takes 999 keys in one query
-    assert {subject: len(to) for subject, to in recipients_by_subject().items()} == {"Ja": 5000, "Да": 5000}
+    for users in (User.objects.all(), keys):
+        outbox.clear()
+        with CaptureQueriesContext(connection) as queries:
+            Message(to_users=users, subject=YES).send()
+        assert len(queries) <= 20  # SQLite takes 999 keys in one query
+        assert {subject: len(to) for subject, to in recipients_by_subject().items()} == {"Ja": 5000, "Да": 5000}
 
 
 def test_both_languages_arrive_over_a_real_service(live: Service, people: dict[str, User]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -16,16 +16,9 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.axe import FINDINGS, axe
 from tests.django.sample.models import SimpleModel
-from tests.django.test_browser import Site, browser
-from tests.support import running
+from tests.django.site import Chromium, Site
 
 pytestmark = pytest.mark.programs
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running(Site()) as started:
-        yield started
 
 
 @pytest.fixture
@@ -98,21 +91,21 @@ def is_leaving(request: Any) -> bool:
     return "remove" in (request.post_data or "")
 
 
-def test_the_list_of_the_docs_is_live(site: Site, row: SimpleModel, user: User) -> None:
+def test_the_list_of_the_docs_is_live(site: Site, chromium: Chromium, row: SimpleModel, user: User) -> None:
     session = cookie(user, site)
 
     async def run() -> None:
-        async with browser() as started, viewing(started, f"{site.url}/live/orders/", session) as viewer:
+        async with chromium.browser() as started, viewing(started, f"{site.url}/live/orders/", session) as viewer:
             await expect(viewer.page.locator("#orders li")).to_have_text(["first"])
             for title in ("second", "third"):
                 await asyncio.to_thread(rename, site, row, title)
                 await expect(viewer.page.locator("#orders li")).to_have_text([title])
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
 def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
-    site: Site, row: SimpleModel, user: User
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
     staff = User.objects.create_user("staff", is_staff=True)
     banned = Group.objects.create(name="banned")
@@ -125,7 +118,7 @@ def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
 
     async def run() -> None:
         async with (
-            browser() as started,
+            chromium.browser() as started,
             viewing(started, url, sessions[0]) as customer,
             viewing(started, f"{url}?htmx=htmx4", sessions[0]) as customer_of_htmx_4,
             viewing(started, url, sessions[1]) as clerk,
@@ -152,33 +145,35 @@ def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
             for viewer in (*customers, clerk):
                 await audit(viewer.page)
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
 def test_several_changes_within_the_spread_are_one_fetch_of_each_element(
-    site: Site, row: SimpleModel, user: User
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
     url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
 
     async def run() -> None:
-        async with browser() as started, viewing(started, url, session) as viewer:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
             fetched: list[str] = []
             viewer.page.on("request", lambda request: fetched.append(request.url) if "/row/" in request.url else None)
             # Each element waits for half of the spread.
             await viewer.page.evaluate("Math.random = () => 0.5")
             await asyncio.to_thread(rename, site, row, "2", "3", "4", "5", "6", spread_s=6)
             for name in ("htmx", "turbo", "live"):
-                await expect(viewer.page.locator(f"#{name} p")).to_have_text("6", timeout=15_000)
+                await expect(viewer.page.locator(f"#{name} p")).to_have_text("6", timeout=30_000)
             assert len(fetched) == 3
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
-def test_an_element_stays_live_without_the_element_that_has_the_grant(site: Site, row: SimpleModel, user: User) -> None:
+def test_an_element_stays_live_without_the_element_that_has_the_grant(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
     url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
 
     async def run() -> None:
-        async with browser() as started, viewing(started, url, session) as viewer:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
             page = viewer.page
             assert await page.locator("[data-live-grant]").evaluate_all("all => all.map(({ id }) => id)") == ["htmx"]
             left: list[str | None] = []
@@ -191,16 +186,16 @@ def test_an_element_stays_live_without_the_element_that_has_the_grant(site: Site
             async with page.expect_request(is_leaving):
                 await page.evaluate("() => document.querySelector('main').replaceChildren()")
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
 def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
-    site: Site, row: SimpleModel, user: User
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
     url, session = f"{site.url}/live/{row.pk}/strict/", cookie(user, site)
 
     async def run() -> None:
-        async with browser() as started, viewing(started, url, session) as viewer:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
             page = viewer.page
             cursor = await page.locator("#live").get_attribute("data-live-cursor") or ""
             await page.locator("input").fill("half a sen")
@@ -214,14 +209,16 @@ def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
             assert await page.locator("input").input_value() == "half a seXn"
             assert await page.locator("#long").evaluate("element => element.scrollTop") == 300
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
-def test_what_changed_between_rendering_and_joining_is_fetched_again(site: Site, row: SimpleModel, user: User) -> None:
+def test_what_changed_between_rendering_and_joining_is_fetched_again(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
     session = cookie(user, site)
 
     async def run() -> None:
-        async with browser() as started:
+        async with chromium.browser() as started:
             context = await started.new_context()
             await context.add_cookies([session])
             page = await context.new_page()
@@ -241,4 +238,4 @@ def test_what_changed_between_rendering_and_joining_is_fetched_again(site: Site,
             await expect(page.locator("h1")).to_have_text("second")
             await context.close()
 
-    asyncio.run(run())
+    chromium.run(run())

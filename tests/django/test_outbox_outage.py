@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from django_bridge import Message, outbox, publisher
@@ -20,7 +20,7 @@ from django_bridge.models import OutboxMessage
 from tests.django.conftest import FOLDER, http_settings, redis_settings
 from tests.support import REPOSITORY, Process, RedisServer, Service, free_port, running, wait_for
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
 
 
 class Site:
@@ -67,11 +67,13 @@ class Site:
         self.redis.stop()
 
 
-ON_HTTP, ON_REDIS = (
-    pytest.mark.parametrize("site", [usual, pytest.param(other, marks=pytest.mark.full)], indirect=True)
-    for usual, other in (("http", "redis"), ("redis", "http"))
-)
-"""The transport with which `make test` runs a test. All run with both in `make test-faults`."""
+def usual(transport: str, database: str) -> pytest.MarkDecorator:
+    """`make test` runs a test with this pair, `make test-faults` with each transport on each database."""
+    others = {"http", "redis"} - {transport} if connection.vendor == database else {"http", "redis"}
+    marks = {name: [pytest.mark.full] if name in others else [] for name in ("http", "redis")}
+    return pytest.mark.parametrize(
+        "site", [pytest.param(name, marks=marks[name]) for name in ("http", "redis")], indirect=True
+    )
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def run(site: Site, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@ON_HTTP
+@usual("http", "sqlite")
 def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_order(site: Site, user: User) -> None:
     ids = sent(user, 3)
     deliver_rest()
@@ -125,7 +127,7 @@ def test_every_message_that_was_committed_during_an_outage_arrives_once_and_in_o
     assert not OutboxMessage.objects.exists()
 
 
-@ON_REDIS
+@usual("redis", "postgresql")
 def test_after_an_outage_the_next_message_of_a_process_delivers_its_backlog(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 5)
@@ -139,7 +141,7 @@ def test_after_an_outage_the_next_message_of_a_process_delivers_its_backlog(site
     assert site.inbox(user) == ids
 
 
-@ON_HTTP
+@usual("http", "postgresql")
 def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site: Site, user: User) -> None:
     command = [sys.executable, "-m", "django", "notifier_outbox", "--follow"]
     followers = [Process(command, cwd=REPOSITORY, env=site.env) for _ in range(2)]
@@ -161,7 +163,7 @@ def test_deliverers_with_follow_deliver_all_after_an_outage_and_end_cleanly(site
             follower.stop()
 
 
-@ON_REDIS
+@usual("redis", "sqlite")
 def test_a_deliverer_killed_during_delivery_neither_loses_nor_repeats_messages(site: Site, user: User) -> None:
     site.kill()
     ids = sent(user, 50)

@@ -29,6 +29,8 @@ FILES = [
     "test_task.py",
     "test_task_loop.py",
 ]
+SMALL = "test_outbox_outage or not (redis or test_original_samples and (celery or link or worker))"
+"""What of these `make test` runs: the transport `redis` and the links of Celery depend on no database."""
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +40,25 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.mark.timeout(1200)
-def test_the_files_pass_on_postgresql(postgres: PostgresServer) -> None:
-    postgres.create("bridge_default", "bridge_other")
+@pytest.mark.parametrize(
+    ("size", "options"),
+    [
+        ("small", ["-k", SMALL]),
+        pytest.param("full", [], marks=pytest.mark.full),
+    ],
+)
+def test_the_files_pass_on_postgresql(postgres: PostgresServer, size: str, options: list[str]) -> None:
+    databases = [f"{size}_{alias}" for alias in ("default", "other")]
+    postgres.create(*databases)
     files = [f"tests/django/{file}" for file in FILES]
     process = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "tools.no_skips", "-p", "no:cacheprovider", *files],
+        [sys.executable, "-m", "pytest", "-p", "tools.no_skips", "-p", "no:cacheprovider", *files, *options],
         cwd=REPOSITORY,
-        env={**os.environ, "NOTIFIER_TEST_POSTGRES": f"{postgres.folder}:bridge"},
+        env={**os.environ, "NOTIFIER_TEST_POSTGRES": f"{postgres.folder}:{size}", "NOTIFIER_FAULTS": size},
         capture_output=True,
         text=True,
     )
     assert process.returncode == 0, process.stdout[-10_000:] + process.stderr
     assert re.search(r"\d+ passed", process.stdout)
     assert all(file in process.stdout for file in files)
-    assert "databases: postgresql bridge" in process.stdout
+    assert f"databases: postgresql {size}" in process.stdout

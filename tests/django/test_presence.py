@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,10 +16,9 @@ from django_bridge import grants
 from django_bridge.presence_admin import admin_topic, may_open
 from tests.browser.conftest import OUTPUT
 from tests.django.sample.models import SimpleModel
-from tests.django.test_browser import Site, browser
+from tests.django.site import Chromium, Site
 from tests.django.test_grants import claims, render
 from tests.django.test_live_pages import audit, cookie
-from tests.support import running
 
 
 @pytest.fixture
@@ -79,12 +77,6 @@ def test_the_change_form_has_a_topic_of_its_own_and_asks_the_admin_again(staff: 
     assert admin_topic(SimpleModel(pk="x" * 200)) is None
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with running(Site()) as started:
-        yield started
-
-
 @contextlib.asynccontextmanager
 async def viewing(started: Browser, url: str, session: Any, **options: Any) -> AsyncIterator[Page]:
     context = await started.new_context(**options)
@@ -101,14 +93,14 @@ async def viewing(started: Browser, url: str, session: Any, **options: Any) -> A
 
 @pytest.mark.programs
 def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
-    site: Site, row: SimpleModel, staff: list[User]
+    site: Site, chromium: Chromium, row: SimpleModel, staff: list[User]
 ) -> None:
     url = f"{site.url}/live/{row.pk}/people/"
     sessions = [cookie(user, site) for user in staff]
 
     async def run() -> None:
         async with (
-            browser() as started,
+            chromium.browser() as started,
             viewing(started, url, sessions[0], viewport={"width": 390, "height": 700}) as ann,
             viewing(started, url, sessions[1], color_scheme="dark") as bob,
         ):
@@ -149,19 +141,19 @@ def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
             await ann.goto(url)
             await expect(bob.get_by_role("status")).to_have_text("Also here: Ann Lee")
 
-    asyncio.run(run())
+    chromium.run(run())
 
 
 @pytest.mark.programs
 def test_the_change_form_shows_who_edits_and_asks_before_it_is_saved(
-    site: Site, row: SimpleModel, staff: list[User]
+    site: Site, chromium: Chromium, row: SimpleModel, staff: list[User]
 ) -> None:
     url = f"{site.url}/live/admin/sample/simplemodel/{row.pk}/change/"
     sessions = [cookie(user, site) for user in staff]
 
     async def run() -> None:
         async with (
-            browser() as started,
+            chromium.browser() as started,
             viewing(started, url, sessions[0]) as ann,
             viewing(started, url, sessions[1], color_scheme="dark", viewport={"width": 390, "height": 700}) as bob,
         ):
@@ -190,6 +182,6 @@ def test_the_change_form_shows_who_edits_and_asks_before_it_is_saved(
             await ann.wait_for_url("**/simplemodel/")
             await expect(bob.locator("notifier-presence [role=status]")).to_have_text("", timeout=45_000)
 
-    asyncio.run(run())
+    chromium.run(run())
     row.refresh_from_db()
     assert row.title == "of Ann"

@@ -93,6 +93,11 @@ def subjects(service: Service, user: int) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "topology",
+    ["redis-several", pytest.param("redis-sentinel", marks=pytest.mark.full), "redis-cluster"],  # Sentinel: one shard
+    indirect=True,
+)
 def test_the_service_has_what_is_written_to_each_shard(topology: tuple[Any, dict[str, Any]]) -> None:
     _, value = topology
     with override_settings(NOTIFIER=value), running(service_of(value)) as service:

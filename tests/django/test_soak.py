@@ -142,7 +142,7 @@ class Sessions:
         while not condition():
             self.press_cancel()
             assert time.monotonic() < deadline, what()
-            time.sleep(0.05)
+            time.sleep(0.1)
 
 
 def owner_of(name: str) -> int:

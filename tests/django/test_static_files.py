@@ -14,7 +14,7 @@ from playwright.async_api import Route
 
 from tests.django.examples import run
 from tests.django.fresh_process import last_json
-from tests.django.test_browser import browser
+from tests.django.site import Chromium, in_chromium
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +28,7 @@ def storage(name: str) -> dict[str, Any]:
 MANIFEST = storage("django.contrib.staticfiles.storage.ManifestStaticFilesStorage")
 COMPRESSED_MANIFEST = storage("whitenoise.storage.CompressedManifestStaticFilesStorage")
 AGGREGATING = storage("tests.django.aggregating_storage.AggregatingStorage")
+ONLY_HASHED = {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True}
 COMPRESSED = storage("whitenoise.storage.CompressedStaticFilesStorage")
 
 
@@ -36,24 +37,27 @@ def walked(folder: Path, settings: dict[str, Any]) -> Any:
     return last_json(folder, "-m", "tests.django.static_walk", json.dumps(settings))
 
 
+def assert_hashed(result: Any) -> None:
+    assert set(result["answers"].values()) == {200}
+    assert len(result["answers"]) > 20
+    assert [url for url in result["answers"] if not HASHED.search(url)] == []
+    assert result["maps"] == 1
+    assert result["page"].index("importmap") < result["page"].index('type="module"')
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         MANIFEST,
         AGGREGATING,
         COMPRESSED_MANIFEST,
-        {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True},
+        pytest.param(ONLY_HASHED, marks=pytest.mark.full),  # in `make test`, with a browser
         {**COMPRESSED_MANIFEST, "STATIC_URL": "https://cdn.example.org/static/"},
     ],
     ids=["Django", "Django, imports rewritten", "WhiteNoise", "WhiteNoise, only hashed files", "behind a CDN"],
 )
 def test_every_module_is_fetched_in_the_version_of_its_page(tmp_path: Path, settings: dict[str, Any]) -> None:
-    result = walked(tmp_path, settings)
-    assert set(result["answers"].values()) == {200}
-    assert len(result["answers"]) > 20
-    assert [url for url in result["answers"] if not HASHED.search(url)] == []
-    assert result["maps"] == 1
-    assert result["page"].index("importmap") < result["page"].index('type="module"')
+    assert_hashed(walked(tmp_path, settings))
 
 
 @pytest.mark.parametrize(
@@ -68,14 +72,16 @@ def test_without_names_by_content_there_is_no_map(tmp_path: Path, settings: dict
 
 
 @pytest.mark.programs
+@in_chromium
 async def test_a_browser_loads_the_widgets_where_only_hashed_files_are_kept_under_the_policy_of_the_docs(
-    tmp_path: Path,
+    tmp_path: Path, chromium: Chromium
 ) -> None:
     directives = run("SECURE_CSP = {")["SECURE_CSP"]
     policy = "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())
     policy = policy.replace("<CSP_NONCE_SENTINEL>", "'nonce-abc'")
-    settings = {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True}
-    html = (await asyncio.to_thread(walked, tmp_path, settings))["page"] + "<notifier-bell></notifier-bell>"
+    result = await asyncio.to_thread(walked, tmp_path, ONLY_HASHED)
+    assert_hashed(result)
+    html = result["page"] + "<notifier-bell></notifier-bell>"
     missing: list[str] = []
 
     async def answer(route: Route) -> None:
@@ -89,8 +95,8 @@ async def test_a_browser_loads_the_widgets_where_only_hashed_files_are_kept_unde
             missing.append(path)
             await route.fulfill(status=404)
 
-    async with browser() as chromium:
-        page = await chromium.new_page()
+    async with chromium.browser() as started:
+        page = await started.new_page()
         await page.route("https://example.org/**", answer)
         await page.goto("https://example.org/")
         await page.wait_for_selector("notifier-bell:defined", state="attached")

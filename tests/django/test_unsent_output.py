@@ -26,8 +26,9 @@ def text_of(output: UnsentOutput) -> str:
 
 @pytest.mark.parametrize("size", [1, 1000, MAX_PIECE_BYTES, KEPT_BYTES, 3 * KEPT_BYTES])
 def test_the_newest_output_is_kept(size: int) -> None:
-    output, written = UnsentOutput(), ""
-    for number in range(max(3, 2 * KEPT_BYTES // size)):
+    output, written = UnsentOutput(), "*" * (KEPT_BYTES - STEP_CHARS)
+    output.add(written)
+    for number in range(max(3, 5 * STEP_CHARS // size)):
         text = chr(ord("a") + number % 26) * size
         output.add(text)
         written += text
