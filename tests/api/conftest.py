@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import httpx
 import pytest
@@ -20,9 +21,25 @@ MAX_STREAMS_PER_USER = 2
 MAX_STREAMS_PER_ADDRESS = 6
 HISTORY_SIZE = 3
 PUBLISH_RATE = 20
+SERVICES = {"api": ("embedded", "file", "redis"), "tight": ("embedded", "redis")}
+"""The fixtures that start a service on each of these brokers."""
+ONE_BROKER = pytest.mark.one_broker
+"""For a test in which the broker plays no part: each case runs on one of the services, on the others as `full`."""
 
 
-@pytest.fixture(scope="session", params=["embedded", "file", "redis"])
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The cases of a test marked `one_broker` take turns on the services: `make test` runs each once."""
+    for item in items:
+        if item.get_closest_marker("one_broker") and hasattr(item, "callspec"):
+            for name, brokers in SERVICES.items():
+                if broker := item.callspec.params.get(name):
+                    case = item.name.replace(broker, "", 1)
+                    if brokers[crc32(case.encode()) % len(brokers)] != broker:
+                        item.add_marker("full")
+
+
+@pytest.fixture(scope="session", params=SERVICES["api"])
 def api(request: pytest.FixtureRequest) -> Service:
     """The service with its default settings."""
     service: Service = request.getfixturevalue(
@@ -42,7 +59,7 @@ def public_pem(signing_key: RSAPrivateKey) -> str:
     return signing_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
-@pytest.fixture(scope="session", params=["embedded", "redis"])
+@pytest.fixture(scope="session", params=SERVICES["tight"])
 def tight(request: pytest.FixtureRequest, public_pem: str) -> Iterator[Service]:
     """The service with narrow limits, a public key and an allowed origin. One worker: limits are per process."""
     redis_url = ""

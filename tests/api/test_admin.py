@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_publish import publisher_token
 from tests.support import bearer, wait_for
@@ -180,12 +181,14 @@ def test_users_of_any_name_are_kept_apart(admin: httpx.Client, someone: Callable
         assert user.messages() == []
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("name", ["a" * 129, "a\t", "\x7f"])
 @pytest.mark.parametrize(("method", "call"), CALLS)
 def test_a_name_that_breaks_a_rule_is_refused(admin: httpx.Client, method: str, call: str, name: str) -> None:
     problem_of(admin.request(method, path(name, call)), 422, "id")
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(("method", "call"), CALLS)
 def test_only_the_scope_admin_administers(
     anyone: httpx.Client, publisher: httpx.Client, user: User, method: str, call: str
@@ -201,6 +204,7 @@ def test_only_the_scope_admin_administers(
         stream.next("message")
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(("method", "call"), CALLS)
 def test_a_token_for_publishing_does_not_administer_whatever_its_scope(
     anyone: httpx.Client, user: User, method: str, call: str

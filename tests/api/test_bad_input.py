@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.api.bodies import BODIES, OMIT, body_for, nested
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, problem_of
 
 # Any call that publishes
@@ -39,6 +40,7 @@ RECIPIENTS: list[tuple[Any, str]] = [
 ]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize(("to", "field"), RECIPIENTS, ids=lambda value: ascii(value)[:30])
 def test_recipients_that_break_a_rule(publisher: httpx.Client, user: User, path: str, to: Any, field: str) -> None:
@@ -46,6 +48,7 @@ def test_recipients_that_break_a_rule(publisher: httpx.Client, user: User, path:
         problem_of(publisher.post(path, content=body_for(path, user, {"to": to})), 422, field)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("name", ["extra", "To", "user", "__class__", "a\nb"])
 def test_a_field_that_the_call_does_not_know(publisher: httpx.Client, user: User, path: str, name: str) -> None:
@@ -76,6 +79,7 @@ NO_JSON = {
 }
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", BODIES)
 @pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON)
 def test_a_body_that_is_no_json_object(publisher: httpx.Client, user: User, path: str, body: bytes) -> None:
@@ -83,6 +87,7 @@ def test_a_body_that_is_no_json_object(publisher: httpx.Client, user: User, path
         problem_of(publisher.post(path, content=body.replace(b"user:42", user.channel.encode())), 400, "body")
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -107,12 +112,14 @@ def test_json_of_32_levels_passes_and_of_33_does_not(publisher: httpx.Client, us
         problem_of(publisher.post(path, content=body_for(path, user, {"data": too_deep})), 422, "data")
 
 
+@ONE_BROKER
 def test_json_deeper_than_any_parser_allows(publisher: httpx.Client, user: User) -> None:
     with user.sees_no_change():
         for body in (b"[" * 30_000, b'{"data":' * 8_000, b"[" * 30_000 + b"]" * 30_000):
             problem_of(publisher.post("/v1/messages", content=body), 422, "body")
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", [*BODIES, "/v1/inbox/read"])
 def test_a_body_over_64_kib(publisher: httpx.Client, user: User, path: str) -> None:
     client = user.client if path == "/v1/inbox/read" else publisher
@@ -125,6 +132,7 @@ def test_a_body_over_64_kib(publisher: httpx.Client, user: User, path: str) -> N
         problem_of(client.post(path, content=in_pieces()), 413, "body")
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", [*BODIES, "/v1/batch", "/v1/inbox/read"])
 @pytest.mark.parametrize("encoding", ["gzip", "BR", "identity, gzip"])
 def test_an_encoded_body(publisher: httpx.Client, user: User, path: str, encoding: str) -> None:
@@ -134,12 +142,14 @@ def test_an_encoded_body(publisher: httpx.Client, user: User, path: str, encodin
         assert "uncompressed" in problem_of(answer, 415, "Content-Encoding")["detail"]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", BODIES)
 def test_a_byte_order_mark_before_json_is_read_over(publisher: httpx.Client, user: User, path: str) -> None:
     body = b"\xef\xbb\xbf" + body_for(path, user, {})
     assert publisher.post(path, content=body, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
 def test_a_byte_order_mark_before_a_batch_is_read_over(publisher: httpx.Client, user: User, kind: str) -> None:
     item = b'{"kind": "message", ' + body_for("/v1/messages", user, {})[1:]
@@ -148,11 +158,13 @@ def test_a_byte_order_mark_before_a_batch_is_read_over(publisher: httpx.Client, 
     assert [result["status"] for result in answer.json()["results"]] == [200]
 
 
+@ONE_BROKER
 def test_a_body_of_64_kib_is_read(publisher: httpx.Client, user: User) -> None:
     body = body_for("/v1/messages", user, {})
     assert publisher.post("/v1/messages", content=body + b" " * (64 * 1024 - len(body))).status_code == 200
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("path", "changed", "field"),
     [
@@ -173,11 +185,13 @@ def test_an_event_over_16_kib(
 # Paths and methods
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/message", "/v2/messages", "/v1/tasks/a/b/c", "/client/nothing.js"])
 def test_an_unknown_path_is_a_problem_too(anyone: httpx.Client, path: str) -> None:
     problem_of(anyone.get(path), 404)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

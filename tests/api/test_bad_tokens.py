@@ -15,8 +15,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET, Service, bearer, subscriber_token
+
+pytestmark = ONE_BROKER
 
 
 def forged(header: dict[str, Any], claims: dict[str, Any], secret: str) -> str:

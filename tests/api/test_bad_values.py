@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from tests.api.bodies import OMIT, PAST, body_for
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, problem_of
 
 # Messages
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -73,6 +75,7 @@ def test_a_message_that_breaks_a_rule(publisher: httpx.Client, user: User, chang
 # Events
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -109,6 +112,7 @@ def test_an_event_that_breaks_a_rule(publisher: httpx.Client, user: User, change
 # Tasks
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -137,6 +141,7 @@ def test_a_task_that_breaks_a_rule(publisher: httpx.Client, user: User, changed:
         problem_of(publisher.post("/v1/tasks", content=body_for("/v1/tasks", user, changed)), 422, field)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -177,6 +182,7 @@ def test_a_change_of_a_task_that_breaks_a_rule(
         problem_of(publisher.patch(path, content=json.dumps(change)), 422, field)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("task_id", ["none", "a b", "a:b", "*", "%00", "x" * 500, "ä"])
 def test_a_change_of_an_unknown_task(publisher: httpx.Client, user: User, task_id: str) -> None:
     with user.sees_no_change():

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of, unique
 
 
@@ -27,7 +28,7 @@ def as_ndjson(client: httpx.Client, items: Sequence[Any], key: str | None = None
     return client.post("/v1/batch", content="\n".join(map(json.dumps, items)), headers=headers)
 
 
-@pytest.fixture(params=[as_array, as_ndjson], ids=["array", "ndjson"])
+@pytest.fixture(params=[as_array, pytest.param(as_ndjson, marks=ONE_BROKER)], ids=["array", "ndjson"])
 def batch(request: pytest.FixtureRequest, publisher: httpx.Client) -> Any:
     """A function that publishes items in one of the two forms and returns the results."""
 
@@ -157,6 +158,7 @@ def test_a_line_that_is_not_json_gets_a_400_of_its_own(publisher: httpx.Client, 
     assert [result["status"] for result in response.json()["results"]] == [200, 400, 400, 200]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("content", "status"),
     [(b"", 422), (b"  \n ", 422), (b"[]", 422), (b"[", 400), (b"[NaN]", 400), (b"[\xff]", 400), (b"[" * 100_000, 422)],
@@ -168,12 +170,14 @@ def test_a_batch_without_items_or_that_is_not_json_is_refused_as_a_whole(
     problem_of(publisher.post("/v1/batch", content=content), status, "body")
 
 
+@ONE_BROKER
 def test_a_batch_over_its_limits_is_refused_as_a_whole(publisher: httpx.Client, user: User) -> None:
     with user.sees_no_change():
         problem_of(as_array(publisher, [message(user)] * 1001), 422, "body")
         problem_of(as_array(publisher, [message(user, text="x" * 10_000)] * 110), 413, "body")
 
 
+@ONE_BROKER
 def test_lines_are_counted_before_they_are_parsed(publisher: httpx.Client) -> None:
     began = time.monotonic()
     response = publisher.post("/v1/batch", content=b"x\n" * 500_000, headers={"Content-Type": "application/x-ndjson"})

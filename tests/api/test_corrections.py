@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of
 
 
@@ -75,6 +76,7 @@ def test_a_retraction_reaches_every_open_stream_with_its_own_count(
     assert [message["subject"] for message in ann.client.get("/v1/inbox").json()["messages"]] == ["next"]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("fields", "status", "field"),
     [
@@ -96,6 +98,7 @@ def test_a_correction_that_cannot_be_is_refused(
     assert user.client.get("/v1/inbox").json()["messages"][0]["text"] == "old"
 
 
+@ONE_BROKER
 def test_a_retraction_needs_channels_and_a_publisher(publisher: httpx.Client, user: User) -> None:
     problem_of(retract(publisher, "m1"), 422, "to")
     problem_of(retract(publisher, "not an id", to=["all"]), 422, "id")

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.api.conftest import ORIGIN
+from tests.api.conftest import ONE_BROKER, ORIGIN
 from tests.api.support import Listening, User, calling
 from tests.support import API_KEY, Service, bearer, running, wait_for
+
+pytestmark = ONE_BROKER
 
 FOREIGN = ["https://evil.example", ORIGIN + ".evil.example", ORIGIN.replace("https", "http"), "null"]
 ALLOW_ORIGIN = "Access-Control-Allow-Origin"

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of, unique
 
 CLOUD = {"Content-Type": "application/cloudevents+json"}
@@ -66,6 +67,7 @@ def test_an_event_that_is_not_durable_skips_history_and_has_no_id(publisher: htt
         assert stream.next("order.paid").id == last["cursor"]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("name", ["a", "order.paid", "x-y_z.9", "a" * 64])
 def test_any_name_of_the_allowed_form_is_accepted(publisher: httpx.Client, user: User, name: str) -> None:
     with user.listen() as stream:
@@ -96,6 +98,7 @@ def test_a_cloud_event_goes_to_several_recipients(publisher: httpx.Client, user:
         stream.next("order.paid")
 
 
+@ONE_BROKER
 def test_a_cloud_event_may_have_a_charset_in_its_content_type(publisher: httpx.Client, user: User) -> None:
     headers = {"Content-Type": "application/cloudevents+json; charset=utf-8"}
     assert publisher.post("/v1/events", json=cloud_event(user), headers=headers).status_code == 200
@@ -110,6 +113,7 @@ def test_a_repeated_cloud_event_is_one_event(publisher: httpx.Client, user: User
     assert publisher.post("/v1/events", json=other_source, headers=CLOUD).json()["cursor"] != first["cursor"]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("changed", "field"),
     [
@@ -137,5 +141,6 @@ def test_a_cloud_event_that_breaks_a_rule_is_refused_and_changes_nothing(
     problem_of(response, 422, field)
 
 
+@ONE_BROKER
 def test_a_body_that_is_no_object_is_not_a_cloud_event(publisher: httpx.Client) -> None:
     problem_of(publisher.post("/v1/events", json=[], headers=CLOUD), 400, "body")

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of, unique
 
 
@@ -68,6 +69,7 @@ def test_a_batch_may_leave_out_users(publisher: httpx.Client, user: User) -> Non
         assert data_of(stream.next("mine.own")) == 1
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("given", "field"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, mark, problem_of, send, unique
 
 # Listing
@@ -71,6 +72,7 @@ def test_only_unread_ones_can_be_listed(publisher: httpx.Client, user: User) -> 
     assert user.inbox(unread="1", limit=1)["more"] is True
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("params", "field"),
     [
@@ -134,6 +136,7 @@ def test_each_recipient_reads_and_deletes_a_message_independently(
     assert ann.messages() == []
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
@@ -253,6 +256,7 @@ def test_a_long_name_and_its_shortened_form_are_two_users(
     assert short.messages() == []
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_stream_of_a_user_of_any_name_hears_only_that_user_s_events(
     publisher: httpx.Client, someone: Callable[..., User], name: str

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.api.conftest import ORIGIN
+from tests.api.conftest import ONE_BROKER, ORIGIN
 from tests.api.support import User, calling, problem_of, send
 from tests.support import API_KEY, Service
+
+pytestmark = ONE_BROKER
 
 CALLS = [
     ("GET", "/v1/inbox"),

@@ -10,6 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, unique
 
 CALLS = {
@@ -91,16 +92,19 @@ def parameter_of(document: dict[str, Any], parameter: dict[str, Any]) -> dict[st
     return dict(document["components"]["parameters"][name]) if name else parameter
 
 
+@ONE_BROKER
 def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
     validate(document)
     assert document["openapi"].startswith("3.1")
     assert document["info"]["title"] == "notifier"
 
 
+@ONE_BROKER
 def test_every_call_of_the_contract_is_documented(document: dict[str, Any]) -> None:
     assert set(calls_of(document)) >= CALLS
 
 
+@ONE_BROKER
 def test_every_call_documents_its_purpose_security_and_responses(document: dict[str, Any]) -> None:
     for (method, path), call in calls_of(document).items():
         assert call["summary"], path
@@ -145,6 +149,7 @@ REPEATABLE = {("patch", "/v1/messages/{message_id}"), ("delete", "/v1/messages/{
 """A repeat of these changes nothing, with or without a key."""
 
 
+@ONE_BROKER
 def test_calls_that_publish_take_an_idempotency_key(document: dict[str, Any]) -> None:
     for (method, path), call in calls_of(document).items():
         given = [parameter_of(document, parameter) for parameter in call.get("parameters", ())]
@@ -152,12 +157,14 @@ def test_calls_that_publish_take_an_idempotency_key(document: dict[str, Any]) ->
         assert ("Idempotency-Key" in names) is ((method, path) in WITH_BODY - OF_USERS - REPEATABLE), path
 
 
+@ONE_BROKER
 def test_events_may_be_cloud_events_and_batches_ndjson(document: dict[str, Any]) -> None:
     calls = calls_of(document)
     assert "application/cloudevents+json" in calls["post", "/v1/events"]["requestBody"]["content"]
     assert "application/x-ndjson" in calls["post", "/v1/batch"]["requestBody"]["content"]
 
 
+@ONE_BROKER
 def test_the_cursor_of_a_stream_is_documented_under_all_its_names(document: dict[str, Any]) -> None:
     call = calls_of(document)["get", "/v1/stream"]
     parameters = [parameter_of(document, parameter) for parameter in call["parameters"]]
@@ -170,6 +177,7 @@ def test_the_cursor_of_a_stream_is_documented_under_all_its_names(document: dict
     assert document["components"]["securitySchemes"]["subscriberQuery"]["name"] == "token"
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("name", EVENTS)
 def test_every_event_of_a_stream_is_documented_with_its_fields(document: dict[str, Any], name: str) -> None:
     call = calls_of(document)["get", "/v1/stream"]
@@ -273,6 +281,7 @@ def test_the_events_of_a_stream_match_the_document(
         matches(document, events[event.event], data_of(event))
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -292,6 +301,7 @@ def test_the_document_accepts_the_bodies_that_the_calls_accept(
         matches(document, shape, {**whole, "extra": 1})
 
 
+@ONE_BROKER
 def test_the_page_shows_the_document_and_loads_nothing_from_other_hosts(anyone: httpx.Client) -> None:
     page = anyone.get("/docs")
     assert page.status_code == 200
@@ -305,6 +315,7 @@ def test_the_page_shows_the_document_and_loads_nothing_from_other_hosts(anyone: 
         assert anyone.get(url).status_code == 200, url
 
 
+@ONE_BROKER
 def test_the_demo_is_documented_nowhere(document: dict[str, Any]) -> None:
     assert not [path for path in document["paths"] if path.startswith("/demo")]
     assert unique() not in document["paths"]

@@ -10,7 +10,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.api.conftest import PUBLISH_RATE
+from tests.api.conftest import ONE_BROKER, PUBLISH_RATE
 from tests.api.support import User, calling, problem_of, unique
 from tests.support import JWT_SECRET, Service, wait_for
 
@@ -36,6 +36,7 @@ def test_the_process_is_healthy_and_ready(anyone: httpx.Client) -> None:
     assert anyone.get("/readyz").json() == {"ready": True, "broker": "ok", "draining": False}
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/client/notifier.js"])
 def test_health_and_metrics_require_no_token(anyone: httpx.Client, path: str) -> None:
     assert anyone.get(path).status_code == 200
@@ -58,6 +59,7 @@ def test_metrics_name_no_user_and_no_channel(anyone: httpx.Client, user: User) -
         assert user.name not in anyone.get("/metrics").text
 
 
+@ONE_BROKER
 def test_a_setting_disables_the_metrics(tight: Service) -> None:
     with calling(tight) as anyone:
         problem_of(anyone.get("/metrics"), 404)

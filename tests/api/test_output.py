@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, data_of, problem_of
 from tests.api.test_tasks import begin, patched
 from tests.support import API_KEY, Service
@@ -78,6 +79,7 @@ def test_a_cancel_is_in_the_answer_to_the_next_piece(publisher: httpx.Client, us
     assert write(publisher, task, "a").json()["cancel_requested"] is True
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     ("text", "status"), [(None, 422), ("", 422), (7, 422), ("\0", 422), ("x" * 16_385, 413), ("é" * 8193, 413)]
 )
@@ -87,6 +89,7 @@ def test_what_is_no_piece_is_refused(publisher: httpx.Client, user: User, text: 
     assert read(publisher, task)["n"] == 0
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("after", ["-1", "x", "1.5", "", "9" * 17])
 def test_after_is_a_whole_number(publisher: httpx.Client, user: User, after: str) -> None:
     task = begin(publisher, user)

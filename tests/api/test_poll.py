@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.conftest import HISTORY_SIZE, MAX_STREAMS_PER_USER
+from tests.api.conftest import HISTORY_SIZE, MAX_STREAMS_PER_USER, ONE_BROKER
 from tests.api.support import User, calling, mark, problem_of, publish
 from tests.support import ADMIN_KEY, API_KEY, RedisServer, Service, running, wait_for
 
@@ -255,11 +255,13 @@ def test_while_redis_is_away_it_waits_and_then_says_so(user_of: Callable[..., Us
         server.stop()
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("value", ["-1", "56", "1.5", "long", "100"])
 def test_a_bad_wait_is_refused(user: User, value: str) -> None:
     problem_of(user.client.get("/v1/poll", params={"wait_s": value}), 422, "wait_s")
 
 
+@ONE_BROKER
 def test_a_token_is_read_from_header_or_cookie_and_not_from_the_query(anyone: httpx.Client, user: User) -> None:
     cookie = {"Cookie": f"notifier_token={user.token}"}
     assert anyone.get("/v1/poll", headers=cookie).status_code == 200

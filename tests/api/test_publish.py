@@ -13,6 +13,7 @@ import httpx
 import jwt
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.support import ADMIN_KEY, API_KEY, JWT_SECRET, Service, bearer, wait_for
 
@@ -164,6 +165,7 @@ def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Clie
 # Authentication
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/tasks", "/v1/events", "/v1/batch"])
 @pytest.mark.parametrize(
     ("headers", "code"),
@@ -192,6 +194,7 @@ def test_without_valid_credentials_it_is_a_401_and_nothing_changes(
     assert code is None or f'error="{code}"' in challenge
 
 
+@ONE_BROKER
 def test_a_cookie_never_publishes_even_with_a_publishers_token(api: Service, anyone: httpx.Client, user: User) -> None:
     body = {"to": [user.channel], "subject": "Test"}
     headers = {"Cookie": f"notifier_token={publisher_token()}", "Origin": api.url}
@@ -205,6 +208,7 @@ def test_a_token_for_publishing_publishes(api: Service, user: User) -> None:
     assert len(user.messages()) == 1
 
 
+@ONE_BROKER
 def test_a_token_without_the_scope_gets_403_and_nothing_changes(api: Service, user: User) -> None:
     with calling(api, publisher_token(scope="admin")) as client, user.sees_no_change():
         response = send(client, user)
@@ -294,6 +298,7 @@ def test_a_publisher_and_a_key_are_never_confused_with_another_pair(api: Service
     assert len(user.messages()) == len(pairs)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("key", ["", "k" * 256], ids=["empty", "256 characters"])
 def test_a_key_out_of_its_bounds_is_refused(publisher: httpx.Client, user: User, key: str) -> None:
     with user.sees_no_change():

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, data_of, problem_of, unique
 from tests.api.test_tasks import begin, patched
 
@@ -122,6 +123,7 @@ def test_an_end_or_a_cancel_withdraws_the_question(publisher: httpx.Client, user
         assert [problem_of(response, 409)["task_status"] for response in refused] == [status] * 3
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("value", ["maybe", "", None, 7])
 def test_a_value_that_is_no_choice_is_refused(publisher: httpx.Client, user: User, value: object) -> None:
     task = begin(publisher, user)
@@ -130,6 +132,7 @@ def test_a_value_that_is_no_choice_is_refused(publisher: httpx.Client, user: Use
     assert wait(publisher, task, question).status_code == 204
 
 
+@ONE_BROKER
 def test_what_is_no_question_is_refused(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user)
     problem_of(ask(publisher, task, choices=None), 422, "choices")

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 import httpx
 import pytest
 
-from tests.api.conftest import HISTORY_SIZE
+from tests.api.conftest import HISTORY_SIZE, ONE_BROKER
 from tests.api.support import Listening, User, calling, data_of, ids_replayed, problem_of, publish, raw_stream, unique
 from tests.support import API_KEY, Service, bearer, subscriber_token
 
@@ -22,6 +22,7 @@ OTHER_EPOCH = "000000000000-1"
 # The response
 
 
+@ONE_BROKER
 def test_the_headers_keep_proxies_and_caches_from_buffering_it(user: User) -> None:
     with user.listen() as stream:
         assert stream.response.status_code == 200
@@ -30,6 +31,7 @@ def test_the_headers_keep_proxies_and_caches_from_buffering_it(user: User) -> No
         assert stream.response.headers["X-Accel-Buffering"] == "no"
 
 
+@ONE_BROKER
 def test_the_first_block_is_hello_with_a_random_retry(api: Service, user: User) -> None:
     retries = set()
     for _ in range(5):
@@ -58,6 +60,7 @@ def test_hello_has_every_field_of_the_contract(publisher: httpx.Client, user: Us
     assert event.retry is not None
 
 
+@ONE_BROKER
 def test_head_responds_with_the_headers_and_the_connection_stays_usable(api: Service, user: User) -> None:
     with contextlib.closing(HTTPConnection("127.0.0.1", api.port, timeout=10)) as connection:
         connection.request("HEAD", "/v1/stream", headers=bearer(user.token))
@@ -71,6 +74,7 @@ def test_head_responds_with_the_headers_and_the_connection_stays_usable(api: Ser
 # Authentication
 
 
+@ONE_BROKER
 def test_a_token_is_read_from_header_cookie_or_query(api: Service, user: User) -> None:
     ways: list[tuple[dict[str, str], list[tuple[str, str]]]] = [
         (bearer(user.token), []),
@@ -83,6 +87,7 @@ def test_a_token_is_read_from_header_cookie_or_query(api: Service, user: User) -
             stream.next("hello")
 
 
+@ONE_BROKER
 def test_the_first_token_in_that_order_counts_and_the_others_are_ignored(api: Service, user: User) -> None:
     good, bad = user.token, subscriber_token(user.name, expires_in_s=-60)
     for header, cookie, query, status in (
@@ -96,6 +101,7 @@ def test_the_first_token_in_that_order_counts_and_the_others_are_ignored(api: Se
             assert stream.response.status_code == status
 
 
+@ONE_BROKER
 def test_without_a_token_it_is_a_401_with_a_challenge(anyone: httpx.Client) -> None:
     for params in ({}, {"token": ""}):
         response = anyone.get("/v1/stream", params=params)
@@ -103,6 +109,7 @@ def test_without_a_token_it_is_a_401_with_a_challenge(anyone: httpx.Client) -> N
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="notifier"'
 
 
+@ONE_BROKER
 def test_an_api_key_does_not_listen(publisher: httpx.Client, anyone: httpx.Client) -> None:
     response = publisher.get("/v1/stream")
     problem_of(response, 401)
@@ -151,6 +158,7 @@ def missed(publisher: httpx.Client, user: User) -> tuple[str, list[str]]:
     return start, [publish(publisher, user, subject=subject)["cursor"] for subject in ("one", "two")]
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "lastEventID"])
 def test_a_cursor_is_read_from_the_query_under_three_names(
     user: User, missed: tuple[str, list[str]], name: str
@@ -160,6 +168,7 @@ def test_a_cursor_is_read_from_the_query_under_three_names(
         assert ids_replayed(stream, 2) == ids
 
 
+@ONE_BROKER
 def test_the_header_wins_over_the_query(user: User, missed: tuple[str, list[str]]) -> None:
     start, ids = missed
     with user.listen(after=ids[0], query=[("last_event_id", start)]) as stream:
@@ -168,6 +177,7 @@ def test_the_header_wins_over_the_query(user: User, missed: tuple[str, list[str]
         assert ids_replayed(stream, 2) == ids
 
 
+@ONE_BROKER
 def test_the_last_value_that_is_not_empty_counts(user: User, missed: tuple[str, list[str]]) -> None:
     start, ids = missed
     with user.listen(query=[("last_event_id", start), ("lastEventId", ids[0]), ("lastEventID", "")]) as stream:
@@ -176,6 +186,7 @@ def test_the_last_value_that_is_not_empty_counts(user: User, missed: tuple[str, 
         assert ids_replayed(stream, 2) == ids
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("query", [[], [("last_event_id", "")]])
 def test_without_a_cursor_nothing_is_missing(
     user: User, missed: tuple[str, list[str]], query: list[tuple[str, str]]
@@ -200,6 +211,7 @@ def test_a_replay_comes_in_order_and_goes_on_live_without_gap_or_repeat(
         assert ids_replayed(stream, 0) == []
 
 
+@ONE_BROKER
 @pytest.mark.parametrize(
     "cursor",
     ["nonsense", "0", "-", "abc-", "-5", "abc-def", "ABC-1", "a-1-2", "a-" + "9" * 40, "\xff\xfe", "x" * 3000, " - "],

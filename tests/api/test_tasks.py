@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, data_of, problem_of, raw_stream, send, unique
 from tests.api.test_publish import publisher_token
 from tests.support import API_KEY, Service
@@ -153,6 +154,7 @@ def test_a_user_reads_a_task_that_the_user_watches_and_no_other(
             problem_of(client.get(f"/v1/tasks/{task['id']}"), status)
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_a_task_ends_once_and_then_accepts_no_change(publisher: httpx.Client, user: User, status: str) -> None:
     task = begin(publisher, user, total=10)
@@ -165,6 +167,7 @@ def test_a_task_ends_once_and_then_accepts_no_change(publisher: httpx.Client, us
             assert problem_of(patch(publisher, task, **change), 409, next(iter(change)))["task_status"] == status
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("status", ["running", "stalled", "cancelling"])
 def test_a_task_may_take_any_status_before_its_end(publisher: httpx.Client, user: User, status: str) -> None:
     assert patched(publisher, begin(publisher, user), status=status)["status"] == status
@@ -243,6 +246,7 @@ def test_an_advance_repeated_concurrently_under_its_key_counts_once(
     assert user.tasks()[0]["done"] == 7
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
 def test_an_end_repeated_under_its_key_gives_the_same_answer(publisher: httpx.Client, user: User, status: str) -> None:
     task, key = begin(publisher, user, total=10), unique("key")
@@ -437,6 +441,7 @@ def test_a_task_of_other_users_is_as_unknown_as_one_that_does_not_exist(
     assert {**theirs, "detail": theirs["detail"].replace(task["id"], missing)}["detail"] == unknown["detail"]
 
 
+@ONE_BROKER
 def test_a_publishers_key_does_not_act_for_a_user(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user)
     with user.sees_no_change():
@@ -445,6 +450,7 @@ def test_a_publishers_key_does_not_act_for_a_user(publisher: httpx.Client, user:
         problem_of(publisher.delete(f"/v1/tasks/{task['id']}"), 401)
 
 
+@ONE_BROKER
 def test_a_users_token_does_not_report_on_a_task(publisher: httpx.Client, user: User) -> None:
     task = begin(publisher, user)
     with user.sees_no_change():

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from notifier.auth import subscriber_token, topic_grant
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import Listening, User, calling, data_of, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET
 
@@ -136,6 +137,7 @@ def bad_grants(user: User) -> dict[str, str]:
     }
 
 
+@ONE_BROKER
 @pytest.mark.parametrize("kind", ["of another user", "forged", "a stream's token", "no token"])
 def test_a_bad_grant_is_refused(user: User, kind: str) -> None:
     bad = bad_grants(user)[kind]
@@ -146,11 +148,13 @@ def test_a_bad_grant_is_refused(user: User, kind: str) -> None:
         problem_of(change(user, connection_of(stream), add=[bad]), 403, "grant")
 
 
+@ONE_BROKER
 def test_an_expired_grant_is_not_added(user: User) -> None:
     with user.listen() as stream:
         problem_of(change(user, connection_of(stream), add=[grant(user, "x", ttl_s=-1)]), 403, "grant")
 
 
+@ONE_BROKER
 def test_a_query_has_at_most_20_grants(user: User) -> None:
     for count, status in ((20, 200), (21, 422)):
         with user.listen(query=[("grant", grant(user, f"{number}")) for number in range(count)]) as stream:
@@ -159,6 +163,7 @@ def test_a_query_has_at_most_20_grants(user: User) -> None:
         assert stream.response.status_code == 422
 
 
+@ONE_BROKER
 def test_a_stream_hears_at_most_200_topics(user: User) -> None:
     with user.listen() as stream:
         connection = connection_of(stream)
