@@ -34,31 +34,36 @@ def _headers(answer: Answer) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in ("date", "content-length")}
 
 
-async def test_a_corpus_has_the_same_answers_on_both_ways() -> None:
-    await compare("")
+COUNTS = pytest.mark.parametrize("count", [COUNT // 4, pytest.param(COUNT, marks=pytest.mark.full)])
 
 
-async def test_a_corpus_has_the_same_answers_on_both_ways_on_redis(redis_server: RedisServer) -> None:
-    await compare(redis_server.url)
+@COUNTS
+async def test_a_corpus_has_the_same_answers_on_both_ways(count: int) -> None:
+    await compare("", count)
 
 
-async def compare(url: str) -> None:
+@COUNTS
+async def test_a_corpus_has_the_same_answers_on_both_ways_on_redis(redis_server: RedisServer, count: int) -> None:
+    await compare(redis_server.url, count)
+
+
+async def compare(url: str, count: int) -> None:
     statuses: dict[int, int] = {}
     async with side(direct=True, redis_url=url) as direct, side(direct=False, redis_url=url) as routed:
         CountingProtocol.through_asgi = 0
-        for number, data in enumerate(requests(COUNT)):
+        for number, data in enumerate(requests(count)):
             exchange = await direct.ask([data])
             through_asgi = CountingProtocol.through_asgi
             assert shown(exchange) == shown(await routed.ask([data])), (number, data[:2000])
             CountingProtocol.through_asgi = through_asgi
             for answer in exchange:
                 statuses[answer.status] = statuses.get(answer.status, 0) + 1
-    assert CountingProtocol.through_asgi < COUNT / 2, "most requests of the corpus are plain"
+    assert CountingProtocol.through_asgi < count / 2, "most requests of the corpus are plain"
     assert {200, 400, 401, 404, 405, 409, 413, 415, 422} <= statuses.keys()
-    assert statuses[200] > COUNT / 5, statuses
+    assert statuses[200] > count / 5, statuses
 
 
-@pytest.mark.parametrize("count", [COUNT // 4, pytest.param(COUNT, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [COUNT // 10, pytest.param(COUNT, marks=pytest.mark.full)])
 async def test_requests_split_at_every_byte_have_the_same_answers(count: int) -> None:
     chooser = random.Random(7)
     async with side(direct=True) as direct, side(direct=False) as routed:
