@@ -16,7 +16,7 @@ import { takeGrant } from "./swapped.js";
  * @typedef {object} Share  what an element's grant lets all elements of the page hear
  * @property {string} grant
  * @property {Set<string>} names  its topics; until it is open, and after they have ended, none
- * @property {boolean} isOpen
+ * @property {boolean} isOpen  or it does not open
  * @property {() => void} close
  */
 
@@ -90,17 +90,28 @@ export function watchPage(notifier, renew, texts) {
     const grant = element.getAttribute("data-live-grant") ?? "";
     const since = element.getAttribute("data-live-cursor") ?? "";
     const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded: forget });
-    const close = () => void opening.then((/** @type {Handle} */ handle) => handle.close());
+    const close = () =>
+      void opening.then(
+        (/** @type {Handle} */ handle) => handle.close(),
+        () => {},
+      );
     /** @type {Share} */
     const share = { grant, names: new Set(), isOpen: false, close };
     granted.set(element, share);
-    void opening.then((/** @type {Handle} */ { topics }) => {
+    const begun = (/** @type {Partial<Handle>} */ { topics }) => {
       share.isOpen = true;
       share.names = new Set(topics);
       if (parted.size) closeUnneeded();
+    };
+    // A grant that does not open, as where the module for it does not load, has no topics; it goes with its element.
+    opening.then(begun, (/** @type {unknown} */ error) => {
+      console.error(error);
+      begun({});
     });
     if (element.localName === "notifier-presence")
-      void import("./widgets/presence.js").then(({ showPeople }) => showPeople(element, opening, texts));
+      import("./widgets/presence.js")
+        .then(({ showPeople }) => showPeople(element, opening, texts))
+        .catch(console.error);
 
     function forget(/** @type {string[]} */ names, /** @type {string} */ reason) {
       for (const name of names) share.names.delete(name);

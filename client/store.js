@@ -84,7 +84,7 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
     /** Answers a task's question. @type {(id: string, question: string, value: string) => Promise<void>} */
     answer: tasks.answer,
-    /** Whether this page answered the question, and was not refused. @type {(id: string, question: string) => boolean} */
+    /** Whether the question is the one of its task that this page answered last, and was not refused. @type {(id: string, question: string) => boolean} */
     answersHere: tasks.answersHere,
     /** Removes a task that has ended. */
     dismiss: tasks.dismiss,
@@ -153,8 +153,8 @@ function createTasks(notifier, changed, onNews) {
   let tasks = new Map();
   let hasSnapshot = false; // the tasks of the first snapshot are not news
   let failed = false; // the last load
-  /** Questions that this page answers: an event may arrive before the response. @type {Set<string>} */
-  const answers = new Set();
+  /** The question of each task that this page answered last: an event may arrive before the response. @type {Map<string, string>} */
+  const answers = new Map();
   return { get, begin, set, delete: remove, dismiss, load, answer, answersHere };
 
   /** Newest first. */
@@ -182,6 +182,7 @@ function createTasks(notifier, changed, onNews) {
       if (known) tasks.set(task.id, known);
       set(task, hasSnapshot);
     }
+    for (const id of answers.keys()) if (!tasks.has(id)) answers.delete(id);
     hasSnapshot = true;
     failed = false;
     changed();
@@ -213,18 +214,17 @@ function createTasks(notifier, changed, onNews) {
 
   /** @type {(id: string, question: string, value: string) => Promise<void>} */
   async function answer(id, question, value) {
-    const key = JSON.stringify([id, question]);
-    answers.add(key);
+    answers.set(id, question);
     try {
       set(await notifier.answerTask(id, question, value));
     } catch (error) {
-      answers.delete(key);
+      if (answersHere(id, question)) answers.delete(id);
       throw error;
     }
   }
 
   function answersHere(/** @type {string} */ id, /** @type {string} */ question) {
-    return answers.has(JSON.stringify([id, question]));
+    return answers.get(id) === question;
   }
 
   async function dismiss(/** @type {string} */ id) {
@@ -238,6 +238,7 @@ function createTasks(notifier, changed, onNews) {
   function remove(/** @type {string} */ id) {
     const task = tasks.get(id);
     tasks.delete(id);
+    answers.delete(id);
     changed();
     return task;
   }

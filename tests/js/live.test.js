@@ -12,7 +12,8 @@ function pageOf(t) {
   let scan;
   let publish;
   let onEnded;
-  t.mock.method(globalThis, "setTimeout", (run) => run());
+  const timers = [];
+  t.mock.method(globalThis, "setTimeout", (run) => timers.push(run));
   globalThis.MutationObserver = class {
     constructor(run) {
       scan = run;
@@ -34,6 +35,7 @@ function pageOf(t) {
       return () => {};
     },
     async topic(grant, options) {
+      if (grant === "none") throw new Error("did not load");
       open.add(grant);
       onEnded = options.onEnded;
       return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
@@ -69,7 +71,10 @@ function pageOf(t) {
     remove: (element) => elements.delete(element),
     end,
     endTopic: (name) => onEnded([name], "denied"),
-    publish: (topic) => publish({ event: "changed", data: JSON.stringify({ topic }) }),
+    publish(topic) {
+      publish({ event: "changed", data: JSON.stringify({ topic }) });
+      for (const run of timers.splice(0)) run();
+    },
     async opened() {
       scan();
       for (let turn = 0; turn < 10; turn++) await Promise.resolve();
@@ -135,4 +140,30 @@ test("what is shown no longer, or has ended, keeps no grant open", async (t) => 
   page.endTopic("order:8");
   page.remove(next);
   assert.deepEqual(await page.opened(), []);
+});
+
+test("a grant that does not open is reported, and goes with its element", async (t) => {
+  const reports = t.mock.method(console, "error", () => {});
+  const page = pageOf(t);
+  const row = page.add("order:7");
+  const detail = page.add("order:7", "none");
+  assert.deepEqual(await page.opened(), []);
+  assert.equal(reports.mock.callCount(), 1);
+  page.publish("order:7");
+  assert.equal(row.told, 1); // the page listens while it has a grant
+  page.remove(detail);
+  await page.opened();
+  page.publish("order:7");
+  assert.equal(row.told, 1);
+  const early = page.add("order:7", "none");
+  const opening = page.opened();
+  page.remove(early); // before it is known that its grant does not open
+  await Promise.all([opening, page.opened()]);
+  page.publish("order:7");
+  assert.equal(row.told, 1);
+  page.add("order:7", "order:7");
+  assert.deepEqual(await page.opened(), ["order:7"]);
+  page.publish("order:7");
+  assert.equal(row.told, 2);
+  page.end();
 });

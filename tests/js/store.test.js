@@ -33,6 +33,7 @@ function fake(inbox = []) {
     deleteMessage: call("deleteMessage"),
     cancelTask: call("cancelTask"),
     dismissTask: call("dismissTask"),
+    answerTask: call("answerTask"),
   };
   const send = (type, data, id = "e-5") => handlers.get(type)?.(data, { event: type, id });
   return { notifier, send, calls, handlers };
@@ -225,6 +226,39 @@ test("a task is dismissed at once, and comes back when that is refused", async (
   calls[0].reject(new Error("no"));
   await assert.rejects(done, /no/);
   assert.equal(store.state.tasks.length, 1);
+});
+
+test("what this page answered is known until the next answer to the task, and no longer than the task", async () => {
+  const { store, send, calls } = await filled([]);
+  const task = (id) => ({ id, started_at: "2026-01-01T00:00:00Z", updated_at: "2026-01-01T00:00:00Z", ended_at: null });
+  const known = () =>
+    ["t1 q1", "t1 q2", "t2 q3", "t3 q4"].filter((name) => store.answersHere(...name.split(" "))).join(", ");
+  for (const id of ["t1", "t2", "t3"]) {
+    send("task", task(id));
+    void store.answer(id, { t1: "q1", t2: "q3", t3: "q4" }[id], "yes");
+  }
+  assert.equal(known(), "t1 q1, t2 q3, t3 q4");
+  for (const { resolve, args } of calls) resolve(task(args[0]));
+  await settled();
+  assert.equal(known(), "t1 q1, t2 q3, t3 q4");
+  const second = store.answer("t1", "q2", "yes");
+  assert.equal(known(), "t1 q2, t2 q3, t3 q4");
+  send("task.dismissed", { id: "t2" });
+  assert.equal(known(), "t1 q2, t3 q4");
+  send("hello", { unread: 0, tasks: [task("t1")] });
+  assert.equal(known(), "t1 q2");
+  calls.at(-1).reject(new Error("no"));
+  await assert.rejects(second, /no/);
+  assert.equal(known(), "");
+});
+
+test("an answer that was refused late leaves the later answer known", async () => {
+  const { store, calls } = await filled([]);
+  const first = store.answer("t1", "q1", "yes");
+  void store.answer("t1", "q2", "yes");
+  calls[0].reject(new Error("late"));
+  await assert.rejects(first, /late/);
+  assert.deepEqual([store.answersHere("t1", "q1"), store.answersHere("t1", "q2")], [false, true]);
 });
 
 test("it lets go of the connection when closed", async () => {
