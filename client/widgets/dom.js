@@ -82,10 +82,21 @@ export function picture({ level, icon: source, from }) {
     ? el("span", { class: "avatar level", part: "avatar", "aria-hidden": "true" }, initials.toUpperCase())
     : icon(level, "level");
   if (!source) return shown;
-  const src = /^[\w-]+$/.test(source) ? new URL(`../icons/${source}.svg`, import.meta.url).href : source;
+  const src = /^[\w-]+$/.test(source) ? addressOf(source) : source;
   const image = el("img", { class: "icon level", alt: "", referrerpolicy: "no-referrer", src });
   image.onerror = () => image.replaceWith(shown);
   return image;
+}
+
+/**
+ * The address of a named icon. An import map may lead to another name, as behind a storage that names files by their
+ * content; bundlers have the icons of `new URL` only, and some have no `resolve`.
+ *
+ * @param {string} name
+ */
+function addressOf(name) {
+  const { href } = new URL(`../icons/${name}.svg`, import.meta.url);
+  return import.meta.resolve?.(href) ?? href;
 }
 
 /**

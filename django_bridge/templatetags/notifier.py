@@ -21,7 +21,7 @@ from django_bridge.grants import grant, grants
 from django_bridge.live import topic_of
 from django_bridge.page import config_of
 from django_bridge.recipients import NamedTopic
-from django_bridge.static_files import hashed_modules
+from django_bridge.static_files import hashed_files
 
 try:
     from django.middleware.csp import get_nonce
@@ -194,15 +194,15 @@ def _script(context: Context, path: str) -> SafeString:
 def _import_map_is_due(context: Context) -> bool:
     """True for the first tag of a page whose files have names by their content."""
     page = _page(context)
-    if page.get(_MAPPED) or not hashed_modules(static(SCRIPT)):
+    if page.get(_MAPPED) or not hashed_files(static(SCRIPT)):
         return False
     page[_MAPPED] = True
     return True
 
 
 def _import_map(context: Context) -> SafeString:
-    """The map from the names in the modules' imports to the names of their files; it must precede the scripts."""
-    text = json.dumps({"imports": hashed_modules(static(SCRIPT))}).translate(_ESCAPES)
+    """The map from the plain names of modules and icons to the names of their files; it must precede the scripts."""
+    text = json.dumps({"imports": hashed_files(static(SCRIPT))}).translate(_ESCAPES)
     # The text is inert: its escapes are those of Django's json_script.
     return format_html('<script type="importmap"{}>{}</script>', _nonce(context), mark_safe(text))  # noqa: S308
 

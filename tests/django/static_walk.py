@@ -1,5 +1,5 @@
 """Run by test_static_files.py in a separate process: collects the static files of a project, renders a page, and
-fetches each module as a browser does, through WhiteNoise. The argument is JSON with settings."""
+fetches each module and each icon as a browser does, through WhiteNoise. The argument is JSON with settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import django
 from django.conf import settings
 
+from notifier.rules import ICONS
 from tests.credentials import JWT_SECRET
 
 more: dict[str, Any] = json.loads(sys.argv[1])
@@ -34,7 +35,7 @@ settings.configure(
         "STATIC_URL": "/static/",
         "STATIC_ROOT": "collected",
         "ROOT_URLCONF": "django_bridge.urls",
-        "NOTIFIER": {"TRANSPORT": "memory", "URL": "https://n.example.org", "JWT_SECRET": JWT_SECRET},
+        "NOTIFIER": {"TRANSPORT": "memory", "URL": "https://notifier.example.org", "JWT_SECRET": JWT_SECRET},
         **more,
     }
 )
@@ -61,6 +62,9 @@ origin = "https://example.org"
 answers: dict[str, int] = {}
 waiting = [urljoin(origin, source) for source in re.findall(r'<script type="module" src="(.*?)"', page)]
 names = {urljoin(origin, plain): urljoin(origin, address) for plain, address in imports.items()}
+for icon in ICONS:
+    plain = urljoin(origin, f"{settings.STATIC_URL}notifier/icons/{icon}.svg")
+    waiting.append(names.get(plain, plain))
 while waiting:
     url = waiting.pop()
     if url in answers:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
 import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Route
+from playwright.async_api import Route, expect
 
 from tests.django.examples import run
 from tests.django.fresh_process import last_json
@@ -18,7 +19,7 @@ from tests.django.site import Chromium, in_chromium
 
 pytestmark = pytest.mark.slow
 
-HASHED = re.compile(r"\.[0-9a-f]{12}\.js$")
+HASHED = re.compile(r"\.[0-9a-f]{12}\.(js|svg)$")
 
 
 def storage(name: str) -> dict[str, Any]:
@@ -30,6 +31,28 @@ COMPRESSED_MANIFEST = storage("whitenoise.storage.CompressedManifestStaticFilesS
 AGGREGATING = storage("tests.django.aggregating_storage.AggregatingStorage")
 ONLY_HASHED = {**COMPRESSED_MANIFEST, "WHITENOISE_KEEP_ONLY_HASHED_FILES": True}
 COMPRESSED = storage("whitenoise.storage.CompressedStaticFilesStorage")
+
+INBOX = {
+    "messages": [
+        {
+            "id": "m1",
+            "from": None,
+            "to": "user:1",
+            "subject": "Paid",
+            "text": "",
+            "level": "info",
+            "url": None,
+            "icon": "cart",
+            "data": {},
+            "sent_at": "2026-01-01T00:00:00Z",
+            "expires_at": None,
+            "read": False,
+        }
+    ],
+    "more": False,
+    "unread": 1,
+    "cursor": "e-1",
+}
 
 
 def walked(folder: Path, settings: dict[str, Any]) -> Any:
@@ -56,7 +79,7 @@ def assert_hashed(result: Any) -> None:
     ],
     ids=["Django", "Django, imports rewritten", "WhiteNoise", "WhiteNoise, only hashed files", "behind a CDN"],
 )
-def test_every_module_is_fetched_in_the_version_of_its_page(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_every_module_and_icon_is_fetched_in_the_version_of_its_page(tmp_path: Path, settings: dict[str, Any]) -> None:
     assert_hashed(walked(tmp_path, settings))
 
 
@@ -73,7 +96,7 @@ def test_without_names_by_content_there_is_no_map(tmp_path: Path, settings: dict
 
 @pytest.mark.programs
 @in_chromium
-async def test_a_browser_loads_the_widgets_where_only_hashed_files_are_kept_under_the_policy_of_the_docs(
+async def test_a_browser_loads_widgets_and_icons_where_only_hashed_files_are_kept_under_the_policy_of_the_docs(
     tmp_path: Path, chromium: Chromium
 ) -> None:
     directives = run("SECURE_CSP = {")["SECURE_CSP"]
@@ -90,14 +113,23 @@ async def test_a_browser_loads_the_widgets_where_only_hashed_files_are_kept_unde
         if path == "/":
             await route.fulfill(body=html, content_type="text/html", headers={"Content-Security-Policy": policy})
         elif file.is_file():
-            await route.fulfill(path=file, content_type="text/javascript")
+            await route.fulfill(path=file, content_type=mimetypes.guess_type(path)[0])
         else:
             missing.append(path)
             await route.fulfill(status=404)
 
+    async def inbox(route: Route) -> None:
+        await route.fulfill(json=INBOX, headers={"Access-Control-Allow-Origin": "https://example.org"})
+
     async with chromium.browser() as started:
         page = await started.new_page()
         await page.route("https://example.org/**", answer)
+        await page.route("https://notifier.example.org/**", lambda route: route.abort())
+        await page.route("https://notifier.example.org/v1/inbox?*", inbox)
         await page.goto("https://example.org/")
-        await page.wait_for_selector("notifier-bell:defined", state="attached")
+        await page.get_by_role("button", name="1 unread message").click()
+        icon = page.locator("notifier-bell li img")
+        await expect(icon).to_have_attribute("src", re.compile(r"/static/notifier/icons/cart\.[0-9a-f]{12}\.svg$"))
+        await expect(icon).to_have_js_property("complete", True)
+        assert await icon.evaluate("icon => icon.naturalWidth") > 0
     assert missing in ([], ["/favicon.ico"])
