@@ -33,6 +33,9 @@ export function showWidgets(next, options = {}) {
   for (const widget of present) widget.begin();
 }
 
+/** Where the bell's panel is a sheet. */
+export const PHONE = "(max-width: 480px)";
+
 const COMMON_CSS = `
 :host { --_accent: var(--notifier-accent, light-dark(#2456c7, #8fb2ff)); --_surface: var(--notifier-surface, light-dark(#fff, #1c1f26));
   --_text: var(--notifier-text, light-dark(#1b1e24, #eceef2)); --_muted: var(--notifier-muted, light-dark(#5a6170, #a9b0bd));

@@ -4,7 +4,7 @@
  * Owns: button and panel. Must not know: how messages are listed, tasks, pop-ups.
  */
 
-import { Widget } from "./base.js";
+import { PHONE, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
 import { button, el, icon } from "./dom.js";
 import { define } from "./element.js";
@@ -14,7 +14,6 @@ import { say } from "./texts.js";
 const EDGE = 8; // pixels between panel and window
 const EXTRAS = { native: () => import("./options/native.js"), preferences: () => import("./options/preferences.js") };
 const STOPS = "a, button, input, summary, [tabindex='0']"; // what Tab may reach
-const PHONE = "(max-width: 480px)";
 
 export class NotifierBell extends Widget {
   static css = `
@@ -27,7 +26,7 @@ export class NotifierBell extends Widget {
       max-block-size: min(32rem, 80vh); overflow: auto; padding: 0.75rem; background: var(--_surface); border: 1px solid var(--_line); border-radius: var(--_radius); box-shadow: var(--_shadow); overscroll-behavior: contain; }
     [part=close] { position: sticky; inset-block-start: 0; z-index: 2; margin-inline-start: auto; display: none; background: var(--_surface); }
     @media ${PHONE} {
-      [part=panel] { position: fixed; inset: auto 0 0; inline-size: auto; max-block-size: 85dvh; border-end-start-radius: 0; border-end-end-radius: 0;
+      [part=panel] { position: fixed; inset: auto 0 0; inline-size: auto; max-block-size: calc(100dvh - 9rem); border-end-start-radius: 0; border-end-end-radius: 0;
         padding-block-end: max(0.75rem, env(safe-area-inset-bottom)); box-shadow: 0 0 0 100vmax #0006; }
       [part=close] { display: block; }
     }`;
@@ -56,7 +55,9 @@ export class NotifierBell extends Widget {
     this.root.append(bell, panel, live);
 
     const open = (/** @type {boolean} */ yes) => {
+      if (panel.hidden !== yes) return; // another bell's panel may be open
       panel.hidden = !yes;
+      for (const toasts of document.querySelectorAll("notifier-toasts")) toasts.toggleAttribute("panel-open", yes);
       bell.setAttribute("aria-expanded", String(yes));
       place();
     };
@@ -102,12 +103,14 @@ export class NotifierBell extends Widget {
     };
     panel.addEventListener("keydown", pressed);
     bell.addEventListener("keydown", pressed);
-    this.listen(document, "pointerdown", (event) => event.composedPath().includes(this) || open(false));
+    const isKept = (/** @type {Element} */ node) => node === this || node.localName === "notifier-toasts";
+    this.listen(document, "pointerdown", (event) => event.composedPath().some(isKept) || open(false));
 
     void this.extend(store);
     /** @type {number | null} */
     let before = null;
     this.ends.push(
+      () => open(false),
       store.subscribe(({ unread, loaded, failed }) => {
         const isKnown = loaded || unread > 0;
         const label = isKnown ? say("unread", { n: unread }) : say(failed ? "notLoaded" : "loading");

@@ -5,10 +5,9 @@
  * Owns: the stack. Must not know: lists of messages and tasks.
  */
 
-import { Widget } from "./base.js";
+import { PHONE, Widget } from "./base.js";
 import { button, el, icon, link, picture } from "./dom.js";
 import { define } from "./element.js";
-import { QUESTION_CSS, questionOf } from "./question.js";
 import { say, senderOf, statusOf } from "./texts.js";
 
 /** @typedef {import("../types.js").Level} Level */
@@ -17,7 +16,7 @@ import { say, senderOf, statusOf } from "./texts.js";
 /** @typedef {import("../types.js").News} News */
 
 const STAY_MS = 6000;
-const MOST = 4; // toasts beside questions; another removes the oldest
+const MOST = 4; // toasts beside questions; another removes the oldest, warnings and errors last
 const STORM = 3; // more messages at once are shown as one toast with their number
 const GATHER_MS = 100; // without a new message, the gathered ones are shown
 const LONGEST_MS = 1000; // the longest time that a gathered message waits
@@ -36,7 +35,7 @@ const REASONS = {
 const FINAL = new Set([401, 403, 404, 409]); // statuses that a repeat does not change
 
 export class NotifierToasts extends Widget {
-  static css = `${QUESTION_CSS}
+  static css = `
     :host { --_from: var(--notifier-toasts-offset, 1rem); position: fixed; inset-block: auto var(--_from); inset-inline: auto 1rem; margin-inline: auto; inline-size: min(22rem, calc(100vw - 2rem)); z-index: var(--notifier-z, 1000); }
     :host([position^=top]) { inset-block: var(--_from) auto; }
     :host([position$=start]) { inset-inline: 1rem auto; }
@@ -47,7 +46,13 @@ export class NotifierToasts extends Widget {
     .body { flex: 1; min-inline-size: 0; overflow-wrap: anywhere; }
     .body button { margin-inline-start: -0.35rem; color: var(--_accent); }
     .body > .text, [part=title]:has(+ .text) { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden; }
-    [part=title]:has(+ .text) { -webkit-line-clamp: 3; }`;
+    [part=title]:has(+ .text) { -webkit-line-clamp: 3; }
+    /* Above the bell's sheet, which lists the messages. */
+    @media ${PHONE} {
+      :host([panel-open]) { inset-block: 0 auto; max-block-size: 9rem; overflow: auto; z-index: calc(var(--notifier-z, 1000) + 1); }
+      :host([panel-open]) .message { display: none; }
+      :host([panel-open]) [part=stack] { display: flex; flex-direction: column-reverse; }
+    }`;
   polite = el("div", { role: "status", part: "stack" });
   urgent = el("div", { role: "alert", part: "stack" });
   region = el("div", { role: "region" }, this.urgent, this.polite);
@@ -87,11 +92,13 @@ export class NotifierToasts extends Widget {
       const late = this.messages.splice(0);
       const n = this.count;
       since = this.count = 0;
-      if (n > STORM) return this.show("info", say("away", { n }));
+      if (n > STORM) return void this.show("info", say("away", { n })).classList.add("message");
       for (const message of late) {
         const { level, subject, text, url, data, actions } = message;
         const show = (/** @type {Node | null} */ action) =>
-          this.show(level, `${senderOf(message)}: ${subject}`, text, action, data?.key, picture(message));
+          this.show(level, `${senderOf(message)}: ${subject}`, text, action, data?.key, picture(message)).classList.add(
+            "message",
+          );
         const shown = (/** @type {typeof import("./actions.js")} */ { actionsOf }) => {
           const buttons = actionsOf(actions ?? [], this, () => buttons.closest("[part=toast]")?.remove());
           show(buttons);
@@ -153,7 +160,7 @@ export class NotifierToasts extends Widget {
    * @param {import("./base.js").Store} store
    */
   task(task, store) {
-    if (task.question) return this.question(task, store);
+    if (task.question) return void this.question(task, store);
     /** @type {Partial<Record<import("../types.js").TaskStatus, Level>>} */
     const levels = { succeeded: "success", failed: "error", cancelled: "warning" };
     const result = link(task.url, task.url_text);
@@ -167,13 +174,18 @@ export class NotifierToasts extends Widget {
   }
 
   /**
-   * A question stays until it is answered, here or on another device.
+   * A question stays until it is answered, here or on another device. A page loads the module with the first question.
    *
    * @param {Task} task
    * @param {import("./base.js").Store} store
    */
-  question(task, store) {
-    const { box, update } = questionOf(this, store, task.id);
+  async question(task, store) {
+    const { ends } = this;
+    const module = await import("./question.js").catch(console.error);
+    if (ends !== this.ends) return;
+    if (!module) return void this.show("info", task.name, task.question?.text);
+    const { box, update } = module.questionOf(this, store, task.id);
+    this.adopt(module.QUESTION_CSS);
     update(task);
     const key = `question ${task.id}`;
     this.show("info", task.name, "", box, key);
@@ -216,7 +228,9 @@ export class NotifierToasts extends Widget {
       if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();
     if (key) toast.dataset.key = `${key}`;
     stack.append(toast);
-    const all = [...this.root.querySelectorAll("[part=toast]")].filter((old) => !old.querySelector("[part=question]"));
+    const all = [...this.polite.children, ...this.urgent.children].filter(
+      (old) => !old.querySelector("[part=question]"),
+    );
     if (all.length > MOST) all[0].remove();
     // Time to decide.
     if (
@@ -224,6 +238,7 @@ export class NotifierToasts extends Widget {
       !(/** @type {Element | null} */ (action)?.matches("[part=question], [part=actions]"))
     )
       this.stay(toast);
+    return toast;
   }
 
   /** Removes a toast after a time, unless the pointer or the focus is on it. @param {HTMLElement} toast */

@@ -7,7 +7,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import EITHER, shot
 from tests.browser.shop import Shop
-from tests.support import Service
+from tests.support import Service, wait_for
 
 
 @pytest.fixture
@@ -15,8 +15,8 @@ def shop(context: BrowserContext, service: Service) -> Shop:
     return Shop(context, service)
 
 
-def shots(page: Page, name: str) -> None:
-    for width in (390, 1280):
+def shots(page: Page, name: str, *widths: int) -> None:
+    for width in widths or (390, 1280):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two
@@ -180,3 +180,32 @@ def test_cancel_is_offered_for_all_tasks_with_the_claim(shop: Shop) -> None:
     shop.begin("Of group", f"group:{shop.user}")
     page.get_by_role("button", name="Cancel: Of group").click()
     expect(page.locator("notifier-tasks li", has_text="Of group")).to_contain_text("Cancelling")
+
+
+def test_on_a_phone_toasts_are_above_the_open_sheet_and_repeat_no_message_of_its_list(shop: Shop) -> None:
+    for number in range(12):
+        shop.publish(f"Number {number}")
+    page = shop.open()
+    page.set_viewport_size({"width": 390, "height": 844})
+    bell, panel, toasts = page.locator("notifier-bell [part=bell]"), page.get_by_role("dialog"), "notifier-toasts"
+    bell.click()
+    shop.publish("While it is open")
+    expect(panel.locator("li").first).to_contain_text("While it is open")
+    expect(page.locator("[part=toast]")).to_have_count(1)
+    expect(page.locator("[part=toast]")).to_be_hidden()
+    page.route("**/v1/inbox/read", lambda route: route.fulfill(status=503, json={}))
+    panel.get_by_role("button", name="Mark as read: Number 11").click()
+    toast = page.locator("[part=toast]", has_text="This could not be marked as read")
+    expect(toast).to_be_visible()
+    page.emulate_media(reduced_motion="reduce")
+    shots(page, "states-sheet-toast", 390)
+    end = "element => element.getBoundingClientRect().bottom"
+    wait_for(lambda: page.locator(toasts).evaluate(end) <= panel.evaluate("panel => panel.offsetTop"), what="its place")
+    page.unroute("**/v1/inbox/read")
+    toast.get_by_role("button", name="Retry").click()
+    expect(toast).to_have_count(0)
+    expect(panel.get_by_role("button", name="Mark as read: Number 11")).to_have_count(0)
+    panel.get_by_role("button", name="Close").click()
+    shop.publish("Afterwards")
+    expect(page.locator("[part=toast]", has_text="Afterwards")).to_be_visible()
+    assert page.locator(toasts).evaluate(end) > 800
