@@ -97,13 +97,14 @@ class Process:
 
     def wait_until(self, ready: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
         """Wait for `ready`. AssertionError with the output if the process ends first, or after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline, pause_s = time.monotonic() + timeout_s, 0.02
         while not ready():
             if self.child.poll() is not None:
                 raise AssertionError(f"{what} ended with {self.child.returncode}:\n{self.output()}")
             if time.monotonic() > deadline:
                 raise AssertionError(f"{what} was not ready within {timeout_s} s:\n{self.output()}")
-            time.sleep(0.02)
+            time.sleep(pause_s)
+            pause_s = min(0.1, pause_s * 1.2)
 
     def signal(self, number: int) -> None:
         self.child.send_signal(number)

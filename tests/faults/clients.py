@@ -8,8 +8,10 @@ import asyncio
 import contextlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -54,17 +56,19 @@ class Listener:
     retry_ms: int = 0
     _writer: asyncio.StreamWriter | None = None
     _has_left: bool = False
+    _of: dict[str, list[StreamEvent]] = field(default_factory=lambda: defaultdict(list))
+    """By type: conditions that are polled ask for them again and again."""
 
     @property
     def messages(self) -> list[StreamEvent]:
-        return [event for event in self.events if event.type == "message"]
+        return self._of["message"]
 
     @property
     def resets(self) -> list[StreamEvent]:
-        return [event for event in self.events if event.type == "reset"]
+        return self._of["reset"]
 
     def of(self, kind: str) -> list[StreamEvent]:
-        return [event for event in self.events if event.type == kind]
+        return self._of[kind]
 
     @property
     def longest_degraded_s(self) -> float:
@@ -137,22 +141,30 @@ class Listener:
             return
         if "id" in fields:
             self.cursor = fields["id"]
-        event = StreamEvent(fields.get("id", ""), fields["event"], json.loads(fields["data"]), time.monotonic())
+        event = StreamEvent(fields.get("id", ""), fields["event"], _parsed(fields["data"]), time.monotonic())
         self.live = self.live or event.type == "hello"
         self._take(event)
 
     def _take(self, event: StreamEvent) -> None:
         self.events.append(event)
+        self._of[event.type].append(event)
+
+
+@lru_cache(maxsize=256)
+def _parsed(data: str) -> Any:
+    """The data of an event, which most streams of a test receive. Tests do not change it."""
+    return json.loads(data)
 
 
 async def until(condition: Callable[[], Any], timeout_s: float = 20, what: str = "the condition") -> None:
     """Wait for a condition without blocking the event loop."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+    deadline, pause_s = loop.time() + timeout_s, 0.01
     while not condition():
         if loop.time() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(pause_s)
+        pause_s = min(0.05, pause_s * 1.1)
 
 
 @contextlib.asynccontextmanager

@@ -23,10 +23,12 @@ from notifier.broker.redis.keys import slot_of
 from tests.faults.clients import Listener, StreamEvent, listening, until
 from tests.faults.conftest import Scale
 from tests.faults.test_nothing_lost import ROOMY
-from tests.support import API_KEY, Service, bearer
+from tests.support import API_KEY, FULL, Service, bearer
 
-PAUSE_S = 0.05
+PAUSE_S = 0.05 if FULL else 0.2
 """Between two messages of one channel, and before a repeat."""
+SHARDS = 12 if FULL else 6
+WORKERS = 2 if FULL else 1
 
 
 @dataclass(eq=False)
@@ -255,7 +257,7 @@ def others(load: Load, shards: Collection[int]) -> list[int]:
 
 async def round_of(load: Load, scale: Scale) -> None:
     """Publish the messages of one round. Five rounds have more than 4,000."""
-    await load.reaches(load.published + scale.whole(100, 850))
+    await load.reaches(load.published + scale.whole(40, 850))
 
 
 def seen(load: Load, **more: object) -> dict[str, object]:
@@ -273,32 +275,57 @@ def seen(load: Load, **more: object) -> dict[str, object]:
     }
 
 
-@contextlib.asynccontextmanager
-async def under_load(url: str, seed: random.Random, *, shards: int = 12, workers: int = 2) -> AsyncIterator[Load]:
-    """A service on this address with a listener on each shard, and a publisher for each of them and for all. At the end
-    of the block nothing may be lost silently."""
-    prefix = f"n{seed.randrange(1 << 30)}:"
+@dataclass(frozen=True)
+class Site:
+    """A service on Redis servers."""
+
+    service: Service
+    url: str
+    prefix: str
+    shards: int
+
+    def stop(self) -> None:
+        self.service.stop()
+
+
+def site_on(url: str, *, shards: int = SHARDS, workers: int = WORKERS) -> Site:
+    """Start a service on this address."""
+    prefix = f"n{random.randrange(1 << 30)}:"
     env = {**ROOMY, "NOTIFIER_BROKER_URL": url, "NOTIFIER_PREFIX": prefix, "NOTIFIER_STREAM_LIFE_S": "3600"}
     if parse_target(url).mode == "several":
         shards = 1
     else:
         env["NOTIFIER_SHARDS"] = str(shards)
+    return Site(Service(workers=workers, env=env), url, prefix, shards)
+
+
+@contextlib.asynccontextmanager
+async def under_load(url: str, seed: random.Random, *, shards: int = SHARDS) -> AsyncIterator[Load]:
+    """A service on this address under load: see `loaded`."""
     # In a thread: a proxy of the test may run on this loop.
-    service = await asyncio.to_thread(Service, workers=workers, env=env)
+    site = await asyncio.to_thread(site_on, url, shards=shards)
     try:
-        load = Load(service, url, prefix, shards, seed)
-        async with listening(*load.listeners.values()):
-            publishing = asyncio.create_task(load.publish())
-            try:
-                await load.goes_on()
-                yield load
-                load.stops()
-                await asyncio.wait_for(publishing, 60)
-                await load.assert_nothing_lost_silently()
-                await asyncio.to_thread(load.count_gone)
-            finally:
-                publishing.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await publishing
+        async with loaded(site, seed) as load:
+            yield load
     finally:
-        await asyncio.to_thread(service.stop)
+        await asyncio.to_thread(site.stop)
+
+
+@contextlib.asynccontextmanager
+async def loaded(site: Site, seed: random.Random) -> AsyncIterator[Load]:
+    """A listener on each shard, and a publisher for each of them and for all. At the end of the block nothing may be
+    lost silently."""
+    load = Load(site.service, site.url, site.prefix, site.shards, seed)
+    async with listening(*load.listeners.values()):
+        publishing = asyncio.create_task(load.publish())
+        try:
+            await load.goes_on()
+            yield load
+            load.stops()
+            await asyncio.wait_for(publishing, 60)
+            await load.assert_nothing_lost_silently()
+            await asyncio.to_thread(load.count_gone)
+        finally:
+            publishing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await publishing

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import time
 import uuid
+from collections.abc import AsyncIterator
 
 import httpx
 
@@ -45,6 +47,28 @@ class Publisher:
             await asyncio.gather(
                 *(self._publish_at(client, seconds, workers / per_second, text) for _ in range(workers))
             )
+
+    @contextlib.asynccontextmanager
+    async def publishing(self, per_second: float, *, at_least: int = 0, at_least_s: float = 0) -> AsyncIterator[None]:
+        """Publish at a rate during the block, and longer where fewer messages or seconds have passed at its end."""
+        started, before = time.monotonic(), len(self._acknowledged)
+        task = asyncio.create_task(self.publish_for(math.inf, per_second))
+        try:
+            yield
+            await until(
+                lambda: (
+                    task.done()  # with an error, which `await` raises
+                    or (len(self._acknowledged) >= before + at_least and time.monotonic() >= started + at_least_s)
+                ),
+                at_least_s + 60,
+                f"{at_least} messages",
+            )
+            self.stopping = True
+            await task
+            self.stopping = False
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _publish_at(self, client: httpx.AsyncClient, seconds: float, every_s: float, text: str) -> None:
         started = time.monotonic()
@@ -93,9 +117,10 @@ class Publisher:
         return self.ids_for(f"user:{listener.user}", *(f"group:{group}" for group in listener.groups), "all")
 
     async def delivered(self, listeners: list[Listener], timeout_s: float = 30) -> None:
-        """Wait until every listener has as many messages as are due to it."""
+        """Wait until every listener has as many messages as are due to it now."""
+        due = {listener: len(self.due(listener)) for listener in listeners}
         await until(
-            lambda: all(len(listener.messages) >= len(self.due(listener)) for listener in listeners),
+            lambda: all(len(listener.messages) >= count for listener, count in due.items()),
             timeout_s,
             "every message at every client",
         )

@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.clients import until
 from tests.faults.conftest import FAULT_KINDS, Scale
-from tests.faults.load import Load, is_well, others, round_of, seen, under_load
+from tests.faults.load import Load, Site, is_well, loaded, others, round_of, seen, site_on, under_load
 from tests.faults.proxy import Proxy
 from tests.support import running
 from tests.topologies import Node, RedisCluster
@@ -30,6 +30,13 @@ def cluster(request: pytest.FixtureRequest, scale: Scale) -> Iterator[RedisClust
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def site(cluster: RedisCluster) -> Iterator[Site]:
+    """A service on it, for the tests of this module."""
+    with running(site_on(cluster.url, workers=2)) as site:
+        yield site
+
+
 @pytest.fixture(params=FAULT_KINDS)
 def mortal_cluster(request: pytest.FixtureRequest) -> Iterator[RedisCluster]:
     """A cluster whose replicas take over soon, and whose data outlives a kill."""
@@ -44,18 +51,18 @@ def shards_at(load: Load, cluster: RedisCluster, *nodes: Node) -> list[int]:
 
 
 async def test_a_slot_that_moves_loses_nothing_and_concerns_no_other_shard(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    load = await moved_by(cluster, cluster.move, seed, scale)
+    load = await moved_by(cluster, site, cluster.move, seed, scale)
     figure(**seen(load))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("cluster", ["valkey"], indirect=True)
 async def test_a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_shard(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    load = await moved_by(cluster, cluster.move_atomically, seed, scale)
+    load = await moved_by(cluster, site, cluster.move_atomically, seed, scale)
     if scale.full:
         assert load.longest_refused_s < 0.5
     figure(**seen(load))
@@ -65,9 +72,11 @@ def shards_to_move(load: Load, seed: random.Random, scale: Scale) -> list[int]:
     return [seed.choice(list(load.listeners)) for _ in range(scale.whole(1, 5))]
 
 
-async def moved_by(cluster: RedisCluster, move: Callable[[int, Node], None], seed: random.Random, scale: Scale) -> Load:
+async def moved_by(
+    cluster: RedisCluster, site: Site, move: Callable[[int, Node], None], seed: random.Random, scale: Scale
+) -> Load:
     """Move slots of shards under load."""
-    async with under_load(cluster.url, seed) as load:
+    async with loaded(site, seed) as load:
         moved = set()
         for shard in shards_to_move(load, seed, scale):
             moved.add(shard)
@@ -81,9 +90,9 @@ async def moved_by(cluster: RedisCluster, move: Callable[[int, Node], None], see
 
 
 async def test_a_move_that_stops_halfway_refuses_its_shard_only(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    async with under_load(cluster.url, seed) as load:
+    async with loaded(site, seed) as load:
         moved = set()
         for shard in shards_to_move(load, seed, scale):
             moved.add(shard)
@@ -105,10 +114,10 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
 
 @pytest.mark.full
 async def test_an_idle_shard_that_moves_is_noticed(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
     slowest_s = 0.0
-    async with under_load(cluster.url, seed) as load:
+    async with loaded(site, seed) as load:
         for _ in range(scale.whole(1, 5)):
             await round_of(load, scale)
             load.pause()
@@ -129,9 +138,9 @@ async def test_an_idle_shard_that_moves_is_noticed(
 
 
 async def test_a_manual_failover_loses_nothing(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    async with under_load(cluster.url, seed) as load:
+    async with loaded(site, seed) as load:
         for _ in range(scale.whole(1, 5)):
             shard = seed.choice(list(load.listeners))
             slot = load.slot(shard)
@@ -200,9 +209,9 @@ async def test_two_of_three_primaries_die_and_come_back(
 
 @pytest.mark.full
 async def test_a_refused_ssubscribe_degrades_the_shards_of_its_node_only(
-    cluster: RedisCluster, seed: random.Random, scale: Scale, figure: Figure
+    cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    async with under_load(cluster.url, seed) as load:
+    async with loaded(site, seed) as load:
         node = cluster.primary_of(load.slot(0))
         concerned = shards_at(load, cluster, node)
         for _ in range(scale.whole(1, 5)):

@@ -8,9 +8,10 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
+import pytest
 
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
@@ -33,10 +34,10 @@ async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_
             asked = time.monotonic()
             async with httpx.AsyncClient(base_url=service.url) as client:
                 while (ready := await client.get("/readyz")).status_code == 200:
-                    assert time.monotonic() < asked + 1
+                    assert time.monotonic() < asked + scale(10, 1)
                 assert ready.json()["draining"] is True
                 assert (await client.get("/healthz")).status_code == 200
-            await until(lambda: len(ends) == streams, what="the end of every stream")
+            await until(lambda: len(ends) == streams, 60, "the end of every stream")
         for listener in listeners:
             bye = listener.of("bye")[-1].data
             assert bye["reason"] == "drain"
@@ -47,9 +48,11 @@ async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_
         per_half_second = [
             sum(began + i / 2 <= at < began + (i + 1) / 2 for at in ends) for i in range(2 * drain_s + 2)
         ]
-        assert max(per_half_second) <= 2 * streams / (2 * drain_s), per_half_second
+        if scale.full:
+            assert max(per_half_second) <= 2 * streams / (2 * drain_s), per_half_second
+        assert max(ends) - began > drain_s / 4, per_half_second
         figure(streams=streams, drain_s=drain_s, most_ended_in_half_a_second=max(per_half_second), farewells=streams)
-        assert await asyncio.to_thread(service.process.child.wait, 10) is not None
+        assert await asyncio.to_thread(service.process.child.wait, 60) is not None
 
 
 async def test_a_second_signal_stops_at_once() -> None:
@@ -60,54 +63,61 @@ async def test_a_second_signal_stops_at_once() -> None:
             await asyncio.sleep(0.3)
             assert service.process.child.poll() is None
             service.process.signal(signal.SIGTERM)
-            await until(lambda: service.process.child.poll() is not None, 5, "the end of the process")
+            await until(lambda: service.process.child.poll() is not None, 30, "the end of the process")
 
 
 async def test_a_frozen_reader_is_closed_and_the_others_stay(scale: Scale, figure: Callable[..., None]) -> None:
     env = {"NOTIFIER_MAX_BACKLOG_BYTES": "65536", "NOTIFIER_HISTORY_SIZE": "2000"}
+    count, size = scale.whole(310, 600), scale.whole(15_500, 8000)  # in bytes more than the kernel buffers
     with running(Service(env=env)) as service:
-        frozen = [_frozen_stream(service, f"f{i}") for i in range(scale.whole(20, 200))]
+        frozen = [_frozen_stream(service, f"f{i}") for i in range(scale.whole(6, 200))]
         listener = Listener(service.port, "ann")
         async with listening(listener):
             async with httpx.AsyncClient(base_url=service.url, headers=bearer("test-key-0123456789abcdef")) as client:
-                for i in range(600):
-                    body = {"to": ["all"], "subject": str(i), "text": "x" * 8000}
+                for i in range(count):
+                    body = {"to": ["all"], "subject": str(i), "text": "x" * size}
                     assert (await client.post("/v1/messages", json=body)).status_code == 200
-            await until(lambda: len(listener.messages) == 600)
-            assert [message.data["subject"] for message in listener.messages] == [str(i) for i in range(600)]
+            await until(lambda: len(listener.messages) == count)
+            assert [message.data["subject"] for message in listener.messages] == [str(i) for i in range(count)]
             assert listener.connects == 1
             await until(lambda: service.open_streams() == 1, 30, "the end of every frozen stream")
         for connection in frozen:
             # The data in the kernel's buffer can still be read; the connection ends after it.
             connection.settimeout(5)
-            size = 0
+            received = 0
             try:
                 while data := connection.recv(1 << 20):
-                    size += len(data)
+                    received += len(data)
             except ConnectionResetError:
                 pass
-            assert size < 600 * 8000
+            assert received < count * size
             connection.close()
-        figure(frozen=len(frozen), delivered_to_the_other=600)
+        figure(frozen=len(frozen), delivered_to_the_other=count)
 
 
-async def test_a_half_open_connection_is_freed(scale: Scale, figure: Callable[..., None]) -> None:
-    env = {"NOTIFIER_HEARTBEAT_S": "1", "NOTIFIER_MAX_STREAMS_PER_USER": "100"}
-    with running(Service(env=env)) as service:
-        listener = Listener(service.port, "ann")
-        async with listening(listener):
-            lost = [_frozen_stream(service, "gone") for _ in range(scale.whole(5, 100))]
-            await until(lambda: service.open_streams() == 1 + len(lost))
-            for connection in lost:
-                _drop_everything_that_arrives(connection)
-            dropped = time.monotonic()
-            await until(lambda: service.open_streams() == 1, 30, "the end of every half-open stream")
-            freed_s = round(time.monotonic() - dropped, 1)
-            assert freed_s > 10  # by the time limit for unacknowledged data, not by the close of a connection
-            assert listener.connects == 1
+@pytest.fixture(scope="module")
+def lively() -> Iterator[Service]:
+    """A service with two heartbeats a second."""
+    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "0.5", "NOTIFIER_MAX_STREAMS_PER_USER": "100"})) as service:
+        yield service
+
+
+async def test_a_half_open_connection_is_freed(lively: Service, scale: Scale, figure: Callable[..., None]) -> None:
+    listener = Listener(lively.port, "ann")
+    async with listening(listener):
+        lost = [_frozen_stream(lively, "gone") for _ in range(scale.whole(5, 100))]
+        await until(lambda: lively.open_streams() == 1 + len(lost))
         for connection in lost:
-            connection.close()
-        figure(half_open=len(lost), freed_after_s=freed_s)
+            _drop_everything_that_arrives(connection)
+        dropped = time.monotonic()
+        await asyncio.sleep(10)
+        await until(lambda: lively.open_streams() == 1, 60, "the end of every half-open stream")
+        freed_s = round(time.monotonic() - dropped, 1)
+        assert freed_s > 10  # by the time limit for unacknowledged data, not by the close of a connection
+        assert listener.connects == 1
+    for connection in lost:
+        connection.close()
+    figure(half_open=len(lost), freed_after_s=freed_s)
 
 
 def _drop_everything_that_arrives(connection: socket.socket) -> None:
@@ -121,23 +131,21 @@ def _drop_everything_that_arrives(connection: socket.socket) -> None:
     connection.setsockopt(socket.SOL_SOCKET, so_attach_filter, program)
 
 
-async def test_a_revoked_user_s_streams_end_in_every_process(figure: Callable[..., None]) -> None:
-    with (
-        running(RedisServer()) as redis,
-        running(Service(redis_url=redis.url, workers=2)) as two,
-        running(Service(redis_url=redis.url)) as third,
-        third.client(ADMIN_KEY) as admin,
-    ):
-        revoked = [Listener(two.port, "ann", comes_back=False) for _ in range(8)]
-        revoked.append(Listener(third.port, "ann", comes_back=False))
-        others = [Listener(two.port, "bob"), Listener(third.port, "bob")]
+async def test_a_revoked_user_s_streams_end_in_every_process(
+    redis_server: RedisServer, redis_service: Service, scale: Scale, figure: Callable[..., None]
+) -> None:
+    two, ann, bob = redis_service, "revoked-ann", "revoked-bob"
+    with running(Service(redis_url=redis_server.url)) as third, third.client(ADMIN_KEY) as admin:
+        revoked = [Listener(two.port, ann, comes_back=False) for _ in range(8)]
+        revoked.append(Listener(third.port, ann, comes_back=False))
+        others = [Listener(two.port, bob), Listener(third.port, bob)]
         async with listening(*revoked, *others):
             asked = time.monotonic()
-            admin.post("/v1/users/ann/disconnect").raise_for_status()
-            await until(lambda: all(listener.of("bye") for listener in revoked), 5, "the end of every stream")
+            admin.post(f"/v1/users/{ann}/disconnect").raise_for_status()
+            await until(lambda: all(listener.of("bye") for listener in revoked), what="the end of every stream")
             took_s = time.monotonic() - asked
             assert {listener.of("bye")[0].data["reason"] for listener in revoked} == {"revoked"}
-            assert took_s < 2
+            assert took_s < scale(10, 2)
             assert all(listener.live for listener in others)
         figure(streams=len(revoked), processes=3, ended_within_s=round(took_s, 2))
 
@@ -152,17 +160,16 @@ def _frozen_stream(service: Service, user: str) -> socket.socket:
     return connection
 
 
-async def test_a_stream_ends_with_its_token() -> None:
-    with running(Service()) as service:
-        token = subscriber_token("ann", expires_in_s=2)
-        async with (
-            httpx.AsyncClient(base_url=service.url, timeout=10) as client,
-            client.stream("GET", "/v1/stream", headers=bearer(token)) as response,
-        ):
-            started = time.monotonic()
-            text = "".join([part async for part in response.aiter_text()])
-        assert 0.5 < time.monotonic() - started < 8
-        assert 'event: bye\ndata: {"reason":"expired"' in text
+async def test_a_stream_ends_with_its_token(lively: Service) -> None:
+    expires = time.time() + 4
+    token = subscriber_token("ann", expires_in_s=4)
+    async with (
+        httpx.AsyncClient(base_url=lively.url, timeout=10) as client,
+        client.stream("GET", "/v1/stream", headers=bearer(token)) as response,
+    ):
+        text = "".join([part async for part in response.aiter_text()])
+    assert time.time() > expires - 1
+    assert 'event: bye\ndata: {"reason":"expired"' in text
 
 
 async def test_a_stream_s_life_ends_with_an_invitation_to_come_back() -> None:
@@ -174,11 +181,10 @@ async def test_a_stream_s_life_ends_with_an_invitation_to_come_back() -> None:
             assert listener.ended_cleanly >= 1
 
 
-async def test_pings_come_at_the_heartbeat() -> None:
-    with running(Service(env={"NOTIFIER_HEARTBEAT_S": "0.5"})) as service:
-        listener = Listener(service.port, "ann")
-        async with listening(listener):
-            started = time.monotonic()
-            await until(lambda: len(listener.of("ping")) >= 4)
-            assert 1 < time.monotonic() - started < 6
-            assert listener.of("hello")[0].data["heartbeat_s"] == 0.5
+async def test_pings_come_at_the_heartbeat(lively: Service, scale: Scale) -> None:
+    listener = Listener(lively.port, "ann")
+    async with listening(listener):
+        started = time.monotonic()
+        await until(lambda: len(listener.of("ping")) >= 4)
+        assert 1 < time.monotonic() - started < scale(20, 6)
+        assert listener.of("hello")[0].data["heartbeat_s"] == 0.5

@@ -22,7 +22,7 @@ async def test_a_primary_that_was_a_replica_for_a_moment_resets_every_client(
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     """It comes back with the data of a server that lacks the newest events, before any process has looked."""
-    demotions, slowest_s = scale.whole(2, 10), 0.0
+    demotions, slowest_s = scale.whole(1, 10), 0.0
     with (
         running(RedisServer()) as older,
         own_redis.client() as client,

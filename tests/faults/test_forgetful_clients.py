@@ -7,6 +7,8 @@ import random
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
 from tests.faults.publishers import Publisher
@@ -16,41 +18,38 @@ from tests.support import RedisServer, Service, running
 MORE_DRAINS = 5
 
 
+@pytest.mark.timeout(600)
 async def test_a_client_that_forgets_its_last_id_with_each_response_loses_nothing(
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    """Through drains, in which it is refused, and an outage, in which it comes and goes."""
-    drains, events = scale.whole(1, 3), scale.whole(600, 2000)
+    """Through drains, in which it is refused, and an outage, in which it comes and goes. So do clients that keep it."""
+    drains, events = scale.whole(1, 3), scale.whole(100, 2000)
     env = roomy(NOTIFIER_DRAIN_S="1.5")
     with running(Service(redis_url=own_redis.url, workers=2, env=env)) as service:
-        listeners = [Listener(service.port, f"u{number}", forgets=True) for number in range(scale.whole(10, 40))]
+        forgetful = [Listener(service.port, f"u{number}", forgets=True) for number in range(scale.whole(10, 40))]
+        listeners = [*forgetful, *(Listener(service.port, f"v{number}") for number in range(scale.whole(5, 40)))]
         publisher = Publisher(service, ["all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(_publish(publisher, events))
-            refused = done = 0
-            # Whether a client comes back to a worker that drains is chance: more drains, until one has.
-            while done < drains or (not refused and done < drains + MORE_DRAINS):
-                await _replace_workers(service)
-                done += 1
-                refused = sum(_refused(listener) for listener in listeners)
-            await _come_and_go_without(own_redis, listeners, seed)
-            await publishing
+            async with publisher.publishing(scale(30, 80), at_least=events):
+                refused = done = 0
+                # Whether a client comes back to a worker that drains is chance: more drains, until one has.
+                while done < drains or (not refused and done < drains + MORE_DRAINS):
+                    await _replace_workers(service)
+                    done += 1
+                    refused = sum(_refused(listener) for listener in forgetful)
+                await _come_and_go_without(own_redis, listeners, seed)
             await publisher.delivered(listeners)
         publisher.assert_complete(listeners)
         assert not any(listener.resets for listener in listeners)
+        assert all(listener.of("bye") for listener in listeners)
         assert refused, "no client was refused by a draining worker"
         figure(drains=done, published=len(publisher.acknowledged), refused=refused, lost=0)
-
-
-async def _publish(publisher: Publisher, events: int) -> None:
-    while len(publisher.acknowledged) < events:
-        await publisher.publish_for(1, 80)
 
 
 async def _replace_workers(service: Service) -> None:
     before = set(worker_pids(service))
     service.process.signal(signal.SIGUSR2)
-    await until(lambda: not set(worker_pids(service)) & before, 60, "new workers")
+    await until(lambda: not set(worker_pids(service)) & before, 150, "new workers")
 
 
 def _refused(listener: Listener) -> int:

@@ -44,18 +44,19 @@ def test_one_user_s_calls_on_forty_connections_leave_the_others_publishes_fast(
         context = multiprocessing.get_context("spawn")
         stop, answers = context.Event(), context.Queue()
         greedy = context.Process(target=_be_greedy, args=(service.port, groups, stop, answers))
-        idle_ms = _publish(service, scale.whole(200, 2000))
+        idle_ms = _publish(service, scale.whole(80, 2000))
         greedy.start()
         try:
             assert answers.get(timeout=30) == "began"
-            busy_ms = _publish(service, scale.whole(200, 2000))
+            busy_ms = _publish(service, scale.whole(80, 2000))
         finally:
             stop.set()
         count, refused, slowest_s = answers.get(timeout=60)
         greedy.join(30)
         with service.user("ann", groups=groups) as ann:
             assert ann.get("/v1/inbox/unread").json() == {"unread": len(groups) * HISTORY}
-    idle, busy = _at(idle_ms, 0.99), _at(busy_ms, 0.99)
+    share = scale(0.5, 0.99)  # few publishes on a busy machine: the slowest show its other processes
+    idle, busy = _at(idle_ms, share), _at(busy_ms, share)
     figure(
         messages=len(groups) * HISTORY,
         calls=count,

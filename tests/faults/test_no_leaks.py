@@ -67,7 +67,7 @@ def service() -> Any:
 def test_a_user_without_a_grant_sees_none_of_many_events(
     service: Service, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    events = scale.whole(1000, 10_000)
+    events = scale.whole(300, 10_000)
     with service.client() as publisher, service.user("bob") as bob, service.user("ann") as ann:
         before = bob.get("/v1/cursor").raise_for_status().json()["cursor"]
         reader, others = StreamReader(service.url, "bob"), StreamReader(service.url, "ann")

@@ -42,22 +42,17 @@ def any_service(request: pytest.FixtureRequest) -> Iterator[Service]:
 async def test_connecting_while_events_are_published_misses_nothing(
     any_service: Service, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    connects = scale.whole(300, 2000)
+    connects = scale.whole(80, 2000)
     publisher = Publisher(any_service, ["user:ann", "group:staff", "all"], seed)
-    publishing = asyncio.create_task(publisher.publish_for(scale(4, 25), 300))
     listeners = [Listener(any_service.port, "ann", ("staff",)) for _ in range(connects)]
     tasks = []
-    for listener in listeners:
-        tasks.append(asyncio.create_task(listener.run()))
-        await asyncio.sleep(seed.uniform(0, 0.02))
-    await publishing
-    last = int(publisher.last_cursor.rpartition("-")[2])
-    await until(
-        lambda: all(
-            listener.live and max(item.seq for item in listener.events if item.id) == last for listener in listeners
-        ),
-        60,
-    )
+    async with publisher.publishing(scale(150, 300), at_least_s=scale(0, 25)):
+        for listener in listeners:
+            tasks.append(asyncio.create_task(listener.run()))
+            await asyncio.sleep(seed.uniform(0, 0.02))
+        await until(lambda: all(listener.live for listener in listeners), 60, "every stream's hello")
+    last = publisher.last_cursor
+    await until(lambda: all(listener.cursor == last for listener in listeners), 60, "the last message")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -76,20 +71,19 @@ async def test_connecting_while_events_are_published_misses_nothing(
 async def test_clients_that_are_cut_again_and_again_lose_nothing(
     any_service: Service, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    clients, cuts = scale.whole(60, 300), scale.whole(5, 20)
+    clients, cuts = scale.whole(25, 300), scale.whole(4, 20)
     users = [f"u{i % 20}" for i in range(clients)]
     listeners = [Listener(any_service.port, user, pause_s=seed.uniform(0, 0.05)) for user in users]
     publisher = Publisher(any_service, [*(f"user:u{i}" for i in range(20)), "all"], seed)
     left = {id(listener): cuts for listener in listeners}
     async with listening(*listeners):
-        publishing = asyncio.create_task(publisher.publish_for(scale(4, 60), scale(300, 100)))
-        while any(left.values()):
-            listener = seed.choice(listeners)
-            if left[id(listener)] and listener.live:
-                listener.cut()
-                left[id(listener)] -= 1
-            await asyncio.sleep(0.004)
-        await publishing
+        async with publisher.publishing(100, at_least=50, at_least_s=scale(0, 60)):
+            while any(left.values()):
+                listener = seed.choice(listeners)
+                if left[id(listener)] and listener.live:
+                    listener.cut()
+                    left[id(listener)] -= 1
+                await asyncio.sleep(0.004)
         await publisher.delivered(listeners, 60)
     publisher.assert_complete(listeners)
     assert not any(listener.resets for listener in listeners)
@@ -103,15 +97,13 @@ async def test_a_killed_subscription_connection_loses_nothing(
     with running(Service(redis_url=redis_server.url, workers=2, env=roomy())) as service:
         listeners = [Listener(service.port, f"u{i}", ("staff",)) for i in range(12)]
         publisher = Publisher(service, ["user:u1", "group:staff", "all"], seed)
-        kills = 0
+        kills = scale.whole(4, 27)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(4, 15), 500))
-            with redis_server.client() as client:
-                while not publishing.done():
-                    client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-                    kills += 1
-                    await asyncio.sleep(seed.uniform(0.2, 0.9))
-            await publishing
+            async with publisher.publishing(scale(100, 500), at_least=200):
+                with redis_server.client() as client:
+                    for _ in range(kills):
+                        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+                        await asyncio.sleep(seed.uniform(0.2, 0.9))
             await publisher.delivered(listeners)
             await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
         publisher.assert_complete(listeners)
@@ -119,7 +111,7 @@ async def test_a_killed_subscription_connection_loses_nothing(
             assert (listener.connects, listener.resets) == (1, [])
             assert listener.of("degraded")
         recovered_s = max(listener.longest_degraded_s for listener in listeners)
-        assert recovered_s < 2
+        assert recovered_s < scale(10, 2)
         figure(kills=kills, published=len(publisher.acknowledged), lost=0, longest_degraded_s=round(recovered_s, 2))
 
 
@@ -131,21 +123,25 @@ async def test_redis_killed_and_started_again_loses_nothing(
         listeners = [Listener(service.port, f"u{i}") for i in range(5)]
         publisher = Publisher(service, ["user:u1", "all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(4, away_s + 8), 200))
-            await asyncio.sleep(1)
-            durable_redis.kill()
-            await until(lambda: all(listener.of("degraded") for listener in listeners), what="degraded")
-            await asyncio.sleep(scale(away_s / 10, away_s))
-            await asyncio.to_thread(durable_redis.start)
-            await publishing
-            await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
+            async with publisher.publishing(scale(100, 200), at_least=200):
+                await until(lambda: len(listeners[0].messages) > 50, what="the first messages")
+                durable_redis.kill()
+                await until(lambda: all(listener.of("degraded") for listener in listeners), what="degraded")
+                await until(lambda: publisher.refused, what="a refusal")
+                await asyncio.sleep(scale(away_s / 10, away_s))
+                await asyncio.to_thread(durable_redis.start)
+                await until(
+                    lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners)
+                )
+                await asyncio.sleep(scale(0, 5))
             # The reset replaces the messages published meanwhile; the ones published now are delivered live.
-            await publisher.publish_for(1, 200)
+            async with publisher.publishing(200, at_least=50):
+                pass
             await until(
                 lambda: all(listener.messages[-1].data["id"] == publisher.due(listener)[-1] for listener in listeners)
             )
         assert publisher.refused
-        assert publisher.slowest_refusal_s < 4.5
+        assert publisher.slowest_refusal_s < scale(10, 4.5)
         for listener in listeners:
             # A restarted primary begins a new epoch, so every client is reset.
             assert listener.connects == 1
@@ -171,17 +167,17 @@ async def test_a_stopped_redis_is_noticed_and_loses_nothing(
         listeners = [Listener(service.port, f"u{i}") for i in range(5)]
         publisher = Publisher(service, ["user:u1", "all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(8, 20), 200))
-            await asyncio.sleep(1)
-            assert own_redis.process is not None
-            own_redis.process.signal(signal.SIGSTOP)
-            await asyncio.sleep(scale(5, 12))
-            own_redis.process.signal(signal.SIGCONT)
-            await publishing
+            async with publisher.publishing(scale(60, 200), at_least=100, at_least_s=scale(0, 20)):
+                await until(lambda: len(listeners[0].messages) > 20, what="the first messages")
+                assert own_redis.process is not None
+                own_redis.process.signal(signal.SIGSTOP)
+                await until(lambda: all(listener.of("degraded") for listener in listeners), what="degraded")
+                await asyncio.sleep(scale(0, 10))
+                own_redis.process.signal(signal.SIGCONT)
             await publisher.delivered(listeners)
             await until(lambda: all(listener.of("degraded")[-1].data == {"degraded": False} for listener in listeners))
         publisher.assert_complete(listeners)
-        assert publisher.slowest_refusal_s < 4.5
+        assert publisher.slowest_refusal_s < scale(10, 4.5)
         assert all((listener.connects, listener.resets) == (1, []) for listener in listeners)
         figure(
             published=len(publisher.acknowledged),
@@ -191,6 +187,7 @@ async def test_a_stopped_redis_is_noticed_and_loses_nothing(
         )
 
 
+@pytest.mark.timeout(300)
 async def test_a_killed_worker_s_users_go_on_at_another(
     redis_server: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
@@ -198,17 +195,18 @@ async def test_a_killed_worker_s_users_go_on_at_another(
         listeners = [Listener(service.port, f"u{i}") for i in range(scale.whole(30, 200))]
         publisher = Publisher(service, ["all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(4, 10), 100))
-            await asyncio.sleep(1)
-            os.kill(worker_pids(service)[0], signal.SIGKILL)
-            await publishing
+            async with publisher.publishing(scale(50, 100), at_least=50, at_least_s=scale(0, 10)):
+                await until(lambda: listeners[0].messages, what="the first message")
+                os.kill(worker_pids(service)[0], signal.SIGKILL)
+                await until(lambda: any(listener.connects > 1 for listener in listeners), what="a stream that moved")
             await publisher.delivered(listeners)
         publisher.assert_complete(listeners)
         moved = sum(listener.connects > 1 for listener in listeners)
-        assert moved
         figure(streams=len(listeners), moved=moved, published=len(publisher.acknowledged), lost=0)
 
 
+@pytest.mark.full  # `make test` has it in test_forgetful_clients.py
+@pytest.mark.timeout(600)
 async def test_a_rolling_restart_under_load_loses_nothing(
     redis_server: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
@@ -218,11 +216,10 @@ async def test_a_rolling_restart_under_load_loses_nothing(
         listeners = [Listener(service.port, f"u{i}") for i in range(scale.whole(20, 200))]
         publisher = Publisher(service, ["all"], seed)
         async with listening(*listeners):
-            publishing = asyncio.create_task(publisher.publish_for(scale(5, 25), 200))
-            await asyncio.sleep(0.5)
-            service.process.signal(signal.SIGUSR2)
-            await until(lambda: not set(worker_pids(service)) & before, 60, "new workers")
-            await publishing
+            async with publisher.publishing(scale(50, 200), at_least=50, at_least_s=scale(0, 25)):
+                await until(lambda: listeners[0].messages, what="the first message")
+                service.process.signal(signal.SIGUSR2)
+                await until(lambda: not set(worker_pids(service)) & before, 150, "new workers")
             await publisher.delivered(listeners)
         publisher.assert_complete(listeners)
         assert not any(listener.resets for listener in listeners)
@@ -235,8 +232,8 @@ async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
 ) -> None:
     env = roomy()
     with running(Service(redis_url=own_redis.url, env=env)) as service, own_redis.client() as client:
-        listeners = [Listener(service.port, f"u{i % 40}", pause_s=0.001) for i in range(scale.whole(80, 400))]
-        cuts = scale.whole(600, 6000)
+        listeners = [Listener(service.port, f"u{i % 40}", pause_s=0.001) for i in range(scale.whole(40, 400))]
+        cuts = scale.whole(200, 6000)
         async with listening(*listeners):
             for number in range(cuts):
                 seed.choice(listeners).cut()
@@ -265,9 +262,8 @@ def worker_pids(service: Service) -> list[int]:
         if entry.name.isdigit():
             try:
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                command = (entry / "cmdline").read_bytes()
+                if int(stat[1]) == parent and b"spawn_main" in (entry / "cmdline").read_bytes():
+                    pids.append(int(entry.name))
             except OSError:
                 continue
-            if int(stat[1]) == parent and b"spawn_main" in command:
-                pids.append(int(entry.name))
     return pids

@@ -52,7 +52,7 @@ class Writer:
                 await self._call(client, "/v1/tasks/talk/output", {"text": piece}, f"piece-{number}")
                 self.answered += len(piece)
                 number += 1
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
     async def _call(self, client: httpx.AsyncClient, url: str, body: dict[str, Any], key: str) -> None:
         while True:

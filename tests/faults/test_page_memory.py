@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def test_a_page_at_twenty_events_a_second_holds_what_it_held(scale: Scale, figure: Callable[..., None]) -> None:
-    listed, seconds = scale.whole(1000, 10_000), scale.whole(5, 300)
+    listed, seconds = scale.whole(1000, 10_000), scale.whole(2, 300)
     env = {"NOTIFIER_HISTORY_SIZE": "10000", "NOTIFIER_PUBLISH_RATE": "0"}
     with running(Service(env=env)) as service, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)

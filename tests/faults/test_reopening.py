@@ -67,7 +67,7 @@ async def test_many_streams_with_full_histories_settle_after_a_killed_connection
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(_with_histories(own_redis)) as service, own_redis.client() as client:
-        listeners = [Listener(service.port, f"u{i}", GROUPS) for i in range(scale.whole(150, 500))]
+        listeners = [Listener(service.port, f"u{i}", GROUPS) for i in range(scale.whole(60, 500))]
         async with publishing(service) as publish:
             await _fill(publish)
             async with listening(*listeners), _watched(service) as refusals:
@@ -78,8 +78,8 @@ async def test_many_streams_with_full_histories_settle_after_a_killed_connection
                 settled_s = time.monotonic() - killed
                 await _reaches(publish, "group:g7", listeners)
                 assert service.process.output().count(CONNECTION_LOST) == 1
-        assert refusals.longest_s < 2
-        assert refusals.slowest_answer_s < 2
+        assert refusals.longest_s < scale(10, 2)
+        assert refusals.slowest_answer_s < scale(10, 2)
         for listener in listeners:
             assert (listener.connects, listener.resets) == (1, [])
             assert len(listener.messages) == 2
@@ -95,7 +95,7 @@ async def test_many_connects_at_once_with_full_histories_do_not_drop_the_connect
     own_redis: RedisServer, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
     with running(_with_histories(own_redis)) as service:
-        listeners = [Listener(service.port, f"u{i}", GROUPS) for i in range(scale.whole(150, 500))]
+        listeners = [Listener(service.port, f"u{i}", GROUPS) for i in range(scale.whole(60, 500))]
         async with publishing(service) as publish:
             await _fill(publish)
             async with _watched(service) as refusals:
@@ -106,7 +106,7 @@ async def test_many_connects_at_once_with_full_histories_do_not_drop_the_connect
         assert CONNECTION_LOST not in service.process.output()
         assert "is away" not in service.process.output()
         assert refusals.count == 0
-        assert refusals.slowest_answer_s < 2
+        assert refusals.slowest_answer_s < scale(10, 2)
         assert all(listener.connects == 1 and not listener.of("degraded") for listener in listeners)
         figure(
             streams=len(listeners), all_live_s=round(live_s, 1), slowest_publish_s=round(refusals.slowest_answer_s, 2)

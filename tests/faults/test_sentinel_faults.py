@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.clients import until
 from tests.faults.conftest import FAULT_KINDS, Scale
-from tests.faults.load import is_well, round_of, seen, under_load
+from tests.faults.load import Site, is_well, loaded, round_of, seen, site_on
 from tests.support import running
 from tests.topologies import SentinelGroup
 
@@ -19,35 +19,28 @@ Figure = Callable[..., None]
 DOWN_AFTER_S = 2.0
 
 
-@pytest.fixture(params=FAULT_KINDS)
+@pytest.fixture(scope="module", params=FAULT_KINDS)
 def group(request: pytest.FixtureRequest) -> Iterator[SentinelGroup]:
+    """Whole before and after each test."""
     with running(SentinelGroup(request.param, down_after_s=DOWN_AFTER_S, options=("--appendonly", "yes"))) as group:
         yield group
 
 
-@pytest.mark.parametrize("replicas", [pytest.param("0", marks=pytest.mark.full), "1"])
-async def test_a_failover_by_the_sentinels_loses_nothing(
-    group: SentinelGroup, replicas: str, seed: random.Random, scale: Scale, figure: Figure
-) -> None:
-    """The older primary takes writes until it is a replica. With `min-replicas-to-write`, it refuses them once its
-    replica has left it, and the new one until it has a replica: no answered event is gone, but for those of the
-    milliseconds in between."""
-    group.each("CONFIG", "SET", "min-replicas-to-write", replicas)
-    async with under_load(group.url, seed, shards=3) as load:
-        for _ in range(scale.whole(1, 5)):
-            await asyncio.to_thread(group.fail_over)
-            await load.goes_on()
-            await round_of(load, scale)
-            await asyncio.to_thread(group.wait_until_whole)
-    figure(**seen(load, gone=load.gone))
+@pytest.fixture(scope="module")
+def site(group: SentinelGroup) -> Iterator[Site]:
+    """A service on it, for the tests of this module."""
+    with running(site_on(group.url, shards=3, workers=2)) as site:
+        yield site
 
 
 @pytest.mark.parametrize("end", [pytest.param("killed", marks=pytest.mark.full), "hung"])
 async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
-    group: SentinelGroup, end: str, seed: random.Random, scale: Scale, figure: Figure
+    group: SentinelGroup, site: Site, end: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    """A hung one calls itself a primary when it is back, until the Sentinels see it."""
-    async with under_load(group.url, seed, shards=3) as load:
+    """A hung one calls itself a primary when it is back, until the Sentinels see it.
+
+    The first of these tests: for 10 s after a failover that was asked for, Sentinels begin none of their own."""
+    async with loaded(site, seed) as load:
         for _ in range(scale.whole(1, 5)):
             silent, replica = group.primary, group.replica
             (silent.kill if end == "killed" else silent.pause)()
@@ -66,10 +59,30 @@ async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
     figure(**seen(load, gone=load.gone))
 
 
-async def test_without_any_sentinel_the_links_stay(
-    group: SentinelGroup, seed: random.Random, scale: Scale, figure: Figure
+@pytest.mark.parametrize("replicas", [pytest.param("0", marks=pytest.mark.full), "1"])
+async def test_a_failover_by_the_sentinels_loses_nothing(
+    group: SentinelGroup, site: Site, replicas: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    async with under_load(group.url, seed, shards=3) as load:
+    """The older primary takes writes until it is a replica. With `min-replicas-to-write`, it refuses them once its
+    replica has left it, and the new one until it has a replica: no answered event is gone, but for those of the
+    milliseconds in between."""
+    group.each("CONFIG", "SET", "min-replicas-to-write", replicas)
+    try:
+        async with loaded(site, seed) as load:
+            for _ in range(scale.whole(1, 5)):
+                await asyncio.to_thread(group.fail_over)
+                await load.goes_on()
+                await round_of(load, scale)
+                await asyncio.to_thread(group.wait_until_whole)
+    finally:
+        group.each("CONFIG", "SET", "min-replicas-to-write", 0)
+    figure(**seen(load, gone=load.gone))
+
+
+async def test_without_any_sentinel_the_links_stay(
+    group: SentinelGroup, site: Site, seed: random.Random, scale: Scale, figure: Figure
+) -> None:
+    async with loaded(site, seed) as load:
         for sentinel in group.sentinels:
             sentinel.pause()
         await asyncio.sleep(scale(2, 10))
@@ -85,4 +98,5 @@ async def test_without_any_sentinel_the_links_stay(
         await asyncio.to_thread(group.fail_over)
         await until(lambda: load.resets > 0 and all(map(is_well, load.listeners.values())), 60, "the new primary")
         await load.goes_on()
+        await asyncio.to_thread(group.wait_until_whole)
     figure(**seen(load, gone=load.gone))

@@ -30,7 +30,7 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
                 refused = {shard: load.users[shard].refused for shard in before}
                 servers[away].kill()
                 await load.refuses(load.everyone)
-                await load.goes_on([load.users[shard] for shard in before], 20)
+                await load.goes_on([load.users[shard] for shard in before], scale.whole(4, 20))
                 with load.service.client() as client:
                     assert client.get("/readyz").json()["shards_away"] == [away]
                 await asyncio.to_thread(servers[away].start)
@@ -45,7 +45,7 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
     figure(**seen(load))
 
 
-@pytest.mark.parametrize("shards", ["1", "3"])
+@pytest.mark.parametrize("shards", [pytest.param("1", marks=pytest.mark.full), "3"])
 def test_a_service_with_another_number_of_shards_refuses_to_start(redis_cluster: RedisCluster, shards: str) -> None:
     env = {"NOTIFIER_BROKER_URL": redis_cluster.url, "NOTIFIER_PREFIX": f"layout{shards}:"}
     with (

@@ -17,7 +17,7 @@ from tests.simulation.world import simulate
 
 @pytest.mark.timeout(1800)
 def test_no_simulated_fault_loses_an_event(scale: Scale, seed: random.Random, figure: Callable[..., None]) -> None:
-    until_s = time.monotonic() + scale(20, 1200)
+    until_s = time.monotonic() + scale(5, 1200)
     number = seed.number  # type: ignore[attr-defined]
     counts: Counter[str] = Counter()
     runs, simulated_s = 0, 0.0

@@ -51,7 +51,7 @@ class Program:
 async def test_clients_that_others_wrote_lose_nothing_while_the_service_is_killed(
     tmp_path: Path, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    kills, events = scale.whole(2, 5), scale.whole(150, 2000)
+    kills, events = scale.whole(1, 5), scale.whole(100, 2000)
     port, path = free_port(), tmp_path / "notifier.db"
     service = await asyncio.to_thread(on_file, path, port)
     programs = [Program(name, service.url) for name in PROGRAMS]

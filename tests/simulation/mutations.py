@@ -115,7 +115,7 @@ DEFECTS: dict[str, Defect] = {
     ),
     "the rest of a partial write is dropped": Defect(((TransportStream, "flush", _flush_without_remainder),)),
     "a stream that was refused is not tried again": Defect(((Opener, "_retry_later", _nothing),), 9),
-    "slow readers are not watched": Defect(((SlowReaders, "check", _nothing), (SlowReaders, "check_all", _nothing))),
+    "slow readers are not watched": Defect(((SlowReaders, "check", _nothing), (SlowReaders, "check_all", _nothing)), 3),
 }
 
 
