@@ -57,7 +57,7 @@ def raw(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[r
     """A client of the Redis that a module's brokers use. Removes their keys, the module's `KEYS`, after each test."""
     with redis_server.client() as client:
         yield client
-        for key in client.scan_iter(f"{request.module.KEYS.prefix}*"):
+        for key in client.scan_iter(f"{request.module.KEYS.prefix}*", count=10_000):  # other tests' keys are there too
             client.delete(key)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.clients import Listener, listening, until
 from tests.faults.conftest import Scale
 from tests.faults.publishers import Publisher
-from tests.faults.test_nothing_lost import roomy, worker_pids
+from tests.faults.test_nothing_lost import replace_workers, roomy
 from tests.support import RedisServer, Service, running
 
 MORE_DRAINS = 5
@@ -34,7 +34,7 @@ async def test_a_client_that_forgets_its_last_id_with_each_response_loses_nothin
                 refused = done = 0
                 # Whether a client comes back to a worker that drains is chance: more drains, until one has.
                 while done < drains or (not refused and done < drains + MORE_DRAINS):
-                    await _replace_workers(service)
+                    await replace_workers(service)
                     done += 1
                     refused = sum(_refused(listener) for listener in forgetful)
                 await _come_and_go_without(own_redis, listeners, seed)
@@ -44,12 +44,6 @@ async def test_a_client_that_forgets_its_last_id_with_each_response_loses_nothin
         assert all(listener.of("bye") for listener in listeners)
         assert refused, "no client was refused by a draining worker"
         figure(drains=done, published=len(publisher.acknowledged), refused=refused, lost=0)
-
-
-async def _replace_workers(service: Service) -> None:
-    before = set(worker_pids(service))
-    service.process.signal(signal.SIGUSR2)
-    await until(lambda: not set(worker_pids(service)) & before, 150, "new workers")
 
 
 def _refused(listener: Listener) -> int:
