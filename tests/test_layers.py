@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -378,6 +379,7 @@ def test_the_service_imports_nothing_of_the_bridge() -> None:
         assert not [name for name in imports(path) if name.split(".")[0] in ("django", "django_bridge", "celery")]
 
 
+@functools.cache
 def loaded_after(*modules: str) -> set[str]:
     """Top-level names of all modules that a new interpreter has loaded after importing these."""
     code = f"import importlib, json, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
