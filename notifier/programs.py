@@ -11,9 +11,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 TERMINATE_S: Final = 5.0
 """How long a program that was asked to terminate, and its children, may take before they are killed."""
@@ -65,6 +65,42 @@ class Terminated(SystemExit):
         return "terminated by SIGTERM"
 
 
+class _RaiseTerminated:
+    """A handler of SIGTERM. While a program is being started, it only notes the signal."""
+
+    def __init__(self) -> None:
+        self.is_deferred = self.came = False
+
+    def __call__(self, *_: object) -> None:
+        if not self.is_deferred:
+            raise Terminated(SIGTERM_CODE)
+        self.came = True
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program that leads its own process group. An exception in the block ends it, with its children.
+
+    In `raising_on_sigterm`, a SIGTERM that comes during the start ends it as well. Raises OSError.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if not isinstance(handler, _RaiseTerminated) or threading.current_thread() is not threading.main_thread():
+        handler = _RaiseTerminated()  # of no signal: this thread gets none that raises
+    handler.is_deferred, handler.came = True, False
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603  # the caller's, no shell
+    finally:
+        handler.is_deferred = False
+    with process:
+        try:
+            if handler.came:
+                raise Terminated(SIGTERM_CODE)
+            yield process
+        except BaseException:
+            terminate(process)
+            raise
+
+
 @contextmanager
 def raising_on_sigterm() -> Iterator[None]:
     """In the block, SIGTERM raises `Terminated` in the main thread. Outside of the main thread it has no effect."""
@@ -72,10 +108,7 @@ def raising_on_sigterm() -> Iterator[None]:
         yield
         return
 
-    def raise_terminated(*_: object) -> None:
-        raise Terminated(SIGTERM_CODE)
-
-    before = signal.signal(signal.SIGTERM, raise_terminated)
+    before = signal.signal(signal.SIGTERM, _RaiseTerminated())
     try:
         yield
     finally:

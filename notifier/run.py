@@ -25,7 +25,7 @@ import httpx
 from notifier import address
 from notifier.event import new_id
 from notifier.output import KEPT_BYTES
-from notifier.programs import READ_BYTES, SIGTERM_CODE, Percentages, terminate
+from notifier.programs import READ_BYTES, SIGTERM_CODE, Percentages, started, terminate
 
 JOIN_S: Final = 0.1
 """Text that comes within this time is sent together."""
@@ -165,18 +165,8 @@ def run(report: Report, command: Sequence[str], percent: str) -> int:
     percentages = Percentages(percent)
     report.begin()
     try:
-        with subprocess.Popen(  # noqa: S603  # the caller's own command, without a shell
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process:
-            try:
-                was_cancelled = _follow(process, report, percentages)
-            except BaseException:
-                terminate(process)
-                raise
+        with started(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            was_cancelled = _follow(process, report, percentages)
     except BaseException as exc:
         report.end(status="failed", error=str(exc) or type(exc).__name__)
         raise

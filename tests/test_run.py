@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from notifier.programs import PERCENT, Percentages
+from notifier.programs import PERCENT, Percentages, Terminated, raising_on_sigterm, started
 from tests.commands import run, running
 from tests.support import API_KEY, Service, wait_for
 from tests.support import running as until_the_end
@@ -68,6 +69,23 @@ def test_a_cancel_terminates_the_program(service: Service) -> None:
             assert reader.post(f"/v1/tasks/{seen(service, 'Long')['id']}/cancel").status_code == 200
         wait_for(lambda: process.child.poll() == 143, what="the end of the program")
     assert seen(service, "Long")["status"] == "cancelled"
+
+
+def test_sigterm_while_a_program_is_started_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            processes.append(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    with pytest.raises(Terminated), raising_on_sigterm(), started(program):
+        raise AssertionError("the program runs on")
+    (process,) = processes
+    assert process.returncode == -signal.SIGTERM
 
 
 def test_sigterm_ends_the_program_too(service: Service) -> None:

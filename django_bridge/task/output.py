@@ -20,7 +20,7 @@ from asgiref.sync import sync_to_async
 
 from django_bridge.task.cancel import TaskCancelled
 from django_bridge.task.context import SupportsTask, TaskContext
-from notifier.programs import READ_BYTES, Percentages, terminate
+from notifier.programs import READ_BYTES, Percentages, started
 
 LOOK_S: Final = 0.5
 """While a program is silent: how often a cancel is looked for."""
@@ -74,20 +74,15 @@ class TaskOutput(TaskContext):
         """
         self.begin()
         percentages = None if percent is None else Percentages(percent)
-        with subprocess.Popen(  # noqa: S603  # the caller's own command, without a shell
+        with started(
             [os.fspath(word) for word in command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
             env=env,
-            start_new_session=True,
         ) as process:
-            try:
-                _follow(self, process, percentages)
-            except BaseException:
-                terminate(process)
-                raise
+            _follow(self, process, percentages)
         code = process.returncode
         if ends and not self.ended:
             name = os.path.basename(os.fspath(command[0]))

@@ -167,7 +167,9 @@ class Case{n}(NotificationAssertions, TestCase):
     for n in range(4)
 )
 
-PYTEST = ["pytest", "-q", *(f"-pno:{other}" for other in ("asyncio", "schemathesis", "cacheprovider"))]
+OTHERS = ("asyncio", "schemathesis", "hypothesispytest", "valkey", "anyio", "cacheprovider")
+"""Plugins that are installed here: loading them costs more than the tests."""
+PYTEST = ["pytest", "-q", *(f"-pno:{other}" for other in OTHERS)]
 
 
 @pytest.fixture
