@@ -31,6 +31,12 @@ EITHER = pytest.mark.parametrize("browser", ["chromium", "firefox"], indirect=Tr
 """Runs a test in Chromium and in Firefox. Other tests run in Chromium."""
 
 
+CHROMIUM_FIRST = pytest.mark.parametrize(
+    "browser", ["chromium", pytest.param("firefox", marks=pytest.mark.full)], indirect=True
+)
+"""The same, in Firefox by `make test-faults` only: tests marked `EITHER` use what Firefox has to do here, too."""
+
+
 WHOLE = pytest.mark.parametrize("browser", ["whole"], indirect=True)
 """Runs a test in the whole Chromium: `CHROMIUM` shows no notification of the browser."""
 
@@ -116,8 +122,8 @@ def witness(service: Service) -> Witness:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser without a past: no cookies, no storage."""
-    fresh = browser.new_context(viewport={"width": 1280, "height": 900})
+    """A browser without a past: no cookies, no storage. Without motion: each frame of it is drawn by the processor."""
+    fresh = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     fresh.set_default_timeout(15_000)
     yield fresh
     fresh.close()

@@ -229,7 +229,7 @@ def test_a_page_that_is_closed_by_its_own_wish_shows_nothing(calm: Shop) -> None
         expect(note).to_have_text("")
 
 
-@pytest.mark.parametrize("lang", ["en", "ru"])
+@pytest.mark.parametrize("lang", ["en", pytest.param("ru", marks=pytest.mark.full)])
 def test_how_it_looks(calm: Shop, lang: str) -> None:
     calm.publish("Report ready")
     calm.context.route("**/v1/stream", lambda route: route.fulfill(status=503, headers={"Retry-After": "30"}))

@@ -207,7 +207,7 @@ def process_figures(pid: int, **changes: Any) -> dict[str, Any]:
     return {**process, **counts, **state, "top": [{"channel": "all", "streams": 1200}], **changes}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.full)])
 def test_processes_that_are_not_well_show_it_on_a_phone_too(
     browser: Browser, watched: Service, scheme: Literal["light", "dark"]
 ) -> None:

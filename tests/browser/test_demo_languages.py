@@ -22,7 +22,9 @@ def test_the_menu_has_every_language_that_is_shipped(demo: Open) -> None:
     assert sorted(options.evaluate_all("all => all.map(({ value }) => value)")) == SHIPPED
 
 
-@pytest.mark.parametrize(("language", "messages"), [("ar", "الرسائل"), ("he", "הודעות")])
+@pytest.mark.parametrize(
+    ("language", "messages"), [("ar", "الرسائل"), pytest.param("he", "הודעות", marks=pytest.mark.full)]
+)
 def test_a_language_from_right_to_left_turns_the_widgets(
     demo: Open, service: Service, language: str, messages: str
 ) -> None:

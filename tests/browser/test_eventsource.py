@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Request
 
-from tests.browser.conftest import EITHER
+from tests.browser.conftest import CHROMIUM_FIRST, EITHER
 from tests.support import Service, running, subscriber_token
 
 LISTEN = """([url, types]) => {
@@ -86,7 +86,7 @@ def test_the_cookie_lets_it_listen(listener: Listener, context: BrowserContext, 
     assert subjects(listener.wait("message")) == ["By cookie"]
 
 
-@EITHER
+@CHROMIUM_FIRST
 def test_it_hears_tasks_events_of_any_name_and_the_read_state(listener: Listener, service: Service) -> None:
     listener.listen(f"?token={subscriber_token('ann')}")
     with service.client() as client, service.user("ann") as ann:

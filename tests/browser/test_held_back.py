@@ -10,7 +10,7 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.conftest import EITHER, shot
+from tests.browser.conftest import CHROMIUM_FIRST, shot
 from tests.browser.shop import Shop, notes, reached
 from tests.nginx import PROGRAM
 from tests.support import Process, Service, free_port, running
@@ -107,7 +107,7 @@ def test_the_page_is_filled_at_the_start_and_polls_after_two_silent_streams(shop
         assert page.evaluate("states.filter((state) => state === 'polling').length") == 1
 
 
-@EITHER
+@CHROMIUM_FIRST
 def test_a_message_of_the_silent_time_is_shown_once_and_as_news(shop: Shop) -> None:
     page = shop.open(until="")
     expect(page.locator("notifier-inbox [part=empty]")).to_be_visible()

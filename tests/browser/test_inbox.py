@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import EITHER, Witness
+from tests.browser.conftest import CHROMIUM_FIRST, EITHER, Witness
 from tests.browser.test_widgets import Shop
 from tests.support import Service, subscriber_token, wait_for
 
@@ -288,7 +288,7 @@ def test_the_keyboard_walks_opens_reads_archives_and_closes(shop: Shop) -> None:
     expect(page.locator("notifier-bell [part=bell]")).to_be_focused()
 
 
-@EITHER
+@CHROMIUM_FIRST
 def test_enter_on_a_row_follows_its_url(shop: Shop) -> None:
     shop.publish("Order 7", url="/orders/7")
     page = shop.open()
