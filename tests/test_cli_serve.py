@@ -16,7 +16,7 @@ import pytest
 from uvicorn.config import STARTUP_FAILURE
 
 from notifier.broker.redis.keys import Keys
-from tests.commands import CREDENTIALS, USER, printed, refused, run, running
+from tests.commands import CREDENTIALS, USER, call, printed, refused, run, running
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, bearer, free_port, subscriber_token
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,7 @@ def test_a_worker_that_is_silent_for_some_seconds_is_not_replaced(redis_service:
 
 @pytest.mark.parametrize("option", [["--port", "0"], ["--port", "70000"], ["--workers", "0"], ["--log-level", "loud"]])
 def test_serve_refuses_an_option_out_of_its_bounds(option: list[str]) -> None:
-    done = run("serve", *option, **CREDENTIALS)
+    done = call("serve", *option, **CREDENTIALS)
     assert done.returncode == 2
     assert option[0] in done.stderr
 
