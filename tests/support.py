@@ -61,13 +61,16 @@ def wait_for(condition: Callable[[], T], *, timeout_s: float = 30, what: str = "
 def share_tls_context() -> None:
     """Read the machine's certificates once. httpx reads them for every client (30 ms of CPU), also for each
     `httpx.get` of a loop that waits. A context with settings of its own is created as ever."""
-    create, shared = httpx._config.create_ssl_context, functools.cache(httpx._config.create_ssl_context)
-    at_start = [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+    create = httpx._config.create_ssl_context
+
+    @functools.cache
+    def shared(*places: str | None) -> ssl.SSLContext:
+        return create()
 
     def create_ssl_context(verify: Any = True, cert: Any = None, trust_env: bool = True) -> ssl.SSLContext:
-        files = [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
-        is_usual = verify is True and cert is None and trust_env and files == at_start
-        return shared() if is_usual else create(verify, cert, trust_env)
+        if verify is True and cert is None and trust_env:
+            return shared(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        return create(verify, cert, trust_env)
 
     httpx._transports.default.create_ssl_context = create_ssl_context  # type: ignore[attr-defined]  # not exported
 

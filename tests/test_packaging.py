@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import venv
 import zipfile
 from importlib import metadata
@@ -30,8 +29,8 @@ CLIENT_FILES = {
     if path.is_file() and path.name != "tsconfig.json"
 }
 MAX_RESIDENT_MIB = 72
-MAX_START_S = 15.0
-"""So slow only with a mistake, such as work at import: `bench` shows how fast it is."""
+MAX_START_CPU_S = 8.0
+"""So much only with a mistake, such as work at import: `bench` shows how fast it is."""
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +95,8 @@ def test_the_sdist_holds_the_same(dists: Path) -> None:
 
 
 def test_tree_and_sdist_build_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPOSITORY)]
-    subprocess.run(command, check=True, capture_output=True, timeout=100)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=100)
     assert _wheel_files(next(tmp_path.glob("*.whl"))) == _wheel_files(wheel)
 
 
@@ -167,24 +166,29 @@ def test_the_base_requires_only_what_publishing_needs(wheel: Path) -> None:
 
 
 class _Start:
-    """One start of `notifier serve --dev` in an empty folder, timed from exec to the first answer."""
+    """One start of `notifier serve --dev` in an empty folder, until its first answer."""
 
     def __init__(self, python: Path, folder: Path) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         command = [str(python), "-m", "notifier", "serve", "--dev", "--port", self.url.rpartition(":")[2]]
-        begun = time.monotonic()
         self.process = Process(
             command,
             cwd=folder,
             env={"NOTIFIER_REDIS_URL": "", "NOTIFIER_JWT_SECRET": JWT_SECRET, "NOTIFIER_API_KEYS": API_KEY},
         )
         self.process.wait_until(self._answers, "the service")
-        self.took_s = time.monotonic() - begun
 
     def _answers(self) -> bool:
+        if "Application startup complete" not in self.process.output():
+            return False
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/readyz", timeout=1).status_code == 200
         return False
+
+    def cpu_s(self) -> float:
+        """CPU seconds until now: other than the time, they are those of the program alone."""
+        fields = Path(f"/proc/{self.process.child.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
         status = Path(f"/proc/{self.process.child.pid}/status").read_text()
@@ -213,18 +217,14 @@ def test_the_installed_service_serves_page_and_client_from_any_folder(installed:
 
 
 def test_an_idle_service_is_small_and_starts_at_once(installed: Path, tmp_path: Path) -> None:
-    """The best of three: this is about the program, not about what else the machine does."""
-    taken, resident = [], []
-    for _ in range(3):
-        start = _Start(installed, tmp_path)
-        try:
-            taken.append(start.took_s)
-            resident.append(start.resident_mib())
-        finally:
-            start.process.stop()
-    print(f"ready after {min(taken):.2f} s, {min(resident):.1f} MiB resident")
-    assert min(taken) < MAX_START_S
-    assert min(resident) < MAX_RESIDENT_MIB
+    start = _Start(installed, tmp_path)
+    try:
+        cpu_s, resident_mib = start.cpu_s(), start.resident_mib()
+    finally:
+        start.process.stop()
+    print(f"ready after {cpu_s:.2f} s of CPU, {resident_mib:.1f} MiB resident")
+    assert cpu_s < MAX_START_CPU_S
+    assert resident_mib < MAX_RESIDENT_MIB
 
 
 def test_the_extra_celery_brings_all_that_a_redis_queue_needs(tmp_path: Path) -> None:

@@ -30,9 +30,20 @@ def fuzzed(request: pytest.FixtureRequest, redis_server: RedisServer) -> object:
         yield service
 
 
+PRODUCERS = "publish administration operation"
+SMALL = {("redis", PRODUCERS), ("embedded", "user"), ("embedded", BATCH)}
+"""What `make test` runs: every operation and every broker."""
+CASES = [
+    pytest.param(broker, tags, examples, marks=() if examples == 5 and (broker, tags) in SMALL else pytest.mark.full)
+    for broker in ("embedded", "redis")
+    for tags in (PRODUCERS, "user", BATCH)
+    for examples in (5, 50)
+    if examples == 50 or (broker, tags) in SMALL
+]
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.full)])
-@pytest.mark.parametrize("tags", ["publish administration", "user", "operation", BATCH])
+@pytest.mark.parametrize(("fuzzed", "tags", "examples"), CASES, indirect=["fuzzed"])
 def test_generated_requests_meet_no_surprise(fuzzed: Service, tags: str, examples: int, tmp_path: Path) -> None:
     credential = subscriber_token("ann", groups=["staff"]) if tags == "user" else ADMIN_KEY
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{fuzzed.url}/openapi.json"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gettext
 import subprocess
 import sys
 
 import pytest
-from babel.messages.catalog import Message
+from babel.messages.catalog import Catalog, Message
 
 from tests.support import REPOSITORY
 from tools import texts
@@ -26,7 +27,6 @@ def test_the_languages_of_the_documentation_are_there() -> None:
 
 
 def test_the_texts_of_widgets_and_of_django_are_found() -> None:
-    sources = set(texts.sources())
     for source in (
         ("widgets.unread", ("{n} unread message", "{n} unread messages")),
         ("widgets.status.stalled", "Stalled"),
@@ -34,19 +34,27 @@ def test_the_texts_of_widgets_and_of_django_are_found() -> None:
         (None, ("%d call", "%d calls")),
         (None, "No messages."),  # of a template
     ):
-        assert source in sources
+        assert source in english()
+
+
+@functools.cache
+def english() -> tuple[texts.Source, ...]:
+    return tuple(texts.sources())
+
+
+@functools.cache
+def updated(language: str) -> Catalog:
+    return texts.updated(language, english())
 
 
 @LANGUAGES
 def test_no_text_lacks_a_translation(language: str) -> None:
-    assert texts.untranslated(texts.updated(language)) == [], (
-        f"translate it in {texts.catalogue(language)}, then {AGAIN}"
-    )
+    assert texts.untranslated(updated(language)) == [], f"translate it in {texts.catalogue(language)}, then {AGAIN}"
 
 
 @LANGUAGES
 def test_a_translation_has_the_places_of_its_text(language: str) -> None:
-    for message in texts.updated(language):
+    for message in updated(language):
         if message.id:
             forms = [message.string] if isinstance(message.string, str) else message.string
             source = message.id if isinstance(message.id, str) else message.id[1]
@@ -60,14 +68,14 @@ def places(text: str) -> set[str]:
 @LANGUAGES
 def test_the_module_of_the_client_is_made_from_the_catalogue(language: str) -> None:
     module = (texts.CLIENT / f"{language}.js").read_text("utf-8")
-    assert module == texts.as_module(language, texts.updated(language)), AGAIN
+    assert module == texts.as_module(language, updated(language)), AGAIN
 
 
 @LANGUAGES
 def test_django_reads_what_the_catalogue_has(language: str) -> None:
     with texts.catalogue(language).with_suffix(".mo").open("rb") as file:
         compiled = gettext.GNUTranslations(file)
-    for message in texts.updated(language):
+    for message in updated(language):
         if not message.id:
             continue
         for n in (1, 2, 5, 11) if message.pluralizable else (1,):
@@ -99,10 +107,9 @@ def test_gettext_chooses_the_plural_form_of_cldr(language: str) -> None:
     assert [forms[int(choose(n))] for n in NUMBERS] == [cldr(n) for n in NUMBERS]
 
 
-def test_a_new_text_is_missing_in_every_language(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = list(texts.sources())
-    monkeypatch.setattr(texts, "sources", lambda: [*known, ("widgets.new", "A new text")])
-    assert all(texts.untranslated(texts.updated(language)) == ["widgets.new"] for language in texts.PLURALS)
+def test_a_new_text_is_missing_in_every_language() -> None:
+    more = [*english(), ("widgets.new", "A new text")]
+    assert all(texts.untranslated(texts.updated(language, more)) == ["widgets.new"] for language in texts.PLURALS)
 
 
 DJANGO = """

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.pasted import PASSWORD, Document, Shell, answers, clean_environment
 from tests.support import CHROMIUM, free_port
 
-pytestmark = pytest.mark.programs
+pytestmark = [pytest.mark.programs, pytest.mark.timeout(300)]
 
 TUTORIAL = Document("docs/tutorial.md")
 
@@ -54,9 +54,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     shell.run(f"{create} --noinput")
     assert serve == "python manage.py notifier"
     process = shell.start(f"exec {serve} --noreload {port}")
-    process.wait_until(lambda: answers(f"{url}/admin/login/"), "the project")
-    yield Site(shell, url)
-    process.stop()
+    try:
+        process.wait_until(lambda: answers(f"{url}/admin/login/"), "the project")
+        yield Site(shell, url)
+    finally:
+        process.stop()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -55,12 +55,14 @@ _STRING_OR_KEY: Final = re.compile(r'("(?:[^"\\]|\\.)*")|(\w+)\s*:|,(?=\s*[}\]])
 
 Text = str | dict[str, str]
 """A text, or its plural forms by name."""
+Source = tuple[str | None, str | tuple[str, str]]
+"""The context of an English text, and the text or the pair of its forms."""
 
 
 def main() -> None:
-    lacking = 0
+    lacking, english = 0, list(sources())
     for language in PLURALS:
-        catalog = updated(language)
+        catalog = updated(language, english)
         lacking += len(missing := untranslated(catalog))
         for name in missing:
             print(f"{language}: {name} is not translated")
@@ -100,7 +102,7 @@ def widget_texts(source: str | None = None) -> dict[str, Any]:
     return texts
 
 
-def sources() -> Iterator[tuple[str | None, str | tuple[str, str]]]:
+def sources() -> Iterator[Source]:
     """Context and English text of all that is translated; a text with a plural is the pair of its forms."""
     for key, text in _flat(widget_texts()):
         yield f"{WIDGETS}{key}", text if isinstance(text, str) else (text["one"], text["other"])
@@ -131,8 +133,8 @@ def _bridge_texts() -> Iterator[str | tuple[str, str]]:
 # A catalogue
 
 
-def updated(language: str) -> Catalog:
-    """The catalogue of a language with exactly the present texts: new ones are empty, translations stay.
+def updated(language: str, english: Iterable[Source]) -> Catalog:
+    """The catalogue of a language with exactly the texts of `sources()`: new ones are empty, translations stay.
 
     Translations of texts that are gone are kept as obsolete, and used when the text is there again.
     """
@@ -141,7 +143,7 @@ def updated(language: str) -> Catalog:
     known: dict[Any, Message] = {_key(message): message for message in (*old.obsolete.values(), *old) if message.id}
     catalog = Catalog(locale_of(language))
     catalog.mime_headers = [("Plural-Forms", _plural_forms(language))]
-    for context, text in sources():
+    for context, text in english:
         empty: Any = "" if isinstance(text, str) else ("",) * len(forms_of(language))
         earlier = known.pop((text if isinstance(text, str) else text[0], context or ""), None)
         fits = earlier is not None and isinstance(earlier.string, str) == isinstance(empty, str)
