@@ -89,5 +89,9 @@ export function isOlder(a, b) {
   return epoch !== other || Number(seq) < Number(end);
 }
 
-/** @param {string} a @param {string} b */
-export const oldest = (a, b) => (isOlder(a, b) ? a : b);
+/** Until which cursor a page has everything, of parts that have it until `a` and `b`; "-": that is not known. @param {string} a @param {string} b */
+export function oldest(a, b) {
+  const [epoch, other] = [a, b].map((cursor) => PARTS.exec(cursor)?.[1]);
+  if (epoch && other && epoch !== other) return "-";
+  return isOlder(a, b) ? a : b;
+}

@@ -47,14 +47,14 @@ export function connect(url, options = {}) {
   const openLink = isNative
     ? withEventSource(streamUrl, () => [...OWN_EVENTS, ...handlers.keys()], openFetch)
     : openFetch;
-  const pollUrl = new URL("v1/poll", base);
-  const openPoll = withPoll(pollUrl, request);
+  const polls = { url: new URL("v1/poll", base) };
+  const openPoll = withPoll(polls, request);
   /** @param {import("./connection.js").Listener} listener */
   const open = (listener) => openConnection(openLink, openPoll, tokens, position, listener);
   const listener = listenerOf(handlers, tokens);
   let connectionId = "";
-  add(handlers, "hello", (hello) => {
-    connectionId = hello.connection ?? connectionId;
+  add(handlers, "hello", ({ reason, connection: id = "" }) => {
+    if (reason !== "shared") connectionId = id; // of polls: none
   });
   const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
   /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
@@ -70,7 +70,16 @@ export function connect(url, options = {}) {
      */
     async topic(grant, more) {
       topics ??= import("./topics.js").then(({ createTopics }) =>
-        createTopics(notifier, connection, position, base, pollUrl, request, isShared ? findKey : null, connectionId),
+        createTopics(
+          notifier,
+          connection,
+          position,
+          base,
+          polls,
+          request,
+          isShared ? findKey : null,
+          () => connectionId,
+        ),
       );
       return (await topics).open(grant, more);
     },

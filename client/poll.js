@@ -14,36 +14,55 @@ const SOON_MS = 1000; // after an answer that came sooner,
 const PAUSE_MS = 500; // this pause: events that follow come together, and no answer makes a hot loop
 
 /**
+ * @typedef {object} Polls
+ * @property {URL} url  its query has the grants of topics
+ * @property {AbortController} [asking]  ends the present request, which is asked again from the same cursor: where the query has
+ *   changed, the next cursor must not be past what this request does not hear
+ */
+
+/**
  * Attempts with polls.
  *
- * @param {URL} url
+ * @param {Polls} polls
  * @param {import("./request.js").Request} request
  * @returns {import("./transport.js").OpenLink}
  */
-export function withPoll(url, request) {
+export function withPoll(polls, request) {
   return (cursor, onBytes, onEvent, _onRetry, onEnd) => {
-    const controller = new AbortController();
-    const { signal } = controller;
+    let isClosed = false;
     const emit = (/** @type {string} */ event, /** @type {any} */ data, id = "") =>
-      signal.aborted || onEvent({ event, id, data: JSON.stringify(data) });
+      isClosed || onEvent({ event, id, data: JSON.stringify(data) });
     run()
       .catch(() => ({ status: 0 }))
-      .then((end) => signal.aborted || onEnd(end));
-    return { close: () => controller.abort(), listen() {} };
+      .then((end) => isClosed || onEnd(end));
+    return { close, listen() {} };
+
+    function close() {
+      isClosed = true;
+      polls.asking?.abort();
+    }
 
     /** @returns {Promise<import("./transport.js").End>} */
     async function run() {
       const tell = createTeller(emit);
       for (let after = cursor, waitS = 0; ; ) {
         const askedAt = Date.now();
-        const target = new URL(url); // its query has the grants of topics
+        const target = new URL(polls.url);
         if (after) target.searchParams.set("after", after);
         target.searchParams.set("wait_s", String(waitS));
-        const response = await request(target, { headers: { Accept: "application/json" }, signal });
-        if (!response) return { status: 401, signedOut: true };
-        const { status, headers } = response;
-        if (status !== 200) return { status, afterMs: 1000 * Number(headers.get("Retry-After")) };
-        const answer = await response.json();
+        polls.asking = new AbortController();
+        const { signal } = polls.asking;
+        let answer;
+        try {
+          const response = await request(target, { headers: { Accept: "application/json" }, signal });
+          if (!response) return { status: 401, signedOut: true };
+          const { status, headers } = response;
+          if (status !== 200) return { status, afterMs: 1000 * Number(headers.get("Retry-After")) };
+          answer = await response.json();
+        } catch (error) {
+          if (isClosed || !signal.aborted) throw error;
+          continue;
+        }
         onBytes();
         tell(answer, after);
         after = answer.cursor ?? after;

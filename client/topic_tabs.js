@@ -20,13 +20,14 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(id: string) => void} calls.follow  another tab has this stream
  * @param {(body: object) => Promise<any>} calls.change  what the stream hears
  * @param {(names: string[]) => void} calls.tellStates
- * @param {() => void} calls.tellPolls
+ * @param {() => boolean} calls.tellPolls  whether the polls hear others than before
+ * @param {(tokens: string[], isNew: boolean) => void} calls.hearPolled
  */
 export async function createTopicTabs(
   topics,
   connection,
   findKey,
-  { streamId, follow, change, tellStates, tellPolls },
+  { streamId, follow, change, tellStates, tellPolls, hearPolled },
 ) {
   /** @type {Set<string>} */
   const elsewhere = new Set(); // grants of other tabs, for the leader's polls
@@ -81,7 +82,7 @@ export async function createTopicTabs(
   }
 
   /** What another tab says. @param {any} message */
-  function receive({ ask, connection: id, left, kept, grants, idle }) {
+  function receive({ ask, connection: id, left, kept, grants, idle, polled }) {
     if (ask && connection.leads) post({ connection: streamId() });
     if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
     if (id && id !== streamId() && !connection.leads) follow(id);
@@ -92,8 +93,9 @@ export async function createTopicTabs(
     for (const name of kept ?? []) leaving?.delete(name);
     if (grants && connection.leads) {
       for (const grant of grants) elsewhere.add(grant);
-      tellPolls();
+      if (tellPolls()) post({ polled: grants });
     }
+    if (polled && !connection.leads) hearPolled(polled, true);
   }
 
   /** The leader ends topics that no tab shows. @param {string[]} names */

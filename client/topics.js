@@ -39,22 +39,27 @@ const MAX_GRANTS = 20; // in the query of a poll, and of one call
  * @param {import("./connection.js").Connection} connection
  * @param {import("./position.js").Position} position
  * @param {URL} base
- * @param {URL} pollUrl  its query gets the grants
+ * @param {import("./poll.js").Polls} polls  their query gets the grants
  * @param {import("./request.js").Request} request
  * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
- * @param {string} connectionId  of the present stream
+ * @param {() => string} findId  the id of the present stream; "": there is none
  */
-export async function createTopics(notifier, connection, position, base, pollUrl, request, findKey, connectionId) {
+export async function createTopics(notifier, connection, position, base, polls, request, findKey, findId) {
   /** @type {Map<string, Topic>} */
   const topics = new Map();
   let isJoining = false;
   let retry = 0; // a timer; 0: none
   let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
+  /** @type {Set<string>} */
+  const overtaken = new Set(); // topics that the stream has left during a call, whose answer may be older
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const streamId = () => connectionId;
-  const tabs = await createTopicTabs(topics, connection, findKey, { streamId, follow, change, tellStates, tellPolls });
+  const isPolling = () => notifier.connectionState.state === "polling";
+  const calls = { streamId, follow, change, tellStates, tellPolls, hearPolled };
+  const tabs = await createTopicTabs(topics, connection, findKey, calls);
+  let connectionId = findId(); // a hello may have come meanwhile
   const { elsewhere, post } = tabs;
   const { signal } = ended;
   globalThis.addEventListener?.("pagehide", tabs.hide, { signal });
@@ -80,6 +85,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     for (const name of left) {
       const topic = topics.get(name);
       if (topic) topic.heard = false;
+      overtaken.add(name);
     }
     void join().then(renewal.renew);
   });
@@ -186,11 +192,8 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     const waiting = [...topics].filter(([, { heard, exp }]) => !heard && exp > Date.now());
     if (!waiting.length) return false;
     if (!connectionId) {
-      if (notifier.connectionState.state !== "polling") return void post({ ask: true });
-      const sent = pollUrl.searchParams.getAll("grant");
-      const heard = waiting.filter(([, { token }]) => sent.includes(token));
-      for (const [, topic] of heard) topic.heard = true;
-      tell(heard.map(([name]) => name)); // polls do not say what happened since the page was rendered
+      if (isPolling()) hearPolled(polls.url.searchParams.getAll("grant"), false);
+      else post({ ask: true });
       return false;
     }
     const { since } = waiting[0][1];
@@ -200,6 +203,7 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     const joined = group.filter(([, { token }]) => add.includes(token));
     const states = joined.filter(([, topic]) => stateOf(topic) !== topic.state);
     const state = states.map(([name, topic]) => /** @type {const} */ ([name, stateOf(topic)]));
+    overtaken.clear();
     const answer = await change({ add, since: since || "-", ...(state.length && { state: onWire(state) }) });
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
@@ -214,14 +218,32 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     const idle = state.filter(([, now]) => !now).map(([name]) => name);
     if (idle.length) post({ idle });
     for (const [name, topic] of joined) {
-      topic.heard = answer.topics.includes(name);
+      const isThere = answer.topics.includes(name);
+      topic.heard = isThere && !overtaken.has(name);
       if (topic.heard) topic.since = topic.from = answer.cursor;
-      else topic.exp = Math.min(topic.exp, Date.now()); // its grant ended before it was added
+      else if (!isThere) topic.exp = Math.min(topic.exp, Date.now()); // its grant ended before it was added
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
     tell(answer.stale);
     for (const [, topic] of joined) if (stateOf(topic) !== topic.state) topic.heard = false; // it changed meanwhile
     return true;
+  }
+
+  /**
+   * Polls do not say what happened since the page was rendered: what they hear now is stale.
+   *
+   * @param {string[]} tokens
+   * @param {boolean} isNew  the leader's polls hear it from now on
+   */
+  function hearPolled(tokens, isNew) {
+    if (!isPolling()) return;
+    const names = [];
+    for (const [name, topic] of topics) {
+      if (!tokens.includes(topic.token) || (topic.heard && !isNew)) continue;
+      topic.heard = true;
+      names.push(name);
+    }
+    tell(names);
   }
 
   /**
@@ -232,7 +254,8 @@ export async function createTopics(notifier, connection, position, base, pollUrl
   async function change(body) {
     const call = jsonCall("POST", { connection: connectionId, ...body });
     const response = await request(new URL("v1/stream/topics", base), call).catch(() => null);
-    if (response?.ok) return response.json();
+    const answer = response?.ok && (await response.json().catch(() => null)); // it may end within its body
+    if (answer) return answer;
     const status = response?.status ?? 0;
     if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
       lost = connectionId;
@@ -299,10 +322,14 @@ export async function createTopics(notifier, connection, position, base, pollUrl
     tellPolls();
   }
 
+  /** Returns whether the polls hear others than before. */
   function tellPolls() {
-    pollUrl.searchParams.delete("grant");
+    const { searchParams, search } = polls.url;
+    searchParams.delete("grant");
     const own = [...topics.values()].filter(({ exp }) => exp > Date.now()).map(({ token }) => token);
-    for (const token of [...new Set([...own, ...elsewhere])].slice(0, MAX_GRANTS))
-      pollUrl.searchParams.append("grant", token);
+    for (const token of [...new Set([...own, ...elsewhere])].slice(0, MAX_GRANTS)) searchParams.append("grant", token);
+    const isChanged = polls.url.search !== search;
+    if (isChanged) polls.asking?.abort();
+    return isChanged;
   }
 }

@@ -17,6 +17,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import connection
@@ -41,8 +42,14 @@ USER_TIMEOUT_MS: Final = 20_000
 """TCP_USER_TIMEOUT (RFC 5482): closes half-open connections, which pings and send timeouts do not detect."""
 
 SILENT_S: Final = 20
-"""A worker that does not answer its supervisor for this long is replaced. On a busy machine, the start of a worker
-takes longer than uvicorn's 5 s, and would begin again for ever."""
+"""A worker that does not answer its supervisor for this long is replaced."""
+
+START_S: Final = 180
+"""A new worker may take this long until it answers, and until it serves where it replaces another. On a busy machine a
+start takes much longer than `SILENT_S`: it would begin again for ever, and a rolling restart would be given up."""
+
+_ENDING: Final = frozenset((signal.SIGINT, signal.SIGTERM))
+"""The signals that end the supervisor, which are in its queue while it waits for a worker."""
 
 MAX_UNSENT_BYTES: Final = 128 * 1024
 """TCP_NOTSENT_LOWAT: more that a client's window has no room for yet stays in this process, where it is counted."""
@@ -108,20 +115,45 @@ def _at_hup(handler: Callable[[], object]) -> None:
 
 
 class _Worker(multiprocess.Process):
-    """A worker process that runs `Server`. It has the number of its socket, also after a restart."""
+    """A worker process that runs `Server`. It has the number of its socket, also after a restart.
 
-    def __init__(self, settings: Config, sock: socket.socket, number: int, folder: str) -> None:
+    signals: those that the supervisor has received and not handled.
+    """
+
+    def __init__(self, settings: Config, sock: socket.socket, number: int, folder: str, signals: list[int]) -> None:
         self._place = f"{number}:{folder}" if folder else ""
+        self._signals = signals
+        self._has_answered = False
         super().__init__(settings, [sock])
 
     def ping(self, timeout: float = SILENT_S) -> bool:
-        """True if the worker answers in time. False at once if it has ended, or ends meanwhile."""
+        """True if the worker answers in time, the first time within `START_S`. False at once if it has ended, or ends
+        meanwhile."""
+        ends_at = time.monotonic() + (timeout if self._has_answered else START_S)
         with contextlib.suppress(OSError, EOFError):
             self.parent_conn.send(b"ping")
-            if self.parent_conn in connection.wait([self.parent_conn, self.process.sentinel], timeout):
-                self.parent_conn.recv()
-                return True
+            while (left_s := ends_at - time.monotonic()) > 0:
+                ready = connection.wait([self.parent_conn, self.process.sentinel], min(left_s, 1))
+                if self.parent_conn in ready:
+                    self.parent_conn.recv()
+                    self._has_answered = True
+                if ready or self._is_ending:
+                    return not ready or self.parent_conn in ready
         return False
+
+    def wait_until_ready(self, timeout: float, should_exit: threading.Event | None = None) -> bool:
+        """True once the worker serves, within `START_S`: `timeout` is that of a running one. False if it ends, and at a
+        signal that ends the supervisor."""
+        ends_at = time.monotonic() + START_S
+        while time.monotonic() < ends_at and self.process.is_alive() and not self._is_ending:
+            if self.is_ready(timeout=1):
+                return True
+            time.sleep(0.1)
+        return False
+
+    @property
+    def _is_ending(self) -> bool:
+        return not _ENDING.isdisjoint(self._signals)
 
     def target(self, sockets: list[socket.socket] | None = None) -> None:
         os.environ[workers.VARIABLE] = self._place
@@ -150,7 +182,7 @@ class _Supervisor(multiprocess.Multiprocess):
 
     def _worker(self, settings: Config, sockets: list[socket.socket]) -> _Worker:
         sock = self._free_socket(sockets)
-        worker = _Worker(settings, sock, sockets.index(sock), self._folder)
+        worker = _Worker(settings, sock, sockets.index(sock), self._folder, self.signal_queue)
         self._assigned[worker] = sock
         return worker
 

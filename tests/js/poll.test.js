@@ -115,7 +115,8 @@ for (const comesThrough of [true, false]) {
     await pass(290);
     assert.equal(streams(), 2);
     await pass(15);
-    assert.equal(streams(), 3);
+    while (streams() < 3) await server.nthRequest(server.requests.length + 1);
+    if (comesThrough) await states.reached(3);
     await pass(10);
     assert.equal(streams(), 3); // one silent try was enough
     assert.equal(notifier.connectionState.state, comesThrough ? "open" : "polling");
@@ -169,6 +170,40 @@ test("bye in an answer ends the polls for as long as it says, and a 401 gets ano
   assert.equal(states.values.at(-1), "connecting expired");
   mock.timers.tick(701);
   assert.equal((await server.nthRequest(5)).headers.authorization, "Bearer new-1");
+});
+
+test("a topic that is opened while a poll waits is in the next one at once, from the same cursor", async (t) => {
+  const hello = { v: 1, recovered: true, replayed: 0, unread: 0, tasks: [], heartbeat_s: 15, connection: "c1" };
+  const server = await serve(
+    t,
+    (_request, response) => {
+      response.writeHead(200, { "Content-Type": "text/event-stream" });
+      response.end(frame("hello", hello, "e-1")); // the stream of before, in another network
+    },
+    silent,
+    silent,
+    json(answer({ cursor: "e-2" })),
+    silent,
+  );
+  const { notifier } = open(t, server.url);
+  await server.nthRequest(1);
+  while (notifier.connectionState.state !== "reconnecting") await new Promise((resolve) => setImmediate(resolve));
+  mock.timers.tick(1);
+  for (const n of [2, 3]) {
+    await server.nthRequest(n);
+    mock.timers.tick(8001);
+    await new Promise((resolve) => setImmediate(resolve));
+    mock.timers.tick(1);
+  }
+  await server.nthRequest(5); // the poll that waits
+  const stale = collector();
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const iat = Date.now() / 1000;
+  const grant = `${part({})}.${part({ topics: ["order:1"], iat, exp: iat + 300 })}.x`;
+  await notifier.topic(grant, { since: "e-1", onStale: stale.add });
+  assert.deepEqual(await stale.reached(1), [["order:1"]]);
+  const { method, url } = await server.nthRequest(6);
+  assert.equal(`${method} ${url}`, `GET /v1/poll?grant=${grant}&after=e-2&wait_s=25`);
 });
 
 test("a poll that is refused for good ends the connection", async (t) => {

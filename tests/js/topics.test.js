@@ -34,8 +34,12 @@ async function service(t, answer, people = () => ({ count: 0, users: [] })) {
     let text = "";
     for await (const chunk of request) text += chunk;
     const body = JSON.parse(text);
-    const { status = 200, ...answered } = answer(body, changes.values.length + 1);
-    response.writeHead(status, { "Content-Type": "application/json" });
+    const { status = 200, isCut, ...answered } = answer(body, changes.values.length + 1);
+    response.writeHead(status, { "Content-Type": "application/json", ...(isCut && { "Content-Length": 500 }) });
+    if (isCut) {
+      changes.add(body);
+      return response.write("{", () => response.destroy());
+    }
     response.end(JSON.stringify({ topics: topicsOf(body), cursor: "e-7", stale: [], ...answered }));
     changes.add(body);
   });
@@ -125,6 +129,25 @@ test("a topic that an open stream was refused for a moment is added to it again"
   await notifier.topic(grant(["order:1"]), { since: "e-3" });
   const [, again] = await changes.reached(2);
   assert.deepEqual([again.connection, again.since], ["c1", "e-3"]);
+});
+
+test("a topic is added again after an answer that was cut off", async (t) => {
+  t.mock.method(Math, "random", () => 0); // the shortest pause
+  const { notifier, changes } = await service(t, (_, n) => ({ isCut: n === 1 }));
+  await notifier.topic(grant(["order:1"]), { since: "e-3" });
+  const [, again] = await changes.reached(2);
+  assert.deepEqual([again.connection, again.since], ["c1", "e-3"]);
+});
+
+test("a part of the page from before the service's history began anew is stale", async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  await notifier.topic(grant(["order:1"]), { since: "e-5" });
+  await changes.reached(1);
+  await notifier.topic(grant(["order:2"]), { since: "e-5" });
+  await changes.reached(2); // the first answer was read
+  await notifier.topic(grant(["order:1"]), { since: "d-900" });
+  const [, , again] = await changes.reached(3);
+  assert.equal(again.since, "-"); // as a cursor that is not known
 });
 
 test("a part of the page that was rendered before the topic's newest event is stale at once", async (t) => {

@@ -1,6 +1,7 @@
 /** Topics of tabs that share one stream, which the leading tab has: they talk over a channel. */
 
 import assert from "node:assert/strict";
+import { EventEmitter, once } from "node:events";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -12,21 +13,26 @@ const GRANT = `${part({})}.${part({ topics: ["order:1"], iat: now, exp: now + 30
 const BASE = new URL("http://notifier.test/");
 
 /** The topics of one tab; `answer(n)` answers its n-th call. */
-async function tab(t, key, connection, { connectionId = "", answer = () => ({}) } = {}) {
+async function tab(
+  t,
+  key,
+  connection,
+  { connectionId = "", findId = () => connectionId, answer = () => ({}), state = "open" } = {},
+) {
   const handlers = {};
   const calls = [];
-  const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state: "live" } };
+  const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state } };
   const request = async (_, { body }) => {
     calls.push(JSON.parse(body));
-    const { status = 200, ...answered } = answer(calls.length);
+    const { status = 200, ...answered } = await answer(calls.length);
     return new Response(JSON.stringify({ topics: ["order:1"], cursor: "e-7", stale: [], ...answered }), { status });
   };
   const position = { cursor: "e-5" };
-  const findKey = async () => key;
-  const poll = new URL("/v1/poll", BASE);
-  const topics = await createTopics(notifier, connection, position, BASE, poll, request, findKey, connectionId);
+  const polls = { url: new URL("/v1/poll", BASE), ended: 0, asking: { abort: () => polls.ended++ } };
+  const findKey = async () => await key;
+  const topics = await createTopics(notifier, connection, position, BASE, polls, request, findKey, findId);
   t.after(() => handlers.state("closed", { final: true }));
-  return { topics, calls, handlers, heard: () => calls.some(({ add }) => add) };
+  return { topics, calls, polls, handlers, heard: () => calls.some(({ add }) => add) };
 }
 
 /** The leading tab and another one; both show the topic and hear it. */
@@ -125,4 +131,49 @@ test("the leader's end removes nothing; after it each tab joins the next stream 
   assert.deepEqual([stale, told], [[[1, ["order:1"]]], [["order:1"]]]);
   await sleep(600);
   assert.deepEqual([leader, follower, third].flatMap(removed), []);
+});
+
+test("a topic that the stream has left is not taken for heard by an answer that was on its way", {
+  timeout: 20_000,
+}, async (t) => {
+  const arrived = new EventEmitter();
+  const answer = async (n) => {
+    if (n === 1) await once(arrived, "now");
+    return {};
+  };
+  const leader = { leads: true, state: "live" };
+  const { topics, calls, handlers } = await tab(t, "k6", leader, { connectionId: "c1", answer });
+  topics.open(GRANT, { since: "e-5" });
+  while (!calls.length) await sleep(5);
+  handlers.topics({ left: ["order:1"] });
+  arrived.emit("now");
+  while (calls.length < 2) await sleep(5);
+  assert.deepEqual(
+    calls.map(({ since }) => since),
+    ["e-5", "e-5"],
+  );
+});
+
+test("a stream that opened while a tab asked for its user is joined", { timeout: 20_000 }, async (t) => {
+  const known = new EventEmitter();
+  const key = once(known, "user").then(() => "k7");
+  let connectionId = "c1";
+  const opening = tab(t, key, { leads: true, state: "live" }, { findId: () => connectionId });
+  connectionId = "c2"; // its hello came
+  known.emit("user");
+  const { topics, calls } = await opening;
+  topics.open(GRANT, {});
+  while (!calls.length) await sleep(5);
+  assert.equal(calls[0].connection, "c2");
+});
+
+test("what a follower shows is stale from the moment at which the leader's polls hear it", {
+  timeout: 20_000,
+}, async (t) => {
+  const leader = await tab(t, "k8", { leads: true, state: "live" }, { state: "polling" });
+  const follower = await tab(t, "k8", { leads: false, state: "live" }, { state: "polling" });
+  const polled = [];
+  follower.topics.open(GRANT, { onStale: () => polled.push(leader.polls.ended) });
+  while (!polled.includes(1)) await sleep(5);
+  assert.ok(leader.polls.url.searchParams.has("grant", GRANT));
 });
