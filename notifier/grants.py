@@ -84,6 +84,8 @@ class Grants:
         """The end of the order when a stream joined a channel. What was published before is not replayed to it."""
         self._untold: dict[Stream, list[str]] = {}
         """Names of topics that a stream has left, before its client knows."""
+        self._joining: dict[tuple[Stream, str], Change] = {}
+        """The last of the changes under way that add a channel to a stream."""
 
     def hear(self, stream: Stream, ends: Mapping[str, float], seen: Mapping[str, str | None] | None = None) -> None:
         """Let a stream, also one that is not attached yet, hear these channels until the given Unix times, and let
@@ -162,6 +164,7 @@ class Grants:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
         self.leave(stream, change.remove)
         before, heard_before = stream.since, frozenset(stream.channels)
+        self._joining.update(dict.fromkeys([(stream, channel) for channel in change.add], change))
         self.hear(stream, change.add, change.seen)
         self._presence.change(stream, change.states)
         joining = stream.since
@@ -170,10 +173,16 @@ class Grants:
         try:
             opening, stale = await self._compare(stream.user, added, change.since)
         except BaseException:
-            self.leave(stream, new)
-            if stream.since == joining:
+            # A client repeats a change without an answer: what the repeat has added stays, whichever ends first.
+            failed = [channel for channel in new if self._joining.get((stream, channel)) is change]
+            self.leave(stream, failed)
+            if stream.since == joining and len(failed) == len(new):
                 stream.since = before
             raise
+        finally:
+            for place in [(stream, channel) for channel in change.add]:
+                if self._joining.get(place) is change:
+                    del self._joining[place]
         cursor = opening.cursor
         if joining != before and stream.since == joining:
             stream.since = cursor.seq

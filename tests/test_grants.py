@@ -265,6 +265,23 @@ async def test_a_join_that_fails_leaves_nothing_behind(hub: Hub, broker: GatedBr
     assert stream.channels[-1] == TOPIC
 
 
+async def test_a_join_that_fails_after_its_repeat_was_answered_takes_nothing_back(
+    hub: Hub, broker: GatedBroker, stream: Stream, wall: Wall
+) -> None:
+    broker.gate.clear()
+    first = asyncio.ensure_future(hub.grants.change(stream, change("topic:x")))
+    await until(lambda: "topic:x" in stream.channels)
+    changed = await hub.grants.change(stream, change("topic:x", TOPIC))
+    assert set(changed.topics) == {"x", "order:42"}
+    broker.fails = True
+    broker.gate.set()
+    with pytest.raises(BrokerUnavailable):
+        await first
+    await broker.publish(note("topic:x", id="m"))
+    assert len(events_of(wall)) == 1
+    assert not hub.grants._joining
+
+
 async def test_nothing_remains_of_a_stream_that_was_never_attached(hub: Hub) -> None:
     late = stream_on(Wall())
     hub.grants.hear(late, {TOPIC: time.time() + 60, "topic:gone": time.time() - 1})
