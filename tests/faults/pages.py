@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -18,8 +17,9 @@ from urllib.parse import urlencode
 import httpx
 
 from notifier.auth import topic_grant
+from tests.faults.changes import Versions
 from tests.faults.clients import Listener, StreamEvent
-from tests.support import API_KEY, JWT_SECRET, bearer, subscriber_token
+from tests.support import JWT_SECRET, bearer, subscriber_token
 
 T = TypeVar("T")
 RETRY_S = 0.15
@@ -32,11 +32,10 @@ MAX_GRANTS = 10
 class Board:
     """The application: objects with a version, each on a topic of its name, which has an event for each version."""
 
-    def __init__(self, url: str, objects: int, seed: random.Random) -> None:
+    def __init__(self, url: str, versions: Versions, seed: random.Random) -> None:
         self.url = url
         self.seed = seed
-        self._name = uuid.uuid4().hex[:8]
-        self.versions = {f"{self._name}:{number}": 0 for number in range(objects)}
+        self.versions = versions
         self.seen: Counter[str] = Counter()
         self.unfinished: set[asyncio.Future[Any]] = set()
 
@@ -46,33 +45,6 @@ class Board:
         self.unfinished.add(task)
         task.add_done_callback(self.unfinished.discard)
         return await asyncio.shield(task)
-
-    async def change_for(self, seconds: float, per_second: float) -> None:
-        """Change each object at its share of a rate, whatever the service answers meanwhile."""
-        every_s = len(self.versions) / per_second
-        async with httpx.AsyncClient(base_url=self.url, headers=bearer(API_KEY), timeout=15, verify=False) as client:
-            await asyncio.gather(*(self._change(client, name, seconds, every_s) for name in self.versions))
-
-    async def _change(self, client: httpx.AsyncClient, name: str, seconds: float, every_s: float) -> None:
-        now = asyncio.get_running_loop().time
-        started, turn = now(), self.seed.random()
-        while turn * every_s < seconds and now() < started + seconds:
-            await asyncio.sleep(max(0, started + turn * every_s - now()))
-            self.versions[name] += 1
-            data = {"topic": name, "version": self.versions[name]}
-            await self._publish(client, name, {"to": [f"topic:{name}"], "type": "changed", "data": data})
-            turn += 1
-
-    async def _publish(self, client: httpx.AsyncClient, name: str, body: dict[str, object]) -> None:
-        key = {"Idempotency-Key": f"{name}-{self.versions[name]}"}
-        while True:
-            answer = await called(client, "POST", "/v1/events", json=body, headers=key)
-            if answer is not None:
-                assert answer.status_code == 200, answer.text
-                self.seen["published"] += 1
-                return
-            self.seen["refused"] += 1
-            await asyncio.sleep(RETRY_S)
 
 
 async def called(client: httpx.AsyncClient, method: str, path: str, **options: object) -> httpx.Response | None:
@@ -112,8 +84,11 @@ class Page(Listener):
     """The life of its grants."""
     parts: dict[str, Part] = field(default_factory=dict)
     connection: str = ""
+    visiting: asyncio.Task[None] | None = None
     gaps: list[str] = field(default_factory=list)
     """Versions that the page was not told of, and that a later event revealed."""
+    calls: deque[str] = field(default_factory=lambda: deque(maxlen=6))
+    """The last calls and their statuses."""
     _leaving: list[str] = field(default_factory=list)
     _to_join: asyncio.Event = field(default_factory=asyncio.Event)
     _to_fetch: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,6 +101,13 @@ class Page(Listener):
             for name, part in self.parts.items()
             if part.shown != self.board.versions[name]
         ]
+
+    @property
+    def report(self) -> str:
+        """What the page knows, for a failure."""
+        parts = [f"{name} {part.shown} since {part.since} heard {part.heard}" for name, part in self.parts.items()]
+        place = f"{self.user} connection {self.connection} cursor {self.cursor} connects {self.connects}"
+        return f"{place}, grants of {self.grant_s} s: {'; '.join(parts)}; calls: {[*self.calls]}"
 
     async def visit(self, names: list[str]) -> None:
         for name in names:
@@ -159,7 +141,9 @@ class Page(Listener):
 
     async def _call(self, method: str, path: str, **options: object) -> httpx.Response | None:
         headers = bearer(subscriber_token(self.user))
-        return await self.board.finishing(called(self.api, method, path, headers=headers, **options))
+        answer = await self.board.finishing(called(self.api, method, path, headers=headers, **options))
+        self.calls.append(f"{path} {answer and answer.status_code}")
+        return answer
 
     # The stream
 

@@ -9,13 +9,16 @@ import contextlib
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.faults.changes import Changes, Versions
+from tests.faults.client_pages import client_pages
 from tests.faults.clients import until
 from tests.faults.conftest import FULL, Scale
 from tests.faults.pages import Board, Page
@@ -23,7 +26,7 @@ from tests.faults.proxy import Proxy
 from tests.faults.test_nothing_lost import roomy, worker_pids
 from tests.support import RedisServer, Service, free_port
 
-KINDS = ["redis", "redis, 3 shards", "sqlite", "memory"] if FULL else ["redis", "sqlite"]
+KINDS = ["redis", "redis, 3 shards", "sqlite", "memory"] if FULL else ["redis"]
 
 
 @dataclass
@@ -39,7 +42,8 @@ class Site:
     def faults(self) -> list[Callable[[], Awaitable[None]]]:
         if self.proxy is None:
             return [self.kill, self.restart]
-        return [self.kill_a_worker, self.cut_subscriptions, self.roll, self.cut_all_links]
+        rare: list[Callable[[], Awaitable[None]]] = [self.cut_subscriptions, self.roll] if FULL else []
+        return [self.kill_a_worker, *rare, self.cut_all_links]
 
     async def kill(self) -> None:
         self.service.process.child.kill()
@@ -52,12 +56,16 @@ class Site:
     async def kill_a_worker(self) -> None:
         before = worker_pids(self.service)
         os.kill(before[0], signal.SIGKILL)
-        await until(lambda: len(set(worker_pids(self.service)) - {before[0]}) == len(before), 150, "another worker")
+        await self._until(lambda pids: len(pids - {before[0]}) == len(before), "another worker")
 
     async def roll(self) -> None:
         before = set(worker_pids(self.service))
         self.service.process.signal(signal.SIGUSR2)
-        await until(lambda: not set(worker_pids(self.service)) & before, 150, "new workers")
+        await self._until(before.isdisjoint, "new workers")
+
+    async def _until(self, condition: Callable[[set[int]], bool], what: str) -> None:
+        """Wait until the processes of the workers are so. On a busy machine, the start of one takes a minute."""
+        await until(lambda: condition(set(worker_pids(self.service))), 300, what, every_s=0.2)
 
     async def cut_subscriptions(self) -> None:
         assert self.proxy is not None
@@ -110,10 +118,10 @@ class Visitors:
             seed, names = self.seed, list(self.board.versions)
             page = Page(
                 httpx.URL(self.board.url).port or 0, f"u{self.visits}", pause_s=seed.uniform(0.02, 0.3),
-                board=self.board, api=self.api, in_query=seed.random() < 0.5, grant_s=seed.choice((5, 15, 300)),
+                board=self.board, api=self.api, in_query=seed.random() < 0.5, grant_s=seed.choice((10, 30, 300)),
             )  # fmt: skip
             self.pages.add(page)
-            visiting = asyncio.create_task(page.visit(seed.sample(names, seed.randint(1, 4))))
+            page.visiting = visiting = asyncio.create_task(page.visit(seed.sample(names, seed.randint(1, 4))))
             try:
                 for _ in range(seed.randint(1, 8)):
                     await asyncio.wait([visiting], timeout=seed.uniform(0, 1.5))
@@ -122,11 +130,11 @@ class Visitors:
                     await self.may_move.wait()
                     await self._do_something(page, seed.choice(names))
             finally:
+                self.pages.discard(page)
+                self.gaps += page.gaps
                 page.leave()
                 visiting.cancel()
                 await asyncio.gather(visiting, return_exceptions=True)
-            self.gaps += page.gaps
-            self.pages.discard(page)
 
     async def _do_something(self, page: Page, name: str) -> None:
         if name in page.parts:
@@ -140,8 +148,12 @@ class Visitors:
         """Wait until every page shows the newest version of each of its objects."""
         self.may_move.clear()
         with contextlib.suppress(AssertionError):
-            await until(lambda: not self._wrong(), 150)
-        assert self._wrong() == {}
+            await until(lambda: not self._wrong(), 150, every_s=0.05)
+        for page in self.pages:
+            if page.visiting is not None and page.visiting.done():
+                page.visiting.result()  # what ended it
+        wrong = self._wrong()
+        assert wrong == {}, "\n".join(page.report for page in self.pages if page.wrong)
         assert [*self.gaps, *(gap for page in self.pages for gap in page.gaps)] == []
         self.may_move.set()
 
@@ -151,33 +163,59 @@ class Visitors:
 
 @contextlib.asynccontextmanager
 async def visited(board: Board, seed: random.Random, pages: int) -> AsyncIterator[Visitors]:
-    limits = httpx.Limits(max_connections=100)
-    async with httpx.AsyncClient(base_url=board.url, timeout=15, limits=limits, verify=False) as api:
+    # Without a bound: a pool that is full for a time counts connections on which a call gave up as open for ever
+    # (httpcore 1.0), and in the end no page gets one.
+    limits, patience = httpx.Limits(max_connections=None), httpx.Timeout(15, pool=None)
+    async with httpx.AsyncClient(base_url=board.url, timeout=patience, limits=limits, verify=False) as api:
         visitors = Visitors(board, seed, api)
         visitors.may_move.set()
-        async with asyncio.TaskGroup() as group:
-            running = [group.create_task(visitors.come_and_go()) for _ in range(pages)]
-            yield visitors
-            for task in running:
-                task.cancel()
-        await asyncio.gather(*board.unfinished)
+        try:
+            async with asyncio.TaskGroup() as group:
+                running = [group.create_task(visitors.come_and_go()) for _ in range(pages)]
+                yield visitors
+                for task in running:
+                    task.cancel()
+        finally:
+            await asyncio.gather(*board.unfinished)
 
 
+@pytest.fixture
+def versions(scale: Scale) -> Iterator[Versions]:
+    objects = Versions(uuid.uuid4().hex[:8], scale.whole(12, 50))
+    yield objects
+    objects.close()
+
+
+@pytest.fixture
+def changes(site: Site, versions: Versions, seed: random.Random, scale: Scale) -> Iterator[Changes]:
+    publishers = Changes(site.service.url, versions, seed, scale.whole(0, 3))
+    yield publishers
+    publishers.end()
+
+
+@pytest.mark.programs
 @pytest.mark.timeout(900)
 async def test_every_page_shows_the_newest_state_after_any_fault(
-    site: Site, seed: random.Random, scale: Scale, figure: Callable[..., None]
+    site: Site, versions: Versions, changes: Changes, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
-    board = Board(site.service.url, scale.whole(20, 50), seed)
+    board = Board(site.service.url, versions, seed)
     rounds = scale.whole(1, 2)
-    async with visited(board, seed, scale.whole(30, 200)) as visitors:
+    await changes.begin()
+    async with (
+        client_pages(board.url, versions, seed, scale.whole(3, 20)) as clients,
+        visited(board, seed, scale.whole(8, 200)) as visitors,
+    ):
+        await until(lambda: board.seen["joins"] >= scale.whole(8, 200), 150, "the first joins", every_s=0.1)
         for strike in site.faults * rounds:
-            changing = asyncio.create_task(board.change_for(scale(0.7, 5), scale(100, 200)))
+            changing = asyncio.create_task(changes.publish_for(scale(0.7, 5), scale(60, 200)))
             await asyncio.sleep(seed.uniform(0.1, scale(0.6, 4)))
             await strike()
             await changing
             await visitors.see_the_newest()
+            await clients.see_the_newest()
     figure(
-        pages=visitors.visits, faults=len(site.faults) * rounds, events=board.seen["published"],
-        joins=board.seen["joins"], stale=board.seen["stale"], resets=board.seen["reset"], fetches=board.seen["fetches"],
-        untold=len(visitors.gaps), wrong=0,
+        pages=visitors.visits, faults=len(site.faults) * rounds, events=changes.seen["published"],
+        events_per_s=changes.per_second, joins=board.seen["joins"], stale=board.seen["stale"],
+        resets=board.seen["reset"], fetches=board.seen["fetches"], untold=len(visitors.gaps), wrong=0,
+        pages_of_the_client=clients.visits, their_fetches=clients.seen["fetches"], their_wrong=0,
     )  # fmt: skip
