@@ -99,7 +99,7 @@ class ClientPages:
         """Wait until every page shows the newest version of each of its objects; some pages are followed by others."""
         self._tell()
         with contextlib.suppress(AssertionError):
-            await until(lambda: not self.wrong or self._node.returncode is not None, 150, every_s=0.05)
+            await until(lambda: not self.wrong or self._node.returncode is not None, 150)
         assert self._node.returncode is None, "the pages' process has ended"
         assert not self.wrong, await self._report()
         self.close(count := len(self.shown) // 4)

@@ -156,17 +156,15 @@ def _parsed(data: str) -> Any:
     return json.loads(data)
 
 
-async def until(
-    condition: Callable[[], Any], timeout_s: float = 20, what: str = "the condition", *, every_s: float = 0.01
-) -> None:
+async def until(condition: Callable[[], Any], timeout_s: float = 20, what: str = "the condition") -> None:
     """Wait for a condition without blocking the event loop."""
     loop = asyncio.get_running_loop()
-    deadline, pause_s = loop.time() + timeout_s, every_s
+    deadline, pause_s = loop.time() + timeout_s, 0.01
     while not condition():
         if loop.time() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {what}")
         await asyncio.sleep(pause_s)
-        pause_s = max(every_s, min(0.05, pause_s * 1.1))
+        pause_s = min(0.05, pause_s * 1.1)
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,7 +66,10 @@ class Site:
 
     async def _until(self, condition: Callable[[set[int]], bool], what: str) -> None:
         """Wait until the processes of the workers are so. On a busy machine, the start of one takes a minute."""
-        await until(lambda: condition(set(worker_pids(self.service))), 300, what, every_s=0.2)
+        deadline = time.monotonic() + 300
+        while not condition(set(worker_pids(self.service))):
+            assert time.monotonic() < deadline, f"{what}\n{self.service.process.output()}"
+            await asyncio.sleep(0.2)
 
     async def cut_subscriptions(self) -> None:
         assert self.proxy is not None
@@ -148,7 +152,7 @@ class Visitors:
         """Wait until every page shows the newest version of each of its objects."""
         self.may_move.clear()
         with contextlib.suppress(AssertionError):
-            await until(lambda: not self._wrong(), 150, every_s=0.05)
+            await until(lambda: not self._wrong(), 150)
         for page in self.pages:
             if page.visiting is not None and page.visiting.done():
                 page.visiting.result()  # what ended it
@@ -205,7 +209,7 @@ async def test_every_page_shows_the_newest_state_after_any_fault(
         client_pages(board.url, versions, seed, scale.whole(3, 20)) as clients,
         visited(board, seed, scale.whole(8, 200)) as visitors,
     ):
-        await until(lambda: board.seen["joins"] >= scale.whole(8, 20), 150, "the first joins", every_s=0.1)
+        await until(lambda: board.seen["joins"] >= scale.whole(8, 20), 150, "the first joins")
         for strike in site.faults * rounds:
             changing = asyncio.create_task(changes.publish_for(scale(0.7, 5), scale(60, 200)))
             await asyncio.sleep(seed.uniform(0.1, scale(0.6, 4)))
