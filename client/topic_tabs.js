@@ -21,7 +21,7 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(body: object) => Promise<any>} calls.change  what the stream hears
  * @param {(names: string[]) => void} calls.tellStates
  * @param {() => boolean} calls.tellPolls  whether the polls hear others than before
- * @param {(tokens: string[], isNew: boolean) => void} calls.hearPolled
+ * @param {(tokens: string[], isNew: boolean) => boolean} calls.hearPolled
  */
 export async function createTopicTabs(
   topics,

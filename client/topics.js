@@ -56,7 +56,6 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const streamId = () => connectionId;
-  const isPolling = () => notifier.connectionState.state === "polling";
   const calls = { streamId, follow, change, tellStates, tellPolls, hearPolled };
   const tabs = await createTopicTabs(topics, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
@@ -192,8 +191,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     const waiting = [...topics].filter(([, { heard, exp }]) => !heard && exp > Date.now());
     if (!waiting.length) return false;
     if (!connectionId) {
-      if (isPolling()) hearPolled(polls.url.searchParams.getAll("grant"), false);
-      else post({ ask: true });
+      if (!hearPolled(polls.url.searchParams.getAll("grant"))) post({ ask: true });
       return false;
     }
     const { since } = waiting[0][1];
@@ -230,13 +228,13 @@ export async function createTopics(notifier, connection, position, base, polls, 
   }
 
   /**
-   * Polls do not say what happened since the page was rendered: what they hear now is stale.
+   * Polls do not say what happened since the page was rendered: what they hear now is stale. Returns whether there are polls.
    *
    * @param {string[]} tokens
-   * @param {boolean} isNew  the leader's polls hear it from now on
+   * @param {boolean} [isNew]  the leader's polls hear them from now on
    */
   function hearPolled(tokens, isNew) {
-    if (!isPolling()) return;
+    if (notifier.connectionState.state !== "polling") return false;
     const names = [];
     for (const [name, topic] of topics) {
       if (!tokens.includes(topic.token) || (topic.heard && !isNew)) continue;
@@ -244,6 +242,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       names.push(name);
     }
     tell(names);
+    return true;
   }
 
   /**
