@@ -104,8 +104,8 @@ class Page(Listener):
 
     @property
     def report(self) -> str:
-        """What the page knows, for a failure. The machine is too slow for a page that hears nothing; a page that hears an
-        object and shows an old version is a defect."""
+        """What the page knows, for a failure. On a machine that is too slow a page hears nothing; one that hears an
+        object, and shows an old version of it, is a defect."""
         parts = [f"{name} {part.shown} since {part.since} heard {part.heard}" for name, part in self.parts.items()]
         place = f"{self.user} connection {self.connection} cursor {self.cursor} connects {self.connects}"
         return f"{place}, grants of {self.grant_s} s: {'; '.join(parts)}; calls: {[*self.calls]}"
