@@ -1,7 +1,8 @@
 """The records of this process' connections: noted as streams open and end, written to the broker in portions.
 
 Two writes a connection, none a delivery: a stream's position is read when its record is written. A process that is
-killed leaves the records of its open streams without an end. Must not know: HTTP, what a record is read for.
+killed leaves the records of its open streams without an end. A poll ends with its delivery, so its record is written
+then, and joined with that of the client's polls before (`polls.py`). Must not know: HTTP, what a record is read for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from notifier.broker.values import Opening
 from notifier.errors import BrokerUnavailable
 from notifier.event import Cursor
 from notifier.frames import NOWHERE, place
-from notifier.records import Record, RecordIds, Reset, Resumed, text_of
+from notifier.polls import joined_texts
+from notifier.records import Record, RecordIds, Reset, Resumed, is_of_polls, text_of
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.records")
@@ -36,6 +38,9 @@ MAX_UNWRITTEN: Final = 50_000
 
 PORTION: Final = 200
 """Users whose records are encoded and stored in one turn of the loop: about 2 ms."""
+
+JOINED: Final = 16
+"""Unwritten records of one user, of which one is of a poll, are joined whenever their number is a multiple of this."""
 
 
 class ConnectionRecords:
@@ -62,7 +67,8 @@ class ConnectionRecords:
         if record is None:
             started = before if opening.verdict == "ok" and before is not None else opening.cursor
             record = stream.record = Record(self._ids.new(now_ms), now_ms, before, started)
-            self._note(stream.user, record.id, stream)
+            if not stream.polls:
+                self._note(stream.user, record.id, stream)
         if not opening.recovered:
             # Also of another epoch: a Redis that was restarted goes on with its numbers, one that lost its data begins
             # with small ones.
@@ -85,6 +91,12 @@ class ConnectionRecords:
             return
         record.closed_ms, record.closed_why = int(time.time() * 1000), why
         self._note(stream.user, record.id, self._text(stream, record))
+        noted = self._unwritten.get(stream.user, {})
+        if stream.polls and len(noted) % JOINED == 0:
+            texts = {record_id: value for record_id, value in noted.items() if isinstance(value, str)}
+            streams = {record_id: value for record_id, value in noted.items() if record_id not in texts}
+            noted.clear()
+            noted.update({**streams, **joined_texts(texts)})
 
     def forget(self, user: str) -> None:
         """Remove the user's records with the next write. Those of later connections count."""
@@ -114,6 +126,8 @@ class ConnectionRecords:
             unsent_bytes=stream.backlog_bytes,
             channels=stream.channels,
             has_messages=stream.form != "turbo",
+            polls=stream.polls,
+            confirmed=record.start,
         )
 
     async def run_forever(self) -> None:
@@ -141,24 +155,28 @@ class ConnectionRecords:
         due = {user: self._unwritten.pop(user) for user in users if user in self._unwritten}
         forgotten, self._forgotten = self._forgotten, set()
         self._writing = due
-        texts: dict[str, dict[str, str]] = {}
-        for user, records in due.items():
-            texts[user] = {}
-            for record_id, value in records.items():
-                if isinstance(value, str):
-                    texts[user][record_id] = value
-                elif value.record is not None:
-                    texts[user][record_id] = self._text(value, value.record)
+        texts: dict[str, RecordTexts] = {user: self._texts_of(records) for user, records in due.items()}
         kept: Sequence[str] = list(forgotten)  # also if the write is cancelled
         failed = list(due)
         try:
             kept = await self._store({user: {} for user in forgotten}) if forgotten else ()
             too_early = [user for user in kept if texts.pop(user, None)]  # not before the removal
-            failed = [*too_early, *await self._store(texts)]
+            polled = [user for user, stored in texts.items() if any(map(is_of_polls, stored.values()))]
+            texts |= {user: joined_texts(texts[user]) for user in polled}
+            failed = [*too_early, *await self._store(texts, polled)]
         finally:
             self._writing = {}
             self._put_back({user: due[user] for user in failed}, kept)
         return not (failed or kept) or (len(failed) < len(due) and self._broker.ready)
+
+    def _texts_of(self, records: Mapping[str, Stream | str]) -> RecordTexts:
+        texts = {}
+        for record_id, value in records.items():
+            if isinstance(value, str):
+                texts[record_id] = value
+            elif value.record is not None:
+                texts[record_id] = self._text(value, value.record)
+        return texts
 
     def _put_back(self, failed: Mapping[str, dict[str, Stream | str]], kept: Sequence[str]) -> None:
         if not failed and not kept:
@@ -173,8 +191,8 @@ class ConnectionRecords:
         self._forgotten.update(kept)
         self._wake.set()
 
-    async def _store(self, texts: Mapping[str, RecordTexts]) -> Sequence[str]:
-        return await self._broker.afterwards.note(texts, ttl_s=self.ttl_s)
+    async def _store(self, texts: Mapping[str, RecordTexts], polled: Sequence[str] = ()) -> Sequence[str]:
+        return await self._broker.afterwards.note(texts, ttl_s=self.ttl_s, join=joined_texts, joinable=polled)
 
 
 def _place(stream: Stream) -> Cursor | None:

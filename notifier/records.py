@@ -24,6 +24,7 @@ MAX_RESUMED: Final = 20
 """Later readings of the history by one connection, in its record: the last."""
 MAX_SKIPPED: Final = 20
 """Events that left out one connection, in its record: the last."""
+TABS_OF_POLLS: Final = 18
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
@@ -141,10 +142,14 @@ class Connection:
     channels: tuple[str, ...]
     has_messages: bool
     """False of a form that leaves messages out."""
+    polls: int = 0
+    """The number of polls that it is made of; 0 of a stream."""
+    confirmed: Cursor | None = None
+    """The cursor that the last of its polls came with: the client has everything up to there."""
 
 
 def text_of(
-    record: Record,
+    record: Record | Connection,
     *,
     process: str,
     address: str,
@@ -153,28 +158,54 @@ def text_of(
     unsent_bytes: int,
     channels: Sequence[str],
     has_messages: bool,
+    polls: int = 0,
+    confirmed: Cursor | None = None,
 ) -> str:
     """A record as brokers store it: values with tabs between, which none of them has. A record is written twice a
-    connection: this is half as long as JSON, and takes two thirds of the time."""
+    connection: this is half as long as JSON, and takes two thirds of the time. That of polls has two values more, and
+    an earlier version does not read it."""
     start, started, top, sent, more = record.start, record.started, record.top, record.sent, ""
     if record.resets or record.resumed or record.skipped:
         resets = [[each.at_ms, each.before, each.after, each.reason] for each in record.resets]
         resumed = [[each.at_ms, each.before, each.after] for each in record.resumed]
         more = to_json([resets, resumed, list(record.skipped)])
     heard, address = "\n".join(channels), address.replace("\t", " ")  # of a proxy's header
+    of_polls = f"\t{polls}\t{_shown(confirmed)}" if polls else ""
     return (
         f"{record.id}\t{record.opened_ms}\t{record.closed_ms}\t{record.closed_why}\t{process}\t{address}\t{agent}\t"
         f"{_shown(start)}\t{_shown(started)}\t{_shown(top)}\t{_shown(to)}\t{_shown(sent)}\t"
         f"{unsent_bytes}\t{record.replayed}\t{more}\t"
-        f"{has_messages:d}\t{heard}"
+        f"{has_messages:d}\t{heard}{of_polls}"
     )
+
+
+def stored(connection: Connection) -> str:
+    """A record that was read back, as brokers store it."""
+    return text_of(
+        connection,
+        process=connection.process,
+        address=connection.address,
+        agent=connection.agent,
+        to=connection.to,
+        unsent_bytes=connection.unsent_bytes,
+        channels=connection.channels,
+        has_messages=connection.has_messages,
+        polls=connection.polls,
+        confirmed=connection.confirmed,
+    )
+
+
+def is_of_polls(text: str) -> bool:
+    """True of the stored record of polls."""
+    return text.count("\t") == TABS_OF_POLLS
 
 
 def connection_of(text: str) -> Connection | None:
     """A stored record; None if it is not in notifier's form."""
     try:
         record_id, opened, closed, why, process, address, agent, *rest = text.split("\t")
-        start, started, top, to, sent, unsent, replayed, more, has_messages, channels = rest
+        start, started, top, to, sent, unsent, replayed, more, has_messages, channels, *of_polls = rest
+        polls, confirmed = of_polls or ("0", "")
         began = parse_cursor(started)
         if began is None:
             return None
@@ -199,6 +230,8 @@ def connection_of(text: str) -> Connection | None:
             skipped=list(map(int, skipped)),
             channels=tuple(channels.split("\n")),
             has_messages=has_messages == "1",
+            polls=int(polls),
+            confirmed=parse_cursor(confirmed),
         )
     except (ValueError, TypeError):
         return None

@@ -13,7 +13,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Final, Protocol, cast
+from typing import ClassVar, Final, Protocol, cast
 
 from notifier.event import Cursor
 from notifier.frames import OPENING, EncodedFrame, Item, after_waiting
@@ -30,6 +30,9 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 class Stream(ABC):
     """An open stream of one user. The hub sets its position and state; the connection is the subclass's part."""
+
+    polls: ClassVar[int] = 0
+    """1 of a stream that is one poll."""
 
     __slots__ = (
         "_out",
@@ -103,6 +106,7 @@ class Stream(ABC):
         """The stream has every event of its topics, up to the last one delivered, that came after this seq. At least
         `OPENING` while topics are added."""
         self.agent = agent
+        """The client's `User-Agent`."""
         self.record: Record | None = None
         """What is kept of it for a day, once it was opened."""
         self.send: Callable[[bytes], int] | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from notifier.broker.afterwards import MAX_RECORDS, Stored, Trail
+from notifier.polls import MAX_PAUSE_MS
 from notifier.records import Connection
 
 Verdict = Literal["written", "replayed", "waiting", "missed_reset", "excluded", "not_a_recipient", "expired", "read"]
@@ -29,12 +30,13 @@ Reason = Literal[
     "process_ended",
     "in_inbox",
     "without_messages",
+    "between_polls",
     "before_records",
 ]
 """More of a verdict. `acknowledged`: a later cursor of the client has it. `unconfirmed`: it was written, and no later
 cursor is known. `retracted`, `replaced`: why it ended before a client had it. `before_records`: connections that
 opened after it was accepted are no longer recorded, and the verdict is from what is known. The others say what a
-waiting message waits for."""
+waiting message waits for. `between_polls`: a client that polls has just had an answer."""
 
 ENDED: Final = "process_ended"
 """`closed_why` of a connection whose process ended without a word."""
@@ -101,7 +103,8 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
         return Result("expired", reason, int(_end_ms(last)) or None, steps)
     if steps and all(step.verdict == "excluded" for step in steps):
         return Result("excluded", "", None, steps)
-    return Result("waiting", _why_waiting(steps, connections, is_recorded=is_recorded), None, steps)
+    reason = _why_waiting(places, steps, connections, is_recorded=is_recorded, now_ms=now_ms)
+    return Result("waiting", reason, None, steps)
 
 
 def _came_with_it(epoch: str, places: Sequence[Stored], connections: Sequence[Connection]) -> bool:
@@ -166,8 +169,7 @@ def _step(own: Sequence[Stored], connection: Connection) -> Step:
         if connection.closed_why == ENDED:
             return Step(connection.id, "process_ended")
         return Step(connection.id, "none" if connection.closed_ms else "behind")
-    readings = [each.at_ms for each in connection.resumed if each.before < place.seq <= each.after]
-    if _end_ms(place) <= max([connection.opened_ms, *readings[:1]]):
+    if _end_ms(place) <= max([connection.opened_ms, *_readings(own, connection)]):
         return Step(connection.id, "none")
     if connection.closed_ms and connection.unsent_bytes:
         sent = connection.sent.seq if connection.sent is not None else connection.started.seq
@@ -188,13 +190,21 @@ def _corrected_ms(own: Sequence[Stored], connection: Connection) -> int:
 
 
 def _written_ms(own: Sequence[Stored], connection: Connection) -> int:
-    return max(own[0].accepted_ms, connection.opened_ms)
+    return max([own[0].accepted_ms, connection.opened_ms, *_readings(own, connection)])
+
+
+def _readings(own: Sequence[Stored], connection: Connection) -> Sequence[int]:
+    """When a connection read the message in the history after its replay: in ms, none or one."""
+    seq = min(each.seq for each in own)
+    return [each.at_ms for each in connection.resumed if each.before < seq <= each.after][:1]
 
 
 def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["", "with", "without"]:
     """What the next cursor says that the client of a connection sent after the connection's end: whether it has the
     message. Empty where there is none. A client is known by its user agent."""
     connection = connections[at]
+    if connection.confirmed is not None and connection.confirmed.seq >= seq:
+        return "with"  # a later poll of the same record
     for each in connections[at + 1 :]:
         if each.agent != connection.agent:
             continue
@@ -210,12 +220,23 @@ def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["
     return ""
 
 
-def _why_waiting(steps: Sequence[Step], connections: Sequence[Connection], *, is_recorded: bool) -> Reason:
+def _why_waiting(
+    places: Sequence[Stored],
+    steps: Sequence[Step],
+    connections: Sequence[Connection],
+    *,
+    is_recorded: bool,
+    now_ms: int,
+) -> Reason:
     last = [step.verdict for step in steps if step.verdict != "excluded"][-1:]
     for name in ("behind", "unsent", "process_ended"):
         if name in last:
             return name
-    open_now = [each for each in connections if not each.closed_ms and each.closed_why != ENDED]
+    polling = [each for each in connections if each.polls and each.closed_ms >= now_ms - MAX_PAUSE_MS]
+    seq = min(place.seq for place in places)
+    if any(each.to is not None and each.to.seq < seq for each in polling):
+        return "between_polls"
+    open_now = [*polling, *(each for each in connections if not each.closed_ms and each.closed_why != ENDED)]
     if open_now:
         return "in_inbox" if any(each.has_messages for each in open_now) else "without_messages"
     return "offline" if is_recorded else "before_records"

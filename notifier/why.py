@@ -29,6 +29,8 @@ VERDICTS: Final[Mapping[str, str]] = {
     "expired": "Its time was over before a client of the user had it",
     "read": "The user has read or deleted it, on some device",
 }
+BY_POLL: Final = "It was in the answer to a poll of the user"
+"""Of `written` and `replayed`, where the client polls."""
 BEFORE_RECORDS: Final[Mapping[str, str]] = {
     "written": "A client of the user came back with a cursor that has it",
     "waiting": "No recorded connection of the user had it; it is in the history and in the inbox",
@@ -45,6 +47,7 @@ REASONS: Final[Mapping[str, str]] = {
     "unsent": "the connection ended before the client had taken it; the next one replays it",
     "process_ended": "the process with the stream ended without a word, so it is not known how far the client came",
     "in_inbox": "the page connected without a cursor after it was sent, and lists it in the inbox",
+    "between_polls": "the client polls, and has just had an answer; it gets it with its next poll",
     "without_messages": "the stream has a format without messages (`format=turbo`)",
     "before_records": "connections of that time are no longer recorded, so more is not known",
 }
@@ -90,7 +93,7 @@ def words(trace: Mapping[str, Any]) -> list[str]:
     """A trace as lines of text."""
     verdict, reason = trace["verdict"], trace["reason"]
     known = BEFORE_RECORDS if reason == "before_records" else {}
-    meaning = known.get(verdict, VERDICTS[verdict])
+    meaning = BY_POLL if _is_of_poll(trace) else known.get(verdict, VERDICTS[verdict])
     at = f", at {trace['at']}" if trace["at"] else ""
     channels = ", ".join(trace["channels"]) or "others"
     accepted = f"Accepted {trace['accepted_at'] or 'at an unknown time'}"
@@ -105,11 +108,22 @@ def words(trace: Mapping[str, Any]) -> list[str]:
         end = f"until {each['closed_at']} ({each['closed_why']})" if each["closed_at"] else each["closed_why"] or "open"
         lines.append(
             f"  {each['step']:<13} {each['opened_at']} {end}, {each['address']}, process {each['process']}, "
-            f"{each['from'] or 'no cursor'} to {each['to']}, {each['user_agent'] or 'no user agent'}"
+            f"{each['from'] or 'no cursor'} to {each['to']}, {_polls(each)}{each['user_agent'] or 'no user agent'}"
         )
     if fix := FIXES.get(reason) or FIXES.get(verdict):
         lines.append(fix)
     return lines
+
+
+def _is_of_poll(trace: Mapping[str, Any]) -> bool:
+    """True if the last connection that had the message polls."""
+    deliveries = [each for each in trace["connections"] if each["step"] in ("written", "replayed")]
+    return trace["verdict"] in ("written", "replayed") and bool(deliveries) and bool(deliveries[-1].get("polls"))
+
+
+def _polls(connection: Mapping[str, Any]) -> str:
+    count = connection.get("polls", 0)  # of an earlier service
+    return "" if not count else "1 poll, " if count == 1 else f"{count} polls, "
 
 
 @click.command()

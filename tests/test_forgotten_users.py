@@ -122,7 +122,7 @@ async def test_records_on_their_way_while_the_user_is_forgotten_and_comes_back(f
     broker = MemoryBroker(history=HISTORY, max_replay=10)
     note, calls, writing, gate = broker.afterwards.note, list[int](), asyncio.Event(), asyncio.Event()
 
-    async def first_slow(users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+    async def first_slow(users: Mapping[str, RecordTexts], *, ttl_s: int, **_: object) -> Sequence[str]:
         calls.append(1)
         if len(calls) == 1:
             writing.set()

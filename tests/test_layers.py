@@ -95,7 +95,7 @@ SERVICE_LAYERS: Layers = [
         "workers",
     },
     {"trace", "stream"},
-    {"frames"},
+    {"frames", "polls"},
     {"records"},
     {"direct"},
     {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag", "portions"},

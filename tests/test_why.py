@@ -38,6 +38,23 @@ def test_it_says_what_became_of_a_message(service: Service) -> None:
         assert (trace["verdict"], trace["user"]) == ("written", user.name)
 
 
+def test_a_message_in_the_answer_to_a_poll(service: Service) -> None:
+    user = User(service, unique())
+    with user.client:
+        cursor = user.client.get("/v1/poll").json()["cursor"]
+        sent = sent_to(service, user)
+        between = why(service, user.name, sent)
+        assert (between.exit_code, "it gets it with its next poll" in between.output) == (1, True), between.output
+        for _ in range(2):
+            cursor = user.client.get("/v1/poll", params={"after": cursor, "wait_s": 0}).json()["cursor"]
+        result = why(service, user.name, sent)
+    assert result.exit_code == 0, result.output
+    verdict, _, reason, connection, *_ = result.output.splitlines()
+    assert verdict.startswith("written: It was in the answer to a poll of the user, at 20")
+    assert reason == "The client's next cursor confirms it."
+    assert "3 polls, python-httpx" in connection
+
+
 def test_a_message_that_waits_is_an_exit_code_of_1(service: Service) -> None:
     user = User(service, unique())
     with user.client:

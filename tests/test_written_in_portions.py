@@ -48,7 +48,7 @@ class Noting(MemoryBroker):
         self.gate.set()
         note = self.afterwards.note
 
-        async def noted(users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+        async def noted(users: Mapping[str, RecordTexts], *, ttl_s: int, **_: object) -> Sequence[str]:
             await self._noted(users)
             await note({user: texts for user, texts in users.items() if user not in self.away}, ttl_s=ttl_s)
             return [user for user in users if user in self.away]

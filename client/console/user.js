@@ -72,11 +72,12 @@ function presenceText({ online, connections, last_seen_at }) {
 function connectionTable({ connections }) {
   if (!connections?.length) return el("p", { class: "muted" }, "No streams were recorded");
   return table(
-    ["Opened", "Closed", "Why", "Address", "Replayed", "Reset", "Browser"],
+    ["Opened", "Closed", "Why", "Polls", "Address", "Replayed", "Reset", "Browser"],
     connections.map((each) => [
       time(each.opened_at),
       each.closed_at ? time(each.closed_at) : "open",
       String(each.closed_why ?? ""),
+      String(each.polls || ""),
       String(each.address ?? ""),
       String(each.replayed ?? ""),
       each.reset ? "yes" : "no",

@@ -21,6 +21,7 @@ from notifier.broker import Broker
 from notifier.broker.afterwards import MAX_RECORDS
 from notifier.errors import InvalidInput, NotFound
 from notifier.hub import Hub
+from notifier.polls import joined
 from notifier.records import Connection, connection_of
 from notifier.trace import ENDED, Result, trace
 
@@ -48,7 +49,8 @@ router = APIRouter(
     responses={200: {"model": Connections}},
 )
 async def connections(request: Request, user_id: str) -> Response:
-    """The last 20 streams and polls of a user, the newest first, in every process."""
+    """The last 20 connections of a user, the newest first, in every process. Polls of one client that follow each other
+    are one connection."""
     publisher(request, "admin")
     user = rules.name(user_id, "id")
     last = await _connections(request, user)
@@ -123,7 +125,7 @@ async def _connections(request: Request, user: str) -> list[Connection]:
     for record_id, each in now.items():
         if record_id not in known or not known[record_id].closed_ms:
             known[record_id] = each
-    return [known[record_id] for record_id in sorted(known)][-MAX_RECORDS:]
+    return joined(known[record_id] for record_id in sorted(known))[-MAX_RECORDS:]
 
 
 def _shown(each: Connection) -> dict[str, Any]:
@@ -136,6 +138,7 @@ def _shown(each: Connection) -> dict[str, Any]:
         "user_agent": each.agent,
         "from": None if each.start is None else str(each.start),
         "to": None if each.to is None else str(each.to),
+        "polls": each.polls,
         "replayed": each.replayed,
         "reset": each.resets[-1].reason if each.resets else None,
     }

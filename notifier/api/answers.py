@@ -269,7 +269,7 @@ class PollAnswer(BaseModel):
 
 
 class ConnectionData(BaseModel):
-    """One stream or poll of a user."""
+    """One stream of a user, or the polls of one client that follow each other."""
 
     opened_at: Moment
     closed_at: Moment | None = Field(description="Null while it is open, or where its process ended without a word.")
@@ -282,7 +282,8 @@ class ConnectionData(BaseModel):
     user_agent: str
     from_: str | None = Field(alias="from", description="The cursor that the client sent.")
     to: str | None = Field(description="The last cursor that is known.")
-    replayed: int = Field(description="Events of the replay.")
+    polls: int = Field(description="The number of its polls; 0 of a stream.")
+    replayed: int = Field(description="Events of the replay; of polls, of all replays.")
     reset: str | None = Field(description="The reason of its last `reset`.")
 
 

@@ -41,6 +41,7 @@ class PolledStream(Stream):
     """Collects events until there is one for the client. The opening's `hello` is one where no cursor was given."""
 
     __slots__ = ("_asked", "events", "has_live", "news", "opened", "snapshot")
+    polls = 1
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)

@@ -6,7 +6,7 @@ Must not know: what a record says, who asks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,8 @@ MAX_RECORDS: Final = 20
 RecordTexts = Mapping[str, str]
 """The records of one user by their ids, which are in the order in which the connections opened. No records: remove all
 that are stored."""
+Join = Callable[[RecordTexts], RecordTexts]
+"""Makes fewer of a user's records. What it joins has the id of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,19 @@ class Afterwards(ABC):
     """The part of a broker that answers questions about the past."""
 
     @abstractmethod
-    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+    async def note(
+        self, users: Mapping[str, RecordTexts], *, ttl_s: int, join: Join = dict, joinable: Collection[str] = ()
+    ) -> Sequence[str]:
         """Store records of users, in place of earlier ones with the same ids. All records of a user are kept for
         `ttl_s` after the last call. Returns the users whose records are not stored, since the broker, or a part of it,
-        is away."""
+        is away.
+
+        Where many are stored, `join` makes fewer of them before any is removed: at least of the users in `joinable`."""
 
     @abstractmethod
     async def records(self, user: str) -> Sequence[str]:
-        """The records of a user; the connection that opened first comes first."""
+        """The records of a user, the last `MAX_RECORDS` and perhaps earlier ones; the connection that opened first
+        comes first."""
 
     @abstractmethod
     async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:

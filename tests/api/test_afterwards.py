@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from notifier.broker.afterwards import MAX_RECORDS
-from tests.api.support import User, data_of, problem_of, unique
+from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.api.test_admin import path
 from tests.support import wait_for
 
@@ -219,9 +219,37 @@ def test_a_poll_is_a_connection(admin: httpx.Client, user: User) -> None:
     sent = send(admin, f"user:{user.name}")
     events = user.client.get("/v1/poll", params={"after": first}).json()["events"]
     assert [each["data"]["id"] for each in events if each["event"] == "message"] == [sent]
-    until_closed(admin, user, 2)
-    assert traced(admin, user, sent)["verdict"] == "replayed"
+    until_closed(admin, user)
+    trace = wait_for(lambda: _delivered(admin, user, sent), what="the record of the second poll")
+    assert (trace["verdict"], trace["reason"]) == ("written", "unconfirmed")
     assert {each["closed_why"] for each in connections(admin, user)} == {"answered"}
+
+
+def _delivered(admin: httpx.Client, user: User, message_id: str) -> dict[str, Any] | None:
+    trace = traced(admin, user, message_id)
+    return trace if trace["verdict"] in ("written", "replayed") else None
+
+
+def test_polls_that_follow_each_other_are_one_record(admin: httpx.Client, user: User) -> None:
+    with user.listen() as stream:
+        stream.next("hello")
+    until_closed(admin, user)
+    cursor, sent, count = None, list[str](), 45
+    for number in range(count):
+        if number % 5 == 1:
+            sent.append(send(admin, f"user:{user.name}"))
+        query = {"wait_s": "0"} | ({} if cursor is None else {"after": cursor})
+        with calling(user.service, user.token) as client:  # a connection of its own: of any worker
+            cursor = client.get("/v1/poll", params=query).json()["cursor"]
+    wait_for(lambda: connections(admin, user)[0]["polls"] == count, what="one record of all polls")
+    polls, stream_record = connections(admin, user)
+    assert (polls["from"], polls["to"], polls["replayed"], polls["reset"]) == (None, cursor, len(sent), None)
+    assert (polls["closed_why"], polls["opened_at"] < polls["closed_at"]) == ("answered", True)
+    assert (stream_record["polls"], stream_record["closed_why"]) == (0, "closed")
+    for message_id in sent:
+        trace = traced(admin, user, message_id)
+        assert (trace["verdict"], trace["reason"]) == ("written", "acknowledged")
+        assert [(each["step"], each["polls"]) for each in trace["connections"]] == [("written", count)]
 
 
 def test_the_user_agent_is_bounded_and_printable(admin: httpx.Client, user: User) -> None:

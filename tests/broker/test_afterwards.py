@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from notifier.broker import Broker
-from notifier.broker.afterwards import MAX_RECORDS
+from notifier.broker.afterwards import MAX_RECORDS, RecordTexts
 from notifier.exclusion import Exclusion
 from notifier.message import corrected, message_event
 from tests.broker.support import HISTORY
@@ -17,6 +19,31 @@ async def test_the_last_records_of_a_user_are_kept_and_a_later_one_counts(broker
     assert list(await broker.afterwards.records("ann")) == [f"closed {n}" for n in range(5, MAX_RECORDS + 5)]
     assert list(await broker.afterwards.records("bob")) == []
     await broker.afterwards.note({"ann": {}}, ttl_s=60)
+    assert list(await broker.afterwards.records("ann")) == []
+
+
+def summed(texts: RecordTexts) -> RecordTexts:
+    """Joins the records that are numbers: their sum has the id of the first."""
+    numbers = sorted(record_id for record_id, text in texts.items() if text.isdecimal())
+    others = {record_id: text for record_id, text in texts.items() if record_id not in numbers}
+    return others | ({numbers[0]: f"{sum(int(texts[each]) for each in numbers)}"} if numbers else {})
+
+
+async def test_records_are_joined_before_one_is_removed(broker: Broker) -> None:
+    streams = {f"{number:03}": f"stream {number}" for number in range(MAX_RECORDS - 2)}
+    await broker.afterwards.note({"ann": streams}, ttl_s=60)
+    ids = [f"{number:03}" for number in range(100, 170)]
+    for first in range(0, len(ids), 2):  # two processes at the same time
+        notes = [
+            broker.afterwards.note({"ann": {record_id: "1"}, "bob": {}}, ttl_s=60, join=summed, joinable=["ann"])
+            for record_id in ids[first : first + 2]
+        ]
+        assert not any(await asyncio.gather(*notes))
+    kept = list(await broker.afterwards.records("ann"))
+    assert kept[: len(streams)] == list(streams.values())
+    assert sum(map(int, kept[len(streams) :])) == len(ids)
+    assert len(kept) < 2 * MAX_RECORDS - 5
+    await broker.forget("ann")
     assert list(await broker.afterwards.records("ann")) == []
 
 

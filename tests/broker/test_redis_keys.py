@@ -16,6 +16,7 @@ import redis
 from notifier import event as events
 from notifier import task as tasks
 from notifier.broker.redis import scripts
+from notifier.broker.redis.afterwards import MANY_ENTRIES
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.values import Idempotency, Options
 from notifier.people import Lease, Person
@@ -62,8 +63,9 @@ async def every_call(broker: RedisBroker, raw: redis.Redis) -> None:
     await broker.retract("m2", ["user:ann"])
     await broker.lease("topic:t", [Lease("c", Person("ann"), 60)])
     assert len(await broker.people("topic:t")) == 1
-    await broker.afterwards.note({"ann": {"1": "{}"}}, ttl_s=60)
-    assert await broker.afterwards.records("ann") == ["{}"]
+    many = {f"{number}": "{}" for number in range(MANY_ENTRIES)}
+    await broker.afterwards.note({"ann": many}, ttl_s=60, join=lambda _: {"1": "joined"}, joinable=["ann"])
+    assert await broker.afterwards.records("ann") == ["joined"]
     assert (await broker.afterwards.trail("ann", "m1", ["user:ann"])).epoch
     await broker.seen({"ann": 1})
     assert await broker.last_seen(["ann"]) == {"ann": 1}

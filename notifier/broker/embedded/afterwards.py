@@ -6,11 +6,11 @@ Must not know: streams, what a record says, whether and where records are stored
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
-from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
+from notifier.broker.afterwards import MAX_RECORDS, Afterwards, Join, RecordTexts, Stored, Trail
 from notifier.broker.embedded.history import MemoryHistory
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry
@@ -35,10 +35,12 @@ class MemoryAfterwards(Afterwards):
         self._marks = marks
         self._journal = journal
         self._newest = newest
-        self._records: dict[str, tuple[float, dict[str, str]]] = {}
+        self._records: dict[str, tuple[float, RecordTexts]] = {}
         """The end of their life (s since 1970) and the records of each user; the longest ago first."""
 
-    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+    async def note(
+        self, users: Mapping[str, RecordTexts], *, ttl_s: int, join: Join = dict, joinable: Collection[str] = ()
+    ) -> Sequence[str]:
         now = time.time()
         for user, texts in users.items():
             ends_s, known = self._records.pop(user, (0.0, {}))
@@ -47,12 +49,11 @@ class MemoryAfterwards(Afterwards):
                 known = {}
             if texts:
                 kept = {**known, **texts}
-                self._journal.put_records(user, texts, now + ttl_s)
                 if len(kept) > MAX_RECORDS:
-                    surplus = sorted(kept)[:-MAX_RECORDS]
-                    self._journal.remove_records(user, surplus)
-                    for record_id in surplus:
-                        del kept[record_id]
+                    kept = dict(sorted(join(kept).items())[-MAX_RECORDS:])
+                    self._journal.remove_records(user, [record_id for record_id in known if record_id not in kept])
+                changed = {each: text for each, text in kept.items() if each in texts or known.get(each) != text}
+                self._journal.put_records(user, changed, now + ttl_s)
                 self._records[user] = (now + ttl_s, kept)
         for user in list(islice(self._records, max(0, len(self._records) - MAX_USERS))):
             del self._records[user]

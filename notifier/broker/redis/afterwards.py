@@ -5,17 +5,23 @@ Must not know: streams, what a record says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from notifier.broker.afterwards import MAX_RECORDS, Afterwards, RecordTexts, Stored, Trail
+from notifier.broker.afterwards import MAX_RECORDS, Afterwards, Join, RecordTexts, Stored, Trail
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.scripts import SEARCHED_CHUNK, Call, reading, script
 from notifier.broker.redis.shards import Shards, write_for_users
+from notifier.errors import BrokerUnavailable
 from notifier.event import new_epoch
 
 PORTION: Final = 100
 """Users of one call."""
+MAX_ENTRIES: Final = 2 * MAX_RECORDS
+"""Entries of a user: a record has two, one for each of its writes."""
+MANY_ENTRIES: Final = MAX_RECORDS + MAX_RECORDS // 2
+"""With this many, records are joined. Those of at least ten more polls come before the next time."""
 
 
 class RedisAfterwards(Afterwards):
@@ -25,28 +31,59 @@ class RedisAfterwards(Afterwards):
         self._shards = shards
         self._keys = keys
 
-    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+    async def note(
+        self, users: Mapping[str, RecordTexts], *, ttl_s: int, join: Join = dict, joinable: Collection[str] = ()
+    ) -> Sequence[str]:
         def call(shard: int, part: Sequence[str]) -> Call:
             names = [self._keys.connections(shard, user) for user in part]
-            args: list[str | bytes | int] = [ttl_s, 2 * MAX_RECORDS]
+            args: list[str | bytes | int] = [ttl_s, MAX_ENTRIES]
             for user in part:
                 args.append(len(users[user]))
                 for record_id, text in users[user].items():
                     args += (record_id, text)
             return Call(script("connections"), shard, names, args)
 
-        return await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
+        failed = await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
+        await asyncio.gather(*(self._shorten(user, join) for user in joinable if user not in failed))
+        return failed
+
+    async def _shorten(self, user: str, join: Join) -> None:
+        """Join the records of a user that has many. Nothing happens where another process does so at the same time, or
+        the user is forgotten."""
+        shard = self._keys.shard_of_name(user)
+        key = self._keys.connections(shard, user)
+        try:
+            if await self._shards.call(shard, "XLEN", key) < MANY_ENTRIES:
+                return
+            entries = await self._entries(shard, user)
+            known = {record_id: text for _, record_id, text in entries}
+            kept = dict(sorted(join(known).items())[-MAX_RECORDS:])
+            surplus = [entry for entry, record_id, text in entries if kept.get(record_id) != text]
+            args: list[str | bytes | int] = [len(surplus), *surplus]
+            for record_id, text in kept.items():
+                if known.get(record_id) != text:
+                    args += (record_id, text)
+            if surplus:
+                await self._shards.run(Call(script("shorten"), shard, [key], args))
+        except BrokerUnavailable:
+            return  # the next poll's record is the next occasion
+
+    async def _entries(self, shard: int, user: str) -> Sequence[tuple[bytes, str, str]]:
+        """The entry, the record's id and its text, in the order in which they were written."""
+        answer = await self._shards.call(shard, "XRANGE", self._keys.connections(shard, user), "-", "+")
+        entries = []
+        with reading("XRANGE"):
+            for entry, values in answer:
+                fields = dict(zip(values[::2], values[1::2], strict=True))
+                if b"i" in fields and b"r" in fields:
+                    record_id, text = (fields[name].decode("utf-8", "replace") for name in (b"i", b"r"))
+                    entries.append((entry, record_id, text))
+        return entries
 
     async def records(self, user: str) -> Sequence[str]:
-        shard = self._keys.shard_of_name(user)
-        answer = await self._shards.call(shard, "XRANGE", self._keys.connections(shard, user), "-", "+")
-        with reading("XRANGE"):
-            known: dict[bytes, bytes] = {}
-            for _, fields in answer:
-                entry = dict(zip(fields[::2], fields[1::2], strict=True))
-                if b"i" in entry and b"r" in entry:
-                    known[entry[b"i"]] = entry[b"r"]
-            return [known[record_id].decode("utf-8", "replace") for record_id in sorted(known)[-MAX_RECORDS:]]
+        entries = await self._entries(self._keys.shard_of_name(user), user)
+        known = {record_id: text for _, record_id, text in entries}
+        return [known[record_id] for record_id in sorted(known)]
 
     async def trail(self, user: str, message_id: str, channels: Sequence[str]) -> Trail:
         shard = self._keys.shard_of_name(user)

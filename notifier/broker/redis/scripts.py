@@ -47,6 +47,7 @@ WITHOUT_READING: Final = (
     "people",
     "seen",
     "connections",
+    "shorten",
 )
 """Scripts that use no function of `reading.lua`."""
 REMOVING: Final = ("publish", "retract")
@@ -70,7 +71,7 @@ def script(name: str) -> Script:
     """A script of the folder `lua/`, preceded by the functions that it uses.
 
     name: `publish`, `task`, `output`, `open`, `messages`, `mark`, `records`, `forget`, `retract`, `correct`, `people`,
-    `seen`, `connections`, `trail`, `repair` or `identity`.
+    `seen`, `connections`, `shorten`, `trail`, `repair` or `identity`.
     """
     folder = files("notifier.broker.redis") / "lua"
     parts = ["shared"]

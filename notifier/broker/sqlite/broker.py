@@ -7,14 +7,14 @@ Must not know: SQL, threads.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from notifier.broker import Sink
-from notifier.broker.afterwards import RecordTexts
+from notifier.broker.afterwards import Join, RecordTexts
 from notifier.broker.embedded.afterwards import MemoryAfterwards
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.marks import UserMarks
@@ -244,9 +244,13 @@ class _FileAfterwards(MemoryAfterwards):
         super().__init__(*state)
         self._writer = writer
 
-    async def note(self, users: Mapping[str, RecordTexts], *, ttl_s: int) -> Sequence[str]:
+    async def note(
+        self, users: Mapping[str, RecordTexts], *, ttl_s: int, join: Join = dict, joinable: Collection[str] = ()
+    ) -> Sequence[str]:
         # Without this, a group would grow as long as the file cannot be written.
-        return list(users) if self._writer.away else await super().note(users, ttl_s=ttl_s)
+        if self._writer.away:
+            return list(users)
+        return await super().note(users, ttl_s=ttl_s, join=join, joinable=joinable)
 
 
 class _Announcing:
