@@ -2,7 +2,7 @@
 
 In one process, announcements of Redis are read and written to streams on real sockets: with a time of acceptance and
 without one, in turns, so that both meet the same machine. It prints the median of the difference for an event that
-carries the time, and its sixteenth: of many events one in sixteen does.
+carries the time, and its sixteenth: one event in sixteen does.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2000)
     parser.add_argument("--events", type=int, default=20, help="of one turn")
     options = parser.parse_args()
-    print("streams | an event, µs | its time, µs | of many, µs | part")
+    print("streams | an event, µs | its time, µs | of each, µs | part")
     for streams in (1, 10, 64, 1000):
         turns = max(20, options.turns // streams)
         events_us, more_us = asyncio.run(measure(streams, turns, options.events))
-        of_many_us = more_us / ONE_IN
-        print(f"{streams:7} | {events_us:12.2f} | {more_us:12.2f} | {of_many_us:11.3f} | {of_many_us / events_us:.2%}")
+        of_each_us = more_us / ONE_IN
+        print(f"{streams:7} | {events_us:12.2f} | {more_us:12.2f} | {of_each_us:11.3f} | {of_each_us / events_us:.2%}")
 
 
 if __name__ == "__main__":

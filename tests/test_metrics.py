@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import time
+from collections import Counter
 
 import httpx
 import pytest
@@ -12,7 +15,7 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 
 from notifier import loop_lag, metrics, process_numbers
 from notifier.histogram import BOUNDS, Histogram, total
-from notifier.sampling import QUIET_S, Sampling
+from notifier.sampling import ONE_IN, Sampling
 from tests.faults.clients import until
 from tests.support import Service
 
@@ -51,25 +54,18 @@ def test_the_histograms_of_several_shards_are_added() -> None:
     assert sum(first.values()["counts"]) == 1
 
 
-def test_of_many_publishes_one_in_sixteen_is_timed_and_of_few_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 1e9
-
-    def timed(*, every_s: float, times: int) -> int:
-        nonlocal now_s
-        count = 0
-        for _ in range(times):
-            now_s += every_s
-            accepted_us = sampling.accepted_us()
-            assert accepted_us in (0, int(now_s * 1e6))
-            count += accepted_us > 0
-        return count
-
-    sampling = Sampling()
-    monkeypatch.setattr("notifier.sampling.time.time", lambda: now_s)
-    assert timed(every_s=2 * QUIET_S, times=20) == 20
-    assert timed(every_s=QUIET_S / 1000, times=160) == 10
-    now_s += 1
-    assert timed(every_s=0.6 * QUIET_S, times=21) == 11
+def test_the_first_publish_and_one_in_sixteen_at_random_is_timed() -> None:
+    random.seed(18)
+    sampling, count = Sampling(), 100_000
+    before_us = time.time_ns() // 1000
+    times_us = [sampling.accepted_us() for _ in range(count)]
+    assert before_us <= times_us[0] <= time.time_ns() // 1000
+    samples = [place for place, accepted_us in enumerate(times_us) if accepted_us]
+    assert len(samples) == pytest.approx(count / ONE_IN, rel=0.05)
+    for rhythm in (2, 10, ONE_IN):  # of each beat as many
+        beats = Counter(place % rhythm for place in samples)
+        assert min(beats.values()) > 0.7 * len(samples) / rhythm, rhythm
+    assert max(later - place for place, later in itertools.pairwise(samples)) < 2 * ONE_IN
 
 
 async def test_a_loop_that_is_held_up_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
