@@ -233,8 +233,11 @@ def _why_waiting(
         if name in last:
             return name
     polling = [each for each in connections if each.polls and each.closed_ms >= now_ms - MAX_PAUSE_MS]
-    seq = min(place.seq for place in places)
-    if any(each.to is not None and each.to.seq < seq for each in polling):
+    if any(
+        place.channel in each.channels and each.to is not None and each.to.seq < place.seq
+        for each in polling
+        for place in places
+    ):
         return "between_polls"
     open_now = [*polling, *(each for each in connections if not each.closed_ms and each.closed_why != ENDED)]
     if open_now:

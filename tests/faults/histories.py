@@ -18,9 +18,10 @@ from typing import Any
 
 import httpx
 
+from notifier.polls import MAX_PAUSE_MS
 from notifier.rules import iso_ms
 from tests.faults.clients import until
-from tests.faults.visits import Device, Visit, seq_of
+from tests.faults.visits import POLLED, Device, Visit, seq_of
 
 HISTORY_SIZE = 128
 """Messages of a channel in the services of these histories (NOTIFIER_HISTORY_SIZE)."""
@@ -35,6 +36,7 @@ class Expected:
     """What `trace` has to answer: the verdict, and the reasons of which any is right."""
 
     verdict: str
+    """`POLLED`: either of `AFTER`."""
     reasons: set[str]
     is_unknowable: bool = False
     """A client that received it has not come back since its process was killed: `process_ended` is right, too."""
@@ -42,7 +44,8 @@ class Expected:
     def is_met(self, trace: dict[str, Any]) -> bool:
         if self.is_unknowable and trace["reason"] == "process_ended":
             return True
-        return trace["verdict"] == self.verdict and (trace["reason"] or "") in self.reasons
+        verdicts = AFTER if self.verdict == POLLED else (self.verdict,)
+        return trace["verdict"] in verdicts and (trace["reason"] or "") in self.reasons
 
 
 @dataclass(eq=False)
@@ -60,6 +63,8 @@ class History:
     visits: list[Visit] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     message: str = ""
+    visits_before: int = 0
+    """Connections that opened before the message was sent."""
     channels: list[str] = field(default_factory=list)
     expires_ms: int = 0
     expired_first: bool = False
@@ -101,7 +106,7 @@ class History:
             self.key = more["key"] = f"{self.user}-key"
         body = {"to": self.channels, "subject": "s", "text": "the message", **more}
         answer = await self.call("POST", "/v1/messages", **body)
-        self.message = answer["id"]
+        self.message, self.visits_before = answer["id"], len(self.visits)
         if "except_connection" in more:
             left_out.skips.add(self.message)
         self.steps.append(f"publish {self.message} at {answer['cursor']} to {self.channels} {sorted(more)}")
@@ -199,13 +204,11 @@ class History:
     async def kill(self, visit: Visit) -> None:
         """Kill the process that has a connection."""
         self.steps.append(f"the process of {visit.device.name} is killed")
-        at = self.visits.index(visit)
         await self.settled()
         # A record is written up to a second later; one that was not written is lost with its process.
         assert self.stored_records is not None
         await until(lambda: self.stored_records(self.user) >= len(self.visits), what="the records in the broker")
-        record = (await self.records())[len(self.visits) - 1 - at]
-        assert record["user_agent"] == visit.device.name, record
+        record = await self._record_of(visit)
         os.kill(int(record["process"].rpartition(":")[2]), signal.SIGKILL)
         if self.revive is not None:
             await asyncio.to_thread(self.revive)
@@ -217,7 +220,7 @@ class History:
 
     async def _see_end(self, visit: Visit) -> None:
         """Let a slow connection see whether its process was killed."""
-        record = (await self.records())[len(self.visits) - 1 - self.visits.index(visit)]
+        record = await self._record_of(visit)
         if record["closed_why"] == "process_ended":
             visit.ended = "killed"
             await visit.cut()
@@ -285,7 +288,17 @@ class History:
             reasons.add("in_inbox")
         elif any(visit.form == "turbo" for visit in is_open):
             reasons.add("without_messages")
-        return reasons if is_open else reasons | {"offline"}
+        polled = [visit for visit in self.visits if visit.form == "poll"]
+        if not is_open and all(time.time() - visit.answered_at > MAX_PAUSE_MS / 2000 for visit in polled):
+            reasons.add("offline")
+        if any(map(self._hears_it, polled)):
+            reasons.add("between_polls")
+        if any(visit not in self.visits[: self.visits_before] or not self._hears_it(visit) for visit in polled):
+            reasons.add("in_inbox")  # unless its answer was the beginning of a long replay
+        return reasons
+
+    def _hears_it(self, visit: Visit) -> bool:
+        return any(self.hears(visit.device, name) for name in self.channels)
 
     # Compare
 
@@ -294,6 +307,14 @@ class History:
         assert answer.status_code == 200, answer.text
         listed: list[dict[str, Any]] = answer.json()["connections"]
         return listed
+
+    async def _record_of(self, visit: Visit) -> dict[str, Any]:
+        """The record of a stream."""
+        streams = [each for each in self.visits if each.form != "poll"]
+        records = [each for each in await self.records() if not each["polls"]]
+        record = records[len(streams) - 1 - streams.index(visit)]
+        assert record["user_agent"] == visit.device.name, record
+        return record
 
     async def settled(self) -> None:
         """Return when the service has noticed every end."""
@@ -305,7 +326,9 @@ class History:
                     if visit.is_slow:
                         await visit.cut()  # it reads nothing, so it did not see that end
             is_open = sum(not each["closed_at"] and not each["closed_why"] for each in records)
-            if len(records) == len(self.visits) and is_open == sum(visit.is_open for visit in self.visits):
+            if sum(each["polls"] or 1 for each in records) == len(self.visits) and is_open == sum(
+                visit.is_open for visit in self.visits
+            ):
                 return
             assert time.monotonic() < deadline, f"records: {records}"
             await asyncio.sleep(0.05)

@@ -7,7 +7,7 @@ import contextlib
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from notifier.broker.redis.keys import Keys
+from notifier.records import connection_of
 from tests.faults.conftest import FULL, Scale
 from tests.faults.histories import HISTORY_SIZE, History
 from tests.faults.visits import Device, Visit
@@ -76,14 +77,18 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 def _records_in_file(path: Path, user: str) -> int:
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM records WHERE user = ?", (user,)).fetchone()
-        return int(count)
+        return _connections(text for (text,) in connection.execute("SELECT text FROM records WHERE user = ?", (user,)))
 
 
 def _stored_records(redis: RedisServer, keys: Keys, user: str) -> int:
     with redis.client() as client:
         entries = client.xrange(keys.connections(keys.shard_of_name(user), user))
-        return len({fields[b"i"] for _, fields in entries})
+        return _connections({fields[b"i"]: fields[b"r"].decode() for _, fields in entries}.values())
+
+
+def _connections(texts: Iterable[str]) -> int:
+    """The number of streams and polls in stored records."""
+    return sum(each.polls or 1 for text in texts if (each := connection_of(text)) is not None)
 
 
 async def tell(history: History) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,8 @@ import httpx
 from tests.support import bearer, subscriber_token
 
 SMALL_BUFFER_BYTES = 4096
+POLLED = "polled"
+"""How a client received what the answer to a poll had."""
 
 
 def seq_of(cursor: str) -> int:
@@ -48,8 +51,8 @@ class Visit:
     start: str
     form: str = ""
     received: dict[str, str] = field(default_factory=dict)
-    """By id of a message: `written`, `replayed` if it was in the replay after `hello`, or `corrected` if only its
-    correction came."""
+    """By id of a message: `written`, `replayed` if it was in the replay after `hello`, `POLLED`, or `corrected` if only
+    its correction came."""
     seqs: dict[str, int] = field(default_factory=dict)
     """By id of a message: the place that its event had on this connection."""
     marks: set[str] = field(default_factory=set)
@@ -60,6 +63,8 @@ class Visit:
     is_open: bool = False
     ended: str = ""
     """`cut` by the client, `killed` with its process, else the reason of the `bye`."""
+    answered_at: float = 0.0
+    """When a poll had its answer (s since 1970)."""
     skips: set[str] = field(default_factory=set)
     """Messages that left out this connection."""
     is_slow: bool = False
@@ -134,7 +139,8 @@ class Visit:
             self.marks.add(data["mark"] if isinstance(data, dict) else json.loads(data)["mark"])
 
     async def poll(self, client: httpx.AsyncClient) -> None:
-        """One poll that does not wait. What it answers counts as a replay."""
+        """One poll that does not wait. Its record may be that of the polls before, so what it answers is replayed, or
+        written."""
         self.form = "poll"
         query = {"wait_s": "0", **({"after": self.start} if self.start else {})}
         answer = (await client.get("/v1/poll", params=query, headers=self.device.headers)).raise_for_status().json()
@@ -142,8 +148,9 @@ class Visit:
             if event["event"] == "reset":
                 self.reset = event["data"]["reason"]
             else:
-                self._note(event["event"], event["data"], "replayed", event["id"])
+                self._note(event["event"], event["data"], POLLED, event["id"])
         self.device.cursor = answer["cursor"] or self.device.cursor
+        self.answered_at = time.time()
         self.ended = "answered"
 
     def stop_reading(self) -> None:
