@@ -33,62 +33,67 @@ _COLUMNS: Final = frozenset(field.name for field in MessageRecord._meta.get_fiel
 _MOMENTS: Final = frozenset(("sent_at", "expires_at"))
 
 
+def database() -> str:
+    """The alias of the database that messages are kept in."""
+    return router.db_for_write(MessageRecord)
+
+
 def _keep(payload: Payload) -> None:
     """Keep a message, once per id."""
-    alias = router.db_for_write(MessageRecord)
     # Not get_or_create: on SQLite a transaction that has read cannot be upgraded to a write beside other writers.
-    ignoring = connections[alias].features.supports_ignore_conflicts
+    ignoring = connections[database()].features.supports_ignore_conflicts
     # The recipients of all languages; the text is that of the first language.
     channels = chain(payload["to"], *(other["to"] for other in payload.get("also", ())))
     recipients = [MessageRecipient(message_id=payload["id"], channel=channel) for channel in dict.fromkeys(channels)]
-    with transaction.atomic(using=alias):
-        MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
-        MessageRecipient.objects.bulk_create(recipients, batch_size=BATCH, ignore_conflicts=ignoring)
+    MessageRecord.objects.bulk_create([MessageRecord(**_fields(payload))], ignore_conflicts=ignoring)
+    MessageRecipient.objects.bulk_create(recipients, batch_size=BATCH, ignore_conflicts=ignoring)
 
 
 def _retract(message_id: str, to: Sequence[str]) -> None:
     """Remove the recipients, and with the last of them the message."""
-    with transaction.atomic(using=router.db_for_write(MessageRecord)):
-        for start in range(0, len(to), BATCH):
-            MessageRecipient.objects.filter(message=message_id, channel__in=to[start : start + BATCH]).delete()
-        MessageRecord.objects.filter(pk=message_id, recipients=None).delete()
+    for start in range(0, len(to), BATCH):
+        MessageRecipient.objects.filter(message=message_id, channel__in=to[start : start + BATCH]).delete()
+    MessageRecord.objects.filter(pk=message_id, recipients=None).delete()
 
 
 def _correct(payload: Payload) -> None:
     """Change the kept fields, in the language that is kept: that of the first recipient. A correction for some of the
     recipients changes nothing: the others would see it too."""
-    alias = router.db_for_write(MessageRecord)
-    records = MessageRecord.objects.using(alias).filter(pk=payload["message"])
+    records = MessageRecord.objects.using(database()).filter(pk=payload["message"])
     parts = (payload, *payload.get("also", ()))
     corrected = {channel: part["changes"] for part in parts for channel in part["to"]}
-    with transaction.atomic(using=alias):
-        # The write comes first: see `_keep`.
-        if not records.update(subject=F("subject")):
-            return
-        kept = recipients_of(payload["message"])
-        if not kept or not corrected.keys() >= set(kept):
-            return
-        record, columns = records.get(), _columns(corrected[kept[0]])
-        columns["more"] = {**(record.more or {}), **columns["more"]}
-        if columns.get("sent_at", record.sent_at) is None:  # as in the service: it stays
-            del columns["sent_at"]
-        records.update(**columns)
+    # The write comes first: see `_keep`.
+    if not records.update(subject=F("subject")):
+        return
+    kept = recipients_of(payload["message"])
+    if not kept or not corrected.keys() >= set(kept):
+        return
+    record, columns = records.get(), _columns(corrected[kept[0]])
+    columns["more"] = {**(record.more or {}), **columns["more"]}
+    if columns.get("sent_at", record.sent_at) is None:  # as in the service: it stays
+        del columns["sent_at"]
+    records.update(**columns)
 
 
 def keep(payload: Payload) -> None:
-    """Keep a message; its retraction and its correction change what is kept. A `DatabaseError` is logged, and raised
-    with `RAISE`."""
+    """As `write`, inside a savepoint. A `DatabaseError` is logged, and raised with `RAISE`."""
     try:
-        if is_retraction(payload):
-            _retract(payload["message"], payload["to"])
-        elif is_correction(payload):
-            _correct(payload)
-        else:
-            _keep(payload)
+        with transaction.atomic(using=database()):
+            write(payload)
     except DatabaseError:
         if settings().raise_:
             raise
         log.exception("%s could not be kept", named(payload))
+
+
+def write(payload: Payload) -> None:
+    """Keep a message, in the caller's transaction; its retraction and its correction change what is kept."""
+    if is_retraction(payload):
+        _retract(payload["message"], payload["to"])
+    elif is_correction(payload):
+        _correct(payload)
+    else:
+        _keep(payload)
 
 
 def recipients_of(message_id: str) -> list[str]:

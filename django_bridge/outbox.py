@@ -82,13 +82,18 @@ def _this_process() -> _OutboxProcess:
     return _process
 
 
+def database() -> str:
+    """The alias of the database that the outbox is in."""
+    return router.db_for_write(OutboxMessage)
+
+
 def keep(payload: Payload) -> None:
     """Write a message into the outbox in the caller's transaction, and deliver it after the commit.
 
     The row belongs to the transaction that is open on the table's database. Where transactions are open on other
     databases only, the row is written after they commit. Raises `DatabaseError`, since the message would be lost.
     """
-    table = connections[router.db_for_write(OutboxMessage)]
+    table = connections[database()]
     if open_transactions() and not table.in_atomic_block:
         after_commit(lambda: _committed(_written(payload)))
     elif table.in_atomic_block or table.get_autocommit():
@@ -99,7 +104,7 @@ def keep(payload: Payload) -> None:
 
 def has(payload_id: str) -> bool:
     """Whether a message or an event of this id is written and not yet delivered, seen from the transaction."""
-    return OutboxMessage.objects.using(router.db_for_write(OutboxMessage)).filter(message_id=payload_id).exists()
+    return OutboxMessage.objects.using(database()).filter(message_id=payload_id).exists()
 
 
 def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
@@ -109,7 +114,7 @@ def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
     """
     state = json.loads(task.record())
     payload = {"id": new_id(), "kind": TASK_END, "change": dict(change), "task": state}
-    with transaction.atomic(using=router.db_for_write(OutboxMessage)):
+    with transaction.atomic(using=database()):
         return OutboxMessage.objects.create(
             message_id=payload["id"],
             payload=json_text.to_json(payload),
@@ -147,7 +152,7 @@ def _written(payload: Payload) -> OutboxMessage:
         origin=process.origin,
     )
     # A Celery task that runs twice writes the same message twice.
-    features = connections[router.db_for_write(OutboxMessage)].features
+    features = connections[database()].features
     OutboxMessage.objects.bulk_create([row], ignore_conflicts=features.supports_ignore_conflicts)
     return row
 

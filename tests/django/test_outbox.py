@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 from django.test import Client, TestCase, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_bridge import Message, delivery
 from django_bridge.celery import deliver_outbox, send_message
-from django_bridge.models import OutboxMessage
+from django_bridge.models import MessageRecord, OutboxMessage
 from django_bridge.testing import outbox as sent
 from notifier.errors import InvalidInput
 from tests.django.outbox_rows import MEMORY, put, subjects, waiting
@@ -113,6 +115,62 @@ def test_a_celery_task_that_runs_twice_writes_one_row(no_service: dict[str, Any]
     payload = Message(to_users=1, subject="Paid").payload()
     assert send_message(payload) == send_message(payload)
     assert waiting() == ["Paid"]
+
+
+# With KEEP_MESSAGES
+
+
+@pytest.fixture
+def kept(outbox_process: None, no_service: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """As `no_service`, with kept messages."""
+    value = {**no_service, "KEEP_MESSAGES": True}
+    with override_settings(NOTIFIER=value):
+        yield value
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_kept_message_its_correction_and_its_retraction_are_one_commit_each() -> None:
+    message = Message(to_users=[1, 2], subject="Paid")
+    for call in (message.send, lambda: Message.correct(str(message.id), subject="Paid twice"), message.retract):
+        with CaptureQueriesContext(connection) as queries:
+            call()
+        ends = [query["sql"] for query in queries if query["sql"] in ("COMMIT", "ROLLBACK")]
+        assert ends == ["COMMIT"]
+    assert OutboxMessage.objects.count() == 3
+    assert not MessageRecord.objects.exists()
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_transaction_that_fails_as_a_whole_is_written_in_parts(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [OperationalError("the connection was lost")]
+
+    def fail_once(execute: Any, sql: str, *more: Any) -> Any:
+        if failures and "outbox" in sql:
+            raise failures.pop()
+        return execute(sql, *more)
+
+    with connection.execute_wrapper(fail_once):
+        message_id = Message(to_users=1, subject="Paid").send()
+    assert not failures
+    assert waiting() == ["Paid"]
+    assert MessageRecord.objects.get().pk == message_id
+    assert "could not be kept" not in caplog.text
+
+
+def test_a_message_that_cannot_be_kept_is_sent_unless_the_caller_wants_the_error(
+    kept: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with connection.schema_editor() as editor:
+        editor.alter_db_table(MessageRecord, "django_bridge_messagerecord", "renamed")
+    try:
+        Message(to_users=1, subject="Paid").send()
+        with override_settings(NOTIFIER={**kept, "RAISE": True}), pytest.raises(DatabaseError):
+            Message(to_users=1, subject="Raised").send()
+    finally:
+        with connection.schema_editor() as editor:
+            editor.alter_db_table(MessageRecord, "renamed", "django_bridge_messagerecord")
+    assert waiting() == ["Paid"]
+    assert caplog.text.count("could not be kept") == 1
 
 
 class TestInsideATestCase(TestCase):
