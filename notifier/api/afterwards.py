@@ -35,6 +35,8 @@ _QUERY: Final = [
     },
 ]
 MAX_TO: Final = 50
+READINGS: Final = 5
+"""Of a user's connections, at most: while processes write their records, they may be read twice."""
 
 router = APIRouter(
     prefix="/v1",
@@ -114,9 +116,13 @@ async def _connections(request: Request, user: str) -> list[Connection]:
     closed as `ENDED`."""
     broker: Broker = request.app.state.broker
     hub: Hub = request.app.state.hub
-    # Before the stored ones: a record that a process writes meanwhile would be in neither.
-    current = await hub.calls.open_records(user)
-    stored = await broker.afterwards.records(user)
+    # Read again if a process has written meanwhile: a record would be in neither, or in both, joined with others.
+    stored, before = await broker.afterwards.records(user), None
+    for _ in range(READINGS):
+        if stored == before:
+            break
+        current = await hub.calls.open_records(user)
+        stored, before = await broker.afterwards.records(user), stored
     known = {each.id: each for text in stored if (each := connection_of(text)) is not None}
     now = {each.id: each for text in current if (each := connection_of(text)) is not None}
     for record_id, each in known.items():

@@ -249,7 +249,7 @@ def test_polls_that_follow_each_other_are_one_record(admin: httpx.Client, user: 
     for message_id in sent:
         trace = traced(admin, user, message_id)
         assert (trace["verdict"], trace["reason"]) == ("written", "acknowledged")
-        assert [(each["step"], each["polls"]) for each in trace["connections"]] == [("written", count)]
+        assert [(each["step"], each["polls"]) for each in trace["connections"]] == [("written", count)], message_id
 
 
 def test_the_user_agent_is_bounded_and_printable(admin: httpx.Client, user: User) -> None:

@@ -64,8 +64,9 @@ async def every_call(broker: RedisBroker, raw: redis.Redis) -> None:
     await broker.lease("topic:t", [Lease("c", Person("ann"), 60)])
     assert len(await broker.people("topic:t")) == 1
     many = {f"{number}": "{}" for number in range(MANY_ENTRIES)}
-    await broker.afterwards.note({"ann": many}, ttl_s=60, join=lambda _: {"1": "joined"}, joinable=["ann"])
-    assert await broker.afterwards.records("ann") == ["joined"]
+    await broker.afterwards.note({"ann": many}, ttl_s=60)
+    await broker.afterwards.note({"ann": {"a": "new"}}, ttl_s=60, join=lambda _: {"1": "joined"}, joinable=["ann"])
+    assert await broker.afterwards.records("ann") == ["joined", "new"]
     assert (await broker.afterwards.trail("ann", "m1", ["user:ann"])).epoch
     await broker.seen({"ann": 1})
     assert await broker.last_seen(["ann"]) == {"ann": 1}

@@ -43,9 +43,10 @@ class RedisAfterwards(Afterwards):
                     args += (record_id, text)
             return Call(script("connections"), shard, names, args)
 
-        failed = await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
-        await asyncio.gather(*(self._shorten(user, join) for user in joinable if user not in failed))
-        return failed
+        # Not after the write: until its caller knows of it, it would be read twice, by its own id and in what it was
+        # joined to.
+        await asyncio.gather(*(self._shorten(user, join) for user in joinable))
+        return await write_for_users(self._shards, self._keys, users, call, portion=PORTION)
 
     async def _shorten(self, user: str, join: Join) -> None:
         """Join the records of a user that has many. Nothing happens where another process does so at the same time, or
@@ -66,7 +67,7 @@ class RedisAfterwards(Afterwards):
             if surplus:
                 await self._shards.run(Call(script("shorten"), shard, [key], args))
         except BrokerUnavailable:
-            return  # the next poll's record is the next occasion
+            return  # the next write is the next occasion
 
     async def _entries(self, shard: int, user: str) -> Sequence[tuple[bytes, str, str]]:
         """The entry, the record's id and its text, in the order in which they were written."""
