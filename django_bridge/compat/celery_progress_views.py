@@ -34,11 +34,12 @@ def get_group_progress(request: HttpRequest, group_id: str) -> JsonResponse:
         raise Http404
     infos = [_info(rows.get(child.id)) for child in group.children]
     total, current = (sum(info["progress"][key] for info in infos) for key in ("total", "current"))
+    percent = float(round(100 * current / total, 2)) if total else 0.0
     return JsonResponse(
         {
             "complete": all(info["complete"] for info in infos),
             "success": all(info["success"] for info in infos),
-            "progress": {"total": total, "current": current, "percent": float(round(100 * current / total, 2))},
+            "progress": {"total": total, "current": current, "percent": percent},
         }
     )
 

@@ -187,7 +187,7 @@ def test_a_connection_is_a_row_while_its_stream_is_open_and_after_its_end(
             look_up(page, "olga")
             cells = page.locator("#connections tbody tr td")
             expect(cells).to_have_text(
-                [re.compile(r"\d{2}:\d{2}:\d{2}"), "open", "", "127.0.0.1", "0", "no", "probe/7 <b>"]
+                [re.compile(r"\d{2}:\d{2}:\d{2}"), "open", "", "", "127.0.0.1", "0", "no", "probe/7 <b>"]
             )
             page.get_by_role("button", name="Trace For Olga").click()
             verdict(page, "written")

@@ -155,6 +155,9 @@ def test_a_saved_group_answers_pollers_alike(queue: None, tmp_path: Path, user: 
     assert infos[0] == infos[1] == {
         "complete": True, "success": True, "progress": {"total": 200, "current": 200, "percent": 100.0},
     }  # fmt: skip
+    TaskRecord.objects.update(status="running", total=None, done=0)
+    begun = polled(celery_progress_views.get_group_progress, result.id)
+    assert (begun["complete"], begun["progress"]) == (False, {"total": 0, "current": 0, "percent": 0.0})
     TaskRecord.objects.update(user=user)
     with pytest.raises(Http404):
         polled(celery_progress_views.get_group_progress, result.id)
