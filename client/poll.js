@@ -61,6 +61,7 @@ export function withPoll(polls, request) {
           answer = await response.json();
         } catch (error) {
           if (isClosed || !signal.aborted) throw error;
+          waitS = Math.max(0, waitS - Math.ceil((Date.now() - askedAt) / 1000)); // the watchdog waits for an answer
           continue;
         }
         onBytes();

@@ -21,13 +21,14 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(body: object) => Promise<any>} calls.change  what the stream hears
  * @param {(names: string[]) => void} calls.tellStates
  * @param {() => boolean} calls.tellPolls  whether the polls hear others than before
+ * @param {(tokens: string[]) => string[]} calls.pollsHear  those that the polls' query has room for
  * @param {(tokens: string[], isNew: boolean) => boolean} calls.hearPolled
  */
 export async function createTopicTabs(
   topics,
   connection,
   findKey,
-  { streamId, follow, change, tellStates, tellPolls, hearPolled },
+  { streamId, follow, change, tellStates, tellPolls, pollsHear, hearPolled },
 ) {
   /** @type {Set<string>} */
   const elsewhere = new Set(); // grants of other tabs, for the leader's polls
@@ -93,7 +94,7 @@ export async function createTopicTabs(
     for (const name of kept ?? []) leaving?.delete(name);
     if (grants && connection.leads) {
       for (const grant of grants) elsewhere.add(grant);
-      if (tellPolls()) post({ polled: grants });
+      if (tellPolls()) post({ polled: pollsHear(grants) });
     }
     if (polled && !connection.leads) hearPolled(polled, true);
   }

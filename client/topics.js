@@ -56,7 +56,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const streamId = () => connectionId;
-  const calls = { streamId, follow, change, tellStates, tellPolls, hearPolled };
+  const calls = { streamId, follow, change, tellStates, tellPolls, pollsHear, hearPolled };
   const tabs = await createTopicTabs(topics, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
   const { elsewhere, post } = tabs;
@@ -319,6 +319,11 @@ export async function createTopics(notifier, connection, position, base, polls, 
     for (const name of names) topics.delete(name);
     if (reason === "denied" && connectionId) void change({ remove: names });
     tellPolls();
+  }
+
+  function pollsHear(/** @type {string[]} */ tokens) {
+    const heard = new Set(polls.url.searchParams.getAll("grant"));
+    return tokens.filter((token) => heard.has(token));
   }
 
   /** Returns whether the polls hear others than before. */

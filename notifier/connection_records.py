@@ -163,6 +163,7 @@ class ConnectionRecords:
             too_early = [user for user in kept if texts.pop(user, None)]  # not before the removal
             polled = [user for user, stored in texts.items() if any(map(is_of_polls, stored.values()))]
             texts |= {user: joined_texts(texts[user]) for user in polled}
+            self._writing = {**due, **{user: dict(texts[user]) for user in polled}}  # as they will be read
             failed = [*too_early, *await self._store(texts, polled)]
         finally:
             self._writing = {}

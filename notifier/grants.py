@@ -163,7 +163,9 @@ class Grants:
         if len(heard.union(change.add)) > MAX_TOPICS:
             raise Conflict(f"the stream would hear more than {MAX_TOPICS} topics", field="add")
         self.leave(stream, change.remove)
-        before, heard_before = stream.since, frozenset(stream.channels)
+        # Those of a change under way are not heard for certain: that may fail, and this may be its repeat.
+        pending = {channel for channel in change.add if (stream, channel) in self._joining}
+        before, heard_before = stream.since, frozenset(stream.channels) - pending
         self._joining.update(dict.fromkeys([(stream, channel) for channel in change.add], change))
         self.hear(stream, change.add, change.seen)
         self._presence.change(stream, change.states)
@@ -184,7 +186,7 @@ class Grants:
                 if self._joining.get(place) is change:
                     del self._joining[place]
         cursor = opening.cursor
-        if joining != before and stream.since == joining:
+        if new and stream.since == joining:
             stream.since = cursor.seq
         if stream not in self._attached:
             raise NotFound("the connection has ended", field="connection")

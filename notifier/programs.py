@@ -88,17 +88,21 @@ def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen
         handler = _RaiseTerminated()  # of no signal: this thread gets none that raises
     handler.is_deferred, handler.came = True, False
     try:
-        process = subprocess.Popen(command, start_new_session=True, **options)  # noqa: S603  # the caller's, no shell
+        with subprocess.Popen(command, start_new_session=True, **options) as process:  # noqa: S603  # the caller's, no shell
+            try:
+                handler.is_deferred = False
+                if handler.came:
+                    raise Terminated(SIGTERM_CODE)
+                yield process
+            except BaseException:
+                terminate(process)
+                raise
+    except OSError:
+        if handler.is_deferred and handler.came:  # the start failed
+            raise Terminated(SIGTERM_CODE) from None
+        raise
     finally:
         handler.is_deferred = False
-    with process:
-        try:
-            if handler.came:
-                raise Terminated(SIGTERM_CODE)
-            yield process
-        except BaseException:
-            terminate(process)
-            raise
 
 
 @contextmanager

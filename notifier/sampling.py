@@ -28,7 +28,7 @@ class Sampling:
     def accepted_us(self) -> int:
         """The present in microseconds of Unix time, for the next publish; 0 if it is no sample."""
         self._left -= 1
-        if self._left:
+        if self._left > 0:  # publishers of several threads may count past it
             return 0
         self._left = random.randint(1, 2 * ONE_IN - 1)
         return time.time_ns() // 1000

@@ -131,6 +131,8 @@ class _Worker(multiprocess.Process):
         meanwhile."""
         ends_at = time.monotonic() + (timeout if self._has_answered else START_S)
         with contextlib.suppress(OSError, EOFError):
+            while self.parent_conn.poll():
+                self.parent_conn.recv()  # an answer to an earlier ping
             self.parent_conn.send(b"ping")
             while (left_s := ends_at - time.monotonic()) > 0:
                 ready = connection.wait([self.parent_conn, self.process.sentinel], min(left_s, 1))
@@ -147,6 +149,7 @@ class _Worker(multiprocess.Process):
         ends_at = time.monotonic() + START_S
         while time.monotonic() < ends_at and self.process.is_alive() and not self._is_ending:
             if self.is_ready(timeout=1):
+                self._has_answered = True
                 return True
             time.sleep(0.1)
         return False

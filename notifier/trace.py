@@ -103,7 +103,7 @@ def trace(trail: Trail, heard: Sequence[str], connections: Sequence[Connection],
         return Result("expired", reason, int(_end_ms(last)) or None, steps)
     if steps and all(step.verdict == "excluded" for step in steps):
         return Result("excluded", "", None, steps)
-    reason = _why_waiting(places, steps, connections, is_recorded=is_recorded, now_ms=now_ms)
+    reason = _why_waiting(trail.epoch, places, steps, connections, is_recorded=is_recorded, now_ms=now_ms)
     return Result("waiting", reason, None, steps)
 
 
@@ -221,6 +221,7 @@ def _returned(connections: Sequence[Connection], at: int, seq: int) -> Literal["
 
 
 def _why_waiting(
+    epoch: str,
     places: Sequence[Stored],
     steps: Sequence[Step],
     connections: Sequence[Connection],
@@ -237,6 +238,7 @@ def _why_waiting(
         place.channel in each.channels and each.to is not None and each.to.seq < place.seq
         for each in polling
         for place in places
+        if each.closed_why == "answered" and _can_have(epoch, place, each)
     ):
         return "between_polls"
     open_now = [*polling, *(each for each in connections if not each.closed_ms and each.closed_why != ENDED)]

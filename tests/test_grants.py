@@ -14,6 +14,7 @@ from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History, Opening
 from notifier.errors import BrokerUnavailable, Conflict, NotFound
 from notifier.event import custom, parse_cursor
+from notifier.frames import OPENING
 from notifier.grants import MAX_TOPICS, Change
 from notifier.hub import Hub
 from notifier.stream import Stream
@@ -279,6 +280,24 @@ async def test_a_join_that_fails_after_its_repeat_was_answered_takes_nothing_bac
         await first
     await broker.publish(note("topic:x", id="m"))
     assert len(events_of(wall)) == 1
+    assert not hub.grants._joining
+    assert set(hub.grants._joined[stream]) == {"topic:x", TOPIC}
+    assert stream.since < OPENING
+
+
+@pytest.mark.parametrize("repeat", [("topic:x",), ("topic:x", TOPIC)], ids=["in order", "the repeat first"])
+async def test_a_join_and_its_repeat_that_both_fail_leave_nothing_behind(
+    hub: Hub, broker: GatedBroker, stream: Stream, repeat: Sequence[str]
+) -> None:
+    before, openings = (stream.channels, stream.topics), broker.openings
+    broker.fails = True
+    broker.gate.clear()
+    both = [asyncio.ensure_future(hub.grants.change(stream, change(*topics))) for topics in (("topic:x",), repeat)]
+    await until(lambda: broker.openings == openings + 2)
+    broker.gate.set()
+    errors = await asyncio.gather(*both, return_exceptions=True)
+    assert all(isinstance(error, BrokerUnavailable) for error in errors)
+    assert (stream.channels, stream.topics) == before
     assert not hub.grants._joining
 
 

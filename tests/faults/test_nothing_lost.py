@@ -253,21 +253,10 @@ async def test_after_any_churn_the_subscriptions_are_those_of_the_open_streams(
 
 
 async def replace_workers(service: Service) -> None:
-    """A rolling restart. The supervisor gives it up where a new worker takes 20 s to start, as on a busy machine: it is
-    asked again."""
+    """A rolling restart."""
     before = set(worker_pids(service))
-
-    def given_up() -> int:
-        return service.process.output().count("aborting the restart")
-
-    while set(worker_pids(service)) & before:
-        known = given_up()
-        service.process.signal(signal.SIGUSR2)
-        await until(
-            lambda known=known: given_up() > known or not set(worker_pids(service)) & before,  # type: ignore[misc]
-            150,
-            "new workers",
-        )
+    service.process.signal(signal.SIGUSR2)
+    await until(lambda: not set(worker_pids(service)) & before, 200, "new workers")
 
 
 def worker_pids(service: Service) -> list[int]:
