@@ -231,7 +231,7 @@ export class NotifierToasts extends Widget {
     const all = [...this.polite.children, ...this.urgent.children].filter(
       (old) => !old.querySelector("[part=question]"),
     );
-    if (all.length > MOST) all[0].remove();
+    if (all.length > MOST) all.find((old) => old !== toast)?.remove();
     // Time to decide.
     if (
       !(action instanceof HTMLButtonElement) &&

@@ -153,6 +153,15 @@ def test_the_toasts_of_a_task_replace_each_other(shop: Shop) -> None:
     wait_for(lambda: sorted(toasts(page)) == ["Swim: Failed", "Walk: Done"], what="one for each")
 
 
+def test_a_fifth_toast_removes_the_oldest_and_is_seen_itself_also_where_the_others_are_errors(shop: Shop) -> None:
+    page = shop.open()
+    tell = "(widget, [level, subject]) => void widget.show(level, subject, '')"
+    for subject in "ABCD":
+        page.locator("notifier-toasts").evaluate(tell, ["error", subject])
+    page.locator("notifier-toasts").evaluate(tell, ["info", "E"])
+    assert sorted(text[0] for text in toasts(page)) == ["B", "C", "D", "E"]
+
+
 POSITIONS = [
     ("", 1, 2),
     ("top-start", 0, 0),
