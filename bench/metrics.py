@@ -21,7 +21,7 @@ from notifier.broker.redis.notes import notes
 from notifier.broker.values import History
 from notifier.hub import Hub
 from notifier.sampling import ONE_IN
-from notifier.stream import TransportStream
+from notifier.transport import TransportStream
 
 FRAME = b'event: message\ndata: {"id":"%032d","to":"all","subject":"Hello","text":"%b","level":"info"}\n\n'
 TOPIC = "all"

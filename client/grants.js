@@ -6,6 +6,8 @@
 
 import { claimsOf } from "./token.js";
 
+export const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
+
 /**
  * @typedef {object} Grant
  * @property {string} token
@@ -89,9 +91,9 @@ export function isOlder(a, b) {
   return epoch !== other || Number(seq) < Number(end);
 }
 
-/** Until which cursor a page has everything, of parts that have it until `a` and `b`; "-": that is not known. @param {string} a @param {string} b */
+/** Until which cursor a page has everything, of parts that have it until `a` and `b`. @param {string} a @param {string} b */
 export function oldest(a, b) {
   const [epoch, other] = [a, b].map((cursor) => PARTS.exec(cursor)?.[1]);
-  if (epoch && other && epoch !== other) return "-";
+  if (epoch && other && epoch !== other) return UNKNOWN;
   return isOlder(a, b) ? a : b;
 }

@@ -11,7 +11,7 @@
  * Must not know: elements, how a stream is kept open, what tabs say to each other (`topic_tabs`).
  */
 
-import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf } from "./grants.js";
+import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
 import { publicHandle } from "./handle.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
@@ -30,7 +30,6 @@ import { createTopicTabs } from "./topic_tabs.js";
 /** @typedef {import("./handle.js").Handle} Handle */
 
 const RETRY_MS = 2000; // twice this at most, at random
-const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
 const OPEN = new Set(["live", "degraded"]); // a process without its broker is not found by the others
 const MAX_GRANTS = 20; // in the query of a poll, and of one call
 
@@ -202,7 +201,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     const states = joined.filter(([, topic]) => stateOf(topic) !== topic.state);
     const state = states.map(([name, topic]) => /** @type {const} */ ([name, stateOf(topic)]));
     overtaken.clear();
-    const answer = await change({ add, since: since || "-", ...(state.length && { state: onWire(state) }) });
+    const answer = await change({ add, since: since || UNKNOWN, ...(state.length && { state: onWire(state) }) });
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
     if (answer.refused && add.length > 1) most = 1;

@@ -76,7 +76,8 @@ def _correct(payload: Payload) -> None:
 
 
 def keep(payload: Payload) -> None:
-    """As `write`, inside a savepoint. A `DatabaseError` is logged, and raised with `RAISE`."""
+    """As `write`, in a transaction of its own or a savepoint of the caller's. A `DatabaseError` is logged, and raised
+    with `RAISE`."""
     try:
         with transaction.atomic(using=database()):
             write(payload)

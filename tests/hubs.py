@@ -18,8 +18,8 @@ from notifier.broker.values import Opening
 from notifier.event import Cursor
 from notifier.frames import PING_FRAME
 from notifier.hub import Hub
-from notifier.stream import TransportStream
 from notifier.task import Task
+from notifier.transport import TransportStream
 from tests.test_stream import Wall
 
 EPOCH = "e"

@@ -15,8 +15,8 @@ from notifier.hub import Hub
 from notifier.opener import MAX_PORTION_BYTES
 from notifier.pending import MAX_PENDING
 from notifier.queued import QueuedStream
-from notifier.stream import TransportStream
 from notifier.task import begin
+from notifier.transport import TransportStream
 from tests.faults.clients import until
 from tests.hubs import Body, Client, ScriptedBroker, Sockets, announce, missed, running_hub, state
 from tests.test_stream import FIELDS

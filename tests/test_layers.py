@@ -92,6 +92,7 @@ SERVICE_LAYERS: Layers = [
         "rounds",
         "slow",
         "timers",
+        "transport",
         "workers",
     },
     {"trace", "stream"},

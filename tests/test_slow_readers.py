@@ -11,7 +11,8 @@ import pytest
 
 from notifier.frames import EncodedFrame
 from notifier.slow import STALLED_AFTER_S, SlowReaders
-from notifier.stream import Stream, TransportStream
+from notifier.stream import Stream
+from notifier.transport import TransportStream
 from tests.faults.clients import until
 from tests.hubs import ScriptedBroker, Sockets, missed, read_all, running_hub, state, stream_on
 from tests.test_stream import FIELDS, Wall

@@ -18,7 +18,8 @@ from notifier.event import Cursor
 from notifier.frames import EncodedFrame, after_waiting, farewell
 from notifier.output import KEY_PREFIX, Pieces
 from notifier.queued import QueuedStream, QueuedTextStream
-from notifier.stream import LAST_CHUNK, MAX_REPEAT_KEYS, MAX_STATES, Stream, TextTransportStream, TransportStream
+from notifier.stream import MAX_REPEAT_KEYS, MAX_STATES, Stream
+from notifier.transport import LAST_CHUNK, TextTransportStream, TransportStream
 from tests.faults.clients import Listener, listening, until
 from tests.support import JWT_SECRET, REPOSITORY, Process, Service, bearer, free_port, running, subscriber_token
 

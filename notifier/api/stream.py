@@ -28,7 +28,7 @@ from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
 from notifier.queued import QueuedStream, QueuedTextStream
 from notifier.records import agent_of
-from notifier.stream import TextTransportStream, TransportStream
+from notifier.transport import TextTransportStream, TransportStream
 
 if TYPE_CHECKING:
     from notifier.broker import Broker

@@ -18,7 +18,8 @@ from notifier.frames import EncodedFrame
 from notifier.hub import Hub
 from notifier.opener import Opener
 from notifier.slow import SlowReaders
-from notifier.stream import Stream, TransportStream
+from notifier.stream import Stream
+from notifier.transport import TransportStream
 
 
 def _receive_without_gap_check(

@@ -12,7 +12,7 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.values import History, Options
 from notifier.event import Cursor
 from notifier.hub import Hub
-from notifier.stream import TransportStream
+from notifier.transport import TransportStream
 from tests.simulation.sockets import StreamTransport
 
 if TYPE_CHECKING:

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, on_pushes: OnPushes | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._on_pushes = on_pushes
+        self._on_pushes = on_pushes or _ignore
         self._waiting: deque[tuple[Receive, float]] = deque()
         self._transport: asyncio.Transport | None = None
         self._create_future = loop.create_future
@@ -110,21 +110,16 @@ class Connection(asyncio.Protocol):
                     pushes.append(reply)
                     continue
                 if pushes:
-                    pushes = self._pass_on(pushes)
+                    self._on_pushes(pushes)
+                    pushes = []
                 receive, _ = self._waiting.popleft()
                 receive(reply)
             if pushes:
-                self._pass_on(pushes)
+                self._on_pushes(pushes)
         except (hiredis.ProtocolError, IndexError) as exc:
             # Not the Redis protocol, or a reply without a call: the rest of the data cannot be assigned to calls.
             what = str(reply) if isinstance(reply, hiredis.ReplyError) else f"an unreadable reply: {exc}"
             self.close(BrokerUnavailable(f"Redis sent {what}"))
-
-    def _pass_on(self, pushes: list[list[Any]]) -> list[list[Any]]:
-        """Returns those that are left: none."""
-        if self._on_pushes is not None:
-            self._on_pushes(pushes)
-        return []
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or BrokerUnavailable("Redis closed the connection"))
@@ -258,6 +253,10 @@ async def open_connection(address: Address, *, name: str, on_pushes: OnPushes | 
 
 
 pack: Callable[[tuple[str | bytes | int | float, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # it takes any number
+
+
+def _ignore(pushes: Sequence[list[Any]]) -> None:
+    """Of a connection without subscriptions."""
 
 
 def settle(answer: asyncio.Future[Any], reply: Any) -> None:

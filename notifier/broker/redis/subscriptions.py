@@ -21,8 +21,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
+from operator import eq
 from typing import Any, Final, TypeVar
 
 import hiredis
@@ -52,8 +51,6 @@ ACKNOWLEDGED_PER_S: Final = 10_000
 """Subscriptions that Redis acknowledges in a second, at least: connecting takes longer with many topics."""
 BATCH: Final = 1000
 """Topics of one SUBSCRIBE command."""
-_TOPIC: Final = itemgetter(1)
-"""The topic of a push."""
 _CONFIRMATIONS: Final = frozenset((b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe"))
 
 
@@ -298,14 +295,14 @@ class Subscriptions:
 
     def _receive(self, pushes: Sequence[list[Any]]) -> None:
         """Announcements that follow each other on one topic, as of a batch, are written to its streams together."""
-        for _, same in groupby(pushes, key=_TOPIC):
-            first, *others = same
-            if others:
-                with self._joining():
-                    for push in (first, *others):
-                        self._receive_push(push)
-            else:
-                self._receive_push(first)
+        topics = [push[1] for push in pushes]
+        if any(map(eq, topics, topics[1:])):
+            with self._joining():
+                for push in pushes:
+                    self._receive_push(push)
+        else:
+            for push in pushes:
+                self._receive_push(push)
 
     def _receive_push(self, push: list[Any]) -> None:
         kind = push[0]
