@@ -295,14 +295,15 @@ class Subscriptions:
 
     def _receive(self, pushes: Sequence[list[Any]]) -> None:
         """Announcements that follow each other on one topic, as of a batch, are written to its streams together."""
-        topics = [push[1] for push in pushes]
-        if any(map(eq, topics, topics[1:])):
-            with self._joining():
-                for push in pushes:
-                    self._receive_push(push)
-        else:
-            for push in pushes:
-                self._receive_push(push)
+        if len(pushes) > 1:
+            topics = [push[1] for push in pushes]
+            if any(map(eq, topics, topics[1:])):
+                with self._joining():
+                    for push in pushes:
+                        self._receive_push(push)
+                return
+        for push in pushes:
+            self._receive_push(push)
 
     def _receive_push(self, push: list[Any]) -> None:
         kind = push[0]
