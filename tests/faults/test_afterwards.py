@@ -180,7 +180,10 @@ async def test_a_trace_says_what_became_of_a_message(
 
         async def run(index: int) -> None:
             user = f"u{number}-{index}"
-            history = History(place.service.port, admin, random.Random(number + index), user, place.history_size)
+            history = History(
+                port=place.service.port, admin=admin, seed=random.Random(number + index), user=user,
+                history_size=place.history_size,
+            )  # fmt: skip
             if index >= peaceful:
                 history.stored_records, history.revive = place.stored_records, place.revive
             async with gate:
