@@ -39,6 +39,7 @@ MOVES = {
     "two_of_three_primaries_die_and_come_back": "two of three primaries killed, then back",
     "a_refused_ssubscribe_degrades_the_shards_of_its_node_only": "`SSUBSCRIBE` refused by an ACL on a node",
     "a_service_that_is_cut_off_from_a_node_degrades_its_shards_only": "the service cut off from one node",
+    "a_subscription_that_reaches_a_replica_is_not_used": "the service's subscriptions sent to a replica",
     "a_failover_by_the_sentinels_loses_nothing 0": "`SENTINEL FAILOVER`",
     "a_failover_by_the_sentinels_loses_nothing 1": "the same, `min-replicas-to-write 1`",
     "a_primary_that_is_silent_is_replaced_by_the_sentinels killed": "the primary behind Sentinels killed",

@@ -269,7 +269,8 @@ def test_tasks_have_bar_state_percent_and_time_left_and_are_cancelled_and_dismis
     first, second = shop.begin("First"), shop.begin("Second")
     page = shop.open(task=second)
     tasks, alone = page.locator("notifier-tasks"), page.locator("notifier-progress")
-    expect(alone.get_by_role("progressbar", name="Second")).to_be_visible()  # what is there at the start is not announced
+    # What it shows first is not announced.
+    expect(alone.get_by_role("progressbar", name="Second")).to_be_visible()
     shop.change(first, done=20, state="Reading")
     shop.change(second, done=60)
     row = tasks.locator("li", has_text="First")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Callable
 
 import pytest
 
 from tests.faults.clients import until
-from tests.faults.conftest import Scale
+from tests.faults.conftest import FAULT_KINDS, Scale
 from tests.faults.load import is_well, others, round_of, seen, under_load
-from tests.support import RedisServer, Service, running
-from tests.topologies import RedisCluster
+from tests.support import Service, running
+from tests.topologies import Node, RedisCluster, Topology
 
 Figure = Callable[..., None]
 
 
+@pytest.mark.parametrize("kind", FAULT_KINDS)
 async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_once(
-    seed: random.Random, scale: Scale, figure: Figure
+    kind: str, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    with contextlib.ExitStack() as stack:
-        servers = [stack.enter_context(running(RedisServer(append_only=True))) for _ in range(3)]
+    servers = [Node(kind, ("--appendonly", "yes", "--appendfsync", "always")) for _ in range(3)]
+    with running(Topology(servers)) as topology:
+        topology.start()
         async with under_load(",".join(server.url for server in servers), seed) as load:
             for _ in range(scale.whole(1, 5)):
                 away = seed.randrange(3)

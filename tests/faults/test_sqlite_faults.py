@@ -185,7 +185,7 @@ class Disk:
 @contextlib.contextmanager
 def tmpfs(folder: Path) -> Iterator[Path]:
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder], check=True)
     try:
         yield folder
     finally:
@@ -210,8 +210,9 @@ async def test_a_full_disk_is_a_503_while_it_lasts_and_loses_nothing(
     publisher = Publisher(service, [*(f"user:{user}" for user in USERS), "all"], seed)
     try:
         async with listening(*listeners), httpx.AsyncClient(base_url=service.url) as client:
-            publishing = asyncio.create_task(publisher.publish_for(1e6, 100))
-            await until(lambda: len(publisher.acknowledged) > 50)
+            portion = scale.whole(50, 2000)
+            publishing = asyncio.create_task(publisher.publish_for(1e6, scale(100, 400)))
+            await until(lambda: len(publisher.acknowledged) > portion, 120, what="messages before the disk is full")
             disk.fill(service)
             await until(lambda: all(listener.of("degraded") for listener in listeners), what="degraded")
             ready = await client.get("/readyz")
@@ -226,7 +227,7 @@ async def test_a_full_disk_is_a_503_while_it_lasts_and_loses_nothing(
             full_since = len(publisher.acknowledged)
             disk.free(service)
             freed_at = time.monotonic()
-            await until(lambda: len(publisher.acknowledged) > full_since + 50, what="publishing again")
+            await until(lambda: len(publisher.acknowledged) > full_since + portion, 120, what="publishing again")
             assert (await client.get("/readyz")).status_code == 200
             again_s = max(listener.of("degraded")[-1].at for listener in listeners) - freed_at
             await until(lambda: newcomer.live, what="the newcomer's hello")
