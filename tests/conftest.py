@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
+
+
+def pytest_collection_finish() -> None:
+    """What a page shows may take its time: five seconds, Playwright's own bound, are short on a busy machine."""
+    for name in ("playwright.sync_api", "playwright.async_api"):
+        if name in sys.modules:
+            sys.modules[name].expect.set_options(timeout=30_000)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import httpx
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, async_playwright
 
 from tests.support import CHROMIUM, REPOSITORY, Process, Service, free_port
 
@@ -60,7 +60,6 @@ class Chromium:
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self.run(self._open())
-        expect.set_options(timeout=30_000)  # five seconds are short on a busy machine
 
     async def _open(self) -> None:
         self._playwright = await async_playwright().start()

@@ -132,13 +132,13 @@ class Fate:
         return True
 
     def _reasons(self, is_open: list[Visit]) -> set[str]:
-        slow = [visit for visit in self.visits if visit.is_slow]
+        slow = [visit for visit in self.visits if visit.is_slow and self._hears_it(visit)]
         reasons = {"unsent"} if any(not visit.is_open for visit in slow) else set()
         if any(visit.ended == "killed" for visit in self.visits):
             reasons.add("process_ended")
         if any(visit.is_open for visit in slow):
             reasons.add("behind")
-        if any(visit.form != "turbo" and not visit.is_slow for visit in is_open):
+        if any(visit.form != "turbo" and visit not in slow for visit in is_open):
             reasons.add("in_inbox")
         elif any(visit.form == "turbo" for visit in is_open):
             reasons.add("without_messages")

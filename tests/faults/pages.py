@@ -172,7 +172,7 @@ class Page(Listener):
                 self.parts[name].grant = self._grant(name)
             self._to_join.set()
         elif event.type == "changed":
-            self._note_version(**event.data)
+            self._note_version(event.data["topic"], event.data["version"])
         if event.id and event.type != "hello":
             for part in self.parts.values():
                 if part.heard:
