@@ -5,7 +5,7 @@
  * Must not know: how topics are joined, handles.
  */
 
-import { onWire } from "./grants.js";
+import { onWire, readGrants } from "./grants.js";
 
 /** @typedef {import("./grants.js").Topic} Topic */
 
@@ -30,8 +30,8 @@ export async function createTopicTabs(
   findKey,
   { streamId, follow, change, tellStates, tellPolls, pollsHear, hearPolled },
 ) {
-  /** @type {Set<string>} */
-  const elsewhere = new Set(); // grants of other tabs, for the leader's polls
+  /** @type {Map<string, number>} */
+  const elsewhere = new Map(); // grants of other tabs and when they end, for the leader's polls
   /** @type {Set<string> | null} */
   let leaving = null; // topics of which the leader asks the other tabs
   const key = findKey && (await findKey().catch(() => ""));
@@ -93,7 +93,8 @@ export async function createTopicTabs(
     else if (idle && !left) reset(idle);
     for (const name of kept ?? []) leaving?.delete(name);
     if (grants && connection.leads) {
-      for (const grant of grants) elsewhere.add(grant);
+      for (const [token, exp] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
+      for (const { token, exp } of readGrants(grants.join(" "))) if (!elsewhere.has(token)) elsewhere.set(token, exp);
       if (tellPolls()) post({ polled: pollsHear(grants) });
     }
     if (polled && !connection.leads) hearPolled(polled, true);

@@ -329,8 +329,10 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function tellPolls() {
     const { searchParams, search } = polls.url;
     searchParams.delete("grant");
-    const own = [...topics.values()].filter(({ exp }) => exp > Date.now()).map(({ token }) => token);
-    for (const token of [...new Set([...own, ...elsewhere])].slice(0, MAX_GRANTS)) searchParams.append("grant", token);
+    const own = [...topics.values()].map(({ token, exp }) => /** @type {const} */ ([token, exp]));
+    const known = new Map([...own, ...elsewhere]);
+    const valid = [...known].filter(([, exp]) => exp > Date.now()).map(([token]) => token);
+    for (const token of valid.slice(0, MAX_GRANTS)) searchParams.append("grant", token);
     const isChanged = polls.url.search !== search;
     if (isChanged) polls.asking?.abort();
     return isChanged;

@@ -177,3 +177,20 @@ test("what a follower shows is stale from the moment at which the leader's polls
   while (!polled.includes(1)) await sleep(5);
   assert.ok(leader.polls.url.searchParams.has("grant", GRANT));
 });
+
+test("grants of other tabs that have ended leave the polls' room to those that have not", {
+  timeout: 20_000,
+}, async (t) => {
+  const { polls } = await tab(t, "k9", { leads: true, state: "live" }, { state: "polling" });
+  const other = new BroadcastChannel("k9 topics");
+  t.after(() => other.close());
+  const ended = Array.from(
+    { length: 20 },
+    (_, n) => `${part({})}.${part({ topics: [`t:${n}`], iat: now, exp: now })}.x`,
+  );
+  other.postMessage({ grants: ended });
+  other.postMessage({ grants: [GRANT] });
+  while (!polls.url.searchParams.has("grant")) await sleep(5);
+  await sleep(50);
+  assert.deepEqual(polls.url.searchParams.getAll("grant"), [GRANT]);
+});
