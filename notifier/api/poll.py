@@ -154,7 +154,8 @@ async def poll(request: Request) -> Response:
     )
     refused = hub.refusal(topics[0], address)
     if refused is None:
-        hub.grants.hear(stream, granted.ends, granted.seen)
+        # Without `granted.seen`: each poll would begin to be seen, and be answered at once with who is there.
+        hub.grants.hear(stream, granted.ends)
         await _listen(hub, stream, request, wait_s)
     else:
         stream.end(farewell(refused, random.randint(*(RETRY_MS if refused == "drain" else OVERLOAD_RETRY_MS))))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from notifier.auth import topic_grant
 from tests.api.conftest import HISTORY_SIZE, MAX_STREAMS_PER_USER, ONE_BROKER
-from tests.api.support import User, calling, mark, problem_of, publish
-from tests.support import ADMIN_KEY, API_KEY, RedisServer, Service, running, wait_for
+from tests.api.support import User, calling, data_of, mark, problem_of, publish, unique
+from tests.support import ADMIN_KEY, API_KEY, JWT_SECRET, RedisServer, Service, running, wait_for
 
 
-def poll(user: User, after: str | None = None, wait_s: int = 0) -> dict[str, Any]:
+def poll(user: User, after: str | None = None, wait_s: int = 0, grants: Sequence[str] = ()) -> dict[str, Any]:
     """One poll on a connection of its own: a client's other calls do not wait for it."""
-    params: dict[str, str | int] = {"wait_s": wait_s} | ({} if after is None else {"after": after})
+    params: dict[str, Any] = {"wait_s": wait_s, "grant": grants} | ({} if after is None else {"after": after})
     with calling(user.service, user.token) as client:
         response = client.get("/v1/poll", params=params, timeout=30)
     assert response.status_code == 200, response.text
@@ -32,8 +33,8 @@ def waiting() -> Iterator[Callable[..., Future[dict[str, Any]]]]:
     """Starts a poll that waits, and returns once the service has it."""
     with ThreadPoolExecutor() as pool:
 
-        def start(user: User, after: str, wait_s: int = 20) -> Future[dict[str, Any]]:
-            future = pool.submit(poll, user, after, wait_s)
+        def start(user: User, after: str, wait_s: int = 20, grants: Sequence[str] = ()) -> Future[dict[str, Any]]:
+            future = pool.submit(poll, user, after, wait_s, grants)
             with calling(user.service, ADMIN_KEY) as admin:
                 path = f"/v1/users/{user.name}/presence"
                 wait_for(lambda: future.done() or admin.get(path).json()["online"], what="the poll")
@@ -106,6 +107,44 @@ def test_without_an_event_it_answers_after_wait_s_with_the_same_cursor(user: Use
     answer = poll(user, cursor, wait_s=1)
     assert 0.9 < time.monotonic() - started < 5
     assert answer == {"cursor": cursor, "recovered": True, "events": [], "tasks": [], "unread": 0}
+
+
+def test_an_event_of_a_granted_topic_ends_the_wait_and_is_replayed(
+    publisher: httpx.Client, user: User, waiting: Callable[..., Future[dict[str, Any]]]
+) -> None:
+    first, second = unique("order"), unique("order")
+    grants = [topic_grant(JWT_SECRET, user.name, [topic]) for topic in (first, second)]
+    cursor = poll(user, grants=grants)["cursor"]
+    future = waiting(user, cursor, grants=grants)
+    ids = [publish(publisher, f"topic:{topic}", type="changed")["cursor"] for topic in (first, second)]
+    answer = future.result(10)
+    assert [event["id"] for event in answer["events"]] == ids[: len(answer["events"])] != []
+    assert [event["id"] for event in poll(user, cursor, grants=grants)["events"]] == ids
+    assert [event["id"] for event in poll(user, cursor, grants=grants[1:])["events"]] == ids[1:]
+    assert poll(user, cursor)["events"] == []
+
+
+def test_a_poll_with_a_grant_of_presence_waits_and_shows_no_user(
+    publisher: httpx.Client, user: User, someone: Callable[..., User]
+) -> None:
+    watcher, topic = someone(), unique("order")
+    grants = [topic_grant(JWT_SECRET, user.name, [topic], presence=True, name="Ann")]
+    with watcher.listen(query=[("grant", topic_grant(JWT_SECRET, watcher.name, [topic], presence=True))]) as stream:
+        stream.next("hello")
+        assert data_of(stream.next("presence"))["count"] == 1
+        cursor = poll(user, grants=grants)["cursor"]
+        wait_for(lambda: poll(user, cursor, wait_s=1, grants=grants)["events"] == [], what="a poll that waits")
+        answer = publisher.get(f"/v1/topics/{topic}/presence").raise_for_status().json()
+        assert [each["id"] for each in answer["users"]] == [watcher.name]
+
+
+def test_a_poll_has_at_most_6_kib_of_grants(user: User) -> None:
+    """As many as there is room for are heard; the contract of the query of streams."""
+    room, grants = 6 * 1024, [topic_grant(JWT_SECRET, user.name, ["order:7"])]
+    while len(grants) < 20 and sum(map(len, grants)) <= room:
+        grants.append(topic_grant(JWT_SECRET, user.name, [f"{len(grants)}-{number:036}" for number in range(20)]))
+    problem_of(user.client.get("/v1/poll", params={"wait_s": 0, "grant": grants}), 422, "grant")
+    assert poll(user, grants=grants[:-1])["events"] == []
 
 
 def test_polls_one_after_the_other_have_every_message_once(publisher: httpx.Client, user: User) -> None:
