@@ -190,7 +190,7 @@ class Hub:
         if stream not in self._streams:
             return
         self.counts[f"ended_{reason}"] += 1
-        if reason in ("expired", "revoked"):
+        if reason == "revoked":  # after the other ends the client may come back within `GRACE_S`
             self.people.leave(stream, stream.channels)
         self.records.close(stream, reason)
         start = None if stream.begun else place(stream.cursor)

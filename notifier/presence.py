@@ -84,9 +84,9 @@ class Presence:
         self._tell = tell
         self._members: dict[str, dict[Stream, _Seen]] = {}
         """The streams that others see, by channel."""
-        self._unsent: dict[str, dict[str, Lease]] = {}
-        """Leases that the broker does not have, by channel and connection. Without leases: only a change is to be
-        announced."""
+        self._unsent: dict[str, dict[str, tuple[Person, float]]] = {}
+        """Leases that the broker does not have, by channel and connection: the person, and the monotonic time of the
+        end. Without leases: only a change is to be announced."""
         self._retry_at: dict[str, float] = {}
         """Monotonic time at which a channel's unsent leases may be sent again, where the broker was away."""
         self._views: dict[str, _View] = {}
@@ -133,8 +133,8 @@ class Presence:
 
     def _send(self, channel: str, stream: Stream, seen: _Seen, ttl_s: float) -> None:
         connection = self._connections.of(stream)
-        ttl_s = max(0, min(ttl_s, seen.until - time.time()))
-        self._unsent.setdefault(channel, {})[connection] = Lease(connection, seen.person, ttl_s)
+        ends_at = time.monotonic() + min(ttl_s, seen.until - time.time())
+        self._unsent.setdefault(channel, {})[connection] = (seen.person, ends_at)
         self._wake.set()
 
     # Changes in any process
@@ -173,15 +173,16 @@ class Presence:
         await _each(self._send_leases_of, [name for name in self._unsent if self._retry_at.get(name, now) <= now])
 
     async def _send_leases_of(self, channel: str) -> None:
-        leases = self._unsent.pop(channel)
+        unsent, now = self._unsent.pop(channel), time.monotonic()
+        leases = [Lease(connection, person, max(0, end - now)) for connection, (person, end) in unsent.items()]
         try:
-            if not await self._broker.lease(channel, list(leases.values())):
+            if not await self._broker.lease(channel, leases):
                 self._retry_at.pop(channel, None)
                 return
-            leases = {}
+            unsent = {}
         except BrokerUnavailable as exc:
             log.debug("the leases on %s wait for the broker: %s", channel, exc)
-        self._unsent[channel] = {**leases, **self._unsent.get(channel, {})}
+        self._unsent[channel] = {**unsent, **self._unsent.get(channel, {})}
         self._retry_at[channel] = time.monotonic() + RETRY_S
 
     async def _look_due(self) -> None:

@@ -147,12 +147,28 @@ async def test_a_lost_page_is_gone_before_its_lease_would_have_ended(hub: Hub, m
     await until(lambda: ann.people.keys() == {"ann"})
 
 
-async def test_a_user_whose_token_ends_is_gone_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_revoked_user_is_gone_at_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("notifier.grants.GRACE_S", 3600)
     ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
     await until(lambda: ann.people.keys() == {"ann", "bob"})
-    hub.end(bob.stream, "expired")
+    hub.end(bob.stream, "revoked")
     await until(lambda: ann.people.keys() == {"ann"})
+
+
+async def test_who_comes_back_with_the_next_token_neither_leaves_nor_joins(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.grants.GRACE_S", 3600)
+    ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    events, looks = len(ann.events), broker_of(hub).asked
+    hub.end(bob.stream, "expired")
+    before = looks[TOPIC]
+    hub.people.look(TOPIC)
+    await until(lambda: looks[TOPIC] > before)
+    again = await Page(hub, "bob").open()
+    await until(lambda: again.people.keys() == {"ann", "bob"})
+    assert len(ann.events) == events
 
 
 async def test_leases_are_renewed_and_those_of_a_killed_process_end(hub: Hub) -> None:
@@ -192,6 +208,21 @@ async def test_a_change_is_announced_again_where_others_were_not_told(hub: Hub) 
     await Page(hub, "ann").open()
     await until(lambda: broker.asked[f"lease {TOPIC} 0"] == 2)
     assert not broker.untold
+
+
+async def test_a_lease_that_waited_for_the_broker_ends_when_it_was_to(hub: Hub) -> None:
+    ann, bob = await Page(hub, "ann").open(), await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == {"ann", "bob"})
+    broker = broker_of(hub)
+    broker.away = {TOPIC}
+    left_at = time.monotonic()
+    hub.detach(bob.stream)
+    await until(lambda: time.monotonic() > left_at + presences.GRACE_S)
+    # As where a primary was lost with its leases: what is sent now is all that it has.
+    broker._people = type(broker._people)()
+    broker.away.clear()
+    await until(lambda: [present.person.user for present in broker._people.of(TOPIC)])
+    assert [present.person.user for present in broker._people.of(TOPIC)] == ["ann"]
 
 
 async def test_the_first_look_of_a_process_says_everything_also_that_it_finds_no_person(hub: Hub) -> None:
