@@ -43,8 +43,9 @@ def current_user(get_response: _View) -> Callable[[HttpRequest], HttpResponseBas
 
 @sync_and_async_middleware
 def live(get_response: _View) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
-    """Read the service's cursor before a view reads its data: what changes while a page is rendered and opened is
-    fetched again, and nothing else. It costs each GET with a session one short call to the service.
+    """Read the service's cursor before a view reads its data: what changes while a page or a part of it is rendered and
+    opened is fetched again, and nothing else. It costs each request with a session one short call to the service, apart
+    from forms that browsers send without a script.
 
     Below `AuthenticationMiddleware`.
     """
@@ -66,9 +67,17 @@ def live(get_response: _View) -> Callable[[HttpRequest], HttpResponseBase | Awai
 
 
 def _read_cursor(request: HttpRequest) -> None:
-    if request.method != "GET" or django_settings.SESSION_COOKIE_NAME not in request.COOKIES:
+    if django_settings.SESSION_COOKIE_NAME not in request.COOKIES or not _may_answer_a_part(request):
         return
     # The user is read from the session only where its shard matters.
     user: Any = getattr(request, "user", None) if settings().shards > 1 else None
     is_known = user is not None and user.is_authenticated
     setattr(request, ATTRIBUTE, cursor_of(user_id(user) if is_known else UNKNOWN))
+
+
+def _may_answer_a_part(request: HttpRequest) -> bool:
+    """Whether the answer may be a page, or a part that replaces a live one. A new document that answers a form hears no
+    topic yet, so without a cursor its parts are fetched once more; most such answers are redirects."""
+    if request.method in ("GET", "HEAD", "OPTIONS"):
+        return request.method == "GET"
+    return request.headers.get("Sec-Fetch-Mode") != "navigate"

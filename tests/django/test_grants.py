@@ -223,21 +223,32 @@ def test_the_cursor_of_a_page_is_the_end_of_its_users_order(live: Service, user:
     listener.close(live, user.pk)
 
 
-def test_the_middleware_reads_the_cursor_before_the_view(user: User) -> None:
+@pytest.mark.parametrize(
+    ("method", "headers", "cursor"),
+    [
+        ("GET", {"COOKIE": ""}, None),
+        ("GET", {"SEC_FETCH_MODE": "navigate"}, "memory-0"),
+        ("POST", {}, "memory-0"),
+        ("DELETE", {"SEC_FETCH_MODE": "cors"}, "memory-0"),
+        ("POST", {"SEC_FETCH_MODE": "navigate"}, None),
+        ("HEAD", {}, None),
+        ("OPTIONS", {}, None),
+    ],
+)
+def test_the_middleware_reads_the_cursor_before_a_view_that_may_answer_a_live_part(
+    user: User, method: str, headers: dict[str, str], cursor: str | None
+) -> None:
     cursors: list[object] = []
 
     def view(request: HttpRequest) -> HttpResponse:
         cursors.append(getattr(request, "notifier_cursor", None))
         return HttpResponse()
 
-    request = RequestFactory().get("/")
+    request = RequestFactory().generic(method, "/", **{f"HTTP_{name}": value for name, value in headers.items()})
+    if "COOKIE" not in headers:
+        request.COOKIES["sessionid"] = "x"
     live(view)(request)
-    request.COOKIES["sessionid"] = "x"
-    live(view)(request)
-    post = RequestFactory().post("/")
-    post.COOKIES["sessionid"] = "x"
-    live(view)(post)
-    assert cursors == [None, "memory-0", None]
+    assert cursors == [cursor]
 
 
 def test_a_service_that_is_away_leaves_the_cursor_unknown(no_service: dict[str, Any]) -> None:
