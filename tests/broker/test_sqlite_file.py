@@ -9,13 +9,14 @@ import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from notifier.broker.registry import open_broker
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.broker import SqliteBroker
-from notifier.broker.values import History, Options
+from notifier.broker.values import History
 from notifier.errors import ConfigurationError
 from notifier.settings import load
 from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects
@@ -84,6 +85,29 @@ async def test_a_file_in_use_is_refused_with_the_process_that_has_it(path: Path)
     await SqliteBroker(path, **LIMITS).close()
 
 
+async def test_two_names_of_a_file_are_the_same_file(path: Path) -> None:
+    link = path.with_name("link.db")
+    link.symlink_to(path.name)
+    folder = path.parent / "folder"
+    folder.symlink_to(path.parent)
+    for name, other in [(path, link), (link, path), (link, folder / "link.db")]:
+        broker = SqliteBroker(name, **LIMITS)
+        assert f"is in use by the process {os.getpid()}" in refusal(other)
+        await broker.close()
+
+
+async def test_a_process_number_with_fewer_digits_keeps_the_epoch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs = set()
+    for number in (1234567, 8, 8):
+        monkeypatch.setattr(os, "getpid", lambda number=number: number)
+        broker = SqliteBroker(path, **LIMITS)
+        await broker.start(Recorder())
+        epochs.add((await opened(broker)).cursor.epoch)
+        assert f"is in use by the process {number}:" in refusal(path)
+        await broker.close()
+    assert len(epochs) == 1
+
+
 def test_a_file_of_another_program_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(path)) as other:
@@ -116,11 +140,12 @@ def test_an_address_without_an_absolute_path_is_refused(url: str) -> None:
         open_broker(load(broker_url=url))
 
 
-def test_the_settings_reach_the_file(tmp_path: Path) -> None:
-    options = Options(History(5, 6, 7), max_replay=8, prefix="", shards=1, sqlite_synchronous="normal")
-    broker = SqliteBroker.from_url(f"sqlite://{tmp_path}/a%20b.db", options)
+@pytest.mark.parametrize(("synchronous", "pragma"), [({}, 2), ({"sqlite_synchronous": "normal"}, 1)])
+def test_the_settings_reach_the_file(tmp_path: Path, synchronous: dict[str, Any], pragma: int) -> None:
+    broker = open_broker(load(broker_url=f"sqlite://{tmp_path}/a%20b.db", **synchronous))
+    assert isinstance(broker, SqliteBroker)
     assert (tmp_path / "a b.db").stat().st_mode & 0o777 == 0o600
-    assert broker._writer._file._connection.execute("PRAGMA synchronous").fetchone() == (1,)
+    assert broker._writer._file._connection.execute("PRAGMA synchronous").fetchone() == (pragma,)
     broker._writer._file.close()
 
 

@@ -39,6 +39,7 @@ class File:
     """One open file. Raises OSError where it cannot be used: locked, damaged, full, read-only, not notifier's."""
 
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
+        path = Path(os.path.realpath(path))  # the lock is beside the file itself, not beside a symbolic link to it
         self._path = path
         self._lock, self._noted = _locked(path)
         try:
@@ -189,9 +190,9 @@ def _locked(path: Path) -> tuple[int, Cursor | None]:
     except OSError as exc:
         raise OSError(f"{lock}: {exc.strerror}: the folder must exist and be writable by this user") from None
     try:
-        noted = os.pread(file, 100, 0).decode("ascii", "replace").split()
+        noted = _note_of(file)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        noted = os.pread(file, 100, 0).decode("ascii", "replace").split()
+        noted = _note_of(file)
     except BlockingIOError:
         os.close(file)
         owner = noted[0] if noted else "?"
@@ -200,3 +201,8 @@ def _locked(path: Path) -> tuple[int, Cursor | None]:
         os.close(file)
         raise OSError(f"{lock}: {exc.strerror}") from None
     return file, Cursor(noted[1], int(noted[2])) if len(noted) == 3 and noted[2].isdecimal() else None
+
+
+def _note_of(lock: int) -> list[str]:
+    """The words of the first line: after it may be the end of an earlier note, by a process with a longer number."""
+    return os.pread(lock, 100, 0).decode("ascii", "replace").partition("\n")[0].split()
