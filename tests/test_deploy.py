@@ -208,6 +208,7 @@ def test_the_systemd_unit_starts_a_valid_command() -> None:
     assert cli.serve.make_context("serve", arguments).params["port"] == 8000
     assert int(service["TimeoutStopSec"]) > Settings.model_fields["drain_s"].default + 5
     assert service["DynamicUser"] == "yes"
+    assert service["Environment"] == f"NOTIFIER_DATA_DIR=/var/lib/{service['StateDirectory']}"
 
 
 def test_api_keys_of_tests_are_not_in_any_shipped_file() -> None:
