@@ -25,7 +25,7 @@ from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
 from notifier.broker.values import MAX_MARKS, History, Idempotency, Receipt
 from notifier.errors import BrokerUnavailable, IdempotencyMismatch
-from notifier.event import custom
+from notifier.event import Cursor, custom
 from tests.broker.support import ANN, HISTORY, Recorder, listed, new_task, note, opened, step, subjects, until
 from tests.broker.test_questions import wait_for_an_answer
 
@@ -38,8 +38,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running(path: Path, sink: Recorder | None = None) -> AsyncIterator[SqliteBroker]:
-    broker = SqliteBroker(path, **LIMITS)
+async def running(path: Path, sink: Recorder | None = None, **limits: Any) -> AsyncIterator[SqliteBroker]:
+    broker = SqliteBroker(path, **{**LIMITS, **limits})
     await broker.start(sink or Recorder())
     try:
         yield broker
@@ -189,6 +189,31 @@ async def test_a_restart_keeps_what_was_forgotten_and_trimmed(path: Path) -> Non
         assert await broker.tasks("ann", ANN) == []
         assert len(await listed(broker, "ann")) == HISTORY
         assert "ann" not in broker._marks
+
+
+async def test_a_smaller_history_shrinks_a_log_at_its_next_events(path: Path) -> None:
+    def kept(broker: SqliteBroker) -> tuple[object, ...]:
+        log = broker._history.log("all")
+        return [[(entry.seq, entry.frame) for entry in kind] for kind in (log.messages, log.events)], log.low, log.last
+
+    async with running(path, history=History(20, 20, 3600)) as broker:
+        for _ in range(20):
+            await broker.publish(note("all"))
+            await broker.publish(custom(to=["all"], event_type="x"))
+        newest = (await opened(broker)).cursor
+        assert newest.seq == 40
+    async with running(path) as broker:
+        await broker.publish(note("all"))
+        await broker.publish(custom(to=["all"], event_type="x"))
+        shrunk = kept(broker)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        stored = [seq for (seq,) in connection.execute("SELECT seq FROM log WHERE channel = 'all' ORDER BY seq")]
+    assert stored == list(range(33, 43))
+    async with running(path) as broker:
+        assert kept(broker) == shrunk
+        assert len(await listed(broker)) == HISTORY
+        assert (await opened(broker, Cursor(newest.epoch, 31))).verdict == "history_trimmed"
+        assert (await opened(broker, Cursor(newest.epoch, 32))).verdict == "ok"
 
 
 async def test_expired_channels_leave_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,10 +61,10 @@ class MemoryHistory:
             log.left = [each for each in log.left if each.entry.message_id != entry.message_id]
         entries = log.messages if is_message else log.events
         entries.append(entry)
-        trimmed = None
-        if len(entries) > self._bounds.size_of(channel, is_message=is_message):
-            trimmed = entries.popleft()
-            log.low = max(log.low, trimmed.seq)
+        size = self._bounds.size_of(channel, is_message=is_message)
+        trimmed = [entries.popleft() for _ in range(len(entries) - size)]  # more than one if the bound was larger
+        if trimmed:
+            log.low = max(log.low, trimmed[-1].seq)
         log.last = entry.seq
         log.appended_s = time.time()
         self._journal.append(channel, log, entry, trimmed)

@@ -33,8 +33,8 @@ class Journal:
 
     # Logs
 
-    def append(self, channel: str, log: Log, entry: Entry, trimmed: Entry | None) -> None:
-        """A log has a new entry, and `trimmed` has left it."""
+    def append(self, channel: str, log: Log, entry: Entry, trimmed: Sequence[Entry]) -> None:
+        """A log has a new entry, and its oldest ones, `trimmed`, have left it."""
 
     def remove_entries(self, channel: str, log: Log, seqs: Sequence[int]) -> None:
         """These entries have left the log, which may have lost its newest. Its `last`, `low` and `appended_s` are to be

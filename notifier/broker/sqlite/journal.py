@@ -27,15 +27,17 @@ class SqliteJournal(Journal):
         self.skipped = 0
         """Stored entries that were not in notifier's form."""
 
-    def append(self, channel: str, log: Log, entry: Entry, trimmed: Entry | None) -> None:
+    def append(self, channel: str, log: Log, entry: Entry, trimmed: Sequence[Entry]) -> None:
         text = rows.entry_text(log, entry)
         if log.marker:
             self._write((rows.REMOVE_ENTRY, (channel, log.marker)))
             log.marker = 0
-        if trimmed is None:
-            self._write((rows.APPEND, (channel, entry.seq, text)))
+        for each in trimmed[:-1]:
+            self._write((rows.REMOVE_ENTRY, (channel, each.seq)))
+        if trimmed:
+            self._write((rows.REPLACE_ENTRY, (entry.seq, text, channel, trimmed[-1].seq)))
         else:
-            self._write((rows.REPLACE_ENTRY, (entry.seq, text, channel, trimmed.seq)))
+            self._write((rows.APPEND, (channel, entry.seq, text)))
 
     def remove_entries(self, channel: str, log: Log, seqs: Sequence[int]) -> None:
         for seq in seqs:
