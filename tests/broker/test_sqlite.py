@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -282,6 +284,20 @@ async def gated(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tu
         gate.open.set()
 
 
+@contextlib.contextmanager
+def no_room_for_the_lock_file(broker: SqliteBroker) -> Iterator[None]:
+    """Every write of the lock file fails as on a full disk; the lock stays."""
+    lock = broker._writer._file._lock
+    kept, full = os.dup(lock), os.open("/dev/full", os.O_RDWR)
+    os.dup2(full, lock)
+    os.close(full)
+    try:
+        yield
+    finally:
+        os.dup2(kept, lock)
+        os.close(kept)
+
+
 READS: dict[str, Callable[[Broker], object]] = {
     "open": opened,
     "inbox": listed,
@@ -406,6 +422,60 @@ async def test_a_file_that_cannot_be_written_refuses_calls_and_then_keeps_those_
     assert [seq for _, seq, _ in sink.events] == [1, 2]
     assert (await broker.publish(note(), Idempotency("k", "body"))).seq == 1
     assert len(await listed(broker)) == 2
+
+
+async def test_a_lock_file_that_cannot_be_written_refuses_calls_and_its_group_is_committed_once(
+    gated: tuple[SqliteBroker, Recorder, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_S", 0.01)
+    broker, sink, gate = gated
+    gate.open.set()
+    failing = asyncio.ensure_future(broker.failed())
+    with no_room_for_the_lock_file(broker):
+        with pytest.raises(BrokerUnavailable, match="No space left"):
+            await broker.publish(note(), Idempotency("k", "body"))
+        with pytest.raises(BrokerUnavailable, match="No space left"):
+            await broker.publish(note())
+        assert (broker.ready, sink.away, sink.events, failing.done()) == (False, [True], [], False)
+    await until(lambda: broker.ready)
+    assert (sink.away, sink.resyncs, len(gate.groups)) == ([True, False], [(None, None)], 1)
+    assert (await broker.publish(note(), Idempotency("k", "body"))).seq == 1
+    assert (await broker.publish(note())).seq == 2
+    assert [seq for _, seq, _ in sink.events] == [1, 2]
+    assert not failing.done()
+    failing.cancel()
+
+
+async def test_a_restart_without_the_newest_note_goes_on(path: Path) -> None:
+    async with running(path) as broker:
+        await broker.publish(note())
+        cursor = (await opened(broker)).cursor
+        with no_room_for_the_lock_file(broker):
+            with pytest.raises(BrokerUnavailable, match="No space left"):
+                await broker.publish(note(subject="stored"))
+            copy = shutil.copytree(path.parent, path.parent / "killed")
+    async with running(copy / path.name) as broker:
+        assert subjects(await opened(broker, cursor)) == ["stored"]
+
+
+async def test_a_transaction_that_ends_after_the_broker_was_closed_does_not_open_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "TIMEOUT_S", 0.05)
+    sink = Recorder()
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(sink)
+    gate = Gate(monkeypatch)
+    with pytest.raises(BrokerUnavailable, match="did not answer"):
+        await broker.publish(note())
+    closing = asyncio.ensure_future(broker.close())
+    await until(broker._writer._stopping.is_set)
+    gate.open.set()
+    await closing
+    assert len(gate.groups) == 1
+    assert (broker.ready, sink.away) == (False, [True])
+    with pytest.raises(BrokerUnavailable, match="it is closed"):
+        await broker.publish(note())
 
 
 async def test_a_disk_that_hangs_is_away_until_it_answers(

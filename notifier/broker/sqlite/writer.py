@@ -6,8 +6,8 @@
 What a call read or changed is answered, and announced, once it is on the disk. An event that a client saw and that is
 lost at a crash would have its id used again by another event, which that client would then miss.
 
-While a transaction fails it is repeated until it succeeds. Its calls, and all that come meanwhile, raise
-`BrokerUnavailable`, so that the group does not grow. Must not know: what rows mean.
+While a transaction, or the note of its newest event, fails, that alone is repeated until it succeeds. Its calls, and
+all that come meanwhile, raise `BrokerUnavailable`, so that the group does not grow. Must not know: what rows mean.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -159,7 +160,7 @@ class Writer:
         for waiter, value in group.waiters:
             if not waiter.done():
                 waiter.set_result(value)
-        if self._problem and self._committing is None:
+        if self._problem and self._committing is None and not self._stopping.is_set():
             self._problem = ""
             log.info("the file can be written again")
             self._changed_away(False)
@@ -195,19 +196,21 @@ class Writer:
             self._call(self._fail, exc)
 
     def _write(self, group: _Group) -> None:
-        while not self._stopping.is_set():
+        steps: list[Callable[[], None]] = [partial(self._file.commit, group.rows)]
+        if group.place is not None:
+            steps.append(partial(self._file.note, group.place))
+        while steps and not self._stopping.is_set():
             try:
-                self._file.commit(group.rows)
-                if group.place is not None:
-                    self._file.note(group.place)
-            except sqlite3.DatabaseError as exc:
+                steps[0]()
+            except (sqlite3.DatabaseError, OSError) as exc:
                 if isinstance(exc, sqlite3.ProgrammingError | sqlite3.IntegrityError):
                     raise  # an error of this program, which repeating does not repair
                 self._call(self._refuse, explained(exc))
                 self._stopping.wait(RETRY_S)
             else:
-                self._call(self._committed)
-                return
+                del steps[0]
+        if not steps:
+            self._call(self._committed)
 
     def _call(self, function: Callable[..., object], *args: Any) -> None:
         if not self._loop.is_closed():
