@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.connection import Address
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.places import One
 from notifier.broker.values import History, Options
-from notifier.errors import ConfigurationError
+from notifier.errors import BrokerUnavailable, ConfigurationError
 from tests.broker.support import Recorder
 from tests.support import RedisServer, running
 
@@ -71,3 +74,29 @@ async def test_a_process_that_started_without_its_redis_ends_when_it_finds_anoth
         assert caught.group_contains(ConfigurationError, match="'3 plain', and this process has '2 plain'")
         with pytest.raises(ConfigurationError):
             await broker.close()
+
+
+class LayoutAway(One):
+    """The server that has the layout does not answer."""
+
+    is_away = True
+
+    async def of_layout(self) -> Address | None:
+        if self.is_away:
+            raise BrokerUnavailable("it does not answer")
+        return None
+
+
+async def test_a_layout_that_could_not_be_compared_at_first_is_compared_later(redis_server: RedisServer) -> None:
+    prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+    await stored_by(redis_server.url, prefix, 3)
+    places = LayoutAway(Address.from_url(redis_server.url))
+    broker = RedisBroker(places, Keys(prefix, 2), **LIMITS)
+    await broker.start(Recorder())
+    assert broker.ready
+    places.is_away = False
+    with pytest.raises(ExceptionGroup) as caught:
+        await asyncio.wait_for(broker.failed(), 20)
+    assert caught.group_contains(ConfigurationError, match="'3 plain', and this process has '2 plain'")
+    with pytest.raises(ConfigurationError):
+        await broker.close()

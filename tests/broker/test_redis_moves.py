@@ -121,6 +121,62 @@ class Named(MovingPlaces):
         return "the primary that the test names"
 
 
+class Chosen(Named):
+    """It may be that one of those who choose it was cut off from the others, together with the process."""
+
+    moves_silently = True
+    agreed = True
+
+    async def is_agreed(self, shard: int, address: Address) -> bool:
+        return self.agreed
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_what_was_written_while_most_sentinels_were_not_heard_begins_another_epoch(
+    redis_server: RedisServer, agreed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have chosen another primary meanwhile, where others are, and the writes are gone."""
+    monkeypatch.setattr(primary, "WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(primary, "SENTINELS_AGREE_S", 0.0)
+    with running(RedisServer()) as older, redis_server.client() as client:
+        keys, places = Keys(f"notifier:m{uuid.uuid4().hex[:8]}:"), Chosen(older)
+        broker, other = (RedisBroker(at, keys, **LIMITS) for at in (places, Named(redis_server)))
+        await broker.start(Recorder())
+        places.agreed = agreed
+        await broker.publish(note())
+        asked = places.asked
+        await until(lambda: places.asked > asked + 3, 20)
+        await other.start(Recorder())
+        epoch = client.get(keys.epoch(0))
+        places.server = redis_server
+        here, there = (each._shards.commands[0]._primary for each in (broker, other))
+        await until(lambda: broker.ready and here.identity == there.identity)
+        assert (client.get(keys.epoch(0)) == epoch) is agreed
+        await broker.close()
+        await other.close()
+
+
+async def test_a_sentinel_without_most_of_the_others_names_a_primary_that_is_not_agreed(
+    sentinels: SentinelGroup,
+) -> None:
+    places = Sentinels(parse_target(sentinels.url))
+    address = await places.of(0)
+    assert await places.is_agreed(0, address)
+    cut_off = sentinels.sentinels[1:]
+    try:
+        for sentinel in cut_off:
+            sentinel.pause()
+        places._names._answered_at = 0.0  # it is not answered from what is known
+        assert not await places.is_agreed(0, address)
+        assert await places.of(0) == address
+    finally:
+        for sentinel in cut_off:
+            sentinel.resume()
+        await places.close()
+        await asyncio.to_thread(sentinels.wait_until_whole)
+
+
 @pytest.mark.programs
 @pytest.mark.parametrize("end", ["hung", "killed"])
 async def test_an_attempt_at_a_dead_primary_ends_when_another_replaces_it(

@@ -32,12 +32,13 @@ class Layout:
         self._places = places
         self._keys = keys
         self._name = name
+        self._is_unknown = False
 
-    async def require(self, connection: Connection, shard: int) -> None:
+    async def require(self, connection: Connection, shard: int) -> bool:
         """Store the layout if none is stored. Raises `ConfigurationError` if it is another.
 
-        A cluster has it on one node. While that is away or hangs nothing is known, and the shards on other nodes are
-        used: the connections to that node check it when it is back.
+        A cluster has it on one node. False: that is away or hangs, so nothing is known. The shards on other nodes are
+        used meanwhile, and this is to be called again.
         """
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
@@ -46,10 +47,14 @@ class Layout:
                     with contextlib.closing(await open_connection(address, name=f"{self._name}-layout")) as other:
                         await self._compare(other, shard)
         except (BrokerUnavailable, hiredis.ReplyError, TimeoutError) as exc:
-            log.warning("the layout of the shards could not be checked: %s", str(exc) or "no answer in time")
-            return
+            level = logging.DEBUG if self._is_unknown else logging.WARNING
+            log.log(level, "the layout of the shards could not be checked: %s", str(exc) or "no answer in time")
+            self._is_unknown = True
+            return False
         if address is None:
             await self._compare(connection, shard)
+        self._is_unknown = False
+        return True
 
     async def _compare(self, connection: Connection, shard: int) -> None:
         here = self._keys.layout_at(shard)

@@ -51,6 +51,10 @@ class Places(ABC):
     async def of(self, shard: int) -> Address:
         """The present primary of a shard. Raises `BrokerUnavailable` if that cannot be found out."""
 
+    async def is_agreed(self, shard: int, address: Address) -> bool:
+        """Whether it is the primary for most of those who choose: one of them alone may be cut off from the others."""
+        return True
+
     async def moved(self, shard: int, address: Address | None) -> None:
         """Returns when another address is known to be the primary's; never where there is only one."""
         await asyncio.get_running_loop().create_future()
@@ -142,18 +146,32 @@ class Sentinels(MovingPlaces):
         self._primary = Address.from_url(target.primary)
         self._sentinel: Sentinel | None = None
         self._answer = _Shared[Address]()
+        self._names = _Shared[list[Address]]()
+        """The primary by the word of each Sentinel that answers."""
 
     async def of(self, shard: int) -> Address:
         return await self._answer.get(self._ask)
 
+    async def is_agreed(self, shard: int, address: Address) -> bool:
+        return 2 * (await self._names.get(self._ask_each)).count(address) > len(self._urls)
+
     async def _ask(self) -> Address:
-        if self._sentinel is None:
-            self._sentinel = self._connected()
         try:
-            host, port = await self._sentinel.discover_master(self._service)
+            host, port = await self._library().discover_master(self._service)
         except (RedisError, OSError, TimeoutError) as exc:
             raise BrokerUnavailable(f"no Sentinel knows the primary of {self._service}: {exc}") from exc
         return replace(self._primary, host=host, port=int(port))
+
+    async def _ask_each(self) -> list[Address]:
+        asking = (sentinel.sentinel_masters() for sentinel in self._library().sentinels)
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        named = [answer[self._service] for answer in answers if isinstance(answer, dict) and self._service in answer]
+        return [replace(self._primary, host=state["ip"], port=int(state["port"])) for state in named]
+
+    def _library(self) -> Sentinel:
+        if self._sentinel is None:
+            self._sentinel = self._connected()
+        return self._sentinel
 
     def _connected(self) -> Sentinel:
         nodes = [parse_url(url) for url in self._urls]  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
@@ -172,6 +190,7 @@ class Sentinels(MovingPlaces):
 
     async def close(self) -> None:
         self._answer.close()
+        self._names.close()
         if self._sentinel is not None:
             for client in self._sentinel.sentinels:
                 await client.aclose()

@@ -4,9 +4,10 @@ The epoch rule: every new connection compares the primary's identity with the st
 primary, or a restarted one, may have lost its newest writes, so the epoch is replaced before any cursor is judged. A
 shard that moves to another node is a lost connection and another primary.
 
-Behind Sentinels, a primary that was replaced goes on answering until each process has noticed. A process that wrote
-meanwhile, and is not the first to reach the new primary, begins another epoch: what it answered is not there, and the
-streams of the others were reset too early to be excused for it.
+Behind Sentinels, a primary that was replaced goes on answering until each process has noticed. One that is cut off with
+it, and with one Sentinel, notices nothing. A process that wrote after most Sentinels last named its primary, and is not
+the first to reach the new one, begins another epoch: what it was answered is not there, and the streams of the others
+were reset too early to be excused for it.
 
 Must not know: which calls are made, channels, streams, subscriptions.
 """
@@ -88,7 +89,11 @@ class Primary:
         self.round_trips = Histogram()
         """Of a command among all others on the connection, once a second: each call waits as long."""
         self._confirmed_at = -math.inf
-        """When the Sentinels last named the connection's primary, in monotonic seconds."""
+        """When most Sentinels last named the connection's primary, in monotonic seconds."""
+        self._confirming: asyncio.Task[None] | None = None
+        """Asks them: not waited for, as one of them may hang."""
+        self._is_layout_known = False
+        """True if the layout was compared on this connection."""
         self.keeper: asyncio.Task[None] | None = None
         """Watches and reopens the connection."""
 
@@ -99,12 +104,16 @@ class Primary:
         self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
 
     async def close(self) -> None:
-        if self.keeper is not None:
-            self.keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self.keeper
-        if self.connection is not None:
-            self.connection.close()
+        try:
+            if self.keeper is not None:
+                self.keeper.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self.keeper  # raises what has ended it
+        finally:
+            if self._confirming is not None:
+                self._confirming.cancel()
+            if self.connection is not None:
+                self.connection.close()
 
     @property
     def alive(self) -> bool:
@@ -132,13 +141,12 @@ class Primary:
         connection, shard = await open_connection(address, name=self._name), self._shard
         try:
             identity = await identity_of(connection)
-            await self._layout.require(connection, shard)
+            self._is_layout_known = await self._layout.require(connection, shard)
             names = [self._keys.epoch(shard), self._keys.identity(shard)]
             writes_lost = self._may_have_written_elsewhere(identity)
             args: list[str | bytes | int] = [str(identity), new_epoch(), int(writes_lost)]
             epoch, replaced = await connection.run(script("identity"), names, args)
             self._last_identity, self._epoch = identity, epoch
-            self._confirmed_at = time.monotonic()
             if replaced:
                 level = logging.WARNING if replaced == 1 else logging.INFO
                 log.log(level, "shard %d begins epoch %s on primary %s", shard, epoch.decode(), identity)
@@ -188,7 +196,11 @@ class Primary:
             if self._places.moves_silently:
                 same = partial(_compare_stored, connection, self._epoch)
                 connection.call("GET", epoch_key).add_done_callback(same)
-            await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            waiting = asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            if self._is_layout_known:
+                await waiting
+            else:
+                _, self._is_layout_known = await asyncio.gather(waiting, self._layout.require(connection, self._shard))
             if self._places.moves_silently and not connection.lost.done():
                 await self._require_same_place(connection)
             if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
@@ -204,10 +216,14 @@ class Primary:
         with contextlib.suppress(BrokerUnavailable, TimeoutError):
             async with asyncio.timeout(WATCH_EVERY_S):
                 address = await self._places.of(self._shard)
-            if address == self._address:
-                self._confirmed_at = asked_at
-            else:
+            if address != self._address:
                 connection.close(BrokerUnavailable(f"the primary is at {address} now, not at {self._address}"))
+            elif self._confirming is None or self._confirming.done():
+                self._confirming = asyncio.create_task(self._confirm(address, asked_at))
+
+    async def _confirm(self, address: Address, asked_at: float) -> None:
+        if await self._places.is_agreed(self._shard, address):
+            self._confirmed_at = asked_at
 
 
 def _compare(connection: Connection, identity: Identity, info: asyncio.Future[bytes]) -> None:
