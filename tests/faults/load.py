@@ -38,6 +38,8 @@ class Channel:
     name: str
     began_at: dict[str, float] = field(default_factory=dict)
     """When the first attempt of each acknowledged message began, by id, in monotonic seconds."""
+    asked_at: dict[str, float] = field(default_factory=dict)
+    """When the attempt began that was answered with 200."""
     repeated: set[str] = field(default_factory=set)
     """Messages whose first attempt got no answer, or a refusal."""
     refused: int = 0
@@ -64,7 +66,8 @@ class Load:
         self.users = {shard: Channel(f"user:{user}") for shard, user in users.items()}
         self.everyone = Channel("all")
         self.gone = 0
-        """At the end: acknowledged messages that are in no inbox, because a failover has removed them."""
+        """At the end: acknowledged messages that an inbox lacks, because a failover has removed them. One for all
+        counts for each inbox."""
         self._running = asyncio.Event()
         self._running.set()
         self._stopping = False
@@ -98,11 +101,13 @@ class Load:
             number += 1
             key = {"Idempotency-Key": f"{self._name}-{channel.name}-{number}"}
             began_at, refused_at = time.monotonic(), math.inf
+            asked_at = began_at
             while (message_id := await self._attempt(client, channel, key)) is None:
                 channel.refused += 1
                 refused_at = min(refused_at, time.monotonic())
                 await asyncio.sleep(PAUSE_S)
-            channel.began_at[message_id] = began_at
+                asked_at = time.monotonic()
+            channel.began_at[message_id], channel.asked_at[message_id] = began_at, asked_at
             if refused_at < math.inf:
                 channel.repeated.add(message_id)
             channel.longest_s = max(channel.longest_s, time.monotonic() - began_at)
@@ -152,8 +157,10 @@ class Load:
     # What must be so at the end
 
     def due(self, listener: Listener) -> dict[str, float]:
-        own = next(channel for channel in self.users.values() if channel.name == f"user:{listener.user}")
-        return own.began_at | self.everyone.began_at
+        return self._own(listener).began_at | self.everyone.began_at
+
+    def _own(self, listener: Listener) -> Channel:
+        return next(channel for channel in self.users.values() if channel.name == f"user:{listener.user}")
 
     def lost(self, listener: Listener) -> list[str]:
         """Acknowledged messages that did not arrive, and that no reset excuses."""
@@ -196,7 +203,15 @@ class Load:
         )
 
     def count_gone(self) -> None:
-        self.gone = sum(len(self.due(listener).keys() - self._inbox(listener)) for listener in self.listeners.values())
+        """Also raise AssertionError if one of them was asked for after the last reset: no client asks for it again. An
+        earlier attempt may have stored it, so it need not have come on the stream."""
+        for listener in self.listeners.values():
+            gone = self.due(listener).keys() - self._inbox(listener)
+            asked_at = self._own(listener).asked_at | self.everyone.asked_at
+            reset_at = max((reset.at for reset in listener.resets), default=0.0)
+            late = {each: round(asked_at[each] - reset_at, 2) for each in gone if asked_at[each] > reset_at}
+            assert late == {}, f"{listener.user}: not in the inbox, and asked for so many seconds after its last reset"
+            self.gone += len(gone)
 
     def _inbox(self, listener: Listener) -> set[str]:
         ids: list[str] = []
@@ -219,13 +234,13 @@ class Load:
             assert (listener.connects, listener.resets, listener.of("degraded")) == (1, [], []), f"shard {shard}"
             assert self.users[shard].refused == 0, f"shard {shard}"
 
-    def troubles(self, shards: Collection[int]) -> dict[int, tuple[int, int, int]]:
-        """How often these shards' streams connected, had a reset and were degraded: the same before and after a fault
-        of other shards."""
+    def troubles(self, shards: Collection[int]) -> dict[int, tuple[int, int, int, int]]:
+        """How often these shards' streams connected, had a reset and were degraded, and publishes to their users were
+        refused: the same before and after a fault of other shards."""
         listeners = {shard: self.listeners[shard] for shard in shards}
         return {
-            shard: (listener.connects, len(listener.resets), len(listener.of("degraded")))
-            for shard, listener in listeners.items()
+            shard: (each.connects, len(each.resets), len(each.of("degraded")), self.users[shard].refused)
+            for shard, each in listeners.items()
         }
 
     @property

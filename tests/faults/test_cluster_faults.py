@@ -117,12 +117,13 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
 async def test_an_idle_shard_that_moves_is_noticed(
     cluster: RedisCluster, site: Site, seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
-    slowest_s = 0.0
+    slowest_s, moved = 0.0, set[int]()
     async with loaded(site, seed) as load:
         for _ in range(scale.whole(1, 5)):
             await round_of(load, scale)
             load.pause()
             shard = seed.choice(list(load.listeners))
+            moved.add(shard)
             listener, slot = load.listeners[shard], load.slot(shard)
             await asyncio.sleep(seed.uniform(0.2, 1.2))  # any moment of the watch
             resets = len(listener.resets)
@@ -132,6 +133,7 @@ async def test_an_idle_shard_that_moves_is_noticed(
             slowest_s = max(slowest_s, listener.resets[-1].at - began)
             load.go_on()
             await load.goes_on()
+    load.assert_unaffected(others(load, list(moved)))
     assert load.gone == 0
     if scale.full:
         assert slowest_s < 1.5

@@ -76,6 +76,8 @@ async def test_a_failover_by_the_sentinels_loses_nothing(
                 await asyncio.to_thread(group.wait_until_whole)
     finally:
         group.each("CONFIG", "SET", "min-replicas-to-write", 0)
+    if scale.full and replicas == "0":
+        assert load.longest_degraded_s < DOWN_AFTER_S + 3
     figure(**seen(load, gone=load.gone))
 
 
