@@ -3,6 +3,8 @@
 One cluster of three primaries with a replica each serves the service and the bare program of the same work, which take
 turns: one by one over HTTP, with a stream on each shard. `--compare CHECKOUT`: another version beside this one. Prints
 the medians of the turns, and of their ratios to the bare program's turn directly before or after.
+
+`--single`: events each for one user, and a process without streams, over 12 shards and on one primary.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import contextlib
 import statistics
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +41,7 @@ FLOOR, HERE, OTHER, PRIMARY = (
     "service, one primary",
 )
 HEAD = ["side", "p50, ms", "p99, ms", "CPU, µs", "CPU of the servers, µs", "p50 to the bare", "CPU to the bare"]
+SINGLE_HEAD = ["side", "CPU of an event, µs", "of the servers, µs", "idle, % of a core", "CPU to one primary's"]
 Measured = dict[str, dict[str, list[float]]]
 """By side, by figure: its value in every turn."""
 
@@ -76,11 +80,41 @@ def measure(other: Path | None, events: int, turns: int) -> Measured:
             name: stack.enter_context(running(make, folder, program))
             for name, make in peers(Shared(servers), other).items()
         }
+        for bench in benches.values():
+            listeners = [bench.peer.stream_request(number, ALL) for number in on_each_shard()]
+            bench.streams.open(listeners, bench.peer.port, marker=bench.peer.marker)
         for turn in range(-1, turns):  # the first warms up
             for name in list(benches)[:: 1 if turn % 2 else -1]:
                 figures = works.for_all(benches[name], events)
                 assert not figures["faults"], f"{name}: {figures['faults']} faults"
                 for figure in FIGURES if turn >= 0 else ():
+                    measured[name][figure].append(figures[figure])
+    return measured
+
+
+def measure_single(events: int, turns: int, *, streams: int = 500, idle_s: float = 20) -> Measured:
+    """The service over 12 shards and on one primary, which take turns: events each for one of so many users. Before
+    them, `idle_percent`: of a core, of both at the same time, without streams."""
+    measured: Measured = defaultdict(lambda: defaultdict(list))
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        program = system.build("load", folder)
+        servers = Servers(RedisCluster)
+        servers.start()
+        stack.callback(servers.stop)
+        sides = {name: make for name, make in peers(Shared(servers), None).items() if name in (HERE, PRIMARY)}
+        benches = {name: stack.enter_context(running(make, folder, program)) for name, make in sides.items()}
+        time.sleep(2)  # a start costs more than a second of nothing
+        before = {name: bench.peer.cpu_s() for name, bench in benches.items()}
+        time.sleep(idle_s)
+        for name, bench in benches.items():
+            measured[name]["idle_percent"].append(100 * (bench.peer.cpu_s() - before[name]) / idle_s)
+            works.connect(bench, streams, None)
+        for turn in range(-1, turns):  # the first warms up
+            for name in list(benches)[:: 1 if turn % 2 else -1]:
+                figures = works.targeted(benches[name], streams, events)
+                assert not figures["faults"], f"{name}: {figures['faults']} faults"
+                for figure in ("cpu_us", "redis_cpu_us") if turn >= 0 else ():
                     measured[name][figure].append(figures[figure])
     return measured
 
@@ -101,13 +135,11 @@ def peers(shared: Shared, other: Path | None) -> dict[str, Callable[[Path], Peer
 
 @contextlib.contextmanager
 def running(make: Callable[[Path], Peer], folder: Path, program: Path) -> Iterator[Bench]:
-    """The server with its streams."""
+    """The server, without streams."""
     own = Path(tempfile.mkdtemp(dir=folder))
     bench = Bench(make(own), Load(program, own), Load(program, own))
     try:
         bench.peer.start()
-        listeners = [bench.peer.stream_request(number, ALL) for number in on_each_shard()]
-        bench.streams.open(listeners, bench.peer.port, marker=bench.peer.marker)
         yield bench
     finally:
         bench.peer.stop()
@@ -134,24 +166,30 @@ def rows(measured: Measured) -> list[list[str]]:
     return lines
 
 
+def single_rows(measured: Measured) -> list[list[str]]:
+    lines = []
+    for name, figures in measured.items():
+        pairs = zip(figures["cpu_us"], measured[PRIMARY]["cpu_us"], strict=True)
+        ratios = sorted(here / there for here, there in pairs)
+        medians = (statistics.median(figures[figure]) for figure in ("cpu_us", "redis_cpu_us", "idle_percent"))
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        lines.append([name, *(f"{value:.2f}" for value in medians), spread])
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.everyone", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--events", type=int, default=300, help="in each turn of each side")
     parser.add_argument("--turns", type=int, default=10)
     parser.add_argument("--compare", type=Path, metavar="CHECKOUT", help="the version in another folder")
+    parser.add_argument("--single", action="store_true", help="events each for one user, and no streams at all")
     options = parser.parse_args()
+    if options.single:
+        print(table(SINGLE_HEAD, single_rows(measure_single(options.events, options.turns))))
+        return
     other = options.compare.resolve() if options.compare else None
     measured = measure(other, options.events, options.turns)
-    head = [
-        "side",
-        "p50, ms",
-        "p99, ms",
-        "CPU of the process, µs",
-        "of the servers",
-        "p50 to the bare",
-        "CPU to the bare",
-    ]
-    print(table(head, rows(measured)))
+    print(table(HEAD, rows(measured)))
     if other is not None:
         for figure in ("p50_ms", "cpu_us"):
             pairs = zip(measured[HERE][figure], measured[OTHER][figure], strict=True)

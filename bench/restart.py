@@ -48,14 +48,11 @@ def _entries(channels: int, events: int) -> Iterator[rows.Row]:
             yield rows.APPEND, (channel, entry.seq, rows.entry_text(log, entry))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.restart", description=__doc__)
-    parser.add_argument("--channels", type=int, default=100_000)
-    parser.add_argument("--events", type=int, default=50)
-    options = parser.parse_args()
+def measure(channels: int, events: int) -> None:
+    """Print the size of the file and, of three starts, how long each took, and the memory after it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "notifier.db"
-        fill(path, options.channels, options.events)
+        fill(path, channels, events)
         print(f"{path.stat().st_size / 2**20:.0f} MiB", flush=True)
         for _ in range(3):
             server = Notifier(Path(folder), settings={"NOTIFIER_BROKER_URL": f"sqlite://{path}"})
@@ -64,6 +61,14 @@ def main() -> None:
                 print(f"ready after {server.ready_s:.2f} s, {server.memory_kib() / 1024:.0f} MiB", flush=True)
             finally:
                 server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.restart", description=__doc__)
+    parser.add_argument("--channels", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=50)
+    options = parser.parse_args()
+    measure(options.channels, options.events)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as program
-from bench import chart, everyone, model, profile, report, soak, system, works
+from bench import chart, everyone, model, profile, report, restart, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -117,6 +117,20 @@ def test_an_event_for_all_is_measured_beside_the_bare_program_and_one_primary() 
     assert sorted(measured) == sorted([everyone.FLOOR, everyone.HERE, everyone.PRIMARY])
     for row in everyone.rows(measured):
         assert all(float(cell) > 0 for cell in row[1:]), row
+
+
+@pytest.mark.full
+def test_events_for_one_over_12_shards_are_measured_beside_one_primary() -> None:
+    measured = everyone.measure_single(events=20, turns=1, streams=20, idle_s=1)
+    assert sorted(measured) == sorted([everyone.HERE, everyone.PRIMARY])
+    for row in everyone.single_rows(measured):
+        assert all(float(cell) >= 0 for cell in row[1:4]), row
+
+
+@pytest.mark.full
+def test_a_start_on_a_full_file_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    restart.measure(channels=50, events=2)
+    assert len(re.findall(r"ready after \d+\.\d\d s, \d+ MiB", capsys.readouterr().out)) == 3
 
 
 @pytest.mark.full

@@ -62,7 +62,7 @@ def shop(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
             "NOTIFIER_JWT_SECRET": JWT_SECRET,
             "REDIS_URL": redis_server.url[:-1] + "1",
             "SHOP_DATABASE": str(folder / "shop.sqlite3"),
-            "SHOP_JOB_SECONDS": "15",  # a page loads again in the middle of it
+            "SHOP_JOB_SECONDS": "25",  # a page loads again in the middle of it
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         done = subprocess.run(
@@ -146,7 +146,7 @@ def test_jobs_reach_100_percent_and_messages_reach_the_other_user(browser: Brows
         ann.reload()
         expect(recount).to_have_class("running")
         for task in (recount, prices):
-            expect(task).to_have_class("succeeded")
+            expect(task).to_have_class("succeeded", timeout=90_000)
             expect(task.locator("[part=percent]")).to_have_text("100%")
             assert task.locator("[part=fill]").evaluate("bar => bar.style.width") == "100%"
         expect(prices).to_contain_text("The price list is ready")

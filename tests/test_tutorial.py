@@ -41,6 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     port, service_port = free_port(), free_port()
     url = f"http://localhost:{port}"
     addresses = {"http://127.0.0.1:8001": f"http://127.0.0.1:{service_port}", "http://localhost:8000": url}
+    addresses["time.sleep(0.05)  # the work"] = "time.sleep(0.2)  # longer than a page needs on a busy machine"
     parent = Shell(tmp_path_factory.mktemp("tutorial"), clean_environment(), addresses)
     parent.run(TUTORIAL.block("sh", "django-admin startproject"))
     folder = parent.folder / "mysite"
@@ -103,7 +104,7 @@ def test_the_bar_moves_in_two_tabs_and_a_message_comes_at_the_end(page: Page, si
     page.click("#start")
     for tab in (page, other):
         expect(tab.locator("notifier-tasks li").first).to_contain_text("Collecting")
-    expect(page.locator("notifier-toasts")).to_contain_text("Your report", timeout=20_000)
+    expect(page.locator("notifier-toasts")).to_contain_text("Your report", timeout=60_000)
     for tab in (page, other):
         expect(tab.locator("notifier-tasks li").first).to_contain_text("The report is ready")
 
@@ -112,7 +113,7 @@ def test_a_cancel_stops_the_loop(page: Page, site: Site) -> None:
     page.click("#start")
     row = page.locator("notifier-tasks li", has_text="Collecting")
     row.get_by_role("button", name=re.compile("Cancel")).click()
-    expect(page.locator("notifier-tasks li").first).to_contain_text("Stopped", timeout=10_000)
+    expect(page.locator("notifier-tasks li").first).to_contain_text("Stopped")
 
 
 def test_the_test_passes(site: Site) -> None:

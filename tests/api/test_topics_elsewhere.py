@@ -28,7 +28,9 @@ def change(service: Service, user: User, connection: str, *topics: str, since: s
     grant = topic_grant(JWT_SECRET, user.name, topics)
     body = {"connection": connection, "add": [grant], "since": since}
     with calling(service, user.token) as client:
-        return client.post("/v1/stream/topics", json=body)
+        while (answer := client.post("/v1/stream/topics", json=body)).status_code == 503:
+            pass  # the other process stood still for a second
+        return answer
 
 
 def send(service: Service, topic: str) -> str:

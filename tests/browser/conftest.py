@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +125,7 @@ def witness(service: Service) -> Witness:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without a past: no cookies, no storage. Without motion: each frame of it is drawn by the processor."""
     fresh = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    fresh.set_default_timeout(15_000)
+    fresh.set_default_timeout(30_000)
     yield fresh
     fresh.close()
 
@@ -142,6 +143,12 @@ def demo(context: BrowserContext, service: Service, witness: Witness) -> Iterato
 
     yield open_demo
     assert witness.faults == []
+
+
+def stop_clock(context: BrowserContext) -> None:
+    """The timers of its next pages stand still: the test moves their clock, however slow the machine is."""
+    context.clock.install(time=time.time() - 60)
+    context.clock.pause_at(time.time())
 
 
 def live(page: Page) -> None:

@@ -68,7 +68,7 @@ class Shop:
         return page
 
 
-def reached(page: Page, state: str, timeout_s: float = 15) -> None:
+def reached(page: Page, state: str, timeout_s: float = 30) -> None:
     """Waits for a state of the connection, in the store."""
     page.wait_for_function(
         "wanted => window.store?.state.connectionState?.state === wanted", arg=state, timeout=1000 * timeout_s

@@ -72,9 +72,9 @@ def test_the_widgets_show_what_the_store_has(open_page: Open, service: Service) 
     assert len(elements) == 7
     publish(service, "Shown")
     page = open_page("".join([example("showWidgets("), *elements]))
+    expect(page.locator("notifier-toasts [part=toast]")).to_contain_text("Saved")  # first: it leaves by itself
     expect(page.locator("notifier-inbox li").first).to_contain_text("Shown")
     expect(page.locator("notifier-bell").get_by_role("button").first).to_be_visible()
-    expect(page.locator("notifier-toasts [part=toast]")).to_contain_text("Saved")
     expect(page.locator("notifier-progress [part=progress]")).to_be_hidden()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import EITHER, shot
+from tests.browser.conftest import EITHER, shot, stop_clock
 from tests.browser.shop import Shop, notes, reached
 from tests.support import Service, free_port, running
 
@@ -50,8 +50,7 @@ WATCH_NOTE = """note => {
 
 def stopped_clock(shop: Shop, until: str = "open") -> Page:
     """A page whose timers stand still: the test moves its clock, however slow the machine is."""
-    shop.context.clock.install(time=time.time() - 60)
-    shop.context.clock.pause_at(time.time())
+    stop_clock(shop.context)
     return shop.open(until=until)
 
 

@@ -13,7 +13,17 @@ from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.axe import FINDINGS, axe
 from tests.browser.conftest import Witness, shot
-from tests.support import ADMIN_KEY, API_KEY, REPOSITORY, RedisServer, Service, bearer, running, subscriber_token
+from tests.support import (
+    ADMIN_KEY,
+    API_KEY,
+    REPOSITORY,
+    RedisServer,
+    Service,
+    bearer,
+    running,
+    subscriber_token,
+    wait_for,
+)
 
 HOSTILE = "<img src=x onerror=\"document.title='pwned'\">"
 
@@ -70,7 +80,7 @@ def test_charts_move_and_a_user_is_disconnected(watched: Service, context: Brows
         lines = answer.iter_lines()
         next(line for line in lines if line == "event: hello")
         expect(page.locator("#streams-value")).to_have_text("1")
-        expect(page.locator("#top li", has_text="user:walter")).to_be_visible(timeout=15_000)
+        expect(page.locator("#top li", has_text="user:walter")).to_be_visible()
         page.evaluate(
             """() => { window.seen = {}; for (const id of ["deliveries", "publishes"]) new MutationObserver(
                 ([each]) => { const value = parseFloat(each.target.textContent); if (value > 0) window.seen[id] = value;
@@ -80,9 +90,14 @@ def test_charts_move_and_a_user_is_disconnected(watched: Service, context: Brows
             for n in range(20):
                 event = {"to": ["user:walter"], "type": "tick", "data": n}
                 publisher.post("/v1/events", json=event).raise_for_status()
-        page.wait_for_function("() => window.seen.deliveries && window.seen.publishes", timeout=15_000)
-        look_up(page, "walter")
-        expect(page.locator("#user-note")).to_have_text("Online: 1 stream")
+        page.wait_for_function("() => window.seen.deliveries && window.seen.publishes")
+
+        def is_told() -> bool:  # asks again: a process that stands still for a second is missing from the answer
+            look_up(page, "walter")
+            page.wait_for_timeout(500)
+            return page.locator("#user-note").text_content() == "Online: 1 stream"
+
+        wait_for(is_told, what="the user's stream")
         page.get_by_role("button", name="Disconnect", exact=True).click()
         page.get_by_role("dialog").get_by_role("button", name="Disconnect").click()
         expect(page.locator("#user-note")).to_have_text("All streams of the user were ended")
@@ -97,8 +112,12 @@ def test_charts_move_and_a_user_is_disconnected(watched: Service, context: Brows
 
 def test_figures_count_what_was_accepted(watched: Service) -> None:
     def counted() -> tuple[int, int]:
-        answer = httpx.get(f"{watched.url}/v1/console", headers=bearer(ADMIN_KEY), timeout=20).raise_for_status()
-        processes = answer.json()["processes"]
+        def asked() -> list[dict[str, Any]]:  # who stands still for a second is missing
+            answer = httpx.get(f"{watched.url}/v1/console", headers=bearer(ADMIN_KEY), timeout=20).raise_for_status()
+            processes: list[dict[str, Any]] = answer.json()["processes"]
+            return processes if len(processes) == watched.workers else []
+
+        processes = wait_for(asked, what="the figures of both processes")
         return sum(each["publishes"] for each in processes), sum(each["events"] for each in processes)
 
     headers = bearer(subscriber_token("counted"))

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open, shot
-from tests.browser.test_demo import publish, start
+from tests.browser.test_demo import publish, start, task
 from tests.support import REPOSITORY, Service
 
 SHIPPED = sorted(path.stem for path in (REPOSITORY / "client" / "i18n").glob("*.js"))
@@ -51,3 +51,4 @@ def test_a_language_from_right_to_left_turns_the_widgets(
     choose(page, "en")
     expect(page.locator("notifier-inbox")).to_contain_text("Messages")
     page.locator("notifier-tasks").get_by_role("button", name=f"Cancel: {name}").click()
+    expect(task(page, name)).to_have_class("cancelled")  # not left to the tests that follow

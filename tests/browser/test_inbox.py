@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import CHROMIUM_FIRST, EITHER, Witness
+from tests.browser.conftest import CHROMIUM_FIRST, EITHER, Witness, stop_clock
 from tests.browser.test_widgets import Shop
 from tests.support import Service, subscriber_token, wait_for
 
@@ -144,6 +144,7 @@ def test_actions_show_on_hover_and_on_focus(shop: Shop) -> None:
 
 def test_on_touch_a_row_has_a_menu(browser: Browser, service: Service, witness: Witness) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    stop_clock(context)  # the offer to undo stays
     shop = Shop(context, service, witness)
     shop.publish("Hello", url="/a")
     page = shop.open()
@@ -206,7 +207,7 @@ def test_the_filter_shows_all_or_the_unread(shop: Shop) -> None:
 
 
 def test_a_deletion_can_be_undone_for_five_seconds(shop: Shop) -> None:
-    shop.context.clock.install()
+    stop_clock(shop.context)
     for n in range(2):
         shop.publish(f"Number {n}")
     page = shop.open()
@@ -241,6 +242,7 @@ def test_leaving_the_page_deletes_what_could_still_be_undone(shop: Shop) -> None
 
 
 def test_an_archived_message_leaves_the_list_is_read_and_stays_archived_on_this_device(shop: Shop) -> None:
+    stop_clock(shop.context)  # the offer to undo stays
     for n in range(2):
         shop.publish(f"Number {n}")
     page = shop.open()
@@ -355,7 +357,7 @@ def test_a_long_list_keeps_few_rows_in_the_page_and_loads_more_as_it_is_scrolled
         assert panel.locator("li").count() < 60
         return len(seen) == 250
 
-    wait_for(scroll, timeout_s=60, what="all rows")
+    wait_for(scroll, timeout_s=100, what="all rows")
     expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
     panel.evaluate("panel => panel.scrollTo(0, 0)")
     expect(subjects(panel).first).to_have_text("Number 249")

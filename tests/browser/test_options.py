@@ -121,6 +121,7 @@ def test_a_user_turns_toasts_off_by_kind_and_altogether_and_the_choice_stays(sho
     page = shop.open()  # the choice is kept on the device
     wants(page, "notifier-toasts", preferences="orders comments")
     page.locator("notifier-bell [part=bell]").click()
+    expect(page.get_by_role("dialog").locator("li")).to_have_count(2)  # before the click: it moves what is below
     page.get_by_text("Preferences").click()
     expect(page.get_by_role("checkbox", name="orders")).not_to_be_checked()
     page.get_by_role("checkbox", name="orders").check()

@@ -259,7 +259,7 @@ def test_a_page_that_comes_out_of_the_back_forward_cache_takes_part_again(tabs: 
     assert page.evaluate("[greetings[1].name, greetings[1].unread]") == ["reset", 1]
     tabs.publish("Heard")
     told(page, "Heard")
-    assert tabs.streams() == 1
+    wait_for(lambda: tabs.streams() == 1, what="one stream")
 
 
 SHOW = """async (grant) => {
@@ -294,4 +294,4 @@ def test_an_event_of_a_topic_while_the_leader_goes_is_seen_or_the_topic_is_stale
     other.wait_for_function("known.includes('stale') || known.includes(3)")
     tabs.change(topic, 4)
     other.wait_for_function("known.at(-1) === 4")
-    assert tabs.streams() == 1
+    wait_for(lambda: tabs.streams() == 1, what="one stream")

@@ -159,7 +159,7 @@ def test_several_changes_within_the_spread_are_one_fetch_of_each_element(
             viewer.page.on("request", lambda request: fetched.append(request.url) if "/row/" in request.url else None)
             # Each element waits for half of the spread.
             await viewer.page.evaluate("Math.random = () => 0.5")
-            await asyncio.to_thread(rename, site, row, "2", "3", "4", "5", "6", spread_s=6)
+            await asyncio.to_thread(rename, site, row, "2", "3", "4", "5", "6", spread_s=16)
             for name in ("htmx", "turbo", "live"):
                 await expect(viewer.page.locator(f"#{name} p")).to_have_text("6", timeout=30_000)
             assert len(fetched) == 3

@@ -88,13 +88,12 @@ test("the server's retry is the least wait", async (t) => {
 test("a farewell ends the stream from this side and is waited out as it says", async (t) => {
   const server = await serve(t, stream(frame("bye", { reason: "drain", retry_ms: 300 })), stream());
   const byes = collector();
-  const { notifier, states } = open(t, server.url, {}, { random: 1 });
+  const { notifier, states } = open(t, server.url, {}, { random: 60 }); // a backoff would take longer than the test waits
   notifier.on("bye", ({ reason }) => byes.add(reason));
   const first = await server.nthRequest(1);
   await once(first.response, "close");
   const second = await server.nthRequest(2);
-  const waited_ms = second.at - first.at;
-  assert.ok(waited_ms >= 290 && waited_ms < 1200, `came back after ${waited_ms} ms`);
+  assert.ok(second.at - first.at >= 290, `came back after ${second.at - first.at} ms`);
   await states.reached(3);
   assert.deepEqual(byes.values, ["drain"]);
   assert.deepEqual(states.values, ["live hello", "connecting drain", "live hello"]);
@@ -183,13 +182,13 @@ test("a stream that falls silent is opened again", async (t) => {
 
 test("any byte keeps it open, a comment too", async (t) => {
   const comments = (request, response) => {
-    stream("", { heartbeat_s: 0.1 })(request, response);
+    stream("", { heartbeat_s: 1 })(request, response); // given up after 2.5 s of silence
     let left = 12;
     const ticking = setInterval(() => {
       if (left--) return response.write(":\n");
       clearInterval(ticking);
       response.end(message(1));
-    }, 50);
+    }, 300);
   };
   const server = await serve(t, comments, stream());
   const { states } = open(t, server.url);
