@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 
 from notifier.auth import topic_grant
+from notifier.people import MAX_SHOWN
+from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.support import JWT_SECRET, wait_for
 
@@ -60,6 +63,23 @@ def test_presence_is_for_those_who_may_hear_the_topic(user: User, someone: Calla
     assert people(someone(topics=[topic]).client, topic) == {"count": 0, "users": []}
     with calling(user.service) as anyone:
         problem_of(anyone.get(path), 401)
+
+
+@ONE_BROKER
+def test_of_more_than_a_hundred_people_the_answer_has_a_hundred_and_events_have_the_number(
+    publisher: httpx.Client, someone: Callable[..., User]
+) -> None:
+    topic = unique("order")
+    with ExitStack() as stack:
+        users = [someone() for _ in range(MAX_SHOWN + 1)]
+        streams = [stack.enter_context(user.listen(query=[("grant", seen_on(user, topic))])) for user in users]
+        streams[0].next("hello")
+        wait_for(lambda: people(publisher, topic)["count"] == len(users), what="all people")
+        shown = people(publisher, topic)["users"]
+        assert len({person["id"] for person in shown} & {user.name for user in users}) == len(shown) == MAX_SHOWN
+        nothing: dict[str, Any] = {"joined": [], "left": [], "changed": []}
+        number = {"topic": topic, "count": len(users), **nothing}
+        wait_for(lambda: data_of(streams[0].next("presence")) == number, what="the number")
 
 
 def test_a_state_has_a_form(user: User) -> None:
