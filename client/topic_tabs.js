@@ -19,6 +19,7 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {() => string} calls.streamId  of the present stream; "": not known
  * @param {(id: string) => void} calls.follow  another tab has this stream
  * @param {(body: object) => Promise<any>} calls.change  what the stream hears
+ * @param {(names: string[]) => void} calls.lose  the stream hears these no longer
  * @param {(names: string[]) => void} calls.tellStates
  * @param {() => boolean} calls.tellPolls  whether the polls hear others than before
  * @param {(tokens: string[]) => string[]} calls.pollsHear  those that the polls' query has room for
@@ -28,7 +29,7 @@ export async function createTopicTabs(
   topics,
   connection,
   findKey,
-  { streamId, follow, change, tellStates, tellPolls, pollsHear, hearPolled },
+  { streamId, follow, change, lose, tellStates, tellPolls, pollsHear, hearPolled },
 ) {
   /** @type {Map<string, number>} */
   const elsewhere = new Map(); // grants of other tabs and when they end, for the leader's polls
@@ -83,7 +84,7 @@ export async function createTopicTabs(
   }
 
   /** What another tab says. @param {any} message */
-  function receive({ ask, connection: id, left, kept, grants, idle, polled }) {
+  function receive({ ask, connection: id, left, kept, removed, grants, idle, polled }) {
     if (ask && connection.leads) post({ connection: streamId() });
     if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
     if (id && id !== streamId() && !connection.leads) follow(id);
@@ -92,9 +93,13 @@ export async function createTopicTabs(
     if (idle && left && connection.leads) void calm(idle);
     else if (idle && !left) reset(idle);
     for (const name of kept ?? []) leaving?.delete(name);
+    if (removed) lose(removed);
     if (grants && connection.leads) {
       for (const [token, exp] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
-      for (const { token, exp } of readGrants(grants.join(" "))) if (!elsewhere.has(token)) elsewhere.set(token, exp);
+      for (const { token, exp, names } of readGrants(grants.join(" "))) {
+        for (const name of names) leaving?.delete(name); // the page of a tab that was loaded again
+        if (!elsewhere.has(token)) elsewhere.set(token, exp);
+      }
       if (tellPolls()) post({ polled: pollsHear(grants) });
     }
     if (polled && !connection.leads) hearPolled(polled, true);
@@ -107,10 +112,13 @@ export async function createTopicTabs(
     for (const name of names) if (!topics.has(name)) leaving.add(name);
     post({ left: names });
 
-    function remove() {
+    async function remove() {
       const gone = [...(leaving ?? [])].filter((name) => !topics.has(name));
       leaving = null;
-      if (gone.length && streamId()) void change({ remove: gone });
+      if (!gone.length || !streamId()) return;
+      await change({ remove: gone });
+      post({ removed: gone }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
+      lose(gone);
     }
   }
 }

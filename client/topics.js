@@ -55,7 +55,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const streamId = () => connectionId;
-  const calls = { streamId, follow, change, tellStates, tellPolls, pollsHear, hearPolled };
+  const calls = { streamId, follow, change, lose, tellStates, tellPolls, pollsHear, hearPolled };
   const tabs = await createTopicTabs(topics, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
   const { elsewhere, post } = tabs;
@@ -79,14 +79,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     connectionId = hello.connection ?? "";
     joinAll();
   });
-  notifier.on("topics", (/** @type {any} */ { left }) => {
-    for (const name of left) {
-      const topic = topics.get(name);
-      if (topic) topic.heard = false;
-      overtaken.add(name);
-    }
-    void join().then(renewal.renew);
-  });
+  notifier.on("topics", (/** @type {any} */ { left }) => void lose(left).then(renewal.renew));
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
     if (!final) return;
     ended.abort();
@@ -102,6 +95,16 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function follow(id) {
     connectionId = id;
     if (!retry || id !== lost) void join();
+  }
+
+  /** The stream hears these no longer. @param {string[]} names */
+  function lose(names) {
+    for (const name of names) {
+      const topic = topics.get(name);
+      if (topic) topic.heard = false;
+      overtaken.add(name);
+    }
+    return join();
   }
 
   /** From the back/forward cache: the other tabs have ended its topics. */

@@ -100,6 +100,37 @@ test("a topic ends on the stream when the connection of the last tab that shows 
   assert.deepEqual(removed(leader), ["order:1"]);
 });
 
+test("a topic of a tab that is loaded again stays on the stream of the leader, which does not show it", {
+  timeout: 20_000,
+}, async (t) => {
+  const leader = await tab(t, "k10", { leads: true, state: "live" }, { connectionId: "c1" });
+  const old = await tab(t, "k10", { leads: false, state: "live" });
+  old.topics.open(GRANT, {});
+  while (!old.heard()) await sleep(5);
+  const channel = new BroadcastChannel("k10 topics");
+  t.after(() => channel.close());
+  const heard = new EventEmitter();
+  channel.onmessage = ({ data }) => data.left && heard.emit("left");
+  const asked = once(heard, "left");
+  old.handlers.state("closed", { final: true });
+  await asked; // within 300 ms of the leader's question
+  const next = await tab(t, "k10", { leads: false, state: "live" });
+  next.topics.open(GRANT, {});
+  await sleep(600);
+  assert.deepEqual([next.heard(), removed(leader)], [true, []]);
+});
+
+test("a tab that shows a topic which the leader ends meanwhile joins it again, with its last complete cursor", {
+  timeout: 20_000,
+}, async (t) => {
+  const { follower } = await pair(t, "k11");
+  const leader = new BroadcastChannel("k11 topics");
+  t.after(() => leader.close());
+  leader.postMessage({ removed: ["order:1"] });
+  while (follower.calls.length < 2 && !t.signal.aborted) await sleep(5);
+  assert.deepEqual(follower.calls[1], { connection: "c1", add: [GRANT], since: "e-7" });
+});
+
 test("the leader's end removes nothing; after it each tab joins the next stream with its last complete cursor", async (t) => {
   let isNext = false;
   const { leader, follower, first, second, stale } = await pair(t, "k5", () => ({
