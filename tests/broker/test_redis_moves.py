@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
 
-from notifier.broker.redis import connection, primary
+from notifier.broker.redis import commands, connection, primary
 from notifier.broker.redis.addresses import parse_target
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys, slot_of
 from notifier.broker.redis.places import Cluster, MovingPlaces, Sentinels
-from notifier.broker.values import History, Idempotency, Options
+from notifier.broker.values import History, Idempotency, Options, Receipt
 from notifier.errors import BrokerUnavailable
 from tests.broker.support import Recorder, listed, note, until
 from tests.support import RedisServer, running
 from tests.topologies import RedisCluster, SentinelGroup
 
 LIMITS: dict[str, Any] = {"history": History(50, 50, 3600), "max_replay": 100}
+MOVING = r"TRYAGAIN|ASK|non local key"
+"""In the errors of a call whose keys are on their way."""
 
 
 @contextlib.asynccontextmanager
@@ -66,19 +70,41 @@ async def test_an_idle_shard_that_moves_is_found_at_its_new_place(redis_cluster:
             await asyncio.to_thread(redis_cluster.move, slot, source)
 
 
-async def test_a_call_during_a_move_waits_for_its_end(redis_cluster: RedisCluster) -> None:
+async def test_a_call_during_a_move_is_repeated_for_a_while(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with broker_at(redis_cluster.url) as (broker, _):
-        first = await broker.publish(note())
+        first = await broker.publish(note("user:eve"))
         slot = slot_of(broker._keys.seq(0))
         source = redis_cluster.primary_of(slot)
-        moving = await asyncio.to_thread(redis_cluster.begin_move, slot, redis_cluster.other_primary(source))
+        begin = partial(redis_cluster.begin_move, slot, redis_cluster.other_primary(source))
+
+        async def refused(call: Coroutine[Any, Any, Receipt]) -> asyncio.Task[Receipt]:
+            """A call that the source refuses: not all of its keys are there."""
+            waiting = asyncio.create_task(call)
+            await until(lambda: broker._shards.commands[0]._retries or waiting.done(), 20)
+            return waiting
+
+        moving = await asyncio.to_thread(begin)
         try:
-            # Half of the keys are at the other node: calls are refused until all are.
-            assert await asyncio.to_thread(moving.carry, 2) == 2
-            waiting = asyncio.create_task(broker.publish(note(subject="during the move")))
-            with pytest.raises(BrokerUnavailable, match=r"TRYAGAIN|ASK|non local key"):
-                await waiting
-            await asyncio.to_thread(moving.finish)
+            with monkeypatch.context() as patch:
+                # A busy machine has more time; no time remains none.
+                patch.setattr(commands, "MOVING_S", 20 * commands.MOVING_S)
+                call = await refused(broker.publish(note()))
+                await asyncio.to_thread(moving.give_up)
+                assert (await call).cursor == f"{first.epoch}-{first.seq + 1}"
+
+                moving = await asyncio.to_thread(begin)
+                # Some of the keys are at the other node.
+                assert await asyncio.to_thread(moving.carry, 2) == 2
+                call = await refused(broker.publish(note("user:bob")))
+                patch.setattr(commands, "MOVING_S", 0)
+                with pytest.raises(BrokerUnavailable, match=MOVING):
+                    await broker.publish(note(subject="during the move"))
+                await asyncio.to_thread(moving.finish)
+                await asyncio.wait((call,))
+                # The connection ends with the move. The caller's own repeat comes to the other node.
+                assert not re.search(MOVING, str(call.exception()))
             await until(lambda: broker.ready, 20)
             while True:
                 with contextlib.suppress(BrokerUnavailable):
@@ -88,6 +114,7 @@ async def test_a_call_during_a_move_waits_for_its_end(redis_cluster: RedisCluste
             assert last.epoch != first.epoch
             assert [subject for subject, _ in await listed(broker)] == ["after the move", "Hi"]
         finally:
+            await asyncio.to_thread(moving.finish)
             await asyncio.to_thread(redis_cluster.move, slot, source)
 
 

@@ -171,9 +171,12 @@ class Move:
 
     def carry(self, count: int) -> int:
         """Move up to so many keys. Returns how many there were."""
-        keys: list[str] = self._source.call("CLUSTER", "GETKEYSINSLOT", self._slot, count)
+        return self._carry(self._source, self._target, count)
+
+    def _carry(self, source: Node, target: Node, count: int) -> int:
+        keys: list[str] = source.call("CLUSTER", "GETKEYSINSLOT", self._slot, count)
         if keys:
-            self._source.call("MIGRATE", "127.0.0.1", self._target.port, "", 0, 5000, "KEYS", *keys)
+            source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         return len(keys)
 
     def finish(self) -> None:
@@ -183,3 +186,8 @@ class Move:
         for node in (self._target, self._source):
             node.call("CLUSTER", "SETSLOT", self._slot, "NODE", self._target.id)
         self._cluster.wait_for_owner(self._slot, self._target)
+
+    def give_up(self) -> None:
+        """Leave the slot to the source, where no key has moved yet."""
+        for node in (self._source, self._target):
+            node.call("CLUSTER", "SETSLOT", self._slot, "STABLE")
