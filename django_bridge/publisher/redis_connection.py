@@ -34,6 +34,11 @@ class Deadline(threading.local):
         finally:
             self.at = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this thread's attempt has no time left."""
+        return self.at is not None and time.monotonic() >= self.at
+
     def limit(self, timeout_s: float) -> float:
         """The timeout, or what is left of the attempt if that is less."""
         return timeout_s if self.at is None else max(SHORTEST_S, min(timeout_s, self.at - time.monotonic()))

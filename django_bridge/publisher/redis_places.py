@@ -8,12 +8,14 @@ Must not know: scripts, retries.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from typing import Any, Final
 
 import redis
+from redis.exceptions import MovedError, NoPermissionError
 from redis.sentinel import Sentinel
 
 from django_bridge.conf import Settings
@@ -32,6 +34,8 @@ TIMEOUT_SHARE: Final = 0.4
 """Share of the time budget for one connect or one command, so that a hanging attempt leaves time for another."""
 ASK_SENTINELS_EVERY_S: Final = 1.0
 """A primary that was cut off goes on answering: only the Sentinels know that there is another."""
+CHECK_LAYOUT_EVERY_S: Final = 5.0
+"""How often the node of the layout is asked while it is away. Each question may take a connect's share of a call."""
 REMEMBERED: Final = 64
 """Newest writes of a shard that a new primary is asked for: threads that write at the same time end in any order."""
 
@@ -54,6 +58,7 @@ class RedisPlaces:
         """Raises ValueError for an address that cannot be used. Connects to nothing."""
         self._target = parse_target(settings.redis_url)
         self.keys = keys_of(self._target, settings.prefix, settings.shards)
+        self._deadline = deadline
         self._limits: dict[str, Any] = {"timeout_s": settings.timeout_s * TIMEOUT_SHARE, "deadline": deadline}
         self._clients: dict[tuple[str, Host | None], redis.Redis] = {}
         """By plain address, and the host that stands in place of its own."""
@@ -67,6 +72,8 @@ class RedisPlaces:
         """Which node is asked next: one that was cut off has an old map."""
         self._checked: set[int] = set()
         """The shards whose layout was compared."""
+        self._layout_asked_at = -math.inf
+        """While the node of the layout is away: when it was asked, in monotonic seconds."""
         self._written: dict[int, _Written] = {}
         """By shard, behind Sentinels: what its last primary has answered."""
 
@@ -74,8 +81,7 @@ class RedisPlaces:
         """The client of a shard's primary. Raises `RedisError`, and `Unreachable` if the stored layout of the shards
         is another."""
         client = self._at(slot_of(self.keys.seq(shard)), shard)
-        if shard not in self._checked:
-            self._check_layout(shard, client)
+        if shard not in self._checked and self._has_this_layout(shard, client):
             self._checked.add(shard)
         written = self._written.get(shard)
         if written is not None and written.client is not client and self._written.pop(shard, None) is written:
@@ -114,13 +120,33 @@ class RedisPlaces:
         for client in list(self._clients.values()):
             client.connection_pool.disconnect()
 
-    def _check_layout(self, shard: int, client: redis.Redis) -> None:
+    def _has_this_layout(self, shard: int, client: redis.Redis) -> bool:
+        """Store the layout if none is stored. Raises `Unreachable` if it is another. False if that is not known: a
+        cluster has it on one node, and while that is away the shards of the others are used, as by the service."""
         here = self.keys.layout_at(shard)
-        if self.keys.is_sharded:
-            client = self._at(slot_of(self.keys.layout), shard)
-        stored: Any = client.set(self.keys.layout, here, nx=True, get=True)
-        if stored is not None and bytes(stored) != here.encode():
-            raise Unreachable(layout_error(self.keys, here, bytes(stored).decode("utf-8", "replace")))
+        if not self.keys.is_sharded:
+            stored = _stored(client, self.keys.layout, here)
+        else:
+            now = time.monotonic()
+            if now - self._layout_asked_at < CHECK_LAYOUT_EVERY_S:
+                return False
+            if self._layout_asked_at > -math.inf:
+                self._layout_asked_at = now  # before the answer: other threads need not wait for it too
+            try:
+                stored = _stored(self._at(slot_of(self.keys.layout), shard), self.keys.layout, here)
+            except (NoPermissionError, MovedError):
+                raise
+            except redis.RedisError as exc:
+                if self._deadline.is_over:
+                    raise  # this says nothing about the node
+                log.warning("the layout of the shards could not be checked: %s", exc)
+                self._layout_asked_at = now
+                self._slots = []  # another node may have it now
+                return False
+            self._layout_asked_at = -math.inf
+        if stored not in (None, here):
+            raise Unreachable(layout_error(self.keys, here, stored))
+        return True
 
     def _at(self, slot: int, shard: int) -> redis.Redis:
         target = self._target
@@ -174,3 +200,9 @@ class RedisPlaces:
             ]
             return self._slots
         raise exc or redis.ConnectionError("no node of the cluster answers")
+
+
+def _stored(client: redis.Redis, key: str, value: str) -> str | None:
+    """The value of a key, which is set if there is none."""
+    stored: Any = client.set(key, value, nx=True, get=True)
+    return None if stored is None else bytes(stored).decode("utf-8", "replace")

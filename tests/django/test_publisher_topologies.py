@@ -13,6 +13,7 @@ from django.test import override_settings
 
 from django_bridge import ALL, Message, Task, publisher
 from django_bridge.conf_rules import problems
+from django_bridge.publisher import redis_places
 from django_bridge.publisher.redis_places import RedisPlaces
 from notifier.broker.redis.keys import Keys, slot_of
 from tests.commands import run
@@ -190,6 +191,36 @@ def test_a_project_with_other_shards_than_the_service_sends_nothing_and_says_so(
         Message(to_users=1, subject="second").send()
         assert publisher.current().counts.failed == 1
     assert "Redis has the shards '3 plain', and this process has '2 plain'" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_node_that_hangs_with_the_layout_stops_no_shard_of_another_node(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The layout is on one node. While that does not answer it is asked now and then, not by each call; a project
+    with another layout is refused when it has answered."""
+    monkeypatch.setattr(redis_places, "CHECK_LAYOUT_EVERY_S", 3600.0)
+    keys = Keys(f"t{uuid.uuid4().hex[:8]}:", 12, "sharded")
+    hung = redis_cluster.primary_of(slot_of(keys.layout))
+    other = redis_cluster.other_primary(hung)
+    homes = {user: redis_cluster.primary_of(slot_of(keys.seq(keys.shard_of_name(str(user))))) for user in range(50)}
+    users = [user for user, node in homes.items() if node is other]
+    hung.call("SET", keys.layout, "6 sharded")
+    value = settings(f"redis+cluster://127.0.0.1:{other.port}", PREFIX=keys.prefix, SHARDS=12, TIMEOUT_S=5.0)
+    with override_settings(NOTIFIER=value):
+        counts = publisher.current().counts
+        hung.pause()
+        try:
+            for user in users:
+                Message(to_users=user, subject="while it hangs").send()
+            assert (counts.sent, counts.failed) == (len(users), 0)
+            assert caplog.text.count("could not be checked") == 1
+        finally:
+            hung.resume()
+        monkeypatch.setattr(redis_places, "CHECK_LAYOUT_EVERY_S", 0.0)
+        Message(to_users=users[0], subject="after it").send()
+        assert (counts.sent, counts.failed) == (len(users), 1)
+        assert "Redis has the shards '6 sharded', and this process has '12 sharded'" in caplog.text
 
 
 def test_several_addresses_and_another_number_of_shards_are_an_error() -> None:
