@@ -16,6 +16,8 @@ from redis.backoff import NoBackoff
 from redis.connection import Connection, ConnectionPool, parse_url
 from redis.retry import Retry
 
+from notifier.broker.redis.client_info import without_client_info
+
 SHORTEST_S: Final = 0.001
 """A command after the deadline gets so much: 0 would make the socket non-blocking."""
 
@@ -52,14 +54,9 @@ def connection_pool(
     options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     if at is not None:
         options |= {"host": at[0], "port": at[1]}
-    base: type[Connection] = options.pop("connection_class", Connection)
+    base = without_client_info(options.pop("connection_class", Connection))
 
     class LimitedConnection(base):  # type: ignore[misc, valid-type]  # over TCP, TLS or a Unix socket
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            # CLIENT SETINFO is not among the rights of the ACL: the refusal would be in Redis' ACL LOG.
-            self.driver_info = self.lib_name = self.lib_version = None
-
         def connect(self) -> None:
             self.socket_connect_timeout = self.socket_timeout = deadline.limit(timeout_s)
             super().connect()

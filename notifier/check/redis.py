@@ -19,6 +19,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from notifier.broker.redis.addresses import Target, host_of, parse_target
+from notifier.broker.redis.client_info import without_client_info
 from notifier.check import rules
 from notifier.check.result import OK, WEAKENS, CannotAsk, Result
 from notifier.check.rules import Server
@@ -107,6 +108,12 @@ def _client(url: str, host: str = "", port: int = 0) -> redis.Redis:
         retry=Retry(NoBackoff(), 0),
     )
     client.connection_pool.connection_kwargs.update(place)
+    return _unnamed(client)
+
+
+def _unnamed(client: redis.Redis) -> redis.Redis:
+    pool = client.connection_pool
+    pool.connection_class = without_client_info(pool.connection_class)
     return client
 
 
@@ -154,11 +161,13 @@ def _config(client: redis.Redis, info: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else dict(answer)
 
 
-def _missing(client: redis.Redis, target: Target, prefix: str) -> list[str]:
+def _missing(client: redis.Redis, target: Target, prefix: str) -> list[str] | None:
     try:
         refused: list[str] = _call(client, "EVAL", _MISSING, 0, json.dumps(_commands(target, prefix)))
     except NoPermissionError:
         return ["EVAL"]
+    except redis.ResponseError:  # Redis before 7.0, or a provider without EVAL
+        return None
     return refused
 
 
@@ -178,9 +187,12 @@ def _sentinel(target: Target) -> Sentinel:
     options["ssl"] = parts[0].get("connection_class") is redis.SSLConnection
     options |= {name: parts[0].get(name) for name in ("username", "password")}
     options |= {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
-    return Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         [(part["host"], part["port"]) for part in parts], sentinel_kwargs={**options, "decode_responses": True}
     )
+    for client in sentinel.sentinels:
+        _unnamed(client)
+    return sentinel
 
 
 def _sentinels(target: Target) -> Iterator[Result]:

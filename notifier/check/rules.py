@@ -28,8 +28,8 @@ class Server:
     config: Mapping[str, str]
     """CONFIG GET; what INFO says of it, if that is refused."""
     info: Mapping[str, str]
-    missing: Sequence[str]
-    """Commands that the user may not call."""
+    missing: Sequence[str] | None
+    """Commands that the user may not call; None if the server does not say."""
     fails_over: bool
     """Whether a replica takes over when this server is dead."""
 
@@ -176,6 +176,9 @@ def _idle(server: Server) -> Result:
 
 
 def _rights(server: Server) -> Result:
+    if server.missing is None:
+        seen = "this server does not say what this user may call: it is older than Redis 7.0, or refuses EVAL"
+        return Result(server.address, "rights", UNKNOWN, seen, "compare them with deploy/redis-users.acl")
     if not server.missing:
         return _result(server, "rights", "this user may call every command of the service")
     text = "the service or some of its calls fail"

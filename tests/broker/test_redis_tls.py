@@ -17,11 +17,12 @@ from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.values import History, Options
 from tests.broker.support import Recorder, listed, note, until
 from tests.certificates import write_certificate
-from tests.commands import run
+from tests.commands import call, run
 from tests.django.conftest import JWT_SECRET
 from tests.support import REPOSITORY, wait_for
 from tests.topologies import SLOTS, Node
 from tests.topologies.node import stable_port
+from tests.topologies.sentinels import Sentinel
 
 pytestmark = pytest.mark.programs
 
@@ -35,7 +36,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class TlsNode(Node):
-    """A server with a TLS port beside its own, and the user `notifier` of deploy/redis-users.acl: password `secret`."""
+    """A server with a TLS port beside its own."""
 
     def __init__(self, certificate: Path, *options: str) -> None:
         self.tls_port = stable_port()
@@ -43,17 +44,25 @@ class TlsNode(Node):
         tls = ["--tls-port", str(self.tls_port), "--tls-cert-file", cert, "--tls-key-file", key]
         super().__init__("redis", [*tls, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no", *options])
 
-    def allow(self) -> None:
-        lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
-        rules = next(line.split()[2:] for line in lines if line.startswith("user notifier "))
-        self.call("ACL", "SETUSER", "notifier", *rules, ">secret")
+
+class TlsSentinel(TlsNode, Sentinel):
+    """The same for a Sentinel."""
 
 
-class TlsSentinel(TlsNode):
-    def _arguments(self) -> list[str]:
-        path = self.folder / "sentinel.conf"
-        path.touch()
-        return [str(path), "--sentinel"]
+def allow(node: Node) -> None:
+    """The user `notifier` of deploy/redis-users.acl, with the password `secret`."""
+    lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
+    rules = next(line.split()[2:] for line in lines if line.startswith("user notifier "))
+    node.call("ACL", "SETUSER", "notifier", *rules, ">secret")
+
+
+def watch(sentinel: Node, port: int) -> None:
+    """A primary that the Sentinel knows, and the user `watcher` of docs/deploy.md, with the password `p@ss`."""
+    sentinel.call("SENTINEL", "MONITOR", "main", "127.0.0.1", port, 1)
+    rights = ("+ping", "+hello", "+auth", "+client|setname", "+sentinel|masters", "+sentinel|master")
+    sentinel.call("ACL", "SETUSER", "watcher", "on", ">p@ss", "-@all", *rights)
+    known = ("SENTINEL", "MASTER", "main")
+    wait_for(lambda: (row := sentinel.call(*known))[row.index("flags") + 1] == "master", what="the primary")
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +82,8 @@ def sentinel_url(certificate: Path, nodes: list[Node]) -> str:
     for node in (primary, sentinel):
         nodes.append(node)
         node.start()
-    primary.allow()
-    sentinel.call("SENTINEL", "MONITOR", "main", "127.0.0.1", primary.tls_port, 1)
-    rights = ("+ping", "+hello", "+auth", "+client|setname", "+sentinel|masters", "+sentinel|master")
-    sentinel.call("ACL", "SETUSER", "watcher", "on", ">p@ss", "-@all", *rights)
-    known = ("SENTINEL", "MASTER", "main")
-    wait_for(lambda: (row := sentinel.call(*known))[row.index("flags") + 1] == "master", what="the primary")
+    allow(primary)
+    watch(sentinel, primary.tls_port)
     options = f"ssl_ca_certs={certificate}/cert.pem&sentinel_username=watcher&sentinel_password=p%40ss"
     return f"rediss+sentinel://notifier:secret@127.0.0.1:{sentinel.tls_port}/main/0?{options}"
 
@@ -91,7 +96,7 @@ def cluster_url(certificate: Path, nodes: list[Node]) -> str:
     node.start()
     node.call("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
     wait_for(lambda: node.fields("CLUSTER", "INFO")["cluster_state"] == "ok", what="the cluster")
-    node.allow()
+    allow(node)
     return f"rediss+cluster://notifier:secret@127.0.0.1:{node.tls_port}?ssl_ca_certs={certificate}/cert.pem"
 
 
@@ -101,13 +106,19 @@ def url(request: pytest.FixtureRequest) -> str:
     return address
 
 
+def refused(nodes: list[Node]) -> list[str]:
+    """The commands that these servers have refused to a user."""
+    rows = [row for node in nodes for row in node.call("ACL", "LOG")]
+    return [row[row.index("object") + 1] for row in rows]
+
+
 @pytest.fixture
 def nothing_denied(url: str, nodes: list[Node]) -> Iterator[None]:
     """No server refuses a command to a user."""
     for node in nodes:
         node.call("ACL", "LOG", "RESET")
     yield
-    assert [entry for node in nodes for entry in node.call("ACL", "LOG")] == []
+    assert refused(nodes) == []
 
 
 @contextlib.asynccontextmanager
@@ -153,3 +164,22 @@ def test_check_broker_asks_the_servers_over_tls_as_its_user(url: str) -> None:
     assert "secret" not in json.dumps([done.stdout, done.stderr])
     done = run("check-broker", url.replace(":secret@", ":other@"))
     assert (done.returncode, "password" in done.stderr) == (2, True)
+
+
+async def test_servers_that_know_client_setinfo_refuse_no_command(nodes: list[Node]) -> None:
+    """Valkey notes each refused one in its ACL LOG. It has no TLS here."""
+    primary, sentinel = servers = [Node("valkey"), Sentinel("valkey")]
+    nodes += servers
+    for node in servers:
+        node.start()
+    allow(primary)
+    watch(sentinel, primary.port)
+    url = f"redis+sentinel://notifier:secret@127.0.0.1:{sentinel.port}/main/0?sentinel_username=watcher"
+    url += "&sentinel_password=p%40ss"
+    async with broker_at(url) as (broker, _):
+        await until(lambda: broker.ready, 20)
+        await broker.publish(note())
+    assert refused(servers) == []
+    for address in (url, f"redis://notifier:secret@127.0.0.1:{primary.port}/0"):
+        assert " role: primary" in call("check-broker", address).stdout
+    assert set(refused(servers)) == {"config|get"}  # asked for by check-broker, for administrators

@@ -8,7 +8,7 @@ from typing import Final
 from tests.topologies.node import Node, Topology, until_known
 
 
-class _Sentinel(Node):
+class Sentinel(Node):
     """A Sentinel. It keeps what it learns in its configuration file."""
 
     def _arguments(self) -> list[str]:
@@ -27,7 +27,7 @@ class SentinelGroup(Topology):
 
     def __init__(self, kind: str = "redis", *, down_after_s: float = 30, options: Sequence[str] = ()) -> None:
         self._down_after_s = down_after_s
-        self.sentinels = [_Sentinel(kind) for _ in range(3)]
+        self.sentinels = [Sentinel(kind) for _ in range(3)]
         super().__init__([Node(kind, options) for _ in range(2)])
         self.start()
 

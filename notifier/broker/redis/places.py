@@ -25,6 +25,7 @@ from redis.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
 
 from notifier.broker.redis.addresses import Target, host_of
+from notifier.broker.redis.client_info import without_client_info
 from notifier.broker.redis.connection import Address, open_connection
 from notifier.broker.redis.keys import Keys, slot_of
 from notifier.errors import BrokerUnavailable
@@ -178,7 +179,7 @@ class Sentinels(MovingPlaces):
         options: dict[str, Any] = {name: value for name, value in nodes[0].items() if name.startswith("ssl_")}
         options["ssl"] = nodes[0].get("connection_class") is SSLConnection
         options |= {name: nodes[0].get(name) for name in ("username", "password")}
-        return Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        sentinel = Sentinel(  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
             [(node["host"], node["port"]) for node in nodes],
             sentinel_kwargs={
                 **options,
@@ -187,6 +188,10 @@ class Sentinels(MovingPlaces):
                 "retry": Retry(NoBackoff(), 0),
             },
         )
+        for client in sentinel.sentinels:
+            pool = client.connection_pool
+            pool.connection_class = without_client_info(pool.connection_class)
+        return sentinel
 
     async def close(self) -> None:
         self._answer.close()
