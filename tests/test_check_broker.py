@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from notifier.check import check_broker
-from notifier.check.redis import CALLS
+from notifier.check.redis import _MISSING, CALLS
 from notifier.check.result import Result
 from notifier.settings import load
 from tests.commands import call, refused, run
@@ -149,6 +149,20 @@ def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_
         assert "password" in refused("check-broker", server.url.replace("notifier@", "wrong@"))
 
 
+@pytest.mark.programs
+def test_a_server_that_cannot_say_what_a_user_may_call_is_judged_in_all_else(
+    safe_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis before 7.0, whose scripts have no `acl_check_cmd`; others refuse EVAL."""
+    script = _MISSING.replace("acl_check_cmd", "acl_check_cmd_of_a_later_version")
+    monkeypatch.setattr("notifier.check.redis._MISSING", script)
+    judged = results(safe_redis.url)
+    rights = judged.pop("rights")
+    assert (rights.verdict, "may call" in rights.seen) == ("unknown", True)
+    assert {"version", "role", "persistence"} <= judged.keys()
+    assert {result.verdict for result in judged.values()} == {"ok"}
+
+
 def test_the_rights_that_are_checked_are_those_of_the_acl_file() -> None:
     lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
     granted = {word[1:] for word in next(line for line in lines if "user notifier" in line).split() if word[0] == "+"}
@@ -180,21 +194,25 @@ def test_each_of_several_primaries_is_asked(safe_redis: RedisServer, redis_serve
 
 
 @pytest.mark.programs
-def test_every_primary_of_a_cluster_is_asked_from_any_node() -> None:
+def test_every_primary_of_a_cluster_and_its_replicas_are_asked_from_any_node() -> None:
     with running(RedisCluster("valkey", options=SAFE, node_timeout_s=5)) as cluster:
         url = f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{cluster.nodes[4].port}"
         done = call("check-broker", url)
         assert done.returncode == 0, done.stdout
         servers = {line.split()[1] for line in done.stdout.splitlines()}
-        assert servers == {f"127.0.0.1:{node.port}" for node in cluster.primaries}
+        assert servers == {f"127.0.0.1:{node.port}" for node in cluster.nodes}
+        assert done.stdout.count(" role: ") == len(cluster.primaries)
         cluster.each("CONFIG", "SET", "cluster-require-full-coverage", "yes")
         cluster.each("CONFIG", "SET", "min-replicas-to-write", "0")
         cluster.each("CONFIG", "SET", "cluster-node-timeout", "20000")
         assert weak(url) == {"coverage", "replicas", "takeover"}
+        cluster.nodes[4].call("CONFIG", "SET", "appendfsync", "no")
+        (result,) = (result for result in check_broker(load(broker_url=url)) if "appendfsync no" in result.seen)
+        assert (result.server, result.verdict) == (f"127.0.0.1:{cluster.nodes[4].port}", "weakens")
 
 
 @pytest.mark.programs
-def test_the_primary_that_the_sentinels_know_is_asked_and_they_themselves() -> None:
+def test_the_primary_that_the_sentinels_know_its_replica_and_they_themselves_are_asked() -> None:
     with running(SentinelGroup(options=SAFE, down_after_s=5)) as group:
         done = call("check-broker", group.url)
         assert done.returncode == 0, done.stdout
@@ -204,3 +222,13 @@ def test_the_primary_that_the_sentinels_know_is_asked_and_they_themselves() -> N
         for sentinel in group.sentinels[1:]:
             sentinel.call("SENTINEL", "SET", group.service, "down-after-milliseconds", 60000)
         assert weak(group.url) == {"takeover"}
+        replica = group.replica
+        replica.call("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
+        weakened = [result for result in check_broker(load(broker_url=group.url)) if result.verdict == "weakens"]
+        assert [(result.server, result.name) for result in weakened[1:]] == [
+            (f"127.0.0.1:{replica.port}", "eviction"),
+            (f"127.0.0.1:{replica.port}", "persistence"),
+        ]
+        replica.call("CONFIG", "SET", "requirepass", "of-another-user")
+        (unknown,) = (result for result in check_broker(load(broker_url=group.url)) if result.verdict == "unknown")
+        assert (unknown.server, unknown.name) == (f"127.0.0.1:{replica.port}", "replica")

@@ -21,7 +21,7 @@ from redis.sentinel import Sentinel
 from notifier.broker.redis.addresses import Target, host_of, parse_target
 from notifier.broker.redis.client_info import without_client_info
 from notifier.check import rules
-from notifier.check.result import OK, WEAKENS, CannotAsk, Result
+from notifier.check.result import OK, UNKNOWN, WEAKENS, CannotAsk, Result
 from notifier.check.rules import Server
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings
@@ -72,7 +72,10 @@ def check_servers(settings: Settings) -> Iterator[Result]:
                 yield from _sentinels(target)
             for client in _primaries(target):
                 stack.enter_context(contextlib.closing(client))
-                yield from rules.results(_server(client, target, settings.prefix))
+                server = _server(client, target, settings.prefix)
+                yield from rules.results(server)
+                if server.fails_over:
+                    yield from _replicas(client, target)
     except (redis.RedisError, OSError) as exc:
         raise CannotAsk(str(exc)) from None
 
@@ -95,6 +98,21 @@ def _primaries(target: Target) -> Iterator[redis.Redis]:
     else:
         for url in target.urls:
             yield _client(url)
+
+
+def _replicas(primary: redis.Redis, target: Target) -> Iterator[Result]:
+    """The next primaries, as this one knows them."""
+    for name, row in primary.info("replication").items():
+        if not (name.startswith("slave") and isinstance(row, dict)):
+            continue
+        with contextlib.closing(_client(target.primary or target.urls[0], row["ip"], row["port"])) as client:
+            try:
+                server = _server(client, target)
+            except CannotAsk as exc:
+                fix = "repeat where it can be reached, as the user of its primary"
+                yield Result(f"{row['ip']}:{row['port']}", "replica", UNKNOWN, f"cannot be asked: {exc}", fix)
+                continue
+        yield from rules.results_of_replica(server)
 
 
 def _client(url: str, host: str = "", port: int = 0) -> redis.Redis:
@@ -135,7 +153,8 @@ def _first_that_answers(urls: tuple[str, ...]) -> redis.Redis:
     raise CannotAsk("; ".join(reasons))
 
 
-def _server(client: redis.Redis, target: Target, prefix: str) -> Server:
+def _server(client: redis.Redis, target: Target, prefix: str | None = None) -> Server:
+    """prefix: of the keys for which the user's rights are asked; without it they are not."""
     options = client.connection_pool.connection_kwargs
     address = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
     try:
@@ -146,7 +165,7 @@ def _server(client: redis.Redis, target: Target, prefix: str) -> Server:
         address=address,
         config=_config(client, info),
         info=info,
-        missing=_missing(client, target, prefix),
+        missing=None if prefix is None else _missing(client, target, prefix),
         fails_over=target.mode in ("sentinel", "cluster"),
     )
 

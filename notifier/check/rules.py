@@ -41,6 +41,12 @@ def results(server: Server) -> Iterator[Result]:
             yield result
 
 
+def results_of_replica(server: Server) -> Iterator[Result]:
+    """What would be weakened once it is the primary."""
+    yield _eviction(server)
+    yield _persistence(server)
+
+
 def _result(server: Server, name: str, seen: str, weakens: str = "", fix: str = "") -> Result:
     text = f"{seen}: {weakens}" if weakens else seen
     return Result(server.address, name, WEAKENS if weakens else OK, text, fix)
