@@ -56,7 +56,7 @@ def calls(request: HttpRequest, user: User, rows: AsyncIterator[str]) -> None:
     assert_type(reported_task(), Task | None)
     assert_type([row for row in Progress(User.objects.all(), weights=[1])], list[User])
     assert_type(Message(to_users=user, subject="Hi").send(), str)
-    assert_type(Event(type="order.paid", to_users=topic("order:42")).send(), str)
+    assert_type(Event(type="order.paid", to_users=topic("order:42"), except_=user).send(), str)
     changed(user)
     assert_type(live_model(User), type[User])
 
