@@ -13,6 +13,7 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
 
 /**
  * @param {Map<string, Topic>} topics  of this tab
+ * @param {Map<string, {exp: number, names: string[]}>} elsewhere  grants of other tabs, for the leader's polls
  * @param {import("./connection.js").Connection} connection
  * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
  * @param {object} calls
@@ -21,25 +22,32 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(body: object) => Promise<any>} calls.change  what the stream hears
  * @param {(names: string[]) => void} calls.lose  the stream hears these no longer
  * @param {(names: string[]) => void} calls.tellStates
- * @param {() => boolean} calls.tellPolls  whether the polls hear others than before
- * @param {(tokens: string[]) => string[]} calls.pollsHear  those that the polls' query has room for
- * @param {(tokens: string[], isNew: boolean) => boolean} calls.hearPolled
+ * @param {(isAsked: boolean) => void} calls.tellPolls  which grants there are
+ * @param {(names: string[]) => void} calls.hearPolled  the leader's polls hear these
  */
 export async function createTopicTabs(
   topics,
+  elsewhere,
   connection,
   findKey,
-  { streamId, follow, change, lose, tellStates, tellPolls, pollsHear, hearPolled },
+  { streamId, follow, change, lose, tellStates, tellPolls, hearPolled },
 ) {
-  /** @type {Map<string, number>} */
-  const elsewhere = new Map(); // grants of other tabs and when they end, for the leader's polls
   /** @type {Set<string> | null} */
   let leaving = null; // topics of which the leader asks the other tabs
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
-  return { elsewhere, post, hide, leave, end };
+  return { post, ask, hide, leave, end };
+
+  /** Which stream is there? And what this tab shows. */
+  function ask() {
+    post({ ask: true, grants: tokens() });
+  }
+
+  function tokens() {
+    return [...new Set([...topics.values()].map(({ token }) => token))];
+  }
 
   /** The page goes away, and may come back. */
   function hide() {
@@ -84,9 +92,9 @@ export async function createTopicTabs(
   }
 
   /** What another tab says. @param {any} message */
-  function receive({ ask, connection: id, left, kept, removed, grants, idle, polled }) {
-    if (ask && connection.leads) post({ connection: streamId() });
-    if (ask) post({ grants: [...new Set([...topics.values()].map(({ token }) => token))] });
+  function receive({ ask: isAsked, connection: id, left, kept, removed, grants, idle, polled }) {
+    if (isAsked && connection.leads) post({ connection: streamId() });
+    if (isAsked) post({ grants: tokens() });
     if (id && id !== streamId() && !connection.leads) follow(id);
     if (left && connection.leads) endUnshown(left);
     else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
@@ -95,14 +103,14 @@ export async function createTopicTabs(
     for (const name of kept ?? []) leaving?.delete(name);
     if (removed) lose(removed);
     if (grants && connection.leads) {
-      for (const [token, exp] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
+      for (const [token, { exp }] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
       for (const { token, exp, names } of readGrants(grants.join(" "))) {
         for (const name of names) leaving?.delete(name); // the page of a tab that was loaded again
-        if (!elsewhere.has(token)) elsewhere.set(token, exp);
+        if (!elsewhere.has(token)) elsewhere.set(token, { exp, names });
       }
-      if (tellPolls()) post({ polled: pollsHear(grants) });
+      tellPolls(true);
     }
-    if (polled && !connection.leads) hearPolled(polled, true);
+    if (polled && !connection.leads) hearPolled(polled);
   }
 
   /** The leader ends topics that no tab shows. @param {string[]} names */

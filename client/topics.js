@@ -17,6 +17,7 @@ import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
 import { jsonCall } from "./request.js";
+import { createTopicPolls } from "./topic_polls.js";
 import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
@@ -26,12 +27,11 @@ import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").TopicOptions} TopicOptions */
 /** @typedef {import("./types.js").Ended} Ended */
-
 /** @typedef {import("./handle.js").Handle} Handle */
 
 const RETRY_MS = 2000; // twice this at most, at random
 const OPEN = new Set(["live", "degraded"]); // a process without its broker is not found by the others
-const MAX_GRANTS = 20; // in the query of a poll, and of one call
+const MAX_GRANTS = 20; // of one call
 
 /**
  * @param {any} notifier  for its `on` and its state
@@ -47,18 +47,24 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** @type {Map<string, Topic>} */
   const topics = new Map();
   let isJoining = false;
+  let hasMore = false; // to join: since the last look, too
   let retry = 0; // a timer; 0: none
   let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
   /** @type {Set<string>} */
   const overtaken = new Set(); // topics that the stream has left during a call, whose answer may be older
+  /** @type {Set<string>} */
+  const refused = new Set(); // topics whose last grant was refused; the next one, too: it is no matter of time
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const ended = new AbortController();
   const streamId = () => connectionId;
-  const calls = { streamId, follow, change, lose, tellStates, tellPolls, pollsHear, hearPolled };
-  const tabs = await createTopicTabs(topics, connection, findKey, calls);
+  const elsewhere = new Map(); // grants of other tabs, when they end and their topics, for the leader's polls
+  const isPolling = () => notifier.connectionState.state === "polling";
+  const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell);
+  const calls = { streamId, follow, change, lose, tellStates, tellPolls, hearPolled: polled.hear };
+  const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
-  const { elsewhere, post } = tabs;
+  const { ask, post } = tabs;
   const { signal } = ended;
   globalThis.addEventListener?.("pagehide", tabs.hide, { signal });
   globalThis.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
@@ -79,16 +85,21 @@ export async function createTopics(notifier, connection, position, base, polls, 
     connectionId = hello.connection ?? "";
     joinAll();
   });
-  notifier.on("topics", (/** @type {any} */ { left }) => void lose(left).then(renewal.renew));
+  notifier.on("topics", (/** @type {any} */ { left }) => {
+    // The service has judged the grants of the polls' query; a stream may not have the newest.
+    for (const name of connectionId ? [] : left) end(topics.get(name));
+    void lose(left).then(renewal.renew);
+  });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
     if (!final) return;
     ended.abort();
     renewal.stop();
+    polled.stop();
     tabs.hide(); // the leader ends what no other tab shows
     topics.clear();
     tabs.end();
   });
-  if (!connectionId) post({ ask: true });
+  if (!connectionId) ask();
   return { open };
 
   /** Another tab has the stream. @param {string} id */
@@ -110,7 +121,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** From the back/forward cache: the other tabs have ended its topics. */
   function comeBack() {
     joinAll();
-    post({ ask: true });
+    ask();
   }
 
   /** The stream has none of the topics. */
@@ -178,10 +189,14 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** Adds what the present stream does not hear, one call at a time. */
   async function join() {
     tellPolls();
+    hasMore = true;
     if (isJoining) return;
     isJoining = true;
     try {
-      while (await joinSome());
+      while (hasMore) {
+        hasMore = false;
+        if (await joinSome()) hasMore = true;
+      }
     } finally {
       isJoining = false;
       most = MAX_GRANTS;
@@ -193,7 +208,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     const waiting = [...topics].filter(([, { heard, exp }]) => !heard && exp > Date.now());
     if (!waiting.length) return false;
     if (!connectionId) {
-      if (!hearPolled(polls.url.searchParams.getAll("grant"))) post({ ask: true });
+      ask(); // the polls of the leader hear what they have room for
       return false;
     }
     const { since } = waiting[0][1];
@@ -207,21 +222,20 @@ export async function createTopics(notifier, connection, position, base, polls, 
     const answer = await change({ add, since: since || UNKNOWN, ...(state.length && { state: onWire(state) }) });
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
-    if (answer.refused && add.length > 1) most = 1;
-    else if (answer.refused)
-      drop(
-        joined.map(([name]) => name),
-        "refused",
-      );
-    if (answer.refused) return true;
+    if (answer.refused) {
+      if (add.length === 1) refuse(joined, add[0], answer.refused);
+      most = 1;
+      return true;
+    }
     for (const [name, now] of state) /** @type {Topic} */ (topics.get(name) ?? {}).state = now;
     const idle = state.filter(([, now]) => !now).map(([name]) => name);
     if (idle.length) post({ idle });
     for (const [name, topic] of joined) {
       const isThere = answer.topics.includes(name);
       topic.heard = isThere && !overtaken.has(name);
+      if (isThere) refused.delete(name);
+      else end(topic); // its grant ended before it was added
       if (topic.heard) topic.since = topic.from = answer.cursor;
-      else if (!isThere) topic.exp = Math.min(topic.exp, Date.now()); // its grant ended before it was added
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
     tell(answer.stale);
@@ -229,26 +243,23 @@ export async function createTopics(notifier, connection, position, base, polls, 
     return true;
   }
 
-  /**
-   * Polls do not say what happened since the page was rendered: what they hear now is stale. Returns whether there are polls.
-   *
-   * @param {string[]} tokens
-   * @param {boolean} [isNew]  the leader's polls hear them from now on
-   */
-  function hearPolled(tokens, isNew) {
-    if (notifier.connectionState.state !== "polling") return false;
-    const names = [];
-    for (const [name, topic] of topics) {
-      if (!tokens.includes(topic.token) || (topic.heard && !isNew)) continue;
-      topic.heard = true;
-      names.push(name);
-    }
-    tell(names);
-    return true;
+  /** It may have ended by the service's clock, as in a page from a cache. @param {[string, Topic][]} joined @param {string} grant @param {number} status */
+  function refuse(joined, grant, status) {
+    const rest = joined.filter(([, { token }]) => token === grant); // others have a new one
+    const names = rest.map(([name]) => name).filter((name) => status !== 403 || refused.has(name));
+    for (const [, topic] of rest) end(topic);
+    for (const [name] of rest) refused.add(name);
+    drop(names, "refused");
+    void renewal.renew();
+  }
+
+  /** The grant of a topic has ended. @param {Topic} [topic] */
+  function end(topic) {
+    if (topic) topic.exp = Math.min(topic.exp, Date.now());
   }
 
   /**
-   * Changes what the stream hears. Returns null if that is to be tried later, `{refused: true}` if never.
+   * Changes what the stream hears. Returns null if that is to be tried later, with the status as `refused` if never.
    *
    * @param {object} body
    */
@@ -261,10 +272,10 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
       lost = connectionId;
       connectionId = ""; // a hello follows, or the leader's answer
-      post({ ask: true });
+      ask();
     } else if (status === 403 || status === 409 || status === 422) {
       console.warn(`notifier: the stream does not hear ${JSON.stringify(body).slice(0, 200)}: status ${status}`);
-      return { refused: true };
+      return { refused: status };
     }
     clearTimeout(retry);
     retry = setTimeout(again, RETRY_MS * (1 + Math.random()));
@@ -323,21 +334,11 @@ export async function createTopics(notifier, connection, position, base, polls, 
     tellPolls();
   }
 
-  function pollsHear(/** @type {string[]} */ tokens) {
-    const heard = new Set(polls.url.searchParams.getAll("grant"));
-    return tokens.filter((token) => heard.has(token));
-  }
-
-  /** Returns whether the polls hear others than before. */
-  function tellPolls() {
-    const { searchParams, search } = polls.url;
-    searchParams.delete("grant");
-    const own = [...topics.values()].map(({ token, exp }) => /** @type {const} */ ([token, exp]));
-    const known = new Map([...own, ...elsewhere]);
-    const valid = [...known].filter(([, exp]) => exp > Date.now()).map(([token]) => token);
-    for (const token of valid.slice(0, MAX_GRANTS)) searchParams.append("grant", token);
-    const isChanged = polls.url.search !== search;
-    if (isChanged) polls.asking?.abort();
-    return isChanged;
+  /** The leader's polls hear what their query has room for. @param {boolean} [isAsked]  by another tab */
+  function tellPolls(isAsked = false) {
+    if (!connection.leads) return;
+    const { names, isChanged } = polled.fill();
+    polled.hear(names);
+    if (isPolling() && (isChanged || isAsked)) post({ polled: names });
   }
 }

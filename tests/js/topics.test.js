@@ -1,62 +1,13 @@
 /** Topics: joined with the cursor of the page, again at each stream, renewed, left. */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { connect } from "../../client/notifier.js";
 import { collector, frame } from "./server.js";
+import { grant, service, topicsOf } from "./topic_service.js";
 
 const DOCS = new URL("../../docs/live.md", import.meta.url);
-const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
-
-/** A grant as the page has it; the client does not check signatures. */
-function grant(topics, { life = 300, n = 0, presence = false } = {}) {
-  const iat = Math.floor(Date.now() / 1000);
-  return `${part({})}.${part({ topics, iat, exp: iat + life, n, presence })}.x`;
-}
-
-/** A service with one stream at a time; `answer(body)` answers the changes of topics, `people()` who is on one. */
-async function service(t, answer, people = () => ({ count: 0, users: [] })) {
-  const changes = collector();
-  const streams = collector();
-  const server = createServer(async (request, response) => {
-    if (request.url.startsWith("/v1/topics/")) return response.end(JSON.stringify(people()));
-    if (request.method === "GET") {
-      const connection = `c${streams.values.length + 1}`;
-      response.writeHead(200, { "Content-Type": "text/event-stream" });
-      const hello = { v: 1, recovered: true, replayed: 0, unread: 0, tasks: [], heartbeat_s: 15, connection };
-      response.write(frame("hello", hello, "e-5"));
-      return streams.add(response);
-    }
-    let text = "";
-    for await (const chunk of request) text += chunk;
-    const body = JSON.parse(text);
-    const { status = 200, isCut, ...answered } = answer(body, changes.values.length + 1);
-    response.writeHead(status, { "Content-Type": "application/json", ...(isCut && { "Content-Length": 500 }) });
-    if (isCut) {
-      changes.add(body);
-      return response.write("{", () => response.destroy());
-    }
-    response.end(JSON.stringify({ topics: topicsOf(body), cursor: "e-7", stale: [], ...answered }));
-    changes.add(body);
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const notifier = connect(`http://127.0.0.1:${server.address().port}`, { token: "a" });
-  t.after(() => notifier.close());
-  return { notifier, changes, streams };
-}
-
-const topicsOf = ({ add = [] }) =>
-  add.flatMap((token) => JSON.parse(Buffer.from(token.split(".")[1], "base64url")).topics);
-
 test("a page's topics join the stream with the cursor of the page, and what is stale is told", async (t) => {
   const { notifier, changes } = await service(t, () => ({ stale: ["order:2"] }));
   const stale = collector();
@@ -174,70 +125,6 @@ test("a reset makes every topic stale", async (t) => {
   await changes.reached(1);
   streams.values[0].write(frame("reset", { reason: "history_trimmed", unread: 0, tasks: [] }, "e-9"));
   assert.deepEqual(await stale.reached(1), [["order:1", "order:2"]]);
-});
-
-test("a grant that ends soon is renewed; what is denied ends, what the page decides is stale", async (t) => {
-  const { notifier, changes } = await service(t, () => ({}));
-  const [asked, stale, ended] = [collector(), collector(), collector()];
-  const old = grant(["order:1", "order:2", "order:3"], { life: 61 });
-  const next = grant(["order:1"], { n: 1 });
-  await notifier.topic(old, {
-    since: "e-5",
-    renew: async (grants) => {
-      asked.add(grants);
-      return { grants: [next], denied: ["order:2"], unknown: ["order:3"] };
-    },
-    onStale: stale.add,
-    onEnded: ended.add,
-  });
-  assert.deepEqual(await asked.reached(1), [[old]]);
-  assert.deepEqual(await ended.reached(1), [[["order:2"], "denied"]]);
-  assert.deepEqual(await stale.reached(1), [[["order:3"], true]]);
-  await changes.reached(3);
-  const later = changes.values.slice(1);
-  assert.ok(later.some(({ remove }) => remove?.includes("order:2")));
-  assert.deepEqual(later.find(({ add }) => add)?.add, [next]);
-});
-
-/** A page's server that is asked about grants; each call of `ask` is in `asked`. */
-function asking(answer) {
-  const asked = collector();
-  const renew = async (grants) => {
-    asked.add(grants);
-    return answer(grants);
-  };
-  return { asked, renew };
-}
-
-test("more grants than one call takes are asked about in parts", async (t) => {
-  const { notifier } = await service(t, () => ({}));
-  const { asked, renew } = asking((grants) => ({
-    grants: [],
-    unknown: grants.flatMap((each) => topicsOf({ add: [each] })),
-  }));
-  const tokens = Array.from({ length: 51 }, (_, n) => grant([`order:${n}`], { life: 61 }));
-  await notifier.topic(tokens.join(" "), { since: "e-5", renew });
-  await asked.reached(2);
-  assert.deepEqual(
-    asked.values.map((grants) => grants.length),
-    [50, 1],
-  );
-});
-
-test("what the stream refuses ends with a reason, and the others are heard", async (t) => {
-  const bad = grant(["order:1"]);
-  const { notifier, changes } = await service(t, ({ add }) => (add?.includes(bad) ? { status: 409 } : {}));
-  const ended = collector();
-  const good = grant(["order:2"]);
-  const other = grant(["order:3"]);
-  await notifier.topic(`${bad} ${good}`, { since: "e-5", onEnded: (...all) => ended.add(all) });
-  await notifier.topic(other, { since: "e-4" });
-  assert.deepEqual(await ended.reached(1), [[["order:1"], "refused"]]);
-  while (!(has(good) && has(other))) await changes.reached(changes.values.length + 1);
-
-  function has(token) {
-    return changes.values.some(({ add }) => add?.includes(token) && !add.includes(bad));
-  }
 });
 
 test("a page from the back/forward cache joins again, and a closed connection listens no longer", async (t) => {
