@@ -14,6 +14,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
  * @property {string[]} names
  * @property {string} user  whose it is
  * @property {boolean} presence  others see the user
+ * @property {number} life  ms
  * @property {number} exp  ms since 1970, by this device's clock
  */
 
@@ -21,6 +22,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
  * @typedef {object} Topic
  * @property {string} token   its newest grant
  * @property {number} exp     when that ends, ms since 1970 by this device's clock
+ * @property {number} life    how long it is good for, ms
  * @property {boolean} presence  by this grant others see the user
  * @property {string} state   what the stream says that the user does there, of this tab; "": nothing special
  * @property {string} since   until this cursor the page has everything
@@ -36,6 +38,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
 export const create = (since) => ({
   token: "",
   exp: 0,
+  life: 0,
   presence: false,
   state: "",
   since,
@@ -52,8 +55,8 @@ export function readGrants(tokens) {
     .filter(Boolean)
     .map((token) => {
       const { topics = [], exp, iat, sub = "", presence = false } = claimsOf(token);
-      // The lifetime counts, not this device's clock.
-      return { token, names: topics, user: sub, presence, exp: iat ? Date.now() + 1000 * (exp - iat) : 1000 * exp };
+      const life = 1000 * exp - (iat ? 1000 * iat : Date.now()); // it counts, not this device's clock
+      return { token, names: topics, user: sub, presence, life, exp: Date.now() + life };
     });
 }
 
@@ -94,6 +97,6 @@ export function isOlder(a, b) {
 /** Until which cursor a page has everything, of parts that have it until `a` and `b`. @param {string} a @param {string} b */
 export function oldest(a, b) {
   const [epoch, other] = [a, b].map((cursor) => PARTS.exec(cursor)?.[1]);
-  if (epoch && other && epoch !== other) return UNKNOWN;
+  if (!epoch || epoch !== other) return UNKNOWN;
   return isOlder(a, b) ? a : b;
 }

@@ -7,6 +7,7 @@
  * Owns: which elements show what, when they get their event. Must not know: how topics are heard, what elements do.
  */
 
+import { readData } from "./parse.js";
 import { takeGrant } from "./swapped.js";
 
 /** @typedef {import("./handle.js").TopicHandle} Handle */
@@ -46,7 +47,7 @@ export function watchPage(notifier, renew, texts) {
   });
   const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
     if (OWN_EVENTS.has(event) || !(granted.size + parted.size)) return;
-    const value = parsed(data);
+    const value = readData(data);
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
   });
   scan();
@@ -139,7 +140,7 @@ export function watchPage(notifier, renew, texts) {
   function plan(element, detail) {
     const planned = due.get(element);
     if (planned) {
-      planned.detail = detail;
+      planned.detail = { ...detail, isDue: detail.isDue || planned.detail.isDue };
       return;
     }
     const spreadS = Number(detail.data?.spread_s) || 0;
@@ -174,13 +175,13 @@ function reloadFrame(frame) {
 }
 
 /** @param {Element} element */
-const namesOf = (element) => (element.getAttribute("data-live-topic") ?? "").split(" ").map(decodeURIComponent);
+const namesOf = (element) => (element.getAttribute("data-live-topic") ?? "").split(" ").map(decoded);
 
-/** @param {string} data */
-function parsed(data) {
+/** @param {string} name  of the page's author, perhaps as it is */
+function decoded(name) {
   try {
-    return JSON.parse(data);
+    return decodeURIComponent(name);
   } catch {
-    return undefined;
+    return name;
   }
 }

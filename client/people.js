@@ -36,7 +36,7 @@ export async function findPeople(request, base, topic, grant) {
  *
  * @param {any} notifier
  * @param {string} topic
- * @param {(name: string) => Promise<People>} find
+ * @param {(name: string) => Promise<People | null> | undefined} find  null: not now; undefined: never
  * @param {(people: Present) => void} handler
  * @param {AbortSignal} signal
  */
@@ -76,8 +76,8 @@ export function watchPeople(notifier, topic, find, handler, signal) {
   /** Unless an event has named everyone meanwhile. */
   async function read() {
     const before = changes;
-    const people = await find(topic).catch(() => null);
-    if (signal.aborted || isComplete) return;
+    const people = await find(topic)?.catch(() => null);
+    if (signal.aborted || isComplete || people === undefined) return;
     if (!people) return void setTimeout(() => signal.aborted || isComplete || read(), RETRY_MS * (1 + Math.random()));
     if (before !== changes) return read();
     const isWhole = people.count <= MOST;

@@ -35,7 +35,7 @@ export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
   function plan() {
     clearTimeout(timer);
     const next = Math.min(
-      ...[...topics.values()].map((topic) => (askOf(topic) ? Math.max(topic.exp - LEAD_MS, notBefore) : topic.exp)),
+      ...[...topics.values()].map((topic) => (askOf(topic) ? Math.max(dueOf(topic), notBefore) : topic.exp)),
     );
     if (next < Infinity) timer = setTimeout(renew, Math.max(1000, Math.min(next - Date.now(), 2 ** 30)));
   }
@@ -106,6 +106,9 @@ export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
 function askOf({ handles, token, unknown }) {
   return token === unknown ? undefined : /** @type {Ask} */ ([...handles].find(({ renew }) => renew)?.renew);
 }
+
+/** @param {Topic} topic */
+const dueOf = ({ exp, life }) => exp - Math.min(LEAD_MS, life / 5);
 
 /** @param {Topic} topic */
 const isRetried = ({ isRefused, exp }) => !isRefused && exp > Date.now() - RENEWABLE_MS;

@@ -158,8 +158,10 @@ export async function createTopics(notifier, connection, position, base, polls, 
     return publicHandle(handle, notifier, { close, tellStates, find });
   }
 
+  /** The people of a topic; null while its grant has ended, undefined for good. */
   function find(/** @type {string} */ name) {
-    return findPeople(request, base, name, topics.get(name)?.token ?? "");
+    const topic = topics.get(name);
+    return topic && (topic.exp > Date.now() ? findPeople(request, base, name, topic.token) : Promise.resolve(null));
   }
 
   /** @param {Handle} handle */
@@ -304,12 +306,12 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** @param {Grant[]} grants */
   function take(grants) {
     for (const grant of grants) {
-      const { token, exp, presence } = grant;
+      const { token, exp, life, presence } = grant;
       for (const name of grant.names) {
         const topic = topics.get(name);
         if (!topic || !isBetter(grant, topic)) continue;
         if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
-        Object.assign(topic, { token, exp, presence });
+        Object.assign(topic, { token, exp, life, presence });
       }
     }
     post({ grants: grants.map(({ token }) => token) });

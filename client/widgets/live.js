@@ -42,6 +42,7 @@ export class NotifierLive extends BaseElement {
     request.open("GET", url);
     request.responseType = "document";
     request.setRequestHeader("Accept", "text/html");
+    request.setRequestHeader("Cache-Control", "no-cache"); // an answer from the browser's cache may be older than the event
     request.setRequestHeader("Notifier-Live", "true");
     request.onloadend = () => {
       this.#request = null;

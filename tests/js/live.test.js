@@ -12,6 +12,7 @@ function pageOf(t) {
   let scan;
   let publish;
   let onEnded;
+  let onStale;
   const timers = [];
   t.mock.method(globalThis, "setTimeout", (run) => timers.push(run));
   globalThis.MutationObserver = class {
@@ -37,7 +38,7 @@ function pageOf(t) {
     async topic(grant, options) {
       if (grant === "none") throw new Error("did not load");
       open.add(grant);
-      onEnded = options.onEnded;
+      ({ onEnded, onStale } = options);
       return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
     },
   };
@@ -57,8 +58,9 @@ function pageOf(t) {
         attributes[name] = value;
       },
       matches: (selector) => attributes[selector.slice(1, -1)] !== undefined,
-      dispatchEvent: () => {
+      dispatchEvent: ({ detail }) => {
         element.told += 1;
+        element.detail = detail;
         return true;
       },
     };
@@ -70,6 +72,7 @@ function pageOf(t) {
     add,
     remove: (element) => elements.delete(element),
     end,
+    stale: (name, isDue) => onStale([name], isDue),
     endTopic: (name) => onEnded([name], "denied"),
     publish(topic) {
       publish({ event: "changed", data: JSON.stringify({ topic }) });
@@ -166,4 +169,47 @@ test("a grant that does not open is reported, and goes with its element", async 
   page.publish("order:7");
   assert.equal(row.told, 2);
   page.end();
+});
+
+test("an element that is due for its next grant is told so with an event that follows, too", async (t) => {
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.stale("order:7", true);
+  page.publish("order:7");
+  assert.deepEqual([row.told, row.detail.type, row.detail.isDue], [1, "changed", true]);
+  page.publish("order:7");
+  assert.ok(!row.detail.isDue);
+  page.end();
+});
+
+test("a name that is no percent-encoding is taken as it is, and the others stay live", async (t) => {
+  const page = pageOf(t);
+  const sale = page.add("sale:50%");
+  const row = page.add("order%207", "order 7");
+  await page.opened();
+  for (const name of ["order 7", "sale:50%"]) page.publish(name);
+  assert.deepEqual([row.told, sale.told], [1, 1]);
+  page.end();
+});
+
+test("a part is fetched from its view, not from the browser's cache", async (t) => {
+  const headers = {};
+  globalThis.document = { baseURI: "http://site.test/orders/" };
+  globalThis.location = { origin: "http://site.test" };
+  globalThis.XMLHttpRequest = class {
+    open() {}
+    setRequestHeader(name, value) {
+      headers[name] = value;
+    }
+    send() {}
+  };
+  t.after(() => {
+    for (const name of ["document", "location", "XMLHttpRequest"]) delete globalThis[name];
+  });
+  const { NotifierLive } = await import("../../client/widgets/live.js");
+  const element = new NotifierLive();
+  element.getAttribute = () => "7/";
+  element.reload();
+  assert.equal(headers["Cache-Control"], "no-cache");
 });

@@ -15,7 +15,13 @@ function renewing(t, lifeS, answer) {
     calls += 1;
     return answer();
   };
-  const topic = { ...create("e-5"), token: "old", exp: Date.now() + 1000 * lifeS, handles: new Set([{ renew }]) };
+  const topic = {
+    ...create("e-5"),
+    token: "old",
+    life: 1000 * lifeS,
+    exp: Date.now() + 1000 * lifeS,
+    handles: new Set([{ renew }]),
+  };
   const topics = new Map([["order:1", topic]]);
   const end = (names, reason) => {
     told.push([reason, ...names]);

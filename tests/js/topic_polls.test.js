@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { oldest, UNKNOWN } from "../../client/grants.js";
 import { createTopics } from "../../client/topics.js";
 
 const BASE = new URL("http://notifier.test/");
@@ -87,4 +88,26 @@ test("a grant of which an answer says that it has ended is renewed", async (t) =
   assert.deepEqual(grants(), []);
   await turns();
   assert.deepEqual(grants(), [large("a").replace(/x$/, "y")]);
+});
+
+test("a grant of half a minute is renewed at four fifths of it", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1000 * iat });
+  const { open } = await polling(t, "p5", true);
+  let asked = 0;
+  const token = `${part({})}.${part({ topics: ["a"], iat, exp: iat + 30 })}.x`;
+  const renew = async () => {
+    asked += 1;
+    return { grants: [] };
+  };
+  open(token, { renew });
+  t.mock.timers.tick(23_000);
+  assert.equal(asked, 0);
+  t.mock.timers.tick(1000);
+  assert.equal(asked, 1);
+});
+
+test("a part of the page without a cursor is older than one with a cursor, whichever comes first", () => {
+  for (const unknown of ["", UNKNOWN])
+    assert.deepEqual([oldest("e-5", unknown), oldest(unknown, "e-5")], [UNKNOWN, UNKNOWN]);
+  assert.deepEqual([oldest("e-5", "e-12"), oldest("e-5", "d-1")], ["e-5", UNKNOWN]);
 });

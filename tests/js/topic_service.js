@@ -14,12 +14,12 @@ export function grant(topics, { life = 300, n = 0, presence = false } = {}) {
   return `${part({})}.${part({ topics, iat, exp: iat + life, n, presence })}.x`;
 }
 
-/** A service with one stream at a time; `answer(body)` answers the changes of topics, `people()` who is on one. */
+/** A service with one stream at a time; `answer(body)` answers the changes of topics, `people(url)` who is on one. */
 export async function service(t, answer, people = () => ({ count: 0, users: [] })) {
   const changes = collector();
   const streams = collector();
   const server = createServer(async (request, response) => {
-    if (request.url.startsWith("/v1/topics/")) return response.end(JSON.stringify(people()));
+    if (request.url.startsWith("/v1/topics/")) return response.end(JSON.stringify(people(request.url)));
     if (request.method === "GET") {
       const connection = `c${streams.values.length + 1}`;
       response.writeHead(200, { "Content-Type": "text/event-stream" });
