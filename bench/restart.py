@@ -1,6 +1,7 @@
 """`python -m bench.restart`: how long the service takes to start on a full SQLite file, and its memory then.
 
 --channels N --events N   what the file has (100,000 channels of 50 messages)
+--memory   instead: what these messages, published in batches, add to the memory of a service with and without a file
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.peers.notifier import Notifier
+import httpx
+
+from bench.peers.notifier import KEY, Notifier
 from notifier.broker.embedded.log import Entry, Log
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.file import File
@@ -20,6 +23,9 @@ from notifier.message import message_event
 
 ROWS = 100_000
 """Rows of one transaction."""
+BATCH = 100
+"""Messages of one call."""
+MESSAGE = {"subject": "Your order has been shipped", "text": "It comes today."}
 
 
 def fill(path: Path, channels: int, events: int) -> None:
@@ -41,9 +47,7 @@ def _entries(channels: int, events: int) -> Iterator[rows.Row]:
     for number, channel in enumerate(sorted(f"user:{number}" for number in range(channels))):
         log = Log(appended_s=time.time())
         for turn in range(events):
-            event = message_event(
-                {"to": [channel], "subject": "Your order has been shipped", "text": "It comes today."}
-            )
+            event = message_event({"to": [channel], **MESSAGE})
             entry = Entry(turn * channels + number + 1, event.frame_for(channel), event.message_id, 0, "")
             yield rows.APPEND, (channel, entry.seq, rows.entry_text(log, entry))
 
@@ -63,11 +67,36 @@ def measure(channels: int, events: int) -> None:
                 server.stop()
 
 
+def grown_mib(broker: str, folder: Path, channels: int, events: int) -> float:
+    """What messages that are published to a new service add to its memory."""
+    server = Notifier(folder, settings={"NOTIFIER_BROKER_URL": broker})
+    try:
+        server.start()
+        before_kib = server.memory_kib()
+        url, headers = f"http://127.0.0.1:{server.port}", {"Authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=url, headers=headers) as api:
+            for first in range(0, channels, BATCH):
+                users = range(first, min(first + BATCH, channels))
+                items = [{"kind": "message", "to": [f"user:{user}"], **MESSAGE} for user in users]
+                for _ in range(events):
+                    api.post("/v1/batch", json=items, timeout=60).raise_for_status()
+        return (server.memory_kib() - before_kib) / 1024
+    finally:
+        server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.restart", description=__doc__)
     parser.add_argument("--channels", type=int, default=100_000)
     parser.add_argument("--events", type=int, default=50)
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
+    if options.memory:
+        with tempfile.TemporaryDirectory() as folder:
+            for url in ("memory:", f"sqlite://{folder}/notifier.db"):
+                grown = grown_mib(url, Path(folder), options.channels, options.events)
+                print(f"{url.partition(':')[0]}: {grown:.1f} MiB", flush=True)
+        return
     measure(options.channels, options.events)
 
 
