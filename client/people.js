@@ -44,7 +44,8 @@ export function watchPeople(notifier, topic, find, handler, signal) {
   /** @type {Map<string, Person>} */
   let users = new Map();
   let isComplete = false;
-  let changes = 0;
+  /** @type {Change[] | undefined} */
+  let missed; // since the list was asked for
   const ends = [
     notifier.on("presence", (/** @type {Change} */ change) => change.topic === topic && receive(change)),
     notifier.on("hello", again), // what came while no stream was open is missing
@@ -55,17 +56,22 @@ export function watchPeople(notifier, topic, find, handler, signal) {
   if (!signal.aborted) void read();
 
   /** @param {Change} change */
-  function receive({ count, joined, left, changed }) {
-    changes++;
+  function receive(change) {
+    const { count, joined } = change;
     if (joined.length === count || count > MOST) {
       users = new Map();
       isComplete = true;
     }
-    for (const { id } of left) users.delete(id);
-    for (const person of [...joined, ...changed]) users.set(person.id, person);
-    if (!isComplete) return; // the answer is read again
+    if (!isComplete) return void missed?.push(change);
+    apply(change);
     if (users.size === count || count > MOST) show(count);
     else again();
+  }
+
+  /** @param {Change} change */
+  function apply({ joined, left, changed }) {
+    for (const { id } of left) users.delete(id);
+    for (const person of [...joined, ...changed]) users.set(person.id, person);
   }
 
   function again() {
@@ -75,15 +81,22 @@ export function watchPeople(notifier, topic, find, handler, signal) {
 
   /** Unless an event has named everyone meanwhile. */
   async function read() {
-    const before = changes;
+    /** @type {Change[]} */
+    const own = [];
+    missed = own;
     const people = await find(topic)?.catch(() => null);
-    if (signal.aborted || isComplete || people === undefined) return;
-    if (!people) return void setTimeout(() => signal.aborted || isComplete || read(), RETRY_MS * (1 + Math.random()));
-    if (before !== changes) return read();
-    const isWhole = people.count <= MOST;
-    users = new Map(isWhole ? people.users.map((person) => [person.id, person]) : []);
+    if (signal.aborted || isComplete || people === undefined || own !== missed) return;
+    if (!people) return later();
+    users = new Map(people.count > MOST ? [] : people.users.map((person) => [person.id, person]));
+    own.forEach(apply);
+    const count = own.at(-1)?.count ?? people.count;
+    if (users.size !== count && count <= MOST) return later(); // these were before or after the list
     isComplete = true;
-    show(people.count);
+    show(count);
+  }
+
+  function later() {
+    setTimeout(() => signal.aborted || isComplete || read(), RETRY_MS * (1 + Math.random()));
   }
 
   /** @param {number} count */
