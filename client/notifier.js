@@ -59,6 +59,19 @@ export function connect(url, options = {}) {
   const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
   /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
   let topics;
+  const loadTopics = () =>
+    (topics ??= import("./topics.js").then(({ createTopics }) =>
+      createTopics(notifier, connection, position, base, polls, request, isShared ? findKey : null, () => connectionId),
+    ));
+  // The tab that has the stream answers those that show topics, also if it shows none.
+  if (isShared)
+    findKey()
+      .then((key) => {
+        const channel = new BroadcastChannel(`${key} topics`);
+        channel.onmessage = () => connection.leads && loadTopics();
+        add(handlers, "state", (_, { final }) => final && channel.close());
+      })
+      .catch(() => {});
 
   const notifier = {
     ...api,
@@ -69,19 +82,7 @@ export function connect(url, options = {}) {
      * @param {import("./types.js").TopicOptions} [more]
      */
     async topic(grant, more) {
-      topics ??= import("./topics.js").then(({ createTopics }) =>
-        createTopics(
-          notifier,
-          connection,
-          position,
-          base,
-          polls,
-          request,
-          isShared ? findKey : null,
-          () => connectionId,
-        ),
-      );
-      return (await topics).open(grant, more);
+      return (await loadTopics()).open(grant, more);
     },
     /**
      * Calls `handler` for each event of a type: a type of the service, any name that was published, `state`,

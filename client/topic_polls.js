@@ -24,7 +24,9 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
   let last = []; // what was heard
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
-  return { fill, hear, stop };
+  /** @type {Set<string>} */
+  const early = new Set(); // topics whose last grant ended with much of its life left; the next one, too: it is no matter of time
+  return { fill, hear, end, stop };
 
   /** Puts the grants into the query. Returns the topics that it hears, and whether the query is another. */
   function fill() {
@@ -59,7 +61,7 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
     if (!isPolling()) return;
     const [begun, unheard] = [/** @type {string[]} */ ([]), /** @type {string[]} */ ([])];
     for (const [name, topic] of topics) {
-      const isHeard = names.includes(name);
+      const isHeard = names.includes(name) || names.includes(topic.token); // tokens: of a tab of the version before
       if (isHeard && !topic.heard) {
         topic.since = topic.from = position.cursor; // a part that is fetched from now on is fresh
         begun.push(name);
@@ -72,6 +74,22 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
       begun.push(...unheard);
     }
     onStale(begun);
+  }
+
+  /** The service says that these grants have ended. Returns the topics that no grant will let it hear. @param {string[]} names */
+  function end(names) {
+    const now = Date.now();
+    for (const [token, grant] of elsewhere)
+      if (grant.names.some((name) => names.includes(name))) elsewhere.delete(token);
+    return names.filter((name) => {
+      const topic = topics.get(name);
+      if (!topic) return false;
+      const isEarly = topic.exp - now > topic.life / 2;
+      const isLast = isEarly && early.has(name);
+      early[isEarly ? "add" : "delete"](name);
+      topic.exp = Math.min(topic.exp, now);
+      return isLast;
+    });
   }
 
   function again() {

@@ -40,13 +40,14 @@ export async function createTopicTabs(
   if (channel) channel.onmessage = ({ data }) => receive(data);
   return { post, ask, hide, leave, end };
 
-  /** Which stream is there? And what this tab shows. */
+  /** Which stream is there? And what this tab shows; the leader, which may have loaded this late, says which. */
   function ask() {
-    post({ ask: true, grants: tokens() });
+    post({ ask: true, grants: tokens(), ...(connection.leads && { connection: streamId() }) });
   }
 
+  /** Grants that have not ended: the leader would count their life anew. */
   function tokens() {
-    return [...new Set([...topics.values()].map(({ token }) => token))];
+    return [...new Set([...topics.values()].filter(({ exp }) => exp > Date.now()).map(({ token }) => token))];
   }
 
   /** The page goes away, and may come back. */
@@ -101,7 +102,7 @@ export async function createTopicTabs(
     if (idle && left && connection.leads) void calm(idle);
     else if (idle && !left) reset(idle);
     for (const name of kept ?? []) leaving?.delete(name);
-    if (removed) lose(removed);
+    if (removed) rejoin(removed);
     if (grants && connection.leads) {
       for (const [token, { exp }] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
       for (const { token, exp, names } of readGrants(grants.join(" "))) {
@@ -111,6 +112,15 @@ export async function createTopicTabs(
       tellPolls(true);
     }
     if (polled && !connection.leads) hearPolled(polled);
+  }
+
+  /** The stream may have lacked them before this tab knows: what came since the last join may not be all. @param {string[]} names */
+  function rejoin(names) {
+    for (const name of names) {
+      const topic = topics.get(name);
+      if (topic?.heard) topic.since = topic.from;
+    }
+    lose(names);
   }
 
   /** The leader ends topics that no tab shows. @param {string[]} names */
@@ -126,7 +136,7 @@ export async function createTopicTabs(
       if (!gone.length || !streamId()) return;
       await change({ remove: gone });
       post({ removed: gone }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
-      lose(gone);
+      rejoin(gone);
     }
   }
 }

@@ -85,9 +85,11 @@ export async function createTopics(notifier, connection, position, base, polls, 
     connectionId = hello.connection ?? "";
     joinAll();
   });
+  // Without a hello of its own: a tab that joins later, or the end of a time without the broker.
+  notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !connectionId && join());
   notifier.on("topics", (/** @type {any} */ { left }) => {
     // The service has judged the grants of the polls' query; a stream may not have the newest.
-    for (const name of connectionId ? [] : left) end(topics.get(name));
+    if (isPolling()) drop(polled.end(left), "refused");
     void lose(left).then(renewal.renew);
   });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
@@ -99,7 +101,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     topics.clear();
     tabs.end();
   });
-  if (!connectionId) ask();
+  if (!connectionId || connection.leads) ask();
   return { open };
 
   /** Another tab has the stream. @param {string} id */
@@ -135,6 +137,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
    * @param {TopicOptions} [options]
    */
   function open(token, { since = position.cursor, renew, onStale, onEnded } = {}) {
+    since ||= UNKNOWN; // else each part that is fetched would be older than the one before it
     /** @type {Handle} */
     const handle = { topics: [], user: "", state: "", stale: new Set(), ended: new Set(), renew, ends: [] };
     if (onStale) handle.stale.add(onStale);
@@ -183,7 +186,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function tellStates(names) {
     for (const name of names) {
       const topic = topics.get(name);
-      if (topic && stateOf(topic) !== topic.state) topic.heard = false;
+      if (topic && !isPolling() && stateOf(topic) !== topic.state) topic.heard = false; // polls have no state
     }
     void join();
   }
@@ -323,7 +326,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     take(renewed);
     for (const name of renewed.flatMap(({ names }) => names)) {
       const topic = topics.get(name);
-      if (topic) topic.heard = false; // until the stream has its new grant
+      if (topic) topic.heard = isPolling() && topic.heard; // until the stream has its new grant; polls go on
     }
     void join();
   }
