@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { oldest, UNKNOWN } from "../../client/grants.js";
 import { createTopics } from "../../client/topics.js";
+import { collector } from "./server.js";
 
 const BASE = new URL("http://notifier.test/");
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -17,18 +18,43 @@ const turns = async () => {
   for (let n = 0; n < 20; n += 1) await new Promise(setImmediate);
 };
 
+/** A grant of an ordinary length; `n` is how often it was renewed. */
+const small = (name, n = 0) => `${part({})}.${part({ topics: [name], iat, exp: iat + 300 + n })}.x`;
+
 /** A tab whose browser polls; `stale` has what it was told. */
-async function polling(t, key, leads) {
+async function polling(t, key, leads, state = "polling") {
   const handlers = {};
   const stale = [];
-  const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state: "polling" } };
+  const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state } };
   const polls = { url: new URL("/v1/poll", BASE) };
   const connection = { leads, state: "live" };
   const findKey = async () => key;
   const topics = await createTopics(notifier, connection, { cursor: "e-5" }, BASE, polls, null, findKey, () => "");
   t.after(() => handlers.state("closed", { final: true }));
   const open = (grant, options) => topics.open(grant, { onStale: (names) => stale.push(...names), ...options });
-  return { open, stale, handlers, grants: () => polls.url.searchParams.getAll("grant") };
+  return { open, stale, handlers, notifier, grants: () => polls.url.searchParams.getAll("grant") };
+}
+
+/** Another tab, as its messages: `met()` waits until a following tab has read all of them; `answer(message)` is posted. */
+function otherTab(t, key, answer = () => undefined) {
+  const channel = new BroadcastChannel(`${key} topics`);
+  t.after(() => channel.close());
+  const seen = collector();
+  channel.onmessage = ({ data }) => {
+    const message = answer(data);
+    if (message) channel.postMessage(message);
+    seen.add(data);
+  };
+  const count = (/** @type {string} */ what) => seen.values.filter((message) => what in message).length;
+  const reach = async (what, most) => {
+    while (count(what) < most) await seen.reached(seen.values.length + 1);
+  };
+  const met = async () => {
+    const before = count("kept");
+    channel.postMessage({ left: [] });
+    await reach("kept", before + 1);
+  };
+  return { post: (message) => channel.postMessage(message), count, reach, met };
 }
 
 test("polls ask for the grants that fit into 6 KiB, and a part whose grant does not is stale once a minute", async (t) => {
@@ -104,6 +130,92 @@ test("a grant of half a minute is renewed at four fifths of it", async (t) => {
   assert.equal(asked, 0);
   t.mock.timers.tick(1000);
   assert.equal(asked, 1);
+});
+
+test("with polls a state makes nothing stale, since they have none", async (t) => {
+  const { open, stale } = await polling(t, "p6", true);
+  let handle;
+  const fetchPart = () => {
+    const [old, n] = [handle, stale.length];
+    handle = open(small("a", n), { onStale });
+    old?.close();
+  };
+  const onStale = (names) => {
+    stale.push(...names);
+    if (stale.length < 5) queueMicrotask(fetchPart);
+  };
+  fetchPart();
+  await turns();
+  open(small("a")).state("editing");
+  await turns();
+  assert.deepEqual(stale, ["a"]);
+});
+
+test("a grant of another tab that has ended leaves the leader's query, and is not added again when a tab asks", {
+  timeout: 20_000,
+}, async (t) => {
+  const leader = await polling(t, "p7", true);
+  const follower = await polling(t, "p7", false);
+  const renew = async () => Promise.reject(new Error("away"));
+  follower.open(small("a"), { renew });
+  while (!leader.grants().length && !t.signal.aborted) await turns();
+  for (const { handlers } of [leader, follower]) handlers.topics({ left: ["a"], reason: "expired" });
+  assert.deepEqual(leader.grants(), []);
+  const other = otherTab(t, "p7");
+  other.post({ ask: true });
+  await other.reach("grants", 2); // of both
+  follower.open(small("b"));
+  while (!leader.grants().includes(small("b")) && !t.signal.aborted) await turns();
+  assert.deepEqual(leader.grants(), [small("b")]);
+});
+
+test("a tab that learns what the leader's polls hear before it knows that they are polls is told then", async (t) => {
+  const other = otherTab(t, "p8", ({ ask }) => ask && { polled: ["a"] });
+  const { open, stale, notifier, handlers } = await polling(t, "p8", false, "connecting");
+  open(small("a"), { since: "e-1" });
+  await other.met(); // it has asked
+  await other.met(); // it has read the answer
+  assert.deepEqual(stale, []);
+  notifier.connectionState.state = "polling";
+  handlers.connectionState({ state: "polling" });
+  await other.met();
+  await other.met();
+  assert.deepEqual(stale, ["a"]);
+});
+
+test("a new grant of which polls say that it has ended as well ends for good: no service is asked in a circle", async (t) => {
+  const { open, grants, handlers } = await polling(t, "p9", true);
+  const [ended, tokens] = [[], []];
+  const renew = async () => {
+    tokens.push(small("a", tokens.length + 1));
+    return { grants: tokens.slice(-1) };
+  };
+  open(small("a"), { renew, onEnded: (...all) => ended.push(all) });
+  for (let n = 1; n < 5; n += 1) {
+    if (grants().length) handlers.topics({ left: ["a"], reason: "expired" });
+    await turns();
+  }
+  assert.deepEqual([tokens.length, ended, grants()], [1, [[["a"], "refused"]], []]);
+});
+
+test("a renewal makes nothing stale while the browser polls", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1000 * iat });
+  const { open, stale, grants } = await polling(t, "p10", true);
+  open(small("a"), { renew: async () => ({ grants: [small("a", 300)] }) });
+  t.mock.timers.tick(240_000);
+  await turns();
+  assert.deepEqual([grants(), stale], [[small("a", 300)], ["a"]]);
+});
+
+test("a leader of the version before, which says its grants instead of their topics, is understood", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { open, stale } = await polling(t, "p11", false);
+  open(small("a"));
+  const other = otherTab(t, "p11");
+  other.post({ polled: [small("a")] });
+  await other.met();
+  t.mock.timers.tick(60_000); // a topic that is not heard is stale once a minute
+  assert.deepEqual(stale, ["a"]);
 });
 
 test("a part of the page without a cursor is older than one with a cursor, whichever comes first", () => {

@@ -14,12 +14,22 @@ export function grant(topics, { life = 300, n = 0, presence = false } = {}) {
   return `${part({})}.${part({ topics, iat, exp: iat + life, n, presence })}.x`;
 }
 
+/** `serveTopics` and a client of it, which is alone. */
+export async function service(t, answer, people) {
+  const { url, ...rest } = await serveTopics(t, answer, people);
+  const notifier = connect(url, { token: "a" });
+  t.after(() => notifier.close());
+  return { notifier, ...rest };
+}
+
 /** A service with one stream at a time; `answer(body)` answers the changes of topics, `people(url)` who is on one. */
-export async function service(t, answer, people = () => ({ count: 0, users: [] })) {
+export async function serveTopics(t, answer, people = () => ({ count: 0, users: [] })) {
   const changes = collector();
   const streams = collector();
   const server = createServer(async (request, response) => {
     if (request.url.startsWith("/v1/topics/")) return response.end(JSON.stringify(people(request.url)));
+    if (request.url.startsWith("/v1/inbox")) return response.end(JSON.stringify({ unread: 0, cursor: "e-5" }));
+    if (request.url.startsWith("/v1/tasks")) return response.end(JSON.stringify({ tasks: [] }));
     if (request.method === "GET") {
       const connection = `c${streams.values.length + 1}`;
       response.writeHead(200, { "Content-Type": "text/event-stream" });
@@ -45,9 +55,7 @@ export async function service(t, answer, people = () => ({ count: 0, users: [] }
     server.closeAllConnections();
     server.close();
   });
-  const notifier = connect(`http://127.0.0.1:${server.address().port}`, { token: "a" });
-  t.after(() => notifier.close());
-  return { notifier, changes, streams };
+  return { url: `http://127.0.0.1:${server.address().port}`, changes, streams };
 }
 
 export const topicsOf = ({ add = [] }) =>

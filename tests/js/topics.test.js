@@ -161,6 +161,26 @@ test("a part of a page without cursors is fresh once its topic is heard", async 
   assert.equal(stale.values.length, 1);
 });
 
+test("a part without a cursor that is fetched again at once is stale once, not for ever", async (t) => {
+  const { notifier, changes } = await service(t, ({ since }) => ({ stale: since === "-" ? ["order:1"] : [] }));
+  const stale = collector();
+  let handle;
+  const fetchPart = async () => {
+    const [old, n] = [handle, stale.values.length];
+    handle = await notifier.topic(grant(["order:1"], { n, life: 300 + n }), { since: "", onStale });
+    old?.close();
+  };
+  const onStale = (names) => {
+    stale.add(names);
+    if (stale.values.length < 5) void fetchPart();
+  };
+  await fetchPart();
+  await stale.reached(1);
+  await notifier.topic(grant(["order:2"]), { since: "e-7" });
+  while (!changes.values.flatMap(topicsOf).includes("order:2")) await changes.reached(changes.values.length + 1);
+  assert.deepEqual([stale.values, changes.values.map(({ since }) => since)], [[["order:1"]], ["-", "e-7"]]);
+});
+
 test("the example of docs/live.md", async (t) => {
   const { notifier, changes, streams } = await service(t, () => ({}));
   const [, code] = /^```js\n(.*?)^```$/ms.exec(readFileSync(DOCS, "utf8"));
