@@ -171,8 +171,8 @@ class Disk:
                     file.write(bytes(4096))
                     file.flush()
         elif service is not None:
-            size = (self.folder / "notifier.db-wal").stat().st_size
-            resource.prlimit(service.process.child.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            # None at all: after a checkpoint, the log is written from its beginning again.
+            resource.prlimit(service.process.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 
     def free(self, service: Service) -> None:
         if self._mounted:
