@@ -51,19 +51,30 @@ async def test_one_scrape_shows_all_workers_and_a_worker_that_died_is_replaced(r
                 lines = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
                 names = [re.sub(r"_seconds_(bucket|sum|count)$", "", name) for name in lines]
                 assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
-        hung, killed = worker_pids(service)
-        os.kill(hung, signal.SIGSTOP)
-        try:
-            await until(lambda: _workers_shown(service) == 1, what="one worker's series")
-            await until(lambda: _series(service, 'notifier_workers{state="missing"}') == 1, what="the missing worker")
-        finally:
-            with contextlib.suppress(ProcessLookupError):  # the supervisor replaces a worker that hangs too long
-                os.kill(hung, signal.SIGCONT)
+        await _a_hung_worker_is_missing(service)
         await until(lambda: _workers_shown(service) == 2, what="both workers' series")
-        await _begins_at_zero_when_replaced(service, killed)
+        await _begins_at_zero_when_replaced(service, worker_pids(service)[0])
         listeners = [Listener(service.port, f"d{i}") for i in range(20)]
         async with listening(*listeners):
             assert all(listener.live for listener in listeners)
+
+
+async def _a_hung_worker_is_missing(service: Service) -> None:
+    hung: list[int] = []
+
+    def is_shown() -> bool:
+        pids = worker_pids(service)
+        if len(pids) == 2 and not (hung and hung[-1] in pids):  # the supervisor replaces one that hangs too long
+            hung.append(pids[0])
+            os.kill(pids[0], signal.SIGSTOP)
+        text = _scrape(service)
+        return text.count("\nnotifier_streams{") == 1 and '\nnotifier_workers{state="missing"} 1\n' in text
+
+    try:
+        await until(is_shown, 60, what="one worker's series, and that one is missing")
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(hung[-1], signal.SIGCONT)
 
 
 async def _begins_at_zero_when_replaced(service: Service, killed: int) -> None:
@@ -92,21 +103,22 @@ async def _starts(service: Service) -> dict[str, float]:
 
 def _series(service: Service, name: str) -> float:
     """Not a number if the connection is that of a worker that does not answer, or if the other one is not heard."""
-    try:
-        text = httpx.get(f"{service.url}/metrics", timeout=2).text
-    except httpx.HTTPError:
-        return math.nan
+    text = _scrape(service)
     return next((float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{name} ")), math.nan)
 
 
 def _workers_shown(service: Service) -> int:
     """How many workers a scrape shows; 0 if the connection is that of a worker that does not answer."""
+    return _scrape(service).count("\nnotifier_streams{")
+
+
+def _scrape(service: Service) -> str:
+    """Empty if the connection is that of a worker that does not answer."""
     try:
         # A second more than the answering worker waits for the other. A hung one is replaced after some seconds.
-        text = httpx.get(f"{service.url}/metrics", timeout=2).text
+        return httpx.get(f"{service.url}/metrics", timeout=2).text
     except httpx.HTTPError:
-        return 0
-    return text.count("\nnotifier_streams{")
+        return ""
 
 
 def _connections(pid: int) -> int:
