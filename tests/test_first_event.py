@@ -51,7 +51,7 @@ async def test_degraded_of_a_stream_that_comes_while_the_broker_is_away(
 ) -> None:
     broker.away, broker.is_ready = BrokerUnavailable("away"), False
     broker.gate.set()
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         hub.degraded(True)
         wall = Wall()
         await hub.attach(stream_on(wall, cursor=cursor))
@@ -64,7 +64,7 @@ async def test_degraded_of_a_stream_that_comes_while_the_broker_is_away(
 async def test_degraded_of_a_stream_that_is_being_opened(
     broker: ScriptedBroker, cursor: Cursor | str | None, first_id: str | None, away: bool
 ) -> None:
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         wall, attaching = await opening_stream(hub, cursor)
         hub.degraded(away)
         assert ids_and_events(wall) == [(first_id, "degraded")]
@@ -77,7 +77,7 @@ async def test_degraded_of_a_stream_that_is_being_opened(
 async def test_bye_of_a_stream_that_is_being_opened(
     broker: ScriptedBroker, cursor: Cursor | str | None, first_id: str | None
 ) -> None:
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         for end in (
             lambda: hub.drain(0, lambda: True),
             lambda: asyncio.sleep(0, hub.disconnect("all", "revoked")),
@@ -102,7 +102,7 @@ async def test_ping_of_a_stream_that_is_being_opened(
 
 
 async def test_the_response_head_does_not_leave_without_a_first_event(broker: ScriptedBroker) -> None:
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         wall, attaching = await opening_stream(hub, AT)
         hub.begin(next(iter(hub._streams)))
         assert ids_and_events(wall) == [("e-3", "ping")]
@@ -114,7 +114,7 @@ async def test_the_response_head_does_not_leave_without_a_first_event(broker: Sc
 
 
 async def test_after_any_first_event_hello_has_the_same_place(broker: ScriptedBroker) -> None:
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         wall, attaching = await opening_stream(hub, AT)
         hub.degraded(True)
         hub.degraded(False)
@@ -125,7 +125,7 @@ async def test_after_any_first_event_hello_has_the_same_place(broker: ScriptedBr
 
 async def test_a_later_bye_has_no_id(broker: ScriptedBroker) -> None:
     broker.gate.set()
-    async with running_hub(broker, heartbeat_s=60) as hub:
+    async with running_hub(broker, heartbeat_s=86_400) as hub:
         wall = Wall()
         await hub.attach(stream_on(wall, cursor=AT))
         hub.disconnect("all", "revoked")
