@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -69,53 +69,55 @@ class Shared:
 
 def measure(other: Path | None, events: int, turns: int) -> Measured:
     """Every side in each turn, every other turn in the opposite order."""
-    measured: Measured = defaultdict(lambda: defaultdict(list))
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        program = system.build("load", folder)
-        servers = Servers(RedisCluster)
-        servers.start()
-        stack.callback(servers.stop)
-        benches = {
-            name: stack.enter_context(running(make, folder, program))
-            for name, make in peers(Shared(servers), other).items()
-        }
+    with beside_each_other(other) as benches:
         for bench in benches.values():
             listeners = [bench.peer.stream_request(number, ALL) for number in on_each_shard()]
             bench.streams.open(listeners, bench.peer.port, marker=bench.peer.marker)
-        for turn in range(-1, turns):  # the first warms up
-            for name in list(benches)[:: 1 if turn % 2 else -1]:
-                figures = works.for_all(benches[name], events)
-                assert not figures["faults"], f"{name}: {figures['faults']} faults"
-                for figure in FIGURES if turn >= 0 else ():
-                    measured[name][figure].append(figures[figure])
-    return measured
+        return in_turns(benches, turns, lambda bench: works.for_all(bench, events), FIGURES)
 
 
 def measure_single(events: int, turns: int, *, streams: int = 500, idle_s: float = 20) -> Measured:
     """The service over 12 shards and on one primary, which take turns: events each for one of so many users. Before
     them, `idle_percent`: of a core, of both at the same time, without streams."""
-    measured: Measured = defaultdict(lambda: defaultdict(list))
+    with beside_each_other(None, only=(HERE, PRIMARY)) as benches:
+        time.sleep(2)  # a start costs more than a second of nothing
+        before = {name: bench.peer.cpu_s() for name, bench in benches.items()}
+        time.sleep(idle_s)
+        idle = {name: 100 * (bench.peer.cpu_s() - before[name]) / idle_s for name, bench in benches.items()}
+        for bench in benches.values():
+            works.connect(bench, streams, None)
+        measured = in_turns(
+            benches, turns, lambda bench: works.targeted(bench, streams, events), ("cpu_us", "redis_cpu_us")
+        )
+    for name, percent in idle.items():
+        measured[name]["idle_percent"].append(percent)
+    return measured
+
+
+@contextlib.contextmanager
+def beside_each_other(other: Path | None, only: Collection[str] = ()) -> Iterator[Mapping[str, Bench]]:
+    """The sides, or some of them, without streams; those over 12 shards have one cluster."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         program = system.build("load", folder)
         servers = Servers(RedisCluster)
         servers.start()
         stack.callback(servers.stop)
-        sides = {name: make for name, make in peers(Shared(servers), None).items() if name in (HERE, PRIMARY)}
-        benches = {name: stack.enter_context(running(make, folder, program)) for name, make in sides.items()}
-        time.sleep(2)  # a start costs more than a second of nothing
-        before = {name: bench.peer.cpu_s() for name, bench in benches.items()}
-        time.sleep(idle_s)
-        for name, bench in benches.items():
-            measured[name]["idle_percent"].append(100 * (bench.peer.cpu_s() - before[name]) / idle_s)
-            works.connect(bench, streams, None)
-        for turn in range(-1, turns):  # the first warms up
-            for name in list(benches)[:: 1 if turn % 2 else -1]:
-                figures = works.targeted(benches[name], streams, events)
-                assert not figures["faults"], f"{name}: {figures['faults']} faults"
-                for figure in ("cpu_us", "redis_cpu_us") if turn >= 0 else ():
-                    measured[name][figure].append(figures[figure])
+        sides = {name: make for name, make in peers(Shared(servers), other).items() if not only or name in only}
+        yield {name: stack.enter_context(running(make, folder, program)) for name, make in sides.items()}
+
+
+def in_turns(
+    benches: Mapping[str, Bench], turns: int, work: Callable[[Bench], works.Figures], names: Collection[str]
+) -> Measured:
+    """These figures of a work that each side does in each turn."""
+    measured: Measured = defaultdict(lambda: defaultdict(list))
+    for turn in range(-1, turns):  # the first warms up
+        for name in list(benches)[:: 1 if turn % 2 else -1]:
+            figures = work(benches[name])
+            assert not figures["faults"], f"{name}: {figures['faults']} faults"
+            for figure in names if turn >= 0 else ():
+                measured[name][figure].append(figures[figure])
     return measured
 
 

@@ -239,11 +239,7 @@ async def test_a_service_that_is_cut_off_from_a_node_degrades_its_shards_only(
         node = cluster.nodes[0]
         concerned = shards_at(load, cluster, node)
         for _ in range(scale.whole(1, 5)):
-            proxy.target = 1
-            proxy.cut(b"SETNAME")
-            await degraded_alone(load, concerned)
-            proxy.target = node.port
-            await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+            await led_astray(load, proxy, 1, b"SETNAME", concerned)
             await round_of(load, scale)
         load.assert_unaffected(others(load, concerned))
         assert load.resets == 0
@@ -261,11 +257,7 @@ async def test_a_subscription_that_reaches_a_replica_is_not_used(
         node = cluster.nodes[0]
         concerned = shards_at(load, cluster, node)
         for _ in range(scale.whole(1, 5)):
-            proxy.target = cluster.replica_of(node).port
-            assert proxy.cut(b"-sub")
-            await degraded_alone(load, concerned)
-            proxy.target = node.port
-            await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+            await led_astray(load, proxy, cluster.replica_of(node).port, b"-sub", concerned)
             await round_of(load, scale)
         load.assert_unaffected(others(load, concerned))
     assert load.gone == 0
@@ -289,3 +281,14 @@ async def degraded_alone(load: Load, shards: list[int]) -> None:
     """Wait until no stream of these shards is live, while the others go on."""
     await until(lambda: not any(is_well(load.listeners[shard]) for shard in shards), 60, "degraded")
     await load.goes_on([load.users[shard] for shard in others(load, shards)])
+
+
+async def led_astray(load: Load, proxy: Proxy, port: int, word: bytes, shards: list[int]) -> None:
+    """Cut the connections that began with this word. Those that follow are led to another port, until no stream of
+    these shards is live."""
+    right = proxy.target
+    proxy.target = port
+    assert proxy.cut(word)
+    await degraded_alone(load, shards)
+    proxy.target = right
+    await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")

@@ -171,7 +171,7 @@ test("a grant that does not open is reported, and goes with its element", async 
   page.end();
 });
 
-test("an element that is due for its next grant is told so with an event that follows, too", async (t) => {
+test("the next event tells a live element, too, that its grant is to be renewed", async (t) => {
   const page = pageOf(t);
   const row = page.add("order:7", "order:7");
   await page.opened();

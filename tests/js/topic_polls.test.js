@@ -75,7 +75,7 @@ test("polls ask for the grants that fit into 6 KiB, and a part whose grant does 
   assert.deepEqual(stale.slice(5), ["c", "d"]);
 });
 
-test("a following tab hears what the leader's query has room for, and is told of it once", {
+test("the topics of a following tab that fit into the leader's query are heard, and become stale once", {
   timeout: 20_000,
 }, async (t) => {
   const leader = await polling(t, "p2", true);
@@ -169,7 +169,7 @@ test("a grant of another tab that has ended leaves the leader's query, and is no
   assert.deepEqual(leader.grants(), [small("b")]);
 });
 
-test("a tab that learns what the leader's polls hear before it knows that they are polls is told then", async (t) => {
+test("a tab's topics become stale when its state becomes polling, if the leader named them before", async (t) => {
   const other = otherTab(t, "p8", ({ ask }) => ask && { polled: ["a"] });
   const { open, stale, notifier, handlers } = await polling(t, "p8", false, "connecting");
   open(small("a"), { since: "e-1" });

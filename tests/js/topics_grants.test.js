@@ -104,7 +104,7 @@ test("a new grant that is refused as well ends for good: no service is asked in 
   assert.equal(asked.values.length, 1);
 });
 
-test("nobody asks for the people of a topic that has ended", async (t) => {
+test("the client does not fetch the people of a topic that has ended", async (t) => {
   const asked = collector();
   const people = (url) => {
     asked.add(decodeURIComponent(url).split("/")[3]);
