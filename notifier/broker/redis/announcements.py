@@ -208,7 +208,8 @@ class Topics:
         if topic.epoch and topic.epoch != epoch:
             log.warning("a new order of events, %r, began on %s", epoch, topic.name)
             for other in self._topics.values():
-                other.epoch, other.last = b"", None
+                if other.epoch != epoch:  # those that were read in this order know what their next one must follow
+                    other.epoch, other.last = b"", None
             self.resync()
             return
         if topic.last is not None and prev != topic.last:
