@@ -234,7 +234,7 @@ def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
         (b"PATCH", b"/v1/tasks/"): tracing.call("patch", publishing.patch_task),
     }
     user_calls: dict[tuple[bytes, bytes], UserCall] = {(b"POST", b"/v1/stream/topics"): app.state.topics.change}
-    return DirectCalls(app, calls, user_calls, stream)
+    return DirectCalls(app, calls, user_calls, stream, app.state.settings.cors_origins)
 
 
 async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:

@@ -60,13 +60,13 @@ Admitted = Callable[[bytes], Answer | Awaitable[Answer | None]]
 
 def is_same_origin(headers: Mapping[bytes, bytes]) -> bool:
     """True if a request has no Origin, or that of the service as the client sees it: a browser asks for no CORS headers
-    then. Behind a proxy the service may not know its own host, but the browser does."""
+    then. The browser's word counts: behind a proxy the service knows neither its own host nor whether the client used
+    TLS. For a browser without Sec-Fetch-Site the host decides."""
     origin = headers.get(b"origin")
-    return (
-        not origin
-        or headers.get(b"sec-fetch-site") == b"same-origin"
-        or origin.partition(b"://")[2] == headers.get(b"host")
-    )
+    if not origin:
+        return True
+    site = headers.get(b"sec-fetch-site")
+    return origin.partition(b"://")[2] == headers.get(b"host") if site is None else site == b"same-origin"
 
 
 def stream_head(headers: Headers, more: Sequence[tuple[bytes, bytes]]) -> bytes:

@@ -107,8 +107,8 @@ class DirectProtocol(BoundedProtocol):
         try:
             return calls.admit(self, self.parser.get_method(), self.url, fields)
         except NotifierError as exc:
-            if b"content-length" in fields:
-                return None  # the routes refuse it too, and do not wait for the body
+            if self.parser.get_method() != b"GET" or b"content-length" in fields:
+                return None  # the routes refuse it too: they do not wait for the body, and count calls of publishers
             answer = problems.answer(exc)
             return lambda _: answer
         except Exception:

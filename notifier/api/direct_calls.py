@@ -5,7 +5,7 @@ Must not know: what the calls do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -29,17 +29,21 @@ class DirectCalls:
         calls: Mapping[tuple[bytes, bytes], Call],
         user_calls: Mapping[tuple[bytes, bytes], UserCall],
         stream: StreamEndpoint,
+        cors_origins: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._calls = calls
         self._user_calls = user_calls
         self._stream = stream
+        self._cors_origins = frozenset(origin.encode() for origin in cors_origins)
 
     def admit(self, protocol: Protocol, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None:
         """The call of a plain request; None if there is none. Raises `NotifierError` for a caller without permission.
 
         What is None or raises here goes through the routes, and is answered there.
         """
+        if headers.get(b"origin") in self._cors_origins:
+            return None  # one may be a page without TLS on the host of the service, which looks like its own
         if (user_call := self._user_calls.get((method, url))) is not None:
             who = subscriber(connection_of(self._app, method.decode(), headers))
             return partial(user_call, who, RequestHead(method.decode(), url.decode(), headers))

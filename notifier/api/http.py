@@ -63,7 +63,7 @@ async def run_call(
     refused before its call is counted here, by `kind`; the call counts itself."""
     try:
         who = publisher(request)
-        body = await read_body(request, max_bytes)
+        body = await _read(request, max_bytes)
     except NotifierError as exc:
         request.app.state.publishing.note(kind, exc)
         raise
@@ -74,7 +74,7 @@ async def run_call(
 async def run_user_call(request: Request, call: UserCall) -> Response:
     """The same of a user's call."""
     who = subscriber(request)
-    body = await read_body(request)
+    body = await _read(request, rules.MAX_BODY_BYTES)
     answer = call(who, head_of(request), body)
     return response(answer if isinstance(answer, Answer) else await answer)
 
@@ -112,6 +112,11 @@ def wait_of(request: Request) -> int:
 async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:
     """The whole body, without a byte order mark. Raises `UnsupportedEncoding`, and `PayloadTooLarge` as soon as it is
     larger than `max_bytes`."""
+    return (await _read(request, max_bytes)).removeprefix(codecs.BOM_UTF8)
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    """As `read_body`, with the mark: the calls remove it by `checked_body`."""
     _check_encoding(request.headers.get("content-encoding"))
     announced = request.headers.get("content-length", "")
     if announced.isdigit():
@@ -125,7 +130,7 @@ async def read_body(request: Request, max_bytes: int = rules.MAX_BODY_BYTES) -> 
             parts.append(part)
     except ClientDisconnect:  # the answer has no reader
         raise MalformedBody("ended before its end", field="body") from None
-    return b"".join(parts).removeprefix(codecs.BOM_UTF8)
+    return b"".join(parts)
 
 
 def checked_body(head: RequestHead, body: bytes, max_bytes: int = rules.MAX_BODY_BYTES) -> bytes:

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jwt
+
+from notifier.settings import ApiKey
 from tests.raw_http import chunked, request
 
+SECRET = "a secret of this test, long enough"
 KEY = "a publisher's key of the corpus, long enough"
+NARROW_KEY = "a key that reaches one user and one group"
+ADMIN_KEY = "a key that may not publish at all"
+API_KEYS = (
+    ApiKey(KEY, frozenset({"publish"})),
+    ApiKey(NARROW_KEY, frozenset({"publish"}), "shop", ("user:7", "group:staff")),
+    ApiKey(ADMIN_KEY, frozenset({"admin"})),
+)
+CORS_ORIGINS = ("https://page.example", "http://service")
+"""The second is a page without TLS on the service's own host, which has TLS."""
+
+
+def _token(**claims: Any) -> str:
+    return jwt.encode({"aud": "notifier:publish", "exp": 4102444800, **claims}, SECRET, algorithm="HS256")
+
+
+TOKENS = (
+    _token(), _token(sub="shop"), _token(iss="crm"), _token(sub="shop", scope="publish admin"), _token(scope="admin"),
+    _token(exp=1), _token(aud="notifier:stream", sub="7"), jwt.encode({}, SECRET + "!", algorithm="HS256"), "x.y.z",
+)  # fmt: skip
+"""Of publishers, and refused."""
+CREDENTIALS = (*[KEY] * 50, NARROW_KEY, ADMIN_KEY, *TOKENS)
+EXCLUSIONS: tuple[dict[str, Any], ...] = (
+    {"except": ["user:7"]}, {"except": ["user:7", "user:8"], "except_connection": "f" * 32}, {"except": []},
+    {"except_connection": "f" * 32}, {"except": None, "except_connection": None}, {"except": ["group:staff"]},
+    {"except": [f"user:{number}" for number in range(51)]}, {"except": "user:7"}, {"except_connection": "NO ID"},
+)  # fmt: skip
 PATHS = ("/v1/messages", "/v1/events", "/v1/batch", "/v1/tasks", "/v1/tasks/import-7")
 
 VALUES: tuple[Any, ...] = (
@@ -20,6 +51,14 @@ VALUES: tuple[Any, ...] = (
     ["user:1", "user:1"], ["nowhere"], [7], "running", "succeeded", "unknown", {"a": {"b": [1, {"c": None}]}},
     "y" * 20_000,
 )  # fmt: skip
+PAGES: tuple[tuple[str, ...], ...] = (
+    ("Origin: https://example.com",), ("Origin: https://page.example",), ("Origin: https://service",),
+    ("Origin: null",), ("Origin: http://service",), ("Origin: http://service", "Sec-Fetch-Site: cross-site"),
+    ("Origin: ",), ("Origin: https://service", "Sec-Fetch-Site: same-origin"),
+    ("Origin: https://service", "Sec-Fetch-Site: same-site"), ("Origin: http://service", "Sec-Fetch-Site: "),
+    ("Origin: https://other.name", "Sec-Fetch-Site: same-origin"),
+)  # fmt: skip
+"""The headers of browsers by which the service knows where a page comes from."""
 NAMES = (
     "to", "id", "from", "subject", "text", "sent_at", "level", "url", "icon", "data", "expires_at", "type", "durable",
     "name", "state", "total", "done", "status", "error", "advance", "kind", "unknown", "", "specversion", "source",
@@ -38,7 +77,9 @@ RAW = (
     b'{"to":["all"],"type":"x","data":"\xed\xa0\x80"}', b'{"to":["all"],"type":"x","data":"\\u0000"}',
     b'{"to":["all"],"type":"x","data":"a\\":b"}', b'{"to":["all"],"type":"x","data":"\\ud83d\\ude00"}',
     b'{"to":["all"],"type":"x","data":"\\ud83d"}', b'{"to" : ["all"] , "type"\n:\t"x"}', b'{"to":["all"],"type":"x"} x',
-    b"\xef\xbb\xbf" + b'{"to":["all"],"type":"x"}', b'{"to":["all"],"type":"x","data":' + b"[" * 31 + b"]" * 31 + b"}",
+    codecs.BOM_UTF8 + b'{"to":["all"],"type":"x"}', 2 * codecs.BOM_UTF8 + b'{"to":["all"],"type":"x"}', codecs.BOM_UTF8,
+    2 * codecs.BOM_UTF8 + b'[{"kind":"event","to":["all"],"type":"x"}]',
+    b'{"to":["all"],"type":"x","data":' + b"[" * 31 + b"]" * 31 + b"}",
     b'{"to":["all"],"type":"x","data":' + b"[" * 30 + b"]" * 30 + b"}", b"[" * 100_000,
     b'{"a":' * 40 + b"1" + b"}" * 40,
     b'{"to":["all"],"type":"x","data":12345678901234567890123}', b'{"to":["all"],"type":"x","data":1.0e5}',
@@ -54,6 +95,17 @@ def requests(count: int) -> Iterator[bytes]:
         yield _request(chooser, path, body, content_type, number)
 
 
+def bodies(count: int) -> Iterator[bytes]:
+    """All of `RAW`, and so many generated bodies with their lines."""
+    yield from RAW
+    chooser = random.Random(20261201)
+    for _ in range(count):
+        body, content_type = _body(chooser, chooser.choice(PATHS))
+        yield body
+        if "ndjson" in content_type:
+            yield from body.split(b"\n")
+
+
 def _body(chooser: random.Random, path: str) -> tuple[bytes, str]:
     if chooser.random() < 0.2:
         return chooser.choice(RAW), "application/json"
@@ -64,6 +116,8 @@ def _body(chooser: random.Random, path: str) -> tuple[bytes, str]:
             ("application/cloudevents+json; charset=utf-8", "Application/CloudEvents+JSON")
         )
     fields = VALID[path]
+    if path in ("/v1/messages", "/v1/events") and chooser.random() < 0.2:
+        fields = {**fields, **chooser.choice(EXCLUSIONS)}
     if path == "/v1/tasks" and chooser.random() < 0.3:
         fields = {**fields, "id": f"import-{chooser.randrange(6, 9)}"}
     return _encoded(chooser, _changed(chooser, fields)), chooser.choice(("application/json", "text/plain", ""))
@@ -100,6 +154,7 @@ def _encoded(chooser: random.Random, value: object) -> bytes:
 
 def _request(chooser: random.Random, path: str, body: bytes, content_type: str, number: int) -> bytes:
     """Plain in most cases; otherwise with one thing about it that is not."""
+    key = chooser.choice(CREDENTIALS)
     headers = [f"Content-Type: {content_type}"] if content_type else []
     length = f"Content-Length: {len(body)}"
     odd: Callable[[], bytes] = chooser.choice(
@@ -108,7 +163,10 @@ def _request(chooser: random.Random, path: str, body: bytes, content_type: str, 
             lambda: request("POST", path, *headers, length, "Connection: close", body=body, key=KEY),
             lambda: request("POST", path, *headers, "Transfer-Encoding: chunked", body=chunked(body), key=KEY),
             lambda: request("POST", path, *headers, length, body=body, key=KEY, version="1.0"),
-            lambda: request("POST", path, *headers, length, "Origin: https://example.com", body=body, key=KEY),
+            lambda: request("POST", path, *headers, length, *chooser.choice(PAGES), body=body, key=KEY),
+            lambda: request("POST", path, *headers, length, *chooser.choice(PAGES), body=body, key=KEY),
+            lambda: request("POST", path, *headers, *chooser.choice(PAGES), key="wrong"),
+            lambda: request("POST", path, *headers, key=key),
             lambda: request("POST", path, *headers, length, "Expect: 100-continue", body=body, key=KEY),
             lambda: request("POST", path, *headers, length, "Content-Encoding: gzip", body=body, key=KEY),
             lambda: request("POST", path, *headers, length, "Content-Encoding: identity", body=body, key=KEY),
@@ -137,4 +195,4 @@ def _request(chooser: random.Random, path: str, body: bytes, content_type: str, 
     if chooser.random() < 0.3:
         headers.append(f"Idempotency-Key: key-{chooser.randrange(30) if chooser.random() < 0.3 else number}")
     method = "PATCH" if path.startswith("/v1/tasks/") else "POST"
-    return request(method, path, *headers, length, body=body, key=KEY)
+    return request(method, path, *headers, length, body=body, key=key)

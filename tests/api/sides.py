@@ -6,20 +6,25 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
 from typing import Any
 
+import pytest
 from uvicorn.config import Config
 from uvicorn.lifespan.on import LifespanOn
 from uvicorn.server import ServerState
 
 from notifier.app import build
 from notifier.direct import CALLS
+from notifier.limits import RateLimit
 from notifier.protocol import Protocol
-from notifier.settings import ApiKey, Settings
-from tests.api.request_corpus import KEY
-from tests.raw_http import Exchange
+from notifier.settings import Settings
+from tests.api.request_corpus import API_KEYS, CORS_ORIGINS, SECRET
+from tests.raw_http import Exchange, request
 
-SECRET = "a secret of this test, long enough"
+CALLS_PER_S = 10
+"""By the clock of publish rates, which goes on with each call: the same calls have the same rest, at any speed."""
 
 
 class CountingProtocol(Protocol):
@@ -40,6 +45,11 @@ class Side:
         self._config = config
         self._state = state
         self._server = ServerState()
+
+    async def publish_counts(self) -> list[str]:
+        """The samples of calls and items of batches, by kind and status."""
+        (answer,) = await self.ask([request("GET", "/metrics")])
+        return [line for line in answer.body.decode().splitlines() if line.startswith("notifier_publish")]
 
     async def open(self, data: bytes) -> bytes:
         """What a connection receives up to the end of the first event, or of the response."""
@@ -78,12 +88,13 @@ class Side:
 
 
 @asynccontextmanager
-async def side(*, direct: bool, redis_url: str = "") -> AsyncIterator[Side]:
-    """A service that answers plain requests directly, or does not."""
+async def side(*, direct: bool, redis_url: str = "", publish_rate: float = 0) -> AsyncIterator[Side]:
+    """A service that answers plain requests directly, or does not. It has TLS at `https://service`."""
     settings = Settings(
         jwt_secret=SECRET,
-        api_keys=(ApiKey(KEY, frozenset({"publish"})),),
-        publish_rate=0,
+        api_keys=API_KEYS,
+        cors_origins=CORS_ORIGINS,
+        publish_rate=publish_rate,
         drain_s=0,
         redis_url=redis_url,
         prefix=f"{direct}",
@@ -97,7 +108,10 @@ async def side(*, direct: bool, redis_url: str = "") -> AsyncIterator[Side]:
         server_header=False,
         log_config=None,
     )
-    config.load()
+    with pytest.MonkeyPatch.context() as patch:
+        clock = (number / CALLS_PER_S for number in count())
+        patch.setattr("notifier.app.RateLimit", partial(RateLimit, clock=clock.__next__))
+        config.load()
     lifespan = LifespanOn(config)
     await lifespan.startup()
     state = lifespan.state if direct else {name: value for name, value in lifespan.state.items() if name != CALLS}
