@@ -223,7 +223,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Ignore everything after the present request, for the rest of the connection. False if the connection ends."""
         if self._ended:
             return False
-        self.flow.resume_reading()  # a request body or a pipelined request may have paused it
+        # A request body or a pipelined request may have paused it, or a refused one behind the present (`_refuse`).
+        self.flow.resume_reading()
+        self.transport.resume_reading()
         self._reading = False
         self._unset_keepalive_if_required()
         self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end of a connection

@@ -28,7 +28,7 @@ from notifier.hub import Hub
 from notifier.protocol import TAKE_OVER, ClientConnection, Protocol
 from notifier.queued import QueuedStream, QueuedTextStream
 from notifier.records import agent_of
-from notifier.transport import TextTransportStream, TransportStream
+from notifier.transport import LAST_CHUNK, TextTransportStream, TransportStream
 
 if TYPE_CHECKING:
     from notifier.broker import Broker
@@ -75,7 +75,9 @@ class StreamEndpoint:
         if refused is None:
             await self._attach(protocol, head, fields, granted)
         else:
-            TransportStream(protocol.transport, head, **fields).end(_refusal(refused, fields["cursor"]))
+            # By no stream: at its end one drops what its reader has not accepted, here the response before.
+            protocol.transport.write(head + _refusal(refused, fields["cursor"]).chunk + LAST_CHUNK)
+            protocol.transport.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         requested_at = time.monotonic()

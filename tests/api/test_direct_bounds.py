@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 
 from notifier.api.batch import BATCH_SLICE
+from notifier.auth import subscriber_token
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.event import Event
 from notifier.http1 import MAX_PIPELINED
-from tests.api.request_corpus import KEY
+from tests.api.request_corpus import KEY, SECRET
 from tests.api.sides import side
 from tests.raw_http import request
 
@@ -81,3 +83,40 @@ async def test_a_refused_client_that_reads_no_answers_is_not_read_either() -> No
         _, writer, protocol = await service.connect([stream])
         assert not protocol.transport.is_reading()
         writer.close()
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_stream_with_more_behind_its_request_sees_its_client_leave(direct: bool) -> None:
+    async with side(direct=direct) as service:
+        stream = request("GET", "/v1/stream", f"Authorization: Bearer {subscriber_token(SECRET, '7')}")
+        reader, writer, protocol = await service.connect([stream + b"nonsense\r\n\r\n"])
+        await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
+        assert protocol.transport.is_reading()
+        writer.close()
+        async with asyncio.timeout(10):
+            while not protocol.transport.is_closing():
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_refused_stream_does_not_cut_the_response_before_it(direct: bool) -> None:
+    """Not even for a client that has not read it."""
+    authorized = f"Authorization: Bearer {subscriber_token(SECRET, '7')}"
+    stream = request("GET", "/v1/stream", authorized)
+    async with side(direct=direct) as service:
+        places = [await service.connect([stream]) for _ in range(20)]
+        for reader, _, _ in places:
+            await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
+        reader, writer, protocol = await service.connect([])
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket
+        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        earlier = b"x" * 40_000
+        protocol.transport.write(earlier)
+        assert protocol.transport.get_write_buffer_size() > 0
+        protocol.data_received(stream)
+        await service.ask([request("GET", "/healthz")])  # after the refusal
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        received = await asyncio.wait_for(reader.readuntil(b"event: bye"), 10)
+        for _, other, _ in (*places, (reader, writer, protocol)):
+            other.close()
+    assert received.startswith(earlier + b"HTTP/1.1 200 OK\r\n")
