@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,11 @@ MAX_GROUPS: Final = 64
 """Groups of one token, and topics. Each is a channel that every stream of the user subscribes to."""
 MAX_GRANTED: Final = 50
 """Topics of one grant."""
-MAX_VERIFIED: Final = 8192
-"""Verified tokens of a kind that are remembered, about 2 MB: reconnecting clients send the same again."""
+MAX_VERIFIED: Final = 16_384
+"""Verified tokens of a kind that are remembered: reconnecting clients send the same again. About 4 MB; with 64 groups
+and 64 topics in each token 200."""
+MAX_KNOWN_HEADERS: Final = 256
+"""Authorization headers with API keys that are remembered. One key can be written in many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class Publisher:
     scopes: frozenset[str]
     targets: tuple[str, ...] = ()
     """The channels it may publish to; `user:*` stands for all users. Empty: every channel."""
+    expires_at: float = math.inf
+    """Unix time; an API key has no end."""
 
     def require(self, scope: str) -> None:
         """Raises `NotAllowed` without this scope."""
@@ -114,11 +120,12 @@ def _covers(target: str, channel: str) -> bool:
     return channel.startswith(target[:-1]) if target.endswith("*") else channel == target
 
 
-T = TypeVar("T", Subscriber, Grant)
+T = TypeVar("T", Subscriber, Grant, Publisher)
 
 
 class _Verified(Generic[T]):
-    """What verified tokens say, by their digests; the oldest are removed first."""
+    """What verified tokens say, by their digests. When there are too many, every second one is removed: if the oldest
+    were, clients that come back in the order in which they came would find none of theirs."""
 
     def __init__(self, verify: Callable[[str], T]) -> None:
         self._verify: Callable[[str], T] = verify
@@ -137,7 +144,8 @@ class _Verified(Generic[T]):
             return known
         verified = self._values[digest] = self._verify(token)
         if len(self._values) > MAX_VERIFIED:
-            del self._values[next(iter(self._values))]
+            for each in list(self._values)[:-1:2]:
+                del self._values[each]
         return verified
 
 
@@ -147,16 +155,17 @@ class Authenticator:
     def __init__(self, *, secrets: Sequence[str], public_keys: str, issuer: str, api_keys: Iterable[ApiKey]) -> None:
         self.keys = TokenKeys(fixed_keys(secrets, public_keys), issuer)
         self._publishers = _by_digest(api_keys)
-        self._known_keys: dict[str, Publisher] = {}
-        """Publishers by API keys that were compared with the digests."""
+        self._by_header: dict[str | None, Publisher] = {}
+        """Publishers by `Authorization` headers whose API keys were compared with the digests."""
         self._subscribers = _Verified(self._verify_subscriber)
         self._grants = _Verified(self._verify_grant)
+        self._tokens = _Verified(self._verify_publisher)
 
     def replace(self, *, secrets: Sequence[str], public_keys: str, issuer: str, api_keys: Iterable[ApiKey]) -> None:
         """Check against other settings from now on. Raises `ConfigurationError`, and then nothing has changed."""
         self.keys.replace_fixed(fixed_keys(secrets, public_keys), issuer)
         self._publishers = _by_digest(api_keys)
-        self._known_keys.clear()
+        self._by_header.clear()
         self._forget_verified()
 
     def replace_set(self, keys: Sequence[Key]) -> None:
@@ -167,6 +176,7 @@ class Authenticator:
     def _forget_verified(self) -> None:
         self._subscribers.clear()
         self._grants.clear()
+        self._tokens.clear()
 
     def subscriber(self, token: str) -> Subscriber:
         """The user of a token with `aud` = `notifier:stream`. Raises `Unauthenticated`.
@@ -219,20 +229,29 @@ class Authenticator:
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.
 
-        A key is compared with the digests once; only keys that are right are remembered, so there are few."""
-        known = self._known_keys.get(credential)
-        if known is not None:
-            return known
+        A token is verified once."""
         wanted = _digest(credential)
         for digest, publisher in self._publishers.items():
             if hmac.compare_digest(digest, wanted):
-                self._known_keys[credential] = publisher
                 return publisher
         if credential.count(".") != 2:
             raise Unauthenticated("unknown API key", code="invalid_token")
-        claims = self.keys.claims(credential, PUBLISH, ("exp", "aud"))
+        return self._tokens.find(credential)
+
+    def _verify_publisher(self, token: str) -> Publisher:
+        claims = self.keys.claims(token, PUBLISH, ("exp", "aud"))
         scopes = frozenset(str(claims.get("scope") or "publish").split()) - {ADMIN}
-        return Publisher(f"jwt:{claims.get('sub') or claims.get('iss') or ''}", scopes)
+        who = f"jwt:{claims.get('sub') or claims.get('iss') or ''}"
+        return Publisher(who, scopes, expires_at=float(int(claims["exp"])))
+
+    def remembered(self, header: str | None) -> Publisher | None:
+        """The publisher with this `Authorization` header, if it was remembered."""
+        return self._by_header.get(header)
+
+    def remember(self, header: str, publisher: Publisher) -> None:
+        """Remember who sent a header that holds an API key. Only keys that are right come here."""
+        if publisher.expires_at == math.inf and len(self._by_header) < MAX_KNOWN_HEADERS:
+            self._by_header[header] = publisher
 
 
 def _by_digest(api_keys: Iterable[ApiKey]) -> dict[str, Publisher]:

@@ -118,7 +118,13 @@ def recipients(values: object, field: str = "to") -> tuple[str, ...]:
     """
     if type(values) is not list and (isinstance(values, str | Mapping) or not isinstance(values, Iterable)):
         raise InvalidInput(f"must be a list of channels, not {shown(values)}", field=field)
-    channels = dict.fromkeys([channel(value, f"{field}[{i}]") for i, value in enumerate(values)])
+    values = values if type(values) is list else list(values)
+    try:
+        channels = dict.fromkeys([channel(value) for value in values])
+    except InvalidInput:
+        for i, value in enumerate(values):
+            channel(value, f"{field}[{i}]")  # raises again, and names the place
+        raise
     if not channels:
         raise InvalidInput("must name at least one recipient", field=field)
     if len(channels) == 1:

@@ -9,8 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
+from notifier.api.http import publisher_of
 from notifier.api_key import ApiKey
-from notifier.auth import PUBLISH, TOPICS, subscriber_token, topic_grant
+from notifier.auth import MAX_KNOWN_HEADERS, PUBLISH, TOPICS, subscriber_token, topic_grant
 from notifier.errors import NotAllowed, Unauthenticated
 from notifier.settings import load
 from tests.tokens import SECRET, authenticator, claims, forged, signed
@@ -248,4 +249,49 @@ def test_the_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("notifier.auth.MAX_VERIFIED", 3)
     auth = authenticator()
     users = [auth.subscriber(signed(sub=str(number))) for number in range(5)]
-    assert [who.user for who in auth._subscribers._values.values()] == [who.user for who in users[2:]]
+    assert users[-1] in auth._subscribers._values.values()
+    assert len(auth._subscribers._values) <= 3
+
+
+def test_users_who_come_back_in_their_order_are_not_all_verified_again(
+    verified: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.auth.MAX_VERIFIED", 100)
+    auth = authenticator()
+    tokens = [signed(sub=str(number)) for number in range(150)]
+    for _ in range(3):
+        for token in tokens:
+            auth.subscriber(token)
+    assert len(verified) < 400
+
+
+def test_a_publishers_token_is_verified_once_until_it_ends(
+    verified: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auth, token = authenticator(), signed(aud=PUBLISH, sub="shop")
+    first = auth.publisher(token)
+    assert auth.publisher(token) is first
+    assert verified == [token]
+    monkeypatch.setattr("notifier.auth.time.time", lambda: first.expires_at + 1)
+    auth.publisher(token)
+    assert verified == [token, token]
+
+
+def test_a_header_with_a_known_key_is_compared_once_and_never_after_the_key_is_gone() -> None:
+    auth = authenticator(api_keys=(ApiKey.parse(KEY),))
+    for spelled in range(MAX_KNOWN_HEADERS + 5):
+        publisher_of(auth, f"Bearer {' ' * spelled}{KEY}")
+    assert auth.remembered(f"Bearer {KEY}") is not None
+    assert len(auth._by_header) == MAX_KNOWN_HEADERS
+    publisher_of(auth, f"Bearer {signed(aud=PUBLISH)}")
+    assert len(auth._by_header) == MAX_KNOWN_HEADERS
+    auth.replace(secrets=(SECRET,), public_keys="", issuer="", api_keys=())
+    with pytest.raises(Unauthenticated):
+        publisher_of(auth, f"Bearer {KEY}")
+
+
+def test_the_scope_is_asked_of_a_remembered_publisher_too() -> None:
+    auth = authenticator(api_keys=(ApiKey.parse(KEY),))
+    publisher_of(auth, f"Bearer {KEY}")
+    with pytest.raises(NotAllowed):
+        publisher_of(auth, f"Bearer {KEY}", "admin")

@@ -224,10 +224,13 @@ def publisher(request: Request, scope: str = "publish") -> Publisher:
 
 def publisher_of(auth: Authenticator, header: str | None, scope: str = "publish") -> Publisher:
     """As `publisher`, from the header's value."""
-    value = credential(header)
-    if value is None:
-        raise Unauthenticated("an API key is required: 'Authorization: Bearer <key>'")
-    who = auth.publisher(value)
+    who = auth.remembered(header)
+    if who is None:
+        value = credential(header)
+        if header is None or value is None:
+            raise Unauthenticated("an API key is required: 'Authorization: Bearer <key>'")
+        who = auth.publisher(value)
+        auth.remember(header, who)
     who.require(scope)
     return who
 

@@ -188,10 +188,13 @@ class Publishing:
         if own_id is None and idem is not None:
             fields = {**fields, "id": _id_from(idem)}
         # A publisher that chose the id may send one message by several calls, each to some of its recipients.
+        left_out = excluded(fields)
+        if not EXCLUDING.isdisjoint(fields):
+            fields = {name: value for name, value in fields.items() if name not in EXCLUDING}
         event = message_event(
-            {name: value for name, value in fields.items() if name not in EXCLUDING},
+            fields,
             may_repeat=own_id is not None,
-            excluded=excluded(fields),
+            excluded=left_out,
             max_bytes=self.max_event_bytes,
             publisher=who.name,
         )

@@ -57,7 +57,7 @@ async def aging(
     broker: Broker
     if request.param != "redis":
         clock = SimpleNamespace(passed_s=0.0)
-        clock.time = lambda: time.time() + clock.passed_s
+        clock.time = clock.monotonic = lambda: time.time() + clock.passed_s
         monkeypatch.setattr(embedded_broker, "time", clock)
         monkeypatch.setattr(embedded_history, "time", clock)
         monkeypatch.setattr(embedded_broker, "SWEEP_STEPS", 100)
@@ -199,7 +199,7 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
     monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     clock = SimpleNamespace(now=1e9)
-    clock.time = lambda: clock.now
+    clock.time = clock.monotonic = lambda: clock.now
     monkeypatch.setattr(embedded_broker, "time", clock)
     monkeypatch.setattr(embedded_history, "time", clock)
     monkeypatch.setattr(embedded_idempotency, "time", clock)

@@ -52,6 +52,8 @@ from notifier.task import Task
 
 SWEEP_STEPS: Final = 1
 """Steps of the sweep per object written: spreads it over the writes, so that none takes long. A step checks four."""
+SWEEPS_A_LIFE: Final = 100
+"""Sweeps in the shortest life of a history, at most: memory of what has expired is freed that much later."""
 
 
 class EmbeddedBroker(Broker):
@@ -77,6 +79,8 @@ class EmbeddedBroker(Broker):
         self._subscribed: set[str] = set()
         self.sampling = Sampling()
         self._sweep_steps = self._sweep()
+        self._sweep_pause_s = min(history.ttl_s, history.topic_ttl_s) / SWEEPS_A_LIFE
+        self._sweep_again_at = 0.0
         self._sink: Sink | None = None
 
     # Lifecycle and topics
@@ -339,12 +343,14 @@ class EmbeddedBroker(Broker):
         return 0
 
     def _sweep_for(self, writes: int) -> None:
-        for _ in islice(self._sweep_steps, SWEEP_STEPS * writes):
-            pass
+        if time.monotonic() >= self._sweep_again_at:
+            for _ in islice(self._sweep_steps, SWEEP_STEPS * writes):
+                pass
 
     def _sweep(self) -> Iterator[None]:
         """Remove expired objects, again and again, a few per step."""
         while True:
             yield from self._tasks.sweep()
             yield from self._history.sweep()
+            self._sweep_again_at = time.monotonic() + self._sweep_pause_s
             yield
