@@ -26,8 +26,8 @@ from django_bridge.conf import Settings
 
 NEEDED: Final = ("fastapi", "uvicorn", "click", "pydantic_settings", "sse_starlette")
 """Packages of the extra `server` whose presence is checked."""
-START_S: Final = 20.0
-"""How long the service may take until it is ready."""
+START_S: Final = 60.0
+"""How long the service may take until it is ready. One that ends before is noticed at once."""
 STOP_S: Final = 15.0
 
 

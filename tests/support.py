@@ -6,7 +6,9 @@ Every server listens on 127.0.0.1 only, on a port of its own, and ends with the 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
+import itertools
 import os
 import re
 import shutil
@@ -39,11 +41,34 @@ notifications of the browser and the cache of pages to go back to, is tested in 
 T = TypeVar("T")
 
 
+PORTS = range(20_000, 32_000, 600)
+"""The first ports of blocks below those that the kernel gives to clients and to servers that ask for any."""
+
+
+@functools.cache
+def _own_ports() -> Iterator[int]:
+    """A block that no other process of the tests has while this one runs."""
+    for start in PORTS:
+        try:
+            lock = os.open(f"{tempfile.gettempdir()}/notifier-ports-{start}", os.O_CREAT | os.O_RDWR, 0o666)
+        except PermissionError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return itertools.cycle(range(start, start + PORTS.step))
+    raise AssertionError("no block of ports is free")
+
+
 def free_port() -> int:
-    """A port on 127.0.0.1 without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on 127.0.0.1 without a listener, which nothing else takes before the server that is started on it."""
+    for port in itertools.islice(_own_ports(), PORTS.step):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_for(condition: Callable[[], T], *, timeout_s: float = 30, what: str = "the condition") -> T:

@@ -1,15 +1,19 @@
-"""Polls of one client that follow each other are one record, whichever processes had them and joined them."""
+"""Polls of one client that follow each other are one record, whichever processes had them and joined them; the state in an
+answer is not older than its events."""
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from notifier.api.poll import PolledStream
+from notifier.api.poll import PolledStream, _answer
+from notifier.auth import Subscriber
 from notifier.broker.afterwards import MAX_RECORDS, Trail
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History, Opening
@@ -17,8 +21,9 @@ from notifier.connection_records import JOINED, ConnectionRecords
 from notifier.event import Cursor
 from notifier.polls import MAX_LIFE_MS, MAX_PAUSE_MS, joined, joined_texts
 from notifier.records import Connection, Reset, connection_of, stored
+from notifier.task import Task
 from notifier.trace import trace
-from tests.hubs import EPOCH
+from tests.hubs import EPOCH, ScriptedBroker, announce, running_hub, soon
 from tests.test_trace import CHANNELS, connection, result, verdict
 from tests.test_trace import stored as place
 
@@ -174,3 +179,25 @@ async def test_a_client_that_polls_without_a_pause_fills_no_memory_and_removes_n
     assert first == "a stream"
     (whole,) = joined(each for text in rest if (each := connection_of(text)) is not None)
     assert (whole.polls, whole.to) == (count, Cursor(EPOCH, count))
+
+
+async def test_an_answer_has_the_state_after_an_event_that_came_while_the_opening_was_read() -> None:
+    """The event waits for the opening and is written with it, although the opening's snapshot is older."""
+    scripted = ScriptedBroker()
+    before = Task("t", "Import", ("all",), "running", "", 1, 4, None, 1000, 1000)
+    after = replace(before, done=2, updated_at_ms=2000)
+    scripted.gate.clear()
+    scripted.tasks_now = (before,)
+    async with running_hub(scripted) as hub:
+        stream, _ = polled("ann", 0, 0)
+        stream.topics = stream.channels = ("all",)
+        stream.ends_at = time.monotonic() + 600
+        attaching = asyncio.create_task(hub.attach(stream))
+        await soon(lambda: scripted.opening_now)
+        announce(hub, after)
+        scripted.gate.set()
+        await attaching
+        scripted.tasks_now = (after,)
+        answer = await _answer(stream, scripted, Subscriber("ann", None, ("all",), 0.0))  # type: ignore[arg-type]
+    assert [event["data"]["done"] for event in answer["events"]] == [2]
+    assert [task["done"] for task in answer["tasks"]] == [2]

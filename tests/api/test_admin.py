@@ -50,7 +50,8 @@ def test_a_user_is_present_while_any_stream_is_open(admin: httpx.Client, user: U
         with user.listen() as second:
             second.next("hello")
             assert is_online(admin, user.name) is True
-            assert admin.get(path(user.name, "/presence")).json()["connections"] == 2
+            both = lambda: admin.get(path(user.name, "/presence")).json()["connections"] == 2  # noqa: E731
+            wait_for(both, what="the answers of both workers")
         assert is_online(admin, user.name) is True
     wait_for(lambda: not is_online(admin, user.name), what="absence")
 

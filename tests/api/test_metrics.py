@@ -19,14 +19,19 @@ WRITES: Final = "notifier_publish_to_write_seconds_count"
 
 
 def numbers_of(service: Service) -> Callable[..., float]:
-    """The sum of the series with this name and these labels."""
-    families = list(parser.text_string_to_metric_families(httpx.get(f"{service.url}/metrics", headers=SCRAPE).text))
+    """The sum of the series with this name and these labels. Those of a worker that does not answer within a second are
+    left out: asked again until all have answered."""
 
-    def number(name: str, **labels: Any) -> float:
-        samples = [sample for family in families for sample in family.samples if sample.name == name]
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+    def asked() -> Callable[..., float] | None:
+        families = list(parser.text_string_to_metric_families(httpx.get(f"{service.url}/metrics", headers=SCRAPE).text))
 
-    return number
+        def number(name: str, **labels: Any) -> float:
+            samples = [sample for family in families for sample in family.samples if sample.name == name]
+            return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+        return number if number("notifier_workers", state="answering") == service.workers else None
+
+    return wait_for(asked, what="the answers of all workers")
 
 
 def test_publishes_are_counted_by_kind_and_answer(api: Service, user: User) -> None:

@@ -94,7 +94,7 @@ def test_over_the_publish_rate_it_is_a_429_with_the_time_to_retry(tight: Service
 
 def test_a_publish_over_the_rate_changes_nothing(tight: Service, user_of: Callable[..., User]) -> None:
     user = user_of(tight)
-    items = [{"kind": "event", "to": [user.channel], "type": "test", "durable": False}] * (2 * BURST)
+    items = [{"kind": "event", "to": [user.channel], "type": "test", "durable": False}] * (6 * BURST)
     with own_publisher(tight) as publisher:
         assert publisher.post("/v1/batch", json=items).status_code == 200
         with user.sees_no_change():

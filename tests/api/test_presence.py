@@ -12,6 +12,7 @@ from notifier.auth import topic_grant
 from notifier.people import MAX_SHOWN
 from tests.api.conftest import ONE_BROKER
 from tests.api.support import User, calling, data_of, problem_of, unique
+from tests.api.test_topics import change
 from tests.support import JWT_SECRET, wait_for
 
 
@@ -37,16 +38,13 @@ def test_people_on_a_topic_see_each_other(publisher: httpx.Client, someone: Call
         assert data_of(of_ann.next("presence")) == {
             "topic": topic, "count": 1, "joined": [alone], "left": [], "changed": [],
         }  # fmt: skip
-        body = {"connection": connection, "add": [seen_on(bob, topic)], "state": {topic: "editing"}}
-        with calling(bob.service, bob.token) as client:
-            client.post("/v1/stream/topics", json=body).raise_for_status()
+        change(bob, connection, add=[seen_on(bob, topic)], state={topic: "editing"}).raise_for_status()
         editor = {"id": bob.name, "name": None, "state": "editing"}
         wait_for(lambda: editor in data_of(of_ann.next("presence"))["joined"], what="bob")
         answer = people(publisher, topic)
         assert (answer["count"], sorted(each["id"] for each in answer["users"])) == (2, sorted((ann.name, bob.name)))
         assert people(bob.client, topic, grant=seen_on(bob, topic))["count"] == 2
-        with calling(bob.service, bob.token) as client:
-            client.post("/v1/stream/topics", json={"connection": connection, "remove": [topic]}).raise_for_status()
+        change(bob, connection, remove=[topic]).raise_for_status()
         wait_for(lambda: editor in data_of(of_ann.next("presence"))["left"], what="bob's end")
         assert people(publisher, topic) == {"count": 1, "users": [alone]}
 

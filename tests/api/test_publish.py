@@ -150,9 +150,16 @@ def test_one_message_to_several_has_one_id_and_names_each_recipient(
 def test_an_expired_message_is_neither_listed_nor_replayed(publisher: httpx.Client, user: User) -> None:
     with user.listen() as stream:
         start = stream.next("hello").id
-    soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    sent(publisher, user, subject="brief", expires_at=soon.isoformat())
-    assert [message["subject"] for message in user.messages()] == ["brief"]
+    for life_s in (
+        0.5,
+        8.0,
+    ):  # the longer for a machine on which the message was over before it was accepted and listed
+        soon = datetime.now(UTC) + timedelta(seconds=life_s)
+        body = {"to": [user.channel], "subject": "brief", "expires_at": soon.isoformat()}
+        answer = publisher.post("/v1/messages", json=body)
+        if answer.status_code == 200 and [message["subject"] for message in user.messages()] == ["brief"]:
+            break
+        assert life_s == 0.5, answer.text
     wait_for(lambda: datetime.now(UTC) > soon)
     assert user.inbox()["messages"] == []
     assert user.unread() == 0

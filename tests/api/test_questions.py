@@ -41,11 +41,13 @@ def test_a_question_is_seen_by_all_devices_answered_by_one_and_closed_on_all(
 ) -> None:
     user = someone()
     with user.listen() as first, user.listen() as second:
-        task = begin(publisher, user)
-        question = asked(publisher, task)
         for stream in (first, second):
             stream.next("hello")
-            stream.next("task")
+        task = begin(publisher, user)
+        for stream in (first, second):
+            stream.next("task")  # before the next: states that arrive together are one
+        question = asked(publisher, task)
+        for stream in (first, second):
             seen = data_of(stream.next("task"))
             assert seen["status"] == "waiting"
             assert seen["question"]["choices"] == YES_NO

@@ -73,12 +73,12 @@ def test_one_stream_too_many_of_an_address_is_a_200_with_retry_and_bye(
 
 
 def test_a_named_ping_comes_at_the_interval_given_in_hello(tight: Service, user_of: Callable[..., User]) -> None:
-    with user_of(tight).listen() as stream:
+    user, started = user_of(tight), time.monotonic()  # before the first can have come
+    with user.listen() as stream:
         assert data_of(stream.next("hello"))["heartbeat_s"] == 0.2
-        started = time.monotonic()
         for _ in range(5):
             assert data_of(stream.ping()) == {}
-        assert 0.6 <= time.monotonic() - started <= 5
+        assert 0.6 <= time.monotonic() - started <= 10
 
 
 def test_a_ping_on_the_wire_has_no_id(tight: Service, user_of: Callable[..., User]) -> None:

@@ -59,7 +59,7 @@ def test_a_retry_continues_the_task_which_is_pending_until_then(worker: Worker, 
     with listening(over_http, user.pk) as listener:
         result = tasks.stumble.delay(user.pk, 2, 0.5)
         row = ended(result.id)
-        wait_for(lambda: listener.data("task")[-1]["status"] == "succeeded")
+        wait_for(lambda: listener.data("task") and listener.data("task")[-1]["status"] == "succeeded")
         received = list(dict.fromkeys((task["status"], task["state"]) for task in listener.data("task")))
     first, second = "Retry 1 of 3: Something went wrong.", "Retry 2 of 3: Something went wrong."
     states = [("running", ""), ("pending", ""), ("pending", first), ("running", first), ("pending", second)]

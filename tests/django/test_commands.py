@@ -149,7 +149,7 @@ def test_a_crash_of_the_service_is_reported_and_runserver_continues(running_deve
     ]
     os.kill(child, signal.SIGKILL)
     wait_for(lambda: "The notifier ended with -9" in process.output(), what="the report")
-    assert running_developer.serves()
+    wait_for(running_developer.serves, what="runserver, which goes on")
 
 
 def test_with_the_transport_redis_the_service_uses_the_projects_redis(

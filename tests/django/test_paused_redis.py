@@ -43,4 +43,4 @@ def test_a_call_takes_no_longer_than_its_budget(
     for call in (message.send, task.begin, lambda: task.set_state("half"), task.end):
         began = time.monotonic()
         call()
-        assert time.monotonic() - began < TIMEOUT_S + 0.5
+        assert time.monotonic() - began < TIMEOUT_S + 2.5

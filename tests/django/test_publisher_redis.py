@@ -102,11 +102,13 @@ def test_over_redis_a_user_s_answer_wins_over_the_default_within_the_attempt(
 @pytest.mark.programs
 def test_over_redis_a_message_survives_a_short_restart(user: User) -> None:
     with running(RedisServer(append_only=True)) as server:
-        with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=5)):
+        with override_settings(NOTIFIER=redis_settings(server, TIMEOUT_S=20)):
             Message(to_users=user, subject="before").send()
             server.kill()
-            threading.Timer(0.3, server.start).start()
+            starting = threading.Timer(0.3, server.start)
+            starting.start()
             Message(to_users=user, subject="meanwhile").send()
+            starting.join()
             assert publisher.current().counts.repeated > 0
             with server.client() as client:
                 assert client.xlen(Keys().log(0, f"user:{user.pk}")) == 2

@@ -188,7 +188,7 @@ def _metric(service: Service, name: str) -> int:
     ids=["requests", "another stream"],
 )
 def test_what_a_client_sends_in_the_same_packet_changes_nothing(service: Service, sent: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=3) as connection, service.client() as client:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection, service.client() as client:
         head = f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {subscriber_token('ann')}\r\n\r\n"
         connection.sendall(head.encode() + sent)
         text = b""

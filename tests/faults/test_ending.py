@@ -21,7 +21,7 @@ from tests.support import ADMIN_KEY, RedisServer, Service, bearer, running, subs
 async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_time(
     scale: Scale, figure: Callable[..., None]
 ) -> None:
-    streams, drain_s = scale.whole(200, 2000), scale.whole(2, 10)
+    streams, drain_s = scale.whole(200, 2000), scale.whole(4, 10)
     env = {"NOTIFIER_DRAIN_S": str(drain_s), "NOTIFIER_MAX_STREAMS_PER_ADDRESS": "10000"}
     with running(Service(env=env)) as service:
         listeners = [Listener(service.port, f"u{i}", comes_back=False) for i in range(streams)]
@@ -50,7 +50,7 @@ async def test_a_signal_ends_every_stream_with_a_farewell_spread_over_the_drain_
         ]
         if scale.full:
             assert max(per_half_second) <= 2 * streams / (2 * drain_s), per_half_second
-        assert max(ends) - began > drain_s / 4, per_half_second
+        assert max(ends) - began > drain_s / 8, per_half_second
         figure(streams=streams, drain_s=drain_s, most_ended_in_half_a_second=max(per_half_second), farewells=streams)
         assert await asyncio.to_thread(service.process.child.wait, 60) is not None
 
@@ -60,7 +60,9 @@ async def test_a_second_signal_stops_at_once() -> None:
         listener = Listener(service.port, "ann", comes_back=False)
         async with listening(listener):
             service.process.signal(signal.SIGTERM)
-            await asyncio.sleep(0.3)
+            async with httpx.AsyncClient(base_url=service.url) as client:
+                while not (await client.get("/readyz")).json()["draining"]:  # two that wait are one signal
+                    await asyncio.sleep(0.02)
             assert service.process.child.poll() is None
             service.process.signal(signal.SIGTERM)
             await until(lambda: service.process.child.poll() is not None, 30, "the end of the process")
@@ -183,8 +185,8 @@ async def test_a_stream_s_life_ends_with_an_invitation_to_come_back() -> None:
 
 async def test_pings_come_at_the_heartbeat(lively: Service, scale: Scale) -> None:
     listener = Listener(lively.port, "ann")
+    started = time.monotonic()  # before the first can have come
     async with listening(listener):
-        started = time.monotonic()
         await until(lambda: len(listener.of("ping")) >= 4)
         assert 1 < time.monotonic() - started < scale(20, 6)
         assert listener.of("hello")[0].data["heartbeat_s"] == 0.5

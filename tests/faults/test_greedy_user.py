@@ -19,8 +19,9 @@ CONNECTIONS = 40
 HISTORY = 256
 TIMES_IDLE = 5
 """The goal: the others' slowest publishes take at most this many times as long as without the greedy user."""
-NOISE_MS = 200
-"""What other processes on the machine may add to one of the slowest publishes, in ms. Without bounds it was seconds."""
+NOISE_MS = (1000, 200)
+"""What other processes on the machine may add to the compared publish, in ms; the second at full size. Without bounds
+it was seconds."""
 CALLS = (
     ("GET", "/v1/inbox/unread", ""),
     ("GET", "/v1/inbox?limit=100", ""),
@@ -68,7 +69,7 @@ def test_one_user_s_calls_on_forty_connections_leave_the_others_publishes_fast(
     )
     assert count > 20
     assert refused == 0
-    assert busy < TIMES_IDLE * idle + NOISE_MS
+    assert busy < TIMES_IDLE * idle + scale(*NOISE_MS)
 
 
 def _fill(service: Service, groups: list[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from notifier.broker.redis import subscriptions
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
@@ -46,7 +47,7 @@ async def test_a_primary_that_became_a_replica_is_not_used_until_it_is_a_primary
             if noticed_by == "a write":
                 with pytest.raises(BrokerUnavailable):
                     await broker.publish(note())
-            await until(lambda: sink.away, 3, "degraded")
+            await until(lambda: sink.away, 10, "degraded")
             assert not broker.ready
             with pytest.raises(BrokerUnavailable):
                 await broker.publish(note())
@@ -66,11 +67,14 @@ async def test_a_connection_that_dies_while_it_reads_the_identity_is_dropped(own
             await broker.publish(note())
 
 
-async def test_a_dead_connection_without_calls_is_noticed(own_redis: RedisServer) -> None:
+async def test_a_dead_connection_without_calls_is_noticed(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "DEAD_AFTER_S", 60.0)
     async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, sink):
         await broker.publish(note())
         assert proxy.swallow(b"SETNAME") == 2  # calls and subscriptions
-        await until(lambda: sink.away, 5, "degraded, before the subscriptions notice")
+        await until(lambda: sink.away, 20, "degraded, before the subscriptions notice")
 
 
 async def test_a_primary_that_answers_all_the_time_is_kept_however_long_the_queue(own_redis: RedisServer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from notifier.broker.redis import primary
+from notifier.broker.redis import primary, subscriptions
 from notifier.broker.redis.connection import Address, open_connection
 from notifier.broker.redis.scripts import Call
 from notifier.event import Cursor
@@ -29,26 +29,29 @@ TOPIC_OF = "user:ann"
 async def test_a_primary_that_was_a_replica_between_two_looks_begins_a_new_epoch(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(primary, "WATCH_EVERY_S", 2.0)
     with running(RedisServer()) as older, own_redis.client() as client, older.client() as older_client:
         older_client.config_set("repl-diskless-sync-delay", 0)
-        async with broker_at(own_redis.port) as (broker, sink):
-            for key in client.scan_iter("*"):
-                older_client.restore(key, 0, client.dump(key), replace=True)
-            # What the older server lacks: these are lost when it becomes the primary for a moment.
-            receipts = [await broker.publish(note()) for _ in range(5)]
-            await asyncio.sleep(0.2)  # a look has just been, or is far: the demotion fits between two of them
-            began = time.monotonic()
-            client.replicaof("127.0.0.1", older.port)
-            await until(lambda: client.info("replication")["master_link_status"] == "up", what="the older data")
-            client.replicaof("NO", "ONE")
-            took_s = time.monotonic() - began
-            assert took_s < 1.8, "the demotion was not brief"
-            await until(lambda: sink.away, 6, "degraded")
-            await until(lambda: broker.ready, what="the way back")
-            assert (None, None) in sink.resyncs
-            last = Cursor(receipts[-1].epoch, receipts[-1].seq)
-            assert (await opened(broker, last)).verdict == "epoch_changed"
+        for watch_every_s in (2.0, 10.0):  # the longer for a machine on which the demotion was not brief
+            monkeypatch.setattr(primary, "WATCH_EVERY_S", watch_every_s)
+            async with broker_at(own_redis.port) as (broker, sink):
+                for key in client.scan_iter("*"):
+                    older_client.restore(key, 0, client.dump(key), replace=True)
+                # What the older server lacks: these are lost when it becomes the primary for a moment.
+                receipts = [await broker.publish(note()) for _ in range(5)]
+                await asyncio.sleep(0.2)  # a look has just been, or is far: the demotion fits between two of them
+                began = time.monotonic()
+                client.replicaof("127.0.0.1", older.port)
+                await until(lambda: client.info("replication")["master_link_status"] == "up", what="the older data")
+                client.replicaof("NO", "ONE")
+                took_s = time.monotonic() - began
+                await until(lambda: sink.away, 30, "degraded")
+                await until(lambda: broker.ready, what="the way back")
+                assert (None, None) in sink.resyncs
+                last = Cursor(receipts[-1].epoch, receipts[-1].seq)
+                assert (await opened(broker, last)).verdict == "epoch_changed"
+            if took_s < watch_every_s - 0.2:
+                return
+        raise AssertionError("no demotion was brief")
 
 
 async def test_commands_that_stay_at_another_primary_move_to_that_of_the_address(own_redis: RedisServer) -> None:
@@ -83,16 +86,17 @@ async def test_a_replica_is_refused_as_the_server_of_the_subscriptions(own_redis
             assert not broker.ready
 
 
-async def test_an_attempt_to_connect_is_given_up_when_the_commands_have_another_primary(own_redis: RedisServer) -> None:
+async def test_an_attempt_to_connect_is_given_up_when_the_commands_have_another_primary(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "DEAD_AFTER_S", 60.0)
     async with Proxy(own_redis.port) as proxy, broker_at(proxy.port) as (broker, _):
         proxy.swallow_from = b"-sub"
         proxy.cut(b"-sub")
         await until(lambda: proxy.count(b"-sub") >= 2, what="an attempt that hangs")
         proxy.swallow_from = b""
-        began = time.monotonic()
         assert proxy.cut(b"SETNAME", without=b"-sub")
-        await until(lambda: broker.ready, 2.5, what="ready, without waiting for the attempt that hangs")
-        assert time.monotonic() - began < 2.5
+        await until(lambda: broker.ready, 20, what="ready, without waiting for the attempt that hangs")
 
 
 async def test_what_was_read_before_a_loss_makes_no_hole_after_it(

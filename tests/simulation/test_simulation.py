@@ -45,11 +45,12 @@ def test_a_known_defect_is_seen(defect: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_failing_run_names_its_seed_and_is_repeated_with_fewer_incidents() -> None:
     with with_defect("no resync after a lost link"):
         runs = (simulate(seed, act_s=20) for seed in range(1, 100))
         outcome = next(run for run in runs if run.problems and len(run.incidents) > 5)
-        shorter = shrunk(outcome)
+        shorter = shrunk(outcome, budget_s=BUDGET_S)
         assert shorter.problems
         assert len(shorter.incidents) < len(outcome.incidents)
         again = simulate(shorter.seed, [incident.number for incident in shorter.incidents], act_s=20)
