@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
-import itertools
 import os
 import re
 import shutil
@@ -41,30 +40,30 @@ notifications of the browser and the cache of pages to go back to, is tested in 
 T = TypeVar("T")
 
 
-PORTS = range(20_000, 32_000, 600)
-"""The first ports of blocks below those that the kernel gives to clients and to servers that ask for any."""
+PORTS = range(12_000, 32_000, 500)
+"""The first ports of blocks below those that the kernel gives to clients, and to servers that ask for any port."""
 
 
 @functools.cache
 def _own_ports() -> Iterator[int]:
-    """A block that no other process of the tests has while this one runs."""
+    """The ports of blocks that no other process of the tests has while this one runs."""
     for start in PORTS:
         try:
             lock = os.open(f"{tempfile.gettempdir()}/notifier-ports-{start}", os.O_CREAT | os.O_RDWR, 0o666)
         except PermissionError:
-            continue
+            continue  # another user's
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
             continue
-        return itertools.cycle(range(start, start + PORTS.step))
-    raise AssertionError("no block of ports is free")
+        yield from range(start, start + PORTS.step)
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 without a listener, which nothing else takes before the server that is started on it."""
-    for port in itertools.islice(_own_ports(), PORTS.step):
+    """A port on 127.0.0.1 without a listener, given once: nothing else takes it before its server starts, or while that
+    is down."""
+    for port in _own_ports():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -1,5 +1,5 @@
-"""Polls of one client that follow each other are one record, whichever processes had them and joined them; the state in an
-answer is not older than its events."""
+"""Polls of one client that follow each other are one record, whichever processes had them and joined them. The state in
+an answer is not older than its events."""
 
 from __future__ import annotations
 

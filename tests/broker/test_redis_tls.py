@@ -19,9 +19,8 @@ from tests.broker.support import Recorder, listed, note, until
 from tests.certificates import write_certificate
 from tests.commands import call, run
 from tests.django.conftest import JWT_SECRET
-from tests.support import REPOSITORY, wait_for
+from tests.support import REPOSITORY, free_port, wait_for
 from tests.topologies import SLOTS, Node
-from tests.topologies.node import stable_port
 from tests.topologies.sentinels import Sentinel
 
 pytestmark = pytest.mark.programs
@@ -39,7 +38,7 @@ class TlsNode(Node):
     """A server with a TLS port beside its own."""
 
     def __init__(self, certificate: Path, *options: str) -> None:
-        self.tls_port = stable_port()
+        self.tls_port = free_port()
         cert, key = (str(certificate / name) for name in ("cert.pem", "key.pem"))
         tls = ["--tls-port", str(self.tls_port), "--tls-cert-file", cert, "--tls-key-file", key]
         super().__init__("redis", [*tls, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no", *options])
@@ -90,7 +89,7 @@ def sentinel_url(certificate: Path, nodes: list[Node]) -> str:
 
 @pytest.fixture(scope="module")
 def cluster_url(certificate: Path, nodes: list[Node]) -> str:
-    bus = ("--cluster-port", str(stable_port()), "--tls-cluster", "yes")
+    bus = ("--cluster-port", str(free_port()), "--tls-cluster", "yes")
     node = TlsNode(certificate, "--cluster-enabled", "yes", *bus)
     nodes.append(node)
     node.start()

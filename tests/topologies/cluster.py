@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
-from tests.topologies.node import Node, Topology, stable_port, until_known
+from tests.support import free_port
+from tests.topologies.node import Node, Topology, until_known
 
 SLOTS: Final = 16384
 
@@ -42,7 +43,7 @@ class RedisCluster(Topology):
         # A slot without a server is no reason for the other shards to refuse.
         common += ["--cluster-require-full-coverage", "no", "--cluster-allow-replica-migration", "no"]
         common += ["--cluster-replica-validity-factor", "0", *options]
-        self._bus_ports = [stable_port() for _ in range(6)]
+        self._bus_ports = [free_port() for _ in range(6)]
         nodes = []
         for index, bus_port in enumerate(self._bus_ports):
             own = ["--cluster-port", str(bus_port)]

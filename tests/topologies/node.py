@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
-import random
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +15,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.support import Process, wait_for
+from tests.support import Process, free_port, wait_for
 
 KINDS: Final = ("redis", "valkey")
 """The kinds of servers."""
@@ -36,28 +33,11 @@ def _program(kind: str) -> str:
     return str(next(Path(spec.submodule_search_locations[0]).glob("_binaries/*/valkey-server")))
 
 
-_given: Final[set[int]] = set()
-"""Ports that this process has given to servers, which may be down at this moment."""
-
-
-def stable_port() -> int:
-    """A port below those of outgoing connections, so that none of these takes it while its server is down; from a part
-    of the range that test processes beside this one do not use."""
-    first = 12_000 + 2_000 * (os.getpid() % 10)
-    while True:
-        port = random.randrange(first, first + 2_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            if port not in _given:
-                _given.add(port)
-                return port
-
-
 class Node:
     """One server. Its data, its port and its `options` (as on the command line) outlive `kill`."""
 
     def __init__(self, kind: str, options: Sequence[str] = ()) -> None:
-        self.port = stable_port()
+        self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="notifier-node-"))
         self.id = ""
         """Its name in a cluster."""
