@@ -182,8 +182,8 @@ def publish(client: httpx.Client, *to: User | str, **fields: Any) -> dict[str, A
 
 
 def raw_stream(service: Service, user: User, *, until: bytes, act: Callable[[], object], query: str = "") -> bytes:
-    """The bytes of a stream from its start through the first `until` of hello or after it, without pings; `act` is called
-    after hello."""
+    """The bytes of a stream from its start through the first `until` of hello or after it, without pings; `act` is
+    called after hello."""
     received, acted = b"", False
     with calling(service, user.token) as client, client.stream("GET", f"/v1/stream{query}") as response:
         for part in response.iter_raw():
