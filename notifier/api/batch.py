@@ -28,7 +28,8 @@ from notifier.event import Event
 
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
-"""Items of a batch that are sent to the broker together. Afterwards other work of the process has its turn."""
+"""Recipients of the items of a batch that are sent to the broker together, and one item's more. Afterwards other work
+of the process has its turn."""
 PASSING: Final = (BrokerUnavailable, RateLimited)
 """Temporary reasons: the same call may succeed later."""
 _BATCH: Final = {
@@ -103,19 +104,28 @@ class Batches:
         it."""
         results: list[Result] = []
         events: list[tuple[Event, Idempotency | None] | NotifierError] = []
+        recipients = 0
         for index, item in enumerate(items):
             own_idem = Idempotency(f"{idem.key}/{index}", idem.fingerprint) if idem else None
             is_task = isinstance(item, Mapping) and item.get("kind") in ("task", "patch", "output")
-            if is_task or len(events) >= BATCH_SLICE:
+            if is_task or recipients >= BATCH_SLICE:
                 results += await self._publish_events(events)
                 events = []
+                if recipients >= BATCH_SLICE:
+                    await asyncio.sleep(0)
+                recipients = 0
             if is_task:
                 results.append(await self._task(who, item, own_idem))
+                await asyncio.sleep(0)
                 continue
             try:
-                events.append((self._event(who, item, own_idem), own_idem))
+                event = self._event(who, item, own_idem)
             except NotifierError as exc:
                 events.append(exc)
+                recipients += 1  # its check took time too
+            else:
+                events.append((event, own_idem))
+                recipients += len(event.to)
         return results + await self._publish_events(events)
 
     async def _publish_events(self, events: Sequence[tuple[Event, Idempotency | None] | NotifierError]) -> list[Result]:
@@ -125,8 +135,6 @@ class Batches:
         pending = [result for result in results if not isinstance(result, Receipt | NotifierError)]
         # Coroutines start in order and reach the broker before they first wait, which keeps the batch's order.
         answers = iter(await asyncio.gather(*pending, return_exceptions=True))
-        if not pending and len(events) >= BATCH_SLICE:
-            await asyncio.sleep(0)
         return [
             _settled(event, next(answers) if isinstance(result, Awaitable) else result)
             for event, result in zip(events, results, strict=True)

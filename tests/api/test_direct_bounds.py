@@ -35,7 +35,10 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
     return events
 
 
-async def test_a_large_batch_lets_other_work_have_its_turn(published: list[Event]) -> None:
+@pytest.mark.parametrize(("items", "recipients"), [(10 * BATCH_SLICE, 1), (10, BATCH_SLICE)])
+async def test_a_large_batch_lets_other_work_have_its_turn(
+    published: list[Event], items: int, recipients: int
+) -> None:
     seen: list[int] = []
 
     async def watch() -> None:
@@ -43,15 +46,16 @@ async def test_a_large_batch_lets_other_work_have_its_turn(published: list[Event
             seen.append(len(published))
             await asyncio.sleep(0)
 
-    items = json.dumps([{"kind": "event", "to": ["all"], "type": "x"}] * 10 * BATCH_SLICE).encode()
-    data = request("POST", "/v1/batch", f"Content-Length: {len(items)}", body=items, key=KEY)
+    item = {"kind": "event", "to": [f"user:{number}" for number in range(recipients)], "type": "x"}
+    body = json.dumps([item] * items).encode()
+    data = request("POST", "/v1/batch", f"Content-Length: {len(body)}", body=body, key=KEY)
     async with side(direct=True) as service:
         watching = asyncio.create_task(watch())
         (answer,) = await service.ask([data])
         watching.cancel()
     assert answer.status == 200
-    assert len(published) == 10 * BATCH_SLICE
-    assert len({count for count in seen if 0 < count < 10 * BATCH_SLICE}) >= 8
+    assert len(published) == items
+    assert len({count for count in seen if 0 < count < items}) >= 8
 
 
 async def test_the_requests_of_one_packet_do_not_keep_the_loop(published: list[Event]) -> None:

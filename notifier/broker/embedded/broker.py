@@ -259,14 +259,14 @@ class EmbeddedBroker(Broker):
         if isinstance(earlier, Task):
             return earlier
         task = self._known(task_id)
-        changed = change(task)
-        return task if changed is task else self._store(changed, idempotency)
+        return task if (changed := change(task)) is task else self._store(changed, idempotency)
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
         self._sweep_for(1 + len(task.to))
         self._tasks.put(task)
+        frame = task.frame()
         for channel in task.to:
-            self._announce(channel, task.frame(), key=task.id)
+            self._announce(channel, frame, key=task.id)
         self._idempotency.add(idempotency, task)
         return task
 
