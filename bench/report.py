@@ -6,7 +6,7 @@ Must not know: how anything was measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from bench.system import REPOSITORY
 
@@ -194,6 +194,21 @@ def _cpu(server: str, work: str) -> tuple[str, str, str]:
     return server, work, "cpu_us"
 
 
+BEHIND_MS: Final = 20
+"""A server with a median latency above it fell behind the rate: it read several events at once, and each cost less."""
+
+
+def _kept_up(goal: Goal, *servers: str) -> Goal:
+    """A goal for the work "from Redis", without a figure if one of these servers fell behind."""
+    what, bound, measure, is_met = goal
+
+    def checked(get: Figures) -> float | None:
+        p50s_ms = [get(server, "from Redis", "p50_ms") for server in servers]
+        return None if any(p50_ms is None or p50_ms > BEHIND_MS for p50_ms in p50s_ms) else measure(get)
+
+    return what, bound, checked, is_met
+
+
 GOALS: list[Goal] = [
     _at_most("light fan-out, CPU to the floor's", 1.15, _cpu(US, "broadcast"), _cpu(FLOOR, "broadcast")),
     _at_most("… to nchan's", 0.85, _cpu(US, "broadcast"), _cpu(NCHAN, "broadcast")),
@@ -207,8 +222,16 @@ GOALS: list[Goal] = [
         (US, "pauses", "busy_p99_ms"),
         (US, "pauses", "quiet_p99_ms"),
     ),
-    _at_most("from Redis, CPU to the bare program's", 1.15, _cpu(REDIS, "from Redis"), _cpu(BARE_REDIS, "from Redis")),
-    _at_most("… to nchan's event by HTTP", 0.6, _cpu(REDIS, "from Redis"), _cpu(NCHAN, "one by one")),
+    _kept_up(
+        _at_most(
+            "from Redis, CPU to the bare program's", 1.15, _cpu(REDIS, "from Redis"), _cpu(BARE_REDIS, "from Redis")
+        ),
+        *(REDIS, BARE_REDIS),
+    ),
+    _kept_up(
+        _at_most("from Redis, CPU to nchan's event by HTTP", 0.6, _cpu(REDIS, "from Redis"), _cpu(NCHAN, "one by one")),
+        REDIS,
+    ),
     _at_most(
         "by HTTP, one by one, CPU to the bare program's", 2, _cpu(US, "one by one"), _cpu(BARE_HTTP, "one by one")
     ),

@@ -184,6 +184,16 @@ def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
     assert "| memory of an idle stream, KiB | at most 10 | 11.00 | **no** |" in report.text(run)
 
 
+def test_a_server_that_fell_behind_meets_no_goal_by_it() -> None:
+    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
+    ours, bare = run["results"][report.REDIS]["from Redis"], run["results"][report.BARE_REDIS]["from Redis"]
+    goal = "| from Redis, CPU to the bare program's |"
+    ours["p50_ms"] = bare["p50_ms"] = report.BEHIND_MS
+    assert goal in report.text(run)
+    ours["p50_ms"] += 1
+    assert goal not in report.text(run)
+
+
 @pytest.fixture
 def go_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on the path whose programs only listen on the port of their configuration."""
