@@ -64,7 +64,10 @@ def test_what_comes_while_the_tab_is_hidden_is_told_when_it_is_looked_at_again(s
 @WHOLE
 def test_one_notification_of_the_browser_for_all_hidden_tabs_and_none_while_one_is_looked_at(shop: Shop) -> None:
     shop.context.grant_permissions(["notifications"], origin=shop.service.url)
-    pages = [native(shop) for _ in range(3)]
+    looked_at = "navigator.locks.query().then(({ held }) => held.some(({ name }) => name === 'notifier looked at'))"
+    pages = [native(shop)]
+    wait_for(lambda: pages[0].evaluate(looked_at), what="its lock")
+    pages += [native(shop) for _ in range(2)]
     for page in pages[1:]:
         hide(page)
     shop.publish("Seen")
@@ -75,7 +78,6 @@ def test_one_notification_of_the_browser_for_all_hidden_tabs_and_none_while_one_
         for _ in range(2):
             page.evaluate("navigator.locks.query().then(() => true)")
     hide(pages[0])
-    looked_at = "navigator.locks.query().then(({ held }) => held.some(({ name }) => name === 'notifier looked at'))"
     wait_for(lambda: not pages[1].evaluate(looked_at), what="the release of its lock")
     shop.publish("Elsewhere", text="Come back", **{"from": {"name": "Ann"}})
     wait_for(lambda: any(page.evaluate("shown.length") for page in pages), what="the notification")
