@@ -88,7 +88,9 @@ def test_buckets_are_bounded() -> None:
 @pytest.mark.slow
 def test_the_api_answers_429_with_the_time_to_retry() -> None:
     with running(Service(env={"NOTIFIER_PUBLISH_RATE": "2"})) as service, service.client() as client:
-        answers = [client.post("/v1/messages", json={"to": ["user:a"], "subject": "x"}) for _ in range(8)]
+        answers: list[httpx.Response] = []
+        while not answers or (answers[-1].status_code == 200 and len(answers) < 100):  # more than two a second
+            answers.append(client.post("/v1/messages", json={"to": ["user:a"], "subject": "x"}))
         assert [answer.status_code for answer in answers[:4]] == [200] * 4
         assert answers[0].headers["ratelimit"].startswith('"publish";r=3')
         refused = answers[-1]
@@ -101,7 +103,8 @@ def test_the_api_answers_429_with_the_time_to_retry() -> None:
         lines = b"\n".join([b'{"kind":"message","to":["user:a"],"subject":"x"}'] * 4)
         other = httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers)
         assert other.status_code == 200
-        assert httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers).status_code == 429
+        # Two seconds later, the next is allowed too.
+        wait_for(lambda: httpx.post(f"{service.url}/v1/batch", content=lines, headers=headers).status_code == 429)
         wait_for(
             lambda: (
                 httpx.post(

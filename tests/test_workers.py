@@ -31,12 +31,11 @@ async def test_an_event_published_at_any_worker_reaches_the_streams_of_all(redis
 
 
 async def test_streams_are_spread_over_the_workers(redis_service: Service) -> None:
-    idle = {pid: _connections(pid) for pid in worker_pids(redis_service)}
+    await _streams(redis_service, 0)  # those of other tests have ended
     listeners = [Listener(redis_service.port, f"s{i}") for i in range(60)]
     async with listening(*listeners):
-        counts = [_connections(pid) - idle[pid] for pid in worker_pids(redis_service)]
-    assert len(counts) == 2
-    assert min(counts) >= 10, counts
+        streams = await _streams(redis_service, 60)
+    assert min(streams.values()) >= 10, streams
 
 
 async def test_one_scrape_shows_all_workers_and_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None:
@@ -44,15 +43,18 @@ async def test_one_scrape_shows_all_workers_and_a_worker_that_died_is_replaced(r
         listeners = [Listener(service.port, f"m{i}") for i in range(20)]
         async with listening(*listeners):
             for _ in range(5):  # whichever worker answers
-                text = httpx.get(f"{service.url}/metrics").text
-                streams = dict(re.findall(r'^notifier_streams{worker="(\d)"} (\d+)', text, re.MULTILINE))
+                with httpx.Client(base_url=service.url, timeout=30) as connection:  # it stays at its worker
+                    text = ""
+                    while text.count("\nnotifier_streams{") < 2:  # a worker that stands still for 1 s is not shown
+                        text = connection.get("/metrics").text
+                streams = _streams_in(text)
                 assert set(streams) == {"0", "1"}
-                assert sum(map(int, streams.values())) == 20
+                assert sum(streams.values()) == 20
                 lines = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
                 names = [re.sub(r"_seconds_(bucket|sum|count)$", "", name) for name in lines]
                 assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
         await _a_hung_worker_is_missing(service)
-        await until(lambda: _workers_shown(service) == 2, what="both workers' series")
+        await until(lambda: _workers_shown(service) == 2, 60, what="both workers' series")
         await _begins_at_zero_when_replaced(service, worker_pids(service)[0])
         listeners = [Listener(service.port, f"d{i}") for i in range(20)]
         async with listening(*listeners):
@@ -81,11 +83,11 @@ async def _begins_at_zero_when_replaced(service: Service, killed: int) -> None:
     """What Prometheus' `rate` takes for the reset of a counter, and a start that says why."""
     before = await _starts(service)
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: killed not in worker_pids(service) and _workers_shown(service) == 2, what="the new worker")
+    await until(lambda: killed not in worker_pids(service) and _workers_shown(service) == 2, 60, what="the new worker")
     after = await _starts(service)
     (new,) = [worker for worker in "01" if after[worker] > before[worker]]
-    await until(lambda: _series(service, f'notifier_streams_opened_total{{worker="{new}"}}') == 0, what="no stream")
-    await until(lambda: _series(service, 'notifier_workers{state="missing"}') == 0, what="no missing worker")
+    await until(lambda: _series(service, f'notifier_streams_opened_total{{worker="{new}"}}') == 0, 60, "no stream")
+    await until(lambda: _series(service, 'notifier_workers{state="missing"}') == 0, 60, "no missing worker")
 
 
 async def _starts(service: Service) -> dict[str, float]:
@@ -97,7 +99,7 @@ async def _starts(service: Service) -> dict[str, float]:
             starts[worker] = _series(service, f'process_start_time_seconds{{worker="{worker}"}}')
         return not any(map(math.isnan, starts.values()))
 
-    await until(are_known, what="the starts of both workers")
+    await until(are_known, 60, what="the starts of both workers")
     return starts
 
 
@@ -121,8 +123,23 @@ def _scrape(service: Service) -> str:
         return ""
 
 
-def _connections(pid: int) -> int:
-    return sum(1 for fd in os.scandir(f"/proc/{pid}/fd") if os.readlink(fd.path).startswith("socket:"))
+def _streams_in(scrape: str) -> dict[str, int]:
+    """The open streams, by worker."""
+    series = re.findall(r'^notifier_streams{worker="(\d)"} (\d+)', scrape, re.MULTILINE)
+    return {worker: int(streams) for worker, streams in series}
+
+
+async def _streams(service: Service, total: int) -> dict[str, int]:
+    """The open streams by worker, once both have so many."""
+    streams: dict[str, int] = {}
+
+    def are_open() -> bool:
+        nonlocal streams
+        streams = _streams_in(_scrape(service))
+        return len(streams) == 2 and sum(streams.values()) == total
+
+    await until(are_open, 60, what=f"{total} streams at two workers")
+    return streams
 
 
 def test_workers_that_cannot_be_built_end_the_service(redis_server: RedisServer) -> None:

@@ -113,8 +113,8 @@ async def test_what_expires_between_two_portions_is_left_out(broker: Broker) -> 
         start = (await opened(broker)).cursor
         await broker.publish(note(subject="first"))
         expires_at = datetime.now(UTC) + timedelta(seconds=brief_s)
-        for _ in range(3):
-            await broker.publish(note(subject="brief", expires_at=expires_at))
+        for brief in [note(subject="brief", expires_at=expires_at) for _ in range(3)]:  # later they are refused
+            await broker.publish(brief)
         opening = await broker.open("ann", ANN, start, portion_bytes=1)
         if opening.missed == 4:
             break
