@@ -22,6 +22,8 @@ from notifier.jwt_secret import divided
 from notifier.output import KEPT_BYTES
 
 DEVELOPMENT_URL: Final = "http://127.0.0.1:8001"
+NAMING_A_SERVICE: Final = frozenset({"TRANSPORT", "URL", "PUBLIC_URL", "API_KEY", "JWT_SECRET", "REDIS_URL"})
+"""The keys of `NOTIFIER` that name a service: where one of them is given, none comes from `_for_development`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +129,18 @@ def settings() -> Settings:
 
 
 def raw_settings() -> object:
-    """`NOTIFIER` as the project has it. Without it, a project under `DEBUG` has the service that `manage.py notifier`
-    starts on this machine, with secrets made from its `SECRET_KEY`; `NOTIFIER_URL` in the environment is another
-    address."""
+    """`NOTIFIER` as the project has it. Where it names no service, a project under `DEBUG` has the one that `manage.py
+    notifier` starts on this machine, with secrets made from its `SECRET_KEY`; `NOTIFIER_URL` in the environment is
+    another address."""
     raw = getattr(django_settings, "NOTIFIER", None)
-    if raw is not None or not _is_debug():
+    if raw is not None and not (isinstance(raw, Mapping) and NAMING_A_SERVICE.isdisjoint(raw)):
         return raw
-    return _for_development(django_settings.SECRET_KEY, os.environ.get("NOTIFIER_URL", DEVELOPMENT_URL))
+    if not _is_debug():
+        return raw
+    return {
+        **_for_development(django_settings.SECRET_KEY, os.environ.get("NOTIFIER_URL", DEVELOPMENT_URL)),
+        **(raw or {}),
+    }
 
 
 @functools.cache

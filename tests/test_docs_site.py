@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "CONTRIBUTING.md": ("tests/test_project.py, tests/browser/test_contributing.py", {"js": 1, "sh": 6}),
-    "README.md": ("tests/test_readme.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
+    "README.md": ("tests/test_readme.py, tests/test_wagtail.py", {"html": 1, "js": 2, "python": 6, "sh": 7}),
     "deploy/chart/README.md": ("tests/test_deploy_chart.py", {"sh": 3, "yaml": 1}),
     "docs/api.md": ("tests/django/test_api_page.py", {"python": 7}),
     "docs/client.md": (
@@ -36,8 +36,8 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
     "docs/django.md": (
         "tests/django/test_docs.py, tests/django/test_docs_settings.py, tests/django/test_admin_tasks.py, "
-        "tests/django/test_import_export.py",
-        {"html": 3, "python": 35, "sh": 6},
+        "tests/django/test_import_export.py, tests/test_wagtail.py",
+        {"html": 4, "python": 35, "sh": 6},
     ),
     "docs/hooks.md": ("tests/test_hooks_page.py", {"sh": 2, "yaml": 2}),
     "docs/index.md": ("tests/test_readme.py", {"python": 1}),

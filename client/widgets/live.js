@@ -50,7 +50,7 @@ export class NotifierLive extends BaseElement {
       const isSame = responseURL.split("#")[0] === url.href.split("#")[0];
       const source = url.hash ? response?.getElementById(decodeURIComponent(url.hash.slice(1))) : response?.body;
       if (this.isConnected && status === 200 && isSame && source) {
-        takeGrant(this, source, this.id && response.getElementById(this.id));
+        takeGrant(this, source, this.id ? response.getElementById(this.id) : null);
         swap(this, source);
       }
       if (this.#again && this.isConnected) {

@@ -38,7 +38,7 @@ STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %
   <h1>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</h1>
   <label>Note <input name="note"></label>
   <div id="long" tabindex="0" class="long">{% for n in numbers %}<p>{{ row.title }} {{ n }}</p>{% endfor %}</div>
-</notifier-live></main>
+</notifier-live><notifier-live {% live row %} src="#title"><p id="title">{{ row.title }}</p></notifier-live></main>
 <style nonce="bGl2ZQ">.long { block-size: 5rem; overflow: auto; }</style>
 {% notifier widgets=False %}</html>"""
 PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">

@@ -131,7 +131,8 @@ def test_the_runs_of_a_user_and_of_a_process_are_bounded(
 @pytest.mark.usefixtures("here")
 def test_the_page_shows_the_button_and_the_widgets_and_starts_nothing(visitor: Client) -> None:
     text = visitor.get("/report/").content.decode()
-    for part in ("<title>Report</title>", "csrfmiddlewaretoken", "notifier/django.js", "<notifier-tasks>"):
+    scheme = '<meta name="color-scheme" content="light dark">'
+    for part in ("<title>Report</title>", scheme, "csrfmiddlewaretoken", "notifier/django.js", "<notifier-tasks>"):
         assert part in text
     assert outbox.tasks == []
 
@@ -224,6 +225,28 @@ def test_the_environment_may_name_another_address(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("NOTIFIER_URL", "http://127.0.0.1:9001")
     with without_notifier(DEBUG=True):
         assert settings().url == "http://127.0.0.1:9001"
+
+
+@pytest.mark.parametrize("named", [{}, {"OUTBOX": True}])
+def test_under_debug_settings_that_name_no_service_leave_it_as_it_is(named: dict[str, Any]) -> None:
+    with without_notifier(DEBUG=True):
+        secrets = settings().api_key, settings().jwt_secret
+    with override_settings(DEBUG=True, NOTIFIER=named):
+        current = settings()
+        assert check_settings(None) == []
+        assert (current.url, current.api_key, current.jwt_secret) == (DEVELOPMENT_URL, *secrets)
+        assert current.outbox is ("OUTBOX" in named)
+
+
+@pytest.mark.parametrize("named", [{"URL": "http://notifier:8000"}, {"JWT_SECRET": "x" * 32}, {"TRANSPORT": "redis"}])
+def test_settings_that_name_a_service_are_not_completed(named: dict[str, Any]) -> None:
+    with override_settings(DEBUG=True, NOTIFIER=named), pytest.raises(ImproperlyConfigured, match="is missing"):
+        settings()
+
+
+def test_in_production_settings_that_name_no_service_are_refused() -> None:
+    with override_settings(DEBUG=False, NOTIFIER={"OUTBOX": True}), pytest.raises(ImproperlyConfigured, match="'URL'"):
+        settings()
 
 
 def test_in_production_a_project_without_settings_is_refused() -> None:

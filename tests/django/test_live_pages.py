@@ -203,6 +203,7 @@ def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
             await page.locator("#long").evaluate("element => element.scrollTo(0, 300)")
             await asyncio.to_thread(rename, site, row, "second <b>")
             await expect(page.locator("h1")).to_have_text("second <b>")
+            await expect(page.locator("notifier-live:not([id])")).to_have_text("second <b>")
             # The next grant and its cursor are the answer's.
             await expect(page.locator("#live")).not_to_have_attribute("data-live-cursor", cursor)
             await page.keyboard.type("X")
