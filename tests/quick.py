@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 FIXTURES = {
-    *("redis_server", "guarded_redis", "redis_cluster", "valkey_cluster", "sentinels"),
+    *("redis_server", "guarded_redis", "small_redis", "redis_cluster", "valkey_cluster", "sentinels"),
     *("postgres", "browser", "nginx", "diagnoses"),
 }
 """Fixtures that start such programs."""

@@ -36,9 +36,7 @@ def published(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 @pytest.mark.parametrize(("items", "recipients"), [(10 * BATCH_SLICE, 1), (10, BATCH_SLICE)])
-async def test_a_large_batch_lets_other_work_have_its_turn(
-    published: list[Event], items: int, recipients: int
-) -> None:
+async def test_a_large_batch_lets_other_work_have_its_turn(published: list[Event], items: int, recipients: int) -> None:
     seen: list[int] = []
 
     async def watch() -> None:

@@ -221,6 +221,7 @@ async def test_a_smaller_history_shrinks_a_log_at_its_next_events(path: Path) ->
 async def test_expired_channels_leave_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(passed_s=0.0)
     clock.time = lambda: time.time() + clock.passed_s
+    clock.monotonic = lambda: time.monotonic() + clock.passed_s
     monkeypatch.setattr(embedded_broker, "time", clock)
     monkeypatch.setattr(embedded_history, "time", clock)
     async with running(path) as broker:
