@@ -23,24 +23,23 @@ from notifier.task import Task
 log = logging.getLogger("django_bridge")
 
 
-def write(task: Task, user_key: Any, traceback: str = "") -> None:
+def write(task: Task, user_key: Any, traceback: str = "", *, replaces_end: bool = False) -> None:
     """Write the state to the row, unless the row has a newer state or has ended: processes may share a task.
 
-    A `DatabaseError` is logged, and raised under `RAISE`.
+    replaces_end: write it in any case. A process that was told of the end by the service may have written it first,
+    without its error, link and traceback. A `DatabaseError` is logged, and raised under `RAISE`.
     """
     fields = _fields(task, user_key)
     if traceback:
         fields["traceback"] = traceback
     row = TaskRecord.objects.filter(pk=task.id)
+    older = row if replaces_end else row.filter(updated_at__lte=fields["updated_at"], ended_at=None)
     try:
         with transaction.atomic(using=router.db_for_write(TaskRecord)):
-            if (
-                not row.filter(updated_at__lte=fields["updated_at"], ended_at=None).update(**fields)
-                and not row.exists()
-            ):
+            if not older.update(**fields) and not row.exists():
                 TaskRecord.objects.create(pk=task.id, **fields)
     except IntegrityError:  # another process has just created the row
-        row.filter(updated_at__lte=fields["updated_at"], ended_at=None).update(**fields)
+        older.update(**fields)
     except DatabaseError:
         if settings().raise_:
             raise

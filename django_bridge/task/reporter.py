@@ -301,7 +301,7 @@ class TaskReporter(UnreportedChanges):
 
         with self._writing:
             self._is_row_stale = False
-            records.write(self.known, self.user_key, self.traceback)
+            records.write(self.known, self.user_key, self.traceback, replaces_end=self.ended_here)
 
 
 def _in_background() -> bool:

@@ -41,6 +41,8 @@ class UnreportedChanges:
         """The state as this process knows it: its own changes, and what the service answered."""
         self.ended_elsewhere = False
         """Another process has ended the task: changes of this one are dropped."""
+        self.ended_here = False
+        """The service has the end from this process, so no other knows more of it."""
         self._lock = threading.RLock()
         """For the fields of this object. Not locked during calls to the service or the database."""
         self._sending = threading.RLock()
@@ -193,6 +195,8 @@ class UnreportedChanges:
         except Conflict as exc:
             self._apply_conflict(exc)
             return True
+        if outcome.answer is not None and change.get("status") in ENDED:
+            self.ended_here = True
         self._apply_answer(outcome.answer)
         return outcome.settled
 

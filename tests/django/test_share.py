@@ -178,3 +178,25 @@ def test_the_loops_of_a_group_advance_one_task(worker: Worker, over_http: Servic
     task.set_state("all in")
     assert task.done == 60
     assert publisher.current().counts.failed == 0
+
+
+def test_the_row_has_the_error_although_a_late_process_wrote_the_end_first(
+    over_http: Service, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a retry that fails before the report of the attempt before it."""
+    task = Task(from_user=user, task_name="Import")
+    task.begin()
+    late = Task.resume(task.id)
+    real = publisher.Publisher.change_task
+
+    def change_task(self: Any, task_id: str, change: Any, key: str) -> Any:
+        outcome = real(self, task_id, change, key)
+        if change.get("status") == "failed":
+            late.wait("Retry 1")
+        return outcome
+
+    monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
+    task.fail(LookupError("row 5"))
+    row = TaskRecord.objects.get()
+    assert (row.status, row.error) == ("failed", "Something went wrong.")
+    assert "row 5" in row.traceback
