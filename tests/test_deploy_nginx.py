@@ -19,7 +19,7 @@ MiB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def behind_nginx() -> Iterator[Service]:
-    env = {"NOTIFIER_MAX_STREAMS_PER_ADDRESS": "2", "NOTIFIER_HEARTBEAT_S": "0.5"}
+    env = {"NOTIFIER_MAX_STREAMS_PER_ADDRESS": "2", "NOTIFIER_HEARTBEAT_S": "4"}
     with running(Service(env=env)) as service:
         yield service
 
@@ -44,14 +44,13 @@ def test_events_pass_nginx_one_by_one(nginx: Nginx, behind_nginx: Service) -> No
         assert reader.response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert reader.response.headers["cache-control"] == "no-store, no-transform"
         reader.next("hello")
-        reader.next("ping")
         for number in range(3):
             body = {"to": ["user:ann"], "subject": f"Number {number}"}
             with behind_nginx.client() as publisher:
                 assert publisher.post(f"{nginx.url}/v1/messages", json=body).status_code == 200
             sent = time.monotonic()
             assert reader.next("message")[1]["subject"] == f"Number {number}"
-            assert time.monotonic() - sent < 0.4, "the event came with the next ping: nginx buffers"
+            assert time.monotonic() - sent < 3, "the event came with the next ping: nginx buffers"
     finally:
         reader.close()
 

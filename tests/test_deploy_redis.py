@@ -116,13 +116,13 @@ def _everything_by_the_bridge(publisher: RedisTransport, reader: StreamReader) -
         "expires_at": None,
     }
     for attempt in publisher.message(payload):
-        attempt(2.0)
+        attempt(20.0)
     assert reader.next("message")[1]["subject"] == "By the bridge"
     begun = task.begin(
         to=("user:ann",), name="By the bridge", state="", total=2, task_id=None, now_ms=int(time.time() * 1000)
     )
-    publisher.create_task(begun, uuid4().hex)(2.0)
-    assert publisher.change_task(begun.id, {"advance": 1}, uuid4().hex)(2.0).done == 1
+    publisher.create_task(begun, uuid4().hex)(20.0)
+    assert publisher.change_task(begun.id, {"advance": 1}, uuid4().hex)(20.0).done == 1
     while reader.next("task")[1]["id"] != begun.id:
         pass
 

@@ -42,7 +42,7 @@ async def test_a_state_that_waits_behind_a_full_socket_is_sent_when_there_is_roo
         assert received(wall) == ["hello"]
         wall.waiting = 0
         # Nothing else is sent to the stream, so the hub itself must notice.
-        await until(lambda: received(wall) == ["hello", "task:first-2", "task:second-2"], 3, "the states")
+        await until(lambda: received(wall) == ["hello", "task:first-2", "task:second-2"], what="the states")
 
 
 async def test_a_state_whose_socket_has_room_again_before_its_round_comes_is_sent(broker: ScriptedBroker) -> None:
@@ -53,9 +53,9 @@ async def test_a_state_whose_socket_has_room_again_before_its_round_comes_is_sen
         wall.waiting = 1000
         state(hub, "all", "t1", "50")
         wall.waiting = 0
-        await until(lambda: received(wall) == ["hello", "task:50"], 3, "the state")
+        await until(lambda: received(wall) == ["hello", "task:50"], what="the state")
         state(hub, "all", "t1", "100")
-        await until(lambda: received(wall) == ["hello", "task:50", "task:100"], 3, "the newer state")
+        await until(lambda: received(wall) == ["hello", "task:50", "task:100"], what="the newer state")
 
 
 # Pending frames

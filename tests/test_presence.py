@@ -180,17 +180,6 @@ async def test_leases_are_renewed_and_those_of_a_killed_process_end(hub: Hub) ->
     assert [person.person.user for person in await broker.people(TOPIC)] == ["ann"]
 
 
-async def test_presence_ends_with_its_grant_also_where_the_token_has_the_topic(hub: Hub) -> None:
-    ann = await Page(hub, "ann").open()
-    bob = await Page(hub, "bob", topics=("all", TOPIC)).open(ttl_s=0.5)
-    await Page(hub, "eve", topics=("all", TOPIC)).open(ttl_s=-1)
-    await until(lambda: ann.people.keys() == {"ann", "bob"})
-    await until(lambda: ann.people.keys() == {"ann"})
-    await until(lambda: bob.stream not in hub.people._members[TOPIC])
-    assert TOPIC in bob.stream.channels
-    assert not any(person["id"] == "eve" for event in ann.events for person in event["joined"])
-
-
 async def test_a_channel_whose_shard_is_away_stops_no_other(hub: Hub) -> None:
     elsewhere, broker = "topic:order:43", broker_of(hub)
     broker.away = {elsewhere}

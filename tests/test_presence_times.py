@@ -99,6 +99,20 @@ def test_who_comes_and_who_ends_cleanly_is_told_within_a_second(run: Run) -> Non
     run(scene)
 
 
+def test_presence_ends_with_its_grant_also_where_the_token_has_the_topic(run: Run) -> None:
+    async def scene(hub: Hub) -> None:
+        ann = await Page(hub, "ann").open()
+        bob = await Page(hub, "bob", topics=("all", TOPIC)).open(ttl_s=5)
+        await Page(hub, "eve", topics=("all", TOPIC)).open(ttl_s=-1)
+        await until(lambda: ann.people.keys() == {"ann", "bob"})
+        await until(lambda: ann.people.keys() == {"ann"})
+        await until(lambda: bob.stream not in hub.people._members[TOPIC])
+        assert TOPIC in bob.stream.channels
+        assert not any(person["id"] == "eve" for event in ann.events for person in event["joined"])
+
+    run(scene)
+
+
 def test_a_topic_has_at_most_two_events_a_second(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(hub: Hub) -> None:
         ann = await Page(hub, "ann").open()

@@ -150,7 +150,8 @@ async def test_a_streams_head_goes_out_before_a_busy_broker_is_retried(
         return await answer(*words, **how)
 
     monkeypatch.setattr(MemoryBroker, "open", busy)
-    monkeypatch.setattr("notifier.opener.RETRY_S", (1.5, 2))  # later than the first event
+    monkeypatch.setattr(stream, "FIRST_EVENT_S", 0.1)
+    monkeypatch.setattr("notifier.opener.RETRY_S", (2.2, 2.5))  # later than the first event
     with await opened_stream(port) as link:
         assert b"event: ping" in await received(link)
         assert asked == 1

@@ -42,7 +42,7 @@ async def test_a_partial_write_is_completed_byte_for_byte_and_in_order(
         broker.publish(hub, "all", "behind")
         due = [*parts, "behind"]
         await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every byte")
-        await until(lambda: all(stream.send is not None for stream in streams), 3, "direct sends again")
+        await until(lambda: all(stream.send is not None for stream in streams), what="direct sends again")
         broker.publish(hub, "all", "after")
         await until(lambda: all(client.of("x")[-1] == "after" for client in clients))
         assert not hub.counts["ended_slow"]
@@ -71,7 +71,7 @@ async def test_rounds_direct_events_states_and_pings_behind_a_small_buffer_are_w
                 await asyncio.sleep(0)
         clients = [client for _, client in pairs]
         await until(lambda: read_all(clients) and all(client.of("x") == due for client in clients), what="every event")
-        await until(lambda: all(client.of("task")[-1] == "state-199" for _, client in pairs), 3, "the newest state")
+        await until(lambda: all(client.of("task")[-1] == "state-199" for _, client in pairs), what="the newest state")
         for _, client in pairs:
             turns = [int(text.partition("-")[2]) for text in client.of("task")]
             assert turns == sorted(turns)
@@ -90,7 +90,7 @@ async def test_a_state_conflated_behind_a_full_socket_is_sent_once_there_is_room
             state(hub, "all", "t1", f"{number}")
             await until(lambda: not hub._rounds)
         # No further event is published that would send the newest state.
-        await until(lambda: client.of("task"), 3, "the state")
+        await until(lambda: client.of("task"), what="the state")
         assert client.of("task") == ["9"]
         assert client.of("x") == ["z" * 50_000]
 
@@ -130,8 +130,8 @@ async def test_a_client_that_stops_reading_is_ended_after_the_limit_and_not_befo
         began = time.monotonic()
         await hub.attach(stalled)
         _, (other,) = await sockets.attached(1)
-        await until(lambda: stalled not in hub._streams, 5, "the end of the stalled stream")
-        assert 0.6 <= time.monotonic() - began < 3
+        await until(lambda: stalled not in hub._streams, what="the end of the stalled stream")
+        assert 0.6 <= time.monotonic() - began < STALLED_AFTER_S
         assert hub.counts["ended_slow"] == 1
         broker.publish(hub, "all", "still")
         assert other.of("x") == ["still"]

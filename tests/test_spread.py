@@ -56,7 +56,7 @@ async def test_each_stream_of_a_topic_gets_the_spread(viewers: int, expected: Ma
         walls = await attach_crowd(hub, viewers, TOPIC)
         broker.seq = 1
         hub.deliver(TOPIC, "e", 1, "", wire("changed", {"topic": "order:42"}))
-        await until(lambda: all(changes(wall) for wall in walls), 3, "the event")
+        await until(lambda: all(changes(wall) for wall in walls), what="the event")
     assert [changes(wall) for wall in walls] == [[{**expected, "topic": "order:42"}]] * viewers
 
 

@@ -86,7 +86,9 @@ def test_the_replica_of_a_primary_that_is_silent_takes_over(kind: str, end: str)
         getattr(silent, end)()
         assert silent not in cluster.running
         cluster.wait_for_owner(SLOT, replica)
+        cluster.each("CONFIG", "SET", "cluster-node-timeout", 30_000)  # no other takeover on a busy machine
         getattr(silent, {"kill": "start", "pause": "resume"}[end])()
+        cluster.each("CONFIG", "SET", "cluster-node-timeout", 30_000)
         cluster.wait_until_whole()
         assert (silent.is_primary, replica.is_primary) == (False, True)
 

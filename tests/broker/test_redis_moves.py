@@ -184,19 +184,27 @@ async def test_what_was_written_while_most_sentinels_were_not_heard_begins_anoth
         await other.close()
 
 
+async def answer_of(places: Sentinels) -> Address:
+    """The primary by the Sentinels, once one of them answers in time."""
+    while True:
+        with contextlib.suppress(BrokerUnavailable):
+            return await places.of(0)
+
+
 async def test_a_sentinel_without_most_of_the_others_names_a_primary_that_is_not_agreed(
     sentinels: SentinelGroup,
 ) -> None:
     places = Sentinels(parse_target(sentinels.url))
-    address = await places.of(0)
-    assert await places.is_agreed(0, address)
+    address = await answer_of(places)
+    while not await places.is_agreed(0, address):  # on a busy machine, an answer may come too late
+        await asyncio.sleep(0.1)
     cut_off = sentinels.sentinels[1:]
     try:
         for sentinel in cut_off:
             sentinel.pause()
         places._names._answered_at = 0.0  # it is not answered from what is known
         assert not await places.is_agreed(0, address)
-        assert await places.of(0) == address
+        assert await answer_of(places) == address
     finally:
         for sentinel in cut_off:
             sentinel.resume()
