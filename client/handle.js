@@ -74,7 +74,10 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
       const ended = new AbortController();
       const end = () => ended.abort();
       handle.ends.push(end);
-      for (const name of handle.topics) watchPeople(notifier, name, find, handler, ended.signal);
+      for (const name of handle.topics) {
+        const again = watchPeople(notifier, name, find, handler, ended.signal);
+        handle.stale.add((names) => ended.signal.aborted || (names.includes(name) && again()));
+      }
       return end;
     },
     /**

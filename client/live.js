@@ -1,6 +1,7 @@
 /**
  * Elements that are live: `<tr data-live-topic="shop.order:7">`. When their topic has an event, or is stale, each gets a DOM event `live`
- * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches.
+ * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches. When it is heard no longer, each gets
+ * `live-ended` with the reason.
  *
  * The grants are in the page (`data-live-grant`, `data-live-cursor`), also in parts that are swapped in later.
  *
@@ -124,16 +125,19 @@ export function watchPage(notifier, renew, texts) {
     for (const name of names) tell(name, { topic: name, type: "stale", isDue });
   }
 
-  /** The view gets another chance to decide: its answer has the next grant. */
+  /** What has expired: the view gets another chance to decide, its answer has the next grant. */
   function onEnded(/** @type {string[]} */ names, /** @type {string} */ reason) {
+    const shares = [...granted.values(), ...parted];
+    for (const topic of names.filter((name) => !shares.some((share) => share.names.has(name)))) {
+      for (const element of elementsOf(topic))
+        element.dispatchEvent(new CustomEvent("live-ended", { detail: { topic, reason } }));
+    }
     if (reason === "expired") stale(names, true);
   }
 
   /** @param {string} name @param {Detail} detail */
   function tell(name, detail) {
-    for (const element of document.querySelectorAll(SELECTOR)) {
-      if (namesOf(element).includes(name)) plan(element, detail);
-    }
+    for (const element of elementsOf(name)) plan(element, detail);
   }
 
   /** Several events within the spread are one. @param {Element} element @param {Detail} detail */
@@ -173,6 +177,10 @@ function reloadFrame(frame) {
     frame.removeEventListener("turbo:before-frame-render", render);
   });
 }
+
+/** @param {string} name */
+const elementsOf = (name) =>
+  [...document.querySelectorAll(SELECTOR)].filter((element) => namesOf(element).includes(name));
 
 /** @param {Element} element */
 const namesOf = (element) => (element.getAttribute("data-live-topic") ?? "").split(" ").map(decoded);

@@ -21,18 +21,17 @@ const RETRY_MS = 2000; // twice this at most, at random
  * @param {URL} base
  * @param {string} topic
  * @param {string} grant
- * @returns {Promise<People>}
+ * @returns {Promise<People | null>}  null: not now
  */
 export async function findPeople(request, base, topic, grant) {
   const url = new URL(`v1/topics/${encodeURIComponent(topic)}/presence`, base);
   url.searchParams.set("grant", grant);
   const response = await request(url, jsonCall("GET"));
-  if (!response?.ok) throw new Error(`The service answered ${response?.status}`);
-  return response.json();
+  return response?.ok ? response.json() : null;
 }
 
 /**
- * Calls `handler` with the people of a topic at every change, until the signal.
+ * Calls `handler` with the people of a topic at every change, until the signal. Returns a function that reads them again.
  *
  * @param {any} notifier
  * @param {string} topic
@@ -54,6 +53,7 @@ export function watchPeople(notifier, topic, find, handler, signal) {
     for (const end of ends) end();
   });
   if (!signal.aborted) void read();
+  return again;
 
   /** @param {Change} change */
   function receive(change) {

@@ -68,9 +68,10 @@ export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
       if (ask) all.set(ask, (all.get(ask) ?? new Set()).add(topic.token));
     }
     return [...all].flatMap(([ask, tokens]) => {
-      const list = [...tokens];
-      const starts = [...list.keys()].filter((start) => start % MAX_GRANTS === 0);
-      return starts.map((start) => /** @type {const} */ ([ask, list.slice(start, start + MAX_GRANTS)]));
+      const rest = [...tokens];
+      const calls = [];
+      while (rest.length) calls.push(/** @type {const} */ ([ask, rest.splice(0, MAX_GRANTS)]));
+      return calls;
     });
   }
 

@@ -2,14 +2,19 @@
  * Topics of polls: their query has the grants of the leading tab, then the newest of the others, as many as it has room for. What a
  * poll begins to hear is stale, since polls do not tell what happened before; what has no room is stale once a minute.
  *
+ * The service refuses a query with one bad grant as a whole, and does not say which it is: each is then tried alone, and the bad ones leave
+ * the query.
+ *
  * Must not know: streams, handles, what tabs say to each other.
  */
+
+import { jsonCall } from "./request.js";
 
 /** @typedef {import("./grants.js").Topic} Topic */
 
 const MAX_GRANTS = 20;
 const MAX_CHARS = 6 * 1024; // the service refuses more
-const UNHEARD_MS = 60_000;
+const MAX_TOPICS = 200;
 
 /**
  * @param {Map<string, Topic>} topics  of this tab
@@ -18,15 +23,26 @@ const UNHEARD_MS = 60_000;
  * @param {import("./position.js").Position} position
  * @param {() => boolean} isPolling
  * @param {(names: string[]) => void} onStale
+ * @param {(names: string[]) => void} onUnheard
+ * @param {import("./request.js").Request} request
+ * @param {(tokens: string[]) => void} onRefused
  */
-export function createTopicPolls(topics, elsewhere, polls, position, isPolling, onStale) {
+export function createTopicPolls(
+  topics,
+  elsewhere,
+  polls,
+  position,
+  isPolling,
+  onStale,
+  onUnheard,
+  request,
+  onRefused,
+) {
   /** @type {string[]} */
   let last = []; // what was heard
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  let timer;
-  /** @type {Set<string>} */
-  const early = new Set(); // topics whose last grant ended with much of its life left; the next one, too: it is no matter of time
-  return { fill, hear, end, stop };
+  let most = MAX_TOPICS;
+  polls.check = check;
+  return { fill, hear, forget };
 
   /** Puts the grants into the query. Returns the topics that it hears, and whether the query is another. */
   function fill() {
@@ -45,7 +61,8 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
     searchParams.delete("grant");
     for (const [token, names] of known) {
       if (token.length > room || searchParams.getAll("grant").length === MAX_GRANTS) continue;
-      if (names.every((name) => heard.has(name))) continue;
+      const added = names.filter((name) => !heard.has(name));
+      if (!added.length || heard.size + added.length > most) continue;
       room -= token.length;
       searchParams.append("grant", token);
       for (const name of names) heard.add(name);
@@ -55,8 +72,8 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
     return { names: [...heard], isChanged };
   }
 
-  /** The polls hear these topics, and no others. @param {string[]} names */
-  function hear(names) {
+  /** The polls hear these topics, and no others. */
+  function hear(names = last) {
     last = names;
     if (!isPolling()) return;
     const [begun, unheard] = [/** @type {string[]} */ ([]), /** @type {string[]} */ ([])];
@@ -69,35 +86,36 @@ export function createTopicPolls(topics, elsewhere, polls, position, isPolling, 
       if (!isHeard && topic.exp > Date.now()) unheard.push(name);
       topic.heard = isHeard;
     }
-    if (unheard.length && !timer) {
-      timer = setTimeout(again, UNHEARD_MS);
-      begun.push(...unheard);
-    }
     onStale(begun);
+    onUnheard(unheard);
   }
 
-  /** The service says that these grants have ended. Returns the topics that no grant will let it hear. @param {string[]} names */
-  function end(names) {
-    const now = Date.now();
+  /** The service says that the grants of these have ended. @param {string[]} names */
+  function forget(names) {
     for (const [token, grant] of elsewhere)
       if (grant.names.some((name) => names.includes(name))) elsewhere.delete(token);
-    return names.filter((name) => {
-      const topic = topics.get(name);
-      if (!topic) return false;
-      const isEarly = topic.exp - now > topic.life / 2;
-      const isLast = isEarly && early.has(name);
-      early[isEarly ? "add" : "delete"](name);
-      topic.exp = Math.min(topic.exp, now);
-      return isLast;
-    });
+    return names;
   }
 
-  function again() {
-    timer = undefined;
-    hear(last);
-  }
-
-  function stop() {
-    clearTimeout(timer);
+  /** A poll was refused. Returns whether the next one asks for less. @param {number} status */
+  async function check(status) {
+    const target = new URL(polls.url);
+    const tokens = target.searchParams.getAll("grant");
+    /** @type {string[]} */
+    const bad = [];
+    if (!tokens.length) return false;
+    if (status === 409)
+      most = last.length >> 1; // the user's token has topics, too
+    else if (status !== 403) return false;
+    else
+      for (const token of tokens) {
+        target.searchParams.set("grant", token);
+        target.searchParams.set("wait_s", "0");
+        const answer = await request(target, jsonCall("GET"));
+        if (answer?.status === 403) bad.push(token);
+      }
+    for (const token of bad) elsewhere.delete(token);
+    onRefused(bad);
+    return status === 409 || bad.length > 0;
   }
 }

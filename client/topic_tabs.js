@@ -2,6 +2,9 @@
  * What the tabs of a browser say to each other about topics. They share a stream, which the leading tab has; it ends a topic that
  * no tab shows, and takes back the state of a tab that has left.
  *
+ * Each tab reads what any says, so few speak: a tab that asks has told its grants, and the leader alone answers. A leader that asks, since it has
+ * loaded this late, is answered by every tab that shows topics: its polls hear their grants.
+ *
  * Must not know: how topics are joined, handles.
  */
 
@@ -23,6 +26,7 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(names: string[]) => void} calls.lose  the stream hears these no longer
  * @param {(names: string[]) => void} calls.tellStates
  * @param {(isAsked: boolean) => void} calls.tellPolls  which grants there are
+ * @param {(tokens: string[]) => void} calls.refuseTokens  the leader's polls are refused with these
  * @param {(names: string[]) => void} calls.hearPolled  the leader's polls hear these
  */
 export async function createTopicTabs(
@@ -30,7 +34,7 @@ export async function createTopicTabs(
   elsewhere,
   connection,
   findKey,
-  { streamId, follow, change, lose, tellStates, tellPolls, hearPolled },
+  { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled },
 ) {
   /** @type {Set<string> | null} */
   let leaving = null; // topics of which the leader asks the other tabs
@@ -93,9 +97,9 @@ export async function createTopicTabs(
   }
 
   /** What another tab says. @param {any} message */
-  function receive({ ask: isAsked, connection: id, left, kept, removed, grants, idle, polled }) {
+  function receive({ ask: isAsked, connection: id, left, kept, removed, grants, idle, polled, refused }) {
     if (isAsked && connection.leads) post({ connection: streamId() });
-    if (isAsked) post({ grants: tokens() });
+    if (isAsked && id !== undefined && topics.size) post({ grants: tokens() });
     if (id && id !== streamId() && !connection.leads) follow(id);
     if (left && connection.leads) endUnshown(left);
     else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
@@ -111,6 +115,7 @@ export async function createTopicTabs(
       }
       tellPolls(true);
     }
+    if (refused) refuseTokens(refused);
     if (polled && !connection.leads) hearPolled(polled);
   }
 

@@ -11,13 +11,16 @@
  * Must not know: elements, how a stream is kept open, what tabs say to each other (`topic_tabs`).
  */
 
-import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
+import { create, isBetter, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
 import { publicHandle } from "./handle.js";
+import { onPage } from "./page.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
+import { isOlder } from "./position.js";
 import { createRenewal } from "./renewal.js";
 import { jsonCall } from "./request.js";
 import { createTopicPolls } from "./topic_polls.js";
+import { createRefusals, end } from "./topic_refusals.js";
 import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
@@ -53,21 +56,18 @@ export async function createTopics(notifier, connection, position, base, polls, 
   let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
   /** @type {Set<string>} */
   const overtaken = new Set(); // topics that the stream has left during a call, whose answer may be older
-  /** @type {Set<string>} */
-  const refused = new Set(); // topics whose last grant was refused; the next one, too: it is no matter of time
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
-  const ended = new AbortController();
   const streamId = () => connectionId;
   const elsewhere = new Map(); // grants of other tabs, when they end and their topics, for the leader's polls
   const isPolling = () => notifier.connectionState.state === "polling";
-  const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell);
-  const calls = { streamId, follow, change, lose, tellStates, tellPolls, hearPolled: polled.hear };
+  const refusals = createRefusals(topics, tell, drop, renewal.renew, retryUnheard);
+  const { refused, beyond, refuse, refuseTokens, remind, namesOf } = refusals;
+  const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell, remind, request, refuseAll);
+  const calls = { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
   const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
   const { ask, post } = tabs;
-  const { signal } = ended;
-  globalThis.addEventListener?.("pagehide", tabs.hide, { signal });
-  globalThis.addEventListener?.("pageshow", (event) => event.persisted && comeBack(), { signal });
+  const unhook = onPage({ pagehide: tabs.hide, pageshow: ({ persisted }) => persisted && comeBack() });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
     if (event === "hello") return; // see below
@@ -89,14 +89,14 @@ export async function createTopics(notifier, connection, position, base, polls, 
   notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !connectionId && join());
   notifier.on("topics", (/** @type {any} */ { left }) => {
     // The service has judged the grants of the polls' query; a stream may not have the newest.
-    if (isPolling()) drop(polled.end(left), "refused");
+    if (isPolling()) refuse(polled.forget(left));
     void lose(left).then(renewal.renew);
   });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
     if (!final) return;
-    ended.abort();
+    unhook();
     renewal.stop();
-    polled.stop();
+    refusals.stop();
     tabs.hide(); // the leader ends what no other tab shows
     topics.clear();
     tabs.end();
@@ -117,6 +117,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       if (topic) topic.heard = false;
       overtaken.add(name);
     }
+    beyond.clear();
     return join();
   }
 
@@ -129,7 +130,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** The stream has none of the topics. */
   function joinAll() {
     for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
-    void join();
+    void lose([]);
   }
 
   /**
@@ -206,14 +207,15 @@ export async function createTopics(notifier, connection, position, base, polls, 
       isJoining = false;
       most = MAX_GRANTS;
     }
+    remind([...beyond].filter((name) => topics.get(name)?.heard === false));
   }
 
   /** Returns whether there may be more to join. */
   async function joinSome() {
-    const waiting = [...topics].filter(([, { heard, exp }]) => !heard && exp > Date.now());
+    const waiting = [...topics].filter(([name, { heard, exp }]) => !heard && exp > Date.now() && !beyond.has(name));
     if (!waiting.length) return false;
     if (!connectionId) {
-      ask(); // the polls of the leader hear what they have room for
+      connection.leads || ask(); // the polls of the leader hear what they have room for
       return false;
     }
     const { since } = waiting[0][1];
@@ -228,8 +230,13 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
     if (answer.refused) {
-      if (add.length === 1) refuse(joined, add[0], answer.refused);
-      most = 1;
+      const names = namesOf(add); // others of these have a new one
+      if (add.length > 1) most = 1;
+      else {
+        console.warn("notifier: not heard:", names, answer.refused);
+        if (answer.refused === 409) for (const name of names) beyond.add(name);
+        else refuse(names, answer.refused !== 403);
+      }
       return true;
     }
     for (const [name, now] of state) /** @type {Topic} */ (topics.get(name) ?? {}).state = now;
@@ -248,19 +255,15 @@ export async function createTopics(notifier, connection, position, base, polls, 
     return true;
   }
 
-  /** It may have ended by the service's clock, as in a page from a cache. @param {[string, Topic][]} joined @param {string} grant @param {number} status */
-  function refuse(joined, grant, status) {
-    const rest = joined.filter(([, { token }]) => token === grant); // others have a new one
-    const names = rest.map(([name]) => name).filter((name) => status !== 403 || refused.has(name));
-    for (const [, topic] of rest) end(topic);
-    for (const [name] of rest) refused.add(name);
-    drop(names, "refused");
-    void renewal.renew();
+  function retryUnheard() {
+    polled.hear();
+    void lose([]);
   }
 
-  /** The grant of a topic has ended. @param {Topic} [topic] */
-  function end(topic) {
-    if (topic) topic.exp = Math.min(topic.exp, Date.now());
+  /** Polls with one of these grants are refused, of whichever tab it is. @param {string[]} tokens */
+  function refuseAll(tokens) {
+    post({ refused: tokens });
+    refuseTokens(tokens);
   }
 
   /**
@@ -278,10 +281,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       lost = connectionId;
       connectionId = ""; // a hello follows, or the leader's answer
       ask();
-    } else if (status === 403 || status === 409 || status === 422) {
-      console.warn(`notifier: the stream does not hear ${JSON.stringify(body).slice(0, 200)}: status ${status}`);
-      return { refused: status };
-    }
+    } else if ([403, 409, 422].includes(status)) return { refused: status };
     clearTimeout(retry);
     retry = setTimeout(again, RETRY_MS * (1 + Math.random()));
     return null;
@@ -335,7 +335,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function drop(names, reason) {
     tell(names, reason);
     for (const name of names) topics.delete(name);
-    if (reason === "denied" && connectionId) void change({ remove: names });
+    if (reason === "denied" && connectionId) void change({ remove: names }).then(() => post({ removed: names }));
     tellPolls();
   }
 

@@ -282,11 +282,11 @@
  * @typedef {object} TopicOptions
  * @property {string} [since]  the cursor at which the page was rendered; without it, the page's present one
  * @property {(grants: string[]) => Promise<Renewed>} [renew]  asked before a grant ends
- * @property {(names: string[]) => void} [onStale]
+ * @property {(names: string[]) => void} [onStale]  to be fetched again; once a minute for what the stream has no room for
  * @property {(names: string[], reason: Ended) => void} [onEnded]
  */
 
-/** @typedef {"denied" | "expired" | "refused"} Ended  `refused`: by the service, which hears at most 200 topics a stream */
+/** @typedef {"denied" | "expired" | "refused"} Ended  `refused`: the service takes no grant of it */
 
 /** @typedef {{grants: string[], denied?: string[], unknown?: string[]}} Renewed  `unknown`: fetch again what shows it */
 

@@ -218,7 +218,7 @@ CLIENT_LAYERS: Layers = [
     {"messages"},
     {"notifier"},
     {"tabs", "api", "topics"},
-    {"renewal", "handle", "topic_polls", "topic_tabs"},
+    {"renewal", "handle", "topic_polls", "topic_refusals", "topic_tabs"},
     {"grants", "people"},
     {"follower"},
     {"connection"},

@@ -30,6 +30,27 @@ const sheets = {
   },
 };
 
+/**
+ * Modules that are imported when they are needed: in one file they are there from the start. As imports of a kind that rolldown has to
+ * run later, each would be a function, and its constants variables.
+ *
+ * @type {import("rolldown").Plugin}
+ */
+const withLater = {
+  name: "later",
+  transform(code, id) {
+    const next = new MagicString(code);
+    JSON.stringify(this.parse(code), (_, node) => {
+      if (node?.type !== "ImportExpression") return node;
+      const name = `later${node.start}`;
+      next.prepend(`import * as ${name} from ${JSON.stringify(node.source.value)};`);
+      next.update(node.start, node.end, `Promise.resolve(${name})`);
+      return null;
+    });
+    return next.hasChanged() ? { code: next.toString(), map: next.generateMap({ source: id, hires: true }) } : null;
+  },
+};
+
 /** @type {import("rolldown").Plugin} */
 const withoutLater = { name: "later", resolveDynamicImport: (id) => ({ id: String(id), external: true }) };
 
@@ -47,7 +68,7 @@ export async function bundle(entries, { atStart = false, file = "notifier.js" } 
     resolveId: (/** @type {string} */ id) => (id === "entry" ? "\0entry" : null),
     load: (/** @type {string} */ id) => (id === "\0entry" ? exports : null),
   };
-  const build = await rolldown({ input: "entry", plugins: [entry, sheets, ...(atStart ? [withoutLater] : [])] });
+  const build = await rolldown({ input: "entry", plugins: [entry, sheets, atStart ? withoutLater : withLater] });
   const { output } = await build.generate({
     file,
     format: "esm",

@@ -11,7 +11,7 @@ function pageOf(t) {
   const open = new Set();
   let scan;
   let publish;
-  let onEnded;
+  const handles = new Map(); // options, by grant
   let onStale;
   const timers = [];
   t.mock.method(globalThis, "setTimeout", (run) => timers.push(run));
@@ -38,7 +38,8 @@ function pageOf(t) {
     async topic(grant, options) {
       if (grant === "none") throw new Error("did not load");
       open.add(grant);
-      ({ onEnded, onStale } = options);
+      handles.set(grant, options);
+      ({ onStale } = options);
       return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
     },
   };
@@ -50,6 +51,7 @@ function pageOf(t) {
     const element = {
       localName: "div",
       told: 0,
+      ended: [],
       get isConnected() {
         return elements.has(element);
       },
@@ -58,7 +60,8 @@ function pageOf(t) {
         attributes[name] = value;
       },
       matches: (selector) => attributes[selector.slice(1, -1)] !== undefined,
-      dispatchEvent: ({ detail }) => {
+      dispatchEvent: ({ type, detail }) => {
+        if (type === "live-ended") return element.ended.push(detail);
         element.told += 1;
         element.detail = detail;
         return true;
@@ -73,7 +76,7 @@ function pageOf(t) {
     remove: (element) => elements.delete(element),
     end,
     stale: (name, isDue) => onStale([name], isDue),
-    endTopic: (name) => onEnded([name], "denied"),
+    endTopic: (name, reason = "denied", grant = name) => handles.get(grant).onEnded([name], reason),
     publish(topic) {
       publish({ event: "changed", data: JSON.stringify({ topic }) });
       for (const run of timers.splice(0)) run();
@@ -143,6 +146,27 @@ test("what is shown no longer, or has ended, keeps no grant open", async (t) => 
   page.endTopic("order:8");
   page.remove(next);
   assert.deepEqual(await page.opened(), []);
+});
+
+test("elements of a topic that is heard no longer are told once, with the reason", async (t) => {
+  const page = pageOf(t);
+  const rows = [page.add("order:7", "order:7"), page.add("order:7", "order:7+1"), page.add("order:8", "order:8")];
+  await page.opened();
+  page.endTopic("order:7", "refused");
+  assert.deepEqual(rows[0].ended, []); // the other grant has it
+  page.endTopic("order:7", "refused", "order:7+1");
+  page.endTopic("order:8", "expired");
+  page.publish("");
+  const ended = { topic: "order:7", reason: "refused" };
+  assert.deepEqual(
+    rows.map((row) => [row.ended, row.told]),
+    [
+      [[ended], 0],
+      [[ended], 0],
+      [[{ topic: "order:8", reason: "expired" }], 1],
+    ],
+  );
+  page.end();
 });
 
 test("a grant that does not open is reported, and goes with its element", async (t) => {

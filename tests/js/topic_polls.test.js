@@ -162,11 +162,30 @@ test("a grant of another tab that has ended leaves the leader's query, and is no
   for (const { handlers } of [leader, follower]) handlers.topics({ left: ["a"], reason: "expired" });
   assert.deepEqual(leader.grants(), []);
   const other = otherTab(t, "p7");
-  other.post({ ask: true });
-  await other.reach("grants", 2); // of both
+  other.post({ ask: true, connection: "" }); // a leader
+  await other.reach("connection", 1); // of the present one, which has no grant left
   follower.open(small("b"));
   while (!leader.grants().includes(small("b")) && !t.signal.aborted) await turns();
   assert.deepEqual(leader.grants(), [small("b")]);
+});
+
+test("a tab that asks is answered by the leader alone, and a leader by every tab that shows topics", {
+  timeout: 20_000,
+}, async (t) => {
+  const tabs = [];
+  for (let n = 0; n < 20; n += 1) tabs.push(await polling(t, "p12", n === 0));
+  for (const { open } of tabs.slice(0, 12)) open(small("a"));
+  await turns();
+  const other = otherTab(t, "p12");
+  const answers = async (message, count) => {
+    const before = ["grants", "kept"].map(other.count);
+    for (const each of [message, { left: [] }]) other.post(each); // to the second every follower answers, after the first
+    await other.reach("kept", before[1] + 2 * 19); // the leader asks them, too
+    await other.reach("connection", count);
+    return other.count("grants") - before[0];
+  };
+  assert.equal(await answers({ ask: true, grants: [] }, 1), 0);
+  assert.equal(await answers({ ask: true, grants: [], connection: "" }, 2), 12);
 });
 
 test("a tab's topics become stale when its state becomes polling, if the leader named them before", async (t) => {

@@ -59,7 +59,7 @@ test("more grants than one call takes are asked about in parts", async (t) => {
 
 test("what the stream refuses ends with a reason, and the others are heard", async (t) => {
   const bad = grant(["order:1"]);
-  const { notifier, changes } = await service(t, ({ add }) => (add?.includes(bad) ? { status: 409 } : {}));
+  const { notifier, changes } = await service(t, ({ add }) => (add?.includes(bad) ? { status: 422 } : {}));
   const ended = collector();
   const good = grant(["order:2"]);
   const other = grant(["order:3"]);

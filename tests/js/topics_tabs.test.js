@@ -226,3 +226,19 @@ test("grants of other tabs that have ended leave the polls' room to those that h
   await sleep(50);
   assert.deepEqual(polls.url.searchParams.getAll("grant"), [GRANT]);
 });
+
+test("a topic that the page's server denies one tab is joined again by the others", { timeout: 20_000 }, async (t) => {
+  const leader = await tab(t, "k12", { leads: true, state: "live" }, { connectionId: "c1" });
+  const follower = await tab(t, "k12", { leads: false, state: "live" });
+  const due = `${part({})}.${part({ topics: ["order:1"], iat: now, exp: now + 61 })}.x`;
+  const ended = [];
+  leader.topics.open(due, {
+    renew: async () => ({ grants: [], denied: ["order:1"] }),
+    onEnded: (_, reason) => ended.push(reason),
+  });
+  follower.topics.open(GRANT, {});
+  while (!leader.heard() || !follower.heard()) await sleep(5);
+  leader.handlers.topics({ left: [] }); // it renews
+  while (follower.calls.length < 2 && !t.signal.aborted) await sleep(5);
+  assert.deepEqual([ended, removed(leader), follower.calls[1].add], [["denied"], ["order:1"], [GRANT]]);
+});
