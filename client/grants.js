@@ -4,7 +4,6 @@
  * Must not know: streams.
  */
 
-import { isOlder } from "./position.js";
 import { claimsOf } from "./token.js";
 
 export const UNKNOWN = "-"; // the cursor of a page that has none: a part that comes later is fresh, else it is fetched for ever
@@ -86,9 +85,18 @@ export function topicOf(data) {
   return data.to.startsWith("topic:") ? data.to.slice(6) : null;
 }
 
+const PARTS = /^(.*)-(\d+)$/;
+
+/** Whether a cursor is before another one for certain. @param {string} a @param {string} b */
+export function isOlder(a, b) {
+  const [, epoch, seq] = PARTS.exec(a) ?? [];
+  const [, other, end] = PARTS.exec(b) ?? [];
+  return epoch !== other || Number(seq) < Number(end);
+}
+
 /** Until which cursor a page has everything, of parts that have it until `a` and `b`. @param {string} a @param {string} b */
 export function oldest(a, b) {
-  const [[epoch], [other]] = [a, b].map((cursor) => cursor.split("-"));
+  const [epoch, other] = [a, b].map((cursor) => PARTS.exec(cursor)?.[1]);
   if (!epoch || epoch !== other) return UNKNOWN;
   return isOlder(a, b) ? a : b;
 }

@@ -7,8 +7,6 @@
  * Owns: the list and the unread count, right over reconnects, tabs and devices. Must not know: subscribers, tasks.
  */
 
-import { isOlder } from "./position.js";
-
 /** @typedef {import("./types.js").Message} Message */
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").InboxChange} InboxChange */
@@ -69,7 +67,7 @@ export function createInbox(notifier, pageSize, changed) {
     messages = [{ ...message, read: false }, ...messages.filter((old) => old !== replaced)];
     more ||= messages.length > most;
     messages.length = Math.min(messages.length, most);
-    if (isOlder(countedTo, event.id)) unread += replaced && !replaced.read ? 0 : 1;
+    if (isAfter(event.id, countedTo)) unread += replaced && !replaced.read ? 0 : 1;
     if (message.replaces && !replaced) void reload(); // whether it was read is not known here
     changed();
   }
@@ -217,3 +215,15 @@ const without = (/** @type {Message[]} */ messages, /** @type {string[]} */ ids)
 
 const asRead = (/** @type {Message[]} */ messages, /** @type {string[]} */ ids) =>
   messages.map((message) => (ids.includes(message.id) ? { ...message, read: true } : message));
+
+/**
+ * Whether an event came after a cursor. Epochs have no order: an event of another epoch counts as later.
+ *
+ * @param {string} id
+ * @param {string} cursor
+ */
+function isAfter(id, cursor) {
+  const [epoch, seq] = id.split("-");
+  const [cursorEpoch, cursorSeq] = cursor.split("-");
+  return epoch !== cursorEpoch || +seq > +cursorSeq;
+}

@@ -16,9 +16,9 @@ const PAUSE_MS = 500; // this pause: events that follow come together, and no an
 /**
  * @typedef {object} Polls
  * @property {URL} url  its query has the grants of topics
+ * @property {import("./request.js").Request} [request]  of a page with topics: it looks at a poll that is refused
  * @property {AbortController} [asking]  ends the present request, which is asked again from the same cursor: where the query has
  *   changed, the next cursor must not be past what this request does not hear
- * @property {(status: number) => Promise<boolean>} [check]  of a refused request: whether its query is another now
  */
 
 /**
@@ -55,10 +55,12 @@ export function withPoll(polls, request) {
         const { signal } = polls.asking;
         let answer;
         try {
-          const response = await request(target, { headers: { Accept: "application/json" }, signal });
+          const response = await (polls.request ?? request)(target, {
+            headers: { Accept: "application/json" },
+            signal,
+          });
           if (!response) return { status: 401, signedOut: true };
           const { status, headers } = response;
-          if (status !== 200 && (await polls.check?.(status)) && !isClosed) continue;
           if (status !== 200) return { status, afterMs: 1000 * Number(headers.get("Retry-After")) };
           answer = await response.json();
         } catch (error) {

@@ -52,15 +52,3 @@ export function keyOf({ event, id }, data, cursor) {
     ? !data?.edited && data?.id
     : id !== cursor && event !== "hello" && event !== "reset" && id;
 }
-
-/**
- * Whether a cursor is before another one, or of another epoch: epochs have no order.
- *
- * @param {string} a
- * @param {string} b
- */
-export function isOlder(a, b) {
-  const [epoch, seq] = a.split("-");
-  const [other, end] = b.split("-");
-  return epoch !== other || +seq < +end;
-}

@@ -41,7 +41,12 @@ export function createTopicPolls(
   /** @type {string[]} */
   let last = []; // what was heard
   let most = MAX_TOPICS;
-  polls.check = check;
+  polls.request = async (url, init) => {
+    const response = await request(url, init);
+    await check(response?.status);
+    init.signal?.throwIfAborted(); // the query is another now: it is asked again
+    return response;
+  };
   return { fill, hear, forget };
 
   /** Puts the grants into the query. Returns the topics that it hears, and whether the query is another. */
@@ -97,16 +102,16 @@ export function createTopicPolls(
     return names;
   }
 
-  /** A poll was refused. Returns whether the next one asks for less. @param {number} status */
+  /** A poll was refused: the next one asks for less, if it can. @param {number} [status] */
   async function check(status) {
     const target = new URL(polls.url);
     const tokens = target.searchParams.getAll("grant");
     /** @type {string[]} */
     const bad = [];
-    if (!tokens.length) return false;
+    if (!tokens.length) return;
     if (status === 409)
       most = last.length >> 1; // the user's token has topics, too
-    else if (status !== 403) return false;
+    else if (status !== 403) return;
     else
       for (const token of tokens) {
         target.searchParams.set("grant", token);
@@ -116,6 +121,5 @@ export function createTopicPolls(
       }
     for (const token of bad) elsewhere.delete(token);
     onRefused(bad);
-    return status === 409 || bad.length > 0;
   }
 }

@@ -11,12 +11,11 @@
  * Must not know: elements, how a stream is kept open, what tabs say to each other (`topic_tabs`).
  */
 
-import { create, isBetter, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
+import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
 import { publicHandle } from "./handle.js";
 import { onPage } from "./page.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
-import { isOlder } from "./position.js";
 import { createRenewal } from "./renewal.js";
 import { jsonCall } from "./request.js";
 import { createTopicPolls } from "./topic_polls.js";

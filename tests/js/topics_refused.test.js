@@ -25,12 +25,12 @@ async function tab(t, answer, { connectionId = "", key = "", leads = true } = {}
     on: (name, handler) => (handlers[name] = handler),
     connectionState: { state: connectionId ? "open" : "polling" },
   };
-  const polls = { url: new URL("/v1/poll", BASE) };
   const request = async (url, { body, signal }) => {
     if (url.pathname === "/v1/poll") urls.push(url);
     const { status = 200, ...answered } = await answer(body && JSON.parse(body), url, signal);
     return new Response(JSON.stringify(answered), { status });
   };
+  const polls = { url: new URL("/v1/poll", BASE) };
   const topics = await createTopics(
     notifier,
     { leads, state: "live" },
