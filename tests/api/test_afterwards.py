@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 
 from notifier.broker.afterwards import MAX_RECORDS
-from tests.api.support import User, calling, data_of, problem_of, unique
+from tests.api.support import User, calling, complete, data_of, problem_of, unique
 from tests.api.test_admin import path
 from tests.support import wait_for
 
@@ -24,14 +24,16 @@ def send(admin: httpx.Client, *to: str, **fields: Any) -> str:
 
 
 def traced(admin: httpx.Client, user: User, message_id: str, **query: Any) -> dict[str, Any]:
-    answer = admin.get(f"/v1/messages/{message_id}/trace", params={"user": user.name, **query})
+    query = {"user": user.name, **query}
+    answer = complete(lambda: admin.get(f"/v1/messages/{message_id}/trace", params=query))
     assert answer.status_code == 200, answer.text
     trace: dict[str, Any] = answer.json()
     return trace
 
 
 def connections(admin: httpx.Client, user: User) -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = admin.get(path(user.name, "/connections")).json()["connections"]
+    answer = complete(lambda: admin.get(path(user.name, "/connections")))
+    listed: list[dict[str, Any]] = answer.json()["connections"]
     return listed
 
 

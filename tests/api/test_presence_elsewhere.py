@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -17,15 +18,18 @@ from tests.support import API_KEY, FULL, JWT_SECRET, RedisServer, Service, runni
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 SHARE = 1 if FULL else 5
-"""Leases, their renewal and the grace are this part of those of the service, so that the tests are short."""
+"""Leases and their renewal are this part of those of the service, so that the tests are short."""
+GRACE_S = 5 if FULL else 3
+"""The service's, or one within which a loaded machine, too, opens a stream at another process."""
 GONE_S = 45 if FULL else 20
 """The people of a killed process are gone within this time."""
 LEASE_OVER_S = 45 / SHARE
 """A killed process' leases are over after this time."""
 SHORTER = """
 from notifier import presence
-for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S"):
+for name in ("LEASE_S", "RENEW_EVERY_S"):
     setattr(presence, name, getattr(presence, name) / {share})
+presence.GRACE_S = {grace_s}
 """
 
 
@@ -33,7 +37,7 @@ for name in ("LEASE_S", "RENEW_EVERY_S", "GRACE_S"):
 def start(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Service]:
     """Starts one more service on the same data. Python imports `sitecustomize` at its start."""
     folder = tmp_path_factory.mktemp("shorter")
-    (folder / "sitecustomize.py").write_text(SHORTER.format(share=SHARE))
+    (folder / "sitecustomize.py").write_text(SHORTER.format(share=SHARE, grace_s=GRACE_S))
     env = {
         "NOTIFIER_PREFIX": f"{unique('ends')}:",
         "NOTIFIER_SHARDS": "3",
@@ -92,31 +96,24 @@ def people(service: Service, topic: str) -> set[str]:
     return {each["id"] for each in answer["users"]}
 
 
-Together = tuple[Watching, User, User, str]
+Together = tuple[Watching, User, User, str, Listening]
 
 
 @pytest.fixture
 def together(first: Service, second: Service) -> Iterator[Together]:
-    """Ann at the first service, who watches; Bob at the second."""
+    """Ann at the first service, who watches; Bob at the second, whose stream is the last."""
     ann, bob, topic = User(first, unique("ann")), User(second, unique("bob")), unique("order")
     with at(first, ann, topic) as of_ann, at(second, bob, topic) as of_bob:
         watching = Watching(of_ann)
         of_bob.next("hello")
         wait_for(lambda: watching.of(bob, "joined"), what="bob")
-        yield watching, ann, bob, topic
-
-
-def end(service: Service, how: signal.Signals) -> float:
-    """Returns when."""
-    ended_at = time.monotonic()
-    service.process.signal(how)
-    service.process.child.wait()
-    return ended_at
+        yield watching, ann, bob, topic, of_bob
 
 
 def test_the_people_of_a_killed_process_leave(first: Service, second: Service, together: Together) -> None:
-    watching, ann, bob, topic = together
-    killed_at = end(second, signal.SIGKILL)
+    watching, ann, bob, topic, _ = together
+    killed_at = time.monotonic()
+    second.process.signal(signal.SIGKILL)
     wait_for(lambda: watching.of(bob, "left"), timeout_s=GONE_S + 15, what="bob's end")
     assert watching.of(bob, "left")[0] - killed_at < GONE_S
     assert people(first, topic) == {ann.name}
@@ -126,11 +123,15 @@ def test_the_people_of_a_killed_process_leave(first: Service, second: Service, t
 def test_who_returns_at_another_process_neither_leaves_nor_joins(
     first: Service, second: Service, together: Together, how: signal.Signals
 ) -> None:
-    watching, ann, bob, topic = together
+    watching, ann, bob, topic, of_bob = together
     seen = len(watching.changes)
-    ended_at = end(second, how)
+    ended_at = time.monotonic()
+    second.process.signal(how)
+    with suppress(httpx.HTTPError):
+        of_bob.rest()
     with at(first, bob, topic) as again:
         again.next("hello")
+        second.process.child.wait()
         # The lease of the process that ended has run out, and the people were looked at again.
         wait_for(lambda: time.monotonic() > ended_at + LEASE_OVER_S, timeout_s=GONE_S + 45, what="the end of its lease")
         assert watching.changes[seen:] == []

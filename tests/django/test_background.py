@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -59,23 +59,24 @@ def trouble(request: pytest.FixtureRequest) -> Iterator[None]:
             yield
 
 
-def seconds(call: Any) -> float:
-    began = time.perf_counter()
+def seconds(call: Any, clock: Callable[[], float] = time.perf_counter) -> float:
+    began = clock()
     call()
-    return time.perf_counter() - began
+    return clock() - began
 
 
 def test_a_send_costs_little_more_than_its_row(trouble: None) -> None:
-    """Beside each message a plain row is written: both wait for the same disk on a loaded machine. A caller that waited
-    for the service would wait for half of `TIMEOUT_S`, which is 10 s here."""
+    """Beside each message a plain row is written. Costs are processor time: a loaded machine and its disk change it
+    little. A caller that waited for the service would wait for half of `TIMEOUT_S`, which is 10 s here."""
     Message(to_users=1, subject="first").send()
-    sends_s, writes_s = [], []
+    sends_s, writes_s, waits_s = [], [], []
     for n in range(24):
-        writes_s.append(seconds(SimpleModel(title=f"row {n}").save))
-        sends_s.append(seconds(Message(to_users=1, subject=f"message {n}").send))
+        writes_s.append(seconds(SimpleModel(title=f"row {n}").save, time.thread_time))
+        send = Message(to_users=1, subject=f"message {n}").send
+        waits_s.append(seconds(lambda send=send: sends_s.append(seconds(send, time.thread_time))))  # type: ignore[misc]
         time.sleep(0.002)
     assert statistics.median(sends_s) < 2 * statistics.median(writes_s) + 0.003
-    assert sorted(sends_s)[-3] < 3, "callers wait for the service"
+    assert sorted(waits_s)[-3] < 3, "callers wait for the service"
 
 
 def test_messages_are_delivered_in_order_once_and_not_after_a_rollback(over_http: Service, user: User) -> None:
