@@ -133,7 +133,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.embedded.broker"},
     {"broker.embedded.afterwards", "broker.embedded.inbox", "broker.embedded.missed"},
     {"broker.embedded.history", "broker.embedded.idempotency", "broker.embedded.marks", "broker.embedded.tasks"},
-    {"broker.embedded.outputs", "broker.embedded.people"},
+    {"broker.embedded.outputs", "broker.embedded.people", "broker.embedded.sweep"},
     {"broker.embedded.journal"},
     {"broker.embedded.log"},
     {"broker.embedded"},

@@ -22,6 +22,7 @@ from notifier.broker.afterwards import MAX_RECORDS
 from notifier.broker.embedded import afterwards as embedded_afterwards
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
+from notifier.broker.embedded import sweep as embedded_sweep
 from notifier.broker.sqlite import writer
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
@@ -224,6 +225,7 @@ async def test_expired_channels_leave_the_file(path: Path, monkeypatch: pytest.M
     clock.monotonic = lambda: time.monotonic() + clock.passed_s
     monkeypatch.setattr(embedded_broker, "time", clock)
     monkeypatch.setattr(embedded_history, "time", clock)
+    monkeypatch.setattr(embedded_sweep, "time", clock)
     async with running(path) as broker:
         for number in range(20):
             await broker.publish(note(f"user:u{number}"))

@@ -16,6 +16,7 @@ from notifier.broker import Broker
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.embedded import idempotency as embedded_idempotency
+from notifier.broker.embedded import sweep as embedded_sweep
 from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.redis import publishes
@@ -60,7 +61,8 @@ async def aging(
         clock.time = clock.monotonic = lambda: time.time() + clock.passed_s
         monkeypatch.setattr(embedded_broker, "time", clock)
         monkeypatch.setattr(embedded_history, "time", clock)
-        monkeypatch.setattr(embedded_broker, "SWEEP_STEPS", 100)
+        monkeypatch.setattr(embedded_sweep, "time", clock)
+        monkeypatch.setattr(embedded_sweep, "STEPS", 100)
 
         def passes(ttls: float) -> None:
             clock.passed_s += ttls * TTL_S
@@ -202,6 +204,7 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
     clock.time = clock.monotonic = lambda: clock.now
     monkeypatch.setattr(embedded_broker, "time", clock)
     monkeypatch.setattr(embedded_history, "time", clock)
+    monkeypatch.setattr(embedded_sweep, "time", clock)
     monkeypatch.setattr(embedded_idempotency, "time", clock)
     broker = MemoryBroker(**{**LIMITS, "history": History(5, 5, 30)})
     alive = 10 * 30  # publishes, one a second, until a channel is removed

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from itertools import islice
-from typing import Final
 
 from notifier import event as events
 from notifier.broker import Broker, Sink
@@ -25,6 +23,7 @@ from notifier.broker.embedded.marks import UserMarks
 from notifier.broker.embedded.missed import missed_by
 from notifier.broker.embedded.outputs import MemoryOutputs
 from notifier.broker.embedded.people import LastTimes, MemoryPeople
+from notifier.broker.embedded.sweep import Sweep
 from notifier.broker.embedded.tasks import MemoryTasks
 from notifier.broker.values import (
     EPHEMERAL_PREFIX,
@@ -50,11 +49,6 @@ from notifier.people import Lease, Present
 from notifier.sampling import Sampling
 from notifier.task import Task
 
-SWEEP_STEPS: Final = 1
-"""Steps of the sweep per object written: spreads it over the writes, so that none takes long. A step checks four."""
-SWEEPS_A_LIFE: Final = 100
-"""Sweeps in the shortest life of a history, at most: memory of what has expired is freed that much later."""
-
 
 class EmbeddedBroker(Broker):
     """All of the contract but `from_url`, over the memory of this process."""
@@ -78,9 +72,8 @@ class EmbeddedBroker(Broker):
         self._idempotency = IdempotencyStore(journal)
         self._subscribed: set[str] = set()
         self.sampling = Sampling()
-        self._sweep_steps = self._sweep()
-        self._sweep_pause_s = min(history.ttl_s, history.topic_ttl_s) / SWEEPS_A_LIFE
-        self._sweep_again_at = 0.0
+        shortest_s = min(history.ttl_s, history.topic_ttl_s)
+        self._sweep = Sweep(self._tasks.sweep, self._history.sweep, shortest_s=shortest_s)
         self._sink: Sink | None = None
 
     # Lifecycle and topics
@@ -124,7 +117,7 @@ class EmbeddedBroker(Broker):
         earlier = self._idempotency.find(idempotency)
         if isinstance(earlier, Receipt):
             return earlier
-        self._sweep_for(len(event.to))
+        self._sweep.after(len(event.to))
         accepted_us = self.sampling.accepted_us()
         if event.durable:
             self._seq += 1
@@ -262,7 +255,7 @@ class EmbeddedBroker(Broker):
         return task if (changed := change(task)) is task else self._store(changed, idempotency)
 
     def _store(self, task: Task, idempotency: Idempotency | None) -> Task:
-        self._sweep_for(1 + len(task.to))
+        self._sweep.after(1 + len(task.to))
         self._tasks.put(task)
         frame = task.frame()
         for channel in task.to:
@@ -283,10 +276,11 @@ class EmbeddedBroker(Broker):
         earlier = self._idempotency.find(idempotency)
         if isinstance(earlier, Appended):
             return earlier
-        self._sweep_for(1)
+        self._sweep.after(1)
         task = self._tasks.append_output(self._known(task_id), text)
+        frame = piece_frame(task_id, task.output_n, text)
         for channel in task.to:
-            self._announce(channel, piece_frame(task_id, task.output_n, text), key=state_key(task_id))
+            self._announce(channel, frame, key=state_key(task_id))
         appended = Appended(task.output_n, task.output_chars, task.cancel_requested)
         self._idempotency.add(idempotency, appended)
         return appended
@@ -341,16 +335,3 @@ class EmbeddedBroker(Broker):
     @property
     def skipped(self) -> int:
         return 0
-
-    def _sweep_for(self, writes: int) -> None:
-        if time.monotonic() >= self._sweep_again_at:
-            for _ in islice(self._sweep_steps, SWEEP_STEPS * writes):
-                pass
-
-    def _sweep(self) -> Iterator[None]:
-        """Remove expired objects, again and again, a few per step."""
-        while True:
-            yield from self._tasks.sweep()
-            yield from self._history.sweep()
-            self._sweep_again_at = time.monotonic() + self._sweep_pause_s
-            yield
