@@ -98,9 +98,13 @@ def test_nothing_is_lost_by_a_disconnect(admin: httpx.Client, user: User) -> Non
         admin.post(path(user.name, "/disconnect"))
         stream.rest()
     sent = admin.post("/v1/messages", json={"to": [user.channel], "subject": "Test"}).json()
-    with user.listen(after=cursor) as stream:
-        stream.next("hello")
-        assert stream.next("message").id == sent["cursor"]
+
+    def received() -> str | None:
+        """None where the stream was ended too, see `opens`."""
+        with user.listen(after=cursor) as stream:
+            return stream.next("message").id if stream.next().event == "hello" else None
+
+    assert wait_for(received, what="a stream after the disconnect") == sent["cursor"]
 
 
 def test_a_user_without_streams_can_be_disconnected(admin: httpx.Client) -> None:
