@@ -46,7 +46,8 @@ PORTS = range(12_000, 32_000, 500)
 
 @functools.cache
 def _own_ports() -> Iterator[int]:
-    """The ports of blocks that no other process of the tests has while this one runs."""
+    """The ports of blocks that no other process of the tests has while this one runs; after all of them, again."""
+    own: list[range] = []
     for start in PORTS:
         try:
             lock = os.open(f"{tempfile.gettempdir()}/notifier-ports-{start}", os.O_CREAT | os.O_RDWR, 0o666)
@@ -57,12 +58,16 @@ def _own_ports() -> Iterator[int]:
         except BlockingIOError:
             os.close(lock)
             continue
-        yield from range(start, start + PORTS.step)
+        own.append(range(start, start + PORTS.step))
+        yield from own[-1]
+    while own:
+        for block in own:
+            yield from block
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 without a listener, given once: nothing else takes it before its server starts, or while that
-    is down."""
+    """A port on 127.0.0.1 without a listener, given to nothing else for a long time: before its server starts, or while
+    that is down."""
     for port in _own_ports():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
