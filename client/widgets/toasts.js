@@ -45,6 +45,7 @@ export class NotifierToasts extends Widget {
     @keyframes rise { from { opacity: 0; translate: 0 0.8rem; } }
     .body { flex: 1; min-inline-size: 0; overflow-wrap: anywhere; }
     .body button { margin-inline-start: -0.35rem; color: var(--_accent); }
+    strong + a { margin-inline-start: 0.4em; }
     .body > .text, [part=title]:has(+ .text) { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden; }
     [part=title]:has(+ .text) { -webkit-line-clamp: 3; }
     /* Above the bell's sheet, which lists the messages. */

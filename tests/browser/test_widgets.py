@@ -307,7 +307,10 @@ def test_an_ended_task_links_to_its_result_in_list_bar_and_toast(shop: Shop) -> 
     bare = shop.begin("Bare")
     shop.change(task, status="succeeded", url="/reports/7.csv", url_text="Download")
     shop.change(bare, status="succeeded", url="/log")
-    for place in ("notifier-tasks li", "notifier-progress", "notifier-toasts [part=toast]"):
+    in_toast = page.locator("notifier-toasts [part=toast]").get_by_role("link", name="Download")
+    expect(in_toast).to_have_css("margin-inline-start", re.compile("[4-9]"))  # a title may stand before it on its line
+    expect(in_toast).to_have_attribute("href", f"{shop.service.url}/reports/7.csv")
+    for place in ("notifier-tasks li", "notifier-progress"):
         result = page.locator(place).get_by_role("link", name="Download")
         expect(result).to_have_attribute("href", f"{shop.service.url}/reports/7.csv")
     expect(page.locator("notifier-tasks li", has_text="Bare").get_by_role("link")).to_have_text("Open")
