@@ -13,6 +13,7 @@ from notifier.auth import subscriber_token
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.event import Event
 from notifier.http1 import MAX_PIPELINED
+from notifier.transport import TransportStream
 from tests.api.request_corpus import KEY, SECRET
 from tests.api.sides import side
 from tests.raw_http import request
@@ -54,6 +55,29 @@ async def test_a_large_batch_lets_other_work_have_its_turn(published: list[Event
     assert answer.status == 200
     assert len(published) == items
     assert len({count for count in seen if 0 < count < items}) >= 8
+
+
+async def test_a_stream_begins_with_one_write_and_leaves_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+    flush = TransportStream.flush
+
+    def counting(stream: TransportStream) -> None:
+        if stream._out:
+            written.append(len(stream._out))
+        flush(stream)
+
+    monkeypatch.setattr(TransportStream, "flush", counting)
+    data = request("GET", "/v1/stream", key=subscriber_token(SECRET, "42"))
+    async with side(direct=True) as service:
+        _, writer, _ = await service.connect([])
+        before = asyncio.all_tasks()
+        received = await service.open(data)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+        writer.close()
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert written[0] == 2  # the head of the response, and `hello` with the snapshot
+    assert len(written) <= 2  # a `bye` at the end of the service
 
 
 async def test_the_requests_of_one_packet_do_not_keep_the_loop(published: list[Event]) -> None:
