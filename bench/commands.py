@@ -24,12 +24,13 @@ SCRIPT = "cmdstat_evalsha"
 def spent_us(client: redis.Redis, calls: Sequence[bytes], port: int) -> dict[str, float]:
     """µs of a publish in each command, and in the script as a whole."""
     client.config_resetstat()
-    with redis.Connection(port=port) as connection:
-        for start in range(0, len(calls), 100):
-            portion = calls[start : start + 100]
-            connection.send_packed_command(portion)
-            for _ in portion:
-                connection.read_response()
+    connection = redis.Connection(port=port)
+    for start in range(0, len(calls), 100):
+        portion = calls[start : start + 100]
+        connection.send_packed_command(portion)
+        for _ in portion:
+            connection.read_response()
+    connection.disconnect()
     stats = client.info("commandstats")
     return {
         name.removeprefix("cmdstat_"): figures["usec"] / len(calls)
@@ -38,13 +39,13 @@ def spent_us(client: redis.Redis, calls: Sequence[bytes], port: int) -> dict[str
     }
 
 
-def measure() -> tuple[dict[str, float], dict[str, float]]:
+def measure(users: int = USERS) -> tuple[dict[str, float], dict[str, float]]:
     """The first event of a user, and a later one."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         server = Redis(Path(folder))
         server.start()
         try:
-            calls = server.publish_requests([(str(user), "x" * 200) for user in range(USERS)])
+            calls = server.publish_requests([(str(user), "x" * 200) for user in range(users)])
             with redis.Redis(port=server.port) as client:
                 first = spent_us(client, calls, server.port)
                 return first, spent_us(client, calls * ROUNDS, server.port)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as program
-from bench import chart, everyone, model, profile, report, restart, soak, system, works
+from bench import chart, commands, everyone, model, profile, report, restart, soak, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -182,6 +182,14 @@ def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
     run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
     run["results"][report.US]["connect many"]["memory_kib"] = 11.0
     assert "| memory of an idle stream, KiB | at most 10 | 11.00 | **no** |" in report.text(run)
+
+
+def test_the_commands_of_a_publish_are_named_with_what_each_takes() -> None:
+    first, later = commands.measure(users=20)
+    assert {"evalsha", "xadd", "publish", "incr"} <= first.keys() & later.keys()
+    assert "exists" in first.keys() - later.keys()  # a channel without a history
+    assert later["evalsha"] > sum(later.values()) - later["evalsha"] > 0  # the script's own part is the larger
+    assert f"| xadd | {first['xadd']:.2f} | {later['xadd']:.2f} |" in commands.text(first, later)
 
 
 def test_a_server_that_fell_behind_meets_no_goal_by_it() -> None:
