@@ -124,8 +124,8 @@ T = TypeVar("T", Subscriber, Grant, Publisher)
 
 
 class _Verified(Generic[T]):
-    """What verified tokens say, by their digests. When there are too many, every second one is removed: if the oldest
-    were, clients that come back in the order in which they came would find none of theirs."""
+    """What verified tokens say, by their digests. When there are too many, every second one is removed: removing the
+    oldest would verify every token again where more clients than `MAX_VERIFIED` reconnect in the same order."""
 
     def __init__(self, verify: Callable[[str], T]) -> None:
         self._verify: Callable[[str], T] = verify
@@ -229,7 +229,7 @@ class Authenticator:
     def publisher(self, credential: str) -> Publisher:
         """The publisher of an API key, or of a token with `aud` = `notifier:publish`. Raises `Unauthenticated`.
 
-        A token is verified once."""
+        A token is verified once until its `exp`."""
         wanted = _digest(credential)
         for digest, publisher in self._publishers.items():
             if hmac.compare_digest(digest, wanted):
@@ -249,7 +249,7 @@ class Authenticator:
         return self._by_header.get(header)
 
     def remember(self, header: str, publisher: Publisher) -> None:
-        """Remember who sent a header that holds an API key. Only keys that are right come here."""
+        """Remember whose API key a header holds, until `replace`. Ignores tokens, which end."""
         if publisher.expires_at == math.inf and len(self._by_header) < MAX_KNOWN_HEADERS:
             self._by_header[header] = publisher
 

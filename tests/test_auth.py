@@ -283,8 +283,6 @@ def test_a_header_with_a_known_key_is_compared_once_and_never_after_the_key_is_g
         publisher_of(auth, f"Bearer {' ' * spelled}{KEY}")
     assert auth.remembered(f"Bearer {KEY}") is not None
     assert len(auth._by_header) == MAX_KNOWN_HEADERS
-    publisher_of(auth, f"Bearer {signed(aud=PUBLISH)}")
-    assert len(auth._by_header) == MAX_KNOWN_HEADERS
     auth.replace(secrets=(SECRET,), public_keys="", issuer="", api_keys=())
     with pytest.raises(Unauthenticated):
         publisher_of(auth, f"Bearer {KEY}")
@@ -295,3 +293,10 @@ def test_the_scope_is_asked_of_a_remembered_publisher_too() -> None:
     publisher_of(auth, f"Bearer {KEY}")
     with pytest.raises(NotAllowed):
         publisher_of(auth, f"Bearer {KEY}", "admin")
+
+
+def test_the_header_of_a_publishers_token_is_not_remembered_since_the_token_ends() -> None:
+    auth = authenticator(api_keys=(ApiKey.parse(KEY),))
+    header = f"Bearer {signed(aud=PUBLISH)}"
+    publisher_of(auth, header)
+    assert auth.remembered(header) is None

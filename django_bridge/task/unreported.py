@@ -42,7 +42,7 @@ class UnreportedChanges:
         self.ended_elsewhere = False
         """Another process has ended the task: changes of this one are dropped."""
         self.ended_here = False
-        """The service has the end from this process, so no other knows more of it."""
+        """The service has the end from this process: no other process knows more of it."""
         self._lock = threading.RLock()
         """For the fields of this object. Not locked during calls to the service or the database."""
         self._sending = threading.RLock()
@@ -226,6 +226,7 @@ class UnreportedChanges:
             with self._lock:
                 self._fields_in_flight = set()
                 if is_created:
+                    self.ended_here = self.ended_here or known.ended
                     self._dirty_fields |= later
                     self._in_flight = None
                     self._unsent = None if self._unsent == advances else (self._unsent or 0) - (advances or 0)

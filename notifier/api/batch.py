@@ -28,8 +28,8 @@ from notifier.event import Event
 
 MAX_BATCH_ITEMS: Final = 1000
 BATCH_SLICE: Final = 100
-"""Recipients of the items of a batch that are sent to the broker together, and one item's more. Afterwards other work
-of the process has its turn."""
+"""Recipients after which a part of a batch goes to the broker; the item that reaches this number is its last. Then
+other work of the process has its turn."""
 PASSING: Final = (BrokerUnavailable, RateLimited)
 """Temporary reasons: the same call may succeed later."""
 _BATCH: Final = {

@@ -59,7 +59,7 @@ class DirectCalls:
         What is None or raises here goes through the routes, and is answered there.
         """
         if headers.get(b"origin") in self._cors_origins:
-            return None  # one may be a page without TLS on the host of the service, which looks like its own
+            return None  # `http://` and the service's host looks like its own origin, and its page needs CORS headers
         exact = self._exact.get((method, url))
         if exact is None:
             return self._admit_by_start(protocol, method, url, headers)

@@ -41,6 +41,8 @@ HEADERS: Final = {
 _RAW_HEADERS: Final = tuple((name.lower().encode(), value.encode()) for name, value in HEADERS.items())
 FIRST_EVENT_S: Final = 1.0
 """The response head leaves with the first event. If the broker takes longer than this, a ping is the first event."""
+UNREAD_S: Final = 10.0
+"""Time for the client to read the response before a refused stream; then the connection is dropped."""
 FORWARDED: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto"))
 CURSOR_NAMES: Final = ("last_event_id", "lastEventId", "lastEventID")
 
@@ -75,9 +77,11 @@ class StreamEndpoint:
         if refused is None:
             await self._attach(protocol, head, fields, granted)
         else:
-            # By no stream: at its end one drops what its reader has not accepted, here the response before.
+            # Not by `TransportStream.end`, which aborts a connection with unsent bytes: those of the response before.
             protocol.transport.write(head + _refusal(refused, fields["cursor"]).chunk + LAST_CHUNK)
             protocol.transport.close()
+            if protocol.transport.get_write_buffer_size():
+                protocol.loop.call_later(UNREAD_S, protocol.transport.abort)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         requested_at = time.monotonic()

@@ -38,6 +38,10 @@ class CountingProtocol(Protocol):
         super().begin_asgi_request()
 
 
+Connected = tuple[asyncio.StreamReader, asyncio.StreamWriter, CountingProtocol]
+"""The client's end of a connection, and the service's."""
+
+
 class Side:
     """A service of its own, in this process, that is given bytes and answers on a socket."""
 
@@ -73,9 +77,7 @@ class Side:
         writer.close()
         return exchange
 
-    async def connect(
-        self, pieces: Sequence[bytes]
-    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, CountingProtocol]:
+    async def connect(self, pieces: Sequence[bytes]) -> Connected:
         """A connection that has received these pieces: the client's end, and the service's."""
         ours, theirs = socket.socketpair()
         _, protocol = await asyncio.get_running_loop().connect_accepted_socket(

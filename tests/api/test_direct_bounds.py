@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from notifier.api import stream
 from notifier.api.batch import BATCH_SLICE
 from notifier.auth import subscriber_token
 from notifier.broker.memory.broker import MemoryBroker
@@ -15,11 +16,12 @@ from notifier.event import Event
 from notifier.http1 import MAX_PIPELINED
 from notifier.transport import TransportStream
 from tests.api.request_corpus import KEY, SECRET
-from tests.api.sides import side
+from tests.api.sides import Connected, Side, side
 from tests.raw_http import request
 
 EVENT = b'{"to":["all"],"type":"first"}'
 POST = request("POST", "/v1/events", f"Content-Length: {len(EVENT)}", body=EVENT, key=KEY)
+STREAM = request("GET", "/v1/stream", f"Authorization: Bearer {subscriber_token(SECRET, '7')}")
 
 
 @pytest.fixture
@@ -105,8 +107,8 @@ async def test_nothing_is_published_for_a_connection_that_is_closing(published: 
 
 async def test_a_refused_client_that_reads_no_answers_is_not_read_either() -> None:
     async with side(direct=True) as service:
-        stream = request("GET", "/healthz") * 2 + b"nonsense\r\n\r\n"
-        _, writer, protocol = await service.connect([stream])
+        data = request("GET", "/healthz") * 2 + b"nonsense\r\n\r\n"
+        _, writer, protocol = await service.connect([data])
         assert not protocol.transport.is_reading()
         writer.close()
 
@@ -114,8 +116,7 @@ async def test_a_refused_client_that_reads_no_answers_is_not_read_either() -> No
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_stream_with_more_behind_its_request_sees_its_client_leave(direct: bool) -> None:
     async with side(direct=direct) as service:
-        stream = request("GET", "/v1/stream", f"Authorization: Bearer {subscriber_token(SECRET, '7')}")
-        reader, writer, protocol = await service.connect([stream + b"nonsense\r\n\r\n"])
+        reader, writer, protocol = await service.connect([STREAM + b"nonsense\r\n\r\n"])
         await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
         assert protocol.transport.is_reading()
         writer.close()
@@ -124,25 +125,41 @@ async def test_a_stream_with_more_behind_its_request_sees_its_client_leave(direc
                 await asyncio.sleep(0.01)
 
 
+async def behind_an_unread_response(service: Side, earlier: bytes) -> Connected:
+    """A stream too many, behind a response that its client has not read."""
+    places = [await service.connect([STREAM]) for _ in range(20)]
+    for reader, _, _ in places:
+        await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
+    connected = await service.connect([])
+    _, writer, protocol = connected
+    writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket
+    protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    protocol.transport.write(earlier)
+    assert protocol.transport.get_write_buffer_size() > 0
+    protocol.data_received(STREAM)
+    await service.ask([request("GET", "/healthz")])  # after the refusal
+    for _, other, _ in places:
+        other.close()
+    return connected
+
+
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_refused_stream_does_not_cut_the_response_before_it(direct: bool) -> None:
     """Not even for a client that has not read it."""
-    authorized = f"Authorization: Bearer {subscriber_token(SECRET, '7')}"
-    stream = request("GET", "/v1/stream", authorized)
+    earlier = b"x" * 40_000
     async with side(direct=direct) as service:
-        places = [await service.connect([stream]) for _ in range(20)]
-        for reader, _, _ in places:
-            await asyncio.wait_for(reader.readuntil(b"event: hello"), 10)
-        reader, writer, protocol = await service.connect([])
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # of a socket
-        protocol.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        earlier = b"x" * 40_000
-        protocol.transport.write(earlier)
-        assert protocol.transport.get_write_buffer_size() > 0
-        protocol.data_received(stream)
-        await service.ask([request("GET", "/healthz")])  # after the refusal
+        reader, writer, _ = await behind_an_unread_response(service, earlier)
         writer.transport.resume_reading()  # type: ignore[attr-defined]
         received = await asyncio.wait_for(reader.readuntil(b"event: bye"), 10)
-        for _, other, _ in (*places, (reader, writer, protocol)):
-            other.close()
+        writer.close()
     assert received.startswith(earlier + b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_refused_client_that_never_reads_does_not_keep_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "UNREAD_S", 0.05)
+    async with side(direct=True) as service:
+        _, writer, protocol = await behind_an_unread_response(service, b"x" * 40_000)
+        async with asyncio.timeout(10):
+            while protocol.transport.get_write_buffer_size():
+                await asyncio.sleep(0.01)
+        writer.close()

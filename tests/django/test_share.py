@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.test import override_settings
 
 from django_bridge import Progress, Task, publisher
 from django_bridge.models import TaskRecord, TaskShare
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
 from tests.django.celery_worker import Worker, working
+from tests.django.conftest import http_settings
 from tests.support import RedisServer, Service, wait_for
 
 
@@ -196,6 +198,28 @@ def test_the_row_has_the_error_although_a_late_process_wrote_the_end_first(
         return outcome
 
     monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
+    task.fail(LookupError("row 5"))
+    row = TaskRecord.objects.get()
+    assert (row.status, row.error) == ("failed", "Something went wrong.")
+    assert "row 5" in row.traceback
+
+
+def test_the_row_has_the_error_of_a_task_that_the_service_gets_with_its_end(
+    over_http: Service, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service had not heard of the task, or has lost it; a late process hears of the end from it."""
+    task = Task(from_user=user, task_name="Import")
+    with override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.4)):
+        task.begin()
+    late = Task.resume(task.id)
+    real = publisher.Publisher.create_task
+
+    def create_task(self: Any, *args: Any) -> Any:
+        outcome = real(self, *args)
+        late.wait("Retry 1")
+        return outcome
+
+    monkeypatch.setattr(publisher.Publisher, "create_task", create_task)
     task.fail(LookupError("row 5"))
     row = TaskRecord.objects.get()
     assert (row.status, row.error) == ("failed", "Something went wrong.")

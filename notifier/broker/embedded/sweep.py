@@ -27,14 +27,18 @@ class Sweep:
         self._steps = self._forever()
 
     def after(self, writes: int) -> None:
-        """Do the steps for so many objects written, unless a pass ended a moment ago."""
-        if time.monotonic() >= self._again_at:
-            for _ in islice(self._steps, STEPS * writes):
-                pass
+        """Do the steps for so many objects written, up to the end of the pass; none in the pause after it."""
+        if time.monotonic() < self._again_at:
+            return
+        for is_over in islice(self._steps, STEPS * writes):
+            if is_over:
+                self._again_at = time.monotonic() + self._pause_s
+                return
 
-    def _forever(self) -> Iterator[None]:
+    def _forever(self) -> Iterator[bool]:
+        """True at the end of each pass."""
         while True:
             for each in self._passes:
-                yield from each()
-            self._again_at = time.monotonic() + self._pause_s
-            yield
+                for _ in each():
+                    yield False
+            yield True
