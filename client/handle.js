@@ -32,6 +32,27 @@ import { watchPeople } from "./people.js";
  */
 
 /**
+ * Returns a function that tells the handles of topics what has happened to these.
+ *
+ * @param {Map<string, import("./grants.js").Topic>} topics
+ */
+export function createTell(topics) {
+  /**
+   * @param {string[]} names
+   * @param {Ended} [reason]  they have ended; without it, they are stale
+   * @param {boolean} [isDue]  the view is to give their next grant
+   */
+  return (names, reason, isDue) => {
+    const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));
+    for (const handle of handles) {
+      const own = names.filter((name) => handle.topics.includes(name));
+      for (const handler of handle.stale) if (!reason) isDue ? handler(own, isDue) : handler(own);
+      for (const handler of handle.ended) if (reason) handler(own, reason);
+    }
+  };
+}
+
+/**
  * @param {Handle} handle
  * @param {any} notifier
  * @param {Topics} topics
@@ -72,12 +93,18 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
      */
     presence(handler) {
       const ended = new AbortController();
-      const end = () => ended.abort();
+      const watched = handle.topics.map(
+        (name) => /** @type {const} */ ([name, watchPeople(notifier, name, find, handler, ended.signal)]),
+      );
+      const reread = (/** @type {string[]} */ names) => {
+        for (const [name, again] of watched) if (names.includes(name)) again();
+      };
+      const end = () => {
+        ended.abort();
+        handle.stale.delete(reread);
+      };
+      handle.stale.add(reread);
       handle.ends.push(end);
-      for (const name of handle.topics) {
-        const again = watchPeople(notifier, name, find, handler, ended.signal);
-        handle.stale.add((names) => ended.signal.aborted || (names.includes(name) && again()));
-      }
       return end;
     },
     /**

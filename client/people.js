@@ -45,11 +45,14 @@ export function watchPeople(notifier, topic, find, handler, signal) {
   let isComplete = false;
   /** @type {Change[] | undefined} */
   let missed; // since the list was asked for
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   const ends = [
     notifier.on("presence", (/** @type {Change} */ change) => change.topic === topic && receive(change)),
     notifier.on("hello", again), // what came while no stream was open is missing
   ];
   signal.addEventListener("abort", () => {
+    clearTimeout(timer);
     for (const end of ends) end();
   });
   if (!signal.aborted) void read();
@@ -96,7 +99,8 @@ export function watchPeople(notifier, topic, find, handler, signal) {
   }
 
   function later() {
-    setTimeout(() => signal.aborted || isComplete || read(), RETRY_MS * (1 + Math.random()));
+    clearTimeout(timer);
+    timer = setTimeout(() => isComplete || read(), RETRY_MS * (1 + Math.random()));
   }
 
   /** @param {number} count */

@@ -8,13 +8,14 @@
  * Must not know: streams, handles, what tabs say to each other.
  */
 
-import { jsonCall } from "./request.js";
+import { readGrants } from "./grants.js";
 
 /** @typedef {import("./grants.js").Topic} Topic */
 
 const MAX_GRANTS = 20;
 const MAX_CHARS = 6 * 1024; // the service refuses more
 const MAX_TOPICS = 200;
+const AT_ONCE = 5; // grants that are tried
 
 /**
  * @param {Map<string, Topic>} topics  of this tab
@@ -43,11 +44,11 @@ export function createTopicPolls(
   let most = MAX_TOPICS;
   polls.request = async (url, init) => {
     const response = await request(url, init);
-    await check(response?.status);
+    await shrinkQuery(init, response?.status);
     init.signal?.throwIfAborted(); // the query is another now: it is asked again
     return response;
   };
-  return { fill, hear, forget };
+  return { fill, hear, grow, grantsOf };
 
   /** Puts the grants into the query. Returns the topics that it hears, and whether the query is another. */
   function fill() {
@@ -95,31 +96,53 @@ export function createTopicPolls(
     onUnheard(unheard);
   }
 
-  /** The service says that the grants of these have ended. @param {string[]} names */
-  function forget(names) {
-    for (const [token, grant] of elsewhere)
-      if (grant.names.some((name) => names.includes(name))) elsewhere.delete(token);
-    return names;
+  /** The service may hear as much as ever again. */
+  function grow() {
+    most = MAX_TOPICS;
   }
 
-  /** A poll was refused: the next one asks for less, if it can. @param {number} [status] */
-  async function check(status) {
-    const target = new URL(polls.url);
-    const tokens = target.searchParams.getAll("grant");
+  /** The grants of the query for these topics. @param {string[]} names */
+  function grantsOf(names) {
+    return queried().filter((token) => readGrants(token)[0].names.some((name) => names.includes(name)));
+  }
+
+  function queried() {
+    return polls.url.searchParams.getAll("grant");
+  }
+
+  /**
+   * A poll was refused: the next one asks for less. Fails where it cannot be known what is refused, so that the poll is tried again later.
+   *
+   * @param {Parameters<import("./request.js").Request>[1]} init  of the poll
+   * @param {number} [status]
+   */
+  async function shrinkQuery(init, status) {
+    const tokens = queried();
+    if (!tokens.length || (status !== 403 && status !== 409)) return;
     /** @type {string[]} */
     const bad = [];
-    if (!tokens.length) return;
     if (status === 409)
       most = last.length >> 1; // the user's token has topics, too
-    else if (status !== 403) return;
-    else
-      for (const token of tokens) {
-        target.searchParams.set("grant", token);
-        target.searchParams.set("wait_s", "0");
-        const answer = await request(target, jsonCall("GET"));
-        if (answer?.status === 403) bad.push(token);
-      }
-    for (const token of bad) elsewhere.delete(token);
+    else {
+      if (await isRefused(init)) return; // the user may not poll
+      const rest = [...tokens];
+      while (rest.length)
+        await Promise.all(
+          rest.splice(0, AT_ONCE).map(async (token) => (await isRefused(init, token)) && bad.push(token)),
+        );
+      if (!bad.length) throw new Error("no grant is refused alone");
+    }
     onRefused(bad);
+  }
+
+  /** Whether a poll with one grant, or with none, is refused. @param {Parameters<import("./request.js").Request>[1]} init @param {string} [token] */
+  async function isRefused(init, token) {
+    const target = new URL(polls.url);
+    target.searchParams.delete("grant");
+    if (token) target.searchParams.set("grant", token);
+    target.searchParams.set("wait_s", "0");
+    const status = (await request(target, init))?.status;
+    if (status !== 403 && status !== 200) throw new Error(`The service answered ${status}`);
+    return status === 403;
   }
 }

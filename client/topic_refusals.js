@@ -7,27 +7,33 @@
  * Must not know: streams, polls, other tabs.
  */
 
+import { readGrants } from "./grants.js";
+
 /** @typedef {import("./grants.js").Topic} Topic */
 
 const UNHEARD_MS = 60_000;
+const AGAIN_MS = 300_000; // two refusals further apart than this, or than a grant's life, are not in a row
 
 /**
  * @param {Map<string, Topic>} topics
  * @param {(names: string[]) => void} onStale
  * @param {(names: string[], reason: "refused") => void} onEnded
  * @param {() => void} renew
- * @param {() => void} retry  what had no room
+ * @param {() => void} retryUnheard
  */
-export function createRefusals(topics, onStale, onEnded, renew, retry) {
+export function createRefusals(topics, onStale, onEnded, renew, retryUnheard) {
+  /** Topics whose last grant was refused early in its life, and when. If the next grant is refused too, the topic ends. @type {Map<string, number>} */
+  const refused = new Map();
   /** @type {Set<string>} */
-  const refused = new Set(); // topics whose last grant was refused with much of its life left; the next one, too: it is no matter of time
+  const withoutRoom = new Set(); // topics that the stream has no room for, until it may have
   /** @type {Set<string>} */
-  const beyond = new Set(); // topics that the stream has no room for, until it may have
+  const warned = new Set();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
   return {
     refused,
-    beyond,
+    withoutRoom,
+    setAside,
     refuse,
     refuseTokens: (/** @type {string[]} */ tokens) => refuse(namesOf(tokens)),
     remind,
@@ -36,7 +42,7 @@ export function createRefusals(topics, onStale, onEnded, renew, retry) {
   };
 
   /**
-   * The grants of these count for nothing. They may have ended by the service's clock, as in a page from a cache: the next ones are tried.
+   * The service refused the grants of these topics. They may have ended by its clock, as in a page from a cache: the next ones are tried.
    *
    * @param {string[]} names
    * @param {boolean} [isFinal]
@@ -44,14 +50,42 @@ export function createRefusals(topics, onStale, onEnded, renew, retry) {
   function refuse(names, isFinal) {
     const over = names.filter((name) => {
       const topic = topics.get(name);
-      const isEarly = topic && topic.exp - Date.now() > topic.life / 2;
-      const isLast = isFinal || (isEarly && refused.has(name));
-      refused[isEarly ? "add" : "delete"](name);
-      end(topic);
+      const now = Date.now();
+      if (!topic || topic.exp <= now) return false; // it is known
+      const isEarly = topic.exp - now > topic.life / 2;
+      const isLast = isFinal || (isEarly && now - (refused.get(name) ?? 0) < Math.min(topic.life, AGAIN_MS));
+      if (isEarly) refused.set(name, now);
+      else refused.delete(name);
+      expire(topic);
       return isLast;
     });
+    warn(over, "refused");
     onEnded(over, "refused");
-    renew();
+    if (names.length) renew();
+  }
+
+  /**
+   * The stream has no room for a grant, nor for others that need as much.
+   *
+   * @param {string} token
+   * @param {string[]} present  the topics of the stream
+   */
+  function setAside(token, present) {
+    const roomOf = (/** @type {string} */ other) =>
+      readGrants(other)[0].names.filter((name) => !present.includes(name)).length;
+    const room = Math.max(1, roomOf(token));
+    const names = [...topics]
+      .filter(([, { heard, token: other }]) => !heard && (other === token || roomOf(other) >= room))
+      .map(([name]) => name);
+    for (const name of names) withoutRoom.add(name);
+    warn(names, "no room");
+  }
+
+  /** Once for a topic. @param {string[]} names @param {string} reason */
+  function warn(names, reason) {
+    const others = names.filter((name) => !warned.has(name));
+    if (others.length) console.warn("notifier: not heard:", others, reason);
+    for (const name of others) warned.add(name);
   }
 
   /** These are not heard: the page fetches them now and then. @param {string[]} names */
@@ -59,7 +93,7 @@ export function createRefusals(topics, onStale, onEnded, renew, retry) {
     if (timer || !names.length) return;
     timer = setTimeout(() => {
       timer = undefined;
-      retry();
+      retryUnheard();
     }, UNHEARD_MS);
     onStale(names);
   }
@@ -71,6 +105,6 @@ export function createRefusals(topics, onStale, onEnded, renew, retry) {
 }
 
 /** The grant of a topic has ended. @param {Topic} [topic] */
-export function end(topic) {
+export function expire(topic) {
   if (topic) topic.exp = Math.min(topic.exp, Date.now());
 }

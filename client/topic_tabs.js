@@ -2,8 +2,8 @@
  * What the tabs of a browser say to each other about topics. They share a stream, which the leading tab has; it ends a topic that
  * no tab shows, and takes back the state of a tab that has left.
  *
- * Each tab reads what any says, so few speak: a tab that asks has told its grants, and the leader alone answers. A leader that asks, since it has
- * loaded this late, is answered by every tab that shows topics: its polls hear their grants.
+ * Each tab reads what any says, so few speak. A tab that asks sends its grants, and only the leader answers. If the leader asks, every tab
+ * with topics answers with its grants, for the leader's polls.
  *
  * Must not know: how topics are joined, handles.
  */
@@ -42,7 +42,7 @@ export async function createTopicTabs(
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
-  return { post, ask, hide, leave, end };
+  return { post, ask, hide, leave, remove, end };
 
   /** Which stream is there? And what this tab shows; the leader, which may have loaded this late, says which. */
   function ask() {
@@ -130,18 +130,23 @@ export async function createTopicTabs(
 
   /** The leader ends topics that no tab shows. @param {string[]} names */
   function endUnshown(names) {
-    if (!leaving) setTimeout(remove, channel ? ANSWER_MS : 0);
+    if (!leaving) setTimeout(removeUnshown, channel ? ANSWER_MS : 0);
     leaving ??= new Set();
     for (const name of names) if (!topics.has(name)) leaving.add(name);
     post({ left: names });
 
-    async function remove() {
+    function removeUnshown() {
       const gone = [...(leaving ?? [])].filter((name) => !topics.has(name));
       leaving = null;
-      if (!gone.length || !streamId()) return;
-      await change({ remove: gone });
-      post({ removed: gone }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
-      rejoin(gone);
+      if (gone.length) void remove(gone);
     }
+  }
+
+  /** The stream is to leave these. @param {string[]} names */
+  async function remove(names) {
+    if (!streamId()) return;
+    await change({ remove: names });
+    post({ removed: names }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
+    rejoin(names);
   }
 }

@@ -12,14 +12,14 @@
  */
 
 import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
-import { publicHandle } from "./handle.js";
+import { createTell, publicHandle } from "./handle.js";
 import { onPage } from "./page.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
 import { jsonCall } from "./request.js";
 import { createTopicPolls } from "./topic_polls.js";
-import { createRefusals, end } from "./topic_refusals.js";
+import { createRefusals, expire } from "./topic_refusals.js";
 import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
@@ -52,20 +52,21 @@ export async function createTopics(notifier, connection, position, base, polls, 
   let hasMore = false; // to join: since the last look, too
   let retry = 0; // a timer; 0: none
   let lost = ""; // the stream that did not find itself; another is joined without a pause
-  let most = MAX_GRANTS; // of one call; after a refusal each grant is added alone
+  let most = MAX_GRANTS; // of one call; after a refusal one, until the grant is known that is refused
   /** @type {Set<string>} */
   const overtaken = new Set(); // topics that the stream has left during a call, whose answer may be older
+  const tell = createTell(topics);
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
   const streamId = () => connectionId;
   const elsewhere = new Map(); // grants of other tabs, when they end and their topics, for the leader's polls
   const isPolling = () => notifier.connectionState.state === "polling";
   const refusals = createRefusals(topics, tell, drop, renewal.renew, retryUnheard);
-  const { refused, beyond, refuse, refuseTokens, remind, namesOf } = refusals;
+  const { refused, withoutRoom, setAside, refuse, refuseTokens, remind, namesOf } = refusals;
   const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell, remind, request, refuseAll);
   const calls = { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
   const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
-  const { ask, post } = tabs;
+  const { ask, post, remove } = tabs;
   const unhook = onPage({ pagehide: tabs.hide, pageshow: ({ persisted }) => persisted && comeBack() });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
@@ -82,13 +83,14 @@ export async function createTopics(notifier, connection, position, base, polls, 
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
     connectionId = hello.connection ?? "";
+    if (!isPolling()) polled.grow();
     joinAll();
   });
   // Without a hello of its own: a tab that joins later, or the end of a time without the broker.
   notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !connectionId && join());
   notifier.on("topics", (/** @type {any} */ { left }) => {
-    // The service has judged the grants of the polls' query; a stream may not have the newest.
-    if (isPolling()) refuse(polled.forget(left));
+    // The service has judged the grants of the leader's query; a stream, and another tab, may have others.
+    if (isPolling() && connection.leads) refuseAll(polled.grantsOf(left));
     void lose(left).then(renewal.renew);
   });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
@@ -116,7 +118,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       if (topic) topic.heard = false;
       overtaken.add(name);
     }
-    beyond.clear();
+    withoutRoom.clear();
     return join();
   }
 
@@ -206,12 +208,14 @@ export async function createTopics(notifier, connection, position, base, polls, 
       isJoining = false;
       most = MAX_GRANTS;
     }
-    remind([...beyond].filter((name) => topics.get(name)?.heard === false));
+    remind([...withoutRoom].filter((name) => topics.get(name)?.heard === false));
   }
 
   /** Returns whether there may be more to join. */
   async function joinSome() {
-    const waiting = [...topics].filter(([name, { heard, exp }]) => !heard && exp > Date.now() && !beyond.has(name));
+    const waiting = [...topics].filter(
+      ([name, { heard, exp }]) => !heard && exp > Date.now() && !withoutRoom.has(name),
+    );
     if (!waiting.length) return false;
     if (!connectionId) {
       connection.leads || ask(); // the polls of the leader hear what they have room for
@@ -231,10 +235,12 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (answer.refused) {
       const names = namesOf(add); // others of these have a new one
       if (add.length > 1) most = 1;
+      else if (answer.refused !== 409) refuse(names, answer.refused !== 403);
       else {
-        console.warn("notifier: not heard:", names, answer.refused);
-        if (answer.refused === 409) for (const name of names) beyond.add(name);
-        else refuse(names, answer.refused !== 403);
+        const present = await change({});
+        if (!present) return false;
+        if (on === connectionId) setAside(add[0], present.topics ?? []);
+        most = MAX_GRANTS;
       }
       return true;
     }
@@ -245,7 +251,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       const isThere = answer.topics.includes(name);
       topic.heard = isThere && !overtaken.has(name);
       if (isThere) refused.delete(name);
-      else end(topic); // its grant ended before it was added
+      else expire(topic); // its grant ended before it was added
       if (topic.heard) topic.since = topic.from = answer.cursor;
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
@@ -261,7 +267,9 @@ export async function createTopics(notifier, connection, position, base, polls, 
 
   /** Polls with one of these grants are refused, of whichever tab it is. @param {string[]} tokens */
   function refuseAll(tokens) {
-    post({ refused: tokens });
+    // A tab may say one again before it knows.
+    for (const { token, exp } of readGrants(tokens.join(" "))) elsewhere.set(token, { exp, names: [] });
+    if (tokens.length) post({ refused: tokens });
     refuseTokens(tokens);
   }
 
@@ -289,20 +297,6 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function again() {
     retry = 0;
     void join();
-  }
-
-  /**
-   * @param {string[]} names
-   * @param {Ended} [reason]  they have ended; without it, they are stale
-   * @param {boolean} [isDue]  the view is to give their next grant
-   */
-  function tell(names, reason, isDue) {
-    const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));
-    for (const handle of handles) {
-      const own = names.filter((name) => handle.topics.includes(name));
-      for (const handler of handle.stale) if (!reason) isDue ? handler(own, isDue) : handler(own);
-      for (const handler of handle.ended) if (reason) handler(own, reason);
-    }
   }
 
   /** @param {Grant[]} grants */
@@ -334,7 +328,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function drop(names, reason) {
     tell(names, reason);
     for (const name of names) topics.delete(name);
-    if (reason === "denied" && connectionId) void change({ remove: names }).then(() => post({ removed: names }));
+    if (reason === "denied") void remove(names);
     tellPolls();
   }
 
