@@ -65,8 +65,7 @@ export function createInbox(notifier, pageSize, changed) {
     if (isKnown) return;
     const replaced = messages.find(({ id }) => id === message.replaces);
     messages = [{ ...message, read: false }, ...messages.filter((old) => old !== replaced)];
-    more ||= messages.length > most;
-    messages.length = Math.min(messages.length, most);
+    if (messages.splice(most).length) more = true;
     if (isAfter(event.id, countedTo)) unread += replaced && !replaced.read ? 0 : 1;
     if (message.replaces && !replaced) void reload(); // whether it was read is not known here
     changed();

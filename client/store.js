@@ -75,9 +75,11 @@ export function createStore(notifier, { pageSize = 25 } = {}) {
     /** Deletes a message. With `consent` it is hidden at once, and deleted or shown again when that is known. */
     remove: actions.remove,
     older: inbox.older,
-    reload: () => Promise.all([inbox.reload(), tasks.load()]),
+    async reload() {
+      await Promise.all([inbox.reload(), tasks.load()]);
+    },
     /** Starts an attempt at the connection now. */
-    retry: notifier.retry,
+    retry: () => notifier.retry(),
     /** @param {string} id */
     cancel: async (id) => tasks.set(await notifier.cancelTask(id)),
     /** Answers a task's question. @type {(id: string, question: string, value: string) => Promise<void>} */

@@ -41,7 +41,7 @@ const withLater = {
   transform(code, id) {
     const next = new MagicString(code);
     JSON.stringify(this.parse(code), (_, node) => {
-      if (node?.type !== "ImportExpression") return node;
+      if (node?.type !== "ImportExpression" || typeof node.source.value !== "string") return node;
       const name = `later${node.start}`;
       next.prepend(`import * as ${name} from ${JSON.stringify(node.source.value)};`);
       next.update(node.start, node.end, `Promise.resolve(${name})`);

@@ -9,7 +9,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -63,6 +63,16 @@ test("the client with widgets and English texts, as a page loads it at its start
   const bytes = await bytesOf(["bundle.js"]);
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import at once: ${bytes} bytes`);
   assert.ok(bytes < 15.4 * 1024, `${bytes} bytes`);
+});
+
+test("an import whose module is known only at run time stays as it is in a bundle", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "notifier-bundle-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, "later.js");
+  writeFileSync(path, "export const load = (name) => import(name);");
+  const { code } = await bundle([path]);
+  assert.match(code, /\bimport\(\w+\)/);
+  assert.doesNotMatch(code, /undefined/);
 });
 
 test("no file of the client names a host of its own", () => {

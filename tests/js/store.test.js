@@ -355,3 +355,13 @@ test("a fetch that failed shows, until another one or a hello brings it", async 
   await done;
   assert.deepEqual(state(), [false, true, false, true]);
 });
+
+test("`reload` resolves to nothing, and `retry` is the connection's present one", async () => {
+  const { store, notifier, send } = await filled([]);
+  send("hello", { unread: 0, tasks: [] });
+  assert.equal(await store.reload(), undefined);
+  let count = 0;
+  notifier.retry = () => (count += 1);
+  store.retry();
+  assert.equal(count, 1);
+});
