@@ -68,14 +68,15 @@ export function createRefusals(topics, onStale, onEnded, renew, retryUnheard) {
    * The stream has no room for a grant, nor for others that need as much.
    *
    * @param {string} token
+   * @param {[string, Topic][]} waiting  to be heard
    * @param {string[]} present  the topics of the stream
    */
-  function setAside(token, present) {
+  function setAside(token, waiting, present) {
     const roomOf = (/** @type {string} */ other) =>
       readGrants(other)[0].names.filter((name) => !present.includes(name)).length;
     const room = Math.max(1, roomOf(token));
-    const names = [...topics]
-      .filter(([, { heard, token: other }]) => !heard && (other === token || roomOf(other) >= room))
+    const names = waiting
+      .filter(([, { token: other }]) => other === token || roomOf(other) >= room)
       .map(([name]) => name);
     for (const name of names) withoutRoom.add(name);
     warn(names, "no room");

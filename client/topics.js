@@ -239,7 +239,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       else {
         const present = await change({});
         if (!present) return false;
-        if (on === connectionId) setAside(add[0], present.topics ?? []);
+        if (on === connectionId) setAside(add[0], waiting, present.topics ?? []);
         most = MAX_GRANTS;
       }
       return true;

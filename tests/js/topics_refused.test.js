@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { grant, iat, stream, tab, turns } from "./refusals.js";
+import { grant, iat, part, stream, tab, turns } from "./refusals.js";
 import { topicsOf } from "./topic_service.js";
 
 test("what a stream has no room for is stale at once and once a minute, and heard when there is room", async (t) => {
@@ -53,6 +53,22 @@ test("of many topics without room few calls are made and one warning, and what t
   await turns();
   assert.deepEqual([told.length, warn.mock.callCount()], [60, 1]);
   assert.ok(tries.length <= 2, `${tries.length} calls`);
+});
+
+test("a grant that needs less room than one without room is heard", async (t) => {
+  t.mock.method(console, "warn", () => {});
+  const { heard, answer } = stream(3);
+  const { open, told } = await tab(t, answer, { connectionId: "c1" });
+  const both = `${part({})}.${part({ topics: ["c", "d"], iat, exp: iat + 300 })}.x`;
+  for (const token of [grant("a"), grant("b"), both, grant("e")]) open(token);
+  await turns();
+  assert.deepEqual(
+    [[...heard], told],
+    [
+      ["a", "b", "e"],
+      ["stale c", "stale d"],
+    ],
+  );
 });
 
 test("a grant that is refused once and renewed is no warning", async (t) => {
