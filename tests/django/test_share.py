@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -182,45 +183,30 @@ def test_the_loops_of_a_group_advance_one_task(worker: Worker, over_http: Servic
     assert publisher.current().counts.failed == 0
 
 
+@pytest.mark.parametrize("is_known", [True, False])
 def test_the_row_has_the_error_although_a_late_process_wrote_the_end_first(
-    over_http: Service, user: User, monkeypatch: pytest.MonkeyPatch
+    over_http: Service, user: User, monkeypatch: pytest.MonkeyPatch, is_known: bool
 ) -> None:
-    """As a retry that fails before the report of the attempt before it."""
+    """As a retry that fails before the report of the attempt before it. A service that does not know the task, since it
+    was away or has lost it, gets it with its end."""
     task = Task(from_user=user, task_name="Import")
-    task.begin()
-    late = Task.resume(task.id)
-    real = publisher.Publisher.change_task
-
-    def change_task(self: Any, task_id: str, change: Any, key: str) -> Any:
-        outcome = real(self, task_id, change, key)
-        if change.get("status") == "failed":
-            late.wait("Retry 1")
-        return outcome
-
-    monkeypatch.setattr(publisher.Publisher, "change_task", change_task)
-    task.fail(LookupError("row 5"))
-    row = TaskRecord.objects.get()
-    assert (row.status, row.error) == ("failed", "Something went wrong.")
-    assert "row 5" in row.traceback
-
-
-def test_the_row_has_the_error_of_a_task_that_the_service_gets_with_its_end(
-    over_http: Service, user: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The service had not heard of the task, or has lost it; a late process hears of the end from it."""
-    task = Task(from_user=user, task_name="Import")
-    with override_settings(NOTIFIER=http_settings("http://127.0.0.1:1", TIMEOUT_S=0.4)):
+    away = http_settings("http://127.0.0.1:1", TIMEOUT_S=0.4)
+    with contextlib.nullcontext() if is_known else override_settings(NOTIFIER=away):
         task.begin()
     late = Task.resume(task.id)
-    real = publisher.Publisher.create_task
+    name = "change_task" if is_known else "create_task"
+    real = getattr(publisher.Publisher, name)
+    outcomes: list[Any] = []
 
-    def create_task(self: Any, *args: Any) -> Any:
-        outcome = real(self, *args)
-        late.wait("Retry 1")
-        return outcome
+    def ends(self: Any, *args: Any) -> Any:
+        outcomes.append(real(self, *args))
+        if len(outcomes) == 1:
+            late.wait("Retry 1")
+        return outcomes[0]
 
-    monkeypatch.setattr(publisher.Publisher, "create_task", create_task)
+    monkeypatch.setattr(publisher.Publisher, name, ends)
     task.fail(LookupError("row 5"))
     row = TaskRecord.objects.get()
+    assert outcomes
     assert (row.status, row.error) == ("failed", "Something went wrong.")
     assert "row 5" in row.traceback
