@@ -52,7 +52,7 @@ def profile(scenario: Scenario, sizes: Sizes) -> tuple[Counter[str], float]:
                 complaint = sampler.communicate()[1]
                 if sampler.returncode:
                     raise SystemExit(f"py-spy failed: {complaint}")
-            return by_function(record.read_text()), figures[scenario.figures[0]]
+            return by_function(record.read_text()), figures["cpu_us"]
         finally:
             servers.stop()
 
