@@ -238,8 +238,6 @@ class Hub:
         # Interned, so that a round compares epochs by identity instead of reading each stream's own copy.
         stream.epoch, stream.seq = sys.intern(top.epoch), top.seq
         stream.opening = 0
-        if pending and stream.polls:
-            stream.flush()  # what follows is newer than the snapshot in its opening
         for item in pending:
             # Events of an earlier epoch are in no log any more, and older than the opening.
             if not item.seq or item.epoch == stream.epoch:

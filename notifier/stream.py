@@ -178,7 +178,7 @@ class Stream(ABC):
             elif len(self._states) < MAX_STATES:
                 self._states[key] = frame
         else:
-            self._out.append(frame)
+            self.offer(frame)
 
     def release_states(self) -> None:
         """Queue the waiting states, after the reader has caught up."""

@@ -75,6 +75,11 @@ class PolledStream(Stream):
         if not self.news.done():
             callback()
 
+    def offer(self, frame: EncodedFrame) -> None:
+        if not self.opening and not self.opened.done():
+            self.flush()  # the opening: its snapshot is older than this frame
+        super().offer(frame)
+
     def flush(self) -> None:
         out, self._out = self._out, []
         was_opened = self.opened.done()

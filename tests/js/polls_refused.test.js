@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { grant, iat, isWaiting, LIMIT, part, polled, run, tab, turns, until } from "./refusals.js";
 
 test(
-  "a poll that is refused for one grant goes on with the others, and the part of that grant is told",
+  "after a 403 the client polls with the grants that are valid, and tells the live part whose grant is not",
   LIMIT,
   async (t) => {
     const [good, bad] = [grant("a"), grant("b")];
@@ -50,7 +50,7 @@ test("polls without a good grant go on for the inbox, and a user who may not pol
   assert.equal(refused.ends[0].status, 403);
 });
 
-test("the tab whose grant the leader's polls are refused with is told", LIMIT, async (t) => {
+test("a tab learns from the leading tab that the service refuses its grant", LIMIT, async (t) => {
   const bad = grant("b");
   const leader = await tab(t, polled([bad]), { key: "r1" });
   const follower = await tab(t, polled([]), { key: "r1", leads: false });
