@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,16 +125,19 @@ T = TypeVar("T", Subscriber, Grant, Publisher)
 
 
 class _Verified(Generic[T]):
-    """What verified tokens say, by their digests. When there are too many, every second one is removed: removing the
-    oldest would verify every token again where more clients than `MAX_VERIFIED` reconnect in the same order."""
+    """What verified tokens say, by their digests. When there are `MAX_VERIFIED`, a new one takes the place of any: in
+    the place of the oldest, every token would be verified again where more clients reconnect in the same order."""
 
     def __init__(self, verify: Callable[[str], T]) -> None:
         self._verify: Callable[[str], T] = verify
         self._values: dict[bytes, T] = {}
+        self._digests: list[bytes] = []
+        """Those of `_values`, by place."""
 
     def clear(self) -> None:
         """Verify every token again."""
         self._values.clear()
+        self._digests.clear()
 
     def find(self, token: str) -> T:
         """What a token says. One that has ended is verified again: nothing is remembered for longer than `exp`, and
@@ -142,11 +146,19 @@ class _Verified(Generic[T]):
         known = self._values.get(digest)
         if known is not None and time.time() < known.expires_at:
             return known
-        verified = self._values[digest] = self._verify(token)
-        if len(self._values) > MAX_VERIFIED:
-            for each in list(self._values)[:-1:2]:
-                del self._values[each]
+        verified = self._verify(token)
+        if known is None:
+            self._make_room(digest)
+        self._values[digest] = verified
         return verified
+
+    def _make_room(self, digest: bytes) -> None:
+        if len(self._digests) < MAX_VERIFIED:
+            self._digests.append(digest)
+        else:
+            place = random.randrange(MAX_VERIFIED)
+            del self._values[self._digests[place]]
+            self._digests[place] = digest
 
 
 class Authenticator:

@@ -335,6 +335,7 @@ class Hub:
             if self._rounds.failure is not None:
                 raise self._rounds.failure
             if self._timers.run_due():
+                await self._timers.expire_due()
                 self._slow.check_all()
                 self.grants.run_due()
 

@@ -9,12 +9,15 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from notifier.stream import Stream
 
 TICK_S: Final = 0.05
 """Interval between calls of `run_due`. Each serves one slot of streams, so that none holds the event loop up."""
+PORTION: Final = 32
+"""Streams that end between two turns of the event loop."""
 
 
 class StreamTimers:
@@ -45,22 +48,25 @@ class StreamTimers:
         self._by_end.get(int(stream.ends_at), {}).pop(stream, None)
 
     def run_due(self) -> bool:
-        """Ping and expire the streams that are due; to be called every `tick_s`. True when a new second has begun."""
+        """Ping the streams that are due; to be called every `tick_s`. True when a new second has begun."""
         # Ticks follow the clock, not the calls: a busy loop calls late, and heartbeats must not be late with it.
         due = int((time.monotonic() - self._started) / self.tick_s)
         for tick in range(max(self._ticks + 1, due + 1 - len(self._slots)), due + 1):
             self._ping(list(self._slots[tick % len(self._slots)]))
         is_new_second = int(due * self.tick_s) > int(self._ticks * self.tick_s)
-        if is_new_second:
-            self._expire_due()
         self._ticks = due
         return is_new_second
 
-    def _expire_due(self) -> None:
+    async def expire_due(self) -> None:
+        """Expire the streams whose life has ended, a portion in each turn of the event loop; to be called every
+        second."""
         now = time.monotonic()
         for second in [second for second in self._by_end if second <= now]:
-            for stream in list(self._by_end[second]):
-                self._expire(stream)
+            while due := list(islice(self._by_end.get(second, ()), PORTION)):
+                for stream in due:
+                    self._expire(stream)
+                    self.remove(stream)
+                await asyncio.sleep(0)
             self._by_end.pop(second, None)
 
 
@@ -73,7 +79,7 @@ async def spread(
     started, total = time.monotonic(), len(remaining)
     while remaining and not hurry():
         share = (time.monotonic() - started) / over_s if over_s > 0 else 1.0
-        keep = total - int(total * min(1.0, share + 0.02))
-        while len(remaining) > keep:
+        due = len(remaining) - total + int(total * min(1.0, share + 0.02))
+        for _ in range(min(due, PORTION)):
             end(remaining.pop())
-        await asyncio.sleep(min(0.05, over_s / 20))
+        await asyncio.sleep(0 if due > PORTION else min(0.05, over_s / 20))

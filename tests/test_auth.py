@@ -250,7 +250,17 @@ def test_the_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     auth = authenticator()
     users = [auth.subscriber(signed(sub=str(number))) for number in range(5)]
     assert users[-1] in auth._subscribers._values.values()
-    assert len(auth._subscribers._values) <= 3
+    assert len(auth._subscribers._values) == len(auth._subscribers._digests) == 3
+
+
+def test_a_new_token_beyond_the_bound_takes_the_place_of_one_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Removing many at a time would hold the event loop.
+    monkeypatch.setattr("notifier.auth.MAX_VERIFIED", 100)
+    auth = authenticator()
+    for number in range(150):
+        before = set(auth._subscribers._values)
+        auth.subscriber(signed(sub=str(number)))
+        assert len(before - set(auth._subscribers._values)) <= 1
 
 
 def test_users_who_come_back_in_their_order_are_not_all_verified_again(
