@@ -52,7 +52,7 @@ def main() -> None:
 )
 def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None:
     """Run the service. Settings are NOTIFIER_* environment variables; see docs/settings.md."""
-    from notifier import logs, server
+    from notifier import logs, server, supervisor
     from notifier.broker import registry
 
     settings = read_settings(dev=True) if dev else read_settings()
@@ -88,7 +88,7 @@ def serve(host: str, port: int, workers: int, dev: bool, log_level: str) -> None
         log_level=log_level,
         log_config=logs.configuration(log_level, settings.log),
     )
-    sys.exit(server.run(configuration, sockets))
+    sys.exit(supervisor.run(configuration, sockets))
 
 
 @main.command()

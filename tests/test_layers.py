@@ -39,6 +39,7 @@ SERVICE_LAYERS: Layers = [
     {"credentials"},
     {"run"},
     {"address"},
+    {"supervisor"},
     {"app", "server", "check", "logs"},
     {"samples"},
     {"api.direct_calls"},

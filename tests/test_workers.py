@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+from collections.abc import Iterator
 from itertools import groupby
 
 import httpx
@@ -38,27 +39,47 @@ async def test_streams_are_spread_over_the_workers(redis_service: Service) -> No
     assert min(streams.values()) >= 10, streams
 
 
-async def test_one_scrape_shows_all_workers_and_a_worker_that_died_is_replaced(redis_server: RedisServer) -> None:
+@pytest.fixture(scope="module")
+def service(redis_server: RedisServer) -> Iterator[Service]:
+    """Two workers, which the tests make hang and kill."""
     with running(Service(redis_url=redis_server.url, workers=2)) as service:
-        listeners = [Listener(service.port, f"m{i}") for i in range(20)]
-        async with listening(*listeners):
-            for _ in range(5):  # whichever worker answers
-                with httpx.Client(base_url=service.url, timeout=30) as connection:  # it stays at its worker
-                    text = ""
-                    while text.count("\nnotifier_streams{") < 2:  # a worker that stands still for 1 s is not shown
-                        text = connection.get("/metrics").text
-                streams = _streams_in(text)
-                assert set(streams) == {"0", "1"}
-                assert sum(streams.values()) == 20
-                lines = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
-                names = [re.sub(r"_seconds_(bucket|sum|count)$", "", name) for name in lines]
-                assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
-        await _a_hung_worker_is_missing(service)
-        await until(lambda: _workers_shown(service) == 2, 60, what="both workers' series")
-        await _begins_at_zero_when_replaced(service, worker_pids(service)[0])
-        listeners = [Listener(service.port, f"d{i}") for i in range(20)]
-        async with listening(*listeners):
-            assert all(listener.live for listener in listeners)
+        yield service
+
+
+async def test_one_scrape_shows_all_workers_and_a_worker_that_died_is_replaced(service: Service) -> None:
+    listeners = [Listener(service.port, f"m{i}") for i in range(20)]
+    async with listening(*listeners):
+        for _ in range(5):  # whichever worker answers
+            with httpx.Client(base_url=service.url, timeout=30) as connection:  # it stays at its worker
+                text = ""
+                while text.count("\nnotifier_streams{") < 2:  # a worker that stands still for 1 s is not shown
+                    text = connection.get("/metrics").text
+            streams = _streams_in(text)
+            assert set(streams) == {"0", "1"}
+            assert sum(streams.values()) == 20
+            lines = [line.partition("{")[0] for line in text.splitlines() if not line.startswith("#")]
+            names = [re.sub(r"_seconds_(bucket|sum|count)$", "", name) for name in lines]
+            assert [name for name, _ in groupby(names)] == list(dict.fromkeys(names)), "a family in two places"
+    await _a_hung_worker_is_missing(service)
+    await until(lambda: _workers_shown(service) == 2, 60, what="both workers' series")
+    await _begins_at_zero_when_replaced(service, worker_pids(service)[0])
+    listeners = [Listener(service.port, f"d{i}") for i in range(20)]
+    async with listening(*listeners):
+        assert all(listener.live for listener in listeners)
+
+
+async def test_a_worker_that_died_is_replaced_while_another_hangs_in_its_start(service: Service) -> None:
+    hanging, died = worker_pids(service)
+    os.kill(hanging, signal.SIGKILL)
+    await until(lambda: set(worker_pids(service)) - {hanging, died}, 60, what="the successor")
+    (successor,) = set(worker_pids(service)) - {hanging, died}
+    os.kill(successor, signal.SIGSTOP)  # it has not answered the supervisor yet
+    try:
+        os.kill(died, signal.SIGKILL)
+        await until(lambda: len(set(worker_pids(service)) - {successor, died}) == 1, 60, what="the other successor")
+    finally:
+        os.kill(successor, signal.SIGCONT)
+    await until(lambda: _workers_shown(service) == 2, 60, what="both workers' series")
 
 
 async def _a_hung_worker_is_missing(service: Service) -> None:
