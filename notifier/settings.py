@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     )
     prefix: str = Field("notifier:", description="Prefix of all Redis keys.")
     shards: int = Field(1, ge=1, le=1024, description="Redis hash tags over which users are spread.")
+    redis_wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="Replicas of Redis that must have a write before it is answered; with fewer, a 503. 0: none.",
+    )
     log: Literal["text", "json"] = Field("text", description="Form of the log: lines of text, or a JSON object a line.")
     metrics: bool = Field(True, description="Whether `GET /metrics` answers.")
     tracing: bool = Field(False, description="Whether publishes are OpenTelemetry spans; needs the extra `tracing`.")

@@ -8,11 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from notifier.check import check_broker
-from notifier.check.redis import _MISSING, CALLS
+from notifier.check.redis import _MISSING, CALLS, WAITING
 from notifier.check.result import Result
 from notifier.settings import load
 from tests.commands import call, refused, run
@@ -26,9 +27,9 @@ SAFE = [
 ]
 
 
-def results(url: str) -> dict[str, Result]:
+def results(url: str, **settings: Any) -> dict[str, Result]:
     """By name; of several servers, the last."""
-    return {result.name: result for result in check_broker(load(broker_url=url))}
+    return {result.name: result for result in check_broker(load(broker_url=url, **settings))}
 
 
 def weak(url: str) -> set[str]:
@@ -134,6 +135,16 @@ def test_a_replica_is_named_with_its_primary(safe_redis: RedisServer) -> None:
 
 
 @pytest.mark.programs
+def test_fewer_replicas_than_the_service_waits_for_are_named(safe_redis: RedisServer) -> None:
+    assert "replicas" not in results(safe_redis.url)
+    judged = results(safe_redis.url, redis_wait_replicas=1)["replicas"]
+    assert (judged.verdict, judged.seen) == (
+        "weakens",
+        "0 connected, NOTIFIER_REDIS_WAIT_REPLICAS 1: every write is answered 503",
+    )
+
+
+@pytest.mark.programs
 def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_named() -> None:
     with running(RedisServer(append_only=True, guarded=True)) as server, server.client() as client:
         done = call("check-broker", server.url)
@@ -146,6 +157,9 @@ def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_
         assert "may not call SPUBLISH, XADD" in rights.seen
         client.execute_command("ACL", "SETUSER", "notifier", "+xadd", "+spublish", "resetkeys", "~other:*")
         assert "GET" in results(server.url)["rights"].seen
+        client.execute_command("ACL", "SETUSER", "notifier", "resetkeys", "~notifier:*", "-wait")
+        assert results(server.url)["rights"].verdict == "ok"
+        assert "may not call WAIT" in results(server.url, redis_wait_replicas=1)["rights"].seen
         assert "password" in refused("check-broker", server.url.replace("notifier@", "wrong@"))
 
 
@@ -167,7 +181,7 @@ def test_the_rights_that_are_checked_are_those_of_the_acl_file() -> None:
     lines = (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines()
     granted = {word[1:] for word in next(line for line in lines if "user notifier" in line).split() if word[0] == "+"}
     checked = set()
-    for command, *arguments in (row.lower().split() for row in [*CALLS, "CLUSTER SLOTS"]):
+    for command, *arguments in (row.lower().split() for row in [*CALLS, "CLUSTER SLOTS", WAITING]):
         checked.add(f"{command}|{arguments[0]}" if command in ("client", "cluster", "pubsub") else command)
     assert checked == granted
 
@@ -222,6 +236,8 @@ def test_the_primary_that_the_sentinels_know_its_replica_and_they_themselves_are
         for sentinel in group.sentinels[1:]:
             sentinel.call("SENTINEL", "SET", group.service, "down-after-milliseconds", 60000)
         assert weak(group.url) == {"takeover"}
+        assert results(group.url, redis_wait_replicas=1)["replicas"].verdict == "ok"
+        assert results(group.url, redis_wait_replicas=2)["replicas"].verdict == "weakens"
         replica = group.replica
         replica.call("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
         weakened = [result for result in check_broker(load(broker_url=group.url)) if result.verdict == "weakens"]

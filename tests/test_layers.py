@@ -121,7 +121,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.commands"},
     {"broker.redis.primary"},
     {"broker.redis.layout"},
-    {"broker.redis.places"},
+    {"broker.redis.confirmations", "broker.redis.places"},
     {"broker.redis.identity"},
     {"broker.redis.connection"},
     {"broker.redis.correction_calls", "broker.redis.message_calls", "broker.redis.output_calls"},

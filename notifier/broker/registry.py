@@ -32,11 +32,17 @@ ONE_PROCESS: Final = ("memory", "sqlite")
 
 
 def backend_of(settings: Settings) -> str:
-    """The entry of `BACKENDS` that the settings name. Raises `ConfigurationError` where there is none."""
+    """The entry of `BACKENDS` that the settings name. Raises `ConfigurationError` where there is none, or it
+    cannot do what another setting asks for."""
     url, scheme = settings.broker_url, scheme_of(settings)
     if scheme not in BACKENDS or (scheme == "memory" and url != "memory:") or (scheme != "memory" and "://" not in url):
         known = ", ".join("memory:" if known == "memory" else f"{known}://" for known in BACKENDS)
         raise ConfigurationError(f"{settings.broker_variable}: must start with one of {known}")
+    if settings.redis_wait_replicas and scheme in ONE_PROCESS:
+        raise ConfigurationError(
+            f"NOTIFIER_REDIS_WAIT_REPLICAS: {scheme} has no replicas: set {settings.broker_variable} to an address of "
+            "Redis, or remove this setting"
+        )
     return BACKENDS[scheme]
 
 
@@ -60,6 +66,7 @@ def open_broker(settings: Settings) -> Broker:
         shards=settings.shards,
         sqlite_synchronous=settings.sqlite_synchronous,
         output_bytes=settings.task_output_bytes,
+        redis_wait_replicas=settings.redis_wait_replicas,
     )
     broker: type[Broker] = resolve_name(backend_of(settings))
     try:

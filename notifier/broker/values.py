@@ -152,6 +152,8 @@ class Options:
     shards: int
     sqlite_synchronous: Literal["full", "normal"] = "full"
     output_bytes: int = KEPT_BYTES
+    redis_wait_replicas: int = 0
+    """How many replicas must have a write before it is answered; 0: none is waited for."""
 
 
 Submitted = Receipt | Awaitable[Receipt] | NotifierError

@@ -49,7 +49,9 @@ CALLS: Final = (
     *("ZADD KEY 1 a", "ZCARD KEY", "ZREM KEY a", "ZSCORE KEY a", "ZRANGE KEY 0 1", "ZREVRANGE KEY 0 1"),
     *("ZREMRANGEBYRANK KEY 0 1", "ZREMRANGEBYSCORE KEY 0 1"),
 )
-"""A call of each command that deploy/redis-users.acl grants to the service."""
+"""A call of each command that every service needs. deploy/redis-users.acl grants these, and those of a cluster and of
+`NOTIFIER_REDIS_WAIT_REPLICAS`."""
+WAITING: Final = "WAIT 0 1"
 _MISSING: Final = """
 local missing = {}
 for _, command in ipairs(cjson.decode(ARGV[1])) do
@@ -72,7 +74,7 @@ def check_servers(settings: Settings) -> Iterator[Result]:
                 yield from _sentinels(target)
             for client in _primaries(target):
                 stack.enter_context(contextlib.closing(client))
-                server = _server(client, target, settings.prefix)
+                server = _server(client, target, settings)
                 yield from rules.results(server)
                 if server.fails_over:
                     yield from _replicas(client, target)
@@ -153,8 +155,8 @@ def _first_that_answers(urls: tuple[str, ...]) -> redis.Redis:
     raise CannotAsk("; ".join(reasons))
 
 
-def _server(client: redis.Redis, target: Target, prefix: str | None = None) -> Server:
-    """prefix: of the keys for which the user's rights are asked; without it they are not."""
+def _server(client: redis.Redis, target: Target, settings: Settings | None = None) -> Server:
+    """settings: of the service whose user's rights are asked; without them they are not."""
     options = client.connection_pool.connection_kwargs
     address = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
     try:
@@ -165,8 +167,9 @@ def _server(client: redis.Redis, target: Target, prefix: str | None = None) -> S
         address=address,
         config=_config(client, info),
         info=info,
-        missing=None if prefix is None else _missing(client, target, prefix),
+        missing=None if settings is None else _missing(client, target, settings),
         fails_over=target.mode in ("sentinel", "cluster"),
+        wait_replicas=0 if settings is None else settings.redis_wait_replicas,
     )
 
 
@@ -180,9 +183,9 @@ def _config(client: redis.Redis, info: Mapping[str, str]) -> dict[str, str]:
     return dict(zip(answer[::2], answer[1::2], strict=True)) if isinstance(answer, list) else dict(answer)
 
 
-def _missing(client: redis.Redis, target: Target, prefix: str) -> list[str] | None:
+def _missing(client: redis.Redis, target: Target, settings: Settings) -> list[str] | None:
     try:
-        refused: list[str] = _call(client, "EVAL", _MISSING, 0, json.dumps(_commands(target, prefix)))
+        refused: list[str] = _call(client, "EVAL", _MISSING, 0, json.dumps(_commands(target, settings)))
     except NoPermissionError:
         return ["EVAL"]
     except redis.ResponseError:  # Redis before 7.0, or a provider without EVAL
@@ -190,13 +193,15 @@ def _missing(client: redis.Redis, target: Target, prefix: str) -> list[str] | No
     return refused
 
 
-def _commands(target: Target, prefix: str) -> list[list[str]]:
+def _commands(target: Target, settings: Settings) -> list[list[str]]:
     """Each command of the service as a call that names one of its keys or channels."""
-    tag = f"{prefix}{{0}}:"
+    tag = f"{settings.prefix}{{0}}:"
     key, channel = f"{tag}seq", f"{tag}ch:all"
     calls = [call.replace("KEY", key).replace("CHANNEL", channel).split() for call in CALLS]
     if target.mode == "cluster":
         calls.append(["CLUSTER", "SLOTS"])
+    if settings.redis_wait_replicas:
+        calls.append(WAITING.split())
     return calls
 
 

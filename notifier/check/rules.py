@@ -32,6 +32,8 @@ class Server:
     """Commands that the user may not call; None if the server does not say."""
     fails_over: bool
     """Whether a replica takes over when this server is dead."""
+    wait_replicas: int = 0
+    """Replicas that the service waits for."""
 
 
 def results(server: Server) -> Iterator[Result]:
@@ -111,6 +113,12 @@ def _persistence(server: Server) -> Result:
 
 def _replicas(server: Server) -> Result | None:
     count = int(server.info.get("connected_slaves", "0"))
+    if server.wait_replicas:
+        seen = f"{count} connected, NOTIFIER_REDIS_WAIT_REPLICAS {server.wait_replicas}"
+        if count >= server.wait_replicas:
+            return _result(server, "replicas", seen)
+        text = "every write is answered 503"
+        return _result(server, "replicas", seen, text, "add replicas, or set NOTIFIER_REDIS_WAIT_REPLICAS lower")
     if not count and not server.fails_over:
         return None
     if not count:

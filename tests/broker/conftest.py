@@ -17,6 +17,7 @@ import redis
 
 from notifier.broker import Broker
 from notifier.broker.memory.broker import MemoryBroker
+from notifier.broker.redis import confirmations
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.values import History, Options
@@ -119,6 +120,8 @@ SERVERS = {
     "redis-guarded-cluster-12-shards": ("guarded_cluster", 12),
 }
 """The fixture of each kind of Redis, which has an `url`, and the number of shards."""
+CONFIRMED = ("redis-guarded-sentinel", "redis-guarded-cluster-12-shards")
+"""The kinds whose writes are answered when a replica has them."""
 
 
 @pytest.fixture(params=["memory", "sqlite", *SERVERS])
@@ -145,5 +148,9 @@ def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: in
     if kind == "sqlite":
         return SqliteBroker(request.getfixturevalue("tmp_path") / "notifier.db", **limits)
     fixture, shards = SERVERS[kind]
+    if kind in CONFIRMED:
+        limits["redis_wait_replicas"] = 1
+        # A replica on a busy machine may need longer than the service waits.
+        request.getfixturevalue("monkeypatch").setattr(confirmations, "WAIT_MS", 2500)
     options = Options(prefix=f"notifier:t{uuid.uuid4().hex[:8]}:", shards=shards, **limits)
     return RedisBroker.from_url(request.getfixturevalue(fixture).url, options)

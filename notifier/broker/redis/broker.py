@@ -67,12 +67,19 @@ class RedisBroker(Broker):
     """Stores everything in Redis: on one primary, or spread over several."""
 
     def __init__(
-        self, places: Places, keys: Keys, *, history: History, max_replay: int, output_bytes: int = KEPT_BYTES
+        self,
+        places: Places,
+        keys: Keys,
+        *,
+        history: History,
+        max_replay: int,
+        output_bytes: int = KEPT_BYTES,
+        wait_replicas: int = 0,
     ) -> None:
         self._keys = keys
         self._history = history
         self._max_replay = max_replay
-        self._shards = Shards(places, keys, topic_ttl_s=history.topic_ttl_s)
+        self._shards = Shards(places, keys, topic_ttl_s=history.topic_ttl_s, wait_replicas=wait_replicas)
         self._publishes = RedisPublishes(self._shards, keys, history)
         self._tasks = RedisTasks(self._shards, keys)
         self._outputs = RedisOutputs(self._shards, keys, max_bytes=output_bytes)
@@ -92,6 +99,7 @@ class RedisBroker(Broker):
             history=options.history,
             max_replay=options.max_replay,
             output_bytes=options.output_bytes,
+            wait_replicas=options.redis_wait_replicas,
         )
 
     # Lifecycle
@@ -266,11 +274,13 @@ class RedisBroker(Broker):
     async def dismiss_task(self, user: str, task_id: str) -> None:
         shard = self._keys.shard_of_name(user)
         hidden = self._keys.hidden(shard, user)
+        confirmed = self._shards.confirmation(shard)
         counter: bytes | None = await self._shards.call(shard, "GET", self._keys.seq(shard))
         # The score only orders the marks by age; a foreign counter gives the lowest.
         score = int(counter) if counter and counter.isdigit() else 0
         await self._shards.call(shard, "ZADD", hidden, score, f"t:{task_id}")
         await self._shards.call(shard, "EXPIRE", hidden, self._history.ttl_s * 10)
+        await confirmed()
 
     # Users
 
@@ -301,12 +311,14 @@ class RedisBroker(Broker):
         revoked = self._keys.revoked(shard, user)
         # For processes whose subscriptions are down at this moment: they read the token when they reopen their streams.
         # By Redis' clock, so that processes with other clocks agree on what came before it.
+        confirmed = self._shards.confirmation(shard)
         answer = await self._shards.call(shard, "TIME")
         with reading("TIME"):
             now_ms = int(answer[0]) * 1000 + int(answer[1]) // 1000
         why = FORGOTTEN_WORD if forgotten else ""
         await self._shards.call(shard, "SET", revoked, f"{events.new_id()}{why}@{now_ms}", "EX", REVOKED_TTL_S)
         await self._shards.call(shard, self._keys.publish_command, topic, f"! 0 0 revoked\n{why}")
+        await confirmed()
 
     async def forget(self, user: str) -> None:
         channel = f"user:{user}"

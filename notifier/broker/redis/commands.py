@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -17,7 +17,15 @@ import hiredis
 from notifier.broker.redis.connection import Connection, is_unknown_script, settle
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.primary import NOT_PRIMARY, Primary
-from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, MALFORMED, Call, malformed, repair_arguments, script
+from notifier.broker.redis.scripts import (
+    FOREIGN_VALUE_ERRORS,
+    MALFORMED,
+    WRITING,
+    Call,
+    malformed,
+    repair_arguments,
+    script,
+)
 from notifier.errors import BrokerUnavailable, NotifierError
 
 log = logging.getLogger("notifier.broker")
@@ -32,8 +40,6 @@ script names all its keys."""
 MOVING_S: Final = 3.0
 """How long such a call is repeated."""
 MOVING_PAUSE_S: Final = 0.03
-WRITING: Final = frozenset({"publish", "task", "output", "mark", "forget", "retract", "correct"})
-"""Scripts whose answer promises that something is stored."""
 
 
 class Commands:
@@ -84,12 +90,10 @@ class Commands:
         else:
             if call.script.name in WRITING:
                 self._primary.wrote_at = time.monotonic()
-            try:
-                result.set_result(read(reply))
-            except NotifierError as exc:
-                settle(result, exc)
-            except MALFORMED as exc:
-                settle(result, malformed(call.script.name, exc))
+                if self._primary.confirmations is not None:
+                    self._primary.confirm(connection, partial(_settle_confirmed, call, read, result, reply))
+                    return
+            _settle_read(call, read, result, reply)
 
     async def _retry(self, connection: Connection, call: Call, exc: hiredis.ReplyError) -> Any:
         """The answer to a script call that Redis refused: it does not know the script, keys hold foreign values, or the
@@ -138,6 +142,17 @@ class Commands:
                 else:
                     raise _unavailable(connection, str(command[0]), exc) from exc
 
+    def confirmation(self) -> Callable[[], Awaitable[None]]:
+        """To be called before what is to be confirmed is written, or read: the call that returns when enough replicas
+        have it, and raises `BrokerUnavailable` if they do not. At once where no replica is waited for."""
+        return partial(self._confirm, self._primary.connection)
+
+    async def _confirm(self, connection: Connection | None) -> None:
+        if self._primary.confirmations is not None:
+            answer = asyncio.get_running_loop().create_future()
+            self._primary.confirm(connection, partial(settle, answer))
+            await answer
+
     def publish_canary(self, channel: bytes, payload: str) -> asyncio.Future[int]:
         """Publish to a channel; the future's result is the number of its subscribers on this Redis."""
         connection = self._primary.connection
@@ -151,6 +166,24 @@ class Commands:
             self.quarantined += 1
             key = name.decode()
             log.error("quarantined a key that holds a foreign value: %s is now %s:foreign", key, key)
+
+
+def _settle_read(call: Call, read: Callable[[Any], T], result: asyncio.Future[T], reply: Any) -> None:
+    try:
+        result.set_result(read(reply))
+    except NotifierError as exc:
+        settle(result, exc)
+    except MALFORMED as exc:
+        settle(result, malformed(call.script.name, exc))
+
+
+def _settle_confirmed(
+    call: Call, read: Callable[[Any], T], result: asyncio.Future[T], reply: Any, refusal: BrokerUnavailable | None
+) -> None:
+    if refusal is not None:
+        settle(result, refusal)
+    elif not result.done():
+        _settle_read(call, read, result, reply)
 
 
 def _unchanged(answer: Any) -> Any:

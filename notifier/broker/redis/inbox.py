@@ -99,6 +99,7 @@ class RedisInbox:
     async def mark(self, user: str, channels: Sequence[str], action: MarkAction, ids: Sequence[str]) -> Marked:
         """See `Broker.mark`."""
         for _ in range(MAX_RETRIES):
+            confirmed = self._shards.confirmation(self._keys.shard_of_name(user))
             look = await self._look(user, channels)
             inbox = await inbox_of(look.rows(), look.marks, top=look.top)
             changed, unread = changed_by(inbox, action, ids)
@@ -107,6 +108,8 @@ class RedisInbox:
                 answer = await self._shards.run(self._mark_call(user, look, action, changed, unread))
                 with reading("mark"):
                     unread = int(answer)
+            else:
+                await confirmed()  # an earlier call may have stored the marks
             if unread >= 0:
                 return Marked([message_id for _, message_id, _, _ in changed], unread)
         raise BrokerUnavailable("too many concurrent changes of this user's marks")

@@ -26,6 +26,7 @@ KINDS: Final = {
     "seq": "number",
     "epoch": "string",
     "identity": "string",
+    "replicated": "string",
     "layout": "string",
     "floor": "hash",
     "log": "stream",
@@ -116,6 +117,10 @@ class Keys:
 
     def identity(self, shard: int) -> str:
         return f"{self.tag(shard)}identity"
+
+    def replicated(self, shard: int) -> str:
+        """What is written before replicas are asked whether they have everything."""
+        return f"{self.tag(shard)}replicated"
 
     def floor(self, shard: int) -> str:
         return f"{self.tag(shard)}floor"

@@ -26,6 +26,7 @@ from typing import Final
 
 import hiredis
 
+from notifier.broker.redis.confirmations import Confirmations, Confirmed
 from notifier.broker.redis.connection import Address, Connection, open_connection
 from notifier.broker.redis.identity import REPLICATION, Identity, check_identity, identity_of
 from notifier.broker.redis.keys import Keys
@@ -53,6 +54,9 @@ SENTINELS_AGREE_S: Final = 10.0
 """How long a Sentinel may name the older primary after another one has named the new (Redis says: seconds)."""
 
 
+_Opened = tuple[Connection, Identity, Confirmations | None]
+
+
 class Primary:
     """The primary of one shard, for `Commands`."""
 
@@ -64,6 +68,7 @@ class Primary:
         layout: Layout,
         *,
         name: str,
+        wait_replicas: int,
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
@@ -74,12 +79,15 @@ class Primary:
         self._shard = shard
         self._layout = layout
         self._name = name
+        self._wait_replicas = wait_replicas
         self._on_lost = on_lost
         self._on_back = on_back
         self.connection: Connection | None = None
         """The last connection, which may be lost."""
         self.identity: Identity | None = None
         """The primary behind the connection; None while there is none."""
+        self.confirmations: Confirmations | None = None
+        """Of the connection's writes; None where no replica is waited for."""
         self._last_identity: Identity | None = None
         """The primary of the last connection that was used."""
         self._epoch = b""
@@ -100,7 +108,7 @@ class Primary:
     async def start(self) -> None:
         """Returns when connected, or when the first attempt failed."""
         with contextlib.suppress(BrokerUnavailable):
-            self.connection, self.identity = await self._connect()
+            self.connection, self.identity, self.confirmations = await self._connect()
         self.keeper = asyncio.create_task(self._keep_connected(), name="redis-calls")
 
     async def close(self) -> None:
@@ -126,7 +134,7 @@ class Primary:
 
     # Opening and watching
 
-    async def _connect(self) -> tuple[Connection, Identity]:
+    async def _connect(self) -> _Opened:
         """A connection to a primary on which the epoch rule has been applied."""
         try:
             async with asyncio.timeout(IDENTIFY_TIMEOUT_S):
@@ -137,10 +145,11 @@ class Primary:
         except TimeoutError as exc:
             raise BrokerUnavailable(f"Redis at {self._places} did not send its identity in time") from exc
 
-    async def _identified(self, address: Address) -> tuple[Connection, Identity]:
+    async def _identified(self, address: Address) -> _Opened:
         connection, shard = await open_connection(address, name=self._name), self._shard
         try:
             identity = await identity_of(connection)
+            confirmations = await self._confirmations_of(connection, address, identity)
             self._is_layout_known = await self._layout.require(connection, shard)
             names = [self._keys.epoch(shard), self._keys.identity(shard)]
             writes_lost = self._may_have_written_elsewhere(identity)
@@ -156,7 +165,28 @@ class Primary:
         except BaseException:
             connection.close()
             raise
-        return connection, identity
+        return connection, identity, confirmations
+
+    async def _confirmations_of(
+        self, connection: Connection, address: Address, identity: Identity
+    ) -> Confirmations | None:
+        """Those of a connection. If one of the two connections is lost, so is the other: an answer over the one says
+        nothing about another primary."""
+        if not self._wait_replicas:
+            return None
+        link = await open_connection(address, name=f"{self._name}-wait")
+        connection.lost.add_done_callback(lambda lost: link.close(lost.result()))
+        link.lost.add_done_callback(lambda lost: connection.close(lost.result()))
+        if await identity_of(link) != identity:
+            raise BrokerUnavailable("two connections lead to different servers")
+        return Confirmations(link, self._keys.replicated(self._shard), self._wait_replicas, identity)
+
+    def confirm(self, connection: Connection | None, confirmed: Confirmed) -> None:
+        """Call `confirmed` when replicas have everything that was answered over this connection."""
+        if self.confirmations is None or connection is not self.connection:
+            confirmed(BrokerUnavailable("the connection to Redis was lost before replicas confirmed the write"))
+        else:
+            self.confirmations.ask(confirmed)
 
     def _may_have_written_elsewhere(self, identity: Identity) -> bool:
         """True if this process was answered by a primary that had been replaced by this one."""
@@ -172,7 +202,7 @@ class Primary:
             self.identity = None
             self._on_lost()
             try:
-                self.connection, self.identity = await self._connect()
+                self.connection, self.identity, self.confirmations = await self._connect()
             except BrokerUnavailable as exc:
                 log.warning("%s; trying again", exc)
                 with contextlib.suppress(TimeoutError):
@@ -196,6 +226,8 @@ class Primary:
             if self._places.moves_silently:
                 same = partial(_compare_stored, connection, self._epoch)
                 connection.call("GET", epoch_key).add_done_callback(same)
+            if self.confirmations is not None:
+                self.confirmations.link.call("PING")  # Redis closes an idle connection
             waiting = asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
             if self._is_layout_known:
                 await waiting
@@ -203,8 +235,9 @@ class Primary:
                 _, self._is_layout_known = await asyncio.gather(waiting, self._layout.require(connection, self._shard))
             if self._places.moves_silently and not connection.lost.done():
                 await self._require_same_place(connection)
-            if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
-                connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+            for each in (connection, self.confirmations.link) if self.confirmations else (connection,):
+                if each.unanswered_s > CALL_TIMEOUT_S and not await each.has_unread_reply():
+                    each.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
 
     def _note_round_trip(self, sent_at: float, answer: asyncio.Future[bytes | None]) -> None:
         if not answer.cancelled() and answer.exception() is None:

@@ -50,6 +50,8 @@ WITHOUT_READING: Final = (
     "shorten",
 )
 """Scripts that use no function of `reading.lua`."""
+WRITING: Final = frozenset({"publish", "task", "output", "mark", "forget", "retract", "correct"})
+"""Scripts whose answer promises that something is stored."""
 REMOVING: Final = ("publish", "retract")
 """Scripts that use the functions of `left.lua`."""
 

@@ -38,8 +38,8 @@ T = TypeVar("T")
 class Shards:
     """Runs calls, and keeps topics subscribed, each on its shard."""
 
-    def __init__(self, places: Places, keys: Keys, *, topic_ttl_s: int) -> None:
-        """topic_ttl_s: see `History`."""
+    def __init__(self, places: Places, keys: Keys, *, topic_ttl_s: int, wait_replicas: int) -> None:
+        """topic_ttl_s: see `History`. wait_replicas: see `Options`."""
         self._places = places
         self._keys = keys
         self._topic_ttl_s = topic_ttl_s
@@ -54,6 +54,7 @@ class Shards:
                 shard,
                 layout,
                 name=name,
+                wait_replicas=wait_replicas,
                 on_lost=partial(self._report, shard),
                 on_back=partial(self._reconnect_subscriptions, shard),
             )
@@ -126,6 +127,10 @@ class Shards:
     async def call(self, shard: int, *command: str | bytes | int) -> Any:
         """See `Commands.call`."""
         return await self.commands[shard].call(*command)
+
+    def confirmation(self, shard: int) -> Callable[[], Awaitable[None]]:
+        """See `Commands.confirmation`."""
+        return self.commands[shard].confirmation()
 
     # Topics
 

@@ -56,14 +56,17 @@ class RedisTasks:
     async def change(self, task_id: str, change: TaskChange, idempotency: Idempotency | None) -> Task:
         """See `Broker.change_task`."""
         for _ in range(MAX_RETRIES):
+            confirmed = self._shards.confirmation(self._keys.shard_of_name(task_id))
             task, earlier = await self._read(task_id, idempotency)
             if earlier is not None:
                 await self._copy(task)
+                await confirmed()
                 return _with_counts(earlier, task)
             if task is None:
                 raise no_task(task_id)
             changed = change(task)
             if changed is task:
+                await confirmed()  # an earlier call may have stored it
                 return task
             result = await self._write(changed, task.version, idempotency)
             if result.repeated:
@@ -172,11 +175,14 @@ class RedisTasks:
         """Delete the tasks of a user's channel. Those with other recipients stay for these."""
         shard = self._keys.shard_of_name(user)
         index = self._keys.tasks(shard, channel)
+        confirmed = [self._shards.confirmation(place) for place in range(self._keys.shards)]
         while ids := await self._shards.call(shard, "ZRANGE", index, 0, FORGET_SLICE - 1):
             names = [raw_id.decode("utf-8", "replace") for raw_id in ids]
             await asyncio.gather(*(self._forget(task_id, channel, shard) for task_id in names))
             # Last, so that a call that failed can be repeated.
             await self._shards.call(shard, "ZREM", index, *ids)
+        # Of every shard: an earlier call may have deleted tasks anywhere.
+        await asyncio.gather(*(confirm() for confirm in confirmed))
 
     async def _forget(self, task_id: str, channel: str, shard: int) -> None:
         home = self._keys.shard_of_name(task_id)

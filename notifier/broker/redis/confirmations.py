@@ -1,0 +1,107 @@
+"""Asks whether replicas have what was written to a shard's primary: `NOTIFIER_REDIS_WAIT_REPLICAS`.
+
+Redis answers a write before a replica has it, and a failover removes what none has. `WAIT` answers how many have it.
+One `WAIT` is under way at a time; the writes that are answered meanwhile share the next.
+
+It has a connection of its own, since `WAIT` blocks its connection: reads, further writes and the watch of the primary
+go on. `WAIT` covers what its own connection has written, and a repeated call writes nothing. So each `WAIT` follows a
+small write, which Redis runs after everything that has been answered.
+
+Must not know: which calls are made, how the connections are opened and watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from notifier.broker.redis.connection import Connection
+from notifier.broker.redis.identity import REPLICATION, Identity, check_identity
+from notifier.errors import BrokerUnavailable
+
+log = logging.getLogger("notifier.broker")
+
+WAIT_MS: Final = 1000
+"""How long one `WAIT` waits: less than a connection may be silent. A write waits for two at most, since one may be
+under way."""
+
+Confirmed = Callable[[BrokerUnavailable | None], None]
+"""Takes None if enough replicas have what was written before, or the reason. Raises nothing."""
+
+
+class Confirmations:
+    """The confirmations of one connection to a primary."""
+
+    def __init__(self, link: Connection, key: str, replicas: int, identity: Identity) -> None:
+        """link: a connection for `WAIT` alone, to the primary with this identity. key: where the small write goes."""
+        self.link = link
+        self._key = key
+        self._replicas = replicas
+        self._identity = identity
+        self._asked: list[Confirmed] = []
+        """Those of the `WAIT` under way."""
+        self._due: list[Confirmed] = []
+        """Those of the next. As many as calls are waiting for their answers: the API's bounds are theirs."""
+        self._is_asking = False
+        self._refusal: BrokerUnavailable | None = None
+        """Of the `WAIT` under way, as far as it is known."""
+        self._is_short = False
+        """True if the last answer was that too few replicas have it."""
+
+    def ask(self, confirmed: Confirmed) -> None:
+        """Call `confirmed` when enough replicas have everything that this primary has answered, or did not confirm it
+        in time."""
+        self._due.append(confirmed)
+        if not self._is_asking:
+            self._is_asking = True
+            # The answers of one read arrive one after the other: all of them share this question.
+            asyncio.get_running_loop().call_soon(self._send)
+
+    def _send(self) -> None:
+        self._asked, self._due = self._due, []
+        self._refusal = None
+        self.link.send(self._receive_stored, "SET", self._key, "", "PX", WAIT_MS)
+        self.link.send(self._receive_count, "WAIT", self._replicas, WAIT_MS)
+        # A primary that was a replica in between may have dropped the writes, and its replicas confirm what is left.
+        self.link.send(self._receive_replication, "INFO", REPLICATION)
+
+    def _receive_stored(self, reply: Any) -> None:
+        self._refuse_if_failed("SET", reply)
+
+    def _receive_count(self, reply: Any) -> None:
+        self._refuse_if_failed("WAIT", reply)
+        if self._refusal is None:
+            self._note_count(int(reply))
+
+    def _note_count(self, count: int) -> None:
+        is_short = count < self._replicas
+        if is_short:
+            reason = f"{count} of {self._replicas} replicas confirmed the write within {WAIT_MS} ms"
+            self._refusal = BrokerUnavailable(f"{reason}: it may be lost at a failover")
+        if is_short and not self._is_short:
+            log.warning("%s: writes are answered 503 until %d confirm", self._refusal, self._replicas)
+        elif self._is_short and not is_short:
+            log.info("%d replicas confirm writes again", count)
+        self._is_short = is_short
+
+    def _receive_replication(self, reply: Any) -> None:
+        self._refuse_if_failed("INFO", reply)
+        if self._refusal is None:
+            try:
+                check_identity(self._identity, reply)
+            except BrokerUnavailable as exc:
+                self._refusal = exc
+        asked, self._asked = self._asked, []
+        for confirmed in asked:
+            confirmed(self._refusal)
+        self._is_asking = bool(self._due)
+        if self._is_asking:
+            self._send()
+
+    def _refuse_if_failed(self, command: str, reply: Any) -> None:
+        if self._refusal is None and isinstance(reply, Exception):
+            if not isinstance(reply, BrokerUnavailable):
+                reply = BrokerUnavailable(f"Redis refused {command}: {reply}")
+            self._refusal = reply
