@@ -7,7 +7,7 @@ import contextlib
 import re
 import signal
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys, slot_of
 from notifier.broker.redis.places import Cluster, MovingPlaces, Sentinels
 from notifier.broker.values import History, Idempotency, Options, Receipt
-from notifier.errors import BrokerUnavailable
+from notifier.errors import BrokerUnavailable, IdempotencyMismatch
 from tests.broker.support import Recorder, listed, note, until
 from tests.support import RedisServer, running
 from tests.topologies import RedisCluster, SentinelGroup
@@ -116,6 +116,67 @@ async def test_a_call_during_a_move_is_repeated_for_a_while(
         finally:
             await asyncio.to_thread(moving.finish)
             await asyncio.to_thread(redis_cluster.move, slot, source)
+
+
+def key_on(broker: RedisBroker, shard: int, number: int = 0) -> Idempotency:
+    """A key whose claim is on this shard."""
+    names = (f"p:{number}-{n}" for n in range(999))
+    return Idempotency(next(name for name in names if broker._keys.shard_of_name(name) == shard), "a")
+
+
+async def publish_under_keys(broker: RedisBroker, user: str, *keys: Idempotency) -> None:
+    """Publish to a user, each key twice: one by one, and in a batch. None may wait for another shard."""
+    async with asyncio.timeout(20):
+        for number, key in enumerate((*keys, *keys)):
+            await broker.publish(note(f"user:{user}", subject=f"{number % len(keys)}"), key)
+        events = [(note(f"user:{user}", subject=f"{number}"), key) for number, key in enumerate(keys)]
+        await asyncio.gather(*(answer for answer in broker.submit_all(events) if isinstance(answer, Awaitable)))
+
+
+async def test_a_claim_on_a_shard_that_moves_delays_no_publish_to_another(
+    redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MOVING_S", 3600)
+    async with broker_at(redis_cluster.url, 3) as (broker, _):
+        ann, keys = user_of(broker, 1), [key_on(broker, 0, number) for number in range(2)]
+        slot = slot_of(broker._keys.seq(0))
+        source = redis_cluster.primary_of(slot)
+        moving = await asyncio.to_thread(redis_cluster.begin_move, slot, redis_cluster.other_primary(source))
+        try:
+            await publish_under_keys(broker, ann, *keys)
+        finally:
+            await asyncio.to_thread(moving.give_up)
+        await publish_under_keys(broker, ann, *keys)
+        assert [subject for subject, _ in await listed(broker, ann)] == ["1", "0"]
+
+
+@pytest.mark.programs
+async def test_a_claim_on_a_shard_that_hangs_delays_no_publish_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(primary, "CALL_TIMEOUT_S", 3600)
+    with running(RedisServer()) as server, running(RedisServer()) as hung:
+        async with broker_at(f"{server.url},{hung.url}") as (broker, _):
+            ann, keys = user_of(broker, 0), [key_on(broker, 1, number) for number in range(2)]
+            assert hung.process is not None
+            hung.process.signal(signal.SIGSTOP)
+            try:
+                await publish_under_keys(broker, ann, *keys)
+            finally:
+                hung.process.signal(signal.SIGCONT)
+            await publish_under_keys(broker, ann, *keys)
+            assert [subject for subject, _ in await listed(broker, ann)] == ["1", "0"]
+
+
+@pytest.mark.programs
+async def test_a_foreign_value_in_the_place_of_a_claim_stops_no_publish(redis_server: RedisServer) -> None:
+    async with broker_at(redis_server.url, 2) as (broker, _):
+        ann, bob = user_of(broker, 0), user_of(broker, 1)
+        key = key_on(broker, 1)
+        with redis_server.client() as client:
+            client.set(broker._keys.idempotency(1, f"{key.key}#all"), "foreign")
+        await publish_under_keys(broker, ann, key)
+        assert len(await listed(broker, ann)) == 1
+        with pytest.raises(IdempotencyMismatch):
+            await broker.publish(note(f"user:{bob}"), Idempotency(key.key, "another body"))
 
 
 async def test_a_failover_by_sentinels_is_followed(sentinels: SentinelGroup) -> None:

@@ -40,13 +40,17 @@ class Channel:
     """When the first attempt of each acknowledged message began, by id, in monotonic seconds."""
     asked_at: dict[str, float] = field(default_factory=dict)
     """When the attempt began that was answered with 200."""
+    answered_at: dict[str, float] = field(default_factory=dict)
     repeated: set[str] = field(default_factory=set)
     """Messages whose first attempt got no answer, or a refusal."""
     refused: int = 0
-    longest_s: float = 0.0
-    """The longest time from the first attempt of a message to its 200."""
     longest_refused_s: float = 0.0
     """The longest time from the first 503 of a message to its 200."""
+
+    def longest_s(self, since: float = 0.0) -> float:
+        """The longest time from the first attempt of a message to its 200, of those answered after this time."""
+        answered = self.answered_at.items()
+        return max((at - self.began_at[message] for message, at in answered if at > since), default=0.0)
 
 
 class Load:
@@ -108,9 +112,9 @@ class Load:
                 await asyncio.sleep(PAUSE_S)
                 asked_at = time.monotonic()
             channel.began_at[message_id], channel.asked_at[message_id] = began_at, asked_at
+            channel.answered_at[message_id] = time.monotonic()
             if refused_at < math.inf:
                 channel.repeated.add(message_id)
-            channel.longest_s = max(channel.longest_s, time.monotonic() - began_at)
             channel.longest_refused_s = max(channel.longest_refused_s, time.monotonic() - refused_at)
             await asyncio.sleep(self.seed.uniform(0, 2 * PAUSE_S))
 
@@ -253,7 +257,7 @@ class Load:
 
     @property
     def longest_publish_s(self) -> float:
-        return max(channel.longest_s for channel in self.channels)
+        return max(channel.longest_s() for channel in self.channels)
 
     @property
     def longest_refused_s(self) -> float:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
+from notifier.broker.redis.commands import MOVING_S
+from notifier.broker.redis.primary import CALL_TIMEOUT_S
 from tests.faults.clients import until
 from tests.faults.conftest import FAULT_KINDS, Scale
 from tests.faults.load import Load, Site, is_well, loaded, others, round_of, seen, site_on, under_load
@@ -108,7 +110,10 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
             await asyncio.to_thread(move.finish)
             await round_of(load, scale)
             await load.goes_on()
-    load.assert_unaffected(others(load, list(moved)))
+    unaffected = others(load, list(moved))
+    load.assert_unaffected(unaffected)
+    # Also those whose idempotency key belongs to the shard that moves.
+    assert all(load.users[shard].longest_s() < MOVING_S for shard in unaffected)
     assert load.gone == 0
     figure(**seen(load))
 
@@ -152,8 +157,8 @@ async def test_a_manual_failover_loses_nothing(
             await asyncio.to_thread(cluster.fail_over, slot)
             await round_of(load, scale)
             await load.goes_on()
-            assert load.troubles(before) == before
             await asyncio.to_thread(cluster.wait_until_whole)
+            assert load.troubles(before) == before
     assert load.gone == 0
     if scale.full:
         assert load.longest_degraded_s < 1
@@ -178,12 +183,14 @@ async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
             slowest_elected_s = max(slowest_elected_s, time.monotonic() - began)
             await load.goes_on()
             slowest_s = max(slowest_s, time.monotonic() - began)
-            assert load.troubles(before) == before
             await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
             await asyncio.to_thread(cluster.wait_until_whole)
             assert not silent.is_primary
             await round_of(load, scale)
             await load.goes_on()
+            assert load.troubles(before) == before
+            # Also those whose idempotency key belongs to a shard of the silent primary.
+            assert all(load.users[other].longest_s(began) < CALL_TIMEOUT_S for other in before)
     if scale.full:
         assert load.longest_degraded_s < SILENT_S + 3
     slowest = {"slowest_elected_s": round(slowest_elected_s, 1), "slowest_back_s": round(slowest_s, 1)}

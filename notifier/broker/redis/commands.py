@@ -6,6 +6,7 @@ Must not know: how the connection is opened and watched, channels, streams, subs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -153,6 +154,28 @@ class Commands:
             self._primary.confirm(connection, partial(settle, answer))
             await answer
 
+    async def try_once(self, *calls: Sequence[str | bytes | int], within_s: float) -> Any:
+        """The answer to the last of these commands on one key, all sent at once. Raises `BrokerUnavailable` if it does
+        not arrive in this time, and at once if the shard is moving or the key holds a foreign value."""
+        connection = self._primary.connection
+        if connection is None:
+            raise BrokerUnavailable("Redis is away")
+        loop = asyncio.get_running_loop()
+        for call in calls[:-1]:
+            connection.send(_ignore, *call)
+        answer = connection.call(*calls[-1])
+        # Not a timeout around the wait: after a blocked event loop, an answer that has been read counts.
+        timer = loop.call_later(within_s, settle, answer, BrokerUnavailable(f"no answer within {within_s} s"))
+        try:
+            return await answer
+        except hiredis.ReplyError as exc:
+            if str(exc).startswith("WRONGTYPE"):
+                with contextlib.suppress(hiredis.ReplyError):
+                    await self._repair(connection, [str(calls[-1][1])])
+            raise _unavailable(connection, str(calls[-1][0]), exc) from exc
+        finally:
+            timer.cancel()
+
     def publish_canary(self, channel: bytes, payload: str) -> asyncio.Future[int]:
         """Publish to a channel; the future's result is the number of its subscribers on this Redis."""
         connection = self._primary.connection
@@ -184,6 +207,10 @@ def _settle_confirmed(
         settle(result, refusal)
     elif not result.done():
         _settle_read(call, read, result, reply)
+
+
+def _ignore(reply: Any) -> None:
+    """Of a command whose answer does not matter."""
 
 
 def _unchanged(answer: Any) -> Any:

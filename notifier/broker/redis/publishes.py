@@ -20,6 +20,8 @@ from notifier.sampling import Sampling
 
 FLOOR_EVERY_S: Final = 60.0
 """How often this process brings a shard's floor up to date, or a hundredth of the history's ttl if that is shorter."""
+CLAIM_S: Final = 0.25
+"""How long a publish waits for the claim of its key, which most often is on a shard that it does not need."""
 
 
 class RedisPublishes:
@@ -62,8 +64,8 @@ class RedisPublishes:
             return exc
 
     async def _try_to_claim(self, idempotency: Idempotency | None) -> IdempotencyMismatch | None:
-        """The refusal of a key that was used with another body. Without the shard of the claim, each shard still
-        compares its own part of the publish."""
+        """The refusal of a key that was used with another body. Where the shard of the claim is away, moving, or silent
+        for `CLAIM_S`, the claim is skipped: each shard still compares its own part of the publish."""
         if idempotency is not None:
             try:
                 await self._claim(idempotency)
@@ -109,17 +111,19 @@ class RedisPublishes:
         return is_due
 
     async def _claim(self, idempotency: Idempotency) -> None:
-        """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored.
+        """Store the key's fingerprint on one shard. Raises `IdempotencyMismatch` if another is stored, and
+        `BrokerUnavailable` if the claim is to be skipped.
 
         Each shard remembers only its own part of a publish. Another body may have recipients on other shards, where the
         key would be new.
         """
         shard = self._keys.shard_of_name(idempotency.key)
         key = self._keys.idempotency(shard, f"{idempotency.key}#all")
-        _, _, fingerprint = await asyncio.gather(
-            self._shards.call(shard, "HSETNX", key, "fingerprint", idempotency.fingerprint),
-            self._shards.call(shard, "EXPIRE", key, IDEMPOTENCY_TTL_S),
-            self._shards.call(shard, "HGET", key, "fingerprint"),
+        fingerprint = await self._shards.commands[shard].try_once(
+            ("HSETNX", key, "fingerprint", idempotency.fingerprint),
+            ("EXPIRE", key, IDEMPOTENCY_TTL_S),
+            ("HGET", key, "fingerprint"),
+            within_s=CLAIM_S,
         )
         if fingerprint is not None and fingerprint != idempotency.fingerprint.encode():
             raise IdempotencyMismatch("was used with another body less than 5 minutes ago", field="Idempotency-Key")
