@@ -6,7 +6,8 @@ Must not know: what is written, where to.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Reversible, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Reversible, Sequence
+from typing import Any
 
 
 async def write(waiting: Reversible[str], size: int, portion: Callable[[Sequence[str]], Awaitable[bool]]) -> None:
@@ -18,3 +19,10 @@ async def write(waiting: Reversible[str], size: int, portion: Callable[[Sequence
         if not await portion(names[start : start + size]):
             return
         await asyncio.sleep(0)
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run these calls concurrently. All have ended when it returns or raises."""
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(call)

@@ -28,6 +28,8 @@ EPOCH = "e"
 class ScriptedBroker:
     """The part of a broker that a hub calls. `open` answers once `gate` is set, or raises `away` if there is one."""
 
+    shards = 1
+
     def __init__(self) -> None:
         self.epoch = EPOCH
         self.seq = 0
@@ -52,6 +54,9 @@ class ScriptedBroker:
     @property
     def ready(self) -> bool:
         return self.is_ready
+
+    def shard_of(self, user: str) -> int:
+        return 0
 
     def order_of(self, topic: str) -> str:
         """The topic's text before a brace."""

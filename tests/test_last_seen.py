@@ -36,7 +36,7 @@ async def test_times_wait_for_a_broker_that_is_away_and_are_known_meanwhile(monk
         assert (await seen.of(["ann"])) == known
         assert await broker.last_seen(["ann"]) == {}
         broker.away = False
-        await until(lambda: not seen._unwritten, what="the write")
+        await until(lambda: not seen._shards[0].unwritten, what="the write")
         assert (await broker.last_seen(["ann", "bob"])).keys() == {"ann", "bob"}
     finally:
         writing.cancel()

@@ -80,6 +80,7 @@ SERVICE_LAYERS: Layers = [
     {"delivery"},
     {"control"},
     {"connection_records"},
+    {"unwritten"},
     {"grants"},
     {"presence"},
     {

@@ -17,12 +17,13 @@ from notifier.auth import Subscriber
 from notifier.broker.afterwards import MAX_RECORDS, Trail
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History, Opening
-from notifier.connection_records import JOINED, ConnectionRecords
+from notifier.connection_records import ConnectionRecords
 from notifier.event import Cursor
 from notifier.polls import MAX_LIFE_MS, MAX_PAUSE_MS, joined, joined_texts
 from notifier.records import Connection, Reset, connection_of, stored
 from notifier.task import Task
 from notifier.trace import trace
+from notifier.unwritten import JOINED
 from tests.hubs import EPOCH, ScriptedBroker, announce, running_hub, soon
 from tests.test_trace import CHANNELS, connection, result, verdict
 from tests.test_trace import stored as place

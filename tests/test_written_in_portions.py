@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 
 import pytest
 
-from notifier import connection_records, last_seen
+from notifier import last_seen, unwritten
 from notifier.broker.afterwards import RecordTexts
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History
 from notifier.connection_records import ConnectionRecords
 from notifier.last_seen import LastSeen
+from tests.faults.clients import until
 from tests.hubs import EPOCH, stream_on
 from tests.test_stream import Wall
 
@@ -89,6 +90,27 @@ async def cancelled_while_writing(broker: Noting, write: Coroutine[None, None, N
     broker.gate.set()
 
 
+class Sharded(Noting):
+    """Has two shards of equal size. The first one hangs until the gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate.clear()
+        self.written: set[str] = set()
+
+    @property
+    def shards(self) -> int:
+        return 2
+
+    def shard_of(self, user: str) -> int:
+        return int(user[-1]) % 2
+
+    async def _noted(self, users: Mapping[str, object]) -> None:
+        if any(self.shard_of(user) == 0 for user in users):
+            await self.gate.wait()
+        self.written |= users.keys()
+
+
 async def records_of_open_streams(broker: Noting) -> ConnectionRecords:
     records = ConnectionRecords(broker)
     for user in USERS:
@@ -101,7 +123,7 @@ async def records_of_open_streams(broker: Noting) -> ConnectionRecords:
 async def test_records_of_many_connections(broker: Noting) -> None:
     records = await records_of_open_streams(broker)
     await records.write()
-    assert max(broker.in_turn.values()) <= connection_records.PORTION
+    assert max(broker.in_turn.values()) <= unwritten.PORTION
     assert sum(broker.in_turn.values()) == len(USERS)
     for user in USERS:
         assert len(await broker.afterwards.records(user)) == 1
@@ -126,7 +148,7 @@ async def test_records_while_the_broker_stores_nothing(broker: Noting, is_ready:
     records = await records_of_open_streams(broker)
     broker.away, broker.is_ready = set(USERS), is_ready
     await records.write()
-    assert sum(broker.in_turn.values()) == connection_records.PORTION
+    assert sum(broker.in_turn.values()) == unwritten.PORTION
     broker.away, broker.is_ready = set(), True
     await records.write()
     for user in USERS:
@@ -269,3 +291,51 @@ async def test_a_removal_is_put_back_when_no_time_is(broker: Noting, monkeypatch
     broker.away.clear()
     await seen.write()
     assert (await broker.last_seen(["gone", *USERS])).keys() == set(USERS[:3])
+
+
+@pytest.fixture
+async def sharded() -> AsyncIterator[Sharded]:
+    broker = Sharded()
+    yield broker
+    broker.turns.stop()
+
+
+async def only_the_first_shard_waits(broker: Sharded, run: Coroutine[None, None, None]) -> None:
+    writing = asyncio.create_task(run)
+    try:
+        await until(lambda: broker.written, what="the first portion")
+        await until(lambda: broker.written == set(USERS[1::2]), what="those of the shard that does not hang")
+        broker.gate.set()
+        await until(lambda: broker.written == set(USERS), what="those of the shard that hung")
+    finally:
+        writing.cancel()
+        await asyncio.wait([writing])
+
+
+async def test_a_shard_that_hangs_delays_the_records_of_no_other(sharded: Sharded) -> None:
+    records = await records_of_open_streams(sharded)
+    await only_the_first_shard_waits(sharded, records.run_forever())
+
+
+async def test_a_shard_that_hangs_delays_the_times_of_no_other(sharded: Sharded) -> None:
+    seen = LastSeen(sharded)
+    for user in USERS:
+        seen.note(user)
+    await only_the_first_shard_waits(sharded, seen.run_forever())
+
+
+async def test_a_shard_that_hangs_leaves_room_for_the_times_and_records_of_others(
+    sharded: Sharded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(last_seen, "MAX_UNWRITTEN", 100)
+    monkeypatch.setattr(unwritten, "MAX_UNWRITTEN", 100)
+    seen, records = LastSeen(sharded), ConnectionRecords(sharded)
+    for user in (*USERS[::2], *USERS[1:101:2]):
+        seen.note(user)
+        records.proceed(stream_on(Wall(), user), await sharded.open(user, ["all"], None))
+    for run in (seen.run_forever(), records.run_forever()):
+        sharded.written.clear()
+        writing = asyncio.create_task(run)
+        await until(lambda: sharded.written == set(USERS[1:101:2]), what="those of the shard that does not hang")
+        writing.cancel()
+        await asyncio.wait([writing])

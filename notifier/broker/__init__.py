@@ -132,6 +132,10 @@ class Broker(ABC):
         """Their number."""
         return 1
 
+    def shard_of(self, user: str) -> int:
+        """The shard that has what is stored for this user alone."""
+        return 0
+
     @property
     def round_trips(self) -> Histogram | None:
         """How long the place where it stores takes to answer; None of a broker without one."""

@@ -15,11 +15,14 @@ from notifier.broker.redis.connection import Address
 from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.scripts import Call, publish_calls
-from notifier.broker.values import History, Idempotency, Receipt
+from notifier.broker.values import FORGOTTEN, History, Idempotency, Receipt
+from notifier.connection_records import ConnectionRecords
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
+from notifier.last_seen import LastSeen
 from notifier.output import Appended, Output
 from notifier.task import Task
 from tests.broker.support import Recorder, new_task, note, step
+from tests.hubs import Wall, stream_on
 from tests.support import RedisServer
 
 KEYS = Keys(f"notifier:s{uuid.uuid4().hex[:8]}:", 3)
@@ -266,6 +269,42 @@ async def test_a_long_output_is_read_in_slices_and_has_no_hole(
 
     monkeypatch.setattr(broker._shards, "call", trimming)
     assert await broker.output(task.id, 0) == Output(10, "7;8;9;10;", truncated=True)
+
+
+async def test_a_shard_that_hangs_delays_no_time_or_record_of_the_users_of_another(
+    broker: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, hanging = broker._shards.run, list[Call]()
+
+    async def hangs(call: Call) -> Any:
+        if call.shard == SHARD:
+            hanging.append(call)
+            await asyncio.Event().wait()
+        return await run(call)
+
+    seen, records = LastSeen(broker), ConnectionRecords(broker)
+
+    async def connect(user: str) -> None:
+        seen.note(user)
+        records.proceed(stream_on(Wall(), user), await broker.open(user, [f"user:{user}"], None))
+
+    other = next(f"user-{n}" for n in range(99) if KEYS.shard_of_name(f"user-{n}") != SHARD)
+    await connect("ann")
+    monkeypatch.setattr(broker._shards, "run", hangs)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        writing = [group.create_task(seen.run_forever()), group.create_task(records.run_forever())]
+        while len(hanging) < 2:
+            await asyncio.sleep(0.01)
+        await connect(other)
+        while not (await broker.last_seen([other]) and await broker.afterwards.records(other)):
+            await asyncio.sleep(0.01)
+        for task in writing:
+            task.cancel()
+    assert not await broker.last_seen(["ann"])
+    monkeypatch.undo()
+    await broker.forget(other)
+    await broker.afterwards.note({other: {}}, ttl_s=0)
+    await broker.seen({other: FORGOTTEN})
 
 
 async def test_no_call_searches_the_histories_of_many_channels(

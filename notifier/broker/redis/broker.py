@@ -127,6 +127,9 @@ class RedisBroker(Broker):
     def shards(self) -> int:
         return self._keys.shards
 
+    def shard_of(self, user: str) -> int:
+        return self._keys.shard_of_name(user)
+
     @property
     def round_trips(self) -> Histogram:
         return self._shards.round_trips
