@@ -42,6 +42,7 @@ MOVES = {
     "a_subscription_that_reaches_a_replica_is_not_used": "the service's subscriptions sent to a replica",
     "a_failover_by_the_sentinels_loses_nothing 0": "`SENTINEL FAILOVER`",
     "a_failover_by_the_sentinels_loses_nothing 1": "the same, `min-replicas-to-write 1`",
+    "a_failover_by_the_sentinels_loses_nothing confirmed": "the same, and `NOTIFIER_REDIS_WAIT_REPLICAS=1`",
     "a_primary_that_is_silent_is_replaced_by_the_sentinels killed": "the primary behind Sentinels killed",
     "a_primary_that_is_silent_is_replaced_by_the_sentinels hung": (
         "the primary hung, and back after 6 s as a stale one"

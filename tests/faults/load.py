@@ -307,10 +307,11 @@ class Site:
         self.service.stop()
 
 
-def site_on(url: str, *, shards: int = SHARDS, workers: int = WORKERS) -> Site:
+def site_on(url: str, *, shards: int = SHARDS, workers: int = WORKERS, wait_replicas: int = 0) -> Site:
     """Start a service on this address."""
     prefix = f"n{random.randrange(1 << 30)}:"
     env = {**ROOMY, "NOTIFIER_BROKER_URL": url, "NOTIFIER_PREFIX": prefix, "NOTIFIER_STREAM_LIFE_S": "3600"}
+    env["NOTIFIER_REDIS_WAIT_REPLICAS"] = str(wait_replicas)
     if parse_target(url).mode == "several":
         shards = 1
     else:

@@ -59,25 +59,43 @@ async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
     figure(**seen(load, gone=load.gone))
 
 
-@pytest.mark.parametrize("replicas", [pytest.param("0", marks=pytest.mark.full), "1"])
+@pytest.fixture
+def replicas(request: pytest.FixtureRequest, group: SentinelGroup, site: Site) -> Iterator[tuple[str, Site]]:
+    """`min-replicas-to-write`, and a service; `confirmed`: one that answers when the replica has the write."""
+    least = "1" if request.param == "confirmed" else request.param
+    group.each("CONFIG", "SET", "min-replicas-to-write", least)
+    try:
+        if request.param != "confirmed":
+            yield least, site
+        else:
+            with running(site_on(group.url, shards=3, workers=2, wait_replicas=1)) as waiting:
+                yield request.param, waiting
+    finally:
+        group.each("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+@pytest.mark.parametrize(
+    "replicas",
+    [pytest.param("0", marks=pytest.mark.full), pytest.param("1", marks=pytest.mark.full), "confirmed"],
+    indirect=True,
+)
 async def test_a_failover_by_the_sentinels_loses_nothing(
-    group: SentinelGroup, site: Site, replicas: str, seed: random.Random, scale: Scale, figure: Figure
+    group: SentinelGroup, replicas: tuple[str, Site], seed: random.Random, scale: Scale, figure: Figure
 ) -> None:
     """The older primary takes writes until it is a replica. With `min-replicas-to-write`, it refuses them once its
     replica has left it, and the new one until it has a replica: no answered event is gone, but for those of the
-    milliseconds in between."""
-    group.each("CONFIG", "SET", "min-replicas-to-write", replicas)
-    try:
-        async with loaded(site, seed) as load:
-            for _ in range(scale.whole(1, 5)):
-                await asyncio.to_thread(group.fail_over)
-                await load.goes_on()
-                await round_of(load, scale)
-                await asyncio.to_thread(group.wait_until_whole)
-    finally:
-        group.each("CONFIG", "SET", "min-replicas-to-write", 0)
-    if scale.full and replicas == "0":
+    milliseconds in between. Where the service waits for the replica, none at all."""
+    setting, site = replicas
+    async with loaded(site, seed) as load:
+        for _ in range(scale.whole(1, 5)):
+            await asyncio.to_thread(group.fail_over)
+            await load.goes_on()
+            await round_of(load, scale)
+            await asyncio.to_thread(group.wait_until_whole)
+    if scale.full and setting == "0":
         assert load.longest_degraded_s < DOWN_AFTER_S + 3
+    if setting == "confirmed":
+        assert load.gone == 0
     figure(**seen(load, gone=load.gone))
 
 
