@@ -19,7 +19,7 @@ from django_bridge.conf_rules import problems
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """`notifier.E001`-`E030`: each wrong, missing or unknown key, with a hint."""
+    """`notifier.E001`-`E031`: each wrong, missing or unknown key, with a hint."""
     raw = raw_settings()
     messages: list[CheckMessage] = [
         Error(problem.text, hint=problem.hint, id=f"notifier.E{problem.number:03}") for problem in problems(raw)

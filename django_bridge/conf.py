@@ -38,6 +38,9 @@ class Settings:
     """The service's address for browsers; `URL` by default."""
     redis_url: str = field(default="", repr=False)
     """The service's own Redis, with the address that the service has. Required by `redis`."""
+    redis_wait_replicas: int = 0
+    """How many replicas of Redis must have a write before it counts as sent, as the service's
+    `NOTIFIER_REDIS_WAIT_REPLICAS`; with `redis`."""
     prefix: str = "notifier:"
     """`PREFIX`, `SHARDS`, `HISTORY_SIZE`, `EVENT_HISTORY_SIZE`, `HISTORY_TTL_S`, `TOPIC_HISTORY_SIZE`,
     `TOPIC_HISTORY_TTL_S`, `TASK_OUTPUT_BYTES`: with `redis`, the service's values."""

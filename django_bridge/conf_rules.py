@@ -181,6 +181,12 @@ RULES: Final[Mapping[str, Rule]] = {
     "MAY_CANCEL": Rule(
         23, "may_cancel", _is_function, "Dotted path of a function that takes a user and returns True or False."
     ),
+    "REDIS_WAIT_REPLICAS": Rule(
+        31,
+        "redis_wait_replicas",
+        _is_whole(0, 16),
+        "A whole number from 0 to 16, the same as the service's NOTIFIER_REDIS_WAIT_REPLICAS.",
+    ),
     "TASKS_GROUP": Rule(30, "tasks_group", _is_group, "The name of a group: 1 to 128 characters."),
 }
 _SECRETS: Final = frozenset(("API_KEY", "JWT_SECRET", "REDIS_URL"))

@@ -199,7 +199,7 @@ BRIDGE_LAYERS: Layers = [
     {"publisher"},
     {"publisher.http", "publisher.memory", "publisher.redis", "publisher.retry"},
     {"publisher.redis_reading"},
-    {"publisher.redis_places"},
+    {"publisher.redis_confirmations", "publisher.redis_places"},
     {"publisher.failures", "publisher.redis_connection", "publisher.transport"},
     {"testing"},
     {"page", "languages", "static_files"},

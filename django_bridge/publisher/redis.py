@@ -204,10 +204,23 @@ class RedisTransport(RedisReading):
                 return reading.execute()
 
         row, repeated = self._repaired(shard, read, names)
+        if repeated is not None and self._confirmations.replicas:
+            # Read again with the question, on one connection: another primary may lack what was read.
+            row, repeated = self._repaired(shard, partial(self._read_confirmed, shard, names), names)
         stored = stored_task(row)
         if repeated is not None and (known := from_record(repeated)) is not None:
             return _Repeated(known, stored)
         return stored
+
+    def _read_confirmed(self, shard: int, names: Sequence[str], client: redis.Redis) -> list[Any]:
+        with client.pipeline(transaction=False) as reading:
+            reading.hmget(names[0], TASK_FIELDS)
+            reading.hget(names[1], "answer")
+            answers, refusal = self._confirmations.execute(reading, shard)
+        for exc in (*answers, refusal):
+            if isinstance(exc, Exception):
+                raise exc
+        return answers
 
     def _copy(self, task: tasks.Task, home: int) -> None:
         """Copy the task to the shards of its channels. A newer copy stays."""

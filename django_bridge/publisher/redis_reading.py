@@ -14,13 +14,14 @@ import redis
 from redis.exceptions import NoPermissionError, NoScriptError, RedisError, ResponseError
 
 from django_bridge.conf import Settings
+from django_bridge.publisher.redis_confirmations import Confirmations
 from django_bridge.publisher.redis_connection import Deadline
-from django_bridge.publisher.redis_places import RedisPlaces
+from django_bridge.publisher.redis_places import TIMEOUT_SHARE, RedisPlaces
 from django_bridge.publisher.transport import Attempt, Seen, Unreachable
 from notifier.broker.inbox import by_channel
 from notifier.broker.redis.message_calls import Look
 from notifier.broker.redis.output_calls import TASK_FIELDS, stored_task
-from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, Call, Script, repair_arguments, script
+from notifier.broker.redis.scripts import FOREIGN_VALUE_ERRORS, WRITING, Call, Script, repair_arguments, script
 from notifier.errors import NotAllowed
 from notifier.task import Task
 
@@ -36,6 +37,9 @@ class RedisReading:
         self._deadline = Deadline()
         self._places = RedisPlaces(settings, self._deadline)
         self._keys = self._places.keys
+        self._confirmations = Confirmations(
+            self._keys, settings.redis_wait_replicas, self._deadline, settings.timeout_s * TIMEOUT_SHARE
+        )
 
     def kept_tasks(self, channel: str, ids: Sequence[str]) -> Attempt[Mapping[str, Task]]:
         by_shard: dict[int, list[str]] = {}
@@ -107,17 +111,38 @@ class RedisReading:
         self._places.close()
 
     def _run(self, call: Call) -> Any:
+        """Run a script call. One that writes returns when the replicas that are waited for have it."""
+        waits = self._confirmations.replicas > 0 and call.script.name in WRITING
         own = f"{self._keys.tag(call.shard)}idem:"
         key = next((name for name in call.keys if name.startswith(own)), None)
 
         def action(client: redis.Redis) -> Any:
-            answer = _script(call.script, call.keys, call.args, client)
+            refusal: Exception | None = None
+            if waits:
+                answer, refusal = self._confirmed(call, client)
+            else:
+                answer = _script(call.script, call.keys, call.args, client)
             if key is not None:
                 # Not stored where a task write is refused as stale: at worst, a failover begins a needless epoch.
                 self._places.wrote(call.shard, client, key)
+            if refusal is not None:
+                raise refusal
             return answer
 
         return self._repaired(call.shard, action, call.keys)
+
+    def _confirmed(self, call: Call, client: redis.Redis) -> tuple[Any, Exception | None]:
+        """The answer to a script call, and why replicas do not confirm it. Raises `RedisError`."""
+        for code in (call.script.sha, call.script.source):
+            with client.pipeline(transaction=False) as calls:
+                run = calls.evalsha if code is call.script.sha else calls.eval
+                run(code, len(call.keys), *call.keys, *call.args)
+                (answer,), refusal = self._confirmations.execute(calls, call.shard)
+            if not isinstance(answer, NoScriptError):
+                break
+        if isinstance(answer, Exception):
+            raise answer
+        return answer, refusal
 
     def _repaired(self, shard: int, action: Callable[[redis.Redis], T], names: Sequence[str]) -> T:
         """Run `action` on a shard and return its answer. If a key of `names` holds a value that notifier did not write,

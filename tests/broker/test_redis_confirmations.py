@@ -21,7 +21,7 @@ from notifier.message import corrected
 from notifier.settings import load
 from tests.broker.support import Recorder, listed, new_task, note, step, until
 from tests.support import running
-from tests.topologies import KINDS, Node, Topology
+from tests.topologies import KINDS, Pair
 
 pytestmark = pytest.mark.programs
 
@@ -30,41 +30,10 @@ LONG_MS = 2500
 UNCONFIRMED = "0 of 1 replicas confirmed"
 
 
-class Pair(Topology):
-    """A primary with its replica."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__([Node(kind), Node(kind)])
-        self.primary, self.replica = self.nodes
-        self.start()
-
-    def _join(self) -> None:
-        self.replica.call("REPLICAOF", "127.0.0.1", self.primary.port)
-        self.wait_until_whole()
-
-    def wait_until_whole(self) -> None:
-        """Until the replica confirms a write."""
-        while True:
-            with contextlib.closing(self.primary.client()) as client:
-                client.set("whole", "")
-                if client.wait(1, 500):
-                    return
-
-
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
     with running(Pair(request.param)) as pair:
         yield pair
-
-
-@contextlib.contextmanager
-def paused(pair: Pair) -> Iterator[None]:
-    pair.replica.pause()
-    try:
-        yield
-    finally:
-        pair.replica.resume()
-        pair.wait_until_whole()
 
 
 Open = Callable[..., Awaitable[RedisBroker]]
@@ -137,7 +106,7 @@ async def test_no_write_is_answered_while_the_replica_does_not_confirm_it_and_a_
     broker = await open_one(shards=shards)
     await prepared(broker)
     calls = writes(broker)
-    with paused(pair), monkeypatch.context() as patch:
+    with pair.without_replica(), monkeypatch.context() as patch:
         patch.setattr(confirmations, "WAIT_MS", 200)
         errors = await refused(calls)
         assert {name for name, error in errors.items() if UNCONFIRMED in error} == set(calls)
@@ -158,7 +127,7 @@ async def test_reads_go_on_and_the_shard_is_not_away_while_a_write_waits(
     sink = Recorder()
     broker = await open_one(sink=sink)
     await broker.subscribe(broker.topics("ann", ["user:ann"]))
-    with paused(pair):
+    with pair.without_replica():
         write = asyncio.ensure_future(broker.publish(note(subject="waits")))
         await until(lambda: sink.events)  # its announcement does not wait
         assert await listed(broker) == [("waits", False)]
@@ -173,7 +142,7 @@ async def test_a_lost_link_refuses_what_waits_and_the_next_write_is_confirmed(
     open_one: Open, pair: Pair, long_wait: None
 ) -> None:
     broker = await open_one()
-    with paused(pair):
+    with pair.without_replica():
         write = asyncio.ensure_future(broker.publish(note(subject="cut"), KEY))
         await until(lambda: _links(pair, waiting=True))
         for client in _links(pair):
@@ -214,7 +183,7 @@ async def test_a_primary_that_was_a_replica_in_between_confirms_nothing(
 
 async def test_no_replica_is_waited_for_by_default(open_one: Open, pair: Pair) -> None:
     broker = await open_one(wait_replicas=Options(History(50, 50, 3600), 100, "a", 1).redis_wait_replicas)
-    with paused(pair):
+    with pair.without_replica():
         await prepared(broker)
         assert await refused(writes(broker)) == {}
         assert _links(pair) == []

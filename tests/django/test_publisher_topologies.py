@@ -62,7 +62,8 @@ def test_in_a_cluster_the_rights_of_a_publisher_are_enough(request: pytest.Fixtu
     """Valkey 9 knows CLIENT SETINFO, which redis-py would send."""
     cluster = request.getfixturevalue(kind)
     # The keys of the ACL file begin with the prefix `notifier:`.
-    with publisher_only(cluster) as url, override_settings(NOTIFIER=settings(url, SHARDS=12)):
+    value = {"SHARDS": 12, "REDIS_WAIT_REPLICAS": 1, "TIMEOUT_S": 20.0}
+    with publisher_only(cluster) as url, override_settings(NOTIFIER=settings(url, **value)):
         Message(to_users=list(USERS), subject="to each").send()
         with Task(to_users=1, task_name="Import") as task:
             task.advance()
