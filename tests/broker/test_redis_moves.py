@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import signal
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from functools import partial
@@ -50,7 +51,12 @@ async def listens(broker: RedisBroker, user: str) -> str:
     return topic
 
 
-async def test_an_idle_shard_that_moves_is_found_at_its_new_place(redis_cluster: RedisCluster) -> None:
+@pytest.mark.parametrize("watch_every_s", [primary.WATCH_EVERY_S, 3600.0])
+async def test_an_idle_shard_that_moves_is_found_at_its_new_place(
+    redis_cluster: RedisCluster, watch_every_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the `sunsubscribe` alone that the older node sends unasked."""
+    monkeypatch.setattr(primary, "WATCH_EVERY_S", watch_every_s)
     async with broker_at(redis_cluster.url, 3) as (broker, sink):
         users = [user_of(broker, shard) for shard in range(3)]
         topics = [await listens(broker, user) for user in users]
@@ -73,6 +79,7 @@ async def test_an_idle_shard_that_moves_is_found_at_its_new_place(redis_cluster:
 async def test_a_call_during_a_move_is_repeated_for_a_while(
     redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bound_s = commands.MOVING_S
     async with broker_at(redis_cluster.url) as (broker, _):
         first = await broker.publish(note("user:eve"))
         slot = slot_of(broker._keys.seq(0))
@@ -89,7 +96,7 @@ async def test_a_call_during_a_move_is_repeated_for_a_while(
         try:
             with monkeypatch.context() as patch:
                 # A busy machine has more time; no time remains none.
-                patch.setattr(commands, "MOVING_S", 20 * commands.MOVING_S)
+                patch.setattr(commands, "MOVING_S", 20 * bound_s)
                 call = await refused(broker.publish(note()))
                 await asyncio.to_thread(moving.give_up)
                 assert (await call).cursor == f"{first.epoch}-{first.seq + 1}"
@@ -98,9 +105,11 @@ async def test_a_call_during_a_move_is_repeated_for_a_while(
                 # Some of the keys are at the other node.
                 assert await asyncio.to_thread(moving.carry, 2) == 2
                 call = await refused(broker.publish(note("user:bob")))
-                patch.setattr(commands, "MOVING_S", 0)
+                patch.setattr(commands, "MOVING_S", bound_s)
+                began = time.monotonic()
                 with pytest.raises(BrokerUnavailable, match=MOVING):
                     await broker.publish(note(subject="during the move"))
+                assert 2.9 < time.monotonic() - began < 10  # 3 s
                 await asyncio.to_thread(moving.finish)
                 await asyncio.wait((call,))
                 # The connection ends with the move. The caller's own repeat comes to the other node.

@@ -4,6 +4,7 @@ failover or a move."""
 from __future__ import annotations
 
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,8 @@ from tests.support import REPOSITORY, RedisServer, Service, running, wait_for
 from tests.topologies import Node, RedisCluster, SentinelGroup
 
 USERS = range(1, 7)
+TIMEOUT_S = 5.0
+"""Of the tests of hung servers: a question to one takes two fifths of it."""
 
 
 def settings(url: str, **more: Any) -> dict[str, Any]:
@@ -222,6 +225,43 @@ def test_a_node_that_hangs_with_the_layout_stops_no_shard_of_another_node(
         monkeypatch.setattr(redis_places, "CHECK_LAYOUT_EVERY_S", 0.0)
         with pytest.raises(Unreachable, match="Redis has the shards '6 sharded', and this process has '12 sharded'"):
             publisher.current().transport.cursor(str(users[0]))(5.0)  # one attempt
+
+
+def assert_within_budget(user: int, *, failed: int) -> None:
+    """Send a message, which takes no longer than the project allows; so many have failed then."""
+    began = time.monotonic()
+    Message(to_users=user, subject="while it hangs").send()
+    assert time.monotonic() - began < TIMEOUT_S + 2.5
+    assert publisher.current().counts.failed == failed
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_first_nodes_hang_costs_no_more_than_the_budget(redis_cluster: RedisCluster) -> None:
+    keys = Keys(f"t{uuid.uuid4().hex[:8]}:", 12, "sharded")
+    homes = {user: redis_cluster.primary_of(slot_of(keys.seq(keys.shard_of_name(str(user))))) for user in range(50)}
+    layout = redis_cluster.primary_of(slot_of(keys.layout))
+    hung = redis_cluster.other_primary(layout)
+    hosts = ",".join(f"127.0.0.1:{node.port}" for node in (hung, hung, layout))  # whichever is asked first
+    value = settings(f"redis+cluster://{hosts}", PREFIX=keys.prefix, SHARDS=12, TIMEOUT_S=TIMEOUT_S)
+    with override_settings(NOTIFIER=value):
+        hung.pause()
+        try:
+            assert_within_budget(next(user for user, node in homes.items() if node is not hung), failed=0)
+            assert_within_budget(next(user for user, node in homes.items() if node is hung), failed=1)
+        finally:
+            hung.resume()
+
+
+@pytest.mark.slow
+def test_a_sentinel_that_hangs_costs_no_more_than_the_budget(sentinels: SentinelGroup) -> None:
+    value = settings(sentinels.url, PREFIX=f"t{uuid.uuid4().hex[:8]}:", TIMEOUT_S=TIMEOUT_S)
+    with override_settings(NOTIFIER=value):
+        sentinels.sentinels[0].pause()
+        try:
+            assert_within_budget(1, failed=0)
+        finally:
+            sentinels.sentinels[0].resume()
+            sentinels.wait_until_whole()
 
 
 def test_several_addresses_and_another_number_of_shards_are_an_error() -> None:

@@ -46,8 +46,12 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
 
 
 @pytest.mark.parametrize("shards", [pytest.param("1", marks=pytest.mark.full), "3"])
-def test_a_service_with_another_number_of_shards_refuses_to_start(redis_cluster: RedisCluster, shards: str) -> None:
-    env = {"NOTIFIER_BROKER_URL": redis_cluster.url, "NOTIFIER_PREFIX": f"layout{shards}:"}
+@pytest.mark.parametrize("kind", FAULT_KINDS)
+def test_a_service_with_another_number_of_shards_refuses_to_start(
+    request: pytest.FixtureRequest, kind: str, shards: str
+) -> None:
+    cluster: RedisCluster = request.getfixturevalue(f"{kind}_cluster")
+    env = {"NOTIFIER_BROKER_URL": cluster.url, "NOTIFIER_PREFIX": f"layout{shards}:"}
     with (
         running(Service(env={**env, "NOTIFIER_SHARDS": "12"})),
         pytest.raises(AssertionError, match=rf"12 sharded(.|\n)*{shards} sharded|{shards} sharded(.|\n)*12 sharded"),
