@@ -24,6 +24,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
  * @property {number} exp     when that ends, ms since 1970 by this device's clock
  * @property {number} life    how long it is good for, ms
  * @property {boolean} presence  by this grant others see the user
+ * @property {Partial<Grant>} plain  the newest grant by which they do not
  * @property {string} state   what the stream says that the user does there, of this tab; "": nothing special
  * @property {string} since   until this cursor the page has everything
  * @property {boolean} heard  the present stream has it
@@ -32,6 +33,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
  * @property {string} [unknown]    the grant of which the page's server said that the view decides
  * @property {boolean} [isRefused]  at the last renewal it was answered, and not renewed
  * @property {Set<any>} handles
+ * @property {Set<any>} shownBy  those of them whose grant shows the user
  */
 
 /** @param {string} since @returns {Topic} */
@@ -40,12 +42,14 @@ export const create = (since) => ({
   exp: 0,
   life: 0,
   presence: false,
+  plain: {},
   state: "",
   since,
   heard: false,
   from: "",
   last: "",
   handles: new Set(),
+  shownBy: new Set(),
 });
 
 /** @param {string} tokens @returns {Grant[]} */

@@ -36,8 +36,8 @@ export async function createTopicTabs(
   findKey,
   { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled },
 ) {
-  /** @type {Set<string> | null} */
-  let leaving = null; // topics of which the leader asks the other tabs
+  /** @type {Map<string, boolean> | null} */
+  let leaving = null; // topics of which the leader asks the other tabs; true: whether they show the user
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
@@ -56,17 +56,23 @@ export async function createTopicTabs(
 
   /** The page goes away, and may come back. */
   function hide() {
-    if (topics.size) post(farewell([...topics.keys()]));
+    const names = [...topics.keys()];
+    if (topics.size) post(farewell(names, names.filter(shows)));
   }
 
-  /** This tab shows topics no longer. @param {string[]} names */
-  function leave(names) {
-    const message = farewell(names);
-    for (const name of names) topics.delete(name);
+  /** This tab has topics no longer, or, of `hidden`, shows its user there no longer. @param {string[]} names @param {string[]} hidden */
+  function leave(names, hidden) {
+    const message = farewell(names, hidden);
+    for (const name of names) if (!topics.get(name)?.handles.size) topics.delete(name);
     post(message);
     if (!connection.leads) return;
-    endUnshown(names);
+    endUnshown(names, hidden);
     void calm(message.idle);
+  }
+
+  /** @param {string} name */
+  function shows(name) {
+    return topics.get(name)?.shownBy.size;
   }
 
   function end() {
@@ -74,9 +80,9 @@ export async function createTopicTabs(
     channel = null;
   }
 
-  /** What is said of topics that this tab leaves; on some of them its state is the stream's. @param {string[]} left */
-  function farewell(left) {
-    return { left, idle: left.filter((name) => topics.get(name)?.state) };
+  /** What is said of topics that this tab leaves; on some of them its state is the stream's, or others see the user. @param {string[]} left @param {string[]} hidden */
+  function farewell(left, hidden) {
+    return { left, hidden, idle: left.filter((name) => topics.get(name)?.state) };
   }
 
   /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
@@ -97,20 +103,34 @@ export async function createTopicTabs(
   }
 
   /** What another tab says. @param {any} message */
-  function receive({ ask: isAsked, connection: id, left, kept, removed, grants, idle, polled, refused }) {
+  function receive({
+    ask: isAsked,
+    connection: id,
+    left,
+    hidden = [],
+    kept = [],
+    shown = [],
+    removed,
+    grants,
+    idle,
+    polled,
+    refused,
+  }) {
     if (isAsked && connection.leads) post({ connection: streamId() });
     if (isAsked && id !== undefined && topics.size) post({ grants: tokens() });
     if (id && id !== streamId() && !connection.leads) follow(id);
-    if (left && connection.leads) endUnshown(left);
-    else if (left) post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)) });
+    if (left && connection.leads) endUnshown(left, hidden);
+    else if (left)
+      post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)), shown: left.filter(shows) });
     if (idle && left && connection.leads) void calm(idle);
     else if (idle && !left) reset(idle);
-    for (const name of kept ?? []) leaving?.delete(name);
+    for (const name of kept) spare(name);
+    for (const name of shown) spare(name, true);
     if (removed) rejoin(removed);
     if (grants && connection.leads) {
       for (const [token, { exp }] of elsewhere) if (exp <= Date.now()) elsewhere.delete(token);
-      for (const { token, exp, names } of readGrants(grants.join(" "))) {
-        for (const name of names) leaving?.delete(name); // the page of a tab that was loaded again
+      for (const { token, exp, names, presence } of readGrants(grants.join(" "))) {
+        for (const name of names) spare(name, presence); // the page of a tab that was loaded again
         if (!elsewhere.has(token)) elsewhere.set(token, { exp, names });
       }
       tellPolls(true);
@@ -119,26 +139,32 @@ export async function createTopicTabs(
     if (polled && !connection.leads) hearPolled(polled);
   }
 
+  /** A tab has this topic. @param {string} name @param {boolean} [isShown]  and shows its user there */
+  function spare(name, isShown) {
+    if (isShown || !leaving?.get(name)) leaving?.delete(name);
+  }
+
   /** The stream may have lacked them before this tab knows: what came since the last join may not be all. @param {string[]} names */
   function rejoin(names) {
     for (const name of names) {
       const topic = topics.get(name);
       if (topic?.heard) topic.since = topic.from;
+      if (topic) topic.state = "";
     }
     lose(names);
   }
 
-  /** The leader ends topics that no tab shows. @param {string[]} names */
-  function endUnshown(names) {
+  /** The leader ends topics that no tab has, and `hidden` where no tab shows its user. @param {string[]} names @param {string[]} hidden */
+  function endUnshown(names, hidden) {
     if (!leaving) setTimeout(removeUnshown, channel ? ANSWER_MS : 0);
-    leaving ??= new Set();
-    for (const name of names) if (!topics.has(name)) leaving.add(name);
+    leaving ??= new Map();
+    for (const name of names) leaving.set(name, leaving.get(name) || hidden.includes(name));
     post({ left: names });
 
     function removeUnshown() {
-      const gone = [...(leaving ?? [])].filter((name) => !topics.has(name));
+      const gone = [...(leaving ?? [])].filter(([name, isHidden]) => !(isHidden ? shows(name) : topics.has(name)));
       leaving = null;
-      if (gone.length) void remove(gone);
+      if (gone.length) void remove(gone.map(([name]) => name));
     }
   }
 

@@ -50,6 +50,8 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const topics = new Map();
   let isJoining = false;
   let hasMore = false; // to join: since the last look, too
+  /** @type {Promise<any>} */
+  let last = Promise.resolve(); // call: the service may take two at once in any order
   let retry = 0; // a timer; 0: none
   let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal one, until the grant is known that is refused
@@ -155,6 +157,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
         if (!topic.heard) topic.since = oldest(topic.since, since);
         topic.handles.add(handle);
         handle.topics.push(name);
+        if (grant.presence) topic.shownBy.add(handle);
         topics.set(name, topic);
       }
     }
@@ -173,14 +176,22 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function close(handle) {
     for (const end of handle.ends) end();
     const left = [];
+    const hidden = [];
     for (const name of handle.topics) {
       const topic = topics.get(name);
       topic?.handles.delete(handle);
-      if (!topic?.handles.size) left.push(name);
+      const isHidden = topic?.shownBy.delete(handle) && !topic.shownBy.size;
+      if (isHidden) hidden.push(name);
+      if (isHidden || !topic?.handles.size) left.push(name);
       else tellStates([name]);
     }
     if (!left.length) return;
-    tabs.leave(left);
+    tabs.leave(left, hidden);
+    for (const name of hidden) {
+      const topic = topics.get(name); // the grant of its other handles may have ended
+      if (topic) Object.assign(topic, topic.plain, { presence: false });
+    }
+    renewal.plan();
     void join(); // polls have room for others
   }
 
@@ -274,11 +285,17 @@ export async function createTopics(notifier, connection, position, base, polls, 
   }
 
   /**
-   * Changes what the stream hears. Returns null if that is to be tried later, with the status as `refused` if never.
+   * Changes what the stream hears, after the changes before. Returns null if that is to be tried later, with the status as `refused` if never.
    *
    * @param {object} body
    */
-  async function change(body) {
+  function change(body) {
+    last = last.then(() => send(body));
+    return last;
+  }
+
+  /** @param {object} body */
+  async function send(body) {
     const call = jsonCall("POST", { connection: connectionId, ...body });
     const response = await request(new URL("v1/stream/topics", base), call).catch(() => null);
     const answer = response?.ok && (await response.json().catch(() => null)); // it may end within its body
@@ -305,6 +322,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       const { token, exp, life, presence } = grant;
       for (const name of grant.names) {
         const topic = topics.get(name);
+        if (!presence && topic && exp > (topic.plain.exp ?? 0)) topic.plain = { token, exp, life };
         if (!topic || !isBetter(grant, topic)) continue;
         if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
         Object.assign(topic, { token, exp, life, presence });

@@ -4,6 +4,8 @@
  * Rolldown joins the modules and drops unused code, esbuild minifies the style sheets in them, terser the rest.
  */
 
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
 import { transformSync } from "esbuild";
 import MagicString from "magic-string";
 import { rolldown } from "rolldown";
@@ -32,24 +34,37 @@ const sheets = {
 
 /**
  * Modules that are imported when they are needed: in one file they are there from the start. As imports of a kind that rolldown has to
- * run later, each would be a function, and its constants variables.
+ * run later, each would be a function, and its constants variables; as a namespace, each would be an object of getters. So the
+ * import becomes an object of the module's exports, made when it is asked for.
  *
  * @type {import("rolldown").Plugin}
  */
 const withLater = {
   name: "later",
-  transform(code, id) {
-    const next = new MagicString(code);
+  async transform(code, id) {
+    /** @type {any[]} */
+    const imports = [];
     JSON.stringify(this.parse(code), (_, node) => {
-      if (node?.type !== "ImportExpression" || typeof node.source.value !== "string") return node;
-      const name = `later${node.start}`;
-      next.prepend(`import * as ${name} from ${JSON.stringify(node.source.value)};`);
-      next.update(node.start, node.end, `Promise.resolve(${name})`);
-      return null;
+      if (node?.type === "ImportExpression" && typeof node.source.value === "string") imports.push(node);
+      return node;
     });
+    const next = new MagicString(code);
+    for (const { source, start, end } of imports) {
+      const names = exportsOf(this.parse(readFileSync(resolve(dirname(id), source.value), "utf8")));
+      next.prepend(`import * as later${start} from ${JSON.stringify(source.value)};`);
+      next.update(start, end, `Promise.resolve({${names.map((name) => `${name}: later${start}.${name}`)}})`);
+    }
     return next.hasChanged() ? { code: next.toString(), map: next.generateMap({ source: id, hires: true }) } : null;
   },
 };
+
+/** The names that a module exports, each by a declaration of its own. @param {any} program */
+function exportsOf({ body }) {
+  const exports = body.filter((/** @type {any} */ { type }) => type === "ExportNamedDeclaration");
+  return exports.flatMap((/** @type {any} */ { declaration: { id, declarations } }) =>
+    (declarations ?? [{ id }]).map((/** @type {any} */ each) => each.id.name),
+  );
+}
 
 /** @type {import("rolldown").Plugin} */
 const withoutLater = { name: "later", resolveDynamicImport: (id) => ({ id: String(id), external: true }) };
@@ -82,7 +97,7 @@ export async function bundle(entries, { atStart = false, file = "notifier.js" } 
     module: true,
     ecma: 2022,
     // "unsafe" for functions that are called with `new`: the client has classes only.
-    compress: { passes: 3, hoist_funs: true, unsafe_arrows: true },
+    compress: { passes: 5, hoist_funs: true, unsafe_arrows: true, lhs_constants: false },
     sourceMap: { content: JSON.stringify(map), includeSources: true, url: `${fileName}.map` },
   });
   return { code: shorter ?? "", map: String(newMap) };

@@ -2,6 +2,7 @@
 
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { connect } from "../../client/notifier.js";
 import { collector, frame } from "./server.js";
@@ -40,7 +41,8 @@ export async function serveTopics(t, answer, people = () => ({ count: 0, users: 
     let text = "";
     for await (const chunk of request) text += chunk;
     const body = JSON.parse(text);
-    const { status = 200, isCut, ...answered } = answer(body, changes.values.length + 1);
+    const { status = 200, isCut, delayMs = 0, ...answered } = answer(body, changes.values.length + 1);
+    if (delayMs) await sleep(delayMs);
     response.writeHead(status, { "Content-Type": "application/json", ...(isCut && { "Content-Length": 500 }) });
     if (isCut) {
       changes.add(body);

@@ -260,3 +260,83 @@ test("a topic ends when its last handle is closed", async (t) => {
   while (removals().length < 2) await new Promise((resolve) => setTimeout(resolve, 10));
   assert.deepEqual(removals(), [["order:1"], ["order:2"]]);
 });
+
+/** What the stream hears of a topic and who sees the user there, by the service's rules, after each of these changes. */
+function shownBy(changes) {
+  let [isHeard, isShown] = [false, false];
+  for (const { add = [], remove = [] } of changes) {
+    if (remove.includes("order:1")) isHeard = isShown = false;
+    for (const token of add) {
+      const { topics, presence } = JSON.parse(Buffer.from(token.split(".")[1], "base64url"));
+      if (!topics.includes("order:1")) continue;
+      isHeard = true;
+      isShown ||= presence;
+    }
+  }
+  return { isHeard, isShown };
+}
+
+test("where the part that shows the user is closed and others of its topic stay, the stream shows the user no longer", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const [plain, seen] = [grant(["order:1"]), grant(["order:1"], { life: 400, presence: true })];
+  await notifier.topic(plain, { since: "e-5" });
+  const panel = await notifier.topic(seen, { since: "e-5" });
+  panel.state("editing");
+  while (!changes.values.some(({ state }) => state)) await changes.reached(changes.values.length + 1);
+  const before = changes.values.length;
+  const isOver = () => changes.values.slice(before).some(({ remove }) => remove) && shownBy(changes.values).isHeard;
+  panel.close();
+  while (!isOver()) await changes.reached(changes.values.length + 1);
+  assert.deepEqual(shownBy(changes.values), { isHeard: true, isShown: false });
+  const later = changes.values.slice(before);
+  assert.ok(later.flatMap(({ add = [] }) => add).every((token) => token === plain));
+  assert.ok(!JSON.stringify(later).includes("editing"));
+});
+
+test("of two parts that show the user the first that is closed changes nothing", { timeout: 20_000 }, async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const [first, second] = [0, 1].map((n) => grant(["order:1"], { n, presence: true }));
+  const panel = await notifier.topic(first, { since: "e-5" });
+  await notifier.topic(second, { since: "e-5" });
+  await changes.reached(1);
+  panel.close();
+  await notifier.topic(grant(["order:2"]), { since: "e-5" });
+  while (!changes.values.some((body) => topicsOf(body).includes("order:2")))
+    await changes.reached(changes.values.length + 1);
+  assert.deepEqual(shownBy(changes.values), { isHeard: true, isShown: true });
+});
+
+test("a part that shows the user and is closed while it is joined leaves no trace of the user", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier, changes } = await service(t, (body) => ({ delayMs: topicsOf(body).length ? 300 : 0 }));
+  const panel = await notifier.topic(grant(["order:1"], { presence: true }), { since: "e-5" });
+  await new Promise((resolve) => setTimeout(resolve, 50)); // the call is under way
+  panel.close();
+  while (!changes.values.some(({ remove }) => remove) || !changes.values.some(({ add }) => add))
+    await changes.reached(changes.values.length + 1);
+  assert.deepEqual(shownBy(changes.values), { isHeard: false, isShown: false });
+});
+
+test("after the part that shows the user only the grant of the others is renewed, also one that has ended meanwhile", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const [old, seen] = [grant(["order:1"], { life: 1 }), grant(["order:1"], { presence: true })];
+  const next = grant(["order:1"], { n: 1 });
+  const asked = collector();
+  const renew = async (tokens) => {
+    asked.add(tokens);
+    return { grants: [next] };
+  };
+  await notifier.topic(old, { since: "e-5", renew });
+  const panel = await notifier.topic(seen, { since: "e-5", renew });
+  while (!changes.values.some(({ add }) => add?.includes(seen))) await changes.reached(changes.values.length + 1);
+  await new Promise((resolve) => setTimeout(resolve, 1100)); // a second: the life of the first grant
+  panel.close();
+  while (!changes.values.some(({ add }) => add?.includes(next))) await changes.reached(changes.values.length + 1);
+  assert.deepEqual(asked.values.at(-1), [old]);
+  assert.deepEqual(shownBy(changes.values), { isHeard: true, isShown: false });
+});

@@ -10,6 +10,7 @@ import { createTopics } from "../../client/topics.js";
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 const now = Math.floor(Date.now() / 1000);
 const GRANT = `${part({})}.${part({ topics: ["order:1"], iat: now, exp: now + 300 })}.x`;
+const SEEN = `${part({})}.${part({ topics: ["order:1"], iat: now, exp: now + 300, presence: true })}.x`;
 const BASE = new URL("http://notifier.test/");
 
 /** The topics of one tab; `answer(n)` answers its n-th call. */
@@ -241,4 +242,70 @@ test("a topic that the page's server denies one tab is joined again by the other
   leader.handlers.topics({ left: [] }); // it renews
   while (follower.calls.length < 2 && !t.signal.aborted) await sleep(5);
   assert.deepEqual([ended, removed(leader), follower.calls[1].add], [["denied"], ["order:1"], [GRANT]]);
+});
+
+/** A leading tab and two others: the first has the topic in a list, the other tabs show its user there. */
+async function seenIn(t, key, ...tokens) {
+  const tabs = [];
+  for (const [n, token] of tokens.entries()) {
+    tabs.push(await tab(t, key, { leads: n === 0, state: "live" }, { connectionId: n === 0 ? "c1" : "" }));
+    tabs[n].handle = token && tabs[n].topics.open(token, {});
+    while (token && !tabs[n].heard()) await sleep(5);
+  }
+  await sleep(0); // the last answer is read
+  return tabs;
+}
+
+const added = ({ calls }) => calls.flatMap(({ add = [] }) => add);
+
+test("the user is shown no longer where the last tab that shows the user goes, and another has the topic in a list", {
+  timeout: 20_000,
+}, async (t) => {
+  const [leader, follower] = await seenIn(t, "k13", GRANT, SEEN);
+  follower.handlers.state("closed", { final: true });
+  while (added(leader).length < 2) await sleep(5);
+  assert.deepEqual([removed(leader), added(leader)], [["order:1"], [GRANT, GRANT]]);
+});
+
+test("the user is shown no longer where a part of a following tab closes that alone shows the user", {
+  timeout: 20_000,
+}, async (t) => {
+  const [leader, follower] = await seenIn(t, "k14", undefined, SEEN);
+  follower.topics.open(GRANT, { since: "e-7" });
+  follower.handle.close();
+  while (added(follower).length < 2) await sleep(5);
+  assert.deepEqual([removed(leader), added(follower)], [["order:1"], [SEEN, GRANT]]);
+});
+
+test("the leader's part that shows the user closes, and a following tab joins its list again", {
+  timeout: 20_000,
+}, async (t) => {
+  const [leader, follower] = await seenIn(t, "k15", SEEN, GRANT);
+  leader.handle.close();
+  while (added(follower).length < 2) await sleep(5);
+  assert.deepEqual([removed(leader), added(leader), added(follower)], [["order:1"], [SEEN], [GRANT, GRANT]]);
+});
+
+test("the user stays shown while one of the tabs shows the user, without a call", { timeout: 20_000 }, async (t) => {
+  const [leader, second, third] = await seenIn(t, "k16", GRANT, SEEN, SEEN);
+  second.handle.close();
+  await sleep(600); // the leader asks the other tabs within 300 ms
+  assert.deepEqual([leader, second, third].flatMap(removed), []);
+  third.handle.close();
+  while (!removed(leader).length) await sleep(5);
+  assert.deepEqual(removed(leader), ["order:1"]);
+});
+
+test("a tab whose user is shown says its state again where the leader has ended the topic meanwhile", {
+  timeout: 20_000,
+}, async (t) => {
+  const [, follower] = await seenIn(t, "k17", undefined, SEEN);
+  follower.handle.state("editing");
+  while (follower.calls.length < 2) await sleep(5);
+  await sleep(0);
+  const leader = new BroadcastChannel("k17 topics");
+  t.after(() => leader.close());
+  leader.postMessage({ removed: ["order:1"] });
+  while (follower.calls.length < 3) await sleep(5);
+  assert.deepEqual(follower.calls[2].state, { "order:1": "editing" });
 });
