@@ -4,7 +4,7 @@
 --only TEXT only servers whose name contains TEXT; writes no files
 --add       with --only: puts these servers into the kept run, beside the servers that it has, and writes the files
 --compare CHECKOUT  this version and another one, in turn; writes no files. With --only "one by one" --rounds 3: three
-            pairs of that work alone, on both brokers ("Redis: one by one": on Redis)
+            pairs of that work alone, on each broker ("Redis: one by one": on Redis)
 """
 
 from __future__ import annotations

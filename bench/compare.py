@@ -17,6 +17,7 @@ from pathlib import Path
 from bench import system, works
 from bench.load import Load
 from bench.peers import ALL, Peer
+from bench.peers.brokers import NotifierOnFile
 from bench.peers.floor import BareHttp, BareRedis
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.run import Sizes
@@ -67,6 +68,12 @@ def _one_by_one(bench: Bench, sizes: Sizes) -> Figures:
     return works.targeted(bench, sizes.streams, sizes.events)
 
 
+def _at_full_rate(bench: Bench, sizes: Sizes) -> Figures:
+    """`took_us`: of the whole work, the time an event."""
+    figures = _one_by_one(bench, sizes)
+    return {**figures, "took_us": 1e6 / figures["per_s"]}
+
+
 def _batch(bench: Bench, sizes: Sizes) -> Figures:
     return works.targeted(bench, sizes.streams, sizes.events, how="batch")
 
@@ -87,6 +94,7 @@ SCENARIOS = [
     Scenario("broadcast", Notifier, _broadcast, ("cpu_us", "p50_ms", "p99_ms"), ALL),
     Scenario("saturated", Notifier, _saturated, CPU, ALL),
     Scenario("one by one", Notifier, _one_by_one, CPU, None, BareHttp, TURNS),
+    Scenario("one by one", NotifierOnFile, _at_full_rate, ("cpu_us", "took_us"), None, Notifier, TURNS),
     Scenario("batch", Notifier, _batch, CPU, turns=TURNS),
     Scenario("latency", Notifier, _latency, LATENCY, None, BareHttp),
     Scenario("connect", NotifierOnRedis, _connect, BOTH_CPU, NO, Notifier),

@@ -73,7 +73,7 @@ class Process:
     def pid(self) -> int:
         return self._child.pid
 
-    def wait_until(self, ready: Callable[[], bool], timeout_s: float = 30) -> float:
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float = 120) -> float:
         """Wait until `ready`. Returns the seconds since the start. Raises RuntimeError with the program's output."""
         while not ready():
             over = self._child.poll() is not None

@@ -129,7 +129,8 @@ def test_events_for_one_over_12_shards_are_measured_beside_one_primary() -> None
 
 @pytest.mark.full
 def test_a_start_on_a_full_file_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert restart.grown_mib("memory:", tmp_path, 200, 5) > 0
+    for url in ("memory:", f"sqlite://{tmp_path}/notifier.db"):
+        assert restart.grown_mib(url, tmp_path, 200, 5) > 0
     restart.measure(channels=50, events=2)
     assert len(re.findall(r"ready after \d+\.\d\d s, \d+ MiB", capsys.readouterr().out)) == 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.peers.notifier import Notifier
-from bench.system import cpu_s_of
+from bench.system import REPOSITORY, cpu_s_of
 from tests.topologies import Node, RedisCluster, SentinelGroup, Topology
 
 
@@ -16,8 +16,9 @@ class NotifierOnFile(Notifier):
 
     name: ClassVar[str] = "notifier, SQLite"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, settings={"NOTIFIER_BROKER_URL": f"sqlite://{folder}/notifier.db"})
+    def __init__(self, folder: Path, *, checkout: Path = REPOSITORY) -> None:
+        url = f"sqlite://{folder}/notifier.db"
+        super().__init__(folder, checkout=checkout, settings={"NOTIFIER_BROKER_URL": url})
 
 
 class Primaries(Topology):
