@@ -85,7 +85,7 @@ class Confirmations:
         if is_short and not self._is_short:
             log.warning("%s: writes are answered 503 until %d confirm", self._refusal, self._replicas)
         elif self._is_short and not is_short:
-            log.info("%d replicas confirm writes again", count)
+            log.info("enough replicas confirm writes again")
         self._is_short = is_short
 
     def _receive_replication(self, reply: Any) -> None:

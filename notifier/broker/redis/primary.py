@@ -122,6 +122,8 @@ class Primary:
                 self._confirming.cancel()
             if self.connection is not None:
                 self.connection.close()
+            if self.confirmations is not None:
+                self.confirmations.link.close()
 
     @property
     def alive(self) -> bool:
