@@ -151,6 +151,6 @@ def create_broker(kind: str, request: pytest.FixtureRequest, *, history_size: in
     if kind in CONFIRMED:
         limits["redis_wait_replicas"] = 1
         # A replica on a busy machine may need longer than the service waits.
-        request.getfixturevalue("monkeypatch").setattr(confirmations, "WAIT_MS", 2500)
+        request.getfixturevalue("monkeypatch").setattr(confirmations, "WAIT_MS", 30_000)
     options = Options(prefix=f"notifier:t{uuid.uuid4().hex[:8]}:", shards=shards, **limits)
     return RedisBroker.from_url(request.getfixturevalue(fixture).url, options)

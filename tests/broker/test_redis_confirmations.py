@@ -25,8 +25,8 @@ from tests.topologies import KINDS, Pair
 
 pytestmark = pytest.mark.programs
 
-LONG_MS = 2500
-"""Longer than a replica needs on a busy machine, and shorter than a connection may be silent."""
+LONG_MS = 30_000
+"""Longer than a replica needs on a busy machine."""
 UNCONFIRMED = "0 of 1 replicas confirmed"
 
 
@@ -152,6 +152,23 @@ async def test_a_lost_link_refuses_what_waits_and_the_next_write_is_confirmed(
     await until(lambda: broker.ready)
     await broker.publish(note(subject="cut"), KEY)
     assert await listed(broker) == [("cut", False)]
+
+
+async def test_a_link_on_which_redis_is_silent_for_too_long_is_dropped(
+    open_one: Open, pair: Pair, long_wait: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = await open_one()
+    waiting = broker._shards.primaries[0].confirmations
+    assert waiting is not None
+    with pair.without_replica():
+        write = asyncio.ensure_future(broker.publish(note(), KEY))
+        await until(lambda: _links(pair, waiting=True))
+        await waiting.require_answers(0)
+        assert not write.done()  # Redis may be silent for as long as WAIT takes
+        monkeypatch.setattr(confirmations, "WAIT_MS", 0)
+        await waiting.require_answers(0)
+        with pytest.raises(BrokerUnavailable, match="no answer to WAIT"):
+            await write
 
 
 def _links(pair: Pair, *, waiting: bool = False) -> list[str]:

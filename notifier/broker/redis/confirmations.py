@@ -24,8 +24,9 @@ from notifier.errors import BrokerUnavailable
 log = logging.getLogger("notifier.broker")
 
 WAIT_MS: Final = 1000
-"""How long one `WAIT` waits: less than a connection may be silent. A write waits for two at most, since one may be
-under way."""
+"""How long one `WAIT` waits. A write waits for two at most, since one may be under way."""
+KEPT_MS: Final = 1000
+"""How long the small write is kept."""
 
 Confirmed = Callable[[BrokerUnavailable | None], None]
 """Takes None if enough replicas have what was written before, or the reason. Raises nothing."""
@@ -61,10 +62,20 @@ class Confirmations:
             # The answers of one read arrive one after the other: all of them share this question.
             asyncio.get_running_loop().call_soon(self._send)
 
+    def keep_open(self) -> None:
+        """To be called every second: Redis may close an idle connection."""
+        self.link.call("PING")
+
+    async def require_answers(self, timeout_s: float) -> None:
+        """Close the link if Redis has been silent for longer than this and a `WAIT`."""
+        silent_s = timeout_s + WAIT_MS / 1000
+        if self.link.unanswered_s > silent_s and not await self.link.has_unread_reply():
+            self.link.close(BrokerUnavailable(f"no answer to WAIT within {silent_s:g} s"))
+
     def _send(self) -> None:
         self._asked, self._due = self._due, []
         self._refusal = None
-        self.link.send(self._receive_stored, "SET", self._key, "", "PX", WAIT_MS)
+        self.link.send(self._receive_stored, "SET", self._key, "", "PX", KEPT_MS)
         self.link.send(self._receive_count, "WAIT", self._replicas, WAIT_MS)
         # A primary that was a replica in between may have dropped the writes, and its replicas confirm what is left.
         self.link.send(self._receive_replication, "INFO", REPLICATION)

@@ -229,7 +229,7 @@ class Primary:
                 same = partial(_compare_stored, connection, self._epoch)
                 connection.call("GET", epoch_key).add_done_callback(same)
             if self.confirmations is not None:
-                self.confirmations.link.call("PING")  # Redis closes an idle connection
+                self.confirmations.keep_open()
             waiting = asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
             if self._is_layout_known:
                 await waiting
@@ -237,9 +237,10 @@ class Primary:
                 _, self._is_layout_known = await asyncio.gather(waiting, self._layout.require(connection, self._shard))
             if self._places.moves_silently and not connection.lost.done():
                 await self._require_same_place(connection)
-            for each in (connection, self.confirmations.link) if self.confirmations else (connection,):
-                if each.unanswered_s > CALL_TIMEOUT_S and not await each.has_unread_reply():
-                    each.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+            if connection.unanswered_s > CALL_TIMEOUT_S and not await connection.has_unread_reply():
+                connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
+            if self.confirmations is not None:
+                await self.confirmations.require_answers(CALL_TIMEOUT_S)
 
     def _note_round_trip(self, sent_at: float, answer: asyncio.Future[bytes | None]) -> None:
         if not answer.cancelled() and answer.exception() is None:
