@@ -15,9 +15,9 @@
 
 /**
  * What the user did: the messages, how many messages become read beyond the listed ones, and whether the messages are
- * deleted (else they become read).
+ * deleted (else they become read). It is undone if `consent` becomes false.
  *
- * @typedef {[ids: string[], unlisted: number, isRemoval: boolean]} Action
+ * @typedef {[ids: string[], unlisted: number, isRemoval: boolean, consent?: Promise<boolean>]} Action
  */
 
 const MAX_PAGE = 100; // messages in one inbox page; the service's limit
@@ -127,14 +127,17 @@ export function createActions(notifier, inbox, changed) {
   const pending = new Set();
   return { get: () => shown(inbox.get(), pending), read, remove };
 
-  /** @param {string | string[]} ids  ids, or "all" */
-  async function read(ids) {
+  /**
+   * @param {string | string[]} ids  ids, or "all"
+   * @param {Promise<boolean>} [consent]  the messages are shown as read until this is known, and afterwards if it is true
+   */
+  async function read(ids, consent) {
     const { messages, unread } = inbox.get();
     const isAll = ids === "all";
     const targets = idsOf((isAll ? messages : withKeysOf(messages, ids)).filter((message) => !message.read));
     const unlisted = isAll ? unread - targets.length : 0;
     if (!targets.length && unlisted <= 0) return;
-    await run([targets, unlisted, false], () => notifier.markRead(isAll ? ids : targets));
+    await run([targets, unlisted, false, consent], () => notifier.markRead(isAll ? ids : targets));
   }
 
   /**
@@ -143,23 +146,21 @@ export function createActions(notifier, inbox, changed) {
    */
   function remove(id, consent) {
     const ids = idsOf(withKeysOf(inbox.get().messages, [id]));
-    return run([ids, 0, true], async () =>
-      consent && !(await consent)
-        ? null
-        : (await Promise.all(ids.map((target) => notifier.deleteMessage(target)))).at(-1),
+    return run([ids, 0, true, consent], async () =>
+      (await Promise.all(ids.map((target) => notifier.deleteMessage(target)))).at(-1),
     );
   }
 
   /**
    * @param {Action} action
-   * @param {() => Promise<{unread: number} | null>} call  null: it was undone
+   * @param {() => Promise<{unread: number} | null>} call
    */
   async function run(action, call) {
-    const [ids, unlisted, isRemoval] = action;
+    const [ids, unlisted, isRemoval, consent] = action;
     pending.add(action);
     changed();
     try {
-      const answer = await call();
+      const answer = (!consent || (await consent)) && (await call());
       if (!answer) return;
       const { unread } = answer;
       // The stream may have reported this change already, and later changes after it.

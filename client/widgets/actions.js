@@ -46,7 +46,7 @@ function caller({ url, text }, widget, done) {
     element.prepend(icon("read"));
     done();
   };
-  const element = button(text, text, () => isDone || widget.attempt(undefined, call));
+  const element = button(text, () => isDone || widget.attempt(undefined, call));
   return element;
 }
 

@@ -48,7 +48,7 @@ export class NotifierBell extends Widget {
       if (next !== words) live.textContent = next; // the same words would be announced again
       words = next;
     });
-    const close = button(icon("close"), say("close"), () => shut());
+    const close = button(say("close"), () => shut(), icon("close"));
     close.part.value = "close";
     const extras = el("div", { part: "extras" });
     panel.append(close, note, extras);

@@ -100,11 +100,11 @@ function addressOf(name) {
 }
 
 /**
- * @param {Node | string} shown
  * @param {string} label
  * @param {() => void} action
+ * @param {Node | string} [shown]  in the label's place
  */
-export function button(shown, label, action) {
+export function button(label, action, shown = label) {
   const element = el("button", { type: "button", part: "button", "aria-label": label, title: label }, shown);
   element.addEventListener("click", action);
   return element;

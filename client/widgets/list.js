@@ -43,14 +43,15 @@ export function showList(widget, store, scroller, note) {
   const rows = new Map();
   /** @type {Filter} */
   let filter = "all";
-  let isIdle = true; // no older messages are being loaded, and the last load did not fail
+  let isIdle = true; // no older messages are being loaded, and the last load of them did not fail
+  let isLoading = false;
   const title = el("h2", { tabindex: "-1" }, say("messages"));
   const all = el("button", { type: "button", part: "button" }, say("readAll"));
   const filters = el("div", { part: "filter", role: "group", "aria-label": say("messages") });
   const list = el("ol", { part: "list" });
   const { parts, show, isAtEnd } = createRows(list, scroller);
   const { line, offer } = undoLine(widget, title);
-  const { box, show: instead } = placeholder("none", "bell", store.reload, list);
+  const { box, show: instead } = placeholder("none", "bell", () => (isIdle ? store.reload() : older(true)), list);
   const more = el("button", { type: "button", part: "more" }, say("more"));
   all.addEventListener("click", () => {
     title.focus();
@@ -68,24 +69,23 @@ export function showList(widget, store, scroller, note) {
   }
 
   const actions = {
-    read: (/** @type {string} */ id) => widget.attempt("notRead", () => store.read(id)),
+    /** @param {string} id @param {Promise<boolean>} [consent] */
+    read: (id, consent) => widget.attempt("notRead", () => store.read(id, consent)),
     archive(/** @type {string} */ id) {
       const isArchived = filter !== "archived";
       keep(ARCHIVED, id, isArchived);
       draw();
       if (!isArchived) return;
-      actions.read(id);
-      offer("archived", (isUndone) => {
-        if (isUndone) keep(ARCHIVED, id, false);
+      const consent = offer("archived");
+      actions.read(id, consent);
+      consent.then((isWanted) => {
+        if (!isWanted) keep(ARCHIVED, id, false);
         draw();
       });
     },
     remove(/** @type {string} */ id) {
-      /** @type {(isWanted: boolean) => void} */
-      let settle = () => {};
-      const consent = /** @type {Promise<boolean>} */ (new Promise((resolve) => (settle = resolve)));
+      const consent = offer("removed");
       widget.attempt("notRemoved", () => store.remove(id, consent));
-      offer("removed", (isUndone) => settle(!isUndone));
     },
   };
 
@@ -116,9 +116,13 @@ export function showList(widget, store, scroller, note) {
     }
     const first = /** @type {HTMLElement | null} */ (list.firstElementChild);
     if (first && !list.querySelector("[tabindex='0']")) choose(first);
-    instead(loaded, failed, ids.length, filter === "all" ? "none" : "nothing");
-    more.hidden = !isMore || (filter === "unreadOnly" && unread <= ids.length);
+    /** @type {Record<string, number>} */
+    const most = { unreadOnly: unread, archived: archived.size };
+    more.hidden = !isMore || ids.length >= most[filter];
     all.hidden = !unread;
+    if (isIdle && !more.hidden && isAtEnd()) older();
+    const isKnown = loaded && (more.hidden || ids.length > 0);
+    instead(isKnown, failed || !(isIdle || isLoading), ids.length, filter === "all" ? "none" : "nothing");
   }
 
   /** Makes a row the list's stop for Tab, with its actions. @param {HTMLElement} row */
@@ -130,11 +134,16 @@ export function showList(widget, store, scroller, note) {
   /** @param {boolean} [isAsked]  by the button, which may be gone afterwards: the first older message gets the focus */
   function older(isAsked) {
     const count = list.childElementCount;
-    isIdle = false;
     widget.attempt("notMore", async () => {
-      await store.older();
-      isIdle = true;
-      draw();
+      isIdle = false;
+      isLoading = true;
+      try {
+        await store.older();
+        isIdle = true;
+      } finally {
+        isLoading = false;
+        draw();
+      }
       const next = /** @type {HTMLElement | undefined} */ (list.children[count]);
       if (isAsked) (next ? focusOf(next) : title).focus();
     });
@@ -145,7 +154,6 @@ export function showList(widget, store, scroller, note) {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       draw();
-      if (isIdle && !more.hidden && isAtEnd()) older();
     });
   };
   list.addEventListener("focusin", ({ target }) => choose(rowOf(target)));
@@ -174,15 +182,16 @@ const rowOf = (target) => /** @type {HTMLElement} */ (/** @type {Element} */ (ta
  * @param {Record<"read" | "archive" | "remove", (id: string) => void>} actions
  */
 function pressed(event, { read, archive, remove }) {
-  const { key, target } = event;
+  const { key, code, target } = event;
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const row = rowOf(target);
   const id = row.dataset.id ?? "";
   const step = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[key];
   /** @type {Record<string, ((id: string) => void) | undefined>} */
-  const keys = { e: archive, u: read, Delete: remove, Enter: target === row ? read : undefined };
+  const keys = { e: archive, u: read, delete: remove, enter: target === row ? read : undefined };
+  const name = (key > "~" ? code.slice(3) : key).toLowerCase(); // on Cyrillic, Hebrew and Arabic layouts the letter's place
   if (step) focusOf(/** @type {HTMLElement} */ (step)).focus();
-  else if (keys[key]) keys[key](id);
+  else if (keys[name]) keys[name](id);
   else if (!key.startsWith("Arrow")) return;
   event.preventDefault();
 }

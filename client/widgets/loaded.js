@@ -24,7 +24,7 @@ export async function loaded(widget, load, note, offer = "retry") {
   if (widget.ends !== ends) return null;
   if (module) return module;
   return new Promise((resolve) => {
-    const again = button(`${say("notLoaded")} ${say(offer)}`, say(offer), () => {
+    const again = button(`${say("notLoaded")} ${say(offer)}`, () => {
       if (offer === "reloadPage") return location.reload();
       again.remove();
       resolve(loaded(widget, load, note, "reloadPage"));

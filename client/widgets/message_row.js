@@ -62,16 +62,16 @@ export function drawRow(message, { read, archive, remove }, widget) {
   const at = Date.parse(sent_at);
   const time = timeElement(sent_at);
   const isUnread = el("span", { class: "sr" }, say("isUnread"));
-  const marking = button(icon("read"), say("read", { name: subject }), () => {
+  const mark = () => {
     focusOf(row).focus();
     read(id);
-  });
+  };
+  const marking = button(say("read", { name: subject }), mark, icon("read"));
   const target = link(url, subject);
   if (target?.origin === location.origin) target.removeAttribute("target");
   target?.addEventListener("click", () => read(id));
-  const menu = button(icon("menu"), say("menu", { name: subject }), () => {
-    menu.setAttribute("aria-expanded", String(box.classList.toggle("open")));
-  });
+  const toggle = () => menu.setAttribute("aria-expanded", String(box.classList.toggle("open")));
+  const menu = button(say("menu", { name: subject }), toggle, icon("menu"));
   menu.className = "menu";
   menu.setAttribute("aria-expanded", "false");
   const sender = el("span", { part: "sender", class: "muted" }, isUnread, ` ${senderOf(message)}`);
@@ -92,8 +92,8 @@ export function drawRow(message, { read, archive, remove }, widget) {
       "div",
       { class: "actions" },
       marking,
-      button(icon("archive"), say("archive", { name: subject }), () => archive(id)),
-      button(icon("remove"), say("remove", { name: subject }), () => remove(id)),
+      button(say("archive", { name: subject }), () => archive(id), icon("archive")),
+      button(say("remove", { name: subject }), () => remove(id), icon("remove")),
     ),
   );
   const row = el("li", { part: "message", "data-id": id }, box);

@@ -46,13 +46,13 @@ export class NotifierOutput extends Widget {
     });
     const gone = el("span", { part: "truncated", class: "muted" });
     const copied = el("span", { class: "muted", role: "status" });
-    const copy = button(say("copy"), say("copy"), async () => {
+    const copy = button(say("copy"), async () => {
       // Pages without TLS have no clipboard: the text is selected, to be copied by the keyboard.
       if (!navigator.clipboard) return getSelection()?.selectAllChildren(text);
       await navigator.clipboard.writeText(text.textContent ?? "");
       copied.textContent = say("copied");
     });
-    const all = button(say("showAll"), say("showAll"), () =>
+    const all = button(say("showAll"), () =>
       this.attempt("notMore", async () => {
         const { text: kept } = await store.notifier.output(id);
         all.hidden = true;

@@ -36,7 +36,7 @@ export function placeholder(empty, shape, reload, content, rows = 5) {
     icon("error", "error level"),
     el("span", {}, say("notLoaded")),
   );
-  failed.append(button(say("retry"), say("retry"), reload));
+  failed.append(button(say("retry"), reload));
   const box = el("div", { part: "placeholder" });
 
   /**

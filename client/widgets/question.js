@@ -68,7 +68,7 @@ export function questionOf(widget, store, id) {
     box.setAttribute("aria-label", question.text);
     if (widget.hasAttribute("read-only")) return;
     if (question.choices) {
-      ways.append(...question.choices.map((choice) => button(choice.text, choice.text, () => give(choice.value))));
+      ways.append(...question.choices.map((choice) => button(choice.text, () => give(choice.value))));
       return;
     }
     const field = el("input", { "aria-label": question.text, maxlength: "2000", autocomplete: "off" });
@@ -77,7 +77,7 @@ export function questionOf(widget, store, id) {
     });
     ways.append(
       field,
-      button(say("send"), say("send"), () => field.value && give(field.value)),
+      button(say("send"), () => field.value && give(field.value)),
     );
   }
 

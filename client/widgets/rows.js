@@ -59,7 +59,7 @@ export function createRows(list, scroller) {
   return {
     parts: [above, list, below],
     show,
-    /** Whether the end of the list is in view, or near it. */
-    isAtEnd: () => list.offsetHeight > 0 && below.getBoundingClientRect().bottom < view()[1],
+    /** Whether the end of the list, which may be empty, is in view or near it. */
+    isAtEnd: () => list.offsetWidth > 0 && below.getBoundingClientRect().bottom < view()[1],
   };
 }

@@ -83,13 +83,13 @@ export function showTasks(widget, store, note) {
 function drawRow(widget, store, { id, name, started_at }, list) {
   const view = taskView(widget, store, id, name);
   const status = el("span", { part: "status" });
-  const cancel = button(say("cancel"), say("cancelOne", { name }), () =>
-    widget.attempt("notCancelled", () => store.cancel(id)),
-  );
-  const dismiss = button(icon("close"), say("dismiss", { name }), () => {
+  const stop = () => widget.attempt("notCancelled", () => store.cancel(id));
+  const cancel = button(say("cancelOne", { name }), stop, say("cancel"));
+  const remove = () => {
     list.focus();
     widget.attempt("notDismissed", () => store.dismiss(id));
-  });
+  };
+  const dismiss = button(say("dismiss", { name }), remove, icon("close"));
   const time = timeElement(started_at);
   view.line.append(time);
   const row = el(

@@ -149,7 +149,7 @@ export class NotifierToasts extends Widget {
   failure({ detail, what, retry }) {
     const status = detail?.status ?? 0;
     const reason = REASONS[status] ?? (status ? "broken" : "unreachable");
-    const again = button(say("retry"), say("retry"), () => {
+    const again = button(say("retry"), () => {
       /** @type {HTMLElement} */ (again.closest("[part=toast]")).remove();
       retry?.();
     });
@@ -223,7 +223,7 @@ export class NotifierToasts extends Widget {
         text ? el("p", { class: "text", part: "text" }, text) : null,
         action,
       ),
-      button(icon("close"), say("close"), () => toast.remove()),
+      button(say("close"), () => toast.remove(), icon("close")),
     );
     for (const old of this.root.querySelectorAll("[data-key]"))
       if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();

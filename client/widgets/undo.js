@@ -16,39 +16,40 @@ const STAY_MS = 5000;
 export function undoLine(widget, title) {
   const line = el("div", { part: "undo", class: "line", role: "status" });
   line.hidden = true;
-  /** @type {(isUndone: boolean) => void} */
+  /** Ends the offer, once. @type {(isWanted: boolean) => void} */
   let settle = () => {};
   /** @type {ReturnType<typeof setTimeout>} */
   let timer;
 
   function wait() {
-    timer = setTimeout(() => (line.matches(":hover, :focus-within") ? wait() : settle(false)), STAY_MS);
+    timer = setTimeout(() => (line.matches(":hover, :focus-within") ? wait() : settle(true)), STAY_MS);
   }
 
   /**
-   * Shows the offer; a previous offer ends. Calls `done` when it ends, or when the page is left.
+   * Shows the offer; a previous offer ends.
    *
    * @param {"removed" | "archived"} words
-   * @param {(isUndone: boolean) => void} done
+   * @returns {Promise<boolean>}  when it ends, or when the page is left: false, it was undone
    */
-  function offer(words, done) {
-    settle(false);
-    settle = (isUndone) => {
-      clearTimeout(timer);
-      if (line.contains(widget.root.activeElement)) title.focus({ preventScroll: true });
-      line.hidden = true;
-      settle = () => {};
-      done(isUndone);
-    };
+  function offer(words) {
+    settle(true);
     line.replaceChildren(
       el("span", {}, say(words)),
-      button(say("undo"), say("undo"), () => settle(true)),
+      button(say("undo"), () => settle(false)),
     );
     line.hidden = false;
     wait();
+    return new Promise((resolve) => {
+      settle = (isWanted) => {
+        clearTimeout(timer);
+        if (line.contains(widget.root.activeElement)) title.focus({ preventScroll: true });
+        line.hidden = true;
+        resolve(isWanted);
+      };
+    });
   }
 
-  const leave = () => settle(false);
+  const leave = () => settle(true);
   widget.listen(window, "pagehide", leave);
   widget.ends.push(leave);
   return { line, offer };

@@ -206,6 +206,37 @@ def test_the_filter_shows_all_or_the_unread(shop: Shop) -> None:
     expect(subjects(panel)).to_have_text(["Number 2", "Number 1", "Number 0"])
 
 
+@pytest.mark.parametrize("choice", ["Unread", "All"])
+def test_a_filter_shows_what_is_below_the_pages_that_it_hides(shop: Shop, choice: str) -> None:
+    batch(shop, 3)
+    batch(shop, 12, text="newer")  # pages of five
+    page = shop.open()
+    newer = "(await notifier.inbox({ limit: 12 })).messages.map(({ id }) => id)"
+    if choice == "Unread":
+        page.evaluate(f"async () => notifier.markRead({newer})")
+    else:
+        page.evaluate(f"async () => localStorage.setItem('notifier archived', JSON.stringify({newer}))")
+    panel = opened(page)
+    panel.get_by_role("button", name=choice, exact=True).click()
+    expect(subjects(panel)).to_have_text(["Number 2", "Number 1", "Number 0"])
+    expect(panel.locator("[part=placeholder]")).to_be_empty()
+    expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
+
+
+def test_a_filter_whose_messages_could_not_be_loaded_offers_them_again(shop: Shop) -> None:
+    batch(shop, 6)
+    page = shop.open()
+    page.evaluate("localStorage.setItem('notifier archived', JSON.stringify(store.state.messages.map(({ id }) => id)))")
+    page.route("**/v1/inbox?*before=*", lambda route: route.fulfill(status=503, json={}))
+    panel = opened(page)
+    failed = panel.locator("[part=failed]")
+    expect(failed).to_contain_text("This could not be loaded.")
+    page.unroute("**/v1/inbox?*before=*")
+    failed.get_by_role("button", name="Retry").click()
+    expect(subjects(panel)).to_have_text(["Number 0"])
+    shop.witness.faults.clear()  # the 503
+
+
 def test_a_deletion_can_be_undone_for_five_seconds(shop: Shop) -> None:
     stop_clock(shop.context)
     for n in range(2):
@@ -241,19 +272,30 @@ def test_leaving_the_page_deletes_what_could_still_be_undone(shop: Shop) -> None
         wait_for(lambda: client.get("/v1/inbox", headers=token).json()["messages"] == [], what="the deletion")
 
 
-def test_an_archived_message_leaves_the_list_is_read_and_stays_archived_on_this_device(shop: Shop) -> None:
+def test_an_archived_message_leaves_the_list_is_read_unless_undone_and_stays_archived_here(shop: Shop) -> None:
     stop_clock(shop.context)  # the offer to undo stays
     for n in range(2):
         shop.publish(f"Number {n}")
     page = shop.open()
     panel = opened(page)
+    reads: list[str] = []
+    page.on("request", lambda request: reads.append(request.url) if request.url.endswith("/read") else None)
     panel.get_by_role("button", name="Archive: Number 1").click()
     expect(subjects(panel)).to_have_text(["Number 0"])
     expect(page.get_by_role("button", name="Messages. 1 unread message")).to_be_visible()
     panel.get_by_role("button", name="Undo").click()
     expect(subjects(panel)).to_have_text(["Number 1", "Number 0"])
+    expect(page.get_by_role("button", name="Messages. 2 unread messages")).to_be_visible()
+    expect(panel.locator("li").first).to_have_class(re.compile("unread"))
+    page.clock.run_for(10_000)
+    assert reads == []
     panel.get_by_role("button", name="Archive: Number 1").click()
+    page.mouse.move(0, 0)
+    page.clock.run_for(6000)
+    expect(panel.locator("[part=undo]")).to_be_hidden()
+    wait_for(lambda: len(reads) == 1, what="the read mark")
     page = shop.open()  # another tab, later
+    expect(page.get_by_role("button", name="Messages. 1 unread message")).to_be_visible()
     panel = opened(page)
     expect(subjects(panel)).to_have_text(["Number 0"])
     panel.get_by_role("button", name="Archived", exact=True).click()
@@ -288,6 +330,27 @@ def test_the_keyboard_walks_opens_reads_archives_and_closes(shop: Shop) -> None:
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     expect(page.locator("notifier-bell [part=bell]")).to_be_focused()
+
+
+def test_the_letters_are_keys_on_any_layout_and_with_caps_lock(shop: Shop) -> None:
+    for n in range(5):
+        shop.publish(f"Number {n}")
+    panel = opened(shop.open())
+    rows = panel.locator("li")
+    expect(rows).to_have_count(5)
+
+    def press(row: Locator, key: str, code: str) -> None:
+        row.dispatch_event("keydown", {"key": key, "code": code, "bubbles": True, "cancelable": True})
+
+    press(rows.nth(4), "г", "KeyU")  # Russian
+    expect(rows.nth(4)).not_to_have_class(re.compile("unread"))
+    press(rows.nth(3), "U", "KeyU")
+    expect(rows.nth(3)).not_to_have_class(re.compile("unread"))
+    press(rows.nth(2), "u", "KeyF")  # Dvorak: what the key shows
+    press(rows.nth(1), "p", "KeyE")
+    expect(rows.nth(2)).not_to_have_class(re.compile("unread"))
+    press(rows.nth(0), "ק", "KeyE")  # Hebrew
+    expect(subjects(panel)).to_have_text(["Number 3", "Number 2", "Number 1", "Number 0"])
 
 
 @CHROMIUM_FIRST
