@@ -15,6 +15,8 @@ from django_bridge.publisher.redis_connection import Deadline
 from django_bridge.publisher.transport import Unreachable
 from notifier.broker.redis.keys import Keys
 
+LONGEST_S: Final = 1.0
+"""The longest `WAIT`, as that of the service."""
 MARGIN_S: Final = 0.15
 """Between the end of a `WAIT` and that of the command: Redis looks only ten times a second whether one has ended."""
 
@@ -32,7 +34,8 @@ class Confirmations:
     def execute(self, calls: Pipeline, shard: int) -> tuple[list[Any], Exception | None]:
         """Run the calls on one connection, and ask. Their answers, where a refused call has an exception, and why the
         replicas do not confirm them. Raises `RedisError` if Redis does not answer."""
-        within_ms = max(1, int((self._deadline.limit(self._timeout_s) - MARGIN_S) * 1000))
+        within_s = min(LONGEST_S, self._deadline.limit(self._timeout_s) - MARGIN_S)
+        within_ms = max(1, int(within_s * 1000))
         calls.set(self._keys.replicated(shard), "", px=1000)
         # As a command: `Pipeline.wait` is typed as if it were not in a pipeline.
         calls.execute_command("WAIT", self.replicas, within_ms)  # type: ignore[no-untyped-call]  # redis-py's
