@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ from notifier.auth import topic_grant
 from notifier.control import ANSWER_S
 from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running
+
+
+REPEATS = 5
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +32,10 @@ def change(service: Service, user: User, connection: str, *topics: str, since: s
     grant = topic_grant(JWT_SECRET, user.name, topics)
     body = {"connection": connection, "add": [grant], "since": since}
     with calling(service, user.token) as client:
-        while (answer := client.post("/v1/stream/topics", json=body)).status_code == 503:
-            pass  # the other process stood still for a second
+        for _ in range(REPEATS):
+            answer = client.post("/v1/stream/topics", json=body)
+            if answer.status_code != 503:
+                break  # else the other process stood still for a second
         return answer
 
 
@@ -62,6 +68,7 @@ def test_a_call_at_another_process_reaches_the_stream(pair: tuple[Service, Servi
 
 
 def test_a_call_at_another_process_is_answered_within_a_second(pair: tuple[Service, Service]) -> None:
+    """Half of the calls at least: a process of a loaded machine may stand still for longer, and is then a 503."""
     first, second = pair
     user, times = User(first, unique()), []
     with user.client, user.listen() as stream:
@@ -70,7 +77,7 @@ def test_a_call_at_another_process_is_answered_within_a_second(pair: tuple[Servi
             began = time.monotonic()
             change(second, user, connection, unique("order")).raise_for_status()
             times.append(time.monotonic() - began)
-    assert min(times) < ANSWER_S <= 1
+    assert statistics.median(times) < ANSWER_S <= 1, times
 
 
 def test_a_connection_that_no_process_has_is_unknown(pair: tuple[Service, Service]) -> None:

@@ -27,8 +27,11 @@ from notifier.broker.redis.places import One
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.values import IDEMPOTENCY_TTL_S, History, Idempotency
 from notifier.event import custom
+from notifier.grants import Change
 from tests.broker.support import Recorder, note, opened, subjects
+from tests.hubs import running_hub, stream_on
 from tests.support import RedisServer
+from tests.test_stream import Wall
 
 TTL_S = 3600
 KEYS = Keys("aging:")
@@ -214,6 +217,28 @@ async def test_expired_objects_are_removed_as_fast_as_new_ones_are_written(
         clock.now += 1
     assert len(broker._history._logs) <= 1.4 * alive * channels
     assert len(broker._idempotency) <= IDEMPOTENCY_TTL_S + 10
+
+
+async def test_a_page_that_joins_a_topic_whose_missed_events_have_expired_is_told_to_fetch(
+    aging: tuple[Broker, Pass],
+) -> None:
+    """A laptop that slept for longer than the history of topics."""
+    broker, passes = aging
+    slept, woken = "topic:order:42", "topic:order:43"
+    async with running_hub(broker) as hub:
+        stream = stream_on(Wall())
+        await hub.attach(stream)
+
+        async def stale(since: str, *channels: str) -> list[str]:
+            ends = dict.fromkeys(channels, time.time() + 60)
+            return list((await hub.grants.change(stream, Change("", ends, (), since))).stale)
+
+        since = (await broker.publish(note())).cursor
+        await broker.publish(note(slept, subject="missed"))
+        passes(0.11)
+        assert await stale(since, slept) == ["order:42"]
+        now = (await broker.publish(note())).cursor
+        assert await stale(now, slept, woken) == []
 
 
 async def test_nothing_of_a_topic_stays_after_its_ttl(aging: tuple[Broker, Pass], small_redis: RedisServer) -> None:
