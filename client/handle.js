@@ -9,7 +9,7 @@ import { watchPeople } from "./people.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
 /** @typedef {import("./types.js").Ended} Ended */
-/** @typedef {(names: string[], isDue?: boolean) => void} StaleHandler  `isDue`: the view is to give the next grant */
+/** @typedef {(names: string[], isDue?: boolean | "reset") => void} StaleHandler  `isDue`: the view is to give the next grant, or the stream was reset */
 
 /**
  * @typedef {object} Handle
@@ -40,7 +40,7 @@ export function createTell(topics) {
   /**
    * @param {string[]} names
    * @param {Ended} [reason]  they have ended; without it, they are stale
-   * @param {boolean} [isDue]  the view is to give their next grant
+   * @param {boolean | "reset"} [isDue]  the view is to give their next grant, or the stream was reset
    */
   return (names, reason, isDue) => {
     const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));

@@ -24,6 +24,8 @@ import { takeGrant } from "./swapped.js";
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
+const RESET_SPREAD_S = 2; // open streams are reset together
+const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
 
 /**
@@ -40,6 +42,7 @@ export function watchPage(notifier, renew, texts) {
   const parted = new Set();
   /** @type {Map<Element, {timer: ReturnType<typeof setTimeout>, detail: Detail}>} */
   const due = new Map();
+  let helloAt = 0;
   const observer = new MutationObserver(scan);
   observer.observe(document, {
     subtree: true,
@@ -47,6 +50,7 @@ export function watchPage(notifier, renew, texts) {
     attributeFilter: ["data-live-grant", "data-live-topic"],
   });
   const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
+    if (event === "hello") helloAt = Date.now();
     if (OWN_EVENTS.has(event) || !(granted.size + parted.size)) return;
     const value = readData(data);
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
@@ -121,8 +125,11 @@ export function watchPage(notifier, renew, texts) {
     }
   }
 
-  function stale(/** @type {string[]} */ names, isDue = false) {
-    for (const name of names) tell(name, { topic: name, type: "stale", isDue });
+  /** @param {string[]} names @param {boolean | "reset"} [why]  true: the view is to give the next grant */
+  function stale(names, why) {
+    const isCrowd = why === "reset" && Date.now() - helloAt > OPENING_MS;
+    for (const name of names)
+      tell(name, { topic: name, type: "stale", isDue: why === true }, isCrowd ? RESET_SPREAD_S : 0);
   }
 
   /** What has expired: the view gets another chance to decide, its answer has the next grant. */
@@ -135,19 +142,18 @@ export function watchPage(notifier, renew, texts) {
     if (reason === "expired") stale(names, true);
   }
 
-  /** @param {string} name @param {Detail} detail */
-  function tell(name, detail) {
-    for (const element of elementsOf(name)) plan(element, detail);
+  /** @param {string} name @param {Detail} detail @param {number} [spreadS] */
+  function tell(name, detail, spreadS = Number(detail.data?.spread_s) || 0) {
+    for (const element of elementsOf(name)) plan(element, detail, spreadS);
   }
 
-  /** Several events within the spread are one. @param {Element} element @param {Detail} detail */
-  function plan(element, detail) {
+  /** Several events within the spread are one. @param {Element} element @param {Detail} detail @param {number} spreadS */
+  function plan(element, detail, spreadS) {
     const planned = due.get(element);
     if (planned) {
       planned.detail = { ...detail, isDue: detail.isDue || planned.detail.isDue };
       return;
     }
-    const spreadS = Number(detail.data?.spread_s) || 0;
     const timer = setTimeout(
       () => {
         const latest = due.get(element)?.detail ?? detail;

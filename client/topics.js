@@ -73,7 +73,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
     if (event === "hello") return; // see below
-    if (event === "reset") tell([...topics.keys()]);
+    if (event === "reset") tell([...topics.keys()], undefined, event);
     if (!id) return;
     const named = topicOf(readData(data));
     for (const [name, topic] of topics) {

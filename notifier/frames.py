@@ -39,7 +39,7 @@ FETCHES_PER_S: Final = 100
 """Of more streams, on average."""
 MAX_SPREAD_S: Final = 2.0
 MAX_HEAD_BYTES: Final = 200
-_CHANGED: Final = b'event: changed\ndata: {"topic":'
+_TOPIC: Final = b'\ndata: {"topic":'
 
 
 class EncodedFrame:
@@ -73,14 +73,14 @@ class EncodedFrame:
 
 
 def with_spread(wire: bytes, streams: int) -> bytes:
-    """An event `changed` of a topic with the seconds over which this many pages spread their fetches, unless its
-    publisher chose; any other event as it is."""
+    """An event whose data begin with a topic, with the seconds over which this many pages spread their fetches, unless
+    its publisher chose; any other event as it is."""
     if streams <= UNSPREAD_STREAMS:
         return wire
-    place = wire.find(_CHANGED, 0, MAX_HEAD_BYTES)
+    place = wire.find(_TOPIC, 0, MAX_HEAD_BYTES)
     if place < 0 or b'"spread_s":' in wire:
         return wire
-    head = place + len(_CHANGED) - len(b'"topic":')
+    head = place + len(_TOPIC) - len(b'"topic":')
     return b'%b"spread_s":%g,%b' % (wire[:head], min(MAX_SPREAD_S, streams / FETCHES_PER_S), wire[head:])
 
 

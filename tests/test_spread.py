@@ -1,4 +1,4 @@
-"""An event `changed` tells the pages of a crowd over how many seconds they spread their fetches."""
+"""An event of a topic tells the pages of a crowd over how many seconds they spread their fetches."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def data_of(plain: bytes) -> Any:
     return json.loads(plain.partition(b"data: ")[2])
 
 
+@pytest.mark.parametrize("kind", ["changed", "order.paid"])
 @pytest.mark.parametrize(("streams", "spread_s"), [(21, 0.21), (100, 1), (200, MAX_SPREAD_S), (10_000, MAX_SPREAD_S)])
-def test_the_fetches_of_a_crowd_are_spread_by_its_size(streams: int, spread_s: float) -> None:
-    event = wire("changed", {"topic": "order:42", "by": "Ann"})
+def test_the_fetches_of_a_crowd_are_spread_by_its_size(streams: int, spread_s: float, kind: str) -> None:
+    event = wire(kind, {"topic": "order:42", "by": "Ann"})
     plain = with_spread(event, streams)
     assert data_of(plain) == {"spread_s": spread_s, "topic": "order:42", "by": "Ann"}
-    assert plain.startswith(b"id: e-1\nevent: changed\n")
+    assert plain.startswith(b"id: e-1\nevent: %b\n" % kind.encode())
     assert plain.endswith(b"\n\n")
     assert with_spread(event, UNSPREAD_STREAMS) == event
 
@@ -42,7 +43,8 @@ def test_the_fetches_of_a_crowd_are_spread_by_its_size(streams: int, spread_s: f
         wire("changed", {"topic": "order:42", "spread_s": 0}),
         wire("changed", {"order": 42}),
         wire("changed", "text"),
-        wire("order.paid", {"topic": "order:42"}),
+        wire("order.paid", {"topic": "order:42", "spread_s": 0}),
+        wire("order.paid", {"sum": 12, "topic": "order:42"}),
     ],
 )
 def test_what_the_publisher_chose_and_other_events_stay(event: bytes) -> None:

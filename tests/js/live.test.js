@@ -14,7 +14,11 @@ function pageOf(t) {
   const handles = new Map(); // options, by grant
   let onStale;
   const timers = [];
-  t.mock.method(globalThis, "setTimeout", (run) => timers.push(run));
+  const delays = [];
+  t.mock.method(globalThis, "setTimeout", (run, ms) => {
+    delays.push(ms);
+    timers.push(run);
+  });
   globalThis.MutationObserver = class {
     constructor(run) {
       scan = run;
@@ -75,6 +79,8 @@ function pageOf(t) {
     add,
     remove: (element) => elements.delete(element),
     end,
+    delays,
+    hello: () => publish({ event: "hello", data: "{}" }),
     stale: (name, isDue) => onStale([name], isDue),
     endTopic: (name, reason = "denied", grant = name) => handles.get(grant).onEnded([name], reason),
     publish(topic) {
@@ -236,4 +242,22 @@ test("a part is fetched from its view, not from the browser's cache", async (t) 
   element.getAttribute = () => "7/";
   element.reload();
   assert.equal(headers["Cache-Control"], "no-cache");
+});
+
+test("a reset of an open stream, which all pages get together, is a fetch within two seconds; of a new stream at once", async (t) => {
+  t.mock.method(Math, "random", () => 0.5);
+  t.mock.timers.enable({ apis: ["Date"], now: 1_000_000 });
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.hello();
+  page.stale("order:7", "reset");
+  page.publish("order:7");
+  t.mock.timers.tick(60_000);
+  page.stale("order:7", "reset");
+  page.publish("order:7");
+  page.stale("order:7");
+  page.publish("order:7");
+  assert.deepEqual(page.delays, [0, 1000, 0]);
+  assert.deepEqual([row.told, row.detail.isDue ?? false], [3, false]);
 });

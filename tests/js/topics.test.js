@@ -121,10 +121,11 @@ test("a part of the page that was rendered before the topic's newest event is st
 test("a reset makes every topic stale", async (t) => {
   const { notifier, changes, streams } = await service(t, () => ({}));
   const stale = collector();
-  await notifier.topic(grant(["order:1", "order:2"]), { since: "e-5", onStale: stale.add });
+  const onStale = (names, why) => stale.add(names, why);
+  await notifier.topic(grant(["order:1", "order:2"]), { since: "e-5", onStale });
   await changes.reached(1);
   streams.values[0].write(frame("reset", { reason: "history_trimmed", unread: 0, tasks: [] }, "e-9"));
-  assert.deepEqual(await stale.reached(1), [["order:1", "order:2"]]);
+  assert.deepEqual(await stale.reached(1), [[["order:1", "order:2"], "reset"]]);
 });
 
 test("a page from the back/forward cache joins again, and a closed connection listens no longer", async (t) => {
