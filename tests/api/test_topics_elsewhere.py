@@ -14,7 +14,6 @@ from notifier.control import ANSWER_S
 from tests.api.support import User, calling, data_of, problem_of, unique
 from tests.support import API_KEY, JWT_SECRET, RedisServer, Service, running
 
-
 REPEATS = 5
 
 
