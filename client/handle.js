@@ -19,7 +19,7 @@ import { watchPeople } from "./people.js";
  * @property {Set<StaleHandler>} stale
  * @property {Set<(names: string[], reason: Ended) => void>} ended
  * @property {import("./types.js").TopicOptions["renew"]} [renew]
- * @property {(() => void)[]} ends
+ * @property {Set<() => void>} ends  what ends with it, until it ends before
  */
 
 /** @typedef {ReturnType<typeof publicHandle>} TopicHandle */
@@ -46,8 +46,9 @@ export function createTell(topics) {
     const handles = new Set(names.flatMap((name) => [...(topics.get(name)?.handles ?? [])]));
     for (const handle of handles) {
       const own = names.filter((name) => handle.topics.includes(name));
-      for (const handler of handle.stale) if (!reason) isDue ? handler(own, isDue) : handler(own);
-      for (const handler of handle.ended) if (reason) handler(own, reason);
+      /** @type {any} */
+      const detail = reason ?? isDue;
+      for (const handler of reason ? handle.ended : handle.stale) detail ? handler(own, detail) : handler(own);
     }
   };
 }
@@ -71,12 +72,12 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
      * @param {(data: any, event: WireEvent) => void} handler
      */
     on(type, handler) {
-      const end = notifier.on(type, (/** @type {any} */ data, /** @type {WireEvent} */ event) => {
-        const name = topicOf(data);
-        if (name === undefined || handle.topics.includes(name)) handler(data, event);
-      });
-      handle.ends.push(end);
-      return end;
+      return endWith(
+        notifier.on(type, (/** @type {any} */ data, /** @type {WireEvent} */ event) => {
+          const name = topicOf(data);
+          if (name === undefined || handle.topics.includes(name)) handler(data, event);
+        }),
+      );
     },
     /** Calls `handler` with the names of topics that changed while this page did not hear them. @param {StaleHandler} handler */
     onStale(handler) {
@@ -93,19 +94,16 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
      */
     presence(handler) {
       const ended = new AbortController();
-      const watched = handle.topics.map(
-        (name) => /** @type {const} */ ([name, watchPeople(notifier, name, find, handler, ended.signal)]),
-      );
-      const reread = (/** @type {string[]} */ names) => {
-        for (const [name, again] of watched) if (names.includes(name)) again();
-      };
-      const end = () => {
+      const watched = handle.topics.map((name) => watchPeople(notifier, name, find, handler, ended.signal));
+      const reread = (/** @type {string[]} */ names) =>
+        watched.forEach((again, n) => {
+          if (names.includes(handle.topics[n])) again();
+        });
+      handle.stale.add(reread);
+      return endWith(() => {
         ended.abort();
         handle.stale.delete(reread);
-      };
-      handle.stale.add(reread);
-      handle.ends.push(end);
-      return end;
+      });
     },
     /**
      * Says what the user does on these topics, to the others there; "" for nothing special. It takes a grant with `presence`.
@@ -118,4 +116,10 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
     },
     close: () => close(handle),
   };
+
+  /** What ends with the handle: it is not kept once it has ended before. @param {() => void} end @returns {() => void} */
+  function endWith(end) {
+    handle.ends.add(end);
+    return () => handle.ends.delete(end) && end();
+  }
 }

@@ -16,6 +16,7 @@ const MAX_GRANTS = 20;
 const MAX_CHARS = 6 * 1024; // the service refuses more
 const MAX_TOPICS = 200;
 const AT_ONCE = 5; // grants that are tried
+const AGAIN_MS = 300_000; // the query grows so long after a 409, and after it grew
 
 /**
  * @param {Map<string, Topic>} topics  of this tab
@@ -42,13 +43,17 @@ export function createTopicPolls(
   /** @type {string[]} */
   let last = []; // what was heard
   let most = MAX_TOPICS;
+  let growAt = 0; // the service may hear more then
   polls.request = async (url, init) => {
     const response = await request(url, init);
-    await shrinkQuery(init, response?.status);
+    const status = response?.status;
+    if (status === 200 && Date.now() > growAt) allow(2 * most + 1);
+    if (status === 409) allow(last.length >> 1); // the user's token has topics, too
+    if (status === 403) await findRefused(init);
     init.signal?.throwIfAborted(); // the query is another now: it is asked again
     return response;
   };
-  return { fill, hear, grow, grantsOf };
+  return { fill, hear, allow, grantsOf };
 
   /** Puts the grants into the query. Returns the topics that it hears, and whether the query is another. */
   function fill() {
@@ -66,7 +71,7 @@ export function createTopicPolls(
     let room = MAX_CHARS;
     searchParams.delete("grant");
     for (const [token, names] of known) {
-      if (token.length > room || searchParams.getAll("grant").length === MAX_GRANTS) continue;
+      if (token.length > room || queried().length === MAX_GRANTS) continue;
       const added = names.filter((name) => !heard.has(name));
       if (!added.length || heard.size + added.length > most) continue;
       room -= token.length;
@@ -96,9 +101,11 @@ export function createTopicPolls(
     onUnheard(unheard);
   }
 
-  /** The service may hear as much as ever again. */
-  function grow() {
-    most = MAX_TOPICS;
+  /** The query may have so many topics: without a count, as many as ever. */
+  function allow(count = MAX_TOPICS) {
+    most = Math.min(count, MAX_TOPICS);
+    growAt = Date.now() + AGAIN_MS;
+    onRefused([]);
   }
 
   /** The grants of the query for these topics. @param {string[]} names */
@@ -114,24 +121,17 @@ export function createTopicPolls(
    * A poll was refused: the next one asks for less. Fails where it cannot be known what is refused, so that the poll is tried again later.
    *
    * @param {Parameters<import("./request.js").Request>[1]} init  of the poll
-   * @param {number} [status]
    */
-  async function shrinkQuery(init, status) {
-    const tokens = queried();
-    if (!tokens.length || (status !== 403 && status !== 409)) return;
+  async function findRefused(init) {
+    const rest = queried();
+    if (!rest.length || (await isRefused(init))) return; // the last: the user may not poll
     /** @type {string[]} */
     const bad = [];
-    if (status === 409)
-      most = last.length >> 1; // the user's token has topics, too
-    else {
-      if (await isRefused(init)) return; // the user may not poll
-      const rest = [...tokens];
-      while (rest.length)
-        await Promise.all(
-          rest.splice(0, AT_ONCE).map(async (token) => (await isRefused(init, token)) && bad.push(token)),
-        );
-      if (!bad.length) throw new Error("no grant is refused alone");
-    }
+    while (rest.length)
+      await Promise.all(
+        rest.splice(0, AT_ONCE).map(async (token) => (await isRefused(init, token)) && bad.push(token)),
+      );
+    if (!bad.length) throw new Error(); // the poll is a failed attempt
     onRefused(bad);
   }
 
@@ -142,7 +142,7 @@ export function createTopicPolls(
     if (token) target.searchParams.set("grant", token);
     target.searchParams.set("wait_s", "0");
     const status = (await request(target, init))?.status;
-    if (status !== 403 && status !== 200) throw new Error(`The service answered ${status}`);
+    if (status !== 200 && status !== 403) throw new Error();
     return status === 403;
   }
 }

@@ -85,7 +85,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
     connectionId = hello.connection ?? "";
-    if (!isPolling()) polled.grow();
+    if (!isPolling()) polled.allow();
     joinAll();
   });
   // Without a hello of its own: a tab that joins later, or the end of a time without the broker.
@@ -143,7 +143,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function open(token, { since = position.cursor, renew, onStale, onEnded } = {}) {
     since ||= UNKNOWN; // else each part that is fetched would be older than the one before it
     /** @type {Handle} */
-    const handle = { topics: [], user: "", state: "", stale: new Set(), ended: new Set(), renew, ends: [] };
+    const handle = { topics: [], user: "", state: "", stale: new Set(), ended: new Set(), renew, ends: new Set() };
     if (onStale) handle.stale.add(onStale);
     if (onEnded) handle.ended.add(onEnded);
     const grants = readGrants(token);

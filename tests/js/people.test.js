@@ -87,7 +87,7 @@ test("a list that cannot be read is tried again once a pause, however often it w
 });
 
 test("a handle keeps nothing of people that are no longer shown", async () => {
-  const handle = { topics: ["a", "b"], stale: new Set(), ends: [] };
+  const handle = { topics: ["a", "b"], stale: new Set(), ends: new Set() };
   const calls = { find: async () => null };
   const end = publicHandle(handle, { on: () => () => {} }, calls).presence(() => {});
   assert.ok(handle.stale.size);

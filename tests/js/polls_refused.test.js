@@ -179,3 +179,45 @@ test("that a grant ended early is forgotten when the next ones were good", async
   }
   assert.deepEqual([count, page.told.filter((each) => !each.startsWith("stale"))], [3, []]);
 });
+
+/** A service whose room for topics changes; each poll that waits is answered by `next()`. */
+function roomy(most) {
+  const service = { most, next: () => {} };
+  service.answer = async (_, { searchParams }, signal) => {
+    if (searchParams.getAll("grant").length > service.most) return { status: 409 };
+    if (searchParams.get("wait_s") === "25")
+      await new Promise((resolve, reject) => {
+        service.next = resolve;
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+    return { cursor: "e-6", recovered: true, events: [], tasks: [], unread: 0 };
+  };
+  return service;
+}
+
+test("polls that were to ask for less try more again after some minutes, as far as there is room", LIMIT, async (t) => {
+  t.mock.timers.enable({ apis: ["Date"], now: 1000 * iat });
+  const service = roomy(3);
+  const page = await tab(t, service.answer);
+  const names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+  for (const name of names) page.open(grant(name, 3600));
+  const { ends } = run(t, page);
+  const asked = async (ms) => {
+    const before = page.urls.length;
+    t.mock.timers.tick(ms);
+    service.next();
+    await until(t, () => page.urls.length > before && isWaiting(page));
+    const counts = page.urls.slice(before).map(({ searchParams }) => searchParams.getAll("grant").length);
+    return counts.filter((count, n) => count !== counts[n - 1]); // the grants of the queries, where they change
+  };
+  await until(t, () => isWaiting(page));
+  assert.deepEqual(await asked(299_000), [2]);
+  assert.deepEqual(await asked(2000), [5, 2]); // there is no room yet
+  assert.deepEqual(await asked(299_000), [2]);
+  service.most = 200;
+  assert.deepEqual(await asked(2000), [5]);
+  assert.deepEqual(await asked(301_000), [8]);
+  page.told.length = 0;
+  assert.deepEqual(await asked(301_000), [8]);
+  assert.deepEqual([ends, page.told], [[], []]);
+});
