@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Final, Self
 from notifier import rules
 from notifier.api_key import MIN_KEY_CHARS, is_key
 from notifier.errors import InvalidInput
+
+log = logging.getLogger("notifier.hooks")
 
 KINDS: Final = ("alertmanager", "grafana", "ntfy")
 MAX_RECIPIENTS: Final = 20
@@ -90,6 +93,8 @@ class Hooks:
     """The hooks of the service, by name."""
 
     def __init__(self, hooks: Iterable[Hook]) -> None:
+        self._untimed: set[str] = set()
+        """Those that the log has named, at most as many as there are hooks."""
         self.replace(hooks)
 
     def replace(self, hooks: Iterable[Hook]) -> None:
@@ -98,6 +103,16 @@ class Hooks:
 
     def find(self, name: str) -> Hook | None:
         return self._hooks.get(name)
+
+    def note_untimed(self, hook: Hook) -> None:
+        """A valid signature of this hook covered no time. Logged once for each hook; deprecated, see docs/hooks.md."""
+        if hook.name not in self._untimed:
+            self._untimed.add(hook.name)
+            log.warning(
+                "hook %s: the signature covers no time, so a recorded request is accepted forever. Set timestampHeader "
+                "of Grafana's contact point to X-Grafana-Alerting-Timestamp; a later version refuses other signatures.",
+                hook.name,
+            )
 
 
 def _recipients(text: str) -> tuple[str, ...]:

@@ -155,6 +155,21 @@ def test_grafana_signs_its_body_as_its_contact_point_says(server: Service, inbox
     problem_of(httpx.post(url, content=body, headers=headers), 401)
 
 
+def test_a_signature_without_a_time_is_accepted_and_the_log_says_once_how_to_add_it(
+    server: Service, inbox: Any
+) -> None:
+    body = json.dumps(grafana_group(groupKey="untimed")).encode()
+    headers = {"X-Grafana-Alerting-Signature": hmac.new(GRAFANA.encode(), body, hashlib.sha256).hexdigest()}
+    for _ in range(2):
+        answer = httpx.post(f"{server.url}/v1/hooks/boards", content=body, headers=headers, timeout=10)
+        assert answer.status_code == 200, answer.text
+    assert [message["id"] for message in inbox()] == [answer.json()["id"]]
+    line = "hook boards: the signature covers no time"
+    server.process.wait_until(lambda: line in server.process.output(), line)
+    assert server.process.output().count(line) == 1
+    assert "timestampHeader" in server.process.output()
+
+
 def test_a_repeat_is_stored_once(server: Service, inbox: Any) -> None:
     body = grafana_group(groupKey="repeat")
     answers = [posted(server, "boards", GRAFANA, json=body).json() for _ in range(2)]

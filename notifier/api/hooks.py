@@ -102,8 +102,12 @@ async def _authentic_body(request: Request, hook: Hook) -> bytes:
     signature = request.headers.get(SIGNATURE)
     if hook.kind == "grafana" and signature is not None:
         body = await read_body(request, max_bytes)
-        if not hook.has_signed(body, signature, request.headers.get(SIGNED_AT, ""), time.time()):
+        sent_at = request.headers.get(SIGNED_AT, "")
+        if not hook.has_signed(body, signature, sent_at, time.time()):
             raise Unauthenticated(f"{SIGNATURE} is not the signature of this body, or is too old", code="invalid_token")
+        if not sent_at:
+            hooks: Hooks = request.app.state.hooks
+            hooks.note_untimed(hook)
         return body
     key = _key(request.headers.get("authorization"))
     if key is None:
