@@ -2,7 +2,8 @@
 # make test    every check: lint, types, the browser client, all tests
 # make test-quick    the tests that need Python and nothing else: no apt, no browser, no server; half a minute
 # make test-matrix   the tests of the Django side on each supported pair of Python and Django (PAIRS=4.2: of one version)
-# make test-faults   the fault tests at full size, for docs/reliability.md, and every case of the other tests' matrices
+# make test-faults   the fault tests at full size, for docs/reliability.md, and every case of the other tests' matrices;
+#                    a new Wagtail project (tests/test_wagtail.py) too: it needs PyPI, so neither CI nor make test has it
 # make lint    linters and types; make format repairs what can be repaired
 # make docs    the documentation as a site, in build/site; it opens from the disk and needs no network
 # make bench   the service beside other servers: about 10 minutes on a quiet machine, for docs/performance.md

@@ -156,6 +156,18 @@ def live(page: Page) -> None:
     page.locator("#state[data-state=live]").wait_for()
 
 
+def overflows(page: Page) -> list[str]:
+    """What is wider than its place: the page, the bell's panel, a toast. The last two are boxes of their own: a row
+    that is too wide for them does not widen the page."""
+    wide: list[str] = page.locator("html, notifier-bell [part=panel], [part=toast]").evaluate_all(
+        """(boxes) => boxes.filter((box) => {
+          const { left, right } = box.getBoundingClientRect();
+          return box.scrollWidth > box.clientWidth || left < 0 || right > innerWidth;
+        }).map((box) => `${box.localName} ${box.part}: ${box.scrollWidth} of ${box.clientWidth}`)"""
+    )
+    return wide
+
+
 def shot(page: Page, name: str) -> Path:
     """A screenshot for people to look at."""
     path = OUTPUT / f"{name}.png"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import EITHER, shot, stop_clock
 from tests.browser.shop import Shop, notes, reached
-from tests.support import Service, free_port, running
+from tests.support import Service, free_port, running, wait_for
 
 
 @pytest.fixture
@@ -190,6 +191,32 @@ def test_while_the_page_is_seen_no_wait_is_longer_than_five_seconds(calm: Shop) 
             page.wait_for_timeout(20)
         left_ms = page.evaluate("store.state.connectionState.nextTryAt - Date.now()")
         assert left_ms <= 5000
+
+
+def test_a_page_that_is_seen_hurries_the_hidden_tab_that_has_the_stream(calm: Shop) -> None:
+    calm.context.clock.install()
+    hidden, seen = calm.open(), calm.open()
+    hidden.evaluate("Object.defineProperty(document, 'hidden', { value: true })")
+    for page in (hidden, seen):
+        page.evaluate("Math.random = () => 0.999")
+    tries: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        tries.append(route)
+        route.fulfill(status=502)
+
+    calm.context.route("**/v1/stream", refuse)
+    calm.disconnect()
+    reached(seen, "reconnecting")
+
+    def is_soon(count: int) -> bool:
+        left_ms = float(seen.evaluate("store.state.connectionState.nextTryAt - Date.now()"))
+        return len(tries) >= count and 0 < left_ms <= 5000
+
+    for count in range(1, 7):  # by itself a hidden tab then waits for 30 s
+        calm.context.clock.run_for(5100)
+        wait_for(partial(is_soon, count), what="a next try within 5 s")
+    assert {route.request.frame.page for route in tries} == {hidden}
 
 
 @EITHER

@@ -67,16 +67,16 @@ def seconds(call: Any, clock: Callable[[], float] = time.perf_counter) -> float:
 
 def test_a_send_costs_little_more_than_its_row(trouble: None) -> None:
     """Beside each message a plain row is written. Costs are processor time: a loaded machine and its disk change it
-    little. A caller that waited for the service would wait for half of `TIMEOUT_S`, which is 10 s here."""
-    Message(to_users=1, subject="first").send()
-    sends_s, writes_s, waits_s = [], [], []
+    little. A caller that waited for the service would wait for 5 to 10 s: the first ones, until the circuit is open."""
+    first_s = seconds(Message(to_users=1, subject="first").send)
+    sends_s, writes_s, waits_s = [], [], [first_s]
     for n in range(24):
         writes_s.append(seconds(SimpleModel(title=f"row {n}").save, time.thread_time))
         send = Message(to_users=1, subject=f"message {n}").send
         waits_s.append(seconds(lambda send=send: sends_s.append(seconds(send, time.thread_time))))  # type: ignore[misc]
         time.sleep(0.002)
     assert statistics.median(sends_s) < 2 * statistics.median(writes_s) + 0.003
-    assert sorted(waits_s)[-3] < 3, "callers wait for the service"
+    assert max(waits_s) < 4, "callers wait for the service"
 
 
 def test_messages_are_delivered_in_order_once_and_not_after_a_rollback(over_http: Service, user: User) -> None:
