@@ -1,5 +1,5 @@
 /**
- * The line that says that a page is not live, and what follows: in the inbox, the bell's panel, the tasks, a bar.
+ * The line that says that a page is not live, and what follows: in the inbox, the bell's panel, the tasks, a bar, output.
  *
  * Owns: when it shows, its words and its button. Must not know: how a connection is kept.
  */
@@ -9,7 +9,7 @@ import { duration, say } from "./texts.js";
 
 /** @typedef {import("../types.js").ConnectionState} ConnectionState */
 
-const PATIENCE_MS = 3000; // a shorter interruption is not shown
+export const PATIENCE_MS = 3000; // a shorter interruption is not shown
 const SECOND_MS = 1000;
 
 /**

@@ -6,6 +6,7 @@
  */
 
 import { Widget } from "./base.js";
+import { connectionNote } from "./connection.js";
 import { button, el } from "./dom.js";
 import { define } from "./element.js";
 import { createPieces } from "./pieces.js";
@@ -73,7 +74,7 @@ export class NotifierOutput extends Widget {
       text.hidden = !isRead;
     };
     this.adopt(PLACEHOLDER_CSS);
-    this.root.append(tools, text, box);
+    this.root.append(connectionNote(this, store), tools, text, box);
     const view = createView(text, all);
     const pieces = createPieces(
       async (after) =>

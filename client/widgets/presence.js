@@ -7,11 +7,14 @@
  *     warning  a question before that form is submitted while others edit; `{name}` are these
  *     avatars  the URL of pictures, where `{id}` is the user's id
  *
+ * Without a connection the people of before are dim.
+ *
  * Owns: what shows of people. Must not know: how topics are heard.
  */
 
 import { takeGrant } from "../swapped.js";
 import { Widget } from "./base.js";
+import { PATIENCE_MS } from "./connection.js";
 import { el, keepInStep, picture } from "./dom.js";
 import { define } from "./element.js";
 import { lang, say, useTexts } from "./texts.js";
@@ -67,8 +70,18 @@ export class NotifierPresence extends Widget {
       keepInStep(list, wanted);
       text.textContent = sentence(this.#others, users.length ? 0 : count - 1);
     };
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    let timer;
+    const connected = (/** @type {import("../types.js").ConnectionState} */ { state, since }) => {
+      const isLive = state === "open" || state === "polling";
+      const show = () => [list, text].forEach((part) => void part.classList.toggle("dim", !isLive));
+      clearTimeout(timer);
+      timer = setTimeout(show, isLive ? 0 : since + PATIENCE_MS - Date.now());
+    };
     this.root.append(list, text);
     this.ends.push(
+      handle.on("connectionState", connected),
+      () => clearTimeout(timer),
       handle.presence(({ topic: name, count, users }) => name === topic && draw(count, users)),
       this.#watchForm(handle),
       this.#watchGrant(),

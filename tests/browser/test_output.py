@@ -113,6 +113,19 @@ def test_output_has_a_skeleton_while_it_is_read_and_a_retry_where_that_failed(re
     reader.witness.faults.clear()  # the refused request
 
 
+def test_output_that_is_not_live_says_so(reader: Reader) -> None:
+    page = reader.open()
+    reader.write("before\n")
+    reader.shows_all(page)
+    note = page.locator("notifier-output [part=connection]")
+    expect(note).to_have_text("")
+    reader.context.set_offline(True)
+    expect(note).to_contain_text("No network")
+    reader.context.set_offline(False)
+    expect(note).to_have_text("")
+    reader.witness.faults.clear()  # requests without a network
+
+
 def test_a_retry_keeps_the_text_and_reads_the_rest(reader: Reader) -> None:
     page = reader.open()
     reader.write("before\n")

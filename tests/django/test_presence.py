@@ -88,7 +88,8 @@ async def viewing(started: Browser, url: str, session: Any, **options: Any) -> A
     await page.goto(url)
     yield page
     await context.close()
-    assert [error for error in errors if "favicon" not in error and "404" not in error] == []
+    expected = ("favicon", "404", "ERR_INTERNET_DISCONNECTED")
+    assert [error for error in errors if not any(part in error for part in expected)] == []
 
 
 @pytest.mark.programs
@@ -131,6 +132,11 @@ def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
             # The page without the element hears the topic, too: its tab does not keep the user seen.
             await ann.goto(f"{site.url}/live/{row.pk}/")
             await expect(bob.get_by_role("status")).to_have_text("Also here: Ann Lee")
+            # Without a connection they are those of before, and dim.
+            for is_offline, look in ((True, re.compile("dim")), (False, re.compile("^$"))):
+                await bob.context.set_offline(is_offline)
+                await expect(bob.get_by_role("status")).to_have_class(look)
+                await expect(bob.get_by_role("list")).to_have_class(look)
             await second.close()
             await expect(bob.get_by_role("status")).to_have_text("", timeout=45_000)
             # Where the view decides, the next grant is that of the page as it is now.
