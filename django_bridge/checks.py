@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Error
 from django.middleware.locale import LocaleMiddleware
 from django.utils.module_loading import import_string
 
-from django_bridge import page, policy
+from django_bridge import grants, live_signals, middleware, page, policy
 from django_bridge.conf import raw_settings
 from django_bridge.conf_rules import problems
 
@@ -49,6 +49,24 @@ def check_urls(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
             )
         ]
     return []
+
+
+def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """`notifier.W007`: pages are live, and do not know how new their data are."""
+    raw = raw_settings()
+    if not isinstance(raw, Mapping) or "JWT_SECRET" not in raw:
+        return []
+    is_live = raw.get("LIVE") or grants.has_permissions() or live_signals.is_used()
+    paths = getattr(django_settings, "MIDDLEWARE", None) or ()
+    if not is_live or any(_class_of(path) is middleware.live for path in paths):
+        return []
+    return [
+        checks.Warning(
+            "django_bridge.middleware.live is missing: a page may not notice a change that comes while it is fetched.",
+            hint="Add it to MIDDLEWARE, below AuthenticationMiddleware, or silence notifier.W007.",
+            id="notifier.W007",
+        )
+    ]
 
 
 def check_deployment(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:

@@ -32,7 +32,8 @@ class Event:
     - `to_users`: as for a `Message`; with at most one `topic(...)`, whose name goes into the data as `topic` unless
       these are no object.
     - `data`: what `DjangoJSONEncoder` makes JSON of: also dates, decimals, UUIDs and lazy translations.
-    - `except_`: a user, or an iterable of users (at most 50), who do not get it: `request.user`, whose page knows it.
+    - `except_`: a user, or an iterable of users (at most 50), who do not get it, on none of their tabs and devices.
+    - `except_connection`: the id of an open stream, from its `hello`, that does not get it.
     - `durable=False`: only streams that are open now get it; it has no place in the history.
     """
 
@@ -44,9 +45,11 @@ class Event:
         data: Any = None,
         durable: bool = True,
         except_: Any = None,
+        except_connection: str | None = None,
     ) -> None:
         self.type = type
         self.except_ = except_
+        self.except_connection = except_connection
         self.to_users = to_users
         self.data = data
         self.durable = durable
@@ -78,6 +81,8 @@ class Event:
         }
         if self.except_ is not None and not is_anonymous(self.except_):
             payload["except"] = list(channels(self.except_, "except_"))
+        if self.except_connection is not None:
+            payload["except_connection"] = self.except_connection
         with _argument_names():
             to_custom_event(payload)
         return payload
@@ -89,8 +94,9 @@ def _argument_names() -> Iterator[None]:
     try:
         yield
     except InvalidInput as exc:
-        if (exc.field or "").startswith("except"):
-            raise InvalidInput(exc.detail, field=f"except_{(exc.field or '')[len('except') :]}") from None
+        field = exc.field or ""
+        if field.startswith("except") and field != "except_connection":
+            raise InvalidInput(exc.detail, field=f"except_{field[len('except') :]}") from None
         raise
 
 

@@ -53,6 +53,11 @@ def live_permission(kind: type[Model] | str) -> Callable[[F], F]:
     return register
 
 
+def has_permissions() -> bool:
+    """Whether a function is registered with `live_permission`."""
+    return bool(_permissions)
+
+
 def grant(user: Any, topics: Sequence[str], *, presence: bool = False) -> str:
     """A JWT by which the streams of `user` hear these topics (at most 50) for `LIFE_S`. The caller has checked that the
     user may see them.

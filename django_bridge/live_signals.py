@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from django.db.models import Model, QuerySet
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
@@ -19,6 +19,8 @@ from django.db.models.signals import class_prepared, m2m_changed, post_delete, p
 from django_bridge.live import changed
 
 M = TypeVar("M", bound=type[Model])
+_OWN: Final = "django_bridge.live_model."
+"""How the ids of the receivers of live models begin."""
 
 
 def live_model(model: M) -> M:
@@ -33,12 +35,17 @@ def live_model(model: M) -> M:
     the deleted object on their other side: call `changed(queryset)` after them. Fixtures that `loaddata` reads are left
     out.
     """
-    own = f"django_bridge.live_model.{model._meta.label}"
+    own = f"{_OWN}{model._meta.label}"
     for known in [cls for models in model._meta.apps.all_models.values() for cls in models.values()]:
         _connect(model, own, sender=known)
     class_prepared.connect(partial(_connect, model, own), weak=False, dispatch_uid=own)
     m2m_changed.connect(partial(_related, model), weak=False, dispatch_uid=own)
     return model
+
+
+def is_used() -> bool:
+    """Whether a model of the project is live."""
+    return any(str(key[0]).startswith(_OWN) for key, *_ in class_prepared.receivers)
 
 
 def _connect(live: type[Model], own: str, sender: type[Model], **_: Any) -> None:

@@ -48,9 +48,16 @@ TASK_END: Final = "task.end"
 
 EventBody = TypedDict(
     "EventBody",
-    {"to": list[str], "type": str, "data": Any, "durable": NotRequired[bool], "except": NotRequired[list[str]]},
+    {
+        "to": list[str],
+        "type": str,
+        "data": Any,
+        "durable": NotRequired[bool],
+        "except": NotRequired[list[str]],
+        "except_connection": NotRequired[str],
+    },
 )
-"""A custom event, in the form of the body of `POST /v1/events`. Missing: it is durable, and no user is left out."""
+"""A custom event, in the form of the body of `POST /v1/events`. Missing: it is durable, for all of `to`."""
 
 
 def is_event(payload: Payload) -> bool:
@@ -98,6 +105,8 @@ def event_body(payload: Payload) -> EventBody:
         body["durable"] = False
     if payload.get("except"):
         body["except"] = payload["except"]
+    if payload.get("except_connection"):
+        body["except_connection"] = payload["except_connection"]
     return body
 
 
@@ -157,8 +166,10 @@ def check_changes(changes: Mapping[str, Any]) -> None:
 def to_custom_event(body: EventBody | Payload) -> event.Event:
     """The event of a body. Raises `InvalidInput` or `PayloadTooLarge`."""
     durable = body.get("durable", True)
-    users = rules.excluded(body.get("except"))
-    excluded = Exclusion(users, "") if users else None
+    users, connection = rules.excluded(body.get("except")), body.get("except_connection")
+    if connection is not None:
+        connection = rules.identifier(connection, "except_connection")
+    excluded = Exclusion(users, connection or "") if users or connection else None
     return event.custom(to=body["to"], event_type=body["type"], data=body["data"], durable=durable, excluded=excluded)
 
 

@@ -166,8 +166,8 @@ BRIDGE_LAYERS: Layers = [
     # What Django, pytest and the command line load by name.
     {"apps", "admin", "compat", "context_processors", "log", "management", "panel", "templatetags", "urls"},
     {"presence_admin"},
-    {"middleware", "tasks_backend"},
     {"checks"},
+    {"middleware", "tasks_backend"},
     {"board"},
     {"admin_action", "job_page"},
     {"thread_runs"},

@@ -39,6 +39,18 @@ def test_a_user_may_be_left_out(live: Service, user: User, other_user: User) -> 
         assert left_out.wait("order.paid") == [3]
 
 
+def test_one_stream_may_be_left_out(live: Service, user: User) -> None:
+    with listening(live, user.pk) as left_out, listening(live, user.pk) as listener:
+        (hello,) = left_out.wait("hello")
+        for connection, number in ((hello["connection"], 1), (None, 2)):
+            Event(type="order.paid", to_users=user, data=number, except_connection=connection).send()
+        assert listener.wait("order.paid", 2) == [1, 2]
+        assert left_out.wait("order.paid") == [2]
+    with pytest.raises(InvalidInput) as raised:
+        Event(type="order.paid", to_users=user, except_connection="").send()
+    assert raised.value.field == "except_connection"
+
+
 def test_who_is_left_out_must_be_users() -> None:
     for except_ in (group("staff"), ALL, range(1, 52), 4.5):
         with pytest.raises(InvalidInput) as raised:

@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db.models.signals import class_prepared
 from django.test import override_settings
 
-from django_bridge import Message, checks, conf, conf_rules
+from django_bridge import Message, checks, conf, conf_rules, grants, live_signals
 from django_bridge.service import environment
 from notifier.api.http import credential
 from notifier.errors import ConfigurationError
@@ -71,7 +73,8 @@ def test_the_service_beside_runserver_has_the_project_s_secrets_also_where_files
     ],
 )
 def test_good_settings_pass_the_check(value: dict[str, Any]) -> None:
-    assert "no issues" in checked(value)
+    with override_settings(MIDDLEWARE=[*settings.MIDDLEWARE, "django_bridge.middleware.live"]):
+        assert "no issues" in checked(value)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +261,30 @@ def test_a_project_without_the_urls_gets_a_warning() -> None:
     with override_settings(ROOT_URLCONF="tests.django.sample.urls"):
         assert "notifier.W003" in checked(GOOD_HTTP)
         assert "notifier.W003" not in checked({key: GOOD_HTTP[key] for key in ("TRANSPORT", "URL", "API_KEY")})
+
+
+@pytest.mark.parametrize("use", ["model", "permission", "setting"])
+def test_live_pages_without_their_middleware_are_a_warning(use: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "_permissions", {})
+    receivers = [each for each in class_prepared.receivers if not str(each[0][0]).startswith(live_signals._OWN)]
+    monkeypatch.setattr(class_prepared, "receivers", receivers)
+    value = GOOD_HTTP
+    assert "notifier.W007" not in checked(value)
+    if use == "model":
+        own = f"{live_signals._OWN}sample.Row"
+        class_prepared.connect(live_signals._connect, dispatch_uid=own)
+    elif use == "permission":
+        monkeypatch.setattr(grants, "_permissions", {"order": lambda user, order: True})
+    else:
+        value = {**GOOD_HTTP, "LIVE": {"order": "tests.django.test_settings.allow"}}
+    assert "notifier.W007" in checked(value)
+    assert "notifier.W007" not in checked({key: part for key, part in value.items() if key != "JWT_SECRET"})
+    with override_settings(MIDDLEWARE=[SESSION, AUTHENTICATION, "django_bridge.middleware.live"]):
+        assert "notifier.W007" not in checked(value)
+
+
+def allow(user: object, order: object) -> bool:
+    return True
 
 
 def test_with_invalid_settings_the_first_call_raises() -> None:
