@@ -189,6 +189,14 @@ def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: B
             for page in (ann, bob):
                 expect(page.get_by_role("region", name=column).locator("#order-1001")).to_be_visible(timeout=15_000)
         expect(bob.locator(".order")).to_have_count(5)
+        # A new order is on no page yet: the list is live, too.
+        bob.get_by_label("Pieces").fill("7")
+        expect(ann.locator("notifier-presence")).to_contain_text("Bob is editing")
+        bob.get_by_role("button", name="Order", exact=True).press("Enter")
+        expect(ann.locator(".order")).to_have_count(11)
+        expect(bob.locator(".order")).to_have_count(6)
+        expect(ann.locator(".order", has_text="7 ×")).to_contain_text("No. 1011")
+        expect(ann.locator("notifier-presence")).to_contain_text("Also here: Bob")
         for page in (ann, bob):
             page.evaluate(axe())
         for scheme in ("light", "dark"):

@@ -1,7 +1,7 @@
 from django.conf import settings
 from django.db import models
 
-from django_bridge import live_model, live_permission
+from django_bridge import changed, live_model, live_permission
 
 
 class Product(models.Model):
@@ -28,6 +28,13 @@ class Order(models.Model):
 
     def __str__(self) -> str:
         return f"{self.pieces} × {self.product}"
+
+    def save(self, *args, **kwargs) -> None:
+        """A new order is a change of the list: no page shows the order yet."""
+        is_new = self._state.adding
+        super().save(*args, **kwargs)
+        if is_new:
+            changed("orders")
 
     @property
     def next_step(self) -> str:

@@ -7,7 +7,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
-from django.db import connections
+from django.db import connections, transaction
+from django.db.models import Max
+from django.forms import modelform_factory
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_POST
@@ -16,12 +18,36 @@ from django_bridge import Message, Task
 from shop import jobs
 from shop.models import Order, Product, orders_of
 
+PRODUCTS = 20
+"""Those that the form offers."""
+OrderForm = modelform_factory(Order, fields=("product", "pieces"))
+
 
 @login_required
 def home(request: HttpRequest) -> HttpResponse:
     orders = orders_of(request.user)
     columns = [(label, [order for order in orders if order.status == value]) for value, label in Order.Status.choices]
-    return render(request, "shop/home.html", {"other": _other(request.user), "orders": orders, "columns": columns})
+    shown = {
+        "other": _other(request.user),
+        "board": ["orders", *orders],
+        "columns": columns,
+        "products": Product.objects.order_by("name")[:PRODUCTS],
+    }
+    return render(request, "shop/home.html", shown)
+
+
+@login_required
+@require_POST
+def place_order(request: HttpRequest) -> HttpResponse:
+    """Saving is all here, too: `Order.save` tells the pages that show the list."""
+    form = OrderForm(request.POST)
+    if not form.is_valid():
+        return HttpResponse(status=400)
+    with transaction.atomic():
+        last = Order.objects.aggregate(last=Max("number"))["last"] or 1000
+        form.instance.number, form.instance.customer = last + 1, request.user
+        form.save()
+    return HttpResponse(status=204)
 
 
 @login_required
