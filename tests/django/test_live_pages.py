@@ -14,6 +14,7 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from playwright.async_api import Browser, Page, expect
 
+from django_bridge import grants
 from tests.axe import FINDINGS, axe
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
@@ -240,3 +241,74 @@ def test_what_changed_between_rendering_and_joining_is_fetched_again(
             await context.close()
 
     chromium.run(run())
+
+
+SHORTEN = """new MutationObserver(() => {
+    for (const element of document.querySelectorAll("[data-live-grant]:not([data-live-grant='GRANT'])"))
+        element.setAttribute("data-live-grant", "GRANT");
+}).observe(document, { subtree: true, childList: true })"""
+"""Each element has this grant, before the page's modules run."""
+WATCH = """() => {
+    window.lives = 0;
+    window.barrier = new Promise((resolve) => document.addEventListener("notifier:barrier", resolve, { once: true }));
+    document.addEventListener("live", () => { window.lives += 1; }, { capture: true });
+}"""
+
+
+def test_a_page_renews_its_grants_and_hears_nothing_more_once_its_user_may_not_see_the_object(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole chain: the page's grant nears its end, Django asks `live_permission`, the stream leaves the topic."""
+    monkeypatch.setattr(grants, "LIFE_S", 10)  # of the first grant; Django's are longer
+    staff = User.objects.create_user("staff", is_staff=True)
+    banned, names = Group.objects.create(name="banned"), [f"sample.simplemodel:{row.pk}"]
+    sessions = {each: cookie(each, site) for each in (user, staff)}
+    answers: dict[User, dict[str, Any]] = {}
+
+    async def run() -> None:
+        is_banned = asyncio.Event()
+
+        async def opened(started: Browser, viewer: User) -> Page:
+            context = await started.new_context()
+            await context.add_cookies([sessions[viewer]])
+            page = await context.new_page()
+
+            async def hold(route: Any) -> None:
+                await is_banned.wait()
+                answer = await route.fetch()
+                answers[viewer] = await answer.json()
+                await route.fulfill(response=answer)
+
+            short = await asyncio.to_thread(grants.grant, viewer, names)
+            await page.add_init_script(SHORTEN.replace("GRANT", short))
+            await page.route("**/notifier/grants", hold)
+            async with page.expect_request_finished(lambda request: request.url.endswith("/v1/stream/topics")):
+                await page.goto(f"{site.url}/live/{row.pk}/")
+            await page.evaluate(WATCH)
+            return page
+
+        async with chromium.browser() as started:
+            customer, clerk = await opened(started, user), await opened(started, staff)
+            await asyncio.to_thread(user.groups.add, banned)
+            async with customer.expect_request(is_leaving) as leaving:
+                is_banned.set()
+            await (await leaving.value).response()
+            await asyncio.to_thread(rename, site, row, "second")
+            await expect(clerk.locator("#live p")).to_have_text("staff: second")
+            await asyncio.to_thread(barrier, site, user)
+            await customer.evaluate("barrier")
+            assert await customer.evaluate("lives") == 0
+            await expect(customer.locator("#live p")).to_have_text("first")
+            while staff not in answers:
+                await clerk.wait_for_event("requestfinished")
+
+    chromium.run(run())
+    assert (answers[user]["grants"], answers[user]["denied"]) == ([], names)
+    assert (len(answers[staff]["grants"]), answers[staff]["denied"]) == (1, [])
+
+
+def barrier(site: Site, user: User) -> None:
+    """What the user's stream hears after everything before."""
+    with site.service.client() as publisher:
+        event = {"to": [f"user:{user.pk}"], "type": "barrier"}
+        publisher.post("/v1/events", json=event).raise_for_status()
