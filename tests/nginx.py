@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -17,9 +18,12 @@ PROGRAM = shutil.which("nginx") or "/usr/sbin/nginx"
 
 
 class Nginx:
-    """nginx on a free port. `tls`: with HTTP/2 and a certificate of its own, `cert.pem` in the folder."""
+    """nginx on a free port. `tls`: with HTTP/2 and a certificate of its own, `cert.pem` in the folder. `around`: lines
+    of the `http` block beside the shipped ones. `without`: shipped lines that are left out."""
 
-    def __init__(self, folder: Path, service: Service, *, tls: bool = False) -> None:
+    def __init__(
+        self, folder: Path, service: Service, *, tls: bool = False, around: str = "", without: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.tls = tls
         self.service = service
@@ -32,6 +36,10 @@ class Nginx:
                 "server_name _;", "server_name _; ssl_certificate cert.pem; ssl_certificate_key key.pem;"
             )
         text = text.replace("127.0.0.1:8000", f"127.0.0.1:{service.port}")
+        for line in without:
+            assert text.count(f"{line}\n") == 1
+            text = text.replace(f"{line}\n", "\n")
+        text = text.replace("server_tokens off;", f"server_tokens off; {around}")
         assert text.count(str(self.port)) == 1
         assert text.count(str(service.port)) == 1
         (folder / "nginx.conf").write_text(text)
