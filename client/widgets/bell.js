@@ -57,7 +57,8 @@ export class NotifierBell extends Widget {
     const open = (/** @type {boolean} */ yes) => {
       if (panel.hidden !== yes) return; // another bell's panel may be open
       panel.hidden = !yes;
-      for (const toasts of document.querySelectorAll("notifier-toasts")) toasts.toggleAttribute("panel-open", yes);
+      for (const node of [this, ...document.querySelectorAll("notifier-toasts")])
+        node.toggleAttribute("panel-open", yes);
       bell.setAttribute("aria-expanded", String(yes));
       place();
     };

@@ -74,6 +74,7 @@ export class NotifierToasts extends Widget {
   clear() {
     this.region.setAttribute("aria-label", say("notifications"));
     this.root.append(this.region);
+    this.toggleAttribute("panel-open", !!document.querySelector("notifier-bell[panel-open]"));
   }
 
   /** @param {import("./base.js").Store} store */

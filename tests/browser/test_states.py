@@ -213,3 +213,24 @@ def test_on_a_phone_toasts_are_above_the_open_sheet_and_repeat_no_message_of_its
     shop.publish("Afterwards")
     expect(page.locator("[part=toast]", has_text="Afterwards")).to_be_visible()
     assert page.locator(toasts).evaluate(end) > 800
+
+
+def test_toasts_that_a_page_adds_while_a_phones_sheet_is_open_are_above_it_until_it_closes(shop: Shop) -> None:
+    shop.publish("Hello")
+    page = shop.open()
+    page.set_viewport_size({"width": 390, "height": 844})
+    bell, panel = page.locator("notifier-bell [part=bell]"), page.get_by_role("dialog")
+    bell.click()
+    expect(panel.locator("li")).to_have_count(1)
+    toasts = page.locator("notifier-toasts")
+    add = "old => { old.remove(); document.body.append(document.createElement('notifier-toasts')); }"
+    toasts.evaluate(add)
+    toasts.evaluate("toasts => toasts.show('info', 'Saved')")
+    expect(page.locator("[part=toast]")).to_be_visible()
+    end = "element => element.getBoundingClientRect().bottom"
+    wait_for(lambda: toasts.evaluate(end) <= panel.evaluate("panel => panel.offsetTop"), what="its place")
+    panel.get_by_role("button", name="Close").click()
+    wait_for(lambda: toasts.evaluate(end) > 800, what="its usual place")
+    toasts.evaluate(add)
+    toasts.evaluate("toasts => toasts.show('info', 'Saved')")
+    assert toasts.evaluate(end) > 800
