@@ -223,7 +223,8 @@ def test_a_filter_shows_what_is_below_the_pages_that_it_hides(shop: Shop, choice
     expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
 
 
-def test_a_filter_whose_messages_could_not_be_loaded_offers_them_again(shop: Shop) -> None:
+@pytest.mark.parametrize("way", ["Retry", "More messages"])
+def test_a_filter_whose_messages_could_not_be_loaded_offers_them_again(shop: Shop, way: str) -> None:
     batch(shop, 6)
     page = shop.open()
     page.evaluate("localStorage.setItem('notifier archived', JSON.stringify(store.state.messages.map(({ id }) => id)))")
@@ -232,8 +233,9 @@ def test_a_filter_whose_messages_could_not_be_loaded_offers_them_again(shop: Sho
     failed = panel.locator("[part=failed]")
     expect(failed).to_contain_text("This could not be loaded.")
     page.unroute("**/v1/inbox?*before=*")
-    failed.get_by_role("button", name="Retry").click()
+    panel.get_by_role("button", name=way).click()
     expect(subjects(panel)).to_have_text(["Number 0"])
+    expect(panel.locator("li")).to_be_focused()
     shop.witness.faults.clear()  # the 503
 
 

@@ -101,14 +101,11 @@ def test_the_bell_counts_and_its_panel_lists_reads_and_deletes(shop: Shop) -> No
     bell.click()
     panel = page.get_by_role("dialog", name="Messages")
     rows = panel.locator("li")
-    expect(rows).to_have_count(5)
+    expect(rows).to_have_count(7)  # a page of five does not fill the panel
     expect(rows.first).to_contain_text("Ann")
     expect(rows.first).to_contain_text("Number 6")
     expect(rows.first.locator("time")).to_have_attribute("title", re.compile(r"\d"))
     expect(rows.first.get_by_role("link", name="Number 6")).to_have_attribute("href", f"{shop.service.url}/orders/7")
-    panel.get_by_role("button", name="More messages").evaluate("button => button.click()")  # without scrolling to it
-    expect(rows).to_have_count(7)
-    expect(rows.nth(5).get_by_role("link")).to_be_focused()
     expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
     act(panel, "Mark as read", "Number 6")
     expect(page.get_by_role("button", name="Messages. 6 unread messages")).to_be_visible()
