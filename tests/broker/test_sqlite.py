@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from notifier.broker.embedded import afterwards as embedded_afterwards
 from notifier.broker.embedded import broker as embedded_broker
 from notifier.broker.embedded import history as embedded_history
 from notifier.broker.embedded import sweep as embedded_sweep
-from notifier.broker.sqlite import writer
+from notifier.broker.sqlite import rows, writer
 from notifier.broker.sqlite.broker import SqliteBroker
 from notifier.broker.sqlite.file import File
 from notifier.broker.values import MAX_MARKS, History, Idempotency, Receipt
@@ -252,6 +253,61 @@ async def test_a_stored_log_is_decoded_when_it_is_used(path: Path) -> None:
         await broker.publish(note("user:bob"))
         assert set(broker._stored.waiting()) == {"user:ann", "user:carl"}
         assert len(await listed(broker, "bob")) == 2
+
+
+@pytest.mark.parametrize("order", ["ASC", "DESC"])
+async def test_a_log_is_the_same_read_from_either_end(path: Path, order: str) -> None:
+    async with running(path) as broker:
+        for turn in range(2 * HISTORY):
+            await broker.publish(note("all") if turn % 2 else custom(to=["all"], event_type="x"))
+        left = broker._history.log("all")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.text_factory = bytes
+        (stored,) = connection.execute(f"{rows.LOGS} {order}")
+    assert stored[:2] == (b"all", left.last)
+    assert rows.appended_s_of(stored[2]) == int(left.appended_s * 1000) / 1000
+    log, skipped = rows.log_of(stored[2], left.last)
+    assert (skipped, log.last, log.low) == (0, left.last, left.low)
+    for kind, kept in ((log.messages, left.messages), (log.events, left.events)):
+        assert len(kind) == HISTORY
+        assert [(entry.seq, entry.frame) for entry in kind] == [(entry.seq, entry.frame) for entry in kept]
+
+
+@pytest.mark.parametrize("channels", [0, 1, 2, 9, 10])
+async def test_two_threads_read_the_logs_until_they_meet(
+    path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    names = [f"user:u{number}" for number in range(channels)]
+    async with running(path) as broker:
+        for name in names:
+            await broker.publish(note(name))
+    read: dict[str, list[str]] = {"ASC": [], "DESC": []}
+    paces = threading.Barrier(2)
+
+    class Paced(sqlite3.Connection):
+        """Reads a log when the other thread does, until one of them has ended."""
+
+        def execute(self, query: str, *parameters: Any) -> Any:
+            cursor = super().execute(query, *parameters)
+            return self._logs(cursor, query.rpartition(" ")[2]) if query.startswith(rows.LOGS) else cursor
+
+        def _logs(self, cursor: sqlite3.Cursor, order: str) -> Iterator[Any]:
+            try:
+                for row in cursor:
+                    with contextlib.suppress(threading.BrokenBarrierError):
+                        paces.wait()
+                    read[order].append(row[0].decode())
+                    yield row
+            finally:
+                paces.abort()
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Paced))
+    async with running(path) as broker:
+        assert sorted(broker._stored.waiting()) == names
+        assert (await opened(broker)).cursor.seq == channels
+    assert read["ASC"] == names[: len(read["ASC"])]
+    assert read["DESC"] == names[::-1][: len(read["DESC"])]
+    assert channels <= len(read["ASC"]) + len(read["DESC"]) <= channels + 4
 
 
 # Group commit

@@ -13,6 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -107,16 +108,8 @@ class File:
     def read(self) -> tuple[Start, dict[str, bytes]]:
         """Where the broker goes on, and the joined entries of each channel. Begins a new epoch if the file is not the
         newest that clients have seen."""
-        logs: dict[str, bytes] = {}
-        newest = 0
         meta = dict(self.select("SELECT name, value FROM meta"))
-        self._connection.text_factory = bytes
-        for channel, seq, entries in self.select(
-            "SELECT channel, max(seq), group_concat(entry, char(0)) FROM log GROUP BY 1"
-        ):
-            logs[channel.decode()] = entries
-            newest = max(newest, seq)
-        self._connection.text_factory = str
+        logs, newest = self._logs()
         try:
             swept_up_to, epoch = int(meta["swept_up_to"]), str(meta["epoch"])
             topics_up_to = int(meta.get("topics_up_to", "0"))
@@ -132,6 +125,26 @@ class File:
                 self.commit([(rows.SET_META, ("epoch", start.epoch))])
         self.note(Cursor(start.epoch, start.seq))
         return start, logs
+
+    def _logs(self) -> tuple[dict[str, bytes], int]:
+        """The joined entries of each channel, and the newest seq. Two threads read from both ends until they meet: in
+        SQLite they run at the same time."""
+        logs: dict[str, bytes] = {}
+
+        def read(order: str) -> int:
+            newest = 0
+            with contextlib.closing(sqlite3.connect(self._path, BUSY_S)) as connection:
+                connection.text_factory = bytes
+                for name, seq, entries in connection.execute(f"{rows.LOGS} {order}"):
+                    channel = name.decode()
+                    if channel in logs:
+                        break
+                    logs[channel] = entries
+                    newest = max(newest, seq)
+            return newest
+
+        with _as_os_error(self._path), ThreadPoolExecutor(2, "notifier-sqlite-read") as threads:
+            return logs, max(threads.map(read, ("ASC", "DESC")))
 
     def select(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query."""

@@ -9,8 +9,8 @@
     meta     the epoch, and the newest seq of all removed logs, and of those of topics
 
 An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, perhaps more (`_more`), a line break,
-the frame. Frames have no NUL (`rules.text`), so the entries of a channel can be joined by one, and are split when the
-channel is used.
+the frame. Frames have no CR (`event.is_safe_frame`), so the entries of a channel can be joined by one, and are split
+when the channel is used.
 
 Must not know: connections, threads, files.
 """
@@ -58,6 +58,9 @@ ADDED: Final = (
 """Tables of later versions: an earlier version opens a file that has them, and leaves them alone. Records of
 connections whose time is over go at the start."""
 
+LOGS: Final = "SELECT channel, max(seq), group_concat(entry, '\r') FROM log GROUP BY channel ORDER BY channel"
+"""The channels, each with its newest seq and its joined entries; with `DESC` in the opposite order, the entries too. A
+literal separates them: of a function's value or a parameter, SQLite makes a copy for each row."""
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
 REPLACE_ENTRY: Final = "UPDATE log SET seq = ?, entry = ? WHERE channel = ? AND seq = ?"
@@ -78,6 +81,8 @@ REMOVE_RECORDS: Final = "DELETE FROM records WHERE user = ?"
 PUT_ANSWER: Final = "INSERT OR REPLACE INTO answers (key, fingerprint, answer, expires_ms) VALUES (?, ?, ?, ?)"
 REMOVE_ANSWER: Final = "DELETE FROM answers WHERE key = ?"
 
+_JOINT: Final = b"\r"
+_HEAD = re.compile(rb"([0-9]{1,15}) [0-9]{1,15} ([0-9]{1,15}) ")
 _APPENDED = re.compile(r"output ([0-9]{1,15}) ([0-9]{1,15}) ([01])")
 
 
@@ -108,14 +113,15 @@ def empty_text(log: Log) -> str:
 
 
 def log_of(entries: bytes, top: int) -> tuple[Log, int]:
-    """The log of which these are all entries, and the number of those that were not in notifier's form.
+    """The log of which these are all entries, from the oldest or from the newest, and the number of those that were not
+    in notifier's form.
 
     They are left out, and every cursor up to the seq `top` is reset on this channel.
     """
     log = Log()
     skipped = 0
     heads: list[tuple[int, int, int]] = []
-    for text in entries.split(b"\0"):
+    for text in entries.split(_JOINT):
         head, _, frame = text.partition(b"\n")
         try:
             seq, low, appended_ms, expires_at_ms, message_id, repeats, *rest = head.decode().split(" ")
@@ -147,6 +153,9 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
             )
         else:
             log.marker = int(seq)
+    if heads and heads[0] > heads[-1]:
+        log.messages.reverse()
+        log.events.reverse()
     log.last, log.low, appended = max(heads, default=(top, top, 0))
     log.appended_s = appended / 1000
     if skipped:
@@ -155,12 +164,11 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
 
 
 def appended_s_of(entries: bytes) -> float:
-    """The time of the newest of a channel's entries (s since 1970); 0 if it is not in notifier's form."""
-    newest = entries[entries.rfind(b"\0") + 1 :]
-    try:
-        return int(newest.split(b" ", 3)[2]) / 1000
-    except (ValueError, IndexError):
-        return 0
+    """The time of the newest of a channel's entries (s since 1970), which is their first or last; 0 if neither is in
+    notifier's form."""
+    heads = [head for at in (0, entries.rfind(_JOINT) + 1) if (head := _HEAD.match(entries, at))]
+    _, appended_ms = max(((int(head[1]), int(head[2])) for head in heads), default=(0, 0))
+    return appended_ms / 1000
 
 
 def answer_text(answer: object) -> str:
