@@ -127,8 +127,8 @@ class File:
         return start, logs
 
     def _logs(self) -> tuple[dict[str, bytes], int]:
-        """The joined entries of each channel, and the newest seq. Two threads read from both ends until they meet: in
-        SQLite they run at the same time."""
+        """The joined entries of each channel, and the newest seq. This thread and another read from both ends
+        until they meet: in SQLite they run at the same time."""
         logs: dict[str, bytes] = {}
 
         def read(order: str) -> int:
@@ -143,8 +143,9 @@ class File:
                     newest = max(newest, seq)
             return newest
 
-        with _as_os_error(self._path), ThreadPoolExecutor(2, "notifier-sqlite-read") as threads:
-            return logs, max(threads.map(read, ("ASC", "DESC")))
+        with _as_os_error(self._path), ThreadPoolExecutor(1, "notifier-sqlite-read") as thread:
+            other = thread.submit(read, "DESC")
+            return logs, max(read("ASC"), other.result())
 
     def select(self, query: str) -> Iterator[tuple[Any, ...]]:
         """The rows of a query."""
