@@ -65,7 +65,10 @@ export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
     const all = new Map();
     for (const topic of topics.values()) {
       const ask = topic.exp - Date.now() < 2 * LEAD_MS && askOf(topic);
-      if (ask) all.set(ask, (all.get(ask) ?? new Set()).add(topic.token));
+      if (!ask) continue;
+      const tokens = all.get(ask) ?? new Set();
+      for (const { token } of [topic, topic.plain]) if (token) tokens.add(token);
+      all.set(ask, tokens);
     }
     return [...all].flatMap(([ask, tokens]) => {
       const rest = [...tokens];

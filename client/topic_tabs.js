@@ -109,7 +109,7 @@ export async function createTopicTabs(
     left,
     hidden = [],
     kept = [],
-    shown = [],
+    shown = kept, // of an older version
     removed,
     grants,
     idle,
@@ -149,7 +149,6 @@ export async function createTopicTabs(
     for (const name of names) {
       const topic = topics.get(name);
       if (topic?.heard) topic.since = topic.from;
-      if (topic) topic.state = "";
     }
     lose(names);
   }

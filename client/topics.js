@@ -117,7 +117,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   function lose(names) {
     for (const name of names) {
       const topic = topics.get(name);
-      if (topic) topic.heard = false;
+      if (topic) Object.assign(topic, { heard: false, state: "" });
       overtaken.add(name);
     }
     withoutRoom.clear();
@@ -255,10 +255,13 @@ export async function createTopics(notifier, connection, position, base, polls, 
       }
       return true;
     }
-    for (const [name, now] of state) /** @type {Topic} */ (topics.get(name) ?? {}).state = now;
+    for (const [name, now] of state) {
+      if (!overtaken.has(name)) /** @type {Topic} */ (topics.get(name) ?? {}).state = now;
+    }
     const idle = state.filter(([, now]) => !now).map(([name]) => name);
     if (idle.length) post({ idle });
     for (const [name, topic] of joined) {
+      if (!add.includes(topic.token)) continue; // it has a newer grant
       const isThere = answer.topics.includes(name);
       topic.heard = isThere && !overtaken.has(name);
       if (isThere) refused.delete(name);
@@ -323,7 +326,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       for (const name of grant.names) {
         const topic = topics.get(name);
         if (!presence && topic && exp > (topic.plain.exp ?? 0)) topic.plain = { token, exp, life };
-        if (!topic || !isBetter(grant, topic)) continue;
+        if (!topic || (presence && !topic.shownBy.size) || !isBetter(grant, topic)) continue;
         if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
         Object.assign(topic, { token, exp, life, presence });
       }

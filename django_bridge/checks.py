@@ -63,7 +63,8 @@ def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     return [
         checks.Warning(
             "django_bridge.middleware.live is missing: a page may not notice a change that comes while it is fetched.",
-            hint="Add it to MIDDLEWARE, below AuthenticationMiddleware, or silence notifier.W007.",
+            hint="Add it to MIDDLEWARE, below AuthenticationMiddleware. Pages that show only who is present do "
+            "without it: silence notifier.W007.",
             id="notifier.W007",
         )
     ]

@@ -54,8 +54,8 @@ def live_permission(kind: type[Model] | str) -> Callable[[F], F]:
 
 
 def has_permissions() -> bool:
-    """Whether a function is registered with `live_permission`."""
-    return bool(_permissions)
+    """Whether the project registers a function with `live_permission`; `PresenceAdmin` has one of its own."""
+    return any(not kind.startswith("django_bridge.") for kind in _permissions)
 
 
 def grant(user: Any, topics: Sequence[str], *, presence: bool = False) -> str:

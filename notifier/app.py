@@ -243,6 +243,7 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(hub.tick_forever(), name="ticker")
+            group.create_task(hub.timers.expire_forever(), name="expiry")
             group.create_task(hub.reopen_forever(), name="reopener")
             group.create_task(hub.people.run_forever(), name="presence")
             group.create_task(hub.seen.run_forever(), name="seen")

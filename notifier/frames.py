@@ -17,7 +17,7 @@ from notifier.event import PING, Cursor, own_frame
 from notifier.exclusion import Exclusion
 from notifier.output import KEY_PREFIX, Pieces, joined
 from notifier.repeats import Parts
-from notifier.rules import iso_ms
+from notifier.rules import is_topic, iso_ms
 
 RETRY_MS: Final = (500, 3000)
 """Bounds of the random `retry:` of every stream, so that clients do not reconnect together."""
@@ -72,10 +72,10 @@ class EncodedFrame:
             return text
 
 
-def with_spread(wire: bytes, streams: int) -> bytes:
-    """An event whose data begin with a topic, with the seconds over which this many pages spread their fetches, unless
-    its publisher chose; any other event as it is."""
-    if streams <= UNSPREAD_STREAMS:
+def with_spread(channel: str, wire: bytes, streams: int) -> bytes:
+    """An event on a topic whose data begin with a topic, with the seconds over which this many pages spread their
+    fetches, unless its publisher chose; any other event as it is."""
+    if streams <= UNSPREAD_STREAMS or not is_topic(channel):
         return wire
     place = wire.find(_TOPIC, 0, MAX_HEAD_BYTES)
     if place < 0 or b'"spread_s":' in wire:

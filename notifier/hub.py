@@ -112,7 +112,7 @@ class Hub:
             order_of=broker.order_of,
             first_write=first_write,
         )
-        self._timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
+        self.timers = StreamTimers(heartbeat_s, ping=self._ping, expire=lambda each: self.end(each, each.ends_why))
         self.draining = False
         self.counts: Counter[str] = Counter()
         """Totals for metrics: streams opened, refused and ended by reason, resets."""
@@ -153,7 +153,7 @@ class Hub:
         """Register a stream and open it. Returns when it is live, or waits for its reader or the broker."""
         self._streams[stream] = None
         self._admission.add(stream.address)
-        self._timers.add(stream)
+        self.timers.add(stream)
         for topic in stream.topics:
             add(self._topics, topic, stream)
         self.counts["streams_opened"] += 1
@@ -178,7 +178,7 @@ class Hub:
         self.records.close(stream, why)
         self.seen.note(stream.user)
         self._admission.remove(stream.address)
-        self._timers.remove(stream)
+        self.timers.remove(stream)
         self._slow.forget(stream)
         self._opener.forget(stream)
         self._retractions.take(stream)
@@ -262,7 +262,7 @@ class Hub:
         if streams:
             self.events += 1
             parts = self._repeats.note(epoch, key, topic, seq) if key else None
-            frame = EncodedFrame(with_spread(wire, len(streams)))
+            frame = EncodedFrame(with_spread(topic, wire, len(streams)))
             item = Item(sys.intern(epoch), seq, "", frame, parts, excluded, accepted_us)
             if not self._rounds.send(topic, streams, item):
                 self.resync([topic])
@@ -329,13 +329,12 @@ class Hub:
     # Time
 
     async def tick_forever(self) -> None:
-        """Run heartbeats, ends of lives and checks of slow readers until cancelled. Exceptions end the process."""
+        """Run heartbeats and checks of slow readers until cancelled. Exceptions end the process."""
         while True:
-            await asyncio.sleep(self._timers.tick_s)
+            await asyncio.sleep(self.timers.tick_s)
             if self._rounds.failure is not None:
                 raise self._rounds.failure
-            if self._timers.run_due():
-                await self._timers.expire_due()
+            if self.timers.run_due():
                 self._slow.check_all()
                 self.grants.run_due()
 

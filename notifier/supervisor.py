@@ -43,6 +43,7 @@ class Worker(multiprocess.Process):
         self.number = number
         self.serves = False
         """What it said in its last answer."""
+        self._has_served = False
         self.must_reload = False
         """True if SIGHUP is to be sent to it, once it serves: in its start it would end the process."""
         self.sock = sock
@@ -63,6 +64,7 @@ class Worker(multiprocess.Process):
         try:
             while self.parent_conn.poll():
                 self.serves = self.parent_conn.recv()
+                self._has_served |= self.serves
                 self._has_answered, self._asked_at = True, 0.0
             if not self._asked_at:
                 self.parent_conn.send(b"ping")
@@ -80,7 +82,7 @@ class Worker(multiprocess.Process):
     @property
     def is_late(self) -> bool:
         """True if it should have begun to serve."""
-        return not self.serves and time.monotonic() - self._started_at > START_S
+        return not self._has_served and time.monotonic() - self._started_at > START_S
 
     def end(self) -> None:
         """Kill it, also if it hangs."""
@@ -141,7 +143,7 @@ class Supervisor(multiprocess.Multiprocess):
         for index, worker in enumerate(self._workers):
             if self.should_exit.is_set():
                 return
-            if worker.is_alive(SILENT_S):
+            if worker.is_alive(SILENT_S) and not worker.is_late:
                 worker.reload()
             else:
                 self._replace(index, worker)
@@ -179,10 +181,12 @@ class Supervisor(multiprocess.Multiprocess):
         if self._retired is not None:
             if self._retired.process.is_alive():
                 if time.monotonic() - self._retired_at > self._end_s:
-                    self._retired.process.kill()
+                    log.warning("worker process %d was replaced and did not end; it is killed", self._retired.pid)
+                    self._retired.end()
                 return
             self._retired = None
-        self._outdated = [worker for worker in self._outdated if worker in self.processes]
+        current = (*self.processes, *self._starting)
+        self._outdated = [worker for worker in self._outdated if worker in current]
         if self._successor is not None:
             self._await_successor(self._successor)
         elif self._outdated:

@@ -57,9 +57,14 @@ class StreamTimers:
         self._ticks = due
         return is_new_second
 
+    async def expire_forever(self) -> None:
+        """Expire streams until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            await self.expire_due()
+
     async def expire_due(self) -> None:
-        """Expire the streams whose life has ended, a portion in each turn of the event loop; to be called every
-        second."""
+        """Expire the streams whose life has ended, a portion in each turn of the event loop."""
         now = time.monotonic()
         for second in [second for second in self._by_end if second <= now]:
             while due := list(islice(self._by_end.get(second, ()), PORTION)):

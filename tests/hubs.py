@@ -166,6 +166,7 @@ async def running_hub(broker: Broker | ScriptedBroker, **limits: Any) -> AsyncIt
     }
     hub = Hub(broker, **settings)
     loops = [asyncio.create_task(hub.tick_forever()), asyncio.create_task(hub.reopen_forever())]
+    loops.append(asyncio.create_task(hub.timers.expire_forever()))
     loops.append(asyncio.create_task(hub.people.run_forever()))
     try:
         yield hub

@@ -30,11 +30,11 @@ def data_of(plain: bytes) -> Any:
 @pytest.mark.parametrize(("streams", "spread_s"), [(21, 0.21), (100, 1), (200, MAX_SPREAD_S), (10_000, MAX_SPREAD_S)])
 def test_the_fetches_of_a_crowd_are_spread_by_its_size(streams: int, spread_s: float, kind: str) -> None:
     event = wire(kind, {"topic": "order:42", "by": "Ann"})
-    plain = with_spread(event, streams)
+    plain = with_spread(TOPIC, event, streams)
     assert data_of(plain) == {"spread_s": spread_s, "topic": "order:42", "by": "Ann"}
     assert plain.startswith(b"id: e-1\nevent: %b\n" % kind.encode())
     assert plain.endswith(b"\n\n")
-    assert with_spread(event, UNSPREAD_STREAMS) == event
+    assert with_spread(TOPIC, event, UNSPREAD_STREAMS) == event
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,12 @@ def test_the_fetches_of_a_crowd_are_spread_by_its_size(streams: int, spread_s: f
     ],
 )
 def test_what_the_publisher_chose_and_other_events_stay(event: bytes) -> None:
-    assert with_spread(event, 1000) == event
+    assert with_spread(TOPIC, event, 1000) == event
+
+
+def test_an_event_of_a_group_is_not_spread() -> None:
+    event = wire("chat.message", {"topic": "general", "text": "Hello"})
+    assert with_spread("group:chat", event, 1000) == event
 
 
 @pytest.mark.parametrize(("viewers", "expected"), [(UNSPREAD_STREAMS, {}), (UNSPREAD_STREAMS + 1, {"spread_s": 0.21})])

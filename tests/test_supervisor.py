@@ -165,6 +165,21 @@ def test_a_worker_may_be_silent_until_its_first_answer_and_only_for_a_while_then
     assert workers.processes[1] is not starting
 
 
+def test_a_worker_that_answers_and_does_not_begin_to_serve_is_replaced(workers: Idle, clock: Clock) -> None:
+    hanging, served = workers.processes
+    answer(served)
+    for _ in range(supervisor.START_S // 15 + 1):
+        answer(hanging, serves=False)
+        workers.turn()
+        answer(served, serves=False)  # it drains
+        workers.turn()
+        assert workers.processes[1] is served
+        clock.now_s += 15
+    workers.turn()
+    assert workers.processes[0] is not hanging
+    assert not hanging.process.is_alive()
+
+
 def test_a_worker_that_answers_stays(workers: Idle, clock: Clock) -> None:
     before = list(workers.processes)
     for _ in range(5):
@@ -226,6 +241,22 @@ def test_a_worker_that_ended_is_replaced_while_that_of_a_rolling_restart_hangs_i
     assert workers.processes[0] is first
     assert workers.processes[1] is workers.created[3]
     assert workers.created[3].process.is_alive()
+
+
+def test_a_second_rolling_restart_replaces_the_worker_that_was_starting_too(workers: Idle) -> None:
+    first, second = workers.processes
+    workers.handle_usr2()
+    workers.turn()
+    workers.handle_usr2()
+    for number in range(2, 5):
+        until(lambda: (workers.turn(), len(workers.created) > number)[1])  # noqa: B023
+        workers.turn()
+        answer(workers.created[number])
+    starting, third, fourth = workers.created[2:]
+    until(lambda: (workers.turn(), not starting.process.is_alive())[1])
+    assert workers.processes == [fourth, third]
+    assert not first.process.is_alive()
+    assert not second.process.is_alive()
 
 
 def test_the_starting_worker_takes_the_place_of_one_that_ends_before_it_is_replaced(workers: Idle) -> None:

@@ -4,7 +4,7 @@
  * Owns: that a call stays on the site, and carries its CSRF token. Must not know: stores, which widget shows them.
  */
 
-import { button, el, icon, link, parsed } from "./dom.js";
+import { el, icon, labelled, link, parsed } from "./dom.js";
 
 /** @typedef {import("../types.js").Action} Action */
 
@@ -46,7 +46,7 @@ function caller({ url, text }, widget, done) {
     element.prepend(icon("read"));
     done();
   };
-  const element = button(text, () => isDone || widget.attempt(undefined, call));
+  const element = labelled(text, () => isDone || widget.attempt(undefined, call));
   return element;
 }
 

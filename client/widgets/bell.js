@@ -6,7 +6,7 @@
 
 import { PHONE, Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
-import { button, el, icon } from "./dom.js";
+import { el, icon, labelled } from "./dom.js";
 import { define } from "./element.js";
 import { inbox } from "./inbox.js";
 import { say } from "./texts.js";
@@ -48,7 +48,7 @@ export class NotifierBell extends Widget {
       if (next !== words) live.textContent = next; // the same words would be announced again
       words = next;
     });
-    const close = button(say("close"), () => shut(), icon("close"));
+    const close = labelled(say("close"), () => shut(), icon("close"));
     close.part.value = "close";
     const extras = el("div", { part: "extras" });
     panel.append(close, note, extras);

@@ -4,7 +4,7 @@
  * Owns: when it shows, its words and its button. Must not know: how a connection is kept.
  */
 
-import { button, el } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { duration, say } from "./texts.js";
 
 /** @typedef {import("../types.js").ConnectionState} ConnectionState */
@@ -22,8 +22,8 @@ const SECOND_MS = 1000;
 export function connectionNote(widget, store, onShow = () => {}) {
   const text = el("span", { "aria-live": "polite", part: "connection-text" });
   const count = el("span", { part: "connection-next" }); // changes each second, so it is not announced
-  const retry = button(say("retryNow"), store.retry);
-  const reload = button(say("reloadPage"), () => location.reload());
+  const retry = labelled(say("retryNow"), store.retry);
+  const reload = labelled(say("reloadPage"), () => location.reload());
   const note = el("div", { part: "connection", class: "note", tabindex: "-1" }, text, count);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;

@@ -104,7 +104,7 @@ function addressOf(name) {
  * @param {() => void} action
  * @param {Node | string} [shown]  in the label's place
  */
-export function button(label, action, shown = label) {
+export function labelled(label, action, shown = label) {
   const element = el("button", { type: "button", part: "button", "aria-label": label, title: label }, shown);
   element.addEventListener("click", action);
   return element;

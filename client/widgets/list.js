@@ -189,7 +189,7 @@ function pressed(event, { read, archive, remove }) {
   const step = { ArrowDown: row.nextElementSibling, ArrowUp: row.previousElementSibling }[key];
   /** @type {Record<string, ((id: string) => void) | undefined>} */
   const keys = { e: archive, u: read, delete: remove, enter: target === row ? read : undefined };
-  const name = (key > "~" ? code.slice(3) : key).toLowerCase(); // on Cyrillic, Hebrew and Arabic layouts the letter's place
+  const name = (/[\u0400-\u06ff]/.test(key) ? code.slice(3) : key).toLowerCase(); // on Cyrillic, Hebrew and Arabic layouts the letter's place
   if (step) focusOf(/** @type {HTMLElement} */ (step)).focus();
   else if (keys[name]) keys[name](id);
   else if (!key.startsWith("Arrow")) return;

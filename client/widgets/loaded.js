@@ -4,7 +4,7 @@
  * Owns: what shows where a module does not load. Must not know: what the modules show.
  */
 
-import { button } from "./dom.js";
+import { labelled } from "./dom.js";
 import { say } from "./texts.js";
 
 /**
@@ -24,7 +24,7 @@ export async function loaded(widget, load, note, offer = "retry") {
   if (widget.ends !== ends) return null;
   if (module) return module;
   return new Promise((resolve) => {
-    const again = button(`${say("notLoaded")} ${say(offer)}`, () => {
+    const again = labelled(`${say("notLoaded")} ${say(offer)}`, () => {
       if (offer === "reloadPage") return location.reload();
       again.remove();
       resolve(loaded(widget, load, note, "reloadPage"));

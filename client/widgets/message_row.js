@@ -5,7 +5,7 @@
  */
 
 import { actionsOf } from "./actions.js";
-import { button, el, icon, link, picture, timeElement } from "./dom.js";
+import { el, icon, labelled, link, picture, timeElement } from "./dom.js";
 import { say, senderOf } from "./texts.js";
 import { ago, daysAgo, relative } from "./times.js";
 
@@ -66,12 +66,12 @@ export function drawRow(message, { read, archive, remove }, widget) {
     focusOf(row).focus();
     read(id);
   };
-  const marking = button(say("read", { name: subject }), mark, icon("read"));
+  const marking = labelled(say("read", { name: subject }), mark, icon("read"));
   const target = link(url, subject);
   if (target?.origin === location.origin) target.removeAttribute("target");
   target?.addEventListener("click", () => read(id));
   const toggle = () => menu.setAttribute("aria-expanded", String(box.classList.toggle("open")));
-  const menu = button(say("menu", { name: subject }), toggle, icon("menu"));
+  const menu = labelled(say("menu", { name: subject }), toggle, icon("menu"));
   menu.className = "menu";
   menu.setAttribute("aria-expanded", "false");
   const sender = el("span", { part: "sender", class: "muted" }, isUnread, ` ${senderOf(message)}`);
@@ -92,8 +92,8 @@ export function drawRow(message, { read, archive, remove }, widget) {
       "div",
       { class: "actions" },
       marking,
-      button(say("archive", { name: subject }), () => archive(id), icon("archive")),
-      button(say("remove", { name: subject }), () => remove(id), icon("remove")),
+      labelled(say("archive", { name: subject }), () => archive(id), icon("archive")),
+      labelled(say("remove", { name: subject }), () => remove(id), icon("remove")),
     ),
   );
   const row = el("li", { part: "message", "data-id": id }, box);

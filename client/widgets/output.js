@@ -7,7 +7,7 @@
 
 import { Widget } from "./base.js";
 import { connectionNote } from "./connection.js";
-import { button, el } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { define } from "./element.js";
 import { createPieces } from "./pieces.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
@@ -47,13 +47,13 @@ export class NotifierOutput extends Widget {
     });
     const gone = el("span", { part: "truncated", class: "muted" });
     const copied = el("span", { class: "muted", role: "status" });
-    const copy = button(say("copy"), async () => {
+    const copy = labelled(say("copy"), async () => {
       // Pages without TLS have no clipboard: the text is selected, to be copied by the keyboard.
       if (!navigator.clipboard) return getSelection()?.selectAllChildren(text);
       await navigator.clipboard.writeText(text.textContent ?? "");
       copied.textContent = say("copied");
     });
-    const all = button(say("showAll"), () =>
+    const all = labelled(say("showAll"), () =>
       this.attempt("notMore", async () => {
         const { text: kept } = await store.notifier.output(id);
         all.hidden = true;

@@ -4,7 +4,7 @@
  * Owns: these three. Must not know: what the content is.
  */
 
-import { button, el, icon } from "./dom.js";
+import { el, icon, labelled } from "./dom.js";
 import { say } from "./texts.js";
 
 export const PLACEHOLDER_CSS = `
@@ -36,7 +36,7 @@ export function placeholder(empty, shape, reload, content, rows = 5) {
     icon("error", "error level"),
     el("span", {}, say("notLoaded")),
   );
-  failed.append(button(say("retry"), reload));
+  failed.append(labelled(say("retry"), reload));
   const box = el("div", { part: "placeholder" });
 
   /**

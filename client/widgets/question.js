@@ -4,7 +4,7 @@
  * Owns: the question's elements, and the line that says who answered elsewhere. Must not know: which widget has it.
  */
 
-import { button, el } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { say } from "./texts.js";
 
 /** @typedef {import("../types.js").Task} Task */
@@ -68,7 +68,7 @@ export function questionOf(widget, store, id) {
     box.setAttribute("aria-label", question.text);
     if (widget.hasAttribute("read-only")) return;
     if (question.choices) {
-      ways.append(...question.choices.map((choice) => button(choice.text, () => give(choice.value))));
+      ways.append(...question.choices.map((choice) => labelled(choice.text, () => give(choice.value))));
       return;
     }
     const field = el("input", { "aria-label": question.text, maxlength: "2000", autocomplete: "off" });
@@ -77,7 +77,7 @@ export function questionOf(widget, store, id) {
     });
     ways.append(
       field,
-      button(say("send"), () => field.value && give(field.value)),
+      labelled(say("send"), () => field.value && give(field.value)),
     );
   }
 

@@ -60,6 +60,10 @@ export function createRows(list, scroller) {
     parts: [above, list, below],
     show,
     /** Whether the end of the list, which may be empty, is in view or near it. */
-    isAtEnd: () => list.offsetWidth > 0 && below.getBoundingClientRect().bottom < view()[1],
+    isAtEnd() {
+      const { bottom } = below.getBoundingClientRect();
+      const [top, end] = view();
+      return list.offsetWidth > 0 && bottom > top && bottom < end;
+    },
   };
 }

@@ -4,7 +4,7 @@
  * Owns: the list. Must not know: pop-ups, messages.
  */
 
-import { bar, button, el, icon, keepInStep, setBar, timeElement } from "./dom.js";
+import { bar, el, icon, keepInStep, labelled, setBar, timeElement } from "./dom.js";
 import { PLACEHOLDER_CSS, placeholder } from "./placeholder.js";
 import { QUESTION_CSS } from "./question.js";
 import { announcer, taskView } from "./task_bar.js";
@@ -84,12 +84,12 @@ function drawRow(widget, store, { id, name, started_at }, list) {
   const view = taskView(widget, store, id, name);
   const status = el("span", { part: "status" });
   const stop = () => widget.attempt("notCancelled", () => store.cancel(id));
-  const cancel = button(say("cancelOne", { name }), stop, say("cancel"));
+  const cancel = labelled(say("cancelOne", { name }), stop, say("cancel"));
   const remove = () => {
     list.focus();
     widget.attempt("notDismissed", () => store.dismiss(id));
   };
-  const dismiss = button(say("dismiss", { name }), remove, icon("close"));
+  const dismiss = labelled(say("dismiss", { name }), remove, icon("close"));
   const time = timeElement(started_at);
   view.line.append(time);
   const row = el(

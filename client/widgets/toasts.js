@@ -6,7 +6,7 @@
  */
 
 import { PHONE, Widget } from "./base.js";
-import { button, el, icon, link, picture } from "./dom.js";
+import { el, icon, labelled, link, picture } from "./dom.js";
 import { define } from "./element.js";
 import { say, senderOf, statusOf } from "./texts.js";
 
@@ -150,7 +150,7 @@ export class NotifierToasts extends Widget {
   failure({ detail, what, retry }) {
     const status = detail?.status ?? 0;
     const reason = REASONS[status] ?? (status ? "broken" : "unreachable");
-    const again = button(say("retry"), () => {
+    const again = labelled(say("retry"), () => {
       /** @type {HTMLElement} */ (again.closest("[part=toast]")).remove();
       retry?.();
     });
@@ -224,7 +224,7 @@ export class NotifierToasts extends Widget {
         text ? el("p", { class: "text", part: "text" }, text) : null,
         action,
       ),
-      button(say("close"), () => toast.remove(), icon("close")),
+      labelled(say("close"), () => toast.remove(), icon("close")),
     );
     for (const old of this.root.querySelectorAll("[data-key]"))
       if (key && /** @type {HTMLElement} */ (old).dataset.key === `${key}`) old.remove();

@@ -4,7 +4,7 @@
  * Owns: when the offer ends. Must not know: what was done.
  */
 
-import { button, el } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { say } from "./texts.js";
 
 const STAY_MS = 5000;
@@ -35,7 +35,7 @@ export function undoLine(widget, title) {
     settle(true);
     line.replaceChildren(
       el("span", {}, say(words)),
-      button(say("undo"), () => settle(false)),
+      labelled(say("undo"), () => settle(false)),
     );
     line.hidden = false;
     wait();

@@ -36,7 +36,7 @@ class Confirmations:
         replicas do not confirm them. Raises `RedisError` if Redis does not answer."""
         within_s = min(LONGEST_S, self._deadline.limit(self._timeout_s) - MARGIN_S)
         within_ms = max(1, int(within_s * 1000))
-        calls.set(self._keys.replicated(shard), "", px=1000)
+        calls.set(self._keys.replicated(shard), "")
         # As a command: `Pipeline.wait` is typed as if it were not in a pipeline.
         calls.execute_command("WAIT", self.replicas, within_ms)  # type: ignore[no-untyped-call]  # redis-py's
         *answers, stored, count = calls.execute(raise_on_error=False)

@@ -75,7 +75,7 @@ async def test_a_stream_begins_with_one_write_and_leaves_no_task(monkeypatch: py
         before = asyncio.all_tasks()
         received = await service.open(data)
         await asyncio.sleep(0)
-        assert asyncio.all_tasks() == before
+        assert asyncio.all_tasks() <= before  # one of the start may end
         writer.close()
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert written[0] == 2  # the head of the response, and `hello` with the snapshot

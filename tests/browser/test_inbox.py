@@ -223,6 +223,24 @@ def test_a_filter_shows_what_is_below_the_pages_that_it_hides(shop: Shop, choice
     expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
 
 
+def test_a_list_whose_end_is_above_the_view_loads_nothing(shop: Shop) -> None:
+    batch(shop, 30)
+    page = shop.open()
+    page.evaluate("document.body.append(document.createElement('notifier-inbox'))")
+    rows = page.locator("notifier-inbox li")
+    expect(rows.first).to_contain_text("Number 29")
+    page.evaluate("document.body.append(Object.assign(document.createElement('div'), {style: 'height: 20000px'}))")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.evaluate("async () => notifier.inbox({limit: 1})")
+    older: list[str] = []
+    page.on("request", lambda request: older.append(request.url) if "before=" in request.url else None)
+    for number in range(3):
+        shop.publish(f"New {number}")
+        page.wait_for_function("subject => store.state.messages[0].subject === subject", arg=f"New {number}")
+    page.evaluate("async () => { for (let n = 0; n < 3; n++) await notifier.inbox({limit: 1}); }")
+    assert older == []
+
+
 @pytest.mark.parametrize("way", ["Retry", "More messages"])
 def test_a_filter_whose_messages_could_not_be_loaded_offers_them_again(shop: Shop, way: str) -> None:
     batch(shop, 6)

@@ -341,3 +341,65 @@ test("after the part that shows the user only the grant of the others is renewed
   assert.deepEqual(asked.values.at(-1), [old]);
   assert.deepEqual(shownBy(changes.values), { isHeard: true, isShown: false });
 });
+
+test("a part that shows the user, opened while its topic is being joined without, is joined too", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier, changes } = await service(t, (body) => ({ delayMs: topicsOf(body).length ? 300 : 0 }));
+  const seen = grant(["order:1"], { presence: true });
+  await notifier.topic(grant(["order:1"]), { since: "e-5" });
+  await changes.reached(1); // the call is under way
+  await notifier.topic(seen, { since: "e-5" });
+  while (!changes.values.some(({ add }) => add?.includes(seen))) await changes.reached(changes.values.length + 1);
+  assert.ok(!changes.values[0].add.includes(seen));
+});
+
+test("a part that shows the user and is closed while its grant is renewed shows the user no longer", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier, changes } = await service(t, () => ({}));
+  const next = grant(["order:1"], { n: 1, life: 400, presence: true });
+  const answers = collector();
+  const renew = () => new Promise((resolve) => answers.add(() => resolve({ grants: [next] })));
+  const old = grant(["order:1"]);
+  await notifier.topic(old, { since: "e-5", renew });
+  const panel = await notifier.topic(grant(["order:1"], { life: 5, presence: true }), { since: "e-5", renew });
+  const [answer] = await answers.reached(1);
+  const before = changes.values.length;
+  panel.close();
+  answer();
+  const isOver = () => changes.values.slice(before).some(({ remove }) => remove) && shownBy(changes.values).isHeard;
+  while (!isOver()) await changes.reached(changes.values.length + 1);
+  await notifier.topic(grant(["order:2"]), { since: "e-5" });
+  while (!changes.values.some((body) => topicsOf(body).includes("order:2")))
+    await changes.reached(changes.values.length + 1);
+  assert.deepEqual(shownBy(changes.values), { isHeard: true, isShown: false });
+  assert.ok(!changes.values.some(({ add }) => add?.includes(next)));
+});
+
+test("with the grant that shows the user that of the others is renewed, which is needed once it is closed", {
+  timeout: 20_000,
+}, async (t) => {
+  const { notifier } = await service(t, () => ({}));
+  const [plain, seen] = [grant(["order:1"]), grant(["order:1"], { life: 5, presence: true })];
+  const asked = collector();
+  const renew = async (tokens) => {
+    asked.add(...tokens);
+    return { grants: tokens.map((token) => grant(["order:1"], { n: 1, presence: token === seen })) };
+  };
+  await notifier.topic(plain, { since: "e-5", renew });
+  await notifier.topic(seen, { since: "e-5", renew });
+  assert.deepEqual(new Set((await asked.reached(1))[0]), new Set([seen, plain]));
+});
+
+test("a stream that has left a topic by itself is told the state again", { timeout: 20_000 }, async (t) => {
+  const { notifier, changes, streams } = await service(t, () => ({}));
+  const handle = await notifier.topic(grant(["order:1"], { presence: true }), { since: "e-5" });
+  await changes.reached(1);
+  handle.state("editing");
+  await changes.reached(2);
+  streams.values[0].write(frame("topics", { left: ["order:1"], reason: "room" }));
+  while (changes.values.filter(({ state }) => state?.["order:1"] === "editing").length < 2)
+    await changes.reached(changes.values.length + 1);
+  assert.ok(changes.values.at(-1).add);
+});

@@ -43,7 +43,12 @@ class Process:
 
     async def start(self) -> None:
         await self.broker.start(self.hub)
-        loops = (self.hub.tick_forever(), self.hub.reopen_forever(), self.broker.failed())
+        loops = (
+            self.hub.tick_forever(),
+            self.hub.timers.expire_forever(),
+            self.hub.reopen_forever(),
+            self.broker.failed(),
+        )
         self._tasks = [asyncio.create_task(loop) for loop in loops]
         for task in self._tasks:
             task.add_done_callback(self._check)

@@ -1,13 +1,14 @@
 import csv
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from django.contrib import messages
 from django.contrib.auth import get_user_model
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
 from django.db.models import Max
 from django.forms import modelform_factory
 from django.http import HttpRequest, HttpResponse
@@ -20,6 +21,8 @@ from shop.models import Order, Product, orders_of
 
 PRODUCTS = 20
 """Those that the form offers."""
+TRIES = 10
+"""Of an order to take the next number, among others that do."""
 OrderForm = modelform_factory(Order, fields=("product", "pieces"))
 
 
@@ -43,11 +46,14 @@ def place_order(request: HttpRequest) -> HttpResponse:
     form = OrderForm(request.POST)
     if not form.is_valid():
         return HttpResponse(status=400)
-    with transaction.atomic():
+    form.instance.customer = request.user
+    for _ in range(TRIES):
         last = Order.objects.aggregate(last=Max("number"))["last"] or 1000
-        form.instance.number, form.instance.customer = last + 1, request.user
-        form.save()
-    return HttpResponse(status=204)
+        form.instance.number = last + 1
+        with suppress(IntegrityError), transaction.atomic():  # unless another order took the number
+            form.save()
+            return HttpResponse(status=204)
+    return HttpResponse(status=503)
 
 
 @login_required

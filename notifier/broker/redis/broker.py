@@ -325,12 +325,15 @@ class RedisBroker(Broker):
 
     async def forget(self, user: str) -> None:
         channel = f"user:{user}"
+        confirmed = [self._shards.confirmation(place) for place in range(self._keys.shards)]
         await self._tasks.forget(user, channel)
         shard = self._keys.shard_of_name(user)
         names = [self._keys.seq(shard), self._keys.meta(shard, channel), self._keys.log(shard, channel)]
         names += (self._keys.events(shard, channel), self._keys.read(shard, user), self._keys.hidden(shard, user))
         names += (self._keys.seen(shard, user), self._keys.connections(shard, user))
         await self._shards.run(Call(script("forget"), shard, names, [self._history.ttl_s * 10]))
+        # Of every shard: an earlier call may have deleted tasks anywhere.
+        await asyncio.gather(*(confirm() for confirm in confirmed))
 
     @property
     def skipped(self) -> int:

@@ -25,9 +25,6 @@ log = logging.getLogger("notifier.broker")
 
 WAIT_MS: Final = 1000
 """How long one `WAIT` waits. A write waits for two at most, since one may be under way."""
-KEPT_MS: Final = 1000
-"""How long the small write is kept."""
-
 Confirmed = Callable[[BrokerUnavailable | None], None]
 """Takes None if enough replicas have what was written before, or the reason. Raises nothing."""
 
@@ -50,8 +47,8 @@ class Confirmations:
         self._is_asking = False
         self._refusal: BrokerUnavailable | None = None
         """Of the `WAIT` under way, as far as it is known."""
-        self._is_short = False
-        """True if the last answer was that too few replicas have it."""
+        self._is_refusing = False
+        """True if the last question was not answered with enough replicas."""
 
     def ask(self, confirmed: Confirmed) -> None:
         """Call `confirmed` when enough replicas have everything that this primary has answered, or did not confirm it
@@ -75,7 +72,8 @@ class Confirmations:
     def _send(self) -> None:
         self._asked, self._due = self._due, []
         self._refusal = None
-        self.link.send(self._receive_stored, "SET", self._key, "", "PX", KEPT_MS)
+        # Without an end: in a slot that is moving, a key that is absent could not be written.
+        self.link.send(self._receive_stored, "SET", self._key, "")
         self.link.send(self._receive_count, "WAIT", self._replicas, WAIT_MS)
         # A primary that was a replica in between may have dropped the writes, and its replicas confirm what is left.
         self.link.send(self._receive_replication, "INFO", REPLICATION)
@@ -85,19 +83,9 @@ class Confirmations:
 
     def _receive_count(self, reply: Any) -> None:
         self._refuse_if_failed("WAIT", reply)
-        if self._refusal is None:
-            self._note_count(int(reply))
-
-    def _note_count(self, count: int) -> None:
-        is_short = count < self._replicas
-        if is_short:
-            reason = f"{count} of {self._replicas} replicas confirmed the write within {WAIT_MS} ms"
+        if self._refusal is None and int(reply) < self._replicas:
+            reason = f"{int(reply)} of {self._replicas} replicas confirmed the write within {WAIT_MS} ms"
             self._refusal = BrokerUnavailable(f"{reason}: it may be lost at a failover")
-        if is_short and not self._is_short:
-            log.warning("%s: writes are answered 503 until %d confirm", self._refusal, self._replicas)
-        elif self._is_short and not is_short:
-            log.info("enough replicas confirm writes again")
-        self._is_short = is_short
 
     def _receive_replication(self, reply: Any) -> None:
         self._refuse_if_failed("INFO", reply)
@@ -106,12 +94,21 @@ class Confirmations:
                 check_identity(self._identity, reply)
             except BrokerUnavailable as exc:
                 self._refusal = exc
+        self._log_change()
         asked, self._asked = self._asked, []
         for confirmed in asked:
             confirmed(self._refusal)
         self._is_asking = bool(self._due)
         if self._is_asking:
             self._send()
+
+    def _log_change(self) -> None:
+        is_refusing = self._refusal is not None
+        if is_refusing and not self._is_refusing and not self.link.lost.done():
+            log.warning("%s: writes are answered 503 until %d confirm", self._refusal, self._replicas)
+        elif self._is_refusing and not is_refusing:
+            log.info("enough replicas confirm writes again")
+        self._is_refusing = is_refusing
 
     def _refuse_if_failed(self, command: str, reply: Any) -> None:
         if self._refusal is None and isinstance(reply, Exception):

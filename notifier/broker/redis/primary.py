@@ -80,6 +80,8 @@ class Primary:
         self._layout = layout
         self._name = name
         self._wait_replicas = wait_replicas
+        self.waits = wait_replicas > 0
+        """Whether a write is answered when replicas have it."""
         self._on_lost = on_lost
         self._on_back = on_back
         self.connection: Connection | None = None
@@ -174,7 +176,7 @@ class Primary:
     ) -> Confirmations | None:
         """Those of a connection. If one of the two connections is lost, so is the other: an answer over the one says
         nothing about another primary."""
-        if not self._wait_replicas:
+        if not self.waits:
             return None
         link = await open_connection(address, name=f"{self._name}-wait")
         connection.lost.add_done_callback(lambda lost: link.close(lost.result()))

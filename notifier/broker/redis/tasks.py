@@ -175,14 +175,11 @@ class RedisTasks:
         """Delete the tasks of a user's channel. Those with other recipients stay for these."""
         shard = self._keys.shard_of_name(user)
         index = self._keys.tasks(shard, channel)
-        confirmed = [self._shards.confirmation(place) for place in range(self._keys.shards)]
         while ids := await self._shards.call(shard, "ZRANGE", index, 0, FORGET_SLICE - 1):
             names = [raw_id.decode("utf-8", "replace") for raw_id in ids]
             await asyncio.gather(*(self._forget(task_id, channel, shard) for task_id in names))
             # Last, so that a call that failed can be repeated.
             await self._shards.call(shard, "ZREM", index, *ids)
-        # Of every shard: an earlier call may have deleted tasks anywhere.
-        await asyncio.gather(*(confirm() for confirm in confirmed))
 
     async def _forget(self, task_id: str, channel: str, shard: int) -> None:
         home = self._keys.shard_of_name(task_id)

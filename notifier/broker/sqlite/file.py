@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from threading import Event
 from typing import Any, Final, Literal
 
 from notifier import event as events
@@ -130,17 +131,21 @@ class File:
         """The joined entries of each channel, and the newest seq. This thread and another read from both ends
         until they meet: in SQLite they run at the same time."""
         logs: dict[str, bytes] = {}
+        is_over = Event()  # also after an error: the other thread would read all the rest
 
         def read(order: str) -> int:
             newest = 0
-            with contextlib.closing(sqlite3.connect(self._path, BUSY_S)) as connection:
-                connection.text_factory = bytes
-                for name, seq, entries in connection.execute(f"{rows.LOGS} {order}"):
-                    channel = name.decode()
-                    if channel in logs:
-                        break
-                    logs[channel] = entries
-                    newest = max(newest, seq)
+            try:
+                with contextlib.closing(sqlite3.connect(self._path, BUSY_S)) as connection:
+                    connection.text_factory = bytes
+                    for name, seq, entries in connection.execute(f"{rows.LOGS} {order}"):
+                        channel = name.decode()
+                        if channel in logs or is_over.is_set():
+                            break
+                        logs[channel] = entries
+                        newest = max(newest, seq)
+            finally:
+                is_over.set()
             return newest
 
         with _as_os_error(self._path), ThreadPoolExecutor(1, "notifier-sqlite-read") as thread:
