@@ -6,6 +6,7 @@ Must not know: brokers, topics, what is written at a heartbeat or an end.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +33,7 @@ class StreamTimers:
         self._slots: list[dict[Stream, None]] = [{} for _ in range(max(1, round(heartbeat_s / self.tick_s)))]
         self._added = 0
         self._by_end: dict[int, dict[Stream, None]] = {}
-        """Streams by the (monotonic) second in which their life ends."""
+        """Streams by the (monotonic) second at which their life has ended."""
         self._started = time.monotonic()
         self._ticks = 0
 
@@ -41,11 +42,11 @@ class StreamTimers:
         stream.slot = self._added % len(self._slots)
         self._added += 1
         self._slots[stream.slot][stream] = None
-        self._by_end.setdefault(int(stream.ends_at), {})[stream] = None
+        self._by_end.setdefault(math.ceil(stream.ends_at), {})[stream] = None
 
     def remove(self, stream: Stream) -> None:
         self._slots[stream.slot].pop(stream, None)
-        self._by_end.get(int(stream.ends_at), {}).pop(stream, None)
+        self._by_end.get(math.ceil(stream.ends_at), {}).pop(stream, None)
 
     def run_due(self) -> bool:
         """Ping the streams that are due; to be called every `tick_s`. True when a new second has begun."""

@@ -187,8 +187,8 @@ async def test_a_file_without_its_last_bytes_loses_the_events_there_alone(path: 
     broker = SqliteBroker(path, **LIMITS)
     await broker.start(Recorder())
     kept = [len(await listed(broker, f"u{number}")) for number in range(20)]
-    assert sum(kept) in (198, 199)
-    assert broker.skipped > 0
+    assert sum(kept) in (198, 199, 200)
+    assert (sum(kept) < 200) == (broker.skipped > 0), "rarely, nothing is stored in the last bytes"
     await broker.close()
 
 
