@@ -71,9 +71,18 @@ export function readGrants(tokens) {
  * @param {Grant} grant
  * @param {Topic} topic
  */
-export function isBetter({ presence, exp }, topic) {
+function isBetter({ presence, exp }, topic) {
   if (presence !== topic.presence && topic.token) return presence || (topic.token === topic.unknown && exp > topic.exp);
   return exp > topic.exp;
+}
+
+/** A topic gets a grant, where that is the better one. @param {Topic | undefined} topic @param {Grant} grant */
+export function update(topic, grant) {
+  const { token, exp, life, presence } = grant;
+  if (!presence && topic && exp > (topic.plain.exp ?? 0)) topic.plain = { token, exp, life };
+  if (!topic || (presence && !topic.shownBy.size) || !isBetter(grant, topic)) return;
+  if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
+  Object.assign(topic, { token, exp, life, presence });
 }
 
 /** What the user does on a topic: the state of the first of its handles that has one. @param {Topic} topic @returns {string} */

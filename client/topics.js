@@ -11,7 +11,7 @@
  * Must not know: elements, how a stream is kept open, what tabs say to each other (`topic_tabs`).
  */
 
-import { create, isBetter, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN } from "./grants.js";
+import { create, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN, update } from "./grants.js";
 import { createTell, publicHandle } from "./handle.js";
 import { onPage } from "./page.js";
 import { readData } from "./parse.js";
@@ -23,7 +23,6 @@ import { createRefusals, expire } from "./topic_refusals.js";
 import { createTopicTabs } from "./topic_tabs.js";
 
 /** @typedef {import("./types.js").WireEvent} WireEvent */
-/** @typedef {(names: string[]) => void} NamesHandler */
 /** @typedef {import("./grants.js").Grant} Grant */
 /** @typedef {import("./grants.js").Topic} Topic */
 
@@ -310,27 +309,19 @@ export async function createTopics(notifier, connection, position, base, polls, 
       ask();
     } else if ([403, 409, 422].includes(status)) return { refused: status };
     clearTimeout(retry);
-    retry = setTimeout(again, RETRY_MS * (1 + Math.random()));
+    retry = setTimeout(
+      () => {
+        retry = 0;
+        void join();
+      },
+      RETRY_MS * (1 + Math.random()),
+    );
     return null;
-  }
-
-  function again() {
-    retry = 0;
-    void join();
   }
 
   /** @param {Grant[]} grants */
   function take(grants) {
-    for (const grant of grants) {
-      const { token, exp, life, presence } = grant;
-      for (const name of grant.names) {
-        const topic = topics.get(name);
-        if (!presence && topic && exp > (topic.plain.exp ?? 0)) topic.plain = { token, exp, life };
-        if (!topic || (presence && !topic.shownBy.size) || !isBetter(grant, topic)) continue;
-        if (presence && !topic.presence) topic.heard = false; // until the stream has this grant
-        Object.assign(topic, { token, exp, life, presence });
-      }
-    }
+    for (const grant of grants) for (const name of grant.names) update(topics.get(name), grant);
     post({ grants: grants.map(({ token }) => token) });
     renewal.plan();
   }

@@ -23,7 +23,7 @@ from notifier.event import Cursor
 from notifier.frames import NOWHERE, place
 from notifier.records import Record, RecordIds, Reset, Resumed, text_of
 from notifier.stream import Stream
-from notifier.unwritten import WRITE_EVERY_S, Unwritten
+from notifier.unwritten import Unwritten
 
 log = logging.getLogger("notifier.records")
 
@@ -124,7 +124,7 @@ class ConnectionRecords:
                 return await self._broker.subscribe([topic])
             except BrokerUnavailable as exc:
                 log.debug("other processes do not see the newest records of this one yet: %s", exc)
-            await asyncio.sleep(WRITE_EVERY_S)
+            await asyncio.sleep(portions.WRITE_EVERY_S)
 
     async def write(self) -> None:
         """Write what was noted, in portions between which the loop has its turn. What the broker could not store waits

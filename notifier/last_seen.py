@@ -18,7 +18,6 @@ from notifier.broker.values import FORGOTTEN
 
 log = logging.getLogger("notifier.last_seen")
 
-WRITE_EVERY_S: Final = 1.0
 MAX_UNWRITTEN: Final = 100_000
 """Users whose times wait for a broker that is away, in equal parts of its shards. The times of further users are not
 noted; their removals are."""
@@ -88,10 +87,7 @@ class _Times:
         self._wake.set()
 
     async def run_forever(self) -> None:
-        while True:
-            await self._wake.wait()
-            await self.write()
-            await asyncio.sleep(WRITE_EVERY_S)
+        await portions.write_forever(self._wake, self.write)
 
     async def write(self) -> None:
         self._wake.clear()

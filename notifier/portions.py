@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Reversible, Sequence
-from typing import Any
+from typing import Any, Final
+
+WRITE_EVERY_S: Final = 1.0
+
+
+async def write_forever(wake: asyncio.Event, write: Callable[[], Awaitable[None]]) -> None:
+    """Call `write` when `wake` is set, once in `WRITE_EVERY_S` at most, until cancelled."""
+    while True:
+        await wake.wait()
+        await write()
+        await asyncio.sleep(WRITE_EVERY_S)
 
 
 async def write(waiting: Reversible[str], size: int, portion: Callable[[Sequence[str]], Awaitable[bool]]) -> None:

@@ -21,7 +21,6 @@ from notifier.stream import Stream
 
 log = logging.getLogger("notifier.records")
 
-WRITE_EVERY_S: Final = 1.0
 MAX_UNWRITTEN: Final = 50_000
 """Users whose records wait for a broker that is away, in equal parts of its shards. Those of further users are not
 kept."""
@@ -83,10 +82,7 @@ class Unwritten:
 
     async def run_forever(self) -> None:
         """Write the records until cancelled. An exception must end the process."""
-        while True:
-            await self._wake.wait()
-            await self.write()
-            await asyncio.sleep(WRITE_EVERY_S)
+        await portions.write_forever(self._wake, self.write)
 
     async def write(self) -> None:
         """See `ConnectionRecords.write`."""

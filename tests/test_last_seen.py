@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from notifier import last_seen
+from notifier import last_seen, portions
 from notifier.broker.memory.broker import MemoryBroker
 from notifier.broker.values import History
 from notifier.last_seen import LastSeen
@@ -23,7 +23,7 @@ class Away(MemoryBroker):
 
 
 async def test_times_wait_for_a_broker_that_is_away_and_are_known_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_seen, "WRITE_EVERY_S", 0.01)
+    monkeypatch.setattr(portions, "WRITE_EVERY_S", 0.01)
     broker = Away(history=History(10, 10, 60, 10, 60), max_replay=10)
     seen = LastSeen(broker)
     writing = asyncio.create_task(seen.run_forever())

@@ -392,7 +392,9 @@ test("with the grant that shows the user that of the others is renewed, which is
   assert.deepEqual(new Set((await asked.reached(1))[0]), new Set([seen, plain]));
 });
 
-test("a stream that has left a topic by itself is told the state again", { timeout: 20_000 }, async (t) => {
+test("the client tells the user's state again after the service has ended its topic", {
+  timeout: 20_000,
+}, async (t) => {
   const { notifier, changes, streams } = await service(t, () => ({}));
   const handle = await notifier.topic(grant(["order:1"], { presence: true }), { since: "e-5" });
   await changes.reached(1);

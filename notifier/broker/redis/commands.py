@@ -149,7 +149,7 @@ class Commands:
         return partial(self._confirm, self._primary.connection)
 
     async def _confirm(self, connection: Connection | None) -> None:
-        if self._primary.waits:
+        if self._primary.wait_replicas:
             answer = asyncio.get_running_loop().create_future()
             self._primary.confirm(connection, partial(settle, answer))
             await answer

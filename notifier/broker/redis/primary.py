@@ -79,9 +79,8 @@ class Primary:
         self._shard = shard
         self._layout = layout
         self._name = name
-        self._wait_replicas = wait_replicas
-        self.waits = wait_replicas > 0
-        """Whether a write is answered when replicas have it."""
+        self.wait_replicas = wait_replicas
+        """How many replicas must have a write before it is answered."""
         self._on_lost = on_lost
         self._on_back = on_back
         self.connection: Connection | None = None
@@ -176,14 +175,14 @@ class Primary:
     ) -> Confirmations | None:
         """Those of a connection. If one of the two connections is lost, so is the other: an answer over the one says
         nothing about another primary."""
-        if not self.waits:
+        if not self.wait_replicas:
             return None
         link = await open_connection(address, name=f"{self._name}-wait")
         connection.lost.add_done_callback(lambda lost: link.close(lost.result()))
         link.lost.add_done_callback(lambda lost: connection.close(lost.result()))
         if await identity_of(link) != identity:
             raise BrokerUnavailable("two connections lead to different servers")
-        return Confirmations(link, self._keys.replicated(self._shard), self._wait_replicas, identity)
+        return Confirmations(link, self._keys.replicated(self._shard), self.wait_replicas, identity)
 
     def confirm(self, connection: Connection | None, confirmed: Confirmed) -> None:
         """Call `confirmed` when replicas have everything that was answered over this connection."""
