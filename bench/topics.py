@@ -16,13 +16,23 @@ from notifier.auth import MAX_VERIFIED, subscriber_token, topic_grant
 
 SHARED = 50
 """Topics that many pages show."""
+OWN_ORIGIN, OTHER_ORIGIN = "http://bench", "https://shop.example"
 
 
 class Client:
     """A user with an open stream and a connection for calls."""
 
-    def __init__(self, port: int, number: int, grants: Sequence[Sequence[str]], *, presence: bool = False) -> None:
+    def __init__(
+        self,
+        port: int,
+        number: int,
+        grants: Sequence[Sequence[str]],
+        *,
+        presence: bool = False,
+        origin: str = OWN_ORIGIN,
+    ) -> None:
         self.port = port
+        self.origin = origin
         self.user = f"user-{number}"
         self.token = subscriber_token(SECRET, self.user, ttl_s=86_400)
         self.grants = [
@@ -39,25 +49,33 @@ class Client:
     def connect(self) -> None:
         """Open the stream, up to `hello`."""
         stream = self.new_socket()
-        head = f"GET /v1/stream HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {self.token}\r\n\r\n"
-        stream.sendall(head.encode())
+        stream.sendall(
+            f"GET /v1/stream HTTP/1.1\r\nHost: bench\r\nOrigin: {self.origin}\r\n"
+            f"Authorization: Bearer {self.token}\r\n\r\n".encode()
+        )
         received = b""
         while not (begun := received.partition(b'data: {"v"')[2]).count(b"\n"):
             received += _some(stream)
         self.connection = json.loads(b'{"v"' + begun.partition(b"\n")[0])["connection"]
 
     def join(self, grant: str, calls: socket.socket) -> None:
-        """Add topics by a call on this TCP connection, as a page of the service does; none without grant."""
+        """Add topics by a call on this TCP connection, as a page does; none without grant."""
         body = json.dumps({"connection": self.connection, "add": [grant] if grant else []})
         calls.sendall(
-            f"POST /v1/stream/topics HTTP/1.1\r\nHost: bench\r\nOrigin: http://bench\r\nContent-Length: {len(body)}\r\n"
-            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\n\r\n{body}".encode()
+            f"POST /v1/stream/topics HTTP/1.1\r\nHost: bench\r\nOrigin: {self.origin}\r\n"
+            f"Content-Length: {len(body)}\r\nAuthorization: Bearer {self.token}\r\n"
+            f"Content-Type: application/json\r\n\r\n{body}".encode()
         )
-        answer = b""
-        while b"}" not in answer:
-            answer += _some(calls)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(answer.decode(errors="replace"))
+        _answer(calls, b"}")
+
+    def ask_first(self, calls: socket.socket) -> None:
+        """The preflight of a join."""
+        calls.sendall(
+            f"OPTIONS /v1/stream/topics HTTP/1.1\r\nHost: bench\r\nOrigin: {self.origin}\r\n"
+            "Access-Control-Request-Method: POST\r\n"
+            "Access-Control-Request-Headers: authorization,content-type\r\n\r\n".encode()
+        )
+        _answer(calls, b"\r\n\r\nOK")
 
     def close(self) -> None:
         for each in self.sockets:
@@ -70,32 +88,52 @@ def _some(connected: socket.socket) -> bytes:
     return data
 
 
-def cpu(service: Notifier, *, clients: int, rounds: int, presence: bool) -> dict[str, float]:
-    """Microseconds of the service's CPU for a connect and for joins, and the ratios of each round's."""
+def _answer(calls: socket.socket, end: bytes) -> None:
+    answer = b""
+    while end not in answer:
+        answer += _some(calls)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode(errors="replace"))
 
-    def measured(call: Callable[[Client], None], among: Sequence[Client]) -> float:
+
+PREFLIGHT = "preflight, open connection"
+CALLS: dict[str, Callable[[Client], None]] = {
+    "connect": Client.connect,
+    "join, new connection": lambda client: client.join(client.grants[0], client.new_socket()),
+    "join, open connection": lambda client: client.join(client.grants[1], client.sockets[-1]),
+    PREFLIGHT: lambda client: client.ask_first(client.sockets[-1]),
+}
+
+
+def cpu(service: Notifier, *, clients: int, rounds: int, presence: bool) -> dict[str, float]:
+    """Microseconds of the service's CPU for a connect and what a page does then, of pages of the service and of another
+    origin, and each round's ratios to a connect of the former."""
+    times: dict[str, list[float]] = {}
+
+    def measure(name: str, call: Callable[[Client], None], among: Sequence[Client]) -> None:
         before = service.cpu_s()
         for client in among:
             call(client)
-        return (service.cpu_s() - before) / len(among) * 1e6
+        times.setdefault(name, []).append((service.cpu_s() - before) / len(among) * 1e6)
 
-    connects, joins, again = [], [], []
     for number in range(rounds + 1):  # the first warms up
-        grants = [[f"page:{number}:{each}"] for each in range(2)]
-        among = [Client(service.port, number * clients + each, grants, presence=presence) for each in range(clients)]
-        connects.append(measured(Client.connect, among))
-        joins.append(measured(lambda client: client.join(client.grants[0], client.new_socket()), among))
-        again.append(measured(lambda client: client.join(client.grants[1], client.sockets[-1]), among))
-        for client in among:
-            client.close()
-    ratios = [[each / connect for each, connect in zip(of, connects, strict=True)][1:] for of in (joins, again)]
-    return {
-        "connect, us": statistics.median(connects[1:]),
-        "join on a new TCP connection, us": statistics.median(joins[1:]),
-        "join on an open TCP connection, us": statistics.median(again[1:]),
-        "join to connect, new TCP connection": statistics.median(ratios[0]),
-        "join to connect, open TCP connection": statistics.median(ratios[1]),
-    }
+        for origin, of in ((OWN_ORIGIN, ""), (OTHER_ORIGIN, ", other origin")):
+            first = (2 * number + (origin == OTHER_ORIGIN)) * clients
+            grants = [[f"page:{number}:{each}"] for each in range(2)]
+            among = [
+                Client(service.port, first + each, grants, presence=presence, origin=origin) for each in range(clients)
+            ]
+            for name, call in CALLS.items():
+                if name != PREFLIGHT or origin == OTHER_ORIGIN:
+                    measure(name + of, call, among)
+            for client in among:
+                client.close()
+    figures = {}
+    for name, measured in times.items():
+        ratios = [each / connect for each, connect in zip(measured, times["connect"], strict=True)]
+        figures[f"{name}: us"] = statistics.median(measured[1:])
+        figures[f"{name}: to connect"] = statistics.median(ratios[1:])
+    return figures
 
 
 def memory(*, streams: int, topics: int) -> dict[str, float]:
@@ -140,10 +178,10 @@ def main() -> None:
     parser.add_argument("--topics", type=int, default=5, help="of each")
     options = parser.parse_args()
     system.allow_many_files()
-    with running() as service:
+    with running(NOTIFIER_CORS_ORIGINS=OTHER_ORIGIN) as service:
         figures = cpu(service, clients=options.clients, rounds=options.rounds, presence=False)
         seen = cpu(service, clients=options.clients, rounds=max(1, options.rounds // 3), presence=True)
-    figures |= {f"{name} (with presence)": value for name, value in seen.items() if name.startswith("join to")}
+    figures |= {f"{name} (with presence)": value for name, value in seen.items() if name.endswith("to connect")}
     figures |= memory(streams=options.streams, topics=options.topics)
     for name, value in figures.items():
         print(f"{name:56}{value:10.2f}")

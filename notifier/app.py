@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
-from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -49,7 +48,7 @@ from notifier.api import (
 from notifier.api.batch import Batches
 from notifier.api.direct_calls import DirectCalls
 from notifier.api.fast_path import FastPath
-from notifier.api.origins import RefusedOrigins
+from notifier.api.origins import Origins
 from notifier.api.publishing import Publishing
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
@@ -128,12 +127,12 @@ def build(settings: Settings) -> ASGIApp:
     app.state.workers = Workers.from_environment(app.state.samples.read)
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
-    app.state.direct_calls = _direct_calls(app, stream)
+    origins = Origins(FastPath(app, "/v1/stream", stream), settings.cors_origins)
+    app.state.direct_calls = _direct_calls(app, stream, origins)
     app.state.console = console.Console(hub, broker, app.state.publishing)
     _add_routes(app, stream)
     errors.add_handlers(app)
-    fast_path = FastPath(app, "/v1/stream", stream)
-    return RefusedOrigins(_with_cors(fast_path, settings), settings.cors_origins)
+    return origins
 
 
 def _credentials(settings: Settings) -> dict[str, Any]:
@@ -173,19 +172,6 @@ def _reload(auth: Authenticator, hooks: Hooks) -> None:
         log.info("the credentials were read again: %d API keys", len(settings.api_keys))
 
 
-def _with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
-    if settings.cors_origins:
-        return CORSMiddleware(
-            app,
-            allow_origins=list(settings.cors_origins),
-            allow_credentials=True,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "Idempotency-Key"],
-            expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy"],
-        )
-    return app
-
-
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     broker: Broker = app.state.broker
@@ -222,7 +208,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await app.state.tracing.flush()
 
 
-def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
+def _direct_calls(app: FastAPI, stream: StreamEndpoint, origins: Origins) -> DirectCalls:
     """The calls that the protocol runs directly. Routes run the same."""
     publishing: Publishing = app.state.publishing
     tracing: Tracing = app.state.tracing
@@ -234,7 +220,7 @@ def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
         (b"PATCH", b"/v1/tasks/"): tracing.call("patch", publishing.patch_task),
     }
     user_calls: dict[tuple[bytes, bytes], UserCall] = {(b"POST", b"/v1/stream/topics"): app.state.topics.change}
-    return DirectCalls(app, calls, user_calls, stream, app.state.settings.cors_origins)
+    return DirectCalls(app, calls, user_calls, stream, origins.cors_headers)
 
 
 async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:

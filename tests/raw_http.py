@@ -18,6 +18,7 @@ class Answer:
     def __init__(self) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
+        """Of a repeated header all values, joined by commas."""
         self.body = b""
 
     def json(self) -> Any:
@@ -44,7 +45,8 @@ class Exchange(list[Answer]):
         self._parser.feed_data(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._next.headers[name.decode().lower()] = value.decode()
+        headers, key = self._next.headers, name.decode().lower()
+        headers[key] = f"{headers[key]}, {value.decode()}" if key in headers else value.decode()
 
     def on_headers_complete(self) -> None:
         self._next.status = self._parser.get_status_code()

@@ -5,7 +5,7 @@ Must not know: what the calls do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from notifier.api.http import connection_of, publisher_of, subscriber
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Publisher
-from notifier.call import Admitted, Call, RequestHead, UserCall
+from notifier.call import Admitted, Call, Headers, RequestHead, UserCall
 from notifier.protocol import Protocol
 
 STREAM_PATH: Final = b"/v1/stream"
@@ -39,7 +39,7 @@ class DirectCalls:
         calls: Mapping[tuple[bytes, bytes], Call],
         user_calls: Mapping[tuple[bytes, bytes], UserCall],
         stream: StreamEndpoint,
-        cors_origins: Iterable[str] = (),
+        cors_headers: Mapping[bytes, Headers],
     ) -> None:
         self._app = app
         self._calls = calls
@@ -51,15 +51,13 @@ class DirectCalls:
             if not url.endswith(b"/")
         }
         self._stream = stream
-        self._cors_origins = frozenset(origin.encode() for origin in cors_origins)
+        self.cors_headers = cors_headers
 
     def admit(self, protocol: Protocol, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None:
         """The call of a plain request; None if there is none. Raises `NotifierError` for a caller without permission.
 
         What is None or raises here goes through the routes, and is answered there.
         """
-        if headers.get(b"origin") in self._cors_origins:
-            return None  # `http://` and the service's host looks like its own origin, and its page needs CORS headers
         exact = self._exact.get((method, url))
         if exact is None:
             return self._admit_by_start(protocol, method, url, headers)
@@ -74,7 +72,7 @@ class DirectCalls:
     ) -> Admitted | None:
         path, _, query = url.partition(b"?")
         if path == STREAM_PATH and method == b"GET" and b"#" not in query:
-            return self._stream.admit(protocol, headers, query)
+            return self._stream.admit(protocol, headers, query, self.cors_headers.get(headers.get(b"origin", b""), ()))
         start = url.rfind(b"/") + 1
         last = url[start:]
         call = self._calls.get((method, url[:start]))

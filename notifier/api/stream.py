@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from notifier.api.granted import Granted, granted_by_query
 from notifier.api.http import connection_of, subscriber
 from notifier.auth import Subscriber
-from notifier.call import Admitted, stream_head
+from notifier.call import Admitted, Headers, stream_head
 from notifier.event import Cursor, parse_cursor
 from notifier.frames import OVERLOAD_RETRY_MS, RETRY_MS, EncodedFrame, farewell, place
 from notifier.hub import Hub
@@ -56,9 +56,11 @@ class StreamEndpoint:
         self._broker = broker
         self._life_s = life_s
 
-    def admit(self, protocol: Protocol, headers: Mapping[bytes, bytes], query: bytes) -> Admitted | None:
-        """The opening of a stream that the protocol runs directly. None for requests of proxies: uvicorn's middleware
-        finds their client's address. Raises `Unauthenticated`."""
+    def admit(
+        self, protocol: Protocol, headers: Mapping[bytes, bytes], query: bytes, more: Headers = ()
+    ) -> Admitted | None:
+        """The opening of a stream that the protocol runs directly; `more`: further headers of the response. None for
+        requests of proxies: uvicorn's middleware finds their client's address. Raises `Unauthenticated`."""
         if not FORWARDED.isdisjoint(headers):
             return None
         requested_at = time.monotonic()
@@ -67,11 +69,11 @@ class StreamEndpoint:
         address = protocol.client[0] if protocol.client else ""
         fields = partial(self._fields, who, address, connection, requested_at)
         granted = granted_by_query(connection, who)
-        return lambda _: self._open(protocol, fields(), granted)
+        return lambda _: self._open(protocol, fields(), granted, more)
 
-    async def _open(self, protocol: Protocol, fields: dict[str, Any], granted: Granted) -> None:
+    async def _open(self, protocol: Protocol, fields: dict[str, Any], granted: Granted, more: Headers) -> None:
         refused = self._hub.refusal(fields["topics"][0], fields["address"])
-        head = stream_head(_RAW_HEADERS, protocol.server_state.default_headers)
+        head = stream_head((*_RAW_HEADERS, *more), protocol.server_state.default_headers)
         if not protocol.hand_over():
             return
         if refused is None:

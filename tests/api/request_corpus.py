@@ -57,6 +57,9 @@ PAGES: tuple[tuple[str, ...], ...] = (
     ("Origin: ",), ("Origin: https://service", "Sec-Fetch-Site: same-origin"),
     ("Origin: https://service", "Sec-Fetch-Site: same-site"), ("Origin: http://service", "Sec-Fetch-Site: "),
     ("Origin: https://other.name", "Sec-Fetch-Site: same-origin"),
+    ("Origin: https://page.example", "Sec-Fetch-Site: cross-site"), ("Origin: https://page.example:8443",),
+    ("Origin: https://page.example", "Origin: https://example.com"), ("Origin: https://page.example, http://service",),
+    ("Origin: HTTPS://PAGE.EXAMPLE",),
 )  # fmt: skip
 """The headers of browsers by which the service knows where a page comes from."""
 NAMES = (

@@ -46,6 +46,7 @@ def test_an_allowed_page_may_call_with_credentials_and_the_headers_of_the_contra
     assert response.headers["Access-Control-Allow-Credentials"] == "true"
     assert method in response.headers["Access-Control-Allow-Methods"]
     assert header.lower() in response.headers["Access-Control-Allow-Headers"].lower()
+    assert response.headers["Access-Control-Max-Age"] == "7200", "a stream that comes back needs no further preflight"
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
