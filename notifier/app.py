@@ -236,7 +236,7 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
             group.create_task(hub.records.run_forever(), name="records")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
-            group.create_task(garbage.spare_forever(hub.__len__), name="garbage")
+            group.create_task(garbage.collect_forever(), name="garbage")
             group.create_task(loop_lag.measure_forever(app.state.samples.lags), name="loop-lag")
             if key_set is not None:
                 group.create_task(key_set.fetch_forever(), name="key-set")

@@ -7,9 +7,9 @@ request, and document them. Must not know: what calls there are; ASGI, brokers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from notifier.auth import Publisher, Subscriber
@@ -22,8 +22,7 @@ NO_STORE: Final = (b"cache-control", b"no-store")
 JSON: Final[Headers] = (NO_STORE, (b"content-type", b"application/json"))
 
 
-@dataclass(slots=True)
-class RequestHead:
+class RequestHead(msgspec.Struct, gc=False):
     """What calls ask of a request, apart from its body."""
 
     method: str

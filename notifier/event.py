@@ -15,8 +15,9 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from notifier import json_text, rules
 from notifier.exclusion import Exclusion
@@ -24,8 +25,7 @@ from notifier.exclusion import Exclusion
 PING: Final = b"event: ping\ndata: {}\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One published thing, ready to be stored and sent."""
 
     to: tuple[str, ...]
@@ -68,8 +68,7 @@ def part_key(message_id: str, expires_at_ms: int, excluded: Exclusion | None) ->
     return f"{key}!{excluded.digest}" if excluded is not None and excluded.users else key
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True, gc=False):
     """The last event id that a client has: a place in one epoch's order."""
 
     epoch: str

@@ -140,7 +140,9 @@ class TokenKeys:
         """
         if len(token) > MAX_TOKEN_CHARS:
             raise Unauthenticated("the token is too long", code="invalid_token")
-        refusal: Exception = _UnknownKey("no key is known that may have signed it")
+        # Types and texts: exceptions kept here would form cycles with this function's frame.
+        refusal: type[Exception] = _UnknownKey
+        reason = "no key is known that may have signed it"
         for key in self._candidates(token):
             try:
                 claims: dict[str, Any] = jwt.decode(
@@ -159,14 +161,14 @@ class TokenKeys:
             except jwt.InvalidAudienceError:
                 raise Unauthenticated(f"the token's audience is not {audience!r}", code="invalid_token") from None
             except jwt.InvalidAlgorithmError as exc:
-                if isinstance(refusal, _UnknownKey):
-                    refusal = exc
+                if refusal is _UnknownKey:
+                    refusal, reason = type(exc), str(exc)
             except jwt.InvalidSignatureError as exc:
-                refusal = exc
+                refusal, reason = type(exc), str(exc)
             except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as exc:
-                refusal = exc
+                refusal, reason = type(exc), str(exc)
                 break  # this key signed it, or it is no token
-        raise self._refused(token, refusal) from None
+        raise self._refused(token, refusal, reason) from None
 
     def _candidates(self, token: str) -> Sequence[Key]:
         """The keys that may have signed a token: those with its `kid`, else those without any."""
@@ -181,14 +183,14 @@ class TokenKeys:
         named = [key for key in self._set if key.kid == kid]
         return named or [*self._fixed, *[key for key in self._set if key.kid is None]]
 
-    def _refused(self, token: str, refusal: Exception) -> Exception:
-        if isinstance(refusal, _UnknownKey | jwt.InvalidSignatureError | jwt.InvalidAlgorithmError) and self.lacks:
+    def _refused(self, token: str, refusal: type[Exception], reason: str) -> Exception:
+        if issubclass(refusal, _UnknownKey | jwt.InvalidSignatureError | jwt.InvalidAlgorithmError) and self.lacks:
             self.lacks()
             if not self._set:
                 return KeysUnavailable("the keys that tokens are signed with, NOTIFIER_JWKS_URL, are not loaded yet")
-        if isinstance(refusal, jwt.InvalidAlgorithmError):
+        if issubclass(refusal, jwt.InvalidAlgorithmError):
             return Unauthenticated(self._algorithm_refused(token), code="invalid_token")
-        return Unauthenticated(f"invalid token: {refusal}", code="invalid_token")
+        return Unauthenticated(f"invalid token: {reason}", code="invalid_token")
 
     def _algorithm_refused(self, token: str) -> str:
         name = jwt.get_unverified_header(token).get("alg")

@@ -9,12 +9,15 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Final
 
 from notifier import process_numbers
 from notifier.broker import Broker
 from notifier.histogram import Histogram
 from notifier.hub import Hub
 from notifier.metrics import Samples
+
+BUILD: Final = {"version": version("sse-notifier"), "python": platform.python_version()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class ProcessSamples:
         """As JSON has them."""
         hub, broker, counts = self.hub, self.broker, self.hub.counts
         samples = {
-            "notifier_build": {"version": version("sse-notifier"), "python": platform.python_version()},
+            "notifier_build": BUILD,
             "notifier_streams": len(hub),
             "notifier_topics": hub.topic_count,
             "notifier_ready": int(broker.ready and not hub.draining),

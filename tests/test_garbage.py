@@ -1,4 +1,4 @@
-"""Streams are excluded from garbage collection, which is safe because they leave no cycles."""
+"""What is alive is excluded from garbage collection, which is safe because calls and streams leave no cycles."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import gc
 import weakref
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from notifier import garbage
-from tests.serving import serving
+from notifier.broker.embedded.log import NO_USERS, entry_of
+from notifier.event import custom
+from tests.serving import KEY, serving
 from tests.support import bearer, subscriber_token
 
 
@@ -44,8 +46,8 @@ async def _open_and_close(port: int, count: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def sparing(stream_count: Callable[[], int]) -> AsyncIterator[None]:
-    task = asyncio.create_task(garbage.spare_forever(stream_count))
+async def collecting() -> AsyncIterator[None]:
+    task = asyncio.create_task(garbage.collect_forever())
     yield
     task.cancel()
     await asyncio.wait([task])
@@ -63,26 +65,120 @@ async def test_a_stream_that_has_ended_leaves_no_cycle() -> None:
     assert not kinds
 
 
-async def test_open_streams_are_frozen_and_a_full_collection_frees_old_cycles(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Cycle:
-        def __init__(self) -> None:
-            self.itself = self
+def _request(method: str, path: str, key: str = "", body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers]
+    lines += [f"Authorization: Bearer {key}"] * bool(key)
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"] * bool(body)
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
+
+TOKEN = subscriber_token("u1")
+EVENT = b'{"to":["user:u1"],"type":"x"}'
+CHUNKED = _request("POST", "/v1/events", KEY, b"", "Transfer-Encoding: chunked") + b"1d\r\n" + EVENT + b"\r\n0\r\n\r\n"
+REQUESTS = {
+    "event": (200, _request("POST", "/v1/events", KEY, EVENT)),
+    "event through the routes": (200, CHUNKED),
+    "message": (200, _request("POST", "/v1/messages", KEY, b'{"to":["user:u1"],"subject":"x"}')),
+    "task": (200, _request("POST", "/v1/tasks", KEY, b'{"to":["user:u1"],"name":"x"}')),
+    "batch": (200, _request("POST", "/v1/batch", KEY, b'[{"kind":"event","to":1},{"kind":"patch","id":"x"},{}]')),
+    "inbox": (200, _request("GET", "/v1/inbox", TOKEN)),
+    "read": (200, _request("POST", "/v1/inbox/read", TOKEN, b'{"all":true}')),
+    "poll": (200, _request("GET", "/v1/poll", TOKEN)),
+    "cursor": (200, _request("GET", "/v1/cursor", TOKEN)),
+    "numbers": (200, _request("GET", "/metrics")),
+    "wrong fields": (422, _request("POST", "/v1/events", KEY, b'{"to":1}')),
+    "no JSON": (400, _request("POST", "/v1/messages", KEY, b"{")),
+    "wrong fields through the routes": (422, _request("POST", "/v1/inbox/read", TOKEN, b'{"ids":1}')),
+    "wrong grant": (403, _request("POST", "/v1/stream/topics", TOKEN, b'{"connection":"x","add":["x"]}')),
+    "forged token": (401, _request("GET", "/v1/poll", f"{TOKEN[:-8]}AAAAAAAA")),
+    "cursor for a publisher": (200, _request("GET", "/v1/cursor?user=u1", KEY)),
+    "no token": (401, _request("GET", "/v1/inbox")),
+    "no token at all": (401, _request("GET", "/v1/inbox", "x.y.z")),
+    "token for another service": (401, _request("GET", "/v1/poll", subscriber_token("u1", aud="another"))),
+    "no path": (404, _request("GET", "/v1/nothing", TOKEN)),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+async def test_no_call_leaves_a_cycle(name: str) -> None:
+    """What is alive when the collector freezes would otherwise stay for an hour."""
+    status, request = REQUESTS[name]
+    async with serving() as port, contextlib.AsyncExitStack() as stack:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        stack.callback(writer.close)
+
+        async def call() -> None:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert int(head.split()[1]) == status, head
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+
+        for _ in range(3):
+            await call()
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        for _ in range(10):
+            await call()
+        gc.collect()
+        kinds = Counter(type(left).__name__ for left in gc.garbage)
+        gc.set_debug(0)
+    assert not kinds
+
+
+class Cycle:
+    """Garbage that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+async def test_what_is_alive_is_looked_at_once_and_a_full_collection_frees_old_cycles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
-    count = 0
     gc.collect()
     old = Cycle()
     alive = weakref.ref(old)
-    async with sparing(lambda: count):
-        await asyncio.sleep(0.05)
-        before = gc.get_freeze_count()
-        count = garbage.MIN_GROWTH
-        while gc.get_freeze_count() == before:
+    async with collecting():
+        while any(kept is old for kept in gc.get_objects()):
             await asyncio.sleep(0.01)
         del old
         gc.collect()
         assert alive() is not None
     monkeypatch.setattr(garbage, "FULL_EVERY_S", 0.0)
-    async with sparing(lambda: count):
+    async with collecting():
         while alive() is not None:
             await asyncio.sleep(0.01)
+
+
+async def test_young_objects_do_not_gather_where_as_many_are_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector's own count stands still then."""
+    monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
+    gc.set_threshold(*garbage.THRESHOLDS)
+    bounded: deque[list[list[int]]] = deque(([[number]] for number in range(100)), maxlen=100)
+    most = 0
+    async with collecting():
+        for _ in range(200):
+            for number in range(100):
+                bounded.append([[number]])
+            most = max(most, len(gc.get_objects(generation=0)))
+            await asyncio.sleep(0.001)
+    assert most < garbage.THRESHOLDS[0]
+
+
+async def test_young_cycles_are_freed_where_as_many_objects_are_freed_as_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
+    gc.set_threshold(0)
+    async with collecting():
+        alive = weakref.ref(Cycle())
+        while alive() is not None:
+            await asyncio.sleep(0.01)
+
+
+def test_entries_of_histories_are_not_looked_at() -> None:
+    """There may be millions."""
+    entry = entry_of(custom(to=["user:u1"], event_type="x"), 1, "", "")
+    assert not gc.is_tracked(entry)
+    assert entry.excluded is NO_USERS

@@ -121,7 +121,7 @@ class Batches:
             try:
                 event = self._event(who, item, own_idem)
             except NotifierError as exc:
-                events.append(exc)
+                events.append(exc.with_traceback(None))  # with it, this function and the list would be a cycle
                 recipients += 1  # its check took time too
             else:
                 events.append((event, own_idem))
@@ -162,7 +162,7 @@ class Batches:
                 return json_text.to_json(await self.publishing.append_output(who, task_id, fields, idem))
             return json_text.to_json(await self.publishing.change_task(who, task_id, validate(TaskPatch, fields), idem))
         except NotifierError as exc:
-            return exc
+            return exc.with_traceback(None)
 
 
 def _settled(event: tuple[Event, Idempotency | None] | NotifierError, answer: object) -> Result:

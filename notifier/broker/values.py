@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+import msgspec
+
 from notifier.errors import NotifierError
 from notifier.event import Cursor
 from notifier.output import KEPT_BYTES
@@ -38,8 +40,7 @@ FrameChange = Callable[[str], str]
 MarkAction = Literal["read", "all", "delete"]
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
+class Idempotency(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key and the digest of the body that it was sent with."""
 
     key: str
@@ -47,8 +48,7 @@ class Idempotency:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The broker's answer to a publish: the event is stored and ordered, but not yet delivered."""
 
     epoch: str

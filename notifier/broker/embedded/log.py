@@ -10,13 +10,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Final
+
+import msgspec
 
 from notifier.event import Event
 
+NO_USERS: Final[frozenset[str]] = frozenset()
+"""One for all entries: Python makes a new one, of 200 bytes, at each call."""
 
-@dataclass(slots=True)
-class Entry:
-    """A stored event."""
+
+class Entry(msgspec.Struct, gc=False):
+    """A stored event. There may be millions: the garbage collector does not look at them, since they form no cycle."""
 
     seq: int
     frame: str
@@ -24,7 +29,7 @@ class Entry:
     expires_at_ms: int
     key: str
     """Repeat key, if the same event may be published again."""
-    excluded: frozenset[str] = frozenset()
+    excluded: frozenset[str] = NO_USERS
     """Users that do not get it."""
     replace_key: str = ""
     """Of a message: a later one with the same key takes its place. Empty: none."""
@@ -38,7 +43,7 @@ class Entry:
 
 def entry_of(event: Event, seq: int, frame: str, key: str) -> Entry:
     """The entry of an event in one channel's log."""
-    users = event.excluded.users if event.excluded is not None else frozenset[str]()
+    users = event.excluded.users if event.excluded is not None else NO_USERS
     accepted_ms = time.time_ns() // 1_000_000
     return Entry(
         seq, frame, event.message_id, event.expires_at_ms, key, users, event.replace_key, accepted_ms, event.publisher

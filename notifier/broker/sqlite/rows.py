@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 from urllib.parse import quote, unquote
 
-from notifier.broker.embedded.log import Entry, Log
+from notifier.broker.embedded.log import NO_USERS, Entry, Log
 from notifier.broker.values import Receipt
 from notifier.event import is_safe_frame, part_key
 from notifier.exclusion import Exclusion
@@ -107,6 +108,17 @@ def _more(entry: Entry) -> str:
     return f" {quote(to_json(more))}" if more else ""
 
 
+_NO_MORE: Final[tuple[frozenset[str], str, Sequence[int]]] = (NO_USERS, "", ())
+
+
+def _more_of(text: str) -> tuple[frozenset[str], str, Sequence[int]]:
+    """What `_more` made a text of: excluded users, replace key, times of corrections. Raises ValueError, TypeError or
+    AttributeError."""
+    more = json.loads(unquote(text))
+    users = frozenset[str](map(str, more.get("except", ()))) or NO_USERS
+    return users, str(more.get("key", "")), list(map(int, more.get("corrected", ())))
+
+
 def empty_text(log: Log) -> str:
     """The entry of a log without events."""
     return f"{log.last} {log.low} {int(log.appended_s * 1000)} 0  \n"
@@ -129,10 +141,7 @@ def log_of(entries: bytes, top: int) -> tuple[Log, int]:
             if frame and not is_safe_frame(frame):
                 raise ValueError
             expires = int(expires_at_ms)
-            more = json.loads(unquote(rest[0])) if rest else {}
-            excluded = frozenset[str](map(str, more.get("except", ())))
-            replace_key = str(more.get("key", ""))
-            corrected = list(map(int, more.get("corrected", ())))
+            excluded, replace_key, corrected = _more_of(rest[0]) if rest else _NO_MORE
         except (ValueError, TypeError, AttributeError):
             skipped += 1
             continue
