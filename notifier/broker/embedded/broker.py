@@ -114,8 +114,7 @@ class EmbeddedBroker(Broker):
     # Events
 
     def submit(self, event: Event, idempotency: Idempotency | None = None) -> Receipt | Awaitable[Receipt]:
-        earlier = self._idempotency.find(idempotency)
-        if isinstance(earlier, Receipt):
+        if idempotency is not None and isinstance(earlier := self._idempotency.find(idempotency), Receipt):
             return earlier
         self._sweep.after(len(event.to))
         accepted_us = self.sampling.accepted_us()
@@ -125,18 +124,18 @@ class EmbeddedBroker(Broker):
         else:
             key = EPHEMERAL_PREFIX + events.new_id() if len(event.to) > 1 else ""
         for channel in event.to:
-            frame = event.frame_for(channel, self._replaced(channel, event))
+            replaces = self._replaced(channel, event) if event.replace_key else ""
+            frame = event.frame_for(channel, replaces)
             if event.durable:
                 self._history.append(channel, entry_of(event, self._seq, frame, key))
             self._announce(channel, frame, self._seq if event.durable else 0, key, event.excluded, accepted_us)
         receipt = Receipt(self._epoch, self._seq, not self._subscribed.isdisjoint(event.to))
-        self._idempotency.add(idempotency, receipt)
+        if idempotency is not None:
+            self._idempotency.add(idempotency, receipt)
         return receipt
 
     def _replaced(self, channel: str, event: Event) -> str:
-        """The id of the message that this one replaces in a channel, and which is removed; empty if there is none."""
-        if not event.replace_key:
-            return ""
+        """The id of the message that one with a key replaces, and which is removed; empty if there is none."""
         replaced = self._history.remove(channel, lambda entry: entry.replace_key == event.replace_key, "replaced")
         return next((entry.message_id for entry in replaced if entry.message_id != event.message_id), "")
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from notifier.broker.embedded.journal import Journal
 from notifier.broker.embedded.log import Entry, Left, Log
@@ -62,8 +63,9 @@ class MemoryHistory:
         entries = log.messages if is_message else log.events
         entries.append(entry)
         size = self._bounds.size_of(channel, is_message=is_message)
-        trimmed = [entries.popleft() for _ in range(len(entries) - size)]  # more than one if the bound was larger
-        if trimmed:
+        trimmed: Sequence[Entry] = ()
+        if len(entries) > size:
+            trimmed = [entries.popleft() for _ in range(len(entries) - size)]  # more than one if the bound was larger
             log.low = max(log.low, trimmed[-1].seq)
         log.last = entry.seq
         log.appended_s = time.time()
