@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 import jwt
+import msgspec
 
 from notifier import rules
 from notifier.api_key import ApiKey
@@ -38,8 +39,7 @@ MAX_KNOWN_HEADERS: Final = 256
 """Authorization headers with API keys that are remembered. One key can be written in many."""
 
 
-@dataclass(frozen=True, slots=True)
-class Subscriber:
+class Subscriber(msgspec.Struct, frozen=True, gc=False):
     """The user of a stream or an inbox."""
 
     user: str

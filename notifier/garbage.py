@@ -35,14 +35,18 @@ def begin() -> None:
 
 
 async def collect_forever() -> None:
-    """Collect the young objects at intervals, and exclude what is alive from later collections, until cancelled."""
+    """Collect the young objects at intervals, and exclude what is alive from later collections, until cancelled. Then
+    nothing is excluded any more: the process may go on without the service."""
     full_at = time.monotonic() + FULL_EVERY_S
-    while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        if time.monotonic() < full_at:
-            gc.collect(0)
-        else:
-            gc.unfreeze()
-            gc.collect()
-            full_at = time.monotonic() + FULL_EVERY_S
-        gc.freeze()
+    try:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if time.monotonic() < full_at:
+                gc.collect(0)
+            else:
+                gc.unfreeze()
+                gc.collect()
+                full_at = time.monotonic() + FULL_EVERY_S
+            gc.freeze()
+    finally:
+        gc.unfreeze()

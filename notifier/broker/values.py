@@ -9,8 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-import msgspec
-
 from notifier.errors import NotifierError
 from notifier.event import Cursor
 from notifier.output import KEPT_BYTES
@@ -40,7 +38,8 @@ FrameChange = Callable[[str], str]
 MarkAction = Literal["read", "all", "delete"]
 
 
-class Idempotency(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Idempotency:
     """An idempotency key and the digest of the body that it was sent with."""
 
     key: str
@@ -48,8 +47,9 @@ class Idempotency(msgspec.Struct, frozen=True, gc=False):
     fingerprint: str
 
 
-class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """The broker's answer to a publish: the event is stored and ordered, but not yet delivered."""
+@dataclass(slots=True)
+class Receipt:
+    """The broker's answer to a publish: the event is stored and ordered, but not yet delivered. Nothing changes it."""
 
     epoch: str
     seq: int

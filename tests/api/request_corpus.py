@@ -76,7 +76,8 @@ CLOUD = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid
 RAW = (
     b"", b"null", b"[]", b"{}", b"7", b'"text"', b"{", b'{"to"', b'{"to":["all"],"to":["all"],"type":"x"}', b"\xff",
     b'{"to":["all"],"type":"x","data":{"a":1,"a":2}}', b'{"to":["all"],"type":"x","data":{"a" :1,"a":2}}',
-    b'{"to":["all"],"type":"x","data":{"a":1,"a"\r\n\t :2}}', b'{"to" :["all"],"type":"x","data":{"a\\" :":1,"b" :"\\"  :"}}',
+    b'{"to":["all"],"type":"x","data":{"a":1,"a"\r\n\t :2}}',
+    b'{"to" :["all"],"type":"x","data":{"a\\" :":1,"b" :"\\"  :"}}',
     b'{"to":["all"],"type":"x","data":NaN}', b'{"to":["all"],"type":"x","data":1e999}', b'{"to":["all"],"type":"x",}',
     b'{"to":["all"],"type":"x","data":"\xed\xa0\x80"}', b'{"to":["all"],"type":"x","data":"\\u0000"}',
     b'{"to":["all"],"type":"x","data":"a\\":b"}', b'{"to":["all"],"type":"x","data":"\\ud83d\\ude00"}',
