@@ -30,6 +30,7 @@ export const UNKNOWN = "-"; // the cursor of a page that has none: a part that c
  * @property {boolean} heard  the present stream has it
  * @property {string} from    since this cursor it has it
  * @property {string} last    the newest event that may be the topic's
+ * @property {boolean} [isMissing]  it was not among the stream's topics after its last join
  * @property {string} [unknown]    the grant of which the page's server said that the view decides
  * @property {boolean} [isRefused]  at the last renewal it was answered, and not renewed
  * @property {Set<any>} handles

@@ -64,6 +64,10 @@ export function publicHandle(handle, notifier, { close, tellStates, find }) {
     topics: handle.topics,
     /** The id of the user that its grant is for. */
     user: handle.user,
+    /** What to show of the connection. @returns {import("./types.js").ConnectionState} */
+    get connectionState() {
+      return notifier.connectionState;
+    },
     /**
      * Calls `handler` for events of this type to these topics. An event belongs to the topic in `data.topic`, a message
      * to that in `data.to`; what names none is for every handle. Returns a function that ends this.

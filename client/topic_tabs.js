@@ -11,6 +11,7 @@
 import { onWire, readGrants } from "./grants.js";
 
 /** @typedef {import("./grants.js").Topic} Topic */
+/** @typedef {[name: string, isHidden: boolean][]} Gone  topics that tabs have left; `isHidden`: others saw the user there */
 
 const ANSWER_MS = 300; // the other tabs say within this what they show
 
@@ -38,11 +39,13 @@ export async function createTopicTabs(
 ) {
   /** @type {Map<string, boolean> | null} */
   let leaving = null; // topics of which the leader asks the other tabs; true: whether they show the user
+  /** @type {[id: string, gone: Gone][]} */
+  let unended = []; // what a stream still has, as the call failed
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
-  return { post, ask, hide, leave, remove, end };
+  return { post, ask, hide, leave, shownOn, remove, endUnneeded, endAgain, end };
 
   /** Which stream is there? And what this tab shows; the leader, which may have loaded this late, says which. */
   function ask() {
@@ -75,7 +78,10 @@ export async function createTopicTabs(
     return topics.get(name)?.shownBy.size;
   }
 
+  /** The connection has ended: the leader ends what no other tab shows. */
   function end() {
+    hide();
+    topics.clear();
     channel?.close();
     channel = null;
   }
@@ -161,17 +167,46 @@ export async function createTopicTabs(
     post({ left: names });
 
     function removeUnshown() {
-      const gone = [...(leaving ?? [])].filter(([name, isHidden]) => !(isHidden ? shows(name) : topics.has(name)));
+      const gone = [...(leaving ?? [])].filter(isUnneeded);
       leaving = null;
-      if (gone.length) void remove(gone.map(([name]) => name));
+      if (gone.length) void remove(gone);
     }
   }
 
-  /** The stream is to leave these. @param {string[]} names */
-  async function remove(names) {
-    if (!streamId()) return;
-    await change({ remove: names });
+  /** These topics, as they are now. @param {string[]} names @returns {Gone} */
+  function shownOn(names) {
+    return names.map((name) => [name, Boolean(topics.get(name)?.presence)]);
+  }
+
+  /** Ends those of these topics that this tab needs no longer. @param {Gone} gone */
+  function endUnneeded(gone) {
+    const unneeded = gone.filter(isUnneeded);
+    if (unneeded.length) leave(namesOf(unneeded), namesOf(unneeded.filter(([, isHidden]) => isHidden)));
+  }
+
+  /** @param {Gone[number]} topic */
+  function isUnneeded([name, isHidden]) {
+    return !(isHidden ? shows(name) : topics.has(name));
+  }
+
+  /** The stream is to leave these. @param {Gone} gone */
+  async function remove(gone) {
+    const id = streamId();
+    if (!id) return;
+    const names = namesOf(gone);
+    const answer = await change({ remove: names });
+    if (!answer) unended.push([id, gone]);
     post({ removed: names }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
     rejoin(names);
   }
+
+  /** Tries again to end what its stream still has. */
+  function endAgain() {
+    const all = unended.flatMap(([id, gone]) => (id === streamId() ? gone : []));
+    unended = [];
+    endUnneeded(all);
+  }
 }
+
+/** @param {Gone} gone */
+const namesOf = (gone) => gone.map(([name]) => name);

@@ -67,7 +67,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const calls = { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
   const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
   let connectionId = findId(); // a hello may have come meanwhile
-  const { ask, post, remove } = tabs;
+  const { ask, post } = tabs;
   const unhook = onPage({ pagehide: tabs.hide, pageshow: ({ persisted }) => persisted && comeBack() });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
@@ -99,8 +99,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     unhook();
     renewal.stop();
     refusals.stop();
-    tabs.hide(); // the leader ends what no other tab shows
-    topics.clear();
+    connectionId = ""; // no call that fails is repeated
     tabs.end();
   });
   if (!connectionId || connection.leads) ask();
@@ -239,7 +238,9 @@ export async function createTopics(notifier, connection, position, base, polls, 
     const states = joined.filter(([, topic]) => stateOf(topic) !== topic.state);
     const state = states.map(([name, topic]) => /** @type {const} */ ([name, stateOf(topic)]));
     overtaken.clear();
+    const added = tabs.shownOn(joined.map(([name]) => name));
     const answer = await change({ add, since: since || UNKNOWN, ...(state.length && { state: onWire(state) }) });
+    if (!connection.leads) tabs.endUnneeded(added); // the leader may have ended what this tab has left meanwhile
     if (!answer) return false;
     if (on !== connectionId) return true; // another stream meanwhile
     if (answer.refused) {
@@ -264,7 +265,8 @@ export async function createTopics(notifier, connection, position, base, polls, 
       const isThere = answer.topics.includes(name);
       topic.heard = isThere && !overtaken.has(name);
       if (isThere) refused.delete(name);
-      else expire(topic); // its grant ended before it was added
+      else if (topic.isMissing) expire(topic); // its grant has ended; at first another tab may have ended the topic meanwhile
+      topic.isMissing = !isThere;
       if (topic.heard) topic.since = topic.from = answer.cursor;
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
@@ -309,14 +311,14 @@ export async function createTopics(notifier, connection, position, base, polls, 
       ask();
     } else if ([403, 409, 422].includes(status)) return { refused: status };
     clearTimeout(retry);
-    retry = setTimeout(
-      () => {
-        retry = 0;
-        void join();
-      },
-      RETRY_MS * (1 + Math.random()),
-    );
+    retry = setTimeout(repeat, RETRY_MS * (1 + Math.random()));
     return null;
+  }
+
+  function repeat() {
+    retry = 0;
+    tabs.endAgain();
+    void join();
   }
 
   /** @param {Grant[]} grants */
@@ -339,8 +341,8 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** @param {string[]} names @param {Ended} reason */
   function drop(names, reason) {
     tell(names, reason);
+    if (reason === "denied") void tabs.remove(tabs.shownOn(names));
     for (const name of names) topics.delete(name);
-    if (reason === "denied") void remove(names);
     tellPolls();
   }
 

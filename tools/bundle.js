@@ -1,7 +1,8 @@
 /**
  * Modules of the client as one minified module: the npm package has it, `tests/js/size.test.js` and `package.test.js` count it.
  *
- * Rolldown joins the modules and drops unused code, esbuild minifies the style sheets in them, terser the rest.
+ * Rolldown joins the modules and drops unused code, esbuild minifies the style sheets in them, terser the rest. Names that only the client's own
+ * modules know become shorter: those of `INTERNAL`, and custom properties with an underscore.
  */
 
 import { readFileSync } from "node:fs";
@@ -11,6 +12,24 @@ import MagicString from "magic-string";
 import { rolldown } from "rolldown";
 import { minify } from "terser";
 
+/** Properties that no page, text, event or other tab names; `tests/js/size.test.js` checks that. */
+export const INTERNAL = [
+  ...["actionsOf", "createTopics", "questionOf", "QUESTION_CSS", "showBar", "showList", "showPeople", "showTasks"],
+  ...["adopt", "attempt", "extend", "isAtEnd", "report"],
+  ...["afterMs", "isRunning", "mayEnd", "onHurry", "onStart", "tryStream"],
+  ...["endAgain", "endUnneeded", "grantsOf", "handles", "heard", "hearPolled", "isChanged", "isMissing", "isRefused", "namesOf"],
+  ...["refuseTokens", "setAside", "shownBy", "shownOn", "streamId", "tellPolls", "tellStates", "withoutRoom"],
+];
+
+/** The widgets' own custom properties: each becomes one letter. */
+const VARIABLES = "accent error from gap level line muted radius shadow success surface text warning".split(" ");
+
+/** @param {string} all  as `--_accent` @param {string} name */
+function shortened(all, name) {
+  const index = VARIABLES.indexOf(name);
+  return index < 0 ? all : `--_${String.fromCharCode(97 + index)}`;
+}
+
 /** A style sheet in a module: a constant or a static field whose name ends in `css`; other sheets are at its start. */
 const SHEETS = /(css = `(?:\$\{\w+_CSS\})*)([^`]*)(?=`;)/gi;
 
@@ -19,7 +38,7 @@ function minifiedSheet(css) {
   const plain = css.replace(/\$\{([A-Z]+)\}/g, "(--$1)"); // a named condition (Media Queries 5, @custom-media)
   const { code, warnings } = transformSync(plain, { loader: "css", minify: true, charset: "utf8" });
   if (warnings.length) throw new Error(warnings.map(({ text }) => text).join("\n"));
-  return code.trim().replace(/\(--([A-Z]+)\)/g, "$${$1}");
+  return code.trim().replace(/\(--([A-Z]+)\)/g, "$${$1}").replace(/--_([a-z]+)/g, shortened);
 }
 
 /** @type {import("rolldown").Plugin} */
@@ -97,7 +116,8 @@ export async function bundle(entries, { atStart = false, file = "notifier.js" } 
     module: true,
     ecma: 2022,
     // "unsafe" for functions that are called with `new`: the client has classes only.
-    compress: { passes: 5, hoist_funs: true, unsafe_arrows: true, lhs_constants: false },
+    compress: { passes: 5, hoist_funs: true, unsafe_arrows: true, lhs_constants: false, pure_getters: true },
+    mangle: { properties: { regex: new RegExp(`^(${INTERNAL.join("|")})$`) } },
     sourceMap: { content: JSON.stringify(map), includeSources: true, url: `${fileName}.map` },
   });
   return { code: shorter ?? "", map: String(newMap) };

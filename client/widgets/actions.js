@@ -20,8 +20,13 @@ export function actionsOf(actions, widget, done = () => {}) {
   return el("div", { part: "actions", class: "note" }, ...buttons);
 }
 
-/** @param {Action} action @param {() => void} done */
-function opener({ url, text }, done) {
+/**
+ * A link, in the same tab if it stays on the site.
+ *
+ * @param {{url?: string | null, text: string}} action
+ * @param {() => void} done
+ */
+export function opener({ url, text }, done) {
   const target = link(url, text);
   if (target?.origin === location.origin) target.removeAttribute("target");
   target?.addEventListener("click", done);

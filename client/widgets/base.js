@@ -8,7 +8,7 @@
  */
 
 import { BaseElement } from "./element.js";
-import { useTexts } from "./texts.js";
+import { say, useTexts } from "./texts.js";
 
 /** @typedef {ReturnType<typeof import("../store.js").createStore>} Store */
 /** @typedef {import("../types.js").Texts} Texts */
@@ -159,15 +159,20 @@ export class Widget extends BaseElement {
       if (option && this.ends === ends) ends.push(option.begin(this, store));
   }
 
+  /** Says that a call of this widget failed; "": no longer. @param {string} _words */
+  report(_words) {}
+
   /**
    * Does what the user asked for. A failure is dispatched as the document's event `notifier:failed`, which the toasts
-   * show: with the error as `detail`, the name of a text in `what`, and `retry`.
+   * show: with the error as `detail`, the name of a text in `what`, and `retry`. Without toasts in the page the widget reports it.
    *
    * @param {"notRead" | "notRemoved" | "notMore" | "notCancelled" | "notDismissed" | "notAnswered" | undefined} what  did not work then
    * @param {() => Promise<unknown>} call
    */
   attempt(what, call) {
+    this.report("");
     call().catch((error) => {
+      if (!document.querySelector("notifier-toasts")) this.report(say(what ?? "failed"));
       const failure = new CustomEvent("notifier:failed", { detail: error });
       document.dispatchEvent(Object.assign(failure, { what, retry: () => this.attempt(what, call) }));
     });

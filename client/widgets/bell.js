@@ -59,7 +59,7 @@ export class NotifierBell extends Widget {
       panel.hidden = !yes;
       for (const node of [this, ...document.querySelectorAll("notifier-toasts")])
         node.toggleAttribute("panel-open", yes);
-      bell.setAttribute("aria-expanded", String(yes));
+      bell.ariaExpanded = String(yes);
       place();
     };
     /** Keeps the whole panel inside the window. */
@@ -115,8 +115,8 @@ export class NotifierBell extends Widget {
       store.subscribe(({ unread, loaded, failed }) => {
         const isKnown = loaded || unread > 0;
         const label = isKnown ? say("unread", { n: unread }) : say(failed ? "notLoaded" : "loading");
-        bell.setAttribute("aria-busy", String(!isKnown && !failed));
-        bell.setAttribute("aria-label", `${say("messages")}. ${label}`);
+        bell.ariaBusy = String(!isKnown && !failed);
+        bell.ariaLabel = `${say("messages")}. ${label}`;
         if (before !== null && unread > before) live.textContent = label;
         before = loaded ? unread : null;
         badge.hidden = !unread;

@@ -1,5 +1,6 @@
 /**
- * The line that says that a page is not live, and what follows: in the inbox, the bell's panel, the tasks, a bar, output.
+ * The line that says that a page is not live, and what follows: in the inbox, the bell's panel, the tasks, a bar, output. It also says
+ * which call of the widget failed.
  *
  * Owns: when it shows, its words and its button. Must not know: how a connection is kept.
  */
@@ -13,7 +14,7 @@ export const PATIENCE_MS = 3000; // a shorter interruption is not shown
 const SECOND_MS = 1000;
 
 /**
- * The line of one widget. It is empty while events arrive.
+ * The line of one widget. It is empty while events arrive and no call has failed.
  *
  * @param {import("./base.js").Widget} widget
  * @param {import("./base.js").Store} store
@@ -27,6 +28,11 @@ export function connectionNote(widget, store, onShow = () => {}) {
   const note = el("div", { part: "connection", class: "note", tabindex: "-1" }, text, count);
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer;
+  let failure = "";
+  widget.report = (words) => {
+    failure = words;
+    draw();
+  };
 
   function draw() {
     clearTimeout(timer);
@@ -36,11 +42,12 @@ export function connectionNote(widget, store, onShow = () => {}) {
     const isShown = inMs <= 0;
     const words = isShown ? wordsOf(connectionState) : "";
     const waitMs = isShown ? nextTryAt - Date.now() : 0;
-    if (text.textContent !== words) text.textContent = words; // the same words would be announced again
+    const shown = [failure, words].filter(Boolean).join(" · ");
+    if (text.textContent !== shown) text.textContent = shown; // the same words would be announced again
     count.textContent = waitMs > 0 ? say("nextTry", { time: duration(Math.ceil(waitMs / SECOND_MS), "second") }) : "";
     offer(!isShown || state === "polling" ? null : state === "refused" ? reload : retry);
     const isStale = isShown && state !== "polling";
-    note.classList.toggle("shown", isShown);
+    note.classList.toggle("shown", shown !== "");
     note.classList.toggle("stale", isStale);
     onShow(isStale, words);
     if (waitMs > 0) timer = setTimeout(draw, waitMs % SECOND_MS || SECOND_MS);
@@ -55,7 +62,10 @@ export function connectionNote(widget, store, onShow = () => {}) {
     if (action) note.append(action);
   }
 
-  widget.ends.push(store.subscribe(draw), () => clearTimeout(timer));
+  widget.ends.push(store.subscribe(draw), () => {
+    clearTimeout(timer);
+    widget.report = () => {};
+  });
   return note;
 }
 

@@ -63,7 +63,7 @@ export function icon(name, more = "") {
   const path = document.createElementNS(SVG, "path");
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("class", `icon ${more}`);
-  svg.setAttribute("aria-hidden", "true");
+  svg.ariaHidden = "true";
   path.setAttribute("d", SHAPES[name]);
   svg.append(path);
   return svg;
@@ -159,8 +159,7 @@ export function bar(label) {
  * @param {number | null} percent  null: unknown; the bar moves without an end
  */
 export function setBar(track, percent) {
-  if (percent === null) track.removeAttribute("aria-valuenow");
-  else track.setAttribute("aria-valuenow", String(percent));
+  track.ariaValueNow = percent === null ? null : String(percent);
   /** @type {HTMLElement} */ (track.firstElementChild).style.width = percent === null ? "" : `${percent}%`;
 }
 

@@ -30,17 +30,17 @@ function stored(name) {
 }
 
 /**
- * Adds an entry to a list, or removes it.
+ * Adds entries to a list, or removes them.
  *
  * @param {string} name
- * @param {string} entry
+ * @param {string[]} entries
  * @param {boolean} isKept
  */
-export function keep(name, entry, isKept) {
-  const others = [...stored(name)].filter((other) => other !== entry);
+export function keep(name, entries, isKept) {
+  const others = [...stored(name)].filter((other) => !entries.includes(other));
   read.delete(name);
   try {
-    localStorage.setItem(`notifier ${name}`, JSON.stringify(isKept ? [...others, entry].slice(-MOST) : others));
+    localStorage.setItem(`notifier ${name}`, JSON.stringify(isKept ? [...others, ...entries].slice(-MOST) : others));
   } catch {
     // the choice lasts for no longer than this call
   }

@@ -62,7 +62,7 @@ export function showList(widget, store, scroller, note) {
     const choice = el("button", { type: "button", "aria-pressed": String(name === filter) }, say(name));
     choice.addEventListener("click", () => {
       filter = name;
-      for (const other of filters.children) other.setAttribute("aria-pressed", String(other === choice));
+      for (const other of filters.children) other.ariaPressed = String(other === choice);
       draw();
     });
     filters.append(choice);
@@ -73,13 +73,13 @@ export function showList(widget, store, scroller, note) {
     read: (id, consent) => widget.attempt("notRead", () => store.read(id, consent)),
     archive(/** @type {string} */ id) {
       const isArchived = filter !== "archived";
-      keep(ARCHIVED, id, isArchived);
+      keep(ARCHIVED, [id], isArchived);
       draw();
       if (!isArchived) return;
       const consent = offer("archived");
       actions.read(id, consent);
       consent.then((isWanted) => {
-        if (!isWanted) keep(ARCHIVED, id, false);
+        if (!isWanted) keep(ARCHIVED, [id], false);
         draw();
       });
     },
@@ -140,6 +140,7 @@ export function showList(widget, store, scroller, note) {
       try {
         await store.older();
         isIdle = true;
+        forgetGone();
       } finally {
         isLoading = false;
         draw();
@@ -147,6 +148,15 @@ export function showList(widget, store, scroller, note) {
       const next = /** @type {HTMLElement | undefined} */ (list.children[count]);
       if (isAsked) (next ? focusOf(next) : title).focus();
     });
+  }
+
+  /** Archived messages that the service has no longer: they would be looked for each time. Undo may bring a deleted one back. */
+  function forgetGone() {
+    const { messages, more: isMore } = store.state;
+    if (isMore || filter !== ARCHIVED || !line.hidden) return;
+    const ids = messages.map(({ id }) => id);
+    const gone = [...kept(ARCHIVED)].filter((id) => !ids.includes(id));
+    keep(ARCHIVED, gone, false);
   }
 
   let frame = 0;

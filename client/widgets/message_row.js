@@ -4,8 +4,8 @@
  * Owns: its elements and their look. Must not know: the list.
  */
 
-import { actionsOf } from "./actions.js";
-import { el, icon, labelled, link, picture, timeElement } from "./dom.js";
+import { actionsOf, opener } from "./actions.js";
+import { el, icon, labelled, picture, timeElement } from "./dom.js";
 import { say, senderOf } from "./texts.js";
 import { ago, daysAgo, relative } from "./times.js";
 
@@ -67,13 +67,13 @@ export function drawRow(message, { read, archive, remove }, widget) {
     read(id);
   };
   const marking = labelled(say("read", { name: subject }), mark, icon("read"));
-  const target = link(url, subject);
-  if (target?.origin === location.origin) target.removeAttribute("target");
-  target?.addEventListener("click", () => read(id));
-  const toggle = () => menu.setAttribute("aria-expanded", String(box.classList.toggle("open")));
+  const target = opener({ url, text: subject }, () => read(id));
+  const toggle = () => {
+    menu.ariaExpanded = String(box.classList.toggle("open"));
+  };
   const menu = labelled(say("menu", { name: subject }), toggle, icon("menu"));
   menu.className = "menu";
-  menu.setAttribute("aria-expanded", "false");
+  menu.ariaExpanded = "false";
   const sender = el("span", { part: "sender", class: "muted" }, isUnread, ` ${senderOf(message)}`);
   const box = el(
     "div",

@@ -48,7 +48,7 @@ export function placeholder(empty, shape, reload, content, rows = 5) {
   function show(isLoaded, hasFailed, count, words = empty) {
     reason.textContent = say(words);
     const isBusy = !isLoaded && !hasFailed;
-    content.setAttribute("aria-busy", String(isBusy));
+    content.ariaBusy = String(isBusy);
     const shown = isBusy ? skeleton : isLoaded ? (count ? null : none) : failed;
     if (box.firstChild !== shown) box.replaceChildren(...(shown ? [shown] : []));
   }

@@ -86,6 +86,7 @@ export class NotifierPresence extends Widget {
       this.#watchForm(handle),
       this.#watchGrant(),
     );
+    connected(handle.connectionState);
     const { ends } = this;
     handle.onEnded((names) => ends === this.ends && names.includes(topic) && draw(0, []));
   }

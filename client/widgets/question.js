@@ -65,7 +65,7 @@ export function questionOf(widget, store, id) {
     known = question;
     first.textContent = "";
     text.textContent = question.text;
-    box.setAttribute("aria-label", question.text);
+    box.ariaLabel = question.text;
     if (widget.hasAttribute("read-only")) return;
     if (question.choices) {
       ways.append(...question.choices.map((choice) => labelled(choice.text, () => give(choice.value))));

@@ -89,7 +89,7 @@ export function showBar(widget, store, id, note) {
       const task = tasks.find((other) => other.id === id);
       box.hidden = !task;
       if (!task) return;
-      track.setAttribute("aria-label", task.name);
+      track.ariaLabel = task.name;
       update(task, statusOf(task));
       announce(task);
     }),

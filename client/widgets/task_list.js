@@ -68,7 +68,7 @@ export function showTasks(widget, store, note) {
       const mean = known.length ? Math.floor(known.reduce((sum, part) => sum + part, 0) / known.length) : null;
       text.textContent = say("overall", { n: running.length });
       percent.textContent = mean === null ? "" : percentText(mean);
-      all.setAttribute("aria-label", text.textContent);
+      all.ariaLabel = text.textContent;
       setBar(all, mean);
     }),
   );

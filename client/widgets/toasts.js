@@ -72,7 +72,7 @@ export class NotifierToasts extends Widget {
 
   /** Keeps the toasts: they need no store, and a page may move the element. */
   clear() {
-    this.region.setAttribute("aria-label", say("notifications"));
+    this.region.ariaLabel = say("notifications");
     this.root.append(this.region);
     this.toggleAttribute("panel-open", !!document.querySelector("notifier-bell[panel-open]"));
   }

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import CHROMIUM_FIRST, EITHER, Witness, stop_clock
 from tests.browser.test_widgets import Shop
@@ -221,6 +221,27 @@ def test_a_filter_shows_what_is_below_the_pages_that_it_hides(shop: Shop, choice
     expect(subjects(panel)).to_have_text(["Number 2", "Number 1", "Number 0"])
     expect(panel.locator("[part=placeholder]")).to_be_empty()
     expect(panel.get_by_role("button", name="More messages")).to_be_hidden()
+
+
+def test_archived_messages_that_the_service_has_no_longer_are_looked_for_once(shop: Shop) -> None:
+    batch(shop, 60)  # pages of five: more than all messages need in the panel
+    page = shop.open()
+    newest = page.evaluate("store.state.messages[0].id")
+    page.evaluate("kept => localStorage.setItem('notifier archived', JSON.stringify(kept))", ["gone", newest, "away"])
+    opened(page).get_by_role("button", name="Archived", exact=True).click()
+    wait_for(lambda: page.evaluate("localStorage['notifier archived']") == f'["{newest}"]', what="the end of those")
+    expect(subjects(page.get_by_role("dialog"))).to_have_text(["Number 59"])
+    page = shop.open()
+    waiting: list[Route] = []
+    page.route("**/v1/inbox?*before=*", lambda route: waiting.append(route))
+    panel = opened(page)
+    wait_for(lambda: page.evaluate("true") and waiting, what="the second page of all messages")
+    panel.get_by_role("button", name="Archived", exact=True).click()
+    waiting[0].continue_()
+    wait_for(lambda: page.evaluate("store.state.messages.length") == 10, what="its answer")
+    page.evaluate("async () => { for (let n = 0; n < 3; n++) await notifier.inbox({limit: 1}); }")
+    expect(subjects(panel)).to_have_text(["Number 59"])
+    assert len(waiting) == 1
 
 
 def test_a_list_whose_end_is_above_the_view_loads_nothing(shop: Shop) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
+from notifier.auth import topic_grant
 from tests.browser.conftest import EITHER, shot
 from tests.browser.shop import Shop
-from tests.support import Service, wait_for
+from tests.support import JWT_SECRET, Service, wait_for
 
 
 @pytest.fixture
@@ -136,6 +139,51 @@ def test_a_call_that_failed_is_a_toast_in_the_pages_language_with_a_retry(
     toast.get_by_role("button", name=retry).click()
     expect(toast).to_have_count(0)
     expect(page.get_by_role("button", name=name)).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "widget", "name", "words"),
+    [
+        ("inbox/read", "notifier-inbox", "Mark as read: Hello", "This could not be marked as read"),
+        ("inbox/*", "notifier-inbox", "Delete: Hello", "This could not be deleted"),
+        ("tasks/*/cancel", "notifier-tasks", "Cancel: Import", "The task could not be cancelled"),
+        ("tasks/*/answer", "notifier-progress", "Yes", "The answer could not be sent"),
+    ],
+)
+def test_without_toasts_the_widget_of_a_call_that_failed_says_so_until_the_next_one(
+    shop: Shop, path: str, widget: str, name: str, words: str
+) -> None:
+    shop.publish("Hello")
+    choices = [{"value": value, "text": value} for value in ("Yes", "No")]
+    shop.call("POST", f"/v1/tasks/{shop.task}/question", {"text": "Overwrite?", "choices": choices})
+    page = shop.open()
+    page.evaluate("document.querySelector('notifier-toasts').remove()")
+    page.route(f"**/v1/{path}", lambda route: route.fulfill(status=500, json={"detail": "Kaboom in the broker"}))
+    action = page.locator(widget).get_by_role("button", name=name, exact=True)
+    action.click()
+    page.mouse.move(0, 0)  # away from the offer to undo, which would stay
+    lines = page.locator("[part=connection-text][aria-live]")
+    expect(page.locator(widget).locator(lines)).to_have_text(words)
+    assert sorted(lines.all_text_contents()) == ["", "", "", words]  # the bell, inbox, tasks, bar
+    page.unroute(f"**/v1/{path}")
+    action.click()
+    page.mouse.move(0, 0)
+    expect(page.locator(widget).locator(lines)).to_have_text("")
+    expect(action).to_have_count(0)
+
+
+def test_people_are_dim_on_a_page_whose_stream_never_opened(shop: Shop) -> None:
+    shop.context.route("**/v1/stream*", lambda route: route.fulfill(status=403, json={}))
+    page = shop.open(until="refused")
+    with_people = """async (grant) => {
+      await import("/client/widgets/presence.js");
+      const element = document.createElement("notifier-presence");
+      document.body.append(element);
+      element.show(await notifier.topic(grant));
+    }"""
+    page.evaluate(with_people, topic_grant(JWT_SECRET, shop.user, ["order:1"]))
+    for part in ("people", "text"):
+        expect(page.locator(f"notifier-presence [part={part}]")).to_have_class(re.compile("dim"))
 
 
 def test_a_failure_that_a_repeat_cannot_change_has_no_retry(shop: Shop) -> None:

@@ -20,12 +20,12 @@ globalThis.addEventListener = page.addEventListener.bind(page);
 const { keep, kept } = await import("../../client/widgets/kept.js");
 
 test("a list is read once, and again after a change of this page or of another tab", () => {
-  keep("archived", "a", true);
-  keep("archived", "b", true);
+  keep("archived", ["a"], true);
+  keep("archived", ["b"], true);
   reads = 0;
   for (let draw = 0; draw < 100; draw++) assert.deepEqual([...kept("archived")], ["a", "b"]);
   assert.equal(reads, 1);
-  keep("archived", "a", false);
+  keep("archived", ["a"], false);
   assert.deepEqual([...kept("archived")], ["b"]);
   storage.set("notifier archived", '["c"]');
   page.dispatchEvent(new Event("storage"));
@@ -35,7 +35,7 @@ test("a list is read once, and again after a change of this page or of another t
 test("an entry is added to what another tab has stored meanwhile", () => {
   kept("muted");
   storage.set("notifier muted", '["theirs"]'); // its event is not there yet
-  keep("muted", "ours", true);
+  keep("muted", ["ours"], true);
   assert.deepEqual([...kept("muted")], ["theirs", "ours"]);
 });
 

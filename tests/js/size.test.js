@@ -15,7 +15,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
-import { bundle } from "../../tools/bundle.js";
+import { bundle, INTERNAL } from "../../tools/bundle.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const MOST_BYTES = 6 * 1024;
@@ -63,6 +63,23 @@ test("the client with widgets and English texts, as a page loads it at its start
   const bytes = await bytesOf(["bundle.js"]);
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import at once: ${bytes} bytes`);
   assert.ok(bytes < 15.4 * 1024, `${bytes} bytes`);
+});
+
+test("a property that the bundle shortens is in no string, no type of a page and no document", () => {
+  const read = (folder, kind) =>
+    readdirSync(join(ROOT, folder), { recursive: true })
+      .filter((name) => kind.test(name))
+      .map((name) => readFileSync(join(ROOT, folder, name), "utf8"));
+  const code = read("client", /\.js$/)
+    .join("\n")
+    .replace(/\/\*\*[\s\S]*?\*\//g, "");
+  const guides = read("docs", /^(client|live|protocol|frameworks)\.md$/);
+  const documents = [...guides, ...read("client", /^types\.js$|\.d\.ts$/)].join("\n");
+  for (const name of INTERNAL) {
+    assert.ok(new RegExp(`\\b${name}\\b`).test(code), `${name} is not used`);
+    assert.ok(!new RegExp(`["'\`]${name}["'\`]`).test(code), `${name} is a string`);
+    assert.ok(!new RegExp(`[.\`{] ?${name}\\b`).test(documents), `${name} is public`);
+  }
 });
 
 test("an import whose module is known only at run time stays as it is in a bundle", async (t) => {

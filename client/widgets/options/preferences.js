@@ -29,7 +29,7 @@ export function offer(extras) {
   for (const kind of ["", ...(kinds.match(/\S+/g) ?? [])]) {
     const choice = el("input", { type: "checkbox" });
     choice.checked = !kept(MUTED).has(kind);
-    choice.addEventListener("change", () => keep(MUTED, kind, !choice.checked));
+    choice.addEventListener("change", () => keep(MUTED, [kind], !choice.checked));
     const label = kind ? kind.replaceAll("_", " ") : say("popUps");
     box.append(el("label", { class: "line", part: "preference" }, el("span", {}, label), choice));
   }
