@@ -34,6 +34,7 @@ GRACE_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.5
 """A topic's changes are joined to one event in this time."""
 TICK_S: Final = 0.1
+"""Changes that come within this time are sent together."""
 RETRY_S: Final = 1.0
 CALLS_AT_ONCE: Final = 16
 LOOK_AT_NUMBERS_EVERY_S: Final = 0.8
@@ -148,13 +149,23 @@ class Presence:
     async def run_forever(self) -> None:
         """Send leases and look, until cancelled. An exception must end the process."""
         while True:
-            await self._wake.wait()
+            await self._until_due()
+            await asyncio.sleep(TICK_S)
+            self._wake.clear()
             self._renew()
             await self._send_leases()
             await self._look_due()
-            if not (self._members or self._unsent or self._views):
-                self._wake.clear()
-            await asyncio.sleep(TICK_S)
+
+    async def _until_due(self) -> None:
+        """Wait for a change, or for the next renewal, repeat of a call or look."""
+        now = time.monotonic()
+        repeats = (self._retry_at.get(channel, now) for channel in self._unsent)
+        due_at = min(self._renew_at, *repeats, *(view.look_at for view in self._views.values()), math.inf)
+        try:
+            async with asyncio.timeout(None if math.isinf(due_at) else max(0, due_at - now)):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     def _renew(self) -> None:
         if time.monotonic() < self._renew_at:

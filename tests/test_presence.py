@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -249,6 +250,34 @@ async def test_many_people_are_looked_at_less_often(hub: Hub, monkeypatch: pytes
     hub.people.look(TOPIC)
     assert view.look_at >= view.looked_at + presences.LOOK_AT_MANY_EVERY_S
     await until(lambda: broker.asked[TOPIC] == before + 1)
+
+
+async def test_people_who_stay_cost_no_turns_of_the_loop(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the renewals of their leases, and the look that follows."""
+    turns: list[int] = []
+    send_leases = hub.people._send_leases
+
+    async def counting() -> None:
+        turns.append(1)
+        await send_leases()
+
+    pages = [await Page(hub, f"user-{number}").open() for number in range(3)]
+    await until(lambda: all(len(page.people) == 3 for page in pages))
+    monkeypatch.setattr(hub.people, "_send_leases", counting)
+    asked = broker_of(hub).asked
+    await until(lambda: asked[f"lease {TOPIC} 3"] >= 2)  # renewals, a second apart
+    assert 2 <= len(turns) < 20
+
+
+async def test_changes_that_come_together_are_sent_together(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no change came for a while."""
+    monkeypatch.setattr(presences, "TICK_S", 3.0)
+    ann = await Page(hub, "ann").open()
+    await asyncio.sleep(0.1)
+    bob = await Page(hub, "bob").open()
+    await until(lambda: ann.people.keys() == bob.people.keys() == {"ann", "bob"})
+    assert len(ann.events[0]["joined"]) == 2
+    assert f"lease {TOPIC} 1" not in broker_of(hub).asked
 
 
 async def test_coming_and_going_is_joined_to_few_events(hub: Hub) -> None:
