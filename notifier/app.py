@@ -206,6 +206,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await workers.close()
         await broker.close()
         await app.state.tracing.flush()
+        garbage.end()
 
 
 def _direct_calls(app: FastAPI, stream: StreamEndpoint, origins: Origins) -> DirectCalls:
@@ -236,7 +237,7 @@ async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledT
             group.create_task(hub.records.run_forever(), name="records")
             group.create_task(broker.failed(), name="broker")
             group.create_task(stalled_tasks.watch_forever(), name="stalled")
-            group.create_task(garbage.collect_forever(), name="garbage")
+            group.create_task(garbage.look_forever(), name="garbage")
             group.create_task(loop_lag.measure_forever(app.state.samples.lags), name="loop-lag")
             if key_set is not None:
                 group.create_task(key_set.fetch_forever(), name="key-set")

@@ -1,4 +1,4 @@
-"""What waits to be written, in portions between which the event loop has its turn.
+"""What waits to be written, in portions between which the event loop has its turn; and calls that run concurrently.
 
 Must not know: what is written, where to.
 """
@@ -29,6 +29,17 @@ async def write(waiting: Reversible[str], size: int, portion: Callable[[Sequence
         if not await portion(names[start : start + size]):
             return
         await asyncio.sleep(0)
+
+
+async def all_ended(calls: Iterable[Awaitable[object]]) -> None:
+    """Run these calls concurrently. All have ended when the first error is raised."""
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    failure = next((answer for answer in answers if isinstance(answer, BaseException)), None)
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del answers, failure  # with them, the error and this function's frame would be a cycle
 
 
 async def together(calls: Iterable[Coroutine[Any, Any, None]]) -> None:

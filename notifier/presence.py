@@ -23,6 +23,7 @@ from notifier.errors import BrokerUnavailable
 from notifier.event import own_frame
 from notifier.frames import EncodedFrame
 from notifier.people import MAX_SHOWN, VIEWING, Lease, Person, by_user, change_between, everyone
+from notifier.portions import all_ended
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.presence")
@@ -251,10 +252,7 @@ class Presence:
 async def _each(call: Callable[[str], Awaitable[None]], channels: Sequence[str]) -> None:
     """Call for each channel, for some at once. All of these have ended when the first error is raised."""
     for first in range(0, len(channels), CALLS_AT_ONCE):
-        calls = map(call, channels[first : first + CALLS_AT_ONCE])
-        for answer in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(answer, BaseException):
-                raise answer
+        await all_ended(map(call, channels[first : first + CALLS_AT_ONCE]))
 
 
 def _event(channel: str, change: Mapping[str, Any]) -> bytes:

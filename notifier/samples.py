@@ -9,7 +9,6 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Final
 
 from notifier import process_numbers
 from notifier.broker import Broker
@@ -17,7 +16,9 @@ from notifier.histogram import Histogram
 from notifier.hub import Hub
 from notifier.metrics import Samples
 
-BUILD: Final = {"version": version("sse-notifier"), "python": platform.python_version()}
+
+def _build() -> Mapping[str, str]:
+    return {"version": version("sse-notifier"), "python": platform.python_version()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,14 @@ class ProcessSamples:
     """See `Publishing.counts`."""
     lags: Histogram = field(default_factory=Histogram)
     """Of the event loop."""
+    build: Mapping[str, str] = field(default_factory=_build)
+    """The versions, read once: reading them leaves cycles."""
 
     def read(self) -> Samples:
         """As JSON has them."""
         hub, broker, counts = self.hub, self.broker, self.hub.counts
         samples = {
-            "notifier_build": BUILD,
+            "notifier_build": self.build,
             "notifier_streams": len(hub),
             "notifier_topics": hub.topic_count,
             "notifier_ready": int(broker.ready and not hub.draining),

@@ -101,7 +101,7 @@ SERVICE_LAYERS: Layers = [
     {"frames", "polls"},
     {"records"},
     {"direct"},
-    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag", "portions"},
+    {"admission", "metrics", "limits", "repeats", "http1", "event_loop", "garbage", "failures", "loop_lag"},
     {"process_numbers"},
     {"broker.registry"},
     {"broker.memory.broker", "broker.redis.broker", "broker.sqlite.broker"},
@@ -157,7 +157,7 @@ SERVICE_LAYERS: Layers = [
     {"hook"},
     {"api_key", "jwt_secret"},
     {"rules"},
-    {"errors", "histogram", "sampling", "trace_context"},
+    {"errors", "histogram", "portions", "sampling", "trace_context"},
 ]
 """Modules of `notifier` from top to bottom, a package standing for those of its modules that have no entry: each
 imports only from the layers below its own, or within its entry."""

@@ -121,7 +121,7 @@ class Batches:
             try:
                 event = self._event(who, item, own_idem)
             except NotifierError as exc:
-                events.append(exc.with_traceback(None))  # with it, this function and the list would be a cycle
+                events.append(_alone(exc))
                 recipients += 1  # its check took time too
             else:
                 events.append((event, own_idem))
@@ -162,12 +162,18 @@ class Batches:
                 return json_text.to_json(await self.publishing.append_output(who, task_id, fields, idem))
             return json_text.to_json(await self.publishing.change_task(who, task_id, validate(TaskPatch, fields), idem))
         except NotifierError as exc:
-            return exc.with_traceback(None)
+            return _alone(exc)
+
+
+def _alone(exc: NotifierError) -> NotifierError:
+    """An error without the frames that it went through: with them, it and a list of results would be a cycle."""
+    exc.__context__ = exc.__cause__ = None
+    return exc.with_traceback(None)
 
 
 def _settled(event: tuple[Event, Idempotency | None] | NotifierError, answer: object) -> Result:
     if isinstance(answer, NotifierError):
-        return answer
+        return _alone(answer)
     if isinstance(answer, Receipt) and isinstance(event, tuple):
         return published(event[0], answer)
     assert isinstance(answer, BaseException)

@@ -152,7 +152,10 @@ class Commands:
         if self._primary.wait_replicas:
             answer = asyncio.get_running_loop().create_future()
             self._primary.confirm(connection, partial(settle, answer))
-            await answer
+            try:
+                await answer
+            finally:
+                del answer  # with it, an error and this function's frame would be a cycle
 
     async def try_once(self, *calls: Sequence[str | bytes | int], within_s: float) -> Any:
         """The answer to the last of these commands on one key, all sent at once. Raises `BrokerUnavailable` if it does
@@ -175,6 +178,7 @@ class Commands:
             raise _unavailable(connection, str(calls[-1][0]), exc) from exc
         finally:
             timer.cancel()
+            del answer
 
     def publish_canary(self, channel: bytes, payload: str) -> asyncio.Future[int]:
         """Publish to a channel; the future's result is the number of its subscribers on this Redis."""

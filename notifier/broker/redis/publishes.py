@@ -77,7 +77,10 @@ class RedisPublishes:
 
     async def _claim_and_publish(self, event: Event, idempotency: Idempotency) -> Receipt:
         if refusal := await self._try_to_claim(idempotency):
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal  # with it, the error and this function's frame would be a cycle
         return await self._publish(event, idempotency)
 
     def _publish(self, event: Event, idempotency: Idempotency | None) -> Awaitable[Receipt]:

@@ -29,6 +29,7 @@ from notifier.broker.redis.scripts import Call
 from notifier.broker.redis.subscriptions import Subscriptions
 from notifier.errors import BrokerUnavailable
 from notifier.histogram import Histogram, total
+from notifier.portions import all_ended
 
 log = logging.getLogger("notifier.broker")
 
@@ -72,7 +73,7 @@ class Shards:
         another layout."""
         self._sink = sink
         try:
-            await _all(primary.start() for primary in self.primaries)
+            await all_ended(primary.start() for primary in self.primaries)
             self.subscriptions = [
                 Subscriptions(
                     self._places,
@@ -88,7 +89,7 @@ class Shards:
                 )
                 for shard, primary in enumerate(self.primaries)
             ]
-            await _all(subscriptions.start() for subscriptions in self.subscriptions)
+            await all_ended(subscriptions.start() for subscriptions in self.subscriptions)
         except BaseException:
             await self.close()
             raise
@@ -97,7 +98,7 @@ class Shards:
         """Raises what has ended a loop of a connection, once all are closed."""
         connections: tuple[Subscriptions | Primary, ...] = (*self.subscriptions, *self.primaries)
         try:
-            await _all(connection.close() for connection in connections)
+            await all_ended(connection.close() for connection in connections)
         finally:
             await self._places.close()
 
@@ -212,13 +213,6 @@ class Shards:
     def skipped(self) -> int:
         quarantined = sum(commands.quarantined for commands in self.commands)
         return quarantined + sum(subscriptions.topics.skipped for subscriptions in self.subscriptions)
-
-
-async def _all(calls: Iterable[Awaitable[None]]) -> None:
-    """Run concurrently; all have ended when the first error is raised."""
-    for answer in await asyncio.gather(*calls, return_exceptions=True):
-        if isinstance(answer, BaseException):
-            raise answer
 
 
 async def _raise_failure_of(task: asyncio.Task[None] | None) -> None:

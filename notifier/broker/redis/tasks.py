@@ -21,6 +21,7 @@ from notifier.broker.redis.scripts import Call, TaskWriteResult, reading, script
 from notifier.broker.redis.shards import Shards
 from notifier.broker.values import MAX_LISTED_TASKS, MAX_STALLED, Idempotency, TaskChange
 from notifier.errors import BrokerUnavailable, Conflict, NotFound, no_task
+from notifier.portions import all_ended
 from notifier.task import MAX_SNAPSHOT, Task
 from notifier.task_record import from_record
 
@@ -208,10 +209,7 @@ class RedisTasks:
             shards = self._watching(task) - {self._keys.shard_of_name(task.id)}
             calls = (task_call(task, self._keys, shard=shard, expected_version=-1) for shard in shards)
             # One shard that is away does not keep the others from their copies.
-            answers = await asyncio.gather(*map(self._shards.run, calls), return_exceptions=True)
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
+            await all_ended(map(self._shards.run, calls))
 
     async def _repeated(self, result: TaskWriteResult, task_id: str) -> Task:
         """What an earlier call with the idempotency key has stored. That call may have failed before its copies were
