@@ -184,7 +184,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     if key_set is not None:
         app.state.auth.keys.lacks = key_set.lacks
         await key_set.fetch()
-    garbage.begin()
     stalled_tasks = StalledTasks(broker, stalled_s=settings.task_stalled_s, failed_s=settings.task_failed_s)
     loops = asyncio.create_task(_watch(app, broker, hub, stalled_tasks, key_set), name="loops")
 
@@ -194,10 +193,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     state: dict[str, Any] = {"drain": drain, CALLS: app.state.direct_calls}
     if not settings.dev:  # its credentials are in no file, and it ends with its terminal
         state["reload"] = partial(_reload, app.state.auth, app.state.hooks)
+    garbage.begin()
     try:
         yield state
     finally:
         loops.cancel()
+        garbage.end()
         for work in app.state.demo_tasks:
             work.cancel()
         await asyncio.gather(loops, *app.state.demo_tasks, return_exceptions=True)
@@ -206,7 +207,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await workers.close()
         await broker.close()
         await app.state.tracing.flush()
-        garbage.end()
 
 
 def _direct_calls(app: FastAPI, stream: StreamEndpoint, origins: Origins) -> DirectCalls:
