@@ -21,8 +21,8 @@ import time
 from typing import Final
 
 LOOK_EVERY_S: Final = 0.05
-FREEZE_EVERY_S: Final = 5.0
-MAX_YOUNG_S: Final = 0.003
+FREEZE_EVERY_S: Final = 2.0
+MAX_YOUNG_S: Final = 0.0015
 """What the looks since the last freeze took; with more, the second look would hold the event loop up as long."""
 FULL_EVERY_S: Final = 3600.0
 """Interval of full collections: about 1.5 ms for 1,000 open streams."""
