@@ -103,15 +103,16 @@ export function createInbox(notifier, pageSize, changed) {
     } while (stale);
   }
 
-  /** Loads the next page of older messages. */
+  /** Loads the next page of older messages. Returns the ids of all messages once there is no older one. */
   async function older() {
     const started = generation;
     const page = await notifier.inbox({ limit: pageSize, before: messages.at(-1)?.id });
-    if (started !== generation) return; // the list was loaded again meanwhile
+    if (started !== generation) return undefined; // the list was loaded again meanwhile
     messages = [...messages, ...without(page.messages, idsOf(messages))];
     most = Math.max(KEPT, messages.length);
     ({ more } = page);
     changed();
+    return more ? undefined : idsOf(messages);
   }
 }
 

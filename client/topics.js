@@ -130,7 +130,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
 
   /** The stream has none of the topics. */
   function joinAll() {
-    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "" });
+    for (const topic of topics.values()) Object.assign(topic, { heard: false, state: "", isMissing: false });
     void lose([]);
   }
 
@@ -266,7 +266,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
       topic.heard = isThere && !overtaken.has(name);
       if (isThere) refused.delete(name);
       else if (topic.isMissing) expire(topic); // its grant has ended; at first another tab may have ended the topic meanwhile
-      topic.isMissing = !isThere;
+      topic.isMissing = !isThere && !topic.isMissing;
       if (topic.heard) topic.since = topic.from = answer.cursor;
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();

@@ -138,9 +138,9 @@ export function showList(widget, store, scroller, note) {
       isIdle = false;
       isLoading = true;
       try {
-        await store.older();
+        const stored = await store.older();
         isIdle = true;
-        forgetGone();
+        if (stored && filter === ARCHIVED) forgetGone(stored);
       } finally {
         isLoading = false;
         draw();
@@ -150,12 +150,9 @@ export function showList(widget, store, scroller, note) {
     });
   }
 
-  /** Archived messages that the service has no longer: they would be looked for each time. Undo may bring a deleted one back. */
-  function forgetGone() {
-    const { messages, more: isMore } = store.state;
-    if (isMore || filter !== ARCHIVED || !line.hidden) return;
-    const ids = messages.map(({ id }) => id);
-    const gone = [...kept(ARCHIVED)].filter((id) => !ids.includes(id));
+  /** Archived messages that the service has no longer would be looked for each time. @param {string[]} stored  all that it has */
+  function forgetGone(stored) {
+    const gone = [...kept(ARCHIVED)].filter((id) => !stored.includes(id));
     keep(ARCHIVED, gone, false);
   }
 

@@ -161,6 +161,15 @@ test("older messages come page by page", async () => {
   assert.deepEqual([ids(store).at(-1), store.state.more], ["m1", false]);
 });
 
+test("the last page tells all that the service has, also what the list does not show", async () => {
+  const inbox = [5, 4, 3, 2, 1].map((n) => ({ ...unreadOne(n), data: { key: `order ${n % 2}` } }));
+  const { store } = await filled(inbox, { pageSize: 2 });
+  void store.remove("m5");
+  assert.equal(await store.older(), undefined);
+  assert.deepEqual(await store.older(), ["m5", "m4", "m3", "m2", "m1"]);
+  assert.deepEqual(ids(store), ["m4", "m3"]);
+});
+
 test("a page that was asked for before a reset does not mix with the new list", async () => {
   const inbox = [3, 2, 1].map(unreadOne);
   const { store, send } = await filled(inbox, { pageSize: 2 });

@@ -124,6 +124,26 @@ test(
   },
 );
 
+test("an answer that lacks a topic ends it only after another one of the same stream", LIMIT, async (t) => {
+  const { heard, answer } = stream(10);
+  let joins = 0;
+  const page = await tab(
+    t,
+    async (body) => {
+      if (!body.add) return answer(body);
+      joins += 1;
+      if (joins === 2) page.handlers.hello({ connection: "c2" });
+      const answered = answer(body);
+      return joins % 2 ? { ...answered, topics: [] } : answered;
+    },
+    { connectionId: "c1" },
+  );
+  page.open(grant("a"));
+  await until(t, () => joins > 3 || page.told.length);
+  await turns();
+  assert.deepEqual([joins, [...heard], page.told], [4, ["a"], []]);
+});
+
 test("a topic that a tab leaves before its late join arrives is ended again by the leader", LIMIT, async (t) => {
   const { heard, answer } = stream(10);
   let [joins, removals] = [0, 0];
