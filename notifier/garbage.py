@@ -1,10 +1,11 @@
-"""When the garbage collector looks at what: each object twice, soon after it was made.
+"""When the garbage collector looks at what: each object twice at most, soon after it was made.
 
 Python begins a collection by the number of new objects less freed ones. It stands still where an old object is freed
 for each new one, as in a history of bounded length: young ones would gather for a minute, and one collection would look
-at tens of thousands. So the collector does not begin by itself: the young objects are collected every `LOOK_EVERY_S`,
-and what is alive after a second look, `FREEZE_EVERY_S` later at most, is excluded from collections (frozen), open
-streams among it. Where many objects are made, as in a storm of connections, the second look is left out.
+at tens of thousands. So the collector does not begin by itself: the young objects are collected every `LOOK_EVERY_S`.
+What is alive after a second look, `FREEZE_EVERY_S` later at most, is excluded from collections (frozen), open streams
+among it. The newest objects of that moment have both looks at once, and where many objects are made, as in a storm of
+connections, the second look is left out.
 
 Streams form no cycles, and calls none that live on (tests/test_garbage.py holds them to it): reference counts free
 them, also while they are frozen. Cycles of anything else that was alive when it was frozen are freed by a full

@@ -152,8 +152,8 @@ class Presence:
         while True:
             await self._until_due()
             await asyncio.sleep(TICK_S)
-            self._wake.clear()
             self._renew()
+            self._wake.clear()
             await self._send_leases()
             await self._look_due()
 

@@ -17,6 +17,7 @@ from notifier.broker.embedded.broker import EmbeddedBroker
 from notifier.broker.embedded.log import NO_USERS, entry_of
 from notifier.errors import BrokerUnavailable
 from notifier.event import custom
+from notifier.stream import Stream
 from tests.serving import KEY, serving
 from tests.support import bearer, subscriber_token
 
@@ -43,7 +44,8 @@ async def _open_and_close(port: int, count: int, header: str) -> None:
     for writer in writers:
         writer.close()
         await writer.wait_closed()
-    await asyncio.sleep(0.2)
+    while any(isinstance(kept, Stream) for kept in gc.get_objects()):
+        await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
@@ -174,10 +176,10 @@ async def test_what_is_alive_is_excluded_and_a_full_collection_frees_old_cycles(
 ) -> None:
     monkeypatch.setattr(garbage, "FREEZE_EVERY_S", 0.05)
     monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
-    gc.collect()
-    old = Cycle()
-    alive = weakref.ref(old)
     async with looking():
+        old = Cycle()
+        alive = weakref.ref(old)
+        assert any(kept is old for kept in gc.get_objects())
         while any(kept is old for kept in gc.get_objects()):
             await asyncio.sleep(0.01)
         del old
@@ -189,12 +191,36 @@ async def test_what_is_alive_is_excluded_and_a_full_collection_frees_old_cycles(
                 await asyncio.sleep(0.01)
 
 
-async def test_nothing_is_excluded_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program may run the service for a while, as tests do."""
+async def test_a_cycle_that_ends_before_the_second_look_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "FREEZE_EVERY_S", 0.5)
+    monkeypatch.setattr(garbage, "MAX_YOUNG_S", 60)
     monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
     async with looking():
-        while not gc.get_freeze_count():
+        waiting = Cycle()
+        alive = weakref.ref(waiting)
+        while not any(kept is waiting for kept in gc.get_objects(generation=1)):
             await asyncio.sleep(0.01)
+        del waiting
+        while alive() is not None:
+            await asyncio.sleep(0.01)
+
+
+async def test_many_new_objects_are_excluded_without_a_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "FREEZE_EVERY_S", 3600)
+    monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
+    async with looking():
+        frozen = gc.get_freeze_count()
+        crowd = [[number] for number in range(200_000)]
+        while gc.get_freeze_count() < frozen + len(crowd):
+            await asyncio.sleep(0.01)
+
+
+async def test_python_collects_again_after_the_service() -> None:
+    """A program may run the service for a while, as tests do."""
+    async with serving():
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    assert gc.isenabled()
     assert gc.get_freeze_count() == 0
 
 

@@ -75,10 +75,12 @@ test("a property that the bundle shortens is in no string, no type of a page and
     .replace(/\/\*\*[\s\S]*?\*\//g, "");
   const guides = read("docs", /^(client|live|protocol|frameworks)\.md$/);
   const documents = [...guides, ...read("client", /^types\.js$|\.d\.ts$/)].join("\n");
+  const wire = read("notifier/schemas", /\.json$/).join("\n");
   for (const name of INTERNAL) {
     assert.ok(new RegExp(`\\b${name}\\b`).test(code), `${name} is not used`);
     assert.ok(!new RegExp(`["'\`]${name}["'\`]`).test(code), `${name} is a string`);
     assert.ok(!new RegExp(`[.\`{] ?${name}\\b`).test(documents), `${name} is public`);
+    assert.ok(!wire.includes(`"${name}"`), `${name} is on the wire`);
   }
 });
 
