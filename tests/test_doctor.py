@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from notifier.doctor import Result, Target, fixes, stream
 from notifier.doctor.public import Public
 from notifier.settings import load
 from tests.commands import CREDENTIALS, clean_environment
+from tests.faulty_http import FaultyServer, send
 from tests.pasted import Document
 from tests.proxies import APACHE, CADDY, HAPROXY, NGINX, RIGHT, proxies
 from tests.stream_reader import StreamReader
@@ -179,6 +181,28 @@ def test_a_wrong_key_and_a_wrong_token_are_named_and_not_shown(service: Service)
     assert "skipped  stream" in output
     assert key not in output
     assert token not in output
+
+
+class Closing(FaultyServer):
+    """Closes each connection when a second call comes on it, as a proxy whose idle time is over at that moment."""
+
+    def __init__(self) -> None:
+        self.served: set[tuple[str, int]] = set()
+        super().__init__()
+
+    def answer(self, request: BaseHTTPRequestHandler, client: str, number: int, body: bytes) -> None:
+        if request.client_address in self.served:
+            request.close_connection = True
+        else:
+            self.served.add(request.client_address)
+            send(request, 200, {}, b"{}")
+
+
+def test_a_proxy_that_closes_an_idle_connection_is_asked_on_a_new_one() -> None:
+    server = Closing()
+    with contextlib.closing(Public(Target(server.url("x"), "token", "ann", "key"))) as public:
+        assert [public.publish(number).status_code for number in range(3)] == [200] * 3
+    server.stop()
 
 
 def test_an_address_without_the_service_is_named(service: Service) -> None:

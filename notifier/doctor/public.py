@@ -103,7 +103,13 @@ class Public:
         self.run = uuid.uuid4().hex
         """In the data of each event, so that two runs at once do not take each other's."""
         self.tls = httpx.create_ssl_context()
-        self._client = httpx.Client(verify=self.tls, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
+        self._client = httpx.Client(
+            verify=self.tls,
+            timeout=TIMEOUT_S,
+            headers={"Accept-Encoding": "identity"},
+            # Each call has its own connection: a proxy may close an idle one just when the next call begins.
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
         self.head: httpx.Headers = httpx.Headers()
         """The headers of an answer at the stream's path."""
 
