@@ -13,6 +13,7 @@ import { takeGrant } from "./swapped.js";
 
 /** @typedef {import("./handle.js").TopicHandle} Handle */
 /** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
+/** @typedef {{timer: ReturnType<typeof setTimeout>, detail: Detail}} Due */
 
 /**
  * @typedef {object} Share  what an element's grant lets all elements of the page hear
@@ -24,6 +25,8 @@ import { takeGrant } from "./swapped.js";
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
+const SETTLING = ".htmx-added"; // htmx puts this on what it swaps in, and listens there once it is gone, 20 ms later
+const SETTLE_MS = 20;
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
@@ -40,7 +43,7 @@ export function watchPage(notifier, renew, texts) {
   const granted = new Map();
   /** @type {Set<Share>} of elements that are gone or have another grant, the oldest first */
   const parted = new Set();
-  /** @type {Map<Element, {timer: ReturnType<typeof setTimeout>, detail: Detail}>} */
+  /** @type {Map<Element, Due>} */
   const due = new Map();
   let helloAt = 0;
   const observer = new MutationObserver(scan);
@@ -154,15 +157,14 @@ export function watchPage(notifier, renew, texts) {
       planned.detail = { ...detail, isDue: detail.isDue || planned.detail.isDue };
       return;
     }
-    const timer = setTimeout(
-      () => {
-        const latest = due.get(element)?.detail ?? detail;
-        due.delete(element);
-        if (element.isConnected) dispatch(element, latest);
-      },
-      Math.random() * spreadS * 1000,
-    );
-    due.set(element, { timer, detail });
+    /** @type {Due} */
+    const next = { detail, timer: setTimeout(send, Math.random() * spreadS * 1000) };
+    due.set(element, next);
+
+    function send() {
+      if (element.closest(SETTLING)) next.timer = setTimeout(send, SETTLE_MS);
+      else if (due.delete(element) && element.isConnected) dispatch(element, next.detail);
+    }
   }
 }
 

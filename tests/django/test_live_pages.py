@@ -105,6 +105,22 @@ def test_the_list_of_the_docs_is_live(site: Site, chromium: Chromium, row: Simpl
     chromium.run(run())
 
 
+def test_a_change_that_comes_while_htmx_settles_what_it_swapped_in_is_fetched_too(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    """htmx listens on new elements only afterwards: 20 ms later, if the page asks for no other time."""
+    session = cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, f"{site.url}/live/orders/", session) as viewer:
+            await viewer.page.evaluate("() => void (htmx.config.defaultSettleDelay = 3000)")
+            for title in ("second", "third"):
+                await asyncio.to_thread(rename, site, row, title)
+                await expect(viewer.page.locator("#orders li")).to_have_text([title])
+
+    chromium.run(run())
+
+
 def test_staff_and_customer_see_their_own_version_until_permission_is_withdrawn(
     site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
