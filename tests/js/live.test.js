@@ -56,6 +56,8 @@ function pageOf(t) {
       localName: "div",
       told: 0,
       ended: [],
+      isSettling: false,
+      closest: (selector) => (selector === ".htmx-added" && element.isSettling ? element : null),
       get isConnected() {
         return elements.has(element);
       },
@@ -137,6 +139,21 @@ test("a newer grant takes the place of those whose elements are gone", async (t)
   page.end();
   assert.equal(row.isConnected, true);
   assert.deepEqual(await page.opened(), []);
+});
+
+test("what htmx has swapped in is told once htmx listens, with the newest event", async (t) => {
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  row.isSettling = true;
+  page.publish("order:7");
+  page.publish("order:7");
+  assert.equal(row.told, 0);
+  row.isSettling = false;
+  page.publish("order:7");
+  assert.equal(row.told, 1);
+  page.publish("order:7");
+  assert.equal(row.told, 2);
 });
 
 test("what is shown no longer, or has ended, keeps no grant open", async (t) => {
