@@ -25,7 +25,7 @@ import { takeGrant } from "./swapped.js";
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
-const SETTLING = ".htmx-added"; // htmx puts this on what it swaps in, and listens there once it is gone, 20 ms later
+const SETTLING = ".htmx-added"; // htmx marks the elements that it swaps in, and listens to them when it takes the mark off
 const SETTLE_MS = 20;
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random

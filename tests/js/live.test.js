@@ -141,7 +141,7 @@ test("a newer grant takes the place of those whose elements are gone", async (t)
   assert.deepEqual(await page.opened(), []);
 });
 
-test("what htmx has swapped in is told once htmx listens, with the newest event", async (t) => {
+test("an element that htmx has swapped in gets one `live` once htmx listens to it", async (t) => {
   const page = pageOf(t);
   const row = page.add("order:7", "order:7");
   await page.opened();
