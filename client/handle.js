@@ -28,7 +28,7 @@ import { watchPeople } from "./people.js";
  * @typedef {object} Topics
  * @property {(handle: Handle) => void} close
  * @property {(names: string[]) => void} tellStates
- * @property {(name: string) => Promise<import("./people.js").People | null> | undefined} find
+ * @property {(name: string) => Promise<import("./people.js").People | null | undefined>} find
  */
 
 /**

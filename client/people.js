@@ -35,7 +35,7 @@ export async function findPeople(request, base, topic, grant) {
  *
  * @param {any} notifier
  * @param {string} topic
- * @param {(name: string) => Promise<People | null> | undefined} find  null: not now; undefined: never
+ * @param {(name: string) => Promise<People | null | undefined>} find  null: not now; undefined: never
  * @param {(people: Present) => void} handler
  * @param {AbortSignal} signal
  */
@@ -87,7 +87,7 @@ export function watchPeople(notifier, topic, find, handler, signal) {
     /** @type {Change[]} */
     const own = [];
     missed = own;
-    const people = await find(topic)?.catch(() => null);
+    const people = await find(topic).catch(() => null);
     if (signal.aborted || isComplete || people === undefined || own !== missed) return;
     if (!people) return later();
     users = new Map(people.count > MOST ? [] : people.users.map((person) => [person.id, person]));

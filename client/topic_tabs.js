@@ -21,9 +21,8 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {import("./connection.js").Connection} connection
  * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
  * @param {object} calls
- * @param {() => string} calls.streamId  of the present stream; "": not known
+ * @param {import("./topic_calls.js").TopicCalls} calls.stream  the present one
  * @param {(id: string) => void} calls.follow  another tab has this stream
- * @param {(body: object) => Promise<any>} calls.change  what the stream hears
  * @param {(names: string[]) => void} calls.lose  the stream hears these no longer
  * @param {(names: string[]) => void} calls.tellStates
  * @param {(isAsked: boolean) => void} calls.tellPolls  which grants there are
@@ -35,21 +34,19 @@ export async function createTopicTabs(
   elsewhere,
   connection,
   findKey,
-  { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled },
+  { stream, follow, lose, tellStates, tellPolls, refuseTokens, hearPolled },
 ) {
   /** @type {Map<string, boolean> | null} */
   let leaving = null; // topics of which the leader asks the other tabs; true: whether they show the user
-  /** @type {[id: string, gone: Gone][]} */
-  let unended = []; // what a stream still has, as the call failed
   const key = findKey && (await findKey().catch(() => ""));
   let channel = key ? new BroadcastChannel(`${key} topics`) : null;
   const post = (/** @type {object} */ message) => channel?.postMessage(message);
   if (channel) channel.onmessage = ({ data }) => receive(data);
-  return { post, ask, hide, leave, shownOn, remove, endUnneeded, endAgain, end };
+  return { post, ask, hide, leave, shownOn, remove, endUnneeded, end };
 
   /** Which stream is there? And what this tab shows; the leader, which may have loaded this late, says which. */
   function ask() {
-    post({ ask: true, grants: tokens(), ...(connection.leads && { connection: streamId() }) });
+    post({ ask: true, grants: tokens(), ...(connection.leads && { connection: stream.id }) });
   }
 
   /** Grants that have not ended: the leader would count their life anew. */
@@ -93,8 +90,8 @@ export async function createTopicTabs(
 
   /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
   async function calm(names) {
-    if (!names.length || !channel || !streamId()) return;
-    await change({ state: onWire(names.map((name) => [name, ""])) });
+    if (!names.length || !channel || !stream.id) return;
+    await stream.change({ state: onWire(names.map((name) => [name, ""])) }, () => calm(names));
     post({ idle: names });
     reset(names);
   }
@@ -122,9 +119,9 @@ export async function createTopicTabs(
     polled,
     refused,
   }) {
-    if (isAsked && connection.leads) post({ connection: streamId() });
+    if (isAsked && connection.leads) post({ connection: stream.id });
     if (isAsked && id !== undefined && topics.size) post({ grants: tokens() });
-    if (id && id !== streamId() && !connection.leads) follow(id);
+    if (id && id !== stream.id && !connection.leads) follow(id);
     if (left && connection.leads) endUnshown(left, hidden);
     else if (left)
       post({ kept: left.filter((/** @type {string} */ name) => topics.has(name)), shown: left.filter(shows) });
@@ -191,20 +188,11 @@ export async function createTopicTabs(
 
   /** The stream is to leave these. @param {Gone} gone */
   async function remove(gone) {
-    const id = streamId();
-    if (!id) return;
+    if (!stream.id) return;
     const names = namesOf(gone);
-    const answer = await change({ remove: names });
-    if (!answer) unended.push([id, gone]);
+    await stream.change({ remove: names }, () => endUnneeded(gone));
     post({ removed: names }); // a tab that showed one of them meanwhile, or was too slow to say so, joins again
     rejoin(names);
-  }
-
-  /** Tries again to end what its stream still has. */
-  function endAgain() {
-    const all = unended.flatMap(([id, gone]) => (id === streamId() ? gone : []));
-    unended = [];
-    endUnneeded(all);
   }
 }
 

@@ -17,7 +17,7 @@ import { onPage } from "./page.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
-import { jsonCall } from "./request.js";
+import { createTopicCalls } from "./topic_calls.js";
 import { createTopicPolls } from "./topic_polls.js";
 import { createRefusals, expire } from "./topic_refusals.js";
 import { createTopicTabs } from "./topic_tabs.js";
@@ -30,8 +30,6 @@ import { createTopicTabs } from "./topic_tabs.js";
 /** @typedef {import("./types.js").Ended} Ended */
 /** @typedef {import("./handle.js").Handle} Handle */
 
-const RETRY_MS = 2000; // twice this at most, at random
-const OPEN = new Set(["live", "degraded"]); // a process without its broker is not found by the others
 const MAX_GRANTS = 20; // of one call
 
 /**
@@ -49,24 +47,20 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const topics = new Map();
   let isJoining = false;
   let hasMore = false; // to join: since the last look, too
-  /** @type {Promise<any>} */
-  let last = Promise.resolve(); // call: the service may take two at once in any order
-  let retry = 0; // a timer; 0: none
-  let lost = ""; // the stream that did not find itself; another is joined without a pause
   let most = MAX_GRANTS; // of one call; after a refusal one, until the grant is known that is refused
   /** @type {Set<string>} */
   const overtaken = new Set(); // topics that the stream has left during a call, whose answer may be older
   const tell = createTell(topics);
   const renewal = createRenewal(topics, (names) => tell(names, undefined, true), drop, replace);
-  const streamId = () => connectionId;
   const elsewhere = new Map(); // grants of other tabs, when they end and their topics, for the leader's polls
   const isPolling = () => notifier.connectionState.state === "polling";
   const refusals = createRefusals(topics, tell, drop, renewal.renew, retryUnheard);
   const { refused, withoutRoom, setAside, refuse, refuseTokens, remind, namesOf } = refusals;
   const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell, remind, request, refuseAll);
-  const calls = { streamId, follow, change, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
+  const stream = createTopicCalls(connection, base, request, () => ask(), join);
+  const calls = { stream, follow, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
   const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
-  let connectionId = findId(); // a hello may have come meanwhile
+  stream.id = findId(); // a hello may have come meanwhile
   const { ask, post } = tabs;
   const unhook = onPage({ pagehide: tabs.hide, pageshow: ({ persisted }) => persisted && comeBack() });
 
@@ -83,12 +77,12 @@ export async function createTopics(notifier, connection, position, base, polls, 
   });
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
-    connectionId = hello.connection ?? "";
+    stream.id = hello.connection ?? "";
     if (!isPolling()) polled.allow();
     joinAll();
   });
   // Without a hello of its own: a tab that joins later, or the end of a time without the broker.
-  notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !connectionId && join());
+  notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !stream.id && join());
   notifier.on("topics", (/** @type {any} */ { left }) => {
     // The service has judged the grants of the leader's query; a stream, and another tab, may have others.
     if (isPolling() && connection.leads) refuseAll(polled.grantsOf(left));
@@ -99,16 +93,16 @@ export async function createTopics(notifier, connection, position, base, polls, 
     unhook();
     renewal.stop();
     refusals.stop();
-    connectionId = ""; // no call that fails is repeated
+    stream.id = ""; // no call that fails is repeated
     tabs.end();
   });
-  if (!connectionId || connection.leads) ask();
+  if (!stream.id || connection.leads) ask();
   return { open };
 
   /** Another tab has the stream. @param {string} id */
   function follow(id) {
-    connectionId = id;
-    if (!retry || id !== lost) void join();
+    stream.id = id;
+    if (id !== stream.lost) void join();
   }
 
   /** The stream hears these no longer. @param {string[]} names */
@@ -165,9 +159,9 @@ export async function createTopics(notifier, connection, position, base, polls, 
   }
 
   /** The people of a topic; null while its grant has ended, undefined for good. */
-  function find(/** @type {string} */ name) {
+  async function find(/** @type {string} */ name) {
     const topic = topics.get(name);
-    return topic && (topic.exp > Date.now() ? findPeople(request, base, name, topic.token) : Promise.resolve(null));
+    return topic && (topic.exp > Date.now() ? findPeople(request, base, name, topic.token) : null);
   }
 
   /** @param {Handle} handle */
@@ -209,10 +203,9 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (isJoining) return;
     isJoining = true;
     try {
-      while (hasMore) {
+      do {
         hasMore = false;
-        if (await joinSome()) hasMore = true;
-      }
+      } while ((await joinSome()) || hasMore);
     } finally {
       isJoining = false;
       most = MAX_GRANTS;
@@ -226,31 +219,32 @@ export async function createTopics(notifier, connection, position, base, polls, 
       ([name, { heard, exp }]) => !heard && exp > Date.now() && !withoutRoom.has(name),
     );
     if (!waiting.length) return false;
-    if (!connectionId) {
+    if (!stream.id) {
       connection.leads || ask(); // the polls of the leader hear what they have room for
       return false;
     }
     const { since } = waiting[0][1];
     const group = waiting.filter(([, topic]) => topic.since === since);
     const add = [...new Set(group.map(([, { token }]) => token))].slice(0, most);
-    const on = connectionId;
+    const on = stream.id;
     const joined = group.filter(([, { token }]) => add.includes(token));
     const states = joined.filter(([, topic]) => stateOf(topic) !== topic.state);
     const state = states.map(([name, topic]) => /** @type {const} */ ([name, stateOf(topic)]));
     overtaken.clear();
-    const added = tabs.shownOn(joined.map(([name]) => name));
-    const answer = await change({ add, since: since || UNKNOWN, ...(state.length && { state: onWire(state) }) });
+    const all = joined.map(([name]) => name);
+    const added = tabs.shownOn(all);
+    const answer = await stream.change({ add, since: since || UNKNOWN, ...(state.length && { state: onWire(state) }) });
     if (!connection.leads) tabs.endUnneeded(added); // the leader may have ended what this tab has left meanwhile
     if (!answer) return false;
-    if (on !== connectionId) return true; // another stream meanwhile
+    if (on !== stream.id) return true; // another stream meanwhile
     if (answer.refused) {
       const names = namesOf(add); // others of these have a new one
       if (add.length > 1) most = 1;
       else if (answer.refused !== 409) refuse(names, answer.refused !== 403);
       else {
-        const present = await change({});
+        const present = await stream.change({});
         if (!present) return false;
-        if (on === connectionId) setAside(add[0], waiting, present.topics ?? []);
+        if (on === stream.id) setAside(add[0], waiting, present.topics ?? []);
         most = MAX_GRANTS;
       }
       return true;
@@ -271,7 +265,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
     }
     if (joined.some(([, { heard }]) => !heard)) void renewal.renew();
     tell(answer.stale);
-    for (const [, topic] of joined) if (stateOf(topic) !== topic.state) topic.heard = false; // it changed meanwhile
+    tellStates(all); // where they changed meanwhile
     return true;
   }
 
@@ -286,39 +280,6 @@ export async function createTopics(notifier, connection, position, base, polls, 
     for (const { token, exp } of readGrants(tokens.join(" "))) elsewhere.set(token, { exp, names: [] });
     if (tokens.length) post({ refused: tokens });
     refuseTokens(tokens);
-  }
-
-  /**
-   * Changes what the stream hears, after the changes before. Returns null if that is to be tried later, with the status as `refused` if never.
-   *
-   * @param {object} body
-   */
-  function change(body) {
-    last = last.then(() => send(body));
-    return last;
-  }
-
-  /** @param {object} body */
-  async function send(body) {
-    const call = jsonCall("POST", { connection: connectionId, ...body });
-    const response = await request(new URL("v1/stream/topics", base), call).catch(() => null);
-    const answer = response?.ok && (await response.json().catch(() => null)); // it may end within its body
-    if (answer) return answer;
-    const status = response?.status ?? 0;
-    if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
-      lost = connectionId;
-      connectionId = ""; // a hello follows, or the leader's answer
-      ask();
-    } else if ([403, 409, 422].includes(status)) return { refused: status };
-    clearTimeout(retry);
-    retry = setTimeout(repeat, RETRY_MS * (1 + Math.random()));
-    return null;
-  }
-
-  function repeat() {
-    retry = 0;
-    tabs.endAgain();
-    void join();
   }
 
   /** @param {Grant[]} grants */

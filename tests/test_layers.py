@@ -221,7 +221,7 @@ CLIENT_LAYERS: Layers = [
     {"notifier"},
     {"tabs", "api", "topics"},
     {"renewal", "handle", "topic_polls", "topic_refusals", "topic_tabs"},
-    {"grants", "people"},
+    {"grants", "people", "topic_calls"},
     {"follower"},
     {"connection"},
     {"attempts"},

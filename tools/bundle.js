@@ -17,8 +17,8 @@ export const INTERNAL = [
   ...["actionsOf", "createTopics", "questionOf", "QUESTION_CSS", "showBar", "showList", "showPeople", "showTasks"],
   ...["adopt", "attempt", "extend", "isAtEnd", "report"],
   ...["afterMs", "isRunning", "mayEnd", "onHurry", "onStart", "tryStream"],
-  ...["endAgain", "endUnneeded", "grantsOf", "handles", "heard", "hearPolled", "isChanged", "isMissing", "isRefused", "namesOf"],
-  ...["refuseTokens", "setAside", "shownBy", "shownOn", "streamId", "tellPolls", "tellStates", "withoutRoom"],
+  ...["endUnneeded", "grantsOf", "handles", "heard", "hearPolled", "isChanged", "isMissing", "isRefused", "namesOf"],
+  ...["refuseTokens", "setAside", "shownBy", "shownOn", "tellPolls", "tellStates", "withoutRoom"],
 ];
 
 /** The widgets' own custom properties: each becomes one letter. */

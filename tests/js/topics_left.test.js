@@ -1,4 +1,4 @@
-/** The end of a topic on the stream: tried again where it failed, and right beside joins of other tabs. */
+/** The end of a topic, or of a state, on the stream: tried again where it failed, and right beside joins of other tabs. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -79,6 +79,50 @@ test("the end of a topic that failed is not tried again on another stream, nor a
   await paused();
   assert.equal(service.removals, removals);
 });
+
+for (const status of [0, 429, 503]) {
+  const failure = status || "no answer";
+  test(
+    `a state that the leader takes back with ${failure} is taken back once the service answers`,
+    LIMIT,
+    async (t) => {
+      t.mock.timers.enable({ apis: ["setTimeout"] });
+      const { answer } = stream(10);
+      const service = { isAway: false, calls: [], state: "" };
+      const served = async (body) => {
+        if (body.state) service.calls.push(body.state.a);
+        if (service.isAway && !status) throw new TypeError("Failed to fetch");
+        if (service.isAway) return { status };
+        service.state = body.state?.a ?? service.state;
+        return answer(body);
+      };
+      const key = `calm ${status}`;
+      const leader = await tab(t, served, { connectionId: "c1", key });
+      const follower = await tab(t, served, { connectionId: "c1", key, leads: false });
+      leader.open(grant("a")); // so the topic stays
+      const handle = follower.open(grant("a"));
+      handle.state("editing");
+      await until(t, () => service.state === "editing");
+      await turns();
+      service.isAway = true;
+      handle.close();
+      await until(t, () => service.calls.length > 1);
+      /** The pause after the failure is over. */
+      const paused = async () => {
+        await turns();
+        t.mock.timers.tick(4000);
+        await turns();
+      };
+      await paused();
+      assert.deepEqual([service.calls, service.state], [["editing", "viewing", "viewing"], "editing"]);
+      service.isAway = false;
+      await paused();
+      assert.deepEqual([service.calls.length, service.state], [4, "viewing"]);
+      await paused();
+      assert.equal(service.calls.length, 4);
+    },
+  );
+}
 
 test(
   "a topic that a tab joins while the leader ends it is heard, also where its answer lacks the topic",
