@@ -54,7 +54,7 @@ from notifier.api.stream import StreamEndpoint
 from notifier.auth import Authenticator
 from notifier.broker import Broker
 from notifier.broker.registry import open_broker
-from notifier.call import Call, UserCall
+from notifier.call import ORIGINS, Call, UserCall
 from notifier.direct import CALLS
 from notifier.errors import ConfigurationError
 from notifier.hook import Hooks
@@ -127,8 +127,8 @@ def build(settings: Settings) -> ASGIApp:
     app.state.workers = Workers.from_environment(app.state.samples.read)
     app.state.topics = topics.TopicCalls(app.state.auth, hub.calls)
     stream = StreamEndpoint(app, hub, broker, life_s=settings.stream_life_s)
-    origins = Origins(FastPath(app, "/v1/stream", stream), settings.cors_origins)
-    app.state.direct_calls = _direct_calls(app, stream, origins)
+    app.state.origins = origins = Origins(FastPath(app, "/v1/stream", stream), settings.cors_origins)
+    app.state.direct_calls = _direct_calls(app, stream)
     app.state.console = console.Console(hub, broker, app.state.publishing)
     _add_routes(app, stream)
     errors.add_handlers(app)
@@ -190,7 +190,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async def drain(hurry: Callable[[], bool]) -> None:
         await hub.drain(settings.drain_s, hurry)
 
-    state: dict[str, Any] = {"drain": drain, CALLS: app.state.direct_calls}
+    state: dict[str, Any] = {"drain": drain, CALLS: app.state.direct_calls, ORIGINS: app.state.origins}
     if not settings.dev:  # its credentials are in no file, and it ends with its terminal
         state["reload"] = partial(_reload, app.state.auth, app.state.hooks)
     garbage.begin()
@@ -209,7 +209,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await app.state.tracing.flush()
 
 
-def _direct_calls(app: FastAPI, stream: StreamEndpoint, origins: Origins) -> DirectCalls:
+def _direct_calls(app: FastAPI, stream: StreamEndpoint) -> DirectCalls:
     """The calls that the protocol runs directly. Routes run the same."""
     publishing: Publishing = app.state.publishing
     tracing: Tracing = app.state.tracing
@@ -221,7 +221,7 @@ def _direct_calls(app: FastAPI, stream: StreamEndpoint, origins: Origins) -> Dir
         (b"PATCH", b"/v1/tasks/"): tracing.call("patch", publishing.patch_task),
     }
     user_calls: dict[tuple[bytes, bytes], UserCall] = {(b"POST", b"/v1/stream/topics"): app.state.topics.change}
-    return DirectCalls(app, calls, user_calls, stream, origins.cors_headers)
+    return DirectCalls(app, calls, user_calls, stream)
 
 
 async def _watch(app: FastAPI, broker: Broker, hub: Hub, stalled_tasks: StalledTasks, key_set: JwkSet | None) -> None:

@@ -7,7 +7,7 @@ request, and document them. Must not know: what calls there are; ASGI, brokers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -55,6 +55,20 @@ UserCall = Callable[[Subscriber, RequestHead, bytes], Answer | Awaitable[Answer]
 
 Admitted = Callable[[bytes], Answer | Awaitable[Answer | None]]
 """A call whose caller is known, as a function of the body. No answer: the call took the connection over."""
+
+
+ORIGINS: Final = "origins"
+"""Key in the application's lifespan state of its `Origins`."""
+
+
+class Origins(Protocol):
+    """Pages of other origins, for answers that are sent without ASGI."""
+
+    @property
+    def allowed(self) -> frozenset[bytes]: ...
+
+    def added_headers(self, origin: bytes | None) -> Headers:
+        """Those that every answer to a request with this Origin has. None: it has none."""
 
 
 def is_same_origin(headers: Mapping[bytes, bytes]) -> bool:

@@ -2,8 +2,7 @@
 
 A request is plain if nothing in its head asks for more than the call: a known publisher or user, HTTP/1.1 on a
 connection that stays, a body of known and moderate size, no repeated header, no page of an origin that is not allowed,
-nothing before it that waits. Every other request goes through the application's routes, which run the same calls. A
-direct answer has `Vary` among its CORS headers only, since none is ever stored.
+nothing before it that waits. Every other request goes through the application's routes, which run the same calls.
 
 Must not know: what the calls do.
 """
@@ -16,7 +15,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any, Final, Protocol
 
 from notifier import problems, rules
-from notifier.call import Admitted, Answer, Headers, http1_bytes, is_same_origin
+from notifier.call import ORIGINS, Admitted, Answer, http1_bytes, is_same_origin
 from notifier.errors import NotifierError
 from notifier.failures import unexpected
 from notifier.http1 import MAX_PIPELINED, BoundedProtocol
@@ -40,10 +39,6 @@ class _NoEvent:
 
 class Calls(Protocol):
     """What the application offers in its lifespan state."""
-
-    @property
-    def cors_headers(self) -> Mapping[bytes, Headers]:
-        """The headers with which a browser gives an answer to a page, by the page's origin, for the allowed ones."""
 
     def admit(self, protocol: Any, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None: ...
 
@@ -98,7 +93,7 @@ class DirectProtocol(BoundedProtocol):
             calls is None
             or len(fields) != len(self.headers)
             or not NOT_PLAIN.isdisjoint(fields)
-            or not (is_same_origin(fields) or fields[b"origin"] in calls.cors_headers)
+            or not (is_same_origin(fields) or fields[b"origin"] in self.app_state[ORIGINS].allowed)
             or self.parser.get_http_version() != "1.1"
             or not self.parser.should_keep_alive()
             or int(fields.get(b"content-length", b"0")) > MAX_DIRECT_BYTES
@@ -160,12 +155,9 @@ class DirectProtocol(BoundedProtocol):
         request.response_complete = True
         if request.disconnected or self.transport.is_closing():
             return
-        more = self.server_state.default_headers
-        if (origin := request.fields.get(b"origin")) is not None:  # also where it looks like the service's own
-            calls: Calls = self.app_state[CALLS]
-            more = [*more, *calls.cors_headers.get(origin, ())]
+        more = [*self.server_state.default_headers, *self.added_headers(request.fields)]
         if not request.keep_alive:
-            more = [*more, (b"connection", b"close")]
+            more.append((b"connection", b"close"))
         self.transport.write(http1_bytes(answer, more))
         if not request.keep_alive:
             self.transport.close()

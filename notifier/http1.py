@@ -16,7 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier import problems, rules
-from notifier.call import http1_bytes
+from notifier.call import ORIGINS, Headers, Origins, http1_bytes
 from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, PayloadTooLarge
 
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -203,6 +203,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called at the end of a request's head, with its headers by name. Afterwards the request is in `cycle`."""
         self.begin_asgi_request()
 
+    def added_headers(self, fields: Mapping[bytes, bytes]) -> Headers:
+        """Those that every answer to a request with these headers has."""
+        origins: Origins | None = self.app_state.get(ORIGINS)
+        return () if origins is None else origins.added_headers(fields.get(b"origin"))
+
     def begin_asgi_request(self) -> None:
         """Begin the ASGI call of a request, as uvicorn does."""
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -261,7 +266,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read no more. Answer after the responses to earlier requests, and end the connection."""
         self._reading = False
         self._stop_timer()
-        answer = _response(exc)
+        headers = list(self.scope["headers"]) if self._part == _BODY else self.headers or []
+        more = self.added_headers(dict(reversed(headers)))
+        answer = http1_bytes(problems.answer(exc), (*more, (b"connection", b"close")))
         cycle = self.cycle
         waits = self.is_answering
         if self._part == _BODY:  # of the request of `cycle`
@@ -338,7 +345,3 @@ def _cause(exc: httptools.HttpParserError) -> NotifierError:
             raise exc  # an error in a callback: asyncio logs it and ends the connection
         return MalformedRequest("the request's address is not a URL")
     return MalformedRequest(f"not a valid HTTP/1.1 request: {exc}")
-
-
-def _response(exc: NotifierError) -> bytes:
-    return http1_bytes(problems.answer(exc), ((b"connection", b"close"),))

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from notifier.api.http import connection_of, publisher_of, subscriber
 from notifier.api.stream import StreamEndpoint
 from notifier.auth import Publisher
-from notifier.call import Admitted, Call, Headers, RequestHead, UserCall
+from notifier.call import Admitted, Call, RequestHead, UserCall
 from notifier.protocol import Protocol
 
 STREAM_PATH: Final = b"/v1/stream"
@@ -39,7 +39,6 @@ class DirectCalls:
         calls: Mapping[tuple[bytes, bytes], Call],
         user_calls: Mapping[tuple[bytes, bytes], UserCall],
         stream: StreamEndpoint,
-        cors_headers: Mapping[bytes, Headers],
     ) -> None:
         self._app = app
         self._calls = calls
@@ -51,7 +50,6 @@ class DirectCalls:
             if not url.endswith(b"/")
         }
         self._stream = stream
-        self.cors_headers = cors_headers
 
     def admit(self, protocol: Protocol, method: bytes, url: bytes, headers: Mapping[bytes, bytes]) -> Admitted | None:
         """The call of a plain request; None if there is none. Raises `NotifierError` for a caller without permission.
@@ -72,7 +70,7 @@ class DirectCalls:
     ) -> Admitted | None:
         path, _, query = url.partition(b"?")
         if path == STREAM_PATH and method == b"GET" and b"#" not in query:
-            return self._stream.admit(protocol, headers, query, self.cors_headers.get(headers.get(b"origin", b""), ()))
+            return self._stream.admit(protocol, headers, query)
         start = url.rfind(b"/") + 1
         last = url[start:]
         call = self._calls.get((method, url[:start]))

@@ -7,7 +7,7 @@ Must not know: what a page asks for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import MutableHeaders
@@ -43,10 +43,18 @@ class Origins:
         self._app = cors if allowed else app
         self._allowed = frozenset(allowed)
         self._logged: set[str] = set()
-        self.cors_headers: Final[Mapping[bytes, Headers]] = {
-            origin.encode(): _cors_headers(cors, origin) for origin in allowed if origin.isascii()
-        }
-        """What the middleware adds to the answers of a page, by its origin. Browsers send origins in ASCII."""
+        self.allowed: Final = frozenset(origin.encode() for origin in allowed if origin.isascii())
+        """As headers have them. Browsers send origins in ASCII."""
+        self._headers: dict[bytes | None, Headers] = {o: _added_headers(cors, o.decode()) for o in self.allowed}
+        self._headers_of_others: Headers = ()
+        if allowed:
+            self._headers[None] = ((b"vary", b"Origin"),)
+            self._headers_of_others = _added_headers(cors, "")
+
+    def added_headers(self, origin: bytes | None) -> Headers:
+        """What the middleware adds to an answer, for those that are sent without it. origin: of the request; None: it
+        has none."""
+        return self._headers.get(origin, self._headers_of_others)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/"):
@@ -63,7 +71,11 @@ class Origins:
         log.warning("refused a page of the origin %s: NOTIFIER_CORS_ORIGINS is %s", rules.shown(origin), allowed)
 
 
-def _cors_headers(cors: CORSMiddleware, origin: str) -> Headers:
+def _added_headers(cors: CORSMiddleware, origin: str) -> Headers:
+    """As in the middleware's `send`."""
     headers = MutableHeaders(cors.simple_headers)
-    cors.allow_explicit_origin(headers, origin)
+    if origin in cors.allow_origins:
+        cors.allow_explicit_origin(headers, origin)
+    else:
+        headers["Vary"] = "Origin"
     return tuple(headers.raw)

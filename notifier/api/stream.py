@@ -56,11 +56,9 @@ class StreamEndpoint:
         self._broker = broker
         self._life_s = life_s
 
-    def admit(
-        self, protocol: Protocol, headers: Mapping[bytes, bytes], query: bytes, more: Headers = ()
-    ) -> Admitted | None:
-        """The opening of a stream that the protocol runs directly; `more`: further headers of the response. None for
-        requests of proxies: uvicorn's middleware finds their client's address. Raises `Unauthenticated`."""
+    def admit(self, protocol: Protocol, headers: Mapping[bytes, bytes], query: bytes) -> Admitted | None:
+        """The opening of a stream that the protocol runs directly. None for requests of proxies: uvicorn's middleware
+        finds their client's address. Raises `Unauthenticated`."""
         if not FORWARDED.isdisjoint(headers):
             return None
         requested_at = time.monotonic()
@@ -69,6 +67,7 @@ class StreamEndpoint:
         address = protocol.client[0] if protocol.client else ""
         fields = partial(self._fields, who, address, connection, requested_at)
         granted = granted_by_query(connection, who)
+        more = protocol.added_headers(headers)
         return lambda _: self._open(protocol, fields(), granted, more)
 
     async def _open(self, protocol: Protocol, fields: dict[str, Any], granted: Granted, more: Headers) -> None:

@@ -90,12 +90,14 @@ class Side:
 
 
 @asynccontextmanager
-async def side(*, direct: bool, redis_url: str = "", publish_rate: float = 0) -> AsyncIterator[Side]:
+async def side(
+    *, direct: bool, redis_url: str = "", publish_rate: float = 0, cors_origins: tuple[str, ...] = CORS_ORIGINS
+) -> AsyncIterator[Side]:
     """A service that answers plain requests directly, or does not. It has TLS at `https://service`."""
     settings = Settings(
         jwt_secret=SECRET,
         api_keys=API_KEYS,
-        cors_origins=CORS_ORIGINS,
+        cors_origins=cors_origins,
         publish_rate=publish_rate,
         drain_s=0,
         redis_url=redis_url,
