@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from django_bridge import publisher
+from django_bridge.publisher.transport import Unreachable
 from notifier.errors import NotifierError
 
 ATTRIBUTE: Final = "notifier_cursor"
@@ -17,8 +18,11 @@ UNKNOWN: Final = "-"
 
 
 def cursor_of(user: str) -> str:
-    """The cursor for a page of this user, by one call to the service; `UNKNOWN` while that is away."""
+    """The cursor for a page of this user, by one call to the service; `UNKNOWN` while that is away or refuses it."""
+    current = publisher.current()
     try:
-        return publisher.current().cursor(user)
-    except NotifierError:
+        return current.cursor(user)
+    except NotifierError as exc:
+        if not isinstance(exc, Unreachable):  # nothing heals this, and pages only become slower
+            current.failures.failed(exc, f"a page's cursor could not be read, its live parts are fetched again: {exc}")
         return UNKNOWN

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -217,7 +218,8 @@ def _users_with_passwords() -> str:
     lines = []
     for line in (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines():
         name = line.split()[1]
-        lines.append(line if name == "default" else f"{line} >{name}")
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        lines.append(line if name == "default" else f"{line} #{digest}")
     return "\n".join([*lines, "user admin on >admin ~* &* +@all"]) + "\n"
 
 

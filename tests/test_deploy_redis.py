@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,61 +13,55 @@ import pytest
 import redis
 
 from django_bridge.conf import Settings as BridgeSettings
-from django_bridge.payload import Payload
 from django_bridge.publisher.redis import RedisTransport
-from notifier import task
+from notifier.broker.redis.keys import Keys
+from notifier.errors import NotAllowed
+from tests.bridge_calls import TO, call_everything
 from tests.stream_reader import StreamReader
-from tests.support import ADMIN_KEY, REPOSITORY, Process, Service, free_port, running
+from tests.support import ADMIN_KEY, REPOSITORY, RedisServer, Service, running
 
 DEPLOY = REPOSITORY / "deploy"
 
 
 @pytest.fixture
-def guarded_redis(tmp_path: Path) -> Iterator[int]:
+def guarded_redis() -> Iterator[RedisServer]:
     """A Redis under the shipped ACL file; its users' passwords are their names."""
-    lines = []
-    for line in (DEPLOY / "redis-users.acl").read_text().splitlines():
-        name = line.split()[1]
-        digest = hashlib.sha256(name.encode()).hexdigest()
-        lines.append(line if name == "default" else f"{line} #{digest}")
-    lines.append("user admin on nopass ~* &* +@all")
-    (tmp_path / "users.acl").write_text("\n".join(lines) + "\n")
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    process = Process([*command, "--aclfile", str(tmp_path / "users.acl")])
-
-    def answers() -> bool:
-        with contextlib.suppress(redis.RedisError):
-            return bool(_as(port, "admin").ping())
-        return False
-
-    process.wait_until(answers, "redis-server")
-    yield port
-    process.stop()
+    with running(RedisServer(guarded=True)) as server:
+        yield server
 
 
-def _as(port: int, user: str) -> redis.Redis:
-    return redis.Redis(port=port, username=user, password=user)
+def publisher_of(server: RedisServer) -> RedisTransport:
+    return RedisTransport(BridgeSettings(redis_url=server.url_of("publisher")))
 
 
-def test_service_and_publisher_do_everything_with_the_rights_of_the_acl_file(guarded_redis: int) -> None:
-    publisher = RedisTransport(BridgeSettings(redis_url=f"redis://publisher:publisher@127.0.0.1:{guarded_redis}/0"))
-    url = f"redis://notifier:notifier@127.0.0.1:{guarded_redis}/0"
-    with running(Service(redis_url=url, workers=2)) as service, service.client(ADMIN_KEY) as api:
+def refused(server: RedisServer) -> list[object]:
+    """The commands that it has refused to a user."""
+    with contextlib.closing(server.client()) as admin:
+        return [row["object"] for row in admin.acl_log()]
+
+
+def test_service_and_publisher_do_everything_with_the_rights_of_the_acl_file(guarded_redis: RedisServer) -> None:
+    with (
+        running(Service(redis_url=guarded_redis.url, workers=2)) as service,
+        service.client(ADMIN_KEY) as api,
+        contextlib.closing(publisher_of(guarded_redis)) as publisher,
+    ):
         reader = StreamReader(service.url, "ann")
         reader.next("hello")
         _everything_by_http(service, api, reader)
-        _everything_by_the_bridge(publisher, reader)
+        call_everything(publisher)
+        for name in ("message", "order.paid", "task.output"):
+            reader.next(name)
         assert api.get("/v1/users/ann/presence").json()["online"] is True
         assert api.post("/v1/users/ann/disconnect").status_code == 200
         assert reader.next("bye")[1]["reason"] == "revoked"
         assert api.delete("/v1/users/ann").is_success
         reader.close()
         # After that, the service must load the scripts again, by EVAL.
-        _as(guarded_redis, "admin").script_flush()
+        with contextlib.closing(guarded_redis.client()) as admin:
+            admin.script_flush()
         assert api.post("/v1/messages", json={"to": ["all"], "subject": "After"}).status_code == 200
-    publisher.close()
-    assert _as(guarded_redis, "admin").acl_log() == []
+    assert refused(guarded_redis) == []
 
 
 def _everything_by_http(service: Service, api: httpx.Client, reader: StreamReader) -> None:
@@ -102,29 +93,25 @@ def _everything_by_http(service: Service, api: httpx.Client, reader: StreamReade
     again.close()
 
 
-def _everything_by_the_bridge(publisher: RedisTransport, reader: StreamReader) -> None:
-    payload: Payload = {
-        "id": uuid4().hex,
-        "to": ["user:ann", "group:staff"],
-        "subject": "By the bridge",
-        "text": "",
-        "from": None,
-        "level": "info",
-        "url": None,
-        "data": {},
-        "sent_at": None,
-        "expires_at": None,
-    }
-    for attempt in publisher.message(payload):
-        attempt(20.0)
-    assert reader.next("message")[1]["subject"] == "By the bridge"
-    begun = task.begin(
-        to=("user:ann",), name="By the bridge", state="", total=2, task_id=None, now_ms=int(time.time() * 1000)
-    )
-    publisher.create_task(begun, uuid4().hex)(20.0)
-    assert publisher.change_task(begun.id, {"advance": 1}, uuid4().hex)(20.0).done == 1
-    while reader.next("task")[1]["id"] != begun.id:
-        pass
+def test_the_rights_of_a_publisher_are_enough_to_quarantine_foreign_values(guarded_redis: RedisServer) -> None:
+    keys, task_id, channel = Keys(), uuid4().hex, TO[0]
+    of_shard = [keys.seq(0), keys.epoch(0), keys.floor(0), keys.beats(0), keys.asking(0)]
+    of_channel = [keys.log(0, channel), keys.events(0, channel), keys.meta(0, channel), keys.tasks(0, channel)]
+    names = [*of_shard, *of_channel, keys.task(0, task_id), keys.output(0, task_id)]
+    with contextlib.closing(guarded_redis.client()) as admin:
+        for name in names:
+            admin.rpush(name, "foreign")
+        with contextlib.closing(publisher_of(guarded_redis)) as publisher:
+            call_everything(publisher, task_id)
+        assert [name for name in names if not admin.exists(f"{name}:foreign")] == []
+    assert refused(guarded_redis) == []
+
+
+def test_a_publisher_reads_neither_inboxes_nor_who_is_there(guarded_redis: RedisServer) -> None:
+    with contextlib.closing(publisher_of(guarded_redis)) as publisher:
+        for attempt in (publisher.presence(["ann"]), publisher.read_states("ann", ["m"])):
+            with pytest.raises(NotAllowed, match="permission"):
+                attempt(20.0)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +129,15 @@ def _everything_by_the_bridge(publisher: RedisTransport, reader: StreamReader) -
         ("EVAL", "return redis.call('FLUSHALL')", 0),
     ],
 )
-def test_the_publisher_may_do_nothing_else(guarded_redis: int, command: tuple[Any, ...]) -> None:
-    with pytest.raises(redis.RedisError, match=r"(?i)permission|user executing the script can't"):
-        _as(guarded_redis, "publisher").execute_command(*command)
+def test_the_publisher_may_do_nothing_else(guarded_redis: RedisServer, command: tuple[Any, ...]) -> None:
+    with (
+        contextlib.closing(redis.Redis.from_url(guarded_redis.url_of("publisher"))) as client,
+        pytest.raises(redis.RedisError, match=r"(?i)permission|user executing the script can't"),
+    ):
+        client.execute_command(*command)
 
 
-def test_no_user_can_log_in_without_a_password(tmp_path: Path) -> None:
+def test_no_user_can_log_in_without_a_password() -> None:
     """The shipped file has no passwords: only users who were given one can log in."""
     text = (DEPLOY / "redis-users.acl").read_text()
     assert "user default off" in text
@@ -155,20 +145,47 @@ def test_no_user_can_log_in_without_a_password(tmp_path: Path) -> None:
     assert not re.search(r"\s[>#]", text)
 
 
+SCRIPTS = REPOSITORY / "notifier" / "broker" / "redis" / "lua"
+# With HELLO; and in a cluster, announcements are sharded.
+BY_BOTH = {"AUTH", "CLIENT|SETNAME", "PING", "PUBLISH", "SPUBLISH"}
+
+
+def granted(user: str) -> set[str]:
+    line = next(line for line in (DEPLOY / "redis-users.acl").read_text().splitlines() if f"user {user} " in line)
+    return {word[1:].upper() for word in line.split() if word.startswith("+")}
+
+
+def called_by(scripts: str) -> set[str]:
+    """The commands of the scripts that a pattern names."""
+    code = "".join(path.read_text() for path in SCRIPTS.glob(f"{scripts}.lua"))
+    return set(re.findall(r"'([A-Z]{3,})'", code)) - NO_COMMANDS
+
+
+NO_COMMANDS = {"BYSCORE", "COUNT", "LIMIT", "MAXLEN", "MINID", "WITHSCORES", "ERR", "WRONGTYPE"}
+
+
 def test_the_acl_allows_the_commands_that_the_service_uses_and_no_others() -> None:
-    broker = REPOSITORY / "notifier" / "broker"
-    scripts = "".join(path.read_text() for path in broker.rglob("*.lua"))
-    code = "".join(path.read_text() for path in broker.rglob("*.py"))
-    arguments, errors = {"BYSCORE", "COUNT", "LIMIT", "MAXLEN", "MINID", "WITHSCORES"}, {"ERR", "WRONGTYPE"}
-    used = set(re.findall(r"'([A-Z]{3,})'", scripts)) - arguments - errors
+    code = "".join(path.read_text() for path in (REPOSITORY / "notifier" / "broker").rglob("*.py"))
+    used = called_by("*") | BY_BOTH
     used |= {
         f"{name}|{part}" if part else name
         for name, part in re.findall(r'(?:call|send)\((?:[\w.]+, )?"([A-Z]+)"(?:, "([A-Z]+)")?', code)
     }
     used |= set(re.findall(r'^ +\("([A-Z]+)", ', code, re.MULTILINE))  # of several that are sent at once
-    # With HELLO; and in a cluster, announcements are sharded.
-    used |= {"AUTH", "CLIENT|SETNAME", "PING", "PUBSUB|NUMSUB", "PUBSUB|SHARDNUMSUB", "PUBLISH", "SPUBLISH"}
-    used |= {"SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
+    used |= {"PUBSUB|NUMSUB", "PUBSUB|SHARDNUMSUB", "SUBSCRIBE", "UNSUBSCRIBE", "SSUBSCRIBE", "SUNSUBSCRIBE"}
     used -= {"PUBSUB"}
-    line = next(line for line in (DEPLOY / "redis-users.acl").read_text().splitlines() if "user notifier" in line)
-    assert {word[1:].upper() for word in line.split() if word.startswith("+")} == used
+    assert granted("notifier") == used
+
+
+def test_the_acl_allows_a_publisher_the_commands_that_the_bridge_uses_and_no_others() -> None:
+    """Apart from those of the calls that need the service's rights."""
+    code = "".join(path.read_text() for path in (REPOSITORY / "django_bridge" / "publisher").glob("redis*.py"))
+    own = {name.upper() for name in re.findall(r"\b(?:client|calls|reading)\.([a-z]+)\b", code)}
+    own |= {
+        f"{name}|{part}" if part else name
+        for name, part in re.findall(r'execute_command\("([A-Z]+)"(?:, "([A-Z]+)")?', code)
+    }
+    used = own - {"PIPELINE", "EXECUTE", "PUBSUB"} | BY_BOTH | {"HELLO", "SELECT"}
+    for script in ("shared", "left", "publish", "task", "output", "retract", "correct", "repair"):
+        used |= called_by(script)
+    assert granted("publisher") == used | {"ZREMRANGEBYRANK"}, "which bridges of version 0.1 use"

@@ -62,7 +62,7 @@ class RedisReading:
 
         def attempt(within_s: float) -> str:
             with self._deadline.within(within_s):
-                epoch, seq = self._at(shard, partial(_texts_of, names))
+                epoch, seq = self._repaired(shard, partial(_texts_of, names), names)
             return f"{epoch}-{seq or 0}"
 
         return attempt
@@ -184,7 +184,11 @@ def _script(code: Script, names: Sequence[str], args: Sequence[str | bytes | int
 
 
 def _texts_of(names: Sequence[str], client: redis.Redis) -> list[str]:
-    return [value.decode() if isinstance(value, bytes) else str(value or "") for value in client.mget(names)]
+    with client.pipeline(transaction=False) as reading:
+        for name in names:
+            reading.get(name)
+        values: list[bytes | None] = reading.execute()
+    return [(value or b"").decode("utf-8", "replace") for value in values]
 
 
 def _fields_of(names: Sequence[str], client: redis.Redis) -> list[Any]:

@@ -21,6 +21,7 @@ from django_bridge.conf_rules import problems
 from django_bridge.cursors import UNKNOWN
 from django_bridge.middleware import live
 from notifier.errors import InvalidInput
+from tests.django.conftest import http_settings
 from tests.django.listener import Listener
 from tests.django.sample.models import SimpleModel
 from tests.support import JWT_SECRET, Service, bearer, subscriber_token
@@ -251,11 +252,27 @@ def test_the_middleware_reads_the_cursor_before_a_view_that_may_answer_a_live_pa
     assert cursors == [cursor]
 
 
-def test_a_service_that_is_away_leaves_the_cursor_unknown(no_service: dict[str, Any]) -> None:
+def cursor_of_a_page() -> object:
     request = RequestFactory().get("/")
     request.COOKIES["sessionid"] = "x"
     live(lambda request: HttpResponse())(request)
-    assert request.notifier_cursor == UNKNOWN  # type: ignore[attr-defined]
+    return request.notifier_cursor  # type: ignore[attr-defined]
+
+
+def test_a_service_that_is_away_leaves_the_cursor_unknown(
+    no_service: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert cursor_of_a_page() == UNKNOWN
+    assert caplog.records == []
+
+
+def test_a_service_that_refuses_the_cursor_is_one_line_of_the_log(
+    bridge_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    with override_settings(NOTIFIER=http_settings(bridge_service.url, API_KEY="of another service")):
+        assert [cursor_of_a_page() for _ in range(3)] == [UNKNOWN] * 3
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "django_bridge"]
+    assert "a page's cursor could not be read" in line
 
 
 async def test_the_middleware_of_asynchronous_code(user: User) -> None:
