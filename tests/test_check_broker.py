@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,7 +19,7 @@ from notifier.check.result import Result
 from notifier.settings import load
 from tests.commands import call, refused, run
 from tests.support import REPOSITORY, RedisServer, Service, free_port, running
-from tests.topologies import RedisCluster, SentinelGroup
+from tests.topologies import Node, RedisCluster, SentinelGroup
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +35,24 @@ def results(url: str, **settings: Any) -> dict[str, Result]:
 
 def weak(url: str) -> set[str]:
     return {name for name, result in results(url).items() if result.verdict == "weakens"}
+
+
+def apply(result: Result, node: Node, *, has_file: bool = False) -> list[str]:
+    """Do what a fix says. The settings that it names."""
+    commands = [shlex.split(command) for command in result.fix.split(", ")]
+    assert commands[-1] == ["CONFIG", "REWRITE"]
+    for command in commands if has_file else commands[:-1]:
+        node.call(*command)
+    return [setting for *_, setting, _ in commands[:-1]]
+
+
+class FromFile(Node):
+    """A server with a configuration file."""
+
+    def _arguments(self) -> list[str]:
+        path = self.folder / "server.conf"
+        path.touch()
+        return [str(path)]
 
 
 # Embedded
@@ -82,13 +101,17 @@ def test_a_file_that_the_service_would_refuse_cannot_be_asked(tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def safe_redis() -> Iterator[RedisServer]:
-    with running(RedisServer(append_only=True)) as server:
+def safe_redis() -> Iterator[FromFile]:
+    with running(FromFile("redis")) as server:
+        server.start()
+        for command in ("maxmemory 1gb", "appendonly yes", "appendfsync always"):
+            server.call("CONFIG", "SET", *command.split())
+        server.call("CONFIG", "REWRITE")
         yield server
 
 
 @pytest.mark.programs
-def test_a_redis_that_keeps_all_promises_is_well(safe_redis: RedisServer) -> None:
+def test_a_redis_that_keeps_all_promises_is_well(safe_redis: FromFile) -> None:
     done = call("check-broker", safe_redis.url)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -100,34 +123,32 @@ def test_a_redis_that_keeps_all_promises_is_well(safe_redis: RedisServer) -> Non
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("eviction", {"maxmemory-policy": "allkeys-lru", "maxmemory": 10**9}),
+        ("eviction", {"maxmemory-policy": "allkeys-lru"}),
         ("persistence", {"appendonly": "no"}),
+        ("persistence", {"appendonly": "no", "appendfsync": "everysec"}),
         ("persistence", {"appendfsync": "everysec"}),
         ("persistence", {"appendfsync": "no"}),
         ("buffer", {"client-output-buffer-limit": "pubsub 1mb 0 0"}),
         ("idle", {"timeout": 3}),
     ],
 )
-def test_a_setting_that_weakens_a_promise_is_named_and_its_fix_helps(
-    safe_redis: RedisServer, name: str, settings: dict[str, str | int]
+def test_a_setting_that_weakens_a_promise_is_named_and_its_fix_outlives_a_restart(
+    safe_redis: FromFile, name: str, settings: dict[str, str | int]
 ) -> None:
-    with safe_redis.client() as client:
-        before = {setting: client.config_get(setting)[setting] for setting in settings}
-        try:
-            for setting, value in settings.items():
-                client.config_set(setting, value)
-            assert weak(safe_redis.url) == {name}
-            fixes = results(safe_redis.url)[name].fix.split(", ")
-            for setting, value in (re.fullmatch(r"CONFIG SET (\S+) '?(.*?)'?", fix).groups() for fix in fixes):  # type: ignore[union-attr]
-                client.config_set(setting, value)
-            assert weak(safe_redis.url) == set()
-        finally:
-            for setting, value in before.items():
-                client.config_set(setting, value)
+    for setting, value in settings.items():
+        safe_redis.call("CONFIG", "SET", setting, value)
+    try:
+        assert weak(safe_redis.url) == {name}
+        fixed = apply(results(safe_redis.url)[name], safe_redis, has_file=True)
+        assert set(fixed) == set(settings), "the wrong settings alone"
+    finally:
+        safe_redis.kill()
+        safe_redis.start()
+    assert weak(safe_redis.url) == set()
 
 
 @pytest.mark.programs
-def test_a_replica_is_named_with_its_primary(safe_redis: RedisServer) -> None:
+def test_a_replica_is_named_with_its_primary(safe_redis: FromFile) -> None:
     with running(RedisServer()) as replica, replica.client() as client:
         client.replicaof("127.0.0.1", safe_redis.port)
         assert results(replica.url)["role"].fix == f"use 127.0.0.1:{safe_redis.port}"
@@ -135,7 +156,7 @@ def test_a_replica_is_named_with_its_primary(safe_redis: RedisServer) -> None:
 
 
 @pytest.mark.programs
-def test_fewer_replicas_than_the_service_waits_for_are_named(safe_redis: RedisServer) -> None:
+def test_fewer_replicas_than_the_service_waits_for_are_named(safe_redis: FromFile) -> None:
     assert "replicas" not in results(safe_redis.url)
     judged = results(safe_redis.url, redis_wait_replicas=1)["replicas"]
     assert (judged.verdict, judged.seen) == (
@@ -165,7 +186,7 @@ def test_a_user_with_the_rights_of_the_service_sees_less_and_missing_rights_are_
 
 @pytest.mark.programs
 def test_a_server_that_cannot_say_what_a_user_may_call_is_judged_in_all_else(
-    safe_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    safe_redis: FromFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis before 7.0, whose scripts have no `acl_check_cmd`; others refuse EVAL."""
     script = _MISSING.replace("acl_check_cmd", "acl_check_cmd_of_a_later_version")
@@ -199,7 +220,7 @@ def test_where_no_server_answers_the_exit_code_says_so() -> None:
 
 
 @pytest.mark.programs
-def test_each_of_several_primaries_is_asked(safe_redis: RedisServer, redis_server: RedisServer) -> None:
+def test_each_of_several_primaries_is_asked(safe_redis: FromFile, redis_server: RedisServer) -> None:
     done = call("check-broker", f"{safe_redis.url},{redis_server.url}")
     assert done.returncode == 1
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("weakens")] == [
@@ -219,7 +240,12 @@ def test_every_primary_of_a_cluster_and_its_replicas_are_asked_from_any_node() -
         cluster.each("CONFIG", "SET", "cluster-require-full-coverage", "yes")
         cluster.each("CONFIG", "SET", "min-replicas-to-write", "0")
         cluster.each("CONFIG", "SET", "cluster-node-timeout", "20000")
-        assert weak(url) == {"coverage", "replicas", "takeover"}
+        weakened = [result for result in check_broker(load(broker_url=url)) if result.verdict == "weakens"]
+        assert {result.name for result in weakened} == {"coverage", "replicas", "takeover"}
+        nodes = {f"127.0.0.1:{node.port}": node for node in cluster.nodes}
+        for result in weakened:
+            apply(result, nodes[result.server])
+        assert weak(url) == set()
         cluster.nodes[4].call("CONFIG", "SET", "appendfsync", "no")
         (result,) = (result for result in check_broker(load(broker_url=url)) if "appendfsync no" in result.seen)
         assert (result.server, result.verdict) == (f"127.0.0.1:{cluster.nodes[4].port}", "weakens")
@@ -232,16 +258,30 @@ def test_the_primary_that_the_sentinels_know_its_replica_and_they_themselves_are
         assert done.returncode == 0, done.stdout
         assert f"127.0.0.1:{group.primary.port} role: primary" in done.stdout
         assert "3 Sentinels, quorum 2" in done.stdout
+        for wrong in (
+            ["min-replicas-to-write"],
+            ["min-replicas-max-lag"],
+            ["min-replicas-to-write", "min-replicas-max-lag"],
+        ):
+            for setting in wrong:
+                group.primary.call("CONFIG", "SET", setting, 0)
+            assert weak(group.url) == {"replicas"}
+            assert apply(results(group.url)["replicas"], group.primary) == wrong
+        assert weak(group.url) == set()
         group.sentinels[0].kill()
         for sentinel in group.sentinels[1:]:
             sentinel.call("SENTINEL", "SET", group.service, "down-after-milliseconds", 60000)
         assert weak(group.url) == {"takeover"}
+        command = results(group.url)["takeover"].fix.removeprefix("at each Sentinel: ")
+        for sentinel in group.sentinels[1:]:
+            sentinel.call(*command.split())
+        assert weak(group.url) == set()
         assert results(group.url, redis_wait_replicas=1)["replicas"].verdict == "ok"
         assert results(group.url, redis_wait_replicas=2)["replicas"].verdict == "weakens"
         replica = group.replica
         replica.call("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
         weakened = [result for result in check_broker(load(broker_url=group.url)) if result.verdict == "weakens"]
-        assert [(result.server, result.name) for result in weakened[1:]] == [
+        assert [(result.server, result.name) for result in weakened] == [
             (f"127.0.0.1:{replica.port}", "eviction"),
             (f"127.0.0.1:{replica.port}", "persistence"),
         ]

@@ -237,7 +237,7 @@ def _sentinels(target: Target) -> Iterator[Result]:
             yield Result(address, "sentinels", WEAKENS, text, "run three Sentinels on three machines")
         else:
             yield Result(address, "sentinels", OK, seen)
-        fix = f"SENTINEL SET {target.service} down-after-milliseconds 5000"
+        fix = f"at each Sentinel: SENTINEL SET {target.service} down-after-milliseconds 5000"
         milliseconds = str(state["down-after-milliseconds"])
         yield rules.takeover(address, "down-after-milliseconds", milliseconds, fix)
         return

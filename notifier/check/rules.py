@@ -54,6 +54,11 @@ def _result(server: Server, name: str, seen: str, weakens: str = "", fix: str = 
     return Result(server.address, name, WEAKENS if weakens else OK, text, fix)
 
 
+def _configure(*settings: str) -> str:
+    """The fix: these settings at once, and in the server's configuration file."""
+    return ", ".join([*(f"CONFIG SET {setting}" for setting in settings), "CONFIG REWRITE"])
+
+
 def _unknown(server: Server, name: str, setting: str) -> Result:
     return Result(
         server.address,
@@ -90,7 +95,7 @@ def _eviction(server: Server) -> Result:
     if server.config.get("maxmemory") == "0":
         return _result(server, "eviction", f"{seen}, without a limit of memory: nothing is evicted")
     weakens = "a full server drops histories, and clients miss events without a reset"
-    return _result(server, "eviction", seen, weakens, "CONFIG SET maxmemory-policy noeviction")
+    return _result(server, "eviction", seen, weakens, _configure("maxmemory-policy noeviction"))
 
 
 def _persistence(server: Server) -> Result:
@@ -101,14 +106,15 @@ def _persistence(server: Server) -> Result:
         save = server.config.get("save", "")
         seen = f"appendonly no, save {save or 'never'}"
         lost = "a crash loses what came after the last snapshot" if save else "a restart loses all events and marks"
-        return _result(server, "persistence", seen, lost, "CONFIG SET appendonly yes, CONFIG SET appendfsync always")
+        wrong = ["appendonly yes"] if fsync == "always" else ["appendonly yes", "appendfsync always"]
+        return _result(server, "persistence", seen, lost, _configure(*wrong))
     seen = f"appendonly yes, appendfsync {fsync}"
     if fsync == "always":
         return _result(server, "persistence", seen)
     lost = "a crash loses the answered events of the last second"
     if fsync == "no":
         lost = "a crash of the machine loses the answered events of half a minute"
-    return _result(server, "persistence", seen, lost, "CONFIG SET appendfsync always")
+    return _result(server, "persistence", seen, lost, _configure("appendfsync always"))
 
 
 def _replicas(server: Server) -> Result | None:
@@ -129,9 +135,12 @@ def _replicas(server: Server) -> Result | None:
         return _unknown(server, "replicas", "min-replicas-to-write")
     lag = server.config.get("min-replicas-max-lag", "10")
     seen = f"{count} connected, min-replicas-to-write {least}, min-replicas-max-lag {lag}"
-    if int(least) < 1 or int(lag) < 1:
+    wrong = ["min-replicas-to-write 1"] if int(least) < 1 else []
+    if int(lag) < 1:  # switches the other off
+        wrong.append("min-replicas-max-lag 10")
+    if wrong:
         text = "a primary that is cut off answers 200 to events that a failover removes; clients get a reset"
-        return _result(server, "replicas", seen, text, "CONFIG SET min-replicas-to-write 1")
+        return _result(server, "replicas", seen, text, _configure(*wrong))
     return _result(server, "replicas", seen)
 
 
@@ -145,7 +154,7 @@ def _coverage(server: Server) -> Result | None:
     if value == "no":
         return _result(server, "coverage", seen)
     text = "a dead shard makes all shards refuse"
-    return _result(server, "coverage", seen, text, "CONFIG SET cluster-require-full-coverage no")
+    return _result(server, "coverage", seen, text, _configure("cluster-require-full-coverage no"))
 
 
 def _takeover(server: Server) -> Result | None:
@@ -154,7 +163,7 @@ def _takeover(server: Server) -> Result | None:
     value = server.config.get("cluster-node-timeout")
     if value is None:
         return _unknown(server, "takeover", "cluster-node-timeout")
-    return takeover(server.address, "cluster-node-timeout", value, "CONFIG SET cluster-node-timeout 5000")
+    return takeover(server.address, "cluster-node-timeout", value, _configure("cluster-node-timeout 5000"))
 
 
 def takeover(server: str, setting: str, value_ms: str, fix: str) -> Result:
@@ -176,7 +185,7 @@ def _buffer(server: Server) -> Result:
     if all(int(limit) == 0 or int(limit) >= least for limit, least in zip(limits, PUBSUB_BUFFER, strict=True)):
         return _result(server, "buffer", seen)
     text = "a burst of events ends the service's subscription, and every stream reads its history again"
-    return _result(server, "buffer", seen, text, "CONFIG SET client-output-buffer-limit 'pubsub 32mb 8mb 60'")
+    return _result(server, "buffer", seen, text, _configure("client-output-buffer-limit 'pubsub 32mb 8mb 60'"))
 
 
 def _idle(server: Server) -> Result:
@@ -185,7 +194,7 @@ def _idle(server: Server) -> Result:
         return _unknown(server, "idle", "timeout")
     if 0 < int(value) < IDLE_S:
         text = "idle connections are closed, and every stream becomes `degraded` for a moment"
-        return _result(server, "idle", f"timeout {value} s", text, "CONFIG SET timeout 0")
+        return _result(server, "idle", f"timeout {value} s", text, _configure("timeout 0"))
     return _result(server, "idle", f"timeout {value} s")
 
 
