@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 import weakref
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
@@ -116,7 +117,7 @@ REQUESTS = {
 
 @pytest.mark.parametrize("name", REQUESTS)
 async def test_no_call_leaves_a_cycle(name: str) -> None:
-    """What is alive when the collector freezes would otherwise stay for an hour."""
+    """What is alive when the collector freezes would otherwise stay until memory has grown much."""
     status, request = REQUESTS[name]
     assert not await left_by(request, status)
 
@@ -171,11 +172,12 @@ class Cycle:
         self.itself = self
 
 
-async def test_what_is_alive_is_excluded_and_a_full_collection_frees_old_cycles(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_what_is_alive_is_excluded_until_memory_has_grown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection of many streams is long, so time alone is no reason for it."""
     monkeypatch.setattr(garbage, "FREEZE_EVERY_S", 0.05)
     monkeypatch.setattr(garbage, "LOOK_EVERY_S", 0.01)
+    blocks = 1000
+    monkeypatch.setattr(sys, "getallocatedblocks", lambda: blocks)
     async with looking():
         old = Cycle()
         alive = weakref.ref(old)
@@ -184,11 +186,26 @@ async def test_what_is_alive_is_excluded_and_a_full_collection_frees_old_cycles(
             await asyncio.sleep(0.01)
         del old
         gc.collect()
+        blocks = 1000 + 1000 + garbage.ROOM_BLOCKS - 1
+        await _next_freeze()
         assert alive() is not None
-        monkeypatch.setattr(garbage, "FULL_EVERY_S", 0.0)
-        async with looking():
-            while alive() is not None:
-                await asyncio.sleep(0.01)
+        blocks += 1
+        await _next_freeze()
+        assert alive() is None
+        again = Cycle()
+        alive = weakref.ref(again)
+        while any(kept is again for kept in gc.get_objects()):
+            await asyncio.sleep(0.01)
+        del again
+        await _next_freeze()
+        assert alive() is not None, "a second full collection although memory has not grown again"
+
+
+async def _next_freeze() -> None:
+    """Wait until everything that is alive now is frozen."""
+    alive: list[object] = [[]]
+    while any(kept is alive for kept in gc.get_objects()):
+        await asyncio.sleep(0.01)
 
 
 async def test_a_cycle_that_ends_before_the_second_look_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
