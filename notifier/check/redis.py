@@ -21,7 +21,7 @@ from redis.sentinel import Sentinel
 from notifier.broker.redis.addresses import Target, host_of, parse_target
 from notifier.broker.redis.client_info import without_client_info
 from notifier.check import rules
-from notifier.check.result import OK, UNKNOWN, WEAKENS, CannotAsk, Result
+from notifier.check.result import UNKNOWN, CannotAsk, Result
 from notifier.check.rules import Server
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings
@@ -230,13 +230,7 @@ def _sentinels(target: Target) -> Iterator[Result]:
         except (redis.RedisError, OSError) as exc:
             reasons.append(f"{address}: {exc}")
             continue
-        number, quorum = state["num-other-sentinels"] + 1, state["quorum"]
-        seen = f"{number} Sentinels, quorum {quorum}"
-        if number < 3:
-            text = f"{seen}: where one of them is dead, too few are left to replace a dead primary"
-            yield Result(address, "sentinels", WEAKENS, text, "run three Sentinels on three machines")
-        else:
-            yield Result(address, "sentinels", OK, seen)
+        yield rules.sentinels(address, state["num-other-sentinels"] + 1, state["quorum"], target.service)
         fix = f"at each Sentinel: SENTINEL SET {target.service} down-after-milliseconds 5000"
         milliseconds = str(state["down-after-milliseconds"])
         yield rules.takeover(address, "down-after-milliseconds", milliseconds, fix)

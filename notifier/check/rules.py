@@ -175,6 +175,22 @@ def takeover(server: str, setting: str, value_ms: str, fix: str) -> Result:
     return Result(server, "takeover", WEAKENS, text, fix)
 
 
+def sentinels(server: str, number: int, quorum: int, service: str) -> Result:
+    """Whether the Sentinels replace a dead primary where one of them is dead too, and it alone."""
+    seen = f"{number} Sentinels, quorum {quorum}"
+    if number < 3:
+        text = f"{seen}: where one of them is dead, too few are left to replace a dead primary"
+        return Result(server, "sentinels", WEAKENS, text, "run three Sentinels on three machines")
+    fix = f"at each Sentinel: SENTINEL SET {service} quorum {number // 2 + 1}"
+    if quorum >= number:
+        text = f"{seen}: where one of them is dead, the others do not replace a dead primary"
+        return Result(server, "sentinels", WEAKENS, text, fix)
+    if quorum < 2:
+        text = f"{seen}: one that is cut off from the primary has it replaced, which may lose its newest events"
+        return Result(server, "sentinels", WEAKENS, text, fix)
+    return Result(server, "sentinels", OK, seen)
+
+
 def _buffer(server: Server) -> Result:
     words = server.config.get("client-output-buffer-limit", "").split()
     if "pubsub" not in words:

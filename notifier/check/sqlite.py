@@ -35,7 +35,8 @@ def check_file(settings: Settings) -> Iterator[Result]:
         yield result("file", OK, f"format {_format_of(path)}, {path.stat().st_size / 2**20:.0f} MiB")
     else:
         yield result("file", OK, "is created at the start of the service")
-    unwritable = [item for item in (path.parent, path) if item.exists() and not os.access(item, os.W_OK)]
+    files = (path.with_name(path.name + suffix) for suffix in ("", "-lock", "-wal", "-shm"))
+    unwritable = [item for item in (path.parent, *files) if item.exists() and not os.access(item, os.W_OK)]
     if unwritable:
         text = f"{unwritable[0]} cannot be written by this user: the service refuses to start"
         yield result("writable", WEAKENS, text, "run this command as the service's user, or change the owner")

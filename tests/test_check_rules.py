@@ -1,0 +1,107 @@
+"""What `notifier check-broker` says of settings that the servers of the other tests do not have."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from notifier.broker.sqlite.file import File
+from notifier.check import check_broker, rules
+from notifier.check.result import Result, Verdict
+from notifier.check.sqlite import ROOM_MIB
+from notifier.settings import load
+
+
+def judged(
+    name: str, config: Mapping[str, str] = {}, info: Mapping[str, str] = {}, *, fails_over: bool = False
+) -> Result | None:
+    server = rules.Server("a:1", config, {"redis_version": "7.0.15", **info}, [], fails_over)
+    return next((result for result in rules.results(server) if result.name == name), None)
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"),
+    [
+        ({"redis_version": "6.2.14"}, "weakens"),
+        ({"redis_version": "7.0.0"}, "ok"),
+        ({"redis_version": "10.0.1"}, "ok"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.0.0"}, "ok"),
+    ],
+)
+def test_a_server_that_is_too_old_is_named(version: dict[str, str], verdict: Verdict) -> None:
+    result = judged("version", info=version)
+    assert result is not None
+    assert result.verdict == verdict
+    assert version.get("valkey_version", version["redis_version"]) in result.seen
+
+
+def test_a_primary_that_fails_over_needs_a_replica() -> None:
+    result = judged("replicas", {"min-replicas-to-write": "1"}, {"connected_slaves": "0"}, fails_over=True)
+    assert result is not None
+    assert (result.verdict, result.fix) == ("weakens", "add a replica")
+    assert judged("replicas", {"min-replicas-to-write": "1"}, {"connected_slaves": "0"}) is None
+
+
+def test_an_eviction_policy_without_a_limit_of_memory_evicts_nothing() -> None:
+    config = {"maxmemory-policy": "allkeys-lru", "maxmemory": "0"}
+    result = judged("eviction", config)
+    assert result is not None
+    assert result.verdict == "ok"
+    result = judged("eviction", {**config, "maxmemory": "1"})
+    assert result is not None
+    assert result.verdict == "weakens"
+
+
+@pytest.mark.parametrize(
+    ("number", "quorum", "verdict", "fix"),
+    [
+        (1, 1, "weakens", "run three Sentinels on three machines"),
+        (2, 2, "weakens", "run three Sentinels on three machines"),
+        (3, 1, "weakens", "at each Sentinel: SENTINEL SET shop quorum 2"),
+        (3, 2, "ok", ""),
+        (3, 3, "weakens", "at each Sentinel: SENTINEL SET shop quorum 2"),
+        (5, 2, "ok", ""),
+        (5, 4, "ok", ""),
+        (5, 5, "weakens", "at each Sentinel: SENTINEL SET shop quorum 3"),
+    ],
+)
+def test_sentinels_of_which_one_dead_or_cut_off_decides_are_named(
+    number: int, quorum: int, verdict: Verdict, fix: str
+) -> None:
+    result = rules.sentinels("a:1", number, quorum, "shop")
+    assert (result.verdict, result.fix) == (verdict, fix)
+    assert f"{number} Sentinels, quorum {quorum}" in result.seen
+
+
+# The file
+
+
+def of_file(path: Path, name: str) -> Result:
+    return next(result for result in check_broker(load(broker_url=f"sqlite://{path}")) if result.name == name)
+
+
+@pytest.mark.parametrize("refused", ["notifier.db", "notifier.db-lock", "."])
+def test_a_file_or_folder_that_this_user_cannot_write_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """Asked of a stand-in: the administrator, as whom tests may run, can write everywhere."""
+    path, unwritable = tmp_path / "notifier.db", tmp_path / refused
+    File(path, "full").close()
+    assert of_file(path, "writable").verdict == "ok"
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda item, mode: Path(item) != unwritable and access(item, mode))
+    result = of_file(path, "writable")
+    assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
+
+
+def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free_mib, verdict in ((ROOM_MIB, "ok"), (ROOM_MIB - 1, "weakens")):
+        usage = SimpleNamespace(free=free_mib * 2**20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        result = of_file(tmp_path / "notifier.db", "space")
+        assert (result.verdict, f"{free_mib} MiB" in result.seen) == (verdict, True)
