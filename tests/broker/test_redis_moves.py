@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from notifier.broker.redis import commands, connection, primary
+from notifier.broker.redis import commands, connection, primary, subscriptions
 from notifier.broker.redis.addresses import parse_target
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
@@ -305,6 +305,31 @@ async def test_an_attempt_at_a_dead_primary_ends_when_another_replaces_it(
             if end == "hung":
                 dead.process.signal(signal.SIGCONT)
             await starting
+            await broker.close()
+
+
+@pytest.mark.programs
+async def test_a_connection_to_a_primary_that_hangs_ends_when_another_replaces_it(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the shard is away until the calls have waited for `CALL_TIMEOUT_S`."""
+    monkeypatch.setattr(primary, "CALL_TIMEOUT_S", 3600)
+    monkeypatch.setattr(subscriptions, "DEAD_AFTER_S", 3600)
+    with running(RedisServer()) as hung:
+        places, sink = Named(hung), Recorder()
+        broker = RedisBroker(places, Keys(f"notifier:m{uuid.uuid4().hex[:8]}:"), **LIMITS)
+        await broker.start(sink)
+        assert hung.process is not None
+        hung.process.signal(signal.SIGSTOP)
+        publishing = asyncio.ensure_future(broker.publish(note()))
+        try:
+            places.server = redis_server
+            await until(lambda: sink.away[-2:] == [True, False], 20)
+            with pytest.raises(BrokerUnavailable):
+                await publishing
+            await broker.publish(note())
+        finally:
+            hung.process.signal(signal.SIGCONT)
             await broker.close()
 
 

@@ -44,6 +44,8 @@ CALL_TIMEOUT_S: Final = 3.0
 IDENTIFY_TIMEOUT_S: Final = 5.0
 """For opening a connection and checking the primary's identity, together."""
 WATCH_EVERY_S: Final = 1.0
+SILENT_S: Final = 0.5
+"""A connection without an answer for this long may lead to a primary that was replaced."""
 RECONNECT_S: Final = (0.05, 2.0)
 """Upper bounds of the first and of the longest random pause between attempts to connect."""
 
@@ -231,7 +233,7 @@ class Primary:
                 connection.call("GET", epoch_key).add_done_callback(same)
             if self.confirmations is not None:
                 self.confirmations.keep_open()
-            waiting = asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            waiting = self._wait(connection)
             if self._is_layout_known:
                 await waiting
             else:
@@ -242,6 +244,20 @@ class Primary:
                 connection.close(BrokerUnavailable(f"no answer within {CALL_TIMEOUT_S} s"))
             if self.confirmations is not None:
                 await self.confirmations.require_answers(CALL_TIMEOUT_S)
+
+    async def _wait(self, connection: Connection) -> None:
+        """Until the next look, or the connection is lost. A server that hangs is asked nothing more once another is the
+        primary: `CALL_TIMEOUT_S` may be far."""
+        if connection.unanswered_s < SILENT_S:
+            await asyncio.wait((connection.lost,), timeout=WATCH_EVERY_S)
+            return
+        moved = asyncio.create_task(self._places.moved(self._shard, self._address))
+        try:
+            await asyncio.wait((connection.lost, moved), timeout=WATCH_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+            if moved.done() and connection.unanswered_s >= SILENT_S:
+                connection.close(BrokerUnavailable(f"Redis at {self._address} was replaced"))
+        finally:
+            moved.cancel()
 
     def _note_round_trip(self, sent_at: float, answer: asyncio.Future[bytes | None]) -> None:
         if not answer.cancelled() and answer.exception() is None:
