@@ -35,6 +35,10 @@ class Scale:
     def whole(self, quick: int, full: int) -> int:
         return full if self.full else quick
 
+    def bound_s(self, bound_s: float) -> float:
+        """A bound of real time. The quick size runs on busy machines: it judges whether there is an end."""
+        return bound_s if self.full else bound_s + 20
+
 
 @pytest.fixture(scope="session")
 def scale() -> Scale:

@@ -288,7 +288,7 @@ def seen(load: Load, **more: object) -> dict[str, object]:
         "silent_losses": 0,
         "twice": 0,
         "longest_degraded_s": round(load.longest_degraded_s, 2),
-        "longest_publish_s": round(load.longest_publish_s, 2),
+        "outage_s": round(load.longest_publish_s, 2),
         "longest_refused_s": round(load.longest_refused_s, 2),
         **more,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from tests.topologies import SentinelGroup
 
 Figure = Callable[..., None]
 DOWN_AFTER_S = 2.0
+REPLICA_BACK_S = 15.0
+"""Until a new primary has a replica, which the Sentinels make of the older one."""
+MOST_GONE = 20
+"""Of five failovers with `min-replicas-to-write 1`: a few milliseconds of each, where every event for all counts once
+for each inbox. Hundreds without it."""
 
 
 @pytest.fixture(scope="module", params=FAULT_KINDS)
@@ -54,9 +60,8 @@ async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
             await asyncio.to_thread(group.wait_until_whole)
             assert not silent.is_primary
             await load.goes_on()
-    if scale.full:
-        assert load.longest_degraded_s < DOWN_AFTER_S + 3
     figure(**seen(load, gone=load.gone))
+    assert max(load.longest_degraded_s, load.longest_publish_s) < scale.bound_s(DOWN_AFTER_S + 3)
 
 
 @pytest.fixture
@@ -92,11 +97,10 @@ async def test_a_failover_by_the_sentinels_loses_nothing(
             await load.goes_on()
             await round_of(load, scale)
             await asyncio.to_thread(group.wait_until_whole)
-    if scale.full and setting == "0":
-        assert load.longest_degraded_s < DOWN_AFTER_S + 3
-    if setting == "confirmed":
-        assert load.gone == 0
     figure(**seen(load, gone=load.gone))
+    assert load.gone <= {"0": math.inf, "1": MOST_GONE, "confirmed": 0}[setting]
+    longest_s = DOWN_AFTER_S + 3 if setting == "0" else REPLICA_BACK_S
+    assert max(load.longest_degraded_s, load.longest_publish_s) < scale.bound_s(longest_s)
 
 
 async def test_without_any_sentinel_the_links_stay(
@@ -112,6 +116,7 @@ async def test_without_any_sentinel_the_links_stay(
         for _ in range(scale.whole(1, 5)):
             await round_of(load, scale)
         load.assert_unaffected(load.listeners)
+        assert load.everyone.refused == 0
         for sentinel in group.sentinels:
             await asyncio.to_thread(sentinel.resume if sentinel.paused else sentinel.start)
         await asyncio.to_thread(group.wait_until_whole)

@@ -32,7 +32,8 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
                 await load.refuses(load.everyone)
                 await load.goes_on([load.users[shard] for shard in before], scale.whole(4, 20))
                 with load.service.client() as client:
-                    assert client.get("/readyz").json()["shards_away"] == [away]
+                    answer = client.get("/readyz")
+                    assert (answer.status_code, answer.json()["shards_away"]) == (200, [away])
                 await asyncio.to_thread(servers[away].start)
                 await load.goes_on()
                 await round_of(load, scale)
