@@ -5,8 +5,9 @@ reports the service's memory, the latencies, the events that were lost and the e
 connect and leave in each. Whatever the service keeps of past users (histories, tokens, connections, when each was last
 seen) is full before the first window, which is for warming up and is not judged: memory has no reason to grow after it.
 
-It exits with 1 if memory grows by more than 2 %, if the 99th percentile of the latencies does not stay flat, or if an
-event is lost, repeated or refused.
+It exits with 1 if memory grows by more than 2 %, if the 99th percentile of the latencies does not stay flat, if the
+service's own work holds the event loop for more than 5 ms in more than a tenth of the windows, or if an event is lost,
+repeated or refused.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MOST_GROWTH = 0.02
 """Of the service's memory, from the end of the first window to the end of the last."""
 FLAT = 1.5
 """The median 99th percentile of the second half of the windows, to that of the first half."""
+LAG_MS = 5.0
+"""The longest delay of the loop by the service's own work in a window; one window in ten may have a longer one."""
 KEPT = 8
 """Events of each user that the service keeps."""
 
@@ -87,6 +90,12 @@ def problems(windows: Sequence[Window]) -> list[str]:
         )
         if late > FLAT * early:
             reasons.append(f"the p99 rose from {early:.2f} to {late:.2f} ms (medians of the halves)")
+    delayed = [window.own_lag_ms for window in windows if window.own_lag_ms > LAG_MS]
+    if len(delayed) > max(1, len(windows) / 10):
+        reasons.append(
+            f"the loop's own delay was above {LAG_MS:g} ms in {len(delayed)} of {len(windows)} windows,"
+            f" {max(delayed):.1f} at most"
+        )
     if lost := sum(window.lost for window in windows):
         reasons.append(f"streams or publishes at fault: {lost}")
     return reasons

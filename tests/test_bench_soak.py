@@ -58,7 +58,12 @@ def test_an_event_that_is_not_due_is_counted_at_every_stream(tmp_path: Path) -> 
         ([STEADY, STEADY, replace(STEADY, p99_ms=50), STEADY, STEADY], []),
         ([STEADY] * 2 + [replace(STEADY, p99_ms=7)] * 2, ["the p99 rose from 4.00 to 7.00 ms (medians of the halves)"]),
         ([STEADY, replace(STEADY, lost=2), STEADY], ["streams or publishes at fault: 2"]),
+        ([STEADY] * 29 + [replace(STEADY, own_lag_ms=7.8)], []),
+        (
+            [STEADY] * 2 + [replace(STEADY, own_lag_ms=lag_ms) for lag_ms in (26.8, 5.1)],
+            ["the loop's own delay was above 5 ms in 2 of 4 windows, 26.8 at most"],
+        ),
     ],
 )
-def test_a_soak_fails_by_memory_by_latency_and_by_lost_events(windows: list[Window], reasons: list[str]) -> None:
+def test_a_soak_fails_by_memory_latency_delays_and_lost_events(windows: list[Window], reasons: list[str]) -> None:
     assert problems(windows) == reasons

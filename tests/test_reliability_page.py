@@ -16,8 +16,9 @@ from tools.reliability import MOVES, PAGE, written
 SLOT_MOVES = "test_a_slot_that_moves_at_once_loses_nothing_and_concerns_no_other_shard"
 
 
-def move(published: int, degraded_s: float) -> dict[str, Any]:
-    return {"published": published, "refused": 1, "resets": 2, "silent_losses": 0, "longest_degraded_s": degraded_s}
+def move(published: int, degraded_s: float, outage_s: float) -> dict[str, Any]:
+    seen = {"published": published, "refused": 1, "resets": 2, "silent_losses": 0}
+    return {**seen, "longest_degraded_s": degraded_s, "outage_s": outage_s}
 
 
 def row_of(page: str, case: str) -> list[str]:
@@ -33,12 +34,13 @@ def test_the_page_is_as_the_tool_writes_it() -> None:
 def test_a_run_with_further_seeds_adds_to_the_row_of_servers_that_move() -> None:
     page, case = PAGE.read_text(), "a slot moves at once, Valkey"
     seeds, published, *_ = row_of(page, case)
-    runs = {f"{SLOT_MOVES}[valkey]": {"7": move(4000, 0.25), "8": move(4100, 30.5)}}
+    runs = {f"{SLOT_MOVES}[valkey]": {"7": move(4000, 0.25, 40.5), "8": move(4100, 30.5, 0.5)}}
     added = written(page, runs, "2026-01-01")
     after = row_of(added, case)
     assert after[0] == f"7, 8, {seeds}"
     assert int(after[1].replace(",", "")) == int(published.replace(",", "")) + 8100
-    assert after[-1] == "30.5"
+    assert after[-2] == "30.5"
+    assert after[-1].startswith("40.5 (7, 8")
     assert written(added, runs, "2026-01-01") == added, "a seed is counted once"
 
 

@@ -23,8 +23,9 @@ FIGURES_BEGIN = "<!-- figures: written by `make test-faults` -->"
 MOVES_BEGIN = "<!-- moves: written by `make test-faults` -->"
 FIGURES_HEAD = ["| case | what was seen | seed | day |", "|---|---|---|---|"]
 MOVES_HEAD = [
-    "| case | seeds | published | refused | resets | lost silently | twice | gone | longest degraded, s |",
-    "|---|---|---|---|---|---|---|---|---|",
+    "| case | seeds | published | refused | resets | lost silently | twice | gone | longest degraded, s |"
+    " outage, s (its seeds) |",
+    "|---|---|---|---|---|---|---|---|---|---|",
 ]
 MOVES = {
     "a_slot_that_moves_loses_nothing_and_concerns_no_other_shard": "a slot moves, key by key",
@@ -55,6 +56,8 @@ MOVES = {
 """The cases of servers that move, by test and variant, and their names on the page."""
 
 Values = Mapping[str, Any]
+NOT_MEASURED = "–"
+"""In place of an outage: none of the row's runs measured it."""
 
 
 @dataclass
@@ -65,14 +68,21 @@ class Move:
     counts: list[int] = field(default_factory=lambda: [0] * 6)
     """Published, refused, resets, lost silently, twice, gone."""
     degraded_s: float = 0.0
+    outage_s: float = 0.0
+    """The longest time for which a publisher, or the listener of an idle shard, was without the service."""
+    outage_seeds: list[int] = field(default_factory=list)
+    """The seeds whose runs measured it."""
 
     @classmethod
     def of(cls, cells: Sequence[str]) -> Move:
-        seeds, *counts, degraded_s = cells
+        seeds, *counts, degraded_s, outage = cells
+        outage_s, _, outage_seeds = outage.removesuffix(")").partition(" (")
         return cls(
-            [int(seed) for seed in seeds.split(", ")],
+            _numbers(seeds),
             [int(count.replace(",", "")) for count in counts],
             float(degraded_s),
+            0.0 if outage == NOT_MEASURED else float(outage_s),
+            _numbers(outage_seeds),
         )
 
     def add(self, seed: int, values: Values) -> None:
@@ -82,9 +92,21 @@ class Move:
         names = ("published", "refused", "resets", "silent_losses", "twice", "gone")
         self.counts = [count + int(values.get(name, 0)) for count, name in zip(self.counts, names, strict=True)]
         self.degraded_s = max(self.degraded_s, float(values["longest_degraded_s"]))
+        if "outage_s" in values:
+            self.outage_s = max(self.outage_s, float(values["outage_s"]))
+            self.outage_seeds = sorted([*self.outage_seeds, seed])
 
     def cells(self) -> list[str]:
-        return [", ".join(map(str, self.seeds)), *(f"{count:,}" for count in self.counts), f"{self.degraded_s:g}"]
+        outage = f"{self.outage_s:g} ({_listed(self.outage_seeds)})" if self.outage_seeds else NOT_MEASURED
+        return [_listed(self.seeds), *(f"{count:,}" for count in self.counts), f"{self.degraded_s:g}", outage]
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(", ") if number]
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def main() -> None:

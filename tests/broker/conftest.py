@@ -1,5 +1,6 @@
 """The brokers under test: memory, SQLite, and Redis: plain, with three shards on one primary and on three, behind
-Sentinels, as a cluster with one shard and with twelve, append-only, with least rights; and a cluster of Valkey.
+Sentinels, as a cluster with one shard and with twelve, append-only; and a cluster of Valkey. With least rights: plain,
+and where writes wait for a replica, behind Sentinels and in a cluster.
 
 A new broker is added to the parameters of `broker` and to `create_broker`.
 """
@@ -115,6 +116,7 @@ SERVERS = {
     "redis-cluster": ("redis_cluster", 1),
     "redis-valkey-cluster-12-shards": ("valkey_cluster", 12),
     "redis-append-only": ("append_only_redis", 1),
+    "redis-sentinel": ("sentinels", 1),
     "redis-guarded": ("guarded_redis", 1),
     "redis-guarded-sentinel": ("guarded_sentinels", 1),
     "redis-guarded-cluster-12-shards": ("guarded_cluster", 12),
@@ -132,7 +134,12 @@ async def broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterato
     await started.close()
 
 
-@pytest.fixture(params=["memory", "sqlite", "redis", "redis-3-shards"])
+ROOMY = ["memory", "sqlite", "redis", "redis-3-shards"]
+LARGE = ["redis-several", "redis-sentinel", "redis-valkey-cluster-12-shards"]
+"""Kinds with which `make test` runs no case of thousands of messages."""
+
+
+@pytest.fixture(params=[*ROOMY, *(pytest.param(kind, marks=pytest.mark.full) for kind in LARGE)])
 async def roomy_broker(request: pytest.FixtureRequest, sink: Recorder) -> AsyncIterator[Broker]:
     """A broker that keeps thousands of messages for each channel."""
     started = create_broker(request.param, request, history_size=4000)

@@ -22,14 +22,16 @@ ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER with a timeout of 0: closing sends a TCP reset."""
 
 
-@pytest.fixture(scope="module", params=["memory", "redis"])
-def single(request: pytest.FixtureRequest) -> Iterator[Service]:
+@pytest.fixture(scope="module", params=["memory", "sqlite", "redis"])
+def single(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One process, so that its metrics are complete. Pings are rare, so that no lost client is noticed by them."""
     if request.param == "memory":
         yield request.getfixturevalue("quiet")
         return
-    url = request.getfixturevalue("redis_server").url
-    with running(Service(redis_url=url, env=roomy(NOTIFIER_HEARTBEAT_S="60"))) as service:
+    url = f"sqlite://{tmp_path_factory.mktemp('file')}/notifier.db"
+    if request.param == "redis":
+        url = request.getfixturevalue("redis_server").url
+    with running(Service(env=roomy(NOTIFIER_BROKER_URL=url, NOTIFIER_HEARTBEAT_S="60"))) as service:
         yield service
 
 
@@ -115,9 +117,10 @@ async def test_ten_megabytes_on_a_stream_s_connection_are_taken_and_not_kept(
         pytest.param("memory", True, marks=pytest.mark.full),
         pytest.param("redis", False, marks=pytest.mark.full),
         ("redis", True),
+        ("sqlite", True),
     ],
     indirect=["single"],
-    ids=["memory-closed", "memory-reset", "redis-closed", "redis-reset"],
+    ids=["memory-closed", "memory-reset", "redis-closed", "redis-reset", "sqlite-reset"],
 )
 def test_clients_that_connect_and_leave_at_once_leave_no_stream_behind(
     single: Service, scale: Scale, reset: bool

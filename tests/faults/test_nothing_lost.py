@@ -32,10 +32,17 @@ def roomy(**more: str) -> dict[str, str]:
     return {**ROOMY, "NOTIFIER_PREFIX": f"n{random.randrange(1 << 30)}:", **more}
 
 
-@pytest.fixture(params=["memory", "redis"])
-def any_service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    url = "" if request.param == "memory" else request.getfixturevalue("redis_server").url
-    with running(Service(redis_url=url, workers=2 if url else 1, env=roomy())) as service:
+FURTHER = [pytest.param(kind, marks=pytest.mark.full) for kind in ("sqlite", "sentinels", "valkey_cluster")]
+
+
+@pytest.fixture(params=["memory", pytest.param("redis_server", id="redis"), *FURTHER])
+def any_service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    embedded = {"memory": "memory:", "sqlite": f"sqlite://{tmp_path}/notifier.db"}
+    url = embedded.get(request.param) or request.getfixturevalue(request.param).url
+    workers = 1 if request.param in embedded else 2
+    shards = "12" if request.param == "valkey_cluster" else "1"
+    env = roomy(NOTIFIER_BROKER_URL=url, NOTIFIER_SHARDS=shards)
+    with running(Service(workers=workers, env=env)) as service:
         yield service
 
 
