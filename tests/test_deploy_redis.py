@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -19,8 +20,9 @@ from notifier.errors import NotAllowed
 from tests.bridge_calls import TO, call_everything
 from tests.stream_reader import StreamReader
 from tests.support import ADMIN_KEY, REPOSITORY, RedisServer, Service, running
+from tests.topologies import Node, RedisCluster
 
-DEPLOY = REPOSITORY / "deploy"
+ACL = (REPOSITORY / "deploy" / "redis-users.acl").read_text()
 
 
 @pytest.fixture
@@ -34,17 +36,63 @@ def publisher_of(server: RedisServer) -> RedisTransport:
     return RedisTransport(BridgeSettings(redis_url=server.url_of("publisher")))
 
 
-def refused(server: RedisServer) -> list[object]:
-    """The commands that it has refused to a user."""
-    with contextlib.closing(server.client()) as admin:
-        return [row["object"] for row in admin.acl_log()]
+def refused(*servers: RedisServer | Node) -> list[object]:
+    """The commands that they have refused to a user."""
+    objects: list[object] = []
+    for server in servers:
+        with contextlib.closing(server.client()) as admin:
+            objects += [row["object"] for row in admin.acl_log()]
+    return objects
 
 
-def test_service_and_publisher_do_everything_with_the_rights_of_the_acl_file(guarded_redis: RedisServer) -> None:
+@dataclass(frozen=True)
+class Guarded:
+    """Servers under the rights of the shipped ACL file."""
+
+    servers: Sequence[RedisServer | Node]
+    url: str
+    """The address, with `{user}` for the login."""
+    prefix: str = "notifier:"
+    shards: int = 1
+
+    def url_of(self, user: str) -> str:
+        return self.url.format(user=f"{user}:{user}@")
+
+
+@contextlib.contextmanager
+def guarded_cluster(cluster: RedisCluster) -> Iterator[Guarded]:
+    """A shared cluster, with the users of the ACL file for a prefix of their own, as docs/redis.md says."""
+    prefix = f"t{uuid4().hex[:8]}:"
+    users = {words[1]: words[2:] for words in map(str.split, ACL.splitlines()) if words[1] != "default"}
+    cluster.each("ACL", "LOG", "RESET")
+    for user, rules in users.items():
+        cluster.each("ACL", "SETUSER", user, *(rule.replace("notifier:", prefix) for rule in rules), f">{user}")
+    yield Guarded(cluster.nodes, cluster.url.replace("://", "://{user}"), prefix, 12)
+    for user in users:
+        cluster.each("ACL", "DELUSER", user)
+
+
+@pytest.fixture(params=["one", "several", "valkey_cluster"])
+def guarded(request: pytest.FixtureRequest, guarded_redis: RedisServer) -> Iterator[Guarded]:
+    url = f"redis://{{user}}127.0.0.1:{guarded_redis.port}/0"
+    if request.param == "one":
+        yield Guarded([guarded_redis], url)
+    elif request.param == "several":
+        with running(RedisServer(guarded=True)) as other:
+            yield Guarded([guarded_redis, other], f"{url},redis://{{user}}127.0.0.1:{other.port}/0", shards=2)
+    else:
+        with guarded_cluster(request.getfixturevalue(request.param)) as servers:
+            yield servers
+
+
+def test_service_and_publisher_do_everything_with_the_rights_of_the_acl_file(guarded: Guarded) -> None:
+    """Valkey 9 also knows CLIENT SETINFO, which no user may call."""
+    bridge = BridgeSettings(redis_url=guarded.url_of("publisher"), prefix=guarded.prefix, shards=guarded.shards)
+    env = {"NOTIFIER_PREFIX": guarded.prefix, "NOTIFIER_SHARDS": str(guarded.shards)}
     with (
-        running(Service(redis_url=guarded_redis.url, workers=2)) as service,
+        running(Service(redis_url=guarded.url_of("notifier"), workers=2, env=env)) as service,
         service.client(ADMIN_KEY) as api,
-        contextlib.closing(publisher_of(guarded_redis)) as publisher,
+        contextlib.closing(RedisTransport(bridge)) as publisher,
     ):
         reader = StreamReader(service.url, "ann")
         reader.next("hello")
@@ -58,10 +106,11 @@ def test_service_and_publisher_do_everything_with_the_rights_of_the_acl_file(gua
         assert api.delete("/v1/users/ann").is_success
         reader.close()
         # After that, the service must load the scripts again, by EVAL.
-        with contextlib.closing(guarded_redis.client()) as admin:
-            admin.script_flush()
+        for server in guarded.servers:
+            with contextlib.closing(server.client()) as admin:
+                admin.script_flush()
         assert api.post("/v1/messages", json={"to": ["all"], "subject": "After"}).status_code == 200
-    assert refused(guarded_redis) == []
+    assert refused(*guarded.servers) == []
 
 
 def _everything_by_http(service: Service, api: httpx.Client, reader: StreamReader) -> None:
@@ -88,7 +137,8 @@ def _everything_by_http(service: Service, api: httpx.Client, reader: StreamReade
         assert ann.get("/v1/tasks").json()["tasks"][0]["status"] == "cancelled"
         assert ann.delete(f"/v1/tasks/{began['id']}").status_code == 204
         assert ann.get("/v1/inbox/unread").json() == {"unread": 0}
-    again = StreamReader(service.url, "ann", **{"Last-Event-ID": sent.json()["cursor"]})
+        cursor = ann.get("/v1/cursor").json()["cursor"]
+    again = StreamReader(service.url, "ann", **{"Last-Event-ID": cursor})
     assert again.next("hello")[1]["recovered"] is True
     again.close()
 
@@ -139,10 +189,9 @@ def test_the_publisher_may_do_nothing_else(guarded_redis: RedisServer, command: 
 
 def test_no_user_can_log_in_without_a_password() -> None:
     """The shipped file has no passwords: only users who were given one can log in."""
-    text = (DEPLOY / "redis-users.acl").read_text()
-    assert "user default off" in text
-    assert "nopass" not in text
-    assert not re.search(r"\s[>#]", text)
+    assert "user default off" in ACL
+    assert "nopass" not in ACL
+    assert not re.search(r"\s[>#]", ACL)
 
 
 SCRIPTS = REPOSITORY / "notifier" / "broker" / "redis" / "lua"
@@ -151,7 +200,7 @@ BY_BOTH = {"AUTH", "CLIENT|SETNAME", "PING", "PUBLISH", "SPUBLISH"}
 
 
 def granted(user: str) -> set[str]:
-    line = next(line for line in (DEPLOY / "redis-users.acl").read_text().splitlines() if f"user {user} " in line)
+    line = next(line for line in ACL.splitlines() if f"user {user} " in line)
     return {word[1:].upper() for word in line.split() if word.startswith("+")}
 
 

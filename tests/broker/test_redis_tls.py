@@ -74,6 +74,15 @@ def nodes() -> Iterator[list[Node]]:
 
 
 @pytest.fixture(scope="module")
+def primary_url(certificate: Path, nodes: list[Node]) -> str:
+    node = TlsNode(certificate)
+    nodes.append(node)
+    node.start()
+    allow(node)
+    return f"rediss://notifier:secret@127.0.0.1:{node.tls_port}/0?ssl_ca_certs={certificate}/cert.pem"
+
+
+@pytest.fixture(scope="module")
 def sentinel_url(certificate: Path, nodes: list[Node]) -> str:
     """Sentinel and primary have different users."""
     primary = TlsNode(certificate)
@@ -99,7 +108,7 @@ def cluster_url(certificate: Path, nodes: list[Node]) -> str:
     return f"rediss+cluster://notifier:secret@127.0.0.1:{node.tls_port}?ssl_ca_certs={certificate}/cert.pem"
 
 
-@pytest.fixture(params=["sentinel", "cluster"])
+@pytest.fixture(params=["primary", "sentinel", "cluster"])
 def url(request: pytest.FixtureRequest) -> str:
     address: str = request.getfixturevalue(f"{request.param}_url")
     return address
