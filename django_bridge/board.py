@@ -17,7 +17,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
 from django_bridge.conf import settings
-from django_bridge.models import TaskRecord
+from django_bridge.models import TaskRecord, written
 from django_bridge.page import config_of
 from django_bridge.tokens import subscriber_token
 from notifier import rules
@@ -66,7 +66,7 @@ def board_token(request: HttpRequest) -> JsonResponse:
 
 def bar(request: HttpRequest, site: AdminSite, task_id: str) -> HttpResponse:
     """The bar, the questions and the output of one task of this user. Raises `Http404`, `PermissionDenied`."""
-    record = TaskRecord.objects.filter(pk=task_id).first()
+    record = written(TaskRecord).filter(pk=task_id).first()
     if record is None:
         raise Http404
     if record.user_id != request.user.pk:

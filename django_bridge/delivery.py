@@ -21,7 +21,7 @@ from typing import Final
 from django.utils import timezone
 
 from django_bridge import publisher
-from django_bridge.models import OutboxMessage
+from django_bridge.models import OutboxMessage, written
 from django_bridge.payload import check, expired, is_change, parse
 from django_bridge.publisher.transport import REFUSED
 from notifier.errors import NotifierError
@@ -158,7 +158,7 @@ def outcome_of(row: OutboxMessage, too_early: Collection[str] = ()) -> tuple[Del
 
 def _is_waiting(message_id: str) -> bool:
     """Whether a message is not yet delivered, nor refused."""
-    return OutboxMessage.objects.filter(message_id=message_id).exclude(state=State.FAILED).exists()
+    return written(OutboxMessage).filter(message_id=message_id).exclude(state=State.FAILED).exists()
 
 
 def release(row: OutboxMessage, error: str = "") -> None:
@@ -178,7 +178,7 @@ def mark_refused(row: OutboxMessage, error: str) -> None:
 
 def remove(row: OutboxMessage) -> None:
     """Delete the row of a message that is delivered or expired."""
-    OutboxMessage.objects.filter(message_id=row.message_id).delete()
+    written(OutboxMessage).filter(message_id=row.message_id).delete()
 
 
 def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMessage]:
@@ -188,7 +188,7 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
     """Processes whose oldest message is not available: their later messages must not overtake it."""
     last = 0
     while True:
-        rows = OutboxMessage.objects.filter(pk__gt=last).exclude(state=State.FAILED).order_by("pk")
+        rows = written(OutboxMessage).filter(pk__gt=last).exclude(state=State.FAILED).order_by("pk")
         page = list(rows[:PAGE] if origin is None else rows.filter(origin=origin)[:PAGE])
         for row in page:
             last = row.pk
@@ -207,7 +207,7 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
 def _claim(row: OutboxMessage) -> bool:
     """Claim a row for `LEASE_S` by compare-and-set. False if another deliverer won."""
     until = timezone.now() + timedelta(seconds=LEASE_S)
-    unchanged = OutboxMessage.objects.filter(pk=row.pk, state=row.state, due_at=row.due_at)
+    unchanged = written(OutboxMessage).filter(pk=row.pk, state=row.state, due_at=row.due_at)
     if not unchanged.update(state=State.SENDING, due_at=until):
         return False
     row.state, row.due_at = State.SENDING, until
@@ -222,14 +222,14 @@ def _postpone(row: OutboxMessage) -> None:
         row.attempts,
         pause_s,
     )
-    OutboxMessage.objects.filter(message_id=row.message_id, state=State.WAITING).update(
+    written(OutboxMessage).filter(message_id=row.message_id, state=State.WAITING).update(
         due_at=timezone.now() + timedelta(seconds=pause_s)
     )
 
 
 def _update(row: OutboxMessage, **changes: object) -> None:
     """Change a claimed row, unless its lease ended and another deliverer claimed it."""
-    OutboxMessage.objects.filter(message_id=row.message_id, due_at=row.due_at).update(**changes)
+    written(OutboxMessage).filter(message_id=row.message_id, due_at=row.due_at).update(**changes)
 
 
 def _error_text(exc: Exception) -> str:

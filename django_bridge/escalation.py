@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from django_bridge import publisher
 from django_bridge.conf import settings
-from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage
+from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage, written
 from django_bridge.publisher.transport import Seen
 from django_bridge.recipients import find_user
 from django_bridge.signals import message_read, message_unread_for
@@ -92,7 +92,7 @@ def escalate(unread_for: timedelta = UNREAD_FOR, *, max_age: timedelta = MAX_AGE
 
 def _portions(since: datetime, until: datetime | None) -> Iterator[Sequence[_Row]]:
     """The rows to look at, a user's after each other, `BATCH` at a time."""
-    rows = MessageRecipient.objects.filter(message__created_at__gte=since, channel__startswith="user:")
+    rows = written(MessageRecipient).filter(message__created_at__gte=since, channel__startswith="user:")
     rows = rows.filter(Q(message__expires_at=None) | Q(message__expires_at__gt=timezone.now()))
     if until is None:
         rows = rows.filter(Q(outcome=None) | Q(outcome__state__in=(State.FAILING, State.UNREAD)))
@@ -140,7 +140,7 @@ def _escalate_part(waiting: Mapping[str, Sequence[_Row]], unread_for: timedelta,
 
 
 def _in_outbox(message_ids: Sequence[str]) -> set[str]:
-    rows = OutboxMessage.objects.using(router.db_for_write(OutboxMessage)).values_list("message_id", flat=True)
+    rows = written(OutboxMessage).values_list("message_id", flat=True)
     parts = (message_ids[start : start + BATCH] for start in range(0, len(message_ids), BATCH))
     return {message_id for part in parts for message_id in rows.filter(message_id__in=part)}
 
@@ -154,7 +154,7 @@ def _signal(row: _Row, state: State, signal: Signal, run: Escalated) -> bool:
     """Change a row's state and send its signal. True if this run sent it."""
     try:
         with transaction.atomic(using=router.db_for_write(MessageOutcome)):
-            message = MessageRecord.objects.using(router.db_for_write(MessageRecord))
+            message = written(MessageRecord)
             if not _change(row, state) or (record := message.filter(pk=row.message_id).first()) is None:
                 return False
             _send(signal, record, row)
@@ -188,8 +188,7 @@ class _ReceiverFailed(Exception):
 
 def _change(row: _Row, state: State, attempts: int = 0) -> bool:
     """Write what became of a message, by compare-and-set. False if another run won, or the message is retracted."""
-    outcomes = MessageOutcome.objects.using(router.db_for_write(MessageOutcome))
-    recipients = MessageRecipient.objects.using(router.db_for_write(MessageRecipient))
+    outcomes, recipients = written(MessageOutcome), written(MessageRecipient)
     if row.state is not None:
         return outcomes.filter(pk=row.pk, state=row.state).update(state=state, attempts=attempts) == 1
     try:

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from django_bridge.conf import settings
 from django_bridge.event_loop import outside_loop
-from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
+from django_bridge.models import MessageOutcome, MessageRecipient, MessageRecord, OutboxMessage, TaskRecord, written
 from django_bridge.payload import Payload, is_correction, is_retraction, named, with_defaults
 from django_bridge.recipients import user_id, user_of
 from django_bridge.tokens import group_names
@@ -59,7 +59,7 @@ def _retract(message_id: str, to: Sequence[str]) -> None:
 def _correct(payload: Payload) -> None:
     """Change the kept fields, in the language that is kept: that of the first recipient. A correction for some of the
     recipients changes nothing: the others would see it too."""
-    records = MessageRecord.objects.using(database()).filter(pk=payload["message"])
+    records = written(MessageRecord).filter(pk=payload["message"])
     parts = (payload, *payload.get("also", ()))
     corrected = {channel: part["changes"] for part in parts for channel in part["to"]}
     # The write comes first: see `_keep`.
@@ -99,8 +99,7 @@ def write(payload: Payload) -> None:
 
 def recipients_of(message_id: str) -> list[str]:
     """The channels that a kept message was sent to; none where it is not kept."""
-    recipients = MessageRecipient.objects.using(router.db_for_write(MessageRecipient))
-    rows = recipients.filter(message=message_id).order_by("pk")
+    rows = written(MessageRecipient).filter(message=message_id).order_by("pk")
     return list(rows.values_list("channel", flat=True))
 
 
@@ -122,17 +121,17 @@ def tasks_of(user: Any) -> QuerySet[TaskRecord]:
 
 def old_tasks(age: timedelta) -> QuerySet[TaskRecord]:
     """Tasks without a change for longer than `age`, ended or not: the producer of a task may have been killed."""
-    return TaskRecord.objects.filter(updated_at__lt=_now() - age)
+    return written(TaskRecord).filter(updated_at__lt=_now() - age)
 
 
 def old_messages(age: timedelta) -> QuerySet[MessageRecord]:
     """Kept messages sent longer ago than `age`."""
-    return MessageRecord.objects.filter(sent_at__lt=_now() - age)
+    return written(MessageRecord).filter(sent_at__lt=_now() - age)
 
 
 def old_failures(age: timedelta) -> QuerySet[OutboxMessage]:
     """Refused messages of the outbox, written longer ago than `age`. Waiting ones are never removed."""
-    return OutboxMessage.objects.filter(state=OutboxMessage.State.FAILED, created_at__lt=_now() - age)
+    return written(OutboxMessage).filter(state=OutboxMessage.State.FAILED, created_at__lt=_now() - age)
 
 
 def remove_lost_outcomes() -> None:

@@ -78,17 +78,18 @@ def _related(
     elif _shares_rows(live, type(instance)):
         _changed(live, instance, using)
     if keys and _shares_rows(live, other):
-        changed(_rows(live, other, keys, using))
+        changed(_rows(live, other, keys, using), using=using)
 
 
 def _changed(live: type[Model], instance: Model, using: str) -> None:
     if _is_ancestor(type(instance), live):
-        changed(_rows(live, type(instance), [instance.pk], using))
+        changed(_rows(live, type(instance), [instance.pk], using), using=using)
     elif isinstance(instance, live) and _concrete(type(instance)) is _concrete(live):
-        changed(instance)
+        changed(instance, using=using)
     else:
         names = [field.attname for field in live._meta.concrete_fields if field.attname in instance.__dict__]
-        changed(live.from_db(using, names, [instance.__dict__[name] for name in names]))
+        row = live.from_db(using, names, [instance.__dict__[name] for name in names])
+        changed(row, using=using)
 
 
 def _rows(live: type[Model], model: type[Model], keys: Iterable[Any], using: str) -> QuerySet[Model]:

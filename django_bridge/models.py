@@ -7,13 +7,21 @@ the service instead.
 from __future__ import annotations
 
 import enum
+from typing import TypeVar
 
 from django.conf import settings
-from django.db import models
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from notifier.task import percent_done
+
+M = TypeVar("M", bound=models.Model)
+
+
+def written(model: type[M]) -> models.QuerySet[M]:
+    """The rows of a table, read from the database that they are written to: a read replica may lack the newest."""
+    return model._default_manager.using(router.db_for_write(model))
 
 
 class TaskRecord(models.Model):

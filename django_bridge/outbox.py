@@ -24,10 +24,11 @@ from django_bridge import background, publisher
 from django_bridge.commit import after_commit, open_transactions
 from django_bridge.conf import settings
 from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
-from django_bridge.models import OutboxMessage
-from django_bridge.payload import TASK_END, Payload
+from django_bridge.models import OutboxMessage, written
+from django_bridge.payload import TASK_END, Payload, named
 from django_bridge.publisher.transport import Unreachable
 from notifier import json_text, rules
+from notifier.errors import NotifierError
 from notifier.event import new_id
 from notifier.task import Task
 
@@ -69,7 +70,7 @@ class _OutboxProcess:
         self._own().filter(state=State.SENDING).update(state=State.WAITING, due_at=timezone.now())
 
     def _own(self) -> QuerySet[OutboxMessage]:
-        return OutboxMessage.objects.filter(origin=self.origin).exclude(state=State.FAILED)
+        return written(OutboxMessage).filter(origin=self.origin).exclude(state=State.FAILED)
 
 
 _process = _OutboxProcess()
@@ -87,24 +88,57 @@ def database() -> str:
     return router.db_for_write(OutboxMessage)
 
 
-def keep(payload: Payload) -> None:
+def keep(payload: Payload, using: str | None = None) -> None:
     """Write a message into the outbox in the caller's transaction, and deliver it after the commit.
 
     The row belongs to the transaction that is open on the table's database. Where transactions are open on other
-    databases only, the row is written after they commit. Raises `DatabaseError`, since the message would be lost.
+    databases only, the row is written after they commit. `using`: the payload announces the commit of this database,
+    and waits for no other. Raises `DatabaseError`, since the message would be lost.
     """
     table = connections[database()]
-    if open_transactions() and not table.in_atomic_block:
+    if using not in (None, table.alias):
+        after_commit(partial(_keep_of_another, payload), using)
+    elif using is None and open_transactions() and not table.in_atomic_block:
         after_commit(lambda: _committed(_written(payload)))
     elif table.in_atomic_block or table.get_autocommit():
-        after_commit(partial(_committed, _written(payload)))
+        after_commit(partial(_committed, _written(payload)), using)
     else:  # set_autocommit(False): Django has no hook for that commit
         release(_written(payload))
 
 
+def _keep_of_another(payload: Payload) -> None:
+    """Keep a payload that announces what another database has committed.
+
+    The row of a transaction that is open on the table's database may be rolled back. The payload is then also sent at
+    once; the service drops the repeat. It is lost only if the service is away and that transaction is rolled back.
+    """
+    table = connections[database()]
+    if not table.in_atomic_block:
+        keep(payload, table.alias)
+        return
+    try:
+        with transaction.atomic(using=table.alias):
+            keep(payload, table.alias)
+    except DatabaseError as exc:
+        publisher.current().failures.failed(exc, f"{named(payload)} has no row in the outbox: {exc}")
+    if not publisher.delivers_in_background():
+        _send_once(payload)
+    else:
+        background.current().put(partial(_send_once, payload))
+
+
+def _send_once(payload: Payload) -> None:
+    """Send a payload that may have a row, too."""
+    try:
+        publisher.current().deliver(payload)
+    except NotifierError as exc:
+        text = f"{named(payload)} could not be sent before the outbox sends it: {exc}"
+        publisher.current().failures.failed(exc, text, level=logging.WARNING)
+
+
 def has(payload_id: str) -> bool:
     """Whether a message or an event of this id is written and not yet delivered, seen from the transaction."""
-    return OutboxMessage.objects.using(database()).filter(message_id=payload_id).exists()
+    return written(OutboxMessage).filter(message_id=payload_id).exists()
 
 
 def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
@@ -126,11 +160,11 @@ def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
 
 def waiting() -> dict[str, float]:
     """`waiting`: messages that wait or are being sent; `failed`: refused ones; `oldest_s`: age of the oldest."""
-    rows = OutboxMessage.objects.exclude(state=State.FAILED)
+    rows = written(OutboxMessage).exclude(state=State.FAILED)
     oldest: datetime | None = rows.aggregate(oldest=Min("created_at"))["oldest"]
     return {
         "waiting": rows.count(),
-        "failed": OutboxMessage.objects.filter(state=State.FAILED).count(),
+        "failed": written(OutboxMessage).filter(state=State.FAILED).count(),
         "oldest_s": 0.0 if oldest is None else round((timezone.now() - oldest).total_seconds(), 1),
     }
 

@@ -23,8 +23,9 @@ log = logging.getLogger("django_bridge")
 
 
 @outside_loop
-def send_payload(payload: Payload) -> str:
-    """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns its id."""
+def send_payload(payload: Payload, using: str | None = None) -> str:
+    """Send a payload on commit, through the outbox where `NOTIFIER["OUTBOX"]` is set. Returns its id. `using`: the
+    database whose commit it announces; by default all in which a transaction is open."""
     configured, payload = settings(), traced(payload)
     is_kept = configured.keep_messages and not is_event(payload)
     if is_kept and configured.outbox and _stored_at_once(payload):
@@ -37,9 +38,9 @@ def send_payload(payload: Payload) -> str:
     if configured.outbox:
         from django_bridge import outbox
 
-        outbox.keep(payload)
+        outbox.keep(payload, using)
     else:
-        deliver_on_commit(partial(_publish, payload), named(payload))
+        deliver_on_commit(partial(_publish, payload), named(payload), using)
     return str(payload["id"])
 
 
@@ -65,15 +66,15 @@ def _stored_at_once(payload: Payload) -> bool:
     return True
 
 
-def deliver_on_commit(action: Callable[[], object], what: str) -> None:
+def deliver_on_commit(action: Callable[[], object], what: str, using: str | None = None) -> None:
     """Run a call to the service on commit; with `DELIVERY="background"` in the delivering thread.
 
     Without an outbox, what waits there is lost with the process; what finds the queue full is logged and dropped.
     """
     if publisher.delivers_in_background():
-        after_commit(partial(_queue, action, what))
+        after_commit(partial(_queue, action, what), using)
     else:
-        after_commit(action)
+        after_commit(action, using)
 
 
 def _queue(action: Callable[[], object], what: str) -> None:

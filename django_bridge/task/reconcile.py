@@ -15,7 +15,7 @@ from typing import Final
 from django.utils import timezone
 
 from django_bridge import publisher
-from django_bridge.models import TaskRecord
+from django_bridge.models import TaskRecord, written
 from django_bridge.task import records
 from notifier.errors import NotifierError
 
@@ -46,7 +46,7 @@ class Checked:
 def check_tasks(*, quiet_s: float = QUIET_S, lost_s: float = LOST_S) -> Checked:
     """Check the rows of unended tasks that were last written more than `quiet_s` ago."""
     now = timezone.now()
-    unended = TaskRecord.objects.filter(ended_at=None, updated_at__lt=now - timedelta(seconds=quiet_s))
+    unended = written(TaskRecord).filter(ended_at=None, updated_at__lt=now - timedelta(seconds=quiet_s))
     quiet = list(unended.order_by("updated_at")[:PAGE])
     changed, lost, error = 0, 0, ""
     for channel, rows in _by_channel(quiet).items():
@@ -70,5 +70,5 @@ def _by_channel(rows: list[TaskRecord]) -> dict[str, list[TaskRecord]]:
 
 def _mark_lost(row: TaskRecord) -> bool:
     log.warning("task %s is lost: the service no longer knows it", row.pk)
-    unchanged = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
+    unchanged = written(TaskRecord).filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
     return unchanged.update(status="failed", error="Lost", ended_at=timezone.now(), updated_at=timezone.now()) == 1

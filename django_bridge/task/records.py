@@ -16,7 +16,7 @@ from django.conf import settings as django_settings
 from django.db import DatabaseError, IntegrityError, router, transaction
 
 from django_bridge.conf import settings
-from django_bridge.models import TaskRecord
+from django_bridge.models import TaskRecord, written
 from notifier.errors import no_task
 from notifier.task import Task
 
@@ -32,7 +32,7 @@ def write(task: Task, user_key: Any, traceback: str = "", *, replaces_end: bool 
     fields = _fields(task, user_key)
     if traceback:
         fields["traceback"] = traceback
-    row = TaskRecord.objects.filter(pk=task.id)
+    row = written(TaskRecord).filter(pk=task.id)
     older = row if replaces_end else row.filter(updated_at__lte=fields["updated_at"], ended_at=None)
     try:
         with transaction.atomic(using=router.db_for_write(TaskRecord)):
@@ -51,7 +51,7 @@ def update(row: TaskRecord, task: Task) -> bool:
     fields = _fields(task, None)
     for name in ("user_id", "to", "cancel_requested"):
         del fields[name]
-    unchanged = TaskRecord.objects.filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
+    unchanged = written(TaskRecord).filter(pk=row.pk, updated_at=row.updated_at, ended_at=None)
     return fields["updated_at"] > row.updated_at and unchanged.update(**fields) == 1
 
 
@@ -59,7 +59,7 @@ def read(task_id: str | uuid.UUID) -> tuple[Task, Any]:
     """Read a row: the state, and the key of its user. Raises `NotFound`."""
     # Celery's ids have dashes, the others do not.
     forms = [str(task_id), task_id.hex] if isinstance(task_id, uuid.UUID) else [task_id]
-    row = TaskRecord.objects.filter(pk__in=forms).first()
+    row = written(TaskRecord).filter(pk__in=forms).first()
     if row is None:
         raise no_task(task_id)
     task = Task(

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 from django_bridge import publisher
 from django_bridge.commit import after_commit
 from django_bridge.event_loop import outside_loop
-from django_bridge.models import TaskShare
+from django_bridge.models import TaskShare, written
 from django_bridge.task.reporter import PACE_S
 
 
@@ -100,12 +100,12 @@ class Share:
     def count(self) -> None:
         """Raise the high-water mark to what this run has done, and advance the task by the difference."""
         self._counted_at = time.monotonic()
-        row, _ = TaskShare.objects.get_or_create(task_id=self.task.id, key=self.key)
+        row, _ = written(TaskShare).get_or_create(task_id=self.task.id, key=self.key)
         if self._is_first_count and row.told < row.counted:  # an earlier run died before it wrote `told`
             after_commit(partial(self._advance_task, row.told, row.counted))
         self._is_first_count = False
         if self.done > row.counted:
-            TaskShare.objects.filter(pk=row.pk, counted__lt=self.done).update(counted=self.done)
+            written(TaskShare).filter(pk=row.pk, counted__lt=self.done).update(counted=self.done)
             self._advance_task_on_commit(row.counted)
 
     def _advance_task_on_commit(self, sent: int) -> None:
@@ -119,13 +119,13 @@ class Share:
 
     def _send_unsent(self) -> None:
         sent, self._unsent_from = self._unsent_from, None
-        counted = TaskShare.objects.get(task_id=self.task.id, key=self.key).counted
+        counted = written(TaskShare).get(task_id=self.task.id, key=self.key).counted
         if sent is not None and sent < counted:
             self._advance_task(sent, counted)
 
     def _advance_task(self, sent: int, counted: int) -> None:
         if self.task.advance_once(f"{self.task.id}.{self.key}.{sent}-{counted}", counted - sent):
-            TaskShare.objects.filter(task_id=self.task.id, key=self.key, told=sent).update(told=counted)
+            written(TaskShare).filter(task_id=self.task.id, key=self.key, told=sent).update(told=counted)
 
     def __enter__(self) -> Self:
         self.works_here()
