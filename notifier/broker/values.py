@@ -65,7 +65,7 @@ FORGOTTEN: Final = 0
 """In place of the time at which a user was last seen: removes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Opening:
     """What a stream starts from, read in one atomic step."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from notifier.broker.redis.keys import FORGOTTEN_WORD, Keys
 from notifier.broker.redis.scripts import Call, fresh_epoch, script
@@ -15,6 +15,8 @@ from notifier.broker.values import History, Opening
 from notifier.event import Cursor, is_safe_frame
 from notifier.rules import is_topic
 from notifier.task import MAX_SNAPSHOT
+
+_FORGOTTEN: Final = f"{FORGOTTEN_WORD}@".encode()
 
 
 def open_call(
@@ -65,19 +67,20 @@ def opening_of(
     with the seq of each entry that is not in notifier's form."""
     verdict, epoch, top, stored, unread, tasks, lasts, revoked, revoked_ago_ms, reached, missed = answer
     replay, keys = _in_order(stored, topics, skip) if stored else ([], {})
+    seq, ago_ms = int(reached), int(revoked_ago_ms)
     opening = Opening(
-        verdict=verdict.decode(),
-        cursor=Cursor(epoch.decode(), int(reached)),
-        replay=replay,
-        unread=int(unread),
-        tasks=[],
-        lasts=dict(zip(topics, map(int, lasts), strict=True)),
-        revoked=revoked.decode("utf-8", "replace"),
-        forgotten=f"{FORGOTTEN_WORD}@".encode() in revoked,
-        revoked_ago_s=int(revoked_ago_ms) / 1000 if int(revoked_ago_ms) >= 0 else None,
-        more=int(reached) < int(top),
-        missed=int(missed),
-        keys=keys,
+        verdict.decode(),
+        Cursor(epoch.decode(), seq),
+        replay,
+        int(unread),
+        [],
+        dict(zip(topics, map(int, lasts), strict=True)),
+        revoked.decode("utf-8", "replace"),
+        ago_ms / 1000 if ago_ms >= 0 else None,
+        _FORGOTTEN in revoked,
+        seq < int(top),
+        int(missed),
+        keys,
     )
     return epoch, opening, tasks
 
