@@ -137,8 +137,7 @@ class RedisBroker(Broker):
     # Topics
 
     def topics(self, user: str, channels: Sequence[str]) -> tuple[str, ...]:
-        shard = self._keys.shard_of_name(user)
-        return tuple(self._keys.announcements(shard, channel) for channel in channels)
+        return self._keys.topics(self._keys.shard_of_name(user), channels)
 
     def topics_of(self, channel: str) -> Sequence[str]:
         return [self._keys.announcements(shard, channel) for shard in self._keys.shards_of(channel)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, Literal
@@ -151,6 +152,11 @@ class Keys:
         tag = self.tag(shard)
         return f"{tag}log:{channel}", f"{tag}events:{channel}", f"{tag}meta:{channel}", f"{tag}ch:{channel}"
 
+    def of_opening(self, shard: int, channel: str) -> tuple[str, str, str, str]:
+        """Messages, other events, meta and index of tasks: what a stream reads of a channel when it opens."""
+        tag = self._tags[shard]
+        return f"{tag}log:{channel}", f"{tag}events:{channel}", f"{tag}meta:{channel}", f"{tag}tasks:{channel}"
+
     def task_prefix(self, shard: int) -> str:
         return f"{self.tag(shard)}task:"
 
@@ -199,6 +205,11 @@ class Keys:
     def announcements(self, shard: int, channel: str) -> str:
         """The pub/sub channel on which events of a channel are announced."""
         return f"{self.tag(shard)}ch:{channel}"
+
+    def topics(self, shard: int, channels: Sequence[str]) -> tuple[str, ...]:
+        """The pub/sub channels of several channels."""
+        tag = self._tags[shard]
+        return tuple([f"{tag}ch:{channel}" for channel in channels])
 
     def canary(self, shard: int, process: str) -> str:
         """The pub/sub channel of one process's canary."""

@@ -36,8 +36,7 @@ def open_call(
     counter, epoch, floor = keys.of_shard(shard)
     names = [epoch, counter, floor, *keys.of_user(shard, user)]
     for channel in channels:
-        messages, events, meta, _ = keys.of_channel(shard, channel)
-        names += (messages, events, meta, keys.tasks(shard, channel))
+        names += keys.of_opening(shard, channel)
     asked: tuple[str, int] = ("", 0)
     if isinstance(cursor, Cursor):
         asked = (cursor.epoch, cursor.seq)
