@@ -18,7 +18,8 @@ UNKNOWN: Final = "-"
 
 
 def cursor_of(user: str) -> str:
-    """The cursor for a page of this user, by one call to the service; `UNKNOWN` while that is away or refuses it."""
+    """The cursor for a page of this user, by one short call to the service; `UNKNOWN` while that is away or slow, or
+    refuses it."""
     current = publisher.current()
     try:
         return current.cursor(user)

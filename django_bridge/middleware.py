@@ -44,8 +44,9 @@ def current_user(get_response: _View) -> Callable[[HttpRequest], HttpResponseBas
 @sync_and_async_middleware
 def live(get_response: _View) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
     """Read the service's cursor before a view reads its data: what changes while a page or a part of it is rendered and
-    opened is fetched again, and nothing else. It costs each request with a session one short call to the service, apart
-    from forms that browsers send without a script.
+    opened is fetched again, and nothing else. It costs each request with a session one call to the service, apart from
+    forms that browsers send without a script. A request waits for it for a tenth of `TIMEOUT_S` at most, and while the
+    service is away or slow mostly not at all: each live part of the page is then fetched once more.
 
     Below `AuthenticationMiddleware`.
     """

@@ -25,8 +25,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from django_bridge.conf import Settings, settings
 from django_bridge.payload import (
@@ -53,6 +54,9 @@ from notifier.task import BEAT, Task
 log = logging.getLogger("django_bridge")
 
 T = TypeVar("T")
+
+PAGE_SHARE: Final = 0.1
+"""Share of `TIMEOUT_S` that a view waits for the cursor of its page."""
 
 
 @dataclass(slots=True)
@@ -108,6 +112,8 @@ class Publisher:
         self.transport = transport
         self.counts = Counts()
         self.breaker = Breaker()
+        self._page_breaker = Breaker()
+        """Of cursors alone: an answer that is too late for a page is no failure of the service."""
         self.failures = FailureLog()
         self._counting = threading.Lock()
         self._timeout_s = timeout_s
@@ -194,8 +200,12 @@ class Publisher:
         return self._recorded(f"tasks of {channel}", self.transport.kept_tasks(channel, ids))
 
     def cursor(self, user: str) -> str:
-        """The present end of the order of a user's events. Raises `NotifierError` and does not log it."""
-        return self._recorded(f"cursor of {user}", self.transport.cursor(user))
+        """The present end of the order of a user's events. A view waits for it: for `PAGE_SHARE` of `TIMEOUT_S`, and
+        after several late answers in a row not at all for some seconds. Raises `NotifierError` and does not log it."""
+        if self.breaker.open:
+            raise self._refused_at_once()
+        within_s = self._timeout_s * PAGE_SHARE
+        return self._recorded(f"cursor of {user}", self.transport.cursor(user), self._page_breaker, within_s)
 
     def read_states(self, user: str, ids: Sequence[str]) -> Mapping[str, bool]:
         """Which of these messages a user has read; see `Transport`. Raises `NotifierError` and does not log it."""
@@ -225,38 +235,44 @@ class Publisher:
                 self.failures.failed(exc, f"{what} could not be sent: {exc}")
             return CallResult(settled=isinstance(exc, REFUSED))
 
-    def _recorded(self, what: str, attempt: Attempt[T]) -> T:
+    def _recorded(
+        self, what: str, attempt: Attempt[T], breaker: Breaker | None = None, within_s: float | None = None
+    ) -> T:
+        answer = partial(self._answer, attempt, breaker or self.breaker, within_s or self._timeout_s)
         records = _records.get()
         if records is None:
-            return self._answer(attempt)
+            return answer()
         began, error = time.perf_counter(), ""
         try:
-            return self._answer(attempt)
+            return answer()
         except NotifierError as exc:
             error = f"{type(exc).__name__}: {exc}"
             raise
         finally:
             records.append(CallRecord(what, time.perf_counter() - began, error))
 
-    def _answer(self, attempt: Attempt[T]) -> T:
+    def _answer(self, attempt: Attempt[T], breaker: Breaker, within_s: float) -> T:
         """The service's answer within the time budget. Updates the counts and the circuit breaker."""
-        if not self.breaker.allows():
-            self._count("refused_at_once", "failed")
-            raise Unreachable("not tried: the circuit is open after several failed calls")
+        if not breaker.allows():
+            raise self._refused_at_once()
         try:
-            answer = repeat(attempt, self._timeout_s, lambda: self._count("repeated"))
+            answer = repeat(attempt, within_s, lambda: self._count("repeated"))
         except Unreachable:
-            self.breaker.failed()
+            breaker.failed()
             self._count("failed")
             raise
         except NotifierError as exc:
-            self.breaker.succeeded()  # the service answered
+            breaker.succeeded()  # the service answered
             if not isinstance(exc, NotFound | Conflict):
                 self._count("failed")
             raise
-        self.breaker.succeeded()
+        breaker.succeeded()
         self._count("sent")
         return answer
+
+    def _refused_at_once(self) -> Unreachable:
+        self._count("refused_at_once", "failed")
+        return Unreachable("not tried: the circuit is open after several failed calls")
 
     def _count(self, *names: str) -> None:
         with self._counting:

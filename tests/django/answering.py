@@ -22,7 +22,8 @@ CUT = (0, {}, b"")
 
 
 class AnsweringService(ThreadingHTTPServer):
-    """Gives its answers in order, the last one for ever. An answer may be a function of the request's body."""
+    """Gives its answers in order, the last one for ever. An answer may be a function of the request's body, which is
+    None for a GET."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -42,7 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: AnsweringService
 
     def _answer(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = json.loads(content) if content else None
         self.server.requests.append(
             (self.command, self.path, {name: ", ".join(self.headers.get_all(name)) for name in self.headers}, body)
         )
@@ -58,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_PATCH = do_DELETE = _answer
+    do_GET = do_POST = do_PATCH = do_DELETE = _answer
 
     def log_message(self, *args: Any) -> None: ...
 
