@@ -1,6 +1,7 @@
 /**
  * Elements that are live: `<tr data-live-topic="shop.order:7">`. When their topic has an event, or is stale, each gets a DOM event `live`
- * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches. When it is heard no longer, each gets
+ * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches. It gets another after a pause when its
+ * fetch has failed (`live-failed`). When it is heard no longer, each gets
  * `live-ended` with the reason.
  *
  * The grants are in the page (`data-live-grant`, `data-live-cursor`), also in parts that are swapped in later.
@@ -8,12 +9,13 @@
  * Owns: which elements show what, when they get their event. Must not know: how topics are heard, what elements do.
  */
 
+import { watchFrameworks } from "./frameworks.js";
 import { readData } from "./parse.js";
-import { takeGrant } from "./swapped.js";
+import { pauseMs } from "./pause.js";
 
 /** @typedef {import("./handle.js").TopicHandle} Handle */
 /** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
-/** @typedef {{timer: ReturnType<typeof setTimeout>, detail: Detail}} Due */
+/** @typedef {{timer: ReturnType<typeof setTimeout>, detail: Detail, failures: number}} Due  `failures`: of its fetches, in a row */
 
 /**
  * @typedef {object} Share  what an element's grant lets all elements of the page hear
@@ -45,7 +47,11 @@ export function watchPage(notifier, renew, texts) {
   const parted = new Set();
   /** @type {Map<Element, Due>} */
   const due = new Map();
+  /** What elements were told last. @type {WeakMap<Element, Due>} */
+  const told = new WeakMap();
   let helloAt = 0;
+  const ended = new AbortController();
+  const reloadFrame = watchFrameworks(ended.signal);
   const observer = new MutationObserver(scan);
   observer.observe(document, {
     subtree: true,
@@ -53,14 +59,16 @@ export function watchPage(notifier, renew, texts) {
     attributeFilter: ["data-live-grant", "data-live-topic"],
   });
   const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
-    if (event === "hello") helloAt = Date.now();
+    if (event === "hello") comeBack();
     if (OWN_EVENTS.has(event) || !(granted.size + parted.size)) return;
     const value = readData(data);
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
   });
+  document.addEventListener("live-failed", repeat, { signal: ended.signal });
   scan();
   return () => {
     end();
+    ended.abort();
     observer.disconnect();
     for (const { close } of [...granted.values(), ...parted]) close();
     for (const { timer } of due.values()) clearTimeout(timer);
@@ -147,43 +155,56 @@ export function watchPage(notifier, renew, texts) {
 
   /** @param {string} name @param {Detail} detail @param {number} [spreadS] */
   function tell(name, detail, spreadS = Number(detail.data?.spread_s) || 0) {
-    for (const element of elementsOf(name)) plan(element, detail, spreadS);
+    for (const element of elementsOf(name)) plan(element, detail, Math.random() * spreadS * 1000);
   }
 
-  /** Several events within the spread are one. @param {Element} element @param {Detail} detail @param {number} spreadS */
-  function plan(element, detail, spreadS) {
+  /** A fetch that has failed, as while the page's server is away, is repeated. @param {Event} event */
+  function repeat({ target }) {
+    const element = /** @type {Element} */ (target);
+    const last = told.get(element);
+    if (last) plan(element, last.detail, pauseMs(last.failures), last.failures + 1);
+  }
+
+  /** What has failed before is fetched at once. */
+  function comeBack() {
+    helloAt = Date.now();
+    for (const [element, { detail, failures }] of due) if (failures) plan(element, detail, 0);
+  }
+
+  /**
+   * Several events until the timer are one; an event ends the pause before a repeat.
+   *
+   * @param {Element} element
+   * @param {Detail} detail
+   * @param {number} delayMs
+   * @param {number} [failures]  above 0: a repeat
+   */
+  function plan(element, detail, delayMs, failures = 0) {
     const planned = due.get(element);
     if (planned) {
-      planned.detail = { ...detail, isDue: detail.isDue || planned.detail.isDue };
-      return;
+      const isDue = detail.isDue || planned.detail.isDue;
+      detail = { ...(failures ? planned.detail : detail), isDue };
+      planned.detail = detail;
+      if (failures || !planned.failures) return;
+      clearTimeout(planned.timer);
     }
     /** @type {Due} */
-    const next = { detail, timer: setTimeout(send, Math.random() * spreadS * 1000) };
+    const next = { detail, failures, timer: setTimeout(send, delayMs) };
     due.set(element, next);
 
     function send() {
       if (element.closest(SETTLING)) next.timer = setTimeout(send, SETTLE_MS);
-      else if (due.delete(element) && element.isConnected) dispatch(element, next.detail);
+      else if (due.delete(element) && element.isConnected) dispatch(element, next);
     }
   }
-}
 
-/** @param {Element} element @param {Detail} detail */
-function dispatch(element, detail) {
-  const goesOn = element.dispatchEvent(new CustomEvent("live", { detail, cancelable: true }));
-  if (goesOn && element.localName === "turbo-frame" && element.hasAttribute("src")) reloadFrame(element);
-}
-
-/** An answer without the frame (permission is withdrawn) leaves the content; by itself Turbo would go to that page. @param {any} frame */
-function reloadFrame(frame) {
-  const stay = (/** @type {Event} */ event) => event.preventDefault();
-  const render = (/** @type {any} */ { target, detail }) => target === frame && takeGrant(frame, detail.newFrame);
-  frame.addEventListener("turbo:frame-missing", stay);
-  frame.addEventListener("turbo:before-frame-render", render);
-  Promise.resolve(frame.reload?.()).finally(() => {
-    frame.removeEventListener("turbo:frame-missing", stay);
-    frame.removeEventListener("turbo:before-frame-render", render);
-  });
+  /** @param {Element} element @param {Due} next */
+  function dispatch(element, next) {
+    const { detail } = next;
+    told.set(element, next);
+    const goesOn = element.dispatchEvent(new CustomEvent("live", { detail, cancelable: true }));
+    if (goesOn && element.localName === "turbo-frame" && element.hasAttribute("src")) reloadFrame(element);
+  }
 }
 
 /** @param {string} name */

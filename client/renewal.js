@@ -7,14 +7,13 @@
  */
 
 import { readGrants } from "./grants.js";
+import { pauseMs } from "./pause.js";
 
 /** @typedef {import("./grants.js").Topic} Topic */
 /** @typedef {import("./types.js").Renewed} Renewed */
 /** @typedef {(old: string[]) => Promise<Renewed>} Ask */
 
 const LEAD_MS = 60_000; // a grant is renewed so long before its end, or at four fifths of its life
-const RETRY_MS = 2000; // doubled at each failure
-const MOST_MS = 60_000;
 const RENEWABLE_MS = 3_600_000; // after its end
 const MAX_GRANTS = 50; // of one call
 
@@ -101,8 +100,7 @@ export function createRenewal(topics, onUnknown, onEnded, onRenewed) {
 
   /** The time until the next try. In a hidden tab there is no hurry. */
   function pause() {
-    const most = globalThis.document?.hidden ? MOST_MS : RETRY_MS * 2 ** failures++;
-    return Math.min(MOST_MS, most) * (0.5 + Math.random() / 2);
+    return pauseMs(globalThis.document?.hidden ? Infinity : failures++);
   }
 }
 

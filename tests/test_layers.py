@@ -215,7 +215,7 @@ BRIDGE_LAYERS: Layers = [
 CLIENT_LAYERS: Layers = [
     {"bundle", "console", "demo", "django", "react", "svelte", "vue"},
     {"live", "pages"},
-    {"widgets", "empty"},
+    {"widgets", "empty", "frameworks"},
     {"store"},
     {"messages"},
     {"notifier"},
@@ -227,7 +227,7 @@ CLIENT_LAYERS: Layers = [
     {"attempts"},
     {"fallback", "poll"},
     {"transport", "position", "watchdog"},
-    {"request", "parse", "page", "swapped"},
+    {"request", "parse", "page", "pause", "swapped", "answers"},
     {"token"},
     {"i18n"},
     {"types"},

@@ -8,6 +8,7 @@
  * Owns: fetching and swapping. Must not know: topics, the service.
  */
 
+import { fetchPage } from "../answers.js";
 import { takeGrant } from "../swapped.js";
 import { BaseElement, define } from "./element.js";
 
@@ -36,29 +37,18 @@ export class NotifierLive extends BaseElement {
       this.#again = true;
       return;
     }
-    // A document of XMLHttpRequest is parsed without running scripts, and needs no policy under Trusted Types.
-    const request = new XMLHttpRequest();
-    this.#request = request;
-    request.open("GET", url);
-    request.responseType = "document";
-    request.setRequestHeader("Accept", "text/html");
-    request.setRequestHeader("Cache-Control", "no-cache"); // an answer from the browser's cache may be older than the event
-    request.setRequestHeader("Notifier-Live", "true");
-    request.onloadend = () => {
+    this.#request = fetchPage(this, url, (answer) => {
       this.#request = null;
-      const { status, responseURL, response } = request;
-      const isSame = responseURL.split("#")[0] === url.href.split("#")[0];
-      const source = url.hash ? response?.getElementById(decodeURIComponent(url.hash.slice(1))) : response?.body;
-      if (this.isConnected && status === 200 && isSame && source) {
-        takeGrant(this, source, this.id ? response.getElementById(this.id) : null);
+      const source = url.hash ? answer?.getElementById(decodeURIComponent(url.hash.slice(1))) : answer?.body;
+      if (source) {
+        takeGrant(this, source, this.id ? answer?.getElementById(this.id) : null);
         swap(this, source);
       }
       if (this.#again && this.isConnected) {
         this.#again = false;
         this.reload();
       }
-    };
-    request.send();
+    });
   }
 }
 

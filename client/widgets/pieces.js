@@ -4,10 +4,9 @@
  * Owns: which pieces are there. Must not know: pages, how pieces are read.
  */
 
-/** @typedef {import("../types.js").TaskOutput} TaskOutput */
+import { pauseMs } from "../pause.js";
 
-const RETRY_MS = 2000; // the longest wait before the first repeat; each further one may take twice as long
-const MAX_RETRY_MS = 60_000;
+/** @typedef {import("../types.js").TaskOutput} TaskOutput */
 
 /**
  * The pieces in order, each once. What is missing is read. A read that fails is repeated; one that is refused, as of a
@@ -104,9 +103,4 @@ export function createPieces(read, add, clear, tell = () => {}) {
 function isRefusal(error) {
   const { status } = /** @type {{status?: number}} */ (error);
   return status !== undefined && status >= 400 && status < 500 && status !== 401 && status !== 429;
-}
-
-/** Readers that fail together do not return together. @param {number} failures */
-function pauseMs(failures) {
-  return Math.min(RETRY_MS * 2 ** failures, MAX_RETRY_MS) * (0.5 + Math.random() / 2);
 }

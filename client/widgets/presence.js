@@ -12,6 +12,7 @@
  * Owns: what shows of people. Must not know: how topics are heard.
  */
 
+import { fetchPage } from "../answers.js";
 import { takeGrant } from "../swapped.js";
 import { Widget } from "./base.js";
 import { PATIENCE_MS } from "./connection.js";
@@ -136,16 +137,10 @@ export class NotifierPresence extends Widget {
   #watchGrant() {
     const take = (/** @type {any} */ { detail }) => {
       if (!detail.isDue) return;
-      // A document of XMLHttpRequest is parsed without running scripts, and needs no policy under Trusted Types.
-      const request = new XMLHttpRequest();
-      request.open("GET", location.href.split("#")[0]);
-      request.responseType = "document";
-      request.onload = () => {
+      fetchPage(this, location.href, (answer) => {
         const topic = CSS.escape(this.getAttribute("topic") ?? "");
-        if (request.status === 200)
-          takeGrant(this, request.response?.querySelector(`${this.localName}[topic="${topic}"]`));
-      };
-      request.send();
+        takeGrant(this, answer?.querySelector(`${this.localName}[topic="${topic}"]`));
+      });
     };
     this.addEventListener("live", take);
     return () => this.removeEventListener("live", take);

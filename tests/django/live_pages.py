@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.admin import AdminSite, ModelAdmin, register
+from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
@@ -17,6 +19,7 @@ from tests.credentials import REPOSITORY
 from tests.django.sample.models import SimpleModel
 from tests.pasted import titled
 
+LOGIN = "/live/admin/login/"
 NONCE = "bGl2ZQ"
 ROW = """{% load notifier %}
 <div id="htmx" {% live row %} hx-get="/live/{{ row.pk }}/row/" hx-trigger="live" hx-select="#htmx" hx-swap="outerHTML"
@@ -47,7 +50,8 @@ PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=
 <notifier-live id="live" {% live row %} src="#live"><h2>{{ row.title }}</h2></notifier-live>
 <form id="form"><label>Title <input name="title"></label> <button>Save</button></form></main>
 {% notifier widgets=False %}</html>"""
-ORDERS = f"""<!doctype html><html lang="en"><title>Orders</title><script src="/live/htmx.js"></script>
+ORDERS = f"""<!doctype html><html lang="en"><title>Orders</title>
+<script src="/live/{{{{ request.GET.htmx|default:"htmx" }}}}.js"></script>
 {titled("docs/live.md")["shop/orders.html"]}</html>"""
 FILES = {
     "htmx": "htmx2/dist/htmx.min.js",
@@ -72,7 +76,9 @@ def may_see(user: User, row: SimpleModel) -> bool:
 
 def render(request: HttpRequest, template: str, pk: int, **more: Any) -> HttpResponse:
     row = get_object_or_404(SimpleModel, pk=pk)
-    if not request.user.is_authenticated or not may_see(request.user, row):
+    if not request.user.is_authenticated:
+        return redirect_to_login(request.get_full_path(), LOGIN)
+    if not may_see(request.user, row):
         raise PermissionDenied
     context: dict[str, Any] = {"row": row, "numbers": range(40), **more}
     return HttpResponse(engines["django"].from_string(template).render(context, request))
@@ -104,6 +110,7 @@ def strictly(request: HttpRequest, template: str, pk: int) -> HttpResponse:
     return answer
 
 
+@login_required(login_url=LOGIN)
 def orders(request: HttpRequest) -> HttpResponse:
     """The page of docs/live.md."""
     context = {"orders": SimpleModel.objects.order_by("pk")}

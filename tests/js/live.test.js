@@ -17,7 +17,10 @@ function pageOf(t) {
   const delays = [];
   t.mock.method(globalThis, "setTimeout", (run, ms) => {
     delays.push(ms);
-    timers.push(run);
+    return timers.push(run);
+  });
+  t.mock.method(globalThis, "clearTimeout", (timer) => {
+    if (timer) timers[timer - 1] = () => {};
   });
   globalThis.MutationObserver = class {
     constructor(run) {
@@ -26,10 +29,10 @@ function pageOf(t) {
     observe() {}
     disconnect() {}
   };
-  globalThis.document = {
+  globalThis.document = Object.assign(new EventTarget(), {
     querySelectorAll: (selector) => [...elements].filter(({ matches }) => matches(selector)),
     querySelector: () => null,
-  };
+  });
   t.after(() => {
     delete globalThis.document;
     delete globalThis.MutationObserver;
@@ -77,7 +80,7 @@ function pageOf(t) {
     return element;
   }
 
-  return {
+  const page = {
     add,
     remove: (element) => elements.delete(element),
     end,
@@ -87,14 +90,22 @@ function pageOf(t) {
     endTopic: (name, reason = "denied", grant = name) => handles.get(grant).onEnded([name], reason),
     publish(topic) {
       publish({ event: "changed", data: JSON.stringify({ topic }) });
+      page.wait();
+    },
+    /** All timers end. */
+    wait() {
       for (const run of timers.splice(0)) run();
     },
+    /** The fetch of an element has failed. */
+    fail: (element) =>
+      document.dispatchEvent(Object.defineProperty(new Event("live-failed"), "target", { value: element })),
     async opened() {
       scan();
       for (let turn = 0; turn < 10; turn++) await Promise.resolve();
       return [...open];
     },
   };
+  return page;
 }
 
 test("a topic is heard while an element shows it, also without the element that had its grant", async (t) => {
@@ -277,4 +288,49 @@ test("a reset of an open stream, which all pages get together, is a fetch within
   page.publish("order:7");
   assert.deepEqual(page.delays, [0, 1000, 0]);
   assert.deepEqual([row.told, row.detail.isDue ?? false], [3, false]);
+});
+
+test("a part whose fetch fails is told again after longer and longer pauses, until it is fetched or gone", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.fail(row); // a fetch of its own, not by an event
+  page.stale("order:7", true);
+  page.wait();
+  for (let n = 0; n < 7; n++) {
+    page.fail(row);
+    page.wait();
+  }
+  assert.deepEqual(page.delays, [0, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
+  assert.deepEqual([row.told, row.detail.type, row.detail.isDue], [8, "stale", true]);
+  page.wait();
+  assert.equal(row.told, 8); // the last fetch has not failed
+  page.fail(row);
+  page.remove(row);
+  page.wait();
+  assert.equal(row.told, 8);
+  page.end();
+});
+
+test("a change or a new stream ends the pause of a part whose fetch has failed", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.stale("order:7", true);
+  page.wait();
+  page.fail(row);
+  page.publish("order:7");
+  assert.deepEqual([row.told, row.detail.type, row.detail.isDue], [2, "changed", true]);
+  page.fail(row);
+  page.hello();
+  page.wait();
+  assert.equal(row.told, 3);
+  page.stale("order:7");
+  page.fail(row); // of the fetch before
+  page.wait();
+  assert.equal(row.told, 4);
+  assert.deepEqual(page.delays, [0, 2000, 0, 2000, 0, 0]);
+  page.end();
 });

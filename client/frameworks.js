@@ -1,0 +1,86 @@
+/**
+ * Live parts that htmx or Turbo fetches: what becomes of the answer. Concerned are fetches that the event `live` has caused, no other of the
+ * same elements.
+ *
+ * Must not know: topics, when a part is fetched.
+ */
+
+import { accepts, PATIENCE_MS } from "./answers.js";
+import { takeGrant } from "./swapped.js";
+
+/**
+ * Listens until the signal. Returns a function that reloads a `<turbo-frame>`.
+ *
+ * @param {AbortSignal} signal
+ */
+export function watchFrameworks(signal) {
+  /** @type {any} */
+  let reloading = null; // the frame whose `reload` runs
+  /** Frames whose last request is by `reload`. */
+  const reloaded = new WeakSet();
+  /** Their answers. @type {WeakSet<Response>} */
+  const answers = new WeakSet();
+  /** @type {Record<string, (event: any) => void>} */
+  const handlers = {
+    // htmx 2
+    "htmx:configRequest": ({ detail }) => {
+      if (isLive(detail.triggeringEvent)) detail.timeout ||= PATIENCE_MS;
+    },
+    "htmx:beforeSwap": ({ detail }) => {
+      const { pathInfo, xhr } = detail;
+      if (!isAccepted(detail.requestConfig.triggeringEvent, pathInfo.finalRequestPath, xhr.responseURL, xhr.status))
+        detail.shouldSwap = false;
+    },
+    "htmx:sendError": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
+    "htmx:timeout": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
+    // htmx 4
+    "htmx:config:request": ({ detail: { ctx } }) => {
+      if (isLive(ctx.sourceEvent)) ctx.request.timeout ??= PATIENCE_MS;
+    },
+    "htmx:before:swap": (event) => {
+      const { sourceEvent, request, response } = event.detail.ctx;
+      if (!isAccepted(sourceEvent, request?.action, response?.raw.url, response?.status)) event.preventDefault();
+    },
+    "htmx:error": ({ detail: { ctx } }) => void (ctx && ctx.text === undefined && isAccepted(ctx.sourceEvent)),
+    // Turbo
+    "turbo:before-fetch-request": ({ target, detail: { fetchOptions } }) => {
+      if (target !== reloading) return void reloaded.delete(target);
+      reloaded.add(target);
+      const signals = [fetchOptions.signal, AbortSignal.timeout(PATIENCE_MS)];
+      fetchOptions.signal = AbortSignal.any?.(signals) ?? fetchOptions.signal;
+    },
+    "turbo:before-fetch-response": (event) => {
+      const { target: frame, detail } = event;
+      const { response } = detail.fetchResponse;
+      if (!reloaded.has(frame)) return;
+      if (accepts(frame, frame.src, response.url, response.status)) return void answers.add(response);
+      event.preventDefault();
+      void response.body?.cancel();
+    },
+    "turbo:fetch-request-error": ({ target }) => reloaded.has(target) && accepts(target, "", "", 0),
+    // An answer without the frame (permission is withdrawn) leaves the content; by itself Turbo would say that it is missing.
+    "turbo:frame-missing": (event) => answers.has(event.detail.response) && event.preventDefault(),
+    "turbo:before-frame-render": ({ target: frame, detail }) =>
+      frame.matches("[data-live-topic]") && takeGrant(frame, detail.newFrame),
+  };
+  for (const [type, handler] of Object.entries(handlers)) document.addEventListener(type, handler, { signal });
+  return (/** @type {any} */ frame) => {
+    reloading = frame;
+    frame.reload?.();
+    reloading = null;
+  };
+}
+
+/** @param {Event | undefined} event */
+const isLive = (event) => event?.type === "live";
+
+/**
+ * Whether htmx may swap an answer in.
+ *
+ * @param {any} event  that has caused the fetch
+ * @param {string} [asked]
+ * @param {string} [url]
+ * @param {number} [status]
+ */
+const isAccepted = (event, asked = "", url = "", status = 0) =>
+  !isLive(event) || accepts(event.target, asked, url, status);

@@ -1,0 +1,149 @@
+"""Fetches of live parts that give no part, by htmx 2, htmx 4, Turbo and `<notifier-live>`: no session, no answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from playwright.async_api import Browser, Page, expect
+
+from tests.django.live_pages import LOGIN
+from tests.django.sample.models import SimpleModel
+from tests.django.site import Chromium, Site
+from tests.django.test_live_pages import TEXTS, Viewer, cookie, rename, viewing
+
+pytestmark = pytest.mark.programs
+
+HTMX = ("htmx", "htmx4")
+
+
+@pytest.fixture
+def row() -> SimpleModel:
+    return SimpleModel.objects.create(title="first")
+
+
+async def show(page: Page, text: str) -> None:
+    for name in ("htmx", "turbo", "live"):
+        await expect(page.locator(f"#{name} p")).to_have_text(text, timeout=30_000)
+
+
+@contextlib.asynccontextmanager
+async def pages(started: Browser, url: str, session: Any) -> AsyncIterator[list[Viewer]]:
+    """The page with htmx 2 and with htmx 4."""
+    async with contextlib.AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(viewing(started, f"{url}?htmx={name}", session)) for name in HTMX]
+
+
+def test_the_parts_of_a_page_whose_session_has_ended_stay_as_they_are(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, pages(started, url, session) as viewers:
+            logins = {viewer: asyncio.Semaphore(0) for viewer in viewers}
+            for viewer in viewers:
+                answered = logins[viewer]
+                viewer.page.on("response", lambda response, s=answered: s.release() if LOGIN in response.url else None)
+                await viewer.page.evaluate(TEXTS)
+                # Without it htmx would take the whole answer, with its title.
+                await viewer.page.locator("#htmx").evaluate("element => element.removeAttribute('hx-select')")
+            await asyncio.to_thread(Session.objects.all().delete)
+            await asyncio.to_thread(rename, site, row, "second")
+            for viewer in viewers:
+                for _ in range(3):
+                    await asyncio.wait_for(logins[viewer].acquire(), 30)
+            again = await asyncio.to_thread(cookie, user, site)
+            await asyncio.to_thread(rename, site, row, "third")
+            for viewer in viewers:
+                for _ in range(3):
+                    await asyncio.wait_for(logins[viewer].acquire(), 30)
+                await viewer.page.locator("#htmx").evaluate("element => element.setAttribute('hx-select', '#htmx')")
+                await viewer.page.context.add_cookies([again])
+            await asyncio.to_thread(rename, site, row, "fourth")
+            for viewer in viewers:
+                await show(viewer.page, "fourth")
+                assert set(await viewer.page.evaluate("texts")) == {"first", "fourth"}
+                assert await viewer.page.title() == "Live"
+
+    chromium.run(run())
+
+
+def test_the_list_of_the_docs_stays_after_the_session(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    session = cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, pages(started, f"{site.url}/live/orders/", session) as viewers:
+            for viewer in viewers:
+                async with viewer.page.expect_response(lambda response: LOGIN in response.url):
+                    await asyncio.to_thread(Session.objects.all().delete)
+                    await asyncio.to_thread(rename, site, row, "second")
+            again = await asyncio.to_thread(cookie, user, site)
+            for viewer in viewers:
+                await expect(viewer.page.locator("#orders li")).to_have_text(["first"])
+                await viewer.page.context.add_cookies([again])
+            await asyncio.to_thread(rename, site, row, "third")
+            for viewer in viewers:
+                await expect(viewer.page.locator("#orders li")).to_have_text(["third"])
+
+    chromium.run(run())
+
+
+def test_a_part_whose_fetch_fails_is_fetched_again_without_another_change(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    """An error page, a connection that breaks, and a request that is never answered."""
+    url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
+
+    async def failing(page: Page, failures: list[Any]) -> dict[str, int]:
+        """What the first fetches of each part get. Returns how many there were, by who asks."""
+        asked = {"htmx": 0, "turbo": 0, "live": 0}
+
+        async def answer(route: Any) -> None:
+            headers = route.request.headers
+            name = "htmx" if "hx-request" in headers else "turbo" if "turbo-frame" in headers else "live"
+            asked[name] += 1
+            await (failures[asked[name] - 1](route) if asked[name] <= len(failures) else route.continue_())
+
+        await page.route("**/row/", answer)
+        return asked
+
+    released = asyncio.Event()
+
+    async def hang(route: Any) -> None:
+        """Nothing answers."""
+        await released.wait()
+        await route.abort()
+
+    async def refuse(route: Any) -> None:
+        await route.fulfill(status=502, content_type="text/html", body="<title>Bad gateway</title><p>Bad gateway</p>")
+
+    async def run() -> None:
+        kinds = [[refuse, lambda route: route.abort()], [hang]]
+        async with chromium.browser() as started, contextlib.AsyncExitStack() as stack:
+            for failures in kinds:
+                viewers = await stack.enter_async_context(pages(started, url, session))
+                asked = [await failing(viewer.page, failures) for viewer in viewers]
+                for viewer in viewers:
+                    await viewer.page.evaluate(TEXTS)
+                cases = [*zip(viewers, asked, strict=True)]
+                title = f"after {len(failures)}"
+                await asyncio.to_thread(rename, site, row, title)
+                for viewer, counts in cases:
+                    await show(viewer.page, title)
+                    assert await viewer.page.title() == "Live"
+                    assert counts == dict.fromkeys(counts, len(failures) + 1)
+                    assert len(set(await viewer.page.evaluate("texts"))) == 2
+                    viewer.errors.clear()  # Turbo throws what its fetches throw
+            released.set()
+            for viewer in viewers:
+                await viewer.page.unroute_all(behavior="ignoreErrors")
+
+    chromium.run(run())
