@@ -1,4 +1,5 @@
-"""Synchronous calls from asynchronous code: a function that uses the database leaves a running event loop.
+"""Synchronous calls from asynchronous code: a function that uses the database leaves a running event loop. And the
+reverse: a function of the project that may be asynchronous.
 
 Must not know: what the functions do.
 """
@@ -7,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import ParamSpec, TypeVar
 
+from asgiref.sync import async_to_sync
 from django.db import connections
 
 P = ParamSpec("P")
@@ -41,3 +44,13 @@ def outside_loop(function: Callable[P, R]) -> Callable[P, R]:
             return executor.submit(copy_context().run, call_and_close).result()
 
     return call
+
+
+def answer_of(function: Callable[P, R | Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+    """The answer of a function of the project, which may be `async def`: as an object, a coroutine would be true."""
+    answer = function(*args, **kwargs)
+    return async_to_sync(_result)(answer) if inspect.isawaitable(answer) else answer
+
+
+async def _result(answer: Awaitable[R]) -> R:
+    return await answer

@@ -7,7 +7,7 @@ The view that renders a topic is the first permission check. At a renewal the fu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -18,6 +18,7 @@ from django.db.models import Model
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
+from django_bridge.event_loop import answer_of
 from django_bridge.recipients import user_id, user_name
 from notifier.errors import NotAllowed
 
@@ -29,7 +30,7 @@ RENEWABLE_S: Final = 3600
 MAX_TOPICS: Final = 50
 """Of one grant, by the wire contract."""
 
-May = Callable[[Any, Any], bool]
+May = Callable[[Any, Any], bool | Awaitable[bool]]
 F = TypeVar("F", bound=May)
 _permissions: Final[dict[str, May]] = {}
 
@@ -40,9 +41,9 @@ def live_permission(kind: type[Model] | str) -> Callable[[F], F]:
         @live_permission(Order)
         def sees_order(user, order): ...
 
-    It gets the user and the model instance; for topics that are no model's, whose `kind` is the name up to the first
-    colon, the rest of the name. Without a function for it a topic is not renewed: the page fetches again what shows it,
-    and the view decides.
+    It may be `async def`. It gets the user and the model instance; for topics that are no model's, whose `kind` is the
+    name up to the first colon, the rest of the name. Without a function for it a topic is not renewed: the page fetches
+    again what shows it, and the view decides.
     """
     name = kind if isinstance(kind, str) else kind._meta.label_lower
 
@@ -132,12 +133,12 @@ def _may(user: Any, name: str) -> bool | None:
     try:
         model = apps.get_model(kind)
     except (LookupError, ValueError):
-        return bool(may(user, rest))
+        return bool(answer_of(may, user, rest))
     try:
         shown = model._base_manager.filter(pk=rest).first()
     except (ValueError, ValidationError):
         return False
-    return shown is not None and bool(may(user, shown))
+    return shown is not None and bool(answer_of(may, user, shown))
 
 
 def _claims(token: str) -> Mapping[str, Any]:

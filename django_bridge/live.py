@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
+from django.core.exceptions import ValidationError
 from django.db import connections, router
 from django.db.models import Manager, Model, QuerySet
 from django.db.models.query import ModelIterable
@@ -110,6 +111,10 @@ def _topics(shown: object) -> Iterator[str]:
 def _name(model: type[Model], key: object) -> str:
     """`app.model:pk`, of the model whose rows these are: proxies and deferred fields share it."""
     concrete = model._meta.concrete_model or model
+    try:  # an instance that was created with a key as text keeps the text
+        key = concrete._meta.pk.to_python(key)
+    except ValidationError as exc:
+        raise InvalidInput(f"has a key of another type: {rules.shown(key)}", field="changed") from exc
     return f"{concrete._meta.label_lower}:{key}"
 
 

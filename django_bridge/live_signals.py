@@ -4,7 +4,7 @@ Django sends a signal for the class that was saved, not for the classes that sha
 inheritance parents and children. Receivers are connected to each of these classes, and not to all models, since a model
 with a receiver of `post_delete` cannot be deleted by one statement.
 
-Must not know: topics, events, transports.
+Must not know: names of topics, events, transports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 from django.db.models import Model, QuerySet
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
+from django_bridge import publisher
 from django_bridge.live import changed
+from notifier.errors import InvalidInput
 
 M = TypeVar("M", bound=type[Model])
 _OWN: Final = "django_bridge.live_model."
@@ -33,8 +35,10 @@ def live_model(model: M) -> M:
 
     Django sends no signals for `update()`, `bulk_create()`, `bulk_update()`, changes in SQL, and relations that go with
     the deleted object on their other side: call `changed(queryset)` after them. Fixtures that `loaddata` reads are left
-    out.
+    out. A row whose key or `live_topic` cannot be a topic's name is logged: no page can show it as live.
     """
+    if model._meta.abstract:
+        raise TypeError(f"{model.__name__} is abstract and has no rows: decorate the models that inherit from it")
     own = f"{_OWN}{model._meta.label}"
     for known in [cls for models in model._meta.apps.all_models.values() for cls in models.values()]:
         _connect(model, own, sender=known)
@@ -78,18 +82,29 @@ def _related(
     elif _shares_rows(live, type(instance)):
         _changed(live, instance, using)
     if keys and _shares_rows(live, other):
-        changed(_rows(live, other, keys, using), using=using)
+        _tell(live, _rows(live, other, keys, using), using)
 
 
 def _changed(live: type[Model], instance: Model, using: str) -> None:
     if _is_ancestor(type(instance), live):
-        changed(_rows(live, type(instance), [instance.pk], using), using=using)
+        _tell(live, _rows(live, type(instance), [instance.pk], using), using)
     elif isinstance(instance, live) and _concrete(type(instance)) is _concrete(live):
-        changed(instance, using=using)
+        _tell(live, instance, using)
     else:
         names = [field.attname for field in live._meta.concrete_fields if field.attname in instance.__dict__]
-        row = live.from_db(using, names, [instance.__dict__[name] for name in names])
-        changed(row, using=using)
+        _tell(live, live.from_db(using, names, [instance.__dict__[name] for name in names]), using)
+
+
+def _tell(live: type[Model], shown: Model | QuerySet[Model], using: str) -> None:
+    """A name that a topic cannot have must not fail the caller's save."""
+    try:
+        changed(shown, using=using)
+    except InvalidInput as exc:
+        if isinstance(shown, QuerySet):
+            for row in shown:
+                _tell(live, row, using)
+        else:
+            publisher.current().failures.failed(exc, f"a change of {live._meta.label} has no topic: {exc}")
 
 
 def _rows(live: type[Model], model: type[Model], keys: Iterable[Any], using: str) -> QuerySet[Model]:

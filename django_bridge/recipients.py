@@ -65,7 +65,12 @@ def user_id(user: Any, field: str = "user") -> str:
     if user.pk is None:
         raise InvalidInput("is a user that was never saved", field=field)
     path = settings().user_id
-    return rules.name(import_string(path)(user) if path else str(user.pk), field)
+    return rules.name(import_string(path)(user) if path else str(_own_key(user)), field)
+
+
+def _own_key(user: Any) -> Any:
+    """A user's key by the type of its field: an instance that was created with a key as text keeps the text."""
+    return user._meta.pk.to_python(user.pk) if hasattr(user, "_meta") else user.pk
 
 
 def user_name(user: Any) -> str:

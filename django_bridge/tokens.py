@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
-from django_bridge.event_loop import outside_loop
+from django_bridge.event_loop import answer_of, outside_loop
 from django_bridge.recipients import user_id, user_name, user_of
 from notifier import rules
 from notifier.errors import InvalidInput, NotAllowed
@@ -45,7 +45,7 @@ def subscriber_token(
         "name": user_name(user),
         "groups": group_names(user) if groups is None else list(groups),
     }
-    if cancels or (configured.may_cancel and import_string(configured.may_cancel)(user)):
+    if cancels or (configured.may_cancel and answer_of(import_string(configured.may_cancel), user)):
         claims["cancel"] = True
     if not answers:
         claims["answers"] = False

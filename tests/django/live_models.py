@@ -3,6 +3,8 @@ relations from both sides."""
 
 from __future__ import annotations
 
+import uuid
+
 from django.contrib.auth.models import Group, User
 from django.db import models
 
@@ -57,3 +59,23 @@ class CafeProxy(Cafe):
     @property
     def live_topic(self) -> str:
         return f"cafe:{self.pk}"
+
+
+class Ticket(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    holders = models.ManyToManyField(User, related_name="+")
+
+    class Meta:
+        app_label = "sample"
+
+
+class Link(models.Model):
+    url = models.CharField(primary_key=True, max_length=500)
+
+    class Meta:
+        app_label = "sample"
+
+
+class Stamped(models.Model):
+    class Meta:
+        abstract = True

@@ -36,6 +36,7 @@ def test_users_are_recipients_as_objects_keys_and_querysets(sent: Any) -> None:
         "hex": ann,
         "rows": both,
     }
+    assert sent["created with text"]
     assert sent["from"] == {"id": sent["bob"], "name": "bob@example.org"}
 
 

@@ -20,6 +20,7 @@ from django_bridge import changed, grants, live_permission, publisher
 from django_bridge.conf_rules import problems
 from django_bridge.cursors import UNKNOWN
 from django_bridge.middleware import live
+from django_bridge.tokens import subscriber_token as own_token
 from notifier.errors import InvalidInput
 from tests.django.conftest import http_settings
 from tests.django.listener import Listener
@@ -181,6 +182,24 @@ def test_a_decorated_function_is_asked(client: Client, user: User) -> None:
     ).json()
     assert (asked, answer["denied"]) == ([(user, row)], [f"sample.simplemodel:{row.pk}", "sample.simplemodel:x"])
     assert claims(answer["grants"][0])["topics"] == ["build:9"]
+
+
+@pytest.mark.usefixtures("_permissions")
+def test_an_asynchronous_function_is_waited_for(client: Client, user: User) -> None:
+    @live_permission("build")
+    async def sees(user: User, rest: str) -> bool:
+        return rest == "9"
+
+    answer = renew(client, grants.grant(user, ["build:8", "build:9"])).json()
+    assert (claims(answer["grants"][0])["topics"], answer["denied"]) == (["build:9"], ["build:8"])
+    may_cancel = {"MAY_CANCEL": f"{__name__}.never"}
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "JWT_SECRET": JWT_SECRET, **may_cancel}):
+        token = own_token(user)
+    assert "cancel" not in jwt.decode(token, options={"verify_signature": False})
+
+
+async def never(user: User) -> bool:
+    return False
 
 
 def token_with(**changes: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +10,10 @@ from django.contrib.auth.models import Group
 from django.db import models, transaction
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
-from django_bridge import live_model
+from django_bridge import changed, live_model
 from django_bridge.testing import outbox as sent
-from tests.django.live_models import Cafe, CafeProxy, Place, PlaceProxy, Roastery
+from notifier.errors import InvalidInput
+from tests.django.live_models import Cafe, CafeProxy, Link, Place, PlaceProxy, Roastery, Stamped, Ticket
 
 PLACE, CAFE = "sample.place", "sample.cafe"
 
@@ -24,7 +26,8 @@ def _signals() -> Iterator[None]:
     for signal, before in zip(signals, receivers, strict=True):
         signal.receivers[:] = before
         signal.sender_receivers_cache.clear()
-    Place.objects.all().delete()
+    for model in (Place, Ticket, Link):
+        model.objects.all().delete()
 
 
 def new_topics() -> set[str]:
@@ -149,3 +152,33 @@ def test_a_proxy_of_another_model_and_fixtures_are_left_out() -> None:
     Group.objects.create(name="staff")
     post_save.send(Cafe, instance=Cafe(pk=7, place_id=7), raw=True, created=True, using="default", update_fields=None)
     assert new_topics() == set()
+
+
+def test_a_key_that_was_given_as_text_is_the_key_of_the_row() -> None:
+    live_model(Ticket)
+    key = uuid.uuid4()
+    own = {f"sample.ticket:{key}"}
+    ticket = Ticket.objects.create(pk=key.hex)
+    assert new_topics() == own
+    changed(ticket)
+    assert new_topics() == own
+    Ticket(pk=str(key).upper()).delete()
+    assert new_topics() == own
+
+
+def test_a_key_that_no_topic_can_have_stops_no_save(caplog: pytest.LogCaptureFixture) -> None:
+    live_model(Link)
+    link = Link.objects.create(url="https://example.org/" + "x" * 200)
+    Link.objects.create(url="short")
+    link.delete()
+    assert new_topics() == {"sample.link:short"}
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "django_bridge"]
+    assert "sample.Link" in line
+    assert "1 to 128 characters" in line
+    with pytest.raises(InvalidInput):
+        changed(Link(url="x" * 200))
+
+
+def test_an_abstract_model_has_no_rows_to_be_live() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        live_model(Stamped)

@@ -31,7 +31,11 @@ forms = {"user": ann, "key": ann.pk, "text": str(ann.pk), "hex": ann.pk.hex, "ro
 for name, to in forms.items():
     Message(from_user=bob.pk, to_users=to, subject="Hi").send()
     sent["to"][name] = outbox.messages[-1]["to"]
-sent["from"] = outbox.messages[-1]["from"]
+cid = Person.objects.create(pk=uuid.uuid4().hex, mail="cid@example.org", language="de")
+Message(to_users=cid, subject="Hi").send()
+sent["created with text"] = outbox.messages[-1]["to"] == [f"user:{Person.objects.get(mail=cid.mail).pk}"]
+cid.delete()
+sent["from"] = outbox.messages[-2]["from"]
 
 outbox.clear()
 Message(to_users=[ann.pk, str(bob.pk)], subject=gettext_lazy("Yes")).send()
