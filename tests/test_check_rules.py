@@ -12,7 +12,7 @@ import pytest
 
 from notifier.broker.sqlite.file import File
 from notifier.check import check_broker, rules
-from notifier.check.result import Result, Verdict
+from notifier.check.result import CannotAsk, Result, Verdict
 from notifier.check.sqlite import ROOM_MIB
 from notifier.settings import load
 
@@ -97,6 +97,14 @@ def test_a_file_or_folder_that_this_user_cannot_write_is_named(
     monkeypatch.setattr(os, "access", lambda item, mode: Path(item) != unwritable and access(item, mode))
     result = of_file(path, "writable")
     assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
+
+
+def test_a_file_with_a_hard_link_is_refused_as_by_the_service(tmp_path: Path) -> None:
+    path = tmp_path / "notifier.db"
+    File(path, "full").close()
+    (tmp_path / "link.db").hardlink_to(path)
+    with pytest.raises(CannotAsk, match="has 2 names"):
+        of_file(path, "file")
 
 
 def test_a_disk_that_is_nearly_full_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,7 +130,7 @@ SERVICE_LAYERS: Layers = [
     {"broker.redis.keys", "broker.redis.notes"},
     {"broker.sqlite.writer"},
     {"broker.sqlite.file", "broker.sqlite.journal"},
-    {"broker.sqlite.rows"},
+    {"broker.sqlite.lock", "broker.sqlite.rows"},
     {"broker.sqlite"},
     {"broker.embedded.broker"},
     {"broker.embedded.afterwards", "broker.embedded.inbox", "broker.embedded.missed"},

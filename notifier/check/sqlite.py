@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from notifier.broker.sqlite import rows
 from notifier.broker.sqlite.broker import path_of
+from notifier.broker.sqlite.lock import require_one_name
 from notifier.check.result import OK, WEAKENS, CannotAsk, Result
 from notifier.errors import ConfigurationError
 from notifier.settings import Settings
@@ -31,6 +32,10 @@ def check_file(settings: Settings) -> Iterator[Result]:
     result = partial(Result, str(path))
     if not path.parent.is_dir():
         raise CannotAsk(f"the folder {path.parent} does not exist")
+    try:
+        require_one_name(path)
+    except OSError as exc:
+        raise CannotAsk(str(exc)) from None
     if path.exists():
         yield result("file", OK, f"format {_format_of(path)}, {path.stat().st_size / 2**20:.0f} MiB")
     else:

@@ -346,7 +346,7 @@ async def gated(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tu
 @contextlib.contextmanager
 def no_room_for_the_lock_file(broker: SqliteBroker) -> Iterator[None]:
     """Every write of the lock file fails as on a full disk; the lock stays."""
-    lock = broker._writer._file._lock
+    lock = broker._writer._file._lock._file
     kept, full = os.dup(lock), os.open("/dev/full", os.O_RDWR)
     os.dup2(full, lock)
     os.close(full)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from notifier.broker.registry import open_broker
-from notifier.broker.sqlite import rows
+from notifier.broker.sqlite import rows, writer
 from notifier.broker.sqlite.broker import SqliteBroker
-from notifier.broker.values import History
-from notifier.errors import ConfigurationError
+from notifier.broker.values import History, Idempotency
+from notifier.errors import BrokerUnavailable, ConfigurationError
 from notifier.settings import load
-from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects
+from tests.broker.support import ANN, Recorder, listed, new_task, note, opened, subjects, until
 from tests.pasted import Document
 
 LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
@@ -96,6 +96,34 @@ async def test_two_names_of_a_file_are_the_same_file(path: Path) -> None:
         await broker.close()
 
 
+@pytest.mark.programs  # cp and mv
+async def test_a_file_with_a_hard_link_is_refused_with_what_to_do(path: Path) -> None:
+    """Its names would have a lock and a write-ahead log each."""
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(Recorder())
+    (path.parent / "copy it").mkdir()
+    link = path.parent / "copy it" / path.name
+    link.hardlink_to(path)
+    assert "has 2 names" in refusal(link)
+    assert [item.name for item in link.parent.iterdir()] == [path.name]
+    receipt = await broker.publish(note())
+    cursor = (await opened(broker)).cursor
+    await broker.close()
+    kept = link.read_bytes()
+    for name in (link, path):
+        reason = refusal(name)
+        assert f"{name} has 2 names (hard links" in reason
+    command = reason.rpartition("has it: ")[2].partition("\n")[0]
+    subprocess.run(["bash", "-ec", command], check=True)
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(Recorder())
+    assert (await broker.publish(note())).seq == receipt.seq + 1
+    assert (await opened(broker)).cursor.epoch == cursor.epoch
+    await broker.close()
+    assert link.read_bytes() == kept
+    await SqliteBroker(link, **LIMITS).close()
+
+
 async def test_a_process_number_with_fewer_digits_keeps_the_epoch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     epochs = set()
     for number in (1234567, 8, 8):
@@ -147,6 +175,29 @@ def test_the_settings_reach_the_file(tmp_path: Path, synchronous: dict[str, Any]
     assert (tmp_path / "a b.db").stat().st_mode & 0o777 == 0o600
     assert broker._writer._file._connection.execute("PRAGMA synchronous").fetchone() == (pragma,)
     broker._writer._file.close()
+
+
+async def test_a_file_that_turns_read_only_refuses_calls_while_it_lasts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own error, as of a file system that a failing disk made read-only."""
+    monkeypatch.setattr(writer, "RETRY_S", 0.01)
+    sink = Recorder()
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(sink)
+    connection = broker._writer._file._connection
+    connection.execute("PRAGMA query_only = ON")
+    for _ in range(2):
+        with pytest.raises(BrokerUnavailable, match="cannot be written by this user"):
+            await broker.publish(note(), Idempotency("k", "body"))
+    with pytest.raises(BrokerUnavailable):
+        await opened(broker)
+    assert (broker.ready, sink.away) == (False, [True])
+    connection.execute("PRAGMA query_only = OFF")
+    await until(lambda: broker.ready)
+    assert (await broker.publish(note(), Idempotency("k", "body"))).seq == 201
+    assert sink.away == [True, False]
+    await broker.close()
 
 
 # Damaged rows

@@ -7,7 +7,6 @@ lost with the power. Must not know: the event loop, streams, what a change means
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -24,6 +23,7 @@ from typing import Any, Final, Literal
 from notifier import event as events
 from notifier.broker.embedded.journal import Start
 from notifier.broker.sqlite import rows
+from notifier.broker.sqlite.lock import SAFE, Lock, Note, this_boot
 from notifier.broker.sqlite.rows import Row
 from notifier.event import Cursor
 
@@ -43,7 +43,11 @@ class File:
     def __init__(self, path: Path, synchronous: Synchronous) -> None:
         path = Path(os.path.realpath(path))  # the lock is beside the file itself, not beside a symbolic link to it
         self._path = path
-        self._lock, self._noted = _locked(path)
+        self._lock = Lock(path)
+        self._boot = this_boot() if synchronous == "normal" else SAFE
+        self._transactions = 0
+        """How many the file has."""
+        self._is_new = False
         try:
             with _as_os_error(path):
                 _create(path)
@@ -55,7 +59,7 @@ class File:
                     self._connection.close()
                     raise
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             raise
 
     def _prepare(self, synchronous: Synchronous) -> None:
@@ -72,8 +76,14 @@ class File:
             raise OSError(f"{self._path} is on a file system without write-ahead logs")
         execute(f"PRAGMA synchronous = {synchronous}")
         execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        changes: list[Row] = [(rows.SET_META, ("opened", f"{time.time():.0f}"))]
-        if not tables:
+        self._is_new = not tables
+        self._transactions = self._at_opening = 0 if self._is_new else self._counted()
+        """How many the file has, and had when it was opened."""
+        changes: list[Row] = [
+            (rows.SET_META, ("opened", f"{time.time():.0f}")),
+            (rows.SET_META, ("transactions", str(self._transactions))),  # `commit` counts on
+        ]
+        if self._is_new:
             changes = [*((statement, ()) for statement in rows.SCHEMA), *changes]
             changes += [(rows.SET_META, ("epoch", events.new_epoch())), (rows.SET_META, ("swept_up_to", "0"))]
             changes += [
@@ -83,12 +93,20 @@ class File:
         changes += [(statement, ()) for statement in rows.ADDED]
         self.commit(changes)  # shows that it can be written
 
+    def _counted(self) -> int:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = 'transactions'").fetchone()
+        return int(row[0]) if row and str(row[0]).isdecimal() else 0
+
     def note(self, place: Cursor) -> None:
-        """Write the newest event beside the file: a file that has less when it is opened is a copy, or lost writes."""
-        os.pwrite(self._lock, f"{os.getpid()} {place.epoch} {place.seq:016d}\n".encode(), 0)
+        """Write beside the file what it has now: one that has less when it is opened is a copy, or lost writes."""
+        self._lock.write(Note(place.epoch, place.seq, self._transactions, self._boot))
 
     def commit(self, changes: Sequence[Row]) -> None:
-        """Make these changes, all or none. Returns once they are on the disk. Raises sqlite3.Error."""
+        """Make these changes, all or none. Returns once they are on the disk. Raises sqlite3.Error.
+
+        Each transaction writes its number, so that a file without the newest ones has an older number: also where pages
+        of later transactions had reached it already.
+        """
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -98,11 +116,13 @@ class File:
                     connection.executemany(statement, parameters)
                 else:
                     connection.execute(statement, parameters[0])
+            connection.execute(rows.COUNT, (str(self._transactions + 1),))
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._transactions += 1
 
     # Reading, at the start
 
@@ -117,15 +137,34 @@ class File:
         except (KeyError, ValueError):
             raise OSError(f"{self._path} is damaged: its epoch is missing") from None
         start = Start(epoch, max(swept_up_to, topics_up_to, newest), swept_up_to, topics_up_to)
-        if start.seq and (self._noted is None or self._noted.epoch != epoch or self._noted.seq > start.seq):
+        if self._may_lack_writes(start):
             log.warning(
-                "%s is a copy or lost its newest events: a new epoch begins, and clients get a reset", self._path
+                "%s is a copy or lost its newest writes: a new epoch begins, and clients get a reset", self._path
             )
-            start = replace(start, epoch=events.new_epoch())
             with _as_os_error(self._path):
+                self._check()
+                start = replace(start, epoch=events.new_epoch())
                 self.commit([(rows.SET_META, ("epoch", start.epoch))])
         self.note(Cursor(start.epoch, start.seq))
+        self._lock.sync()
         return start, logs
+
+    def _may_lack_writes(self, start: Start) -> bool:
+        """Whether clients may have seen more than the file has."""
+        note = self._lock.note
+        return not self._is_new and (
+            note is None
+            or note.epoch != start.epoch
+            or note.seq > start.seq
+            or note.transactions > self._at_opening
+            or note.boot not in (SAFE, this_boot())
+        )
+
+    def _check(self) -> None:
+        """Raises OSError where pages of different ages do not fit together: reading does not always notice."""
+        (report,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if report != "ok":
+            raise OSError(f"{self._path}: {' '.join(report.split())} ({_MEANINGS['SQLITE_CORRUPT']})")
 
     def _logs(self) -> tuple[dict[str, bytes], int]:
         """The joined entries of each channel, and the newest seq. This thread and another read from both ends
@@ -161,7 +200,7 @@ class File:
         """Copy the write-ahead log into the file, and let another process open it."""
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
-        os.close(self._lock)
+        self._lock.close(is_safe=not self._path.with_name(f"{self._path.name}-wal").exists())
 
 
 @contextlib.contextmanager
@@ -198,30 +237,3 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as exc:
         raise OSError(f"{path}: {exc.strerror}: {_MEANINGS['SQLITE_READONLY']}") from None
-
-
-def _locked(path: Path) -> tuple[int, Cursor | None]:
-    """The open lock file beside the database, held until it is closed, and what `File.note` wrote into it last. Raises
-    OSError if another process has it."""
-    lock = path.with_name(f"{path.name}-lock")
-    try:
-        file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise OSError(f"{lock}: {exc.strerror}: the folder must exist and be writable by this user") from None
-    try:
-        noted = _note_of(file)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        noted = _note_of(file)
-    except BlockingIOError:
-        os.close(file)
-        owner = noted[0] if noted else "?"
-        raise OSError(f"{path} is in use by the process {owner}: one process at a time can have it") from None
-    except OSError as exc:
-        os.close(file)
-        raise OSError(f"{lock}: {exc.strerror}") from None
-    return file, Cursor(noted[1], int(noted[2])) if len(noted) == 3 and noted[2].isdecimal() else None
-
-
-def _note_of(lock: int) -> list[str]:
-    """The words of the first line: after it may be the end of an earlier note, by a process with a longer number."""
-    return os.pread(lock, 100, 0).decode("ascii", "replace").partition("\n")[0].split()

@@ -6,7 +6,7 @@
     outputs  the pieces of tasks' output
     answers  those under idempotency keys
     records  those of the users' last connections
-    meta     the epoch, and the newest seq of all removed logs, and of those of topics
+    meta     the epoch, the number of transactions, and the newest seq of all removed logs, and of those of topics
 
 An entry of `log` is text: `seq low appended_ms expires_ms message_id repeats`, perhaps more (`_more`), a line break,
 the frame. Frames have no CR (`event.is_safe_frame`), so the entries of a channel can be joined by one, and are split
@@ -63,6 +63,7 @@ LOGS: Final = "SELECT channel, max(seq), group_concat(entry, '\r') FROM log GROU
 """The channels, each with its newest seq and its joined entries; with `DESC` in the opposite order, the entries too. A
 literal separates them: of a function's value or a parameter, SQLite makes a copy for each row."""
 SET_META: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+COUNT: Final = "UPDATE meta SET value = ? WHERE name = 'transactions'"
 APPEND: Final = "INSERT INTO log VALUES (?, ?, ?)"
 REPLACE_ENTRY: Final = "UPDATE log SET seq = ?, entry = ? WHERE channel = ? AND seq = ?"
 REMOVE_LOG: Final = "DELETE FROM log WHERE channel = ?"
