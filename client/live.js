@@ -23,6 +23,7 @@ import { pauseMs } from "./pause.js";
  * @property {Set<string>} names  its topics; until it is open, and after they have ended, none
  * @property {boolean} isOpen  or it does not open
  * @property {() => void} close
+ * @property {Promise<void>} [shown]  its people are
  */
 
 const SELECTOR = "[data-live-topic]";
@@ -75,18 +76,18 @@ export function watchPage(notifier, renew, texts) {
   };
 
   function scan() {
-    /** @type {(() => void)[]} */
+    /** @type {(readonly [Element, Share])[]} */
     const gone = [];
     for (const [element, share] of granted) {
       if (element.isConnected && element.getAttribute("data-live-grant") === share.grant) continue;
       granted.delete(element);
       // Who sees the user by this grant must not outlive the element; the tags share it with no other.
-      if (element.localName === "notifier-presence") gone.push(share.close);
+      if (element.localName === "notifier-presence") gone.push([element, share]);
       else parted.add(share);
     }
     for (const element of document.querySelectorAll(GRANT)) if (!granted.has(element)) hear(element);
-    // A topic that is shown again in a new element stays.
-    for (const close of gone) close();
+    // A topic that is shown again in a new element stays; with the next grant the element goes on from the handle before.
+    for (const [element, { close }] of gone) void Promise.resolve(granted.get(element)?.shown).then(close);
     if (parted.size) closeUnneeded();
     if (document.querySelector("notifier-live")) void import("./widgets/live.js");
   }
@@ -126,8 +127,8 @@ export function watchPage(notifier, renew, texts) {
       begun({});
     });
     if (element.localName === "notifier-presence")
-      import("./widgets/presence.js")
-        .then(({ showPeople }) => showPeople(element, opening, texts))
+      share.shown = Promise.all([import("./widgets/presence.js"), opening])
+        .then(([{ showPeople }, handle]) => showPeople(element, handle, texts))
         .catch(console.error);
 
     function forget(/** @type {string[]} */ names, /** @type {string} */ reason) {

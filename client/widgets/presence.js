@@ -43,82 +43,103 @@ export class NotifierPresence extends Widget {
   #handle = null;
   /** @type {Person[]} */
   #others = [];
+  /** @type {Map<string, HTMLLIElement>} those that are shown */
+  #rows = new Map();
+  #list = el("ul", { part: "people", role: "list" });
+  #text = el("span", { part: "text", role: "status" });
+  #topic = "";
+  #state = ""; // what the user does there
 
-  /** Shows the people of a handle: of `notifier.topic(grant)`. @param {Handle} handle */
+  /**
+   * Shows the people of a handle: of `notifier.topic(grant)`. A handle of the same topic, as of its next grant, goes on from the one before.
+   *
+   * @param {Handle} handle
+   */
   show(handle) {
+    const topic = this.getAttribute("topic") ?? handle.topics[0];
+    if (topic !== this.#topic) {
+      this.#draw(handle, 0, []);
+      this.#state = "";
+    }
+    this.#topic = topic;
     this.#handle = handle;
     this.begin();
   }
 
   begin() {
     this.end();
-    this.clear();
     if (this.#handle && this.isConnected) this.#start(this.#handle);
+  }
+
+  /** @param {Handle} handle @param {number} count @param {Person[]} users */
+  #draw(handle, count, users) {
+    const known = this.#rows;
+    this.#rows = new Map();
+    const add = (/** @type {string} */ key, /** @type {() => HTMLLIElement} */ create) =>
+      this.#rows.set(key, known.get(key) ?? create());
+    this.#others = users.filter(({ id }) => id !== handle.user).sort(byStateAndName);
+    const more = (users.length ? this.#others.length : count - 1) - Math.min(this.#others.length, FACES);
+    for (const person of this.#others.slice(0, FACES)) {
+      const title = titleOf(person);
+      add(JSON.stringify([person.id, person.state, title]), () => this.#row(person, title));
+    }
+    if (more > 0) add(say("others", { n: more }), () => rowOfMore(more));
+    keepInStep(this.#list, [...this.#rows.values()]);
+    const words = sentence(this.#others, users.length ? 0 : count - 1);
+    if (this.#text.textContent !== words) this.#text.textContent = words; // else it is read out again
   }
 
   /** @param {Handle} handle */
   #start(handle) {
-    const topic = this.getAttribute("topic") ?? handle.topics[0];
-    const list = el("ul", { part: "people", role: "list" });
-    const text = el("span", { part: "text", role: "status" });
-    /** @type {Map<string, HTMLLIElement>} */
-    const rows = new Map();
-    const draw = (/** @type {number} */ count, /** @type {Person[]} */ users) => {
-      this.#others = users.filter(({ id }) => id !== handle.user).sort(byStateAndName);
-      const more = (users.length ? this.#others.length : count - 1) - Math.min(this.#others.length, FACES);
-      const wanted = this.#others.slice(0, FACES).map((person) => this.#row(rows, person));
-      if (more > 0) wanted.push(rowOfMore(rows, more));
-      keepInStep(list, wanted);
-      text.textContent = sentence(this.#others, users.length ? 0 : count - 1);
-    };
+    const topic = this.#topic;
+    const parts = [this.#list, this.#text];
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let timer;
     const connected = (/** @type {import("../types.js").ConnectionState} */ { state, since }) => {
       const isLive = state === "open" || state === "polling";
-      const show = () => [list, text].forEach((part) => void part.classList.toggle("dim", !isLive));
+      const show = () => parts.forEach((part) => void part.classList.toggle("dim", !isLive));
       clearTimeout(timer);
       timer = setTimeout(show, isLive ? 0 : since + PATIENCE_MS - Date.now());
     };
-    this.root.append(list, text);
+    if (!this.root.firstChild) this.root.append(...parts);
+    if (this.#state) handle.state(this.#state);
     this.ends.push(
       handle.on("connectionState", connected),
       () => clearTimeout(timer),
-      handle.presence(({ topic: name, count, users }) => name === topic && draw(count, users)),
-      this.#watchForm(handle),
+      handle.presence(({ topic: name, count, users }) => name === topic && this.#draw(handle, count, users)),
+      this.#watchForm(),
       this.#watchGrant(),
     );
     connected(handle.connectionState);
     const { ends } = this;
-    handle.onEnded((names) => ends === this.ends && names.includes(topic) && draw(0, []));
+    handle.onEnded((names) => ends === this.ends && names.includes(topic) && this.#draw(handle, 0, []));
   }
 
-  /** @param {Map<string, HTMLLIElement>} rows @param {Person} person */
-  #row(rows, { id, name, state }) {
-    const key = JSON.stringify([id, name, state]);
-    const known = rows.get(key);
-    if (known) return known;
+  /** @param {Person} person @param {string} title */
+  #row({ id, name, state }, title) {
     const avatars = this.getAttribute("avatars");
     const icon = avatars?.replaceAll("{id}", encodeURIComponent(id));
     const face = picture({ level: "info", icon, from: { name: name ?? id } });
-    const isEditing = state === EDITING;
-    const shown = name ?? id;
-    const title = isEditing ? say("editing", { n: 1, name: shown }) : shown;
-    const row = el("li", { part: "person", class: isEditing ? "warning" : "info", title }, face);
+    const row = el("li", { part: "person", class: state === EDITING ? "warning" : "info", title }, face);
     row.append(el("span", { class: "sr" }, title));
-    rows.set(key, row);
     return row;
   }
 
-  /** @param {Handle} handle */
-  #watchForm(handle) {
+  /** @param {string} state */
+  #tell(state) {
+    this.#state = state;
+    this.#handle?.state(state);
+  }
+
+  #watchForm() {
     const ended = new AbortController();
     const { signal } = ended;
     const isOwn = (/** @type {Event} */ { target }) => {
       const selector = this.getAttribute("editing");
       return Boolean(selector && /** @type {Element} */ (target).closest?.(selector));
     };
-    const begin = (/** @type {Event} */ event) => isOwn(event) && handle.state(EDITING);
-    const leave = (/** @type {Event} */ event) => isOwn(event) && handle.state("");
+    const begin = (/** @type {Event} */ event) => isOwn(event) && this.#tell(EDITING);
+    const leave = (/** @type {Event} */ event) => isOwn(event) && this.#tell("");
     const submit = (/** @type {Event} */ event) => {
       if (!isOwn(event)) return;
       const editors = this.#others.filter(({ state }) => state === EDITING);
@@ -151,22 +172,23 @@ export class NotifierPresence extends Widget {
  * Shows the people of a live element, in the page's language.
  *
  * @param {any} element
- * @param {Promise<Handle>} opening
+ * @param {Handle} handle
  * @param {string} [texts]  their URL
  */
-export async function showPeople(element, opening, texts) {
+export async function showPeople(element, handle, texts) {
   const words = texts && (await import(texts).catch(console.error));
   if (words) useTexts(words.default);
-  element.show(await opening);
+  element.show(handle);
 }
 
-/** @param {Map<string, HTMLLIElement>} rows @param {number} n */
-function rowOfMore(rows, n) {
-  const key = `+${n}`;
-  const face = el("span", { class: "avatar level more", "aria-hidden": "true" }, key);
-  const row = rows.get(key) ?? el("li", { part: "more" }, face, el("span", { class: "sr" }, say("others", { n })));
-  rows.set(key, row);
-  return row;
+/** @param {Person} person */
+const titleOf = ({ id, name, state }) =>
+  state === EDITING ? say("editing", { n: 1, name: name ?? id }) : (name ?? id);
+
+/** @param {number} n */
+function rowOfMore(n) {
+  const face = el("span", { class: "avatar level more", "aria-hidden": "true" }, `+${n}`);
+  return el("li", { part: "more" }, face, el("span", { class: "sr" }, say("others", { n })));
 }
 
 /** @param {Person[]} people @param {number} many  people without names */

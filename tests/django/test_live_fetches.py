@@ -147,3 +147,38 @@ def test_a_part_whose_fetch_fails_is_fetched_again_without_another_change(
                 await viewer.page.unroute_all(behavior="ignoreErrors")
 
     chromium.run(run())
+
+
+def test_after_reloads_that_overlap_a_link_in_a_frame_is_the_users_own(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    """Turbo ends the first reload without an answer."""
+    url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
+            page, frame = viewer.page, viewer.page.locator("#turbo")
+            async with page.expect_event("requestfailed", lambda request: "turbo-frame" in request.headers):
+                pending, released = asyncio.Event(), asyncio.Event()
+
+                async def hold(route: Any) -> None:
+                    if pending.is_set() or "turbo-frame" not in route.request.headers:
+                        await route.continue_()
+                    else:
+                        pending.set()
+                        await released.wait()
+                        await route.abort()
+
+                await page.route("**/row/", hold)
+                await asyncio.to_thread(rename, site, row, "second")
+                await asyncio.wait_for(pending.wait(), 30)
+                await asyncio.to_thread(rename, site, row, "third")
+            await show(page, "third")
+            await frame.evaluate("frame => { frame.innerHTML = '<a href=\"/live/orders/\">Orders</a>'; }")
+            await frame.get_by_role("link").click()
+            await expect(frame).to_have_text("Content missing")
+            viewer.errors.clear()  # Turbo throws that, too
+            released.set()
+            await page.unroute_all(behavior="ignoreErrors")
+
+    chromium.run(run())

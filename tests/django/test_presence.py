@@ -155,6 +155,62 @@ def test_two_people_see_each_other_and_who_edits_under_the_strictest_policy(
     chromium.run(run())
 
 
+FLASHES = """element => {
+    window.flashes = 0;
+    const shown = element.shadowRoot;
+    const look = (changes) => {
+        const isInserted = changes.some(({ target }) => target === shown);
+        flashes += isInserted || !shown.querySelector("li") || !shown.querySelector("[role=status]").textContent;
+    };
+    new MutationObserver(look).observe(shown, { subtree: true, childList: true, characterData: true });
+}"""
+"""Counts how often a page shows no one from now on, or inserts again what shows people."""
+
+
+@pytest.mark.programs
+def test_the_next_grant_changes_neither_who_is_shown_nor_who_is_editing(
+    site: Site, chromium: Chromium, row: SimpleModel, staff: list[User]
+) -> None:
+    url = f"{site.url}/live/{row.pk}/people/"
+    sessions = [cookie(user, site) for user in staff]
+    states: list[str] = []
+
+    def note(request: Any) -> None:
+        if request.url.endswith("/v1/stream/topics"):
+            states.extend((request.post_data_json.get("state") or {}).values())
+
+    async def run() -> None:
+        async with (
+            chromium.browser() as started,
+            viewing(started, url, sessions[0]) as ann,
+            viewing(started, url, sessions[1]) as bob,
+        ):
+            await expect(ann.get_by_role("status")).to_have_text("Also here: Bob Ray")
+            ann.on("request", note)
+            await ann.get_by_label("Title").fill("third")
+            await expect(bob.get_by_role("status")).to_have_text("Ann Lee is editing")
+            element = ann.locator("notifier-presence")
+            await element.evaluate(FLASHES)
+            face = await ann.get_by_role("listitem").element_handle()
+            old = await element.get_attribute("data-live-grant") or ""
+            async with ann.expect_response("**/presence?*"):  # the next handle reads who is here
+                await element.evaluate(
+                    "element => element.dispatchEvent(new CustomEvent('live', { detail: { isDue: true } }))"
+                )
+            await expect(element).not_to_have_attribute("data-live-grant", old)
+            await ann.get_by_label("Title").fill("fourth")
+            await ann.locator("form").evaluate("form => form.reset()")
+            await expect(bob.get_by_role("status")).to_have_text("Also here: Ann Lee")
+            assert states == ["editing", "viewing"]
+            assert face is not None
+            assert await face.evaluate("face => face.isConnected")
+            await bob.get_by_label("Title").fill("of Bob")
+            await expect(ann.get_by_role("status")).to_have_text("Bob Ray is editing")
+            assert await ann.evaluate("flashes") == 0
+
+    chromium.run(run())
+
+
 @pytest.mark.programs
 def test_the_change_form_shows_who_edits_and_asks_before_it_is_saved(
     site: Site, chromium: Chromium, row: SimpleModel, staff: list[User]

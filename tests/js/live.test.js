@@ -82,6 +82,7 @@ function pageOf(t) {
 
   const page = {
     add,
+    open,
     remove: (element) => elements.delete(element),
     end,
     delays,
@@ -333,4 +334,26 @@ test("a change or a new stream ends the pause of a part whose fetch has failed",
   assert.equal(row.told, 4);
   assert.deepEqual(page.delays, [0, 2000, 0, 2000, 0, 0]);
   page.end();
+});
+
+test("an element that shows people keeps its handle until it shows those of its next grant", async (t) => {
+  const page = pageOf(t);
+  const people = page.add("order:7", "order:7");
+  people.localName = "notifier-presence";
+  const shown = [];
+  people.show = ({ topics }) => shown.push([...topics, ...page.open]);
+  const settled = async () => {
+    await page.opened();
+    await import("../../client/widgets/presence.js");
+    return page.opened();
+  };
+  await settled();
+  people.setAttribute("data-live-grant", "order:7+next");
+  assert.deepEqual(await settled(), ["order:7+next"]);
+  assert.deepEqual(shown, [
+    ["order:7", "order:7"],
+    ["order:7", "order:7", "order:7+next"],
+  ]);
+  page.remove(people);
+  assert.deepEqual(await page.opened(), []);
 });
