@@ -22,6 +22,9 @@ def after_commit(action: Callable[[], object], using: str | None = None) -> None
     if not connections_in_atomic:
         action()
         return
+    if len(connections_in_atomic) == 1:
+        connections_in_atomic[0].on_commit(action)
+        return
     waiting = len(connections_in_atomic)
 
     def committed() -> None:

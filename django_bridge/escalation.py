@@ -168,7 +168,9 @@ def _signal(row: _Row, state: State, signal: Signal, run: Escalated) -> bool:
 def _send(signal: Signal, record: MessageRecord, row: _Row) -> None:
     user = _user(row.user_id)
     try:
-        signal.send(MessageRecord, message=record, user_id=row.user_id, user=user)
+        # A receiver that breaks the transaction and goes on would roll the note back, and be called by each run.
+        with transaction.atomic(using=router.db_for_write(MessageOutcome)):
+            signal.send(MessageRecord, message=record, user_id=row.user_id, user=user)
     except Exception as exc:  # a receiver's DatabaseError is not one of this run
         raise _ReceiverFailed from exc
 

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Final
 
 from django.conf import settings as django_settings
-from django.db import DatabaseError, connections, router, transaction
+from django.db import Error, connections, router, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
@@ -76,12 +76,12 @@ def _correct(payload: Payload) -> None:
 
 
 def keep(payload: Payload) -> None:
-    """As `write`, in a transaction of its own or a savepoint of the caller's. A `DatabaseError` is logged, and raised
+    """As `write`, in a transaction of its own or a savepoint of the caller's. A `django.db.Error` is logged, and raised
     with `RAISE`."""
     try:
         with transaction.atomic(using=database()):
             write(payload)
-    except DatabaseError:
+    except Error:
         if settings().raise_:
             raise
         log.exception("%s could not be kept", named(payload))

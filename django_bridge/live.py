@@ -6,7 +6,7 @@ Must not know: transports, templates, who may see an instance.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -119,16 +119,35 @@ def _name(model: type[Model], key: object) -> str:
 
 
 class _Batch:
-    """The topics that changed in one transaction of a database. It ends when the first of its commit hooks runs."""
+    """The topics that changed in one transaction of a database. It ends with that, or when the first of its commit
+    hooks runs."""
 
     def __init__(self, database: str) -> None:
         self.id = new_id()
         self.database: Final = database
-        self.is_open = True
         self.sent: set[str] = set()
+        self._is_open = True
+        self._hooks: set[Callable[[], object]] = set()
+        self._registered: list[Any] = []
+        """The hooks of the connection when one of these was last seen among them."""
+
+    @property
+    def is_open(self) -> bool:
+        # Hooks of a transaction do not run after one of the project that raises. Django replaces its list of hooks at
+        # each commit and rollback, also of a savepoint.
+        registered = connections[self.database].run_on_commit
+        if self._is_open and registered is not self._registered:
+            self._is_open = any(hook in self._hooks for _, hook, *_ in registered)
+            self._registered = registered
+        return self._is_open
+
+    def on_commit(self, hook: Callable[[], object]) -> None:
+        self._hooks.add(hook)
+        after_commit(hook, self.database)
+        self._registered = connections[self.database].run_on_commit
 
     def close(self) -> None:
-        self.is_open = False
+        self._is_open = False
 
     def send(self, name: str, spread_s: float | None) -> None:
         # Each call has a hook of its own, so that the rollback of a savepoint drops only the calls within it.
@@ -158,7 +177,7 @@ def _send_once(name: str, spread_s: float | None, database: str | None) -> None:
         return
     batch = _thread.batch(database)
     if not _is_in_outbox_of(database):
-        after_commit(partial(batch.send, name, spread_s), database)
+        batch.on_commit(partial(batch.send, name, spread_s))
         return
     from django_bridge import outbox  # loads the models
 
@@ -166,7 +185,7 @@ def _send_once(name: str, spread_s: float | None, database: str | None) -> None:
     payload = {**_event(name, spread_s), "id": id_from_key(f"{batch.id}:{name}")}
     if not outbox.has(payload["id"]):
         send_payload(payload, database)
-    after_commit(batch.close, database)
+    batch.on_commit(batch.close)
 
 
 def _is_in_outbox_of(database: str) -> bool:

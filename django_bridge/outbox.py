@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
-from django.db import DatabaseError, connections, router, transaction
+from django.db import Error, connections, router, transaction
 from django.db.models import Min, QuerySet
 from django.utils import timezone
 
@@ -60,7 +60,7 @@ class _OutboxProcess:
         if self.has_backlog.is_set() and not publisher.current().breaker.open:
             try:
                 self.deliver_waiting()
-            except DatabaseError as exc:
+            except Error as exc:  # drivers raise `InterfaceError`, no `DatabaseError`, where the connection is closed
                 self.has_backlog.set()
                 publisher.current().failures.failed(exc, f"the outbox could not be read: {exc}")
         return RETRY_S if self.has_backlog.is_set() else None
@@ -93,7 +93,7 @@ def keep(payload: Payload, using: str | None = None) -> None:
 
     The row belongs to the transaction that is open on the table's database. Where transactions are open on other
     databases only, the row is written after they commit. `using`: the payload announces the commit of this database,
-    and waits for no other. Raises `DatabaseError`, since the message would be lost.
+    and waits for no other. Raises `django.db.Error`, since the message would be lost.
     """
     table = connections[database()]
     if using not in (None, table.alias):
@@ -119,7 +119,7 @@ def _keep_of_another(payload: Payload) -> None:
     try:
         with transaction.atomic(using=table.alias):
             keep(payload, table.alias)
-    except DatabaseError as exc:
+    except Error as exc:
         publisher.current().failures.failed(exc, f"{named(payload)} has no row in the outbox: {exc}")
     if not publisher.delivers_in_background():
         _send_once(payload)
@@ -144,7 +144,7 @@ def has(payload_id: str) -> bool:
 def keep_end(task: Task, change: Mapping[str, object]) -> OutboxMessage:
     """Write a task's end into the outbox in the caller's transaction, claimed for the task's own process.
 
-    It has a place in no order: neither messages wait for it, nor it for them. Raises `DatabaseError`.
+    It has a place in no order: neither messages wait for it, nor it for them. Raises `django.db.Error`.
     """
     state = json.loads(task.record())
     payload = {"id": new_id(), "kind": TASK_END, "change": dict(change), "task": state}
@@ -210,7 +210,7 @@ def _committed(row: OutboxMessage) -> None:
 def _release_quietly(row: OutboxMessage) -> None:
     try:
         release(row)
-    except DatabaseError as exc:  # its lease will end
+    except Error as exc:  # its lease will end
         _log_waiting(row, exc)
 
 
@@ -225,7 +225,7 @@ def _deliver_own(row: OutboxMessage, process: _OutboxProcess) -> None:
             process.deliver_waiting()
         else:
             _deliver_first(row, process)
-    except DatabaseError as exc:
+    except Error as exc:
         process.has_backlog.set()
         _log_waiting(row, exc)
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from django.db import DatabaseError, connections, transaction
+from django.db import Error, connections, transaction
 
 from django_bridge import background, publisher
 from django_bridge.commit import after_commit, open_transactions
@@ -61,7 +61,7 @@ def _stored_at_once(payload: Payload) -> bool:
         with transaction.atomic(using=alias):
             history.write(payload)
             outbox.keep(payload)
-    except DatabaseError:
+    except Error:
         return False
     return True
 

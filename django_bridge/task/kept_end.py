@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Mapping
 
-from django.db import DatabaseError, router, transaction
+from django.db import Error, router, transaction
 
 from django_bridge import background, outbox, publisher
 from django_bridge.commit import after_commit
@@ -26,7 +26,7 @@ class KeptEnd:
     """The row of one task's end. Thread-safe."""
 
     def __init__(self, task: Task, change: Mapping[str, object]) -> None:
-        """Write the row. Raises `DatabaseError`."""
+        """Write the row. Raises `django.db.Error`."""
         self._lock = threading.Lock()
         self._is_committed = False
         self._is_sent: bool | None = None
@@ -63,5 +63,5 @@ class KeptEnd:
                     remove(self._row)
                 else:
                     release(self._row)
-        except DatabaseError:
+        except Error:
             log.exception("the outbox row of the end of a task could not be changed")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from django.db import DatabaseError
+from django.db import Error
 
 from django_bridge import publisher
 from django_bridge.event_loop import outside_loop
@@ -92,5 +92,5 @@ class Pending:
                 publisher.current().create_task(known, new_id())
         except (Conflict, NotFound):  # another process was first; or the row is gone
             return
-        except (NotifierError, DatabaseError) as exc:
+        except (NotifierError, Error) as exc:
             log.warning("task %s cannot be created again: %s", self.task_id, exc)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.db import DatabaseError, IntegrityError, router, transaction
+from django.db import Error, IntegrityError, router, transaction
 
 from django_bridge.conf import settings
 from django_bridge.models import TaskRecord, written
@@ -27,7 +27,7 @@ def write(task: Task, user_key: Any, traceback: str = "", *, replaces_end: bool 
     """Write the state to the row, unless the row has a newer state or has ended: processes may share a task.
 
     replaces_end: write it in any case. A process that was told of the end by the service may have written it first,
-    without its error, link and traceback. A `DatabaseError` is logged, and raised under `RAISE`.
+    without its error, link and traceback. A `django.db.Error` is logged, and raised under `RAISE`.
     """
     fields = _fields(task, user_key)
     if traceback:
@@ -40,7 +40,7 @@ def write(task: Task, user_key: Any, traceback: str = "", *, replaces_end: bool 
                 TaskRecord.objects.create(pk=task.id, **fields)
     except IntegrityError:  # another process has just created the row
         older.update(**fields)
-    except DatabaseError:
+    except Error:
         if settings().raise_:
             raise
         log.exception("the row of task %s could not be written", task.id)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from django.db import DatabaseError
+from django.db import Error
 
 from django_bridge import publisher
 from django_bridge.conf import settings
@@ -289,7 +289,7 @@ class TaskReporter(UnreportedChanges):
                 unreported.add("done")
         try:
             return KeptEnd(ended, {key: getattr(ended, key) for key in sorted(unreported)})
-        except DatabaseError:
+        except Error:
             if settings().raise_:
                 raise
             log.exception("the end of task %s could not be kept in the outbox", ended.id)

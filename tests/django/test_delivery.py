@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
@@ -73,17 +73,31 @@ def test_a_message_whose_lease_ended_before_the_commit_is_claimed_again(
     assert (subjects(), waiting()) == (["late"], [])
 
 
+@pytest.mark.parametrize("exc", [DatabaseError("database is locked"), InterfaceError("connection already closed")])
 def test_a_database_that_fails_after_the_commit_does_not_break_the_caller(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, exc: Exception
 ) -> None:
     def broken(row: OutboxMessage) -> None:
-        raise DatabaseError("database is locked")
+        raise exc
 
     monkeypatch.setattr(outbox, "remove", broken)
     message_id = Message(to_users=1, subject="Paid").send()
     assert f"message {message_id} stays in the outbox" in caplog.text
     OutboxMessage.objects.update(due_at=timezone.now())
     delivery.deliver_all()
+    assert (subjects(), waiting()) == (["Paid"], [])
+
+
+def test_an_idle_thread_tries_again_after_a_connection_that_was_closed(no_service: dict[str, Any]) -> None:
+    def closed(*_: Any) -> None:
+        raise InterfaceError("connection already closed")
+
+    Message(to_users=1, subject="Paid").send()
+    process = outbox._process
+    with override_settings(NOTIFIER=MEMORY):
+        with connection.execute_wrapper(closed):
+            assert process.deliver_backlog() == outbox.RETRY_S
+        assert process.deliver_backlog() is None
     assert (subjects(), waiting()) == (["Paid"], [])
 
 

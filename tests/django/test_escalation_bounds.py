@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -138,3 +139,21 @@ def test_the_presence_of_many_users_is_one_round_trip_on_redis(
     seen = publisher.current().presence(users)
     assert seen == {user: Seen(False, 7000 if user == "user 7" else None) for user in users}
     assert len(written) == 1
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_receiver_that_breaks_its_transaction_and_goes_on_is_called_once(user: User) -> None:
+    heard: list[str] = []
+
+    def receiver(message: MessageRecord, **_: Any) -> None:
+        heard.append(message.subject)
+        with contextlib.suppress(IntegrityError):
+            User.objects.create(username=user.username)
+
+    message_unread_for.connect(receiver)
+    try:
+        sent(user)
+        assert [escalate().unread for _ in range(2)] == [1, 0]
+    finally:
+        message_unread_for.disconnect(receiver)
+    assert heard == ["Paid"]

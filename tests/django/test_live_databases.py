@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 from django.test import override_settings
+from django.utils import timezone
 
 from django_bridge import Event, Message, changed, delivery, live_model
 from django_bridge.models import OutboxMessage
@@ -225,3 +226,22 @@ def test_messages_and_events_wait_for_all_transactions(row: SimpleModel) -> None
         with rolled_back("other"):
             Message(to_users=1, subject="never").send()
     assert (subjects(), [event["type"] for event in sent.events]) == (["later"], ["later"])
+
+
+def test_a_commit_hook_of_the_project_that_raises_costs_no_later_change(live: Service, user: User) -> None:
+    def broken() -> None:
+        raise LookupError
+
+    with (
+        override_settings(NOTIFIER={**settings.NOTIFIER, "OUTBOX": True, "DELIVERY": "inline"}),
+        listening(live, user.pk, topics=["order:1"]) as listener,
+    ):
+        with suppress(LookupError), transaction.atomic():
+            transaction.on_commit(broken)
+            changed("order:1")
+        OutboxMessage.objects.update(due_at=timezone.now())
+        assert delivery.deliver_all().delivered == 1
+        listener.wait("changed")
+        with transaction.atomic():
+            changed("order:1")
+        listener.wait("changed", 2)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 
 from django_bridge.delivery import DeliveryRun, deliver_all
 from django_bridge.outbox import waiting
@@ -48,7 +48,7 @@ class Command(BaseCommand):
             close_old_connections()
             try:
                 run = deliver_all(stop.is_set)
-            except DatabaseError as exc:
+            except Error as exc:
                 run = DeliveryRun(error=f"{type(exc).__name__}: {exc}")
             self._print(run)
             if run.error:
