@@ -10,12 +10,13 @@ import pytest
 
 from notifier.broker.redis.broker import RedisBroker
 from notifier.broker.redis.connection import Address
-from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.keys import Keys, slot_of
 from notifier.broker.redis.places import One
 from notifier.broker.values import History, Options
 from notifier.errors import BrokerUnavailable, ConfigurationError
 from tests.broker.support import Recorder
 from tests.support import RedisServer, running
+from tests.topologies import RedisCluster
 
 LIMITS: dict[str, Any] = {"history": History(50, 50, 3600), "max_replay": 100}
 
@@ -56,6 +57,21 @@ async def test_several_primaries_are_refused_in_another_order_and_alone(redis_se
             f"{other.url},{redis_server.url}", prefix
         )
         assert "'2 several 0', and this process has '2 plain'" in await refusal(redis_server.url, prefix, 2)
+
+
+async def test_a_node_of_a_cluster_is_refused_without_the_cluster(redis_cluster: RedisCluster) -> None:
+    """With one shard both have the same keys, but one announces with PUBLISH and the other with SPUBLISH."""
+    prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+    await stored_by(redis_cluster.url, prefix)
+    node = redis_cluster.primary_of(slot_of(Keys(prefix).layout))
+    assert "'1 sharded', and this process has '1 plain'" in await refusal(node.url, prefix)
+
+
+async def test_a_cluster_is_refused_beside_one_of_its_nodes(redis_cluster: RedisCluster) -> None:
+    prefix = f"notifier:l{uuid.uuid4().hex[:8]}:"
+    node = redis_cluster.primary_of(slot_of(Keys(prefix).layout))
+    await stored_by(node.url, prefix)
+    assert "'1 plain', and this process has '1 sharded'" in await refusal(redis_cluster.url, prefix)
 
 
 @pytest.mark.programs

@@ -200,6 +200,48 @@ def test_a_project_with_other_shards_than_the_service_sends_nothing_and_says_so(
 
 
 @pytest.mark.slow
+def test_a_project_with_another_mode_than_the_service_sends_nothing_and_says_so(
+    redis_cluster: RedisCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one shard the keys are the same, but the service would not hear the announcements."""
+    prefix = f"t{uuid.uuid4().hex[:8]}:"
+    node = redis_cluster.primary_of(slot_of(Keys(prefix).layout))
+    assert_refused_after(redis_cluster.url, node.url, prefix)
+    assert "Redis has the shards '1 sharded', and this process has '1 plain'" in caplog.text
+    other = f"t{uuid.uuid4().hex[:8]}:"
+    node = redis_cluster.primary_of(slot_of(Keys(other).layout))
+    assert_refused_after(node.url, redis_cluster.url, other)
+    assert "Redis has the shards '1 plain', and this process has '1 sharded'" in caplog.text
+
+
+@pytest.mark.slow
+def test_a_project_with_another_order_of_several_primaries_sends_nothing_and_says_so(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = f"t{uuid.uuid4().hex[:8]}:"
+    with running(RedisServer()) as other:
+        urls = redis_server.url, other.url
+        assert_refused_after(",".join(urls), ",".join(reversed(urls)), prefix)
+    assert "Redis has the shards '2 several 0', and this process has '2 several 1'" in caplog.text
+
+
+def assert_refused_after(first: str, second: str, prefix: str) -> None:
+    """Send to every shard of an address. The next project, with another address, can send to none of them."""
+    with override_settings(NOTIFIER=settings(first, PREFIX=prefix, TIMEOUT_S=20.0)):
+        send_to_each_user()
+        assert publisher.current().counts.failed == 0
+    with override_settings(NOTIFIER=settings(second, PREFIX=prefix, TIMEOUT_S=2.0)):
+        send_to_each_user()
+        assert publisher.current().counts.sent == 0
+        assert publisher.current().counts.failed == len(USERS)
+
+
+def send_to_each_user() -> None:
+    for user in USERS:
+        Message(to_users=user, subject="hello").send()
+
+
+@pytest.mark.slow
 def test_a_node_that_hangs_with_the_layout_stops_no_shard_of_another_node(
     redis_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
