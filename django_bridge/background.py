@@ -1,4 +1,5 @@
-"""A thread with a bounded queue, for work that its callers do not wait for; and the one that delivers messages.
+"""A thread with a bounded queue, for work that its callers do not wait for; and the one that delivers messages. Also:
+what runs at the end of a process.
 
 Must not know: what the actions do.
 """
@@ -9,6 +10,7 @@ import atexit
 import logging
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -128,11 +130,22 @@ def current() -> Worker:
     global _worker
     with _lock:
         if _worker is None:
-            atexit.register(at_exit)
-            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
         if _worker is None or _worker.pid != os.getpid():
             _worker = Worker("notifier-delivery", MAX_QUEUED)
+            run_at_exit(at_exit)
         return _worker
+
+
+def run_at_exit(action: Action) -> None:
+    """Run an action at the normal end of this process, at least once."""
+    atexit.register(action)
+    # Before Python 3.14, a child that `multiprocessing` has forked ends without the functions of `atexit`.
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is not None and processes.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, action, exitpriority=0)
 
 
 def at_exit() -> None:
@@ -145,6 +158,11 @@ def at_exit() -> None:
 def _before_fork() -> None:
     if _worker is not None and _worker.pid == os.getpid():
         _worker.before_fork()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
 
 
 def _after_fork() -> None:

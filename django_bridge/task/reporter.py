@@ -54,12 +54,21 @@ class TaskReporter(UnreportedChanges):
         self.user_key = user_key
         self.traceback = ""
         """Of the exception that failed the task."""
+
+    def begin_in_child(self) -> None:
+        """In a forked child: what is not reported stays with the parent, and so do the heartbeats until the child works
+        on the task."""
+        self._begin()
+
+    def _begin(self) -> None:
+        super()._begin()
         self._writing = threading.Lock()
         """Locked while the row is written."""
         self._is_row_stale = False
         self._end: KeptEnd | None = None
         """The row of the outbox for the task's end."""
-        self._heartbeat = Heartbeat(known.id, self._on_beat_answer)
+        self._heartbeat = Heartbeat(self.known.id, self._on_beat_answer)
+        scheduler.begin_in_child(self)
 
     # Called by the task
 

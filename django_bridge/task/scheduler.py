@@ -1,4 +1,5 @@
-"""The bridge's scheduler: one thread per process, for calls that are due while the caller is busy.
+"""The bridge's scheduler: one thread per process, for calls that are due while the caller is busy. And what a forked
+child does anew.
 
 The thread starts with the first action and ends with the process. Actions call the service, never the database: one
 that waited for a row which the caller's transaction has locked would delay the heartbeats of all tasks of the process.
@@ -7,7 +8,6 @@ Must not know: what the actions do.
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import itertools
 import logging
@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
+
+from django_bridge.background import run_at_exit
 
 log = logging.getLogger("django_bridge")
 
@@ -35,6 +37,13 @@ class Flushable(Protocol):
     """An object with work to finish before the process exits."""
 
     def flush(self) -> None: ...
+
+
+class Forked(Protocol):
+    """An object with locks, or with work for the scheduler."""
+
+    def begin_in_child(self) -> None:
+        """Threads of the parent may have held the locks when it forked; its work stays with the parent."""
 
 
 class Scheduler:
@@ -134,6 +143,7 @@ def _run_logged(action: Action) -> None:
 
 _lock = threading.RLock()
 _scheduler: Scheduler | None = None
+_forked: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
 
 
 def current() -> Scheduler:
@@ -141,10 +151,23 @@ def current() -> Scheduler:
     global _scheduler
     with _lock:
         if _scheduler is None:
-            atexit.register(at_exit)
+            os.register_at_fork(after_in_child=_after_fork_in_child)
         if _scheduler is None or _scheduler.pid != os.getpid():
             _scheduler = Scheduler()
+            run_at_exit(at_exit)
         return _scheduler
+
+
+def begin_in_child(owner: Forked) -> None:
+    """Call `owner.begin_in_child()` in every forked child, unless `owner` is collected before."""
+    _forked.add(owner)
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = threading.RLock()  # another thread of the parent may have held it
+    for owner in list(_forked):
+        _run_logged(owner.begin_in_child)
 
 
 def at_exit() -> None:

@@ -43,6 +43,10 @@ class UnreportedChanges:
         """Another process has ended the task: changes of this one are dropped."""
         self.ended_here = False
         """The service has the end from this process: no other process knows more of it."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """In a new object, and in a forked child, which has the state and nothing to report of it."""
         self._lock = threading.RLock()
         """For the fields of this object. Not locked during calls to the service or the database."""
         self._sending = threading.RLock()
