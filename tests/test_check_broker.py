@@ -29,12 +29,19 @@ SAFE = [
 
 
 def results(url: str, **settings: Any) -> dict[str, Result]:
-    """By name; of several servers, the last."""
-    return {result.name: result for result in check_broker(load(broker_url=url, **settings))}
+    """By name; of several servers, the first: the primary before its replicas."""
+    by_name: dict[str, Result] = {}
+    for result in check_broker(load(broker_url=url, **settings)):
+        by_name.setdefault(result.name, result)
+    return by_name
+
+
+def all_weak(url: str, **settings: Any) -> list[Result]:
+    return [result for result in check_broker(load(broker_url=url, **settings)) if result.verdict == "weakens"]
 
 
 def weak(url: str) -> set[str]:
-    return {name for name, result in results(url).items() if result.verdict == "weakens"}
+    return {result.name for result in all_weak(url)}
 
 
 def apply(result: Result, node: Node, *, has_file: bool = False) -> list[str]:
@@ -236,13 +243,14 @@ def test_every_primary_of_a_cluster_and_its_replicas_are_asked_from_any_node() -
         assert done.returncode == 0, done.stdout
         servers = {line.split()[1] for line in done.stdout.splitlines()}
         assert servers == {f"127.0.0.1:{node.port}" for node in cluster.nodes}
-        assert done.stdout.count(" role: ") == len(cluster.primaries)
+        assert done.stdout.count(" role: primary") == len(cluster.primaries)
         cluster.each("CONFIG", "SET", "cluster-require-full-coverage", "yes")
         cluster.each("CONFIG", "SET", "min-replicas-to-write", "0")
         cluster.each("CONFIG", "SET", "cluster-node-timeout", "20000")
-        weakened = [result for result in check_broker(load(broker_url=url)) if result.verdict == "weakens"]
-        assert {result.name for result in weakened} == {"coverage", "replicas", "takeover"}
+        weakened = all_weak(url)
         nodes = {f"127.0.0.1:{node.port}": node for node in cluster.nodes}
+        names = ("coverage", "replicas", "takeover")
+        assert {(result.server, result.name) for result in weakened} == {(at, name) for at in nodes for name in names}
         for result in weakened:
             apply(result, nodes[result.server])
         assert weak(url) == set()
@@ -280,11 +288,17 @@ def test_the_primary_that_the_sentinels_know_its_replica_and_they_themselves_are
         assert results(group.url, redis_wait_replicas=2)["replicas"].verdict == "weakens"
         replica = group.replica
         replica.call("CONFIG", "SET", "appendonly", "no", "maxmemory-policy", "allkeys-lru", "maxmemory", 10**9)
-        weakened = [result for result in check_broker(load(broker_url=group.url)) if result.verdict == "weakens"]
-        assert [(result.server, result.name) for result in weakened] == [
-            (f"127.0.0.1:{replica.port}", "eviction"),
-            (f"127.0.0.1:{replica.port}", "persistence"),
-        ]
+        replica.call("CONFIG", "SET", "min-replicas-to-write", 0, "min-replicas-max-lag", 0, "timeout", 3)
+        replica.call("ACL", "SETUSER", "default", "-xadd")  # replicas have users of their own
+        weakened = all_weak(group.url)
+        assert {result.server for result in weakened} == {f"127.0.0.1:{replica.port}"}
+        names = ["eviction", "persistence", "replicas", "idle", "rights"]
+        assert [result.name for result in weakened] == names
+        waiting = all_weak(group.url, redis_wait_replicas=1)
+        assert [result.name for result in waiting] == [name for name in names if name != "replicas"]
+        for result in weakened[:-1]:
+            apply(result, replica)
+        assert weak(group.url) == {"rights"}
         replica.call("CONFIG", "SET", "requirepass", "of-another-user")
         (unknown,) = (result for result in check_broker(load(broker_url=group.url)) if result.verdict == "unknown")
         assert (unknown.server, unknown.name) == (f"127.0.0.1:{replica.port}", "replica")

@@ -219,10 +219,10 @@ def test_what_cannot_be_asked_has_the_exit_code_2(service: Service) -> None:
     assert "no user" in refused(service.url, "--token", "a.b.c", **CREDENTIALS)
 
 
-def test_a_broker_that_weakens_a_promise_is_a_finding(service: Service) -> None:
+def test_a_broker_that_weakens_a_promise_is_a_finding_with_its_server(service: Service) -> None:
     code, output = run(service.url, **CREDENTIALS, NOTIFIER_BROKER_URL="memory:")
     assert code == 1
-    assert "weakens  broker-persistence: a restart forgets" in output
+    assert "weakens  broker-persistence: memory: a restart forgets" in output
 
 
 def test_pages_of_an_origin_that_is_not_allowed_are_named(service: Service) -> None:

@@ -1,4 +1,5 @@
-"""The servers of Redis or Valkey behind an address: every primary is asked for its settings.
+"""The servers of Redis or Valkey behind an address: every primary is asked for its settings, and every replica that
+may take over.
 
 A user without the right to CONFIG GET sees what INFO says of them.
 Must not know: how the settings are judged.
@@ -77,7 +78,7 @@ def check_servers(settings: Settings) -> Iterator[Result]:
                 server = _server(client, target, settings)
                 yield from rules.results(server)
                 if server.fails_over:
-                    yield from _replicas(client, target)
+                    yield from _replicas(client, target, settings)
     except (redis.RedisError, OSError) as exc:
         raise CannotAsk(str(exc)) from None
 
@@ -102,19 +103,19 @@ def _primaries(target: Target) -> Iterator[redis.Redis]:
             yield _client(url)
 
 
-def _replicas(primary: redis.Redis, target: Target) -> Iterator[Result]:
+def _replicas(primary: redis.Redis, target: Target, settings: Settings) -> Iterator[Result]:
     """The next primaries, as this one knows them."""
     for name, row in primary.info("replication").items():
         if not (name.startswith("slave") and isinstance(row, dict)):
             continue
         with contextlib.closing(_client(target.primary or target.urls[0], row["ip"], row["port"])) as client:
             try:
-                server = _server(client, target)
-            except CannotAsk as exc:
+                server = _server(client, target, settings, is_successor=True)
+            except (CannotAsk, redis.RedisError, OSError) as exc:
                 fix = "repeat where it can be reached, as the user of its primary"
                 yield Result(f"{row['ip']}:{row['port']}", "replica", UNKNOWN, f"cannot be asked: {exc}", fix)
                 continue
-        yield from rules.results_of_replica(server)
+        yield from rules.results(server)
 
 
 def _client(url: str, host: str = "", port: int = 0) -> redis.Redis:
@@ -155,8 +156,7 @@ def _first_that_answers(urls: tuple[str, ...]) -> redis.Redis:
     raise CannotAsk("; ".join(reasons))
 
 
-def _server(client: redis.Redis, target: Target, settings: Settings | None = None) -> Server:
-    """settings: of the service whose user's rights are asked; without them they are not."""
+def _server(client: redis.Redis, target: Target, settings: Settings, *, is_successor: bool = False) -> Server:
     options = client.connection_pool.connection_kwargs
     address = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
     try:
@@ -167,9 +167,10 @@ def _server(client: redis.Redis, target: Target, settings: Settings | None = Non
         address=address,
         config=_config(client, info),
         info=info,
-        missing=None if settings is None else _missing(client, target, settings),
+        missing=_missing(client, target, settings),
         fails_over=target.mode in ("sentinel", "cluster"),
-        wait_replicas=0 if settings is None else settings.redis_wait_replicas,
+        wait_replicas=settings.redis_wait_replicas,
+        is_successor=is_successor,
     )
 
 

@@ -34,6 +34,8 @@ class Server:
     """Whether a replica takes over when this server is dead."""
     wait_replicas: int = 0
     """Replicas that the service waits for."""
+    is_successor: bool = False
+    """A replica, judged as the primary that it may become."""
 
 
 def results(server: Server) -> Iterator[Result]:
@@ -41,12 +43,6 @@ def results(server: Server) -> Iterator[Result]:
     for check in (_version, _role, _eviction, _persistence, _replicas, _coverage, _takeover, _buffer, _idle, _rights):
         if (result := check(server)) is not None:
             yield result
-
-
-def results_of_replica(server: Server) -> Iterator[Result]:
-    """What would be weakened once it is the primary."""
-    yield _eviction(server)
-    yield _persistence(server)
 
 
 def _result(server: Server, name: str, seen: str, weakens: str = "", fix: str = "") -> Result:
@@ -82,6 +78,8 @@ def _role(server: Server) -> Result:
     if server.info.get("role") == "master":
         return _result(server, "role", "primary")
     primary = f"{server.info.get('master_host', '?')}:{server.info.get('master_port', '?')}"
+    if server.is_successor:
+        return _result(server, "role", f"replica of {primary}, may take over from it")
     return _result(server, "role", f"replica of {primary}", "the service does not start on it", f"use {primary}")
 
 
@@ -118,6 +116,8 @@ def _persistence(server: Server) -> Result:
 
 
 def _replicas(server: Server) -> Result | None:
+    if server.is_successor:  # its replicas are those of its primary
+        return None if server.wait_replicas else _least_replicas(server)
     count = int(server.info.get("connected_slaves", "0"))
     if server.wait_replicas:
         seen = f"{count} connected, NOTIFIER_REDIS_WAIT_REPLICAS {server.wait_replicas}"
@@ -130,11 +130,15 @@ def _replicas(server: Server) -> Result | None:
     if not count:
         text = "a dead primary has no successor, and its clients wait until it is back"
         return _result(server, "replicas", "no replica is connected", text, "add a replica")
+    return _least_replicas(server, f"{count} connected, ")
+
+
+def _least_replicas(server: Server, connected: str = "") -> Result:
     least = server.config.get("min-replicas-to-write")
     if least is None:
         return _unknown(server, "replicas", "min-replicas-to-write")
     lag = server.config.get("min-replicas-max-lag", "10")
-    seen = f"{count} connected, min-replicas-to-write {least}, min-replicas-max-lag {lag}"
+    seen = f"{connected}min-replicas-to-write {least}, min-replicas-max-lag {lag}"
     wrong = ["min-replicas-to-write 1"] if int(least) < 1 else []
     if int(lag) < 1:  # switches the other off
         wrong.append("min-replicas-max-lag 10")

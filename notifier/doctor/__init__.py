@@ -46,4 +46,5 @@ def _check_broker(settings: Settings) -> Iterator[Result]:
     from notifier.check import check_broker
 
     for result in check_broker(settings):
-        yield Result(result.server, f"broker-{result.name}", result.verdict, result.seen, result.fix)
+        seen = f"{result.server.removesuffix(':')}: {result.seen}"
+        yield Result(result.server, f"broker-{result.name}", result.verdict, seen, result.fix)
