@@ -96,6 +96,7 @@ export function createFollower(position, status, listener, greet, post, replaceL
 
   function stop() {
     clearTimeout(timer);
+    hasHello = false; // for the time after this tab has led
     flush();
   }
 }

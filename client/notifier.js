@@ -56,22 +56,18 @@ export function connect(url, options = {}) {
   add(handlers, "hello", ({ reason, connection: id = "" }) => {
     if (reason !== "shared") connectionId = id; // of polls: none
   });
-  const connection = isShared ? openShared(findKey, position, open, greet, listener) : open(listener);
+  const key = isShared && findKey().catch(() => ""); // once: it must not change
+  const connection = key ? openShared(key, position, open, greet, listener) : open(listener);
   /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
   let topics;
   const loadTopics = () =>
     (topics ??= import("./topics.js").then(({ createTopics }) =>
-      createTopics(notifier, connection, position, base, polls, request, isShared ? findKey : null, () => connectionId),
+      createTopics(notifier, connection, position, base, polls, request, key, () => connectionId),
     ));
   // The tab that has the stream answers those that show topics, also if it shows none.
-  if (isShared)
-    findKey()
-      .then((key) => {
-        const channel = new BroadcastChannel(`${key} topics`);
-        channel.onmessage = () => connection.leads && loadTopics();
-        add(handlers, "state", (_, { final }) => final && channel.close());
-      })
-      .catch(() => {});
+  connection.receive = (message) => {
+    if (connection.leads) void loadTopics().then(() => connection.receive?.(message));
+  };
 
   const notifier = {
     ...api,

@@ -23,12 +23,20 @@ import { onPage } from "./page.js";
 /** @typedef {import("./connection.js").Status} Status */
 /** @typedef {import("./position.js").Position} Position */
 
-export const canShare = () => globalThis.navigator?.locks && globalThis.BroadcastChannel;
+/** Firefox has no channels for a page that may not store anything. */
+export function canShare() {
+  try {
+    new BroadcastChannel("notifier").close();
+    return navigator.locks;
+  } catch {
+    return null;
+  }
+}
 
 /**
  * Behaves as `openConnection` does.
  *
- * @param {() => Promise<string>} findKey  equal in all tabs of one user; "": share with no tab
+ * @param {Promise<string>} key  equal in all tabs of one user; "": share with no tab
  * @param {Position} position
  * @param {(listener: Listener) => OwnConnection} open
  * @param {(type: string) => Promise<WireEvent>} greet  makes a hello for a tab that joins while the stream is open, or a
@@ -36,14 +44,16 @@ export const canShare = () => globalThis.navigator?.locks && globalThis.Broadcas
  * @param {Listener} listener
  * @returns {Connection}
  */
-export function openShared(findKey, position, open, greet, listener) {
+export function openShared(key, position, open, greet, listener) {
   let leave = () => {};
   let retry = leave;
   let leads = () => false;
   let unhook = leave;
+  /** @type {BroadcastChannel | null} */
+  let topics = null; // the channel of what tabs say about topics
   const status = createStatus(listener);
-  void begin();
-  return {
+  /** @type {Connection} */
+  const connection = {
     close: () => end("closed"),
     retry: () => retry(),
     get leads() {
@@ -56,17 +66,31 @@ export function openShared(findKey, position, open, greet, listener) {
     get connectionState() {
       return status.connection;
     },
+    post: (message) => topics?.postMessage(message),
   };
+  void begin();
+  return connection;
 
   async function begin() {
-    const key = await findKey().catch(() => "");
+    const name = await key;
     if (status.detail.final) return;
-    const join = () => {
-      [leave, retry, leads] = joinTabs(key, position, status, listener, greet, open, end);
-    };
     join();
     // A page in the back-forward cache may have neither a lock nor a channel.
-    if (key) unhook = onPage({ pagehide: () => leave(), pageshow: ({ persisted }) => persisted && join() });
+    if (name) unhook = onPage({ pagehide: depart, pageshow: ({ persisted }) => persisted && join() });
+
+    function join() {
+      [leave, retry, leads] = joinTabs(name, position, status, listener, greet, open, end);
+      if (!name) return;
+      topics = new BroadcastChannel(`${name} topics`);
+      topics.onmessage = ({ data }) => connection.receive?.(data);
+    }
+  }
+
+  function depart() {
+    connection.depart?.();
+    leave();
+    topics?.close();
+    topics = null;
   }
 
   function end(/** @type {string} */ reason) {
@@ -74,7 +98,7 @@ export function openShared(findKey, position, open, greet, listener) {
     status.set("offline", reason, true);
     status.show(endOf(reason));
     unhook();
-    leave();
+    depart();
   }
 }
 
@@ -96,7 +120,7 @@ function joinTabs(key, position, status, listener, greet, open, end) {
   const channel = key ? new BroadcastChannel(key) : null;
   const post = (/** @type {import("./follower.js").TabMessage} */ message) => channel?.postMessage(message);
   const postState = () => post({ state: status.state, detail: status.detail, connection: status.connection });
-  const [enlist, release] = createElection(key, lead, resign);
+  const [enlist, release] = createElection(key, lead, follow);
   const [receive, ask, stop] = createFollower(position, status, listener, greet, post, () => enlist(true));
   const want = (/** @type {"retry" | "hurry"} */ what) => (stream ? stream[what]() : post({ want: what }));
   const answer = () => {
@@ -122,8 +146,20 @@ function joinTabs(key, position, status, listener, greet, open, end) {
     release();
   }
 
-  function lead() {
+  /** Another tab stole the lock. What it posted meanwhile is missing here. */
+  function follow() {
+    resign();
+    handOver();
+    ask();
+  }
+
+  function handOver() {
     status.set("connecting", "handover");
+    if (status.connection.state !== "connecting") status.show({ state: "reconnecting", reason: "handover" });
+  }
+
+  function lead() {
+    handOver();
     stop();
     stream = open({
       onEvent(event, data, id) {
@@ -157,10 +193,10 @@ function joinTabs(key, position, status, listener, greet, open, end) {
  *
  * @param {string} key
  * @param {() => void} lead    this tab is the leader
- * @param {() => void} resign  another tab stole the lock: this one did not answer
+ * @param {() => void} follow  another tab stole the lock: this one did not answer
  * @returns {[enlist: (steal: boolean) => void, release: () => void]}
  */
-function createElection(key, lead, resign) {
+function createElection(key, lead, follow) {
   let release = () => {};
   return [enlist, () => release()];
 
@@ -181,8 +217,8 @@ function createElection(key, lead, resign) {
     navigator.locks.request(key, steal ? { steal } : { signal }, granted).catch(({ name }) => {
       if (signal.aborted) return;
       if (name !== "AbortError") return lead(); // this page may not use locks
-      resign();
       enlist(false);
+      follow();
     });
   }
 }

@@ -52,9 +52,11 @@ export function createTopicCalls(connection, base, request, onLost, onRepeat) {
     if (answer) return answer;
     const status = response?.status;
     if (status === 404 && !(connection.leads && OPEN.has(connection.state))) {
-      stream.lost = id;
-      stream.id = ""; // a hello follows, or the leader's answer
-      onLost();
+      if (stream.id === id) {
+        stream.lost = id;
+        stream.id = ""; // a hello follows, or the leader's answer
+        onLost();
+      }
     } else if (REFUSALS.includes(status)) return { refused: status };
     failed.push([id, again]);
     clearTimeout(retry);

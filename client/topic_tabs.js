@@ -19,7 +19,6 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {Map<string, Topic>} topics  of this tab
  * @param {Map<string, {exp: number, names: string[]}>} elsewhere  grants of other tabs, for the leader's polls
  * @param {import("./connection.js").Connection} connection
- * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
  * @param {object} calls
  * @param {import("./topic_calls.js").TopicCalls} calls.stream  the present one
  * @param {(id: string) => void} calls.follow  another tab has this stream
@@ -29,20 +28,17 @@ const ANSWER_MS = 300; // the other tabs say within this what they show
  * @param {(tokens: string[]) => void} calls.refuseTokens  the leader's polls are refused with these
  * @param {(names: string[]) => void} calls.hearPolled  the leader's polls hear these
  */
-export async function createTopicTabs(
+export function createTopicTabs(
   topics,
   elsewhere,
   connection,
-  findKey,
   { stream, follow, lose, tellStates, tellPolls, refuseTokens, hearPolled },
 ) {
   /** @type {Map<string, boolean> | null} */
   let leaving = null; // topics of which the leader asks the other tabs; true: whether they show the user
-  const key = findKey && (await findKey().catch(() => ""));
-  let channel = key ? new BroadcastChannel(`${key} topics`) : null;
-  const post = (/** @type {object} */ message) => channel?.postMessage(message);
-  if (channel) channel.onmessage = ({ data }) => receive(data);
-  return { post, ask, hide, leave, shownOn, remove, endUnneeded, end };
+  const post = (/** @type {object} */ message) => connection.post?.(message);
+  Object.assign(connection, { receive, depart });
+  return { post, ask, leave, shownOn, remove, endUnneeded, end };
 
   /** Which stream is there? And what this tab shows; the leader, which may have loaded this late, says which. */
   function ask() {
@@ -55,7 +51,7 @@ export async function createTopicTabs(
   }
 
   /** The page goes away, and may come back. */
-  function hide() {
+  function depart() {
     const names = [...topics.keys()];
     if (topics.size) post(farewell(names, names.filter(shows)));
   }
@@ -77,10 +73,8 @@ export async function createTopicTabs(
 
   /** The connection has ended: the leader ends what no other tab shows. */
   function end() {
-    hide();
+    depart();
     topics.clear();
-    channel?.close();
-    channel = null;
   }
 
   /** What is said of topics that this tab leaves; on some of them its state is the stream's, or others see the user. @param {string[]} left @param {string[]} hidden */
@@ -90,7 +84,7 @@ export async function createTopicTabs(
 
   /** The leader takes the state of a tab that has left from the stream; the others tell theirs. @param {string[]} names */
   async function calm(names) {
-    if (!names.length || !channel || !stream.id) return;
+    if (!names.length || !connection.post || !stream.id) return;
     await stream.change({ state: onWire(names.map((name) => [name, ""])) }, () => calm(names));
     post({ idle: names });
     reset(names);
@@ -158,7 +152,7 @@ export async function createTopicTabs(
 
   /** The leader ends topics that no tab has, and `hidden` where no tab shows its user. @param {string[]} names @param {string[]} hidden */
   function endUnshown(names, hidden) {
-    if (!leaving) setTimeout(removeUnshown, channel ? ANSWER_MS : 0);
+    if (!leaving) setTimeout(removeUnshown, connection.post ? ANSWER_MS : 0);
     leaving ??= new Map();
     for (const name of names) leaving.set(name, leaving.get(name) || hidden.includes(name));
     post({ left: names });

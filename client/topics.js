@@ -13,7 +13,6 @@
 
 import { create, isOlder, oldest, onWire, readGrants, stateOf, topicOf, UNKNOWN, update } from "./grants.js";
 import { createTell, publicHandle } from "./handle.js";
-import { onPage } from "./page.js";
 import { readData } from "./parse.js";
 import { findPeople } from "./people.js";
 import { createRenewal } from "./renewal.js";
@@ -39,10 +38,10 @@ const MAX_GRANTS = 20; // of one call
  * @param {URL} base
  * @param {import("./poll.js").Polls} polls  their query gets the grants
  * @param {import("./request.js").Request} request
- * @param {(() => Promise<string>) | null} findKey  null: the tab shares with no other
+ * @param {unknown} begun  the tab takes part in what tabs say to each other, if it shares
  * @param {() => string} findId  the id of the present stream; "": there is none
  */
-export async function createTopics(notifier, connection, position, base, polls, request, findKey, findId) {
+export async function createTopics(notifier, connection, position, base, polls, request, begun, findId) {
   /** @type {Map<string, Topic>} */
   const topics = new Map();
   let isJoining = false;
@@ -59,10 +58,10 @@ export async function createTopics(notifier, connection, position, base, polls, 
   const polled = createTopicPolls(topics, elsewhere, polls, position, isPolling, tell, remind, request, refuseAll);
   const stream = createTopicCalls(connection, base, request, () => ask(), join);
   const calls = { stream, follow, lose, tellStates, tellPolls, refuseTokens, hearPolled: polled.hear };
-  const tabs = await createTopicTabs(topics, elsewhere, connection, findKey, calls);
+  await begun;
+  const tabs = createTopicTabs(topics, elsewhere, connection, calls);
   stream.id = findId(); // a hello may have come meanwhile
   const { ask, post } = tabs;
-  const unhook = onPage({ pagehide: tabs.hide, pageshow: ({ persisted }) => persisted && comeBack() });
 
   notifier.on("*", (/** @type {WireEvent} */ { event, id, data }) => {
     if (event === "hello") return; // see below
@@ -81,6 +80,11 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (!isPolling()) polled.allow();
     joinAll();
   });
+  notifier.on("reset", (/** @type {any} */ { reason }) => {
+    if (reason !== "shared") return;
+    stream.id = ""; // this tab was away: another may have the stream now, and have ended the topics
+    joinAll();
+  });
   // Without a hello of its own: a tab that joins later, or the end of a time without the broker.
   notifier.on("connectionState", (/** @type {any} */ { state }) => state === "polling" && !stream.id && join());
   notifier.on("topics", (/** @type {any} */ { left }) => {
@@ -90,7 +94,6 @@ export async function createTopics(notifier, connection, position, base, polls, 
   });
   notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
     if (!final) return;
-    unhook();
     renewal.stop();
     refusals.stop();
     stream.id = ""; // no call that fails is repeated
@@ -102,7 +105,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** Another tab has the stream. @param {string} id */
   function follow(id) {
     stream.id = id;
-    if (id !== stream.lost) void join();
+    if (id !== stream.lost) joinAll();
   }
 
   /** The stream hears these no longer. @param {string[]} names */
@@ -114,12 +117,6 @@ export async function createTopics(notifier, connection, position, base, polls, 
     }
     withoutRoom.clear();
     return join();
-  }
-
-  /** From the back/forward cache: the other tabs have ended its topics. */
-  function comeBack() {
-    joinAll();
-    ask();
   }
 
   /** The stream has none of the topics. */

@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import BrowserContext, Error, Page, Route
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Route
 
 from notifier.auth import topic_grant
-from tests.browser.conftest import EITHER, Witness
+from tests.browser.conftest import ARGUMENTS, EITHER, Witness
 from tests.support import JWT_SECRET, Service, running, subscriber_token, wait_for
 
 PAGE = """<!doctype html><title>Tab</title><script type="module">
@@ -248,6 +248,27 @@ def test_a_leader_that_hangs_is_replaced(tabs: Tabs) -> None:
     wait_for(lambda: tabs.streams() == 1, what="one stream")
 
 
+def test_a_leader_that_was_frozen_hears_its_topics_on_the_stream_of_the_tab_that_took_over(tabs: Tabs) -> None:
+    frozen, page = tabs.open(), tabs.open()
+    topics = [f"order:{uuid.uuid4().hex[:8]}" for _ in range(2)]
+    for tab, topic in zip((frozen, page), topics, strict=True):
+        tab.evaluate(SHOW, topic_grant(JWT_SECRET, tabs.user, [topic]))
+        tab.wait_for_function("known.at(-1) === 'stale'")
+    session = tabs.context.new_cdp_session(frozen)
+    session.send("Debugger.enable")
+    session.send("Debugger.pause")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))")
+    page.wait_for_function("greetings.length === 2")  # it has a stream of its own
+    tabs.change(topics[0], 1)
+    session.send("Debugger.disable")
+    frozen.wait_for_function("known.length > 1")  # the change itself, or stale
+    wait_for(lambda: tabs.streams() == 1, what="one stream")
+    tabs.change(topics[0], 2)
+    frozen.wait_for_function("known.at(-1) === 2")
+    tabs.change(topics[1], 3)
+    page.wait_for_function("known.at(-1) === 3")
+
+
 def test_a_page_that_comes_out_of_the_back_forward_cache_takes_part_again(tabs: Tabs) -> None:
     page, other = tabs.open(), tabs.open()
     page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
@@ -260,6 +281,33 @@ def test_a_page_that_comes_out_of_the_back_forward_cache_takes_part_again(tabs: 
     tabs.publish("Heard")
     told(page, "Heard")
     wait_for(lambda: tabs.streams() == 1, what="one stream")
+
+
+def test_a_page_with_topics_stays_in_the_back_forward_cache_while_other_tabs_talk(
+    browser: Browser, own_service: Service
+) -> None:
+    """A message on a channel that it left open would make the browser discard it."""
+    caching = browser.browser_type.launch(
+        executable_path="/usr/bin/chromium", args=ARGUMENTS, ignore_default_args=["--disable-back-forward-cache"]
+    )
+    with contextlib.closing(caching):
+        tabs = Tabs(caching.new_context(), own_service)
+        leader, page = tabs.open(), tabs.open()
+        topic, grant = f"order:{uuid.uuid4().hex[:8]}", topic_grant(JWT_SECRET, tabs.user, ["order:1"])
+        page.evaluate("addEventListener('pageshow', ({ persisted }) => { window.isCached = persisted; })")
+        page.evaluate(SHOW, topic_grant(JWT_SECRET, tabs.user, [topic]))
+        page.wait_for_function("known.at(-1) === 'stale'")
+        page.goto(f"{own_service.url}/healthz")
+        leader.evaluate(SHOW, grant)  # it tells the other tabs
+        leader.wait_for_function("known.at(-1) === 'stale'")
+        tabs.publish("Meanwhile")
+        told(leader, "Meanwhile")
+        tabs.change(topic, 1)
+        page.go_back(wait_until="commit")
+        page.wait_for_function("window.isCached === true && known.length > 1")
+        tabs.change(topic, 2)
+        page.wait_for_function("known.at(-1) === 2")
+        assert tabs.witness.faults == []
 
 
 SHOW = """async (grant) => {

@@ -2,6 +2,7 @@
 
 import { withPoll } from "../../client/poll.js";
 import { createTopics } from "../../client/topics.js";
+import { takePart } from "./tabs.js";
 import { topicsOf } from "./topic_service.js";
 
 const BASE = new URL("http://notifier.test/");
@@ -35,16 +36,10 @@ export async function tab(t, answer, { connectionId = "", key = "", leads = true
     return new Response(JSON.stringify(answered), { status });
   };
   const polls = { url: new URL("/v1/poll", BASE) };
-  const topics = await createTopics(
-    notifier,
-    { leads, state: "live" },
-    { cursor: "e-5" },
-    BASE,
-    polls,
-    request,
-    key ? async () => key : null,
-    () => connectionId,
-  );
+  const connection = { leads, state: "live" };
+  if (key) takePart(t, connection, key);
+  const position = { cursor: "e-5" };
+  const topics = await createTopics(notifier, connection, position, BASE, polls, request, null, () => connectionId);
   t.after(() => handlers.state("closed", { final: true }));
   const open = (token, options) =>
     topics.open(token, {

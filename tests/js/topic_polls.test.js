@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { oldest, UNKNOWN } from "../../client/grants.js";
 import { createTopics } from "../../client/topics.js";
 import { collector } from "./server.js";
+import { takePart } from "./tabs.js";
 
 const BASE = new URL("http://notifier.test/");
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -28,8 +29,8 @@ async function polling(t, key, leads, state = "polling") {
   const notifier = { on: (name, handler) => (handlers[name] = handler), connectionState: { state } };
   const polls = { url: new URL("/v1/poll", BASE) };
   const connection = { leads, state: "live" };
-  const findKey = async () => key;
-  const topics = await createTopics(notifier, connection, { cursor: "e-5" }, BASE, polls, null, findKey, () => "");
+  takePart(t, connection, key);
+  const topics = await createTopics(notifier, connection, { cursor: "e-5" }, BASE, polls, null, null, () => "");
   t.after(() => handlers.state("closed", { final: true }));
   const open = (grant, options) => topics.open(grant, { onStale: (names) => stale.push(...names), ...options });
   return { open, stale, handlers, notifier, grants: () => polls.url.searchParams.getAll("grant") };

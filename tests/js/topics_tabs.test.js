@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { createTopics } from "../../client/topics.js";
+import { takePart } from "./tabs.js";
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 const now = Math.floor(Date.now() / 1000);
@@ -30,8 +31,8 @@ async function tab(
   };
   const position = { cursor: "e-5" };
   const polls = { url: new URL("/v1/poll", BASE), ended: 0, asking: { abort: () => polls.ended++ } };
-  const findKey = async () => await key;
-  const topics = await createTopics(notifier, connection, position, BASE, polls, request, findKey, findId);
+  const begun = Promise.resolve(key).then((name) => takePart(t, connection, name));
+  const topics = await createTopics(notifier, connection, position, BASE, polls, request, begun, findId);
   t.after(() => handlers.state("closed", { final: true }));
   return { topics, calls, polls, handlers, heard: () => calls.some(({ add }) => add) };
 }
@@ -185,6 +186,29 @@ test("a topic that the stream has left is not taken for heard by an answer that 
     calls.map(({ since }) => since),
     ["e-5", "e-5"],
   );
+});
+
+test("an answer that a stream is not there says nothing of the one that has opened meanwhile", {
+  timeout: 20_000,
+}, async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] }); // so no pause ends
+  const opened = new EventEmitter();
+  const answer = async (n) => {
+    if (n === 1) await once(opened, "next");
+    return { status: n === 1 ? 404 : 200 };
+  };
+  const { topics, calls, handlers } = await tab(
+    t,
+    "k18",
+    { leads: false, state: "live" },
+    { connectionId: "c1", answer },
+  );
+  topics.open(GRANT, {});
+  while (!calls.length) await new Promise(setImmediate);
+  handlers.hello({ connection: "c2" });
+  opened.emit("next");
+  while (calls.length < 2 && !t.signal.aborted) await new Promise(setImmediate);
+  assert.equal(calls[1].connection, "c2");
 });
 
 test("a stream that opened while a tab asked for its user is joined", { timeout: 20_000 }, async (t) => {
