@@ -117,11 +117,11 @@ test("the bundle has what the entries have", () => {
   assert.deepEqual(bundled, names);
 });
 
-test("the whole, with messages, tasks, topics and every option, is under 26.6 KiB", (t) => {
+test("the whole, with messages, tasks, topics and every option, is under 26.7 KiB", (t) => {
   const code = readFileSync(join(folder, "node_modules", "sse-notifier-client", "dist", "js", "notifier.js"));
   const bytes = gzipSync(code, { level: 9 }).length;
   t.diagnostic(`the bundle, with what a page loads later: ${bytes} bytes`);
-  assert.ok(bytes < 26.6 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 26.7 * 1024, `${bytes} bytes`);
 });
 
 test("all of the client, with output, live parts and presence, is under 31.6 KiB", async (t) => {

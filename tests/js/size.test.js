@@ -53,10 +53,10 @@ test("the client, minified and gzipped, is under 6 KiB", async (t) => {
   assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
 });
 
-test("the client with the store, minified and gzipped, is under 7.7 KiB", async (t) => {
+test("the client with the store, minified and gzipped, is under 7.8 KiB", async (t) => {
   const bytes = await bytesOf(["notifier.js", "store.js"]);
   t.diagnostic(`notifier.js and store.js with all they import: ${bytes} bytes`);
-  assert.ok(bytes < 7.7 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 7.8 * 1024, `${bytes} bytes`);
 });
 
 test("the client with widgets and English texts, as a page loads it at its start, is under 15.4 KiB", async (t) => {
