@@ -29,8 +29,8 @@ import { keyOf } from "./position.js";
  * @property {State} state
  * @property {ConnectionState} connectionState
  * @property {(message: object) => void} [post]  to the other tabs, about topics; absent: the tab shares with no other
- * @property {(message: any) => void} [receive]  from them; set by whoever reads it
- * @property {() => void} [depart]  the last moment to post; set by whoever has topics
+ * @property {(message: any) => void} [receive]  from them; set by the module that reads it
+ * @property {() => void} [depart]  the last moment to post, for the module of topics
  */
 
 /**
