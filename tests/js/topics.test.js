@@ -311,9 +311,13 @@ test("of two parts that show the user the first that is closed changes nothing",
 test("a part that shows the user and is closed while it is joined leaves no trace of the user", {
   timeout: 20_000,
 }, async (t) => {
-  const { notifier, changes } = await service(t, (body) => ({ delayMs: topicsOf(body).length ? 300 : 0 }));
+  const begun = collector();
+  const { notifier, changes } = await service(t, (body) => {
+    begun.add(body);
+    return { delayMs: topicsOf(body).length ? 300 : 0 };
+  });
   const panel = await notifier.topic(grant(["order:1"], { presence: true }), { since: "e-5" });
-  await new Promise((resolve) => setTimeout(resolve, 50)); // the call is under way
+  await begun.reached(1); // the call is under way
   panel.close();
   while (!changes.values.some(({ remove }) => remove) || !changes.values.some(({ add }) => add))
     await changes.reached(changes.values.length + 1);
