@@ -60,6 +60,11 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
     class Media:
         js = ("django_bridge/admin_tasks.js",)
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only with its user: the admin asks here too before it deletes that."""
+        page = getattr(request.resolver_match, "url_name", None) or ""
+        return obj is not None and page != "" and not page.startswith("django_bridge_taskrecord_")
+
     @admin.display(description=_("progress"))
     def progress(self, record: TaskRecord) -> str:
         if record.percent is None:

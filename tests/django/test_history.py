@@ -8,7 +8,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 from django.template.loader import render_to_string
@@ -288,3 +288,32 @@ def test_the_list_marks_unfinished_tasks_and_the_board_reads_rows(boss: Client, 
     clerk = logged_in(User.objects.create_user("clerk", is_staff=True))
     assert clerk.get(address, {"id": task.id}).status_code == 403
     assert Client().get(address, {"id": task.id}).status_code == 302
+
+
+def test_staff_who_may_delete_a_user_delete_its_tasks_with_it_and_no_task_alone(user: User, other_user: User) -> None:
+    task = Task(from_user=other_user, task_name="Import")
+    task.begin()
+    with task.share("a") as share:
+        share.advance()
+    user.is_staff = True
+    user.save()
+    user.user_permissions.set(Permission.objects.filter(codename__in=["view_user", "delete_user"]))
+    staff = Client()
+    staff.force_login(user)
+    assert "taskrecord" not in staff.get("/admin/").content.decode()
+    page = f"/admin/auth/user/{other_user.pk}/delete/"
+    assert "Import" in staff.get(page).content.decode()
+    assert staff.get(f"/admin/django_bridge/taskrecord/{task.id}/delete/").status_code == 403
+    assert staff.post(page, {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=other_user.pk).exists()
+    assert not TaskRecord.objects.exists()
+
+
+def test_no_one_deletes_a_task_in_the_admin(boss: Client, user: User) -> None:
+    task = Task(from_user=user, task_name="Import")
+    task.begin()
+    own = "/admin/django_bridge/taskrecord/"
+    assert boss.post(f"{own}{task.id}/delete/", {"post": "yes"}).status_code == 403
+    assert "delete_selected" not in boss.get(own).content.decode()
+    boss.post(own, {"action": "delete_selected", "_selected_action": [task.id], "post": "yes"})
+    assert TaskRecord.objects.exists()
