@@ -58,7 +58,9 @@ class Published(BaseModel):
     """Stored and ordered by the broker; not yet seen by anyone."""
 
     id: str | None = Field(description="The message's id; null for other events.")
-    cursor: str = Field(description="`<epoch>-<seq>`: its place in the order.")
+    cursor: str = Field(
+        description="`<epoch>-<seq>`: its place in the order; with several shards, on the first that has a recipient."
+    )
     watched: bool = Field(description="Whether a recipient has an open stream now.")
 
 

@@ -18,10 +18,11 @@ from notifier.broker.redis.scripts import Call, publish_calls
 from notifier.broker.values import FORGOTTEN, History, Idempotency, Receipt
 from notifier.connection_records import ConnectionRecords
 from notifier.errors import BrokerUnavailable, Conflict, IdempotencyMismatch
+from notifier.event import parse_cursor
 from notifier.last_seen import LastSeen
 from notifier.output import Appended, Output
 from notifier.task import Task
-from tests.broker.support import Recorder, new_task, note, step
+from tests.broker.support import Recorder, new_task, note, opened, step
 from tests.hubs import Wall, stream_on
 from tests.support import RedisServer
 
@@ -124,6 +125,16 @@ async def test_a_batch_keeps_its_order_where_the_claim_of_its_first_key_is_answe
     refused, published = await asyncio.gather(*broker.submit_all(other), return_exceptions=True)
     assert isinstance(refused, IdempotencyMismatch)
     assert isinstance(published, Receipt)
+
+
+async def test_the_cursor_of_an_answer_is_of_the_first_shard_that_has_a_recipient(broker: RedisBroker) -> None:
+    users = [next(f"u{n}" for n in range(99) if KEYS.shard_of_name(f"u{n}") == shard) for shard in range(KEYS.shards)]
+    for to, first in ((["group:cursors"], 0), ([f"user:{users[2]}", f"user:{users[1]}"], 1)):
+        receipt = await broker.publish(note(to))
+        ends = [str((await opened(broker, user=user)).cursor) for user in users]
+        assert [end == receipt.cursor for end in ends] == [shard == first for shard in range(KEYS.shards)]
+        verdicts = [(await opened(broker, parse_cursor(receipt.cursor), user)).verdict for user in users]
+        assert verdicts == ["ok" if shard == first else "epoch_changed" for shard in range(KEYS.shards)]
 
 
 async def test_topics_have_an_order_in_common_where_a_stream_can_have_both(broker: RedisBroker) -> None:
