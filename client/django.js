@@ -13,11 +13,12 @@
  */
 
 import { connect } from "./notifier.js";
+import { persist } from "./pause.js";
+import { jsonCall } from "./request.js";
 
 /** @typedef {{url?: string, token?: string, tokenUrl?: string, grantsUrl?: string, texts?: string, widgets?: boolean, shared?: boolean}} Config */
 
 const SILENT = new Set(["ping", "bye", "degraded"]); // reported by notifier:state
-const PATIENCE_MS = 15_000;
 
 const element = globalThis.document?.getElementById("notifier-config");
 if (element) await begin(JSON.parse(element.textContent || "{}"));
@@ -26,12 +27,12 @@ if (element) await begin(JSON.parse(element.textContent || "{}"));
 async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, shared }) {
   // Everything is set up before the first event arrives.
   const [store, shown, words] = await Promise.all(
-    widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts)] : [],
+    widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts).catch(console.error)] : [],
   );
   const notifier = connect(url, {
     token,
     shared,
-    getToken: tokenUrl ? () => fetchToken(tokenUrl) : undefined,
+    getToken: tokenUrl ? () => ask(tokenUrl, "GET") : undefined,
     fetch: (...args) => window.fetch(...args), // EventSource delivers only the names that it listens to
     onEvent: ({ event, data }) => SILENT.has(event) || event === "state" || announce(event, parsed(data)),
     onState: (state, detail) => announce("state", { state, ...detail }),
@@ -52,25 +53,10 @@ function watchLive(notifier, grantsUrl, texts) {
   function look() {
     if (!document.querySelector("[data-live-topic]")) return;
     observer.disconnect();
-    void import("./live.js").then(({ watchPage }) => watchPage(notifier, (grants) => renew(grantsUrl, grants), texts));
+    void persist(() => import("./live.js")).then((live) =>
+      live?.watchPage(notifier, async (grants) => (await ask(grantsUrl, "POST", { grants })) ?? { grants: [] }, texts),
+    );
   }
-}
-
-/**
- * @param {string} url
- * @param {string[]} grants
- */
-async function renew(url, grants) {
-  const response = await fetch(url, {
-    method: "POST",
-    credentials: "same-origin",
-    headers: { "Content-Type": "application/json", Accept: "application/json" },
-    body: JSON.stringify({ grants }),
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  });
-  if (response.status === 401 || response.status === 403) return { grants: [] };
-  if (!response.ok) throw new Error(`The grants' address answered ${response.status}`);
-  return response.json();
 }
 
 /**
@@ -91,21 +77,16 @@ function parsed(data) {
 }
 
 /**
- * Requests the next token from Django. Returns null if the user is no longer logged in: a 401, a 403, or a redirect
- * to a login page instead of JSON.
+ * Asks Django for the next token or grants. Returns null if the user is no longer logged in: a 401, a 403, or a redirect to a login page
+ * instead of JSON.
  *
- * @param {string} tokenUrl
- * @returns {Promise<{token: string, expires_in?: number} | null>}
+ * @param {string} url
+ * @param {string} method
+ * @param {object} [body]
  */
-async function fetchToken(tokenUrl) {
-  const response = await fetch(tokenUrl, {
-    credentials: "same-origin",
-    cache: "no-store",
-    headers: { Accept: "application/json" },
-    signal: AbortSignal.timeout(PATIENCE_MS),
-  });
+async function ask(url, method, body) {
+  const response = await fetch(url, { credentials: "same-origin", cache: "no-store", ...jsonCall(method, body) });
   if (response.status === 401 || response.status === 403) return null;
-  if (response.ok && !/\bjson\b/.test(response.headers.get("Content-Type") ?? "")) return null;
-  if (!response.ok) throw new Error(`The token's address answered ${response.status}`);
-  return response.json();
+  if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+  return /\bjson\b/.test(response.headers.get("Content-Type") ?? "") ? response.json() : null;
 }

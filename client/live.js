@@ -11,7 +11,7 @@
 
 import { watchFrameworks } from "./frameworks.js";
 import { readData } from "./parse.js";
-import { pauseMs } from "./pause.js";
+import { pauseMs, persist } from "./pause.js";
 
 /** @typedef {import("./handle.js").TopicHandle} Handle */
 /** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
@@ -23,12 +23,13 @@ import { pauseMs } from "./pause.js";
  * @property {Set<string>} names  its topics; until it is open, and after they have ended, none
  * @property {boolean} isOpen  or it does not open
  * @property {() => void} close
- * @property {Promise<void>} [shown]  its people are
+ * @property {Promise<unknown>} [shown]  its people are
  */
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
 const SETTLING = ".htmx-added"; // htmx marks the elements that it swaps in, and listens to them when it takes the mark off
+const UNDEFINED = "notifier-live:not(:defined)"; // its module does not load
 const SETTLE_MS = 20;
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
@@ -50,6 +51,7 @@ export function watchPage(notifier, renew, texts) {
   const due = new Map();
   /** What elements were told last. @type {WeakMap<Element, Due>} */
   const told = new WeakMap();
+  let hasParts = false; // `<notifier-live>`
   let helloAt = 0;
   const ended = new AbortController();
   const reloadFrame = watchFrameworks(ended.signal);
@@ -89,7 +91,10 @@ export function watchPage(notifier, renew, texts) {
     // A topic that is shown again in a new element stays; with the next grant the element goes on from the handle before.
     for (const [element, { close }] of gone) void Promise.resolve(granted.get(element)?.shown).then(close);
     if (parted.size) closeUnneeded();
-    if (document.querySelector("notifier-live")) void import("./widgets/live.js");
+    if (!hasParts && document.querySelector("notifier-live")) {
+      hasParts = true;
+      void persist(() => import("./widgets/live.js"));
+    }
   }
 
   /** What an element's grant opened stays while another element shows a topic of it that no newer grant has. */
@@ -107,12 +112,6 @@ export function watchPage(notifier, renew, texts) {
   function hear(/** @type {Element} */ element) {
     const grant = element.getAttribute("data-live-grant") ?? "";
     const since = element.getAttribute("data-live-cursor") ?? "";
-    const opening = notifier.topic(grant, { since, renew, onStale: stale, onEnded: forget });
-    const close = () =>
-      void opening.then(
-        (/** @type {Handle} */ handle) => handle.close(),
-        () => {},
-      );
     /** @type {Share} */
     const share = { grant, names: new Set(), isOpen: false, close };
     granted.set(element, share);
@@ -121,15 +120,25 @@ export function watchPage(notifier, renew, texts) {
       share.names = new Set(topics);
       if (parted.size) closeUnneeded();
     };
-    // A grant that does not open, as where the module for it does not load, has no topics; it goes with its element.
-    opening.then(begun, (/** @type {unknown} */ error) => {
-      console.error(error);
-      begun({});
-    });
+    const isNeeded = () => granted.get(element) === share || parted.has(share);
+    // A grant that does not open, as where the module for it does not load, has no topics until it does; it goes with its element.
+    const open = () => notifier.topic(grant, { since, renew, onStale: stale, onEnded: forget });
+    /** @type {Promise<Handle | undefined>} */
+    const opening = persist(() => open().catch(fail), isNeeded);
+    void opening.then((handle) => handle && begun(handle));
     if (element.localName === "notifier-presence")
-      share.shown = Promise.all([import("./widgets/presence.js"), opening])
-        .then(([{ showPeople }, handle]) => showPeople(element, handle, texts))
-        .catch(console.error);
+      share.shown = Promise.all([persist(() => import("./widgets/presence.js"), isNeeded), opening]).then(
+        ([people, handle]) => (handle && isNeeded() ? people?.showPeople(element, handle, texts) : undefined),
+      );
+
+    function close() {
+      void opening.then((handle) => handle?.close());
+    }
+
+    function fail(/** @type {unknown} */ error) {
+      begun({});
+      throw error;
+    }
 
     function forget(/** @type {string[]} */ names, /** @type {string} */ reason) {
       for (const name of names) share.names.delete(name);
@@ -159,7 +168,7 @@ export function watchPage(notifier, renew, texts) {
     for (const element of elementsOf(name)) plan(element, detail, Math.random() * spreadS * 1000);
   }
 
-  /** A fetch that has failed, as while the page's server is away, is repeated. @param {Event} event */
+  /** A fetch that has failed, as while the page's server is away, is repeated. @param {{target: EventTarget | null}} event */
   function repeat({ target }) {
     const element = /** @type {Element} */ (target);
     const last = told.get(element);
@@ -205,6 +214,7 @@ export function watchPage(notifier, renew, texts) {
     told.set(element, next);
     const goesOn = element.dispatchEvent(new CustomEvent("live", { detail, cancelable: true }));
     if (goesOn && element.localName === "turbo-frame" && element.hasAttribute("src")) reloadFrame(element);
+    if (element.matches(UNDEFINED)) repeat({ target: element });
   }
 }
 

@@ -61,9 +61,14 @@ export function connect(url, options = {}) {
   /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
   let topics;
   const loadTopics = () =>
-    (topics ??= import("./topics.js").then(({ createTopics }) =>
-      createTopics(notifier, connection, position, base, polls, request, key, () => connectionId),
-    ));
+    (topics ??= import("./topics.js")
+      .then(({ createTopics }) =>
+        createTopics(notifier, connection, position, base, polls, request, key, () => connectionId),
+      )
+      .catch((error) => {
+        topics = undefined; // the next call loads it again
+        throw error;
+      }));
   // The tab that has the stream answers those that show topics, also if it shows none.
   connection.receive = (message) => {
     if (connection.leads) void loadTopics().then(() => connection.receive?.(message));

@@ -50,7 +50,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 if "NOTIFIER_TEST_LIVE" in os.environ:
-    MIDDLEWARE.append("django_bridge.middleware.live")
+    MIDDLEWARE += ["django.middleware.locale.LocaleMiddleware", "django_bridge.middleware.live"]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -12,14 +12,17 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from playwright.async_api import Browser, Page, expect
 
+from django_bridge import grants
 from tests.django.live_pages import LOGIN
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.test_live_pages import TEXTS, Viewer, cookie, rename, viewing
+from tests.django.test_live_pages import SHORTEN, TEXTS, Viewer, cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
 
 HTMX = ("htmx", "htmx4")
+ENDED = """window.ended = new Promise((resolve) =>
+    document.addEventListener("live-ended", ({ detail }) => resolve(detail), { once: true, capture: true }));"""
 
 
 @pytest.fixture
@@ -180,5 +183,31 @@ def test_after_reloads_that_overlap_a_link_in_a_frame_is_the_users_own(
             viewer.errors.clear()  # Turbo throws that, too
             released.set()
             await page.unroute_all(behavior="ignoreErrors")
+
+    chromium.run(run())
+
+
+def test_a_login_page_in_the_place_of_the_next_grants_ends_a_page_as_a_refusal_does(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `LoginRequiredMiddleware` answers once the session has ended."""
+    monkeypatch.setattr(grants, "LIFE_S", 10)
+    short = grants.grant(user, [f"sample.simplemodel:{row.pk}"])
+    session = cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started:
+            context = await started.new_context()
+            await context.add_cookies([session])
+            page = await context.new_page()
+            await page.add_init_script(SHORTEN.replace("GRANT", short))
+            await page.add_init_script(ENDED)
+            login = f"{site.url}{LOGIN}?next=/notifier/grants"
+            await page.route("**/notifier/grants", lambda route: route.fulfill(status=302, headers={"Location": login}))
+            await page.goto(f"{site.url}/live/{row.pk}/")
+            assert await asyncio.wait_for(page.evaluate("ended"), 40) == {
+                "topic": f"sample.simplemodel:{row.pk}",
+                "reason": "expired",
+            }
 
     chromium.run(run())

@@ -9,6 +9,7 @@ import { watchPage } from "../../client/live.js";
 function pageOf(t) {
   const elements = new Set();
   const open = new Set();
+  const works = new Set();
   let scan;
   let publish;
   const handles = new Map(); // options, by grant
@@ -43,7 +44,7 @@ function pageOf(t) {
       return () => {};
     },
     async topic(grant, options) {
-      if (grant === "none") throw new Error("did not load");
+      if (grant === "none" && !works.has(grant)) throw new Error("did not load");
       open.add(grant);
       handles.set(grant, options);
       ({ onStale } = options);
@@ -83,6 +84,7 @@ function pageOf(t) {
   const page = {
     add,
     open,
+    works,
     remove: (element) => elements.delete(element),
     end,
     delays,
@@ -228,6 +230,28 @@ test("a grant that does not open is reported, and goes with its element", async 
   page.publish("order:7");
   assert.equal(row.told, 2);
   page.end();
+});
+
+test("a grant that does not open is opened again after longer and longer pauses while its element is there", async (t) => {
+  t.mock.method(Math, "random", () => 1);
+  const reports = t.mock.method(console, "error", () => {});
+  const page = pageOf(t);
+  page.add("order:7", "none");
+  const gone = page.add("order:8", "none");
+  await page.opened();
+  page.remove(gone);
+  await page.opened();
+  for (let n = 0; n < 3; n++) {
+    page.wait();
+    await page.opened();
+  }
+  assert.deepEqual(page.delays, [2000, 2000, 4000, 8000, 16_000]);
+  assert.equal(reports.mock.callCount(), 5);
+  page.works.add("none");
+  page.wait();
+  assert.deepEqual(await page.opened(), ["none"]);
+  page.end();
+  assert.deepEqual(await page.opened(), []);
 });
 
 test("the next event tells a live element, too, that its grant is to be renewed", async (t) => {
