@@ -25,10 +25,10 @@ PASSING: Final = frozenset({429, 500, 502, 503, 504})
 class Calls:
     """A pool of connections. `async with Calls(address) as calls:` closes them."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, *, connections: int = CONNECTIONS) -> None:
         self._address = address
         self._idle: list[Connection] = []
-        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._slots = asyncio.Semaphore(connections)
 
     async def __aenter__(self) -> Calls:
         return self

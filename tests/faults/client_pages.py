@@ -9,23 +9,23 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator
 
-import httpx
-
 from notifier.auth import topic_grant
-from tests.faults.changes import Versions
+from tests.faults.api import Api, value_of
 from tests.faults.clients import until
-from tests.faults.pages import RETRY_S, TRAVEL_S, called
-from tests.support import JWT_SECRET, REPOSITORY, bearer, subscriber_token
+from tests.faults.pages import RETRY_S, TRAVEL_S
+from tests.support import JWT_SECRET, REPOSITORY, subscriber_token
 
 
 class ClientPages:
     """What each page shows, compared with the newest versions."""
 
-    def __init__(self, node: asyncio.subprocess.Process, url: str, versions: Versions, seed: random.Random) -> None:
+    def __init__(
+        self, node: asyncio.subprocess.Process, api: Api, versions: dict[str, int], seed: random.Random
+    ) -> None:
         self._node = node
         self._versions = versions
         self._seed = seed
-        self._api = httpx.AsyncClient(base_url=url, timeout=15, verify=False)
+        self._api = api
         self.shown: dict[int, dict[str, int]] = {}
         self.reports: dict[int, list[str]] = {}
         """What pages did last, of those that were asked."""
@@ -37,11 +37,11 @@ class ClientPages:
         for _ in range(count):
             self.visits += 1
             page, user = self.visits, f"client{self.visits}"
-            names = self._seed.sample(self._versions.names, self._seed.randint(1, 4))
+            names = self._seed.sample(list(self._versions), self._seed.randint(1, 4))
             token = subscriber_token(user)
-            while (answer := await called(self._api, "GET", "/v1/cursor", headers=bearer(token))) is None:
+            while (answer := await self._api.call("GET", "/v1/cursor", token)) is None:
                 await asyncio.sleep(RETRY_S)
-            since = answer.raise_for_status().json()["cursor"]
+            since = value_of(answer)["cursor"]
             shown = {name: self._versions[name] for name in names}
             self.shown[page] = dict(shown)
             grants = [self._grant(page, name) for name in names]
@@ -114,10 +114,12 @@ class ClientPages:
 
 
 @contextlib.asynccontextmanager
-async def client_pages(url: str, versions: Versions, seed: random.Random, count: int) -> AsyncIterator[ClientPages]:
+async def client_pages(
+    url: str, api: Api, versions: dict[str, int], seed: random.Random, count: int
+) -> AsyncIterator[ClientPages]:
     script, pipe = REPOSITORY / "tests" / "faults" / "client_pages.js", asyncio.subprocess.PIPE
     node = await asyncio.create_subprocess_exec("node", script, url, stdin=pipe, stdout=pipe, limit=1 << 26)
-    pages = ClientPages(node, url, versions, seed)
+    pages = ClientPages(node, api, versions, seed)
     following = asyncio.create_task(pages.follow())
     try:
         await pages.open(count)
@@ -128,5 +130,4 @@ async def client_pages(url: str, versions: Versions, seed: random.Random, count:
         if node.returncode is None:
             node.kill()
         await node.wait()
-        await pages._api.aclose()
         await asyncio.gather(following, return_exceptions=True)

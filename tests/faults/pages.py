@@ -11,15 +11,15 @@ import random
 from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
-import httpx
-
 from notifier.auth import topic_grant
-from tests.faults.changes import Versions
+from notifier.load.connection import Answer
+from tests.faults.api import Api, value_of
 from tests.faults.clients import Listener, StreamEvent
-from tests.support import JWT_SECRET, bearer, subscriber_token
+from tests.support import JWT_SECRET, subscriber_token
 
 T = TypeVar("T")
 RETRY_S = 0.15
@@ -32,7 +32,7 @@ MAX_GRANTS = 10
 class Board:
     """The application: objects with a version, each on a topic of its name, which has an event for each version."""
 
-    def __init__(self, url: str, versions: Versions, seed: random.Random) -> None:
+    def __init__(self, url: str, versions: dict[str, int], seed: random.Random) -> None:
         self.url = url
         self.seed = seed
         self.versions = versions
@@ -45,15 +45,6 @@ class Board:
         self.unfinished.add(task)
         task.add_done_callback(self.unfinished.discard)
         return await asyncio.shield(task)
-
-
-async def called(client: httpx.AsyncClient, method: str, path: str, **options: object) -> httpx.Response | None:
-    """None if the call is to be repeated."""
-    try:
-        answer = await client.request(method, path, **options)  # type: ignore[arg-type]  # httpx' own
-    except httpx.TransportError:
-        return None
-    return None if answer.status_code in (429, 503) else answer
 
 
 @dataclass(eq=False)
@@ -77,7 +68,7 @@ class Page(Listener):
     """A page of one user. `visit` renders it and keeps it up to date until it is cancelled."""
 
     board: Board = field(kw_only=True)
-    api: httpx.AsyncClient = field(kw_only=True)
+    api: Api = field(kw_only=True)
     in_query: bool = field(kw_only=True)
     """Puts the grants of what it hears into the query when it reconnects, so that the replay covers them."""
     grant_s: int = field(kw_only=True)
@@ -121,7 +112,7 @@ class Page(Listener):
         """Render an object: the cursor first, as the middleware does."""
         while (answer := await self._call("GET", "/v1/cursor")) is None:
             await asyncio.sleep(RETRY_S)
-        since = answer.raise_for_status().json()["cursor"]
+        since = value_of(answer)["cursor"]
         await self._travel()
         version = self.board.versions[name]
         await self._travel()
@@ -140,11 +131,14 @@ class Page(Listener):
     async def _travel(self) -> None:
         await asyncio.sleep(self.board.seed.uniform(0, TRAVEL_S))
 
-    async def _call(self, method: str, path: str, **options: object) -> httpx.Response | None:
-        headers = bearer(subscriber_token(self.user))
-        answer = await self.board.finishing(called(self.api, method, path, headers=headers, **options))
-        self.calls.append(f"{path} {answer and answer.status_code}")
+    async def _call(self, method: str, path: str, body: object = None) -> Answer | None:
+        answer = await self.board.finishing(self.api.call(method, path, self._token, body))
+        self.calls.append(f"{path} {answer and answer.status}")
         return answer
+
+    @cached_property
+    def _token(self) -> str:
+        return subscriber_token(self.user)
 
     # The stream
 
@@ -226,16 +220,16 @@ class Page(Listener):
         leaving, connection = self._leaving, self.connection
         grants = [part.grant for part in joining.values()]
         body = {"connection": connection, "add": grants, "since": since}
-        answer = await self._call("POST", "/v1/stream/topics", json=body | {"remove": leaving})
+        answer = await self._call("POST", "/v1/stream/topics", body | {"remove": leaving})
         if answer is None or connection != self.connection:
             return answer is not None
-        if answer.status_code == 404:  # a hello follows, or the process with the stream is without its broker now
+        if answer.status == 404:  # a hello follows, or the process with the stream is without its broker now
             return False
-        if answer.status_code == 403:  # a grant has expired meanwhile
+        if answer.status == 403:  # a grant has expired meanwhile
             for name, part in joining.items():
                 part.grant = self._grant(name)
         else:
-            changed = answer.raise_for_status().json()
+            changed = value_of(answer)
             self._leaving = self._leaving[len(leaving) :]
             for (name, part), grant in zip(joining.items(), grants, strict=True):
                 # With another grant, the stream has told meanwhile that the topic was left.

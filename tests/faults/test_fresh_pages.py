@@ -11,14 +11,15 @@ import random
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
-from tests.faults.changes import Changes, Versions
+from tests.faults.api import Api
+from tests.faults.changes import Changes
 from tests.faults.client_pages import client_pages
 from tests.faults.clients import until
 from tests.faults.conftest import FULL, Scale
@@ -113,7 +114,7 @@ class Visitors:
 
     board: Board
     seed: random.Random
-    api: httpx.AsyncClient
+    api: Api
     pages: set[Page] = field(default_factory=set)
     visits: int = 0
     gaps: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class Visitors:
             self.visits += 1
             seed, names = self.seed, list(self.board.versions)
             page = Page(
-                httpx.URL(self.board.url).port or 0, f"u{self.visits}", pause_s=seed.uniform(0.02, 0.3),
+                urlsplit(self.board.url).port or 0, f"u{self.visits}", pause_s=seed.uniform(0.02, 0.3),
                 board=self.board, api=self.api, in_query=seed.random() < 0.5, grant_s=seed.choice(GRANTS_S),
             )  # fmt: skip
             self.pages.add(page)
@@ -169,59 +170,42 @@ class Visitors:
 
 
 @contextlib.asynccontextmanager
-async def visited(board: Board, seed: random.Random, pages: int) -> AsyncIterator[Visitors]:
-    # Without a bound: a pool that is full for a time counts connections on which a call gave up as open for ever
-    # (httpcore 1.0), and in the end no page gets one.
-    limits, patience = httpx.Limits(max_connections=None), httpx.Timeout(15, pool=None)
-    async with httpx.AsyncClient(base_url=board.url, timeout=patience, limits=limits, verify=False) as api:
-        visitors = Visitors(board, seed, api)
-        visitors.may_move.set()
-        try:
-            async with asyncio.TaskGroup() as group:
-                running = [group.create_task(visitors.come_and_go()) for _ in range(pages)]
-                yield visitors
-                for task in running:
-                    task.cancel()
-        finally:
-            await asyncio.gather(*board.unfinished)
-
-
-@pytest.fixture
-def versions(scale: Scale) -> Iterator[Versions]:
-    objects = Versions(uuid.uuid4().hex[:8], scale.whole(12, 50))
-    yield objects
-    objects.close()
-
-
-@pytest.fixture
-def changes(site: Site, versions: Versions, seed: random.Random, scale: Scale) -> Iterator[Changes]:
-    publishers = Changes(site.service.url, versions, seed, scale.whole(0, 3))
-    yield publishers
-    publishers.end()
+async def visited(board: Board, api: Api, seed: random.Random, pages: int) -> AsyncIterator[Visitors]:
+    visitors = Visitors(board, seed, api)
+    visitors.may_move.set()
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(visitors.come_and_go()) for _ in range(pages)]
+            yield visitors
+            for task in running:
+                task.cancel()
+    finally:
+        await asyncio.gather(*board.unfinished)
 
 
 @pytest.mark.programs
 @pytest.mark.timeout(900)
 async def test_every_page_shows_the_newest_state_after_any_fault(
-    site: Site, versions: Versions, changes: Changes, seed: random.Random, scale: Scale, figure: Callable[..., None]
+    site: Site, seed: random.Random, scale: Scale, figure: Callable[..., None]
 ) -> None:
+    prefix, rounds = uuid.uuid4().hex[:8], scale.whole(1, 2)
+    versions = {f"{prefix}:{number}": 0 for number in range(scale.whole(12, 50))}
     board = Board(site.service.url, versions, seed)
-    rounds = scale.whole(1, 2)
-    await changes.begin()
     async with (
-        client_pages(board.url, versions, seed, scale.whole(3, 20)) as clients,
-        visited(board, seed, scale.whole(8, 200)) as visitors,
+        Api(board.url) as api,
+        client_pages(board.url, api, versions, seed, scale.whole(3, 20)) as clients,
+        visited(board, api, seed, scale.whole(8, 200)) as visitors,
     ):
-        await until(lambda: board.seen["joins"] >= scale.whole(8, 20), 150, "the first joins")
+        changes = Changes(api, versions, seed)
+        await until(lambda: board.seen["joins"] >= scale.whole(8, 200), 150, "the first joins")
         for strike in site.faults * rounds:
-            changing = asyncio.create_task(changes.publish_for(scale(0.7, 5), scale(60, 200)))
-            await asyncio.sleep(seed.uniform(0.1, scale(0.6, 4)))
-            await strike()
-            await changing
+            async with changes.going_on(scale(60, 200), scale(0.7, 5)):
+                await asyncio.sleep(seed.uniform(0.1, scale(0.6, 4)))
+                await strike()
             await visitors.see_the_newest()
             await clients.see_the_newest()
     figure(
-        pages=visitors.visits, faults=len(site.faults) * rounds, events=changes.seen["published"],
+        pages=visitors.visits, faults=len(site.faults) * rounds, events=changes.published,
         events_per_s=changes.per_second, joins=board.seen["joins"], stale=board.seen["stale"],
         resets=board.seen["reset"], fetches=board.seen["fetches"], untold=len(visitors.gaps), wrong=0,
         pages_of_the_client=clients.visits, their_fetches=clients.seen["fetches"], their_wrong=0,
