@@ -92,8 +92,10 @@ def _channels_with(recipient: object, field: str) -> Iterator[Recipient]:
 
 def _with_users(recipients: list[Recipient]) -> Iterator[Recipient]:
     """The recipients with keys replaced by their users, by one query; an unknown key by None."""
+    from django_bridge.models import written
+
     model = get_user_model()
     keys = [user for _, user in recipients if is_key(user)]
-    users = model._default_manager.in_bulk(keys) if keys else {}
+    users = written(model).in_bulk(keys) if keys else {}
     for channel, user in recipients:
         yield channel, users.get(model._meta.pk.to_python(user)) if is_key(user) else user

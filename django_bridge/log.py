@@ -127,7 +127,10 @@ def _recipients(to: str | Recipients) -> Recipients:
 def _users(**flags: bool) -> Any:
     from django.contrib.auth import get_user_model
 
-    return list(get_user_model()._default_manager.filter(is_active=True, **flags).values_list("pk", flat=True))
+    model = get_user_model()
+    if any(field.name == "is_active" for field in model._meta.concrete_fields):  # else it is an attribute of the class
+        flags["is_active"] = True
+    return list(model._default_manager.filter(**flags).values_list("pk", flat=True))
 
 
 def _group(name: str) -> Any:

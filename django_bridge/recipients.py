@@ -216,7 +216,9 @@ def _key(value: object, field: str) -> Any:
 
 
 def _find(value: object, field: str) -> Any:
+    from django_bridge.models import written
+
     try:
-        return get_user_model()._default_manager.filter(pk=_key(value, field)).first()
+        return written(get_user_model()).filter(pk=_key(value, field)).first()
     except OverflowError:  # SQLite before Django 5: a number out of the range of keys
         return None

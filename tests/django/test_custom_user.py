@@ -61,3 +61,7 @@ def test_keys_and_tasks_are_accepted_wherever_a_user_or_a_task_id_is(sent: Any) 
 def test_user_ids_on_the_wire_can_be_customized(sent: Any) -> None:
     ann, bob = "user:ann@example.org", "user:bob@example.org"
     assert [sorted(to) for to in sent["own"]] == [[ann], [ann], [ann, bob]]
+
+
+def test_a_superuser_without_the_field_is_active_gets_errors_of_the_log(sent: Any) -> None:
+    assert sent["log"] == [[f"user:{sent['ann']}"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from django.core.management import call_command
 from django.db.models import Model
 from django.test import Client, override_settings
 from django.utils import timezone
+from django.utils.translation import gettext_lazy
 
 from django_bridge import Message, Task, changed, delivery, history, outbox
 from django_bridge.models import MessageRecord, OutboxMessage, TaskRecord, TaskShare
@@ -86,6 +88,24 @@ def test_a_task_is_resumed_and_counted_where_it_is_written(task: Task) -> None:
     task.end("over")
     row = TaskRecord.objects.using("default").get()
     assert (sent.tasks[0]["done"], row.done, row.status) == (5, 5, "succeeded")
+
+
+def test_a_user_who_has_just_registered_is_known(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[LaggingReplica.__module__], "REPLICATED", {"auth"})
+    own = {"USER_ID": f"{__name__}.name_of", "USER_LANGUAGE": f"{__name__}.german"}
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", **own}):
+        Message(from_user=user.pk, to_users=user.pk, subject=gettext_lazy("Yes")).send()
+    (message,) = sent.messages
+    assert (message["to"], message["subject"]) == ([f"user:{user.username}"], "Ja")
+    assert message["from"] == {"id": user.username, "name": user.get_full_name()}
+
+
+def name_of(user: User) -> str:
+    return user.username
+
+
+def german(user: User) -> str:
+    return "de"
 
 
 def test_silent_tasks_are_found(task: Task) -> None:

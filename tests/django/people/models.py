@@ -12,6 +12,7 @@ class Person(AbstractBaseUser):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     mail = models.EmailField(unique=True)
     language = models.CharField(max_length=8)
+    is_superuser = models.BooleanField(default=False)
 
     USERNAME_FIELD = "mail"
 

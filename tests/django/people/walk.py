@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import uuid
 
@@ -19,6 +20,7 @@ from django.utils.translation import gettext_lazy  # noqa: E402  # Django first
 
 from django_bridge import Event, Message, Progress, Task, progress  # noqa: E402
 from django_bridge.history import messages_of, tasks_of  # noqa: E402
+from django_bridge.log import NotifierHandler  # noqa: E402  # as above
 from django_bridge.models import TaskRecord  # noqa: E402
 from django_bridge.testing import assert_notified, outbox  # noqa: E402
 from django_bridge.tokens import subscriber_token  # noqa: E402
@@ -70,6 +72,14 @@ clicked.begin()
 outbox.request_cancel(clicked)
 claims = jwt.decode(subscriber_token(ann.pk), settings.NOTIFIER["JWT_SECRET"], ["HS256"], audience="notifier:stream")
 sent["token"] = [claims["sub"], claims["groups"]]
+
+outbox.clear()
+Person.objects.filter(pk=ann.pk).update(is_superuser=True)
+handler = NotifierHandler()
+logging.getLogger("shop").addHandler(handler)
+logging.getLogger("shop").error("the till is stuck")
+handler.flush()
+sent["log"] = [message["to"] for message in outbox.messages]
 
 outbox.clear()
 with override_settings(NOTIFIER={**settings.NOTIFIER, "USER_ID": "tests.django.people.models.id_of"}):
