@@ -19,7 +19,8 @@ import redis
 import yaml
 
 from notifier import cli
-from notifier.settings import Settings
+from notifier.check import check_broker
+from notifier.settings import Settings, load
 from tests.support import API_KEY, REPOSITORY, Process, free_port
 
 DEPLOY = REPOSITORY / "deploy"
@@ -174,8 +175,11 @@ def test_the_redis_of_compose_keeps_everything(compose: dict[str, Any], tmp_path
 
     try:
         process.wait_until(answers, "redis-server")
-        assert client.config_get("appendonly") == {"appendonly": "yes"}
-        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        judged = {
+            result.name: result.verdict for result in check_broker(load(broker_url=f"redis://127.0.0.1:{port}/0"))
+        }
+        assert {"eviction", "persistence"} <= judged.keys()
+        assert set(judged.values()) == {"ok"}
     finally:
         client.close()
         process.stop()

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from tests.nginx import CONFIGURATION
 from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.programs
@@ -29,7 +30,7 @@ EVERYTHING: dict[str, Any] = {
     "workers": 2,
     "drainSeconds": 25,
     "preStopSeconds": 7,
-    "env": {"NOTIFIER_HEARTBEAT_S": "20"},
+    "env": {"NOTIFIER_HEARTBEAT_S": "20", "FORWARDED_ALLOW_IPS": "10.0.0.0/8"},
     "autoscaling": {"enabled": True, "streamsPerPod": 3000},
     "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "ingress": {"enabled": True, "host": "notifier.example.org", "tlsSecret": "tls", "annotations": {"a": "b"}},
@@ -58,6 +59,11 @@ def rendered(values: dict[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
     objects = [each for each in yaml.safe_load_all(done.stdout) if each]
     assert len({each["kind"] for each in objects}) == len(objects)
     return {each["kind"]: each for each in objects}
+
+
+def open_ports(objects: dict[str, dict[str, Any]]) -> list[int]:
+    """The ports that a pod may call."""
+    return [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
 
 
 def test_the_command_of_its_page_renders() -> None:
@@ -104,6 +110,7 @@ def test_a_pod_has_probes_its_secrets_as_files_and_time_to_drain(tmp_path: Path)
         "NOTIFIER_DRAIN_S": "25",
         "NOTIFIER_BROKER_URL": "redis://redis:6380/0",
         "NOTIFIER_HEARTBEAT_S": "20",
+        "FORWARDED_ALLOW_IPS": "10.0.0.0/8",
     }
     secrets = next(each["secret"] for each in pod["volumes"] if each["name"] == "secrets")
     assert secrets["secretName"] == "notifier"
@@ -121,8 +128,26 @@ def test_the_brokers_address_may_be_in_the_secret(tmp_path: Path) -> None:
     assert "NOTIFIER_BROKER_URL" not in env, "the service refuses both"
     (secrets,) = [each["secret"] for each in pod["volumes"] if each["name"] == "secrets"]
     assert {"key": "NOTIFIER_BROKER_URL", "path": "NOTIFIER_BROKER_URL"} in secrets["items"]
-    ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [53, 53, 6380]
+    assert open_ports(objects) == [53, 53, 6380]
+
+
+@pytest.mark.parametrize(
+    ("url", "ports"),
+    [
+        ("redis://redis/0", [6379]),
+        ("redis://redis:6380/0", [6379, 6380]),
+        ("redis://a:6380/0,redis://b:6381", [6379, 6380, 6381]),
+        ("redis://user:26379@redis/0", [6379]),
+        ("redis+cluster://n1:7000,n2:7000", [6379, 7000]),
+        ("rediss+cluster://n1:6379?ssl_ca_certs=/ca.pem", [6379]),
+        ("redis+sentinel://s1:26379,s2:26379/notifier/0", [6379, 26379]),
+        ("rediss+sentinel://s1,s2/notifier/0", [6379, 26379]),
+    ],
+)
+def test_every_form_of_address_may_be_called(url: str, ports: list[int], tmp_path: Path) -> None:
+    """The primaries behind Sentinels have the port of `redis.port`."""
+    objects = rendered({"existingSecret": "notifier", "redis": {"url": url}}, tmp_path)
+    assert open_ports(objects) == [53, 53, *ports]
 
 
 def test_the_objects_around_it_name_the_same_pods_metric_and_port(tmp_path: Path) -> None:
@@ -141,10 +166,18 @@ def test_the_objects_around_it_name_the_same_pods_metric_and_port(tmp_path: Path
     (metric,) = objects["HorizontalPodAutoscaler"]["spec"]["metrics"]
     assert metric["pods"]["metric"]["name"] == "notifier_streams"
     assert metric["pods"]["target"]["averageValue"] == "3000"
-    open_ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
-    assert open_ports == [53, 53, 6380, 443]
+    assert open_ports(objects) == [53, 53, 6380, 443]
     annotations = objects["Ingress"]["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/proxy-buffering"] == "off"
+
+
+def test_the_ingress_forwards_what_the_shipped_nginx_forwards(tmp_path: Path) -> None:
+    """Not /metrics, /docs and /readyz."""
+    (rule,) = rendered(EVERYTHING, tmp_path)["Ingress"]["spec"]["rules"]
+    paths = {each["path"] + ("" if each["pathType"] == "Exact" else "/") for each in rule["http"]["paths"]}
+    locations = re.findall(r"location (?:= )?(\S+) \{\n +proxy_pass", CONFIGURATION.read_text())
+    assert paths == {path for path in locations if path != "/v1/stream"}
+    assert {each["backend"]["service"]["name"] for each in rule["http"]["paths"]} == {"notifier"}
 
 
 def test_a_file_is_of_one_pod_on_a_volume_that_stays(tmp_path: Path) -> None:
@@ -155,8 +188,7 @@ def test_a_file_is_of_one_pod_on_a_volume_that_stays(tmp_path: Path) -> None:
     assert claim["persistentVolumeClaim"]["claimName"] == objects["PersistentVolumeClaim"]["metadata"]["name"]
     assert objects["PersistentVolumeClaim"]["spec"]["resources"]["requests"]["storage"] == "5Gi"
     assert objects["PersistentVolumeClaim"]["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    ports = [port["port"] for rule in objects["NetworkPolicy"]["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [53, 53], "no Redis"
+    assert open_ports(objects) == [53, 53], "no Redis"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +200,7 @@ def test_a_file_is_of_one_pod_on_a_volume_that_stays(tmp_path: Path) -> None:
         ({"secretKeys": ["NOTIFIER_API_KEYS", "NOTIFIER_BROKER_URL"]}, "NOTIFIER_BROKER_URL"),
         ({"secretKeys": ["API_KEYS"]}, "secretKeys"),
         ({"drainSeconds": -1}, "drainSeconds"),
+        ({"env": {"NOTIFIER_DRAIN_S": "60"}}, "NOTIFIER_DRAIN_S"),
         ({"replica": 3}, "replica"),
         ({"ingress": {"enabled": True}}, "ingress.host"),
         ({"sqlite": {"enabled": True}, "redis": {"url": ""}, "replicas": 2}, "replicas"),

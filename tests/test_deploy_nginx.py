@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from notifier.api.http import MAX_WAIT_S
 from tests.nginx import CONFIGURATION, PROGRAM, Nginx
 from tests.stream_reader import StreamReader
 from tests.support import Service, bearer, running, subscriber_token, wait_for
@@ -104,6 +106,18 @@ def test_nginx_sends_the_clients_address_to_the_service_and_drops_the_clients_ow
     finally:
         for reader in readers:
             reader.close()
+
+
+@pytest.mark.slow
+def test_nginx_waits_for_a_poll_as_long_as_the_service_and_its_client_do(nginx: Nginx) -> None:
+    """The client's polls wait 25 s where nothing happens; the service allows 55."""
+    with httpx.Client(base_url=nginx.url, headers=bearer(subscriber_token("pia")), timeout=60) as client:
+        cursor = client.get("/v1/poll?wait_s=0").json()["cursor"]
+        answer = client.get(f"/v1/poll?after={cursor}&wait_s=25")
+    assert answer.status_code == 200
+    assert answer.json()["events"] == []
+    (timeout_s,) = re.findall(r"location /v1/ .*?proxy_read_timeout (\d+)s;", CONFIGURATION.read_text(), re.DOTALL)
+    assert int(timeout_s) > MAX_WAIT_S
 
 
 def test_nginx_bounds_headers_and_bodies(nginx: Nginx) -> None:
