@@ -8,9 +8,10 @@ difference under the idempotency key of the first. Must not know: transports, lo
 from __future__ import annotations
 
 import time
-from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
+
+from django.db import connections, router
 
 from django_bridge import publisher
 from django_bridge.commit import after_commit
@@ -59,8 +60,14 @@ class Share:
         """The `Progress` that advances it; nested ones leave it alone."""
         self._counted_at = 0.0
         self._is_first_count = True
-        self._unsent_from: int | None = None
-        """Counts above this are sent on commit; None: none are."""
+        self._counted = 0
+        """The high-water mark as this run has raised it."""
+        self._next = 0
+        """Counts above this were not sent."""
+        self._tried: tuple[int, int] | None = None
+        """Counts that the service may have: sent again, under their key, before others."""
+        self._is_hooked = False
+        """Whether a commit hook was registered, and has not run."""
 
     @property
     def begun(self) -> bool:
@@ -102,30 +109,43 @@ class Share:
         self._counted_at = time.monotonic()
         row, _ = written(TaskShare).get_or_create(task_id=self.task.id, key=self.key)
         if self._is_first_count and row.told < row.counted:  # an earlier run died before it wrote `told`
-            after_commit(partial(self._advance_task, row.told, row.counted))
+            self._tried = row.told, row.counted
+        if self._is_first_count or row.counted > self._counted:  # what another run has counted, that run sends
+            self._next = self._counted = row.counted
         self._is_first_count = False
         if self.done > row.counted:
             written(TaskShare).filter(pk=row.pk, counted__lt=self.done).update(counted=self.done)
-            self._advance_task_on_commit(row.counted)
+            self._counted = self.done
+        if self.done > row.counted or self._tried is not None:
+            self._send_on_commit()
 
-    def _advance_task_on_commit(self, sent: int) -> None:
+    def _send_on_commit(self) -> None:
         """Register one hook for all counts of a transaction.
 
-        A rollback drops the hook and resets the row: `sent` is then not above `_unsent_from`, and a new one is needed.
+        A rollback drops it, and so does a hook of the project that raises before it.
         """
-        if self._unsent_from is None or sent <= self._unsent_from:
-            self._unsent_from = sent
-            after_commit(self._send_unsent)
+        database = router.db_for_write(TaskShare)
+        hooks = [hook for _, hook, *_ in connections[database].run_on_commit]
+        if not self._is_hooked or self._send_unsent not in hooks:
+            self._is_hooked = True
+            after_commit(self._send_unsent, database)
 
     def _send_unsent(self) -> None:
-        sent, self._unsent_from = self._unsent_from, None
-        counted = written(TaskShare).get(task_id=self.task.id, key=self.key).counted
-        if sent is not None and sent < counted:
-            self._advance_task(sent, counted)
+        self._is_hooked = False
+        # Less than this run has counted, where a savepoint was rolled back.
+        counted = min(self._counted, written(TaskShare).get(task_id=self.task.id, key=self.key).counted)
+        while self._tried is not None or self._next < counted:
+            if self._tried is None:
+                self._tried, self._next = (self._next, counted), counted
+            if not self._advance_task(*self._tried):
+                return
+            self._tried = None
 
-    def _advance_task(self, sent: int, counted: int) -> None:
-        if self.task.advance_once(f"{self.task.id}.{self.key}.{sent}-{counted}", counted - sent):
+    def _advance_task(self, sent: int, counted: int) -> bool:
+        is_sent = self.task.advance_once(f"{self.task.id}.{self.key}.{sent}-{counted}", counted - sent)
+        if is_sent:
             written(TaskShare).filter(task_id=self.task.id, key=self.key, told=sent).update(told=counted)
+        return is_sent
 
     def __enter__(self) -> Self:
         self.works_here()

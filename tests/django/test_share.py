@@ -16,6 +16,7 @@ from django_bridge import Progress, Task, publisher
 from django_bridge.models import TaskRecord, TaskShare
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
+from tests.django.answering import answering
 from tests.django.celery_worker import Worker, working
 from tests.django.conftest import http_settings
 from tests.support import RedisServer, Service, wait_for
@@ -85,6 +86,55 @@ def test_in_a_transaction_only_committed_items_are_counted(task: Task, outcome: 
     assert shown() == (5 if outcome == "commit" else 0)
     run(task, "a", 6)
     assert shown() == 6
+
+
+def test_counts_that_the_service_did_not_take_are_sent_once(task: Task) -> None:
+    is_away = False
+    taken: dict[str, int] = {}
+
+    def answer(body: Any) -> Any:
+        if is_away:
+            return 503, {"Retry-After": "60"}, b"{}"
+        (_, _, headers, _) = server.requests[-1]
+        taken[headers["Idempotency-Key"]] = body.get("advance", 0)
+        return 200, {}, b'{"done": 0, "total": 20, "updated_at": "2026-11-30T12:00:00Z"}'
+
+    with answering(answer) as server:
+        with task.share("a") as share:
+            for done, is_away in ((5, True), (6, False), (8, False), (9, True)):  # noqa: B007  # read by `answer`
+                share.done = done
+                share.count()
+            is_away = False
+        assert sum(taken.values()) == 9
+        run(task, "a", 12)
+        assert sum(taken.values()) == 12
+    assert TaskShare.objects.get().told == 12
+
+
+def test_a_transaction_that_is_not_that_of_the_counts_and_rolls_back_costs_none(task: Task) -> None:
+    share = task.share("a")
+    with transaction.atomic(using="other"):
+        share.done = 3
+        share.count()
+        transaction.set_rollback(True, using="other")
+    assert shown() == 3
+    share.done = 5
+    share.count()
+    assert shown() == 5
+
+
+def test_a_commit_hook_of_the_project_that_raises_costs_no_later_count(task: Task) -> None:
+    def broken() -> None:
+        raise LookupError
+
+    share = task.share("a")
+    with contextlib.suppress(LookupError), transaction.atomic():
+        transaction.on_commit(broken)
+        share.done = 3
+        share.count()
+    share.done = 5
+    share.count()
+    assert shown() == 5
 
 
 def test_a_tight_loop_counts_ten_times_a_second_and_at_its_end(
