@@ -92,8 +92,9 @@ export async function createTopics(notifier, connection, position, base, polls, 
     if (isPolling() && connection.leads) refuseAll(polled.grantsOf(left));
     void lose(left).then(renewal.renew);
   });
-  notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final }) => {
+  notifier.on("state", (/** @type {string} */ _, /** @type {any} */ { final, reason }) => {
     if (!final) return;
+    if (reason !== "closed") tell([...topics.keys()], "refused");
     renewal.stop();
     refusals.stop();
     stream.id = ""; // no call that fails is repeated
@@ -150,6 +151,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
         topics.set(name, topic);
       }
     }
+    if (notifier.connectionState.state === "refused") drop(handle.topics, "refused");
     take(grants);
     void join();
     return publicHandle(handle, notifier, { close, tellStates, find });

@@ -286,7 +286,7 @@
  * @property {(names: string[], reason: Ended) => void} [onEnded]
  */
 
-/** @typedef {"denied" | "expired" | "refused"} Ended  `refused`: the service refused two grants of the topic in a row */
+/** @typedef {"denied" | "expired" | "refused"} Ended  `refused`: the service refused two grants of the topic in a row, or the connection has ended for good */
 
 /** @typedef {{grants: string[], denied?: string[], unknown?: string[]}} Renewed  `unknown`: fetch again what shows it */
 

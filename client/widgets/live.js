@@ -2,8 +2,8 @@
  * `<notifier-live src="/orders/7/" data-live-topic="shop.order:7">`: a part of the page that is fetched again, in the viewer's own
  * session, when its topic changes. With `#id` in `src`, the content of that element of the answer.
  *
- * The grant of that element, or of the answer's element with the same id, is its next grant. Focus, selection, the text of the focused field and scrolling stay. An answer that is no success, a redirect to another address (a login)
- * or another origin leaves the content as it is.
+ * The grant of that element, or of the answer's element with the same id, is its next grant. Focus, selection, fields that were changed and
+ * scrolling stay. An answer that is no success, a redirect to another address (a login) or another origin leaves the content as it is.
  *
  * Owns: fetching and swapping. Must not know: topics, the service.
  */
@@ -57,6 +57,9 @@ function swap(target, source) {
   if (target.innerHTML === source.innerHTML) return;
   const focus = /** @type {any} */ (document.activeElement);
   const place = target.contains(focus) ? placeOf(target, focus) : null;
+  const kept = [...target.querySelectorAll(KEPT)]
+    .filter((field) => field === focus || isChanged(field))
+    .map((field) => /** @type {const} */ ([field, placeOf(target, field)]));
   const scrolled = [target, ...target.querySelectorAll("*")]
     .filter((each) => each.scrollTop || each.scrollLeft)
     .map((each) => /** @type {const} */ ([placeOf(target, each), each.scrollTop, each.scrollLeft]));
@@ -64,10 +67,14 @@ function swap(target, source) {
   const fragment = document.createDocumentFragment();
   fragment.append(...[...source.childNodes].map((node) => document.adoptNode(node)));
   const heir = place?.(fragment);
-  // The field itself stays, with what is typed in it.
-  const isKept = heir && focus.matches(KEPT) && heir.localName === focus.localName;
-  if (isKept) heir.replaceWith(focus);
+  // The field itself stays, with what is typed in it; one whose state the answer has is the answer's.
+  for (const [field, find] of kept) {
+    const next = find(fragment);
+    const isKept = next?.localName === field.localName && (field === focus || stateOf(field) !== stateOf(next));
+    if (isKept) next.replaceWith(field);
+  }
   target.replaceChildren(fragment);
+  const isKept = place && target.contains(focus);
   const next = isKept ? focus : heir;
   next?.focus?.({ preventScroll: true });
   if (isKept && typeof selectionStart === "number") focus.setSelectionRange?.(selectionStart, selectionEnd);
@@ -76,6 +83,18 @@ function swap(target, source) {
     each?.scrollTo?.({ top, left, behavior: "instant" });
   }
 }
+
+/** Whether a field has another state than in the page as it was answered. @param {any} field */
+function isChanged(field) {
+  if (field.selectedOptions) return stateOf(field) !== stateOf(field.cloneNode(true)); // a copy has the options of the markup
+  return /^(checkbox|radio)$/.test(field.type)
+    ? field.checked !== field.defaultChecked
+    : field.value !== field.defaultValue;
+}
+
+/** @param {any} field */
+const stateOf = (field) =>
+  JSON.stringify([field.checked, [...(field.selectedOptions ?? [field])].map(({ value }) => value)]);
 
 /**
  * A function that finds the element of the same id, else of the same name, else at the same place.
@@ -88,7 +107,10 @@ function placeOf(root, element) {
   if (element === root) return (next) => next;
   const name = element.getAttribute("name");
   const selector = element.id ? `#${CSS.escape(element.id)}` : name && `[name="${CSS.escape(name)}"]`;
-  if (selector) return (next) => next.querySelector(selector);
+  if (selector) {
+    const n = [...root.querySelectorAll(selector)].indexOf(element);
+    return (next) => next.querySelectorAll(selector)[n];
+  }
   /** @type {number[]} */
   const path = [];
   for (let each = element; each !== root && each.parentElement; each = each.parentElement)

@@ -39,7 +39,10 @@ PAGE = (
 STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %}
 <main><notifier-live id="live" {% live row %} src="#live">
   <h1>{% if user.is_staff %}staff: {% endif %}{{ row.title }}</h1>
-  <label>Note <input name="note"></label>
+  <label>Note <input name="note"></label> <label>Other <input name="other" value="{{ row.title }}"></label>
+  <label>Kind <select name="kind"><option>a<option>b</select></label>
+  <label>Free <input name="free" value="{{ row.title }}"></label>
+  {% for size in "SML" %}<label><input type="radio" name="size" value="{{ size }}"> {{ size }}</label>{% endfor %}
   <div id="long" tabindex="0" class="long">{% for n in numbers %}<p>{{ row.title }} {{ n }}</p>{% endfor %}</div>
 </notifier-live><notifier-live {% live row %} src="#title"><p id="title">{{ row.title }}</p></notifier-live></main>
 <style nonce="bGl2ZQ">.long { block-size: 5rem; overflow: auto; }</style>

@@ -206,7 +206,7 @@ def test_an_element_stays_live_without_the_element_that_has_the_grant(
     chromium.run(run())
 
 
-def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
+def test_an_element_keeps_focus_changed_fields_and_scroll_under_the_strictest_policy(
     site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
     url, session = f"{site.url}/live/{row.pk}/strict/", cookie(user, site)
@@ -215,8 +215,11 @@ def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
         async with chromium.browser() as started, viewing(started, url, session) as viewer:
             page = viewer.page
             cursor = await page.locator("#live").get_attribute("data-live-cursor") or ""
-            await page.locator("input").fill("half a sen")
-            await page.locator("input").press("ArrowLeft")
+            await page.get_by_label("Other").fill("of the user")
+            await page.get_by_label("Kind").select_option("b")
+            await page.get_by_label("M", exact=True).check()
+            await page.get_by_label("Note").fill("half a sen")
+            await page.get_by_label("Note").press("ArrowLeft")
             await page.locator("#long").evaluate("element => element.scrollTo(0, 300)")
             await asyncio.to_thread(rename, site, row, "second <b>")
             await expect(page.locator("h1")).to_have_text("second <b>")
@@ -224,7 +227,12 @@ def test_an_element_keeps_focus_text_and_scroll_under_the_strictest_policy(
             # The next grant and its cursor are the answer's.
             await expect(page.locator("#live")).not_to_have_attribute("data-live-cursor", cursor)
             await page.keyboard.type("X")
-            assert await page.locator("input").input_value() == "half a seXn"
+            await expect(page.get_by_label("Note")).to_have_value("half a seXn")
+            await expect(page.get_by_label("Other")).to_have_value("of the user")
+            await expect(page.get_by_label("Kind")).to_have_value("b")
+            await expect(page.get_by_label("M", exact=True)).to_be_checked()
+            # A field that the user has not changed is the answer's.
+            await expect(page.get_by_label("Free")).to_have_value("second <b>")
             assert await page.locator("#long").evaluate("element => element.scrollTop") == 300
 
     chromium.run(run())

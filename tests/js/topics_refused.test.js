@@ -3,8 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { connect } from "../../client/notifier.js";
 import { grant, iat, part, stream, tab, turns } from "./refusals.js";
-import { topicsOf } from "./topic_service.js";
+import { collector, frame } from "./server.js";
+import { serveTopics, service, grant as topicGrant, topicsOf } from "./topic_service.js";
 
 test("what a stream has no room for is stale at once and once a minute, and heard when there is room", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
@@ -120,4 +122,32 @@ test("the people of a topic that is stale are read again", async (t) => {
   page.handlers["*"]({ event: "reset", data: "{}" }); // what came meanwhile is not replayed
   await turns();
   assert.deepEqual(shown, ["Ann 1", "Ann 2"]);
+});
+
+test("the end of the connection for good ends its topics, and those that are opened later", async (t) => {
+  const { url, streams } = await serveTopics(t, () => ({}));
+  let token = "a";
+  const notifier = connect(url, { getToken: () => token });
+  t.after(() => notifier.close());
+  const ended = collector();
+  const onEnded = (names, reason) => ended.add([reason, ...names]);
+  await notifier.topic(topicGrant(["order:1", "order:2"]), { since: "e-5", onEnded });
+  await streams.reached(1);
+  token = null; // the user has signed out
+  streams.values[0].write(frame("bye", { reason: "revoked", retry_ms: 0 }));
+  assert.deepEqual(await ended.reached(1), [["refused", "order:1", "order:2"]]);
+  assert.equal(notifier.connectionState.state, "refused");
+  await notifier.topic(topicGrant(["order:3"]), { since: "e-5", onEnded });
+  assert.deepEqual(await ended.reached(2), [
+    ["refused", "order:1", "order:2"],
+    ["refused", "order:3"],
+  ]);
+});
+
+test("a page that closes its connection itself is not told that its topics have ended", async (t) => {
+  const { notifier } = await service(t, () => ({}));
+  const ended = [];
+  await notifier.topic(topicGrant(["order:1"]), { since: "e-5", onEnded: (names) => ended.push(names) });
+  notifier.close();
+  assert.deepEqual([notifier.state, ended], ["offline", []]);
 });
