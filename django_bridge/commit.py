@@ -11,20 +11,15 @@ from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
-def after_commit(action: Callable[[], object], using: str | None = None) -> None:
+def after_commit(action: Callable[[], object], using: str | None = None) -> Callable[[], None]:
     """Run `action` when every transaction that is open in this thread has committed, or with `using` that of this
     database; at once where none is open.
 
     A rollback of any of them drops it. Only `atomic()` counts: with `set_autocommit(False)` Django has no commit hook,
-    and the action runs at once.
+    and the action runs at once. Returns the hook that was registered; it runs the action once, however often it is
+    called, as by nested blocks of `captureOnCommitCallbacks`.
     """
     connections_in_atomic = open_transactions() if using is None else _in_atomic([connections[using]])
-    if not connections_in_atomic:
-        action()
-        return
-    if len(connections_in_atomic) == 1:
-        connections_in_atomic[0].on_commit(action)
-        return
     waiting = len(connections_in_atomic)
 
     def committed() -> None:
@@ -35,6 +30,9 @@ def after_commit(action: Callable[[], object], using: str | None = None) -> None
 
     for connection in connections_in_atomic:
         connection.on_commit(committed)
+    if not connections_in_atomic:
+        action()
+    return committed
 
 
 def open_transactions() -> list[BaseDatabaseWrapper]:

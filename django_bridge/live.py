@@ -127,7 +127,7 @@ class _Batch:
         self.database: Final = database
         self.sent: set[str] = set()
         self._is_open = True
-        self._hooks: set[Callable[[], object]] = set()
+        self._hooks: set[Callable[[], None]] = set()
         self._registered: list[Any] = []
         """The hooks of the connection when one of these was last seen among them."""
 
@@ -142,8 +142,7 @@ class _Batch:
         return self._is_open
 
     def on_commit(self, hook: Callable[[], object]) -> None:
-        self._hooks.add(hook)
-        after_commit(hook, self.database)
+        self._hooks.add(after_commit(hook, self.database))
         self._registered = connections[self.database].run_on_commit
 
     def close(self) -> None:

@@ -101,7 +101,12 @@ def keep(payload: Payload, using: str | None = None) -> None:
     elif using is None and open_transactions() and not table.in_atomic_block:
         after_commit(lambda: _committed(_written(payload)))
     elif table.in_atomic_block or table.get_autocommit():
-        after_commit(partial(_committed, _written(payload)), using)
+        deliver = partial(_committed, _written(payload))
+        if using is None and len(open_transactions()) > 1:
+            # Waits for those of other databases that are open after the row's commit: the rest may have rolled back.
+            after_commit(partial(after_commit, deliver), table.alias)
+        else:
+            after_commit(deliver, using)
     else:  # set_autocommit(False): Django has no hook for that commit
         release(_written(payload))
 

@@ -8,6 +8,7 @@ difference under the idempotency key of the first. Must not know: transports, lo
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -66,8 +67,8 @@ class Share:
         """Counts above this were not sent."""
         self._tried: tuple[int, int] | None = None
         """Counts that the service may have: sent again, under their key, before others."""
-        self._is_hooked = False
-        """Whether a commit hook was registered, and has not run."""
+        self._hook: Callable[[], None] | None = None
+        """The commit hook, until it runs."""
 
     @property
     def begun(self) -> bool:
@@ -125,13 +126,11 @@ class Share:
         A rollback drops it, and so does a hook of the project that raises before it.
         """
         database = router.db_for_write(TaskShare)
-        hooks = [hook for _, hook, *_ in connections[database].run_on_commit]
-        if not self._is_hooked or self._send_unsent not in hooks:
-            self._is_hooked = True
-            after_commit(self._send_unsent, database)
+        if self._hook is None or all(hook is not self._hook for _, hook, *_ in connections[database].run_on_commit):
+            self._hook = after_commit(self._send_unsent, database)
 
     def _send_unsent(self) -> None:
-        self._is_hooked = False
+        self._hook = None
         # Less than this run has counted, where a savepoint was rolled back.
         counted = min(self._counted, written(TaskShare).get(task_id=self.task.id, key=self.key).counted)
         while self._tried is not None or self._next < counted:

@@ -72,6 +72,22 @@ def test_in_a_transaction_of_another_database_a_message_is_kept_on_its_commit() 
     assert subjects() == ["after it"]
 
 
+def test_a_message_is_delivered_after_its_commit_although_another_database_rolled_back() -> None:
+    with transaction.atomic():
+        with transaction.atomic(using="other"):
+            Message(to_users=1, subject="first").send()
+            transaction.set_rollback(True, using="other")
+        assert not sent.messages
+    Message(to_users=1, subject="second").send()
+    assert subjects() == ["first", "second"]
+    with transaction.atomic(using="other"):
+        with transaction.atomic():
+            Message(to_users=1, subject="third").send()
+        assert subjects() == ["first", "second"]
+    assert subjects() == ["first", "second", "third"]
+    assert waiting() == []
+
+
 def test_with_autocommit_off_a_message_waits_for_a_deliverer() -> None:
     connection.set_autocommit(False)
     try:
