@@ -32,7 +32,7 @@ class KeptEnd:
         self._is_sent: bool | None = None
         """The outcome of the last report; None before the first."""
         self._row = outbox.keep_end(task, change)
-        after_commit(self._committed)
+        after_commit(self._committed, outbox.database())
 
     def reported(self, is_sent: bool) -> None:
         """The end was sent, or could not be."""

@@ -187,3 +187,14 @@ def test_a_row_that_is_no_end_of_a_task_is_kept_as_failed(bridge_service: Servic
     with served(bridge_service):
         assert delivery.deliver_all().failed == 1
     assert states() == ["failed"]
+
+
+def test_a_rollback_of_another_database_leaves_no_row_of_an_end_that_the_service_has(bridge_service: Service) -> None:
+    with served(bridge_service):
+        task = Task(task_name="Import", to_users=1)
+        task.begin()
+        with transaction.atomic(using="other"):
+            task.end("Ready")
+            transaction.set_rollback(True, using="other")
+        assert in_service(bridge_service, task)["status"] == "succeeded"
+        assert states() == []
