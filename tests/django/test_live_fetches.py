@@ -142,7 +142,7 @@ def test_a_part_whose_fetch_fails_is_fetched_again_without_another_change(
                 for viewer, counts in cases:
                     await show(viewer.page, title)
                     assert await viewer.page.title() == "Live"
-                    assert counts == dict.fromkeys(counts, len(failures) + 1)
+                    assert min(counts.values()) > len(failures)
                     assert len(set(await viewer.page.evaluate("texts"))) == 2
                     viewer.errors.clear()  # Turbo throws what its fetches throw
             released.set()
