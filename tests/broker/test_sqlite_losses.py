@@ -14,12 +14,12 @@ import pytest
 
 from notifier.broker.sqlite import lock
 from notifier.broker.sqlite.broker import SqliteBroker
+from notifier.broker.sqlite.file import File
 from notifier.broker.values import History
 from notifier.event import Cursor
 from tests.broker.support import ANN, Recorder, note, opened
 
 LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
-PAGE = 4096
 
 
 @asynccontextmanager
@@ -90,6 +90,29 @@ async def test_lost_read_marks_begin_a_new_epoch_too(path: Path) -> None:
         torn = killed(path)
     os.truncate(log_of(torn), length)
     assert await verdict(torn, cursor) == "epoch_changed"
+
+
+async def test_a_start_that_is_killed_hides_no_lost_write_from_the_next(path: Path) -> None:
+    """Between opening the file and reading it, as where a supervisor ends a slow start."""
+    async with running(path) as broker:
+        await broker.publish(note(id="m-1"))
+        cursor = (await opened(broker)).cursor
+        length = log_of(path).stat().st_size
+        await broker.mark("ann", ANN, "read", ["m-1"])
+        whole, torn = killed(path), killed(path)
+    os.truncate(log_of(torn), length)
+    assert await verdict(_started_and_killed(torn), cursor) == "epoch_changed"
+    assert await verdict(_started_and_killed(whole), cursor) == "ok"
+
+
+def _started_and_killed(path: Path) -> Path:
+    """The file after three starts, each killed before it has read it."""
+    for _ in range(3):
+        file = File(path, "full")
+        left = killed(path)
+        file.close()
+        path = left
+    return path
 
 
 async def test_pages_of_different_ages_begin_a_new_epoch(path: Path) -> None:
@@ -183,9 +206,7 @@ async def test_the_lock_file_of_an_earlier_version_keeps_the_epoch(path: Path) -
 async def test_after_a_loss_of_power_a_file_that_may_lack_writes_begins_a_new_epoch(
     path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: str, ends: str, boots: str, expected: str
 ) -> None:
-    boot_id = path.with_name("boot_id")
-    boot_id.write_text("first\n")
-    monkeypatch.setattr(lock, "_BOOT_ID", boot_id)
+    boot_id = _boots(path, monkeypatch)
     async with running(path, synchronous=synchronous) as broker:
         await broker.publish(note())
         cursor = (await opened(broker)).cursor
@@ -193,6 +214,35 @@ async def test_after_a_loss_of_power_a_file_that_may_lack_writes_begins_a_new_ep
     if boots == "again":
         boot_id.write_text("second\n")
     assert await verdict(path if ends == "cleanly" else left, cursor, synchronous=synchronous) == expected
+
+
+async def test_a_start_that_fails_hides_no_loss_of_power_from_the_next(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not write its new epoch. Closing the file makes safe what it has, not what the power took."""
+    boot_id = _boots(path, monkeypatch)
+    async with running(path, synchronous="normal") as broker:
+        await broker.publish(note())
+        cursor = (await opened(broker)).cursor
+        left = killed(path)
+    boot_id.write_text("second\n")
+    with closing(sqlite3.connect(left)) as connection:
+        connection.execute(
+            "CREATE TRIGGER full BEFORE INSERT ON meta WHEN NEW.name = 'epoch' BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with pytest.raises(OSError, match="full"):
+        SqliteBroker(left, **LIMITS, synchronous="normal")
+    with closing(sqlite3.connect(left)) as connection:
+        connection.execute("DROP TRIGGER full")
+    assert await verdict(left, cursor, synchronous="normal") == "epoch_changed"
+
+
+def _boots(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that names the start of the machine, now `first`."""
+    boot_id = path.with_name("boot_id")
+    boot_id.write_text("first\n")
+    monkeypatch.setattr(lock, "_BOOT_ID", boot_id)
+    return boot_id
 
 
 def test_the_system_tells_when_it_was_started() -> None:

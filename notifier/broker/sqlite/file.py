@@ -77,11 +77,10 @@ class File:
         execute(f"PRAGMA synchronous = {synchronous}")
         execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._is_new = not tables
-        self._transactions = self._at_opening = 0 if self._is_new else self._counted()
-        """How many the file has, and had when it was opened."""
+        count = 0 if self._is_new else self._counted()
         changes: list[Row] = [
             (rows.SET_META, ("opened", f"{time.time():.0f}")),
-            (rows.SET_META, ("transactions", str(self._transactions))),  # `commit` counts on
+            (rows.SET_META, ("transactions", str(count))),  # the row that `commit` updates
         ]
         if self._is_new:
             changes = [*((statement, ()) for statement in rows.SCHEMA), *changes]
@@ -91,6 +90,10 @@ class File:
                 (f"PRAGMA user_version = {rows.FORMAT}", ()),
             ]
         changes += [(statement, ()) for statement in rows.ADDED]
+        # A file with fewer transactions than were noted keeps its number here: raised by starts that end before `read`,
+        # it would reach the noted number, and the loss would be hidden.
+        note = self._lock.note
+        self._transactions = count - 1 if note is not None and note.transactions > count else count
         self.commit(changes)  # shows that it can be written
 
     def _counted(self) -> int:
@@ -156,7 +159,7 @@ class File:
             note is None
             or note.epoch != start.epoch
             or note.seq > start.seq
-            or note.transactions > self._at_opening
+            or note.transactions > self._transactions
             or note.boot not in (SAFE, this_boot())
         )
 

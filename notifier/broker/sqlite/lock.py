@@ -2,8 +2,8 @@
 
     <process> <epoch> <newest seq> <number of the newest transaction> <boot>
 
-The line is written after each transaction, and synchronised at the start alone: it survives the end of the process, and
-mostly a loss of power. Must not know: SQLite, what a transaction is.
+The line is written after each transaction, and synchronised only at the start and at the end: it survives the end of the
+process, and mostly a loss of power. Must not know: SQLite, what a transaction is.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class Lock:
         os.fsync(self._file)
 
     def close(self, *, is_safe: bool = False) -> None:
-        """is_safe: a loss of power takes no transaction any more."""
-        if is_safe and self.note is not None and self.note.boot != SAFE:
+        """is_safe: a loss of power takes no transaction any more. The note of an earlier start of the machine stays: a
+        loss of power may have taken some since."""
+        if is_safe and self.note is not None and self.note.boot == this_boot() != SAFE:
             with contextlib.suppress(OSError):
                 self.write(replace(self.note, boot=SAFE))
                 self.sync()
