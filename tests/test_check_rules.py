@@ -99,6 +99,23 @@ def test_a_file_or_folder_that_this_user_cannot_write_is_named(
     assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
 
 
+@pytest.mark.parametrize("suffix", ["", "-lock", "-wal", "-shm"])
+def test_the_files_beside_the_target_of_a_symbolic_link_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """The service has its lock and its log there."""
+    (tmp_path / "data").mkdir()
+    target, link = tmp_path / "data" / "notifier.db", tmp_path / "link.db"
+    link.symlink_to(target)
+    file = File(link, "full")
+    unwritable = target.with_name(target.name + suffix)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda item, mode: Path(item) != unwritable and access(item, mode))
+    result = of_file(link, "writable")
+    file.close()
+    assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
+
+
 def test_a_file_with_a_hard_link_is_refused_as_by_the_service(tmp_path: Path) -> None:
     path = tmp_path / "notifier.db"
     File(path, "full").close()

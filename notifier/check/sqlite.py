@@ -30,6 +30,7 @@ def check_file(settings: Settings) -> Iterator[Result]:
     except ValueError as exc:
         raise ConfigurationError(f"{settings.broker_variable}: {exc}") from None
     result = partial(Result, str(path))
+    path = Path(os.path.realpath(path))  # the service's other files are beside the target of a symbolic link
     if not path.parent.is_dir():
         raise CannotAsk(f"the folder {path.parent} does not exist")
     try:

@@ -2,8 +2,8 @@
 
     <process> <epoch> <newest seq> <number of the newest transaction> <boot>
 
-The line is written after each transaction, and synchronised only at the start and at the end: it survives the end of the
-process, and mostly a loss of power. Must not know: SQLite, what a transaction is.
+The line is written after each transaction, and synchronised only at the start and at the end: it survives the end
+of the process, and mostly a loss of power. Must not know: SQLite, what a transaction is.
 """
 
 from __future__ import annotations
