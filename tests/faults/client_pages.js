@@ -1,9 +1,9 @@
 /**
- * Pages that show objects by the browser client: `node client_pages.js URL`.
+ * Pages that show objects by the browser client: `node client_pages.js URL`. Pages of one user are tabs that share a stream.
  *
  * Each line that it reads is a command: `{"page", "token", "grants", "since", "shown"}` opens a page that shows these versions
  * by topic, `{"page", "topic", "version"}` is the answer to its fetch, `{"page", "asked", "grants"}` that to its renewal,
- * `{"page"}` closes it; `{}`: all try to connect now; `{"report"}`: print what these pages did last.
+ * `{"page"}` closes it; `{}`: all try to connect now; `{"steal"}`: the stream of each user goes to the user's other tab; `{"report"}`: print what these pages did last.
  * Each line that it prints is a page's fetch of an object, `{"page", "topic"}`, what it shows: with `version`, or a renewal of
  * grants, `{"page", "asked", "topics"}`.
  */
@@ -11,6 +11,9 @@
 import { createInterface } from "node:readline";
 
 import { connect } from "../../client/notifier.js";
+import { provideLocks, stealLocks } from "../js/tabs.js";
+
+provideLocks();
 
 const [url] = process.argv.slice(2);
 const pages = new Map();
@@ -23,7 +26,7 @@ function open({ page, token, grants, since, shown }) {
   const renewals = [];
   const last = []; // what happened last
   const note = (text) => last.push(`${Math.round(performance.now())} ${text}`) > 30 && last.shift();
-  const notifier = connect(url, { token, shared: false, fetch: traced(note) });
+  const notifier = connect(url, { token, fetch: traced(note) });
   const fetchObject = (topic) => {
     const isFirst = !fetching.has(topic);
     fetching.set(topic, !isFirst);
@@ -75,6 +78,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (command.token) open(command);
   else if (command.topic) known?.answered(command);
   else if (command.grants) known?.renewed(command);
+  else if (command.steal) stealLocks();
   else if (command.report) for (const page of command.report) print({ page, report: pages.get(page)?.last });
   else if (known) {
     known.notifier.close();

@@ -1,4 +1,7 @@
-"""Pages by the browser client, in Node: `client_pages.js` runs them, and fetches their objects here."""
+"""Pages by the browser client, in Node: `client_pages.js` runs them, and fetches their objects here.
+
+Two pages that come one after the other are tabs of one user.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class ClientPages:
         """Render pages of a few objects each: the cursor first, as the middleware does."""
         for _ in range(count):
             self.visits += 1
-            page, user = self.visits, f"client{self.visits}"
+            page, user = self.visits, _user(self.visits)
             names = self._seed.sample(list(self._versions), self._seed.randint(1, 4))
             token = subscriber_token(user)
             while (answer := await self._api.call("GET", "/v1/cursor", token)) is None:
@@ -49,7 +52,7 @@ class ClientPages:
 
     def _grant(self, page: int, name: str) -> str:
         """One that ends soon is renewed."""
-        return topic_grant(JWT_SECRET, f"client{page}", [name], ttl_s=self._seed.choice((75, 300)))
+        return topic_grant(JWT_SECRET, _user(page), [name], ttl_s=self._seed.choice((75, 300)))
 
     def close(self, count: int) -> None:
         for page in self._seed.sample(sorted(self.shown), count):
@@ -102,8 +105,9 @@ class ClientPages:
             await until(lambda: not self.wrong or self._node.returncode is not None, 150)
         assert self._node.returncode is None, "the pages' process has ended"
         assert not self.wrong, await self._report()
-        self.close(count := len(self.shown) // 4)
+        self.close(count := max(1, len(self.shown) // 4))
         await self.open(count)
+        self._tell(steal=True)
 
     async def _report(self) -> str:
         """What the pages know that do not show the newest state."""
@@ -111,6 +115,10 @@ class ClientPages:
         self._tell(report=list(wrong))
         await until(lambda: wrong.keys() <= self.reports.keys(), what="the reports of the pages")
         return "\n".join(f"page {page}: {names}\n  " + "\n  ".join(self.reports[page]) for page, names in wrong.items())
+
+
+def _user(page: int) -> str:
+    return f"client{page // 2}"
 
 
 @contextlib.asynccontextmanager

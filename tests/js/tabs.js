@@ -45,6 +45,11 @@ export function provideLocks() {
   Object.defineProperty(globalThis, "navigator", { value: { locks }, configurable: true });
 }
 
+/** What a tab does that gets no answer from the one with the lock: it takes the lock. Here the next in the queue has it then. */
+export function stealLocks() {
+  for (const name of [...holders.keys()]) void locks.request(name, { steal: true }, () => {});
+}
+
 /** What a connection that shares does with the channel of topics. */
 export function takePart(t, connection, key) {
   let channel = new BroadcastChannel(`${key} topics`);
