@@ -38,6 +38,8 @@ export function createFollower(position, status, listener, greet, post, replaceL
   let pending = null; // events that arrive while a snapshot is fetched; null: none is fetched
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer; // until the next question, or until the leader is replaced
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let retry; // until the leader is asked again, whose answer leads to another snapshot
   /** @type {Partial<import("./types.js").ConnectionState>} */
   let leaders = {}; // the leader's connection
   return [receive, ask, stop];
@@ -54,7 +56,8 @@ export function createFollower(position, status, listener, greet, post, replaceL
 
   function receive(/** @type {any} */ { event, id, state, detail, connection }) {
     wait(ask, ASK_MS);
-    if (event) return pending && event.event !== "hello" ? void pending.push([event, id]) : accept(event, id);
+    if (event?.event === "hello" || (event && hasHello)) return accept(event, id);
+    if (event) return void pending?.push([event, id]); // the cursor must not pass what this tab has missed
     leaders = connection ?? { state: state === "live" ? "open" : "reconnecting" };
     if (!globalThis.document?.hidden && connection?.nextTryAt > Date.now() + SEEN_MS) post({ want: "hurry" });
     if (hasHello || state !== "live") {
@@ -71,32 +74,32 @@ export function createFollower(position, status, listener, greet, post, replaceL
     const snapshot = await greet(position.cursor ? "reset" : "hello").catch(() => null);
     if (pending !== events) return; // a hello of the stream came first, or this tab leads or left
     if (snapshot) return accept(snapshot, null);
-    stop();
-    wait(ask, ANSWER_MS);
+    pending = null;
+    retry = setTimeout(ask, ANSWER_MS);
   }
 
   /** `key` null: the event is this tab's own snapshot. */
   function accept(/** @type {WireEvent} */ event, /** @type {any} */ key) {
     if (status.detail.final) return;
     const isSnapshot = event.event === "hello" || key === null;
+    const wasAway = !hasHello && key !== null && position.cursor;
+    const data = readData(event.data);
     if (isSnapshot) {
       hasHello = true;
       status.set("live", "hello");
       status.show(leaders); // its state came before its hello
     }
-    position.accept(event, readData(event.data), key, listener.onEvent);
-    if (isSnapshot) flush();
-  }
-
-  function flush() {
-    const events = pending ?? [];
-    pending = null;
-    for (const [event, key] of events) accept(event, key);
+    position.accept(event, data, key, listener.onEvent);
+    if (wasAway) accept({ ...event, event: "reset", data: JSON.stringify({ ...data, reason: "shared" }) }, null);
+    const events = (isSnapshot && pending) || [];
+    if (isSnapshot) pending = null;
+    for (const [each, itsKey] of events) accept(each, itsKey);
   }
 
   function stop() {
     clearTimeout(timer);
+    clearTimeout(retry);
     hasHello = false; // for the time after this tab has led
-    flush();
+    pending = null;
   }
 }

@@ -45,6 +45,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   /** @type {Map<string, Topic>} */
   const topics = new Map();
   let isJoining = false;
+  let past = ""; // the stream before the present one; a leader that hung may name it late
   let hasMore = false; // to join: since the last look, too
   let most = MAX_GRANTS; // of one call; after a refusal one, until the grant is known that is refused
   /** @type {Set<string>} */
@@ -76,6 +77,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   });
   notifier.on("hello", (/** @type {any} */ hello) => {
     if (hello.reason === "shared") return; // made by this tab
+    if (stream.id) past = stream.id;
     stream.id = hello.connection ?? "";
     if (!isPolling()) polled.allow();
     joinAll();
@@ -105,6 +107,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
 
   /** Another tab has the stream. @param {string} id */
   function follow(id) {
+    if (id === past) return;
     stream.id = id;
     if (id !== stream.lost) joinAll();
   }

@@ -3,6 +3,8 @@
 const queues = new Map(); // requests that wait, by name
 const holders = new Map(); // of them, by name
 
+const LATE_MS = 300; // a tab that hangs learns this late that its lock was stolen
+
 /** One holder of a name, the others in their order; a thief takes it at once. */
 const locks = {
   request(name, { signal, steal }, granted) {
@@ -17,7 +19,8 @@ const locks = {
         reject(signal.reason);
       });
       if (steal) {
-        holders.get(name)?.reject(new DOMException("The lock was stolen", "AbortError"));
+        const { reject: replace } = holders.get(name);
+        setTimeout(replace, LATE_MS, new DOMException("The lock was stolen", "AbortError"));
         holders.delete(name);
         queue.unshift(request);
       } else queue.push(request);

@@ -211,6 +211,22 @@ test("an answer that a stream is not there says nothing of the one that has open
   assert.equal(calls[1].connection, "c2");
 });
 
+test("what a leader that had hung says late of its former stream is not believed", { timeout: 20_000 }, async (t) => {
+  const { topics, calls, handlers } = await tab(t, "k19", { leads: false, state: "live" }, { connectionId: "c1" });
+  handlers.hello({ connection: "c2" }); // of the tab that took over
+  const channel = new BroadcastChannel("k19 topics");
+  t.after(() => channel.close());
+  const answered = new Promise((resolve) => {
+    channel.onmessage = resolve;
+  });
+  channel.postMessage({ connection: "c1" });
+  channel.postMessage({ left: [] }); // the tab has read both when it answers
+  await answered;
+  topics.open(GRANT, {});
+  while (!calls.length) await sleep(5);
+  assert.equal(calls[0].connection, "c2");
+});
+
 test("a stream that opened while a tab asked for its user is joined", { timeout: 20_000 }, async (t) => {
   const known = new EventEmitter();
   const key = once(known, "user").then(() => "k7");

@@ -1,0 +1,87 @@
+/** A tab that follows another tab's stream: what it missed, and what it then takes for the present state. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { createStatus } from "../../client/connection.js";
+import { createFollower } from "../../client/follower.js";
+import { createPosition } from "../../client/position.js";
+
+const LIVE = { state: "live", detail: { reason: "hello", final: false } };
+const HELLO = { event: "hello", id: "e-9", data: JSON.stringify({ connection: "c2", unread: 3, tasks: [] }) };
+const message = (id) => ({ event: { event: "order.paid", id, data: "{}" }, id });
+const turns = async () => {
+  for (let n = 0; n < 10; n += 1) await Promise.resolve();
+};
+
+/** A tab with this cursor, whose leader answers; `greets` are its snapshots, one after the other. */
+function following(t, cursor, ...greets) {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const told = [];
+  const position = createPosition(cursor);
+  const listener = { onEvent: ({ event, id }) => told.push(`${event} ${id}`) };
+  const status = createStatus({ onState() {}, onConnectionState() {} });
+  const greet = async (event) => {
+    const id = greets.shift();
+    if (!id) throw new Error("the service is away");
+    return { event, id, data: "{}" };
+  };
+  const [receive, ask, stop] = createFollower(
+    position,
+    status,
+    listener,
+    greet,
+    () => queueMicrotask(() => receive(LIVE)),
+    () => told.push("steals"),
+  );
+  t.after(stop);
+  return { told, position, status, receive, ask, stop };
+}
+
+test("a tab that was away hears nothing, and keeps its cursor, until it knows the present state", async (t) => {
+  const { told, position, receive } = following(t, "e-5", "", "e-8");
+  receive(LIVE);
+  await turns();
+  receive(message("e-7")); // what was before it is missing
+  assert.deepEqual([told, position.cursor], [[], "e-5"]);
+  t.mock.timers.tick(2000);
+  await turns();
+  receive(message("e-9"));
+  assert.deepEqual([told, position.cursor], [["reset e-8", "order.paid e-9"], "e-9"]);
+});
+
+test("events that come meanwhile do not delay the next try for the present state", async (t) => {
+  const { told, receive } = following(t, "", "", "e-9");
+  receive(LIVE);
+  await turns();
+  for (const id of ["e-6", "e-7", "e-8"]) {
+    t.mock.timers.tick(1000);
+    await turns();
+    receive(message(id));
+  }
+  assert.equal(told[0], "hello e-9");
+});
+
+test("the stream's hello is a reset as well for a tab that was away", async (t) => {
+  const { told, receive, status } = following(t, "e-5", "", "");
+  receive(LIVE);
+  receive({ event: HELLO, id: false });
+  assert.deepEqual([told, status.state], [["hello e-9", "reset e-9"], "live"]);
+  receive({ event: HELLO, id: false }); // the stream was opened again
+  assert.deepEqual(told.slice(2), ["hello e-9"]);
+});
+
+test("a new tab has its hello from the stream", (t) => {
+  const { told, receive } = following(t, "");
+  receive({ event: HELLO, id: false });
+  assert.deepEqual(told, ["hello e-9"]);
+});
+
+test("a tab that begins to lead goes on from what it has heard, not from what it has not", async (t) => {
+  const { position, receive, stop } = following(t, "e-5", "");
+  receive(LIVE);
+  receive(message("e-7"));
+  stop();
+  await turns();
+  assert.equal(position.cursor, "e-5");
+});
