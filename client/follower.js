@@ -56,8 +56,8 @@ export function createFollower(position, status, listener, greet, post, replaceL
 
   function receive(/** @type {any} */ { event, id, state, detail, connection }) {
     wait(ask, ASK_MS);
-    if (event?.event === "hello" || (event && hasHello)) return accept(event, id);
-    if (event) return void pending?.push([event, id]); // the cursor must not pass what this tab has missed
+    // Before its hello the tab may have missed some: its cursor must not pass them.
+    if (event) return hasHello || event.event === "hello" ? accept(event, id) : void pending?.push([event, id]);
     leaders = connection ?? { state: state === "live" ? "open" : "reconnecting" };
     if (!globalThis.document?.hidden && connection?.nextTryAt > Date.now() + SEEN_MS) post({ want: "hurry" });
     if (hasHello || state !== "live") {
@@ -91,9 +91,10 @@ export function createFollower(position, status, listener, greet, post, replaceL
     }
     position.accept(event, data, key, listener.onEvent);
     if (wasAway) accept({ ...event, event: "reset", data: JSON.stringify({ ...data, reason: "shared" }) }, null);
-    const events = (isSnapshot && pending) || [];
-    if (isSnapshot) pending = null;
-    for (const [each, itsKey] of events) accept(each, itsKey);
+    if (!isSnapshot) return;
+    const events = pending;
+    pending = null;
+    for (const each of events ?? []) accept(...each);
   }
 
   function stop() {

@@ -29,7 +29,7 @@ export function canShare() {
     new BroadcastChannel("notifier").close();
     return navigator.locks;
   } catch {
-    return null;
+    return undefined;
   }
 }
 
