@@ -91,10 +91,11 @@ export function createFollower(position, status, listener, greet, post, replaceL
     }
     position.accept(event, data, key, listener.onEvent);
     if (wasAway) accept({ ...event, event: "reset", data: JSON.stringify({ ...data, reason: "shared" }) }, null);
-    if (!isSnapshot) return;
-    const events = pending;
-    pending = null;
-    for (const each of events ?? []) accept(...each);
+    if (isSnapshot) {
+      const events = pending ?? [];
+      pending = null;
+      for (const each of events) accept(...each);
+    }
   }
 
   function stop() {

@@ -40,8 +40,8 @@ export function connect(url, options = {}) {
   const request = createRequest(tokens, fetch);
   const api = createApi(base, request, Boolean(getToken));
   const position = createPosition(cursor);
-  const isShared = shared && (tokens || user) && canShare();
-  const isNative = !isShared && !tokens && !options.fetch && globalThis.EventSource;
+  const key = shared && (tokens || user) && canShare() && findKey().catch(() => ""); // once: it must not change
+  const isNative = !key && !tokens && !options.fetch && globalThis.EventSource;
   const streamUrl = new URL("v1/stream", base);
   const openFetch = withFetch(streamUrl, request);
   const openLink = isNative
@@ -56,7 +56,6 @@ export function connect(url, options = {}) {
   add(handlers, "hello", ({ reason, connection: id = "" }) => {
     if (reason !== "shared") connectionId = id; // of polls: none
   });
-  const key = isShared && findKey().catch(() => ""); // once: it must not change
   const connection = key ? openShared(key, position, open, greet, listener) : open(listener);
   /** @type {ReturnType<typeof import("./topics.js").createTopics> | undefined} */
   let topics;

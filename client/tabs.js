@@ -26,7 +26,7 @@ import { onPage } from "./page.js";
 /** Firefox has no channels for a page that may not store anything. */
 export function canShare() {
   try {
-    new BroadcastChannel("notifier").close();
+    new BroadcastChannel("").close();
     return navigator.locks;
   } catch {
     return undefined;

@@ -15,7 +15,7 @@ import { minify } from "terser";
 /** Properties that no page, text, event or other tab names; `tests/js/size.test.js` checks that. */
 export const INTERNAL = [
   ...["actionsOf", "createTopics", "questionOf", "QUESTION_CSS", "showBar", "showList", "showPeople", "showTasks"],
-  ...["adopt", "attempt", "extend", "isAtEnd", "report"],
+  ...["adopt", "attempt", "depart", "extend", "isAtEnd", "report"],
   ...["afterMs", "isRunning", "mayEnd", "onHurry", "onStart", "tryStream"],
   ...["endUnneeded", "grantsOf", "handles", "heard", "hearPolled", "isChanged", "isMissing", "isRefused", "namesOf"],
   ...["refuseTokens", "setAside", "shownBy", "shownOn", "tellPolls", "tellStates", "withoutRoom"],

@@ -59,10 +59,10 @@ test("the client with the store, minified and gzipped, is under 7.8 KiB", async 
   assert.ok(bytes < 7.8 * 1024, `${bytes} bytes`);
 });
 
-test("the client with widgets and English texts, as a page loads it at its start, is under 15.4 KiB", async (t) => {
+test("the client with widgets and English texts, as a page loads it at its start, is under 15.5 KiB", async (t) => {
   const bytes = await bytesOf(["bundle.js"]);
   t.diagnostic(`notifier.js, store.js and widgets.js with all they import at once: ${bytes} bytes`);
-  assert.ok(bytes < 15.4 * 1024, `${bytes} bytes`);
+  assert.ok(bytes < 15.5 * 1024, `${bytes} bytes`);
 });
 
 test("a property that the bundle shortens is in no string, no type of a page and no document", () => {
