@@ -168,6 +168,17 @@ print("sent", flush=True)
 """
 
 
+PATIENT = """
+import django
+django.setup()
+from django.conf import settings
+from django_bridge import background
+settings.NOTIFIER = {**settings.NOTIFIER, "TIMEOUT_S": 20}
+background.FLUSH_S = 30
+"""
+"""For a busy machine: neither a call nor the end of the process is too late."""
+
+
 def run(code: str, url: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=env(url), capture_output=True, text=True, timeout=60
@@ -186,7 +197,7 @@ def env(url: str) -> dict[str, str]:
 
 def test_the_end_of_a_process_waits_for_its_queue() -> None:
     with running(AnsweringService(lambda body: time.sleep(0.02) or GOOD)) as server:
-        done = run(SENDING, server.url)
+        done = run(PATIENT + SENDING, server.url)
         assert (done.returncode, done.stderr) == (0, "")
         assert requested(server) == [f"message {n}" for n in range(30)]
     assert not OutboxMessage.objects.exists()
@@ -235,7 +246,7 @@ else:
 
 def test_a_fork_delivers_each_message_once() -> None:
     with running(AnsweringService(lambda body: time.sleep(0.02) or GOOD)) as server:
-        done = run(SENDING + FORKING, server.url)
+        done = run(PATIENT + SENDING + FORKING, server.url)
         assert (done.returncode, done.stderr) == (0, "")
         of_each = [f"message {n} of {side}" for n in range(30, 40) for side in ("child", "parent")]
         assert sorted(requested(server)) == sorted([f"message {n}" for n in range(30)] + of_each)

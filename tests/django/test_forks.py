@@ -25,7 +25,8 @@ from pathlib import Path
 django.setup()
 from django.conf import settings
 from django.db import connections
-from django_bridge import Message, Task
+from django_bridge import Message, Task, background
+background.FLUSH_S = 20
 warnings.simplefilter("ignore", DeprecationWarning)  # since Python 3.12: a fork beside threads
 settings.NOTIFIER = {**settings.NOTIFIER, "TIMEOUT_S": 20, "DELIVERY": sys.argv[1], "OUTBOX": sys.argv[2] == "outbox"}
 
