@@ -42,7 +42,9 @@ MOVES = {
     "a_service_that_is_cut_off_from_a_node_degrades_its_shards_only": "the service cut off from one node",
     "a_subscription_that_reaches_a_replica_is_not_used": "the service's subscriptions sent to a replica",
     "a_failover_by_the_sentinels_loses_nothing 0": "`SENTINEL FAILOVER`",
-    "a_failover_by_the_sentinels_loses_nothing 1": "the same, `min-replicas-to-write 1`",
+    "a_failover_by_the_sentinels_loses_nothing 1": (
+        "the same, `min-replicas-to-write 1`, Sentinels with `publish-period 250`"
+    ),
     "a_failover_by_the_sentinels_loses_nothing confirmed": "the same, and `NOTIFIER_REDIS_WAIT_REPLICAS=1`",
     "a_primary_that_is_silent_is_replaced_by_the_sentinels killed": "the primary behind Sentinels killed",
     "a_primary_that_is_silent_is_replaced_by_the_sentinels hung": (
