@@ -18,6 +18,7 @@ class DjangoBridgeConfig(AppConfig):
         register(checks.check_settings)
         register(checks.check_urls)
         register(checks.check_live)
+        register(checks.check_live_models)
         register(checks.check_deployment, deploy=True)
         celery.sending_task()
         celery.delivering_task()

@@ -70,6 +70,18 @@ def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     ]
 
 
+def check_live_models(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
+    """`notifier.W008`: `live_model` decorates an abstract model."""
+    return [
+        checks.Warning(
+            f"{name} is abstract and has no rows: live_model does nothing for it.",
+            hint="Decorate the models that inherit from it, or silence notifier.W008.",
+            id="notifier.W008",
+        )
+        for name in live_signals.abstract_models()
+    ]
+
+
 def check_deployment(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     """`notifier.W002`, `W004`-`W006`, with `check --deploy`: the transport `memory` in production, tokens sent without
     TLS, a policy that blocks the connection, pages without a user."""

@@ -23,6 +23,8 @@ from notifier.errors import InvalidInput
 M = TypeVar("M", bound=type[Model])
 _OWN: Final = "django_bridge.live_model."
 """How the ids of the receivers of live models begin."""
+_abstract: Final[list[type[Model]]] = []
+"""Abstract models that were decorated: they have no rows, and those that inherit from them are not live."""
 
 
 def live_model(model: M) -> M:
@@ -35,10 +37,12 @@ def live_model(model: M) -> M:
 
     Django sends no signals for `update()`, `bulk_create()`, `bulk_update()`, changes in SQL, and relations that go with
     the deleted object on their other side: call `changed(queryset)` after them. Fixtures that `loaddata` reads are left
-    out. A row whose key or `live_topic` cannot be a topic's name is logged: no page can show it as live.
+    out. A row whose key or `live_topic` cannot be a topic's name is logged: no page can show it as live. An abstract
+    model has no rows: decorate the models that inherit from it (`notifier.W008`).
     """
     if model._meta.abstract:
-        raise TypeError(f"{model.__name__} is abstract and has no rows: decorate the models that inherit from it")
+        _abstract.append(model)
+        return model
     own = f"{_OWN}{model._meta.label}"
     for known in [cls for models in model._meta.apps.all_models.values() for cls in models.values()]:
         _connect(model, own, sender=known)
@@ -50,6 +54,11 @@ def live_model(model: M) -> M:
 def is_used() -> bool:
     """Whether a model of the project is live."""
     return any(str(key[0]).startswith(_OWN) for key, *_ in class_prepared.receivers)
+
+
+def abstract_models() -> list[str]:
+    """The dotted names of abstract models that were decorated, which has no effect."""
+    return [f"{model.__module__}.{model.__qualname__}" for model in _abstract]
 
 
 def _connect(live: type[Model], own: str, sender: type[Model], **_: Any) -> None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.checks import run_checks
 from django.db import models, transaction
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
-from django_bridge import changed, live_model
+from django_bridge import changed, live_model, live_signals
 from django_bridge.testing import outbox as sent
 from notifier.errors import InvalidInput
 from tests.django.live_models import Cafe, CafeProxy, Link, Place, PlaceProxy, Roastery, Stamped, Ticket
@@ -179,6 +180,12 @@ def test_a_key_that_no_topic_can_have_stops_no_save(caplog: pytest.LogCaptureFix
         changed(Link(url="x" * 200))
 
 
-def test_an_abstract_model_has_no_rows_to_be_live() -> None:
-    with pytest.raises(TypeError, match="abstract"):
-        live_model(Stamped)
+def test_an_abstract_live_model_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def warnings() -> list[str]:
+        return [message.msg for message in run_checks() if message.id == "notifier.W008"]
+
+    monkeypatch.setattr(live_signals, "_abstract", [])
+    assert warnings() == []
+    assert live_model(Stamped) is Stamped
+    (text,) = warnings()
+    assert "tests.django.live_models.Stamped" in text
