@@ -63,7 +63,8 @@ class TaskRecordAdmin(_ReadOnly, _Tasks):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Only with its user: the admin asks here too before it deletes that."""
         page = getattr(request.resolver_match, "url_name", None) or ""
-        return obj is not None and page != "" and not page.startswith("django_bridge_taskrecord_")
+        own = ("django_bridge_taskrecord_", f"{self.opts.app_label}_{self.opts.model_name}_")  # of a proxy, the second
+        return obj is not None and page != "" and not page.startswith(own)
 
     @admin.display(description=_("progress"))
     def progress(self, record: TaskRecord) -> str:

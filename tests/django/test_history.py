@@ -8,21 +8,37 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.apps.registry import Apps
+from django.contrib import admin
 from django.contrib.auth.models import Group, Permission, User
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, connection, transaction
 from django.template.loader import render_to_string
 from django.test import Client, RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.urls import path
 from django.utils import timezone
 
 from django_bridge import ALL, Message, Task, group, history
+from django_bridge.admin import TaskRecordAdmin
 from django_bridge.celery import send_message
 from django_bridge.models import MessageRecipient, MessageRecord, OutboxMessage, TaskRecord
 from django_bridge.testing import outbox
 from django_bridge.views import history_of
 
 KEPT = {"TRANSPORT": "memory", "KEEP_MESSAGES": True}
+
+
+class ImportTask(TaskRecord):
+    class Meta:
+        app_label = "sample"
+        proxy = True
+        apps = Apps()  # of its own: without migrations it may inherit no model that has some
+
+
+site = admin.AdminSite("of a project")
+site.register(ImportTask, TaskRecordAdmin)
+urlpatterns = [path("own/", site.urls)]
 
 
 @pytest.fixture(autouse=True)
@@ -316,4 +332,16 @@ def test_no_one_deletes_a_task_in_the_admin(boss: Client, user: User) -> None:
     assert boss.post(f"{own}{task.id}/delete/", {"post": "yes"}).status_code == 403
     assert "delete_selected" not in boss.get(own).content.decode()
     boss.post(own, {"action": "delete_selected", "_selected_action": [task.id], "post": "yes"})
+    assert TaskRecord.objects.exists()
+
+
+@override_settings(ROOT_URLCONF=__name__)
+def test_no_one_deletes_a_task_in_the_admin_of_a_proxy(user: User) -> None:
+    task = Task(from_user=user, task_name="Import")
+    task.begin()
+    user.is_staff = True
+    user.save()
+    staff = Client()
+    staff.force_login(user)
+    assert staff.post(f"/own/sample/importtask/{task.id}/delete/", {"post": "yes"}).status_code == 403
     assert TaskRecord.objects.exists()
