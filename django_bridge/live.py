@@ -127,7 +127,7 @@ class _Batch:
         self.database: Final = database
         self.sent: set[str] = set()
         self._is_open = True
-        self._hooks: set[Callable[[], None]] = set()
+        self._hooks: list[Callable[[], None]] = []
         self._registered: list[Any] = []
         """The hooks of the connection when one of these was last seen among them."""
 
@@ -137,12 +137,12 @@ class _Batch:
         # each commit and rollback, also of a savepoint.
         registered = connections[self.database].run_on_commit
         if self._is_open and registered is not self._registered:
-            self._is_open = any(hook in self._hooks for _, hook, *_ in registered)
+            self._is_open = any(any(hook is own for own in self._hooks) for _, hook, *_ in registered)
             self._registered = registered
         return self._is_open
 
     def on_commit(self, hook: Callable[[], object]) -> None:
-        self._hooks.add(after_commit(hook, self.database))
+        self._hooks.append(after_commit(hook, self.database))
         self._registered = connections[self.database].run_on_commit
 
     def close(self) -> None:

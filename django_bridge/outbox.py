@@ -128,8 +128,8 @@ def _keep_of_another(payload: Payload) -> None:
         publisher.current().failures.failed(exc, f"{named(payload)} has no row in the outbox: {exc}")
     if not publisher.delivers_in_background():
         _send_once(payload)
-    else:
-        background.current().put(partial(_send_once, payload))
+    elif not background.current().put(partial(_send_once, payload)):
+        publisher.current().dropped(named(payload))
 
 
 def _send_once(payload: Payload) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from django.db.models.signals import class_prepared, m2m_changed, post_delete, p
 from django.test import override_settings
 from django.utils import timezone
 
-from django_bridge import Event, Message, changed, delivery, live_model
+from django_bridge import Event, Message, background, changed, delivery, live_model, publisher
 from django_bridge.models import OutboxMessage
 from django_bridge.testing import outbox as sent
 from tests.django.listener import listening
@@ -163,6 +165,21 @@ def test_a_transaction_of_the_outbox_that_is_broken_stops_no_change_of_another_d
     assert topics() == [own(row)]
 
 
+def test_a_change_without_a_row_that_finds_the_queue_full_is_counted_as_dropped(
+    no_service: dict[str, Any], row: SimpleModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    worker = background.Worker("test", 1)
+    monkeypatch.setattr(background, "_worker", worker)
+    with override_settings(NOTIFIER={**no_service, "OUTBOX": True, "DELIVERY": "background"}), transaction.atomic():
+        while worker.put(go_on.wait):
+            pass
+        transaction.set_rollback(True)
+        row.save(using="other")
+        go_on.set()
+        assert publisher.current().counts.dropped == 1
+
+
 # By hand
 
 
@@ -245,3 +262,24 @@ def test_a_commit_hook_of_the_project_that_raises_costs_no_later_change(live: Se
         with transaction.atomic():
             changed("order:1")
         listener.wait("changed", 2)
+
+
+@dataclass
+class Unhashable:
+    """A commit hook of a project."""
+
+    calls: int = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+
+
+@pytest.mark.usefixtures("_settings")
+def test_a_commit_hook_of_the_project_may_be_unhashable() -> None:
+    with transaction.atomic():
+        transaction.on_commit(Unhashable())
+        changed("order:1")
+        with rolled_back("default"):
+            changed("order:2")
+        changed("order:3")
+    assert topics() == ["order:1", "order:3"]
