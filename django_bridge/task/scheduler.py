@@ -144,14 +144,15 @@ def _run_logged(action: Action) -> None:
 _lock = threading.RLock()
 _scheduler: Scheduler | None = None
 _forked: Final[weakref.WeakSet[Forked]] = weakref.WeakSet()
+_is_hooked = False
+"""Whether `_after_fork_in_child` is registered."""
 
 
 def current() -> Scheduler:
     """The scheduler of this process. A forked child has none of its parent's threads: it gets a new one."""
     global _scheduler
     with _lock:
-        if _scheduler is None:
-            os.register_at_fork(after_in_child=_after_fork_in_child)
+        _register_fork_hook()
         if _scheduler is None or _scheduler.pid != os.getpid():
             _scheduler = Scheduler()
             run_at_exit(at_exit)
@@ -160,7 +161,16 @@ def current() -> Scheduler:
 
 def begin_in_child(owner: Forked) -> None:
     """Call `owner.begin_in_child()` in every forked child, unless `owner` is collected before."""
+    with _lock:
+        _register_fork_hook()
     _forked.add(owner)
+
+
+def _register_fork_hook() -> None:
+    global _is_hooked
+    if not _is_hooked:
+        _is_hooked = True
+        os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _after_fork_in_child() -> None:

@@ -20,7 +20,7 @@ from tests.support import REPOSITORY, running, wait_for
 TASK = (200, {}, b'{"done": 0, "total": 10, "updated_at": "2026-11-30T12:00:00Z"}')
 
 SETUP = """
-import multiprocessing, sys, time, warnings, django
+import multiprocessing, sys, threading, time, warnings, django
 from pathlib import Path
 django.setup()
 from django.conf import settings
@@ -50,9 +50,14 @@ finish(fork(lambda: Message(to_users=1, subject="of the child").send()))
 TASKS = """
 folder = Path(sys.argv[3])
 task = Task(from_user=int(sys.argv[4]), task_name="Import")
-task.begin(total=10)
-task.advance()
-task.advance()  # by the scheduler's thread
+
+def work():
+    task.begin(total=10)
+    task.advance()
+    task.advance()  # by this thread or by the scheduler's
+    connections.close_all()
+
+threading.Thread(target=work).start()
 while not (folder / "asked").exists():
     time.sleep(0.01)
 child = fork(task.end, "over")
@@ -81,10 +86,18 @@ def test_the_end_of_a_child_waits_for_its_messages(outbox: str) -> None:
     assert not OutboxMessage.objects.exists()
 
 
+@pytest.mark.parametrize("call", ["creation", "second advance"])
 @pytest.mark.parametrize("delivery", ["inline", "background"])
-def test_a_child_goes_on_with_a_task_that_its_parent_is_reporting(delivery: str, tmp_path: Path, user: User) -> None:
+def test_a_child_goes_on_with_a_task_that_its_parent_is_reporting(
+    delivery: str, call: str, tmp_path: Path, user: User
+) -> None:
+    def is_in_flight(body: Any) -> bool:
+        if call == "creation":
+            return "name" in body and not (tmp_path / "asked").exists()
+        return "advance" in body and len([1 for *_, earlier in server.requests if "advance" in earlier]) == 2
+
     def answer(body: Any) -> Any:
-        if "advance" in body and len([1 for *_, earlier in server.requests if "advance" in earlier]) == 2:
+        if is_in_flight(body):
             (tmp_path / "asked").touch()
             wait_for((tmp_path / "forked").exists, what="the fork")
         return TASK
