@@ -92,11 +92,15 @@ def test_a_file_or_folder_that_this_user_cannot_write_is_named(
     """Asked of a stand-in: the administrator, as whom tests may run, can write everywhere."""
     path, unwritable = tmp_path / "notifier.db", tmp_path / refused
     File(path, "full").close()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
     assert of_file(path, "writable").verdict == "ok"
     access = os.access
     monkeypatch.setattr(os, "access", lambda item, mode: Path(item) != unwritable and access(item, mode))
-    result = of_file(path, "writable")
-    assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
+    for name in (path, link):
+        result = of_file(name, "writable")
+        assert (result.verdict, str(unwritable) in result.seen) == ("weakens", True)
 
 
 @pytest.mark.parametrize("suffix", ["", "-lock", "-wal", "-shm"])
