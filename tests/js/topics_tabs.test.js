@@ -216,9 +216,7 @@ test("what a leader that had hung says late of its former stream is not believed
   handlers.hello({ connection: "c2" }); // of the tab that took over
   const channel = new BroadcastChannel("k19 topics");
   t.after(() => channel.close());
-  const answered = new Promise((resolve) => {
-    channel.onmessage = resolve;
-  });
+  const answered = once(channel, "message");
   channel.postMessage({ connection: "c1" });
   channel.postMessage({ left: [] }); // the tab has read both when it answers
   await answered;
