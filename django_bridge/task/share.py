@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -108,37 +109,47 @@ class Share:
     def count(self) -> None:
         """Raise the high-water mark to what this run has done, and advance the task by the difference."""
         self._counted_at = time.monotonic()
+        self._raise_mark(self.done)
+        if self._next < self._counted or self._tried is not None:
+            self._send_on_commit()
+
+    def _raise_mark(self, done: int) -> int:
+        """Raise the high-water mark, and return it. While the service may have counts that are not in `told`, the mark
+        stays: the next run would send others with them, under another key."""
         row, _ = written(TaskShare).get_or_create(task_id=self.task.id, key=self.key)
         if self._is_first_count and row.told < row.counted:  # an earlier run died before it wrote `told`
             self._tried = row.told, row.counted
         if self._is_first_count or row.counted > self._counted:  # what another run has counted, that run sends
             self._next = self._counted = row.counted
         self._is_first_count = False
-        if self.done > row.counted:
-            written(TaskShare).filter(pk=row.pk, counted__lt=self.done).update(counted=self.done)
-            self._counted = self.done
-        if self.done > row.counted or self._tried is not None:
-            self._send_on_commit()
+        if self._tried is not None or done <= row.counted:
+            return row.counted
+        written(TaskShare).filter(pk=row.pk, counted__lt=done).update(counted=done)
+        self._counted = done
+        return done
 
     def _send_on_commit(self) -> None:
-        """Register one hook for all counts of a transaction.
+        """Register one hook for all counts of a transaction; while the mark stays, one for each.
 
         A rollback drops it, and so does a hook of the project that raises before it.
         """
         database = router.db_for_write(TaskShare)
-        if self._hook is None or all(hook is not self._hook for _, hook, *_ in connections[database].run_on_commit):
-            self._hook = after_commit(self._send_unsent, database)
+        is_registered = any(hook is self._hook for _, hook, *_ in connections[database].run_on_commit)
+        if self._tried is not None or not is_registered:
+            self._hook = after_commit(partial(self._send_unsent, self.done), database)
 
-    def _send_unsent(self) -> None:
+    def _send_unsent(self, done: int) -> None:
         self._hook = None
-        # Less than this run has counted, where a savepoint was rolled back.
-        counted = min(self._counted, written(TaskShare).get(task_id=self.task.id, key=self.key).counted)
-        while self._tried is not None or self._next < counted:
-            if self._tried is None:
-                self._tried, self._next = (self._next, counted), counted
+        if self._tried is not None:
             if not self._advance_task(*self._tried):
                 return
             self._tried = None
+        mark = self._raise_mark(done)
+        counted = min(self._counted, mark)  # the mark is lower where a savepoint was rolled back
+        if self._next < counted:
+            self._tried, self._next = (self._next, counted), counted
+            if self._advance_task(*self._tried):
+                self._tried = None
 
     def _advance_task(self, sent: int, counted: int) -> bool:
         is_sent = self.task.advance_once(f"{self.task.id}.{self.key}.{sent}-{counted}", counted - sent)

@@ -16,7 +16,7 @@ from django_bridge import Progress, Task, publisher
 from django_bridge.models import TaskRecord, TaskShare
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
-from tests.django.answering import answering
+from tests.django.answering import AnsweringService, answering
 from tests.django.celery_worker import Worker, working
 from tests.django.conftest import http_settings
 from tests.support import RedisServer, Service, wait_for
@@ -88,27 +88,84 @@ def test_in_a_transaction_only_committed_items_are_counted(task: Task, outcome: 
     assert shown() == 6
 
 
-def test_counts_that_the_service_did_not_take_are_sent_once(task: Task) -> None:
-    is_away = False
-    taken: dict[str, int] = {}
+AWAY = (503, {"Retry-After": "60"}, b"{}")
+LOST = "lost"
+"""The service takes the call, and its answer does not arrive."""
 
-    def answer(body: Any) -> Any:
-        if is_away:
-            return 503, {"Retry-After": "60"}, b"{}"
-        (_, _, headers, _) = server.requests[-1]
-        taken[headers["Idempotency-Key"]] = body.get("advance", 0)
+
+class Counting:
+    """A stand-in that adds each advance once for its key. Heartbeats may come at any time."""
+
+    def __init__(self) -> None:
+        self.answer: Any = None
+        """Instead of the usual one."""
+        self.taken: dict[str, int] = {}
+        self.server: AnsweringService
+
+    def __call__(self, body: Any) -> Any:
+        if "advance" in body and self.answer != AWAY:
+            (key,) = [headers["Idempotency-Key"] for *_, headers, sent in self.server.requests if sent is body]
+            self.taken[key] = body["advance"]
+        if self.answer is not None:
+            return AWAY
         return 200, {}, b'{"done": 0, "total": 20, "updated_at": "2026-11-30T12:00:00Z"}'
 
-    with answering(answer) as server:
-        with task.share("a") as share:
-            for done, is_away in ((5, True), (6, False), (8, False), (9, True)):  # noqa: B007  # read by `answer`
-                share.done = done
-                share.count()
-            is_away = False
-        assert sum(taken.values()) == 9
-        run(task, "a", 12)
-        assert sum(taken.values()) == 12
+    @property
+    def done(self) -> int:
+        return sum(self.taken.values())
+
+
+@pytest.fixture
+def counting() -> Iterator[Counting]:
+    counting = Counting()
+    with answering(counting) as counting.server:
+        yield counting
+
+
+def test_counts_that_the_service_did_not_take_are_sent_once(task: Task, counting: Counting) -> None:
+    with task.share("a") as share:
+        for share.done, counting.answer in ((5, AWAY), (6, None), (8, None), (9, AWAY)):
+            share.count()
+        counting.answer = None
+    assert counting.done == 9
+    run(task, "a", 12)
+    assert counting.done == 12
     assert TaskShare.objects.get().told == 12
+
+
+@pytest.mark.parametrize("block", [contextlib.nullcontext, transaction.atomic])
+def test_counts_whose_answer_was_lost_are_sent_alone_also_by_the_next_run(
+    task: Task, counting: Counting, block: Any
+) -> None:
+    share = task.share("a")
+    counting.answer = LOST
+    share.done = 5
+    share.count()
+    with block():
+        share.done = 9
+        share.count()
+    counting.answer = None
+    run(task, "a", 12)
+    assert counting.done == 12
+
+
+def test_counts_of_a_transaction_that_follow_a_lost_answer_are_sent_on_its_commit(
+    task: Task, counting: Counting
+) -> None:
+    share = task.share("a")
+    counting.answer = LOST
+    share.done = 5
+    share.count()
+    with transaction.atomic():
+        for share.done in (6, 7):
+            share.count()
+        with transaction.atomic():
+            share.done = 9
+            share.count()
+            transaction.set_rollback(True)
+        counting.answer = None
+        assert counting.done == 5
+    assert counting.done == 7
 
 
 def test_a_transaction_that_is_not_that_of_the_counts_and_rolls_back_costs_none(task: Task) -> None:
@@ -135,6 +192,19 @@ def test_a_commit_hook_of_the_project_that_raises_costs_no_later_count(task: Tas
     share.done = 5
     share.count()
     assert shown() == 5
+
+
+@pytest.mark.parametrize("is_caught", [True, False])
+def test_a_commit_hook_of_the_project_that_raises_costs_no_count_at_the_end(task: Task, is_caught: bool) -> None:
+    def broken() -> None:
+        raise LookupError
+
+    caught = contextlib.suppress(LookupError) if is_caught else contextlib.nullcontext()
+    with contextlib.suppress(LookupError), task.share("a") as share, caught, transaction.atomic():
+        transaction.on_commit(broken)
+        share.advance(3)
+    assert shown() == 3
+    assert TaskShare.objects.get().told == 3
 
 
 def test_a_tight_loop_counts_ten_times_a_second_and_at_its_end(
