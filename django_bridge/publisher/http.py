@@ -164,7 +164,9 @@ class HttpTransport:
 
     def cursor(self, user: str) -> Attempt[str]:
         def attempt(within_s: float) -> str:
-            return str(self._request("GET", "/v1/cursor", within_s, params={"user": user})["cursor"])
+            timeouts = {"timeout": _Deadline(within_s)}
+            answer = self._request("GET", "/v1/cursor", within_s, params={"user": user}, extensions=timeouts)
+            return str(answer["cursor"])
 
         return attempt
 
@@ -234,6 +236,16 @@ class HttpTransport:
         if answer.status_code in (200, 204):
             return _parsed(answer) if answer.content else None
         raise _error(answer)
+
+
+class _Deadline(dict[str, float]):
+    """httpx' timeouts of a call: each step has what the earlier ones have left. httpcore asks with `get` at each."""
+
+    def __init__(self, within_s: float) -> None:
+        self._at = time.monotonic() + within_s
+
+    def get(self, step: str, default: object = None) -> float:
+        return max(0.001, self._at - time.monotonic())
 
 
 class _QuietRequests(logging.Filter):

@@ -51,6 +51,16 @@ def test_a_silent_service_holds_a_view_for_a_moment_and_then_not_at_all() -> Non
     assert publisher.current().counts.refused_at_once == 1
 
 
+def test_a_view_waits_for_all_of_its_tenth_of_the_timeout() -> None:
+    def answer(body: Any) -> Any:
+        time.sleep(3.5)  # over half of the tenth
+        return GOOD
+
+    with answering(answer, TIMEOUT_S=60):
+        assert view()[1] == "a-1"
+        assert publisher.current().counts.repeated == 0
+
+
 def test_a_slow_service_is_asked_for_fewer_cursors_and_still_gets_all_messages(user: Any) -> None:
     is_fast = Event()
 
