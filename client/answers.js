@@ -1,13 +1,13 @@
 /**
  * The answer to the fetch of a live part: whether the part takes it.
  *
- * An answer from another address (a login) leaves the part as it is. Where there is none, as while the page's server is away, the part gets
+ * An answer from another address (a login) leaves the part as it is; a last slash makes no other address. Where there is none, as while the page's server is away, the part gets
  * the DOM event `live-failed`, which bubbles: it is to be fetched again.
  *
  * Must not know: topics, who swaps the answer in.
  */
 
-export const PATIENCE_MS = 15_000;
+import { PATIENCE_MS } from "./request.js";
 
 /**
  * @param {Element} part
@@ -16,13 +16,20 @@ export const PATIENCE_MS = 15_000;
  * @param {number} status  0: no answer
  */
 export function accepts(part, asked, url, status) {
-  if (status && status !== 429 && status < 500) return addressOf(asked) === addressOf(url);
+  if (status && status !== 429 && status < 500) {
+    const isSame = addressOf(asked) === addressOf(url);
+    if (!isSame) console.warn(`The live part ${asked} stays as it is: the answer is from ${url}`);
+    return isSame;
+  }
   part.dispatchEvent(new Event("live-failed", { bubbles: true }));
   return false;
 }
 
 /** @param {string} url */
-const addressOf = (url) => new URL(url, document.baseURI).href.split("#")[0];
+function addressOf(url) {
+  const { origin, pathname, search } = new URL(url, document.baseURI);
+  return origin + pathname.replace(/\/$/, "") + search;
+}
 
 /**
  * Fetches a page for a part, past the browser's cache, whose answer may be older than the event.

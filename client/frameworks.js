@@ -1,12 +1,15 @@
 /**
- * Live parts that htmx or Turbo fetches: what becomes of the answer. Concerned are fetches that the event `live` has caused, no other of the
- * same elements.
+ * Live parts that htmx or Turbo fetches: what becomes of the answer. Concerned are fetches that the event `live` has caused. A frame takes
+ * over the grant of every answer, also where the user has followed a link in it.
  *
  * Must not know: topics, when a part is fetched.
  */
 
-import { accepts, PATIENCE_MS } from "./answers.js";
+import { accepts } from "./answers.js";
+import { PATIENCE_MS } from "./request.js";
 import { takeGrant } from "./swapped.js";
+
+const HTMX4_TIMEOUT_MS = 60_000; // its default
 
 /**
  * Listens until the signal. Returns a function that reloads a `<turbo-frame>`.
@@ -24,22 +27,26 @@ export function watchFrameworks(signal) {
   const handlers = {
     // htmx 2
     "htmx:configRequest": ({ detail }) => {
-      if (isLive(detail.triggeringEvent)) detail.timeout ||= PATIENCE_MS;
+      if (isLive(detail.triggeringEvent) && !detail.elt.closest('[hx-request*="timeout"]'))
+        detail.timeout ||= PATIENCE_MS;
     },
     "htmx:beforeSwap": ({ detail }) => {
-      const { pathInfo, xhr } = detail;
-      if (!isAccepted(detail.requestConfig.triggeringEvent, pathInfo.finalRequestPath, xhr.responseURL, xhr.status))
+      const { requestConfig, pathInfo, xhr } = detail;
+      if (!requestConfig) return; // htmx 4's extension `htmx-2-compat` has sent it
+      if (!isAccepted(requestConfig.triggeringEvent, pathInfo.finalRequestPath, xhr.responseURL, xhr.status))
         detail.shouldSwap = false;
     },
     "htmx:sendError": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
     "htmx:timeout": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
     // htmx 4
     "htmx:config:request": ({ detail: { ctx } }) => {
-      if (isLive(ctx.sourceEvent)) ctx.request.timeout ??= PATIENCE_MS;
+      const { defaultTimeout = HTMX4_TIMEOUT_MS } = /** @type {any} */ (globalThis).htmx?.config ?? {};
+      if (isLive(ctx.sourceEvent) && defaultTimeout === HTMX4_TIMEOUT_MS) ctx.request.timeout ??= PATIENCE_MS;
     },
     "htmx:before:swap": (event) => {
       const { sourceEvent, request, response } = event.detail.ctx;
-      if (!isAccepted(sourceEvent, request?.action, response?.raw.url, response?.status)) event.preventDefault();
+      const { redirected, url } = response?.raw ?? {};
+      if (!isAccepted(sourceEvent, redirected ? request.action : url, url, response?.status)) event.preventDefault();
     },
     "htmx:error": ({ detail: { ctx } }) => void (ctx && ctx.text === undefined && isAccepted(ctx.sourceEvent)),
     // Turbo
@@ -53,7 +60,8 @@ export function watchFrameworks(signal) {
       const { target: frame, detail } = event;
       const { response } = detail.fetchResponse;
       if (!reloaded.has(frame)) return;
-      if (accepts(frame, frame.src, response.url, response.status)) return void answers.add(response);
+      const { redirected, url, status } = response; // Turbo fetches another spelling of `src`; a page may change it
+      if (accepts(frame, redirected ? frame.src : url, url, status)) return void answers.add(response);
       event.preventDefault();
       void response.body?.cancel();
     },

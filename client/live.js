@@ -15,7 +15,7 @@ import { pauseMs, persist } from "./pause.js";
 
 /** @typedef {import("./handle.js").TopicHandle} Handle */
 /** @typedef {{topic: string, type: string, data?: any, isDue?: boolean}} Detail  `type`: of the event, or `stale`; `isDue`: for its next grant */
-/** @typedef {{timer: ReturnType<typeof setTimeout>, detail: Detail, failures: number}} Due  `failures`: of its fetches, in a row */
+/** @typedef {{timer?: ReturnType<typeof setTimeout>, detail: Detail, failures: number}} Due  `failures`: of its fetches, in a row */
 
 /**
  * @typedef {object} Share  what an element's grant lets all elements of the page hear
@@ -31,6 +31,7 @@ const GRANT = "[data-live-grant]";
 const SETTLING = ".htmx-added"; // htmx marks the elements that it swaps in, and listens to them when it takes the mark off
 const UNDEFINED = "notifier-live:not(:defined)"; // its module does not load
 const SETTLE_MS = 20;
+const MOST_REPEATS = 8; // of a fetch that fails; then an event, a new stream or a user who looks at the tab begins anew
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
@@ -68,12 +69,15 @@ export function watchPage(notifier, renew, texts) {
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
   });
   document.addEventListener("live-failed", repeat, { signal: ended.signal });
+  document.addEventListener("visibilitychange", () => document.hidden || repeatAll(), { signal: ended.signal });
   scan();
   return () => {
     end();
     ended.abort();
     observer.disconnect();
     for (const { close } of [...granted.values(), ...parted]) close();
+    granted.clear(); // what is not open yet is needed no longer
+    parted.clear();
     for (const { timer } of due.values()) clearTimeout(timer);
   };
 
@@ -93,7 +97,10 @@ export function watchPage(notifier, renew, texts) {
     if (parted.size) closeUnneeded();
     if (!hasParts && document.querySelector("notifier-live")) {
       hasParts = true;
-      void persist(() => import("./widgets/live.js"));
+      void persist(
+        () => import("./widgets/live.js"),
+        () => !ended.signal.aborted,
+      ).then(repeatAll);
     }
   }
 
@@ -115,9 +122,13 @@ export function watchPage(notifier, renew, texts) {
     /** @type {Share} */
     const share = { grant, names: new Set(), isOpen: false, close };
     granted.set(element, share);
+    const last = told.get(element);
+    if (last) last.detail = { ...last.detail, isDue: false }; // this is the next grant
+    /** @type {Set<string>} */
+    const over = new Set(); // topics that may have ended before the handle is there
     const begun = (/** @type {Partial<Handle>} */ { topics }) => {
       share.isOpen = true;
-      share.names = new Set(topics);
+      share.names = new Set(topics?.filter((name) => !over.has(name)));
       if (parted.size) closeUnneeded();
     };
     const isNeeded = () => granted.get(element) === share || parted.has(share);
@@ -127,9 +138,9 @@ export function watchPage(notifier, renew, texts) {
     const opening = persist(() => open().catch(fail), isNeeded);
     void opening.then((handle) => handle && begun(handle));
     if (element.localName === "notifier-presence")
-      share.shown = Promise.all([persist(() => import("./widgets/presence.js"), isNeeded), opening]).then(
-        ([people, handle]) => (handle && isNeeded() ? people?.showPeople(element, handle, texts) : undefined),
-      );
+      share.shown = Promise.all([persist(() => import("./widgets/presence.js"), isNeeded), opening])
+        .then(([people, handle]) => (handle && isNeeded() ? people?.showPeople(element, handle, texts) : undefined))
+        .catch(console.error);
 
     function close() {
       void opening.then((handle) => handle?.close());
@@ -141,7 +152,10 @@ export function watchPage(notifier, renew, texts) {
     }
 
     function forget(/** @type {string[]} */ names, /** @type {string} */ reason) {
-      for (const name of names) share.names.delete(name);
+      for (const name of names) {
+        over.add(name);
+        share.names.delete(name);
+      }
       onEnded(names, reason);
     }
   }
@@ -178,6 +192,10 @@ export function watchPage(notifier, renew, texts) {
   /** What has failed before is fetched at once. */
   function comeBack() {
     helloAt = Date.now();
+    repeatAll();
+  }
+
+  function repeatAll() {
     for (const [element, { detail, failures }] of due) if (failures) plan(element, detail, 0);
   }
 
@@ -199,8 +217,9 @@ export function watchPage(notifier, renew, texts) {
       clearTimeout(planned.timer);
     }
     /** @type {Due} */
-    const next = { detail, failures, timer: setTimeout(send, delayMs) };
+    const next = { detail, failures, timer: undefined };
     due.set(element, next);
+    if (!failures || (failures <= MOST_REPEATS && !document.hidden)) next.timer = setTimeout(send, delayMs);
 
     function send() {
       if (element.closest(SETTLING)) next.timer = setTimeout(send, SETTLE_MS);
@@ -211,7 +230,8 @@ export function watchPage(notifier, renew, texts) {
   /** @param {Element} element @param {Due} next */
   function dispatch(element, next) {
     const { detail } = next;
-    told.set(element, next);
+    // A fetch for the next grant may be under way, and fail: a repeat is for it until the grant is there.
+    told.set(element, { ...next, detail: { ...detail, isDue: detail.isDue || told.get(element)?.detail.isDue } });
     const goesOn = element.dispatchEvent(new CustomEvent("live", { detail, cancelable: true }));
     if (goesOn && element.localName === "turbo-frame" && element.hasAttribute("src")) reloadFrame(element);
     if (element.matches(UNDEFINED)) repeat({ target: element });

@@ -25,6 +25,7 @@ export { ServiceError } from "./api.js";
 /** @typedef {Map<string, Set<Handler>>} Handlers  by event type */
 
 const OWN_EVENTS = ["hello", "message", "task", "inbox", "reset", "degraded", "ping", "bye"];
+const RELOAD_MS = 5000; // where the module of topics did not load
 
 /**
  * Opens a stream that stays open. Returns its handle at once.
@@ -69,8 +70,10 @@ export function connect(url, options = {}) {
         throw error;
       }));
   // The tab that has the stream answers those that show topics, also if it shows none.
-  connection.receive = (message) => {
-    if (connection.leads) void loadTopics().then(() => connection.receive?.(message));
+  connection.receive = async (message) => {
+    if (!connection.leads) return;
+    await loadTopics().catch(() => new Promise((resolve) => setTimeout(resolve, RELOAD_MS)));
+    connection.receive?.(message);
   };
 
   const notifier = {

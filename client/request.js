@@ -6,7 +6,7 @@
 
 /** @typedef {ReturnType<typeof createRequest>} Request */
 
-const PATIENCE_MS = 15_000;
+export const PATIENCE_MS = 15_000;
 const JSON_TYPE = "application/json";
 
 /**

@@ -66,7 +66,6 @@ export function openShared(key, position, open, greet, listener) {
     get connectionState() {
       return status.connection;
     },
-    post: (message) => topics?.postMessage(message),
   };
   void begin();
   return connection;
@@ -82,6 +81,7 @@ export function openShared(key, position, open, greet, listener) {
       [leave, retry, leads] = joinTabs(name, position, status, listener, greet, open, end);
       if (!name) return;
       topics = new BroadcastChannel(`${name} topics`);
+      connection.post = (message) => topics?.postMessage(message);
       topics.onmessage = ({ data }) => connection.receive?.(data);
     }
   }
@@ -123,15 +123,15 @@ function joinTabs(key, position, status, listener, greet, open, end) {
   const [enlist, release] = createElection(key, lead, follow);
   const [receive, ask, stop] = createFollower(position, status, listener, greet, post, () => enlist(true));
   const want = (/** @type {"retry" | "hurry"} */ what) => (stream ? stream[what]() : post({ want: what }));
-  const answer = () => {
-    stream?.wake(); // this tab may be hidden, and its timers late
-    postState();
-  };
   const unhook = onPage({ visibilitychange: () => document.hidden || stream || ask() });
   if (channel) {
     channel.onmessage = ({ data }) => {
       if (data.event || data.state) stream || receive(data);
-      else if (stream) data.want ? want(data.want) : answer(); // another tab asks
+      else if (stream && data.want) want(data.want);
+      else if (stream) {
+        stream.wake(); // another tab asks: this tab may be hidden, and its timers late
+        postState();
+      }
     };
     enlist(false);
     ask();

@@ -85,6 +85,7 @@ export async function createTopics(notifier, connection, position, base, polls, 
   notifier.on("reset", (/** @type {any} */ { reason }) => {
     if (reason !== "shared") return;
     stream.id = ""; // this tab was away: another may have the stream now, and have ended the topics
+    if (!topics.size) ask(); // this tab may have named its own to the others, before it knew
     joinAll();
   });
   // Without a hello of its own: a tab that joins later, or the end of a time without the broker.

@@ -56,10 +56,10 @@ export class NotifierLive extends BaseElement {
 function swap(target, source) {
   if (target.innerHTML === source.innerHTML) return;
   const focus = /** @type {any} */ (document.activeElement);
-  const place = target.contains(focus) ? placeOf(target, focus) : null;
+  const place = target.contains(focus) ? (focus.matches(KEPT) ? sameAs : placeOf)(target, focus) : null;
   const kept = [...target.querySelectorAll(KEPT)]
     .filter((field) => field === focus || isChanged(field))
-    .map((field) => /** @type {const} */ ([field, placeOf(target, field)]));
+    .map((field) => /** @type {const} */ ([field, sameAs(target, field)]));
   const scrolled = [target, ...target.querySelectorAll("*")]
     .filter((each) => each.scrollTop || each.scrollLeft)
     .map((each) => /** @type {const} */ ([placeOf(target, each), each.scrollTop, each.scrollLeft]));
@@ -70,8 +70,7 @@ function swap(target, source) {
   // The field itself stays, with what is typed in it; one whose state the answer has is the answer's.
   for (const [field, find] of kept) {
     const next = find(fragment);
-    const isKept = next?.localName === field.localName && (field === focus || stateOf(field) !== stateOf(next));
-    if (isKept) next.replaceWith(field);
+    if (next && (field === focus || stateOf(field) !== stateOf(next))) next.replaceWith(field);
   }
   target.replaceChildren(fragment);
   const isKept = place && target.contains(focus);
@@ -86,15 +85,38 @@ function swap(target, source) {
 
 /** Whether a field has another state than in the page as it was answered. @param {any} field */
 function isChanged(field) {
-  if (field.selectedOptions) return stateOf(field) !== stateOf(field.cloneNode(true)); // a copy has the options of the markup
-  return /^(checkbox|radio)$/.test(field.type)
-    ? field.checked !== field.defaultChecked
-    : field.value !== field.defaultValue;
+  const form = document.createElement("form");
+  form.append(field.cloneNode(true));
+  form.reset();
+  return stateOf(field) !== stateOf(form.firstChild);
 }
 
 /** @param {any} field */
 const stateOf = (field) =>
   JSON.stringify([field.checked, [...(field.selectedOptions ?? [field])].map(({ value }) => value)]);
+
+/**
+ * A function that finds the same field: the only one of its id, or of its name in the nearest element with an id; a choice also by its
+ * value. What a row of a list has may belong to another row by its place.
+ *
+ * @param {Element} root
+ * @param {any} field
+ * @returns {(root: Element | DocumentFragment) => any}
+ */
+function sameAs(root, field) {
+  const names = ["id", "name", "type", "contenteditable", ...(/^(checkbox|radio)$/.test(field.type) ? ["value"] : [])];
+  const attributes = names.map((name) =>
+    field.hasAttribute(name) ? `[${name}="${CSS.escape(field.getAttribute(name))}"]` : `:not([${name}])`,
+  );
+  const owner = field.parentElement.closest("[id]");
+  const isInside = !field.id && owner !== root && root.contains(owner);
+  const selector = (isInside ? `#${CSS.escape(owner.id)} ` : "") + field.localName + attributes.join("");
+  const only = (/** @type {Element | DocumentFragment} */ parent) => {
+    const fields = parent.querySelectorAll(selector);
+    return fields.length === 1 ? fields[0] : null;
+  };
+  return only(root) ? only : () => null;
+}
 
 /**
  * A function that finds the element of the same id, else of the same name, else at the same place.

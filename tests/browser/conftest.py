@@ -38,6 +38,7 @@ CHROMIUM_FIRST = pytest.mark.parametrize(
 """The same, in Firefox by `make test-faults` only: tests marked `EITHER` use what Firefox has to do here, too."""
 
 
+WHOLE_CHROMIUM = "/usr/bin/chromium"
 WHOLE = pytest.mark.parametrize("browser", ["whole"], indirect=True)
 """Runs a test in the whole Chromium: `CHROMIUM` shows no notification of the browser."""
 
@@ -59,7 +60,7 @@ class Browsers:
             browser.close()
 
     def _chromium(self, *, whole: bool) -> Browser:
-        path = "/usr/bin/chromium" if whole else CHROMIUM
+        path = WHOLE_CHROMIUM if whole else CHROMIUM
         return self._playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
 
     def _firefox(self) -> Browser:

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, Route
 
 from notifier.auth import topic_grant
-from tests.browser.conftest import ARGUMENTS, EITHER, Witness
+from tests.browser.conftest import ARGUMENTS, EITHER, WHOLE_CHROMIUM, Witness
 from tests.support import JWT_SECRET, Service, running, subscriber_token, wait_for
 
 PAGE = """<!doctype html><title>Tab</title><script type="module">
@@ -294,7 +294,7 @@ def test_a_page_with_topics_stays_in_the_back_forward_cache_while_other_tabs_tal
 ) -> None:
     """A message on a channel that it left open would make the browser discard it."""
     caching = browser.browser_type.launch(
-        executable_path="/usr/bin/chromium", args=ARGUMENTS, ignore_default_args=["--disable-back-forward-cache"]
+        executable_path=WHOLE_CHROMIUM, args=ARGUMENTS, ignore_default_args=["--disable-back-forward-cache"]
     )
     with contextlib.closing(caching):
         tabs = Tabs(caching.new_context(), own_service)

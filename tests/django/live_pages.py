@@ -47,6 +47,14 @@ STRICT = """<!doctype html><html lang="en"><title>Live</title>{% load notifier %
 </notifier-live><notifier-live {% live row %} src="#title"><p id="title">{{ row.title }}</p></notifier-live></main>
 <style nonce="bGl2ZQ">.long { block-size: 5rem; overflow: auto; }</style>
 {% notifier widgets=False %}</html>"""
+ROWS = """<!doctype html><html lang="en"><title>Rows</title>{% load notifier %}
+<notifier-live id="live" {% live row %} src="#live"><h1>{{ row.title }}</h1>
+  <input type="datetime-local" id="at" step="1" value="2026-11-30T10:0{% if names == "BC" %}0{% else %}1{% endif %}:00">
+  <input type="range" id="range" max="{% if names == "BC" %}100{% else %}10{% endif %}">
+  {% for name in names %}<p><input type="checkbox" name="sel" value="{{ name }}">
+    <input type="radio" name="radio" value="{{ name }}"> <input name="note"></p>
+  <p id="row-{{ name }}"><input name="own"></p>{% endfor %}
+</notifier-live>{% notifier widgets=False %}</html>"""
 PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Live</title>{% load notifier %}
 <main><h1>Order</h1>{% presence row editing="#form" warning="{name}: save anyway?" avatars="/live/{id}/face/" %}
@@ -99,6 +107,12 @@ def strict(request: HttpRequest, pk: int) -> HttpResponse:
     return strictly(request, STRICT, pk)
 
 
+def rows(request: HttpRequest, pk: int) -> HttpResponse:
+    """Rows B and C, and after a change A above them."""
+    is_first = get_object_or_404(SimpleModel, pk=pk).title == "first"
+    return render(request, ROWS, pk, names="BC" if is_first else "ABC")
+
+
 def people(request: HttpRequest, pk: int) -> HttpResponse:
     return strictly(request, PEOPLE, pk)
 
@@ -144,6 +158,7 @@ urlpatterns = [
     path("<int:pk>/", page),
     path("<int:pk>/row/", row),
     path("<int:pk>/strict/", strict),
+    path("<int:pk>/rows/", rows),
     path("<int:pk>/people/", people),
     path("<int:pk>/rename/", rename),
     path("<int:pk>/face/", face),

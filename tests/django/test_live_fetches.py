@@ -211,3 +211,49 @@ def test_a_login_page_in_the_place_of_the_next_grants_ends_a_page_as_a_refusal_d
             }
 
     chromium.run(run())
+
+
+def test_what_the_user_has_put_into_a_row_of_a_list_goes_into_no_other_row(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/rows/", cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
+            page = viewer.page
+            for name in ("sel", "radio"):
+                await page.locator(f"[name={name}][value=C]").check()
+            await page.locator("#row-C [name=own]").fill("of C")
+            await page.locator("[name=note]").nth(1).fill("of C")
+            await asyncio.to_thread(rename, site, row, "second")
+            await expect(page.locator("h1")).to_have_text("second")
+            fields = "[...document.querySelectorAll('#live :checked')].map(({ name, value }) => name + value)"
+            assert await page.evaluate(fields) == ["selC", "radioC"]
+            values = "[...document.querySelectorAll('[name=own], [name=note]')].map(({ value }) => value)"
+            # No one can tell whose the note is.
+            assert await page.evaluate(values) == ["", "", "", "", "", "of C"]
+            # A browser writes a value otherwise than the page, without any user.
+            assert await page.evaluate("[at.value, range.value]") == ["2026-11-30T10:01", "5"]
+
+    chromium.run(run())
+
+
+def test_a_frame_takes_the_answer_whose_address_turbo_or_the_page_writes_otherwise(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    """Turbo writes `src` as it fetches it only after a first good answer."""
+    url, session = f"{site.url}/live/{row.pk}/", cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
+            frame = viewer.page.locator("#turbo")
+            await viewer.page.route("**/row/?next=*", lambda route: route.abort(), times=1)
+            async with viewer.page.expect_event("requestfailed"):
+                await frame.evaluate("frame => { frame.src += '?next=/a/&flag'; }")
+            await viewer.page.evaluate("""() => addEventListener("turbo:before-fetch-request", ({ detail }) =>
+                detail.url.searchParams.set("at", Date.now()))""")
+            await asyncio.to_thread(rename, site, row, "second")
+            await expect(frame.locator("p")).to_have_text("second", timeout=30_000)
+            viewer.errors.clear()  # Turbo throws what its fetches throw
+
+    chromium.run(run())

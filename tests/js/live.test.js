@@ -10,6 +10,7 @@ function pageOf(t) {
   const elements = new Set();
   const open = new Set();
   const works = new Set();
+  const early = new Set(); // grants whose topics end before their handle is there
   let scan;
   let publish;
   const handles = new Map(); // options, by grant
@@ -48,6 +49,7 @@ function pageOf(t) {
       open.add(grant);
       handles.set(grant, options);
       ({ onStale } = options);
+      if (early.has(grant)) options.onEnded(grant.split("+")[0].split(","), "refused");
       return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
     },
   };
@@ -85,6 +87,7 @@ function pageOf(t) {
     add,
     open,
     works,
+    early,
     remove: (element) => elements.delete(element),
     end,
     delays,
@@ -380,4 +383,97 @@ test("an element that shows people keeps its handle until it shows those of its 
   ]);
   page.remove(people);
   assert.deepEqual(await page.opened(), []);
+});
+
+test("a part whose view always fails is fetched again after a change, a new stream or a look at the tab", async (t) => {
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  const told = () => {
+    page.wait();
+    return row.told;
+  };
+  const failAlways = () => {
+    for (let n = 0; n < 20; n++) {
+      page.fail(row);
+      page.wait();
+    }
+    return row.told;
+  };
+  page.stale("order:7");
+  assert.deepEqual([told(), failAlways()], [1, 9]);
+  page.publish("order:7");
+  assert.deepEqual([told(), failAlways()], [10, 18]);
+  page.hello();
+  assert.deepEqual([told(), failAlways()], [19, 27]);
+  const look = () => document.dispatchEvent(new Event("visibilitychange"));
+  document.hidden = true;
+  page.publish("order:7");
+  page.fail(row);
+  look();
+  assert.equal(told(), 28);
+  document.hidden = false;
+  look();
+  assert.equal(told(), 29);
+  page.end();
+});
+
+test("a fetch for the next grant that fails is repeated as such, also after a change meanwhile", async (t) => {
+  const page = pageOf(t);
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.stale("order:7", true);
+  page.wait();
+  page.publish("order:7");
+  assert.equal(row.detail.isDue ?? false, false);
+  page.fail(row);
+  page.wait();
+  assert.deepEqual([row.told, row.detail.isDue], [3, true]);
+  row.setAttribute("data-live-grant", "order:7+next");
+  await page.opened();
+  page.fail(row);
+  page.wait();
+  assert.deepEqual([row.told, row.detail.isDue], [4, false]);
+  page.end();
+});
+
+test("a part of a topic that had ended before its handle was there is told when it ends again", async (t) => {
+  const page = pageOf(t);
+  page.early.add("order:7+early");
+  page.add("order:7", "order:7+early");
+  await page.opened();
+  const row = page.add("order:7", "order:7");
+  await page.opened();
+  page.endTopic("order:7", "refused");
+  assert.deepEqual(row.ended.at(-1), { topic: "order:7", reason: "refused" });
+  page.end();
+});
+
+test("a grant that does not open is opened no more once the page is no longer watched", async (t) => {
+  const reports = t.mock.method(console, "error", () => {});
+  const page = pageOf(t);
+  page.add("order:7", "none");
+  await page.opened();
+  page.end();
+  page.wait();
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  page.wait();
+  assert.deepEqual([reports.mock.callCount(), page.delays.length], [1, 1]);
+});
+
+test("people that cannot be shown are reported, and their handle ends with the element", async (t) => {
+  const reports = t.mock.method(console, "error", () => {});
+  const page = pageOf(t);
+  const people = page.add("order:7", "order:7");
+  people.localName = "notifier-presence";
+  people.show = () => {
+    throw new Error("no texts");
+  };
+  await page.opened();
+  await import("../../client/widgets/presence.js");
+  await page.opened();
+  page.remove(people);
+  await page.opened();
+  assert.deepEqual(await page.opened(), []);
+  assert.equal(reports.mock.callCount(), 1);
 });

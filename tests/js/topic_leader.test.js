@@ -1,7 +1,12 @@
 /** Whole clients of one browser, of which one has the stream. */
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 
 import { connect } from "../../client/notifier.js";
 import { collector, serve, stream } from "./server.js";
@@ -55,6 +60,44 @@ test("what a tab says to a leader that shows no topic is not lost while that loa
   t.after(() => follower.close());
   follower.postMessage({ left: ["order:1"], hidden: [], idle: [] });
   assert.deepEqual(await changes.reached(1), [{ connection: "c1", remove: ["order:1"] }]);
+});
+
+test("a leader whose module of topics does not load answers the others once it does", {
+  timeout: 60_000,
+}, async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "notifier-late-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  cpSync(fileURLToPath(new URL("../../client", import.meta.url)), folder, { recursive: true });
+  writeFileSync(join(folder, "package.json"), '{"type": "module"}');
+  renameSync(join(folder, "topics.js"), join(folder, "late.js"));
+  const { connect: connectLate } = await import(join(folder, "notifier.js"));
+  const { url, changes } = await serveTopics(t, () => ({}));
+  const hello = collector();
+  const leader = connectLate(url, { token: TOKEN, onHello: hello.add });
+  t.after(() => leader.close());
+  await hello.reached(1);
+  const [follower] = await openTabs(t, url, {});
+  const channel = new BroadcastChannel(`${keyOf(url)} topics`);
+  t.after(() => channel.close());
+  const asked = once(channel, "message");
+  const token = grant(["order:1"]);
+  await follower.topic(token, { since: "e-1" });
+  await asked;
+  await assert.rejects(leader.topic(token));
+  renameSync(join(folder, "late.js"), join(folder, "topics.js"));
+  assert.deepEqual(await changes.reached(1), [{ connection: "c1", add: [token], since: "e-1" }]);
+});
+
+test("a tab that shares with no other ends a topic at once, with one call", { timeout: 20_000 }, async (t) => {
+  const { url, changes } = await serveTopics(t, () => ({}));
+  const [tab] = await openTabs(t, url, { token: "opaque" });
+  const handle = await tab.topic(grant(["order:1"], { presence: true }), { since: "e-5" });
+  handle.state("editing");
+  await tab.topic(grant(["order:2"]), { since: "e-5" });
+  await changes.reached(3); // the state is the stream's
+  handle.close();
+  const [, , , ended] = await changes.reached(4);
+  assert.deepEqual(ended, { connection: "c1", remove: ["order:1"] });
 });
 
 test("a tab that did not know its user when it connected does not answer the tabs that share", {

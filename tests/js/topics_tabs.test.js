@@ -83,6 +83,25 @@ test("a stream of another tab that took over is joined at once", async (t) => {
   assert.equal(follower.calls[1].connection, "c2");
 });
 
+test("a tab without topics that was away, and has named its own stream, asks for the present one", {
+  timeout: 20_000,
+}, async (t) => {
+  await tab(t, "k18", { leads: true, state: "live" }, { connectionId: "c2" });
+  const away = await tab(t, "k18", { leads: false, state: "live" }, { connectionId: "c1" });
+  const follower = await tab(t, "k18", { leads: false, state: "live" });
+  const isOn = async (id) => {
+    while (follower.calls.at(-1)?.connection !== id) await sleep(5);
+  };
+  follower.topics.open(GRANT, {});
+  await isOn("c2");
+  const channel = new BroadcastChannel("k18 topics");
+  channel.postMessage({ connection: "c1" }); // of the tab that was away, before it knew
+  channel.close();
+  await isOn("c1");
+  away.handlers.reset({ reason: "shared" });
+  await isOn("c2");
+});
+
 test("a topic that another tab shows stays on the stream when the leader closes it, and ends with the last tab", async (t) => {
   const { leader, follower, handles } = await pair(t, "k3");
   handles[0].close();
