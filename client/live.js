@@ -31,7 +31,6 @@ const GRANT = "[data-live-grant]";
 const SETTLING = ".htmx-added"; // htmx marks the elements that it swaps in, and listens to them when it takes the mark off
 const UNDEFINED = "notifier-live:not(:defined)"; // its module does not load
 const SETTLE_MS = 20;
-const MOST_REPEATS = 8; // of a fetch that fails; then an event, a new stream or a user who looks at the tab begins anew
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
@@ -219,7 +218,7 @@ export function watchPage(notifier, renew, texts) {
     /** @type {Due} */
     const next = { detail, failures, timer: undefined };
     due.set(element, next);
-    if (!failures || (failures <= MOST_REPEATS && !document.hidden)) next.timer = setTimeout(send, delayMs);
+    if (!failures || !document.hidden) next.timer = setTimeout(send, delayMs);
 
     function send() {
       if (element.closest(SETTLING)) next.timer = setTimeout(send, SETTLE_MS);
