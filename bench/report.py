@@ -293,7 +293,7 @@ GOALS: list[Goal] = [
         1.2,
         _cpu(REDIS, "connect"),
         _cpu(US, "connect"),
-        Turns(1.15, 1.29, median=1.22),
+        Turns(1.04, 1.33, median=1.18),
     ),
     _at_most("p50 at 1,000 events a second, ms", 0.2, (US, "latency", "p50_ms")),
     _at_most("by HTTP, one by one, CPU to nchan's", 3, _cpu(US, "one by one"), _cpu(NCHAN, "one by one")),
