@@ -33,7 +33,6 @@ from notifier.event import Cursor
 from notifier.exclusion import Exclusion
 from notifier.frames import (
     DEGRADED_FRAME,
-    OPENING,
     PING_FRAME,
     RECOVERED_FRAME,
     RETRY_MS,
@@ -292,15 +291,7 @@ class Hub:
     def _resync_stream(self, stream: Stream, after: int | None = None) -> None:
         if stream not in self._streams:
             return  # it ended while a round was on its way to it
-        if not stream.opening:
-            stream.cursor, stream.seq = Cursor(stream.epoch, stream.seq), OPENING
-        if after is not None and stream.greeted and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
-            # A text in place of a cursor makes the broker answer with a reset. A stream without `hello` is where its
-            # client stands, and reads the events of the hole if they are missing there.
-            if stream.record is not None:
-                stream.record.reached = stream.cursor
-            stream.cursor = "past a hole"
-        self._opener.reopen(stream)
+        self._opener.reopen(stream, after)
 
     def _fall_behind(self, stream: Stream) -> None:
         """Let a live stream with too many unsent bytes read on from the history, once its reader has taken them."""

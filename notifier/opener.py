@@ -19,6 +19,8 @@ from typing import Final
 from notifier.broker import Broker
 from notifier.broker.values import Opening
 from notifier.errors import BrokerUnavailable
+from notifier.event import Cursor
+from notifier.frames import OPENING
 from notifier.stream import Stream
 
 log = logging.getLogger("notifier.opener")
@@ -90,8 +92,17 @@ class Opener:
         if self._is_current(stream, attempt):
             self._proceed(stream, opening)
 
-    def reopen(self, stream: Stream) -> None:
-        """Make a stream not live, and queue it to be opened again once its reader has accepted what was written."""
+    def reopen(self, stream: Stream, after: int | None = None) -> None:
+        """Make a stream not live, and queue it to be opened again once its reader has accepted what was written. after:
+        see `Sink.resync`."""
+        if not stream.opening:
+            stream.cursor, stream.seq = Cursor(stream.epoch, stream.seq), OPENING
+        if after is not None and stream.greeted and isinstance(stream.cursor, Cursor) and stream.cursor.seq > after:
+            # A text in place of a cursor makes the broker answer with a reset. A stream without `hello` is where its
+            # client stands, and reads the events of the hole if they are missing there.
+            if stream.record is not None:
+                stream.record.reached = stream.cursor
+            stream.cursor = "past a hole"
         stream.call_when_drained(partial(self._enqueue, stream, self._begin(stream)))
 
     def forget(self, stream: Stream) -> None:

@@ -318,7 +318,7 @@ test("a reset of an open stream, which all pages get together, is a fetch within
   assert.deepEqual([row.told, row.detail.isDue ?? false], [3, false]);
 });
 
-test("a part whose fetch fails is told again after longer and longer pauses, until it is fetched or gone", async (t) => {
+test("the client repeats the failed fetch of a live part, with growing pauses, until the part is fetched or removed", async (t) => {
   t.mock.method(Math, "random", () => 1);
   const page = pageOf(t);
   const row = page.add("order:7", "order:7");
@@ -431,7 +431,7 @@ test("a fetch for the next grant that fails is repeated as such, also after a ch
   page.end();
 });
 
-test("a part of a topic that had ended before its handle was there is told when it ends again", async (t) => {
+test("a live part gets live-ended for a topic that an earlier grant of the page could not open", async (t) => {
   const page = pageOf(t);
   page.early.add("order:7+early");
   page.add("order:7", "order:7+early");
