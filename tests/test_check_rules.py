@@ -15,6 +15,7 @@ from notifier.check import check_broker, rules
 from notifier.check.result import CannotAsk, Result, Verdict
 from notifier.check.sqlite import ROOM_MIB
 from notifier.settings import load
+from tests.support import REPOSITORY
 
 
 def judged(
@@ -40,11 +41,65 @@ def test_a_server_that_is_too_old_is_named(version: dict[str, str], verdict: Ver
     assert version.get("valkey_version", version["redis_version"]) in result.seen
 
 
+@pytest.mark.parametrize(
+    ("info", "verdict", "hidden"),
+    [
+        ({"run_id": "a1", "master_replid": "b2"}, "ok", "INFO shows run_id and master_replid"),
+        ({"master_replid": "b2"}, "unknown", "INFO hides run_id: "),
+        ({"run_id": "a1"}, "unknown", "INFO hides master_replid: "),
+        ({"run_id": "", "master_replid": "0" * 40}, "weakens", "INFO hides run_id and master_replid: "),
+        ({}, "weakens", "clients miss events without a reset"),
+    ],
+)
+def test_a_server_by_whose_info_no_failover_is_recognised_is_named(
+    info: dict[str, str], verdict: Verdict, hidden: str
+) -> None:
+    result = judged("identity", info=info)
+    assert result is not None
+    assert (result.verdict, hidden in result.seen, bool(result.fix)) == (verdict, True, verdict != "ok")
+
+
+@pytest.mark.parametrize(
+    ("info", "verdict", "seen"),
+    [
+        ({"role": "master"}, "ok", "primary"),
+        ({}, "ok", "the service takes this server for a primary"),
+        ({"role": "slave", "master_host": "b", "master_port": "1"}, "weakens", "replica of b:1"),
+    ],
+)
+def test_a_role_is_judged_as_the_service_judges_it(info: dict[str, str], verdict: Verdict, seen: str) -> None:
+    result = judged("role", info=info)
+    assert result is not None
+    assert (result.verdict, seen in result.seen) == (verdict, True)
+
+
 def test_a_primary_that_fails_over_needs_a_replica() -> None:
     result = judged("replicas", {"min-replicas-to-write": "1"}, {"connected_slaves": "0"}, fails_over=True)
     assert result is not None
     assert (result.verdict, result.fix) == ("weakens", "add a replica")
     assert judged("replicas", {"min-replicas-to-write": "1"}, {"connected_slaves": "0"}) is None
+
+
+@pytest.mark.parametrize(
+    ("cluster_enabled", "price"),
+    [
+        ("0", "a new primary refuses writes until a replica follows it, 9 to 12 s with the Sentinels' own settings"),
+        ("1", "a shard with a dead primary refuses writes until that is back"),
+    ],
+)
+@pytest.mark.parametrize("config", [{"min-replicas-to-write": "0"}, {"min-replicas-max-lag": "0"}])
+def test_the_fix_that_lets_a_new_primary_refuse_names_its_price_and_the_other_way(
+    cluster_enabled: str, price: str, config: dict[str, str]
+) -> None:
+    info = {"connected_slaves": "1", "cluster_enabled": cluster_enabled}
+    result = judged("replicas", {"min-replicas-to-write": "1", **config}, info, fails_over=True)
+    assert result is not None
+    commands, _, about = result.fix.partition("; ")
+    assert commands.startswith("CONFIG SET min-replicas-")
+    assert about == f"its price: {price}. NOTIFIER_REDIS_WAIT_REPLICAS=1 is the other way"
+    page = " ".join((REPOSITORY / "docs" / "deploy.md").read_text().split())
+    assert "9 to 12 seconds" in page
+    assert "a shard whose primary died refuses until that is back" in page
 
 
 def test_an_eviction_policy_without_a_limit_of_memory_evicts_nothing() -> None:

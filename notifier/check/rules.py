@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.check.result import OK, UNKNOWN, WEAKENS, Result
+from notifier.broker.redis.identity import Identity
+from notifier.check.result import OK, UNKNOWN, WEAKENS, Result, Verdict
 
 OLDEST: Final = (7, 0)
 PUBSUB_BUFFER: Final = (32 * 2**20, 8 * 2**20, 60)
@@ -40,7 +41,8 @@ class Server:
 
 def results(server: Server) -> Iterator[Result]:
     """Every check of a server, in one order."""
-    for check in (_version, _role, _eviction, _persistence, _replicas, _coverage, _takeover, _buffer, _idle, _rights):
+    of_promises = (_eviction, _persistence, _replicas, _coverage, _takeover, _buffer, _idle, _rights)
+    for check in (_version, _role, _identity, *of_promises):
         if (result := check(server)) is not None:
             yield result
 
@@ -75,12 +77,24 @@ def _version(server: Server) -> Result:
 
 
 def _role(server: Server) -> Result:
-    if server.info.get("role") == "master":
+    role = server.info.get("role")
+    if role == "master":
         return _result(server, "role", "primary")
+    if role is None:
+        return _result(server, "role", "INFO hides it, the service takes this server for a primary")
     primary = f"{server.info.get('master_host', '?')}:{server.info.get('master_port', '?')}"
     if server.is_successor:
         return _result(server, "role", f"replica of {primary}, may take over from it")
     return _result(server, "role", f"replica of {primary}", "the service does not start on it", f"use {primary}")
+
+
+def _identity(server: Server) -> Result:
+    identity = Identity.of(server.info)
+    if not identity.hidden:
+        return _result(server, "identity", "INFO shows run_id and master_replid")
+    fix = "use a server that shows both, or let this one fail over under load before you rely on it"
+    verdict: Verdict = WEAKENS if len(identity.hidden) == 2 else UNKNOWN
+    return Result(server.address, "identity", verdict, f"INFO {identity.weakness}", fix)
 
 
 def _eviction(server: Server) -> Result:
@@ -144,8 +158,16 @@ def _least_replicas(server: Server, connected: str = "") -> Result:
         wrong.append("min-replicas-max-lag 10")
     if wrong:
         text = "a primary that is cut off answers 200 to events that a failover removes; clients get a reset"
-        return _result(server, "replicas", seen, text, _configure(*wrong))
+        return _result(server, "replicas", seen, text, f"{_configure(*wrong)}; {_price(server)}")
     return _result(server, "replicas", seen)
+
+
+def _price(server: Server) -> str:
+    """What `min-replicas-to-write` costs, and what does without it: docs/deploy.md has the figures."""
+    refusing = "a new primary refuses writes until a replica follows it, 9 to 12 s with the Sentinels' own settings"
+    if server.info.get("cluster_enabled") == "1":
+        refusing = "a shard with a dead primary refuses writes until that is back"
+    return f"its price: {refusing}. NOTIFIER_REDIS_WAIT_REPLICAS=1 is the other way"
 
 
 def _coverage(server: Server) -> Result | None:

@@ -29,7 +29,6 @@ def check_file(settings: Settings) -> Iterator[Result]:
         path = path_of(settings.broker_url)
     except ValueError as exc:
         raise ConfigurationError(f"{settings.broker_variable}: {exc}") from None
-    path = Path(os.path.realpath(path))  # as the service: its files are beside the file itself, not beside a link to it
     result = partial(Result, str(path))
     path = Path(os.path.realpath(path))  # the service's other files are beside the target of a symbolic link
     if not path.parent.is_dir():

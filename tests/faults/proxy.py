@@ -27,6 +27,8 @@ class Proxy:
         self.pipes: list[Pipe] = []
         self.swallow_from = b""
         """A connection is swallowed once its client sends these bytes. Empty: never."""
+        self.replaced: dict[bytes, bytes] = {}
+        """What clients receive instead of bytes that the server sends, of the same length."""
         self._server: asyncio.Server | None = None
         self._accepted: list[asyncio.StreamWriter] = []
         self._accepting: set[asyncio.Task[None]] = set()
@@ -103,6 +105,8 @@ class Proxy:
                     pipe.swallowed = True
                 if pipe.swallowed:
                     await asyncio.sleep(3600)
+                for sent, received in () if from_client else self.replaced.items():
+                    data = data.replace(sent, received)
                 writer.write(data)
                 await writer.drain()
         if not pipe.swallowed:

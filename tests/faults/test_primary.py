@@ -17,7 +17,9 @@ from notifier.broker.redis.keys import Keys
 from notifier.broker.redis.places import One
 from notifier.broker.redis.primary import CALL_TIMEOUT_S, IDENTIFY_TIMEOUT_S
 from notifier.broker.values import History
+from notifier.check import check_broker
 from notifier.errors import BrokerUnavailable
+from notifier.settings import load
 from tests.broker.support import Recorder, note, opened
 from tests.faults.clients import until
 from tests.faults.proxy import Proxy
@@ -27,9 +29,10 @@ LIMITS = {"history": History(50, 50, 3600), "max_replay": 100}
 
 
 @contextlib.asynccontextmanager
-async def broker_at(port: int) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
+async def broker_at(port: int, *, shards: int = 1) -> AsyncIterator[tuple[RedisBroker, Recorder]]:
     sink = Recorder()
-    broker = RedisBroker(One(Address.from_url(f"redis://127.0.0.1:{port}/0")), Keys(), **LIMITS)
+    keys = Keys(f"notifier:p{shards}:", shards=shards)
+    broker = RedisBroker(One(Address.from_url(f"redis://127.0.0.1:{port}/0")), keys, **LIMITS)
     await broker.start(sink)
     yield broker, sink
     await broker.close()
@@ -55,6 +58,44 @@ async def test_a_primary_that_became_a_replica_is_not_used_until_it_is_a_primary
             await until(lambda: broker.ready, what="the way back")
             # Writes may have been lost or added meanwhile: a new epoch.
             assert (await broker.publish(note())).epoch != before.epoch
+
+
+@pytest.mark.parametrize(
+    ("replaced", "judged", "warning"),
+    [
+        ({}, "ok", ""),
+        ({b"role:": b"r---:"}, "ok", ""),
+        ({b"run_id:": b"r-----:"}, "unknown", "hides run_id: a failover may not be recognised"),
+        ({b"master_replid:": b"m------------:"}, "unknown", "hides master_replid: a failover may not be recognised"),
+        (
+            {b"run_id:": b"r-----:", b"master_replid:": b"m------------:"},
+            "weakens",
+            "hides run_id and master_replid: a failover is not recognised, and clients miss events without a reset",
+        ),
+    ],
+)
+async def test_a_server_that_hides_what_a_failover_is_recognised_by_is_named_once(
+    own_redis: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    replaced: dict[bytes, bytes],
+    judged: str,
+    warning: str,
+) -> None:
+    """By the service in its log, and by `check-broker`."""
+    async with Proxy(own_redis.port) as proxy:
+        proxy.replaced = replaced
+        async with broker_at(proxy.port, shards=3) as (broker, sink):
+            await broker.publish(note())
+            assert proxy.cut(b"SETNAME")
+            await until(lambda: sink.away, what="the loss")
+            await until(lambda: broker.ready and not broker.shards_away, what="the way back")
+        warnings = [each.getMessage() for each in caplog.records if " hides " in each.getMessage()]
+        assert len(warnings) == bool(warning)
+        assert all(text.endswith(f":{proxy.port} {warning}") for text in warnings)
+        settings = load(broker_url=f"redis://127.0.0.1:{proxy.port}/0")
+        results = await asyncio.to_thread(lambda: {each.name: each for each in check_broker(settings)})
+        assert (results["identity"].verdict, results["role"].verdict) == (judged, "ok")
+        assert warning.partition(": ")[2] in results["identity"].seen
 
 
 async def test_a_connection_that_dies_while_it_reads_the_identity_is_dropped(own_redis: RedisServer) -> None:

@@ -5,8 +5,9 @@ Must not know: what a connection is used for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from notifier.broker.redis.connection import Connection
 from notifier.errors import BrokerUnavailable
@@ -26,6 +27,29 @@ class Identity:
     replication_id: str
     """Changes when a replica is promoted: its data may then lack the newest writes."""
 
+    @classmethod
+    def of(cls, fields: Mapping[str, str]) -> Self:
+        """The identity in the fields of INFO."""
+        return cls(fields.get("run_id", _UNKNOWN), fields.get("master_replid", _UNKNOWN))
+
+    @property
+    def hidden(self) -> Sequence[str]:
+        """The fields of INFO that say nothing: they are missing, empty, or zeros."""
+        values = {"run_id": self.run_id, "master_replid": self.replication_id}
+        return [name for name, value in values.items() if not value.strip(f"0{_UNKNOWN}")]
+
+    @property
+    def weakness(self) -> str:
+        """What the service cannot do by this identity; empty if no field is hidden."""
+        match self.hidden:
+            case []:
+                return ""
+            case [name]:
+                return f"hides {name}: a failover may not be recognised"
+            case names:
+                lost = "a failover is not recognised, and clients miss events without a reset"
+                return f"hides {' and '.join(names)}: {lost}"
+
     def __str__(self) -> str:
         return f"{self.run_id}/{self.replication_id}"
 
@@ -35,7 +59,7 @@ async def identity_of(connection: Connection) -> Identity:
     server = _fields(await connection.call("INFO", "server"))
     replication = _fields(await connection.call("INFO", REPLICATION))
     _require_primary(replication)
-    return Identity(server.get("run_id", _UNKNOWN), replication.get("master_replid", _UNKNOWN))
+    return Identity.of(server | replication)
 
 
 def check_identity(expected: Identity, replication: bytes) -> None:

@@ -67,6 +67,8 @@ class Shards:
         """The shards that were reported to the sink as away."""
         self._back_at = [-math.inf] * keys.shards
         """When each shard was back after it was away, in seconds of `time.monotonic`."""
+        self._is_weakness_known = False
+        """True if the log has the warning about hidden identities."""
 
     async def start(self, sink: Sink) -> None:
         """Returns after the first attempt of every connection. Raises `ConfigurationError` if other processes use
@@ -74,6 +76,7 @@ class Shards:
         self._sink = sink
         try:
             await all_ended(primary.start() for primary in self.primaries)
+            self._warn_of_hidden_identities()
             self.subscriptions = [
                 Subscriptions(
                     self._places,
@@ -202,7 +205,16 @@ class Shards:
         they are live, every stream resyncs, also a stream that could not be opened meanwhile."""
         if self.subscriptions:
             self.subscriptions[shard].reconnect("the primary was lost")
+        self._warn_of_hidden_identities()
         self._report(shard)
+
+    def _warn_of_hidden_identities(self) -> None:
+        """Once for all shards: they are servers of one provider."""
+        weak = (each.identity.weakness for each in self.primaries if each.identity is not None)
+        weakness = next(filter(None, weak), "")
+        if weakness and not self._is_weakness_known:
+            self._is_weakness_known = True
+            log.warning("INFO of Redis at %s %s", self._places, weakness)
 
     @property
     def round_trips(self) -> Histogram:
