@@ -112,6 +112,11 @@ def boss(user: User) -> Client:
 
 
 @pytest.fixture
+def row() -> SimpleModel:
+    return SimpleModel.objects.create(title="first")
+
+
+@pytest.fixture
 def rows() -> int:
     """The number of `SimpleModel` rows."""
     SimpleModel.objects.bulk_create(SimpleModel(title=f"row {n}") for n in range(20))

@@ -12,16 +12,15 @@ from playwright.async_api import expect
 
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.test_live_pages import cookie, rename
+from tests.django.viewers import cookie, rename
 
 LATE = re.compile(r"/notifier/((?:widgets/)?(?:live|presence)|topics|i18n/de)\.js")
 
 
 @pytest.mark.programs
 def test_a_page_is_live_and_shows_people_though_each_late_module_fails_at_first(
-    site: Site, chromium: Chromium, user: User
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:
-    row = SimpleModel.objects.create(title="first")
     other = User.objects.create_user("bob", first_name="Bob", last_name="Ray")
     sessions = [cookie(each, site) for each in (user, other)]
     failed: set[str] = set()

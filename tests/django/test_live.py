@@ -26,11 +26,6 @@ def topics() -> list[str]:
     return [channel for event in sent.events if event["type"] == "changed" for channel in event["to"]]
 
 
-@pytest.fixture
-def row() -> SimpleModel:
-    return SimpleModel.objects.create(title="first")
-
-
 def test_an_event_to_a_topic_reaches_the_streams_that_hear_it(live: Service, user: User) -> None:
     with listening(live, user.pk, topics=["order:42"]) as listener:
         Event(type="order.paid", to_users=topic("order:7")).send()

@@ -16,18 +16,13 @@ from django_bridge import grants
 from tests.django.live_pages import LOGIN
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.test_live_pages import SHORTEN, TEXTS, Viewer, cookie, rename, viewing
+from tests.django.viewers import SHORTEN, TEXTS, Viewer, cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
 
 HTMX = ("htmx", "htmx4")
 ENDED = """window.ended = new Promise((resolve) =>
     document.addEventListener("live-ended", ({ detail }) => resolve(detail), { once: true, capture: true }));"""
-
-
-@pytest.fixture
-def row() -> SimpleModel:
-    return SimpleModel.objects.create(title="first")
 
 
 async def show(page: Page, text: str) -> None:

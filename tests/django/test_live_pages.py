@@ -3,88 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 from typing import Any
 
-import httpx
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import Group, User
-from django.test import Client
 from playwright.async_api import Browser, Page, expect
 
 from django_bridge import grants
-from tests.axe import FINDINGS, axe
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
+from tests.django.viewers import SHORTEN, TEXTS, Viewer, audit, cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
-
-
-@pytest.fixture
-def row() -> SimpleModel:
-    return SimpleModel.objects.create(title="first")
-
-
-def cookie(user: User, site: Site) -> Any:
-    client = Client()
-    client.force_login(user)
-    name = settings.SESSION_COOKIE_NAME
-    return {"name": name, "value": client.cookies[name].value, "url": site.url}
-
-
-TEXTS = """() => {
-    const look = () => texts.push(...[...document.querySelectorAll("main p")].map((p) => p.textContent));
-    window.texts = [];
-    look();
-    new MutationObserver(look).observe(document.querySelector("main"), { subtree: true, childList: true });
-}"""
-"""Collects what the fragments of a page show from now on."""
-
-
-class Viewer:
-    """A user's page. Every error on its console fails the test."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.errors: list[str] = []
-        self.joined = self.refused = 0
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("requestfinished", self._finished)
-        page.on("response", self._answered)
-
-    def _finished(self, request: Any) -> None:
-        self.joined += request.url.endswith("/v1/stream/topics")
-
-    def _answered(self, response: Any) -> None:
-        self.refused += response.status == 403
-
-    async def is_joined(self) -> None:
-        while not self.joined:
-            await self.page.wait_for_event("requestfinished")
-
-
-@contextlib.asynccontextmanager
-async def viewing(started: Browser, url: str, session: Any) -> AsyncIterator[Viewer]:
-    context = await started.new_context()
-    await context.add_cookies([session])
-    viewer = Viewer(await context.new_page())
-    await viewer.page.goto(url)
-    await viewer.is_joined()
-    yield viewer
-    await context.close()
-    assert viewer.errors == []
-
-
-async def audit(page: Page, selector: str | None = None) -> None:
-    await page.evaluate(axe())
-    assert await page.evaluate(FINDINGS, selector) == []
-
-
-def rename(site: Site, row: SimpleModel, *titles: str, **more: Any) -> None:
-    params = {"title": titles, **more}
-    httpx.get(f"{site.url}/live/{row.pk}/rename/", params=params, timeout=30).raise_for_status()
 
 
 def is_leaving(request: Any) -> bool:
@@ -267,11 +197,6 @@ def test_what_changed_between_rendering_and_joining_is_fetched_again(
     chromium.run(run())
 
 
-SHORTEN = """new MutationObserver(() => {
-    for (const element of document.querySelectorAll("[data-live-grant]:not([data-live-grant='GRANT'])"))
-        element.setAttribute("data-live-grant", "GRANT");
-}).observe(document, { subtree: true, childList: true })"""
-"""Each element has this grant, before the page's modules run."""
 WATCH = """() => {
     window.lives = 0;
     window.barrier = new Promise((resolve) => document.addEventListener("notifier:barrier", resolve, { once: true }));

@@ -18,12 +18,7 @@ from tests.browser.conftest import OUTPUT
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
 from tests.django.test_grants import claims, render
-from tests.django.test_live_pages import audit, cookie
-
-
-@pytest.fixture
-def row() -> SimpleModel:
-    return SimpleModel.objects.create(title="first")
+from tests.django.viewers import audit, cookie
 
 
 @pytest.fixture
