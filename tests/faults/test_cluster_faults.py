@@ -84,8 +84,8 @@ async def moved_by(
             moved.add(shard)
             slot = load.slot(shard)
             await asyncio.to_thread(move, slot, cluster.other_primary(cluster.primary_of(slot)))
-            await round_of(load, scale)
             await load.goes_on()
+            await round_of(load, scale)
     load.assert_unaffected(others(load, list(moved)))
     assert load.gone == 0
     return load
@@ -101,14 +101,14 @@ async def test_a_move_that_stops_halfway_refuses_its_shard_only(
             slot = load.slot(shard)
             source = cluster.primary_of(slot)
             move = cluster.begin_move(slot, cluster.other_primary(source))
-            # Until the counter of events has moved: every publish needs it.
-            keys = await asyncio.to_thread(source.call, "CLUSTER", "COUNTKEYSINSLOT", slot)
-            await asyncio.to_thread(move.carry, max(keys, 1000))
+            # The counter of events, which every publish needs, and half of the others.
+            keys = await asyncio.to_thread(move.keys)
+            await asyncio.to_thread(move.carry, {load.keys.seq(shard), *seed.sample(keys, len(keys) // 2)})
             await load.refuses(load.users[shard])
             await load.goes_on([load.users[other] for other in others(load, list(moved))])
             await asyncio.to_thread(move.finish)
-            await round_of(load, scale)
             await load.goes_on()
+            await round_of(load, scale)
     unaffected = others(load, list(moved))
     load.assert_unaffected(unaffected)
     # Also those whose idempotency key belongs to the shard that moves.
@@ -152,9 +152,9 @@ async def test_a_manual_failover_loses_nothing(
             concerned = shards_at(load, cluster, cluster.primary_of(slot))
             before = load.troubles(others(load, concerned))
             await asyncio.to_thread(cluster.fail_over, slot)
-            await round_of(load, scale)
             await load.goes_on()
             await asyncio.to_thread(cluster.wait_until_whole)
+            await round_of(load, scale)
             assert load.troubles(before) == before
     assert load.gone == 0
     figure(**seen(load))
@@ -182,8 +182,8 @@ async def test_a_primary_that_is_silent_is_replaced_and_returns_as_a_replica(
             await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
             await asyncio.to_thread(cluster.wait_until_whole)
             assert not silent.is_primary
-            await round_of(load, scale)
             await load.goes_on()
+            await round_of(load, scale)
             assert load.troubles(before) == before
             # Also those whose idempotency key belongs to a shard of the silent primary.
             assert all(load.users[other].longest_s(began) < scale.bound_s(CALL_TIMEOUT_S) for other in before)
@@ -199,7 +199,6 @@ async def test_two_of_three_primaries_die_and_come_back(
     cluster = mortal_cluster
     async with under_load(cluster.url, seed) as load:
         for _ in range(scale.whole(1, 5)):
-            await asyncio.to_thread(cluster.wait_until_whole)
             dead = seed.sample(cluster.primaries, 2)
             for node in dead:
                 node.kill()
@@ -207,9 +206,9 @@ async def test_two_of_three_primaries_die_and_come_back(
             await until(lambda: not any(map(is_well, load.listeners.values())), 60, "degraded")
             for node in dead:
                 await asyncio.to_thread(node.start)
+            await asyncio.to_thread(cluster.wait_until_whole)
             await load.goes_on()
             await round_of(load, scale)
-            await load.goes_on()
     figure(**seen(load, gone=load.gone))
 
 

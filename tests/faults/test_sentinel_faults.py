@@ -69,10 +69,10 @@ async def test_a_primary_that_is_silent_is_replaced_by_the_sentinels(
             await until(lambda: group.primary is replica, 30, "the new primary at every Sentinel")  # noqa: B023
             await asyncio.sleep(scale(0, began + 6 - time.monotonic()))
             await asyncio.to_thread(silent.start if end == "killed" else silent.resume)
-            await round_of(load, scale)
             await asyncio.to_thread(group.wait_until_whole)
             assert not silent.is_primary
             await load.goes_on()
+            await round_of(load, scale)
     figure(**seen(load, gone=load.gone, slowest_elected_s=round(slowest_elected_s, 1)))
     assert max(load.longest_degraded_s, load.longest_publish_s) < scale.bound_s(DOWN_AFTER_S + 3)
 
@@ -116,8 +116,8 @@ async def test_a_failover_by_the_sentinels_loses_nothing(
         for _ in range(scale.whole(1, 5)):
             await asyncio.to_thread(group.fail_over)
             await load.goes_on()
-            await round_of(load, scale)
             await asyncio.to_thread(group.wait_until_whole)
+            await round_of(load, scale)
     figure(**seen(load, gone=load.gone))
     assert load.gone <= {"0": math.inf, "1": MOST_GONE if scale.full else math.inf, "confirmed": 0}[setting]
     assert max(load.longest_degraded_s, load.longest_publish_s) < scale.bound_s(DOWN_AFTER_S + 3)
@@ -140,6 +140,7 @@ async def test_without_any_sentinel_the_links_stay(
         for sentinel in group.sentinels:
             await asyncio.to_thread(sentinel.resume if sentinel.paused else sentinel.start)
         await asyncio.to_thread(group.wait_until_whole)
+        await load.is_delivered()
         await asyncio.to_thread(group.fail_over)
         await until(lambda: load.resets > 0 and all(map(is_well, load.listeners.values())), 60, "the new primary")
         await load.goes_on()

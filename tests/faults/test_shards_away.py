@@ -36,8 +36,8 @@ async def test_a_publish_for_all_waits_for_the_shard_that_is_away_and_is_stored_
                     assert (answer.status_code, answer.json()["shards_away"]) == (200, [away])
                 await asyncio.to_thread(servers[away].start)
                 await load.goes_on()
-                await round_of(load, scale)
                 await until(lambda: all(map(is_well, load.listeners.values())), 60, "live again")
+                await round_of(load, scale)
                 assert load.troubles(before) == before
     for listener in load.listeners.values():
         subjects = [message.data["subject"] for message in listener.messages]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import binascii
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from tests.support import free_port
@@ -177,20 +177,19 @@ class Move:
         self._source = source
         self._target = target
 
-    def carry(self, count: int) -> int:
-        """Move up to so many keys. Returns how many there were."""
-        return self._carry(self._source, self._target, count)
+    def keys(self) -> list[str]:
+        """Keys that have not moved yet: a thousand at most."""
+        keys: list[str] = self._source.call("CLUSTER", "GETKEYSINSLOT", self._slot, 1000)
+        return keys
 
-    def _carry(self, source: Node, target: Node, count: int) -> int:
-        keys: list[str] = source.call("CLUSTER", "GETKEYSINSLOT", self._slot, count)
-        if keys:
-            source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
-        return len(keys)
+    def carry(self, keys: Collection[str]) -> None:
+        """Move these keys."""
+        self._source.call("MIGRATE", "127.0.0.1", self._target.port, "", 0, 5000, "KEYS", *keys)
 
     def finish(self) -> None:
         """Move the other keys, and give the slot to the target."""
-        while self.carry(100):
-            pass
+        while keys := self.keys():
+            self.carry(keys)
         for node in (self._target, self._source):
             node.call("CLUSTER", "SETSLOT", self._slot, "NODE", self._target.id)
         self._cluster.wait_for_owner(self._slot, self._target)
