@@ -30,9 +30,7 @@ def receive(load: Load, kind: str, at: float, message: str = "") -> None:
 
 async def test_a_message_that_is_missing_before_a_fault_is_lost_whatever_reset_follows(load: Load) -> None:
     answer(load, "a", 1.0)
-    with pytest.raises(
-        AssertionError, match="lost messages that began so many seconds after its last reset: \\[1.0\\]"
-    ):
+    with pytest.raises(AssertionError, match="lost messages that began"):
         await load.is_delivered()
     receive(load, "reset", 2.0)
     assert load.lost(load.listeners[0]) == [], "the reset of the next fault would excuse it"
