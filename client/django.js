@@ -15,6 +15,7 @@
 import { connect } from "./notifier.js";
 import { persist } from "./pause.js";
 import { jsonCall } from "./request.js";
+import { claimsOf } from "./token.js";
 
 /** @typedef {{url?: string, token?: string, tokenUrl?: string, grantsUrl?: string, texts?: string, widgets?: boolean, shared?: boolean}} Config */
 
@@ -40,11 +41,11 @@ async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, sh
   });
   const pageStore = store?.createStore(notifier);
   if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });
-  if (grantsUrl) watchLive(notifier, grantsUrl, texts);
+  watchLive(notifier, grantsUrl, texts);
   /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: pageStore });
 }
 
-/** Loads the module for live elements once the page has one. @param {any} notifier @param {string} grantsUrl @param {string} [texts] */
+/** Loads the module for live elements once the page has one. @param {any} notifier @param {string} [grantsUrl] @param {string} [texts] */
 function watchLive(notifier, grantsUrl, texts) {
   const observer = new MutationObserver(look);
   observer.observe(document, { subtree: true, childList: true, attributeFilter: ["data-live-topic"] });
@@ -53,9 +54,13 @@ function watchLive(notifier, grantsUrl, texts) {
   function look() {
     if (!document.querySelector("[data-live-topic]")) return;
     observer.disconnect();
-    void persist(() => import("./live.js")).then((live) =>
-      live?.watchPage(notifier, async (grants) => (await ask(grantsUrl, "POST", { grants })) ?? { grants: [] }, texts),
-    );
+    void persist(() => import("./live.js")).then((live) => live?.watchPage(notifier, renew, texts));
+  }
+
+  /** Without a URL for grants, each view gives the next grant. @param {string[]} grants */
+  async function renew(grants) {
+    if (!grantsUrl) return { grants: [], unknown: grants.flatMap((grant) => claimsOf(grant).topics) };
+    return (await ask(grantsUrl, "POST", { grants })) ?? { grants: [] };
   }
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from django.conf import settings as django_settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
@@ -11,11 +13,15 @@ from django.contrib.sessions.middleware import SessionMiddleware
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.middleware.locale import LocaleMiddleware
+from django.template.autoreload import get_template_directories
 from django.utils.module_loading import import_string
 
 from django_bridge import grants, live_signals, middleware, page, policy
 from django_bridge.conf import raw_settings
 from django_bridge.conf_rules import problems
+
+LIVE_TAG: Final = re.compile(r"{%\s*(?:live|live_rows|presence)\s")
+LOADED: Final = re.compile(r"{%\s*load\s[^%]*\bnotifier\b")
 
 
 def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
@@ -36,19 +42,25 @@ def check_settings(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]
 
 
 def check_urls(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
-    """`notifier.W003`: pages get a token, but there is no URL to renew it."""
+    """`notifier.W003`: pages get a token or grants, but there is no URL to renew these."""
     raw = raw_settings()
     if not isinstance(raw, Mapping) or "JWT_SECRET" not in raw or not getattr(django_settings, "ROOT_URLCONF", None):
         return []
     if page.token_url() is None:
-        return [
-            checks.Warning(
-                "django_bridge.urls is not included: a page that stays open cannot renew its token.",
-                hint='Add path("notifier/", include("django_bridge.urls")), or silence notifier.W003.',
-                id="notifier.W003",
-            )
-        ]
-    return []
+        problem = "a page that stays open cannot renew its token."
+    elif page.grants_url() is None and (
+        _is_live(raw) or grants.has_permissions(of_admin=True) or _reads_cursors() or _templates_are_live()
+    ):
+        problem = "a live page cannot renew its grants, so it fetches each live part again every four minutes."
+    else:
+        return []
+    return [
+        checks.Warning(
+            f"django_bridge.urls is not included: {problem}",
+            hint='Add path("notifier/", include("django_bridge.urls")), or silence notifier.W003.',
+            id="notifier.W003",
+        )
+    ]
 
 
 def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
@@ -56,9 +68,7 @@ def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
     raw = raw_settings()
     if not isinstance(raw, Mapping) or "JWT_SECRET" not in raw:
         return []
-    is_live = raw.get("LIVE") or grants.has_permissions() or live_signals.is_used()
-    paths = getattr(django_settings, "MIDDLEWARE", None) or ()
-    if not is_live or any(_class_of(path) is middleware.live for path in paths):
+    if not _is_live(raw) or _reads_cursors():
         return []
     return [
         checks.Warning(
@@ -68,6 +78,30 @@ def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
             id="notifier.W007",
         )
     ]
+
+
+def _is_live(raw: Mapping[str, Any]) -> bool:
+    """Whether the project says of some model or topic that pages show it live."""
+    return bool(raw.get("LIVE")) or grants.has_permissions() or live_signals.is_used()
+
+
+def _reads_cursors() -> bool:
+    return any(_class_of(path) is middleware.live for path in getattr(django_settings, "MIDDLEWARE", None) or ())
+
+
+def _templates_are_live() -> bool:
+    """Whether a template of the project has a tag that prints grants. Reads the files of all its templates."""
+    own = Path(__file__).parent
+    folders = [folder for folder in get_template_directories() if not folder.is_relative_to(own)]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return any(LIVE_TAG.search(text) and LOADED.search(text) for text in map(_text, paths))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def check_live_models(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:

@@ -54,9 +54,9 @@ def live_permission(kind: type[Model] | str) -> Callable[[F], F]:
     return register
 
 
-def has_permissions() -> bool:
-    """Whether the project registers a function with `live_permission`; `PresenceAdmin` has one of its own."""
-    return any(not kind.startswith("django_bridge.") for kind in _permissions)
+def has_permissions(*, of_admin: bool = False) -> bool:
+    """Whether the project registers a function with `live_permission`. of_admin: that of `PresenceAdmin` counts."""
+    return any(of_admin or not kind.startswith("django_bridge.") for kind in _permissions)
 
 
 def grant(user: Any, topics: Sequence[str], *, presence: bool = False) -> str:

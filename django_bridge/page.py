@@ -35,7 +35,7 @@ def config_of(user: Any) -> dict[str, Any] | None:
         "url": settings().public_url,
         "token": subscriber_token(user),
         "tokenUrl": token_url(),
-        "grantsUrl": _grants_url(),
+        "grantsUrl": grants_url(),
         "texts": _texts(),
     }
 
@@ -51,7 +51,8 @@ def token_url() -> str | None:
     return None
 
 
-def _grants_url() -> str | None:
+def grants_url() -> str | None:
+    """The URL that renews a page's grants; None where the project does not include `django_bridge.urls`."""
     with contextlib.suppress(NoReverseMatch):
         return reverse("django_bridge:grants")
     return None

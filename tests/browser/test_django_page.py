@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
+from notifier.auth import topic_grant
 from tests.browser.conftest import Witness
-from tests.support import Service, subscriber_token, wait_for
+from tests.support import JWT_SECRET, Service, subscriber_token, wait_for
 
 NAMES = ["hello", "message", "task", "inbox", "reset", "state", "connectionState", "order.paid"]
 COLLECT = """names => {
@@ -32,12 +33,12 @@ class Django:
         witness.watch(self.page)
         self.page.add_init_script(f"({COLLECT})({json.dumps(NAMES)})")
 
-    def show(self, config: dict[str, Any] | None) -> None:
+    def show(self, config: dict[str, Any] | None, parts: str = "") -> None:
         """Shows a page with this config; without a config, the page of an anonymous user."""
         element = (
             f'<script id="notifier-config" type="application/json">{json.dumps(config)}</script>' if config else ""
         )
-        body = f'<h1>Page</h1>{element}<script type="module" src="/client/django.js"></script>'
+        body = f'<h1>Page</h1>{parts}{element}<script type="module" src="/client/django.js"></script>'
         self.context.route(f"{self.service.url}/page", lambda route: route.fulfill(body=body, content_type="text/html"))
         self.page.goto(f"{self.service.url}/page")
 
@@ -176,4 +177,23 @@ def test_store_widgets_and_words_come_with_the_tag_under_a_policy_that_knows_onl
         client.post("/v1/messages", json={"to": ["user:eve"], "subject": "Hi"}).raise_for_status()
     expect(page.get_by_role("button", name="Сообщения. 1 непрочитанное сообщение")).to_be_visible()
     assert page.evaluate("notifier.store.state.unread") == 1
+    assert witness.faults == []
+
+
+def test_live_parts_of_a_project_without_a_url_for_grants_are_live_and_their_views_give_the_next_grants(
+    django: Django, service: Service, witness: Witness
+) -> None:
+    long, short = (topic_grant(JWT_SECRET, "fay", [f"order:{n}"], ttl_s=s) for n, s in ((1, 300), (2, 5)))
+    parts = "".join(
+        f'<p id="part{n}" data-live-topic="order:{n}" data-live-grant="{grant}" data-live-cursor="-"></p>'
+        for n, grant in ((1, long), (2, short))
+    )
+    collect = "document.addEventListener('live', ({ target, detail }) => seen.push({ name: target.id, detail }), true)"
+    django.page.add_init_script(collect)
+    django.show({"url": service.url, "token": subscriber_token("fay"), "grantsUrl": None}, parts)
+    assert django.wait("part1")["type"] == "stale", "joined: the page has no cursor"
+    with service.client() as client:
+        client.post("/v1/events", json={"to": ["topic:order:1"], "type": "changed", "data": {"topic": "order:1"}})
+    assert django.wait("part1", "detail.type === 'changed'")["topic"] == "order:1"
+    assert django.wait("part2", "detail.isDue")["type"] == "stale"
     assert witness.faults == []
