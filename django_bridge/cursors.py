@@ -12,7 +12,7 @@ from django_bridge.publisher.transport import Unreachable
 from notifier.errors import NotifierError
 
 ATTRIBUTE: Final = "notifier_cursor"
-"""Of a request: the cursor that was read before its view."""
+"""Of a request: the cursor that was read before its view. The middleware sets it on every request."""
 UNKNOWN: Final = "-"
 """A cursor of no order: whatever a page shows is stale."""
 

@@ -68,6 +68,7 @@ def live(get_response: _View) -> Callable[[HttpRequest], HttpResponseBase | Awai
 
 
 def _read_cursor(request: HttpRequest) -> None:
+    setattr(request, ATTRIBUTE, UNKNOWN)
     if django_settings.SESSION_COOKIE_NAME not in request.COOKIES or not _may_answer_a_part(request):
         return
     # The user is read from the session only where its shard matters.

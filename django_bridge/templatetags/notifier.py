@@ -4,7 +4,9 @@ messages of `django.contrib.messages` as toasts."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -31,6 +33,7 @@ except ImportError:  # before Django 6
         return None
 
 
+log = logging.getLogger("django_bridge")
 register = template.Library()
 
 SCRIPT: Final = "notifier/django.js"
@@ -129,7 +132,19 @@ def _granted_once(context: Context, names: Sequence[str]) -> SafeString:
     if not missing or user is None or not user.is_authenticated:
         return SafeString("")
     granted.update(missing)
+    request = _request(context)
+    if request is not None and not hasattr(request, ATTRIBUTE):
+        warn_of_missing_middleware()
     return _granted(context, grants(user, missing))
+
+
+@cache
+def warn_of_missing_middleware() -> None:
+    """Once in a process. The check `notifier.W007` does not see every project: `changed` may be all that it calls."""
+    log.warning(
+        "A live part is rendered, but django_bridge.middleware.live is missing: its page fetches it once more, and may "
+        "not notice a change that comes while a part is fetched. Add it to MIDDLEWARE, below AuthenticationMiddleware."
+    )
 
 
 def _granted(context: Context, tokens: Sequence[str]) -> SafeString:

@@ -20,6 +20,7 @@ from django_bridge import changed, grants, live_permission, publisher
 from django_bridge.conf_rules import problems
 from django_bridge.cursors import UNKNOWN
 from django_bridge.middleware import live
+from django_bridge.templatetags import notifier as tags
 from django_bridge.tokens import subscriber_token as own_token
 from notifier.errors import InvalidInput
 from tests.django.conftest import http_settings
@@ -246,17 +247,17 @@ def test_the_cursor_of_a_page_is_the_end_of_its_users_order(live: Service, user:
 @pytest.mark.parametrize(
     ("method", "headers", "cursor"),
     [
-        ("GET", {"COOKIE": ""}, None),
+        ("GET", {"COOKIE": ""}, UNKNOWN),
         ("GET", {"SEC_FETCH_MODE": "navigate"}, "memory-0"),
         ("POST", {}, "memory-0"),
         ("DELETE", {"SEC_FETCH_MODE": "cors"}, "memory-0"),
-        ("POST", {"SEC_FETCH_MODE": "navigate"}, None),
-        ("HEAD", {}, None),
-        ("OPTIONS", {}, None),
+        ("POST", {"SEC_FETCH_MODE": "navigate"}, UNKNOWN),
+        ("HEAD", {}, UNKNOWN),
+        ("OPTIONS", {}, UNKNOWN),
     ],
 )
 def test_the_middleware_reads_the_cursor_before_a_view_that_may_answer_a_live_part(
-    user: User, method: str, headers: dict[str, str], cursor: str | None
+    user: User, method: str, headers: dict[str, str], cursor: str
 ) -> None:
     cursors: list[object] = []
 
@@ -276,6 +277,27 @@ def cursor_of_a_page() -> object:
     request.COOKIES["sessionid"] = "x"
     live(lambda request: HttpResponse())(request)
     return request.notifier_cursor  # type: ignore[attr-defined]
+
+
+def test_live_parts_without_the_middleware_are_one_line_of_the_log(
+    user: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    tags.warn_of_missing_middleware.cache_clear()
+    request = RequestFactory().post("/", HTTP_SEC_FETCH_MODE="navigate")
+    request.user = user
+    live(lambda request: HttpResponse())(request)  # it reads no cursor for this request
+    template = Template("{% load notifier %}<p {% live 'stock' %}>{% presence 'desk' %}")
+    assert 'data-live-cursor="-"' in template.render(RequestContext(request))
+    bare = RequestFactory().get("/")
+    bare.user = user
+    people = Template("{% load notifier %}{% presence 'desk' %}")
+    assert 'data-live-cursor="-"' in people.render(RequestContext(bare))
+    assert caplog.records == []
+    for _ in range(3):
+        assert 'data-live-cursor="-"' in template.render(RequestContext(bare))
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("django_bridge", "WARNING")
+    assert "django_bridge.middleware.live is missing" in record.getMessage()
 
 
 def test_a_service_that_is_away_leaves_the_cursor_unknown(
