@@ -172,7 +172,7 @@ class RedisServer:
         self.append_only = append_only
         self.guarded = guarded
         if guarded:
-            (self.folder / "users.acl").write_text(_users_with_passwords())
+            (self.folder / "users.acl").write_text(users_with_passwords())
         self.process: Process | None = None
         self.start()
 
@@ -214,7 +214,8 @@ class RedisServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _users_with_passwords() -> str:
+def users_with_passwords() -> str:
+    """deploy/redis-users.acl with each user's name as the password, and `admin`, who may do everything."""
     lines = []
     for line in (REPOSITORY / "deploy" / "redis-users.acl").read_text().splitlines():
         name = line.split()[1]

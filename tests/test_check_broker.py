@@ -19,13 +19,12 @@ from notifier.check.result import Result
 from notifier.settings import load
 from tests.commands import call, refused, run
 from tests.support import REPOSITORY, RedisServer, Service, free_port, running
+from tests.test_deploy_brokers import EVERY, REPLICATED, options
 from tests.topologies import Node, RedisCluster, SentinelGroup
 
 pytestmark = pytest.mark.slow
 
-SAFE = [
-    *("--appendonly", "yes", "--appendfsync", "always", "--min-replicas-to-write", "1"),
-]
+SAFE = options(EVERY, REPLICATED)
 
 
 def results(url: str, **settings: Any) -> dict[str, Result]:

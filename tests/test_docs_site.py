@@ -33,7 +33,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
         "tests/browser/test_options.py",
         {"html": 18, "js": 5, "jsx": 1, "vue": 1, "svelte": 1},
     ),
-    "docs/deploy.md": ("tests/broker/test_sqlite_file.py", {"sh": 1}),
+    "docs/deploy.md": ("tests/broker/test_sqlite_file.py, tests/test_deploy_brokers.py", {"conf": 4, "sh": 4}),
     "docs/django.md": (
         "tests/django/test_docs.py, tests/django/test_docs_settings.py, tests/django/test_admin_tasks.py, "
         "tests/django/test_import_export.py, tests/test_wagtail.py",
@@ -48,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
     "docs/protocol.md": ("tests/test_readme.py", {"json": 9}),
     "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 7, "sh": 1}),
+    "docs/redis.md": ("tests/test_deploy_brokers.py", {"conf": 1}),
     "docs/scaling.md": ("tests/test_bench.py", {"sh": 1}),
     "docs/tracing.md": ("tests/test_tracing.py", {"sh": 3}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),

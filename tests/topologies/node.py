@@ -39,6 +39,8 @@ class Node:
     def __init__(self, kind: str, options: Sequence[str] = ()) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="notifier-node-"))
+        self.login: dict[str, str] = {}
+        """Name and password of a user with all rights; empty: the user `default`."""
         self.id = ""
         """Its name in a cluster."""
         self._program = _program(kind)
@@ -79,7 +81,8 @@ class Node:
     def client(self) -> redis.Redis:
         """A client of this server alone, with all rights."""
         once = Retry(NoBackoff(), 0)
-        return redis.Redis(port=self.port, socket_timeout=10, decode_responses=True, protocol=2, retry=once)
+        options = {"socket_timeout": 10, "decode_responses": True, "protocol": 2, "retry": once}
+        return redis.Redis(port=self.port, **options, **self.login)
 
     def call(self, *command: str | int) -> Any:
         """The answer to one command, over a connection of its own."""

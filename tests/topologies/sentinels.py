@@ -46,16 +46,20 @@ class SentinelGroup(Topology):
         primary, replica = self.nodes
         replica.call("REPLICAOF", "127.0.0.1", primary.port)
         until_known(lambda: replica.has_its_primarys_data, "the replica")
-        settings = {"down-after-milliseconds": int(self._down_after_s * 1000), "failover-timeout": 5000}
         for sentinel in self.sentinels:
             sentinel.start()
             # Every second, not every 10: how soon a Sentinel sees that a server has another role. A Sentinel that stood
             # still for 2 s, as on a busy machine, makes no older primary a replica for 30 s: here for one.
             sentinel.call("SENTINEL", "DEBUG", "info-period", 1000, "tilt-period", 1000)
-            sentinel.call("SENTINEL", "MONITOR", self.service, "127.0.0.1", primary.port, 2)
-            for name, value in settings.items():
-                sentinel.call("SENTINEL", "SET", self.service, name, value)
+            self._watch(sentinel, primary)
         self.wait_until_whole()
+
+    def _watch(self, sentinel: Sentinel, primary: Node) -> None:
+        """Have a Sentinel that runs watch the primary."""
+        sentinel.call("SENTINEL", "MONITOR", self.service, "127.0.0.1", primary.port, 2)
+        settings = {"down-after-milliseconds": int(self._down_after_s * 1000), "failover-timeout": 5000}
+        for name, value in settings.items():
+            sentinel.call("SENTINEL", "SET", self.service, name, value)
 
     def wait_until_whole(self) -> None:
         """Until every Sentinel that runs knows the others and the primary with its replica in step."""
