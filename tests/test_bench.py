@@ -1,11 +1,10 @@
-"""The benchmark: its programs are built and run, its checks can fail, its pages show the kept figures."""
+"""The benchmark: its programs are built and run, and its checks can fail."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import __main__ as program
-from bench import chart, commands, everyone, model, profile, report, restart, soak, system, works
+from bench import commands, everyone, profile, restart, system, works
 from bench.compare import SCENARIOS, compare
 from bench.load import Load, stamped
 from bench.peers import ALL
@@ -25,7 +23,6 @@ from bench.peers.floor import BareRedis, Floor
 from bench.peers.notifier import Notifier, NotifierOnRedis
 from bench.run import BROKERS, GO_SERVERS, Run, Sizes
 from bench.works import Bench
-from tests.pasted import Document
 from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.programs
@@ -150,88 +147,12 @@ def test_several_processes_share_the_streams(programs: Path, tmp_path: Path) -> 
             load.stop()
 
 
-def test_the_pages_show_the_run_that_is_kept() -> None:
-    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    assert report.text(run) in report.PAGE.read_text()
-    assert model.text(run, model.Load()) in model.PAGE.read_text()
-    assert chart.FILE.read_text() == chart.draw(run)
-
-
-def test_the_command_in_the_page_of_the_model_gives_its_table() -> None:
-    """Costs that the command does not name are those of the last run: a new one changes them."""
-    page = model.PAGE.read_text()
-    command = re.search(r"^```sh\npython (.+?)\n```", page, re.MULTILINE | re.DOTALL)
-    assert command is not None
-    words = shlex.split(command[1].replace("\\\n", " "))
-    done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    printed = [line for line in done.stdout.splitlines() if line.startswith("| ")]
-    table = page[command.end() :].partition("\n\n|  |")[2].partition("\n\n")[0].splitlines()
-    rows = [line.split(" | ", 1)[1] for line in table if " | " in line and "---" not in line][1:]
-    assert len(rows) == 4
-    for row in rows:
-        assert any(line.endswith(row) for line in printed), row
-
-
-def test_servers_that_were_measured_later_are_added_to_the_kept_run() -> None:
-    kept = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    later = {"at": "2027-01-02", "sizes": vars(Sizes()), "results": {"new": {"for all": {"p50_ms": 0.25, "faults": 0}}}}
-    run = program.with_servers_of(kept, later)
-    assert run["results"] == {**kept["results"], **later["results"]}
-    shown = report.text(run)
-    assert f"Run of {kept['at']}" in shown
-    assert "Added on 2027-01-02: new." in shown
-    assert "| new | 0.25 |" in shown
-
-
-def test_a_goal_that_is_not_met_is_shown_as_such() -> None:
-    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    run["results"][report.US]["connect many"]["memory_kib"] = 11.0
-    assert "| memory of an idle stream, KiB | at most 10 | 11.00 |  | **no** |" in report.text(run)
-
-
-@pytest.mark.parametrize(
-    ("server", "work", "name", "value", "row"),
-    [
-        (report.SQLITE, "one by one", "per_s", 1.0, "| … with a file, events a second to the embedded broker's |"),
-        (report.CLUSTER, "one by one", "cpu_us", 1e6, "| … on a cluster of 12 shards to one primary's |"),
-        (report.CLUSTER, "for all", "p50_ms", 1.6, "| for all over 12 shards, p50, ms |"),
-    ],
-)
-def test_the_goals_of_each_broker_can_be_missed(server: str, work: str, name: str, value: float, row: str) -> None:
-    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    assert met(run, row) == "yes"
-    run["results"][server][work][name] = value
-    assert met(run, row) == "**no**"
-
-
-def test_a_goal_is_judged_by_the_median_of_turns() -> None:
-    goal = report.Goal("x", "at most 1.2", lambda get: 1.15, lambda value: value <= 1.2)
-    assert goal.judged(1.15)
-    assert not replace(goal, turns=report.Turns(1.1, 1.3, median=1.25)).judged(1.15)
-    assert replace(goal, turns=report.Turns(1.1, 1.3)).judged(1.15)
-
-
-def met(run: report.RunRecord, row: str) -> str:
-    (line,) = (line for line in report.text(run).splitlines() if line.startswith(row))
-    return line.split(" | ")[-1].removesuffix(" |")
-
-
 def test_the_commands_of_a_publish_are_named_with_what_each_takes() -> None:
     first, later = commands.measure(users=20)
     assert {"evalsha", "xadd", "publish", "incr"} <= first.keys() & later.keys()
     assert "exists" in first.keys() - later.keys()  # a channel without a history
     assert later["evalsha"] > sum(later.values()) - later["evalsha"] > 0  # the script's own part is the larger
     assert f"| xadd | {first['xadd']:.2f} | {later['xadd']:.2f} |" in commands.text(first, later)
-
-
-def test_a_server_that_fell_behind_meets_no_goal_by_it() -> None:
-    run = json.loads((REPOSITORY / "bench" / "results.json").read_text())
-    ours, bare = run["results"][report.REDIS]["from Redis"], run["results"][report.BARE_REDIS]["from Redis"]
-    goal = "| from Redis, CPU to the bare program's |"
-    ours["p50_ms"] = bare["p50_ms"] = report.BEHIND_MS
-    assert goal in report.text(run)
-    ours["p50_ms"] += 1
-    assert goal not in report.text(run)
 
 
 @pytest.fixture
@@ -285,18 +206,6 @@ def test_a_go_server_that_is_not_installed_is_left_out_with_a_line(monkeypatch: 
     assert Run(Sizes.quick(), lines.append).all(only="Mercure") == {}
     assert len(lines) == 2
     assert all("left out: the program mercure is not on the path" in line for line in lines)
-
-
-def test_the_commands_of_the_page_are_accepted() -> None:
-    known = {"bench": program.arguments(), "bench.soak": soak.arguments()}
-    blocks = Document("docs/performance.md").blocks("sh")
-    commands = [shlex.split(line) for block in blocks for line in block.splitlines()]
-    assert len(commands) > 5
-    for command in commands:
-        if command[:2] == ["python", "-m"]:
-            known[command[2]].parse_args(command[3:])
-        else:
-            subprocess.run([*command, "--dry-run"], cwd=REPOSITORY, capture_output=True, check=True)
 
 
 def test_the_program_lists_its_options() -> None:

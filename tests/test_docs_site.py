@@ -45,11 +45,11 @@ EXAMPLES: dict[str, tuple[str, dict[str, int]]] = {
     "docs/live.md": ("tests/django/test_docs_live.py, tests/js/topics.test.js", {"js": 2, "python": 4}),
     "docs/migrating.md": ("tests/django/test_migrating.py", {"python": 6}),
     "docs/operate.md": ("tests/test_doctor.py, tests/test_deploy_metrics.py, tests/test_load.py", {"sh": 2, "yaml": 1}),
-    "docs/performance.md": ("tests/test_bench.py", {"sh": 4}),
+    "docs/performance.md": ("tests/test_bench_pages.py", {"sh": 4}),
     "docs/protocol.md": ("tests/test_readme.py", {"json": 9}),
     "docs/queues.md": ("tests/django/test_docs_queues.py", {"python": 7, "sh": 1}),
     "docs/redis.md": ("tests/test_deploy_brokers.py", {"conf": 1}),
-    "docs/scaling.md": ("tests/test_bench.py", {"sh": 1}),
+    "docs/scaling.md": ("tests/test_bench_pages.py", {"sh": 1}),
     "docs/tracing.md": ("tests/test_tracing.py", {"sh": 3}),
     "docs/tutorial.md": ("tests/test_tutorial.py", {"html": 2, "python": 5, "sh": 5}),
 }

@@ -2,18 +2,22 @@
 
     python watched.py FILE serve ...
 
-A timer is due every 5 ms. Once a second, a line of FILE has the longest delay of the timer in ms, and the longest one
-that the loop's thread spent on the processor: the rest is the system's scheduling.
+A timer is due every 5 ms. Once a second, FILE gets a JSON line: the longest delay of the timer in ms; the longest part
+of a delay that the loop's thread spent on the processor, up to 2 ms (the rest is the system's scheduling); and a list
+of the delays with a longer part, each with when the timer was due and when it came, on the monotonic clock, and the
+thread's CPU time, in seconds. Pauses of the machine (bench/pauses.py) are in that CPU time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from pathlib import Path
 
 TICK_S = 0.005
+LONG_S = 0.002
 
 
 class WatchedLoop(asyncio.SelectorEventLoop):
@@ -22,10 +26,14 @@ class WatchedLoop(asyncio.SelectorEventLoop):
     file = Path()
 
     def run_forever(self) -> None:
-        self._next_report_s = self.time() + 1
-        self._delay_s = self._own_delay_s = 0.0
+        self._begin_second()
         self._begin_tick()
         super().run_forever()
+
+    def _begin_second(self) -> None:
+        self._next_report_s = self.time() + 1
+        self._delay_s = self._own_delay_s = 0.0
+        self._long: list[tuple[float, float, float]] = []
 
     def _begin_tick(self) -> None:
         self._cpu_s = time.thread_time()
@@ -33,14 +41,17 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         self.call_at(self._due_s, self._tick)
 
     def _tick(self) -> None:
-        delay_s = self.time() - self._due_s
+        came_s, cpu_s = self.time(), time.thread_time() - self._cpu_s
+        delay_s = came_s - self._due_s
         self._delay_s = max(self._delay_s, delay_s)
-        self._own_delay_s = max(self._own_delay_s, min(delay_s, time.thread_time() - self._cpu_s))
-        if self.time() > self._next_report_s:
+        if min(delay_s, cpu_s) > LONG_S:
+            self._long.append((self._due_s, came_s, cpu_s))
+        else:
+            self._own_delay_s = max(self._own_delay_s, min(delay_s, cpu_s))
+        if came_s > self._next_report_s:
             with self.file.open("a") as lines:
-                lines.write(f"{1000 * self._delay_s:.3f} {1000 * self._own_delay_s:.3f}\n")
-            self._next_report_s = self.time() + 1
-            self._delay_s = self._own_delay_s = 0.0
+                lines.write(json.dumps([1000 * self._delay_s, 1000 * self._own_delay_s, self._long]) + "\n")
+            self._begin_second()
         self._begin_tick()
 
 
