@@ -108,11 +108,14 @@ def test_the_images_commands_make_a_service_that_passes_its_health_check(tmp_pat
         [sys.executable, REPOSITORY / "tools" / "make_secrets.py"], check=True, capture_output=True, text=True
     ).stdout
     env = dict(line.split("=", 1) for line in secrets.splitlines())
+    env["NOTIFIER_DATA_DIR"] = str(tmp_path / "data")
+    (tmp_path / "data").mkdir()
     process = Process(command, cwd=tmp_path, env={**env, "PYTHONPATH": str(target)})
     try:
         process.wait_until(lambda: subprocess.run(check, capture_output=True).returncode == 0, "the service")
         assert httpx.get(f"http://127.0.0.1:{port}/client/notifier.js").status_code == 200
         assert httpx.get(f"http://127.0.0.1:{port}/demo").status_code == 404
+        assert (tmp_path / "data" / "notifier.db").is_file()
     finally:
         process.stop()
 

@@ -44,10 +44,11 @@ async def create(path: Path) -> None:
     await broker.close()
 
 
-def refused(path: Path) -> str:
-    """What `serve` prints when it does not start on this file. Its exit code is that of a failed start."""
+def refused(path: Path, *limited: str) -> str:
+    """What `serve` prints when it does not start on this file. Its exit code is that of a failed start. limited: the
+    command that limits its files."""
     done = subprocess.run(
-        [sys.executable, "-m", "notifier", "serve", "--port", str(free_port())],
+        [*limited, sys.executable, "-m", "notifier", "serve", "--port", str(free_port())],
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -164,15 +165,25 @@ class Disk:
         self._mounted = mounted
         self._ballast = folder / "ballast"
 
-    def fill(self, service: Service | None = None) -> None:
+    def fill(self, service: Service) -> None:
         if self._mounted:
-            with contextlib.suppress(OSError), self._ballast.open("wb") as file:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-        elif service is not None:
+            self._fill_up()
+        else:
             # None at all: after a checkpoint, the log is written from its beginning again.
             resource.prlimit(service.process.child.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+
+    def _fill_up(self) -> None:
+        with contextlib.suppress(OSError), self._ballast.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+
+    def refused(self, path: Path) -> str:
+        """What `serve` prints when the disk of its file is full at the start."""
+        if not self._mounted:
+            return refused(path, "prlimit", "--fsize=0", "--")
+        self._fill_up()
+        return refused(path)
 
     def free(self, service: Service) -> None:
         if self._mounted:
@@ -256,12 +267,10 @@ async def test_a_full_disk_is_a_503_while_it_lasts_and_loses_nothing(
 # Files that cannot be used
 
 
-@pytest.mark.parametrize("disk", ["tmpfs"] if AS_ROOT else [], indirect=True)
 def test_a_full_disk_is_refused_at_the_start(disk: Disk) -> None:
     path = disk.folder / "notifier.db"
     asyncio.run(create(path))
-    disk.fill()
-    reason = refused(path)
+    reason = disk.refused(path)
     assert "NOTIFIER_BROKER_URL" in reason
     assert "the disk is full" in reason or "the disk failed or is full" in reason
 
