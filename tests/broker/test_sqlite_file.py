@@ -56,6 +56,39 @@ def keep(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share) // PAGE * PAGE)
 
 
+async def test_reads_make_no_query(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state in memory answers them, also of what was stored before the start."""
+    statements, connect = [], sqlite3.connect
+
+    def traced(*args: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*args, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    broker = SqliteBroker(path, **LIMITS)
+    await broker.start(Recorder())
+    try:
+        before = await opened(broker, user="u1")
+        statements.clear()
+        task = await broker.create_task(new_task("user:u1"))
+        await broker.publish(note("user:u1", subject="Last"))
+        assert [statement for statement in statements if statement.startswith("INSERT")]
+        statements.clear()
+        for number in range(20):
+            user = f"u{number}"
+            channels = (f"user:{user}", "all")
+            assert (await opened(broker, user=user)).verdict == "new"
+            assert len(await listed(broker, user)) == 10 + (user == "u1")
+            assert await broker.unread(user, channels) == 10 + (user == "u1")
+        assert subjects(await opened(broker, before.cursor, user="u1")) == ["Last"]
+        assert await broker.tasks("u1", ["user:u1"]) == [task] == [await broker.task(task.id)]
+        await broker.output(task.id, 0)
+        assert statements == []
+    finally:
+        await broker.close()
+
+
 TORN: dict[str, Callable[[Path], None]] = {
     "half is missing": lambda path: keep(path, 0.5),
     "the last page is missing": lambda path: os.truncate(path, path.stat().st_size - PAGE),

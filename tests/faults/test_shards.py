@@ -60,3 +60,13 @@ def test_a_shard_that_is_away_degrades_its_own_streams_only() -> None:
                 assert listed.count("to all") == 1
             for reader in (*readers.values(), late):
                 reader.close()
+
+            first.kill()
+            second.kill()
+            wait_for(lambda: ready(service)[1]["broker"] == "away", what="the loss of both in /readyz")
+            assert ready(service) == (
+                503,
+                {"ready": False, "broker": "away", "draining": False, "shards_away": [0, 1]},
+            )
+            second.start()
+            wait_for(lambda: ready(service)[0] == 200, what="the return of one")
