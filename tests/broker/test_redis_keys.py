@@ -18,6 +18,8 @@ from notifier import task as tasks
 from notifier.broker.redis import scripts
 from notifier.broker.redis.afterwards import MANY_ENTRIES
 from notifier.broker.redis.broker import RedisBroker
+from notifier.broker.redis.keys import Keys
+from notifier.broker.redis.scripts import CHUNK, publish_calls, task_call
 from notifier.broker.values import Idempotency, Options
 from notifier.people import Lease, Person
 from tests.broker.conftest import LIMITS
@@ -123,3 +125,19 @@ async def test_scripts_touch_only_the_keys_that_they_name(redis_server: RedisSer
             declared = set(words[3 : 3 + int(words[2])])
     assert undeclared == set()
     assert ran == names
+
+
+def test_a_call_names_an_idempotency_key_only_if_it_uses_one() -> None:
+    """A node whose slot is moving refuses a call that names an absent key, for as long as the move takes."""
+    keys, key = Keys(shards=2), Idempotency("p:1", "a")
+    message = note([f"user:{number}" for number in range(2 * CHUNK + 200)])
+    without, used = (list(publish_calls(message, keys, history=LIMITS["history"], idempotency=i)) for i in (None, key))
+    assert [call.shard for call in used] == [call.shard for call in without] == [0, 0, 1, 1]
+    named = [set(call.keys) - set(plain.keys) for call, plain in zip(used, without, strict=True)]
+    first, second = ([keys.idempotency(shard, name) for name in ("p:1", f"p:1#{CHUNK}")] for shard in (0, 1))
+    assert named == [{first[0]}, set(first), {second[0]}, set(second)]
+    assert not [name for call in without for name in call.keys if ":idem:" in name]
+    task = new_task()
+    calls = [task_call(task, keys, shard=0, expected_version=0, idempotency=i) for i in (None, key)]
+    assert set(calls[1].keys) - set(calls[0].keys) == {first[0]}
+    assert not [name for name in calls[0].keys if ":idem:" in name or ":output:" in name]
