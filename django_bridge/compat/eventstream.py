@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from django_bridge.event import Event
-from django_bridge.recipients import NamedGroup
+from django_bridge.recipients import NamedGroup, channels
 from notifier import rules
 
 MESSAGE: Final = "channel.message"
@@ -30,16 +30,16 @@ def send_event(
     """Send an event on commit to all users whose token contains the group `channel`.
 
     `json_encode=False`: `data` is text, and is not encoded again if it is JSON. `async_publish` has no effect: the
-    caller never waits longer than `TIMEOUT_S`. Raises `InvalidInput` or `PayloadTooLarge` at the call, and `TypeError`
-    for `skip_user_ids`: an event goes to all subscribers of its channel.
+    caller never waits longer than `TIMEOUT_S`. `skip_user_ids`: at most 50 users, who do not get the event. Raises
+    `InvalidInput` or `PayloadTooLarge` at the call.
     """
-    if skip_user_ids:
-        raise TypeError("skip_user_ids is not supported: put the ids into the data, and let the page skip them")
     to_users = NamedGroup(rules.name(channel, "channel"))
+    skipped = rules.excluded(channels(skip_user_ids or (), "skip_user_ids"), "skip_user_ids")
     Event(
         type=MESSAGE if event_type == "message" else event_type,
         to_users=to_users,
         data=data if json_encode else _parsed(data),
+        except_=sorted(skipped) or None,
     ).send()
 
 

@@ -243,7 +243,8 @@ def test_an_event_reaches_the_users_of_its_channel(
             events = stream.iter_sse()
             next(events)
             send_event("somewhere-else", "message", {"text": "not for you"})
-            send_event("test", "message", {"text": "hello world"})
+            send_event("test", "message", {"text": "not for you either"}, skip_user_ids=[str(user.pk)])
+            send_event("test", "message", {"text": "hello world"}, skip_user_ids=[user.pk + 1])
             send_event(f"user-{user.pk}", "paid", '{"order": 7}', json_encode=False)
             received = [next(events) for _ in range(2)]
     assert [(event.event, json.loads(event.data)) for event in received] == [
@@ -262,6 +263,13 @@ def test_data_is_encoded_as_django_does_it() -> None:
     ]
 
 
+@pytest.mark.parametrize("skipped", [[1, "2"], (1, 2), iter([1, 2])], ids=lambda skipped: type(skipped).__name__)
+def test_users_that_are_skipped_are_left_out_of_the_event(skipped: Any) -> None:
+    send_event("test", "paid", {}, skip_user_ids=skipped)
+    send_event("test", "paid", {}, skip_user_ids=[])
+    assert [event.get("except") for event in outbox.events] == [["user:1", "user:2"], None]
+
+
 def test_an_event_is_sent_on_commit_and_dropped_on_rollback() -> None:
     with transaction.atomic():
         send_event("test", "paid", {})
@@ -273,8 +281,9 @@ def test_an_event_is_sent_on_commit_and_dropped_on_rollback() -> None:
 
 
 def test_invalid_arguments_raise_at_the_call() -> None:
-    with pytest.raises(TypeError, match="skip_user_ids"):
-        send_event("test", "message", {}, skip_user_ids=[1])
+    with pytest.raises(InvalidInput, match="skip_user_ids must name at most 50 users, not 51"):
+        send_event("test", "message", {}, skip_user_ids=range(1, 52))
+    assert not outbox.events
     for channel, event_type in (("", "message"), ("test", "Paid Order"), ("test", "task")):
         with pytest.raises(InvalidInput):
             send_event(channel, event_type, {})
