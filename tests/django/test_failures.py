@@ -31,6 +31,59 @@ def test_an_outage_is_one_line_and_a_number_each_minute(caplog: pytest.LogCaptur
     assert caplog.records[-1].getMessage() == "another kind"
 
 
+def test_the_end_of_an_outage_is_a_line_with_the_number_of_its_failures(caplog: pytest.LogCaptureFixture) -> None:
+    now = 1000.0
+    failures = FailureLog(clock=lambda: now)
+    failures.succeeded()
+    for n in range(100):
+        failures.failed(Unreachable("away"), f"call {n} failed")
+        now += 0.5
+    failures.failed(NotAllowed("a wrong key"), "another kind")
+    for _ in range(3):
+        failures.succeeded()
+    assert [record.getMessage() for record in caplog.records] == [
+        "call 0 failed",
+        "another kind",
+        "the service is reachable again after 100 failures in 50 s",
+    ]
+    now += 20
+    failures.failed(Unreachable("away"), "call 100 failed (and no word of the 99)")
+    assert caplog.records[3].getMessage() == "call 100 failed (and no word of the 99)"
+    failures.succeeded()
+    assert caplog.records[4].getMessage() == "the service is reachable again after 1 failure in 0 s"
+
+
+def test_a_service_that_is_away_every_few_seconds_is_four_lines_a_minute_and_each_failure_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now, failed = 1000.0, 0
+    failures = FailureLog(clock=lambda: now)
+    for n in range(1000):
+        for _ in range(3):
+            failures.failed(Unreachable("away"), f"call {n} failed")
+            failed += 1
+        now += 0.5
+        failures.succeeded()
+        now += 0.5
+    assert len(caplog.records) <= 4 * 1000 / 60 + 4
+    now += 60
+    failures.succeeded()
+    ends = [record.getMessage() for record in caplog.records if "reachable again" in record.getMessage()]
+    assert sum(int(text.split(" after ")[1].split()[0]) for text in ends) == failed
+
+
+def test_a_call_that_is_answered_after_an_outage_is_the_line_of_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    with answering((503, {}, b"{}"), GOOD):
+        with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
+            pass
+        current = publisher.current()
+        current.failures.failed(Unreachable("away"), "the call before failed")
+        Message(to_users=1, subject="Test").send()
+        Message(to_users=1, subject="Test").send()
+    (record,) = [record for record in caplog.records if "reachable again" in record.getMessage()]
+    assert (record.name, record.levelno) == ("django_bridge", logging.WARNING)
+
+
 def test_the_calls_of_an_outage_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
     with override_settings(NOTIFIER=http_settings(f"http://127.0.0.1:{free_port()}", TIMEOUT_S=0.1)):
         for n in range(50):

@@ -13,10 +13,18 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (!form.matches("form[data-stays]")) return;
   event.preventDefault();
-  const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
-  if (!answer.ok)
-    return void document.dispatchEvent(new CustomEvent("notifier:failed", { detail: { message: answer.statusText } }));
-  form.reset();
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  document.body.append(...page.querySelectorAll("notifier-message"));
+  try {
+    const answer = await fetch(form.action, { method: "POST", body: new FormData(form) });
+    // The toast names the reason by the status. Without a session, Django redirects to the login page.
+    if (!answer.ok || answer.redirected) return fail(answer.redirected ? 401 : answer.status);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    form.reset();
+    document.body.append(...page.querySelectorAll("notifier-message"));
+  } catch {
+    fail(0); // no answer
+  }
 });
+
+function fail(status) {
+  document.dispatchEvent(new CustomEvent("notifier:failed", { detail: { status } }));
+}
