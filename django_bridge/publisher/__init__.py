@@ -156,7 +156,7 @@ class Publisher:
         except NotifierError as exc:
             if isinstance(exc, Unreachable):
                 return False
-        self.breaker.succeeded()
+        self._answered(self.breaker)
         return True
 
     def _attempts(self, payload: Payload) -> Iterable[Attempt[object]]:
@@ -262,13 +262,18 @@ class Publisher:
             self._count("failed")
             raise
         except NotifierError as exc:
-            breaker.succeeded()  # the service answered
+            self._answered(breaker)
             if not isinstance(exc, NotFound | Conflict):
                 self._count("failed")
             raise
-        breaker.succeeded()
+        self._answered(breaker)
         self._count("sent")
         return answer
+
+    def _answered(self, breaker: Breaker) -> None:
+        """The service has answered a call, if only with a refusal."""
+        breaker.succeeded()
+        self.failures.succeeded()
 
     def _refused_at_once(self) -> Unreachable:
         self._count("refused_at_once", "failed")
