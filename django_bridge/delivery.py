@@ -40,6 +40,8 @@ PATIENCE: Final = 5
 """Failed tries after which the message, not the service, is suspected to be the cause: the next message is tried."""
 LONGEST_PAUSE_S: Final = 300
 """Upper bound of the pause before a suspected message is tried again."""
+SKEW_S: Final = 60
+"""How far the clocks of processes may differ."""
 
 
 class DeliveryOutcome(enum.Enum):
@@ -196,12 +198,24 @@ def _due(origin: str | None, stopping: Callable[[], bool]) -> Iterator[OutboxMes
                 return
             if row.origin in blocked:
                 continue
-            if row.due_at <= timezone.now() and _claim(row):
+            is_due = _is_due(row)
+            if is_due and _claim(row):
                 yield row
-            elif row.state == State.SENDING or row.due_at <= timezone.now():
+            elif is_due or row.state == State.SENDING:
                 blocked.add(row.origin)
         if len(page) < PAGE:
             return
+
+
+def _is_due(row: OutboxMessage) -> bool:
+    """Whether the row's pause or its lease has ended.
+
+    A time that is further ahead than these can be was written before the clock went back. Without `USE_TZ` it does so
+    by an hour at the end of summer time, and rows would wait that long.
+    """
+    longest_s = LEASE_S if row.state == State.SENDING else _pause_s(row)
+    ahead_s = (row.due_at - timezone.now()).total_seconds()
+    return not 0 < ahead_s <= longest_s + SKEW_S
 
 
 def _claim(row: OutboxMessage) -> bool:
@@ -214,8 +228,12 @@ def _claim(row: OutboxMessage) -> bool:
     return True
 
 
+def _pause_s(row: OutboxMessage) -> float:
+    return min(2.0**row.attempts, LONGEST_PAUSE_S)
+
+
 def _postpone(row: OutboxMessage) -> None:
-    pause_s = min(2.0**row.attempts, LONGEST_PAUSE_S)
+    pause_s = _pause_s(row)
     log.warning(
         "message %s failed %d times and the next one was delivered: postponed by %d s",
         row.message_id,

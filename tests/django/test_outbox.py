@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import User
@@ -280,3 +281,64 @@ def test_a_viewer_cannot_retry_messages() -> None:
     client.post(ADMIN, {"action": "try_again", "_selected_action": [OutboxMessage.objects.get().pk]})
     assert OutboxMessage.objects.get().state == "failed"
     assert client.get(f"{ADMIN}add/").status_code == 403
+
+
+# Without USE_TZ, times are those of the project's zone, whose clock goes back at the end of summer time
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SUMMER_ENDS = datetime(2026, 10, 25, 1, tzinfo=UTC)
+"""In Berlin 3:00 becomes 2:00."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = SUMMER_ENDS
+
+    def now(self) -> datetime:
+        """What `datetime.now()` returns in a process of this zone."""
+        return self.at.astimezone(BERLIN).replace(tzinfo=None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    with override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin"):
+        monkeypatch.setattr(timezone, "now", clock.now)
+        yield clock
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "pause_s", "after_s"),
+    [
+        ("sending", 0, 60, 61),
+        ("waiting", 0, 0, 1),
+        ("waiting", 3, 0, 1),
+        ("waiting", 6, 64, 65),
+        ("waiting", 20, 300, 301),
+    ],
+)
+def test_a_message_is_due_in_time_also_where_the_clock_goes_back_meanwhile(
+    clock: Clock, state: str, attempts: int, pause_s: float, after_s: float
+) -> None:
+    for began in (SUMMER_ENDS - timedelta(hours=2), SUMMER_ENDS - timedelta(seconds=1)):
+        clock.at = began
+        put("first", "second")
+        due_at = clock.now() + timedelta(seconds=pause_s)
+        OutboxMessage.objects.update(state=state, attempts=attempts, due_at=due_at)
+        clock.at = began + timedelta(seconds=after_s)
+        assert delivery.deliver_all().delivered == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "pause_s"), [("sending", 0, 60), ("waiting", 6, 64), ("waiting", 20, 300)]
+)
+def test_a_message_is_not_due_early_where_the_clocks_of_two_hosts_differ(
+    clock: Clock, state: str, attempts: int, pause_s: float
+) -> None:
+    put("first")
+    due_at = clock.now() + timedelta(seconds=pause_s + 50)
+    OutboxMessage.objects.update(state=state, attempts=attempts, due_at=due_at)
+    for later_s in (0, 40):
+        clock.at += timedelta(seconds=later_s)
+        assert delivery.deliver_all().delivered == 0
