@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from django_bridge.conf import settings
 from django_bridge.event_loop import answer_of
+from django_bridge.primary_keys import key_of
 from django_bridge.recipients import user_id, user_name
 from notifier.errors import NotAllowed
 
@@ -135,7 +136,7 @@ def _may(user: Any, name: str) -> bool | None:
     except (LookupError, ValueError):
         return bool(answer_of(may, user, rest))
     try:
-        shown = model._base_manager.filter(pk=rest).first()
+        shown = model._base_manager.filter(pk=key_of(model, rest)).first()
     except (ValueError, ValidationError):
         return False
     return shown is not None and bool(answer_of(may, user, shown))

@@ -20,6 +20,7 @@ from django_bridge.conf import settings
 from django_bridge.event import Event
 from django_bridge.event_loop import outside_loop
 from django_bridge.payload import Payload
+from django_bridge.primary_keys import is_set, text_of
 from django_bridge.recipients import CHUNK, NamedTopic, topic
 from django_bridge.sending import send_payload
 from notifier import rules
@@ -42,7 +43,7 @@ def topic_of(shown: object, field: str = "topic") -> NamedTopic:
         raise InvalidInput(f"must be a model instance, topic(...) or a name, not {rules.shown(shown)}", field=field)
     name = getattr(shown, "live_topic", None)
     if name is None:
-        if shown.pk is None:
+        if not is_set(shown.pk):
             raise InvalidInput("is an instance that was never saved", field=field)
         name = _name(type(shown), shown.pk)
     return NamedTopic(rules.name(name() if callable(name) else name, field))
@@ -111,11 +112,10 @@ def _topics(shown: object) -> Iterator[str]:
 def _name(model: type[Model], key: object) -> str:
     """`app.model:pk`, of the model whose rows these are: proxies and deferred fields share it."""
     concrete = model._meta.concrete_model or model
-    try:  # an instance that was created with a key as text keeps the text
-        key = concrete._meta.pk.to_python(key)
+    try:
+        return f"{concrete._meta.label_lower}:{text_of(concrete, key)}"
     except ValidationError as exc:
         raise InvalidInput(f"has a key of another type: {rules.shown(key)}", field="changed") from exc
-    return f"{concrete._meta.label_lower}:{key}"
 
 
 class _Batch:

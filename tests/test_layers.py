@@ -207,7 +207,7 @@ BRIDGE_LAYERS: Layers = [
     {"queues"},
     {"recipients"},
     {"texts"},
-    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "signals", "tracing"},
+    {"background", "commit", "conf", "event_loop", "models", "payload", "policy", "primary_keys", "signals", "tracing"},
     {"conf_rules"},
 ]
 """The same for `django_bridge`."""
