@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
 
 from notifier.api_key import ApiKey
-from notifier.auth import PUBLISH, STREAM
-from notifier.errors import ConfigurationError, Unauthenticated
+from notifier.auth import PUBLISH, STREAM, TOPICS, Authenticator
+from notifier.errors import ConfigurationError, NotAllowed, Unauthenticated
 from notifier.keys import public_key
 from tests.tokens import ED25519, P256, RSA, SECRET, authenticator, claims, forged, private, public, signed
 
@@ -165,24 +167,41 @@ def test_the_kid_of_a_token_chooses_its_key_in_the_set() -> None:
             auth.subscriber(signed(private(RSA), "RS256", kid=kid))
 
 
+def accepted_tokens(
+    auth: Authenticator, key: str = SECRET, algorithm: str = "HS256", kid: str | None = None
+) -> list[tuple[Callable[[str], object], str]]:
+    """A token of each kind, with the check that has accepted it."""
+    tokens: list[tuple[Callable[[str], object], str]] = [
+        (auth.subscriber, signed(key, algorithm, kid=kid)),
+        (partial(auth.grant, user="42"), signed(key, algorithm, kid=kid, aud=TOPICS, topics=["order:1"])),
+        (auth.publisher, signed(key, algorithm, kid=kid, aud=PUBLISH)),
+    ]
+    for check, token in tokens:
+        check(token)
+    return tokens
+
+
 def test_a_key_that_left_the_set_is_refused_also_for_tokens_that_were_accepted() -> None:
-    auth, token = authenticator(), signed(private(RSA), "RS256", kid="a")
+    auth = authenticator()
     auth.replace_set([public_key(RSA.public_key(), "a")])  # type: ignore[list-item]
-    assert auth.subscriber(token).user == "42"
+    refused_now = accepted_tokens(auth, private(RSA), "RS256", kid="a")
     auth.replace_set([public_key(P256.public_key(), "b")])  # type: ignore[list-item]
-    with pytest.raises(Unauthenticated):
-        auth.subscriber(token)
+    for check, token in refused_now:
+        with pytest.raises((Unauthenticated, NotAllowed)):
+            check(token)
+    accepted_tokens(auth, private(P256), "ES256", kid="b")
 
 
 def test_replaced_credentials_are_the_only_ones() -> None:
-    key, token = ApiKey.parse("key-0123456789abcdef"), signed()
+    key = ApiKey.parse("key-0123456789abcdef")
     auth = authenticator(api_keys=(key,))
-    assert (auth.subscriber(token).user, auth.publisher(key).name[:4]) == ("42", "key:")
+    assert auth.publisher(key).name[:4] == "key:"
+    refused_now = accepted_tokens(auth)
     auth.replace(secrets=("new-" + "n" * 32,), public_keys="", issuer="", api_keys=())
-    assert auth.subscriber(signed("new-" + "n" * 32)).user == "42"
-    for check, credential in ((auth.subscriber, token), (auth.publisher, key)):
-        with pytest.raises(Unauthenticated):
+    for check, credential in (*refused_now, (auth.publisher, key)):
+        with pytest.raises((Unauthenticated, NotAllowed)):
             check(credential)
+    accepted_tokens(auth, "new-" + "n" * 32)
 
 
 def test_a_replacement_with_a_bad_key_changes_nothing() -> None:
