@@ -267,7 +267,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._reading = False
         self._stop_timer()
         headers = list(self.scope["headers"]) if self._part == _BODY else self.headers or []
-        more = self.added_headers(dict(reversed(headers)))
+        more = (*self.server_state.default_headers, *self.added_headers(dict(reversed(headers))))
         answer = http1_bytes(problems.answer(exc), (*more, (b"connection", b"close")))
         cycle = self.cycle
         waits = self.is_answering

@@ -62,6 +62,15 @@ PAGES: tuple[tuple[str, ...], ...] = (
     ("Origin: HTTPS://PAGE.EXAMPLE",),
 )  # fmt: skip
 """The headers of browsers by which the service knows where a page comes from."""
+PROXIES: tuple[tuple[str, ...], ...] = (
+    ("X-Forwarded-For: 10.0.0.7",), ("X-Forwarded-For: 10.0.0.7, 192.0.2.1", "X-Forwarded-Proto: https"),
+    ("X-Forwarded-Proto: http", "X-Forwarded-Host: other.example", "X-Forwarded-Port: 8443"),
+    ("Forwarded: for=10.0.0.7;proto=https;host=other.example",), ("Via: 1.1 proxy.example", "X-Real-IP: 10.0.0.7"),
+    ("X-Forwarded-For: 10.0.0.7", "X-Forwarded-For: 10.0.0.8"), ("X-Forwarded-For: ", "X-Forwarded-Proto: nonsense"),
+    ("X-Forwarded-Prefix: /admin", "X-Original-URL: /v1/tasks", "X-Rewrite-URL: /v1/tasks"),
+    ("X-Forwarded-Proto: http", "Origin: http://service"), ("Forwarded: proto=http", "Origin: https://page.example"),
+)  # fmt: skip
+"""The headers of proxies, also with those of a browser behind them."""
 NAMES = (
     "to", "id", "from", "subject", "text", "sent_at", "level", "url", "icon", "data", "expires_at", "type", "durable",
     "name", "state", "total", "done", "status", "error", "advance", "kind", "unknown", "", "specversion", "source",
@@ -71,6 +80,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/v1/events": {"to": ["group:staff"], "type": "order.paid", "data": {"order": 7, "rows": [1, 2.5, None]}},
     "/v1/tasks": {"to": ["user:7"], "name": "Import", "total": 10},
     "/v1/tasks/import-7": {"done": 3, "state": "Reading"},
+    "/v1/tasks/import-7/output": {"text": "Row 7 read\n"},
 }
 CLOUD = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid", "to": "user:7,all", "data": {"a": 1}}
 RAW = (
@@ -129,11 +139,14 @@ def _body(chooser: random.Random, path: str) -> tuple[bytes, str]:
 
 
 def _batch(chooser: random.Random) -> tuple[bytes, str]:
-    kinds = {"message": "/v1/messages", "event": "/v1/events", "task": "/v1/tasks", "patch": "/v1/tasks/import-7"}
+    kinds = {
+        "message": "/v1/messages", "event": "/v1/events", "task": "/v1/tasks", "patch": "/v1/tasks/import-7",
+        "output": "/v1/tasks/import-7/output",
+    }  # fmt: skip
     items = []
     for _ in range(chooser.randrange(1, 6)):
         kind = chooser.choice(list(kinds))
-        item = {"kind": kind, **VALID[kinds[kind]], **({"id": "import-7"} if kind == "patch" else {})}
+        item = {"kind": kind, **VALID[kinds[kind]], **({"id": "import-7"} if kind in ("patch", "output") else {})}
         items.append(_changed(chooser, item))
     if chooser.random() < 0.5:
         return b"[%s]" % b",".join(_encoded(chooser, item) for item in items), "application/json"
@@ -170,6 +183,8 @@ def _request(chooser: random.Random, path: str, body: bytes, content_type: str, 
             lambda: request("POST", path, *headers, length, body=body, key=KEY, version="1.0"),
             lambda: request("POST", path, *headers, length, *chooser.choice(PAGES), body=body, key=KEY),
             lambda: request("POST", path, *headers, length, *chooser.choice(PAGES), body=body, key=KEY),
+            lambda: request("POST", path, *headers, length, *chooser.choice(PROXIES), body=body, key=KEY),
+            lambda: request("POST", path, *headers, length, *chooser.choice(PROXIES), body=body, key=KEY),
             lambda: request("POST", path, *headers, *chooser.choice(PAGES), key="wrong"),
             lambda: request("POST", path, *headers, key=key),
             lambda: request("POST", path, *headers, length, "Expect: 100-continue", body=body, key=KEY),

@@ -23,6 +23,8 @@ from notifier.settings import Settings
 from tests.api.request_corpus import API_KEYS, CORS_ORIGINS, SECRET
 from tests.raw_http import Exchange, request
 
+DATE = b"Mon, 30 Nov 2026 18:00:00 GMT"
+"""The clock of both sides' servers: every answer has it."""
 CALLS_PER_S = 10
 """By the clock of publish rates, which goes on with each call: the same calls have the same rest, at any speed."""
 
@@ -49,6 +51,7 @@ class Side:
         self._config = config
         self._state = state
         self._server = ServerState()
+        self._server.default_headers = [(b"date", DATE)]
 
     async def publish_counts(self) -> list[str]:
         """The samples of calls and items of batches, by kind and status."""
@@ -110,6 +113,7 @@ async def side(
         ws="none",
         access_log=False,
         server_header=False,
+        forwarded_allow_ips="*",
         log_config=None,
     )
     with pytest.MonkeyPatch.context() as patch:
