@@ -71,6 +71,11 @@ class Origins(Protocol):
         """Those that every answer to a request with this Origin has. None: it has none."""
 
 
+def media_type(content_type: str) -> str:
+    """The type that a Content-Type names, in lower case, without its parameters (RFC 9110, 8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def is_same_origin(headers: Mapping[bytes, bytes]) -> bool:
     """True if a request has no Origin, or that of the service as the client sees it: a browser asks for no CORS headers
     then. The browser's word counts: behind a proxy the service knows neither its own host nor whether the client used

@@ -93,6 +93,12 @@ class PayloadTooLarge(NotifierError, ValueError):
     title = "Payload too large"
 
 
+def too_large(most: int, size: int | None = None, *, field: str = "body") -> PayloadTooLarge:
+    """The error of a value over `most` bytes. size: None where the rest was not read."""
+    detail = f"has more than {most} bytes" if size is None else f"has {size} bytes; at most {most} are accepted"
+    return PayloadTooLarge(detail, field=field)
+
+
 class UnsupportedEncoding(NotifierError):
     """The body is compressed, or encoded in another way."""
 

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from notifier import problems, rules
 from notifier.call import ORIGINS, Headers, Origins, http1_bytes
-from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, PayloadTooLarge
+from notifier.errors import HeadTooLarge, MalformedRequest, NotifierError, too_large
 
 MAX_HEAD_BYTES: Final = 32 * 1024
 """The request line and the headers."""
@@ -172,9 +172,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if (length := fields.get(b"content-length")) is not None:
             announced = int(length)  # the parser has checked it
             if announced > rules.MAX_BATCH_BYTES:
-                raise PayloadTooLarge(
-                    f"has {announced} bytes; at most {rules.MAX_BATCH_BYTES} are accepted", field="body"
-                )
+                raise too_large(rules.MAX_BATCH_BYTES, announced)
         elif (encoding := fields.get(b"transfer-encoding")) is not None:
             if version == "1.0":
                 raise MalformedRequest("Transfer-Encoding needs HTTP/1.1")
@@ -186,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._arrived = 0
         self._body_bytes += len(body)
         if self._body_bytes > rules.MAX_BATCH_BYTES:
-            raise PayloadTooLarge(f"has more than {rules.MAX_BATCH_BYTES} bytes", field="body")
+            raise too_large(rules.MAX_BATCH_BYTES)
         self.add_body(body)
 
     def on_message_complete(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from notifier import json_text, rules
-from notifier.errors import InvalidInput, PayloadTooLarge
+from notifier.errors import InvalidInput, too_large
 from notifier.event import frame
 
 MAX_PIECE_BYTES: Final = 16 * 1024
@@ -63,7 +63,7 @@ def piece(value: object, field: str = "text") -> str:
     if not text:
         raise InvalidInput("must not be empty", field=field)
     if (size := len(text.encode())) > MAX_PIECE_BYTES:
-        raise PayloadTooLarge(f"has {size} bytes; at most {MAX_PIECE_BYTES} are accepted", field=field)
+        raise too_large(MAX_PIECE_BYTES, size, field=field)
     return text
 
 

@@ -22,7 +22,7 @@ from notifier.api.publishing import Publishing, published
 from notifier.api.schemas import REF
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency, Receipt
-from notifier.call import JSON, Answer, RequestHead
+from notifier.call import JSON, Answer, RequestHead, media_type
 from notifier.errors import BrokerUnavailable, InvalidInput, MalformedBody, NotifierError, RateLimited
 from notifier.event import Event
 
@@ -203,7 +203,7 @@ def _passing(results: Sequence[Result]) -> NotifierError | None:
 
 def _items(body: bytes, content_type: str) -> list[Any]:
     lines = body.strip()
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = media_type(content_type)
     if kind == "application/json" and not lines.startswith(b"["):
         raise MalformedBody("must be a JSON array; send NDJSON lines as application/x-ndjson", field="body")
     if "ndjson" in kind or not lines.startswith(b"["):

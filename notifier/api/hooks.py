@@ -23,7 +23,7 @@ from notifier.api.openapi import IDEMPOTENCY_KEY, error_responses
 from notifier.api.publishing import Publishing
 from notifier.auth import Publisher
 from notifier.broker.values import Idempotency
-from notifier.call import Answer, RequestHead
+from notifier.call import Answer, RequestHead, media_type
 from notifier.errors import NotFound, NotifierError, Unauthenticated
 from notifier.hook import Hook, Hooks
 from notifier.hooks import alerts, ntfy
@@ -133,7 +133,7 @@ def _key(header: str | None) -> str | None:
 
 
 def _ntfy_post(request: Request, body: bytes) -> ntfy.NtfyPost:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+    if media_type(request.headers.get("content-type", "")) == "application/json":
         return validate(ntfy.NtfyPost, object_of(parsing.parse_json(body)))
     raw = dict(reversed(request.headers.raw))
     return ntfy.from_text(body, lambda name: raw.get(name.encode()), request.query_params.get)

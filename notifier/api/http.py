@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import pydantic
@@ -25,10 +25,10 @@ from notifier.errors import (
     MalformedBody,
     NotAllowed,
     NotifierError,
-    PayloadTooLarge,
     Unauthenticated,
     UnknownField,
     UnsupportedEncoding,
+    too_large,
 )
 
 COOKIE = "notifier_token"
@@ -126,7 +126,7 @@ async def _read(request: Request, max_bytes: int) -> bytes:
         async for part in request.stream():
             size += len(part)
             if size > max_bytes:
-                raise PayloadTooLarge(f"has more than {max_bytes} bytes", field="body")
+                raise too_large(max_bytes)
             parts.append(part)
     except ClientDisconnect:  # the answer has no reader
         raise MalformedBody("ended before its end", field="body") from None
@@ -148,7 +148,7 @@ def _check_encoding(encoding: str | None) -> None:
 
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
-        raise PayloadTooLarge(f"has {size} bytes; at most {max_bytes} are accepted", field="body")
+        raise too_large(max_bytes, size)
 
 
 def parse(model: type[M], body: bytes) -> M:
@@ -171,15 +171,14 @@ def validate(model: type[M], value: Mapping[str, Any]) -> M:
         raise _invalid(exc) from None
 
 
-_EXPECTED = {
-    "string_type": "a string",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "int_type": "a whole number",
-    "bool_type": "true or false",
+_RULES: Final[Mapping[str, Callable[[object, str], object]]] = {
+    "string_type": rules.text,
+    "int_type": rules.whole,
+    "bool_type": rules.flag,
 }
-"""By pydantic's error type, where its own text names a type of Python."""
+"""By pydantic's error type, the rule that words it."""
+_EXPECTED: Final = {"list_type": "a list", "dict_type": "an object", "model_type": "an object"}
+"""The same where no rule is about the type alone, and pydantic's text names a type of Python."""
 
 
 def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
@@ -194,6 +193,11 @@ def _invalid(exc: pydantic.ValidationError) -> InvalidInput:
     if first["type"] == "too_long":
         limit, count = first["ctx"]["max_length"], first["ctx"]["actual_length"]
         return InvalidInput(f"must have at most {limit} items, not {count}", field=field)
+    if (rule := _RULES.get(first["type"])) is not None:
+        try:
+            rule(first["input"], field or "body")
+        except InvalidInput as refusal:
+            return refusal
     expected = _EXPECTED.get(first["type"]) or first["msg"].removeprefix("Input should be ")
     return InvalidInput(f"must be {expected}, not {rules.shown(first['input'])}", field=field or "body")
 

@@ -31,7 +31,7 @@ from notifier.asking import asked
 from notifier.auth import Publisher
 from notifier.broker import Broker
 from notifier.broker.values import Idempotency, Receipt
-from notifier.call import JSON, Answer, Headers, RequestHead
+from notifier.call import JSON, Answer, Headers, RequestHead, media_type
 from notifier.errors import InvalidInput, NotifierError, UnknownField
 from notifier.event import Event
 from notifier.exclusion import Exclusion
@@ -94,7 +94,7 @@ class Publishing:
         headers, value = self.accepted_body(who, head, body)
         idem = idempotency(head, who, value)
         content_type = head.headers.get(b"content-type", b"")
-        if b"cloudevents" in content_type.lower() and _media_type(content_type) == CLOUD_EVENT:
+        if b"cloudevents" in content_type.lower() and media_type(content_type.decode("latin-1")) == CLOUD_EVENT:
             fields = _from_cloud_event(value)
             # CloudEvents 1.0: source and id together name one event.
             idem = idem or Idempotency(own_key(who, "cloudevent", value["source"], value["id"]), fingerprint(value))
@@ -294,10 +294,6 @@ def _id_from(idem: Idempotency) -> str:
     """An id derived from the idempotency key, so that repeats have the same. It depends on the body too: if the key
     expires and is used for another body, the new message must not replace the first."""
     return events.id_from_key(f"{idem.key}/{idem.fingerprint}")
-
-
-def _media_type(content_type: bytes) -> str:
-    return content_type.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _from_cloud_event(cloud: Mapping[str, Any]) -> dict[str, Any]:

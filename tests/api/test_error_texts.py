@@ -14,9 +14,12 @@ from notifier.api import publishing
 from notifier.api.bodies import EventIn, Ids, MessageIn, TaskIn, TaskPatch
 from notifier.api.http import parse, validate
 from notifier.api.publishing import EXCLUDING
-from notifier.errors import NotifierError
+from notifier.errors import NotifierError, too_large
 from notifier.message import message_event
 from notifier.task import Task
+from tests.api.request_corpus import KEY
+from tests.api.sides import side
+from tests.raw_http import chunked, request
 
 PYTHON = re.compile(r"\b(None|True|False|dict|dictionary|tuple|instance|Sender|NoneType|str|int|bool)\b")
 VALUES: list[Any] = [None, True, False, 7, 1.5, "x", "", [], [7], [None], {}, {"a": None}, {"id": [True]}, [{"a": {}}]]
@@ -95,6 +98,55 @@ def test_a_number_and_a_flag_are_named_as_in_json() -> None:
         with pytest.raises(NotifierError) as error:
             validate(model, {**BODIES[model], field: "x"})
         assert str(error.value) == f"{field}: must be {text}, not 'x'"
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "rule"),
+    [
+        (TaskPatch, "done", rules.whole),
+        (TaskPatch, "advance", rules.whole),
+        (TaskPatch, "state", rules.text),
+        (TaskIn, "name", rules.text),
+        (EventIn, "durable", rules.flag),
+        (Ids, "all", rules.flag),
+    ],
+)
+def test_a_wrong_type_is_worded_by_the_rule_on_every_way(model: Any, field: str, rule: Any) -> None:
+    """A task's fields are checked by the model, a message's and the bridge's by the rules alone."""
+    refused = 0
+    for value in VALUES[1:]:  # null stands for no value
+        if (expected := text_of(rule, value, field)) is not None:
+            refused += 1
+            assert text_of(validate, model, {**BODIES[model], field: value}) == expected
+    assert refused > len(VALUES) / 2
+
+
+def text_of(check: Any, *values: Any) -> str | None:
+    try:
+        check(*values)
+    except NotifierError as exc:
+        return str(exc)
+    return None
+
+
+async def test_a_body_that_is_too_large_has_one_text_wherever_it_is_refused() -> None:
+    """By the protocol at its head and while it arrives, by a call that runs directly, by a route while it reads."""
+    body, huge = b" " * 70_000, b" " * 1_100_000
+    length, parts = "Content-Length: 70000", "Transfer-Encoding: chunked"
+    cases = [
+        (
+            request("POST", "/v1/events", "Content-Length: 1100000", key=KEY),
+            "has 1100000 bytes; at most 1048576 are accepted",
+        ),
+        (request("POST", "/v1/batch", parts, body=chunked(huge, 65_536), key=KEY), "has more than 1048576 bytes"),
+        (request("POST", "/v1/events", length, body=body, key=KEY), "has 70000 bytes; at most 65536 are accepted"),
+        (request("POST", "/v1/events", parts, body=chunked(body, 65_536), key=KEY), "has more than 65536 bytes"),
+    ]
+    async with side(direct=True) as service:
+        for data, text in cases:
+            (answer,) = await service.ask([data])
+            assert (answer.status, answer.json()["errors"]) == (413, [{"field": "body", "detail": text}])
+    assert [str(too_large(65_536, 70_000)), str(too_large(65_536))] == [f"body: {text}" for _, text in cases[2:]]
 
 
 def test_a_value_of_the_bridge_that_json_does_not_know_is_shown_as_python_does() -> None:
