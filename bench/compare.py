@@ -41,14 +41,21 @@ class Scenario:
     base: type[Peer] | None = None
     turns: int = 1
     """Into how many turns of each side a round is divided."""
+    is_large: bool = False
+    """True if `sizes.many` streams listen, not `sizes.streams`."""
 
     @property
     def name(self) -> str:
         return f"{self.peer.name}: {self.work}"
 
+    def count(self, sizes: Sizes) -> int:
+        """How many streams listen."""
+        return sizes.many if self.is_large else sizes.streams
+
 
 def _connect(bench: Bench, sizes: Sizes) -> Figures:
-    return works.connect(bench, sizes.streams, ALL)
+    """Each time other users, whose tokens the process has not verified before."""
+    return works.connect(bench, sizes.streams, ALL, first=bench.numbers(sizes.streams).start - 1)
 
 
 def _connect_again(bench: Bench, sizes: Sizes) -> Figures:
@@ -82,6 +89,13 @@ def _latency(bench: Bench, sizes: Sizes) -> Figures:
     return works.targeted(bench, sizes.streams, int(1000 * sizes.seconds), per_s=1000)
 
 
+def _heartbeats(bench: Bench, sizes: Sizes) -> Figures:
+    """`cpu_us`: of a stream in a second. `faults`: streams that do not hear an event afterwards."""
+    figures = works.idle(bench, sizes.idle_s)
+    heard = works.broadcast(bench, sizes.many, sizes.light_per_s, 0.3)
+    return {**figures, "cpu_us": 1e4 * figures["percent_of_a_core"] / sizes.many, "faults": heard["faults"]}
+
+
 def _from_redis(bench: Bench, sizes: Sizes) -> Figures:
     return works.targeted(bench, sizes.streams, sizes.events, per_s=sizes.redis_per_s, how="redis")
 
@@ -97,6 +111,7 @@ SCENARIOS = [
     Scenario("one by one", NotifierOnFile, _at_full_rate, ("cpu_us", "took_us"), None, Notifier, TURNS),
     Scenario("batch", Notifier, _batch, CPU, turns=TURNS),
     Scenario("latency", Notifier, _latency, LATENCY, None, BareHttp),
+    Scenario("heartbeats", Notifier, _heartbeats, ("percent_of_a_core",), ALL, is_large=True),
     Scenario("connect", NotifierOnRedis, _connect, BOTH_CPU, NO, Notifier),
     Scenario("same tokens again", NotifierOnRedis, _connect_again, BOTH_CPU, ALL, Notifier),
     Scenario("broadcast", NotifierOnRedis, _broadcast, CPU, ALL),
@@ -122,7 +137,7 @@ def compare(other: Path, sizes: Sizes, *, rounds: int, only: str = "", say: Call
     measured: Measured = {side: defaultdict(list) for side in SIDES}
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            servers = Servers(Path(name), other, sizes)
+            servers = Servers(Path(name), other)
             try:
                 for scenario in chosen:
                     portion = replace(sizes, events=sizes.events // scenario.turns)
@@ -142,7 +157,7 @@ def _turn(scenario: Scenario, order: Sequence[str], servers: Servers, sizes: Siz
         if kind is None:
             continue
         bench = servers.bench(side, kind)
-        servers.listen(bench, scenario.streams)
+        servers.listen(bench, scenario.streams, scenario.count(sizes))
         figures = scenario.measure(bench, sizes)
         assert not figures["faults"], f"{side}, {scenario.name}: {figures['faults']} faults"
         for name in scenario.figures:
@@ -152,13 +167,12 @@ def _turn(scenario: Scenario, order: Sequence[str], servers: Servers, sizes: Siz
 class Servers:
     """The servers of one round, each started when it is first measured."""
 
-    def __init__(self, folder: Path, other: Path, sizes: Sizes) -> None:
+    def __init__(self, folder: Path, other: Path) -> None:
         self._folder = folder
         self._other = other
-        self._sizes = sizes
         self._program = system.build("load", folder)
         self._benches: dict[tuple[str, type[Peer]], Bench] = {}
-        self._listening: dict[int, str | None] = {}
+        self._listening: dict[int, tuple[str | None, int]] = {}
 
     def bench(self, side: str, kind: type[Peer]) -> Bench:
         """The server of this kind on one side, with its load programs."""
@@ -170,12 +184,12 @@ class Servers:
             bench.peer.start()
         return self._benches[side, kind]
 
-    def listen(self, bench: Bench, channel: str | None) -> None:
-        """Have the server's streams listen to `channel`."""
-        if self._listening.get(id(bench), NO) != channel:
+    def listen(self, bench: Bench, channel: str | None, count: int) -> None:
+        """Have so many of the server's streams listen to `channel`."""
+        if self._listening.get(id(bench), (NO, count)) != (channel, count):
             bench.streams.cut()
-            works.connect(bench, self._sizes.streams, channel)
-            self._listening[id(bench)] = channel
+            works.connect(bench, count, channel)
+            self._listening[id(bench)] = channel, count
 
     def stop(self) -> None:
         for bench in self._benches.values():
@@ -185,7 +199,7 @@ class Servers:
 
 
 def _table(chosen: Sequence[Scenario], measured: Measured) -> list[str]:
-    width = max(len(f"{scenario.name}, redis_cpu_us") for scenario in chosen)
+    width = max(len(f"{scenario.name}, {name}") for scenario in chosen for name in scenario.figures)
     lines = [
         f"{'':{width}} {'medians':^26}   {'here : other':^23}   {'here : base':^23}",
         f"{'':{width}} {'here':>8} {'other':>8} {'base':>8}" + 2 * f"   {'min':>7} {'median':>7} {'max':>7}",

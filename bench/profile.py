@@ -2,7 +2,8 @@
 
 py-spy (`pip install py-spy`) samples the service while the work runs: it may do so as root, or as the service's user
 where the system allows that. A line of Python that is in a system call or in C
-counts as that line's function, so `write` is for the larger part the kernel's `send`.
+counts as that line's function, so `write` is for the larger part the kernel's `send`. The profile of a connect has the
+ends of the streams too, which are cut before each repetition.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import system
-from bench.compare import SCENARIOS, Scenario, Servers
+from bench.compare import NO, SCENARIOS, Scenario, Servers
 from bench.run import Sizes
 
 PY_SPY = Path(sys.executable).with_name("py-spy")
@@ -30,10 +31,10 @@ MIN_SHARE = 0.01
 def profile(scenario: Scenario, sizes: Sizes) -> tuple[Counter[str], float]:
     """The samples of each function, and the work's CPU in us an operation (py-spy's stops are not in it)."""
     with tempfile.TemporaryDirectory(prefix="profile-") as name:
-        servers = Servers(Path(name), Path(name), sizes)
+        servers = Servers(Path(name), Path(name))
         try:
             bench = servers.bench("here", scenario.peer)
-            servers.listen(bench, scenario.streams)
+            servers.listen(bench, scenario.streams, scenario.count(sizes))
             record = Path(name) / "record"
             service = bench.peer.processes[-1]
             with subprocess.Popen(
@@ -48,7 +49,10 @@ def profile(scenario: Scenario, sizes: Sizes) -> tuple[Counter[str], float]:
             ) as sampler:
                 figures = {}
                 while sampler.poll() is None:
+                    if scenario.streams == NO:
+                        bench.streams.cut()
                     figures = scenario.measure(bench, sizes)
+                    assert not figures["faults"], f"{scenario.name}: {figures['faults']} faults"
                 complaint = sampler.communicate()[1]
                 if sampler.returncode:
                     raise SystemExit(f"py-spy failed: {complaint}")

@@ -215,7 +215,7 @@ def test_the_program_lists_its_options() -> None:
     assert "--quick" in done.stdout
 
 
-SMALL = Sizes(streams=30, seconds=0.3, saturated_s=0.2, events=100, redis_per_s=1000)
+SMALL = Sizes(streams=30, many=60, idle_s=0.5, seconds=0.3, saturated_s=0.2, events=100, redis_per_s=1000)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.full)])
@@ -227,6 +227,15 @@ def test_two_versions_are_measured_in_turn_and_compared_as_ratios(rounds: int) -
     assert len(ratios) == 6
     for least, median, most in (ratios[:3], ratios[3:]):
         assert 0 < least <= median <= most
+
+
+def test_quiet_streams_are_compared_by_the_cpu_of_their_heartbeats() -> None:
+    lines = compare(REPOSITORY, SMALL, rounds=1, only="notifier: heartbeats", say=lambda line: None)
+    assert len(lines) == 3
+    assert lines[2].startswith("notifier: heartbeats, percent_of_a_core ")
+    here, other, *ratios = figures(lines[2])
+    assert len(ratios) == 3
+    assert 0 < min(here, other) < 100
 
 
 @pytest.mark.full
