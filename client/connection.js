@@ -125,10 +125,11 @@ export function openConnection(openStream, openPoll, tokens, position, listener)
 
   function onEvent(/** @type {WireEvent} */ event, /** @type {boolean} */ isPoll) {
     const data = readData(event.data);
-    const isDegraded = event.event === "degraded" && data?.degraded;
-    if (event.event === "hello") refusals = 0;
-    if (event.event === "hello" || event.event === "degraded") {
-      const reason = event.event === "hello" ? "hello" : "broker";
+    const isHello = event.event === "hello";
+    if (isHello) refusals = 0;
+    if (isHello || event.event === "degraded") {
+      const isDegraded = !isHello && data?.degraded;
+      const reason = isHello ? "hello" : "broker";
       status.set(isDegraded ? "degraded" : "live", reason);
       status.show({ state: isDegraded ? "reconnecting" : isPoll ? "polling" : "open", reason });
     }
@@ -138,15 +139,15 @@ export function openConnection(openStream, openPoll, tokens, position, listener)
 
   function onBye(/** @type {any} */ bye) {
     const reason = String(bye?.reason);
-    if (reason === "expired" || reason === "revoked") tokens?.refused();
+    if (reason === "expired" || reason === "revoked") tokens?.refuseToken();
     attempts.end({ status: 200, afterMs: bye?.retry_ms }, reason);
   }
 
   function onEnd(/** @type {End} */ end, /** @type {boolean} */ wasOpen, reason = reasonOf(end)) {
-    const { status: code, afterMs = 0, signedOut } = end;
+    const { status: code, afterMs = 0, isSignedOut } = end;
     if (code === 204) return stop("stopped");
     if (code === 403) return stop("refused");
-    if (signedOut || (code === 401 && !tokens?.refused(""))) return stop("unauthorized");
+    if (isSignedOut || (code === 401 && !tokens?.refuseToken(""))) return stop("unauthorized");
     if (code === 401 && !refusals++) return attempts.start();
     status.set(wasOpen ? "connecting" : "offline", reason);
     const state = globalThis.navigator?.onLine === false ? "offline" : "reconnecting";

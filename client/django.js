@@ -27,9 +27,13 @@ if (element) await begin(JSON.parse(element.textContent || "{}"));
 /** @param {Config} config */
 async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, shared }) {
   // Everything is set up before the first event arrives.
-  const [store, shown, words] = await Promise.all(
-    widgets ? [import("./store.js"), import("./widgets.js"), texts && import(texts).catch(console.error)] : [],
-  );
+  const load = () =>
+    Promise.all([
+      import("./store.js"),
+      import("./widgets.js"),
+      texts ? import(texts).catch(console.error) : undefined, // then the texts are English
+    ]);
+  const [store, shown, words] = (widgets && (await persist(load))) || [];
   const notifier = connect(url, {
     token,
     shared,

@@ -17,8 +17,10 @@ import { readData } from "./parse.js";
  * @property {import("./types.js").StateDetail} [detail]
  * @property {import("./types.js").ConnectionState} [connection]  beside `state`; not from a tab of an older version
  * @property {"retry" | "hurry"} [want]  see Connection and OwnConnection
+ * @property {number} [heartbeat_s]  of the leader's stream; not from a tab of an older version
  */
 
+// With a leader that is frozen a tab is as little "open" as with a service that is silent: 1.5 + 2 * 0.5 heartbeats. At most:
 const ANSWER_MS = 2000; // the leader must answer within this to twice this, or the lock is stolen
 const ASK_MS = 20_000; // after this long without a message the leader is asked again
 const SEEN_MS = 6000; // a hidden leader waits longer than a tab that is looked at wants to
@@ -33,6 +35,7 @@ const SEEN_MS = 6000; // a hidden leader waits longer than a tab that is looked 
  * @returns {[receive: (message: any) => void, ask: () => void, stop: () => void]}
  */
 export function createFollower(position, status, listener, greet, post, replaceLeader) {
+  let halfMs = ASK_MS; // of a heartbeat
   let hasHello = false;
   /** @type {[WireEvent, any][] | null} */
   let pending = null; // events that arrive while a snapshot is fetched; null: none is fetched
@@ -46,7 +49,7 @@ export function createFollower(position, status, listener, greet, post, replaceL
 
   function ask() {
     post({});
-    wait(replaceLeader, ANSWER_MS * (1 + Math.random()));
+    wait(replaceLeader, Math.min(ANSWER_MS, halfMs) * (1 + Math.random()));
   }
 
   function wait(/** @type {() => void} */ action, /** @type {number} */ ms) {
@@ -54,8 +57,9 @@ export function createFollower(position, status, listener, greet, post, replaceL
     timer = setTimeout(action, ms);
   }
 
-  function receive(/** @type {any} */ { event, id, state, detail, connection }) {
-    wait(ask, ASK_MS);
+  function receive(/** @type {any} */ { event, id, state, detail, connection, heartbeat_s }) {
+    halfMs = 500 * heartbeat_s || halfMs;
+    wait(ask, Math.min(ASK_MS, 3 * halfMs));
     // Before its hello the tab may have missed some: its cursor must not pass them.
     if (event) return hasHello || event.event === "hello" ? accept(event, id) : void pending?.push([event, id]);
     leaders = connection ?? { state: state === "live" ? "open" : "reconnecting" };

@@ -177,10 +177,11 @@ function listenerOf(handlers, tokens) {
       if (detail.final) tokens?.close();
       call("state", state, detail);
     },
-    onConnectionState: (state) => call("connectionState", state, undefined), // no published name has a capital
+    onConnectionState: (state) => call("connectionState", state), // no published name has a capital
   };
 
-  function call(/** @type {string} */ type, /** @type {unknown} */ data, /** @type {unknown} */ detail) {
+  /** @param {string} type @param {unknown} data @param {unknown} [detail] */
+  function call(type, data, detail) {
     for (const handler of [...(handlers.get(type) ?? [])]) {
       try {
         handler(data, detail);

@@ -5,7 +5,6 @@
  */
 
 /** @typedef {import("./types.js").Task} Task */
-/** @typedef {import("./types.js").WireEvent} WireEvent */
 
 const WAIT_S = 25;
 const TASK_WAIT_S = 3; // while a task runs: a change between two polls is in the next answer, but does not hasten it
@@ -59,7 +58,7 @@ export function withPoll(polls, request) {
             headers: { Accept: "application/json" },
             signal,
           });
-          if (!response) return { status: 401, signedOut: true };
+          if (!response) return { status: 401, isSignedOut: true };
           const { status, headers } = response;
           if (status !== 200) return { status, afterMs: 1000 * Number(headers.get("Retry-After")) };
           answer = await response.json();
@@ -103,6 +102,7 @@ function createTeller(emit) {
       emit("hello", hello, (events.length && after) || cursor);
     }
     for (const { event, data, id } of events) {
+      if (event === "message") count += 1;
       if (event === "task") told?.set(data.id, data.updated_at);
       if (event === "task.dismissed") told?.delete(data.id);
       emit(event, data, id ?? "");
@@ -112,7 +112,6 @@ function createTeller(emit) {
     for (const id of told.keys())
       if (!tasks.some((/** @type {Task} */ task) => task.id === id)) emit("task.dismissed", { id });
     told = new Map(tasks.map((/** @type {Task} */ task) => [task.id, task.updated_at]));
-    count += events.filter((/** @type {WireEvent} */ { event }) => event === "message").length;
     if (!isFirst && unread !== count) emit("inbox", { read: [], deleted: [], unread });
     count = unread;
   }

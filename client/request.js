@@ -25,7 +25,7 @@ export function createRequest(tokens, fetch) {
     if (token === "") return null;
     if (token) init.headers.Authorization = `Bearer ${token}`;
     const response = await fetch(url, { cache: "no-store", credentials: tokens ? "same-origin" : "include", ...init });
-    if (response.status === 401) tokens?.refused(token);
+    if (response.status === 401) tokens?.refuseToken(token);
     return response;
   };
 }

@@ -118,7 +118,10 @@ function joinTabs(key, position, status, listener, greet, open, end) {
   /** @type {OwnConnection | null} */
   let stream = null; // this tab's own stream: it leads
   const channel = key ? new BroadcastChannel(key) : null;
-  const post = (/** @type {import("./follower.js").TabMessage} */ message) => channel?.postMessage(message);
+  /** @type {number | undefined} */
+  let heartbeat_s; // of the stream; undefined: this tab had none
+  const post = (/** @type {import("./follower.js").TabMessage} */ message) =>
+    channel?.postMessage({ ...message, heartbeat_s });
   const postState = () => post({ state: status.state, detail: status.detail, connection: status.connection });
   const [enlist, release] = createElection(key, lead, follow);
   const [receive, ask, stop] = createFollower(position, status, listener, greet, post, () => enlist(true));
@@ -163,6 +166,7 @@ function joinTabs(key, position, status, listener, greet, open, end) {
     stop();
     stream = open({
       onEvent(event, data, id) {
+        if (event.event === "hello") heartbeat_s = data?.heartbeat_s;
         post({ event, id });
         listener.onEvent(event, data, id);
       },
@@ -173,7 +177,7 @@ function joinTabs(key, position, status, listener, greet, open, end) {
         postState();
       },
       onConnectionState(connection) {
-        if (!stream || connection.state === "refused" || connection.reason === "closed") return; // see onState
+        if (!stream) return; // resigned, or ended: see onState
         status.show(connection);
         postState();
       },

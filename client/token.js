@@ -27,7 +27,7 @@ export function createTokens(token = "", getToken) {
 
   return {
     get,
-    refused,
+    refuseToken,
     /** Whether the token has the claim `cancel`. */
     cancelsAll: () => claimsOf(current).cancel === true,
     close() {
@@ -51,7 +51,7 @@ export function createTokens(token = "", getToken) {
    *
    * @param {string} [bad]  the current token by default
    */
-  function refused(bad = current) {
+  function refuseToken(bad = current) {
     if (bad === current) current = "";
     return Boolean(getToken);
   }

@@ -13,7 +13,7 @@ import { createParser } from "./parse.js";
  * @property {number} [status]  of the response; 0: network failure; undefined: EventSource was refused, which hides the
  *   status. From then on attempts use `fetch`
  * @property {number} [afterMs]  the wait that the response asks for
- * @property {boolean} [signedOut]  there is no token: no user is logged in
+ * @property {boolean} [isSignedOut]  there is no token: no user is logged in
  */
 
 /** @typedef {{close: () => void, listen: (type: string) => void}} Link  a running attempt */
@@ -51,7 +51,7 @@ export function withFetch(url, request) {
     async function read() {
       const headers = { Accept: "text/event-stream", ...(cursor && { "Last-Event-ID": cursor }) };
       const response = await request(url, { headers, signal });
-      if (!response) return { status: 401, signedOut: true };
+      if (!response) return { status: 401, isSignedOut: true };
       const { status, body } = response;
       if (status !== 200 || !body || !/^text\/event-stream\b/i.test(response.headers.get("Content-Type") ?? "")) {
         return { status, afterMs: 1000 * Number(response.headers.get("Retry-After")) };

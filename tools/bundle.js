@@ -15,10 +15,10 @@ import { minify } from "terser";
 /** Properties that no page, text, event or other tab names; `tests/js/size.test.js` checks that. */
 export const INTERNAL = [
   ...["actionsOf", "createTopics", "questionOf", "QUESTION_CSS", "showBar", "showList", "showPeople", "showTasks"],
-  ...["adopt", "attempt", "depart", "extend", "isAtEnd", "report"],
-  ...["afterMs", "isRunning", "mayEnd", "onHurry", "onStart", "tryStream"],
+  ...["adopt", "attempt", "depart", "ends", "extend", "isAtEnd", "report"],
+  ...["afterMs", "asking", "feed", "isRunning", "isSignedOut", "leads", "listen", "mayEnd", "onHurry", "onStart", "tryStream"],
   ...["endUnneeded", "grantsOf", "handles", "heard", "hearPolled", "isChanged", "isMissing", "isRefused", "namesOf"],
-  ...["refuseTokens", "setAside", "shownBy", "shownOn", "tellPolls", "tellStates", "withoutRoom"],
+  ...["refuseToken", "refuseTokens", "setAside", "shownBy", "shownOn", "tellPolls", "tellStates", "withoutRoom"],
 ];
 
 /** The widgets' own custom properties: each becomes one letter. */

@@ -198,7 +198,10 @@ function pressed(event, { read, archive, remove }) {
   const keys = { e: archive, u: read, delete: remove, enter: target === row ? read : undefined };
   const name = (/[\u0400-\u06ff]/.test(key) ? code.slice(3) : key).toLowerCase(); // on Cyrillic, Hebrew and Arabic layouts the letter's place
   if (step) focusOf(/** @type {HTMLElement} */ (step)).focus();
-  else if (keys[name]) keys[name](id);
-  else if (!key.startsWith("Arrow")) return;
+  else if (!(event.repeat && name in keys)) {
+    // A key that is held acts once: the focus is on another row by now.
+    if (keys[name]) keys[name](id);
+    else if (!key.startsWith("Arrow")) return;
+  }
   event.preventDefault();
 }

@@ -134,6 +134,27 @@ def test_a_stopped_service_is_not_open_after_two_and_a_half_heartbeats(shop: Sho
     reached(page, "open")
 
 
+def test_a_tab_whose_leader_is_frozen_is_not_open_after_two_and_a_half_heartbeats(shop: Shop) -> None:
+    leader, page = shop.open(), shop.open()
+    page.evaluate(
+        """() => {
+          window.heardAt = performance.now();
+          notifier.on("ping", () => { heardAt = performance.now(); });
+          notifier.on("connectionState", ({ state }) => {
+            if (state !== "open") window.silentMs ??= performance.now() - heardAt;
+          });
+        }"""
+    )
+    session = shop.context.new_cdp_session(leader)
+    session.send("Debugger.enable")
+    session.send("Debugger.pause")
+    page.wait_for_function("'silentMs' in window")
+    assert 1500 <= page.evaluate("silentMs") < 10_000  # 2500, and slack
+    reached(page, "open")  # on its own stream
+    session.send("Debugger.disable")
+    reached(leader, "open")
+
+
 def test_a_stream_that_is_held_shows_as_connecting_after_three_seconds(calm: Shop) -> None:
     calm.context.route("**/v1/stream", lambda route: None)  # no answer
     page = stopped_clock(calm, "connecting")

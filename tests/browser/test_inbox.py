@@ -373,6 +373,43 @@ def test_the_keyboard_walks_opens_reads_archives_and_closes(shop: Shop) -> None:
     expect(page.locator("notifier-bell [part=bell]")).to_be_focused()
 
 
+def test_a_key_that_is_held_walks_on_but_acts_once(shop: Shop) -> None:
+    """Only the last of several deletions could be undone."""
+    for n in range(6):
+        shop.publish(f"Number {n}", url=f"/orders/{n}")
+    page = shop.open()
+    panel = opened(page)
+    rows = panel.locator("li")
+    page.evaluate(
+        """() => {
+          window.followed = [];
+          addEventListener("click", (event) => {
+            const link = event.composedPath().find((node) => node.localName === "a");
+            if (!link) return;
+            event.preventDefault();
+            followed.push(link.href);
+          });
+        }"""
+    )
+    rows.nth(0).get_by_role("link").focus()
+
+    def hold(key: str) -> None:
+        for _ in range(3):  # each but the first is a repeat
+            page.keyboard.down(key)
+        page.keyboard.up(key)
+
+    hold("ArrowDown")
+    expect(rows.nth(3).get_by_role("link")).to_be_focused()
+    hold("Delete")
+    expect(subjects(panel)).to_have_text([f"Number {n}" for n in (5, 4, 3, 1, 0)])
+    hold("e")
+    expect(subjects(panel)).to_have_text([f"Number {n}" for n in (5, 4, 3, 0)])
+    rows.nth(0).get_by_role("button", name="Delete: Number 5").focus()
+    hold("Enter")  # the focus goes to the next row's link
+    expect(subjects(panel)).to_have_text([f"Number {n}" for n in (4, 3, 0)])
+    assert page.evaluate("followed") == []
+
+
 def test_the_letters_are_keys_on_any_layout_and_with_caps_lock(shop: Shop) -> None:
     for n in range(5):
         shop.publish(f"Number {n}")

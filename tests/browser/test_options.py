@@ -69,8 +69,15 @@ def test_the_title_has_the_number_of_unread_messages_and_stays_the_pages(shop: S
     expect(page).to_have_title("(2) Widgets")
     page.evaluate("document.title = 'Orders'")
     expect(page).to_have_title("(2) Orders")
+    page.evaluate("document.title = '(1) Widgets'")  # as from a cache of pages, with the number of that time
+    expect(page).to_have_title("(2) Widgets")
+    page.evaluate("document.title = '(1984) Orwell'")
+    expect(page).to_have_title("(2) (1984) Orwell")
     page.evaluate("store.read('all')")
-    expect(page).to_have_title("Orders")
+    expect(page).to_have_title("(1984) Orwell")
+    page.evaluate("document.title = '(1985) Burgess'")
+    shop.publish("Third")
+    expect(page).to_have_title("(1) (1985) Burgess")
 
 
 def test_the_icon_has_the_number_and_is_the_pages_own_without_unread_messages(shop: Shop) -> None:

@@ -67,3 +67,29 @@ def test_a_page_connects_though_its_texts_do_not_load(site: Site, chromium: Chro
             await page.wait_for_function("window.notifier?.connectionState.state === 'open'")
 
     chromium.run(run())
+
+
+@pytest.mark.programs
+def test_a_page_is_filled_though_its_store_and_widgets_do_not_load_at_first(
+    site: Site, chromium: Chromium, user: User
+) -> None:
+    session = cookie(user, site)
+    failed: set[str] = set()
+
+    async def run() -> None:
+        async with chromium.browser() as started:
+            context = await started.new_context()
+            await context.add_cookies([session])
+            page = await context.new_page()
+
+            async def fail_once(route: Any) -> None:
+                name = route.request.url.rpartition("/")[2]
+                await (route.continue_() if name in failed else route.abort())
+                failed.add(name)
+
+            await page.route(re.compile(r"/notifier/(?:store|widgets)\.js"), fail_once)
+            await page.goto(f"{site.url}/page/")
+            await page.wait_for_function("window.notifier?.store?.state.loaded", timeout=60_000)
+            assert failed == {"store.js", "widgets.js"}
+
+    chromium.run(run())

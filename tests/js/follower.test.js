@@ -77,6 +77,33 @@ test("a new tab has its hello from the stream", (t) => {
   assert.deepEqual(told, ["hello e-9"]);
 });
 
+test("a tab asks a leader that is silent for one and a half heartbeats, and replaces it before two and a half are over", async (t) => {
+  for (const [heartbeatS, askedAt, replacedAt] of [
+    [1, 1500, 2500],
+    [8, 12_000, 16_000],
+    [60, 20_000, 24_000],
+    [undefined, 20_000, 24_000], // a leader of an older version
+  ]) {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const told = [];
+    const status = createStatus({ onState() {}, onConnectionState() {} });
+    const listener = { onEvent() {} };
+    const post = () => told.push("asks");
+    const replace = () => told.push("replaces");
+    const greet = async () => ({ event: "hello", id: "", data: "{}" });
+    const [receive, , stop] = createFollower(createPosition(""), status, listener, greet, post, replace);
+    receive({ ...LIVE, heartbeat_s: heartbeatS });
+    t.mock.timers.tick(askedAt - 1);
+    assert.deepEqual(told, []);
+    t.mock.timers.tick(1);
+    assert.deepEqual(told, ["asks"]);
+    t.mock.timers.tick(replacedAt - askedAt);
+    assert.deepEqual(told, ["asks", "replaces"]);
+    stop();
+    t.mock.timers.reset();
+  }
+});
+
 test("a tab that begins to lead goes on from what it has heard, not from what it has not", async (t) => {
   const { position, receive, stop } = following(t, "e-5", "");
   receive(LIVE);

@@ -29,9 +29,9 @@ test("callers at the same time share one request", async (t) => {
 test("a refused token is replaced once, however many saw it refused", async (t) => {
   const { asked, tokens } = source(t);
   const bad = await tokens.get();
-  tokens.refused(bad);
+  tokens.refuseToken(bad);
   assert.equal(await tokens.get(), "t2");
-  tokens.refused(bad);
+  tokens.refuseToken(bad);
   assert.equal(await tokens.get(), "t2");
   assert.equal(asked.times, 2);
 });
@@ -79,7 +79,7 @@ test("a renewal ahead of time that fails leaves the old token in use", async (t)
   );
   t.mock.timers.tick(95_000);
   assert.match(await tokens.get(), /^ey/);
-  tokens.refused();
+  tokens.refuseToken();
   await assert.rejects(tokens.get(), /away/);
 });
 

@@ -4,12 +4,20 @@
  * Owns: that number. The title stays the page's: it may change it at any time.
  */
 
+const MAX_TITLES = 100;
+
+/** @type {Map<string, string>} */
+const titles = new Map(); // the page's own title by what was put in its place: a cache of pages may show that again
+
 /** @param {unknown} _bell @param {import("../base.js").Store} store */
 export function begin(_bell, store) {
   const put = (/** @type {number} */ unread) => {
-    const title = document.title.replace(/^\(\d+\+?\) /, "");
+    const title = titles.get(document.title) ?? document.title;
     const next = unread ? `(${unread > 99 ? "99+" : unread}) ${title}` : title;
-    if (document.title !== next) document.title = next;
+    if (document.title === next) return;
+    if (titles.size > MAX_TITLES) titles.clear();
+    titles.set(next, title);
+    document.title = next;
   };
   const watch = new MutationObserver(() => put(store.state.unread));
   watch.observe(document.head, { subtree: true, childList: true, characterData: true });
