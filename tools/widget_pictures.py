@@ -37,6 +37,10 @@ LABEL_CSS = """
     border-top: 1px solid #1b1e24; }
   #inbox, #tasks, #progress { visibility: hidden; }"""
 OUTPUT = "\n".join(f"{number:>6,} rows read" for number in range(1000, 20_000, 1000))
+QUESTION = {
+    "text": "Prices of 12 articles are known already. Overwrite them?",
+    "choices": [{"value": "yes", "text": "Overwrite"}, {"value": "no", "text": "Leave them"}],
+}
 THEMES = ("warm", "contrast", "compact")
 FOLDER = REPOSITORY / "docs" / "images"
 WAYS = (("light", "en", "light"), ("dark", "en", "dark"), ("light", "ru", "ru"))
@@ -47,6 +51,8 @@ PICTURES = {
     *(f"{widget}-{name}" for _, lang, name in WAYS for widget in (WIDGETS if lang == "en" else RUSSIAN)),
     *(f"theme-{theme}" for theme in THEMES),
     "theme-properties",
+    "question-light",
+    "question-dark",
 }
 """The files' names."""
 PAGE = """<!doctype html><html lang="{lang}"><meta name="color-scheme" content="light dark"><title>Picture</title>
@@ -58,7 +64,7 @@ PAGE = """<!doctype html><html lang="{lang}"><meta name="color-scheme" content="
   notifier-output {{ --notifier-output-height: 7rem; }}
   #toasts {{ left: 0; top: 570px; height: 380px; transform: translate(0); }}
   #inbox {{ left: 440px; }} #tasks {{ left: 880px; }} #progress {{ left: 880px; top: 420px; }}
-  #output {{ left: 0; top: 970px; }} #presence {{ left: 880px; top: 530px; }}
+  #output {{ left: 0; top: 970px; }} #presence {{ left: 880px; top: 530px; }} #question {{ left: 880px; top: 680px; }}
 </style>
 <div class="box" id="bell"><notifier-bell></notifier-bell></div>
 <div class="box card" id="inbox"><notifier-inbox></notifier-inbox></div>
@@ -153,6 +159,10 @@ def take(browser: Browser, service: Service, colours: str, lang: str, name: str)
         if name == "light":
             _themes(page)
             _properties(page)
+        if lang == "en":
+            asks = call("POST", "/v1/tasks", to=[f"user:{user}"], name="Import of prices", total=100)["id"]
+            call("POST", f"/v1/tasks/{asks}/question", **QUESTION)
+            _question(page, asks, name)
         context.close()
 
 
@@ -168,6 +178,23 @@ def _pictures(page: Page, name: str) -> None:
     for widget in RUSSIAN if name == "ru" else WIDGETS:
         path: Path = FOLDER / f"{widget}-{name}.png"
         page.locator(f"#{widget}").screenshot(path=path, animations="disabled")
+
+
+def _question(page: Page, task: str, name: str) -> None:
+    page.evaluate(
+        """task => {
+          const box = document.createElement("div");
+          box.id = "question";
+          box.className = "box card";
+          const bar = document.createElement("notifier-progress");
+          bar.setAttribute("task", task);
+          box.append(bar);
+          document.body.append(box);
+        }""",
+        task,
+    )
+    expect(page.locator("#question [part=question] button")).to_have_count(2)
+    page.locator("#question").screenshot(path=FOLDER / f"question-{name}.png", animations="disabled")
 
 
 def _themes(page: Page) -> None:
