@@ -1,8 +1,8 @@
 /**
  * The answer to the fetch of a live part: whether the part takes it.
  *
- * An answer from another address (a login) leaves the part as it is; a last slash makes no other address. Where there is none, as while the page's server is away, the part gets
- * the DOM event `live-failed`, which bubbles: it is to be fetched again.
+ * An answer from another address (a login) leaves the part as it is; a last slash makes no other address. The part gets the DOM event
+ * `live-answered`, or `live-failed` where there is none, as while the page's server is away: it is to be fetched again. Both bubble.
  *
  * Must not know: topics, who swaps the answer in.
  */
@@ -16,13 +16,12 @@ import { PATIENCE_MS } from "./request.js";
  * @param {number} status  0: no answer
  */
 export function accepts(part, asked, url, status) {
-  if (status && status !== 429 && status < 500) {
-    const isSame = addressOf(asked) === addressOf(url);
-    if (!isSame) console.warn(`The live part ${asked} stays as it is: the answer is from ${url}`);
-    return isSame;
-  }
-  part.dispatchEvent(new Event("live-failed", { bubbles: true }));
-  return false;
+  const isAnswer = status && status !== 429 && status < 500;
+  part.dispatchEvent(new Event(isAnswer ? "live-answered" : "live-failed", { bubbles: true }));
+  if (!isAnswer) return false;
+  const isSame = addressOf(asked) === addressOf(url);
+  if (!isSame) console.warn(`The live part ${asked} stays as it is: the answer is from ${url}`);
+  return isSame;
 }
 
 /** @param {string} url */
@@ -47,7 +46,6 @@ export function fetchPage(part, url, take) {
   request.timeout = PATIENCE_MS;
   request.setRequestHeader("Accept", "text/html");
   request.setRequestHeader("Cache-Control", "no-cache");
-  request.setRequestHeader("Notifier-Live", "true");
   request.onloadend = () => {
     const { status, responseURL, response } = request;
     take(part.isConnected && accepts(part, String(url), responseURL, status) && status === 200 ? response : null);

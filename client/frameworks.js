@@ -11,18 +11,15 @@ import { takeGrant } from "./swapped.js";
 
 const HTMX4_TIMEOUT_MS = 60_000; // its default
 
-/**
- * Listens until the signal. Returns a function that reloads a `<turbo-frame>`.
- *
- * @param {AbortSignal} signal
- */
-export function watchFrameworks(signal) {
+/** Listens. Returns a function that reloads a `<turbo-frame>`. */
+export function watchFrameworks() {
   /** @type {any} */
   let reloading = null; // the frame whose `reload` runs
   /** Frames whose last request is by `reload`. */
   const reloaded = new WeakSet();
   /** Their answers. @type {WeakSet<Response>} */
   const answers = new WeakSet();
+  const lose = (/** @type {any} */ { detail }) => void isAccepted(detail.requestConfig.triggeringEvent);
   /** @type {Record<string, (event: any) => void>} */
   const handlers = {
     // htmx 2
@@ -36,8 +33,8 @@ export function watchFrameworks(signal) {
       if (!isAccepted(requestConfig.triggeringEvent, pathInfo.finalRequestPath, xhr.responseURL, xhr.status))
         detail.shouldSwap = false;
     },
-    "htmx:sendError": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
-    "htmx:timeout": ({ detail }) => void isAccepted(detail.requestConfig.triggeringEvent),
+    "htmx:sendError": lose,
+    "htmx:timeout": lose,
     // htmx 4
     "htmx:config:request": ({ detail: { ctx } }) => {
       const { defaultTimeout = HTMX4_TIMEOUT_MS } = /** @type {any} */ (globalThis).htmx?.config ?? {};
@@ -71,7 +68,7 @@ export function watchFrameworks(signal) {
     "turbo:before-frame-render": ({ target: frame, detail }) =>
       frame.matches("[data-live-topic]") && takeGrant(frame, detail.newFrame),
   };
-  for (const [type, handler] of Object.entries(handlers)) document.addEventListener(type, handler, { signal });
+  for (const [type, handler] of Object.entries(handlers)) document.addEventListener(type, handler);
   return (/** @type {any} */ frame) => {
     reloading = frame;
     frame.reload?.();

@@ -28,15 +28,17 @@ import { pauseMs, persist } from "./pause.js";
 
 const SELECTOR = "[data-live-topic]";
 const GRANT = "[data-live-grant]";
+const BLIND = '[data-live-cursor="-"]'; // it cannot be known what is newer
 const SETTLING = ".htmx-added"; // htmx marks the elements that it swaps in, and listens to them when it takes the mark off
 const UNDEFINED = "notifier-live:not(:defined)"; // its module does not load
 const SETTLE_MS = 20;
 const RESET_SPREAD_S = 2; // open streams are reset together
 const OPENING_MS = 5000; // a reset within this after a hello is one of a stream that has just opened: those open at random
+const HANDED_ON = 0.5; // an event that went with another element: by itself it is not handed on again
 const OWN_EVENTS = new Set(["hello", "reset", "topics", "presence", "stale", "task", "inbox"]);
 
 /**
- * Watches the document until the returned function is called.
+ * Watches the document.
  *
  * @param {any} notifier
  * @param {(grants: string[]) => Promise<any>} renew
@@ -51,34 +53,27 @@ export function watchPage(notifier, renew, texts) {
   const due = new Map();
   /** What elements were told last. @type {WeakMap<Element, Due>} */
   const told = new WeakMap();
+  /** Events that the answers to elements' fetches may not have. @type {Map<Element, number>} */
+  const unanswered = new Map();
+  const eventsOf = (/** @type {Element} */ element) => unanswered.get(element) ?? 0;
   let hasParts = false; // `<notifier-live>`
   let helloAt = 0;
-  const ended = new AbortController();
-  const reloadFrame = watchFrameworks(ended.signal);
-  const observer = new MutationObserver(scan);
-  observer.observe(document, {
+  const reloadFrame = watchFrameworks();
+  new MutationObserver(scan).observe(document, {
     subtree: true,
     childList: true,
     attributeFilter: ["data-live-grant", "data-live-topic"],
   });
-  const end = notifier.on("*", (/** @type {any} */ { event, data }) => {
+  notifier.on("*", (/** @type {any} */ { event, data }) => {
     if (event === "hello") comeBack();
     if (OWN_EVENTS.has(event) || !(granted.size + parted.size)) return;
     const value = readData(data);
     if (typeof value?.topic === "string") tell(value.topic, { topic: value.topic, type: event, data: value });
   });
-  document.addEventListener("live-failed", repeat, { signal: ended.signal });
-  document.addEventListener("visibilitychange", () => document.hidden || repeatAll(), { signal: ended.signal });
+  document.addEventListener("live-failed", repeat);
+  document.addEventListener("live-answered", answered);
+  document.addEventListener("visibilitychange", () => document.hidden || repeatAll());
   scan();
-  return () => {
-    end();
-    ended.abort();
-    observer.disconnect();
-    for (const { close } of [...granted.values(), ...parted]) close();
-    granted.clear(); // what is not open yet is needed no longer
-    parted.clear();
-    for (const { timer } of due.values()) clearTimeout(timer);
-  };
 
   function scan() {
     /** @type {(readonly [Element, Share])[]} */
@@ -94,13 +89,36 @@ export function watchPage(notifier, renew, texts) {
     // A topic that is shown again in a new element stays; with the next grant the element goes on from the handle before.
     for (const [element, { close }] of gone) void Promise.resolve(granted.get(element)?.shown).then(close);
     if (parted.size) closeUnneeded();
+    handOn();
     if (!hasParts && document.querySelector("notifier-live")) {
       hasParts = true;
-      void persist(
-        () => import("./widgets/live.js"),
-        () => !ended.signal.aborted,
-      ).then(repeatAll);
+      void persist(() => import("./widgets/live.js")).then(repeatAll);
     }
+  }
+
+  /**
+   * The fetch of an element may begin before an event, or not at all, and another element come in its place: where no cursor says
+   * what is older, that one is fetched again.
+   */
+  function handOn() {
+    const missed = [];
+    for (const [element, events] of unanswered) {
+      if (element.isConnected) continue;
+      if (events >= 1 || due.has(element)) missed.push(...namesOf(element));
+      unanswered.delete(element);
+    }
+    if (!missed.length || !document.querySelector(BLIND)) return;
+    for (const topic of missed)
+      for (const element of elementsOf(topic)) {
+        if (unanswered.get(element)) continue;
+        plan(element, { topic, type: "stale" }, 0);
+        unanswered.set(element, HANDED_ON);
+      }
+  }
+
+  /** One of its events began the fetch; the others are fetched next. @param {any} event */
+  function answered({ target }) {
+    unanswered.set(target, Number(eventsOf(target) > 1));
   }
 
   /** What an element's grant opened stays while another element shows a topic of it that no newer grant has. */
@@ -218,6 +236,7 @@ export function watchPage(notifier, renew, texts) {
     /** @type {Due} */
     const next = { detail, failures, timer: undefined };
     due.set(element, next);
+    if (!failures) unanswered.set(element, eventsOf(element) + 1);
     if (!failures || !document.hidden) next.timer = setTimeout(send, delayMs);
 
     function send() {

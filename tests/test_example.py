@@ -176,6 +176,11 @@ def test_a_job_in_the_worker_and_one_in_a_thread_can_be_cancelled(browser: Brows
             expect(bob.locator("notifier-tasks li")).to_have_count(0)
 
 
+COLUMNS = """() => Object.fromEntries([...document.querySelectorAll("#orders section")].map(
+    (column) => [column.ariaLabel, column.querySelectorAll(".order").length]))"""
+"""How many orders each column of the board has."""
+
+
 def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: Browser, shop: Shop) -> None:
     OUTPUT.mkdir(exist_ok=True)
     with logged_in(browser, shop, "ann") as ann, logged_in(browser, shop, "bob") as bob:
@@ -184,10 +189,12 @@ def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: B
         expect(ann.locator(".order")).to_have_count(10)
         expect(bob.locator(".order")).to_have_count(5)
         expect(bob.locator(".step")).to_have_count(0)
+        before = ann.evaluate(COLUMNS)
         for button, column in (("Pack order 1001", "Packed"), ("Send order 1001", "Sent")):
             ann.get_by_role("button", name=button).press("Enter")
             for page in (ann, bob):
                 expect(page.get_by_role("region", name=column).locator("#order-1001")).to_be_visible(timeout=15_000)
+            ann.keyboard.press("Enter")  # again: the focus must not be on the button of another order
         expect(bob.locator(".order")).to_have_count(5)
         # A new order is on no page yet: the list is live, too.
         bob.get_by_label("Pieces").fill("7")
@@ -197,6 +204,8 @@ def test_an_order_that_the_staff_moves_is_moved_on_its_customers_page(browser: B
         expect(bob.locator(".order")).to_have_count(6)
         expect(ann.locator(".order", has_text="7 ×")).to_contain_text("No. 1011")
         expect(ann.locator("notifier-presence")).to_contain_text("Also here: Bob")
+        moved = {name: count - before[name] for name, count in ann.evaluate(COLUMNS).items() if count != before[name]}
+        assert moved == {"Sent": 1}  # from the column that has got the new one
         for page in (ann, bob):
             page.evaluate(axe())
         for scheme in ("light", "dark"):

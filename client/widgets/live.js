@@ -18,36 +18,50 @@ export class NotifierLive extends BaseElement {
   /** @type {XMLHttpRequest | null} */
   #request = null;
   #again = false;
+  #isComposing = false; // in a field, as with an input method
+  /** Takes the answer, unless it has to wait. @type {(() => void) | null} */
+  #take = null;
 
   connectedCallback() {
-    this.addEventListener("live", this.reload);
+    for (const type of ["live", "compositionstart", "compositionend", "focusout"]) this.addEventListener(type, this);
+    if (!this.getAttribute("src")) console.warn("The live part has no src:", this);
   }
 
   disconnectedCallback() {
-    this.removeEventListener("live", this.reload);
     this.#request?.abort();
-    this.#request = null;
+    this.#request = this.#take = null;
+  }
+
+  handleEvent(/** @type {Event} */ { type }) {
+    if (type === "live") return this.reload();
+    this.#isComposing = type === "compositionstart"; // a field that is removed has no other end than `focusout`
+    setTimeout(() => this.#take?.()); // the next composition may begin at once
   }
 
   /** Fetches the content again; while a fetch is under way, once more after it. */
   reload() {
-    const url = new URL(this.getAttribute("src") ?? "", document.baseURI);
-    if (url.origin !== location.origin) return;
+    const src = this.getAttribute("src");
+    const url = src && new URL(src, document.baseURI);
+    if (!url || url.origin !== location.origin) return;
     if (this.#request) {
       this.#again = true;
       return;
     }
     this.#request = fetchPage(this, url, (answer) => {
-      this.#request = null;
-      const source = url.hash ? answer?.getElementById(decodeURIComponent(url.hash.slice(1))) : answer?.body;
-      if (source) {
-        takeGrant(this, source, this.id ? answer?.getElementById(this.id) : null);
-        swap(this, source);
-      }
-      if (this.#again && this.isConnected) {
-        this.#again = false;
-        this.reload();
-      }
+      this.#take = () => {
+        if (this.#isComposing) return;
+        this.#request = this.#take = null;
+        const source = url.hash ? answer?.getElementById(decodeURIComponent(url.hash.slice(1))) : answer?.body;
+        if (source) {
+          takeGrant(this, source, this.id ? answer?.getElementById(this.id) : null);
+          swap(this, source);
+        }
+        if (this.#again && this.isConnected) {
+          this.#again = false;
+          this.reload();
+        }
+      };
+      this.#take();
     });
   }
 }
@@ -56,16 +70,19 @@ export class NotifierLive extends BaseElement {
 function swap(target, source) {
   if (target.innerHTML === source.innerHTML) return;
   const focus = /** @type {any} */ (document.activeElement);
-  const place = target.contains(focus) ? (focus.matches(KEPT) ? sameAs : placeOf)(target, focus) : null;
+  const place = target !== focus && target.contains(focus) ? sameAs(target, focus) : null;
   const kept = [...target.querySelectorAll(KEPT)]
     .filter((field) => field === focus || isChanged(field))
     .map((field) => /** @type {const} */ ([field, sameAs(target, field)]));
-  const scrolled = [target, ...target.querySelectorAll("*")]
+  const scrolled = [...target.querySelectorAll("*")]
     .filter((each) => each.scrollTop || each.scrollLeft)
-    .map((each) => /** @type {const} */ ([placeOf(target, each), each.scrollTop, each.scrollLeft]));
+    .map((each) => {
+      const find = (each.id || each.matches(KEPT) ? sameAs : placeOf)(target, each);
+      return /** @type {const} */ ([find, each.scrollTop, each.scrollLeft]);
+    });
   const { selectionStart, selectionEnd } = focus ?? {};
   const fragment = document.createDocumentFragment();
-  fragment.append(...[...source.childNodes].map((node) => document.adoptNode(node)));
+  fragment.append(...source.childNodes);
   const heir = place?.(fragment);
   // The field itself stays, with what is typed in it; one whose state the answer has is the answer's.
   for (const [field, find] of kept) {
@@ -96,43 +113,37 @@ const stateOf = (field) =>
   JSON.stringify([field.checked, [...(field.selectedOptions ?? [field])].map(({ value }) => value)]);
 
 /**
- * A function that finds the same field: the only one of its id, or of its name in the nearest element with an id; a choice also by its
- * value. What a row of a list has may belong to another row by its place.
+ * A function that finds the same element: the only one of its id, or of its name in the nearest element with an id; a choice also by its
+ * value, a button or link by what it has and shows. What a row of a list has may belong to another row by its place.
  *
  * @param {Element} root
- * @param {any} field
+ * @param {any} element
  * @returns {(root: Element | DocumentFragment) => any}
  */
-function sameAs(root, field) {
-  const names = ["id", "name", "type", "contenteditable", ...(/^(checkbox|radio)$/.test(field.type) ? ["value"] : [])];
-  const attributes = names.map((name) =>
-    field.hasAttribute(name) ? `[${name}="${CSS.escape(field.getAttribute(name))}"]` : `:not([${name}])`,
-  );
-  const owner = field.parentElement.closest("[id]");
-  const isInside = !field.id && owner !== root && root.contains(owner);
-  const selector = (isInside ? `#${CSS.escape(owner.id)} ` : "") + field.localName + attributes.join("");
+function sameAs(root, element) {
+  const isByText = !element.id && !element.matches(KEPT);
+  const names = ["id", "name", "type", "contenteditable"];
+  if (isByText || /^(checkbox|radio)$/.test(element.type)) names.push("value", "href", "aria-label");
+  const keyOf = (/** @type {Element} */ each) =>
+    JSON.stringify([isByText && each.textContent, ...names.map((name) => each.getAttribute(name))]);
+  const owner = element.parentElement.closest("[id]");
+  const isInside = !element.id && owner !== root && root.contains(owner);
+  const selector = (isInside ? `#${CSS.escape(owner.id)} ` : "") + element.localName;
   const only = (/** @type {Element | DocumentFragment} */ parent) => {
-    const fields = parent.querySelectorAll(selector);
-    return fields.length === 1 ? fields[0] : null;
+    const all = [...parent.querySelectorAll(selector)].filter((each) => keyOf(each) === keyOf(element));
+    return all.length === 1 ? all[0] : null;
   };
   return only(root) ? only : () => null;
 }
 
 /**
- * A function that finds the element of the same id, else of the same name, else at the same place.
+ * A function that finds the element at the same place.
  *
  * @param {Element} root
  * @param {Element} element
  * @returns {(root: Element | DocumentFragment) => any}
  */
 function placeOf(root, element) {
-  if (element === root) return (next) => next;
-  const name = element.getAttribute("name");
-  const selector = element.id ? `#${CSS.escape(element.id)}` : name && `[name="${CSS.escape(name)}"]`;
-  if (selector) {
-    const n = [...root.querySelectorAll(selector)].indexOf(element);
-    return (next) => next.querySelectorAll(selector)[n];
-  }
   /** @type {number[]} */
   const path = [];
   for (let each = element; each !== root && each.parentElement; each = each.parentElement)

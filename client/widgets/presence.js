@@ -107,9 +107,9 @@ export class NotifierPresence extends Widget {
       handle.on("connectionState", connected),
       () => clearTimeout(timer),
       handle.presence(({ topic: name, count, users }) => name === topic && this.#draw(handle, count, users)),
-      this.#watchForm(),
-      this.#watchGrant(),
     );
+    this.#watchForm();
+    this.#watchGrant();
     connected(handle.connectionState);
     const { ends } = this;
     handle.onEnded((names) => ends === this.ends && names.includes(topic) && this.#draw(handle, 0, []));
@@ -132,8 +132,6 @@ export class NotifierPresence extends Widget {
   }
 
   #watchForm() {
-    const ended = new AbortController();
-    const { signal } = ended;
     const isOwn = (/** @type {Event} */ { target }) => {
       const selector = this.getAttribute("editing");
       return Boolean(selector && /** @type {Element} */ (target).closest?.(selector));
@@ -148,23 +146,20 @@ export class NotifierPresence extends Widget {
       event.preventDefault();
       event.stopImmediatePropagation(); // also where a script submits the form
     };
-    document.addEventListener("input", begin, { signal });
-    document.addEventListener("reset", leave, { signal });
-    document.addEventListener("submit", submit, { signal, capture: true });
-    return () => ended.abort();
+    this.listen(document, "input", begin);
+    this.listen(document, "reset", leave);
+    this.listen(document, "submit", submit, { capture: true });
   }
 
   /** Where the page's server leaves the next grant to the view, the page is fetched for it. */
   #watchGrant() {
-    const take = (/** @type {any} */ { detail }) => {
+    this.listen(this, "live", ({ detail }) => {
       if (!detail.isDue) return;
       fetchPage(this, location.href, (answer) => {
         const topic = CSS.escape(this.getAttribute("topic") ?? "");
         takeGrant(this, answer?.querySelector(`${this.localName}[topic="${topic}"]`));
       });
-    };
-    this.addEventListener("live", take);
-    return () => this.removeEventListener("live", take);
+    });
   }
 }
 

@@ -52,8 +52,9 @@ ROWS = """<!doctype html><html lang="en"><title>Rows</title>{% load notifier %}
   <input type="datetime-local" id="at" step="1" value="2026-11-30T10:0{% if names == "BC" %}0{% else %}1{% endif %}:00">
   <input type="range" id="range" max="{% if names == "BC" %}100{% else %}10{% endif %}">
   {% for name in names %}<p><input type="checkbox" name="sel" value="{{ name }}">
-    <input type="radio" name="radio" value="{{ name }}"> <input name="note"></p>
-  <p id="row-{{ name }}"><input name="own"></p>{% endfor %}
+    <input type="radio" name="radio" value="{{ name }}"> <input name="note">
+    <button>Pack</button> <button name="send" value="{{ name }}">Send</button></p>
+  <p id="row-{{ name }}"><input name="own"> <button>Pack</button> <a href="#x">{{ row.title }}</a></p>{% endfor %}
 </notifier-live>{% notifier widgets=False %}</html>"""
 PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Live</title>{% load notifier %}
@@ -108,9 +109,9 @@ def strict(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def rows(request: HttpRequest, pk: int) -> HttpResponse:
-    """Rows B and C, and after a change A above them."""
-    is_first = get_object_or_404(SimpleModel, pk=pk).title == "first"
-    return render(request, ROWS, pk, names="BC" if is_first else "ABC")
+    """Rows B and C, after a change A above them, at last B alone."""
+    title = get_object_or_404(SimpleModel, pk=pk).title
+    return render(request, ROWS, pk, names={"first": "BC", "last": "B"}.get(title, "ABC"))
 
 
 def people(request: HttpRequest, pk: int) -> HttpResponse:

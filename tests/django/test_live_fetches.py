@@ -233,6 +233,74 @@ def test_what_the_user_has_put_into_a_row_of_a_list_goes_into_no_other_row(
     chromium.run(run())
 
 
+@pytest.mark.parametrize(
+    ("focused", "heirs"),
+    [
+        ("#row-C button", ["row-C Pack", ""]),
+        ("[name=send][value=C]", ["send C", ""]),
+        ("p:not([id]):nth-last-child(2) button:not([name])", ["", ""]),  # like that of every other row
+        ("#row-C a", ["", ""]),  # it has another text
+        ("#row-B button", ["row-B Pack", "row-B Pack"]),
+    ],
+)
+def test_the_focus_goes_to_no_button_of_another_row(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User, focused: str, heirs: list[str]
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/rows/", cookie(user, site)
+    active = """() => {
+        const { name, value, textContent, parentElement, localName } = document.activeElement;
+        return localName === "body" ? "" : name ? `${name} ${value}` : `${parentElement.id} ${textContent}`;
+    }"""
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
+            page = viewer.page
+            await page.locator(focused).focus()
+            assert await page.evaluate(active) != ""
+            for title, heir in zip(("second", "last"), heirs, strict=True):
+                await asyncio.to_thread(rename, site, row, title)
+                await expect(page.locator("h1")).to_have_text(title)
+                assert await page.evaluate(active) == heir
+
+    chromium.run(run())
+
+
+def test_a_composition_ends_before_the_answer_is_swapped_in(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User
+) -> None:
+    url, session = f"{site.url}/live/{row.pk}/strict/", cookie(user, site)
+
+    async def run() -> None:
+        async with chromium.browser() as started, viewing(started, url, session) as viewer:
+            page = viewer.page
+            keyboard = await page.context.new_cdp_session(page)
+            note = page.get_by_label("Note")
+            await note.focus()
+            await keyboard.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+            await page.evaluate("""() => {
+                window.ends = [];
+                document.addEventListener("compositionend", ({ data }) => ends.push(data));
+            }""")
+            async with page.expect_request_finished(lambda request: request.url.endswith("/strict/")):
+                await asyncio.to_thread(rename, site, row, "second")
+            await expect(page.locator("notifier-live:not([id])")).to_have_text("second")
+            await keyboard.send("Input.imeSetComposition", {"text": "日本", "selectionStart": 2, "selectionEnd": 2})
+            assert await page.evaluate("ends") == []
+            await expect(page.locator("h1")).to_have_text("first")
+            await keyboard.send("Input.insertText", {"text": "日本"})
+            await expect(page.locator("h1")).to_have_text("second")
+            assert await page.evaluate("ends") == ["日本"]
+            await expect(note).to_have_value("日本")
+            await expect(note).to_be_focused()
+            # A composition whose field goes has no end.
+            await keyboard.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+            await note.evaluate("element => element.remove()")
+            await asyncio.to_thread(rename, site, row, "third")
+            await expect(page.locator("h1")).to_have_text("third")
+
+    chromium.run(run())
+
+
 def test_a_frame_takes_the_answer_whose_address_turbo_or_the_page_writes_otherwise(
     site: Site, chromium: Chromium, row: SimpleModel, user: User
 ) -> None:

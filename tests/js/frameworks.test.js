@@ -9,15 +9,13 @@ const SITE = "http://site.test";
 
 /** A document whose frameworks dispatch events; `live`: what has caused the fetch of a part. */
 function pageOf(t) {
-  const ended = new AbortController();
   const document = Object.assign(new EventTarget(), { baseURI: `${SITE}/orders/` });
   globalThis.document = document;
   t.after(() => {
-    ended.abort();
     delete globalThis.document;
     delete globalThis.htmx;
   });
-  const reload = watchFrameworks(ended.signal);
+  const reload = watchFrameworks();
   const part = Object.assign(new EventTarget(), { failures: 0, closest: () => null });
   part.addEventListener("live-failed", () => part.failures++);
   const live = Object.defineProperty(new Event("live"), "target", { value: part });

@@ -33,7 +33,7 @@ function pageOf(t) {
   };
   globalThis.document = Object.assign(new EventTarget(), {
     querySelectorAll: (selector) => [...elements].filter(({ matches }) => matches(selector)),
-    querySelector: () => null,
+    querySelector: (selector) => [...elements].find(({ matches }) => matches(selector)) ?? null,
   });
   t.after(() => {
     delete globalThis.document;
@@ -53,7 +53,7 @@ function pageOf(t) {
       return { topics: grant.split("+")[0].split(","), close: () => open.delete(grant) };
     },
   };
-  const end = watchPage(notifier, async () => []);
+  watchPage(notifier, async () => []);
 
   /** An element that shows topics; a grant is its topics, and after a plus sign what tells it from others. */
   function add(topics, grant) {
@@ -71,7 +71,10 @@ function pageOf(t) {
       setAttribute: (name, value) => {
         attributes[name] = value;
       },
-      matches: (selector) => attributes[selector.slice(1, -1)] !== undefined,
+      matches(selector) {
+        const [, name, value] = /^\[([\w-]+)(?:="(.*)")?\]$/.exec(selector) ?? [];
+        return name !== undefined && attributes[name] !== undefined && attributes[name] === (value ?? attributes[name]);
+      },
       dispatchEvent: ({ type, detail }) => {
         if (type === "live-ended") return element.ended.push(detail);
         element.told += 1;
@@ -83,13 +86,15 @@ function pageOf(t) {
     return element;
   }
 
+  const told = (element, type) =>
+    document.dispatchEvent(Object.defineProperty(new Event(type), "target", { value: element }));
+  let grants = 0;
   const page = {
     add,
     open,
     works,
     early,
     remove: (element) => elements.delete(element),
-    end,
     delays,
     hello: () => publish({ event: "hello", data: "{}" }),
     stale: (name, isDue) => onStale([name], isDue),
@@ -103,8 +108,21 @@ function pageOf(t) {
       for (const run of timers.splice(0)) run();
     },
     /** The fetch of an element has failed. */
-    fail: (element) =>
-      document.dispatchEvent(Object.defineProperty(new Event("live-failed"), "target", { value: element })),
+    fail: (element) => told(element, "live-failed"),
+    /** An element's fetch has an answer, by which a new element replaces it. */
+    replace(element, cursor = "-") {
+      told(element, "live-answered");
+      return page.renew(element, cursor);
+    },
+    /** A new element in the place of another one. */
+    async renew(element, cursor = "-") {
+      elements.delete(element);
+      const next = add("order:7", `order:7+${++grants}`);
+      next.setAttribute("data-live-cursor", cursor);
+      await page.opened();
+      page.wait();
+      return next;
+    },
     async opened() {
       scan();
       for (let turn = 0; turn < 10; turn++) await Promise.resolve();
@@ -153,8 +171,8 @@ test("a newer grant takes the place of those whose elements are gone", async (t)
   list.setAttribute("data-live-grant", "order:7+next");
   assert.deepEqual(await page.opened(), ["order:7+next"]);
   page.remove(list);
-  page.end();
-  assert.equal(row.isConnected, true);
+  assert.deepEqual(await page.opened(), ["order:7+next"]);
+  page.remove(row);
   assert.deepEqual(await page.opened(), []);
 });
 
@@ -206,7 +224,6 @@ test("elements of a topic that is heard no longer are told once, with the reason
       [[{ topic: "order:8", reason: "expired" }], 1],
     ],
   );
-  page.end();
 });
 
 test("a grant that does not open is reported, and goes with its element", async (t) => {
@@ -232,7 +249,6 @@ test("a grant that does not open is reported, and goes with its element", async 
   assert.deepEqual(await page.opened(), ["order:7"]);
   page.publish("order:7");
   assert.equal(row.told, 2);
-  page.end();
 });
 
 test("a grant that does not open is opened again after longer and longer pauses while its element is there", async (t) => {
@@ -253,8 +269,6 @@ test("a grant that does not open is opened again after longer and longer pauses 
   page.works.add("none");
   page.wait();
   assert.deepEqual(await page.opened(), ["none"]);
-  page.end();
-  assert.deepEqual(await page.opened(), []);
 });
 
 test("the next event tells a live element, too, that its grant is to be renewed", async (t) => {
@@ -266,7 +280,6 @@ test("the next event tells a live element, too, that its grant is to be renewed"
   assert.deepEqual([row.told, row.detail.type, row.detail.isDue], [1, "changed", true]);
   page.publish("order:7");
   assert.ok(!row.detail.isDue);
-  page.end();
 });
 
 test("a name that is no percent-encoding is taken as it is, and the others stay live", async (t) => {
@@ -276,28 +289,50 @@ test("a name that is no percent-encoding is taken as it is, and the others stay 
   await page.opened();
   for (const name of ["order 7", "sale:50%"]) page.publish(name);
   assert.deepEqual([row.told, sale.told], [1, 1]);
-  page.end();
 });
 
-test("a part is fetched from its view, not from the browser's cache", async (t) => {
-  const headers = {};
+/** A `<notifier-live>` without a DOM, and the requests that it sends. */
+async function partOf(t, src) {
+  const requests = [];
   globalThis.document = { baseURI: "http://site.test/orders/" };
   globalThis.location = { origin: "http://site.test" };
   globalThis.XMLHttpRequest = class {
+    headers = {};
     open() {}
     setRequestHeader(name, value) {
-      headers[name] = value;
+      this.headers[name] = value;
     }
-    send() {}
+    send() {
+      requests.push(this);
+    }
   };
   t.after(() => {
     for (const name of ["document", "location", "XMLHttpRequest"]) delete globalThis[name];
   });
   const { NotifierLive } = await import("../../client/widgets/live.js");
-  const element = new NotifierLive();
-  element.getAttribute = () => "7/";
-  element.reload();
-  assert.equal(headers["Cache-Control"], "no-cache");
+  const part = Object.assign(new NotifierLive(), { getAttribute: () => src, addEventListener() {} });
+  return { part, requests };
+}
+
+test("a part is fetched from its view, not from the browser's cache", async (t) => {
+  const { part, requests } = await partOf(t, "7/");
+  part.reload();
+  assert.deepEqual(
+    requests.map(({ headers }) => headers["Cache-Control"]),
+    ["no-cache"],
+  );
+});
+
+test("a part without an address does not fetch the page into itself, and warns once", async (t) => {
+  const warnings = t.mock.method(console, "warn", () => {});
+  for (const src of [null, ""]) {
+    const { part, requests } = await partOf(t, src);
+    part.connectedCallback();
+    part.reload();
+    part.reload();
+    assert.equal(requests.length, 0);
+  }
+  assert.equal(warnings.mock.callCount(), 2);
 });
 
 test("a reset of an open stream, which all pages get together, is a fetch within two seconds; of a new stream at once", async (t) => {
@@ -338,7 +373,6 @@ test("the client repeats the failed fetch of a live part, with growing pauses, u
   page.remove(row);
   page.wait();
   assert.equal(row.told, 8);
-  page.end();
 });
 
 test("a change or a new stream ends the pause of a part whose fetch has failed", async (t) => {
@@ -360,7 +394,6 @@ test("a change or a new stream ends the pause of a part whose fetch has failed",
   page.wait();
   assert.equal(row.told, 4);
   assert.deepEqual(page.delays, [0, 2000, 0, 2000, 0, 0]);
-  page.end();
 });
 
 test("an element that shows people keeps its handle until it shows those of its next grant", async (t) => {
@@ -409,7 +442,6 @@ test("a part whose view fails for long is fetched again each minute, in a hidden
   document.hidden = false;
   look();
   assert.equal(told(), 22);
-  page.end();
 });
 
 test("a fetch for the next grant that fails is repeated as such, also after a change meanwhile", async (t) => {
@@ -428,7 +460,6 @@ test("a fetch for the next grant that fails is repeated as such, also after a ch
   page.fail(row);
   page.wait();
   assert.deepEqual([row.told, row.detail.isDue], [4, false]);
-  page.end();
 });
 
 test("a live part gets live-ended for a topic that an earlier grant of the page could not open", async (t) => {
@@ -440,19 +471,47 @@ test("a live part gets live-ended for a topic that an earlier grant of the page 
   await page.opened();
   page.endTopic("order:7", "refused");
   assert.deepEqual(row.ended.at(-1), { topic: "order:7", reason: "refused" });
-  page.end();
 });
 
-test("a grant that does not open is opened no more once the page is no longer watched", async (t) => {
-  const reports = t.mock.method(console, "error", () => {});
+test("an element that an answer without a cursor replaces hands on the events that came during its fetch", async (t) => {
   const page = pageOf(t);
-  page.add("order:7", "none");
-  await page.opened();
-  page.end();
-  page.wait();
-  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
-  page.wait();
-  assert.deepEqual([reports.mock.callCount(), page.delays.length], [1, 1]);
+  let row = await page.renew();
+  page.publish("order:7");
+  row = await page.replace(row);
+  assert.equal(row.told, 0); // the answer is newer than the event
+  page.publish("order:7");
+  page.publish("order:7");
+  row = await page.replace(row);
+  assert.deepEqual([row.told, row.detail], [1, { topic: "order:7", type: "stale" }]);
+  page.publish("order:7");
+  row = await page.replace(row);
+  assert.equal(row.told, 1);
+  row = await page.replace(row);
+  assert.equal(row.told, 0);
+  page.publish("order:7");
+  page.publish("order:7");
+  row = await page.replace(row, "e-7"); // by it the topic knows what is old
+  assert.equal(row.told, 0);
+});
+
+test("an element that goes before its fetch begins, or has an answer, hands its event on once", async (t) => {
+  const page = pageOf(t);
+  let row = await page.renew();
+  const other = page.add("order:8");
+  page.stale("order:7"); // its timer has not ended
+  row = await page.renew(row);
+  assert.equal(row.told, 1);
+  row = await page.renew(row);
+  assert.equal(row.told, 0); // a script that answers by itself would be asked for ever
+  page.publish("order:7");
+  row = await page.renew(row);
+  assert.deepEqual([row.told, other.told], [1, 0]);
+  page.publish("order:7");
+  row = await page.renew(row);
+  assert.equal(row.told, 1);
+  page.fail(row);
+  row = await page.renew(row);
+  assert.equal(row.told, 1);
 });
 
 test("people that cannot be shown are reported, and their handle ends with the element", async (t) => {
