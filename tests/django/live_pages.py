@@ -56,6 +56,12 @@ ROWS = """<!doctype html><html lang="en"><title>Rows</title>{% load notifier %}
     <button>Pack</button> <button name="send" value="{{ name }}">Send</button></p>
   <p id="row-{{ name }}"><input name="own"> <button>Pack</button> <a href="#x">{{ row.title }}</a></p>{% endfor %}
 </notifier-live>{% notifier widgets=False %}</html>"""
+DRIVE = """<!doctype html><html lang="en"><head><title>{{ row.pk }}</title><script src="/live/turbo.js"></script></head>
+<body>{% load notifier %}<notifier-bell></notifier-bell>
+<nav>{% for each in rows %}<a href="/live/{{ each.pk }}/drive/">Row {{ forloop.counter }}</a> {% endfor %}</nav>
+<notifier-live id="live" {% live row %} src="#live"><h1>{{ row.title }}</h1></notifier-live>
+<turbo-frame id="turbo" {% live row %} src="/live/{{ row.pk }}/row/"><p>{{ row.title }}</p></turbo-frame>
+{% presence row %}{% notifier %}</body></html>"""
 PEOPLE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <meta name="color-scheme" content="light dark"><title>Live</title>{% load notifier %}
 <main><h1>Order</h1>{% presence row editing="#form" warning="{name}: save anyway?" avatars="/live/{id}/face/" %}
@@ -114,6 +120,10 @@ def rows(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, ROWS, pk, names={"first": "BC", "last": "B"}.get(title, "ABC"))
 
 
+def drive(request: HttpRequest, pk: int) -> HttpResponse:
+    return render(request, DRIVE, pk, rows=SimpleModel.objects.order_by("pk"))
+
+
 def people(request: HttpRequest, pk: int) -> HttpResponse:
     return strictly(request, PEOPLE, pk)
 
@@ -160,6 +170,7 @@ urlpatterns = [
     path("<int:pk>/row/", row),
     path("<int:pk>/strict/", strict),
     path("<int:pk>/rows/", rows),
+    path("<int:pk>/drive/", drive),
     path("<int:pk>/people/", people),
     path("<int:pk>/rename/", rename),
     path("<int:pk>/face/", face),
