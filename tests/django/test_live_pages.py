@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, expect
 from django_bridge import grants
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.viewers import SHORTEN, TEXTS, Viewer, audit, cookie, rename, viewing
+from tests.django.viewers import SHORTEN, TEXTS, Viewer, audit, barrier, cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
 
@@ -254,10 +254,3 @@ def test_a_page_renews_its_grants_and_hears_nothing_more_once_its_user_may_not_s
     chromium.run(run())
     assert (answers[user]["grants"], answers[user]["denied"]) == ([], names)
     assert (len(answers[staff]["grants"]), answers[staff]["denied"]) == (1, [])
-
-
-def barrier(site: Site, user: User) -> None:
-    """What the user's stream hears after everything before."""
-    with site.service.client() as publisher:
-        event = {"to": [f"user:{user.pk}"], "type": "barrier"}
-        publisher.post("/v1/events", json=event).raise_for_status()

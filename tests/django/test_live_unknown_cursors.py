@@ -12,7 +12,7 @@ from playwright.async_api import expect
 
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.test_live_pages import barrier, cookie, rename, viewing
+from tests.django.viewers import barrier, cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
 
@@ -21,11 +21,6 @@ COUNT = """() => {
     addEventListener("live", ({ detail }) => lives.push(detail.type), { capture: true });
     window.barrier = new Promise((resolve) => document.addEventListener("notifier:barrier", resolve, { once: true }));
 }"""
-
-
-@pytest.fixture
-def row() -> SimpleModel:
-    return SimpleModel.objects.create(title="first")
 
 
 @pytest.mark.parametrize("htmx", ["htmx", "htmx4"])

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.django.sample.models import SimpleModel
 from tests.django.site import Chromium, Site
-from tests.django.test_live_pages import cookie, rename, viewing
+from tests.django.viewers import cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
 

@@ -79,3 +79,10 @@ async def audit(page: Page, selector: str | None = None) -> None:
 def rename(site: Site, row: SimpleModel, *titles: str, **more: Any) -> None:
     params = {"title": titles, **more}
     httpx.get(f"{site.url}/live/{row.pk}/rename/", params=params, timeout=30).raise_for_status()
+
+
+def barrier(site: Site, user: User) -> None:
+    """What the user's stream hears after everything before."""
+    with site.service.client() as publisher:
+        event = {"to": [f"user:{user.pk}"], "type": "barrier"}
+        publisher.post("/v1/events", json=event).raise_for_status()
