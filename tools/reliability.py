@@ -1,7 +1,6 @@
 """Writes what the last `make test-faults` measured into docs/reliability.md: `python -m tools.reliability`.
 
-A case that did not run keeps its row. In the table of servers that move, a row sums its seeds up, and a seed that it
-has already is left out: runs of a few cases, or with other seeds, add to the page.
+A case that did not run keeps its row. One that ran has that of its runs, with all their seeds.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,7 @@ FIGURES_BEGIN = "<!-- figures: written by `make test-faults` -->"
 MOVES_BEGIN = "<!-- moves: written by `make test-faults` -->"
 FIGURES_HEAD = ["| case | what was seen | seed | day |", "|---|---|---|---|"]
 MOVES_HEAD = [
-    "| case | seeds | published | refused | resets | lost silently | twice | gone | longest degraded, s |"
-    " outage, s (its seeds) |",
+    "| case | seeds | published | refused | resets | lost silently | twice | gone | longest degraded, s | outage, s |",
     "|---|---|---|---|---|---|---|---|---|---|",
 ]
 MOVES = {
@@ -58,57 +55,11 @@ MOVES = {
 """The cases of servers that move, by test and variant, and their names on the page."""
 
 Values = Mapping[str, Any]
-NOT_MEASURED = "–"
-"""In place of an outage: none of the row's runs measured it."""
-
-
-@dataclass
-class Move:
-    """A row of servers that move: sums over its seeds, and the longest time."""
-
-    seeds: list[int] = field(default_factory=list)
-    counts: list[int] = field(default_factory=lambda: [0] * 6)
-    """Published, refused, resets, lost silently, twice, gone."""
-    degraded_s: float = 0.0
-    outage_s: float = 0.0
-    """The longest time for which a publisher, or the listener of an idle shard, was without the service."""
-    outage_seeds: list[int] = field(default_factory=list)
-    """The seeds whose runs measured it."""
-
-    @classmethod
-    def of(cls, cells: Sequence[str]) -> Move:
-        seeds, *counts, degraded_s, outage = cells
-        outage_s, _, outage_seeds = outage.removesuffix(")").partition(" (")
-        return cls(
-            _numbers(seeds),
-            [int(count.replace(",", "")) for count in counts],
-            float(degraded_s),
-            0.0 if outage == NOT_MEASURED else float(outage_s),
-            _numbers(outage_seeds),
-        )
-
-    def add(self, seed: int, values: Values) -> None:
-        if seed in self.seeds:
-            return
-        self.seeds = sorted([*self.seeds, seed])
-        names = ("published", "refused", "resets", "silent_losses", "twice", "gone")
-        self.counts = [count + int(values.get(name, 0)) for count, name in zip(self.counts, names, strict=True)]
-        self.degraded_s = max(self.degraded_s, float(values["longest_degraded_s"]))
-        if "outage_s" in values:
-            self.outage_s = max(self.outage_s, float(values["outage_s"]))
-            self.outage_seeds = sorted([*self.outage_seeds, seed])
-
-    def cells(self) -> list[str]:
-        outage = f"{self.outage_s:g} ({_listed(self.outage_seeds)})" if self.outage_seeds else NOT_MEASURED
-        return [_listed(self.seeds), *(f"{count:,}" for count in self.counts), f"{self.degraded_s:g}", outage]
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(", ") if number]
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+COUNTS = ("published", "refused", "resets", "silent_losses", "twice", "gone")
+"""Summed up over the seeds of a row of servers that move."""
+LONGEST = ("longest_degraded_s", "outage_s")
+"""The longest of all seeds: by what a stream was told, and for which a publisher, or the listener of an idle shard, was
+without the service."""
 
 
 def main() -> None:
@@ -119,22 +70,17 @@ def main() -> None:
 
 def written(page: str, figures: Mapping[str, Mapping[str, Values]], day: str) -> str:
     """The page with these figures: by case, by seed."""
-    others, moves = dict[str, list[str]](), dict[str, Move]()
-    for label, *cells in _rows(page, MOVES_BEGIN):
-        moves[label] = Move.of(cells)
-    for case, *cells in _rows(page, FIGURES_BEGIN):
-        others[case] = cells
+    moves = {label: cells for label, *cells in _rows(page, MOVES_BEGIN)}
+    others = {case: cells for case, *cells in _rows(page, FIGURES_BEGIN)}
     for name, by_seed in figures.items():
         if (label := _label(name)) is not None:
-            row = moves.setdefault(label, Move())
-            for seed, values in by_seed.items():
-                row.add(int(seed), values)
+            moves[label] = _moved(by_seed)
         else:
             case = name.removeprefix("test_").replace("_", " ")
             others[case] = [_seen(list(by_seed.values())), ", ".join(by_seed), day]
     page = _put(page, FIGURES_BEGIN, [*FIGURES_HEAD, *(_line([case, *others[case]]) for case in sorted(others))])
     order = [f"{label}, {kind}" for label in MOVES.values() for kind in ("Redis", "Valkey")]
-    rows = [_line([case, *moves[case].cells()]) for case in order if case in moves]
+    rows = [_line([case, *moves[case]]) for case in order if case in moves]
     return _put(page, MOVES_BEGIN, [*MOVES_HEAD, *rows])
 
 
@@ -145,6 +91,13 @@ def _label(name: str) -> str | None:
     variant = " ".join([test, *(param for param in given if param not in ("redis", "valkey"))])
     label = MOVES.get(variant)
     return label and f"{label}, {'Valkey' if 'valkey' in given else 'Redis'}"
+
+
+def _moved(by_seed: Mapping[str, Values]) -> list[str]:
+    """The cells of a case of servers that move."""
+    runs = by_seed.values()
+    counts = [f"{sum(int(run.get(name, 0)) for run in runs):,}" for name in COUNTS]
+    return [", ".join(sorted(by_seed, key=int)), *counts, *(f"{max(run[name] for run in runs):g}" for name in LONGEST)]
 
 
 def _seen(runs: Sequence[Values]) -> str:
