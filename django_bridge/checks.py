@@ -72,7 +72,7 @@ def check_live(app_configs: object, **kwargs: Any) -> Sequence[CheckMessage]:
         return []
     return [
         checks.Warning(
-            "django_bridge.middleware.live is missing: a page may not notice a change that comes while it is fetched.",
+            "django_bridge.middleware.live is missing: each live part is fetched once more after the page has loaded.",
             hint="Add it to MIDDLEWARE, below AuthenticationMiddleware. Pages that show only who is present do "
             "without it: silence notifier.W007.",
             id="notifier.W007",

@@ -108,25 +108,25 @@ def deliver_due(
     too_early: set[str] = set()
     """Messages of which a change stays in the outbox."""
     for row in _due(origin, lambda: stopping() or (deadline is not None and time.monotonic() > deadline)):
-        outcome, error = outcome_of(row, too_early)
+        outcome, exc = outcome_of(row, too_early)
         is_suspect = outcome is DeliveryOutcome.AWAY and row.attempts + 1 >= PATIENCE and publisher.current().answers()
         if is_suspect:
             # It may have failed just before the service was back; the next message would overtake it.
-            outcome, error = outcome_of(row, too_early)
+            outcome, exc = outcome_of(row, too_early)
         run.add(outcome)
         if outcome is DeliveryOutcome.TOO_EARLY:
             too_early.add(parse(row.payload)["message"])
             release(row)
             continue
         if outcome is DeliveryOutcome.AWAY:
-            release(row, error)
+            release(row, exc)
             suspects.append(row)
             if not is_suspect or len(suspects) > 1:
-                run.error = error
+                run.error = _error_text(exc)
                 break
             continue
         if outcome is DeliveryOutcome.REFUSED:
-            mark_refused(row, error)
+            mark_refused(row, exc)
         else:
             remove(row)
         while suspects:
@@ -136,26 +136,26 @@ def deliver_due(
     return run
 
 
-def outcome_of(row: OutboxMessage, too_early: Collection[str] = ()) -> tuple[DeliveryOutcome, str]:
-    """Try to deliver a claimed row. Returns the outcome and the error text. `too_early`: messages of which an earlier
-    change stays in the outbox."""
+def outcome_of(row: OutboxMessage, too_early: Collection[str] = ()) -> tuple[DeliveryOutcome, Exception | None]:
+    """Try to deliver a claimed row. Returns the outcome and the error of the try. `too_early`: messages of which an
+    earlier change stays in the outbox."""
     try:
         payload = parse(row.payload)
         if expired(payload):
             log.info("message %s expired before it was sent", row.message_id)
-            return DeliveryOutcome.EXPIRED, ""
+            return DeliveryOutcome.EXPIRED, None
         check(payload)
     except (ValueError, KeyError, TypeError) as exc:  # the row is not as `send()` wrote it
-        return DeliveryOutcome.REFUSED, _error_text(exc)
+        return DeliveryOutcome.REFUSED, exc
     if is_change(payload) and (payload["message"] in too_early or _is_waiting(payload["message"])):
-        return DeliveryOutcome.TOO_EARLY, ""
+        return DeliveryOutcome.TOO_EARLY, None
     try:
         publisher.current().deliver(payload)
     except REFUSED as exc:
-        return (DeliveryOutcome.EXPIRED if expired(payload) else DeliveryOutcome.REFUSED), _error_text(exc)
+        return (DeliveryOutcome.EXPIRED if expired(payload) else DeliveryOutcome.REFUSED), exc
     except NotifierError as exc:
-        return DeliveryOutcome.AWAY, _error_text(exc)
-    return DeliveryOutcome.DELIVERED, ""
+        return DeliveryOutcome.AWAY, exc
+    return DeliveryOutcome.DELIVERED, None
 
 
 def _is_waiting(message_id: str) -> bool:
@@ -163,17 +163,18 @@ def _is_waiting(message_id: str) -> bool:
     return written(OutboxMessage).filter(message_id=message_id).exclude(state=State.FAILED).exists()
 
 
-def release(row: OutboxMessage, error: str = "") -> None:
-    """Give up the claim on a row, so that it is due again. With `error`, the failed try is recorded."""
+def release(row: OutboxMessage, exc: Exception | None = None) -> None:
+    """Give up the claim on a row, so that it is due again. With `exc`, the failed try is recorded."""
     changes: dict[str, object] = {"state": State.WAITING, "due_at": timezone.now()}
-    if error:
+    if exc is not None:
         row.attempts += 1
-        changes |= {"attempts": row.attempts, "error": error}
+        changes |= {"attempts": row.attempts, "error": _error_text(exc)}
     _update(row, **changes)
 
 
-def mark_refused(row: OutboxMessage, error: str) -> None:
+def mark_refused(row: OutboxMessage, exc: Exception | None) -> None:
     """Keep a row as failed, with the reason, until it is retried or deleted in the admin."""
+    error = _error_text(exc)
     log.error("message %s was refused, its outbox row is kept as failed: %s", row.message_id, error)
     _update(row, state=State.FAILED, attempts=row.attempts + 1, error=error)
 
@@ -229,7 +230,7 @@ def _claim(row: OutboxMessage) -> bool:
 
 
 def _pause_s(row: OutboxMessage) -> float:
-    return min(2.0**row.attempts, LONGEST_PAUSE_S)
+    return min(2.0 ** min(row.attempts, 10), LONGEST_PAUSE_S)
 
 
 def _postpone(row: OutboxMessage) -> None:
@@ -250,5 +251,5 @@ def _update(row: OutboxMessage, **changes: object) -> None:
     written(OutboxMessage).filter(message_id=row.message_id, due_at=row.due_at).update(**changes)
 
 
-def _error_text(exc: Exception) -> str:
-    return f"{type(exc).__name__}: {exc}"[:2000]
+def _error_text(exc: Exception | None) -> str:
+    return "" if exc is None else f"{type(exc).__name__}: {exc}"[:2000]

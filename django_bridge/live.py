@@ -114,7 +114,7 @@ def _name(model: type[Model], key: object) -> str:
     concrete = model._meta.concrete_model or model
     try:
         return f"{concrete._meta.label_lower}:{text_of(concrete, key)}"
-    except ValidationError as exc:
+    except (ValueError, ValidationError) as exc:
         raise InvalidInput(f"has a key of another type: {rules.shown(key)}", field="changed") from exc
 
 

@@ -26,7 +26,6 @@ from django_bridge.conf import settings
 from django_bridge.delivery import LEASE_S, DeliveryOutcome, deliver_due, mark_refused, outcome_of, release, remove
 from django_bridge.models import OutboxMessage, written
 from django_bridge.payload import TASK_END, Payload, named
-from django_bridge.publisher.transport import Unreachable
 from notifier import json_text, rules
 from notifier.errors import NotifierError
 from notifier.event import new_id
@@ -237,16 +236,16 @@ def _deliver_own(row: OutboxMessage, process: _OutboxProcess) -> None:
 
 def _deliver_first(row: OutboxMessage, process: _OutboxProcess) -> None:
     """The usual case: no backlog, and the row is still claimed by this process."""
-    outcome, error = outcome_of(row)
-    if outcome is DeliveryOutcome.AWAY:
+    outcome, exc = outcome_of(row)
+    if exc is not None and outcome is DeliveryOutcome.AWAY:
         process.has_backlog.set()
-        release(row, error)
-        _log_waiting(row, Unreachable(error))
+        release(row, exc)
+        _log_waiting(row, exc)
     elif outcome is DeliveryOutcome.TOO_EARLY:
         process.has_backlog.set()
         release(row)
     elif outcome is DeliveryOutcome.REFUSED:
-        mark_refused(row, error)
+        mark_refused(row, exc)
     else:
         remove(row)
 

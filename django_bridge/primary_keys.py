@@ -13,11 +13,12 @@ from django.db.models import Model
 
 def text_of(model: type[Model], key: Any) -> str:
     """The text of a key of the model. A key that is text of another form, as of an instance that was created with it,
-    has the same. Raises `ValidationError` for what is no key of it."""
+    has the same. Raises `ValueError` or `ValidationError` for what is no key of it."""
     pk: Any = model._meta.pk
-    if not isinstance(key, tuple):
+    fields = getattr(pk, "fields", None)
+    if fields is None:
         return str(pk.to_python(key))
-    parts = [field.to_python(part) for field, part in zip(pk.fields, key, strict=True)]
+    parts = [field.to_python(part) for field, part in zip(fields, key, strict=True)]
     return json.dumps(parts, default=str, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -34,12 +34,13 @@ def send_event(
     `InvalidInput` or `PayloadTooLarge` at the call.
     """
     to_users = NamedGroup(rules.name(channel, "channel"))
-    skipped = rules.excluded(channels(skip_user_ids or (), "skip_user_ids"), "skip_user_ids")
+    skipped = list(skip_user_ids or ())
+    rules.excluded(channels(skipped, "skip_user_ids"), "skip_user_ids")  # its errors name this argument
     Event(
         type=MESSAGE if event_type == "message" else event_type,
         to_users=to_users,
         data=data if json_encode else _parsed(data),
-        except_=sorted(skipped) or None,
+        except_=skipped or None,
     ).send()
 
 

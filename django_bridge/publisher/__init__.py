@@ -105,6 +105,10 @@ def recording() -> Iterator[list[CallRecord]]:
         _records.reset(token)
 
 
+class _CallDropped(NotifierError):
+    """The call was not tried. The service may be well."""
+
+
 class Publisher:
     """Sends over one transport, with retries, circuit breaker and counts. Thread-safe."""
 
@@ -218,7 +222,7 @@ class Publisher:
     def dropped(self, what: str) -> None:
         """Count and log a call that was not tried because too many wait already."""
         self._count("dropped", "failed")
-        exc = Unreachable("too many calls wait for the service")
+        exc = _CallDropped("too many calls wait for the service")
         self.failures.failed(exc, f"{what} was dropped: {exc}")
 
     def _call(self, what: str, attempt: Attempt[T]) -> CallResult[T]:

@@ -1,5 +1,5 @@
 """What the log says about calls that fail: the first one, then their number, once a minute for each kind of error, and
-the number of an outage when the service is reachable again.
+the number of an outage when the service answers again.
 
 Must not know: transports, which calls there are.
 """
@@ -25,9 +25,10 @@ MAX_KINDS: Final = 100
 
 @dataclass(slots=True)
 class _Outage:
-    """Calls that did not reach the service, since its end was last logged."""
+    """Calls that failed and may succeed when they are repeated: no answer, one that asks to retry, an open circuit."""
 
     began: float
+    last: float
     failures: int = 0
     is_logged: bool = False
     """A line of one of these failures was written."""
@@ -56,7 +57,8 @@ class FailureLog:
             is_due = now - at >= EVERY_S
             self._kinds[kind] = (now, 0) if is_due else (at, omitted + 1)
             if isinstance(exc, Unreachable):
-                outage = self._outage = self._outage or _Outage(now)
+                outage = self._outage = self._outage or _Outage(now, now)
+                outage.last = now
                 outage.failures += 1
                 outage.is_logged |= is_due
         if not is_due:
@@ -78,5 +80,5 @@ class FailureLog:
             self._outage, self._ended_at = None, now
             if kind in self._kinds:
                 self._kinds[kind] = (self._kinds[kind][0], 0)
-        text = "the service is reachable again after %d failure%s in %.0f s"
-        log.warning(text, outage.failures, "" if outage.failures == 1 else "s", now - outage.began)
+        text = "the service answers again after %d failed call%s in %.0f s"
+        log.warning(text, outage.failures, "" if outage.failures == 1 else "s", outage.last - outage.began)

@@ -142,8 +142,8 @@ def _granted_once(context: Context, names: Sequence[str]) -> SafeString:
 def warn_of_missing_middleware() -> None:
     """Once in a process. The check `notifier.W007` does not see every project: `changed` may be all that it calls."""
     log.warning(
-        "A live part is rendered, but django_bridge.middleware.live is missing: its page fetches it once more, and may "
-        "not notice a change that comes while a part is fetched. Add it to MIDDLEWARE, below AuthenticationMiddleware."
+        "A live part is rendered, but django_bridge.middleware.live is missing: each live part is fetched once more "
+        "after the page has loaded. Add it to MIDDLEWARE, below AuthenticationMiddleware."
     )
 
 

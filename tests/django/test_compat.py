@@ -270,6 +270,19 @@ def test_users_that_are_skipped_are_left_out_of_the_event(skipped: Any) -> None:
     assert [event.get("except") for event in outbox.events] == [["user:1", "user:2"], None]
 
 
+def id_of_another_user(user: User) -> str:
+    """Of the user with the key 1 it is 2, and the other way round."""
+    return str(3 - user.pk)
+
+
+def test_users_that_are_skipped_are_named_by_the_projects_function_once() -> None:
+    User.objects.bulk_create([User(pk=key, username=str(key)) for key in (1, 2)])
+    with override_settings(NOTIFIER={"TRANSPORT": "memory", "USER_ID": f"{__name__}.id_of_another_user"}):
+        for skipped in ([1], iter([1]), User.objects.filter(pk=1)):
+            send_event("test", "paid", {}, skip_user_ids=skipped)
+    assert [event["except"] for event in outbox.events] == [["user:2"]] * 3
+
+
 def test_an_event_is_sent_on_commit_and_dropped_on_rollback() -> None:
     with transaction.atomic():
         send_event("test", "paid", {})
@@ -281,7 +294,7 @@ def test_an_event_is_sent_on_commit_and_dropped_on_rollback() -> None:
 
 
 def test_invalid_arguments_raise_at_the_call() -> None:
-    with pytest.raises(InvalidInput, match="skip_user_ids must name at most 50 users, not 51"):
+    with pytest.raises(InvalidInput, match="skip_user_ids: must name at most 50 users, not 51"):
         send_event("test", "message", {}, skip_user_ids=range(1, 52))
     assert not outbox.events
     for channel, event_type in (("", "message"), ("test", "Paid Order"), ("test", "task")):

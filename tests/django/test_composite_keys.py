@@ -13,10 +13,16 @@ from django.template import RequestContext, Template
 from django.test import Client, RequestFactory
 
 from django_bridge import changed, grants, live_permission
-from django_bridge.live import topic_of
+from django_bridge.live import _name, topic_of
 from django_bridge.testing import outbox
 from notifier.errors import InvalidInput
 from tests.django.sample.models import SimpleModel
+
+
+def test_a_key_of_several_parts_is_no_key_of_a_model_with_a_single_column() -> None:
+    with pytest.raises(InvalidInput, match="key of another type"):
+        topic_of(SimpleModel(pk=(1, 2)))
+
 
 if django.VERSION >= (5, 2):
     from tests.django.sample.models import Part
@@ -68,6 +74,10 @@ if django.VERSION >= (5, 2):
         assert (asked, answer["denied"], len(answer["grants"])) == ([part], [], 1)
         Part.objects.update(title="secret")
         assert renewal(answer["grants"][0])["denied"] == [name_of(part)]
+
+    def test_a_key_with_too_few_parts_is_no_key() -> None:
+        with pytest.raises(InvalidInput, match="key of another type"):
+            _name(Part, (BATCH, 7))
 
     @pytest.mark.parametrize(
         "key",

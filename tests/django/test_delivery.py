@@ -319,7 +319,7 @@ def test_a_later_change_does_not_overtake_the_earlier_when_the_message_is_delive
     tried = delivery.outcome_of
     origin = outbox._process.origin
 
-    def tried_and_then_delivered(row: OutboxMessage, *args: Any) -> tuple[delivery.DeliveryOutcome, str]:
+    def tried_and_then_delivered(row: OutboxMessage, *args: Any) -> tuple[delivery.DeliveryOutcome, Exception | None]:
         outcome = tried(row, *args)
         message = OutboxMessage.objects.filter(message_id=message_id).first()
         if message is not None:

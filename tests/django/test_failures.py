@@ -44,13 +44,16 @@ def test_the_end_of_an_outage_is_a_line_with_the_number_of_its_failures(caplog: 
     assert [record.getMessage() for record in caplog.records] == [
         "call 0 failed",
         "another kind",
-        "the service is reachable again after 100 failures in 50 s",
+        "the service answers again after 100 failed calls in 50 s",
     ]
     now += 20
     failures.failed(Unreachable("away"), "call 100 failed (and no word of the 99)")
     assert caplog.records[3].getMessage() == "call 100 failed (and no word of the 99)"
+    now += 3600
     failures.succeeded()
-    assert caplog.records[4].getMessage() == "the service is reachable again after 1 failure in 0 s"
+    assert caplog.records[4].getMessage() == "the service answers again after 1 failed call in 0 s", (
+        "no calls, no outage"
+    )
 
 
 def test_a_service_that_is_away_every_few_seconds_is_four_lines_a_minute_and_each_failure_is_told(
@@ -68,7 +71,7 @@ def test_a_service_that_is_away_every_few_seconds_is_four_lines_a_minute_and_eac
     assert len(caplog.records) <= 4 * 1000 / 60 + 4
     now += 60
     failures.succeeded()
-    ends = [record.getMessage() for record in caplog.records if "reachable again" in record.getMessage()]
+    ends = [record.getMessage() for record in caplog.records if "answers again" in record.getMessage()]
     assert sum(int(text.split(" after ")[1].split()[0]) for text in ends) == failed
 
 
@@ -80,7 +83,7 @@ def test_a_call_that_is_answered_after_an_outage_is_the_line_of_its_end(caplog: 
         is_away = False
         while publisher.current().counts.sent < 2:
             Message(to_users=1, subject="Test").send()
-    (record,) = [record for record in caplog.records if "reachable again" in record.getMessage()]
+    (record,) = [record for record in caplog.records if "answers again" in record.getMessage()]
     assert (record.name, record.levelno) == ("django_bridge", logging.WARNING)
 
 
@@ -99,6 +102,24 @@ def test_messages_that_wait_in_the_outbox_are_one_line(
     (record,) = [record for record in caplog.records if record.name == "django_bridge"]
     assert record.levelno == logging.WARNING
     assert "stays in the outbox" in record.getMessage()
+
+
+def test_a_message_that_the_service_refuses_to_a_wrong_key_is_no_outage(
+    outbox_process: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering((401, {}, b'{"detail": "a wrong key"}'), GOOD, OUTBOX=True, DELIVERY="inline"):
+        for n in range(2):
+            Message(to_users=1, subject=f"message {n}").send()
+    (record,) = [record for record in caplog.records if record.name == "django_bridge"]
+    assert "stays in the outbox" in record.getMessage()
+
+
+def test_a_call_that_was_not_tried_since_too_many_wait_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with answering(GOOD):
+        publisher.current().dropped("message 1")
+        Message(to_users=1, subject="Test").send()
+    (record,) = [record for record in caplog.records if record.name == "django_bridge"]
+    assert record.getMessage() == "message 1 was dropped: too many calls wait for the service"
 
 
 def test_each_refused_message_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -316,6 +316,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         ("waiting", 3, 0, 1),
         ("waiting", 6, 64, 65),
         ("waiting", 20, 300, 301),
+        ("waiting", 5000, 300, 301),
     ],
 )
 def test_a_message_is_due_in_time_also_where_the_clock_goes_back_meanwhile(
