@@ -3,7 +3,7 @@
  *
  *     <script id="notifier-config" type="application/json">{"url": "...", "token": "...", "tokenUrl": "..."}</script>
  *
- * sets `window.notifier`, with the store as `notifier.store`, fills the widgets of the page and those to come, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
+ * sets `window.notifier`, with the store as `notifier.store` (later, where its module does not load at first), fills the widgets of the page and those to come, and gives every event to the document as a CustomEvent: `notifier:message`, `notifier:task`,
  * `notifier:inbox`, `notifier:reset`, `notifier:hello`, `notifier:<any published name>` with the data as `detail`, and
  * `notifier:state` with `{state, reason, final}`, `notifier:connectionState` with what to show of the connection. Without the config (no user is logged in) it does nothing.
  *
@@ -26,14 +26,14 @@ if (element) await begin(JSON.parse(element.textContent || "{}"));
 
 /** @param {Config} config */
 async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, shared }) {
-  // Everything is set up before the first event arrives.
+  // Everything is set up before the first event arrives, unless a module does not load at first. Firefox never loads it then.
   const load = () =>
     Promise.all([
       import("./store.js"),
       import("./widgets.js"),
       texts ? import(texts).catch(console.error) : undefined, // then the texts are English
     ]);
-  const [store, shown, words] = (widgets && (await persist(load))) || [];
+  const modules = widgets && (await load().catch(console.error));
   const notifier = connect(url, {
     token,
     shared,
@@ -43,10 +43,17 @@ async function begin({ url = "/", token, tokenUrl, grantsUrl, texts, widgets, sh
     onState: (state, detail) => announce("state", { state, ...detail }),
     onConnectionState: (state) => announce("connectionState", state),
   });
-  const pageStore = store?.createStore(notifier);
-  if (pageStore) shown?.showWidgets(pageStore, { texts: words?.default });
+  if (modules) fill(modules);
+  else if (widgets) void persist(load).then((late) => late && fill(late));
   watchLive(notifier, grantsUrl, texts);
-  /** @type {any} */ (window).notifier = Object.defineProperty(notifier, "store", { value: pageStore });
+  /** @type {any} */ (window).notifier = notifier;
+
+  /** @param {Awaited<ReturnType<typeof load>>} modules */
+  function fill([{ createStore }, { showWidgets }, words]) {
+    const store = createStore(notifier);
+    showWidgets(store, { texts: words?.default });
+    Object.defineProperty(notifier, "store", { value: store });
+  }
 }
 
 /** Loads the module for live elements once the page has one. @param {any} notifier @param {string} [grantsUrl] @param {string} [texts] */

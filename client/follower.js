@@ -20,9 +20,9 @@ import { readData } from "./parse.js";
  * @property {number} [heartbeat_s]  of the leader's stream; not from a tab of an older version
  */
 
-// With a leader that is frozen a tab is as little "open" as with a service that is silent: 1.5 + 2 * 0.5 heartbeats. At most:
+// A leader that is live is asked after 1.5 heartbeats of silence, so that a follower replaces a frozen one about when the watchdog would end a silent stream.
 const ANSWER_MS = 2000; // the leader must answer within this to twice this, or the lock is stolen
-const ASK_MS = 20_000; // after this long without a message the leader is asked again
+const ASK_MS = 20_000; // after this long without a message the leader is asked again, whatever its heartbeats are
 const SEEN_MS = 6000; // a hidden leader waits longer than a tab that is looked at wants to
 
 /**
@@ -35,7 +35,6 @@ const SEEN_MS = 6000; // a hidden leader waits longer than a tab that is looked 
  * @returns {[receive: (message: any) => void, ask: () => void, stop: () => void]}
  */
 export function createFollower(position, status, listener, greet, post, replaceLeader) {
-  let halfMs = ASK_MS; // of a heartbeat
   let hasHello = false;
   /** @type {[WireEvent, any][] | null} */
   let pending = null; // events that arrive while a snapshot is fetched; null: none is fetched
@@ -49,7 +48,7 @@ export function createFollower(position, status, listener, greet, post, replaceL
 
   function ask() {
     post({});
-    wait(replaceLeader, Math.min(ANSWER_MS, halfMs) * (1 + Math.random()));
+    wait(replaceLeader, ANSWER_MS * (1 + Math.random()));
   }
 
   function wait(/** @type {() => void} */ action, /** @type {number} */ ms) {
@@ -58,8 +57,8 @@ export function createFollower(position, status, listener, greet, post, replaceL
   }
 
   function receive(/** @type {any} */ { event, id, state, detail, connection, heartbeat_s }) {
-    halfMs = 500 * heartbeat_s || halfMs;
-    wait(ask, Math.min(ASK_MS, 3 * halfMs));
+    // Short only while the leader's stream is open: a question ends its wait to reconnect.
+    wait(ask, Math.min(ASK_MS, ((event || state === "live") && 1500 * heartbeat_s) || ASK_MS));
     // Before its hello the tab may have missed some: its cursor must not pass them.
     if (event) return hasHello || event.event === "hello" ? accept(event, id) : void pending?.push([event, id]);
     leaders = connection ?? { state: state === "live" ? "open" : "reconnecting" };

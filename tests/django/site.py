@@ -89,6 +89,19 @@ class Chromium:
         self._loop.close()
 
 
+@contextlib.asynccontextmanager
+async def either(chromium: Chromium, name: str) -> AsyncIterator[Browser]:
+    """Chromium, or Firefox by WebDriver BiDi, as in tests/browser."""
+    if name == "chromium":
+        async with chromium.browser() as started:
+            yield started
+    else:
+        async with async_playwright() as playwright:
+            path = "/usr/bin/firefox-esr"
+            async with await playwright.firefox.launch(executable_path=path, channel="moz-firefox") as started:
+                yield started
+
+
 def in_chromium(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """A test that is a coroutine runs on the loop of its fixture `chromium`."""
 

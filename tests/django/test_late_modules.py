@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from playwright.async_api import expect
 
 from tests.django.sample.models import SimpleModel
-from tests.django.site import Chromium, Site
+from tests.django.site import Chromium, Site, either
 from tests.django.viewers import cookie, rename
 
 LATE = re.compile(r"/notifier/((?:widgets/)?(?:live|presence)|topics|i18n/de)\.js")
@@ -70,26 +70,36 @@ def test_a_page_connects_though_its_texts_do_not_load(site: Site, chromium: Chro
 
 
 @pytest.mark.programs
-def test_a_page_is_filled_though_its_store_and_widgets_do_not_load_at_first(
-    site: Site, chromium: Chromium, user: User
+@pytest.mark.parametrize("name", ["chromium", "firefox"])
+def test_a_page_is_live_though_its_store_and_widgets_do_not_load_and_is_filled_later(
+    site: Site, chromium: Chromium, row: SimpleModel, user: User, name: str
 ) -> None:
+    """Firefox keeps the failure of a module as long as the page: what is filled there is the page after it."""
     session = cookie(user, site)
     failed: set[str] = set()
+    released = asyncio.Event()
 
     async def run() -> None:
-        async with chromium.browser() as started:
+        async with either(chromium, name) as started:
             context = await started.new_context()
             await context.add_cookies([session])
             page = await context.new_page()
 
-            async def fail_once(route: Any) -> None:
-                name = route.request.url.rpartition("/")[2]
-                await (route.continue_() if name in failed else route.abort())
-                failed.add(name)
+            async def fail(route: Any) -> None:
+                failed.add(route.request.url.rpartition("/")[2])
+                await (route.continue_() if released.is_set() else route.abort())
 
-            await page.route(re.compile(r"/notifier/(?:store|widgets)\.js"), fail_once)
-            await page.goto(f"{site.url}/page/")
-            await page.wait_for_function("window.notifier?.store?.state.loaded", timeout=60_000)
+            await page.route(re.compile(r"/notifier/(?:store|widgets)\.js"), fail)
+            await page.goto(f"{site.url}/live/{row.pk}/drive/")
+            await page.wait_for_function("window.notifier?.connectionState.state === 'open'")
+            await asyncio.to_thread(rename, site, row, "second")
+            await expect(page.locator("h1")).to_have_text("second", timeout=30_000)
+            assert await page.evaluate("notifier.store === undefined")
             assert failed == {"store.js", "widgets.js"}
+            released.set()
+            if name == "firefox":
+                await page.reload()
+            await page.wait_for_function("window.notifier?.store?.state.loaded", timeout=60_000)
+            await expect(page.get_by_role("button", name="Messages")).to_be_visible(timeout=30_000)
 
     chromium.run(run())

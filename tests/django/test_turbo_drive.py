@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 from django.contrib.auth.models import User
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from tests.django.sample.models import SimpleModel
-from tests.django.site import Chromium, Site
+from tests.django.site import Chromium, Site, either
 from tests.django.viewers import cookie, rename, viewing
 
 pytestmark = pytest.mark.programs
@@ -26,18 +24,6 @@ WATCH = """() => {
     };
 }"""
 """Counts the streams that the page opens from now on, and notes the topics that it leaves."""
-
-
-@contextlib.asynccontextmanager
-async def browser(chromium: Chromium, name: str) -> AsyncIterator[Browser]:
-    if name == "chromium":
-        async with chromium.browser() as started:
-            yield started
-    else:  # by WebDriver BiDi, as in tests/browser
-        async with async_playwright() as playwright:
-            path = "/usr/bin/firefox-esr"
-            async with await playwright.firefox.launch(executable_path=path, channel="moz-firefox") as started:
-                yield started
 
 
 async def show(page: Page, title: str) -> None:
@@ -57,7 +43,7 @@ def test_the_stream_goes_on_to_the_next_page_whose_parts_are_live_and_the_topics
     url = f"{site.url}/live/{rows[0].pk}/drive/"
 
     async def run() -> None:
-        async with browser(chromium, name) as started, viewing(started, url, session) as viewer:
+        async with either(chromium, name) as started, viewing(started, url, session) as viewer:
             page = viewer.page
             await page.evaluate(WATCH)
             await asyncio.to_thread(rename, site, rows[0], "first, changed")

@@ -38,6 +38,20 @@ function following(t, cursor, ...greets) {
   return { told, position, status, receive, ask, stop };
 }
 
+/** A tab whose leader answers nothing, and what it does about it. */
+function watching() {
+  const told = [];
+  const [receive, , stop] = createFollower(
+    createPosition(""),
+    createStatus({ onState() {}, onConnectionState() {} }),
+    { onEvent() {} },
+    async () => ({ event: "hello", id: "", data: "{}" }),
+    () => told.push("asks"),
+    () => told.push("replaces"),
+  );
+  return { told, receive, stop };
+}
+
 test("a tab that was away hears nothing, and keeps its cursor, until it knows the present state", async (t) => {
   const { told, position, receive } = following(t, "e-5", "", "e-8");
   receive(LIVE);
@@ -77,31 +91,41 @@ test("a new tab has its hello from the stream", (t) => {
   assert.deepEqual(told, ["hello e-9"]);
 });
 
-test("a tab asks a leader that is silent for one and a half heartbeats, and replaces it before two and a half are over", async (t) => {
+test("a tab asks a leader that is silent for one and a half heartbeats, and replaces it two to four seconds later", async (t) => {
   for (const [heartbeatS, askedAt, replacedAt] of [
-    [1, 1500, 2500],
+    [0.2, 300, 4300],
+    [1, 1500, 5500],
     [8, 12_000, 16_000],
     [60, 20_000, 24_000],
     [undefined, 20_000, 24_000], // a leader of an older version
   ]) {
     t.mock.timers.enable({ apis: ["setTimeout"] });
-    const told = [];
-    const status = createStatus({ onState() {}, onConnectionState() {} });
-    const listener = { onEvent() {} };
-    const post = () => told.push("asks");
-    const replace = () => told.push("replaces");
-    const greet = async () => ({ event: "hello", id: "", data: "{}" });
-    const [receive, , stop] = createFollower(createPosition(""), status, listener, greet, post, replace);
+    const { told, receive, stop } = watching();
     receive({ ...LIVE, heartbeat_s: heartbeatS });
     t.mock.timers.tick(askedAt - 1);
     assert.deepEqual(told, []);
     t.mock.timers.tick(1);
+    assert.deepEqual(told, ["asks"]);
+    t.mock.timers.tick(1999);
     assert.deepEqual(told, ["asks"]);
     t.mock.timers.tick(replacedAt - askedAt);
     assert.deepEqual(told, ["asks", "replaces"]);
     stop();
     t.mock.timers.reset();
   }
+});
+
+test("a tab leaves a leader that waits to reconnect alone for 20 s, however short a heartbeat is: a question ends the wait", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { told, receive, stop } = watching();
+  t.after(stop);
+  const connection = { state: "reconnecting", reason: "network" };
+  receive({ ...LIVE, connection: { state: "open", reason: "hello" }, heartbeat_s: 1 });
+  receive({ state: "connecting", detail: { reason: "network", final: false }, connection, heartbeat_s: 1 });
+  t.mock.timers.tick(19_999);
+  assert.deepEqual(told, []);
+  t.mock.timers.tick(1);
+  assert.deepEqual(told, ["asks"]);
 });
 
 test("a tab that begins to lead goes on from what it has heard, not from what it has not", async (t) => {
