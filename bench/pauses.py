@@ -31,18 +31,22 @@ class Witnesses:
     above this process': a witness that waits for its processor sees no pause."""
 
     def __init__(self, folder: Path) -> None:
-        self.processes = [self._start(processor, folder) for processor in os.sched_getaffinity(0)]
+        self._folder = folder
+        self.processes: list[Process] = []
+
+    def start(self) -> None:
+        for processor in os.sched_getaffinity(0):
+            self._start(processor)
         for process in self.processes:
             process.wait_until(lambda process=process: bool(process.output()))  # type: ignore[misc]
 
-    @staticmethod
-    def _start(processor: int, folder: Path) -> Process:
-        process = Process([sys.executable, "-m", "bench.pauses"], folder)
+    def _start(self, processor: int) -> None:
+        process = Process([sys.executable, "-m", "bench.pauses"], self._folder)
+        self.processes.append(process)
         os.sched_setaffinity(process.pid, {processor})
         priority = os.sched_param(os.sched_getparam(0).sched_priority + 1)
         with contextlib.suppress(OSError):
             os.sched_setscheduler(process.pid, os.SCHED_RR, priority)
-        return process
 
     def pauses(self) -> list[Interval]:
         """When the machine stood still."""

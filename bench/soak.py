@@ -158,6 +158,7 @@ class Running:
 
     def start(self) -> None:
         """Open the streams; fill the histories, and by users who come and go what is kept of past users."""
+        self._witnesses.start()
         self.peer.start()
         singles = self._soak.streams // 2
         works.connect(self.single, singles, None)

@@ -215,7 +215,7 @@ def test_the_program_lists_its_options() -> None:
     assert "--quick" in done.stdout
 
 
-SMALL = Sizes(streams=30, many=60, idle_s=0.5, seconds=0.3, saturated_s=0.2, events=100, redis_per_s=1000)
+SMALL = Sizes(streams=30, many=60, idle_s=2, seconds=0.3, saturated_s=0.2, events=100, redis_per_s=1000)
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.full)])
