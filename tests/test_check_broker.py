@@ -18,8 +18,8 @@ from notifier.check.redis import _MISSING, CALLS, WAITING
 from notifier.check.result import Result
 from notifier.settings import load
 from tests.commands import call, refused, run
+from tests.redis_configuration import EVERY, REPLICATED, options
 from tests.support import REPOSITORY, RedisServer, Service, free_port, running
-from tests.test_deploy_brokers import EVERY, REPLICATED, options
 from tests.topologies import Node, RedisCluster, SentinelGroup
 
 pytestmark = pytest.mark.slow

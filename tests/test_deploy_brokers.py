@@ -12,6 +12,7 @@ import redis
 
 from tests.commands import call
 from tests.pasted import Document
+from tests.redis_configuration import EVERY, PAGE, REPLICATED, options
 from tests.stream_reader import StreamReader
 from tests.support import Service, running, users_with_passwords, wait_for
 from tests.topologies import KINDS, Node, RedisCluster, SentinelGroup
@@ -19,22 +20,13 @@ from tests.topologies.sentinels import Sentinel
 
 pytestmark = [pytest.mark.programs, pytest.mark.slow]
 
-PAGE: Final = Document("docs/deploy.md")
 USERS: Final = Document("docs/redis.md")
-EVERY: Final = PAGE.block("conf", "appendonly")
-REPLICATED: Final = PAGE.block("conf", "min-replicas-to-write")
 SENTINEL: Final = PAGE.block("conf", "sentinel monitor")
 CLUSTER: Final = PAGE.block("conf", "cluster-enabled")
 SOON: Final = PAGE.block("sh", "SENTINEL DEBUG")
 """A Sentinel's times, which no file keeps."""
 COMMON: Final = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")
 """A replica is there soon."""
-
-
-def options(*blocks: str) -> list[str]:
-    """Settings of the page as the arguments of a server."""
-    lines = (line.split() for block in blocks for line in block.splitlines())
-    return [word for name, *values in lines for word in (f"--{name}", *values)]
 
 
 def environment(words: str, places: Mapping[str, int]) -> dict[str, str]:

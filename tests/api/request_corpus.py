@@ -62,11 +62,12 @@ PAGES: tuple[tuple[str, ...], ...] = (
     ("Origin: HTTPS://PAGE.EXAMPLE",),
 )  # fmt: skip
 """The headers of browsers by which the service knows where a page comes from."""
+TWO_PROXIES = ("X-Forwarded-For: 10.0.0.7", "X-Forwarded-For: 10.0.0.8")
 PROXIES: tuple[tuple[str, ...], ...] = (
     ("X-Forwarded-For: 10.0.0.7",), ("X-Forwarded-For: 10.0.0.7, 192.0.2.1", "X-Forwarded-Proto: https"),
     ("X-Forwarded-Proto: http", "X-Forwarded-Host: other.example", "X-Forwarded-Port: 8443"),
     ("Forwarded: for=10.0.0.7;proto=https;host=other.example",), ("Via: 1.1 proxy.example", "X-Real-IP: 10.0.0.7"),
-    ("X-Forwarded-For: 10.0.0.7", "X-Forwarded-For: 10.0.0.8"), ("X-Forwarded-For: ", "X-Forwarded-Proto: nonsense"),
+    TWO_PROXIES, ("X-Forwarded-For: ", "X-Forwarded-Proto: nonsense"),
     ("X-Forwarded-Prefix: /admin", "X-Original-URL: /v1/tasks", "X-Rewrite-URL: /v1/tasks"),
     ("X-Forwarded-Proto: http", "Origin: http://service"), ("Forwarded: proto=http", "Origin: https://page.example"),
 )  # fmt: skip

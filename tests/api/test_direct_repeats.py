@@ -7,7 +7,7 @@ import json
 import pytest
 
 from notifier.auth import subscriber_token
-from tests.api.request_corpus import KEY, PROXIES, SECRET
+from tests.api.request_corpus import KEY, SECRET, TWO_PROXIES
 from tests.api.sides import CountingProtocol, Side, side
 from tests.raw_http import chunked, request
 
@@ -41,7 +41,7 @@ def written_in_other_ways(method: str, path: str, body: bytes) -> dict[str, byte
         "HTTP/1.0": request(method, path, length, *rest, body=body, key=KEY, version="1.0"),
         "with a query": request(method, f"{path}?a=b", length, *rest, body=body, key=KEY),
         "with an absolute address": request(method, f"http://other{path}", length, *rest, body=body, key=KEY),
-        "behind two proxies": request(method, path, length, *rest, *PROXIES[5], body=body, key=KEY),
+        "behind two proxies": request(method, path, length, *rest, *TWO_PROXIES, body=body, key=KEY),
     }
 
 
