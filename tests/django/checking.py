@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from io import StringIO
 from typing import Any
 
+import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db.models.signals import class_prepared
 from django.test import override_settings
 
+from django_bridge import grants, live_signals
 from tests.support import API_KEY, JWT_SECRET
 
 SESSION, AUTHENTICATION, LOCALE = (
@@ -29,3 +34,11 @@ def checked(value: object, **options: Any) -> str:
         except SystemCheckError as exc:
             output.write(str(exc))
     return output.getvalue()
+
+
+def no_live_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the test project is live."""
+    import_module(settings.ROOT_URLCONF)  # registers what is live
+    monkeypatch.setattr(grants, "_permissions", {})
+    receivers = [each for each in class_prepared.receivers if not str(each[0][0]).startswith(live_signals._OWN)]
+    monkeypatch.setattr(class_prepared, "receivers", receivers)

@@ -22,6 +22,7 @@ from django_bridge.conf import DEVELOPMENT_URL, settings
 from django_bridge.models import TaskRecord
 from django_bridge.page import config_of
 from django_bridge.testing import outbox
+from tests.django.checking import no_live_use
 from tests.django.test_decorator import plain_request
 from tests.support import wait_for
 
@@ -164,7 +165,10 @@ def test_a_visitor_logs_in_first_in_the_admin_where_the_project_has_no_other_pag
 
 
 @pytest.mark.usefixtures("here")
-def test_a_page_renews_its_token_where_the_project_includes_no_urls_of_the_package(visitor: Client, user: User) -> None:
+def test_a_page_renews_its_token_where_the_project_includes_no_urls_of_the_package(
+    visitor: Client, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_live_use(monkeypatch)
     assert check_urls(None) == []
     config = config_of(user)
     assert config is not None

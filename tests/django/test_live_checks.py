@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ from django.test import override_settings
 from django.urls import clear_url_caches, include, path
 
 from django_bridge import grants, live_signals, page, progress_page
-from tests.django.checking import AUTHENTICATION, GOOD_HTTP, SESSION, checked
+from tests.django.checking import AUTHENTICATION, GOOD_HTTP, SESSION, checked, no_live_use
 
 
 def test_a_project_without_the_urls_gets_a_warning() -> None:
@@ -65,14 +64,6 @@ def test_live_pages_without_a_url_that_renews_their_grants_are_a_warning(
         clear_url_caches()
         assert "notifier.W003" not in checked(value)
     clear_url_caches()
-
-
-def no_live_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the test project is live."""
-    import_module(settings.ROOT_URLCONF)  # registers what is live
-    monkeypatch.setattr(grants, "_permissions", {})
-    receivers = [each for each in class_prepared.receivers if not str(each[0][0]).startswith(live_signals._OWN)]
-    monkeypatch.setattr(class_prepared, "receivers", receivers)
 
 
 @pytest.mark.parametrize("use", ["model", "permission", "setting"])
