@@ -51,5 +51,4 @@ export function fetchPage(part, url, take) {
     take(part.isConnected && accepts(part, String(url), responseURL, status) && status === 200 ? response : null);
   };
   request.send();
-  return request;
 }

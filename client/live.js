@@ -1,8 +1,8 @@
 /**
  * Elements that are live: `<tr data-live-topic="shop.order:7">`. When their topic has an event, or is stale, each gets a DOM event `live`
  * (htmx: `hx-trigger="live"`); a `<turbo-frame>` with a source reloads, a `<notifier-live>` fetches. It gets another after a pause when its
- * fetch has failed (`live-failed`). When it is heard no longer, each gets
- * `live-ended` with the reason.
+ * fetch has failed (`live-failed`). An answer (`live-answered`) has the events until its fetch; those of an element that is replaced before
+ * go to the elements in its place (`handOn`). When a topic is heard no longer, each gets `live-ended` with the reason.
  *
  * The grants are in the page (`data-live-grant`, `data-live-cursor`), also in parts that are swapped in later.
  *
@@ -236,7 +236,9 @@ export function watchPage(notifier, renew, texts) {
     /** @type {Due} */
     const next = { detail, failures, timer: undefined };
     due.set(element, next);
-    if (!failures) unanswered.set(element, eventsOf(element) + 1);
+    // What shows people fetches nothing but its next grant.
+    if (!failures && (detail.isDue || element.localName !== "notifier-presence"))
+      unanswered.set(element, eventsOf(element) + 1);
     if (!failures || !document.hidden) next.timer = setTimeout(send, delayMs);
 
     function send() {

@@ -15,51 +15,53 @@ import { BaseElement, define } from "./element.js";
 const KEPT = "input:not([type=button],[type=submit],[type=hidden]), textarea, select, [contenteditable]";
 
 export class NotifierLive extends BaseElement {
-  /** @type {XMLHttpRequest | null} */
-  #request = null;
+  #isFetching = false;
   #again = false;
-  #isComposing = false; // in a field, as with an input method
+  /** The field in which text is composed, as with an input method. @type {Node | null} */
+  #composing = null;
   /** Takes the answer, unless it has to wait. @type {(() => void) | null} */
   #take = null;
 
   connectedCallback() {
     for (const type of ["live", "compositionstart", "compositionend", "focusout"]) this.addEventListener(type, this);
     if (!this.getAttribute("src")) console.warn("The live part has no src:", this);
+    if (this.#again) this.reload();
   }
 
   disconnectedCallback() {
-    this.#request?.abort();
-    this.#request = this.#take = null;
+    this.#again = this.#isFetching; // without the part there is no answer: it is fetched again where it is put back
+    this.#composing = null;
   }
 
-  handleEvent(/** @type {Event} */ { type }) {
+  handleEvent(/** @type {Event} */ { type, target }) {
     if (type === "live") return this.reload();
-    this.#isComposing = type === "compositionstart"; // a field that is removed has no other end than `focusout`
+    // A field that is removed has no other end than `focusout`, in Firefox none.
+    this.#composing = type === "compositionstart" ? /** @type {Node} */ (target) : null;
     setTimeout(() => this.#take?.()); // the next composition may begin at once
   }
 
   /** Fetches the content again; while a fetch is under way, once more after it. */
   reload() {
     const src = this.getAttribute("src");
-    const url = src && new URL(src, document.baseURI);
-    if (!url || url.origin !== location.origin) return;
-    if (this.#request) {
-      this.#again = true;
+    const url = src ? new URL(src, document.baseURI) : null;
+    if (url?.origin !== location.origin) return;
+    this.#again = this.#isFetching;
+    if (this.#again) {
+      this.#take?.();
       return;
     }
-    this.#request = fetchPage(this, url, (answer) => {
+    this.#isFetching = true;
+    fetchPage(this, url, (answer) => {
       this.#take = () => {
-        if (this.#isComposing) return;
-        this.#request = this.#take = null;
+        if (this.contains(this.#composing)) return;
+        this.#isFetching = false;
+        this.#take = null;
         const source = url.hash ? answer?.getElementById(decodeURIComponent(url.hash.slice(1))) : answer?.body;
         if (source) {
-          takeGrant(this, source, this.id ? answer?.getElementById(this.id) : null);
+          takeGrant(this, source, answer?.getElementById(this.id));
           swap(this, source);
         }
-        if (this.#again && this.isConnected) {
-          this.#again = false;
-          this.reload();
-        }
+        if (this.#again && this.isConnected) this.reload();
       };
       this.#take();
     });
@@ -81,7 +83,7 @@ function swap(target, source) {
       return /** @type {const} */ ([find, each.scrollTop, each.scrollLeft]);
     });
   const { selectionStart, selectionEnd } = focus ?? {};
-  const fragment = document.createDocumentFragment();
+  const fragment = new DocumentFragment();
   fragment.append(...source.childNodes);
   const heir = place?.(fragment);
   // The field itself stays, with what is typed in it; one whose state the answer has is the answer's.
@@ -95,8 +97,7 @@ function swap(target, source) {
   next?.focus?.({ preventScroll: true });
   if (isKept && typeof selectionStart === "number") focus.setSelectionRange?.(selectionStart, selectionEnd);
   for (const [find, top, left] of scrolled) {
-    const each = find(target);
-    each?.scrollTo?.({ top, left, behavior: "instant" });
+    find(target)?.scrollTo?.({ top, left, behavior: "instant" });
   }
 }
 
@@ -123,15 +124,17 @@ const stateOf = (field) =>
 function sameAs(root, element) {
   const isByText = !element.id && !element.matches(KEPT);
   const names = ["id", "name", "type", "contenteditable"];
-  if (isByText || /^(checkbox|radio)$/.test(element.type)) names.push("value", "href", "aria-label");
+  if (isByText) names.push("href", "aria-label");
+  if (isByText || /^(checkbox|radio)$/.test(element.type)) names.push("value");
   const keyOf = (/** @type {Element} */ each) =>
     JSON.stringify([isByText && each.textContent, ...names.map((name) => each.getAttribute(name))]);
+  const key = keyOf(element);
   const owner = element.parentElement.closest("[id]");
   const isInside = !element.id && owner !== root && root.contains(owner);
   const selector = (isInside ? `#${CSS.escape(owner.id)} ` : "") + element.localName;
   const only = (/** @type {Element | DocumentFragment} */ parent) => {
-    const all = [...parent.querySelectorAll(selector)].filter((each) => keyOf(each) === keyOf(element));
-    return all.length === 1 ? all[0] : null;
+    const all = [...parent.querySelectorAll(selector)].filter((each) => keyOf(each) === key);
+    return all.length === 1 && all[0];
   };
   return only(root) ? only : () => null;
 }

@@ -51,7 +51,7 @@ ROWS = """<!doctype html><html lang="en"><title>Rows</title>{% load notifier %}
 <notifier-live id="live" {% live row %} src="#live"><h1>{{ row.title }}</h1>
   <input type="datetime-local" id="at" step="1" value="2026-11-30T10:0{% if names == "BC" %}0{% else %}1{% endif %}:00">
   <input type="range" id="range" max="{% if names == "BC" %}100{% else %}10{% endif %}">
-  {% for name in names %}<p><input type="checkbox" name="sel" value="{{ name }}">
+  {% for name in names %}<p><input type="checkbox" name="sel" value="{{ name }}" aria-label="{{ row.title }}">
     <input type="radio" name="radio" value="{{ name }}"> <input name="note">
     <button>Pack</button> <button name="send" value="{{ name }}">Send</button></p>
   <p id="row-{{ name }}"><input name="own"> <button>Pack</button> <a href="#x">{{ row.title }}</a></p>{% endfor %}

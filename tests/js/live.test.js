@@ -107,6 +107,7 @@ function pageOf(t) {
     wait() {
       for (const run of timers.splice(0)) run();
     },
+    answer: (element) => told(element, "live-answered"),
     /** The fetch of an element has failed. */
     fail: (element) => told(element, "live-failed"),
     /** An element's fetch has an answer, by which a new element replaces it. */
@@ -298,6 +299,7 @@ async function partOf(t, src) {
   globalThis.location = { origin: "http://site.test" };
   globalThis.XMLHttpRequest = class {
     headers = {};
+    status = 0; // no answer
     open() {}
     setRequestHeader(name, value) {
       this.headers[name] = value;
@@ -310,7 +312,11 @@ async function partOf(t, src) {
     for (const name of ["document", "location", "XMLHttpRequest"]) delete globalThis[name];
   });
   const { NotifierLive } = await import("../../client/widgets/live.js");
-  const part = Object.assign(new NotifierLive(), { getAttribute: () => src, addEventListener() {} });
+  const part = Object.assign(new NotifierLive(), {
+    getAttribute: () => src,
+    addEventListener() {},
+    contains: () => false,
+  });
   return { part, requests };
 }
 
@@ -321,6 +327,21 @@ test("a part is fetched from its view, not from the browser's cache", async (t) 
     requests.map(({ headers }) => headers["Cache-Control"]),
     ["no-cache"],
   );
+});
+
+test("a part that is taken out and put back is fetched again, if it was being fetched", async (t) => {
+  const { part, requests } = await partOf(t, "7/");
+  part.connectedCallback();
+  part.disconnectedCallback();
+  part.connectedCallback();
+  assert.equal(requests.length, 0);
+  part.reload();
+  part.disconnectedCallback();
+  part.connectedCallback();
+  part.isConnected = true;
+  part.dispatchEvent = () => {};
+  requests[0].onloadend();
+  assert.equal(requests.length, 2);
 });
 
 test("a part without an address does not fetch the page into itself, and warns once", async (t) => {
@@ -394,6 +415,22 @@ test("a change or a new stream ends the pause of a part whose fetch has failed",
   page.wait();
   assert.equal(row.told, 4);
   assert.deepEqual(page.delays, [0, 2000, 0, 2000, 0, 0]);
+});
+
+test("an event that went with an element that shows people, which fetches nothing, fetches no part again", async (t) => {
+  const page = pageOf(t);
+  const part = page.add("order:7", "order:7");
+  part.setAttribute("data-live-cursor", "-");
+  const people = page.add("order:7", "order:7+people");
+  people.localName = "notifier-presence";
+  people.show = () => {};
+  await page.opened();
+  page.publish("order:7");
+  page.answer(part);
+  page.remove(people); // the answer has another one
+  await page.opened();
+  page.wait();
+  assert.deepEqual([part.told, people.told], [1, 1]);
 });
 
 test("an element that shows people keeps its handle until it shows those of its next grant", async (t) => {

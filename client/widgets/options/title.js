@@ -13,10 +13,11 @@ const titles = new Map(); // the page's own title by what was put in its place: 
 export function begin(_bell, store) {
   const put = (/** @type {number} */ unread) => {
     const title = titles.get(document.title) ?? document.title;
-    const next = unread ? `(${unread > 99 ? "99+" : unread}) ${title}` : title;
+    const next = unread ? `(${unread > 99 ? "99+" : unread}) ${title}`.trim() : title;
     if (document.title === next) return;
-    if (titles.size > MAX_TITLES) titles.clear();
+    titles.delete(next); // it is the newest
     titles.set(next, title);
+    titles.delete(/** @type {string} */ ([...titles.keys()].at(-MAX_TITLES))); // the oldest
     document.title = next;
   };
   const watch = new MutationObserver(() => put(store.state.unread));
