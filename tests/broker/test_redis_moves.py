@@ -103,7 +103,7 @@ async def test_a_call_during_a_move_is_repeated_for_a_while(
 
                 moving = await asyncio.to_thread(begin)
                 # Some of the keys are at the other node.
-                assert await asyncio.to_thread(moving.carry, 2) == 2
+                await asyncio.to_thread(lambda: moving.carry(moving.keys()[:2]))
                 call = await refused(broker.publish(note("user:bob")))
                 patch.setattr(commands, "MOVING_S", bound_s)
                 began = time.monotonic()
