@@ -59,10 +59,11 @@ def work():
 
 worker = threading.Thread(target=work)
 worker.start()
-if sys.argv[1] == "background":
-    worker.join()  # the scheduler's thread waits for the answer, this one does not
 while not (folder / "asked").exists():
     time.sleep(0.01)
+# By then it waits for the answer, or has ended and the scheduler's thread waits. A child that is forked while another
+# thread writes to SQLite inherits that thread's lock for good.
+worker.join(2)
 child = fork(task.end, "over")
 (folder / "forked").touch()
 finish(child)
