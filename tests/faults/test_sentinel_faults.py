@@ -21,7 +21,7 @@ from tests.topologies import Node, SentinelGroup
 Figure = Callable[..., None]
 DOWN_AFTER_S = 2.0
 FOLLOWED_S = 2.0
-"""From another primary that the Sentinels made late to publishes there: they name it once they have seen its new role."""
+"""From another primary, made late, to publishes there: the Sentinels name it once they have seen its new role."""
 HELLO_EVERY_MS = 250
 """How often Sentinels announce the primary that they know. They make the older one a replica after four of these; a new
 primary with `min-replicas-to-write 1` takes no write before."""
