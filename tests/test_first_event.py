@@ -6,6 +6,7 @@ A client that resets its last id with each response then returns with the cursor
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -73,21 +74,34 @@ async def test_degraded_of_a_stream_that_is_being_opened(
         attaching.cancel()
 
 
+async def drain(hub: Hub) -> None:
+    await hub.drain(0, lambda: True)
+
+
+async def disconnect(hub: Hub) -> None:
+    hub.disconnect("all", "revoked")
+
+
+async def overflow(hub: Hub) -> None:
+    for _ in range(6000):
+        state(hub, "all", "", "x")
+
+
 @pytest.mark.parametrize(("cursor", "first_id"), ASKED)
+@pytest.mark.parametrize("end", [drain, disconnect, overflow])
 async def test_bye_of_a_stream_that_is_being_opened(
-    broker: ScriptedBroker, cursor: Cursor | str | None, first_id: str | None
+    broker: ScriptedBroker,
+    cursor: Cursor | str | None,
+    first_id: str | None,
+    end: Callable[[Hub], Awaitable[None]],
 ) -> None:
+    # One stream: a second one would have its first ping at the second tick of the timers.
     async with running_hub(broker, heartbeat_s=86_400) as hub:
-        for end in (
-            lambda: hub.drain(0, lambda: True),
-            lambda: asyncio.sleep(0, hub.disconnect("all", "revoked")),
-            lambda: asyncio.sleep(0, [state(hub, "all", "", "x") for _ in range(6000)]),
-        ):
-            wall, attaching = await opening_stream(hub, cursor)
-            await end()
-            await until(lambda: not len(hub))
-            assert ids_and_events(wall) == [(first_id, "bye")]
-            attaching.cancel()
+        wall, attaching = await opening_stream(hub, cursor)
+        await end(hub)
+        await until(lambda: not len(hub))
+        assert ids_and_events(wall) == [(first_id, "bye")]
+        attaching.cancel()
 
 
 @pytest.mark.parametrize(("cursor", "first_id"), ASKED)
