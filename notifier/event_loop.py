@@ -16,8 +16,8 @@ import selectors
 import sys
 from typing import Final
 
-MAX_READY: Final = 16
-"""Sockets returned by one call of the selector. Each may be a connect, of up to 0.2 ms."""
+MAX_READY: Final = 32
+"""Sockets returned by one call of the selector."""
 
 _BOTH: Final = selectors.EVENT_READ | selectors.EVENT_WRITE
 _EVENTS: Final = {1: selectors.EVENT_READ, 4: selectors.EVENT_WRITE, 5: _BOTH}
